@@ -1,0 +1,66 @@
+# make run PROMPT="a red circle moving left on a blue background"
+# Everything is installed into $(VENV) when it is first needed, and again when pyproject.toml or constraints.txt changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+TESTFLAGS ?=
+
+# The prompt reaches the command through the environment, untouched by make and by the shell.
+override PROMPT := $(value PROMPT)
+export PROMPT
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml constraints.txt
+RUN := $(VENV)/.stamp-run
+DEV := $(VENV)/.stamp-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow check bench clean
+
+help:
+	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
+	@echo 'make test        the tests (minutes)      make test-slow   the long ones'
+	@echo 'make check       lint, format, types, layers'
+	@echo 'make bench       time and memory, beside stock diffusers'
+	@echo 'make clean       remove the environment and what was built'
+	@echo 'knobs: PYTHON=python3 VENV=.venv TESTFLAGS='
+
+run: $(RUN)
+	@if [ -z "$$PROMPT" ]; then echo 'error: say what the film shows: make run PROMPT="a red circle moving left"' >&2; exit 2; fi
+	@$(BIN)/flickbook generate -- "$$PROMPT"
+
+test: $(DEV)
+	@$(BIN)/python -m pytest -m "not slow" $(TESTFLAGS)
+
+test-slow: $(DEV)
+	@$(BIN)/python -m pytest -m slow $(TESTFLAGS)
+
+check: $(DEV)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(DEV)
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: Python 3.11 or newer is needed; name it with make PYTHON=python3.12' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo 'error: no virtual environment could be made; on Debian or Ubuntu: sudo apt install python3-venv' >&2; exit 2; }
+
+# Order-only: pip touches the environment's folder, which must not make the stamps old.
+$(RUN): $(SOURCES) | $(BIN)/python
+	@echo 'setting up $(VENV); the first time takes a few minutes' >&2
+	@$(PIP) install -e '.[gen,server,ui,train]' -c constraints.txt
+	@touch $@
+
+$(DEV): $(SOURCES) | $(RUN)
+	@echo 'adding the development tools to $(VENV)' >&2
+	@$(PIP) install -e '.[gen,server,ui,train,dev]' -c constraints.txt
+	@touch $@

@@ -1,0 +1,209 @@
+"""`flickbook doctor`: what this machine has, what fits on it, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from flickbook.cli import report
+from flickbook.errors import FlickbookError
+
+if TYPE_CHECKING:
+    from flickbook.settings import Settings
+
+GIB = 2**30
+OLDEST_PYTHON = (3, 11)
+ENOUGH_DISK = GIB
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+REINSTALL = "reinstall the package: `pip install --force-reinstall --no-deps flickbook`"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: `fail` keeps the built-in model from running, `warn` does not. `remedy` is empty if all is well."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    value: str
+    remedy: str = ""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Check this machine: exit code 0 if the built-in model can run on it, 1 if not."""
+    from flickbook import settings
+
+    chosen = settings.load()
+    report.start(chosen.log_level)
+    checks = list(examine(chosen))
+    healthy = all(check.state != "fail" for check in checks)
+    if as_json:
+        report.document({"ok": healthy, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            print(f"{check.state:<4}  {check.name:<9} {check.value}")
+            if check.remedy:
+                print(f"{'':<16}-> {check.remedy}")
+        print("the built-in model can run here" if healthy else "the built-in model cannot run here yet")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def examine(chosen: Settings) -> Iterator[Check]:
+    """Every check, in the order of a page: machine, libraries, space, model, what fits."""
+    yield _python()
+    yield Check("platform", "ok", f"{platform.platform()}, {_cores()} processor cores")
+    yield from _torch(chosen)
+    yield from _packages()
+    yield _memory()
+    yield _disk("output", chosen.output_dir, needed=True)
+    yield _disk("cache", chosen.cache_dir, needed=False)
+    yield _codecs()
+    yield _weights()
+    yield from _fits()
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Check("python", "fail", version, "install Python 3.11 or newer")
+    return Check("python", "ok", f"{version} at {sys.executable}")
+
+
+def _cores() -> int:
+    # Containers and `taskset` give fewer cores than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _torch(chosen: Settings) -> Iterator[Check]:
+    """PyTorch, and the GPU it sees. Without a GPU everything still runs."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        yield Check("torch", "fail", f"cannot be imported: {error}", 'run `pip install "flickbook[gen]"`')
+        return
+    threads = chosen.threads or torch.get_num_threads()
+    cuda = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
+    yield Check("torch", "ok", f"{torch.__version__}, {cuda}, {threads} threads")
+    driver = _driver()
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        value = f"{card.name}, {card.total_memory / GIB:.1f} GiB, driver {driver or 'unknown'}"
+        yield Check("gpu", "ok", value)
+    elif driver:
+        remedy = "install a torch built for a CUDA version that this driver supports, or a newer driver"
+        yield Check("gpu", "warn", f"driver {driver}, but torch cannot use it", remedy)
+    else:
+        yield Check("gpu", "ok", "none; the built-in model needs none")
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver; "" if there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found[0] if found else ""
+
+
+def _packages() -> Iterator[Check]:
+    """The other packages the built-in model needs, and those that only add to it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name, state in (("tokenizers", "fail"), ("safetensors", "fail"), ("matplotlib", "warn")):
+        try:
+            yield Check(name, "ok", version(name))
+        except PackageNotFoundError:
+            why = "not installed" if state == "fail" else "not installed; --steps-sheet needs it"
+            yield Check(name, "fail" if state == "fail" else "warn", why, 'run `pip install "flickbook[gen]"`')
+
+
+def free_memory() -> int:
+    """Bytes that a new process may use: what is free, within the limit of a container."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int(CGROUP_LIMIT.read_text())
+    except (OSError, ValueError):  # no container, or its limit is the word "max"
+        return free
+    return min(free, max(0, limit - _used_in_container()))
+
+
+def _used_in_container() -> int:
+    try:
+        return int(CGROUP_LIMIT.with_name("memory.current").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _memory() -> Check:
+    import psutil
+
+    total, free = int(psutil.virtual_memory().total), free_memory()
+    return Check("memory", "ok", f"{free / GIB:.1f} of {total / GIB:.1f} GiB free")
+
+
+def _disk(name: str, directory: Path, needed: bool) -> Check:
+    """Whether `directory`, or where it would be made, takes files and has space."""
+    worst: Literal["warn", "fail"] = "fail" if needed else "warn"
+    parent = directory.absolute()
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    remedy = f"set FLICKBOOK_{name.upper()}_DIR to a directory that you may write to"
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        return Check(name, worst, f"{directory} cannot be written", remedy)
+    free = shutil.disk_usage(parent).free
+    value = f"{directory}, {free / GIB:.1f} GiB free"
+    return Check(name, "ok", value) if free >= ENOUGH_DISK else Check(name, "warn", value, "free some space")
+
+
+def _codecs() -> Check:
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        return Check("codecs", "fail", f"PyAV cannot be imported: {error}", "run `pip install --force-reinstall av`")
+    value = f"PyAV {av.__version__}, FFmpeg {getattr(av, 'ffmpeg_version_info', 'unknown')}"
+    if "libx264" not in av.codecs_available:
+        return Check("codecs", "fail", f"{value}, without libx264", "install PyAV's own wheel: `pip install av`")
+    return Check("codecs", "ok", f"{value}, libx264")
+
+
+def _weights() -> Check:
+    """Hash the built-in model's files: the one check that reads them whole."""
+    from flickbook.catalogue import find
+
+    model = find("builtin")
+    try:
+        from flickbook.diffusion.weights import verify
+
+        files = verify(model.path())
+    except FlickbookError as error:
+        return Check("weights", "fail", str(error), REINSTALL)
+    except ImportError:
+        return Check("weights", "fail", "not verified, because torch is missing", 'run `pip install "flickbook[gen]"`')
+    return Check("weights", "ok", f"{model.name} {model.revision()}, {len(files)} files verified")
+
+
+def _fits() -> Iterator[Check]:
+    from flickbook.catalogue import list_models
+
+    free = free_memory() / GIB
+    for model in list_models():
+        value = f"{model.name}: a film takes about {model.memory_gib:g} GiB, {free:.1f} GiB are free"
+        if free >= model.memory_gib:
+            yield Check("fits", "ok", value)
+        else:
+            yield Check("fits", "warn", value, "close other programs or ask for fewer frames")

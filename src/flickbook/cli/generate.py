@@ -1,0 +1,155 @@
+"""`flickbook generate`: a sentence in, a film out."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import report, target
+from flickbook.cli.progress import ProgressLine
+from flickbook.errors import RequestError
+
+if TYPE_CHECKING:
+    from flickbook.media.clip import Clip
+    from flickbook.settings import Settings
+    from flickbook.spec import Plan
+
+COUNT_LIMIT = 1000
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the film shows.")],
+    model: Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the film should not show.")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.")] = None,
+    num_inference_steps: Annotated[int | None, typer.Option(help="Denoising steps: more is slower and finer.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="How closely to follow the prompt.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed makes the same film; drawn if unset.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="How to denoise; `flickbook models show`.")] = None,
+    count: Annotated[int, typer.Option(help="How many films, with seeds counting up.")] = 1,
+    output: Annotated[Path | None, typer.Option(help="Where to: .mp4, or .png for a still.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    steps_sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of the film emerging.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Make a film from a sentence and print its path."""
+    from flickbook import settings
+
+    chosen = settings.load(model=model)
+    report.start(chosen.log_level)
+    width, height = _size(size)
+    asked = dict(
+        prompt=prompt,
+        model=chosen.model,
+        negative_prompt=negative_prompt,
+        num_frames=num_frames,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        fps=fps,
+        seed=seed,
+        width=width,
+        height=height,
+        scheduler=scheduler,
+        container=target.container_of(output),
+    )
+    plans = _plans(asked, count)
+    paths = _paths(plans, chosen, output, steps_sheet, overwrite)
+    clips = _films(plans, paths, overwrite, steps_sheet)
+    if as_json:
+        report.document({"films": clips})
+    else:
+        for clip in clips:
+            print(clip["path"])
+
+
+def _size(size: str | None) -> tuple[int | None, int | None]:
+    """Width and height of "128x128"."""
+    if size is None:
+        return None, None
+    match = re.fullmatch(r"([0-9]{1,6})[xX×]([0-9]{1,6})", size.strip())
+    if match is None:
+        raise RequestError("size", size, "must be WIDTHxHEIGHT in pixels", "write for example 128x128")
+    return int(match[1]), int(match[2])
+
+
+def _plans(asked: dict[str, Any], count: int) -> list[Plan]:
+    """`count` Plans that differ in their seed only: the first seed, the next one, and so on."""
+    from flickbook.catalogue import resolve
+    from flickbook.spec import Request
+
+    if not 1 <= count <= COUNT_LIMIT:
+        raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
+    first = resolve(Request.of(**asked))
+    others = ({**asked, "seed": first.seed + number} for number in range(1, count))
+    return [first, *(resolve(Request.of(**other)) for other in others)]
+
+
+def _paths(
+    plans: list[Plan], chosen: Settings, output: Path | None, steps_sheet: Path | None, overwrite: bool
+) -> list[Path]:
+    """Where each Plan's film goes; refuses now what could not be written later."""
+    first = plans[0]
+    seeds = [plan.seed for plan in plans]
+    paths = target.targets(output, chosen.output_dir, first.prompt, seeds, first.container)
+    sheets = []
+    if steps_sheet is not None:
+        if steps_sheet.suffix.lower() != ".png":
+            raise RequestError("steps_sheet", steps_sheet.name, "must end in .png", "name it steps.png")
+        sheets = [steps_sheet]
+    target.check(paths, first.num_frames, sheets, overwrite)
+    return paths
+
+
+def _films(plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: Path | None) -> list[dict[str, Any]]:
+    """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
+    from flickbook.engine.generate import films
+    from flickbook.spec import Step
+
+    made: list[dict[str, Any]] = []
+    emerging: list[tuple[int, Any]] = []
+    with ProgressLine() as progress:
+
+        def on_step(step: Step) -> None:
+            # The sheet shows the first film; in a batch that is the first row of the preview.
+            if step.preview is not None and not made:
+                emerging.append((step.index, step.preview[0]))
+            progress(step)
+
+        clips = films(plans, on_step=on_step, previews=steps_sheet is not None)
+        for plan, path, clip in zip(plans, paths, clips, strict=True):
+            began = time.perf_counter()
+            written = clip.save(path, overwrite=overwrite)
+            progress(Step("write", 1, 1, time.perf_counter() - began))
+            if steps_sheet is not None and not made:
+                _write_sheet(plan, emerging, steps_sheet)
+            made.append(_made(plan, written, clip))
+    for text in dict.fromkeys(text for film in made for text in film["run"]["notes"]):
+        report.note(text)
+    return made
+
+
+def _made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
+    """What `--json` says about one film; a clip of the engine always has its recipe and its run."""
+    from flickbook.media.clip import sidecar_path
+
+    assert clip.recipe is not None and clip.run is not None
+    return {
+        "path": str(path),
+        "sidecar": str(sidecar_path(path)),
+        "seed": plan.seed,
+        "recipe": clip.recipe.model_dump(mode="json"),
+        "run": clip.run.model_dump(mode="json"),
+    }
+
+
+def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path) -> None:
+    from flickbook.engine.generate import steps_sheet
+
+    steps_sheet(plan, emerging, path)
+    report.note(f"the steps are shown in {path}")

@@ -1,0 +1,43 @@
+"""`flickbook inspect`: what a film is and how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flickbook.cli import report
+from flickbook.errors import escaped
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A film or still that Flickbook wrote, or another mp4 or png.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show a film's format, and the recipe it carries."""
+    from flickbook.media.read import inspect as read
+
+    found = read(file)
+    if as_json:
+        report.document(found)
+    else:
+        _table(found, indent="")
+
+
+def _table(values: dict[str, Any], indent: str) -> None:
+    """`values` as lines "name: value"; what is inside a record is indented below its name."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            print(f"{indent}{escaped(name)}:")
+            _table(value, indent + "  ")
+        elif isinstance(value, list):
+            for each in value:
+                print(f"{indent}{escaped(name)}: {escaped(str(each))}")
+        elif value is not None:
+            print(f"{indent}{escaped(name)}: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    # What stands in a file is a stranger's text: no line end or terminal escape of it may reach the terminal.
+    return f"{value:g}" if isinstance(value, float) else escaped(str(value))

@@ -1,0 +1,60 @@
+"""How far a run is: a bar on a terminal, one line a phase elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from flickbook.spec import Step
+
+
+class ProgressLine:
+    """Shows Steps as they come: the phase, the step, and the seconds left in this phase.
+
+    Use as a context manager and pass the object as `on_step`.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Show one Step."""
+        if self._bar is not None:
+            self._draw(self._bar, step)
+        elif step.index >= step.total:
+            print(f"{step.phase} {step.index}/{step.total} in {step.seconds:.1f} s", file=sys.stderr, flush=True)
+
+    def _draw(self, bar: Progress, step: Step) -> None:
+        # A new task for each phase, because the time left follows from the speed of this phase alone.
+        if self._task is None or step.phase != self._phase:
+            if self._task is not None:
+                bar.remove_task(self._task)
+            self._task = bar.add_task(step.phase, total=step.total)
+            self._phase = step.phase
+        bar.update(self._task, completed=step.index, total=step.total)
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,115 @@
+"""Where films go: their names, and whether they could be written, asked before any time is spent on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flickbook.errors import OutputError, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.spec import Container
+
+SLUG_CHARACTERS = 40
+#: Free bytes asked of the disk for each file; a built-in film is a tenth of it.
+BYTES_A_FILE = 4 * 2**20
+#: Bytes a name may have on the common file systems, less what a temporary name and ".json" add.
+NAME_BYTES = 255 - 32
+
+
+def container_of(output: Path | None) -> Container | None:
+    """The container that the suffix of `output` asks for; None without a path. Raises RequestError for others."""
+    if output is None:
+        return None
+    if output.suffix.lower() == ".mp4":
+        return "mp4"
+    if output.suffix.lower() == ".png":
+        return "png"
+    raise RequestError(
+        "output", output.name, "must end in .mp4 or .png", "name it film.mp4, or picture.png for a still"
+    )
+
+
+def slug(prompt: str) -> str:
+    """At most 40 characters of `prompt` for a file name: a-z, 0-9 and single hyphens; "film" if none are left."""
+    ascii_text = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode("ascii").lower()
+    words = re.findall(r"[a-z0-9]+", ascii_text)
+    name = ""
+    for word in words:
+        longer = f"{name}-{word}" if name else word[:SLUG_CHARACTERS]
+        if len(longer) > SLUG_CHARACTERS:
+            break
+        name = longer
+    return name or "film"
+
+
+def targets(output: Path | None, directory: Path, prompt: str, seeds: list[int], container: Container) -> list[Path]:
+    """One path for each seed: `output`, numbered from 1 if there are several, or names by time, prompt and seed."""
+    if output is None:
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(prompt)}"
+        return [_free(directory / f"{stem}-{seed}.{container}") for seed in seeds]
+    if len(seeds) == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, len(seeds) + 1)]
+
+
+def _free(path: Path) -> Path:
+    """`path`, or with a number added if an earlier run of this second has it: a name we chose must not be refused."""
+    candidate, number = path, 2
+    while os.path.lexists(candidate):
+        candidate, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return candidate
+
+
+def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: bool) -> None:
+    """Raise OutputError unless every film, of `num_frames` frames, and every sheet could be written now.
+
+    Leaves nothing behind.
+    """
+    from flickbook.media.clip import check_save, sidecar_path
+    from flickbook.media.write import check_target
+
+    paths = films + sheets
+    for path in paths:
+        if len(os.fsencode(path.name)) > NAME_BYTES:
+            raise OutputError(path, f"its name is longer than {NAME_BYTES} bytes", "choose a shorter name")
+        if paths.count(path) > 1:
+            raise OutputError(path, "is named twice", "give each file its own name")
+    for place in [*paths, *map(sidecar_path, films)]:
+        if os.path.lexists(place) and not place.is_dir() and not overwrite:
+            raise OutputError(place, "exists already", "choose another name or add --overwrite")
+    for film in films:
+        check_save(film, num_frames, overwrite=overwrite)
+    for sheet in sheets:
+        check_target(sheet, overwrite=overwrite)
+    for parent in dict.fromkeys(_parent(path) for path in paths):
+        _check_space(parent, len(paths))
+
+
+def _parent(path: Path) -> Path:
+    """The nearest directory that exists: the missing ones below it are made when the film is written."""
+    parent = path.absolute().parent
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    return parent
+
+
+def _check_space(directory: Path, files: int) -> None:
+    """Permission bits do not tell of read-only and full file systems: write a byte, and ask what is free."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(b"\0")
+            probe.flush()
+        free = shutil.disk_usage(directory).free
+    except OSError as error:
+        raise OutputError(directory, error.strerror or str(error), "choose a place that you may write to") from None
+    needed = files * BYTES_A_FILE
+    if free < needed:
+        reason = f"only {free / 2**20:.1f} MiB are free, {needed / 2**20:.0f} MiB are needed"
+        raise OutputError(directory, reason, "free some space or choose another --output")

@@ -1,0 +1,113 @@
+"""The parts of a text-to-video model together: words to vectors, noise to latents, latents to pictures.
+
+Torch, safetensors and tokenizers only: training, evaluation and the engine all stand on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, modern_keys
+from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.schedule import NoiseSchedule
+from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer, text_keys
+from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
+from flickbook.diffusion.weights import load_weights, read_config
+
+#: Where diffusers keeps each network's weights.
+FILES = {
+    "text_encoder": "text_encoder/model.safetensors",
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "vae": "vae/diffusion_pytorch_model.safetensors",
+}
+
+
+def noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
+    """Unit Gaussian latents (films, c, f, h, w), each film from its own CPU generator, so that a film starts from the
+    same noise in any batch and on any device."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@dataclass(eq=False)
+class TextToVideo:
+    """A model in diffusers' layout, loaded."""
+
+    tokenizer: Tokenizer
+    text_encoder: TextEncoder
+    unet: UNet3D
+    autoencoder: Autoencoder
+    schedule: NoiseSchedule
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls, directory: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> TextToVideo:
+        """Read a model directory. Raises WeightsError naming the file that is missing, damaged or of another kind."""
+        configs = {part: read_config(directory / part / "config.json") for part in FILES}
+        text = TextConfig.from_dict(configs["text_encoder"], directory / "text_encoder/config.json")
+        unet = UNet3DConfig.from_dict(configs["unet"])
+        vae = AutoencoderConfig.from_dict(configs["vae"], directory / "vae/config.json")
+        scheduler = directory / "scheduler/scheduler_config.json"
+        file = {part: directory / name for part, name in FILES.items()}
+        return cls(
+            Tokenizer(directory / "tokenizer"),
+            load_weights(
+                lambda: TextEncoder(text), file["text_encoder"], dtype=dtype, device=device, rename=text_keys
+            ).eval(),
+            load_weights(lambda: UNet3D(unet), file["unet"], dtype=dtype, device=device).eval(),
+            load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device)
+            .to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            .eval(),
+            NoiseSchedule.from_config(read_config(scheduler), scheduler),
+            torch.device(device),
+        )
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """n prompts -> (n, tokens, width)."""
+        embedded: Tensor = self.text_encoder(self.tokenizer(prompts).to(self.device))
+        return embedded
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(c, f, h, w) of a film's latents, from pixels."""
+        factor = self.autoencoder.config.factor
+        return (self.unet.config.in_channels, frames, height // factor, width // factor)
+
+    @torch.inference_mode()
+    def denoise(
+        self, state: SamplerState, context: Tensor, negative: Tensor, guidance: Sequence[float], solver: str
+    ) -> Iterator[SamplerState]:
+        """Run the steps that are left of `state`, yielding the state after each.
+
+        `context` and `negative` (films, tokens, width); `guidance` is one scale per film, and where all are 1 the
+        network runs once a step instead of twice (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
+        """
+        guided = any(scale != 1 for scale in guidance)
+        prompt = torch.cat([negative, context]) if guided else context
+        scale = torch.tensor(guidance, dtype=context.dtype, device=self.device).view(-1, 1, 1, 1, 1)
+        answers = self.unet.prompt(prompt)
+
+        def model(x: Tensor, timestep: Tensor) -> Tensor:
+            x = x.to(context.dtype)
+            if not guided:
+                return self.unet(x, timestep, answers)  # type: ignore[no-any-return]
+            without, with_words = self.unet(torch.cat([x, x]), timestep, answers).chunk(2)
+            return without + scale * (with_words - without)  # type: ignore[no-any-return]
+
+        yield from sample(model, state, self.schedule, solver)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, at_once: int = 16) -> Iterator[Tensor]:
+        """Latents (c, f, h, w) of one film -> its frames (n, height, width, 3) uint8 on the CPU, `at_once` at a time."""
+        pictures = latents.transpose(0, 1) / self.autoencoder.config.scaling_factor
+        weight = next(self.autoencoder.parameters())
+        for part in pictures.to(weight.dtype).split(at_once):
+            decoded = self.autoencoder.decode(part.contiguous(memory_format=torch.channels_last))
+            scaled = (decoded.float() / 2 + 0.5).clamp(0, 1) * 255
+            yield scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()

@@ -1,0 +1,404 @@
+"""The 3D U-Net of ModelScope's text-to-video (Wang et al. 2023, arXiv 2308.06571), readable in one sitting.
+
+State-dict keys and mathematics are those of diffusers' `UNet3DConditionModel`; the layout is not. Everywhere inside,
+a film is one tensor `(films * frames, channels, height, width)` in channels-last memory, which is the same memory as
+`(films, frames, height, width, channels)`. So the three kinds of layer read the same bytes without a copy:
+2D convolutions see pictures, attention sees tokens, and the temporal convolution (a `Conv3d(3, 1, 1)` by its weights)
+is a `Conv2d` over (frames, pixels).
+
+Shapes in this file: b films, f frames, c channels, h height, w width, n = h * w pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CROSS_DOWN, _PLAIN_DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
+_CROSS_UP, _PLAIN_UP = "CrossAttnUpBlock3D", "UpBlock3D"
+
+#: A prompt's vectors (b, tokens, cross_attention_dim), or what `UNet3D.prompt` made of them once for all steps.
+Prompt = Tensor | dict[nn.Module, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class UNet3DConfig:
+    """The fields of diffusers' `unet/config.json` that decide the network; the defaults are ModelScope's.
+
+    `attention_head_dim` is the width of one head (the field carries that name in the published file). `frame_positions`
+    is ours: sinusoidal frame positions before each temporal attention, off in every published model.
+    """
+
+    sample_size: int | None = 32
+    in_channels: int = 4
+    out_channels: int = 4
+    down_block_types: tuple[str, ...] = (_CROSS_DOWN, _CROSS_DOWN, _CROSS_DOWN, _PLAIN_DOWN)
+    up_block_types: tuple[str, ...] = (_PLAIN_UP, _CROSS_UP, _CROSS_UP, _CROSS_UP)
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    cross_attention_dim: int = 1024
+    attention_head_dim: int = 64
+    frame_positions: bool = False
+
+    #: Values of the published file that this network fixes; another value means another network.
+    FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> UNet3DConfig:
+        """Read a parsed `config.json`. Raises ValueError for a setting that this network does not have."""
+        for name, expected in cls.FIXED.items():
+            if values.get(name, expected) != expected:
+                raise ValueError(f"{name}={values[name]!r}: this network has {expected!r}")
+        for name in ("num_attention_heads", "time_cond_proj_dim"):
+            if values.get(name) is not None:
+                raise ValueError(f"{name}={values[name]!r}: this network has none")
+        known = {field.name for field in fields(cls)}
+        chosen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        config = cls(**chosen)
+        blocks = {*config.down_block_types} - {_CROSS_DOWN, _PLAIN_DOWN}
+        blocks |= {*config.up_block_types} - {_CROSS_UP, _PLAIN_UP}
+        if blocks:
+            raise ValueError(f"block types {sorted(blocks)}: this network has only the 3D blocks of text-to-video-ms-1.7b")
+        if not len(config.down_block_types) == len(config.up_block_types) == len(config.block_out_channels):
+            raise ValueError("down_block_types, up_block_types and block_out_channels must be of one length")
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `unet/config.json` holds. With frame positions the class name is ours, so that stock diffusers refuses
+        the file instead of misreading it."""
+        values: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        own = values.pop("frame_positions")
+        name = "FlickbookUNet3DModel" if own else "UNet3DConditionModel"
+        return {"_class_name": name, **values, **self.FIXED, **({"frame_positions": True} if own else {})}
+
+
+def timestep_embedding(timestep: Tensor, width: int) -> Tensor:
+    """Sinusoids of the timestep, cosines first: (b,) -> (b, width), float32."""
+    half = width // 2
+    frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=timestep.device, dtype=torch.float32) / half)
+    angle = timestep.float()[:, None] * frequency[None]
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Two linear layers on the sinusoids: (b, width) -> (b, out)."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(width, out), nn.Linear(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
+        super().__init__()
+        inner, source = heads * head_dim, context_width or width
+        self.heads, self.head_dim = heads, head_dim
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_k = nn.Linear(source, inner, bias=False)
+        self.to_v = nn.Linear(source, inner, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(inner, width)])
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(-3, -2)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, tokens, context_width) -> keys and values (b, heads, tokens, head_dim): the same in every step of a film."""
+        return self._split(self.to_k(context)), self._split(self.to_v(context))
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        q = self._split(self.to_q(x))
+        k, v = keys_values if keys_values is not None else self.keys_values(x)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out[0](attended.transpose(-3, -2).flatten(-2))
+
+
+class GEGLU(nn.Module):
+    """Gated GELU (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU of four times the width, then back."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # The empty place is the published checkpoint's dropout, which numbers the keys.
+        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](self.net[0](x))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, a second attention (over the prompt, or once more over itself), feed-forward; all pre-normed."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.attn1 = Attention(width, heads, head_dim)
+        self.attn2 = Attention(width, heads, head_dim, context_width)
+        self.ff = FeedForward(width)
+
+
+class SpatialTransformer(nn.Module):
+    """Each frame's pixels attend to one another and to the prompt (diffusers' `Transformer2DModel`)."""
+
+    def __init__(self, channels: int, heads: int, head_dim: int, context_width: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, heads * head_dim)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, context_width)])
+        self.proj_out = nn.Linear(heads * head_dim, channels)
+
+    def forward(self, x: Tensor, context: Prompt, frames: int) -> Tensor:
+        """x (b*f, c, h, w), context (b, tokens, width) or its keys and values -> (b*f, c, h, w)."""
+        height, width = x.shape[-2:]
+        tokens = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))  # (b*f, n, c)
+        block = self.transformer_blocks[0]
+        tokens = tokens + block.attn1(block.norm1(tokens))
+        # The prompt is the same for all frames of a film: all f * n pixels of a film ask it in one call.
+        asking = block.norm2(tokens).unflatten(0, (-1, frames)).flatten(1, 2)  # (b, f*n, c)
+        known = context[self] if isinstance(context, dict) else block.attn2.keys_values(context)
+        answer = block.attn2(asking, known)
+        tokens = tokens + answer.view_as(tokens)
+        tokens = tokens + block.ff(block.norm3(tokens))
+        return x + self.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+class TemporalTransformer(nn.Module):
+    """Each pixel attends to itself in the other frames (diffusers' `TransformerTemporalModel`)."""
+
+    def __init__(self, channels: int, heads: int, head_dim: int, groups: int, frame_positions: bool) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, heads * head_dim)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, None)])
+        self.proj_out = nn.Linear(heads * head_dim, channels)
+        self.frame_positions = frame_positions
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x (b*f, c, h, w) -> (b*f, c, h, w)."""
+        film = x.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).flatten(2, 3)  # (b, f, n, c)
+        # The norm runs over all frames of a film, so it sees the film as one wide picture.
+        normed = self.norm(film.permute(0, 3, 1, 2)).permute(0, 3, 2, 1)  # (b, n, f, c)
+        tokens = self.proj_in(normed)
+        block = self.transformer_blocks[0]
+        place = self._places(tokens) if self.frame_positions else 0.0
+        tokens = tokens + block.attn1(block.norm1(tokens) + place)
+        tokens = tokens + block.attn2(block.norm2(tokens) + place)
+        tokens = tokens + block.ff(block.norm3(tokens))
+        out = film + self.proj_out(tokens).transpose(1, 2)
+        return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _places(tokens: Tensor) -> Tensor:
+        """Sinusoidal frame positions (f, c), as the motion modules of AnimateDiff have (arXiv 2307.04725)."""
+        frames, width = tokens.shape[-2:]
+        return timestep_embedding(torch.arange(frames, device=tokens.device), width).to(tokens.dtype)
+
+
+class TemporalConv(nn.Module):
+    """Four convolutions along the frames, added to the input (diffusers' `TemporalConvLayer`)."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        for place in range(1, 5):
+            # Up to the convolution only the norm has weights; where the convolution stands numbers its key.
+            layers: list[nn.Module] = [nn.GroupNorm(groups, channels), nn.SiLU()]
+            layers += [nn.Identity()] if place > 1 else []
+            layers.append(nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0)))
+            setattr(self, f"conv{place}", nn.Sequential(*layers))
+        nn.init.zeros_(self.conv4[-1].weight)
+        nn.init.zeros_(self.conv4[-1].bias)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x (b*f, c, h, w) -> (b*f, c, h, w)."""
+        film = x.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).flatten(2, 3).permute(0, 3, 1, 2)  # (b, c, f, n)
+        hidden = film
+        for stage in (self.conv1, self.conv2, self.conv3, self.conv4):
+            norm, conv = stage[0], stage[-1]
+            weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)
+            hidden = F.silu(norm(hidden))
+            if frames == 1:  # the outer taps meet only padding
+                hidden = F.conv2d(hidden, weight[:, :, 1:2], conv.bias)
+            else:
+                hidden = F.conv2d(hidden, weight, conv.bias, padding=(1, 0))
+        out = (film + hidden).permute(0, 2, 3, 1)
+        return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+
+
+class ResnetBlock(nn.Module):
+    """Two 3x3 convolutions with the timestep added between them (diffusers' `ResnetBlock2D`)."""
+
+    def __init__(self, inside: int, out: int, time_width: int, groups: int, eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, inside, eps=eps)
+        self.conv1 = nn.Conv2d(inside, out, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_width, out)
+        self.norm2 = nn.GroupNorm(groups, out, eps=eps)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(inside, out, 1) if inside != out else None
+
+    def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
+        """x (b*f, c, h, w), time (b, time_width) -> (b*f, out, h, w)."""
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = hidden + self.time_emb_proj(F.silu(time)).repeat_interleave(frames, dim=0)[:, :, None, None]
+        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Resample(nn.Module):
+    """One 3x3 convolution at half or twice the size; its weights sit under the name `conv`."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Block(nn.Module):
+    """A level of the U-Net: `layers` times (resnet, temporal convolution, and with a prompt two transformers)."""
+
+    def __init__(self, config: UNet3DConfig, widths: list[tuple[int, int]], attends: bool) -> None:
+        super().__init__()
+        time, groups, eps = 4 * config.block_out_channels[0], config.norm_num_groups, config.norm_eps
+        out, head = widths[-1][1], config.attention_head_dim
+        self.resnets = nn.ModuleList([ResnetBlock(a, b, time, groups, eps) for a, b in widths])
+        self.temp_convs = nn.ModuleList([TemporalConv(b, groups) for _, b in widths])
+        if attends:
+            spatial = [SpatialTransformer(out, out // head, head, config.cross_attention_dim, groups) for _ in widths]
+            temporal = [TemporalTransformer(out, out // head, head, groups, config.frame_positions) for _ in widths]
+            self.attentions, self.temp_attentions = nn.ModuleList(spatial), nn.ModuleList(temporal)
+        self.attends = attends
+
+    def layer(self, i: int, x: Tensor, time: Tensor, context: Prompt, frames: int) -> Tensor:
+        x = self.temp_convs[i](self.resnets[i](x, time, frames), frames)
+        return self.attend(i, x, context, frames) if self.attends else x
+
+    def attend(self, i: int, x: Tensor, context: Prompt, frames: int) -> Tensor:
+        return self.temp_attentions[i](self.attentions[i](x, context, frames), frames)
+
+
+class DownBlock(Block):
+    """Layers, then half the size but for the last level. Returns its output and what the way up will be shown."""
+
+    def __init__(self, config: UNet3DConfig, level: int) -> None:
+        channels = config.block_out_channels
+        first, out = channels[max(level - 1, 0)], channels[level]
+        widths = [(first if i == 0 else out, out) for i in range(config.layers_per_block)]
+        super().__init__(config, widths, config.down_block_types[level] == _CROSS_DOWN)
+        last = level == len(channels) - 1
+        self.downsamplers = None if last else nn.ModuleList([Resample(out, stride=2)])
+
+    def forward(self, x: Tensor, time: Tensor, context: Prompt, frames: int) -> tuple[Tensor, list[Tensor]]:
+        skips = []
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, time, context, frames)
+            skips.append(x)
+        if self.downsamplers is not None:
+            x = self.downsamplers[0](x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(Block):
+    """The narrowest level: a layer, then a resnet and a temporal convolution once more."""
+
+    def __init__(self, config: UNet3DConfig) -> None:
+        width = config.block_out_channels[-1]
+        super().__init__(config, [(width, width)] * 2, attends=True)
+        # Two resnets, one pair of transformers between them.
+        del self.attentions[1], self.temp_attentions[1]
+
+    def forward(self, x: Tensor, time: Tensor, context: Prompt, frames: int) -> Tensor:
+        x = self.layer(0, x, time, context, frames)
+        return self.temp_convs[1](self.resnets[1](x, time, frames), frames)
+
+
+class UpBlock(Block):
+    """Layers that each take one skip, then twice the size but for the last level."""
+
+    def __init__(self, config: UNet3DConfig, place: int) -> None:
+        channels = config.block_out_channels[::-1]
+        before, out = channels[max(place - 1, 0)], channels[place]
+        skip_last, count = channels[min(place + 1, len(channels) - 1)], config.layers_per_block + 1
+        widths = [
+            ((before if i == 0 else out) + (skip_last if i == count - 1 else out), out) for i in range(count)
+        ]
+        super().__init__(config, widths, config.up_block_types[place] == _CROSS_UP)
+        last = place == len(channels) - 1
+        self.upsamplers = None if last else nn.ModuleList([Resample(out, stride=1)])
+
+    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Prompt, frames: int) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context, frames)
+        if self.upsamplers is not None:
+            # Sizes that do not halve evenly come back at the size of the skip that waits.
+            size = skips[-1].shape[-2:]
+            x = self.upsamplers[0](F.interpolate(x, size=size, mode="nearest"))
+        return x
+
+
+class UNet3D(nn.Module):
+    """eps, v or x0 (as the scheduler says) from noisy latents, a timestep and a prompt."""
+
+    def __init__(self, config: UNet3DConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, groups = config.block_out_channels, config.norm_num_groups
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
+        # Eight heads whatever the width: fixed so in the published network.
+        self.transformer_in = TemporalTransformer(
+            channels[0], 8, config.attention_head_dim, groups, config.frame_positions
+        )
+        self.down_blocks = nn.ModuleList([DownBlock(config, i) for i in range(len(channels))])
+        self.mid_block = MidBlock(config)
+        self.up_blocks = nn.ModuleList([UpBlock(config, i) for i in range(len(channels))])
+        self.conv_norm_out = nn.GroupNorm(groups, channels[0], eps=config.norm_eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    def prompt(self, context: Tensor) -> Prompt:
+        """Keys and values of a prompt (b, tokens, cross_attention_dim) in every layer: they are the same in each step."""
+        layers = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
+        return {layer: layer.transformer_blocks[0].attn2.keys_values(context) for layer in layers}
+
+    def forward(self, x: Tensor, timestep: Tensor, context: Prompt) -> Tensor:
+        """x (b, c, f, h, w), timestep (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w)."""
+        films, _, frames, height, width = x.shape
+        time = timestep_embedding(timestep.reshape(-1).expand(films), self.config.block_out_channels[0])
+        time = self.time_embedding(time.to(self.conv_in.weight.dtype))
+        # (b, c, f, h, w) -> (b*f, c, h, w) whose memory is (b, f, h, w, c)
+        hidden = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1).permute(0, 3, 1, 2)
+        hidden = self.transformer_in(self.conv_in(hidden), frames)
+        skips = [hidden]
+        for down in self.down_blocks:
+            hidden, kept = down(hidden, time, context, frames)
+            skips += kept
+        hidden = self.mid_block(hidden, time, context, frames)
+        for up in self.up_blocks:
+            hidden = up(hidden, skips, time, context, frames)
+        out = self.conv_out(F.silu(self.conv_norm_out(hidden)))
+        return out.unflatten(0, (films, frames)).transpose(1, 2).contiguous()

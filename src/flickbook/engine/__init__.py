@@ -1,0 +1,1 @@
+"""Plan and Placement in, steps and frames out."""

@@ -1,0 +1,140 @@
+"""The library's call, and what every face uses: Plans in, finished Clips out, the model kept warm between calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+
+import numpy as np
+import psutil
+
+from flickbook import catalogue, settings
+from flickbook.engine import place
+from flickbook.engine.engine import Engine, Frames
+from flickbook.media.clip import Clip, frames_sha256
+from flickbook.spec import Placement, Plan, Recipe, Request, Run, Step
+
+OnStep = Callable[[Step], None]
+
+#: One engine for each model and placement, warm for the life of the process.
+_ENGINES: dict[tuple[str, str], Engine] = {}
+
+
+def warm_engine(model: str, placement: Placement) -> Engine:
+    """The process's engine for a model on a placement. Raises ModelNotFound."""
+    key = (model, placement.to_json())
+    if key not in _ENGINES:
+        _ENGINES[key] = Engine(catalogue.find(model), placement)
+    return _ENGINES[key]
+
+
+def films(
+    plans: Sequence[Plan],
+    *,
+    on_step: OnStep | None = None,
+    previews: bool = False,
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[Clip]:
+    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows."""
+    placement = place.choose(settings.load().threads)
+    for _, group in groupby(plans, key=Plan.shape):
+        same = list(group)
+        for first in range(0, len(same), placement.batch):
+            yield from _batch(same[first : first + placement.batch], placement, on_step, previews, cancel)
+
+
+def _batch(
+    plans: list[Plan],
+    placement: Placement,
+    on_step: OnStep | None,
+    previews: bool,
+    cancel: Callable[[], bool] | None,
+) -> list[Clip]:
+    engine, began = warm_engine(plans[0].model, placement), time.time()
+    plan = plans[0]
+    pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
+    seconds: dict[str, float] = {}
+    for event in engine.run(plans, previews=previews, cancel=cancel):
+        if isinstance(event, Frames):
+            pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
+        else:
+            seconds[event.phase] = event.seconds
+            if on_step is not None:
+                on_step(event)
+    run = Run(
+        seconds=seconds,
+        peak_memory_bytes=_peak_memory(),
+        started_at=_iso(began),
+        finished_at=_iso(time.time()),
+        notes=[],
+    )
+    return [_clip(plan, placement, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
+
+
+def _clip(plan: Plan, placement: Placement, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
+    recipe = Recipe(
+        plan=plan,
+        placement=placement,
+        weights=engine.weights,
+        frames_sha256=frames_sha256(frames),
+        versions=place.versions(),
+        device_name=place.device_name(placement.device),
+    )
+    note = engine.note(plan.prompt)
+    return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": [note] if note else []}))
+
+
+def _peak_memory() -> int:
+    """The most memory this process ever held, bytes; where the system does not say, what it holds now."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().rss)
+    from sys import platform
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if platform == "darwin" else 1024)
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def generate(
+    prompt: str,
+    *,
+    model: str | None = None,
+    negative_prompt: str | None = None,
+    num_frames: int | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    fps: float | None = None,
+    seed: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    scheduler: str | None = None,
+    on_step: OnStep | None = None,
+) -> Clip:
+    """One film from a sentence.
+
+    `width` and `height` in pixels, `fps` in frames a second, `seed` 0 to 2**63 - 1 (drawn if None); whatever is None
+    is the model's choice. `on_step` is called with every Step. `num_frames=1` makes a still. The model stays warm for
+    the next call. Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make and
+    WeightsError for damaged files.
+    """
+    request = Request.of(
+        prompt=prompt,
+        model=model or settings.load().model,
+        negative_prompt=negative_prompt,
+        num_frames=num_frames,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=None if guidance_scale is None else float(guidance_scale),
+        fps=None if fps is None else float(fps),
+        seed=seed,
+        width=width,
+        height=height,
+        scheduler=scheduler,
+    )
+    return next(films([catalogue.resolve(request)], on_step=on_step))

@@ -1,0 +1,55 @@
+"""The family of our own 3D U-Net: the built-in model, and every model of ModelScope's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flickbook import settings
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.diffusion.weights import HashCache, verify
+from flickbook.spec import Placement, Plan
+
+
+class UNetFamily:
+    """A loaded text-to-video model; films of one shape run as one batch."""
+
+    def __init__(self, networks: TextToVideo, weights: dict[str, str], placement: Placement) -> None:
+        self.networks, self.weights, self.placement = networks, weights, placement
+
+    @classmethod
+    def load(cls, directory: Path, placement: Placement) -> UNetFamily:
+        """Verify the files against manifest.json, then load them. Raises WeightsError naming the file and its hash."""
+        weights = verify(directory, HashCache(settings.load().cache_dir / "hashes.json"))
+        dtype = getattr(torch, placement.dtype)
+        return cls(TextToVideo.load(directory, dtype, placement.device), weights, placement)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """The words of a prompt that the model never met in training."""
+        return self.networks.tokenizer.unknown_words(prompt)
+
+    def encode(self, plans: Sequence[Plan]) -> tuple[Tensor, Tensor]:
+        """(prompts, negative prompts), each (films, tokens, width)."""
+        embedded = self.networks.embed([p.prompt for p in plans] + [p.negative_prompt for p in plans])
+        return embedded[: len(plans)], embedded[len(plans) :]
+
+    def denoise(self, plans: Sequence[Plan], meaning: tuple[Tensor, Tensor]) -> Iterator[SamplerState]:
+        """One state after each step, from each film's own noise."""
+        plan, networks = plans[0], self.networks
+        shape = networks.latent_shape(plan.num_frames, plan.height, plan.width)
+        start = noise([p.seed for p in plans], shape).to(networks.device)
+        state = SamplerState.begin(start, networks.schedule.timesteps(plan.num_inference_steps))
+        yield from networks.denoise(state, *meaning, [p.guidance_scale for p in plans], plan.scheduler)
+
+    def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(film, first frame, frames), in order."""
+        for film, one in enumerate(latents):
+            start = 0
+            for frames in self.networks.decode(one, self.placement.decode_frames):
+                yield film, start, frames.numpy()
+                start += len(frames)

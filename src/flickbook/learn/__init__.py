@@ -1,0 +1,1 @@
+"""Training, evaluation and what they need: a wing that no service imports."""

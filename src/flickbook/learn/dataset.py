@@ -1,0 +1,106 @@
+"""Films to learn from: rendered by the world, kept as latents with all their captions.
+
+A shard is one safetensors file `films-00000.safetensors` with `latents` (films, frames, channels, h, w) float16 and,
+in its header, the captions and kinds as JSON. A batch is drawn from (seed, step) alone, so the position in the data is
+the step, and a resumed run sees the very films it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flickbook.world.captions import brief_captions, captions
+from flickbook.world.render import render
+from flickbook.world.scenes import FRAMES, Scene, sample
+
+#: Evaluation draws its seeds from here on; training stays below.
+EVALUATION_SEEDS = 900_000_000
+#: Each group's seeds start here.
+_OFFSETS = {"core": 0, "pair": 100_000_000, "digits": 200_000_000, "views": 300_000_000}
+#: How often a training caption says everything, something, or nothing (the last teaches guidance).
+_WHOLE, _BRIEF = 0.75, 0.15
+
+
+def training_scenes(counts: dict[str, int], first: int = 0) -> Iterator[Scene]:
+    """`counts[group]` scenes of each group, interleaved so that any stretch holds all groups."""
+    total = sum(counts.values())
+    drawn = dict.fromkeys(counts, 0)
+    for i in range(total):
+        group = max(counts, key=lambda name: (i + 1) * counts[name] / total - drawn[name])
+        yield sample(_OFFSETS[group] + first + drawn[group], group)
+        drawn[group] += 1
+
+
+def pixels(film: np.ndarray) -> Tensor:
+    """(frames, h, w, 3) uint8 -> (frames, 3, h, w) float32 in [-1, 1]."""
+    return torch.from_numpy(film).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def write_shards(
+    directory: Path, scenes: Sequence[Scene], encode: Callable[[Tensor], Tensor], shard: int, offset: int = 0
+) -> None:
+    """Render, encode (frames, 3, h, w) -> (frames, c, h/f, w/f), and write shards of `shard` films; whole or absent."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(scenes), shard):
+        path = directory / f"films-{offset + start // shard:05d}.safetensors"
+        if path.exists():
+            continue
+        part = scenes[start : start + shard]
+        latents = torch.stack([encode(pixels(render(scene))) for scene in part]).half()
+        words = [{"kind": s.kind, "whole": captions(s), "brief": brief_captions(s)} for s in part]
+        temporary = path.with_suffix(".tmp")
+        save_file({"latents": latents.contiguous()}, temporary, metadata={"films": json.dumps(words)})
+        os.replace(temporary, path)
+
+
+@dataclass
+class Films:
+    """All shards of a directory in memory."""
+
+    latents: Tensor  # (n, frames, c, h, w) float16
+    words: list[dict[str, list[str]]]
+
+    @classmethod
+    def load(cls, directory: Path) -> Films:
+        """Raises FileNotFoundError where there are no shards."""
+        paths = sorted(directory.glob("films-*.safetensors"))
+        if not paths:
+            raise FileNotFoundError(f"{directory}: no films-*.safetensors; render them first")
+        latents, words = [], []
+        for path in paths:
+            with safe_open(path, framework="pt") as file:
+                latents.append(file.get_tensor("latents"))
+                words += json.loads(file.metadata()["films"])
+        return cls(torch.cat(latents), words)
+
+    def batch(self, seed: int, step: int, films: int, frames: int) -> tuple[Tensor, list[str]]:
+        """`films` clips of `frames` frames: latents (films, c, frames, h, w) float32 and their captions.
+
+        One frame is a still from anywhere in a film; fewer than all are spread evenly over the whole film, so that the
+        same words fit.
+        """
+        rng = np.random.default_rng([seed, step, 0xDA7A])
+        chosen = rng.integers(len(self.words), size=films)
+        if frames == 1:
+            places = rng.integers(FRAMES, size=(films, 1))
+        else:
+            places = np.tile(np.linspace(0, FRAMES - 1, frames).round().astype(int), (films, 1))
+        latents = self.latents[torch.from_numpy(chosen)[:, None], torch.from_numpy(places)]
+        return latents.transpose(1, 2).float(), [self._caption(int(i), rng) for i in chosen]
+
+    def _caption(self, film: int, rng: np.random.Generator) -> str:
+        draw = rng.random()
+        if draw >= _WHOLE + _BRIEF:
+            return ""
+        choices = self.words[film]["whole" if draw < _WHOLE else "brief"]
+        return choices[int(rng.integers(len(choices)))]

@@ -1,0 +1,199 @@
+"""How often a model shows what it was asked for: films of many prompts, read back by the judge.
+
+The table gives each attribute and "all correct" with Wilson intervals, in the groups core (seen pairs), core held out
+(pairs no training film showed), two objects, digits and scenes, and the autoencoder's fidelity on films it never saw.
+Beside it stands the judge's own ceiling: the same measure on raw renders, and on renders that went through the
+autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.learn.autoencode import psnr
+from flickbook.learn.dataset import EVALUATION_SEEDS, pixels
+from flickbook.media.sheet import contact_sheet
+from flickbook.world.captions import captions
+from flickbook.world.detect import Verdict, judge, wilson
+from flickbook.world.render import render
+from flickbook.world.scenes import FRAMES, SIZE, Scene, sample
+
+#: Group -> (what the world draws, held out, share of the prompts).
+GROUPS: dict[str, tuple[str, bool, float]] = {
+    "core": ("core", False, 0.5),
+    "core held out": ("core", True, 0.25),
+    "two objects": ("pair", False, 0.05),
+    "digits": ("digits", False, 0.05),
+    "scenes": ("views", False, 0.15),
+}
+#: Films of each group by which the judge and the autoencoder are calibrated.
+CALIBRATION = 20
+_SHEET_ROWS = 12
+
+
+@dataclass
+class Tally:
+    """Right and total of each attribute in one group."""
+
+    right: Counter[str] = field(default_factory=Counter)
+    total: Counter[str] = field(default_factory=Counter)
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one film."""
+        for word, held in {**verdict.counted, **verdict.apart, "all correct": verdict.all_correct}.items():
+            self.right[word] += bool(held)
+            self.total[word] += 1
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """attribute -> right, total, share and the ends of its 95 % Wilson interval."""
+        rows = {}
+        for word, total in self.total.items():
+            low, high = wilson(self.right[word], total)
+            rows[word] = {"right": self.right[word], "total": total, "share": self.right[word] / total}
+            rows[word] |= {"low": low, "high": high}
+        return rows
+
+
+def prompts(count: int) -> dict[str, list[Scene]]:
+    """`count` scenes in the shares of `GROUPS`, from seeds that training never uses."""
+    found: dict[str, list[Scene]] = {}
+    for name, (group, heldout, share) in GROUPS.items():
+        first = EVALUATION_SEEDS + 10_000 * len(found)
+        found[name] = [sample(first + i, group, heldout) for i in range(round(count * share))]
+    return {name: scenes for name, scenes in found.items() if scenes}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How evaluation samples; the defaults are those of the published table."""
+
+    num_inference_steps: int = 25
+    guidance_scale: float = 3.0
+    scheduler: str = "ddim"
+    batch: int = 8
+
+
+def draw(networks: TextToVideo, scenes: Sequence[Scene], settings: Settings) -> Iterator[np.ndarray]:
+    """A film (16, 128, 128, 3) uint8 for each scene's first caption; its noise comes from the scene's own seed."""
+    empty = networks.embed([""])
+    for start in range(0, len(scenes), settings.batch):
+        part = scenes[start : start + settings.batch]
+        context = networks.embed([captions(scene)[0] for scene in part])
+        latents = noise([scene.seed for scene in part], networks.latent_shape(FRAMES, SIZE, SIZE))
+        timesteps = networks.schedule.timesteps(settings.num_inference_steps)
+        state = SamplerState.begin(latents.to(networks.device), timesteps)
+        scales = [settings.guidance_scale] * len(part)
+        for state in networks.denoise(state, context, empty.expand_as(context), scales, settings.scheduler):
+            pass
+        for latent in state.latents:
+            yield torch.cat(list(networks.decode(latent))).numpy()
+
+
+@torch.inference_mode()
+def reconstruct(networks: TextToVideo, film: np.ndarray) -> np.ndarray:
+    """A film through the autoencoder and back, uint8."""
+    latents = networks.autoencoder.encode(pixels(film).to(networks.device)).mode()
+    decoded = networks.decode(latents.transpose(0, 1) * networks.autoencoder.config.scaling_factor)
+    return torch.cat(list(decoded)).numpy()
+
+
+def ceiling(networks: TextToVideo, count: int = CALIBRATION) -> dict[str, Any]:
+    """The judge on true films, raw and through the autoencoder, and the autoencoder's PSNR (dB), by group."""
+    found: dict[str, Any] = {}
+    for name, (group, heldout, _) in GROUPS.items():
+        raw, coded, decibels = Tally(), Tally(), []
+        for i in range(count):
+            scene = sample(EVALUATION_SEEDS + 5_000_000 + i, group, heldout)
+            film = render(scene)
+            back = reconstruct(networks, film)
+            raw.add(judge(scene, film))
+            coded.add(judge(scene, back))
+            decibels.append(psnr(pixels(film), pixels(back)))
+        found[name] = {"raw": raw.rows(), "autoencoder": coded.rows(), "psnr": float(np.mean(decibels))}
+    return found
+
+
+def evaluate(
+    networks: TextToVideo,
+    count: int,
+    settings: Settings | None = None,
+    sheets: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Make and judge `count` films; with `sheets` also write contact sheets of wins and failures there."""
+    settings = settings or Settings()
+    chosen, done = prompts(count), 0
+    total = sum(map(len, chosen.values()))
+    result: dict[str, Any] = {"prompts": total, "settings": vars(settings), "groups": {}}
+    for name, scenes in chosen.items():
+        tally = Tally()
+        kept: dict[bool, list[tuple[np.ndarray, str]]] = {True: [], False: []}
+        for scene, film in zip(scenes, draw(networks, scenes, settings), strict=True):
+            verdict = judge(scene, film)
+            tally.add(verdict)
+            if len(kept[verdict.all_correct]) < _SHEET_ROWS:
+                kept[verdict.all_correct].append((film, _label(scene, verdict)))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        result["groups"][name] = tally.rows()
+        if sheets is not None:
+            _write_sheets(sheets, name, kept)
+    result["ceiling"] = ceiling(networks)
+    return result
+
+
+def _label(scene: Scene, verdict: Verdict) -> str:
+    wrong = [word for word, held in verdict.counted.items() if not held]
+    return captions(scene)[0] + (f"   (wrong: {', '.join(wrong)})" if wrong else "")
+
+
+def _write_sheets(directory: Path, group: str, kept: dict[bool, list[tuple[np.ndarray, str]]]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for won, films in kept.items():
+        if films:
+            name = f"{group.replace(' ', '-')}-{'wins' if won else 'failures'}.png"
+            contact_sheet([film for film, _ in films], [label for _, label in films]).save(directory / name)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as the table that people read."""
+    settings = result["settings"]
+    lines = [
+        f"{result['prompts']} prompts, {settings['num_inference_steps']} steps, "
+        f"guidance {settings['guidance_scale']:g}, {settings['scheduler']}",
+        "",
+        f"{'group':<15}{'attribute':<14}{'right':>11}  {'share':>7}  {'95 % interval':<17}{'judge on renders':>17}"
+        f"{'after autoencoder':>19}",
+    ]
+    for group, rows in result["groups"].items():
+        bound = result["ceiling"][group]
+        for word, row in rows.items():
+            count = f"{row['right']:.0f}/{row['total']:.0f}"
+            interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
+            top = [f"{100 * bound[kind][word]['share']:.1f} %" if word in bound[kind] else "" for kind in ("raw", "autoencoder")]
+            lines.append(
+                f"{group:<15}{word:<14}{count:>11}  {100 * row['share']:5.1f} %  {interval:<17}{top[0]:>17}{top[1]:>19}"
+            )
+    lines += ["", *(f"autoencoder, {name}: {found['psnr']:.1f} dB" for name, found in result["ceiling"].items())]
+    return "\n".join(lines)
+
+
+def main(
+    model: str, prompts: int, out: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Evaluate a model of the catalogue, or a directory in diffusers' layout. Raises ModelNotFound, WeightsError."""
+    from flickbook import catalogue
+
+    directory = Path(model) if Path(model).is_dir() else catalogue.find(model).path()
+    networks = TextToVideo.load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
+    return {"model": model, **evaluate(networks, prompts, sheets=out, progress=progress)}

@@ -1,0 +1,78 @@
+"""Muon: momentum whose matrices are made orthogonal before they are applied (Jordan et al. 2024).
+
+Every direction of a weight matrix then learns at one speed, where Adam follows the few loudest. Convolutions count as
+matrices (out, in * taps). Norms, biases, embeddings and the first and last layers stay with AdamW, in the same optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Coefficients of the quintic iteration, chosen by its authors for the steepest start.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
+    """(rows, columns) -> the nearest matrix with singular values near 1, by Newton-Schulz iteration in bfloat16."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(rounds):
+        gram = x @ x.T
+        x = _A * x + (_B * gram + _C * gram @ gram) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the parameters of groups marked `matrix`, AdamW for the others; one `lr` for each group."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], weight_decay: float) -> None:
+        super().__init__(list(groups), {"lr": 0.0, "betas": betas, "weight_decay": weight_decay, "matrix": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Apply one update; `closure` is part of torch's signature and is not used."""
+        for group in self.param_groups:
+            apply = self._muon if group["matrix"] else self._adam
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    apply(parameter, self.state[parameter], group)
+
+    @staticmethod
+    def _muon(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(parameter.grad, 0.05)  # type: ignore[arg-type]
+        ahead = parameter.grad.lerp(momentum, 0.95)  # type: ignore[union-attr]
+        update = orthogonal(ahead.flatten(1))
+        # An update of the same size for each weight as Adam's, so that both can share a learning rate.
+        scale = 0.2 * max(update.shape) ** 0.5
+        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+
+    @staticmethod
+    def _adam(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        if not state:
+            state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["count"] = torch.zeros(())
+        fast, slow = group["betas"]
+        state["count"] += 1
+        first = state["first"].lerp_(parameter.grad, 1 - fast)  # type: ignore[arg-type]
+        second = state["second"].lerp_(parameter.grad.square(), 1 - slow)  # type: ignore[union-attr]
+        count = float(state["count"])
+        spread = (second / (1 - slow**count)).sqrt_().add_(1e-8)
+        parameter.addcdiv_(first, spread, value=-group["lr"] / (1 - fast**count))
+
+
+def groups_of(network: nn.Module, outer: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Matrices for Muon, the rest for AdamW; `outer` names the first and last layers by the start of their keys."""
+    matrices, others = [], []
+    for name, parameter in network.named_parameters():
+        inner = parameter.ndim >= 2 and "embedding" not in name and not name.startswith(outer)
+        (matrices if inner else others).append(parameter)
+    return [{"params": matrices, "matrix": True}, {"params": others, "matrix": False}]

@@ -1,0 +1,155 @@
+"""A whole training, from nothing to a model directory: `flickbook train CONFIG --out DIR`.
+
+Five parts, each done once and found again by its files, so that the same command goes on after a kill at any instant:
+tokenizer, autoencoder, films as latents, the diffusion model, the published directory. From `--init` a directory's
+autoencoder, tokenizer and weights are taken over, and training starts from them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
+from flickbook.diffusion.schedule import NoiseSchedule
+from flickbook.diffusion.text import Tokenizer, train_tokenizer
+from flickbook.diffusion.text_to_video import FILES, TextToVideo
+from flickbook.diffusion.weights import read_config
+from flickbook.learn import checkpoint
+from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
+from flickbook.learn.config import TrainConfig, read
+from flickbook.learn.dataset import Films, training_scenes, write_shards
+from flickbook.learn.progress import Adherence
+from flickbook.learn.publish import publish
+from flickbook.learn.train import Trainer, warm_start
+from flickbook.world.captions import brief_captions, captions
+
+_SHARD = 250
+#: Films whose captions the tokenizer learns from, and films that tell the spread of the latents; seeds of their own.
+_TOKENIZER_FILMS, _TOKENIZER_SEED = 4000, 50_000_000
+_STATISTICS_FILMS, _STATISTICS_SEED = 120, 70_000_000
+
+
+class Session:
+    """The parts of one training in one directory."""
+
+    def __init__(self, config: TrainConfig, out: Path, init: Path | None = None, accelerator: Any = None) -> None:
+        self.config, self.out, self.init, self.accelerator = config, out, init, accelerator
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def tokenizer(self) -> Tokenizer:
+        """Merges learned from the captions of the world's films."""
+        directory = self.out / "tokenizer"
+        if not (directory / "words.txt").exists():
+            if self.init is not None:
+                shutil.copytree(self.init / "tokenizer", directory, dirs_exist_ok=True)
+            else:
+                share = {group: round(_TOKENIZER_FILMS / len(self.config.world)) for group in self.config.world}
+                scenes = training_scenes(share, first=_TOKENIZER_SEED)
+                texts = [text for s in scenes for text in (*captions(s), *brief_captions(s))]
+                train_tokenizer(texts, self.config.vocab_size, directory, self.config.max_length)
+        return Tokenizer(directory)
+
+    def autoencoder(self) -> Autoencoder:
+        """Trained on single frames, its latents of unit size; or taken over."""
+        path, config = self.out / "autoencoder.safetensors", AutoencoderConfig.from_dict(self.config.autoencoder.network)
+        if self.init is not None:
+            config = AutoencoderConfig.from_dict(read_config(self.init / "vae/config.json"))
+        if not path.exists():
+            if self.init is not None:
+                state = load_file(self.init / FILES["vae"])
+            else:
+                state = self._train_autoencoder(config)
+            save_file({name: value.float().contiguous() for name, value in state.items()}, path)
+        network = Autoencoder(config)
+        network.load_state_dict(load_file(path))
+        return network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+    def _train_autoencoder(self, config: AutoencoderConfig) -> dict[str, Tensor]:
+        work = self.out / "autoencoder"
+        trainer = AutoencoderTrainer(self.config.autoencoder, frame_bank(self.config.autoencoder), work)
+        newest = checkpoint.latest(work)
+        if newest is not None:
+            trainer.restore(newest)
+        for row in trainer.run():
+            say("autoencoder", row)
+        network = Autoencoder(config).to(self.device)
+        network.load_state_dict(trainer.average)
+        share = {group: max(1, _STATISTICS_FILMS // len(self.config.world)) for group in self.config.world}
+        normalise(network, *latent_statistics(network, list(training_scenes(share, first=_STATISTICS_SEED))))
+        return network.state_dict()
+
+    def films(self, autoencoder: Autoencoder) -> Films:
+        """The training films as latents, rendered and encoded where they are missing."""
+
+        @torch.inference_mode()
+        def encode(frames: Tensor) -> Tensor:
+            frames = frames.to(self.device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                return autoencoder.encode(frames).mean.float().cpu()
+
+        directory = self.out / "films"
+        write_shards(directory, list(training_scenes(self.config.world)), encode, _SHARD)
+        return Films.load(directory)
+
+    def diffusion(self, films: Films, tokenizer: Tokenizer, autoencoder: Autoencoder) -> Trainer:
+        """Train text encoder and U-Net to the end of the last stage."""
+        trainer = Trainer(self.config, films, tokenizer, self.out / "diffusion", self.accelerator)
+        newest = checkpoint.latest(trainer.out)
+        if newest is not None:
+            trainer.restore(newest)
+        elif self.init is not None:
+            warm_start(trainer, self.init)
+        watch = Adherence(trainer, self.networks(trainer, tokenizer, autoencoder), self.config.adherence_every)
+        for row in trainer.run():
+            say("diffusion", row)
+            watch(row)
+        return trainer
+
+    def networks(self, trainer: Trainer, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
+        """The model under training as one that makes films."""
+        model, schedule = trainer.model, NoiseSchedule.from_config(self.config.scheduler)
+        return TextToVideo(tokenizer, model.text_encoder, model.unet, autoencoder, schedule, self.device)
+
+    def run(self) -> Path:
+        """All parts. Returns the model's directory."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        tokenizer, autoencoder = self.tokenizer(), self.autoencoder()
+        trainer = self.diffusion(self.films(autoencoder), tokenizer, autoencoder)
+        model = trainer.averaged(self.config.publish_decay)
+        publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
+        return self.out / "model"
+
+
+def say(part: str, row: dict[str, Any]) -> None:
+    """One line of progress on stderr."""
+    words = " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items())
+    print(f"{part}: {words}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def accelerated(use: bool) -> Iterator[Any]:
+    """An `accelerate.Accelerator` where several devices share the work, else None."""
+    if not use:
+        yield None
+        return
+    from accelerate import Accelerator
+
+    yield Accelerator()
+
+
+def main(config: Path, out: Path, init: Path | None = None, accelerate: bool = False) -> Path:
+    """Run a training to its end; started again with the same `out`, it goes on where it was. Returns the model's path.
+
+    Raises RequestError naming the field for a config that cannot be read.
+    """
+    with accelerated(accelerate) as accelerator:
+        return Session(read(config), out, init, accelerator).run()

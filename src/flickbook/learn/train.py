@@ -1,0 +1,236 @@
+"""Train the text encoder and the 3D U-Net on latents of the world's films: one loop.
+
+Objective: v-prediction (Salimans & Ho 2022, arXiv 2202.00512) under a schedule of zero terminal SNR (Lin et al. 2023,
+arXiv 2305.08891). Half of the timesteps are drawn where a film is nearly, but not wholly, drowned in noise: only there
+do the words decide the motion, since with less noise sixteen frames together give the path away.
+
+Every draw of a step (films, captions, noise, timesteps) follows from (seed, rank, step). So a run that resumes from a
+checkpoint equals one that never stopped, bit for bit. Needs torch, numpy, safetensors and tokenizers only; `accelerate`
+where several GPUs share the work.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from flickbook.diffusion.schedule import NoiseSchedule
+from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer
+from flickbook.diffusion.text_to_video import FILES
+from flickbook.diffusion.unet3d import TemporalConv, UNet3D, UNet3DConfig
+from flickbook.learn import checkpoint
+from flickbook.learn.config import TrainConfig
+from flickbook.learn.dataset import Films
+from flickbook.learn.muon import Muon, groups_of
+
+NOISE_BINS = 8
+LOG_FIELDS = ("step", "stage", "clips", "frames", "loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "grad_norm", "lr")
+
+
+class Model(nn.Module):
+    """The two networks that learn together."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.text_encoder = TextEncoder(TextConfig.from_dict(config.text_encoder))
+        self.unet = UNet3D(UNet3DConfig.from_dict(config.unet))
+        if config.temporal_init:
+            for module in self.unet.modules():
+                if isinstance(module, TemporalConv):
+                    last = module.conv4[-1]
+                    nn.init.normal_(last.weight, std=config.temporal_init * (3 * last.in_channels) ** -0.5)
+
+    def forward(self, x: Tensor, timestep: Tensor, ids: Tensor) -> Tensor:
+        """Noisy latents (b, c, f, h, w), timesteps (b,), token ids (b, t) -> v (b, c, f, h, w)."""
+        prediction: Tensor = self.unet(x, timestep, self.text_encoder(ids))
+        return prediction
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved with every checkpoint."""
+
+    step: int = 0
+    clips: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+
+
+def generator(seed: int, rank: int, step: int) -> torch.Generator:
+    """The step's own source of noise, on the CPU so that any device sees the same."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + rank) * 10_000_019 + step)
+
+
+def timesteps(config: TrainConfig, count: int, source: torch.Generator, total: int = 1000) -> Tensor:
+    """(count,) timesteps: a share from the focused part of the process, the rest from all of it; stratified."""
+    share, low, high = config.noise_focus
+    place = (torch.arange(count) + torch.rand(count, generator=source)) / count
+    focused = torch.rand(count, generator=source) < share
+    place = place[torch.randperm(count, generator=source)]
+    return (torch.where(focused, low + (high - low) * place, place) * total).long().clamp(0, total - 1)
+
+
+def clip_length(config: TrainConfig, step: int) -> int:
+    """The number of frames of this step's clips, spread evenly so that the shares hold over any stretch."""
+    stage, place = config.stage_at(step)
+    point, total = (place * 0.618033988749895) % 1.0, sum(stage.frames.values())
+    for length, share in stage.frames.items():
+        point -= share / total
+        if point < 0:
+            return length
+    return length
+
+
+class Trainer:
+    """Model, optimizer and averages on one device (or one of several, through `accelerate`)."""
+
+    def __init__(self, config: TrainConfig, films: Films, tokenizer: Tokenizer, out: Path, accelerator: Any = None) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.films, self.tokenizer, self.out = config, films, tokenizer, out
+        self.accelerator = accelerator
+        self.rank = accelerator.process_index if accelerator else 0
+        self.device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = Model(config).to(self.device)
+        ends = ("unet.conv_in", "unet.conv_out")
+        self.optimizer = Muon(groups_of(self.model, ends), betas=config.betas, weight_decay=config.weight_decay)
+        self.schedule = NoiseSchedule.from_config(config.scheduler)
+        self.averages = {decay: self._snapshot() for decay in config.ema_decays}
+        self.progress = Progress()
+        self.wrapped = accelerator.prepare(self.model) if accelerator else self.model
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def step(self) -> dict[str, float]:
+        """One update. Returns the row of the log."""
+        config, number = self.config, self.progress.step
+        frames = clip_length(config, number)
+        count = max(1, config.frames_per_step // frames)
+        x0, captions = self.films.batch(config.seed + 7919 * self.rank, number, count, frames)
+        source = generator(config.seed, self.rank, number)
+        noise = torch.randn(x0.shape, generator=source)
+        t = timesteps(config, count, source).to(self.device)
+        x0, noise, ids = x0.to(self.device), noise.to(self.device), self.tokenizer(captions).to(self.device)
+        rate = config.learning_rate(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16):
+            predicted = self.wrapped(self.schedule.add_noise(x0, noise, t), t, ids)
+        target = self.schedule.velocity(x0, noise, t)
+        each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = each.mean()
+        loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self._average(number)
+        self.progress.step += 1
+        self.progress.clips += count
+        self.progress.frames += count * frames
+        stage, _ = config.stage_at(number)
+        row = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames}
+        row |= {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
+        return {**row, **self._by_noise(each.detach(), t)}
+
+    @staticmethod
+    def _by_noise(each: Tensor, t: Tensor) -> dict[str, float]:
+        """Mean loss of each eighth of the process that this step met."""
+        bins = (t * NOISE_BINS // 1000).clamp(max=NOISE_BINS - 1)
+        return {f"loss_{i}": float(each[bins == i].mean()) for i in range(NOISE_BINS) if bool((bins == i).any())}
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        state = self.model.state_dict()
+        for decay, average in self.averages.items():
+            # A young average leans on few steps.
+            weight = 1 - min(decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(list(average.values()), [state[name] for name in average], weight)
+
+    def averaged(self, decay: float) -> Model:
+        """A copy of the model with one of the averages."""
+        model = Model(self.config).to(self.device)
+        model.load_state_dict(self.averages[decay])
+        return model.eval()
+
+    def save(self) -> Path:
+        """Write a checkpoint that resumes to the bit."""
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for decay, average in self.averages.items():
+            tensors |= {f"ema/{decay}/{name}": value for name, value in average.items()}
+        tensors |= {f"adam/{name}": value for name, value in checkpoint.moments(self.optimizer).items()}
+        values = {"config": self.config.to_dict(), "progress": vars(self.progress)}
+        return checkpoint.save(self.out, self.progress.step, tensors, values)
+
+    def restore(self, path: Path, weights_only: bool = False) -> None:
+        """Go on from a checkpoint; with `weights_only` start a new run from its networks and averages."""
+        tensors, values = checkpoint.load(path)
+        self.model.load_state_dict(checkpoint.part(tensors, "model/"))
+        for decay, average in self.averages.items():
+            found = checkpoint.part(tensors, f"ema/{decay}/") or checkpoint.part(tensors, "model/")
+            for name, value in found.items():
+                average[name].copy_(value)
+        if weights_only:
+            return
+        checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "adam/"))
+        self.progress = Progress(**values["progress"])
+
+    def run(self, save_every: float = 300.0, log_every: int = 50) -> Iterator[dict[str, float]]:
+        """Train to the end of the last stage; yields a mean row every `log_every` steps, saves every `save_every` s."""
+        saved, rows, began = time.monotonic(), [], time.monotonic()
+        while self.progress.step < self.config.steps:
+            rows.append(self.step())
+            if len(rows) == log_every or self.progress.step == self.config.steps:
+                self.progress.seconds += time.monotonic() - began
+                row = _mean(rows)
+                row["clips_per_s"] = sum(self.config.frames_per_step / 16 for _ in rows) / (time.monotonic() - began)
+                left = self.config.steps - self.progress.step
+                row["minutes_left"] = left * (time.monotonic() - began) / len(rows) / 60
+                if self.rank == 0:
+                    append_log(self.out / "log.csv", row)
+                yield row
+                rows, began = [], time.monotonic()
+            if self.rank == 0 and time.monotonic() - saved > save_every:
+                self.save()
+                saved = time.monotonic()
+        if self.rank == 0:
+            self.save()
+
+
+def warm_start(trainer: Trainer, directory: Path) -> None:
+    """Start from the networks of a model directory; optimizer and progress begin anew."""
+    for part in ("text_encoder", "unet"):
+        state = load_file(directory / FILES[part])
+        getattr(trainer.model, part).load_state_dict({name: value.float() for name, value in state.items()})
+    for average in trainer.averages.values():
+        for name, value in trainer.model.state_dict().items():
+            average[name].copy_(value)
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The last row, with losses averaged over all."""
+    row = dict(rows[-1])
+    for name in LOG_FIELDS:
+        values = [r[name] for r in rows if name in r]
+        if name.startswith(("loss", "grad")) and values:
+            row[name] = sum(values) / len(values)
+    return row
+
+
+def append_log(path: Path, row: dict[str, float]) -> None:
+    """Add a row to the CSV log."""
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, LOG_FIELDS, extrasaction="ignore", restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -1,0 +1,90 @@
+"""Words for a scene: several sentences that say the same film."""
+
+from __future__ import annotations
+
+from flickbook.world.scenes import Actor, Scene
+
+_MOVES: dict[str, tuple[str, ...]] = {
+    "left": ("moving left", "moving to the left", "sliding left", "going left"),
+    "right": ("moving right", "moving to the right", "sliding right", "going right"),
+    "up": ("moving up", "rising", "floating up", "going up"),
+    "down": ("moving down", "falling", "sinking down", "going down"),
+    "bouncing": ("bouncing", "bouncing up and down", "bouncing on the ground", "jumping up and down"),
+    "circling": ("circling", "moving in a circle", "circling around", "going round in a circle"),
+    "growing": ("growing", "getting bigger", "growing larger", "expanding"),
+    "shrinking": ("shrinking", "getting smaller", "shrinking away", "becoming smaller"),
+    "spinning": ("spinning", "rotating", "spinning around", "turning around"),
+}
+_DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def _article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _noun(actor: Actor, sized: bool) -> str:
+    if actor.shape.isdigit():
+        return f"{actor.colour} digit {actor.shape}"
+    size = f"{actor.size} " if sized and actor.size else ""
+    return f"{size}{actor.colour} {actor.shape}"
+
+
+def _single(scene: Scene) -> tuple[str, ...]:
+    actor, ground = scene.actors[0], scene.background
+    plain, long, third, fourth = _MOVES[actor.motion]
+    sized, short = _noun(actor, True), _noun(actor, False)
+    captions = (
+        f"{_article(sized)} {plain} on {_article(ground)} background",
+        f"{_article(short)} {plain} on {_article(ground)} background",
+        f"{_article(sized)} {long}, {ground} background",
+        f"{_article(sized)} is {third} in front of {_article(ground)} background",
+        f"on {_article(ground)} background, {_article(sized)} {fourth}",
+        f"{short} {plain}, {ground} background",
+        f"a film of {_article(sized)} {long} over {ground}",
+        f"{ground} background with {_article(short)} {third}",
+    )
+    if actor.shape.isdigit():
+        word = _DIGIT_WORDS[int(actor.shape)]
+        captions += (f"the number {word} in {actor.colour} {plain} on {_article(ground)} background",)
+    return captions
+
+
+def _pair(scene: Scene) -> tuple[str, ...]:
+    ground = scene.background
+    one, two = scene.actors
+    captions: list[str] = []
+    for first, second in ((one, two), (two, one)):
+        a, b = _article(_noun(first, False)), _article(_noun(second, False))
+        m, n = _MOVES[first.motion], _MOVES[second.motion]
+        captions += [
+            f"{a} {m[0]} and {b} {n[0]} on {_article(ground)} background",
+            f"{a} is {m[1]} while {b} is {n[1]}, {ground} background",
+            f"two shapes on {ground}: {a} {m[0]}, {b} {n[0]}",
+        ]
+    return tuple(captions)
+
+
+def captions(scene: Scene) -> tuple[str, ...]:
+    """Five or more paraphrases that name everything the scene is judged by; the first is the plain one."""
+    if scene.kind == "pair":
+        return _pair(scene)
+    if scene.kind in ("core", "digits"):
+        return _single(scene)
+    from flickbook.world import views
+
+    return views.VIEWS[scene.kind].captions(scene.traits)
+
+
+def brief_captions(scene: Scene) -> tuple[str, ...]:
+    """Prompts that leave something out, so that the model also learns short ones."""
+    if scene.kind in ("core", "digits"):
+        actor = scene.actors[0]
+        short, plain = _article(_noun(actor, False)), _MOVES[actor.motion][0]
+        shape = f"digit {actor.shape}" if actor.shape.isdigit() else actor.shape
+        return (short, f"{short} {plain}", f"{_article(shape)} {plain}", f"{_article(shape)} on {scene.background}")
+    if scene.kind == "pair":
+        first, second = (_article(_noun(a, False)) for a in scene.actors)
+        return (f"{first} and {second}", f"{first} and {second} on {_article(scene.background)} background")
+    from flickbook.world import views
+
+    return views.VIEWS[scene.kind].brief_captions(scene.traits)

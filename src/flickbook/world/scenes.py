@@ -1,0 +1,143 @@
+"""What a procedural film shows: the vocabulary, scene descriptions, and how they are drawn by lot.
+
+A `Scene` is exact: rendering it twice gives the same pixels. Everything a caption may say is in its fields;
+what no caption says (where an object starts, how fast it is) follows from `seed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+FRAMES, SIZE, FPS = 16, 128, 8
+
+#: sRGB of each colour word; far enough apart that a compressed film still tells them.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (225, 32, 38),
+    "green": (36, 170, 60),
+    "blue": (38, 72, 225),
+    "yellow": (250, 215, 30),
+    "purple": (140, 45, 185),
+    "orange": (250, 130, 20),
+    "white": (245, 245, 245),
+    "pink": (250, 130, 185),
+}
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
+    "black": (12, 12, 14),
+    "blue": (30, 60, 150),
+    "grey": (128, 128, 128),
+    "green": (20, 95, 50),
+    "white": (236, 236, 236),
+    "brown": (110, 70, 40),
+}
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+MOTIONS = ("left", "right", "up", "down", "bouncing", "circling", "growing", "shrinking", "spinning")
+#: Half the height of an object in pixels of a 128-pixel frame.
+SIZES: dict[str, int] = {"small": 14, "medium": 20, "large": 27}
+DIGITS = tuple("0123456789")
+
+#: Words that would name the same paint twice.
+_CLASHING = {("white", "white"), ("blue", "blue"), ("green", "green")}
+#: A turn of these cannot be seen.
+_ROUND = ("circle", "ring")
+
+#: Pairs that training never shows (evaluation does): colour x shape and shape x motion.
+HELD_OUT_COLOUR_SHAPE = frozenset(
+    {
+        ("red", "star"),
+        ("green", "circle"),
+        ("blue", "triangle"),
+        ("yellow", "square"),
+        ("purple", "ring"),
+        ("orange", "cross"),
+        ("white", "triangle"),
+        ("pink", "square"),
+    }
+)
+HELD_OUT_SHAPE_MOTION = frozenset(
+    {
+        ("circle", "up"),
+        ("square", "circling"),
+        ("triangle", "left"),
+        ("star", "down"),
+        ("cross", "growing"),
+        ("ring", "right"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One object. `size` is empty where the motion itself changes the size."""
+
+    shape: str
+    colour: str
+    motion: str
+    size: str = "medium"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A film of the world. `kind` is core, pair, digits, or the name of a view; views keep their words in `traits`."""
+
+    kind: str
+    seed: int
+    background: str = ""
+    actors: tuple[Actor, ...] = ()
+    traits: dict[str, str] = field(default_factory=dict)
+
+
+def held_out(actor: Actor) -> bool:
+    """Whether an actor shows a pair that training must not see."""
+    return (actor.colour, actor.shape) in HELD_OUT_COLOUR_SHAPE or (actor.shape, actor.motion) in HELD_OUT_SHAPE_MOTION
+
+
+def possible(actor: Actor, background: str) -> bool:
+    """Whether a picture could show every word: no white on white, no spinning circle."""
+    if (actor.colour, background) in _CLASHING:
+        return False
+    return not (actor.motion == "spinning" and actor.shape in _ROUND)
+
+
+def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
+    return words[int(rng.integers(len(words)))]
+
+
+def _actor(rng: np.random.Generator, background: str, motions: tuple[str, ...], heldout: bool) -> Actor:
+    """Draw one actor by rejection; every allowed combination is equally likely."""
+    while True:
+        motion = _pick(rng, motions)
+        size = "" if motion in ("growing", "shrinking") else _pick(rng, tuple(SIZES))
+        actor = Actor(_pick(rng, SHAPES), _pick(rng, tuple(COLOURS)), motion, size)
+        if possible(actor, background) and held_out(actor) == heldout:
+            return actor
+
+
+def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
+    """Draw a scene of `group` (core, pair, digits or views) from `seed`.
+
+    With `heldout` a core scene shows a held-out pair; without it never does. Other groups have no held-out pairs of
+    their own, and their shapes keep to the pairs training may see. Raises ValueError for an unknown group.
+    """
+    rng = np.random.default_rng([seed, 0x5CE4E])
+    if group == "views":
+        from flickbook.world import views
+
+        kind, traits = views.sample(seed)
+        return Scene(kind, seed, traits=dict(traits))
+    if group not in ("core", "pair", "digits"):
+        raise ValueError(f"group={group!r}: must be core, pair, digits or views")
+    background = _pick(rng, tuple(BACKGROUNDS))
+    if group == "core":
+        return Scene("core", seed, background, (_actor(rng, background, MOTIONS, heldout),))
+    if group == "digits":
+        while True:
+            actor = Actor(_pick(rng, DIGITS), _pick(rng, tuple(COLOURS)), _pick(rng, MOTIONS[:4]), "large")
+            if possible(actor, background):
+                return Scene("digits", seed, background, (actor,))
+    while True:
+        first, second = (_actor(rng, background, MOTIONS[:4], False) for _ in range(2))
+        if first.colour != second.colour and (first.motion in ("left", "right")) == (second.motion in ("left", "right")):
+            small = tuple(Actor(a.shape, a.colour, a.motion, "medium") for a in (first, second))
+            return Scene("pair", seed, background, small)

@@ -1,0 +1,103 @@
+"""The command as a whole: help, versions, options, and what an error looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+import flickbook
+from flickbook.cli.app import app, run
+
+OPTIONS = Path(__file__).with_name("options.txt")
+
+
+def options(command: Any, name: str) -> Iterator[str]:
+    """One line for each parameter of `command` and of the commands below it."""
+    for parameter in command.params:
+        kind = "option" if any(each.startswith("-") for each in parameter.opts) else "argument"
+        yield f"{name} {kind} {' '.join([*parameter.opts, *parameter.secondary_opts])}"
+    for below, each in getattr(command, "commands", {}).items():
+        yield from options(each, f"{name} {below}")
+
+
+def test_the_options_equal_the_committed_list() -> None:
+    """A new option is a decision: write it into options.txt, where a reader of the change sees it."""
+    assert list(options(typer.main.get_command(app), "flickbook")) == OPTIONS.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["generate", "--help"], ["models", "--help"], []])
+def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: flickbook")
+    assert err == ""
+
+
+def test_every_option_has_a_help_text() -> None:
+    def check(command: Any) -> None:
+        assert command.help
+        assert [each.name for each in command.params if not each.help] == []
+        for below in getattr(command, "commands", {}).values():
+            check(below)
+
+    check(typer.main.get_command(app))
+
+
+def test_version(command: Any) -> None:
+    ran = command("--version")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"flickbook {flickbook.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["generate", "x", "--num-frames", "many"], "num_frames"),
+        (["generate", "x", "--colour", "red"], None),
+        (["generate"], "prompt"),
+        (["paint"], None),
+        (["models", "show"], "name"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    words: list[str], field: str | None, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert run([*words, "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert (told["code"], told["field"]) == ("usage", field)
+
+
+def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
+    ran = command("generate", "a red circle", "--num-frames", "999")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr == "error: num_frames=999: must be 1 to 16; ask for 16 frames or fewer\n"
+
+
+def test_a_refusal_as_json_is_one_document(command: Any) -> None:
+    ran = command("generate", "a red circle", "--model", "bultin", "--json")
+    assert ran.returncode == 2
+    told = json.loads(ran.stdout)
+    assert list(told) == ["error"]
+    assert (told["error"]["code"], told["error"]["field"]) == ("model_not_found", "model")
+    assert "did you mean builtin?" in told["error"]["message"]
+
+
+def test_a_bad_setting_is_refused_before_anything_else(work: Path, command: Any) -> None:
+    (work / "flickbook.toml").write_text("threads = 0\n")
+    ran = command("generate", "x")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: threads=0: ")
+
+
+def test_words_after_two_dashes_are_the_prompt_even_json(capsys: pytest.CaptureFixture[str], work: Path) -> None:
+    assert run(["generate", "--num-frames", "99", "--", "--json"]) == 2
+    assert capsys.readouterr().out == ""

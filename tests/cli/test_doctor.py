@@ -1,0 +1,68 @@
+"""`flickbook doctor`: it tells the truth about this machine, and its exit code follows."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from flickbook.cli.app import run
+from flickbook.cli.doctor import GIB, free_memory
+
+
+def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    code = run(["doctor", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is (code == 0)
+    assert told["ok"] is all(each["state"] != "fail" for each in told["checks"])
+    return {each["name"]: each for each in told["checks"]}
+
+
+def test_it_tells_what_is_here(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = checks(capsys)
+    wanted = "python platform torch gpu tokenizers safetensors matplotlib memory output cache codecs weights fits"
+    assert list(found) == wanted.split()
+    assert platform.python_version() in found["python"]["value"]
+    assert torch.__version__ in found["torch"]["value"]
+    assert "libx264" in found["codecs"]["value"]
+    assert f"{psutil.virtual_memory().total / GIB:.1f} GiB" in found["memory"]["value"]
+
+
+def test_everything_that_is_not_well_says_what_to_do(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for each in checks(capsys).values():
+        assert (each["state"] == "ok") is (each["remedy"] == ""), each
+
+
+def test_an_output_directory_that_cannot_be_written(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "file").write_text("")
+    monkeypatch.setenv("FLICKBOOK_OUTPUT_DIR", "file/outputs")
+    monkeypatch.setenv("FLICKBOOK_CACHE_DIR", "file/cache")
+    monkeypatch.setenv("FLICKBOOK_THREADS", "3")
+    found = checks(capsys)
+    assert found["output"]["state"] == "fail" and "FLICKBOOK_OUTPUT_DIR" in found["output"]["remedy"]
+    assert found["cache"]["state"] == "warn"
+    assert "3 threads" in found["torch"]["value"]
+
+
+def test_free_memory_is_within_the_machine() -> None:
+    assert 0 < free_memory() <= psutil.virtual_memory().total
+
+
+def test_looking_leaves_nothing_behind(work: Path) -> None:
+    run(["doctor"])
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.model
+def test_this_machine_can_run_the_built_in_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "files verified" in out
+    assert out.splitlines()[-1] == "the built-in model can run here"

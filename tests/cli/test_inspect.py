@@ -1,0 +1,48 @@
+"""`flickbook inspect`: what a file says, and that a stranger's file is only ever data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flickbook.cli.app import run
+from flickbook.media.write import write_mp4, write_png
+
+
+def frames(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (count, 32, 48, 3), dtype=np.uint8)
+
+
+def test_a_film_without_a_recipe(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mp4(work / "a.mp4", frames(4), 8.0, None)
+    assert run(["inspect", "a.mp4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"container: mp4", "codec: h264", "width: 48", "height: 32", "frames: 4", "fps: 8"} <= set(lines)
+
+
+def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_png(work / "a.png", frames(1)[0], None)
+    assert run(["inspect", "a.png", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["container"], told["frames"], told["recipe"], told["run"]) == ("png", 1, None, None)
+
+
+def test_a_strangers_comment_cannot_reach_the_terminal(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_png(work / "a.png", frames(1)[0], "\x1b]0;pwned\x07\nframes: 99")
+    assert run(["inspect", "a.png"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\x07" not in out
+    assert "frames: 99" not in out.splitlines()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no film", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_film_is_refused(work: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
+    if content is not None:
+        (work / "a.mp4").write_bytes(content)
+    assert run(["inspect", "a.mp4", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["code"] == "media"
+    assert err.startswith("error: a.mp4: ") and err.count("\n") == 1

@@ -1,0 +1,276 @@
+"""Reading: what was written comes back, and what is hostile, damaged or foreign is refused with one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flickbook.errors import MediaError
+from flickbook.media.clip import Clip, frames_sha256, sidecar_path
+from flickbook.media.read import Limits, inspect, read_comment, read_picture, read_recipe, read_video
+from flickbook.media.write import MAX_COMMENT_BYTES, write_mp4, write_png
+from flickbook.spec import Placement, Plan, Recipe, Run
+
+RUN = Run(seconds={"denoise": 1.5}, peak_memory_bytes=1, started_at="a", finished_at="b")
+
+
+def film(frames: int = 6, height: int = 32, width: int = 48) -> np.ndarray:
+    t, y, x = np.ogrid[:frames, :height, :width]
+    return (
+        np.stack([x * 4 + 0 * (t + y), y * 5 + t + 0 * x, t * 20 + 0 * (x + y)], axis=-1).clip(0, 255).astype(np.uint8)
+    )
+
+
+def recipe(frames: np.ndarray) -> Recipe:
+    count, height, width, _ = frames.shape
+    size = {"width": width, "height": height, "num_frames": count, "fps": 8.0, "container": "mp4"}
+    words = {"model": "builtin", "revision": "1", "prompt": "a red circle", "negative_prompt": "", "scheduler": "ddim"}
+    plan = Plan.of(task="film", num_inference_steps=25, guidance_scale=3.0, seed=7, **size, **words)
+    hashes = {"weights": {"unet": "0" * 64}, "frames_sha256": frames_sha256(frames)}
+    return Recipe.of(plan=plan, placement=Placement(), versions={}, device_name="a processor", **hashes)
+
+
+@pytest.fixture(scope="module")
+def mp4(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("read") / "film.mp4"
+    write_mp4(path, film(), 8, '{"a":1}')
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def png(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("read") / "still.png"
+    write_png(path, film()[0], '{"a":1}')
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.mark.parametrize("fps", [8.0, 7.5, 23.976, 0.5])
+def test_a_film_comes_back(tmp_path: Path, fps: float) -> None:
+    write_mp4(tmp_path / "film.mp4", film(), fps)
+    frames, rate = read_video(tmp_path / "film.mp4")
+    assert (frames.shape, frames.dtype, rate) == (film().shape, np.uint8, pytest.approx(fps))
+    assert np.abs(frames.astype(int) - film()).mean() < 3
+
+
+@settings(max_examples=25)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300))
+def test_any_comment_comes_back(scratch: Path, text: str) -> None:
+    write_mp4(scratch / "film.mp4", film(1, 4, 4), 8, text, overwrite=True)
+    write_png(scratch / "still.png", film(1, 4, 4)[0], text, overwrite=True)
+    assert read_comment(scratch / "film.mp4") == text
+    assert read_comment(scratch / "still.png") == text
+
+
+def test_the_longest_comment_comes_back_and_none_is_none(tmp_path: Path) -> None:
+    for name, text in (("a", "é" * (MAX_COMMENT_BYTES // 2)), ("b", None)):
+        write_mp4(tmp_path / f"{name}.mp4", film(1), 8, text)
+        write_png(tmp_path / f"{name}.png", film(1)[0], text)
+        assert read_comment(tmp_path / f"{name}.mp4") == text
+        assert read_comment(tmp_path / f"{name}.png") == text
+
+
+def test_inspect_tells_what_is_there(tmp_path: Path) -> None:
+    made = Clip(film(), 8.0, recipe(film()), RUN)
+    facts = inspect(made.save(tmp_path / "film.mp4"))
+    assert (facts["container"], facts["codec"], facts["width"], facts["height"]) == ("mp4", "h264", 48, 32)
+    assert (facts["frames"], facts["fps"], facts["seconds"], facts["problems"]) == (6, 8.0, 0.75, [])
+    assert facts["bytes"] == (tmp_path / "film.mp4").stat().st_size and len(facts["sha256"]) == 64
+    assert Recipe.from_json(json.dumps(facts["recipe"])) == made.recipe and facts["comment"] is None
+    assert Run.from_json(json.dumps(facts["run"])) == RUN
+    still = film(1)
+    picture = inspect(Clip(still, 8.0, recipe(still)).save(tmp_path / "still.png"))
+    assert (picture["container"], picture["frames"], picture["fps"], picture["run"]) == ("png", 1, None, None)
+    assert picture["recipe"]["frames_sha256"] == frames_sha256(still)
+    json.dumps([facts, picture])
+
+
+def test_inspect_of_a_foreign_film(tmp_path: Path) -> None:
+    write_mp4(tmp_path / "film.mp4", film(), 8, "holiday in Spain")
+    for text in ("{", "[]", '{"run": 3}', "[" * 100_000):
+        sidecar_path(tmp_path / "film.mp4").write_text(text)
+        facts = inspect(tmp_path / "film.mp4")
+        assert (facts["recipe"], facts["run"], facts["comment"]) == (None, None, "holiday in Spain")
+        assert len(facts["problems"]) == 2 and "film.mp4.json" in facts["problems"][0]
+
+
+def test_a_recipe_that_is_none_damaged_or_newer_is_named(tmp_path: Path) -> None:
+    good = recipe(film()).to_json()
+    cases = {
+        None: "carries no recipe",
+        "holiday": "not a recipe",
+        "[" * 100_000: "not a recipe",
+        "[]": "damaged",
+        good.replace('"seed":7', '"seed":-7'): "plan.seed",
+        good.replace('"placement"', '"placment"'): "damaged",
+        good.replace('"schema_version":1', '"schema_version":2'): "schema 2.*newer Flickbook",
+    }
+    for comment, reason in cases.items():
+        write_mp4(tmp_path / "film.mp4", film(1), 8, comment, overwrite=True)
+        with pytest.raises(MediaError, match=reason):
+            read_recipe(tmp_path / "film.mp4")
+    write_mp4(tmp_path / "film.mp4", film(1), 8, good, overwrite=True)
+    assert read_recipe(tmp_path / "film.mp4") == recipe(film())
+
+
+def test_files_that_are_no_film(tmp_path: Path) -> None:
+    (tmp_path / "playlist.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\nfile:///etc/hostname\n")
+    (tmp_path / "drawing.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "picture.mp4").write_bytes(b"GIF89a" + bytes(40))
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    for path in [*tmp_path.iterdir(), tmp_path / "missing.mp4", tmp_path, "a\0b.mp4"]:
+        for read in (read_video, read_picture, read_comment, inspect):
+            with pytest.raises(MediaError):
+                read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "film.mp4")
+    with pytest.raises(MediaError, match="not a regular file"):
+        inspect(tmp_path / "film.mp4")
+
+
+def test_a_film_is_no_picture_and_the_other_way(tmp_path: Path, mp4: bytes, png: bytes) -> None:
+    (tmp_path / "named.png").write_bytes(mp4)
+    (tmp_path / "named.mp4").write_bytes(png)
+    assert inspect(tmp_path / "named.png")["container"] == "mp4"
+    with pytest.raises(MediaError, match="a film, not a picture"):
+        read_picture(tmp_path / "named.png")
+    with pytest.raises(MediaError, match="a picture, not a film"):
+        read_video(tmp_path / "named.mp4")
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(file_bytes=100), "bytes, more than"),
+        (Limits(pixels=32 * 48 - 1), "1536 pixels a frame"),
+        (Limits(frames=5), "6 frames"),
+        (Limits(decoded_bytes=6 * 32 * 48 * 3 - 1), "once decoded"),
+    ],
+)
+def test_each_limit_is_held(tmp_path: Path, mp4: bytes, limits: Limits, reason: str) -> None:
+    (tmp_path / "film.mp4").write_bytes(mp4)
+    for read in (read_video, read_comment, inspect):
+        with pytest.raises(MediaError, match=reason):
+            read(tmp_path / "film.mp4", limits)
+
+
+def test_a_picture_that_would_unpack_to_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    for read in (read_picture, read_comment, inspect):
+        with pytest.raises(MediaError, match="3600000000 pixels a frame"):
+            read(tmp_path / "bomb.png")
+
+
+def test_a_stream_larger_than_its_header_says_is_refused(tmp_path: Path, mp4: bytes) -> None:
+    write_mp4(tmp_path / "large.mp4", film(6, 256, 256), 8)
+    large = (tmp_path / "large.mp4").read_bytes()
+    # The sample description (box avc1) says the size again, 32 bytes into it; the bitstream still says 256 by 256.
+    at = large.index(b"avc1", large.index(b"stsd")) - 4 + 32
+    assert large[at : at + 4] == struct.pack(">HH", 256, 256)
+    (tmp_path / "liar.mp4").write_bytes(large[:at] + struct.pack(">HH", 16, 16) + large[at + 4 :])
+    with pytest.raises(MediaError):
+        read_video(tmp_path / "liar.mp4", Limits(pixels=1024))
+
+
+def test_an_index_of_a_billion_frames_is_refused_unread(tmp_path: Path, mp4: bytes) -> None:
+    at = mp4.index(b"stsz") + 8
+    # All samples of one size: then the count alone stands in the file, and the demuxer would make room for each.
+    forged = mp4[:at] + struct.pack(">II", 1, 1_000_000_000) + mp4[at + 8 :]
+    (tmp_path / "film.mp4").write_bytes(forged)
+    for read in (read_video, read_comment, inspect):
+        with pytest.raises(MediaError, match="index is too large"):
+            read(tmp_path / "film.mp4")
+    (tmp_path / "film.mp4").write_bytes(mp4 + struct.pack(">I", 8) * 2 * 5000)
+    with pytest.raises(MediaError, match="index is too large"):
+        inspect(tmp_path / "film.mp4")
+
+
+def test_a_film_cut_anywhere_is_refused(tmp_path: Path, mp4: bytes, png: bytes) -> None:
+    for share in range(20):
+        (tmp_path / "film.mp4").write_bytes(mp4[: len(mp4) * share // 20])
+        (tmp_path / "still.png").write_bytes(png[: len(png) * share // 20])
+        for read in (read_video, inspect):
+            with pytest.raises(MediaError):
+                read(tmp_path / "film.mp4")
+        try:
+            pixels = read_picture(tmp_path / "still.png")
+        except MediaError:
+            continue
+        assert share > 15 and np.array_equal(pixels, film()[0]), "only the end mark may be missing"
+
+
+def test_other_codecs_are_refused_by_name(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for packet in [stream.encode(av.VideoFrame(32, 32, "yuv420p")), stream.encode(None)]:
+            container.mux(packet)
+    with pytest.raises(MediaError, match="mpeg4, not h264"):
+        read_video(tmp_path / "film.mp4")
+
+
+def damaged(data: bytes, edits: list[tuple[int, bytes]]) -> bytes:
+    changed = bytearray(data)
+    for at, patch in edits:
+        at %= len(data)
+        changed[at : at + len(patch)] = patch
+    return bytes(changed)
+
+
+EDITS = st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6)
+
+
+@settings(max_examples=200)
+@given(edits=EDITS)
+def test_a_damaged_film_is_read_or_refused(scratch: Path, mp4: bytes, edits: list[tuple[int, bytes]]) -> None:
+    path = scratch / "damaged.mp4"
+    path.write_bytes(damaged(mp4, edits))
+    for read in (read_video, read_comment, read_recipe, inspect):
+        try:
+            read(path, Limits(file_bytes=1 << 20, frames=100, pixels=1 << 20, decoded_bytes=1 << 24))
+        except MediaError as error:
+            assert "\n" not in str(error)
+
+
+@settings(max_examples=200)
+@given(edits=EDITS, repair=st.booleans())
+def test_a_damaged_picture_is_read_or_refused(
+    scratch: Path, png: bytes, edits: list[tuple[int, bytes]], repair: bool
+) -> None:
+    path = scratch / "damaged.png"
+    path.write_bytes(sums_repaired(damaged(png, edits)) if repair else damaged(png, edits))
+    for read in (read_picture, read_comment, read_recipe, inspect):
+        try:
+            read(path, Limits(file_bytes=1 << 20, pixels=1 << 20))
+        except MediaError as error:
+            assert "\n" not in str(error)
+
+
+def sums_repaired(data: bytes) -> bytes:
+    """A damaged PNG with its checksums made right, so that the damage reaches what lies behind them."""
+    out, at = bytearray(data), 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if end + 4 > len(data):
+            break
+        out[end : end + 4] = zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return bytes(out)

@@ -1,0 +1,160 @@
+"""The catalogue: defaults, limits, and that nothing but a Plan or a refusal ever comes out."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flickbook.catalogue import Model, find, list_models, resolve
+from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch
+from flickbook.spec import Plan, Request
+
+
+def plan(**asked: object) -> Plan:
+    return resolve(Request.of(**{"prompt": "a red circle", **asked}))
+
+
+def test_the_models_choice() -> None:
+    made = plan()
+    assert (made.model, made.width, made.height, made.num_frames, made.fps) == ("builtin", 128, 128, 16, 8.0)
+    assert (made.num_inference_steps, made.scheduler, made.container, made.task) == (25, "ddim", "mp4", "film")
+    assert made.guidance_scale == find("builtin").guidance_scale.default
+
+
+def test_what_is_asked_for_is_kept() -> None:
+    asked = dict(
+        negative_prompt="blurry",
+        num_frames=8,
+        num_inference_steps=5,
+        guidance_scale=2.5,
+        fps=12.5,
+        seed=2**63 - 1,
+        width=128,
+        height=128,
+        scheduler="unipc",
+        container="mp4",
+    )
+    made = plan(**asked)
+    assert {name: getattr(made, name) for name in asked} == asked
+
+
+def test_every_default_is_within_its_own_limits() -> None:
+    for model in list_models():
+        for name in ("num_frames", "num_inference_steps", "guidance_scale", "fps"):
+            allowed = getattr(model, name)
+            assert allowed.range[0] <= allowed.default <= allowed.range[1], (model.name, name)
+
+
+def test_an_unset_seed_is_drawn_for_each_plan() -> None:
+    assert len({plan().seed for _ in range(20)}) == 20
+    assert plan(seed=0).seed == 0
+
+
+@pytest.mark.parametrize("asked", [{"container": "png"}, {"num_frames": 1}, {"container": "png", "num_frames": 1}])
+def test_a_still(asked: dict[str, object]) -> None:
+    made = plan(**asked)
+    assert (made.task, made.num_frames, made.container) == ("picture", 1, "png")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prompt": ""}, 'prompt=: is empty; say what the film shows, for example "a red circle moving left"'),
+        ({"prompt": " \n\t "}, "is empty"),
+        ({"prompt": "x" * 2001}, "has 2001 characters, the most is 2000; shorten it"),
+        ({"prompt": "x" * 10**6}, "has 1000000 characters"),
+        ({"prompt": "a\x1b[31mred"}, "holds the control character U\\+001B"),
+        ({"prompt": "a\ud800"}, "holds the control character U\\+D800"),
+        ({"negative_prompt": "\x00x"}, "negative_prompt=.*U\\+0000"),
+        ({"num_frames": 999}, "^num_frames=999: must be 1 to 16; ask for 16 frames or fewer$"),
+        ({"num_frames": 0}, "^num_frames=0: must be 1 to 16; ask for 1 or more$"),
+        ({"num_frames": 10**5000}, "num_frames=a number too long to print: must be 1 to 16"),
+        ({"num_inference_steps": -5}, "num_inference_steps=-5: must be 1 to 100"),
+        ({"guidance_scale": 0.5}, "guidance_scale=0.5: must be 1 to 20"),
+        ({"guidance_scale": 20.1}, "guidance_scale=20.1: must be 1 to 20; ask for 20 or less"),
+        ({"fps": 0.0}, "fps=0.0: must be 1 to 60"),
+        ({"seed": -1}, "seed=-1: must be 0 to 9223372036854775807"),
+        ({"seed": 2**63}, "seed=9223372036854775808"),
+        ({"width": 256}, "width=256: builtin makes 128x128"),
+        ({"width": 128, "height": 130}, "height=130: builtin makes 128x128"),
+        ({"container": "png", "num_frames": 2}, "num_frames=2: a png is one frame"),
+        ({"container": "mp4", "num_frames": 1}, "num_frames=1: an mp4 is 2 frames or more"),
+    ],
+)
+def test_refusals_name_field_value_limit_and_remedy(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        plan(**asked)
+
+
+def test_limits_are_inclusive() -> None:
+    assert plan(prompt="x" * 2000 + " \n").prompt == "x" * 2000
+    assert plan(num_frames=16, num_inference_steps=100, guidance_scale=20.0, fps=60.0).num_inference_steps == 100
+    assert plan(num_frames=2, num_inference_steps=1, guidance_scale=1.0, fps=1.0).guided() is False
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(ModelNotFound, match="did you mean builtin") as caught:
+        plan(model="Bultin")
+    assert caught.value.nearest == ("builtin",)
+    with pytest.raises(ModelNotFound) as caught:
+        plan(model="z" * 10**6)
+    assert caught.value.nearest == ()
+
+
+def test_a_scheduler_that_does_not_fit_names_those_that_do() -> None:
+    with pytest.raises(SchedulerMismatch, match="does not fit model builtin; choose one of ddim, dpm\\+\\+, unipc"):
+        plan(scheduler="euler")
+
+
+def test_a_note_about_unlearned_words_names_them_and_a_bigger_model() -> None:
+    model = find("builtin")
+    assert model.unlearned(()) == ""
+    note = model.unlearned(["panda", "a\x1b[1m"])
+    assert '"panda"' in note and model.bigger in note and note.isprintable()
+    assert "and 92 more" in model.unlearned([f"w{number}" for number in range(100)])
+
+
+def test_the_revision_follows_the_manifest(tmp_path: Path) -> None:
+    model = find("builtin").model_copy(update={"directory": str(tmp_path)})
+    assert model.revision() == "none"
+    (tmp_path / "manifest.json").write_bytes(b'{"a": "b"}')
+    assert model.revision() == hashlib.sha256(b'{"a": "b"}').hexdigest()[:12]
+
+
+def test_a_model_survives_json() -> None:
+    for model in list_models():
+        assert Model.from_json(model.to_json()) == model
+
+
+ASKED = st.fixed_dictionaries(
+    {"prompt": st.text() | st.just("a red circle")},
+    optional={
+        "model": st.just("builtin") | st.text(),
+        "negative_prompt": st.none() | st.text(),
+        "num_frames": st.none() | st.integers(-2, 20) | st.integers(),
+        "num_inference_steps": st.none() | st.integers(-2, 120) | st.integers(),
+        "guidance_scale": st.none() | st.floats(0, 25) | st.floats(),
+        "fps": st.none() | st.floats(0, 70) | st.floats(),
+        "seed": st.none() | st.integers(-1, 2**63) | st.integers(),
+        "width": st.none() | st.just(128) | st.integers(),
+        "height": st.none() | st.just(128) | st.integers(),
+        "scheduler": st.none() | st.sampled_from(["ddim", "dpm++", "unipc"]) | st.text(),
+        "container": st.none() | st.sampled_from(["mp4", "png", "gif"]),
+    },
+)
+
+
+@given(ASKED)
+def test_any_request_gives_a_plan_that_survives_json_or_a_refusal(asked: dict[str, object]) -> None:
+    try:
+        made = resolve(Request.of(**asked))
+    except RequestError as error:
+        assert error.field
+        assert "\n" not in str(error)
+        return
+    assert Plan.from_json(made.to_json()) == made
+    assert len(made.key()) == 64

@@ -1,0 +1,181 @@
+"""The records: what they hold, what they refuse, and that their JSON is canonical."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from flickbook.errors import RequestError
+from flickbook.spec import Placement, Plan, Recipe, Record, Request, Run, Step
+
+PLAN = Plan(
+    task="film",
+    model="builtin",
+    revision="0123456789ab",
+    prompt="a réd circle",
+    negative_prompt="",
+    width=128,
+    height=128,
+    num_frames=16,
+    fps=8.0,
+    num_inference_steps=25,
+    guidance_scale=3.0,
+    seed=7,
+    scheduler="ddim",
+    container="mp4",
+)
+CANONICAL = (
+    '{"container":"mp4","fps":8.0,"guidance_scale":3.0,"height":128,"model":"builtin","negative_prompt":"",'
+    '"num_frames":16,"num_inference_steps":25,"prompt":"a r\\u00e9d circle","revision":"0123456789ab",'
+    '"scheduler":"ddim","schema_version":1,"seed":7,"task":"film","width":128}'
+)
+RECIPE = Recipe(
+    plan=PLAN,
+    placement=Placement(),
+    weights={"unet/model.safetensors": "0" * 64},
+    frames_sha256="f" * 64,
+    versions={"torch": "2.13.0"},
+    device_name="a processor",
+)
+RUN = Run(seconds={"denoise": 1.5}, peak_memory_bytes=1, started_at="a", finished_at="b")
+
+
+def changed(**values: object) -> Plan:
+    return Plan.of(**{**PLAN.model_dump(), **values})
+
+
+def test_the_canonical_json_of_a_plan_and_its_key() -> None:
+    assert PLAN.to_json() == CANONICAL
+    assert PLAN.key() == hashlib.sha256(CANONICAL.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("record", [PLAN, RECIPE, RUN, Placement(), Request(prompt="x")])
+def test_a_record_survives_json(record: Record) -> None:
+    again = type(record).from_json(record.to_json())
+    assert again == record
+    assert again.to_json() == record.to_json()
+
+
+def test_every_field_of_a_plan_changes_its_key() -> None:
+    others = {
+        "task": "picture",
+        "model": "other",
+        "revision": "other",
+        "prompt": "other",
+        "negative_prompt": "other",
+        "width": 64,
+        "height": 64,
+        "num_frames": 8,
+        "fps": 9.0,
+        "num_inference_steps": 5,
+        "guidance_scale": 1.0,
+        "seed": 8,
+        "scheduler": "unipc",
+        "container": "png",
+    }
+    assert set(others) == set(Plan.model_fields) - {"schema_version"}
+    keys = {changed(**{field: value}).key() for field, value in others.items()} | {PLAN.key()}
+    assert len(keys) == len(others) + 1
+
+
+def test_shape_is_what_a_batch_must_share() -> None:
+    alike = {"prompt": "b", "negative_prompt": "n", "seed": 9, "fps": 12.0, "guidance_scale": 9.0}
+    apart = {"model": "m", "revision": "r", "width": 64, "height": 64, "num_frames": 8, "num_inference_steps": 9}
+    assert changed(**alike).shape() == PLAN.shape()
+    for field, value in {**apart, "scheduler": "unipc", "guidance_scale": 1.0}.items():
+        assert changed(**{field: value}).shape() != PLAN.shape(), field
+
+
+def test_a_plan_knows_no_machine() -> None:
+    """The committed list: a field that one machine decides belongs to Placement."""
+    words = "schema_version task model revision prompt negative_prompt width height num_frames fps"
+    words += " num_inference_steps guidance_scale seed scheduler container"
+    assert list(Plan.model_fields) == words.split()
+    assert set(Plan.model_fields).isdisjoint(Placement.model_fields)
+
+
+def test_a_recipe_holds_nothing_that_changes_between_equal_runs() -> None:
+    words = "schema_version plan placement weights frames_sha256 versions device_name"
+    assert list(Recipe.model_fields) == words.split()
+    assert set(Recipe.model_fields).isdisjoint(Run.model_fields)
+
+
+def test_every_choice_of_a_request_may_be_left_to_the_model() -> None:
+    request = Request(prompt="x")
+    unset = {name for name in Request.model_fields if getattr(request, name) is None}
+    assert unset == set(Request.model_fields) - {"prompt", "model"}
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        PLAN.seed = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"num_frames": "16"}, "num_frames"),
+        ({"num_frames": True}, "num_frames"),
+        ({"num_frames": 0}, "num_frames"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"fps": 0.0}, "fps"),
+        ({"fps": math.nan}, "fps"),
+        ({"guidance_scale": math.inf}, "guidance_scale"),
+        ({"container": "avi"}, "container"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"device": "cuda"}, "device"),
+    ],
+)
+def test_a_plan_refuses_what_it_cannot_hold(values: dict[str, object], field: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        changed(**values)
+    assert caught.value.field == field
+
+
+def test_a_hash_must_be_a_hash() -> None:
+    with pytest.raises(RequestError, match="frames_sha256"):
+        Recipe.of(**{**RECIPE.model_dump(), "frames_sha256": "F" * 64})
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(RequestError, match="task=: missing from the Plan; add it"):
+        Plan.from_json("{}")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([Plan, Recipe, Run, Request, Placement]), st.text() | st.binary() | JSON.map(json.dumps))
+def test_any_text_is_a_record_or_refused(kind: type[Record], text: str | bytes) -> None:
+    try:
+        record = kind.from_json(text)
+    except RequestError:
+        return
+    assert kind.from_json(record.to_json()) == record
+
+
+@given(st.sampled_from(sorted(Plan.model_fields)), JSON)
+def test_a_plan_with_any_one_field_replaced_is_whole_or_refused(field: str, value: object) -> None:
+    text = json.dumps({**json.loads(CANONICAL), field: value})
+    try:
+        plan = Plan.from_json(text)
+    except RequestError as error:
+        assert str(error).startswith((field, "Plan"))
+        return
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_step_needs_no_preview() -> None:
+    step = Step("denoise", 1, 25, 0.5)
+    assert step.preview is None
