@@ -157,7 +157,21 @@ def layouts(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tup
     return [(Tokenizer(path), CLIPTokenizer.from_pretrained(path)) for path in (trained, old, published, new)]
 
 
-FRAGMENTS = ["<|endoftext|>", "<|StartOfText|>", "it's", "</w>", "!!!", " ", "\n", "\x00", "red circle", "42", "ß", "İ"]
+FRAGMENTS = [
+    "<|endoftext|>",
+    "<|StartOfText|>",
+    "it's",
+    "</w>",
+    "!!!",
+    " ",
+    "\n",
+    "\x00",
+    "red circle",
+    "42",
+    "ß",
+    "İ",
+    "cafe\u0301",
+]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

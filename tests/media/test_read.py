@@ -186,8 +186,8 @@ def test_a_stream_larger_than_its_header_says_is_refused(tmp_path: Path, mp4: by
     at = large.index(b"avc1", large.index(b"stsd")) - 4 + 32
     assert large[at : at + 4] == struct.pack(">HH", 256, 256)
     (tmp_path / "liar.mp4").write_bytes(large[:at] + struct.pack(">HH", 16, 16) + large[at + 4 :])
-    with pytest.raises(MediaError):
-        read_video(tmp_path / "liar.mp4", Limits(pixels=1024))
+    with pytest.raises(MediaError, match="cannot be read"):  # by the codec, before it sets memory aside for a frame
+        read_video(tmp_path / "liar.mp4")
 
 
 def test_an_index_of_a_billion_frames_is_refused_unread(tmp_path: Path, mp4: bytes) -> None:

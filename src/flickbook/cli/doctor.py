@@ -24,7 +24,7 @@ GIB = 2**30
 OLDEST_PYTHON = (3, 11)
 ENOUGH_DISK = GIB
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-REINSTALL = "reinstall the package: `pip install --force-reinstall --no-deps flickbook`"
+REINSTALL = "reinstall the package, or check the repository out again"
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         report.document({"ok": healthy, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
-            print(f"{check.state:<4}  {check.name:<9} {check.value}")
+            print(f"{check.state:<4}  {check.name:<11} {check.value}")
             if check.remedy:
-                print(f"{'':<16}-> {check.remedy}")
+                print(f"{'':<17} -> {check.remedy}")
         print("the built-in model can run here" if healthy else "the built-in model cannot run here yet")
     if not healthy:
         raise typer.Exit(1)

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flickbook.cli import report
+from flickbook.cli.progress import ProgressLine
 from flickbook.errors import RequestError
 
 PROMPTS_LIMIT = 100_000
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A name of `flickbook models list`.")] = "builtin",
+    model: Annotated[str, typer.Argument(help="A name, or the directory of a model.")] = "builtin",
     prompts: Annotated[int, typer.Option(help="How many prompts to judge.")] = 100,
-    out: Annotated[Path, typer.Option(help="Directory of the contact sheets.")] = Path("outputs/evaluation"),
+    out: Annotated[Path | None, typer.Option(help="Also write contact sheets into this directory.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Judge a model's films by their own frames and print the table."""
-    from flickbook.learn.evaluate import main, table
-
     if not 1 <= prompts <= PROMPTS_LIMIT:
         raise RequestError("prompts", prompts, f"must be 1 to {PROMPTS_LIMIT}", "ask for a number in that range")
-    found = main(model=model, prompts=prompts, out=out)
+    if not Path(model).is_dir():
+        from flickbook.catalogue import find
+
+        find(model)  # a wrong name is refused before anything heavy is loaded
+    from flickbook.learn.evaluate import main, table
+
+    began = time.perf_counter()
+    with ProgressLine() as progress:
+        found = main(
+            model, prompts, out, lambda done, total: progress.show("films", done, total, time.perf_counter() - began)
+        )
     if as_json:
         report.document(found)
     else:

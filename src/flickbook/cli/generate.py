@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from flickbook.cli import report, target
 from flickbook.cli.progress import ProgressLine
-from flickbook.errors import RequestError
+from flickbook.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
     from flickbook.media.clip import Clip
@@ -101,6 +102,8 @@ def _paths(
     if steps_sheet is not None:
         if steps_sheet.suffix.lower() != ".png":
             raise RequestError("steps_sheet", steps_sheet.name, "must end in .png", "name it steps.png")
+        if find_spec("matplotlib") is None:
+            raise MissingExtra("matplotlib", "gen")
         sheets = [steps_sheet]
     target.check(paths, first.num_frames, sheets, overwrite)
     return paths
@@ -127,7 +130,7 @@ def _films(plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: P
             written = clip.save(path, overwrite=overwrite)
             progress(Step("write", 1, 1, time.perf_counter() - began))
             if steps_sheet is not None and not made:
-                _write_sheet(plan, emerging, steps_sheet)
+                _write_sheet(plan, emerging, steps_sheet, overwrite)
             made.append(_made(plan, written, clip))
     for text in dict.fromkeys(text for film in made for text in film["run"]["notes"]):
         report.note(text)
@@ -148,8 +151,8 @@ def _made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
     }
 
 
-def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path) -> None:
+def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool) -> None:
     from flickbook.engine.generate import steps_sheet
 
-    steps_sheet(plan, emerging, path)
+    steps_sheet(plan, emerging, path, overwrite=overwrite)
     report.note(f"the steps are shown in {path}")

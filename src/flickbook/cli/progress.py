@@ -37,19 +37,23 @@ class ProgressLine:
 
     def __call__(self, step: Step) -> None:
         """Show one Step."""
-        if self._bar is not None:
-            self._draw(self._bar, step)
-        elif step.index >= step.total:
-            print(f"{step.phase} {step.index}/{step.total} in {step.seconds:.1f} s", file=sys.stderr, flush=True)
+        self.show(step.phase, step.index, step.total, step.seconds)
 
-    def _draw(self, bar: Progress, step: Step) -> None:
+    def show(self, name: str, index: int, total: int, seconds: float) -> None:
+        """Show that `index` of `total` pieces of the work called `name` were done after `seconds`."""
+        if self._bar is not None:
+            self._draw(self._bar, name, index, total)
+        elif index >= total:
+            print(f"{name} {index}/{total} in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    def _draw(self, bar: Progress, name: str, index: int, total: int) -> None:
         # A new task for each phase, because the time left follows from the speed of this phase alone.
-        if self._task is None or step.phase != self._phase:
+        if self._task is None or name != self._phase:
             if self._task is not None:
                 bar.remove_task(self._task)
-            self._task = bar.add_task(step.phase, total=step.total)
-            self._phase = step.phase
-        bar.update(self._task, completed=step.index, total=step.total)
+            self._task = bar.add_task(name, total=total)
+            self._phase = name
+        bar.update(self._task, completed=index, total=total)
 
 
 def _bar() -> Progress:

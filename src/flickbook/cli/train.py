@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from flickbook.errors import RequestError
+
 
 def train(
-    config: Annotated[Path, typer.Argument(help="The training's configuration.")],
-    out: Annotated[Path, typer.Option(help="Directory of checkpoints, log and samples.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    config: Annotated[Path, typer.Argument(help="The training's configuration, a TOML file.")],
+    out: Annotated[Path, typer.Option(help="Directory of checkpoints, log and model; goes on from what is there.")],
+    init: Annotated[Path | None, typer.Option(help="Start from the weights of this model's directory.")] = None,
+    accelerate: Annotated[bool, typer.Option("--accelerate", help="Share the work among several GPUs.")] = False,
 ) -> None:
-    """Train a model on the films of the procedural world."""
-    from flickbook.learn.train import main
+    """Train a model on the films of the procedural world and print its directory."""
+    if not config.is_file():
+        raise RequestError("config", config, "no such file", "name the training's TOML file")
+    from flickbook.learn.session import main
 
-    main(config=config, out=out, resume=resume)
+    print(main(config, out, init, accelerate))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, modern_keys
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.diffusion.sampler import SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer, text_keys
@@ -51,7 +51,7 @@ class TextToVideo:
         """Read a model directory. Raises WeightsError naming the file that is missing, damaged or of another kind."""
         configs = {part: read_config(directory / part / "config.json") for part in FILES}
         text = TextConfig.from_dict(configs["text_encoder"], directory / "text_encoder/config.json")
-        unet = UNet3DConfig.from_dict(configs["unet"])
+        unet = UNet3DConfig.from_dict(configs["unet"], directory / "unet/config.json")
         vae = AutoencoderConfig.from_dict(configs["vae"], directory / "vae/config.json")
         scheduler = directory / "scheduler/scheduler_config.json"
         file = {part: directory / name for part, name in FILES.items()}
@@ -104,10 +104,10 @@ class TextToVideo:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, at_once: int = 16) -> Iterator[Tensor]:
-        """Latents (c, f, h, w) of one film -> its frames (n, height, width, 3) uint8 on the CPU, `at_once` at a time."""
+        """Latents (c, f, h, w) of one film -> frames (n, height, width, 3) uint8 on the CPU, `at_once` at a time."""
         pictures = latents.transpose(0, 1) / self.autoencoder.config.scaling_factor
         weight = next(self.autoencoder.parameters())
-        for part in pictures.to(weight.dtype).split(at_once):
+        for part in torch.split(pictures.to(weight.dtype), at_once):
             decoded = self.autoencoder.decode(part.contiguous(memory_format=torch.channels_last))
             scaled = (decoded.float() / 2 + 0.5).clamp(0, 1) * 255
             yield scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()

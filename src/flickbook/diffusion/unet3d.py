@@ -12,13 +12,16 @@ Shapes in this file: b films, f frames, c channels, h height, w width, n = h * w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from flickbook.diffusion.attention import TransformerBlock
+from flickbook.errors import WeightsError
 
 _CROSS_DOWN, _PLAIN_DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
 _CROSS_UP, _PLAIN_UP = "CrossAttnUpBlock3D", "UpBlock3D"
@@ -52,23 +55,23 @@ class UNet3DConfig:
     FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> UNet3DConfig:
-        """Read a parsed `config.json`. Raises ValueError for a setting that this network does not have."""
-        for name, expected in cls.FIXED.items():
-            if values.get(name, expected) != expected:
-                raise ValueError(f"{name}={values[name]!r}: this network has {expected!r}")
-        for name in ("num_attention_heads", "time_cond_proj_dim"):
-            if values.get(name) is not None:
-                raise ValueError(f"{name}={values[name]!r}: this network has none")
+    def from_dict(cls, values: Mapping[str, Any], path: object = "unet/config.json") -> UNet3DConfig:
+        """Read a parsed `config.json`; `path` is only for messages. Raises WeightsError for another kind of network."""
+        fixed = {**cls.FIXED, "num_attention_heads": None, "time_cond_proj_dim": None}
+        faults = [f"{k}={values[k]!r} where this network has {v!r}" for k, v in fixed.items() if values.get(k, v) != v]
         known = {field.name for field in fields(cls)}
-        chosen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        chosen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         config = cls(**chosen)
         blocks = {*config.down_block_types} - {_CROSS_DOWN, _PLAIN_DOWN}
         blocks |= {*config.up_block_types} - {_CROSS_UP, _PLAIN_UP}
         if blocks:
-            raise ValueError(f"block types {sorted(blocks)}: this network has only the 3D blocks of text-to-video-ms-1.7b")
+            faults.append(f"block types {sorted(blocks)} where this network has those of text-to-video-ms-1.7b")
         if not len(config.down_block_types) == len(config.up_block_types) == len(config.block_out_channels):
-            raise ValueError("down_block_types, up_block_types and block_out_channels must be of one length")
+            faults.append("down_block_types, up_block_types and block_out_channels differ in length")
+        if odd := [c for c in config.block_out_channels if c % config.norm_num_groups]:
+            faults.append(f"block_out_channels {odd} cannot be split into norm_num_groups={config.norm_num_groups}")
+        if faults:
+            raise WeightsError(path, "; ".join(faults), "use a model of text-to-video-ms-1.7b's kind")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,68 +99,7 @@ class TimestepEmbedding(nn.Module):
         self.linear_1, self.linear_2 = nn.Linear(width, out), nn.Linear(out, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(x)))
-
-
-class Attention(nn.Module):
-    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one."""
-
-    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
-        super().__init__()
-        inner, source = heads * head_dim, context_width or width
-        self.heads, self.head_dim = heads, head_dim
-        self.to_q = nn.Linear(width, inner, bias=False)
-        self.to_k = nn.Linear(source, inner, bias=False)
-        self.to_v = nn.Linear(source, inner, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(inner, width)])
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(-3, -2)
-
-    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, tokens, context_width) -> keys and values (b, heads, tokens, head_dim): the same in every step of a film."""
-        return self._split(self.to_k(context)), self._split(self.to_v(context))
-
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        q = self._split(self.to_q(x))
-        k, v = keys_values if keys_values is not None else self.keys_values(x)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out[0](attended.transpose(-3, -2).flatten(-2))
-
-
-class GEGLU(nn.Module):
-    """Gated GELU (Shazeer 2020, arXiv 2002.05202)."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(width, 2 * inner)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
-class FeedForward(nn.Module):
-    """GEGLU of four times the width, then back."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        # The empty place is the published checkpoint's dropout, which numbers the keys.
-        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
-
-
-class TransformerBlock(nn.Module):
-    """Self-attention, a second attention (over the prompt, or once more over itself), feed-forward; all pre-normed."""
-
-    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None) -> None:
-        super().__init__()
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.attn1 = Attention(width, heads, head_dim)
-        self.attn2 = Attention(width, heads, head_dim, context_width)
-        self.ff = FeedForward(width)
+        return self.linear_2(F.silu(self.linear_1(x)))  # type: ignore[no-any-return]
 
 
 class SpatialTransformer(nn.Module):
@@ -167,7 +109,8 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, heads * head_dim)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, context_width)])
+        blocks = [TransformerBlock(heads * head_dim, heads, head_dim, context_width)]
+        self.transformer_blocks: Sequence[TransformerBlock] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.proj_out = nn.Linear(heads * head_dim, channels)
 
     def forward(self, x: Tensor, context: Prompt, frames: int) -> Tensor:
@@ -182,7 +125,7 @@ class SpatialTransformer(nn.Module):
         answer = block.attn2(asking, known)
         tokens = tokens + answer.view_as(tokens)
         tokens = tokens + block.ff(block.norm3(tokens))
-        return x + self.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return x + self.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 class TemporalTransformer(nn.Module):
@@ -192,13 +135,14 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, heads * head_dim)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, None)])
+        blocks = [TransformerBlock(heads * head_dim, heads, head_dim, None)]
+        self.transformer_blocks: Sequence[TransformerBlock] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.proj_out = nn.Linear(heads * head_dim, channels)
         self.frame_positions = frame_positions
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x (b*f, c, h, w) -> (b*f, c, h, w)."""
-        film = x.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).flatten(2, 3)  # (b, f, n, c)
+        film = torch.unflatten(x.permute(0, 2, 3, 1), 0, (-1, frames)).flatten(2, 3)  # (b, f, n, c)
         # The norm runs over all frames of a film, so it sees the film as one wide picture.
         normed = self.norm(film.permute(0, 3, 1, 2)).permute(0, 3, 2, 1)  # (b, n, f, c)
         tokens = self.proj_in(normed)
@@ -207,7 +151,7 @@ class TemporalTransformer(nn.Module):
         tokens = tokens + block.attn1(block.norm1(tokens) + place)
         tokens = tokens + block.attn2(block.norm2(tokens) + place)
         tokens = tokens + block.ff(block.norm3(tokens))
-        out = film + self.proj_out(tokens).transpose(1, 2)
+        out: Tensor = film + self.proj_out(tokens).transpose(1, 2)
         return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
 
     @staticmethod
@@ -224,19 +168,18 @@ class TemporalConv(nn.Module):
         super().__init__()
         for place in range(1, 5):
             # Up to the convolution only the norm has weights; where the convolution stands numbers its key.
-            layers: list[nn.Module] = [nn.GroupNorm(groups, channels), nn.SiLU()]
-            layers += [nn.Identity()] if place > 1 else []
-            layers.append(nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0)))
-            setattr(self, f"conv{place}", nn.Sequential(*layers))
-        nn.init.zeros_(self.conv4[-1].weight)
-        nn.init.zeros_(self.conv4[-1].bias)
+            gap = [nn.Identity()] if place > 1 else []
+            conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+            setattr(self, f"conv{place}", nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), *gap, conv))
+        for parameter in conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x (b*f, c, h, w) -> (b*f, c, h, w)."""
-        film = x.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).flatten(2, 3).permute(0, 3, 1, 2)  # (b, c, f, n)
+        film = torch.unflatten(x.permute(0, 2, 3, 1), 0, (-1, frames)).flatten(2, 3).permute(0, 3, 1, 2)  # (b, c, f, n)
         hidden = film
-        for stage in (self.conv1, self.conv2, self.conv3, self.conv4):
-            norm, conv = stage[0], stage[-1]
+        for place in range(1, 5):
+            norm, *_, conv = getattr(self, f"conv{place}")
             weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)
             hidden = F.silu(norm(hidden))
             if frames == 1:  # the outer taps meet only padding
@@ -264,7 +207,7 @@ class ResnetBlock(nn.Module):
         hidden = self.conv1(F.silu(self.norm1(x)))
         hidden = hidden + self.time_emb_proj(F.silu(time)).repeat_interleave(frames, dim=0)[:, :, None, None]
         hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))  # type: ignore[no-any-return]
 
 
 class Resample(nn.Module):
@@ -275,7 +218,7 @@ class Resample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        return self.conv(x)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -298,7 +241,7 @@ class Block(nn.Module):
         return self.attend(i, x, context, frames) if self.attends else x
 
     def attend(self, i: int, x: Tensor, context: Prompt, frames: int) -> Tensor:
-        return self.temp_attentions[i](self.attentions[i](x, context, frames), frames)
+        return self.temp_attentions[i](self.attentions[i](x, context, frames), frames)  # type: ignore[no-any-return]
 
 
 class DownBlock(Block):
@@ -334,7 +277,7 @@ class MidBlock(Block):
 
     def forward(self, x: Tensor, time: Tensor, context: Prompt, frames: int) -> Tensor:
         x = self.layer(0, x, time, context, frames)
-        return self.temp_convs[1](self.resnets[1](x, time, frames), frames)
+        return self.temp_convs[1](self.resnets[1](x, time, frames), frames)  # type: ignore[no-any-return]
 
 
 class UpBlock(Block):
@@ -344,9 +287,7 @@ class UpBlock(Block):
         channels = config.block_out_channels[::-1]
         before, out = channels[max(place - 1, 0)], channels[place]
         skip_last, count = channels[min(place + 1, len(channels) - 1)], config.layers_per_block + 1
-        widths = [
-            ((before if i == 0 else out) + (skip_last if i == count - 1 else out), out) for i in range(count)
-        ]
+        widths = [((before if i == 0 else out) + (skip_last if i == count - 1 else out), out) for i in range(count)]
         super().__init__(config, widths, config.up_block_types[place] == _CROSS_UP)
         last = place == len(channels) - 1
         self.upsamplers = None if last else nn.ModuleList([Resample(out, stride=1)])
@@ -381,7 +322,7 @@ class UNet3D(nn.Module):
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def prompt(self, context: Tensor) -> Prompt:
-        """Keys and values of a prompt (b, tokens, cross_attention_dim) in every layer: they are the same in each step."""
+        """Keys and values of a prompt (b, tokens, cross_attention_dim) in every layer: the same in each step."""
         layers = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
         return {layer: layer.transformer_blocks[0].attn2.keys_values(context) for layer in layers}
 
@@ -401,4 +342,4 @@ class UNet3D(nn.Module):
         for up in self.up_blocks:
             hidden = up(hidden, skips, time, context, frames)
         out = self.conv_out(F.silu(self.conv_norm_out(hidden)))
-        return out.unflatten(0, (films, frames)).transpose(1, 2).contiguous()
+        return torch.unflatten(out, 0, (films, frames)).transpose(1, 2).contiguous()

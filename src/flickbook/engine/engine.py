@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,16 @@ class Engine:
     def note(self, prompt: str) -> str:
         """A note for people about words of the prompt that the model never learned; "" when there are none."""
         return self.model.unlearned(self._family.unknown_words(prompt)) if self._family is not None else ""
+
+    def show(self, preview: Any) -> np.ndarray:
+        """The frames (f, h, w, 3) uint8 of one film's preview (channels, frames, h, w), of this engine's last run."""
+        assert self._family is not None, "a preview comes from a run"
+        return np.concatenate([frames for _, _, frames in self._family.decode(preview[None])])
+
+    def noise_left(self, num_inference_steps: int) -> list[float]:
+        """The share of noise (0 to 1) that is left after each step of a run."""
+        assert self._family is not None, "known once a model is loaded"
+        return self._family.noise_left(num_inference_steps)
 
     def run(
         self, plans: Sequence[Plan], *, previews: bool = False, cancel: Callable[[], bool] | None = None

@@ -43,6 +43,9 @@ class Family(Protocol):
     def denoise(self, plans: Sequence[Plan], meaning: Any) -> Iterator[Denoised]:
         """One state after each step; films of one shape, each from the noise of its own seed."""
 
+    def noise_left(self, num_inference_steps: int) -> list[float]:
+        """The share of noise (sigma, 0 to 1) in the latents after each step."""
+
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames (n, h, w, 3) uint8), in order, `Placement.decode_frames` at once."""
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,6 +15,7 @@ import psutil
 from flickbook import catalogue, settings
 from flickbook.engine import place
 from flickbook.engine.engine import Engine, Frames
+from flickbook.media import plot
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.spec import Placement, Plan, Recipe, Request, Run, Step
 
@@ -100,6 +103,25 @@ def _peak_memory() -> int:
 
 def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def steps_sheet(
+    plan: Plan, emerging: Sequence[tuple[int, Any]], path: Path, *, overwrite: bool = False, rows: int = 8
+) -> Path:
+    """Write a PNG of a film emerging from noise.
+
+    `emerging` holds (step, x0 estimate (channels, frames, h, w)) of the film that this process just made from `plan`;
+    `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
+    """
+    engine = warm_engine(plan.model, place.choose(settings.load().threads))
+    count = min(rows, len(emerging))
+    # Early steps decide most, so they are shown closer together.
+    places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
+    chosen = [emerging[i] for i in places]
+    left = engine.noise_left(plan.num_inference_steps)
+    steps = [step for step, _ in chosen]
+    pictures, levels = [engine.show(x0) for _, x0 in chosen], [left[step - 1] for step in steps]
+    return plot.steps_sheet(pictures, steps, levels, path, title=plan.prompt, rows=rows, overwrite=overwrite)
 
 
 def generate(

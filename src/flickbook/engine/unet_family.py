@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flickbook import settings
 from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.weights import HashCache, verify
 from flickbook.spec import Placement, Plan
@@ -45,6 +46,11 @@ class UNetFamily:
         start = noise([p.seed for p in plans], shape).to(networks.device)
         state = SamplerState.begin(start, networks.schedule.timesteps(plan.num_inference_steps))
         yield from networks.denoise(state, *meaning, [p.guidance_scale for p in plans], plan.scheduler)
+
+    def noise_left(self, num_inference_steps: int) -> list[float]:
+        """sigma after each step, 0 after the last."""
+        schedule = self.networks.schedule
+        return [schedule.level(t).sigma for t in (*schedule.timesteps(num_inference_steps)[1:], END)]
 
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames), in order."""

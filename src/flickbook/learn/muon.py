@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are made orthogonal before they are applied (Jordan et al. 2024).
 
 Every direction of a weight matrix then learns at one speed, where Adam follows the few loudest. Convolutions count as
-matrices (out, in * taps). Norms, biases, embeddings and the first and last layers stay with AdamW, in the same optimizer.
+matrices (out, in * taps). Norms, biases, embeddings and the first and last layers stay with AdamW, in this optimizer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """(rows, columns) -> the nearest matrix with singular values near 1, by Newton-Schulz iteration in bfloat16."""
-    x = matrix.bfloat16()
+    x: Tensor = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)
@@ -71,7 +71,8 @@ class Muon(torch.optim.Optimizer):
 
 def groups_of(network: nn.Module, outer: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Matrices for Muon, the rest for AdamW; `outer` names the first and last layers by the start of their keys."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         inner = parameter.ndim >= 2 and "embedding" not in name and not name.startswith(outer)
         (matrices if inner else others).append(parameter)

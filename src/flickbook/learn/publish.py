@@ -1,4 +1,4 @@
-"""Write a trained model as a directory in diffusers' layout: three networks in float16, their configs, tokenizer, hashes."""
+"""Write a trained model in diffusers' layout: three networks in float16, their configs, the tokenizer, the hashes."""
 
 from __future__ import annotations
 

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from flickbook.errors import OutputError, RequestError
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
 
 FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
@@ -80,7 +81,7 @@ def staged(*targets: FilePath, overwrite: bool = False) -> Iterator[tuple[Path, 
         yield parts
         _publish(parts, paths, overwrite)
         done = True
-    except (OSError, av.FFmpegError) as error:
+    except OSError as error:
         raise _refusal(error, parts, paths) from error
     finally:
         for part in parts:
@@ -190,35 +191,49 @@ def _even(frames: np.ndarray) -> np.ndarray:
 
 def encode_mp4(path: Path, frames: np.ndarray, fps: float, comment: str | None) -> None:
     """Encode to `path` in place: H.264, yuv420p, BT.709 limited range, index first. `write_mp4` is the safe door."""
+    import av  # here, so that machines which only train need no codecs
+
     check_frames(frames)
     rate = frame_rate(fps)
     _check_comment(path, comment)
     frames = _even(frames)
     # bitexact leaves the muxer's version and the date out, so that equal films are equal files.
     flags = {"movflags": "+faststart", "fflags": "+bitexact"}
-    with av.open(str(path), "w", format="mp4", options=flags) as container:
-        if comment:
-            container.metadata["comment"] = comment
-        # Without B-frames the first frame stands at time 0, so players loop without a gap; a keyframe a second seeks.
-        options = {"crf": _CRF, "preset": "medium", "bf": "0", "g": str(max(1, round(rate)))}
-        stream = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
-        stream.codec_context.color_range = ColorRange.MPEG
-        stream.codec_context.colorspace = Colorspace.ITU709
-        stream.codec_context.color_primaries = _BT709
-        stream.codec_context.color_trc = _BT709
-        for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-            )
-            picture.pts, picture.time_base = index, 1 / rate
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
+    try:
+        with av.open(str(path), "w", format="mp4", options=flags) as container:
+            if comment:
+                container.metadata["comment"] = comment
+            _encode_h264(container, frames, rate)
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):  # of the disk, and `staged` knows what to say about it
+            raise
+        raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
+
+
+def _encode_h264(container: OutputContainer, frames: np.ndarray, rate: Fraction) -> None:
+    from av import VideoFrame
+    from av.video.reformatter import ColorRange, Colorspace
+
+    # Without B-frames the first frame stands at time 0, so players loop without a gap; a keyframe a second seeks.
+    options = {"crf": _CRF, "preset": "medium", "bf": "0", "g": str(max(1, round(rate)))}
+    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
+    stream.codec_context.color_range = ColorRange.MPEG
+    stream.codec_context.colorspace = Colorspace.ITU709
+    stream.codec_context.color_primaries = _BT709
+    stream.codec_context.color_trc = _BT709
+    for index, frame in enumerate(frames):
+        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+        )
+        picture.pts, picture.time_base = index, 1 / rate
+        container.mux(stream.encode(picture))
+    container.mux(stream.encode(None))
 
 
 def encode_png(path: Path, frame: np.ndarray, comment: str | None) -> None:

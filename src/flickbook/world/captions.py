@@ -33,7 +33,7 @@ def _single(scene: Scene) -> tuple[str, ...]:
     actor, ground = scene.actors[0], scene.background
     plain, long, third, fourth = _MOVES[actor.motion]
     sized, short = _noun(actor, True), _noun(actor, False)
-    captions = (
+    captions: tuple[str, ...] = (
         f"{_article(sized)} {plain} on {_article(ground)} background",
         f"{_article(short)} {plain} on {_article(ground)} background",
         f"{_article(sized)} {long}, {ground} background",
@@ -72,7 +72,8 @@ def captions(scene: Scene) -> tuple[str, ...]:
         return _single(scene)
     from flickbook.world import views
 
-    return views.VIEWS[scene.kind].captions(scene.traits)
+    found: tuple[str, ...] = views.VIEWS[scene.kind].captions(scene.traits)
+    return found
 
 
 def brief_captions(scene: Scene) -> tuple[str, ...]:
@@ -87,4 +88,5 @@ def brief_captions(scene: Scene) -> tuple[str, ...]:
         return (f"{first} and {second}", f"{first} and {second} on {_article(scene.background)} background")
     from flickbook.world import views
 
-    return views.VIEWS[scene.kind].brief_captions(scene.traits)
+    found: tuple[str, ...] = views.VIEWS[scene.kind].brief_captions(scene.traits)
+    return found

@@ -7,13 +7,14 @@ import math
 import numpy as np
 
 UNCLEAR = "unclear"  #: what is read where no word fits
-EXPLAINED = 0.7  #: share of a track's variance that one curve must explain
+EXPLAINED = 0.75  #: share of a track's variance that one curve must explain
 #: What a motion must reach: half of the least the world draws.
 TRAVEL = 19.0  #: pixels of a line or a bounce
 ORBIT = 12.0  #: pixels of radius of an orbit
 GROWTH = 2.0  #: ratio of sizes from end to end
 TURN = math.radians(10.8)  #: rotation a frame
 STILL = 5.0  #: pixels of standard deviation under which an object stands
+BREATH = 0.15  #: standard deviation of the size, as a share of it, under which an object keeps its size
 COHERENCE = 0.75  #: how steady a rotation must be: 1 is a clock, 16 angles by lot give about 0.45
 
 _SIZE_WEIGHT = 1.5  # a growing object changes its half-height by 27 pixels where a moving one travels 38 to 90
@@ -96,6 +97,7 @@ def read(time: np.ndarray, x: np.ndarray, y: np.ndarray, radius: np.ndarray, ang
     share, word = max(found)
     if share >= EXPLAINED * total and share > 0:
         return word
-    if math.sqrt(float(x @ x + y @ y) / len(x)) > STILL or ratio >= GROWTH:
+    wanders = math.sqrt(float(x @ x + y @ y) / len(x)) > STILL
+    if wanders or float(radius.std()) > BREATH * float(radius.mean()):
         return UNCLEAR
     return "spinning" if _spins(angle, period) else "none"

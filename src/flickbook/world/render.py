@@ -1,4 +1,4 @@
-"""Pixels for a scene: each object drawn at four times its size as a coverage mask, reduced, and laid over the ground."""
+"""Pixels for a scene: objects are drawn four times too large as coverage masks, reduced, and laid over the ground."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def mask(shape: str, x: float, y: float, radius: float, angle: float) -> tuple[i
         if shape == "ring":
             draw.ellipse((cx - 0.55 * r, cy - 0.55 * r, cx + 0.55 * r, cy + 0.55 * r), fill=0)
     elif shape.isdigit():
-        draw.text((cx, cy), shape, fill=255, font=ImageFont.load_default(size=2.7 * r), anchor="mm", stroke_width=round(r / 12))
+        font = ImageFont.load_default(size=2.7 * r)
+        draw.text((cx, cy), shape, fill=255, font=font, anchor="mm", stroke_width=round(r / 12))
     else:
         draw.polygon([(cx + r * px, cy + r * py) for px, py in _outline(shape, angle)], fill=255)
     return left, top, np.asarray(canvas.reduce(_OVER), np.float32) / 255

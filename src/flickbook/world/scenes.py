@@ -138,6 +138,7 @@ def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
                 return Scene("digits", seed, background, (actor,))
     while True:
         first, second = (_actor(rng, background, MOTIONS[:4], False) for _ in range(2))
-        if first.colour != second.colour and (first.motion in ("left", "right")) == (second.motion in ("left", "right")):
+        sideways = [actor.motion in ("left", "right") for actor in (first, second)]
+        if first.colour != second.colour and sideways[0] == sideways[1]:
             small = tuple(Actor(a.shape, a.colour, a.motion, "medium") for a in (first, second))
             return Scene("pair", seed, background, small)

@@ -39,6 +39,8 @@ COOL, WARM = 0.2, 0.8
 #: Recognising a view, in the units of `recognise.features`. A landscape differs from itself upside down by more than
 #: UPRIGHT and has a sky darker at the top than at the sides by more than RIM; shapes come in PARTS frames or more.
 UPRIGHT, RIM, PARTS = 6.0, 30.0, 7.0
+#: A thing differs from the ground by APART in some channel and has SPECK pixels or more of a frame of 64 by 64.
+APART, SPECK = 75.0, 40
 STREET, WINDOWS, SAND, WAVES, MOON, DAWN = 22.0, 9.0, 45.0, 4.5, 115.0, 0.1
 
 

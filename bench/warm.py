@@ -1,0 +1,77 @@
+"""Both pipelines in one process, taking turns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flickbook import catalogue
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.text_to_video import TextToVideo, noise
+
+PROMPT, SEED, STEPS, GUIDANCE, FRAMES, SIZE = "a red circle moving left on a blue background", 7, 25, 3.0, 16, 128
+
+
+def comparable(folder: Path) -> Path:
+    """A copy of the built-in model that stock diffusers loads: frame positions, if any, switched off."""
+    directory = folder / "model"
+    shutil.copytree(catalogue.find("builtin").path(), directory)
+    path, index = directory / "unet/config.json", directory / "model_index.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.pop("frame_positions", False):
+        path.write_text(json.dumps({**config, "_class_name": "UNet3DConditionModel"}), encoding="utf-8")
+        parts = json.loads(index.read_text(encoding="utf-8"))
+        index.write_text(json.dumps({**parts, "unet": ["diffusers", "UNet3DConditionModel"]}), encoding="utf-8")
+    return directory
+
+
+def stock_pipeline(directory: Path) -> Any:
+    """diffusers' own pipeline, fp32, as its documentation loads it."""
+    warnings.filterwarnings("ignore")
+    from diffusers import TextToVideoSDPipeline
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    pipeline = TextToVideoSDPipeline.from_pretrained(directory, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stock_film(pipeline: Any, latents: torch.Tensor) -> Any:
+    """(16, 128, 128, 3) float in 0..1."""
+    call = {"num_frames": FRAMES, "height": SIZE, "width": SIZE, "num_inference_steps": STEPS}
+    return pipeline(PROMPT, guidance_scale=GUIDANCE, latents=latents.clone(), **call).frames[0]
+
+
+def our_film(networks: TextToVideo, latents: torch.Tensor) -> torch.Tensor:
+    """(16, 128, 128, 3) uint8."""
+    context, negative = networks.embed([PROMPT, ""]).chunk(2)
+    state = SamplerState.begin(latents, networks.schedule.timesteps(STEPS))
+    for state in networks.denoise(state, context, negative, [GUIDANCE], "ddim"):
+        pass
+    return torch.cat(list(networks.decode(state.latents[0])))
+
+
+def seconds(directory: Path, pairs: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of `pairs` runs of ours, of stock, and of ours once more."""
+    networks, pipeline = TextToVideo.load(directory), stock_pipeline(directory)
+    latents = noise([SEED], networks.latent_shape(FRAMES, SIZE, SIZE))
+    runs: tuple[list[float], list[float], list[float]] = ([], [], [])
+    calls = (
+        lambda: our_film(networks, latents),
+        lambda: stock_film(pipeline, latents),
+        lambda: our_film(networks, latents),
+    )
+    for turn in range(pairs + 1):
+        for kept, call in zip(runs, calls, strict=True):
+            began = time.perf_counter()
+            call()
+            if turn:  # the first turn warms
+                kept.append(time.perf_counter() - began)
+    return runs

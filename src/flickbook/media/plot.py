@@ -1,0 +1,313 @@
+"""Figures: the film emerging from noise, and how training went. The only file that imports matplotlib."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flickbook.errors import MediaError, MissingExtra, RequestError
+from flickbook.media.sheet import chosen
+from flickbook.media.write import FilePath, check_frames, staged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK: Final = "#24292f"
+_QUIET: Final = "#8b949e"
+_FAINT: Final = "#e4e8ec"
+_ACCENT: Final = "#3454a4"
+_LINES: Final = ("#3454a4", "#c8553d", "#3f8f6b", "#b8892b", "#7a4f9a", "#3b8ea5", "#8c5a3c", "#5c6670")
+_POINTS: Final = 240  # a curve is averaged to so many points, whatever the length of the run
+_APART: Final = 0.085  # between names at the ends of curves, as a share of the panel
+_DPI: Final = 150
+_STYLE: Final[dict[Any, Any]] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "text.color": _INK,
+    "text.parse_math": False,  # a dollar sign in a prompt is no formula
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _QUIET,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.8,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
+
+
+def steps_sheet(
+    previews: Sequence[np.ndarray],
+    steps: Sequence[int],
+    noise_levels: Sequence[float],
+    path: FilePath,
+    *,
+    title: str,
+    rows: int = 8,
+    columns: int = 6,
+    overwrite: bool = False,
+) -> Path:
+    """Write a PNG of a film emerging from noise: one row for a sampling step, some of its frames along the row.
+
+    `previews` are the estimates of the finished film after each step, each (frames, height, width, 3) uint8 and of
+    one shape; `steps` their numbers; `noise_levels` how much noise was left, 0 to 1, where 1 is noise alone. Shows at
+    most `rows` of them, evenly chosen, and `columns` frames. Raises RequestError for sequences that do not fit
+    together, OutputError for the path, MissingExtra without matplotlib.
+    """
+    if not len(previews) == len(steps) == len(noise_levels) > 0:
+        found = f"{len(previews)} previews, {len(steps)} steps, {len(noise_levels)} noise levels"
+        raise RequestError("previews", found, "must be as many of each, and at least one", "give one of each a step")
+    for preview in previews:
+        check_frames(preview)
+        if preview.shape != previews[0].shape:
+            raise RequestError("previews", preview.shape, "must have one shape", f"make all {previews[0].shape}")
+    shown = chosen(len(previews), rows)
+    frames = chosen(len(previews[0]), columns)
+    height, width = previews[0].shape[1:3]
+    cell = 0.9  # inches
+    label, head, gap = 1.15, 0.85, 0.05
+    across, down = cell + gap, cell * height / width + gap
+    with _figure(label + across * len(frames) + 0.2, head + down * len(shown) + 0.2) as figure:
+        wide, tall = figure.get_size_inches()
+        figure.text(0.2 / wide, 1 - 0.36 / tall, _cut(title, int(wide * 9.5)), fontsize=11, va="baseline")
+        for row, index in enumerate(shown):
+            base = tall - head - down * row - (down - gap)
+            _step_label(figure, base + (down - gap) / 2, steps[index], noise_levels[index])
+            for column, frame in enumerate(frames):
+                box = (label + across * column) / wide, base / tall, cell / wide, (down - gap) / tall
+                axes = figure.add_axes(box)
+                axes.imshow(previews[index][frame], interpolation="antialiased")
+                axes.set_axis_off()
+                if row == 0:
+                    axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=4)
+        return _saved(figure, path, overwrite)
+
+
+def _step_label(figure: Figure, middle: float, step: int, noise: float) -> None:
+    """ "step 5" with a meter of the noise left, around `middle` inches from the figure's foot."""
+    from matplotlib.lines import Line2D
+
+    wide, tall = figure.get_size_inches()
+    left, right = 0.2, 0.98
+    figure.text(left / wide, (middle + 0.1) / tall, f"step {step}", fontsize=9, va="baseline")
+    for end, colour in ((right, _FAINT), (left + (right - left) * float(np.clip(noise, 0, 1)), _ACCENT)):
+        ends = [left / wide, end / wide], [middle / tall, middle / tall]
+        figure.add_artist(Line2D(*ends, color=colour, linewidth=2.2, solid_capstyle="butt"))
+    figure.text(left / wide, (middle - 0.19) / tall, f"noise {noise:.2f}", fontsize=7.5, color=_QUIET, va="baseline")
+
+
+def training_plot(run: FilePath, path: FilePath, *, title: str = "Training") -> Path:
+    """Write a PNG of a training run, replacing an older one: loss, loss by noise level, and adherence over clips seen.
+
+    `run` is the run's directory. Its log.csv has the columns clips and loss, loss_0, loss_1, … (a band of noise
+    levels each, the least noise first; cells may be empty) and stage if it has stages. Its adherence.csv, which may
+    be absent, has clips and one column of shares (0 to 1) for each attribute. Rows that cannot be read, such as one
+    that is just being written, are left out. Raises MediaError without a readable row, OutputError for the path,
+    MissingExtra without matplotlib.
+    """
+    log = _table(Path(run) / "log.csv")
+    if log is None or not np.isfinite(log.get("loss", np.array([]))).any():
+        raise MediaError(Path(run) / "log.csv", "holds no rows with clips and loss", "let training write some first")
+    adherence = _table(Path(run) / "adherence.csv")
+    bands = sorted((name for name in log if name[:5] == "loss_" and name[5:].isdigit()), key=lambda name: int(name[5:]))
+    panels = 1 + bool(bands) + (adherence is not None)
+    with _figure(7.6, 0.7 + 2.15 * panels) as figure:
+        grid = list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
+        tall = figure.get_size_inches()[1]
+        figure.subplots_adjust(left=0.08, right=0.84, top=1 - 0.72 / tall, bottom=0.45 / tall, hspace=0.32)
+        figure.text(0.03, 1 - 0.32 / tall, _cut(title, 60), fontsize=11, va="baseline")
+        remaining = list(grid)
+        _loss_panel(remaining.pop(0), log)
+        if bands:
+            _bands_panel(remaining.pop(0), log, bands)
+        if adherence is not None:
+            _adherence_panel(remaining.pop(0), adherence)
+        _stage_marks(grid, _stages(Path(run) / "log.csv"))
+        grid[-1].set_xlabel("clips seen")
+        grid[-1].xaxis.set_major_formatter(_thousands)
+        return _saved(figure, path, overwrite=True)
+
+
+def _loss_panel(axes: Axes, log: Mapping[str, np.ndarray]) -> None:
+    clips, loss = _averaged(log["clips"], log["loss"])
+    axes.plot(clips, loss, color=_ACCENT, alpha=0.25, linewidth=1)
+    smooth = _smoothed(loss)
+    axes.plot(clips, smooth, color=_ACCENT)
+    _heading(axes, "loss")
+    _end_labels(axes, [(float(clips[-1]), float(smooth[-1]), f"{smooth[-1]:.3g}", _ACCENT)])
+
+
+def _bands_panel(axes: Axes, log: Mapping[str, np.ndarray], bands: Sequence[str]) -> None:
+    from matplotlib import colormaps
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    colours = [colormaps["viridis"](0.78 * i / max(1, len(bands) - 1)) for i in range(len(bands))]
+    ends = []
+    for number, (name, colour) in enumerate(zip(bands, colours, strict=True)):
+        clips, loss = _averaged(log["clips"], log[name])
+        if len(clips):
+            smooth = _smoothed(loss)
+            axes.plot(clips, smooth, color=colour, linewidth=1.3)
+            extreme = {0: "least noise", len(bands) - 1: "most noise"}.get(number)
+            ends += [(float(clips[-1]), float(smooth[-1]), extreme, colour)] if extreme else []
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    _heading(axes, "loss by noise level")
+    _end_labels(axes, ends)
+
+
+def _adherence_panel(axes: Axes, table: Mapping[str, np.ndarray]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    ends = []
+    names = [name for name in table if name not in ("clips", "step") and np.isfinite(table[name]).any()]
+    for number, name in enumerate(names):
+        seen = np.isfinite(table[name])
+        clips, share = table["clips"][seen], table[name][seen]
+        colour = _LINES[number % len(_LINES)]
+        axes.plot(clips, share, color=colour, marker="o", markersize=2.5)
+        ends.append((float(clips[-1]), float(share[-1]), f"{name} {share[-1]:.0%}", colour))
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _heading(axes, "films of fixed prompts that show what was asked")
+    _end_labels(axes, ends)
+
+
+def _heading(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=9, color=_QUIET, pad=6)
+
+
+def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
+    """Name each curve right of its end (x, y), moved apart where the names would touch."""
+    axes.margins(x=0.01)
+    low, high = axes.get_ylim()
+    to_axes = axes.transScale.transform
+    bottom, top = to_axes((1, low))[1], to_axes((1, high))[1]
+    spots = sorted(((to_axes((1, y))[1] - bottom) / (top - bottom), text, colour) for _, y, text, colour in ends)
+    heights: list[float] = []
+    for height, _, _ in spots:
+        heights.append(max(height, heights[-1] + _APART) if heights else height)
+    ceiling = 1.0
+    for number in reversed(range(len(heights))):  # what was pushed out at the top comes down again
+        heights[number] = min(heights[number], ceiling)
+        ceiling = heights[number] - _APART
+    for height, (_, text, colour) in zip(heights, spots, strict=True):
+        axes.text(1.015, height, text, color=colour, fontsize=8, va="center", transform=axes.transAxes)
+
+
+def _stage_marks(panels: Sequence[Axes], stages: Sequence[tuple[float, str]]) -> None:
+    """A thin line through all panels where a new stage begins; the stages' names stand in the first panel."""
+    if len(stages) < 2:
+        return
+    for number, (clips, name) in enumerate(stages):
+        for axes in panels if number else ():
+            axes.axvline(clips, color=_QUIET, linewidth=0.7, linestyle=(0, (2, 3)))
+        place = panels[0].get_xaxis_transform()
+        panels[0].text(clips, 1.0, f" {name}", fontsize=7, color=_QUIET, va="top", transform=place)
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            yield from csv.DictReader(line.replace("\0", "") for line in file)
+    except FileNotFoundError:
+        return
+    except (OSError, csv.Error) as error:
+        raise MediaError(path, f"cannot be read ({error})", "check that it is a CSV file") from error
+
+
+def _table(path: Path) -> dict[str, np.ndarray] | None:
+    """The numeric columns of a CSV, each (rows,) float with NaN for an empty cell; None without rows that say clips."""
+    rows = [row for row in _rows(path) if np.isfinite(_number(row.get("clips")))]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: _number(row["clips"]))
+    names = [name for name in rows[0] if name]
+    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _stages(path: Path) -> list[tuple[float, str]]:
+    """Where each stage begins: (clips seen, name), in order."""
+    found: list[tuple[float, str]] = []
+    for row in _rows(path):
+        clips, name = _number(row.get("clips")), row.get("stage")
+        if name and np.isfinite(clips) and (not found or found[-1][1] != name):
+            found.append((clips, name))
+    return found
+
+
+def _averaged(clips: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over at most 240 stretches of the run, stretches without a value left out."""
+    finite = np.isfinite(values)
+    clips, values = clips[finite], values[finite]
+    parts = np.array_split(np.arange(len(values)), min(_POINTS, len(values)) or 1)
+    parts = [part for part in parts if len(part)]
+    return np.array([clips[part].mean() for part in parts]), np.array([values[part].mean() for part in parts])
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Gaussian mean over about 2 % of the curve, normalised at the ends so that they do not droop."""
+    width = max(1.0, len(values) / 60)
+    reach = np.arange(-int(3 * width), int(3 * width) + 1)
+    kernel = np.exp(-0.5 * (reach / width) ** 2)
+    weights = np.convolve(np.ones_like(values), kernel, mode="full")
+    start = len(kernel) // 2
+    return (np.convolve(values, kernel, mode="full") / weights)[start : start + len(values)]
+
+
+def _thousands(value: float, _: object) -> str:
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if abs(value) >= 1e3 else f"{value:g}"
+
+
+def _cut(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+@contextmanager
+def _figure(wide: float, tall: float) -> Iterator[Figure]:
+    """A figure of `wide` by `tall` inches in the house style, drawn without a display. Raises MissingExtra."""
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "gen") from error
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(wide, tall), dpi=_DPI, facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _saved(figure: Figure, path: FilePath, overwrite: bool) -> Path:
+    with staged(path, overwrite=overwrite) as (part,), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a prompt may hold letters the font lacks; they show as boxes
+        # Without matplotlib's version in it, equal figures are equal files.
+        figure.savefig(part, format="png", metadata={"Software": None})
+    return Path(path)
