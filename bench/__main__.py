@@ -2,8 +2,8 @@
 
 Warm: one process, both pipelines loaded, runs in turn (ours, stock, ours, ...), the ratio pair by pair; ours against
 itself is the control. Cold: fresh processes in turn, from start to a file on disk. Both fp32, the same prompt, seed,
-steps and latents. Where the built-in network has frame positions, which stock diffusers refuses, both sides run the same
-size without them.
+steps and latents. Where the built-in network has frame positions, which stock diffusers refuses, both sides run the
+same size without them.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def stock_pipeline(directory: Path) -> Any:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
-    pipeline = TextToVideoSDPipeline.from_pretrained(directory, torch_dtype=torch.float32)
+    library: Any = TextToVideoSDPipeline  # it has no types
+    pipeline = library.from_pretrained(directory, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -52,10 +54,10 @@ def stock_film(pipeline: Any, latents: torch.Tensor) -> Any:
 def our_film(networks: TextToVideo, latents: torch.Tensor) -> torch.Tensor:
     """(16, 128, 128, 3) uint8."""
     context, negative = networks.embed([PROMPT, ""]).chunk(2)
-    state = SamplerState.begin(latents, networks.schedule.timesteps(STEPS))
-    for state in networks.denoise(state, context, negative, [GUIDANCE], "ddim"):
-        pass
-    return torch.cat(list(networks.decode(state.latents[0])))
+    begin = SamplerState.begin(latents, networks.schedule.timesteps(STEPS))
+    for state in networks.denoise(begin, context, negative, [GUIDANCE], "ddim"):
+        latents = state.latents
+    return torch.cat(list(networks.decode(latents[0])))
 
 
 def seconds(directory: Path, pairs: int) -> tuple[list[float], list[float], list[float]]:
@@ -63,7 +65,7 @@ def seconds(directory: Path, pairs: int) -> tuple[list[float], list[float], list
     networks, pipeline = TextToVideo.load(directory), stock_pipeline(directory)
     latents = noise([SEED], networks.latent_shape(FRAMES, SIZE, SIZE))
     runs: tuple[list[float], list[float], list[float]] = ([], [], [])
-    calls = (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: our_film(networks, latents),
         lambda: stock_film(pipeline, latents),
         lambda: our_film(networks, latents),

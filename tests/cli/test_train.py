@@ -14,3 +14,17 @@ def test_a_missing_configuration_is_refused(name: str, work: Path, capsys: pytes
     assert run(["train", name, "--out", "runs"]) == 2
     assert capsys.readouterr().err.startswith(f"error: config={name}: no such file")
     assert list(work.iterdir()) == []
+
+
+def test_resume_insists_on_a_checkpoint(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "run.toml").write_text("seed = 1\n")
+    assert run(["train", "run.toml", "--out", "runs", "--resume"]) == 2
+    assert capsys.readouterr().err.startswith("error: resume=runs: no checkpoint there")
+    assert [path.name for path in work.iterdir()] == ["run.toml"]
+
+
+def test_a_wrong_field_of_the_configuration_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "run.toml").write_text("sead = 1\n")
+    assert run(["train", "run.toml", "--out", "runs"]) == 2
+    assert capsys.readouterr().err.startswith("error: sead=1: no such field")
+    assert [path.name for path in work.iterdir()] == ["run.toml"]

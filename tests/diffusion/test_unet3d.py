@@ -17,6 +17,7 @@ from flickbook.diffusion.unet3d import (
     UNet3D,
     UNet3DConfig,
 )
+from flickbook.errors import WeightsError
 
 SMALL: dict[str, Any] = {
     "sample_size": 8,
@@ -158,11 +159,13 @@ def test_config_round_trip_and_class_name() -> None:
         ("time_cond_proj_dim", 256),
         ("down_block_types", ["CrossAttnDownBlock2D", "CrossAttnDownBlock3D", "DownBlock3D"]),
         ("block_out_channels", [32, 64]),
+        ("block_out_channels", [32, 64, 60]),
     ],
 )
 def test_config_refuses_another_network(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=r"network|length"):
-        UNet3DConfig.from_dict({**SMALL, name: value})
+    with pytest.raises(WeightsError, match=r"^some/config.json: .*(where this network has|differ|split)") as caught:
+        UNet3DConfig.from_dict({**SMALL, name: value}, "some/config.json")
+    assert "text-to-video-ms-1.7b" in caught.value.remedy
 
 
 def test_half_precision_stays_close() -> None:

@@ -15,10 +15,13 @@ def train(
     out: Annotated[Path, typer.Option(help="Directory of checkpoints, log and model; goes on from what is there.")],
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this model's directory.")] = None,
     accelerate: Annotated[bool, typer.Option("--accelerate", help="Share the work among several GPUs.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Refuse to begin anew: there must be a checkpoint.")] = False,
 ) -> None:
     """Train a model on the films of the procedural world and print its directory."""
     if not config.is_file():
         raise RequestError("config", config, "no such file", "name the training's TOML file")
-    from flickbook.learn.session import main
+    from flickbook.learn.session import main, newest_checkpoint
 
+    if resume and newest_checkpoint(out) is None:
+        raise RequestError("resume", out, "no checkpoint there", "leave --resume out to begin, or correct --out")
     print(main(config, out, init, accelerate))

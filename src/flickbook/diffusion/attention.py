@@ -19,7 +19,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     few = k.shape[-2] <= 64 and (q.shape[-2] <= 64 or torch.is_grad_enabled())
     if not few or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(dim=-1) @ v
+    scaled: Tensor = q * q.shape[-1] ** -0.5
+    return (scaled @ k.transpose(-1, -2)).softmax(dim=-1) @ v
 
 
 class Attention(nn.Module):

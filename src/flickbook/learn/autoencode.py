@@ -58,7 +58,7 @@ class AutoencodeConfig:
         """Warm-up, a flat part, a cosine."""
         place = max(0.0, step / self.steps - self.constant) / max(1e-9, 1 - self.constant)
         rate = self.lr_end + (self.lr - self.lr_end) * 0.5 * (1 + math.cos(math.pi * min(1.0, place)))
-        return rate * min(1.0, (step + 1) / self.warmup_steps)
+        return rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
 
 def frame_bank(config: AutoencodeConfig) -> np.ndarray:
@@ -118,7 +118,7 @@ class AutoencoderTrainer:
             decoded = self.network.decode(shaken)
         loss = loss_of(images, decoded.float()) + 1e-5 * latents.float().pow(2).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.number += 1
@@ -126,7 +126,8 @@ class AutoencoderTrainer:
             weight = 1 - min(self.config.ema_decay, self.number / (self.number + 9))
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, weight)
-        return {"step": self.number, "loss": float(loss.detach()), "psnr": psnr(images, decoded.detach().float()), "lr": rate}
+        decibels = psnr(images, decoded.detach().float())
+        return {"step": self.number, "loss": float(loss.detach()), "psnr": decibels, "lr": rate}
 
     def save(self) -> Path:
         """A checkpoint that resumes to the bit."""
@@ -139,7 +140,8 @@ class AutoencoderTrainer:
         """Go on from a checkpoint."""
         tensors, values = checkpoint.load(path)
         self.network.load_state_dict(checkpoint.part(tensors, "model/"))
-        self.average = checkpoint.part(tensors, "ema/")
+        for name, value in checkpoint.part(tensors, "ema/").items():
+            self.average[name].copy_(value)
         checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "adam/"))
         self.number = values["step"]
 
@@ -172,7 +174,8 @@ def normalise(network: Autoencoder, mean: Tensor, spread: Tensor) -> None:
     """
     count = len(mean)
     before, after = network.quant_conv, network.post_quant_conv
-    assert before is not None and after is not None
+    assert before is not None and before.bias is not None
+    assert after is not None and after.bias is not None
     before.weight[:count] /= spread[:, None, None, None]
     before.bias[:count] = (before.bias[:count] - mean) / spread
     before.weight[count:], before.bias[count:] = 0.0, _LOGVAR

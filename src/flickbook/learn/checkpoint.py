@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from flickbook.errors import WeightsError
 
 
 def _durable(path: Path, temporary: Path) -> None:
@@ -35,7 +38,7 @@ def save(directory: Path, step: int, tensors: dict[str, Tensor], values: dict[st
     for old in sorted(directory.glob("checkpoint-*.json"))[:-keep]:
         old.unlink()
     kept = {path.stem for path in directory.glob("checkpoint-*.json")}
-    for path in directory.glob("checkpoint-*.safetensors"):
+    for path in (*directory.glob("checkpoint-*.safetensors"), *directory.glob("checkpoint-*.tmp")):
         if path.stem not in kept:
             path.unlink()
     return stem.with_suffix(".json")
@@ -48,8 +51,13 @@ def latest(directory: Path) -> Path | None:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and values of a checkpoint, from its JSON file."""
-    return load_file(path.with_suffix(".safetensors")), json.loads(path.read_text(encoding="utf-8"))
+    """Tensors and values of a checkpoint, from its JSON file. Raises WeightsError if it is missing or damaged."""
+    try:
+        return load_file(path.with_suffix(".safetensors")), json.loads(path.read_text(encoding="utf-8"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            path, f"damaged ({error})", "delete this checkpoint, and the one before it is used"
+        ) from error
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

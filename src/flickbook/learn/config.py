@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from flickbook.diffusion.autoencoder import AutoencoderConfig
+from flickbook.diffusion.schedule import NoiseSchedule
+from flickbook.diffusion.text import TextConfig
+from flickbook.diffusion.unet3d import UNet3DConfig
+from flickbook.errors import RequestError, WeightsError
 from flickbook.learn.autoencode import AutoencodeConfig
+from flickbook.learn.dataset import GROUPS
+from flickbook.world.scenes import FRAMES
 
 
 @dataclass(frozen=True)
@@ -75,24 +84,120 @@ class TrainConfig:
 
 
 def read(path: Path) -> TrainConfig:
-    """Raises ValueError naming the first unknown or missing field."""
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    """The config of a TOML file. Raises RequestError naming the file, or the first field that is wrong."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RequestError("config", path.name, f"cannot be read as TOML ({reason})", "correct the file") from None
     return from_dict(values)
 
 
 def from_dict(values: dict[str, Any]) -> TrainConfig:
-    """The config of plain values; a stage's clip lengths may be strings, as TOML and JSON keys are."""
-    values = dict(values)
-    stages = []
-    for stage in values.pop("stages", ()):
-        unknown = set(stage) - {f.name for f in fields(Stage)}
-        if unknown:
-            raise ValueError(f"stages.{sorted(unknown)[0]}: no such field; see flickbook.learn.config.Stage")
-        shares = {int(length): float(share) for length, share in stage["frames"].items()}
-        stages.append(Stage(**{**stage, "frames": shares}))
-    unknown = set(values) - {f.name for f in fields(TrainConfig)}
-    if unknown:
-        raise ValueError(f"{sorted(unknown)[0]}: no such field; see flickbook.learn.config.TrainConfig")
-    values["autoencoder"] = AutoencodeConfig(**values.get("autoencoder", {}))
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return TrainConfig(stages=tuple(stages), **tuples)
+    """The config of plain values; a stage's clip lengths may be strings, as TOML and JSON keys are.
+
+    Raises RequestError naming the first field that is unknown, missing, or out of its limits.
+    """
+    _check_fields(TrainConfig, values, "")
+    stages, autoencoder = values.get("stages", ()), values.get("autoencoder", {})
+    for place, stage in enumerate(stages):
+        _check_fields(Stage, stage, f"stages.{place}.")
+    _check_fields(AutoencodeConfig, autoencoder, "autoencoder.")
+    chosen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    chosen["stages"] = tuple(Stage(**{**stage, "frames": _shares(stage["frames"])}) for stage in stages)
+    chosen["autoencoder"] = AutoencodeConfig(**autoencoder)
+    config = TrainConfig(**chosen)
+    _check_limits(config)
+    _check_networks(config)
+    return config
+
+
+#: The plain values that a field may have, by the first word of its type.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "dict": (dict,),
+    "tuple": (list, tuple),
+    "AutoencodeConfig": (dict,),
+}
+
+
+def _check_fields(record: type[TrainConfig | Stage | AutoencodeConfig], values: Any, where: str) -> None:
+    """Refuse what is not a table, and fields that are unknown, missing, or of another type."""
+    if not isinstance(values, dict):
+        raise RequestError(where.rstrip("."), values, "must be a table", "see flickbook.learn.config")
+    known = {f.name: f for f in fields(record)}
+    for name, value in values.items():
+        if name not in known:
+            remedy = f"leave it out; the fields are those of {record.__module__}.{record.__name__}"
+            raise RequestError(where + name, value, "no such field", remedy)
+        kind = str(known[name].type)
+        if not _fits(value, kind):
+            raise RequestError(where + name, value, f"must be of type {kind}", "correct this field")
+    for name, each in known.items():
+        if name not in values and each.default is MISSING and each.default_factory is MISSING:
+            raise RequestError(where + name, "", "missing", "add this field")
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a plain value is of the type that a record names."""
+    if value is None:
+        return kind.endswith("None")
+    if isinstance(value, bool) or not isinstance(value, _KINDS[re.split(r"\W", kind)[0]]):
+        return False
+    if kind.startswith("tuple[float"):
+        return all(_fits(each, "float") for each in value) and ("..." in kind or len(value) == kind.count("float"))
+    return True
+
+
+def _shares(frames: dict[Any, Any]) -> dict[int, float]:
+    """Clip length -> share of the steps."""
+    try:
+        shares = {int(length): float(share) for length, share in frames.items()}
+    except (TypeError, ValueError):
+        shares = {}
+    if not shares or not all(1 <= length <= FRAMES and share > 0 for length, share in shares.items()):
+        limit = f"must give clip lengths of 1 to {FRAMES} frames a share above 0"
+        raise RequestError("stages.frames", frames, limit, "write for example { 1 = 0.2, 16 = 0.8 }")
+    return shares
+
+
+def _check_limits(config: TrainConfig) -> None:
+    """Refuse what would end a run in its middle or, worse, at its end."""
+    for where, world in (("world", config.world), ("autoencoder.world", config.autoencoder.world)):
+        if not world or not all(g in GROUPS and isinstance(n, int) and n > 0 for g, n in world.items()):
+            limit = f"must give groups ({', '.join(GROUPS)}) a number of films above 0"
+            raise RequestError(where, world, limit, "write for example { core = 64 }")
+    if not 1 <= config.autoencoder.frames_per_film <= FRAMES:
+        remedy = "correct this field"
+        raise RequestError(
+            "autoencoder.frames_per_film", config.autoencoder.frames_per_film, f"must be 1 to {FRAMES}", remedy
+        )
+    if not config.stages or not all(stage.steps > 0 for stage in config.stages):
+        raise RequestError("stages", len(config.stages), "must be one or more of 1 step or more", "add a [[stages]]")
+    if config.publish_decay not in config.ema_decays:
+        limit = f"must be one of ema_decays, {', '.join(map(str, config.ema_decays))}"
+        raise RequestError("publish_decay", config.publish_decay, limit, "add it there or choose another")
+
+
+def _check_networks(config: TrainConfig) -> None:
+    """Let each network refuse its own table now, and not after hours spent on the one before."""
+    tables: dict[str, tuple[Callable[[dict[str, Any]], object], dict[str, Any]]] = {
+        "autoencoder.network": (AutoencoderConfig.from_dict, config.autoencoder.network),
+        "unet": (UNet3DConfig.from_dict, config.unet),
+        "text_encoder": (TextConfig.from_dict, config.text_encoder),
+        "scheduler": (NoiseSchedule.from_config, config.scheduler),
+    }
+    # These two read published files, where fields that mean nothing to them stand too; here such a field is a slip.
+    known = {"unet": {*UNet3DConfig.FIXED}, "text_encoder": {"architectures", "model_type"}}
+    known["unet"] |= {f.name for f in fields(UNet3DConfig)}
+    known["text_encoder"] |= {f.name for f in fields(TextConfig)}
+    for name, (build, values) in tables.items():
+        for setting in sorted(set(values) - known.get(name, set(values))):
+            raise RequestError(f"{name}.{setting}", values[setting], "no such field", "leave it out")
+        try:
+            build(values)
+        except (WeightsError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = error.reason if isinstance(error, WeightsError) else f"cannot be used ({error})"
+            raise RequestError(name, "{...}", reason, f"correct the table [{name}]") from error

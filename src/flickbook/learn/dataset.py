@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flickbook.errors import MediaError
 from flickbook.world.captions import brief_captions, captions
 from flickbook.world.render import render
 from flickbook.world.scenes import FRAMES, Scene, sample
@@ -27,6 +28,7 @@ from flickbook.world.scenes import FRAMES, Scene, sample
 EVALUATION_SEEDS = 900_000_000
 #: Each group's seeds start here.
 _OFFSETS = {"core": 0, "pair": 100_000_000, "digits": 200_000_000, "views": 300_000_000}
+GROUPS = tuple(_OFFSETS)
 #: How often a training caption says everything, something, or nothing (the last teaches guidance).
 _WHOLE, _BRIEF = 0.75, 0.15
 
@@ -72,15 +74,18 @@ class Films:
 
     @classmethod
     def load(cls, directory: Path) -> Films:
-        """Raises FileNotFoundError where there are no shards."""
+        """Raises MediaError where there are no shards, or one is damaged."""
         paths = sorted(directory.glob("films-*.safetensors"))
         if not paths:
-            raise FileNotFoundError(f"{directory}: no films-*.safetensors; render them first")
+            raise MediaError(directory, "no films-*.safetensors in it", "render the films first: `flickbook train`")
         latents, words = [], []
         for path in paths:
-            with safe_open(path, framework="pt") as file:
-                latents.append(file.get_tensor("latents"))
-                words += json.loads(file.metadata()["films"])
+            try:
+                with safe_open(path, framework="pt") as file:
+                    latents.append(file.get_tensor("latents"))
+                    words += json.loads(file.metadata()["films"])
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                raise MediaError(path, f"damaged ({error})", "delete it, and it is rendered again") from error
         return cls(torch.cat(latents), words)
 
     def batch(self, seed: int, step: int, films: int, frames: int) -> tuple[Tensor, list[str]]:

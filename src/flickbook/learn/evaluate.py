@@ -66,9 +66,14 @@ class Tally:
 def prompts(count: int) -> dict[str, list[Scene]]:
     """`count` scenes in the shares of `GROUPS`, from seeds that training never uses."""
     found: dict[str, list[Scene]] = {}
+    before, reached = 0, 0.0
     for name, (group, heldout, share) in GROUPS.items():
         first = EVALUATION_SEEDS + 10_000 * len(found)
-        found[name] = [sample(first + i, group, heldout) for i in range(round(count * share))]
+        reached += share
+        # Rounded where each group ends, so that all together are `count`.
+        end = int(count * reached + 0.5)
+        found[name] = [sample(first + i, group, heldout) for i in range(end - before)]
+        before = end
     return {name: scenes for name, scenes in found.items() if scenes}
 
 
@@ -90,11 +95,11 @@ def draw(networks: TextToVideo, scenes: Sequence[Scene], settings: Settings) -> 
         context = networks.embed([captions(scene)[0] for scene in part])
         latents = noise([scene.seed for scene in part], networks.latent_shape(FRAMES, SIZE, SIZE))
         timesteps = networks.schedule.timesteps(settings.num_inference_steps)
-        state = SamplerState.begin(latents.to(networks.device), timesteps)
+        begin = SamplerState.begin(latents.to(networks.device), timesteps)
         scales = [settings.guidance_scale] * len(part)
-        for state in networks.denoise(state, context, empty.expand_as(context), scales, settings.scheduler):
-            pass
-        for latent in state.latents:
+        for state in networks.denoise(begin, context, empty.expand_as(context), scales, settings.scheduler):
+            latents = state.latents
+        for latent in latents:
             yield torch.cat(list(networks.decode(latent))).numpy()
 
 
@@ -128,8 +133,12 @@ def evaluate(
     settings: Settings | None = None,
     sheets: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    calibration: int = CALIBRATION,
 ) -> dict[str, Any]:
-    """Make and judge `count` films; with `sheets` also write contact sheets of wins and failures there."""
+    """Make and judge `count` films; with `sheets` also write contact sheets of wins and failures there.
+
+    `progress` is called with (films done, films in all); `calibration` true films of each group give the ceiling.
+    """
     settings = settings or Settings()
     chosen, done = prompts(count), 0
     total = sum(map(len, chosen.values()))
@@ -148,7 +157,7 @@ def evaluate(
         result["groups"][name] = tally.rows()
         if sheets is not None:
             _write_sheets(sheets, name, kept)
-    result["ceiling"] = ceiling(networks)
+    result["ceiling"] = ceiling(networks, calibration)
     return result
 
 
@@ -180,7 +189,8 @@ def table(result: dict[str, Any]) -> str:
         for word, row in rows.items():
             count = f"{row['right']:.0f}/{row['total']:.0f}"
             interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
-            top = [f"{100 * bound[kind][word]['share']:.1f} %" if word in bound[kind] else "" for kind in ("raw", "autoencoder")]
+            both = (bound["raw"], bound["autoencoder"])
+            top = [f"{100 * found[word]['share']:.1f} %" if word in found else "" for found in both]
             lines.append(
                 f"{group:<15}{word:<14}{count:>11}  {100 * row['share']:5.1f} %  {interval:<17}{top[0]:>17}{top[1]:>19}"
             )

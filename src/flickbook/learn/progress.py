@@ -10,7 +10,7 @@ import torch
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import MissingExtra
 from flickbook.learn.evaluate import Settings, draw
-from flickbook.learn.train import Trainer
+from flickbook.learn.train import Trainer, trim_log
 from flickbook.media.sheet import contact_sheet
 from flickbook.world.captions import captions
 from flickbook.world.detect import judge
@@ -28,6 +28,8 @@ class Adherence:
     def __init__(self, trainer: Trainer, networks: TextToVideo, every: int) -> None:
         self.trainer, self.networks, self.every = trainer, networks, every
         self._last = trainer.progress.step
+        if trainer.rank == 0:  # looks that a kill undid come again
+            trim_log(trainer.out / "adherence.csv", self._last + 1)
         self.scenes: list[Scene] = [sample(_SEED + i, group) for group, n in _FIXED.items() for i in range(n)]
 
     def __call__(self, row: dict[str, float]) -> None:

@@ -7,10 +7,12 @@ autoencoder, tokenizer and weights are taken over, and training starts from them
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from torch import Tensor
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.diffusion.schedule import NoiseSchedule
-from flickbook.diffusion.text import Tokenizer, train_tokenizer
+from flickbook.diffusion.text import TextConfig, Tokenizer, train_tokenizer
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
-from flickbook.diffusion.weights import read_config
+from flickbook.diffusion.weights import load_weights, read_config
+from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.learn import checkpoint
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
@@ -50,25 +53,37 @@ class Session:
         directory = self.out / "tokenizer"
         if not (directory / "words.txt").exists():
             if self.init is not None:
-                shutil.copytree(self.init / "tokenizer", directory, dirs_exist_ok=True)
+                Tokenizer(self.init / "tokenizer")  # refuses what is none
+                copy = self.out / "tokenizer.tmp"
+                shutil.copytree(self.init / "tokenizer", copy, dirs_exist_ok=True)
+                shutil.rmtree(directory, ignore_errors=True)
+                os.replace(copy, directory)
             else:
                 share = {group: round(_TOKENIZER_FILMS / len(self.config.world)) for group in self.config.world}
                 scenes = training_scenes(share, first=_TOKENIZER_SEED)
                 texts = [text for s in scenes for text in (*captions(s), *brief_captions(s))]
                 train_tokenizer(texts, self.config.vocab_size, directory, self.config.max_length)
-        return Tokenizer(directory)
+        tokenizer = Tokenizer(directory)
+        room = TextConfig.from_dict(self.config.text_encoder).vocab_size
+        if tokenizer.vocab_size > room:
+            limit = f"must hold the tokenizer's {tokenizer.vocab_size} tokens"
+            raise RequestError("text_encoder.vocab_size", room, limit, f"write {tokenizer.vocab_size}")
+        return tokenizer
 
     def autoencoder(self) -> Autoencoder:
         """Trained on single frames, its latents of unit size; or taken over."""
-        path, config = self.out / "autoencoder.safetensors", AutoencoderConfig.from_dict(self.config.autoencoder.network)
-        if self.init is not None:
-            config = AutoencoderConfig.from_dict(read_config(self.init / "vae/config.json"))
+        path, init = self.out / "autoencoder.safetensors", self.init
+        config = AutoencoderConfig.from_dict(self.config.autoencoder.network)
+        if init is not None:
+            config = AutoencoderConfig.from_dict(read_config(init / "vae/config.json"), init / "vae/config.json")
         if not path.exists():
-            if self.init is not None:
-                state = load_file(self.init / FILES["vae"])
+            if init is not None:
+                state = load_weights(lambda: Autoencoder(config), init / FILES["vae"]).state_dict()
             else:
                 state = self._train_autoencoder(config)
-            save_file({name: value.float().contiguous() for name, value in state.items()}, path)
+            temporary = path.with_suffix(".tmp")
+            save_file({name: value.float().contiguous() for name, value in state.items()}, temporary)
+            os.replace(temporary, path)
         network = Autoencoder(config)
         network.load_state_dict(load_file(path))
         return network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
@@ -122,17 +137,21 @@ class Session:
     def run(self) -> Path:
         """All parts. Returns the model's directory."""
         self.out.mkdir(parents=True, exist_ok=True)
-        tokenizer, autoencoder = self.tokenizer(), self.autoencoder()
-        trainer = self.diffusion(self.films(autoencoder), tokenizer, autoencoder)
-        model = trainer.averaged(self.config.publish_decay)
-        publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
+        # Of several processes the first makes the files, and the others find them.
+        with self.accelerator.main_process_first() if self.accelerator else nullcontext():
+            tokenizer, autoencoder = self.tokenizer(), self.autoencoder()
+            films = self.films(autoencoder)
+        trainer = self.diffusion(films, tokenizer, autoencoder)
+        if trainer.rank == 0:
+            model = trainer.averaged(self.config.publish_decay)
+            publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
         return self.out / "model"
 
 
 def say(part: str, row: dict[str, Any]) -> None:
     """One line of progress on stderr."""
-    words = " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items())
-    print(f"{part}: {words}", file=sys.stderr, flush=True)
+    words = (f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items())
+    print(f"{part}: {' '.join(words)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -141,15 +160,25 @@ def accelerated(use: bool) -> Iterator[Any]:
     if not use:
         yield None
         return
-    from accelerate import Accelerator
+    try:
+        from accelerate import Accelerator, InitProcessGroupKwargs
+    except ImportError as error:
+        raise MissingExtra("accelerate", "train") from error
+    # The others wait while the first trains the autoencoder, and the usual limit is minutes.
+    yield Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
 
-    yield Accelerator()
+
+def newest_checkpoint(out: Path) -> Path | None:
+    """Where a training in `out` would go on; None where there is nothing yet."""
+    return checkpoint.latest(out / "diffusion") or checkpoint.latest(out / "autoencoder")
 
 
 def main(config: Path, out: Path, init: Path | None = None, accelerate: bool = False) -> Path:
     """Run a training to its end; started again with the same `out`, it goes on where it was. Returns the model's path.
 
-    Raises RequestError naming the field for a config that cannot be read.
+    Raises RequestError naming the field for a config that cannot be read, WeightsError for an `init` that is no model.
     """
+    if init is not None and not (init / "model_index.json").is_file():
+        raise WeightsError(init, "holds no model_index.json", "name a model's directory in diffusers' layout")
     with accelerated(accelerate) as accelerator:
         return Session(read(config), out, init, accelerator).run()

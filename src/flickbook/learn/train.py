@@ -12,6 +12,7 @@ where several GPUs share the work.
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flickbook.diffusion.schedule import NoiseSchedule
-from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer
+from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer, text_keys
 from flickbook.diffusion.text_to_video import FILES
 from flickbook.diffusion.unet3d import TemporalConv, UNet3D, UNet3DConfig
+from flickbook.diffusion.weights import load_weights
+from flickbook.errors import WeightsError
 from flickbook.learn import checkpoint
 from flickbook.learn.config import TrainConfig
 from flickbook.learn.dataset import Films
@@ -46,7 +48,7 @@ class Model(nn.Module):
         if config.temporal_init:
             for module in self.unet.modules():
                 if isinstance(module, TemporalConv):
-                    last = module.conv4[-1]
+                    last: nn.Conv3d = module.conv4[-1]  # type: ignore[index,assignment]
                     nn.init.normal_(last.weight, std=config.temporal_init * (3 * last.in_channels) ** -0.5)
 
     def forward(self, x: Tensor, timestep: Tensor, ids: Tensor) -> Tensor:
@@ -93,12 +95,15 @@ def clip_length(config: TrainConfig, step: int) -> int:
 class Trainer:
     """Model, optimizer and averages on one device (or one of several, through `accelerate`)."""
 
-    def __init__(self, config: TrainConfig, films: Films, tokenizer: Tokenizer, out: Path, accelerator: Any = None) -> None:
+    def __init__(
+        self, config: TrainConfig, films: Films, tokenizer: Tokenizer, out: Path, accelerator: Any = None
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.films, self.tokenizer, self.out = config, films, tokenizer, out
         self.accelerator = accelerator
         self.rank = accelerator.process_index if accelerator else 0
-        self.device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        alone = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = accelerator.device if accelerator else alone
         self.model = Model(config).to(self.device)
         ends = ("unet.conv_in", "unet.conv_out")
         self.optimizer = Muon(groups_of(self.model, ends), betas=config.betas, weight_decay=config.weight_decay)
@@ -129,7 +134,7 @@ class Trainer:
         each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
         self.optimizer.zero_grad(set_to_none=True)
         loss = each.mean()
-        loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
+        loss.backward() if self.accelerator is None else self.accelerator.backward(loss)  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
         self._average(number)
@@ -137,7 +142,7 @@ class Trainer:
         self.progress.clips += count
         self.progress.frames += count * frames
         stage, _ = config.stage_at(number)
-        row = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames}
+        row: dict[str, Any] = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames}
         row |= {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
         return {**row, **self._by_noise(each.detach(), t)}
 
@@ -171,9 +176,16 @@ class Trainer:
         return checkpoint.save(self.out, self.progress.step, tensors, values)
 
     def restore(self, path: Path, weights_only: bool = False) -> None:
-        """Go on from a checkpoint; with `weights_only` start a new run from its networks and averages."""
+        """Go on from a checkpoint; with `weights_only` start a new run from its networks and averages.
+
+        Raises WeightsError for a checkpoint that is damaged or of other networks.
+        """
         tensors, values = checkpoint.load(path)
-        self.model.load_state_dict(checkpoint.part(tensors, "model/"))
+        try:
+            self.model.load_state_dict(checkpoint.part(tensors, "model/"))
+        except RuntimeError as error:
+            remedy = "go on with the configuration it was made with, or begin in another directory"
+            raise WeightsError(path, "does not fit the networks of this configuration", remedy) from error
         for decay, average in self.averages.items():
             found = checkpoint.part(tensors, f"ema/{decay}/") or checkpoint.part(tensors, "model/")
             for name, value in found.items():
@@ -182,10 +194,15 @@ class Trainer:
             return
         checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "adam/"))
         self.progress = Progress(**values["progress"])
+        if self.rank == 0:
+            trim_log(self.out / "log.csv", self.progress.step)
 
     def run(self, save_every: float = 300.0, log_every: int = 50) -> Iterator[dict[str, float]]:
         """Train to the end of the last stage; yields a mean row every `log_every` steps, saves every `save_every` s."""
-        saved, rows, began = time.monotonic(), [], time.monotonic()
+        saved, began = time.monotonic(), time.monotonic()
+        rows: list[dict[str, float]] = []
+        if self.rank == 0:  # what a run that never reached its first checkpoint left behind
+            trim_log(self.out / "log.csv", self.progress.step)
         while self.progress.step < self.config.steps:
             rows.append(self.step())
             if len(rows) == log_every or self.progress.step == self.config.steps:
@@ -206,10 +223,17 @@ class Trainer:
 
 
 def warm_start(trainer: Trainer, directory: Path) -> None:
-    """Start from the networks of a model directory; optimizer and progress begin anew."""
-    for part in ("text_encoder", "unet"):
-        state = load_file(directory / FILES[part])
-        getattr(trainer.model, part).load_state_dict({name: value.float() for name, value in state.items()})
+    """Start from the networks of a model directory; optimizer and progress begin anew.
+
+    Raises WeightsError for files that are missing, damaged, or of another shape than the configuration's networks.
+    """
+    model = trainer.model
+    text = load_weights(
+        lambda: TextEncoder(model.text_encoder.config), directory / FILES["text_encoder"], rename=text_keys
+    )
+    unet = load_weights(lambda: UNet3D(model.unet.config), directory / FILES["unet"])
+    model.text_encoder.load_state_dict(text.state_dict())
+    model.unet.load_state_dict(unet.state_dict())
     for average in trainer.averages.values():
         for name, value in trainer.model.state_dict().items():
             average[name].copy_(value)
@@ -234,3 +258,19 @@ def append_log(path: Path, row: dict[str, float]) -> None:
         if new:
             writer.writeheader()
         writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def trim_log(path: Path, first: int) -> None:
+    """Drop a log's rows from step `first` on, and a row that a kill cut short: a resumed run writes them again."""
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        header, *rows = [line for line in file if line.endswith("\n")] or [""]
+    if not header:
+        path.unlink()
+        return
+    steps = [row.partition(",")[0] for row in rows]
+    kept = [row for row, step in zip(rows, steps, strict=True) if step.isdecimal() and int(step) < first]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join([header, *kept]), encoding="utf-8", newline="")
+    os.replace(temporary, path)

@@ -14,9 +14,7 @@ _OVER = 4  # supersampling of the mask
 
 def _polygon(radii: list[tuple[float, float]], angle: float) -> list[tuple[float, float]]:
     """Points from (radius, turn) pairs, turn in fractions of a circle from the top, rotated by `angle` radians."""
-    return [
-        (r * math.sin(2 * math.pi * t + angle), -r * math.cos(2 * math.pi * t + angle)) for r, t in radii
-    ]
+    return [(r * math.sin(2 * math.pi * t + angle), -r * math.cos(2 * math.pi * t + angle)) for r, t in radii]
 
 
 def _outline(shape: str, angle: float) -> list[tuple[float, float]]:
@@ -54,7 +52,9 @@ def mask(shape: str, x: float, y: float, radius: float, angle: float) -> tuple[i
     return left, top, np.asarray(canvas.reduce(_OVER), np.float32) / 255
 
 
-def path(actor: Actor, rng: np.random.Generator, lane: tuple[float, float] = (0.0, 1.0)) -> list[tuple[float, float, float, float]]:
+def path(
+    actor: Actor, rng: np.random.Generator, lane: tuple[float, float] = (0.0, 1.0)
+) -> list[tuple[float, float, float, float]]:
     """Centre x, y, half-height (pixels) and angle (radians) in each frame.
 
     `lane` limits where across its motion an object may run, as fractions of the frame, so that two do not collide.

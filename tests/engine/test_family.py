@@ -1,0 +1,36 @@
+"""The table of families, and that each keeps what the Protocol promises."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from flickbook.catalogue import Model, list_models
+from flickbook.engine.family import Family, loader
+from flickbook.engine.unet_family import UNetFamily
+from flickbook.spec import Placement
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
+def test_every_model_has_a_family_that_can_load_it(model: Model) -> None:
+    assert list(inspect.signature(loader(model.family)).parameters) == ["directory", "placement"]
+
+
+def test_the_unet_family_keeps_the_protocol() -> None:
+    wanted = {name: each for name, each in vars(Family).items() if inspect.isfunction(each) and name[0] != "_"}
+    assert len(wanted) >= 5
+    for name, each in wanted.items():
+        assert list(inspect.signature(getattr(UNetFamily, name)).parameters) == list(inspect.signature(each).parameters)
+
+
+def test_the_loader_loads() -> None:
+    (model,) = [each for each in list_models() if each.name == "builtin"]
+    family = loader(model.family)(model.path(), Placement())
+    assert isinstance(family, UNetFamily)
+    assert set(family.weights) >= {"unet/diffusion_pytorch_model.safetensors"}
+
+
+def test_an_unknown_family_is_a_fault_of_the_catalogue() -> None:
+    with pytest.raises(KeyError):
+        loader("pipelines")

@@ -1,0 +1,169 @@
+"""The library's call: one film from a sentence, warm from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import flickbook
+from flickbook.engine.generate import films, generate, steps_sheet
+from flickbook.errors import Cancelled, ModelNotFound, OutputError, RequestError, SchedulerMismatch
+from flickbook.media.clip import frames_sha256
+from flickbook.spec import Plan, Recipe, Run, Step
+from flickbook.world.detect import read
+from flickbook.world.scenes import SHAPES
+
+PROMPT = "a red circle moving left on a blue background"
+SHORT: dict[str, Any] = {"num_frames": 4, "num_inference_steps": 3, "seed": 7}
+MakePlan = Callable[..., Plan]
+
+
+def test_a_clip_with_its_recipe_and_its_run() -> None:
+    clip = generate(PROMPT, **SHORT)
+    assert clip.frames.shape == (4, 128, 128, 3) and clip.frames.dtype == np.uint8 and clip.fps == 8
+    assert clip.recipe is not None and clip.run is not None
+    assert clip.recipe.plan == flickbook.resolve(flickbook.Request(prompt=PROMPT, **SHORT))
+    assert clip.recipe.frames_sha256 == frames_sha256(clip.frames)
+    assert set(clip.recipe.weights) == {
+        "text_encoder/model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+    assert set(clip.run.seconds) >= {"encode", "denoise", "decode"} and clip.run.notes == []
+    assert clip.run.peak_memory_bytes > 50_000_000
+    assert clip.run.started_at <= clip.run.finished_at and clip.run.started_at.endswith("+00:00")
+
+
+def test_the_second_call_is_warm() -> None:
+    generate(PROMPT, **SHORT)
+    steps: list[Step] = []
+    clip = generate(PROMPT, **SHORT, on_step=steps.append)
+    assert [step.phase for step in steps] == ["encode", "denoise", "denoise", "denoise", "decode"]
+    assert clip.run is not None and "load" not in clip.run.seconds
+
+
+def test_two_equal_runs_have_equal_recipes(tmp_path: Path) -> None:
+    first, second = generate(PROMPT, **SHORT), generate(PROMPT, **SHORT)
+    assert first.recipe is not None and second.recipe is not None
+    assert first.recipe.to_json() == second.recipe.to_json()
+    paths = [clip.save(tmp_path / name) for clip, name in ((first, "a.mp4"), (second, "b.mp4"))]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    other = generate(PROMPT, **{**SHORT, "seed": 8})
+    assert other.recipe is not None and other.recipe.to_json() != first.recipe.to_json()
+
+
+def test_a_recipe_holds_nothing_of_a_run() -> None:
+    """A field here stands inside the film: it may not change between two equal runs."""
+    assert set(Recipe.model_fields) == {
+        "schema_version",
+        "plan",
+        "placement",
+        "weights",
+        "frames_sha256",
+        "versions",
+        "device_name",
+    }
+    assert not set(Recipe.model_fields) & set(Run.model_fields)
+
+
+def test_one_frame_is_a_still(tmp_path: Path) -> None:
+    clip = generate(PROMPT, num_frames=1, num_inference_steps=2, seed=1)
+    assert clip.frames.shape == (1, 128, 128, 3)
+    with Image.open(clip.save(tmp_path / "still.png")) as image:
+        assert np.array_equal(np.asarray(image), clip.frames[0])
+
+
+def test_whole_numbers_will_do_for_real_ones() -> None:
+    clip = generate(PROMPT, **SHORT, guidance_scale=3, fps=12)
+    assert clip.recipe is not None and clip.recipe.plan.guidance_scale == 3.0 and clip.fps == 12.0
+
+
+def test_a_seed_is_drawn_and_can_be_read_from_the_recipe() -> None:
+    asked = {**SHORT, "seed": None, "num_frames": 1}
+    clip = generate(PROMPT, **asked)
+    assert clip.recipe is not None
+    again = generate(PROMPT, **{**asked, "seed": clip.recipe.plan.seed})
+    assert again.recipe == clip.recipe
+
+
+def test_words_never_learned_are_noted_in_the_run() -> None:
+    clip = generate("a panda surfing", **SHORT)
+    assert clip.run is not None
+    (note,) = clip.run.notes
+    assert '"panda", "surfing"' in note
+
+
+def test_films_come_in_order_whatever_their_shapes(plan: MakePlan) -> None:
+    plans = [plan(), plan(seed=8), plan(num_frames=2), plan(seed=9)]
+    clips = list(films(plans))
+    assert [clip.recipe.plan for clip in clips if clip.recipe is not None] == plans
+    assert [len(clip.frames) for clip in clips] == [4, 4, 2, 4]
+
+
+def test_films_are_made_one_by_one_as_they_are_asked_for(plan: MakePlan) -> None:
+    steps: list[Step] = []
+    made = films([plan(), plan(seed=8)], on_step=steps.append)
+    next(made)
+    assert [step.phase for step in steps if step.phase != "load"].count("encode") == 1
+
+
+def test_asked_to_stop(plan: MakePlan) -> None:
+    steps: list[Step] = []
+    with pytest.raises(Cancelled):
+        list(films([plan()], on_step=steps.append, cancel=lambda: len(steps) >= 2))
+    assert len(steps) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "field"),
+    [
+        ({"num_frames": 99}, RequestError, "num_frames"),
+        ({"num_inference_steps": -3}, RequestError, "num_inference_steps"),
+        ({"width": 256}, RequestError, "width"),
+        ({"seed": -1}, RequestError, "seed"),
+        ({"guidance_scale": float("nan")}, RequestError, "guidance_scale"),
+        ({"scheduler": "euler"}, SchedulerMismatch, "scheduler"),
+        ({"model": "bultin"}, ModelNotFound, "model"),
+        ({"num_frames": "4"}, RequestError, "num_frames"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(change: dict[str, Any], error: type[RequestError], field: str) -> None:
+    with pytest.raises(error) as caught:
+        generate(PROMPT, **{**SHORT, **change})
+    assert caught.value.field == field
+
+
+def test_settings_name_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLICKBOOK_MODEL", "nothing-like-it")
+    with pytest.raises(ModelNotFound):
+        generate(PROMPT, **SHORT)
+    assert generate(PROMPT, model="builtin", **SHORT).frames.shape[0] == 4
+
+
+def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    emerging: list[tuple[int, Any]] = []
+
+    def on_step(step: Step) -> None:
+        if step.preview is not None:
+            emerging.append((step.index, step.preview[0]))
+
+    list(films([plan()], on_step=on_step, previews=True))
+    path = steps_sheet(plan(), emerging, tmp_path / "steps.png")
+    with Image.open(path) as image:
+        assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5
+    with pytest.raises(OutputError):
+        steps_sheet(plan(), emerging, tmp_path / "steps.png")
+
+
+@pytest.mark.model
+def test_the_first_film_of_the_readme_shows_what_it_says() -> None:
+    reading = read(generate(PROMPT, seed=7).frames, SHAPES)
+    assert reading.background == "blue"
+    (seen,) = reading.objects
+    assert (seen.colour, seen.shape, seen.motion) == ("red", "circle", "left")

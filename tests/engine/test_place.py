@@ -1,0 +1,45 @@
+"""What this machine decides."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from flickbook.engine import place
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """The number of threads, given back after the test."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_the_placement_is_of_this_machine(threads: int) -> None:
+    found = place.choose()
+    assert found.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert found.dtype == "float32"
+    assert torch.get_num_threads() == threads
+
+
+def test_threads_are_set_when_asked(threads: int) -> None:
+    assert place.choose(threads + 1) == place.choose()
+    assert torch.get_num_threads() == threads + 1
+
+
+def test_the_processor_has_a_name_of_one_line() -> None:
+    name = place.device_name("cpu")
+    assert name and name == name.strip() and "\n" not in name
+
+
+def test_versions_are_those_that_run() -> None:
+    found = place.versions()
+    assert found["python"] == platform.python_version()
+    assert found["torch"] == version("torch") and found["numpy"] == version("numpy")
+    assert set(found) <= {"python", "flickbook", "torch", "numpy", "tokenizers", "safetensors", "av", "pillow"}
+    assert place.versions() == found

@@ -1,0 +1,94 @@
+"""Our own U-Net as a family: words, noise, and pictures of one batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from flickbook.catalogue import find
+from flickbook.diffusion.text_to_video import noise
+from flickbook.engine.unet_family import UNetFamily
+from flickbook.spec import Placement, Plan
+
+MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def family() -> UNetFamily:
+    return UNetFamily.load(find("builtin").path(), Placement(decode_frames=3))
+
+
+def test_its_weights_are_those_of_the_manifest(family: UNetFamily) -> None:
+    assert family.weights == json.loads((find("builtin").path() / "manifest.json").read_text(encoding="utf-8"))
+
+
+def test_prompts_and_negative_prompts_are_kept_apart(family: UNetFamily, plan: MakePlan) -> None:
+    plans = [plan(negative_prompt="blue"), plan(prompt="a green star", negative_prompt="")]
+    context, negative = family.encode(plans)
+    width = family.networks.unet.config.cross_attention_dim
+    assert context.shape == negative.shape == (2, 48, width)
+    expected = family.networks.embed([plans[0].prompt, "a green star", "blue", ""])
+    assert torch.allclose(context, expected[:2], atol=1e-6) and torch.allclose(negative, expected[2:], atol=1e-6)
+
+
+def test_states_count_up_from_each_films_own_noise(family: UNetFamily, plan: MakePlan) -> None:
+    plans = [plan(), plan(seed=8)]
+    states = list(family.denoise(plans, family.encode(plans)))
+    assert [state.index for state in states] == [1, 2, 3]
+    assert all(state.latents.shape == (2, 8, 4, 8, 8) for state in states)
+    # From x_T = noise and the estimate of x_0, DDIM's first step can be done by hand.
+    schedule, first = family.networks.schedule, states[0]
+    begin, following = first.timesteps[:2]
+    before, after = schedule.level(begin), schedule.level(following)
+    assert first.x0 is not None
+    eps = (noise([7, 8], (8, 4, 8, 8)) - before.alpha * first.x0) / before.sigma
+    assert torch.allclose(first.latents, after.alpha * first.x0 + after.sigma * eps, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "unipc"])
+def test_every_scheduler_of_the_catalogue_runs(family: UNetFamily, plan: MakePlan, scheduler: str) -> None:
+    plans = [plan(num_frames=1, scheduler=scheduler)]
+    *_, last = family.denoise(plans, family.encode(plans))
+    assert last.done and bool(last.latents.isfinite().all())
+
+
+def test_the_schedulers_are_those_the_catalogue_offers() -> None:
+    assert set(find("builtin").schedulers) == {"ddim", "dpm++", "unipc"}
+
+
+def test_decoding_by_parts_changes_nothing(family: UNetFamily) -> None:
+    latents = noise([1, 2], (8, 4, 8, 8))
+    parts = list(family.decode(latents))
+    assert [(film, start, frames.shape) for film, start, frames in parts] == [
+        (0, 0, (3, 128, 128, 3)),
+        (0, 3, (1, 128, 128, 3)),
+        (1, 0, (3, 128, 128, 3)),
+        (1, 3, (1, 128, 128, 3)),
+    ]
+    whole = UNetFamily(family.networks, family.weights, Placement(decode_frames=16))
+    for film, _, frames in whole.decode(latents):
+        pieces = [torch.from_numpy(part) for owner, _, part in parts if owner == film]
+        assert int((torch.cat(pieces).int() - torch.from_numpy(frames).int()).abs().max()) <= 1
+
+
+def test_noise_left_falls_to_nothing(family: UNetFamily) -> None:
+    left = family.noise_left(25)
+    assert len(left) == 25 and left == sorted(left, reverse=True)
+    assert left[0] > 0.95 and left[-1] == 0
+
+
+def test_words_never_learned(family: UNetFamily) -> None:
+    assert family.unknown_words("A red panda, moving LEFT") == ("panda",)
+
+
+def test_half_precision_gives_nearly_the_same_film(plan: MakePlan) -> None:
+    plans, latents = [plan(num_frames=2)], []
+    for placement in (Placement(), Placement(dtype="bfloat16")):
+        family = UNetFamily.load(find("builtin").path(), placement)
+        assert next(family.networks.unet.parameters()).dtype == getattr(torch, placement.dtype)
+        *_, last = family.denoise(plans, family.encode(plans))
+        latents.append(last.latents)
+    assert float((latents[0] - latents[1]).abs().mean()) < 0.1 * float(latents[0].abs().mean())

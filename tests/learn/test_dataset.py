@@ -1,0 +1,129 @@
+"""Films to learn from: which scenes, how they are kept, and how a batch is drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flickbook.errors import MediaError
+from flickbook.learn.dataset import EVALUATION_SEEDS, Films, pixels, training_scenes, write_shards
+from flickbook.world.captions import captions
+from flickbook.world.render import render
+from flickbook.world.scenes import HELD_OUT_COLOUR_SHAPE, HELD_OUT_SHAPE_MOTION
+
+WORLD = {"core": 480, "pair": 80, "digits": 70, "views": 170}
+
+
+def test_held_out_pairs_are_never_shown() -> None:
+    """3,000 scenes; a pair that is not held out turns up many times among them."""
+    actors = [actor for scene in training_scenes({"core": 2000, "pair": 1000}) for actor in scene.actors]
+    paints = Counter((actor.colour, actor.shape) for actor in actors)
+    moves = Counter((actor.shape, actor.motion) for actor in actors)
+    assert not HELD_OUT_COLOUR_SHAPE & set(paints) and not HELD_OUT_SHAPE_MOTION & set(moves)
+    assert paints["red", "circle"] > 20 and moves["circle", "left"] > 20
+
+
+def test_groups_are_mixed_and_counted() -> None:
+    scenes = list(training_scenes(WORLD))
+    groups = [scene.kind if scene.kind in WORLD else "views" for scene in scenes]
+    assert Counter(groups) == WORLD
+    for start in range(0, 800, 80):
+        stretch = Counter(groups[start : start + 80])
+        assert all(abs(stretch[group] - count / 10) <= 2 for group, count in WORLD.items())
+
+
+def test_training_seeds_are_their_own_and_below_those_of_evaluation() -> None:
+    scenes = list(training_scenes(WORLD))
+    assert len({(scene.kind, scene.seed) for scene in scenes}) == len(scenes)
+    assert max(scene.seed for scene in scenes) < EVALUATION_SEEDS
+    later = list(training_scenes({"core": 5}, first=1000))
+    assert [scene.seed for scene in later] == list(range(1000, 1005))
+
+
+def test_pixels_span_minus_one_to_one() -> None:
+    film = render(next(iter(training_scenes({"core": 1}))))
+    found = pixels(film)
+    assert found.shape == (16, 3, 128, 128) and found.dtype == torch.float32
+    assert torch.equal(((found + 1) * 127.5).round().byte(), torch.from_numpy(film).permute(0, 3, 1, 2))
+
+
+def encode(frames: Tensor) -> Tensor:
+    """(16, 3, 128, 128) -> (16, 3, 8, 8)."""
+    return F.avg_pool2d(frames, 16)
+
+
+def test_shards_hold_latents_and_words_and_are_written_once(tmp_path: Path) -> None:
+    scenes = list(training_scenes({"core": 5}))
+    write_shards(tmp_path, scenes, encode, shard=2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"films-{i:05d}.safetensors" for i in range(3)]
+    films = Films.load(tmp_path)
+    assert films.latents.shape == (5, 16, 3, 8, 8) and films.latents.dtype == torch.float16
+    for scene, latents, words in zip(scenes, films.latents, films.words, strict=True):
+        assert torch.allclose(latents.float(), encode(pixels(render(scene))), atol=1e-3)
+        assert words["whole"] == list(captions(scene))
+    (tmp_path / names[1]).unlink()
+    before = (tmp_path / names[0]).stat().st_mtime_ns
+    write_shards(tmp_path, scenes, encode, shard=2)
+    assert torch.equal(Films.load(tmp_path).latents, films.latents)
+    assert (tmp_path / names[0]).stat().st_mtime_ns == before
+
+
+def test_a_half_written_shard_does_not_count(tmp_path: Path) -> None:
+    scenes = list(training_scenes({"core": 1}))
+    (tmp_path / "films-00000.tmp").write_bytes(b"half")
+    write_shards(tmp_path, scenes, encode, shard=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["films-00000.safetensors"]
+
+
+def test_missing_and_damaged_shards_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"no films-\*\.safetensors"):
+        Films.load(tmp_path)
+    (tmp_path / "films-00000.safetensors").write_bytes(b"half a film")
+    with pytest.raises(MediaError, match=r"films-00000\.safetensors: damaged"):
+        Films.load(tmp_path)
+
+
+@pytest.fixture
+def telling() -> Films:
+    """Films whose latents say which film and which frame they are."""
+    latents = torch.zeros(6, 16, 2, 1, 1)
+    latents[:, :, 0, 0, 0] = torch.arange(6.0)[:, None]
+    latents[:, :, 1, 0, 0] = torch.arange(16.0)
+    words = [{"kind": ["core"], "whole": [f"whole {i}"], "brief": [f"brief {i}"]} for i in range(6)]
+    return Films(latents.half(), words)
+
+
+def test_a_batch_follows_from_seed_and_step_alone(telling: Films) -> None:
+    first, words = telling.batch(3, 7, 5, 4)
+    again, same = telling.batch(3, 7, 5, 4)
+    assert torch.equal(first, again) and words == same
+    assert first.shape == (5, 2, 4, 1, 1) and first.dtype == torch.float32
+    others = [telling.batch(3, 8, 5, 4), telling.batch(4, 7, 5, 4)]
+    assert all(not torch.equal(first, other) or words != said for other, said in others)
+
+
+@pytest.mark.parametrize(("frames", "places"), [(16, list(range(16))), (4, [0, 5, 10, 15]), (2, [0, 15])])
+def test_a_short_clip_spans_the_whole_film(telling: Films, frames: int, places: list[int]) -> None:
+    found, _ = telling.batch(0, 0, 3, frames)
+    assert found[:, 1, :, 0, 0].tolist() == [places] * 3
+
+
+def test_a_still_comes_from_anywhere(telling: Films) -> None:
+    found, _ = telling.batch(0, 0, 400, 1)
+    assert set(found[:, 1, 0, 0, 0].tolist()) == set(range(16))
+
+
+def test_captions_belong_to_their_film_and_some_are_brief_or_empty(telling: Films) -> None:
+    latents, words = telling.batch(0, 0, 4000, 1)
+    kinds: Counter[str] = Counter()
+    for film, text in zip(latents[:, 0, 0, 0, 0].tolist(), words, strict=True):
+        assert text in ("", f"whole {film:.0f}", f"brief {film:.0f}")
+        kinds[text.partition(" ")[0]] += 1
+    assert kinds["whole"] / 4000 == pytest.approx(0.75, abs=0.03)
+    assert kinds["brief"] / 4000 == pytest.approx(0.15, abs=0.03)

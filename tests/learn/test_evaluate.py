@@ -1,0 +1,117 @@
+"""Evaluation: whose prompts, what is counted, and the table of a small model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.errors import ModelNotFound, WeightsError
+from flickbook.learn.dataset import EVALUATION_SEEDS
+from flickbook.learn.evaluate import GROUPS, Settings, Tally, draw, evaluate, main, prompts, reconstruct, table
+from flickbook.world.detect import Verdict, wilson
+from flickbook.world.render import render
+from flickbook.world.scenes import held_out, sample
+
+
+def test_a_thousand_prompts_are_shared_out_as_published() -> None:
+    chosen = prompts(1000)
+    assert {name: len(scenes) for name, scenes in chosen.items()} == {
+        "core": 500,
+        "core held out": 250,
+        "two objects": 50,
+        "digits": 50,
+        "scenes": 150,
+    }
+    assert all(held_out(scene.actors[0]) for scene in chosen["core held out"])
+    assert not any(held_out(actor) for name in ("core", "two objects") for s in chosen[name] for actor in s.actors)
+    assert min(scene.seed for scenes in chosen.values() for scene in scenes) >= EVALUATION_SEEDS
+    assert all(len(scene.actors) == 2 for scene in chosen["two objects"])
+
+
+@given(st.integers(1, 300))
+def test_as_many_prompts_as_asked_for(count: int) -> None:
+    assert sum(map(len, prompts(count).values())) == count
+
+
+def test_a_tally_counts_every_word_and_all_together() -> None:
+    tally = Tally()
+    tally.add(Verdict({"colour": True, "motion": True}, {"size": False}))
+    tally.add(Verdict({"colour": True, "motion": False}, {"size": True}))
+    rows = tally.rows()
+    assert {word: (row["right"], row["total"]) for word, row in rows.items()} == {
+        "colour": (2, 2),
+        "motion": (1, 2),
+        "size": (1, 2),
+        "all correct": (1, 2),
+    }
+    assert (rows["motion"]["low"], rows["motion"]["high"]) == wilson(1, 2)
+
+
+@pytest.fixture(scope="module")
+def networks(published: Path) -> TextToVideo:
+    return TextToVideo.load(published)
+
+
+def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    found = evaluate(
+        networks, 8, Settings(num_inference_steps=2), tmp_path, lambda *done: told.append(done), calibration=1
+    )
+    assert told == [(number, 8) for number in range(1, 9)] and found["prompts"] == 8
+    assert {name: rows["all correct"]["total"] for name, rows in found["groups"].items()} == {
+        "core": 4,
+        "core held out": 2,
+        "digits": 1,
+        "scenes": 1,
+    }
+    for rows in found["groups"].values():
+        for row in rows.values():
+            assert (row["low"], row["high"]) == wilson(row["right"], row["total"])
+    assert set(found["ceiling"]) == set(GROUPS)
+    assert all(each["raw"]["all correct"]["right"] == 1 for each in found["ceiling"].values())
+    text = table(found)
+    assert text.startswith("8 prompts, 2 steps, guidance 3, ddim")
+    low, high = (100 * end for end in wilson(found["groups"]["core"]["colour"]["right"], 4))
+    (line,) = [
+        each for each in text.splitlines() if each.startswith("core ") and " colour" in each and "held" not in each
+    ]
+    assert f"{low:.1f} to {high:.1f} %" in line and "100.0 %" in line
+    assert "autoencoder, scenes:" in text and " dB" in text
+    sheets = sorted(path.name for path in tmp_path.iterdir())
+    assert sheets and all(name.endswith(("-wins.png", "-failures.png")) for name in sheets)
+    with Image.open(tmp_path / "core-failures.png") as image:
+        assert image.width > 1000
+
+
+def test_the_same_films_whatever_the_batch(networks: TextToVideo) -> None:
+    scenes = [sample(EVALUATION_SEEDS + i) for i in range(3)]
+    films = [list(draw(networks, scenes, Settings(num_inference_steps=2, batch=size))) for size in (1, 3)]
+    for alone, together in zip(*films, strict=True):
+        assert alone.shape == (16, 128, 128, 3) and alone.dtype == np.uint8
+        assert np.abs(alone.astype(int) - together).mean() <= 1
+    assert not np.array_equal(films[0][0], films[0][1])
+
+
+def test_a_reconstruction_is_a_film(networks: TextToVideo) -> None:
+    film = render(sample(1))
+    found = reconstruct(networks, film)
+    assert found.shape == film.shape and found.dtype == np.uint8
+    latents = networks.autoencoder.encode(torch.from_numpy(film[:1]).permute(0, 3, 1, 2).float() / 127.5 - 1).mode()
+    expected = networks.autoencoder.decode(latents)[0].permute(1, 2, 0) * 127.5 + 127.5
+    assert np.abs(found[0] - expected.detach().clamp(0, 255).numpy()).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "error"), [("bultin", ModelNotFound), (".", WeightsError)])
+def test_what_is_no_model_is_refused(
+    name: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error):
+        main(name, 1)
