@@ -162,8 +162,13 @@ def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
 
 
 @pytest.mark.model
+def test_the_background_is_the_one_that_was_asked_for() -> None:
+    for word in ("blue", "black"):
+        clip = generate(f"a red circle moving left on a {word} background", seed=7)
+        assert read(clip.frames, SHAPES).background == word
+
+
+@pytest.mark.model
 def test_the_first_film_of_the_readme_shows_what_it_says() -> None:
-    reading = read(generate(PROMPT, seed=7).frames, SHAPES)
-    assert reading.background == "blue"
-    (seen,) = reading.objects
+    (seen,) = read(generate(PROMPT, seed=7).frames, SHAPES).objects
     assert (seen.colour, seen.shape, seen.motion) == ("red", "circle", "left")

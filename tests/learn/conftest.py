@@ -99,7 +99,7 @@ def small_films() -> Films:
     words: list[dict[str, list[str]]] = [
         {"kind": [s.kind], "whole": list(captions(s)), "brief": list(brief_captions(s))} for s in scenes
     ]
-    noise = torch.randn(6, 16, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(6, 16, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     return Films(noise.half(), words)
 
 

@@ -162,7 +162,8 @@ class AutoencoderTrainer:
 @torch.no_grad()
 def latent_statistics(network: Autoencoder, scenes: list[Scene]) -> tuple[Tensor, Tensor]:
     """Mean and spread of each latent channel over the films of `scenes`."""
-    latents = torch.cat([network.encode(pixels(render(scene))).mean for scene in scenes])
+    device = next(network.parameters()).device
+    latents = torch.cat([network.encode(pixels(render(scene)).to(device)).mean for scene in scenes])
     return latents.mean((0, 2, 3)), latents.std((0, 2, 3))
 
 
