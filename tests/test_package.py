@@ -88,7 +88,9 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, **environment}
+    # Under `make test` an inner make would announce its directory, and take the outer one's flags.
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PROMPT")
+    variables = {name: value for name, value in os.environ.items() if name not in outer} | environment
     return subprocess.run(["make", *words], cwd=directory, env=variables, capture_output=True, text=True)
 
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flickbook.diffusion.autoencoder import AutoencoderConfig
 from flickbook.diffusion.schedule import NoiseSchedule
@@ -147,7 +147,8 @@ def _fits(value: Any, kind: str) -> bool:
     if isinstance(value, bool) or not isinstance(value, _KINDS[re.split(r"\W", kind)[0]]):
         return False
     if kind.startswith("tuple[float"):
-        return all(_fits(each, "float") for each in value) and ("..." in kind or len(value) == kind.count("float"))
+        several = cast("list[Any]", value)
+        return all(_fits(each, "float") for each in several) and ("..." in kind or len(several) == kind.count("float"))
     return True
 
 

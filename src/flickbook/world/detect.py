@@ -38,7 +38,7 @@ _ROTATIONS = 16
 _LEAP = 40.0  # pixels; a bounce crosses 28 between frames
 _CUT_WEIGHT = 0.1  # an outline cut off by the edge still beats none
 
-__all__ = ["UNCLEAR", "Reading", "Sighting", "Verdict", "calibrate", "judge", "read", "wilson"]
+__all__ = ["UNCLEAR", "Reading", "Sighting", "Transform", "Verdict", "calibrate", "judge", "read", "wilson"]
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
