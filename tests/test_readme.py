@@ -39,7 +39,9 @@ def test_the_commands_run_in_their_order(tmp_path: Path) -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("flickbook ")]
     assert len(commands) >= 5
     for command in commands:
-        ran = subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True
+        )
         assert ran.returncode == 0, f"{command}: {ran.stderr}"
     assert {path.name for path in tmp_path.iterdir()} >= {"city.mp4", "city.mp4.json", "sunset.png", "steps.png"}
     assert len(list((tmp_path / "outputs").glob("*.mp4"))) == 5

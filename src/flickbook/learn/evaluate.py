@@ -35,8 +35,9 @@ GROUPS: dict[str, tuple[str, bool, float]] = {
     "digits": ("digits", False, 0.05),
     "scenes": ("views", False, 0.15),
 }
-#: Films of each group by which the judge and the autoencoder are calibrated.
+#: Films of each group by which the judge and the autoencoder are calibrated; fewer where there are few prompts.
 CALIBRATION = 20
+_FEWEST = 4
 _SHEET_ROWS = 12
 
 
@@ -206,4 +207,7 @@ def main(
 
     directory = Path(model) if Path(model).is_dir() else catalogue.find(model).path()
     networks = TextToVideo.load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
-    return {"model": model, **evaluate(networks, prompts, sheets=out, progress=progress)}
+    return {
+        "model": model,
+        **evaluate(networks, prompts, None, out, progress, max(_FEWEST, min(CALIBRATION, prompts // 10))),
+    }
