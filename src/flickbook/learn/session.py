@@ -125,7 +125,8 @@ class Session:
             warm_start(trainer, self.init)
         watch = Adherence(trainer, self.networks(trainer, tokenizer, autoencoder), self.config.adherence_every)
         for row in trainer.run():
-            say("diffusion", row)
+            if trainer.rank == 0:
+                say("diffusion", row)
             watch(row)
         return trainer
 
