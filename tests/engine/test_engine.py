@@ -153,11 +153,9 @@ def test_a_film_of_a_batch_is_the_film_alone(engine: Engine, plan: MakePlan) -> 
     assert np.abs(together[0].astype(int) - alone).mean() > 0.5
 
 
-def test_the_same_plan_gives_the_same_frames(engine: Engine, plan: MakePlan) -> None:
-    first, second = (frames_sha256(films(engine, [plan()])[0]) for _ in range(2))
-    assert first == second != frames_sha256(films(engine, [plan(seed=8)])[0])
+def test_frames_decoded_few_at_once_are_the_same(engine: Engine, plan: MakePlan) -> None:
     other = Engine(find("builtin"), Placement(decode_frames=3))
-    assert frames_sha256(films(other, [plan()])[0]) == first
+    assert frames_sha256(films(other, [plan()])[0]) == frames_sha256(films(engine, [plan()])[0])
 
 
 def test_a_plan_knows_no_machine() -> None:

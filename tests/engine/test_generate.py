@@ -146,7 +146,6 @@ def test_settings_name_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     emerging: list[tuple[int, Any]] = []
 
     def on_step(step: Step) -> None:

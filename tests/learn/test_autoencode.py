@@ -101,6 +101,17 @@ def test_a_resumed_run_ends_in_the_same_weights(
     assert weights(straight.average) != weights(straight.network.state_dict())
 
 
+def test_of_a_given_autoencoder_only_the_decoder_learns(
+    config: AutoencodeConfig, bank: np.ndarray, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    start = Autoencoder(AutoencoderConfig.from_dict(config.network)).state_dict()
+    trainer = AutoencoderTrainer(config, bank, tmp_path, start)
+    list(trainer.run())
+    changed = {name for name, value in trainer.average.items() if not torch.equal(value, start[name])}
+    assert {name for name in start if name.startswith(("decoder.", "post_quant_conv."))} == changed
+
+
 def test_it_learns(values: dict[str, Any], bank: np.ndarray, tmp_path: Path) -> None:
     changes = {"crop_steps": 40, "whole_steps": 0, "crop_batch": 4, "lr": 3e-3}
     trainer = AutoencoderTrainer(AutoencodeConfig(**{**values["autoencoder"], **changes}), bank, tmp_path)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import flickbook
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.diffusion.weights import verify
 from flickbook.errors import RequestError, WeightsError
@@ -81,6 +85,33 @@ def test_it_starts_from_another_model(values: dict[str, Any], published: Path, t
     assert not (out / "autoencoder").exists()
 
 
+def test_the_decoder_of_another_model_learns_on(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
+    values["autoencoder"]["refine"] = True
+    made = Session(from_dict(values), tmp_path, init=published).autoencoder()
+    before = TextToVideo.load(published).autoencoder
+    images = pixels(render(next(training_scenes({"core": 1}))))[:2]
+    with torch.no_grad():
+        latents = before.encode(images).mean
+        assert torch.allclose(made.encode(images).mean, latents, atol=1e-5)
+        assert not torch.allclose(made.decode(latents), before.decode(latents), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
+    """One trains on half of each step's frames, the other on the other half, and both go the same way."""
+    values["stages"] = [{"name": "films", "steps": 3, "lr": 1e-3, "frames": {"4": 1.0}}]
+    out, config = tmp_path / "out", toml(values, tmp_path / "run.toml")
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "flickbook"]
+    words += ["train", str(config), "--out", str(out), "--init", str(published), "--accelerate"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(out / "model")]
+    log = (out / "diffusion" / "log.csv").read_text(encoding="utf-8").splitlines()
+    assert len(log) == 2 and log[1].startswith("2,films,12,"), "3 steps of 16 frames, 4 to a clip, over both"
+    assert "find_unused_parameters" not in done.stderr
+
+
 def test_what_is_no_model_or_no_configuration_is_refused(short: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(WeightsError, match=r"model_index\.json"):
@@ -116,6 +147,16 @@ def test_the_films_latents_are_those_of_the_autoencoder(
         expected = autoencoder.encode(pixels(render(next(training_scenes({"core": 1}))))).mean
     # Encoded in bfloat16: 8 bits of a value.
     assert float((films.latents[0].float() - expected).abs().max()) < 0.03 * float(expected.abs().max())
+
+
+def test_films_of_two_worlds_are_not_mixed(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
+    values["world"] = {"core": 1}
+    made = Session(from_dict(values), tmp_path, init=published)
+    made.films(made.autoencoder())
+    other = Session(from_dict({**values, "world": {"core": 2}}), tmp_path, init=published)
+    with pytest.raises(RequestError, match=r"world=.*must be that of the films in"):
+        other.films(other.autoencoder())
+    assert len(list((tmp_path / "films").glob("films-*"))) == 1
 
 
 def test_where_a_training_would_go_on(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flickbook.errors import RequestError
 from flickbook.world import scenes
 from flickbook.world.scenes import Actor
 
@@ -90,5 +91,5 @@ def test_growing_and_shrinking_have_no_size_word() -> None:
 
 
 def test_an_unknown_group_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="group='cats'"):
+    with pytest.raises(RequestError, match="group=cats"):
         scenes.sample(0, "cats")

@@ -14,7 +14,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="The training's configuration, a TOML file.")],
     out: Annotated[Path, typer.Option(help="Directory of checkpoints, log and model; goes on from what is there.")],
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this model's directory.")] = None,
-    accelerate: Annotated[bool, typer.Option("--accelerate", help="Share the work among several GPUs.")] = False,
+    accelerate: Annotated[bool, typer.Option("--accelerate", help="Share the work among several processes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Refuse to begin anew: there must be a checkpoint.")] = False,
 ) -> None:
     """Train a model on the films of the procedural world and print its directory."""
@@ -24,4 +24,6 @@ def train(
 
     if resume and newest_checkpoint(out) is None:
         raise RequestError("resume", out, "no checkpoint there", "leave --resume out to begin, or correct --out")
-    print(main(config, out, init, accelerate))
+    model = main(config, out, init, accelerate)
+    if model is not None:  # of several processes the first one speaks
+        print(model)

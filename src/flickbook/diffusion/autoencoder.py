@@ -7,7 +7,7 @@ last, so images (n, 3, h, w) become latents (n, latent_channels, h / f, w / f).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -305,12 +305,12 @@ class Autoencoder(nn.Module):
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def modern_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict under the attention's names of today: old files say query, key, value and proj_attn."""
+def autoencoder_keys(keys: Iterable[str]) -> dict[str, str]:
+    """The keys of a published file -> ours. Old files call the attention's layers query, key, value and proj_attn."""
     renamed = {}
-    for key, value in state.items():
+    for key in keys:
         parts = key.split(".")
         if len(parts) > 2 and "attentions" in parts and parts[-2] in _OLD_ATTENTION:
             parts[-2] = _OLD_ATTENTION[parts[-2]]
-        renamed[".".join(parts)] = value
+        renamed[key] = ".".join(parts)
     return renamed

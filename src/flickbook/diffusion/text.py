@@ -23,6 +23,7 @@ from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers,
 from tokenizers.models import BPE
 from torch import Tensor, nn
 
+from flickbook.diffusion.attention import attend
 from flickbook.diffusion.weights import read_config
 from flickbook.errors import RequestError, WeightsError
 
@@ -102,7 +103,7 @@ class SelfAttention(nn.Module):
             return y.view(prompts, tokens, self.heads, width // self.heads).transpose(1, 2)
 
         q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        attended = attend(q, k, v, causal=True)
         out: Tensor = self.out_proj(attended.transpose(1, 2).reshape(x.shape))
         return out
 

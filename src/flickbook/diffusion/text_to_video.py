@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
 from flickbook.diffusion.sampler import SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer, text_keys
@@ -61,7 +61,7 @@ class TextToVideo:
                 lambda: TextEncoder(text), file["text_encoder"], dtype=dtype, device=device, rename=text_keys
             ).eval(),
             load_weights(lambda: UNet3D(unet), file["unet"], dtype=dtype, device=device).eval(),
-            load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device)
+            load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device, rename=autoencoder_keys)
             .to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             .eval(),
             NoiseSchedule.from_config(read_config(scheduler), scheduler),

@@ -47,6 +47,7 @@ class AutoencodeConfig:
     constant: float = 0.5  # share of the steps before the cosine to `lr_end` begins
     latent_noise: float = 0.04  # of each channel's spread
     ema_decay: float = 0.998
+    refine: bool = False  # train the decoder of an `--init` autoencoder further; its latents stay what they are
     network: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,13 +82,25 @@ def psnr(images: Tensor, decoded: Tensor) -> float:
 
 
 class AutoencoderTrainer:
-    """Network, optimizer and average; every draw follows from (seed, step)."""
+    """Network, optimizer and average; every draw follows from (seed, step).
 
-    def __init__(self, config: AutoencodeConfig, bank: np.ndarray, out: Path) -> None:
+    With the weights `start` only the decoder learns.
+    """
+
+    def __init__(
+        self, config: AutoencodeConfig, bank: np.ndarray, out: Path, start: dict[str, Tensor] | None = None
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.bank, self.out, self.number = config, bank, out, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = Autoencoder(AutoencoderConfig.from_dict(config.network)).to(self.device)
+        if start is not None:
+            self.network.load_state_dict(start)
+            # The latents are the language between this network and the diffusion model.
+            for part in (self.network.encoder, self.network.quant_conv):
+                if part is not None:
+                    part.requires_grad_(False)
+        self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         ends = ("encoder.conv_in", "decoder.conv_out")
         self.optimizer = Muon(groups_of(self.network, ends), betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}

@@ -24,7 +24,8 @@ class Stage:
     """A stretch of steps with one mixture of clip lengths and one learning rate.
 
     `frames` maps a clip length to its share of the steps. Every step sees the same number of frames
-    (`TrainConfig.frames_per_step`), so four times shorter clips mean four times as many films.
+    (`TrainConfig.frames_per_step`, over all processes together), so four times shorter clips mean four times as many
+    films.
     """
 
     name: str
@@ -144,6 +145,8 @@ def _fits(value: Any, kind: str) -> bool:
     """Whether a plain value is of the type that a record names."""
     if value is None:
         return kind.endswith("None")
+    if kind == "bool":
+        return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, _KINDS[re.split(r"\W", kind)[0]]):
         return False
     if kind.startswith("tuple[float"):

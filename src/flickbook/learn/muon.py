@@ -7,7 +7,7 @@ matrices (out, in * taps). Norms, biases, embeddings and the first and last laye
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """(rows, columns) -> the nearest matrix with singular values near 1, by Newton-Schulz iteration in bfloat16."""
-    x: Tensor = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """(n, rows, columns) -> the nearest with singular values near 1, by Newton-Schulz iteration in bfloat16."""
+    x: Tensor = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(rounds):
-        gram = x @ x.T
-        x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -38,22 +38,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Apply one update; `closure` is part of torch's signature and is not used."""
         for group in self.param_groups:
-            apply = self._muon if group["matrix"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    apply(parameter, self.state[parameter], group)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            if group["matrix"]:
+                self._muon(parameters, group)
+            else:
+                for parameter in parameters:
+                    self._adam(parameter, self.state[parameter], group)
 
-    @staticmethod
-    def _muon(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(parameter.grad, 0.05)  # type: ignore[arg-type]
-        ahead = parameter.grad.lerp(momentum, 0.95)  # type: ignore[union-attr]
-        update = orthogonal(ahead.flatten(1))
-        # An update of the same size for each weight as Adam's, so that both can share a learning rate.
-        scale = 0.2 * max(update.shape) ** 0.5
-        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [cast("Tensor", parameter.grad) for parameter in parameters]
+        for parameter in parameters:
+            self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 0.05)
+        ahead = torch._foreach_lerp(gradients, momenta, 0.95)
+        # Matrices of one shape go through the iteration together: hundreds of small products are mostly overhead.
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for i, each in enumerate(ahead):
+            shapes.setdefault(tuple(each.flatten(1).shape), []).append(i)
+        for shape, places in shapes.items():
+            updates = orthogonal(torch.stack([ahead[i].flatten(1) for i in places]))
+            # An update of the same size for each weight as Adam's, so that both can share a learning rate.
+            scale = 0.2 * max(shape) ** 0.5
+            for i, update in zip(places, updates, strict=True):
+                parameters[i].add_(update.view_as(parameters[i]), alpha=-group["lr"] * scale)
 
     @staticmethod
     def _adam(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:

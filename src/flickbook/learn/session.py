@@ -7,6 +7,7 @@ autoencoder, tokenizer and weights are taken over, and training starts from them
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -77,10 +78,11 @@ class Session:
         if init is not None:
             config = AutoencoderConfig.from_dict(read_config(init / "vae/config.json"), init / "vae/config.json")
         if not path.exists():
+            start = None
             if init is not None:
-                state = load_weights(lambda: Autoencoder(config), init / FILES["vae"]).state_dict()
-            else:
-                state = self._train_autoencoder(config)
+                start = load_weights(lambda: Autoencoder(config), init / FILES["vae"]).state_dict()
+            kept = start if start is not None and not self.config.autoencoder.refine else None
+            state = kept or self._train_autoencoder(config, start)
             temporary = path.with_suffix(".tmp")
             save_file({name: value.float().contiguous() for name, value in state.items()}, temporary)
             os.replace(temporary, path)
@@ -88,9 +90,9 @@ class Session:
         network.load_state_dict(load_file(path))
         return network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
-    def _train_autoencoder(self, config: AutoencoderConfig) -> dict[str, Tensor]:
+    def _train_autoencoder(self, config: AutoencoderConfig, start: dict[str, Tensor] | None) -> dict[str, Tensor]:
         work = self.out / "autoencoder"
-        trainer = AutoencoderTrainer(self.config.autoencoder, frame_bank(self.config.autoencoder), work)
+        trainer = AutoencoderTrainer(self.config.autoencoder, frame_bank(self.config.autoencoder), work, start)
         newest = checkpoint.latest(work)
         if newest is not None:
             trainer.restore(newest)
@@ -98,6 +100,8 @@ class Session:
             say("autoencoder", row)
         network = Autoencoder(config).to(self.device)
         network.load_state_dict(trainer.average)
+        if start is not None:
+            return network.state_dict()
         share = {group: max(1, _STATISTICS_FILMS // len(self.config.world)) for group in self.config.world}
         normalise(network, *latent_statistics(network, list(training_scenes(share, first=_STATISTICS_SEED))))
         return network.state_dict()
@@ -112,8 +116,20 @@ class Session:
                 return autoencoder.encode(frames).mean.float().cpu()
 
         directory = self.out / "films"
+        self._same_world(directory)
         write_shards(directory, list(training_scenes(self.config.world)), encode, _SHARD)
         return Films.load(directory)
+
+    def _same_world(self, directory: Path) -> None:
+        """Refuse to mix the films of one world with those of another."""
+        record = directory / "world.json"
+        if not record.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps(self.config.world), encoding="utf-8")
+        elif json.loads(record.read_text(encoding="utf-8")) != self.config.world:
+            limit = f"must be that of the films in {directory}, {record.read_text(encoding='utf-8')}"
+            remedy = "delete that folder, and they are rendered anew, or train into another one"
+            raise RequestError("world", self.config.world, limit, remedy)
 
     def diffusion(self, films: Films, tokenizer: Tokenizer, autoencoder: Autoencoder) -> Trainer:
         """Train text encoder and U-Net to the end of the last stage."""
@@ -135,17 +151,18 @@ class Session:
         model, schedule = trainer.model, NoiseSchedule.from_config(self.config.scheduler)
         return TextToVideo(tokenizer, model.text_encoder, model.unet, autoencoder, schedule, self.device)
 
-    def run(self) -> Path:
-        """All parts. Returns the model's directory."""
+    def run(self) -> Path | None:
+        """All parts. Returns the model's directory; None in every process but the first."""
         self.out.mkdir(parents=True, exist_ok=True)
         # Of several processes the first makes the files, and the others find them.
         with self.accelerator.main_process_first() if self.accelerator else nullcontext():
             tokenizer, autoencoder = self.tokenizer(), self.autoencoder()
             films = self.films(autoencoder)
         trainer = self.diffusion(films, tokenizer, autoencoder)
-        if trainer.rank == 0:
-            model = trainer.averaged(self.config.publish_decay)
-            publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
+        if trainer.rank != 0:
+            return None
+        model = trainer.averaged(self.config.publish_decay)
+        publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
         return self.out / "model"
 
 
@@ -166,7 +183,8 @@ def accelerated(use: bool) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtra("accelerate", "train") from error
     # The others wait while the first trains the autoencoder, and the usual limit is minutes.
-    yield Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    yield Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
 
 
 def newest_checkpoint(out: Path) -> Path | None:
@@ -174,8 +192,9 @@ def newest_checkpoint(out: Path) -> Path | None:
     return checkpoint.latest(out / "diffusion") or checkpoint.latest(out / "autoencoder")
 
 
-def main(config: Path, out: Path, init: Path | None = None, accelerate: bool = False) -> Path:
-    """Run a training to its end; started again with the same `out`, it goes on where it was. Returns the model's path.
+def main(config: Path, out: Path, init: Path | None = None, accelerate: bool = False) -> Path | None:
+    """Run a training to its end; started again with the same `out`, it goes on where it was. Returns the model's path
+    (of several processes only in the first).
 
     Raises RequestError naming the field for a config that cannot be read, WeightsError for an `init` that is no model.
     """

@@ -101,7 +101,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.films, self.tokenizer, self.out = config, films, tokenizer, out
         self.accelerator = accelerator
-        self.rank = accelerator.process_index if accelerator else 0
+        self.rank: int = accelerator.process_index if accelerator else 0
+        self.ranks: int = accelerator.num_processes if accelerator else 1
         alone = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = accelerator.device if accelerator else alone
         self.model = Model(config).to(self.device)
@@ -119,7 +120,7 @@ class Trainer:
         """One update. Returns the row of the log."""
         config, number = self.config, self.progress.step
         frames = clip_length(config, number)
-        count = max(1, config.frames_per_step // frames)
+        count = max(1, config.frames_per_step // frames // self.ranks)
         x0, captions = self.films.batch(config.seed + 7919 * self.rank, number, count, frames)
         source = generator(config.seed, self.rank, number)
         noise = torch.randn(x0.shape, generator=source)
@@ -139,8 +140,8 @@ class Trainer:
         self.optimizer.step()
         self._average(number)
         self.progress.step += 1
-        self.progress.clips += count
-        self.progress.frames += count * frames
+        self.progress.clips += count * self.ranks
+        self.progress.frames += count * self.ranks * frames
         stage, _ = config.stage_at(number)
         row: dict[str, Any] = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames}
         row |= {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}

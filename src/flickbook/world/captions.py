@@ -33,9 +33,12 @@ def _single(scene: Scene) -> tuple[str, ...]:
     actor, ground = scene.actors[0], scene.background
     plain, long, third, fourth = _MOVES[actor.motion]
     sized, short = _noun(actor, True), _noun(actor, False)
+    whole = f"{_article(sized)} {plain} on {_article(ground)} background"
+    # A digit, and a shape whose size changes, has no size word.
+    other = f"{_article(short)} {plain} on {_article(ground)} background" if sized != short else f"a film of {whole}"
     captions: tuple[str, ...] = (
-        f"{_article(sized)} {plain} on {_article(ground)} background",
-        f"{_article(short)} {plain} on {_article(ground)} background",
+        whole,
+        other,
         f"{_article(sized)} {long}, {ground} background",
         f"{_article(sized)} is {third} in front of {_article(ground)} background",
         f"on {_article(ground)} background, {_article(sized)} {fourth}",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from flickbook.errors import RequestError
+
 FRAMES, SIZE, FPS = 16, 128, 8
 
 #: sRGB of each colour word; far enough apart that a compressed film still tells them.
@@ -85,7 +87,7 @@ class Scene:
     seed: int
     background: str = ""
     actors: tuple[Actor, ...] = ()
-    traits: dict[str, str] = field(default_factory=dict)
+    traits: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 def held_out(actor: Actor) -> bool:
@@ -118,7 +120,7 @@ def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
     """Draw a scene of `group` (core, pair, digits or views) from `seed`.
 
     With `heldout` a core scene shows a held-out pair; without it never does. Other groups have no held-out pairs of
-    their own, and their shapes keep to the pairs training may see. Raises ValueError for an unknown group.
+    their own, and their shapes keep to the pairs training may see. Raises RequestError for an unknown group.
     """
     rng = np.random.default_rng([seed, 0x5CE4E])
     if group == "views":
@@ -127,7 +129,7 @@ def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
         kind, traits = views.sample(seed)
         return Scene(kind, seed, traits=dict(traits))
     if group not in ("core", "pair", "digits"):
-        raise ValueError(f"group={group!r}: must be core, pair, digits or views")
+        raise RequestError("group", group, "must be core, pair, digits or views", "name one of these")
     background = _pick(rng, tuple(BACKGROUNDS))
     if group == "core":
         return Scene("core", seed, background, (_actor(rng, background, MOTIONS, heldout),))
