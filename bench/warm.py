@@ -62,7 +62,7 @@ def our_film(networks: TextToVideo, latents: torch.Tensor) -> torch.Tensor:
 
 def seconds(directory: Path, pairs: int) -> tuple[list[float], list[float], list[float]]:
     """Seconds of `pairs` runs of ours, of stock, and of ours once more."""
-    networks, pipeline = TextToVideo.load(directory), stock_pipeline(directory)
+    networks, pipeline = TextToVideo.load(directory).pack(), stock_pipeline(directory)
     latents = noise([SEED], networks.latent_shape(FRAMES, SIZE, SIZE))
     runs: tuple[list[float], list[float], list[float]] = ([], [], [])
     calls: tuple[Callable[[], object], ...] = (

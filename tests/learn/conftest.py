@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
-from flickbook.diffusion.text import Tokenizer, train_tokenizer
+from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
 from flickbook.learn.config import from_dict
 from flickbook.learn.dataset import Films, training_scenes
 from flickbook.learn.publish import publish

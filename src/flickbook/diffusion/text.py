@@ -1,37 +1,21 @@
-"""The CLIP text encoder (Radford et al. 2021, arXiv 2103.00020) and its byte-level BPE tokenizer.
+"""The CLIP text encoder (Radford et al. 2021, arXiv 2103.00020).
 
-Keys, configuration and mathematics are those of transformers' `CLIPTextModel`, token ids those of its `CLIPTokenizer`.
+Keys, configuration and mathematics are those of transformers' `CLIPTextModel`.
 Shapes in this file: n prompts, t tokens, c channels.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby, pairwise
-from pathlib import Path
 from typing import Any
 
-import tokenizers
 import torch
 import torch.nn.functional as F
-from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import BPE
 from torch import Tensor, nn
 
 from flickbook.diffusion.attention import attend
-from flickbook.diffusion.weights import read_config
-from flickbook.errors import RequestError, WeightsError
-
-START, END = "<|startoftext|>", "<|endoftext|>"
-_END_OF_WORD = "</w>"
-_CLIP_LENGTH = 77
-_MAX_VOCABULARY_BYTES = 32 << 20
-_FETCH = "fetch the model again"
+from flickbook.errors import WeightsError
 
 
 @dataclass(frozen=True)
@@ -75,13 +59,18 @@ class TextConfig:
         return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **asdict(self)}
 
 
+def _table(count: int, width: int) -> nn.Embedding:
+    """An embedding whose weights are not drawn yet: drawing on the meta device loads torch's compiler, a second."""
+    return nn.Embedding(count, width, _weight=torch.empty(count, width))
+
+
 class Embeddings(nn.Module):
     """Token plus position: ids (n, t) -> (n, t, c)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_embedding = _table(config.vocab_size, config.hidden_size)
+        self.position_embedding = _table(config.max_position_embeddings, config.hidden_size)
 
     def forward(self, ids: Tensor) -> Tensor:
         tokens: Tensor = self.token_embedding(ids)
@@ -169,6 +158,8 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def _start(self) -> None:
         """CLIP's initial weights (section 2.4 of the paper, after GPT-2): deeper networks start with smaller steps."""
+        if self.text_model.final_layer_norm.weight.is_meta:  # weights come from a file
+            return
         width = self.config.hidden_size
         branch = width**-0.5 * (2 * max(1, self.config.num_hidden_layers)) ** -0.5
         spreads = {"token_embedding": 0.02, "position_embedding": 0.02, "out_proj": width**-0.5}
@@ -192,208 +183,3 @@ def text_keys(keys: Iterable[str]) -> dict[str, str]:
     """The keys of a published file -> ours. Old files carry a buffer of positions, new ones leave out `text_model.`"""
     kept = (key for key in keys if not key.endswith("embeddings.position_ids"))
     return {key: key if key.startswith("text_model.") else f"text_model.{key}" for key in kept}
-
-
-_Merge = tuple[str, str]
-
-
-def _special_tokens(directory: Path) -> dict[str, AddedToken]:
-    """bos, eos, unk and pad as the directory has them, CLIP's where it says nothing."""
-    values: dict[str, Any] = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-    config = _optional(directory / "tokenizer_config.json")
-    # transformers lets the older file win unless the newer one lists its added tokens.
-    older = {} if "added_tokens_decoder" in config else _optional(directory / "special_tokens_map.json")
-    for source in (config, older):
-        values.update({k: v for k, v in source.items() if k in values and v})
-    flags = ("lstrip", "rstrip", "normalized", "single_word")
-    tokens = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            chosen = {flag: bool(value[flag]) for flag in flags if flag in value}
-            tokens[name] = AddedToken(str(value.get("content", END)), special=True, **chosen)
-        else:
-            tokens[name] = AddedToken(str(value), special=True, normalized=False)
-    return tokens
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_config(path) if path.exists() else {}
-
-
-def _vocabulary(directory: Path) -> tuple[dict[str, int], list[_Merge]]:
-    """Tokens and merges from `tokenizer.json`, else from `vocab.json` and `merges.txt`."""
-    whole = directory / "tokenizer.json"
-    if whole.exists():
-        model = read_config(whole, _MAX_VOCABULARY_BYTES).get("model")
-        if not isinstance(model, dict) or not {"vocab", "merges"} <= model.keys():
-            raise WeightsError(whole, "not a BPE tokenizer", _FETCH)
-        return model["vocab"], [_merge(m.split(" ") if isinstance(m, str) else m, whole) for m in model["merges"]]
-    vocabulary = read_config(directory / "vocab.json", _MAX_VOCABULARY_BYTES)
-    path = directory / "merges.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(path, "missing or not text", _FETCH) from error
-    return vocabulary, [_merge(line.split(" "), path) for line in lines if line and not line.startswith("#version")]
-
-
-def _merge(parts: Sequence[str], path: Path) -> _Merge:
-    if len(parts) != 2:
-        raise WeightsError(path, "a merge is not two tokens", _FETCH)
-    return parts[0], parts[1]
-
-
-def _pipeline(vocabulary: dict[str, int], merges: list[_Merge], special: Mapping[str, AddedToken]) -> Any:
-    """CLIP's steps: compose and lower the text, cut it into words, spell them in bytes, merge, frame with specials."""
-    unknown = special["unk_token"].content
-    core: Any = tokenizers.Tokenizer(
-        BPE(vocab=vocabulary, merges=merges, unk_token=unknown, end_of_word_suffix=_END_OF_WORD, fuse_unk=False)
-    )
-    core.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    # Words, single digits and runs of signs, as CLIP cuts them; other cuts would be other ids.
-    cuts = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(cuts), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(list(special.values()))
-    end, start = special["eos_token"].content, special["bos_token"].content
-    core.post_processor = processors.RobertaProcessing(
-        (end, core.token_to_id(end)), (start, core.token_to_id(start)), trim_offsets=False, add_prefix_space=False
-    )
-    return core
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in order, lower case: letters, digits and inner apostrophes; emoji count as words."""
-
-    def kind(character: str) -> str:
-        category = unicodedata.category(character)
-        if category[0] in "LNM" or character == "'":
-            return "word"
-        return "symbol" if category[0] == "S" and not character.isascii() else "gap"
-
-    plain = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    runs = ((k, "".join(run)) for k, run in groupby(plain, kind))
-    found = (re.sub(r"'s$", "", run.strip("'")) if k == "word" else run for k, run in runs if k != "gap")
-    return [word for word in found if word]
-
-
-class Tokenizer:
-    """Prompts to token ids, from a directory in transformers' layout. Any text works: a new word is spelt in bytes."""
-
-    def __init__(self, directory: str | Path) -> None:
-        """Raises WeightsError if the directory holds no CLIP tokenizer."""
-        directory = Path(directory)
-        vocabulary, merges = _vocabulary(directory)
-        special = _special_tokens(directory)
-        try:
-            self._core = _pipeline(vocabulary, merges, special)
-        except Exception as error:  # the library raises plain Exception for a vocabulary that does not fit its merges
-            raise WeightsError(directory, f"not a CLIP tokenizer ({error})", _FETCH) from error
-        length = _optional(directory / "tokenizer_config.json").get("model_max_length", _CLIP_LENGTH)
-        # transformers writes 1e30 for "no limit".
-        self.max_length = length if isinstance(length, int) and 2 < length <= 4096 else _CLIP_LENGTH
-        self.pad_id: int = self._core.token_to_id(special["pad_token"].content)
-        self.vocab_size: int = self._core.get_vocab_size()
-        listed = directory / "words.txt"
-        self.known_words = frozenset(listed.read_text(encoding="utf-8").split()) if listed.exists() else None
-        self._core.enable_truncation(self.max_length)
-        self._core.enable_padding(length=self.max_length, pad_id=self.pad_id, pad_token=special["pad_token"].content)
-
-    def encode(self, text: str) -> list[int]:
-        """`max_length` ids: start, the text (cut if it is longer), end, padding."""
-        # A byte that is not UTF-8 reaches Python as a lone surrogate, which the library cannot take.
-        ids: list[int] = self._core.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
-        return ids
-
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """n prompts -> ids (n, max_length) int64."""
-        return torch.tensor([self.encode(prompt) for prompt in prompts], dtype=torch.long).view(-1, self.max_length)
-
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words that no training caption held, in order, each once; empty where the model has no list of words."""
-        if self.known_words is None:
-            return ()
-        return tuple(dict.fromkeys(word for word in words(prompt) if word not in self.known_words))
-
-
-def learn_merges(counts: Mapping[tuple[str, ...], int], limit: int) -> list[_Merge]:
-    """At most `limit` merges from words, each spelt as a tuple of tokens, and how often each occurs.
-
-    Again and again the most frequent pair of neighbours becomes one token, until none occurs twice. Among equals the
-    first in the order of their letters wins; the library's trainer leaves that to chance, and repeats no result.
-    """
-    spelt, merges = dict(counts), list[_Merge]()
-    while len(merges) < limit:
-        pairs: Counter[_Merge] = Counter()
-        for word, count in spelt.items():
-            for pair in pairwise(word):
-                pairs[pair] += count
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
-        if best is None or pairs[best] < 2:
-            break
-        merges.append(best)
-        spelt = {_joined(word, best): count for word, count in spelt.items()}
-    return merges
-
-
-def _joined(word: tuple[str, ...], pair: _Merge) -> tuple[str, ...]:
-    joined: list[str] = []
-    i = 0
-    while i < len(word):
-        width = 2 if word[i : i + 2] == pair else 1
-        joined.append("".join(word[i : i + width]))
-        i += width
-    return tuple(joined)
-
-
-def train_tokenizer(captions: Iterable[str], vocab_size: int, directory: str | Path, max_length: int = 48) -> Tokenizer:
-    """Learn merges from captions (Sennrich et al. 2016, arXiv 1508.07909), write the directory, and read it back.
-
-    The vocabulary is CLIP's in small: 256 bytes, 256 bytes that end a word, merges, start, end; so it can spell every
-    text. `vocab_size` is at least 514, and is not reached when the captions hold fewer pairs. The same captions give
-    the same files. Raises RequestError for a smaller vocabulary.
-    """
-    directory, texts = Path(directory), list(captions)
-    spelling = sorted(pre_tokenizers.ByteLevel.alphabet())
-    letters = [*spelling, *(letter + _END_OF_WORD for letter in spelling)]
-    room = vocab_size - len(letters) - 2
-    if room < 0:
-        least = len(letters) + 2
-        raise RequestError(
-            "vocab_size", vocab_size, f"must be {least} or more", f"ask for {least}, to spell every text"
-        )
-    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-    tokens = {name: AddedToken(token, special=True, normalized=False) for name, token in special.items()}
-    speller = _pipeline({token: i for i, token in enumerate([*letters, START, END])}, [], tokens)
-    pieces: Counter[str] = Counter()
-    for text in texts:
-        plain = speller.normalizer.normalize_str(text)
-        pieces.update(piece for piece, _ in speller.pre_tokenizer.pre_tokenize_str(plain))
-    merges = learn_merges({(*piece[:-1], piece[-1] + _END_OF_WORD): n for piece, n in pieces.items()}, room)
-    listed = dict.fromkeys([*letters, *(a + b for a, b in merges), START, END])
-    core = _pipeline({token: i for i, token in enumerate(listed)}, merges, tokens)
-    _write(directory, core, merges, special, max_length)
-    known = sorted({word for text in texts for word in words(text)})
-    (directory / "words.txt").write_text("".join(f"{word}\n" for word in known), encoding="utf-8")
-    return Tokenizer(directory)
-
-
-def _write(directory: Path, core: Any, merges: list[_Merge], special: dict[str, str], max_length: int) -> None:
-    """The files that transformers' CLIPTokenizer reads, new and old."""
-    directory.mkdir(parents=True, exist_ok=True)
-    vocabulary = dict(sorted(core.get_vocab().items(), key=lambda item: item[1]))
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": max_length, **special}
-    documents = {"vocab.json": vocabulary, "tokenizer_config.json": settings, "special_tokens_map.json": special}
-    for name, document in documents.items():
-        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-        (directory / name).write_text(text, encoding="utf-8")
-    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
-    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    core.save(str(directory / "tokenizer.json"))

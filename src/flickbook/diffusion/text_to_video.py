@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
+from flickbook.diffusion.pack import pack
 from flickbook.diffusion.sampler import SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
-from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer, text_keys
+from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
+from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights, read_config
 
@@ -68,6 +70,12 @@ class TextToVideo:
             torch.device(device),
         )
 
+    def pack(self) -> TextToVideo:
+        """Make the networks that run most ready for this processor (see `pack`); they then learn no more."""
+        for network in (self.unet, self.autoencoder):
+            pack(network)
+        return self
+
     @torch.inference_mode()
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """n prompts -> (n, tokens, width)."""
@@ -97,7 +105,7 @@ class TextToVideo:
             x = x.to(context.dtype)
             if not guided:
                 return self.unet(x, timestep, answers)  # type: ignore[no-any-return]
-            without, with_words = self.unet(torch.cat([x, x]), timestep, answers).chunk(2)
+            without, with_words = self.unet(x, timestep, answers).chunk(2)
             return without + scale * (with_words - without)  # type: ignore[no-any-return]
 
         yield from sample(model, state, self.schedule, solver)

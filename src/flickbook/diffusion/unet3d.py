@@ -180,14 +180,19 @@ class TemporalConv(nn.Module):
         hidden = film
         for place in range(1, 5):
             norm, *_, conv = getattr(self, f"conv{place}")
-            weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)
-            hidden = F.silu(norm(hidden))
-            if frames == 1:  # the outer taps meet only padding
-                hidden = F.conv2d(hidden, weight[:, :, 1:2], conv.bias)
-            else:
-                hidden = F.conv2d(hidden, weight, conv.bias, padding=(1, 0))
+            hidden = self._along(conv, F.silu(norm(hidden)))
         out = (film + hidden).permute(0, 2, 3, 1)
         return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _along(conv: nn.Module, film: Tensor) -> Tensor:
+        """The convolution over the frames of (b, c, f, n)."""
+        if not isinstance(conv, nn.Conv3d):  # packed
+            return conv(film)  # type: ignore[no-any-return]
+        weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)
+        if film.shape[2] == 1:  # the outer taps meet only padding
+            return F.conv2d(film, weight[:, :, 1:2], conv.bias)
+        return F.conv2d(film, weight, conv.bias, padding=(1, 0))
 
 
 class ResnetBlock(nn.Module):
@@ -327,13 +332,21 @@ class UNet3D(nn.Module):
         return {layer: layer.transformer_blocks[0].attn2.keys_values(context) for layer in layers}
 
     def forward(self, x: Tensor, timestep: Tensor, context: Prompt) -> Tensor:
-        """x (b, c, f, h, w), timestep (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w)."""
+        """x (b, c, f, h, w), timestep (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w).
+
+        A context of k * b prompts, k at a time for the same films, gives (k * b, c, f, h, w): what comes before the
+        first prompt is asked is computed once.
+        """
         films, _, frames, height, width = x.shape
+        asked = context if isinstance(context, Tensor) else next(iter(context.values()))[0]
+        turns = asked.shape[0] // films
         time = timestep_embedding(timestep.reshape(-1).expand(films), self.config.block_out_channels[0])
         time = self.time_embedding(time.to(self.conv_in.weight.dtype))
         # (b, c, f, h, w) -> (b*f, c, h, w) whose memory is (b, f, h, w, c)
         hidden = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1).permute(0, 3, 1, 2)
         hidden = self.transformer_in(self.conv_in(hidden), frames)
+        if turns > 1:
+            hidden, time = torch.cat([hidden] * turns), torch.cat([time] * turns)
         skips = [hidden]
         for down in self.down_blocks:
             hidden, kept = down(hidden, time, context, frames)
@@ -342,4 +355,4 @@ class UNet3D(nn.Module):
         for up in self.up_blocks:
             hidden = up(hidden, skips, time, context, frames)
         out = self.conv_out(F.silu(self.conv_norm_out(hidden)))
-        return torch.unflatten(out, 0, (films, frames)).transpose(1, 2).contiguous()
+        return torch.unflatten(out, 0, (-1, frames)).transpose(1, 2).contiguous()

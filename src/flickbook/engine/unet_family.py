@@ -28,7 +28,7 @@ class UNetFamily:
         """Verify the files against manifest.json, then load them. Raises WeightsError naming the file and its hash."""
         weights = verify(directory, HashCache(settings.load().cache_dir / "hashes.json"))
         dtype = getattr(torch, placement.dtype)
-        return cls(TextToVideo.load(directory, dtype, placement.device), weights, placement)
+        return cls(TextToVideo.load(directory, dtype, placement.device).pack(), weights, placement)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model never met in training."""

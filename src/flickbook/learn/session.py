@@ -23,8 +23,9 @@ from torch import Tensor
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.diffusion.schedule import NoiseSchedule
-from flickbook.diffusion.text import TextConfig, Tokenizer, train_tokenizer
+from flickbook.diffusion.text import TextConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
+from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
 from flickbook.diffusion.weights import load_weights, read_config
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.learn import checkpoint

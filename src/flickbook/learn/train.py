@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flickbook.diffusion.schedule import NoiseSchedule
-from flickbook.diffusion.text import TextConfig, TextEncoder, Tokenizer, text_keys
+from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.text_to_video import FILES
+from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import TemporalConv, UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import WeightsError

@@ -1,0 +1,120 @@
+"""Weights laid out once in the order that this processor's kernels read them, for making films on a CPU.
+
+PyTorch multiplies with another library than it convolves with, and hands both the weights in the order of the file, so
+each call sorts them anew. oneDNN can keep them sorted. The numbers are the same up to rounding; gradients, state dict
+and moving to another device are gone, so a network is packed last, when it is ready to run.
+
+These operators are internal to PyTorch: `available` tries them once, and where they are missing nothing is packed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flickbook.diffusion.attention import GEGLU
+
+#: A hint for the best order: about as many rows as a small film has tokens.
+_ROWS = 2048
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, after: str = "none") -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "none")  # type: ignore[no-any-return]
+
+
+def _sorted(weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)  # type: ignore[no-any-return]
+
+
+def _copy(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.detach().clone()
+
+
+class PackedLinear(nn.Module):
+    """nn.Linear: (..., inside) -> (..., out)."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = _sorted(linear.weight), _copy(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _linear(x, self.weight, self.bias)
+
+
+class PackedGEGLU(nn.Module):
+    """GEGLU with the activation inside the second product."""
+
+    def __init__(self, gated: GEGLU) -> None:
+        super().__init__()
+        (value, gate), (value_bias, gate_bias) = gated.proj.weight.chunk(2), gated.proj.bias.chunk(2)
+        self.value, self.gate = _sorted(value), _sorted(gate)
+        self.value_bias, self.gate_bias = _copy(value_bias), _copy(gate_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = _linear(x, self.gate, self.gate_bias, "gelu")
+        return _linear(x, self.value, self.value_bias).mul_(gate)
+
+
+class PackedConv(nn.Module):
+    """nn.Conv2d on (n, c, h, w), or the 3D U-Net's Conv3d(3, 1, 1) on (films, c, frames, pixels)."""
+
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        weight = conv.weight.detach()
+        if isinstance(conv, nn.Conv3d):
+            weight = weight.squeeze(-1)
+        self.padding, self.stride, self.dilation = (list(each[:2]) for each in _geometry(conv))
+        self.groups, self.bias = conv.groups, _copy(conv.bias)
+        places = (self.padding, self.stride, self.dilation, self.groups, None)
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.weight = reorder(weight.contiguous().to_mkldnn(), *places)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = (self.padding, self.stride, self.dilation, self.groups)
+        packed: Any = torch.ops.mkldnn._convolution_pointwise
+        return packed(x, self.weight, self.bias, *places, "none", [], "")  # type: ignore[no-any-return]
+
+
+def _geometry(conv: nn.Conv2d | nn.Conv3d) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    assert isinstance(conv.padding, tuple)
+    return conv.padding, conv.stride, conv.dilation
+
+
+@cache
+def available() -> bool:
+    """Whether this PyTorch has the operators, and they compute what they should."""
+    x, linear, conv = torch.ones(2, 4, 4, 4), nn.Linear(4, 4), nn.Conv2d(4, 4, 3, padding=1)
+    gated = GEGLU(4, 4)
+    pairs: tuple[tuple[Any, nn.Module], ...] = ((PackedLinear, linear), (PackedConv, conv), (PackedGEGLU, gated))
+    try:
+        with torch.inference_mode():
+            return all(torch.allclose(packed(plain)(x), plain(x), atol=1e-5) for packed, plain in pairs)
+    except (RuntimeError, AttributeError, TypeError):  # an operator that is missing, or that asks for other arguments
+        return False
+
+
+def pack(network: nn.Module) -> None:
+    """Replace the layers of a network on the CPU by packed ones, in place; each layer's own weights are let go.
+
+    Nothing happens on another device, in another precision than float32, or where the operators are missing.
+    """
+    weight = next(network.parameters())
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not available():
+        return
+    with torch.inference_mode():
+        _replace(network)
+
+
+def _replace(parent: nn.Module) -> None:
+    for name, child in parent.named_children():
+        if isinstance(child, GEGLU):
+            setattr(parent, name, PackedGEGLU(child))
+        elif isinstance(child, nn.Linear):
+            setattr(parent, name, PackedLinear(child))
+        elif isinstance(child, nn.Conv2d | nn.Conv3d):
+            setattr(parent, name, PackedConv(child))
+        else:
+            _replace(child)
