@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -43,3 +45,21 @@ def test_versions_are_those_that_run() -> None:
     assert found["torch"] == version("torch") and found["numpy"] == version("numpy")
     assert set(found) <= {"python", "flickbook", "torch", "numpy", "tokenizers", "safetensors", "av", "pillow"}
     assert place.versions() == found
+
+
+def test_the_peak_is_that_of_this_process_alone() -> None:
+    """What was held and let go counts; what the process that started this one holds does not."""
+    held = bytearray(400 << 20)
+    held[:: 1 << 12] = b"x" * len(held[:: 1 << 12])
+    program = """
+import psutil
+from flickbook.engine.place import peak_memory
+part = bytearray(100 << 20)
+part[:: 1 << 12] = b"x" * len(part[:: 1 << 12])
+del part
+print(peak_memory() >> 20, psutil.Process().memory_info().rss >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    peak, now = map(int, done.stdout.split())
+    assert now + 90 <= peak < 400
+    assert place.peak_memory() >= 400 << 20

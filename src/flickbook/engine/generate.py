@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from flickbook import catalogue, settings
 from flickbook.engine import place
@@ -68,7 +67,7 @@ def _batch(
                 on_step(event)
     run = Run(
         seconds=seconds,
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=place.peak_memory(),
         started_at=_iso(began),
         finished_at=_iso(time.time()),
         notes=[],
@@ -87,18 +86,6 @@ def _clip(plan: Plan, placement: Placement, engine: Engine, frames: np.ndarray, 
     )
     note = engine.note(plan.prompt)
     return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": [note] if note else []}))
-
-
-def _peak_memory() -> int:
-    """The most memory this process ever held, bytes; where the system does not say, what it holds now."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return int(psutil.Process().memory_info().rss)
-    from sys import platform
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) * (1 if platform == "darwin" else 1024)
 
 
 def _iso(moment: float) -> str:

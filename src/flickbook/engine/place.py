@@ -6,6 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 from flickbook.spec import Placement
 
 #: Libraries that can change a pixel.
@@ -19,6 +21,21 @@ def choose(threads: int | None = None) -> Placement:
     if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return Placement(device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_memory() -> int:
+    """The most memory this process ever held, bytes; where the system does not say, what it holds now."""
+    try:
+        # Not getrusage: on Linux its peak also counts the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    if platform.system() == "Darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(psutil.Process().memory_info().rss)
 
 
 def device_name(device: str) -> str:
