@@ -11,7 +11,7 @@ import torch
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
-from flickbook.diffusion.weights import verify
+from flickbook.hub.manifest import verify
 from flickbook.learn.config import from_dict
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model

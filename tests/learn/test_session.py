@@ -15,8 +15,8 @@ import torch
 
 import flickbook
 from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.diffusion.weights import verify
 from flickbook.errors import RequestError, WeightsError
+from flickbook.hub.manifest import verify
 from flickbook.learn import session
 from flickbook.learn.config import from_dict
 from flickbook.learn.dataset import pixels, training_scenes

@@ -187,7 +187,7 @@ def _weights() -> Check:
 
     model = find("builtin")
     try:
-        from flickbook.diffusion.weights import verify
+        from flickbook.hub.manifest import verify
 
         files = verify(model.path())
     except FlickbookError as error:

@@ -19,7 +19,8 @@ from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
-from flickbook.diffusion.weights import load_weights, read_config
+from flickbook.diffusion.weights import load_weights
+from flickbook.hub.manifest import read_config
 
 #: Where diffusers keeps each network's weights.
 FILES = {

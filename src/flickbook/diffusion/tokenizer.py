@@ -20,8 +20,8 @@ from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers,
 from tokenizers.models import BPE
 from torch import Tensor
 
-from flickbook.diffusion.weights import read_config
 from flickbook.errors import RequestError, WeightsError
+from flickbook.hub.manifest import read_config
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"

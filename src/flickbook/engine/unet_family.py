@@ -13,7 +13,7 @@ from flickbook import settings
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo, noise
-from flickbook.diffusion.weights import HashCache, verify
+from flickbook.hub.manifest import HashCache, verify
 from flickbook.spec import Placement, Plan
 
 

@@ -11,7 +11,8 @@ import torch
 
 from flickbook.diffusion.autoencoder import Autoencoder
 from flickbook.diffusion.text_to_video import FILES
-from flickbook.diffusion.weights import save_weights, write_manifest
+from flickbook.diffusion.weights import save_weights
+from flickbook.hub.manifest import write_manifest
 from flickbook.learn.config import TrainConfig
 from flickbook.learn.train import Model
 

@@ -1,0 +1,131 @@
+"""Which bytes a model is: SHA-256 of its files, remembered, written to `manifest.json` and compared with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from flickbook.errors import WeightsError
+
+MAX_CONFIG_BYTES = 1 << 20
+#: A file that changed later than this before it was hashed may change again without a new time stamp.
+_SETTLED_NS = 2_000_000_000
+_FETCH = "fetch the model again"
+
+
+def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """A JSON object of at most `limit` bytes. Raises WeightsError if it is missing, larger, or not a JSON object."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise WeightsError(path, error.strerror or "cannot be read", _FETCH) from error
+    if len(data) > limit:
+        raise WeightsError(path, f"larger than {limit} bytes, the limit of a configuration", _FETCH)
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(path, f"not JSON ({error})", _FETCH) from error
+    if not isinstance(values, dict):
+        raise WeightsError(path, "not a JSON object", _FETCH)
+    return values
+
+
+def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a file beside `path`, then rename it over `path`: whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(name))
+        # mkstemp makes files that only their owner can read.
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class HashCache:
+    """SHA-256 of files, remembered in one JSON file while a file's size and time of change (ns) stay the same.
+
+    With `path=None` nothing is remembered. A cache that cannot be read or written only costs time.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path) if path is not None else None
+
+    def _read(self) -> dict[str, Any]:
+        if self.path is None:
+            return {}
+        try:
+            return read_config(self.path, limit=16 << 20)
+        except WeightsError:
+            return {}
+
+    def sha256(self, path: str | Path) -> str:
+        """Hexadecimal SHA-256 of a file. Raises WeightsError if it cannot be read."""
+        path = Path(path).absolute()
+        try:
+            before = path.stat()
+            stamp = [before.st_size, before.st_mtime_ns]
+            known = self._read().get(str(path))
+            if isinstance(known, list) and len(known) == 3 and known[:2] == stamp:
+                return str(known[2])
+            digest = _sha256(path)
+            after = path.stat()
+        except OSError as error:
+            raise WeightsError(path, error.strerror or "cannot be read", _FETCH) from error
+        settled = time.time_ns() - before.st_mtime_ns > _SETTLED_NS
+        if settled and stamp == [after.st_size, after.st_mtime_ns]:
+            self._remember(str(path), [*stamp, digest])
+        return digest
+
+    def _remember(self, name: str, entry: list[Any]) -> None:
+        if self.path is None:
+            return
+        text = json.dumps({**self._read(), name: entry}, indent=1, sort_keys=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_whole(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        except OSError:
+            return
+
+
+def verify(directory: str | Path, cache: HashCache | None = None) -> dict[str, str]:
+    """Compare every file that `manifest.json` ({relative path: SHA-256}) names with its hash, and return the manifest.
+
+    Raises WeightsError naming the expected and the found hash of the first file that differs, or the file that is
+    missing, or a name that would leave the directory.
+    """
+    directory, cache = Path(directory), cache or HashCache()
+    manifest = read_config(directory / "manifest.json")
+    for name, expected in manifest.items():
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts or "\\" in name or not isinstance(expected, str):
+            raise WeightsError(directory / "manifest.json", f"bad entry {name!r}", _FETCH)
+        found = cache.sha256(directory / place)
+        if found != expected.lower():
+            raise WeightsError(directory / place, f"corrupt: SHA-256 should be {expected}, is {found}", _FETCH)
+    return manifest
+
+
+def write_manifest(directory: str | Path, pattern: str = "**/*.safetensors") -> dict[str, str]:
+    """Hash the files of `directory` that match, write `manifest.json`, and return it."""
+    directory = Path(directory)
+    files = sorted(path for path in directory.glob(pattern) if path.is_file())
+    manifest = {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
+    text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+    replace_whole(directory / "manifest.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return manifest
