@@ -13,6 +13,7 @@ from flickbook import errors
 from flickbook.errors import (
     Cancelled,
     FlickbookError,
+    HubError,
     MediaError,
     MissingExtra,
     ModelNotFound,
@@ -32,6 +33,7 @@ ONE_OF_EACH = [
     OutputError("a.mp4", "exists already", "add --overwrite"),
     MediaError("a.mp4", "is no film", "name an mp4"),
     WeightsError("unet.safetensors", "corrupt", "reinstall"),
+    HubError("owner/films", "gated", "set HF_TOKEN"),
     MissingExtra("matplotlib", "gen"),
     Cancelled(),
 ]

@@ -8,6 +8,7 @@
     ├── OutputError                exit 2   code "output"              a file exists or cannot be written
     ├── MediaError                 exit 2   code "media"               a film or picture cannot be read
     ├── WeightsError               exit 2   code "weights"             weights are missing, corrupt or do not fit
+    ├── HubError                   exit 2   code "hub"                 a repository is gated, gone or out of reach
     ├── MissingExtra               exit 2   code "missing_extra"       an optional package is not installed
     └── Cancelled                  exit 130 code "cancelled"           the caller asked to stop
 
@@ -139,6 +140,23 @@ class WeightsError(_FileError):
 
     code = "weights"
     field = "model"
+
+
+class HubError(FlickbookError):
+    """A model's repository is missing, gated, damaged, or cannot be reached."""
+
+    code = "hub"
+    exit_code = 2
+    field = "model"
+
+    def __init__(self, repo: object, reason: str, remedy: str) -> None:
+        self.repo = str(repo)
+        self.reason = one_line(reason)
+        self.remedy = one_line(remedy)
+        super().__init__(f"{shown(self.repo)}: {self.reason}; {self.remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (HubError, (self.repo, self.reason, self.remedy))
 
 
 class MissingExtra(FlickbookError):

@@ -25,6 +25,9 @@ class Hub:
     token: str = "hf_let_me_in"
     renamed: dict[str, str] = field(default_factory=dict)
     cut_after: dict[str, int] = field(default_factory=dict)  # file -> bytes sent before the line breaks, once
+    stall_after: dict[str, int] = field(default_factory=dict)  # file -> bytes sent before nothing more comes, once
+    stalled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     corrupt: set[str] = field(default_factory=set)  # files sent with one byte changed
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
     tokens: set[str] = field(default_factory=set)  # every Authorization header seen
@@ -114,16 +117,18 @@ class _Handler(BaseHTTPRequestHandler):
             body = bytes([body[0] ^ 1]) + body[1:]
         if start:
             headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
-        if self.command == "GET" and name in hub.cut_after:
-            body = body[: hub.cut_after.pop(name)]
+        if self.command == "GET" and name in {**hub.cut_after, **hub.stall_after}:
             self.send_response(200)
             for key, value in {**headers, "Content-Length": str(len(data))}.items():
                 self.send_header(key, value)
             self.end_headers()
-            self.wfile.write(body)
-            self.wfile.flush()
             self.close_connection = True
-            self.connection.shutdown(2)
+            if name in hub.cut_after:
+                self.wfile.write(body[: hub.cut_after.pop(name)])
+                return
+            self.wfile.write(body[: hub.stall_after.pop(name)])
+            hub.stalled.set()
+            hub.ended.wait(60)
             return
         self._send(206 if start else 200, headers, body, "application/octet-stream")
 
@@ -146,5 +151,6 @@ def hub() -> Iterator[Hub]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield state
+    state.ended.set()
     server.shutdown()
     server.server_close()

@@ -1,0 +1,262 @@
+"""Bring a model's files to this machine: from a repository of the Hugging Face hub into its standard cache.
+
+The library speaks with the hub, and obeys HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and HF_ENDPOINT. What is decided here:
+which files are taken (configurations, vocabularies and safetensors; where a repository has no safetensors, its
+checkpoints, which `checkpoint.py` reads without executing them), that a large file which was begun is gone on with,
+that it has the hash that the repository lists, and what to say when something is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+from flickbook.errors import HubError, MissingExtra
+
+OnBytes = Callable[[int, int], None]
+
+#: Small files that describe networks, tokenizers and schedulers.
+_PLAIN = (".json", ".txt", ".model", ".md", ".jinja")
+_WEIGHTS = ".safetensors"
+_CHECKPOINTS = (".ckpt", ".bin", ".pt", ".pth")
+_AGAIN = "pull again: it goes on where it was"
+#: Large files fetched at the same time.
+_AT_ONCE = 4
+#: Kept free on the disk beside what is pulled.
+_MARGIN = 256 << 20
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a repository; `sha256` is known for large files only."""
+
+    name: str
+    size: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A model's files on this machine: their directory, the commit they are of, and which they are."""
+
+    directory: Path
+    revision: str
+    files: tuple[File, ...]
+
+
+def choose(files: Sequence[File], variant: str = "", only: Sequence[str] = ()) -> list[File]:
+    """The files to take: descriptions, and of each folder's weights one set.
+
+    A set with `variant` in its names (`.fp16.`) is taken where there is one, else the one without. Checkpoints that
+    would have to be unpickled are taken only where a folder has no safetensors. `only` limits all to paths that match
+    one of its patterns.
+    """
+    chosen: list[File] = []
+    folders: dict[str, list[File]] = {}
+    for file in files:
+        if only and not any(fnmatch(file.name, pattern) for pattern in only):
+            continue
+        path = PurePosixPath(file.name)
+        if any(part.startswith(".") or part == ".." for part in path.parts) or path.is_absolute():
+            continue
+        if path.suffix in (_WEIGHTS, *_CHECKPOINTS):
+            folders.setdefault(str(path.parent), []).append(file)
+        elif path.suffix in _PLAIN:
+            chosen.append(file)
+    for inside in folders.values():
+        safe = [file for file in inside if file.name.endswith(_WEIGHTS)]
+        chosen += _one_set(safe or inside, variant)
+    return sorted(chosen, key=lambda file: file.name)
+
+
+def _one_set(files: list[File], variant: str) -> list[File]:
+    """Of files that differ in variant, those of `variant`, else those of none."""
+
+    def variant_of(file: File) -> str:
+        # diffusion_pytorch_model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
+        stem = PurePosixPath(file.name).stem.partition(".")[2]
+        return stem.partition("-")[0]
+
+    for wanted in (variant, ""):
+        found = [file for file in files if variant_of(file) == wanted]
+        if found:
+            return found
+    return files
+
+
+def listing(repo: str, revision: str) -> tuple[str, list[File]]:
+    """The commit that `revision` names now, and the repository's files. Raises HubError."""
+    with _explained(repo, revision) as hub:
+        from huggingface_hub.hf_api import RepoFile
+
+        api = hub.HfApi(library_name="flickbook")
+        info = api.model_info(repo, revision=revision)
+        entries = api.list_repo_tree(repo, recursive=True, revision=info.sha)
+        files = [
+            File(entry.path, entry.size, entry.lfs.sha256 if entry.lfs is not None else "")
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        ]
+    return str(info.sha), files
+
+
+def pull(
+    repo: str,
+    revision: str = "main",
+    variant: str = "",
+    only: Sequence[str] = (),
+    on_bytes: OnBytes | None = None,
+) -> Pulled:
+    """Fetch what is missing, going on where an interrupted pull stopped.
+
+    `on_bytes(done, total)` is called while large files arrive. Raises HubError for a repository that is missing, gated,
+    out of reach or without weights, for a disk without room, and for a file whose hash is not the listed one; that
+    file is deleted.
+    """
+    commit, files = listing(repo, revision)
+    chosen = choose(files, variant, only)
+    if not any(file.name.endswith((_WEIGHTS, *_CHECKPOINTS)) for file in chosen):
+        raise HubError(repo, "holds no weights", "check the repository's name")
+    with _explained(repo, revision) as hub:
+        missing = [f for f in chosen if not isinstance(hub.try_to_load_from_cache(repo, f.name, revision=commit), str)]
+        _room(repo, missing)
+        count = _Count(sum(file.size for file in missing if file.sha256), on_bytes)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for done in [pool.submit(_large, repo, commit, file, count) for file in missing if file.sha256]:
+                done.result()
+        # The small files, and the cache's own links to the large ones.
+        names = [file.name for file in chosen]
+        directory = Path(hub.snapshot_download(repo, revision=commit, allow_patterns=names, tqdm_class=_silent()))
+    return Pulled(directory, commit, tuple(chosen))
+
+
+def _large(repo: str, commit: str, file: File, count: _Count) -> None:
+    """One large file to its place in the cache, where its name is its hash.
+
+    The library begins a file anew when its process was killed; here the bytes that are there stay, and the rest is
+    asked for. The file gets its name after its hash was compared, so a cached file is a whole one.
+    """
+    from filelock import FileLock, Timeout
+    from huggingface_hub import constants, file_download, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    cache, folder = Path(constants.HF_HUB_CACHE), file_download.repo_folder_name(repo_id=repo, repo_type="model")
+    blobs, lock = cache / folder / "blobs", cache / ".locks" / folder / f"{file.sha256}.part.lock"
+    for place in (blobs, lock.parent):
+        place.mkdir(parents=True, exist_ok=True)
+    whole, part = blobs / file.sha256, blobs / f"{file.sha256}.part"
+    try:
+        with FileLock(lock, timeout=0):
+            if not whole.exists():
+                found = get_hf_file_metadata(hf_hub_url(repo, file.name, revision=commit))
+                headers = build_hf_headers(library_name="flickbook")
+                if urlsplit(found.location).netloc != urlsplit(constants.ENDPOINT).netloc:
+                    headers.pop("authorization", None)  # the storage behind the hub signs its addresses
+                with part.open("ab") as out:
+                    have = out.tell()
+                    count.add(have)
+                    bar = _silent(count.add)
+                    file_download.http_get(
+                        found.location,
+                        out,
+                        resume_size=have,
+                        headers=headers,
+                        expected_size=file.size,
+                        tqdm_class=bar,
+                    )
+                _named(repo, file, part, whole)
+    except Timeout:
+        raise HubError(repo, f"{file.name} is being pulled by another process", "wait for it to end") from None
+
+
+def _named(repo: str, file: File, part: Path, whole: Path) -> None:
+    with part.open("rb") as data:
+        found = hashlib.file_digest(data, "sha256").hexdigest()
+    if found != file.sha256:
+        part.unlink()
+        reason = f"{file.name} is corrupt: SHA-256 should be {file.sha256}, is {found}"
+        raise HubError(repo, reason, "it is deleted; pull again")
+    part.replace(whole)
+
+
+class _Count:
+    """Bytes of all large files together, from several threads."""
+
+    def __init__(self, total: int, on_bytes: OnBytes | None) -> None:
+        self.done, self.total, self._on_bytes, self._lock = 0, total, on_bytes, Lock()
+
+    def add(self, count: float) -> None:
+        with self._lock:
+            self.done += int(count)
+            if self._on_bytes is not None:
+                self._on_bytes(self.done, self.total)
+
+
+def _room(repo: str, missing: Sequence[File]) -> None:
+    """Refuse before the first byte what the disk cannot hold."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    needed, cache = sum(file.size for file in missing), Path(HF_HUB_CACHE)
+    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed and needed + _MARGIN > free:
+        reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"
+        raise HubError(repo, reason, "free some space, or set HF_HOME to a larger disk")
+
+
+def _silent(add: Callable[[float], None] | None = None) -> type[Any]:
+    """The library's progress bar that draws nothing, and may tell `add` of each piece."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Silent(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            if add is not None and n:
+                add(n)
+
+    return Silent
+
+
+@contextmanager
+def _explained(repo: str, revision: str) -> Iterator[Any]:
+    """The hub's library; what it raises in the block becomes a HubError that says what to do."""
+    try:
+        import huggingface_hub as hub
+        from huggingface_hub import constants, errors
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "gen") from error
+    page = f"{constants.ENDPOINT}/{repo}"
+    try:
+        yield hub
+    except errors.GatedRepoError as error:
+        remedy = f"accept its licence at {page}, make a token in your account's settings, and set HF_TOKEN to it"
+        raise HubError(repo, "gated: its publisher asks who downloads it", remedy) from error
+    except errors.RepositoryNotFoundError as error:
+        remedy = f"look at {page}; if it is private, set HF_TOKEN to a token that may read it"
+        raise HubError(repo, "no such repository, or a private one", remedy) from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(repo, f"has no revision {revision}", f"look at {page}/commits/main") from error
+    except errors.HFValidationError as error:
+        raise HubError(repo, "not the name of a repository", "write owner/name") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise HubError(repo, "the network is switched off by HF_HUB_OFFLINE", "unset it and pull again") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise HubError(repo, "cannot be reached", f"check the network, and {_AGAIN}") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no"
+        raise HubError(repo, f"the hub answered {status}", _AGAIN) from error
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise HubError(repo, f"the transfer broke ({reason})", f"check the network, and {_AGAIN}") from error
