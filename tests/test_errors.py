@@ -52,7 +52,8 @@ def test_the_message_reads_as_documented() -> None:
     assert str(ONE_OF_EACH[0]) == "num_frames=999: must be 1 to 16; ask for 16 frames or fewer"
     assert "did you mean builtin?" in str(ONE_OF_EACH[1])
     assert "ddim, unipc" in str(ONE_OF_EACH[2])
-    assert 'pip install "flickbook[gen]"' in str(ONE_OF_EACH[7])
+    assert str(ONE_OF_EACH[7]) == "owner/films: gated; set HF_TOKEN"
+    assert 'pip install "flickbook[gen]"' in str(ONE_OF_EACH[8])
 
 
 def test_the_docstring_draws_the_whole_tree() -> None:
