@@ -54,7 +54,7 @@ def test_the_extras() -> None:
 
 def test_what_the_source_imports_is_declared() -> None:
     """A package that is only there because another one brought it along may be gone tomorrow."""
-    homes = {"PIL": "pillow", "pydantic_settings": "pydantic-settings"}
+    homes = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "pydantic_settings": "pydantic-settings"}
     declared = {each.name for each in requirements()} | {"flickbook"}
     for path in Path(flickbook.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
