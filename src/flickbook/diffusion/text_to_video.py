@@ -20,9 +20,10 @@ from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights
+from flickbook.hub.find import weights_file
 from flickbook.hub.manifest import read_config
 
-#: Where diffusers keeps each network's weights.
+#: Where diffusers keeps each network's weights; published files may have a precision in their name.
 FILES = {
     "text_encoder": "text_encoder/model.safetensors",
     "unet": "unet/diffusion_pytorch_model.safetensors",
@@ -57,7 +58,7 @@ class TextToVideo:
         unet = UNet3DConfig.from_dict(configs["unet"], directory / "unet/config.json")
         vae = AutoencoderConfig.from_dict(configs["vae"], directory / "vae/config.json")
         scheduler = directory / "scheduler/scheduler_config.json"
-        file = {part: directory / name for part, name in FILES.items()}
+        file = {part: weights_file(directory / part, Path(name).stem) for part, name in FILES.items()}
         return cls(
             Tokenizer(directory / "tokenizer"),
             load_weights(

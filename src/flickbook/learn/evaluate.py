@@ -206,7 +206,7 @@ def main(
     from flickbook import catalogue
 
     directory = Path(model) if Path(model).is_dir() else catalogue.find(model).path()
-    networks = TextToVideo.load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
+    networks = TextToVideo.load(directory, device="cuda" if torch.cuda.is_available() else "cpu").pack()
     return {
         "model": model,
         **evaluate(networks, prompts, None, out, progress, max(_FEWEST, min(CALIBRATION, prompts // 10))),
