@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from flickbook.errors import WeightsError
 from flickbook.hub import checkpoint
-from flickbook.hub.checkpoint import Checkpoint, convert
+from flickbook.hub.checkpoint import Checkpoint, Piece, convert
 
 DTYPES = [
     torch.float32,
@@ -36,9 +36,9 @@ def saved(path: Path, value: Any) -> Path:
     return path
 
 
-def converted(path: Path, keys: dict[str, str] | None = None) -> dict[str, torch.Tensor]:
+def converted(path: Path, pieces: dict[str, Piece | str] | None = None) -> dict[str, torch.Tensor]:
     with Checkpoint(path) as opened:
-        return load_file(convert(opened, path.with_suffix(".safetensors"), keys))
+        return load_file(convert(opened, path.with_suffix(".safetensors"), pieces))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -76,13 +76,28 @@ def test_a_module_and_what_stands_around_its_state(tmp_path: Path) -> None:
     assert set(converted(saved(tmp_path / "nested.ckpt", nested))) == {"ema.weights.w", "b"}
 
 
-def test_keys_choose_and_rename(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.ckpt", {"x": torch.ones(1), "y": torch.zeros(1)})
-    assert converted(path, {"y": "renamed"}).keys() == {"renamed"}
-    with pytest.raises(WeightsError, match="misses z"):
-        converted(path, {"z": "z"})
-    with pytest.raises(WeightsError, match="one name"):
-        converted(path, {"x": "same", "y": "same"})
+def test_pieces_choose_rename_cut_and_reshape(tmp_path: Path) -> None:
+    whole = torch.arange(24.0).view(6, 4)
+    path = saved(tmp_path / "a.ckpt", {"x": whole, "y": torch.zeros(2, 3, 1, 1)})
+    assert converted(path, {"renamed": "y"}).keys() == {"renamed"}
+    found = converted(path, {"q": Piece("x", (0, 2)), "k": Piece("x", (2, 6), (16,)), "y": Piece("y", shape=(2, 3))})
+    assert torch.equal(found["q"], whole[:2]) and torch.equal(found["k"], whole[2:].flatten())
+    assert found["y"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("piece", "says"),
+    [
+        ("z", "misses z"),
+        (Piece("x", (4, 7)), "x has no rows 4 to 7"),
+        (Piece("x", shape=(5, 5)), r"x is \[6, 4\], not \[5, 5\]"),
+    ],
+)
+def test_pieces_that_do_not_fit_are_named(piece: Piece | str, says: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.ckpt", {"x": torch.zeros(6, 4)})
+    with pytest.raises(WeightsError, match=says):
+        converted(path, {"new": piece})
+    assert [each.name for each in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 class Calls:

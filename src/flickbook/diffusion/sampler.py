@@ -157,8 +157,9 @@ def _level(schedule: NoiseSchedule, timestep: int) -> tuple[Level, float]:
     """alpha, sigma and lambda for the multistep solvers, which end clean and never meet alpha = 0."""
     if timestep == END:
         return Level(1.0, 0.0), math.inf
-    alpha = max(schedule.level(timestep).alpha, ALPHA_FLOOR)
-    sigma = math.sqrt(1.0 - alpha * alpha)
+    alpha, sigma = schedule.level(timestep)
+    if alpha < ALPHA_FLOOR:
+        alpha, sigma = ALPHA_FLOOR, math.sqrt(1.0 - ALPHA_FLOOR**2)
     return Level(alpha, sigma), math.log(alpha / sigma)
 
 

@@ -29,7 +29,7 @@ SPACINGS = ("leading", "linspace", "trailing")
 
 
 class Level(NamedTuple):
-    """Share of signal and of noise at one timestep; alpha^2 + sigma^2 = 1."""
+    """Share of signal and of noise at one timestep; alpha^2 + sigma^2 = 1 unless the schedule scales the signal."""
 
     alpha: float
     sigma: float
@@ -60,6 +60,12 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     return 1.0 - alphas
 
 
+def signal_scale(count: int, end: float, steps: int) -> Tensor:
+    """A factor for each timestep, (count,): from 1 down to `end` over the first `steps`, then `end`."""
+    ramp = torch.linspace(1.0, end, steps, dtype=torch.float64)[:count]
+    return torch.cat([ramp, torch.full((count - len(ramp),), end, dtype=torch.float64)]).float()
+
+
 #: Settings of published schedulers that change the mathematics and are not offered here.
 _OFF = (
     "thresholding",
@@ -78,7 +84,9 @@ class NoiseSchedule:
     """Noise levels of T training timesteps, and how sampling picks among them.
 
     `alphas_cumprod` is (T,) float32 on the CPU. `steps_offset` shifts the "leading" grid. Without `ends_clean` DDIM
-    ends at the noise of timestep 0 instead of none (`set_alpha_to_one` in the published files).
+    ends at the noise of timestep 0 instead of none (`set_alpha_to_one` in the published files). `signal_scale` (T,)
+    multiplies alpha: VideoCrafter2 shows the network a fainter film where there is much noise (Chen et al. 2024, arXiv
+    2401.09047).
     """
 
     alphas_cumprod: Tensor
@@ -86,6 +94,7 @@ class NoiseSchedule:
     timestep_spacing: str = "leading"
     steps_offset: int = 0
     ends_clean: bool = True
+    signal_scale: Tensor | None = None
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any], path: object = "scheduler/scheduler_config.json") -> NoiseSchedule:
@@ -123,7 +132,12 @@ class NoiseSchedule:
         # A larger one could lead beyond the last timestep; no published schedule has it.
         if offset not in (0, 1):
             raise refuse("steps_offset", "it must be 0 or 1")
-        return cls(alphas_cumprod, prediction, spacing, offset, clean)
+        scale = values.get("signal_scale")
+        if scale is None:
+            return cls(alphas_cumprod, prediction, spacing, offset, clean)
+        if prediction != "epsilon" or not isinstance(scale, dict) or scale.keys() != {"end", "steps"}:
+            raise refuse("signal_scale", 'it must be {"end", "steps"}, with prediction_type epsilon')
+        return cls(alphas_cumprod, prediction, spacing, offset, clean, signal_scale(len(alphas_cumprod), **scale))
 
     @property
     def num_train_timesteps(self) -> int:
@@ -153,15 +167,20 @@ class NoiseSchedule:
         if timestep == END and self.ends_clean:
             return Level(1.0, 0.0)
         square = float(self.alphas_cumprod[max(timestep, 0)])
-        return Level(math.sqrt(square), math.sqrt(1.0 - square))
+        scale = 1.0 if self.signal_scale is None else float(self.signal_scale[max(timestep, 0)])
+        return Level(scale * math.sqrt(square), math.sqrt(1.0 - square))
 
     def _levels(self, timestep: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, shaped and typed to multiply `like`: one per item, or one for all."""
         table = self.alphas_cumprod.to(like.device)
         square = table[torch.as_tensor(timestep, device=like.device)].reshape(-1, *[1] * (like.ndim - 1))
         square = square.to(torch.promote_types(like.dtype, torch.float32))
+        alpha = square.sqrt()
+        if self.signal_scale is not None:
+            scale = self.signal_scale.to(like.device)[torch.as_tensor(timestep, device=like.device)]
+            alpha = alpha * scale.reshape(-1, *[1] * (like.ndim - 1))
         # Roots first: alpha^2 near the noisy end is too small for half precision, alpha is not.
-        return square.sqrt().to(like.dtype), (1.0 - square).sqrt().to(like.dtype)
+        return alpha.to(like.dtype), (1.0 - square).sqrt().to(like.dtype)
 
     def add_noise(self, x0: Tensor, noise: Tensor, timestep: int | Tensor) -> Tensor:
         """x_t = alpha_t x_0 + sigma_t eps. x0 and noise (n, ...), timestep int or (n,) -> (n, ...)."""

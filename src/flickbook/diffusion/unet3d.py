@@ -34,8 +34,9 @@ Prompt = Tensor | dict[nn.Module, tuple[Tensor, Tensor]]
 class UNet3DConfig:
     """The fields of diffusers' `unet/config.json` that decide the network; the defaults are ModelScope's.
 
-    `attention_head_dim` is the width of one head (the field carries that name in the published file). `frame_positions`
-    is ours: sinusoidal frame positions before each temporal attention, off in every published model.
+    `attention_head_dim` is the width of one head (the field carries that name in the published file). Two fields are
+    not diffusers' own: `fps_cond`, a second embedding beside that of the timestep, for frames a second (VideoCrafter2),
+    and `frame_positions`, sinusoidal frame positions before each temporal attention, off in every published model.
     """
 
     sample_size: int | None = 32
@@ -49,6 +50,7 @@ class UNet3DConfig:
     norm_eps: float = 1e-5
     cross_attention_dim: int = 1024
     attention_head_dim: int = 64
+    fps_cond: bool = False
     frame_positions: bool = False
 
     #: Values of the published file that this network fixes; another value means another network.
@@ -75,12 +77,12 @@ class UNet3DConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """What `unet/config.json` holds. With frame positions the class name is ours, so that stock diffusers refuses
-        the file instead of misreading it."""
+        """What `unet/config.json` holds. With a field that is not diffusers' own the class name is ours, so that stock
+        diffusers refuses the file instead of misreading it."""
         values: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        own = values.pop("frame_positions")
+        own = {name: True for name in ("fps_cond", "frame_positions") if values.pop(name)}
         name = "FlickbookUNet3DModel" if own else "UNet3DConditionModel"
-        return {"_class_name": name, **values, **self.FIXED, **({"frame_positions": True} if own else {})}
+        return {"_class_name": name, **values, **self.FIXED, **own}
 
 
 def timestep_embedding(timestep: Tensor, width: int) -> Tensor:
@@ -316,6 +318,7 @@ class UNet3D(nn.Module):
         channels, groups = config.block_out_channels, config.norm_num_groups
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
+        self.fps_embedding = TimestepEmbedding(channels[0], 4 * channels[0]) if config.fps_cond else None
         # Eight heads whatever the width: fixed so in the published network.
         self.transformer_in = TemporalTransformer(
             channels[0], 8, config.attention_head_dim, groups, config.frame_positions
@@ -331,17 +334,21 @@ class UNet3D(nn.Module):
         layers = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
         return {layer: layer.transformer_blocks[0].attn2.keys_values(context) for layer in layers}
 
-    def forward(self, x: Tensor, timestep: Tensor, context: Prompt) -> Tensor:
+    def forward(self, x: Tensor, timestep: Tensor, context: Prompt, fps: Tensor | None = None) -> Tensor:
         """x (b, c, f, h, w), timestep (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w).
 
         A context of k * b prompts, k at a time for the same films, gives (k * b, c, f, h, w): what comes before the
-        first prompt is asked is computed once.
+        first prompt is asked is computed once. `fps` (b,), frames a second, is for networks with `fps_cond`.
         """
         films, _, frames, height, width = x.shape
         asked = context if isinstance(context, Tensor) else next(iter(context.values()))[0]
         turns = asked.shape[0] // films
         time = timestep_embedding(timestep.reshape(-1).expand(films), self.config.block_out_channels[0])
         time = self.time_embedding(time.to(self.conv_in.weight.dtype))
+        if self.fps_embedding is not None:
+            assert fps is not None, "this network wants to know the frames a second"
+            rate = timestep_embedding(fps.reshape(-1).expand(films), self.config.block_out_channels[0])
+            time = time + self.fps_embedding(rate.to(self.conv_in.weight.dtype))
         # (b, c, f, h, w) -> (b*f, c, h, w) whose memory is (b, f, h, w, c)
         hidden = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1).permute(0, 3, 1, 2)
         hidden = self.transformer_in(self.conv_in(hidden), frames)

@@ -340,24 +340,32 @@ _VALUES = {
 }
 
 
-def convert(checkpoint: Checkpoint, path: Path, keys: Mapping[str, str] | None = None) -> Path:
+@dataclass(frozen=True)
+class Piece:
+    """What one tensor of the new file is made of: a tensor of the checkpoint, or some of its rows, in a new shape."""
+
+    source: str
+    rows: tuple[int, int] | None = None  # of its first axis, from and to; None is all
+    shape: tuple[int, ...] | None = None  # None is the shape it has
+
+
+def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece | str] | None = None) -> Path:
     """Write tensors as safetensors, one after the other, so that memory holds one at a time; whole or not at all.
 
-    `keys` maps the checkpoint's keys to those of the file and says which are taken; None takes all as they are.
-    Raises WeightsError naming a key that the checkpoint does not hold, and for two that would have one name.
+    `pieces` maps the keys of the new file to what they are made of (a text is the source's key); None takes everything
+    as it is. Raises WeightsError naming a tensor that is missing, or whose shape does not fit.
     """
-    chosen = dict(keys) if keys is not None else {name: name for name in checkpoint.tensors}
-    missing = sorted(chosen.keys() - checkpoint.tensors.keys())
-    if missing:
-        raise WeightsError(checkpoint.path, f"misses {', '.join(missing[:3])}", _WHERE)
-    if len(set(chosen.values())) < len(chosen):
-        raise WeightsError(checkpoint.path, "two tensors would have one name", _WHERE)
+    chosen = {name: Piece(name) for name in checkpoint.tensors} if pieces is None else pieces
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    parts: list[tuple[str, int, int]] = []
     place = 0
-    for source, name in chosen.items():
-        tensor = checkpoint.tensors[source]
-        end = place + tensor.elements * tensor.storage.width
-        header[name] = {"dtype": tensor.storage.dtype, "shape": list(tensor.shape), "data_offsets": [place, end]}
+    for name, piece in chosen.items():
+        whole = Piece(piece) if isinstance(piece, str) else piece
+        shape, first, count = _cut(checkpoint, whole)
+        tensor = checkpoint.tensors[whole.source]
+        end = place + count * tensor.storage.width
+        header[name] = {"dtype": tensor.storage.dtype, "shape": list(shape), "data_offsets": [place, end]}
+        parts.append((whole.source, first * tensor.storage.width, (first + count) * tensor.storage.width))
         place = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -366,8 +374,8 @@ def convert(checkpoint: Checkpoint, path: Path, keys: Mapping[str, str] | None =
     try:
         with temporary.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
-            for source in chosen:
-                file.write(checkpoint.bytes_of(source))
+            for source, begin, stop in parts:
+                file.write(checkpoint.bytes_of(source)[begin:stop])
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -376,3 +384,20 @@ def convert(checkpoint: Checkpoint, path: Path, keys: Mapping[str, str] | None =
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _cut(checkpoint: Checkpoint, piece: Piece) -> tuple[tuple[int, ...], int, int]:
+    """Shape of a piece, its first element in the source, and how many follow."""
+    tensor = checkpoint.tensors.get(piece.source)
+    if tensor is None:
+        raise WeightsError(checkpoint.path, f"misses {piece.source}", _WHERE)
+    shape, first = tensor.shape, 0
+    if piece.rows is not None:
+        begin, end = piece.rows
+        if not shape or end > shape[0]:
+            raise WeightsError(checkpoint.path, f"{piece.source} has no rows {begin} to {end}", _WHERE)
+        first, shape = begin * math.prod(shape[1:]), (end - begin, *shape[1:])
+    count = math.prod(shape)
+    if piece.shape is not None and math.prod(piece.shape) != count:
+        raise WeightsError(checkpoint.path, f"{piece.source} is {list(shape)}, not {list(piece.shape)}", _WHERE)
+    return piece.shape or shape, first, count
