@@ -135,6 +135,25 @@ def test_half_precision_keeps_small_signal() -> None:
     assert schedule.add_noise(x0.half(), noise.half(), 998).item() == pytest.approx(exact.item(), rel=1e-3)
 
 
+def test_a_scaled_signal() -> None:
+    """VideoCrafter2's forward process: x_t = s_t alpha_t x_0 + sigma_t eps, s_t from 1 to 0.7 over 400 timesteps."""
+    plain = NoiseSchedule.from_config(SCALED)
+    scaled = NoiseSchedule.from_config(SCALED | {"signal_scale": {"end": 0.7, "steps": 400}})
+    x0, noise = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)), torch.ones(3, 2, 4, 4)
+    for timestep, factor in ((0, 1.0), (200, 1 - 0.3 * 200 / 399), (399, 0.7), (999, 0.7)):
+        level, before = scaled.level(timestep), plain.level(timestep)
+        assert level.alpha == pytest.approx(factor * before.alpha, rel=1e-6) and level.sigma == before.sigma
+        mixed = scaled.add_noise(x0, noise, timestep)
+        assert torch.allclose(mixed, level.alpha * x0 + level.sigma * noise, atol=1e-5)
+        assert torch.allclose(scaled.x0_from(noise, mixed, timestep), x0, atol=1e-4)
+    for change in (
+        {"signal_scale": 0.7},
+        {"signal_scale": {"end": 0.7, "steps": 4}, "prediction_type": "v_prediction"},
+    ):
+        with pytest.raises(WeightsError, match="signal_scale"):
+            NoiseSchedule.from_config(SCALED | change)
+
+
 def test_the_clean_end() -> None:
     assert NoiseSchedule.from_config(SHIPPED).level(END) == (1.0, 0.0)
     kept = NoiseSchedule.from_config(SCALED | {"set_alpha_to_one": False})

@@ -148,9 +148,40 @@ def test_config_round_trip_and_class_name() -> None:
     config = UNet3DConfig.from_dict(SMALL)
     assert UNet3DConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.to_dict()["_class_name"] == "UNet3DConditionModel"
-    own = UNet3DConfig.from_dict({**SMALL, "frame_positions": True})
-    assert own.to_dict()["_class_name"] == "FlickbookUNet3DModel"
-    assert UNet3DConfig.from_dict(own.to_dict()) == own
+    for field in ("frame_positions", "fps_cond"):
+        own = UNet3DConfig.from_dict({**SMALL, field: True})
+        assert own.to_dict()["_class_name"] == "FlickbookUNet3DModel"
+        assert UNet3DConfig.from_dict(own.to_dict()) == own
+
+
+def test_frames_a_second_are_a_second_embedding() -> None:
+    """VideoCrafter2: the sinusoids of the rate go through layers of their own and are added to the timestep's."""
+    torch.manual_seed(0)
+    network = awaken(UNet3D(UNet3DConfig.from_dict({**SMALL, "fps_cond": True})))
+    plain = UNet3D(UNet3DConfig.from_dict(SMALL)).eval()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("fps_embedding")})
+    config = network.config
+    x = torch.randn(2, config.in_channels, 3, 8, 8)
+    context, time = torch.randn(2, 5, config.cross_attention_dim), torch.tensor(300)
+    with torch.no_grad():
+        slow, fast = network(x, time, context, torch.tensor([8, 8])), network(x, time, context, torch.tensor([8, 24]))
+        assert torch.equal(slow[0], fast[0]) and not torch.allclose(slow[1], fast[1], atol=1e-4)
+        for parameter in network.fps_embedding.parameters():
+            parameter.zero_()
+        assert torch.allclose(network(x, time, context, torch.tensor([8, 24])), plain(x, time, context), atol=1e-6)
+
+
+def test_several_prompts_for_the_same_films_are_those_films_one_by_one() -> None:
+    torch.manual_seed(0)
+    network = awaken(UNet3D(UNet3DConfig.from_dict(SMALL)))
+    x = torch.randn(2, network.config.in_channels, 3, 8, 8)
+    context, times = torch.randn(4, 5, network.config.cross_attention_dim), torch.tensor([300, 20])
+    with torch.no_grad():
+        together = network(x, times, context)
+        apart = network(torch.cat([x, x]), times.repeat(2), context)
+        kept = network(x, times, network.prompt(context))
+    assert together.shape == apart.shape and torch.allclose(together, apart, atol=1e-5)
+    assert torch.allclose(kept, together, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -91,23 +91,31 @@ class TextToVideo:
 
     @torch.inference_mode()
     def denoise(
-        self, state: SamplerState, context: Tensor, negative: Tensor, guidance: Sequence[float], solver: str
+        self,
+        state: SamplerState,
+        context: Tensor,
+        negative: Tensor,
+        guidance: Sequence[float],
+        solver: str,
+        fps: Sequence[float] | None = None,
     ) -> Iterator[SamplerState]:
         """Run the steps that are left of `state`, yielding the state after each.
 
         `context` and `negative` (films, tokens, width); `guidance` is one scale per film, and where all are 1 the
         network runs once a step instead of twice (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
+        `fps`, one for each film, reaches networks that were trained to know it.
         """
         guided = any(scale != 1 for scale in guidance)
         prompt = torch.cat([negative, context]) if guided else context
         scale = torch.tensor(guidance, dtype=context.dtype, device=self.device).view(-1, 1, 1, 1, 1)
         answers = self.unet.prompt(prompt)
+        rate = None if fps is None else torch.tensor(fps, device=self.device)
 
         def model(x: Tensor, timestep: Tensor) -> Tensor:
             x = x.to(context.dtype)
             if not guided:
-                return self.unet(x, timestep, answers)  # type: ignore[no-any-return]
-            without, with_words = self.unet(x, timestep, answers).chunk(2)
+                return self.unet(x, timestep, answers, rate)  # type: ignore[no-any-return]
+            without, with_words = self.unet(x, timestep, answers, rate).chunk(2)
             return without + scale * (with_words - without)  # type: ignore[no-any-return]
 
         yield from sample(model, state, self.schedule, solver)

@@ -45,7 +45,8 @@ class UNetFamily:
         shape = networks.latent_shape(plan.num_frames, plan.height, plan.width)
         start = noise([p.seed for p in plans], shape).to(networks.device)
         state = SamplerState.begin(start, networks.schedule.timesteps(plan.num_inference_steps))
-        yield from networks.denoise(state, *meaning, [p.guidance_scale for p in plans], plan.scheduler)
+        scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
+        yield from networks.denoise(state, *meaning, scales, plan.scheduler, rates)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""
