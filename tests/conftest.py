@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.loopback_hub import Hub, serving
 
 import flickbook
 
@@ -28,7 +29,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("FLICKBOOK_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / f"no-{name[4:-5].lower()}"))
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A model hub on loopback."""
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flickbook.catalogue import Model, find, list_models, resolve
-from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch
+from flickbook import catalogue
+from flickbook.catalogue import Model, Whole, find, list_models, resolve
+from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch, SettingsError
 from flickbook.spec import Plan, Request
 
 
@@ -47,6 +49,77 @@ def test_every_default_is_within_its_own_limits() -> None:
         for name in ("num_frames", "num_inference_steps", "guidance_scale", "fps"):
             allowed = getattr(model, name)
             assert allowed.range[0] <= allowed.default <= allowed.range[1], (model.name, name)
+
+
+def test_every_model_says_where_its_files_are_and_what_its_figures_rest_on() -> None:
+    for model in list_models():
+        assert bool(model.repo) != bool(model.directory), model.name
+        assert model.commit == "unpinned" or re.fullmatch("[0-9a-f]{40}", model.commit), model.name
+        assert set(model.seen) <= set(Model.model_fields), model.name
+        assert model.good_at and model.faults and model.memory_gib, model.name
+        assert any(model.bigger == other.name for other in list_models()), model.name
+        width, height = model.sizes[0]
+        if model.sides is not None:
+            assert width % model.sides.multiple == height % model.sides.multiple == 0, model.name
+
+
+def test_sizes_that_are_not_native() -> None:
+    made = plan(model="text-to-video-ms-1.7b", width=320)
+    assert (made.width, made.height, made.revision) == (320, 256, find(made.model).commit)
+    for asked, message in (
+        ({"width": 300}, "width=300: must be 128 to 1024 and a multiple of 64; ask for 320; .* was trained at 256x256"),
+        ({"height": 64}, "height=64: .*; ask for 128"),
+        ({"height": 9000}, "height=9000: .*; ask for 1024"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            plan(model="text-to-video-ms-1.7b", **asked)
+
+
+def test_frames_that_come_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = find("builtin").model_copy(update={"num_frames": Whole(range=(5, 81), default=49, every=4)})
+    monkeypatch.setattr(catalogue, "find", lambda name: stepped)
+    assert plan().num_frames == 49 and plan(num_frames=81).num_frames == 81
+    with pytest.raises(RequestError, match="num_frames=50: must be 5, 9, 13 and so on; ask for 49 or 53"):
+        plan(num_frames=50)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_a_model_is_added_found_replaced_and_removed(data: Path) -> None:
+    mine = find("builtin").model_copy(update={"name": "mine", "directory": "/somewhere"})
+    catalogue.add(mine)
+    assert find("mine") == mine and list_models()[-1] == mine
+    catalogue.add(mine.model_copy(update={"title": "new"}))
+    assert find("mine").title == "new" and [each.name for each in list_models()].count("mine") == 1
+    assert catalogue.remove("mine").title == "new"
+    with pytest.raises(ModelNotFound):
+        find("mine")
+
+
+@pytest.mark.parametrize("name", ["builtin", "", "Mine", "../mine", "a b", "x" * 65])
+def test_names_that_no_model_can_have(data: Path, name: str) -> None:
+    with pytest.raises(RequestError, match="^name="):
+        catalogue.add(find("builtin").model_copy(update={"name": name}))
+    assert not data.exists()
+
+
+def test_a_shipped_model_cannot_be_removed(data: Path) -> None:
+    with pytest.raises(RequestError, match="name=builtin: comes with Flickbook"):
+        catalogue.remove("builtin")
+    with pytest.raises(ModelNotFound):
+        catalogue.remove("nothing")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"name": "x"}]', "3", "null"])
+def test_a_damaged_list_of_added_models_is_named(data: Path, text: str) -> None:
+    data.mkdir()
+    (data / "models.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"^data_dir=.*cannot be read.*delete .*models\.json"):
+        list_models()
 
 
 def test_an_unset_seed_is_drawn_for_each_plan() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
+import os
+import re
 import secrets
 import tomllib
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch, escaped
+from flickbook import settings
+from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch, SettingsError, escaped
 from flickbook.spec import Container, Plan, Record, Request
 
 PROMPT_CHARACTERS = 2000
@@ -30,6 +34,7 @@ class Whole(Record):
 
     range: tuple[int, int]
     default: int
+    every: int = 1  # 4 where only 4k + 1 frames fit: those whose distance from the smallest it divides
 
 
 class Real(Record):
@@ -39,24 +44,49 @@ class Real(Record):
     default: float
 
 
+class Sides(Record):
+    """Widths and heights in pixels beside the native sizes: both ends included, and what must divide them."""
+
+    range: tuple[int, int]
+    multiple: int
+
+
 class Model(Record):
-    """One entry of models.toml: what a model is, and what it can be asked for. Sizes are (width, height) in pixels."""
+    """One entry of models.toml: what a model is, where its files are, and what it can be asked for.
+
+    Sizes are (width, height) in pixels. `directory` is a folder of the package or an absolute path; without one the
+    files come from `repo` at `commit`, of which `files` are wanted, in `variant` where there is a choice. `seen` says
+    for each figure where it was published or measured; a figure that is not in it is believed.
+    """
 
     name: str
     title: str
     summary: str
     family: str
-    directory: str
+    directory: str = ""
+    repo: str = ""
+    commit: str = "unpinned"
+    variant: str = ""
+    files: tuple[str, ...] = ()
+    convert: Literal["", "parts", "videocrafter2"] = ""  # how its checkpoints become safetensors
     licence: str
+    commercial: Literal["yes", "no", "limits", "unclear"]
+    gated: bool = False
     sizes: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
+    sides: Sides | None = None
     num_frames: Whole
     num_inference_steps: Whole
     guidance_scale: Real
     fps: Real
     schedulers: Annotated[tuple[str, ...], Field(min_length=1)]
     negative_prompt: str
-    memory_gib: float
+    parameters: float  # billions, all networks together
+    download_gb: float = 0.0
+    memory_gib: dict[str, float]  # peak of one film of the default size, by precision
+    good_at: str
+    faults: str
     bigger: str
+    seen: dict[str, str] = {}
 
     @field_validator("sizes", mode="before")
     @classmethod
@@ -67,11 +97,18 @@ class Model(Record):
         return tuple(tuple(map(int, size.split("x"))) if isinstance(size, str) else tuple(size) for size in sizes)
 
     def path(self) -> Path:
-        """The directory of the model's files, in diffusers' layout; it may be missing from a damaged installation."""
+        """The directory of a model that has one, in diffusers' layout; it may be missing."""
         return _PACKAGE / self.directory
 
+    def at(self, directory: Path) -> Model:
+        """The same model with its files in another directory."""
+        return self.model_copy(update={"directory": str(directory.absolute())})
+
     def revision(self) -> str:
-        """What names the exact files: 12 hexadecimal digits of the SHA-256 of manifest.json; "none" without one."""
+        """What names the exact files: the commit of a repository, else 12 hexadecimal digits of the SHA-256 of
+        manifest.json; "none" for a directory without one."""
+        if not self.directory:
+            return self.commit
         try:
             return hashlib.sha256((self.path() / "manifest.json").read_bytes()).hexdigest()[:12]
         except OSError:
@@ -89,13 +126,64 @@ class Model(Record):
         )
 
 
-@cache
 def list_models() -> tuple[Model, ...]:
-    """Every model that this version can run, in the order of models.toml."""
+    """Every model that this version can run, in the order of models.toml, then those that were added here."""
+    return (*_shipped(), *_added())
+
+
+@cache
+def _shipped() -> tuple[Model, ...]:
     with (_PACKAGE / "models.toml").open("rb") as file:
         tables = tomllib.load(file)
     # Through lax validation: TOML knows arrays, records hold tuples.
     return tuple(Model.model_validate({"name": name, **table}, strict=False) for name, table in tables.items())
+
+
+def _added_file() -> Path:
+    return settings.load().data_dir / "models.json"
+
+
+def _added() -> tuple[Model, ...]:
+    """The models that were added on this machine. Raises SettingsError for a list that cannot be read."""
+    path = _added_file()
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(Model.model_validate(entry, strict=False) for entry in entries)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError) as error:
+        reason = f"holds a list of models that cannot be read ({type(error).__name__})"
+        raise SettingsError("data_dir", path.parent, reason, f"delete {path}, and add the models again") from error
+
+
+def add(model: Model) -> None:
+    """Put a model on this machine's list, in place of one of the same name. Raises RequestError for a shipped name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", model.name):
+        limit = "must be 1 to 64 small letters, digits, dots, dashes"
+        raise RequestError("name", model.name, limit, "write for example my-model")
+    if any(model.name == shipped.name for shipped in _shipped()):
+        raise RequestError(
+            "name", model.name, "is the name of a model that comes with Flickbook", "choose another name"
+        )
+    _write([*(each for each in _added() if each.name != model.name), model])
+
+
+def remove(name: str) -> Model:
+    """Take a model off this machine's list; its files stay. Raises ModelNotFound, RequestError for a shipped one."""
+    model = find(name)
+    if model not in _added():
+        raise RequestError("name", name, "comes with Flickbook and stays on the list", "remove only what was added")
+    _write([each for each in _added() if each.name != name])
+    return model
+
+
+def _write(models: list[Model]) -> None:
+    path = _added_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    text = json.dumps([model.model_dump(mode="json") for model in models], indent=1)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def find(name: str) -> Model:
@@ -180,6 +268,8 @@ def _size(request: Request, model: Model) -> tuple[int, int]:
         if request.width in (None, width) and request.height in (None, height):
             return width, height
     known = ", ".join(f"{width}x{height}" for width, height in model.sizes)
+    if model.sides is not None:
+        return _sides(request, model, model.sides)
     widths = {width for width, _ in model.sizes}
     wrong = "height" if request.width is None or request.width in widths else "width"
     raise RequestError(
@@ -187,8 +277,27 @@ def _size(request: Request, model: Model) -> tuple[int, int]:
     )
 
 
+def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
+    """A size that is not native; a side that was not asked for is that of the first native size."""
+    width, height = model.sizes[0]
+    chosen = {"width": request.width or width, "height": request.height or height}
+    smallest, largest = sides.range
+    for name, value in chosen.items():
+        if not smallest <= value <= largest or value % sides.multiple:
+            near = min(max(round(value / sides.multiple) * sides.multiple, smallest), largest)
+            limit = f"must be {smallest} to {largest} and a multiple of {sides.multiple}"
+            raise RequestError(name, value, limit, f"ask for {near}; {model.name} was trained at {width}x{height}")
+    return chosen["width"], chosen["height"]
+
+
 def _whole(field: str, value: int | None, allowed: Whole) -> int:
-    return int(_within(field, allowed.default if value is None else value, allowed.range))
+    number = int(_within(field, allowed.default if value is None else value, allowed.range))
+    smallest = allowed.range[0]
+    if (number - smallest) % allowed.every:
+        below = number - (number - smallest) % allowed.every
+        limit = f"must be {smallest}, {smallest + allowed.every}, {smallest + 2 * allowed.every} and so on"
+        raise RequestError(field, number, limit, f"ask for {below} or {below + allowed.every}")
+    return number
 
 
 def _real(field: str, value: float | None, allowed: Real) -> float:

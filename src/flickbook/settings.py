@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from platformdirs import user_cache_path, user_config_path
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -26,14 +26,16 @@ class Settings(BaseSettings):
     """One person's settings on one machine.
 
     `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be
-    deleted at any time. `threads`: processor threads to compute with, None for the library's choice. `model`: the
-    model of a request that names none. `log_level`: what is written to stderr; debug shows tracebacks.
+    deleted at any time. `data_dir`: what may not: converted models, and the list of models that were added. `threads`:
+    processor threads to compute with, None for the library's choice. `model`: the model of a request that names none.
+    `log_level`: what is written to stderr; debug shows tracebacks.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     output_dir: HomePath = Path("outputs")
     cache_dir: HomePath = Field(default_factory=lambda: user_cache_path("flickbook"))
+    data_dir: HomePath = Field(default_factory=lambda: user_data_path("flickbook"))
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     model: str = "builtin"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"

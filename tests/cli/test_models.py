@@ -1,10 +1,16 @@
-"""`flickbook models`: the list, one model, and both as JSON."""
+"""`flickbook models`: what there is, and how files come here."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from tests.conftest import Command
+from tests.loopback_hub import Hub
 
 from flickbook.catalogue import find, list_models
 from flickbook.cli.app import run
@@ -18,14 +24,16 @@ def test_the_list_has_a_line_for_each_model(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "list", "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)["models"]
-    assert (told["name"], told["sizes"], told["schedulers"][0]) == ("builtin", [[128, 128]], "ddim")
+    told = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in told] == [model.name for model in list_models()]
+    assert (told[0]["name"], told[0]["sizes"], told[0]["schedulers"][0]) == ("builtin", [[128, 128]], "ddim")
+    assert told[0]["here"] and told[1]["repo"] == "ali-vilab/text-to-video-ms-1.7b"
 
 
 def test_one_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "builtin"]) == 0
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
-    assert rows["num_frames"] == "1 to 16; 16 if unset"
+    assert rows["num_frames"] == "1 to 16; 16 if unset   (as trained)"
     assert rows["size"] == "128x128"
     assert rows["scheduler"] == "ddim, dpm++, unipc; ddim if unset"
 
@@ -39,3 +47,68 @@ def test_one_model_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "buildin"]) == 2
     assert "did you mean builtin?" in capsys.readouterr().err
+
+
+@pytest.fixture
+def online(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub on loopback, reached as people reach theirs: through the environment."""
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    return hub
+
+
+@pytest.fixture
+def repository(online: Hub) -> Hub:
+    """The built-in model as a repository."""
+    home = find("builtin").path()
+    names = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
+    online.repos["somebody/tiny"] = {name: (home / name).read_bytes() for name in names}
+    return online
+
+
+@pytest.mark.model
+def test_a_model_is_added_pulled_verified_used_and_removed(repository: Hub, command: Command, work: Path) -> None:
+    assert command("models", "add", "tiny", "somebody/tiny", "--like", "builtin").stdout == "tiny\n"
+    missing = command("generate", "a red circle", "--model", "tiny")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.startswith("error: tiny: its files are not here; run `flickbook models pull tiny`")
+    pulled = command("models", "pull", "tiny")
+    assert pulled.returncode == 0, pulled.stderr
+    directory = Path(pulled.stdout.strip())
+    assert (directory / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    hashes = json.loads(command("models", "verify", "tiny", "--json").stdout)
+    assert hashes == json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    film = ["--num-frames", "2", "--num-inference-steps", "1", "--seed", "1", "--output", "film.mp4"]
+    made = command("generate", "a red circle", "--model", "tiny", *film)
+    assert made.returncode == 0, made.stderr
+    assert command("models", "remove", "tiny").stdout == "tiny\n"
+    assert "tiny" not in command("models", "list").stdout and directory.exists()
+
+
+def test_a_gated_or_missing_model_ends_in_one_line(online: Hub, command: Command) -> None:
+    name = "text-to-video-ms-1.7b"
+    found = command("models", "pull", name)
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
+    assert found.stderr.startswith("error: ali-vilab/text-to-video-ms-1.7b: no such repository")
+    online.repos["ali-vilab/text-to-video-ms-1.7b"] = {"model_index.json": b"{}"}
+    online.gated.add("ali-vilab/text-to-video-ms-1.7b")
+    found = command("models", "pull", name)
+    assert found.returncode == 2 and "accept its licence at http" in found.stderr and "HF_TOKEN" in found.stderr
+
+
+def test_a_checkpoint_is_converted(command: Command, work: Path) -> None:
+    torch.save({"state_dict": {"w": torch.arange(3.0)}}, work / "old.ckpt")
+    done = command("models", "convert", "old.ckpt", "--output", "new.safetensors")
+    assert (done.returncode, done.stdout) == (0, "new.safetensors\n"), done.stderr
+    assert torch.equal(load_file(work / "new.safetensors")["w"], torch.arange(3.0))
+    again = command("models", "convert", "old.ckpt", "--output", "new.safetensors")
+    assert again.returncode == 2 and "new.safetensors: exists" in again.stderr
+    assert command("models", "convert", "old.ckpt", "--output", "new.safetensors", "--overwrite").returncode == 0
+    wrong = command("models", "convert", "old.ckpt", "--output", "new.bin")
+    assert wrong.returncode == 2 and "must end in .safetensors" in wrong.stderr
+    (work / "evil.ckpt").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    refused = command("models", "convert", "evil.ckpt", "--output", "evil.safetensors")
+    assert refused.returncode == 2 and "not a PyTorch checkpoint" in refused.stderr
+    assert sorted(path.name for path in work.iterdir()) == ["evil.ckpt", "new.safetensors", "old.ckpt"]

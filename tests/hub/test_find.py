@@ -1,4 +1,4 @@
-"""Which file holds a network's weights."""
+"""Where a model's files lie on this machine."""
 
 from __future__ import annotations
 
@@ -6,23 +6,57 @@ from pathlib import Path
 
 import pytest
 
-from flickbook.errors import WeightsError
-from flickbook.hub.find import weights_file
+from flickbook.catalogue import Model, find
+from flickbook.errors import HubError
+from flickbook.hub.find import converted, directory
 
 
-def test_the_plain_file_wins_and_a_variant_stands_in(tmp_path: Path) -> None:
-    for name in ("model.fp16.safetensors", "other.safetensors", "model.fp16.bin"):
-        (tmp_path / name).touch()
-    assert weights_file(tmp_path, "model").name == "model.fp16.safetensors"
-    (tmp_path / "model.safetensors").touch()
-    assert weights_file(tmp_path, "model").name == "model.safetensors"
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hugging Face cache, and an empty data directory."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "hub"
 
 
-def test_nothing_there_gives_the_plain_name(tmp_path: Path) -> None:
-    assert weights_file(tmp_path / "missing", "model") == tmp_path / "missing" / "model.safetensors"
+def snapshot(cache: Path, model: Model, commit: str) -> Path:
+    made = cache / f"models--{model.repo.replace('/', '--')}" / "snapshots" / commit
+    made.mkdir(parents=True)
+    (made / "model_index.json").write_text("{}")
+    return made
 
 
-def test_a_checkpoint_alone_says_how_to_convert_it(tmp_path: Path) -> None:
-    (tmp_path / "model.ckpt").touch()
-    with pytest.raises(WeightsError, match=r"holds model\.ckpt and no safetensors.*models convert"):
-        weights_file(tmp_path, "model")
+def test_a_model_that_is_not_here_says_the_command_that_brings_it(cache: Path) -> None:
+    with pytest.raises(HubError, match=r"^text-to-video-ms-1\.7b: its files are not here; run `flickbook models pull"):
+        directory(find("text-to-video-ms-1.7b"))
+    assert directory(find("builtin")).name == "builtin"
+
+
+def test_the_pinned_commit_is_found_and_no_other(cache: Path) -> None:
+    model = find("text-to-video-ms-1.7b")
+    snapshot(cache, model, "0" * 40)
+    with pytest.raises(HubError):
+        directory(model)
+    assert directory(model.model_copy(update={"commit": "0" * 40})).name == "0" * 40
+    made = snapshot(cache, model, model.commit)
+    assert directory(model) == made
+
+
+def test_an_unpinned_model_is_what_was_pulled_last(cache: Path) -> None:
+    model = find("text-to-video-ms-1.7b").model_copy(update={"commit": "unpinned"})
+    with pytest.raises(HubError):
+        directory(model)
+    made = snapshot(cache, model, "1" * 40)
+    refs = made.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("1" * 40)
+    assert directory(model) == made
+
+
+def test_converted_files_win(cache: Path) -> None:
+    model = find("zeroscope-v2-576w")
+    snapshot(cache, model, model.commit)
+    place = converted(model.name)
+    place.mkdir(parents=True)
+    (place / "model_index.json").write_text("{}")
+    assert directory(model) == place

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hub.conftest import SHA, Hub
+from tests.loopback_hub import SHA, Hub
 
 import flickbook
 from flickbook.hub.pull import File, choose

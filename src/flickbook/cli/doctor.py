@@ -202,8 +202,9 @@ def _fits() -> Iterator[Check]:
 
     free = free_memory() / GIB
     for model in list_models():
-        value = f"{model.name}: a film takes about {model.memory_gib:g} GiB, {free:.1f} GiB are free"
-        if free >= model.memory_gib:
+        needed = model.memory_gib.get("fp32", max(model.memory_gib.values(), default=0.0))
+        value = f"{model.name}: a film takes about {needed:g} GiB, {free:.1f} GiB are free"
+        if free >= needed:
             yield Check("fits", "ok", value)
         else:
             yield Check("fits", "warn", value, "close other programs or ask for fewer frames")

@@ -1,18 +1,24 @@
-"""`flickbook models`: what can be run, and what it can be asked for."""
+"""`flickbook models`: what can be run, what it can be asked for, and its files."""
 
 from __future__ import annotations
 
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flickbook.cli import report
+from flickbook.errors import RequestError
 
 if TYPE_CHECKING:
     from flickbook.catalogue import Model, Real, Whole
 
-app = typer.Typer(help="List and describe the models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, describe, pull and add models.", no_args_is_help=True, rich_markup_mode=None)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Name = Annotated[str, typer.Argument(help="A name of `flickbook models list`.")]
+_DRAW_EVERY = 0.2
 
 
 @app.command("list")
@@ -22,18 +28,16 @@ def list_(as_json: AsJson = False) -> None:
 
     models = list_models()
     if as_json:
-        report.document({"models": [_document(model) for model in models]})
+        report.document([_document(model) for model in models])
         return
     widest = max(len(model.name) for model in models)
     for model in models:
-        print(f"{model.name:<{widest}}  {model.summary}")
+        print(f"{model.name:<{widest}}  {'here' if _here(model) else '    '}  {model.summary}")
 
 
 @app.command("show")
-def show(
-    name: Annotated[str, typer.Argument(help="A name of `flickbook models list`.")], as_json: AsJson = False
-) -> None:
-    """Describe one model: its sizes, limits and defaults."""
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Describe one model: its files, sizes, limits, defaults, and what its figures rest on."""
     from flickbook.catalogue import find
 
     model = find(name)
@@ -41,27 +45,142 @@ def show(
         report.document(_document(model))
         return
     sizes = ", ".join(f"{width}x{height}" for width, height in model.sizes)
+    if model.sides is not None:
+        smallest, largest = model.sides.range
+        sizes += f"; any multiple of {model.sides.multiple} from {smallest} to {largest}"
+    memory = ", ".join(f"{gib:g} GiB in {precision}" for precision, gib in model.memory_gib.items())
     rows = {
         "title": model.title,
         "summary": model.summary,
+        "files": f"here, in {_here(model)}" if _here(model) else f"not here: `flickbook models pull {model.name}`",
+        "repo": model.repo or "none",
         "revision": model.revision(),
         "licence": model.licence,
+        "commercial": model.commercial,
+        "good_at": model.good_at,
+        "faults": model.faults,
         "size": sizes,
         "num_frames": _range(model.num_frames),
         "num_inference_steps": _range(model.num_inference_steps),
         "guidance_scale": _range(model.guidance_scale),
         "fps": _range(model.fps),
+        "negative_prompt": model.negative_prompt or "none",
         "scheduler": f"{', '.join(model.schedulers)}; {model.schedulers[0]} if unset",
-        "memory": f"about {model.memory_gib:g} GiB for one film on a CPU",
+        "parameters": f"{model.parameters:g} billion",
+        "download_gb": f"{model.download_gb:g}",
+        "memory_gib": memory,
+        "instead": model.bigger,
     }
+    figures = ("num_frames", "num_inference_steps", "guidance_scale", "parameters", "download_gb", "memory_gib")
     for field, value in rows.items():
-        print(f"{field:<20} {value}")
+        source = f"   ({model.seen[field]})" if field in model.seen else "   (believed)"
+        print(f"{field:<20} {value}{source if field in figures else ''}")
+
+
+@app.command("pull")
+def pull(name: Name) -> None:
+    """Bring a model's files here, going on where an interrupted pull stopped, and print their directory."""
+    from flickbook.catalogue import find
+    from flickbook.hub.fetch import fetch
+
+    model = find(name)
+    directory = fetch(model, _Bytes(model.name))
+    print(directory)
+
+
+@app.command("verify")
+def verify(name: Name, as_json: AsJson = False) -> None:
+    """Hash a model's files again and print each with its SHA-256."""
+    from flickbook.catalogue import find
+    from flickbook.hub.find import directory
+    from flickbook.hub.manifest import fingerprint
+
+    found = fingerprint(directory(find(name)))
+    if as_json:
+        report.document(found)
+        return
+    for path, digest in found.items():
+        print(f"{digest}  {path}")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    source: Annotated[str, typer.Argument(help="A repository, owner/name, or a directory in diffusers' layout.")],
+    like: Annotated[str, typer.Option(help="The model whose limits and defaults it takes over.")] = "",
+) -> None:
+    """Put a model of your own on this machine's list."""
+    from flickbook import catalogue
+    from flickbook.hub.add import describe
+
+    catalogue.add(describe(name, source, like))
+    print(name)
+
+
+@app.command("remove")
+def remove(name: Name) -> None:
+    """Take a model that was added off this machine's list; its files stay where they are."""
+    from flickbook import catalogue
+
+    print(catalogue.remove(name).name)
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint, or a directory in diffusers' layout that holds some.")],
+    output: Annotated[Path, typer.Option(help="The safetensors file, or the directory, to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+) -> None:
+    """Turn checkpoints into safetensors without executing them, and print what was written."""
+    from flickbook.errors import OutputError
+    from flickbook.hub import checkpoint, fetch
+
+    if output.exists() and not overwrite:
+        raise OutputError(output, "exists", "choose another name or add --overwrite")
+    if source.is_dir():
+        print(fetch.convert_parts(source, output))
+        return
+    if output.suffix != ".safetensors":
+        raise RequestError("output", output.name, "must end in .safetensors", "name it model.safetensors")
+    with checkpoint.Checkpoint(source) as opened:
+        print(checkpoint.convert(opened, output))
+
+
+class _Bytes:
+    """A line of progress on stderr."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.drawn, self.began, self.first = name, 0.0, time.monotonic(), -1
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self.first = done if self.first < 0 else self.first
+        if done < total and now - self.drawn < _DRAW_EVERY or not sys.stderr.isatty():
+            return
+        self.drawn = now
+        rate = (done - self.first) / max(now - self.began, 1e-3)
+        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
+        end = "\n" if done >= total else ""
+        print(f"\rpulling {self.name}: {done / 1e9:.2f} of {total / 1e9:.2f} GB{left}   ", end=end, file=sys.stderr)
+
+
+def _here(model: Model) -> Path | None:
+    """The directory of a model's files, if they are on this machine."""
+    from flickbook.errors import HubError
+    from flickbook.hub.find import directory
+
+    try:
+        return directory(model)
+    except HubError:
+        return None
 
 
 def _range(allowed: Whole | Real) -> str:
     smallest, largest = allowed.range
-    return f"{smallest:g} to {largest:g}; {allowed.default:g} if unset"
+    every = getattr(allowed, "every", 1)
+    steps = f" in steps of {every}" if every > 1 else ""
+    return f"{smallest:g} to {largest:g}{steps}; {allowed.default:g} if unset"
 
 
 def _document(model: Model) -> dict[str, Any]:
-    return {**model.model_dump(mode="json"), "revision": model.revision()}
+    return {**model.model_dump(mode="json"), "revision": model.revision(), "here": _here(model) is not None}

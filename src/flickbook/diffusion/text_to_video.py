@@ -20,7 +20,7 @@ from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights
-from flickbook.hub.find import weights_file
+from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
 
 #: Where diffusers keeps each network's weights; published files may have a precision in their name.

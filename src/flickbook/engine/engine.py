@@ -12,6 +12,7 @@ import numpy as np
 from flickbook import catalogue
 from flickbook.engine.family import Family, loader
 from flickbook.errors import Cancelled, RequestError
+from flickbook.hub.find import directory
 from flickbook.spec import Phase, Placement, Plan, Step
 
 
@@ -69,7 +70,7 @@ class Engine:
             raise RequestError("plans", len(plans), "must share one shape", "run each shape by itself")
         clock = _Clock(cancel)
         if self._family is None:
-            self._family = loader(self.model.family)(self.model.path(), self.placement)
+            self._family = loader(self.model.family)(directory(self.model), self.placement)
             yield clock.step("load", 1, 1)
         clock.restart()
         meaning = self._family.encode(plans)

@@ -13,7 +13,7 @@ from flickbook import settings
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo, noise
-from flickbook.hub.manifest import HashCache, verify
+from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan
 
 
@@ -25,8 +25,11 @@ class UNetFamily:
 
     @classmethod
     def load(cls, directory: Path, placement: Placement) -> UNetFamily:
-        """Verify the files against manifest.json, then load them. Raises WeightsError naming the file and its hash."""
-        weights = verify(directory, HashCache(settings.load().cache_dir / "hashes.json"))
+        """Verify the files against manifest.json, or hash them where there is none, then load them.
+
+        Raises WeightsError naming the file and its hash.
+        """
+        weights = fingerprint(directory, HashCache(settings.load().cache_dir / "hashes.json"))
         dtype = getattr(torch, placement.dtype)
         return cls(TextToVideo.load(directory, dtype, placement.device).pack(), weights, placement)
 

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flickbook.errors import WeightsError
+from flickbook import settings
+from flickbook.catalogue import Model
+from flickbook.errors import HubError
 
-#: Precisions that publishers keep beside or instead of the plain file, best first.
-_VARIANTS = ("", ".fp16", ".bf16", ".fp32")
+
+def directory(model: Model) -> Path:
+    """The directory of a model's files. Raises HubError with the command that brings them."""
+    if model.directory:
+        return model.path()
+    for place in (converted(model.name), cached(model.repo, model.commit)):
+        if place is not None and (place / "model_index.json").is_file():
+            return place
+    size = f"{model.download_gb:g} GB" if model.download_gb else "size unknown"
+    raise HubError(model.name, "its files are not here", f"run `flickbook models pull {model.name}` ({size})")
 
 
-def weights_file(folder: Path, stem: str) -> Path:
-    """The safetensors file of one network: `<stem>.safetensors`, or the variant that is there.
+def converted(name: str) -> Path:
+    """Where the safetensors of a model go that is published as checkpoints."""
+    return settings.load().data_dir / "models" / name
 
-    Where there is none the plain name is returned, so that whoever opens it names it. Raises WeightsError for a folder
-    that holds only a checkpoint.
-    """
-    for variant in _VARIANTS:
-        path = folder / f"{stem}{variant}.safetensors"
-        if path.is_file():
-            return path
-    old = sorted(path.name for kind in ("*.bin", "*.ckpt", "*.pt", "*.pth") for path in folder.glob(kind))
-    if old:
-        reason = f"holds {old[0]} and no safetensors, and no other format is loaded"
-        raise WeightsError(folder, reason, f"run `flickbook models convert {folder / old[0]}`")
-    return folder / f"{stem}.safetensors"
+
+def cached(repo: str, commit: str) -> Path | None:
+    """A repository's snapshot in the Hugging Face cache, "unpinned" being what was pulled last; None if not there."""
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+    except ImportError:
+        return None
+    folder = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    if commit == "unpinned":
+        try:
+            commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None

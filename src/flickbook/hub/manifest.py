@@ -121,6 +121,15 @@ def verify(directory: str | Path, cache: HashCache | None = None) -> dict[str, s
     return manifest
 
 
+def fingerprint(directory: str | Path, cache: HashCache | None = None) -> dict[str, str]:
+    """{relative path: SHA-256} of a model's weights: verified where it has a manifest.json, else of what is there."""
+    directory, cache = Path(directory), cache or HashCache()
+    if (directory / "manifest.json").exists():
+        return verify(directory, cache)
+    files = sorted(path for path in directory.glob("**/*.safetensors") if path.is_file())
+    return {path.relative_to(directory).as_posix(): cache.sha256(path) for path in files}
+
+
 def write_manifest(directory: str | Path, pattern: str = "**/*.safetensors") -> dict[str, str]:
     """Hash the files of `directory` that match, write `manifest.json`, and return it."""
     directory = Path(directory)

@@ -115,16 +115,17 @@ def pull(
     variant: str = "",
     only: Sequence[str] = (),
     on_bytes: OnBytes | None = None,
+    weights: bool = True,
 ) -> Pulled:
     """Fetch what is missing, going on where an interrupted pull stopped.
 
     `on_bytes(done, total)` is called while large files arrive. Raises HubError for a repository that is missing, gated,
-    out of reach or without weights, for a disk without room, and for a file whose hash is not the listed one; that
-    file is deleted.
+    out of reach or, where `weights` are asked for, without any, for a disk without room, and for a file whose hash is
+    not the listed one; that file is deleted.
     """
     commit, files = listing(repo, revision)
     chosen = choose(files, variant, only)
-    if not any(file.name.endswith((_WEIGHTS, *_CHECKPOINTS)) for file in chosen):
+    if weights and not any(file.name.endswith((_WEIGHTS, *_CHECKPOINTS)) for file in chosen):
         raise HubError(repo, "holds no weights", "check the repository's name")
     with _explained(repo, revision) as hub:
         missing = [f for f in chosen if not isinstance(hub.try_to_load_from_cache(repo, f.name, revision=commit), str)]
@@ -136,6 +137,10 @@ def pull(
         # The small files, and the cache's own links to the large ones.
         names = [file.name for file in chosen]
         directory = Path(hub.snapshot_download(repo, revision=commit, allow_patterns=names, tqdm_class=_silent()))
+        if revision != commit:  # remembered as the library does, for whoever asks for the branch later
+            reference = directory.parents[1] / "refs" / revision
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            reference.write_text(commit, encoding="ascii")
     return Pulled(directory, commit, tuple(chosen))
 
 

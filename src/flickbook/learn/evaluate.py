@@ -204,8 +204,9 @@ def main(
 ) -> dict[str, Any]:
     """Evaluate a model of the catalogue, or a directory in diffusers' layout. Raises ModelNotFound, WeightsError."""
     from flickbook import catalogue
+    from flickbook.hub import find
 
-    directory = Path(model) if Path(model).is_dir() else catalogue.find(model).path()
+    directory = Path(model) if Path(model).is_dir() else find.directory(catalogue.find(model))
     networks = TextToVideo.load(directory, device="cuda" if torch.cuda.is_available() else "cpu").pack()
     return {
         "model": model,

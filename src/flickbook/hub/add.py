@@ -1,0 +1,37 @@
+"""A model of one's own: what its directory or repository says, and the rest from the model it is like."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flickbook import catalogue
+from flickbook.catalogue import Model
+from flickbook.errors import RequestError, WeightsError
+from flickbook.hub.manifest import read_config
+
+#: The pipeline that a directory names -> the model of ours whose limits fit, until the person says another.
+_LIKE = {"TextToVideoSDPipeline": "text-to-video-ms-1.7b", "VideoToVideoSDPipeline": "zeroscope-v2-xl"}
+
+
+def describe(name: str, source: str, like: str = "") -> Model:
+    """The catalogue entry of a repository (owner/name) or of a directory in diffusers' layout.
+
+    Raises RequestError for a source that is neither, WeightsError for a directory without model_index.json or of a
+    pipeline that cannot be run here, ModelNotFound for `like`.
+    """
+    place = Path(source).expanduser()
+    if place.is_dir():
+        kind = str(read_config(place / "model_index.json").get("_class_name"))
+        if not like and kind not in _LIKE:
+            remedy = f"add it with --like and one of {', '.join(m.name for m in catalogue.list_models())}"
+            raise WeightsError(place / "model_index.json", f"names the pipeline {kind}", remedy)
+        changes: dict[str, object] = {"directory": str(place.resolve()), "repo": "", "convert": "", "files": ()}
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        changes = {"directory": "", "repo": source, "convert": "", "files": ()}
+        kind = ""
+    else:
+        raise RequestError("source", source, "is neither a directory nor owner/name", "correct it")
+    base = catalogue.find(like or _LIKE.get(kind, "text-to-video-ms-1.7b"))
+    said = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}
+    return base.model_copy(update={"name": name, "commit": "unpinned", "seen": {}, "gated": False, **said, **changes})

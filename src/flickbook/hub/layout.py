@@ -1,0 +1,27 @@
+"""The names that files have in diffusers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flickbook.errors import WeightsError
+
+#: Precisions that publishers keep beside or instead of the plain file, best first.
+_VARIANTS = ("", ".fp16", ".bf16", ".fp32")
+
+
+def weights_file(folder: Path, stem: str) -> Path:
+    """The safetensors file of one network: `<stem>.safetensors`, or the variant that is there.
+
+    Where there is none the plain name is returned, so that whoever opens it names it. Raises WeightsError for a folder
+    that holds only a checkpoint.
+    """
+    for variant in _VARIANTS:
+        path = folder / f"{stem}{variant}.safetensors"
+        if path.is_file():
+            return path
+    old = sorted(path.name for kind in ("*.bin", "*.ckpt", "*.pt", "*.pth") for path in folder.glob(kind))
+    if old:
+        reason = f"holds {old[0]} and no safetensors, and no other format is loaded"
+        raise WeightsError(folder, reason, f"run `flickbook models convert {folder / old[0]}`")
+    return folder / f"{stem}.safetensors"

@@ -1,0 +1,60 @@
+"""Directories of checkpoints become directories of safetensors, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flickbook.catalogue import find
+from flickbook.errors import RequestError, WeightsError
+from flickbook.hub.fetch import convert_parts, fetch
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A model whose text encoder and U-Net are checkpoints, and whose autoencoder is not."""
+    source = tmp_path / "published"
+    for part in ("unet", "vae", "text_encoder", "tokenizer"):
+        (source / part).mkdir(parents=True)
+        (source / part / "config.json").write_text(json.dumps({"part": part}))
+    (source / "model_index.json").write_text("{}")
+    torch.save({"w": torch.arange(4.0)}, source / "unet" / "diffusion_pytorch_model.bin")
+    torch.save({"t": torch.ones(2).half()}, source / "text_encoder" / "pytorch_model.bin")
+    (source / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"as it is")
+    return source
+
+
+def test_checkpoints_are_converted_and_the_rest_is_copied(published: Path, tmp_path: Path) -> None:
+    out = convert_parts(published, tmp_path / "made")
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert names == [
+        "model_index.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+    assert torch.equal(load_file(out / "unet" / "diffusion_pytorch_model.safetensors")["w"], torch.arange(4.0))
+    assert load_file(out / "text_encoder" / "model.safetensors")["t"].dtype == torch.float16
+    assert (out / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == b"as it is"
+
+
+def test_a_checkpoint_that_cannot_be_read_leaves_nothing(published: Path, tmp_path: Path) -> None:
+    (published / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"no")
+    with pytest.raises(WeightsError, match="not a PyTorch checkpoint"):
+        convert_parts(published, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(WeightsError, match=r"model_index\.json"):
+        convert_parts(tmp_path / "empty", tmp_path / "made")
+
+
+def test_a_model_with_a_directory_has_nothing_to_pull() -> None:
+    with pytest.raises(RequestError, match="model=builtin: has its files already"):
+        fetch(find("builtin"))
