@@ -194,6 +194,13 @@ def test_a_note_about_unlearned_words_names_them_and_a_bigger_model() -> None:
 def test_the_revision_follows_the_manifest(tmp_path: Path) -> None:
     model = find("builtin").model_copy(update={"directory": str(tmp_path)})
     assert model.revision() == "none"
+    weights = tmp_path / "unet" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"12")
+    first = model.revision()
+    assert re.fullmatch("[0-9a-f]{12}", first) and model.revision() == first
+    weights.write_bytes(b"123")
+    assert model.revision() != first
     (tmp_path / "manifest.json").write_bytes(b'{"a": "b"}')
     assert model.revision() == hashlib.sha256(b'{"a": "b"}').hexdigest()[:12]
 

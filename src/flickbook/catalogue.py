@@ -105,14 +105,21 @@ class Model(Record):
         return self.model_copy(update={"directory": str(directory.absolute())})
 
     def revision(self) -> str:
-        """What names the exact files: the commit of a repository, else 12 hexadecimal digits of the SHA-256 of
-        manifest.json; "none" for a directory without one."""
+        """What names the exact files: the commit of a repository; of a directory 12 hexadecimal digits of the SHA-256
+        of its manifest.json, or of its configurations and its files' sizes; "none" where nothing is."""
         if not self.directory:
             return self.commit
+        place = self.path()
         try:
-            return hashlib.sha256((self.path() / "manifest.json").read_bytes()).hexdigest()[:12]
+            return hashlib.sha256((place / "manifest.json").read_bytes()).hexdigest()[:12]
         except OSError:
+            pass
+        try:
+            files = sorted(path for kind in ("*.safetensors", "config.json") for path in place.glob(f"*/{kind}"))
+            parts = [(path.relative_to(place).as_posix(), _gist(path)) for path in files]
+        except (OSError, UnicodeDecodeError):
             return "none"  # the engine refuses missing weights; resolving a Plan needs none
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else "none"
 
     def unlearned(self, words: list[str] | tuple[str, ...]) -> str:
         """A note for people about the words of a prompt that the model never saw in training; "" for no words."""
@@ -124,6 +131,11 @@ class Model(Record):
             f"{self.name} never learned {listed}{more}: the film may not show it; "
             f"for free wording use a bigger model such as {self.bigger}"
         )
+
+
+def _gist(path: Path) -> str | int:
+    """A configuration whole, of weights the size: hashing gigabytes is the engine's work."""
+    return path.read_text(encoding="utf-8") if path.suffix == ".json" else path.stat().st_size
 
 
 def list_models() -> tuple[Model, ...]:
@@ -195,12 +207,15 @@ def find(name: str) -> Model:
     raise ModelNotFound(name, difflib.get_close_matches(name[:100].lower(), models, n=3, cutoff=0.5))
 
 
-def resolve(request: Request) -> Plan:
+def resolve(request: Request, model_dir: Path | None = None) -> Plan:
     """The Plan of a Request: every unset field takes the model's choice, and an unset seed is drawn here, once.
 
-    Raises RequestError (or ModelNotFound, SchedulerMismatch) for the first field that the model cannot serve.
+    `model_dir` is where the model's files are, if not where the catalogue says. Raises RequestError (or ModelNotFound,
+    SchedulerMismatch) for the first field that the model cannot serve.
     """
     model = find(request.model)
+    if model_dir is not None:
+        model = model.at(model_dir)
     container, num_frames = _frames(request, model)
     width, height = _size(request, model)
     seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed

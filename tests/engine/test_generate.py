@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,17 @@ import pytest
 from PIL import Image
 
 import flickbook
+from flickbook.catalogue import find
 from flickbook.engine.generate import films, generate, steps_sheet
-from flickbook.errors import Cancelled, ModelNotFound, OutputError, RequestError, SchedulerMismatch
+from flickbook.errors import (
+    Cancelled,
+    HubError,
+    ModelNotFound,
+    OutputError,
+    RequestError,
+    SchedulerMismatch,
+    WeightsError,
+)
 from flickbook.media.clip import frames_sha256
 from flickbook.spec import Plan, Recipe, Run, Step
 from flickbook.world.detect import read
@@ -143,6 +153,24 @@ def test_settings_name_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelNotFound):
         generate(PROMPT, **SHORT)
     assert generate(PROMPT, model="builtin", **SHORT).frames.shape[0] == 4
+
+
+def test_a_model_that_lies_elsewhere(tmp_path: Path) -> None:
+    """The same files in another directory: the same film, by the same hashes, and a Plan that knows no path."""
+    home = shutil.copytree(find("builtin").path(), tmp_path / "elsewhere")
+    (home / "manifest.json").unlink()
+    made, usual = generate(PROMPT, model_dir=home, **SHORT), generate(PROMPT, **SHORT)
+    assert made.recipe is not None and usual.recipe is not None
+    assert made.recipe.frames_sha256 == usual.recipe.frames_sha256 and made.recipe.weights == usual.recipe.weights
+    assert made.recipe.plan.revision != usual.recipe.plan.revision
+    assert str(tmp_path) not in made.recipe.to_json()
+    with pytest.raises(WeightsError, match="missing"):
+        generate(PROMPT, model_dir=tmp_path / "missing", **SHORT)
+
+
+def test_a_model_that_was_not_pulled_says_how() -> None:
+    with pytest.raises(HubError, match="models pull text-to-video-ms-1.7b"):
+        generate(PROMPT, model="text-to-video-ms-1.7b")
 
 
 def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ COUNT_LIMIT = 1000
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the film shows.")],
     model: Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")] = None,
+    model_dir: Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What the film should not show.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.")] = None,
     num_inference_steps: Annotated[int | None, typer.Option(help="Denoising steps: more is slower and finer.")] = None,
@@ -59,9 +60,9 @@ def generate(
         scheduler=scheduler,
         container=target.container_of(output),
     )
-    plans = _plans(asked, count)
+    plans = _plans(asked, count, model_dir)
     paths = _paths(plans, chosen, output, steps_sheet, overwrite)
-    clips = _films(plans, paths, overwrite, steps_sheet)
+    clips = _films(plans, paths, overwrite, steps_sheet, model_dir)
     if as_json:
         report.document({"films": clips})
     else:
@@ -79,16 +80,18 @@ def _size(size: str | None) -> tuple[int | None, int | None]:
     return int(match[1]), int(match[2])
 
 
-def _plans(asked: dict[str, Any], count: int) -> list[Plan]:
+def _plans(asked: dict[str, Any], count: int, model_dir: Path | None) -> list[Plan]:
     """`count` Plans that differ in their seed only: the first seed, the next one, and so on."""
     from flickbook.catalogue import resolve
     from flickbook.spec import Request
 
     if not 1 <= count <= COUNT_LIMIT:
         raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
-    first = resolve(Request.of(**asked))
+    if model_dir is not None and not model_dir.is_dir():
+        raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
+    first = resolve(Request.of(**asked), model_dir)
     others = ({**asked, "seed": first.seed + number} for number in range(1, count))
-    return [first, *(resolve(Request.of(**other)) for other in others)]
+    return [first, *(resolve(Request.of(**other), model_dir) for other in others)]
 
 
 def _paths(
@@ -109,7 +112,9 @@ def _paths(
     return paths
 
 
-def _films(plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: Path | None) -> list[dict[str, Any]]:
+def _films(
+    plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: Path | None, model_dir: Path | None
+) -> list[dict[str, Any]]:
     """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
     from flickbook.engine.generate import films
     from flickbook.spec import Step
@@ -124,13 +129,13 @@ def _films(plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: P
                 emerging.append((step.index, step.preview[0]))
             progress(step)
 
-        clips = films(plans, on_step=on_step, previews=steps_sheet is not None)
+        clips = films(plans, on_step=on_step, previews=steps_sheet is not None, model_dir=model_dir)
         for plan, path, clip in zip(plans, paths, clips, strict=True):
             began = time.perf_counter()
             written = clip.save(path, overwrite=overwrite)
             progress(Step("write", 1, 1, time.perf_counter() - began))
             if steps_sheet is not None and not made:
-                _write_sheet(plan, emerging, steps_sheet, overwrite)
+                _write_sheet(plan, emerging, steps_sheet, overwrite, model_dir)
             made.append(_made(plan, written, clip))
     for text in dict.fromkeys(text for film in made for text in film["run"]["notes"]):
         report.note(text)
@@ -151,8 +156,10 @@ def _made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
     }
 
 
-def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool) -> None:
+def _write_sheet(
+    plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, model_dir: Path | None
+) -> None:
     from flickbook.engine.generate import steps_sheet
 
-    steps_sheet(plan, emerging, path, overwrite=overwrite)
+    steps_sheet(plan, emerging, path, overwrite=overwrite, model_dir=model_dir)
     report.note(f"the steps are shown in {path}")

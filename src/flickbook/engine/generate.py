@@ -24,11 +24,14 @@ OnStep = Callable[[Step], None]
 _ENGINES: dict[tuple[str, str], Engine] = {}
 
 
-def warm_engine(model: str, placement: Placement) -> Engine:
+def warm_engine(name: str, placement: Placement, model_dir: Path | None = None) -> Engine:
     """The process's engine for a model on a placement. Raises ModelNotFound."""
-    key = (model, placement.to_json())
+    model = catalogue.find(name)
+    if model_dir is not None:
+        model = model.at(model_dir)
+    key = (model.to_json(), placement.to_json())
     if key not in _ENGINES:
-        _ENGINES[key] = Engine(catalogue.find(model), placement)
+        _ENGINES[key] = Engine(model, placement)
     return _ENGINES[key]
 
 
@@ -38,24 +41,28 @@ def films(
     on_step: OnStep | None = None,
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
+    model_dir: Path | None = None,
 ) -> Iterator[Clip]:
-    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows."""
+    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
+
+    `model_dir` is where the model's files are, if not where the catalogue says.
+    """
     placement = place.choose(settings.load().threads)
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
         for first in range(0, len(same), placement.batch):
-            yield from _batch(same[first : first + placement.batch], placement, on_step, previews, cancel)
+            engine = warm_engine(same[0].model, placement, model_dir)
+            yield from _batch(engine, same[first : first + placement.batch], on_step, previews, cancel)
 
 
 def _batch(
+    engine: Engine,
     plans: list[Plan],
-    placement: Placement,
     on_step: OnStep | None,
     previews: bool,
     cancel: Callable[[], bool] | None,
 ) -> list[Clip]:
-    engine, began = warm_engine(plans[0].model, placement), time.time()
-    plan = plans[0]
+    plan, began = plans[0], time.time()
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     seconds: dict[str, float] = {}
     for event in engine.run(plans, previews=previews, cancel=cancel):
@@ -72,17 +79,17 @@ def _batch(
         finished_at=_iso(time.time()),
         notes=[],
     )
-    return [_clip(plan, placement, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
+    return [_clip(plan, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
 
 
-def _clip(plan: Plan, placement: Placement, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
+def _clip(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
     recipe = Recipe(
         plan=plan,
-        placement=placement,
+        placement=engine.placement,
         weights=engine.weights,
         frames_sha256=frames_sha256(frames),
         versions=place.versions(),
-        device_name=place.device_name(placement.device),
+        device_name=place.device_name(engine.placement.device),
     )
     note = engine.note(plan.prompt)
     return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": [note] if note else []}))
@@ -93,14 +100,20 @@ def _iso(moment: float) -> str:
 
 
 def steps_sheet(
-    plan: Plan, emerging: Sequence[tuple[int, Any]], path: Path, *, overwrite: bool = False, rows: int = 8
+    plan: Plan,
+    emerging: Sequence[tuple[int, Any]],
+    path: Path,
+    *,
+    overwrite: bool = False,
+    rows: int = 8,
+    model_dir: Path | None = None,
 ) -> Path:
     """Write a PNG of a film emerging from noise.
 
     `emerging` holds (step, x0 estimate (channels, frames, h, w)) of the film that this process just made from `plan`;
     `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
     """
-    engine = warm_engine(plan.model, place.choose(settings.load().threads))
+    engine = warm_engine(plan.model, place.choose(settings.load().threads), model_dir)
     count = min(rows, len(emerging))
     # Early steps decide most, so they are shown closer together.
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
@@ -124,14 +137,16 @@ def generate(
     width: int | None = None,
     height: int | None = None,
     scheduler: str | None = None,
+    model_dir: str | Path | None = None,
     on_step: OnStep | None = None,
 ) -> Clip:
     """One film from a sentence.
 
     `width` and `height` in pixels, `fps` in frames a second, `seed` 0 to 2**63 - 1 (drawn if None); whatever is None
-    is the model's choice. `on_step` is called with every Step. `num_frames=1` makes a still. The model stays warm for
-    the next call. Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make and
-    WeightsError for damaged files.
+    is the model's choice. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is
+    called with every Step. `num_frames=1` makes a still. The model stays warm for the next call. Raises RequestError
+    (also ModelNotFound, SchedulerMismatch) for what the model cannot make, HubError for a model that was not pulled,
+    and WeightsError for damaged files.
     """
     request = Request.of(
         prompt=prompt,
@@ -146,4 +161,5 @@ def generate(
         height=height,
         scheduler=scheduler,
     )
-    return next(films([catalogue.resolve(request)], on_step=on_step))
+    home = None if model_dir is None else Path(model_dir)
+    return next(films([catalogue.resolve(request, home)], on_step=on_step, model_dir=home))
