@@ -75,6 +75,25 @@ def test_sizes_that_are_not_native() -> None:
             plan(model="text-to-video-ms-1.7b", **asked)
 
 
+def test_long_films_are_made_of_windows() -> None:
+    assert plan(num_frames=16).window == 0 and plan(num_frames=17).window == 16
+    assert plan(model="text-to-video-ms-1.7b", num_frames=64).window == 0
+
+
+def test_several_prompts_along_time() -> None:
+    made = plan(num_frames=48, prompt_at=((32, " noon "), (16, "dawn")))
+    assert made.prompt_at == ((16, "dawn"), (32, "noon"))
+    assert made.shape() != plan(num_frames=48).shape()
+    for wrong, message in (
+        (((48, "late"),), "prompt_at=48: must begin at a frame from 1 to 47"),
+        (((0, "first"),), "prompt_at=0: must begin"),
+        (((8, "a"), (8, "b")), "prompt_at=8: has two prompts"),
+        (((8, " "),), "prompt_at= : is empty"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            plan(num_frames=48, prompt_at=wrong)
+
+
 def test_frames_that_come_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     stepped = find("builtin").model_copy(update={"num_frames": Whole(range=(5, 81), default=49, every=4)})
     monkeypatch.setattr(catalogue, "find", lambda name: stepped)
@@ -143,9 +162,9 @@ def test_a_still(asked: dict[str, object]) -> None:
         ({"prompt": "a\x1b[31mred"}, "holds the control character U\\+001B"),
         ({"prompt": "a\ud800"}, "holds the control character U\\+D800"),
         ({"negative_prompt": "\x00x"}, "negative_prompt=.*U\\+0000"),
-        ({"num_frames": 999}, "^num_frames=999: must be 1 to 16; ask for 16 frames or fewer$"),
-        ({"num_frames": 0}, "^num_frames=0: must be 1 to 16; ask for 1 or more$"),
-        ({"num_frames": 10**5000}, "num_frames=a number too long to print: must be 1 to 16"),
+        ({"num_frames": 999}, "^num_frames=999: must be 1 to 256; ask for 256 frames or fewer$"),
+        ({"num_frames": 0}, "^num_frames=0: must be 1 to 256; ask for 1 or more$"),
+        ({"num_frames": 10**5000}, "num_frames=a number too long to print: must be 1 to 256"),
         ({"num_inference_steps": -5}, "num_inference_steps=-5: must be 1 to 100"),
         ({"guidance_scale": 0.5}, "guidance_scale=0.5: must be 1 to 20"),
         ({"guidance_scale": 20.1}, "guidance_scale=20.1: must be 1 to 20; ask for 20 or less"),
@@ -165,7 +184,7 @@ def test_refusals_name_field_value_limit_and_remedy(asked: dict[str, object], me
 
 def test_limits_are_inclusive() -> None:
     assert plan(prompt="x" * 2000 + " \n").prompt == "x" * 2000
-    assert plan(num_frames=16, num_inference_steps=100, guidance_scale=20.0, fps=60.0).num_inference_steps == 100
+    assert plan(num_frames=256, num_inference_steps=100, guidance_scale=20.0, fps=60.0).num_inference_steps == 100
     assert plan(num_frames=2, num_inference_steps=1, guidance_scale=1.0, fps=1.0).guided() is False
 
 
@@ -215,7 +234,7 @@ ASKED = st.fixed_dictionaries(
     optional={
         "model": st.just("builtin") | st.text(),
         "negative_prompt": st.none() | st.text(),
-        "num_frames": st.none() | st.integers(-2, 20) | st.integers(),
+        "num_frames": st.none() | st.integers(-2, 20) | st.integers(250, 260) | st.integers(),
         "num_inference_steps": st.none() | st.integers(-2, 120) | st.integers(),
         "guidance_scale": st.none() | st.floats(0, 25) | st.floats(),
         "fps": st.none() | st.floats(0, 70) | st.floats(),

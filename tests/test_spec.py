@@ -32,8 +32,8 @@ PLAN = Plan(
 )
 CANONICAL = (
     '{"container":"mp4","fps":8.0,"guidance_scale":3.0,"height":128,"model":"builtin","negative_prompt":"",'
-    '"num_frames":16,"num_inference_steps":25,"prompt":"a r\\u00e9d circle","revision":"0123456789ab",'
-    '"scheduler":"ddim","schema_version":1,"seed":7,"task":"film","width":128}'
+    '"num_frames":16,"num_inference_steps":25,"prompt":"a r\\u00e9d circle","prompt_at":[],'
+    '"revision":"0123456789ab","scheduler":"ddim","schema_version":1,"seed":7,"task":"film","width":128,"window":0}'
 )
 RECIPE = Recipe(
     plan=PLAN,
@@ -77,6 +77,8 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "guidance_scale": 1.0,
         "seed": 8,
         "scheduler": "unipc",
+        "window": 16,
+        "prompt_at": ((8, "other"),),
         "container": "png",
     }
     assert set(others) == set(Plan.model_fields) - {"schema_version"}
@@ -95,7 +97,7 @@ def test_shape_is_what_a_batch_must_share() -> None:
 def test_a_plan_knows_no_machine() -> None:
     """The committed list: a field that one machine decides belongs to Placement."""
     words = "schema_version task model revision prompt negative_prompt width height num_frames fps"
-    words += " num_inference_steps guidance_scale seed scheduler container"
+    words += " num_inference_steps guidance_scale seed scheduler window prompt_at container"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)
 

@@ -75,6 +75,7 @@ class Model(Record):
     sizes: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
     sides: Sides | None = None
     num_frames: Whole
+    window: int = 0  # frames the network sees at once; longer films are made of overlapping windows
     num_inference_steps: Whole
     guidance_scale: Real
     fps: Real
@@ -237,6 +238,8 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         guidance_scale=_real("guidance_scale", request.guidance_scale, model.guidance_scale),
         seed=seed,
         scheduler=_scheduler(request.scheduler, model),
+        window=model.window if num_frames > model.window else 0,
+        prompt_at=_prompt_at(request, num_frames),
         container=container,
     )
 
@@ -256,6 +259,18 @@ def _prompt(field: str, text: str, smallest: int) -> str:
             limit = f"holds the control character U+{ord(character):04X}"
             raise RequestError(field, stripped, limit, "remove it")
     return stripped
+
+
+def _prompt_at(request: Request, num_frames: int) -> tuple[tuple[int, str], ...]:
+    """The prompts after the first in their order."""
+    found = sorted(request.prompt_at or ())
+    for place, (frame, _) in enumerate(found):
+        if not 1 <= frame < num_frames:
+            limit = f"must begin at a frame from 1 to {num_frames - 1}"
+            raise RequestError("prompt_at", frame, limit, "the prompt itself begins at frame 0")
+        if place and frame == found[place - 1][0]:
+            raise RequestError("prompt_at", frame, "has two prompts", "give each prompt a frame of its own")
+    return tuple((frame, _prompt("prompt_at", text, smallest=1)) for frame, text in found)
 
 
 def _negative(request: Request, model: Model) -> str:

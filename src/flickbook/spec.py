@@ -74,6 +74,7 @@ class Request(Record):
     width: int | None = None
     height: int | None = None
     scheduler: str | None = None
+    prompt_at: tuple[tuple[int, str], ...] | None = None
     container: Container | None = None
 
 
@@ -81,7 +82,9 @@ class Plan(Record):
     """Every choice that decides the picture, and nothing about the machine that will run it.
 
     Sizes in pixels, `fps` in frames a second, `guidance_scale` without unit (1 switches guidance off),
-    `seed` 0 to 2**63 - 1, `revision` the fixed version of the model's files.
+    `seed` 0 to 2**63 - 1, `revision` the fixed version of the model's files. With a `window` the film is made of
+    overlapping windows of that many frames; 0 is none. `prompt_at` holds the prompts that follow the first, each with
+    its first frame.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -98,6 +101,8 @@ class Plan(Record):
     guidance_scale: Annotated[float, Field(ge=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     scheduler: str
+    window: Annotated[int, Field(ge=0)] = 0
+    prompt_at: tuple[tuple[int, str], ...] = ()
     container: Container
 
     def key(self) -> str:
@@ -108,10 +113,12 @@ class Plan(Record):
         """Whether classifier-free guidance runs: it doubles the network's batch."""
         return self.guidance_scale > 1
 
-    def shape(self) -> tuple[str, str, int, int, int, int, str, bool]:
-        """What films of one batch must share: model, revision, width, height, frames, steps, scheduler, guided."""
+    def shape(self) -> tuple[object, ...]:
+        """What films of one batch must share: model, revision, width, height, frames, steps, scheduler, guided, window,
+        and the frames at which prompts begin."""
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
-        return (self.model, self.revision, *size, self.scheduler, self.guided())
+        turns = tuple(frame for frame, _ in self.prompt_at)
+        return (self.model, self.revision, *size, self.scheduler, self.guided(), self.window, turns)
 
 
 class Placement(Record):

@@ -33,7 +33,7 @@ def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "builtin"]) == 0
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
-    assert rows["num_frames"] == "1 to 16; 16 if unset   (as trained)"
+    assert rows["num_frames"] == "1 to 256; 16 if unset   (as trained)"
     assert rows["size"] == "128x128"
     assert rows["scheduler"] == "ddim, dpm++, unipc; ddim if unset"
 

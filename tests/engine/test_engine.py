@@ -175,6 +175,8 @@ def test_a_plan_knows_no_machine() -> None:
         "guidance_scale",
         "seed",
         "scheduler",
+        "window",
+        "prompt_at",
         "container",
     }
     assert not set(Plan.model_fields) & set(Placement.model_fields)
@@ -211,7 +213,7 @@ def test_one_wrong_byte_of_the_weights_is_found(plan: MakePlan, tmp_path: Path) 
     assert sorted(each for each in tmp_path.rglob("*") if "cache" not in each.parts) == before
 
 
-@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.safetensors", "manifest.json", "vae/config.json"])
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json"])
 def test_a_missing_file_is_named(plan: MakePlan, tmp_path: Path, name: str) -> None:
     directory = copied(tmp_path)
     (directory / name).unlink()

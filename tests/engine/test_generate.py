@@ -132,7 +132,7 @@ def test_asked_to_stop(plan: MakePlan) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "field"),
     [
-        ({"num_frames": 99}, RequestError, "num_frames"),
+        ({"num_frames": 999}, RequestError, "num_frames"),
         ({"num_inference_steps": -3}, RequestError, "num_inference_steps"),
         ({"width": 256}, RequestError, "width"),
         ({"seed": -1}, RequestError, "seed"),

@@ -27,7 +27,8 @@ def test_its_weights_are_those_of_the_manifest(family: UNetFamily) -> None:
 
 def test_prompts_and_negative_prompts_are_kept_apart(family: UNetFamily, plan: MakePlan) -> None:
     plans = [plan(negative_prompt="blue"), plan(prompt="a green star", negative_prompt="")]
-    context, negative = family.encode(plans)
+    meaning = family.encode(plans)
+    (context,), negative = meaning.contexts, meaning.negative
     width = family.networks.unet.config.cross_attention_dim
     assert context.shape == negative.shape == (2, 48, width)
     expected = family.networks.embed([plans[0].prompt, "a green star", "blue", ""])

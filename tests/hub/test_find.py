@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flickbook.catalogue import Model, find
-from flickbook.errors import HubError
+from flickbook.errors import HubError, WeightsError
 from flickbook.hub.find import converted, directory
 
 
@@ -30,6 +30,8 @@ def test_a_model_that_is_not_here_says_the_command_that_brings_it(cache: Path) -
     with pytest.raises(HubError, match=r"^text-to-video-ms-1\.7b: its files are not here; run `flickbook models pull"):
         directory(find("text-to-video-ms-1.7b"))
     assert directory(find("builtin")).name == "builtin"
+    with pytest.raises(WeightsError, match=r"nowhere/manifest\.json: no such file; install the package again"):
+        directory(find("builtin").model_copy(update={"directory": "nowhere"}))
 
 
 def test_the_pinned_commit_is_found_and_no_other(cache: Path) -> None:

@@ -23,7 +23,7 @@ COUNT_LIMIT = 1000
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the film shows.")],
+    prompt: Annotated[str | None, typer.Argument(help="What the film shows.")] = None,
     model: Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")] = None,
     model_dir: Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What the film should not show.")] = None,
@@ -34,6 +34,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same film; drawn if unset.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="How to denoise; `flickbook models show`.")] = None,
+    prompt_at: Annotated[
+        list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="What the film shows from a frame on; repeatable.")
+    ] = None,
     count: Annotated[int, typer.Option(help="How many films, with seeds counting up.")] = 1,
     output: Annotated[Path | None, typer.Option(help="Where to: .mp4, or .png for a still.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
@@ -46,8 +49,9 @@ def generate(
     chosen = settings.load(model=model)
     report.start(chosen.log_level)
     width, height = _size(size)
+    first, turns = _turns(prompt, prompt_at or [])
     asked = dict(
-        prompt=prompt,
+        prompt=first,
         model=chosen.model,
         negative_prompt=negative_prompt,
         num_frames=num_frames,
@@ -58,6 +62,7 @@ def generate(
         width=width,
         height=height,
         scheduler=scheduler,
+        prompt_at=turns,
         container=target.container_of(output),
     )
     plans = _plans(asked, count, model_dir)
@@ -68,6 +73,20 @@ def generate(
     else:
         for clip in clips:
             print(clip["path"])
+
+
+def _turns(prompt: str | None, prompt_at: list[str]) -> tuple[str, tuple[tuple[int, str], ...] | None]:
+    """The prompt of frame 0, and those that follow: (16, "a sunset") of "16:a sunset"."""
+    turns = []
+    for each in prompt_at:
+        frame, colon, text = each.partition(":")
+        if not colon or not re.fullmatch(r"[0-9]{1,6}", frame.strip()):
+            raise RequestError("prompt_at", each, "must be FRAME:PROMPT", 'write for example 16:"a sunset"')
+        turns.append((int(frame), text))
+    first = [text for frame, text in turns if frame == 0]
+    if len(first) + (prompt is not None) > 1:
+        raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
+    return prompt or "".join(first), tuple(turn for turn in turns if turn[0]) or None
 
 
 def _size(size: str | None) -> tuple[int | None, int | None]:

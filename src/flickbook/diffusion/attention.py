@@ -33,7 +33,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
         super().__init__()
         inner, source = heads * head_dim, context_width or width
-        self.heads, self.head_dim = heads, head_dim
+        self.heads, self.head_dim, self.crossed = heads, head_dim, context_width is not None
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_k = nn.Linear(source, inner, bias=False)
         self.to_v = nn.Linear(source, inner, bias=False)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flickbook.diffusion.attention import GEGLU
+from flickbook.diffusion.attention import GEGLU, Attention, attend
 
 #: A hint for the best order: about as many rows as a small film has tokens.
 _ROWS = 2048
@@ -56,6 +56,22 @@ class PackedGEGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate = _linear(x, self.gate, self.gate_bias, "gelu")
         return _linear(x, self.value, self.value_bias).mul_(gate)
+
+
+class PackedSelfAttention(nn.Module):
+    """Attention over its own tokens, with queries, keys and values out of one product."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.heads, self.head_dim = attention.heads, attention.head_dim
+        layers = (attention.to_q, attention.to_k, attention.to_v)
+        self.together = _sorted(torch.cat([layer.weight for layer in layers]))
+        self.out = PackedLinear(attention.to_out[0])  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.unflatten(_linear(x, self.together, None), -1, (3, self.heads, self.head_dim))
+        q, k, v = (part.transpose(-3, -2) for part in parts.unbind(-3))
+        return self.out(attend(q, k, v).transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
 
 
 class PackedConv(nn.Module):
@@ -110,7 +126,9 @@ def pack(network: nn.Module) -> None:
 
 def _replace(parent: nn.Module) -> None:
     for name, child in parent.named_children():
-        if isinstance(child, GEGLU):
+        if isinstance(child, Attention) and not child.crossed:
+            setattr(parent, name, PackedSelfAttention(child))
+        elif isinstance(child, GEGLU):
             setattr(parent, name, PackedGEGLU(child))
         elif isinstance(child, nn.Linear):
             setattr(parent, name, PackedLinear(child))

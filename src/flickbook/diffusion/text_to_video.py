@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
 from flickbook.diffusion.pack import pack
-from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.sampler import Model, SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tokenizer import Tokenizer
@@ -99,7 +99,14 @@ class TextToVideo:
         solver: str,
         fps: Sequence[float] | None = None,
     ) -> Iterator[SamplerState]:
-        """Run the steps that are left of `state`, yielding the state after each.
+        """Run the steps that are left of `state`, yielding the state after each; arguments as those of `guided`."""
+        yield from sample(self.guided(context, negative, guidance, fps), state, self.schedule, solver)
+
+    @torch.inference_mode()
+    def guided(
+        self, context: Tensor, negative: Tensor, guidance: Sequence[float], fps: Sequence[float] | None = None
+    ) -> Model:
+        """The network as a function of (x, timestep), told what to show.
 
         `context` and `negative` (films, tokens, width); `guidance` is one scale per film, and where all are 1 the
         network runs once a step instead of twice (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
@@ -118,7 +125,7 @@ class TextToVideo:
             without, with_words = self.unet(x, timestep, answers, rate).chunk(2)
             return without + scale * (with_words - without)  # type: ignore[no-any-return]
 
-        yield from sample(model, state, self.schedule, solver)
+        return model
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, at_once: int = 16) -> Iterator[Tensor]:

@@ -137,16 +137,18 @@ def generate(
     width: int | None = None,
     height: int | None = None,
     scheduler: str | None = None,
+    prompt_at: Sequence[tuple[int, str]] | None = None,
     model_dir: str | Path | None = None,
     on_step: OnStep | None = None,
 ) -> Clip:
     """One film from a sentence.
 
     `width` and `height` in pixels, `fps` in frames a second, `seed` 0 to 2**63 - 1 (drawn if None); whatever is None
-    is the model's choice. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is
-    called with every Step. `num_frames=1` makes a still. The model stays warm for the next call. Raises RequestError
-    (also ModelNotFound, SchedulerMismatch) for what the model cannot make, HubError for a model that was not pulled,
-    and WeightsError for damaged files.
+    is the model's choice. `prompt_at` holds prompts that follow the first, each with the frame it begins at.
+    `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is called with every Step.
+    `num_frames=1` makes a still. The model stays warm for the next call. Raises RequestError (also ModelNotFound,
+    SchedulerMismatch) for what the model cannot make, HubError for a model that was not pulled, and WeightsError for
+    damaged files.
     """
     request = Request.of(
         prompt=prompt,
@@ -160,6 +162,7 @@ def generate(
         width=width,
         height=height,
         scheduler=scheduler,
+        prompt_at=None if prompt_at is None else tuple((frame, text) for frame, text in prompt_at),
     )
     home = None if model_dir is None else Path(model_dir)
     return next(films([catalogue.resolve(request, home)], on_step=on_step, model_dir=home))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,21 @@ import torch
 from torch import Tensor
 
 from flickbook import settings
-from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.sampler import SamplerState, sample
 from flickbook.diffusion.schedule import END
-from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.engine import long
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Prompts as vectors (films, tokens, width): `contexts[i]` is shown from frame `frames[i]` on."""
+
+    frames: list[int]
+    contexts: list[Tensor]
+    negative: Tensor
 
 
 class UNetFamily:
@@ -37,19 +48,32 @@ class UNetFamily:
         """The words of a prompt that the model never met in training."""
         return self.networks.tokenizer.unknown_words(prompt)
 
-    def encode(self, plans: Sequence[Plan]) -> tuple[Tensor, Tensor]:
-        """(prompts, negative prompts), each (films, tokens, width)."""
-        embedded = self.networks.embed([p.prompt for p in plans] + [p.negative_prompt for p in plans])
-        return embedded[: len(plans)], embedded[len(plans) :]
+    def encode(self, plans: Sequence[Plan]) -> Meaning:
+        """What each film shows from which frame on, and what it should not show."""
+        count = len(plans)
+        turns = [(0, [p.prompt for p in plans])]
+        turns += [(frame, [p.prompt_at[i][1] for p in plans]) for i, (frame, _) in enumerate(plans[0].prompt_at)]
+        texts = [text for _, prompts in turns for text in prompts] + [p.negative_prompt for p in plans]
+        *contexts, negative = torch.split(self.networks.embed(texts), count)
+        return Meaning([frame for frame, _ in turns], contexts, negative)
 
-    def denoise(self, plans: Sequence[Plan], meaning: tuple[Tensor, Tensor]) -> Iterator[SamplerState]:
+    @torch.inference_mode()
+    def denoise(self, plans: Sequence[Plan], meaning: Meaning) -> Iterator[SamplerState]:
         """One state after each step, from each film's own noise."""
         plan, networks = plans[0], self.networks
+        window = plan.window or plan.num_frames
         shape = networks.latent_shape(plan.num_frames, plan.height, plan.width)
-        start = noise([p.seed for p in plans], shape).to(networks.device)
+        start = long.noise([p.seed for p in plans], shape, window).to(networks.device)
         state = SamplerState.begin(start, networks.schedule.timesteps(plan.num_inference_steps))
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
-        yield from networks.denoise(state, *meaning, scales, plan.scheduler, rates)
+        models = [networks.guided(context, meaning.negative, scales, rates) for context in meaning.contexts]
+        begins = long.windows(plan.num_frames, window)
+
+        def model(x: Tensor, timestep: Tensor, number: int) -> Tensor:
+            return models[long.prompt_of(begins[number], window, meaning.frames)](x, timestep)
+
+        whole = long.blended(model, plan.num_frames, window)
+        yield from sample(whole, state, networks.schedule, plan.scheduler)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""

@@ -6,13 +6,19 @@ from pathlib import Path
 
 from flickbook import settings
 from flickbook.catalogue import Model
-from flickbook.errors import HubError
+from flickbook.errors import HubError, WeightsError
 
 
 def directory(model: Model) -> Path:
-    """The directory of a model's files. Raises HubError with the command that brings them."""
+    """The directory of a model's files.
+
+    Raises HubError with the command that brings them, WeightsError for a model of the package that lost its manifest.
+    """
     if model.directory:
-        return model.path()
+        place = model.path()
+        if not Path(model.directory).is_absolute() and not (place / "manifest.json").is_file():
+            raise WeightsError(place / "manifest.json", "no such file", "install the package again")
+        return place
     for place in (converted(model.name), cached(model.repo, model.commit)):
         if place is not None and (place / "model_index.json").is_file():
             return place

@@ -1,0 +1,72 @@
+"""Films longer than a model was trained for: overlapping windows that share their noise.
+
+Every step asks the network about each window of the film by itself and blends the answers where windows overlap
+(MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113). The noise of later frames is that of earlier ones in another
+order (FreeNoise, Qiu et al. 2023, arXiv 2310.15169): windows that start from the same noise make the same things.
+Shapes: n films, c channels, f frames, h height, w width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+#: (x (n, c, window, h, w), timestep, number of the window) -> the network's answer in x's shape.
+WindowModel = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def windows(frames: int, window: int) -> list[int]:
+    """The first frame of each window: half a window apart, the last one ending with the film."""
+    if frames <= window:
+        return [0]
+    return [*range(0, frames - window, window // 2), frames - window]
+
+
+def share(window: int) -> Tensor:
+    """How much each frame of a window counts in the blend, (window,): most in the middle, never nothing."""
+    place = torch.arange(window, dtype=torch.float32)
+    return torch.minimum(place + 1, window - place) / (window // 2 + 1)
+
+
+def blended(model: WindowModel, frames: int, window: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """A model of whole films (n, c, frames, h, w) out of one that knows `window` frames."""
+    starts, weight = windows(frames, window), share(min(window, frames))
+
+    def whole(x: Tensor, timestep: Tensor) -> Tensor:
+        if len(starts) == 1:
+            return model(x, timestep, 0)
+        counts = weight.to(x)[:, None, None]
+        total, answer = torch.zeros(frames, 1, 1, dtype=x.dtype, device=x.device), torch.zeros_like(x)
+        for number, start in enumerate(starts):
+            part = slice(start, start + window)
+            answer[:, :, part] += counts * model(x[:, :, part], timestep, number)
+            total[part] += counts
+        return answer / total
+
+    return whole
+
+
+def noise(seeds: Sequence[int], shape: tuple[int, int, int, int], window: int) -> Tensor:
+    """Unit Gaussian latents (n, c, f, h, w) of each film's own CPU generator; `shape` is (c, f, h, w).
+
+    Up to `window` frames they are drawn; half a window after half a window follows in the drawn frames' order by lot.
+    """
+    channels, frames, height, width = shape
+    films = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        made = torch.randn((channels, min(frames, window), height, width), generator=generator)
+        while made.shape[1] < frames:
+            half = window // 2
+            order = torch.randperm(half, generator=generator) + (made.shape[1] - window)
+            made = torch.cat([made, made[:, order]], dim=1)
+        films.append(made[:, :frames])
+    return torch.stack(films)
+
+
+def prompt_of(start: int, window: int, beginnings: Sequence[int]) -> int:
+    """Which of several prompts, each of which begins at a frame, a window shows: the one at its middle."""
+    middle = start + window // 2
+    return max(i for i, first in enumerate(beginnings) if first <= middle)

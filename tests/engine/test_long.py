@@ -1,0 +1,91 @@
+"""Films longer than the model was trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from flickbook.catalogue import find
+from flickbook.engine import long
+from flickbook.engine.unet_family import UNetFamily
+from flickbook.spec import Placement, Plan
+
+MakePlan = Callable[..., Plan]
+
+
+@given(frames=st.integers(1, 300), half=st.integers(1, 32))
+def test_windows_cover_the_film_and_overlap_by_half(frames: int, half: int) -> None:
+    window = 2 * half
+    starts = long.windows(frames, window)
+    assert starts[0] == 0 and starts == sorted(set(starts))
+    assert starts[-1] == max(0, frames - window)
+    assert all(1 <= b - a <= half for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_every_frame_of_a_window_counts_and_the_middle_most() -> None:
+    weight = long.share(16)
+    assert torch.equal(weight, weight.flip(0)) and float(weight.min()) > 0 and float(weight.max()) <= 1
+    assert weight.argmax() in (7, 8)
+
+
+def test_windows_of_one_mind_give_that_answer() -> None:
+    """A model that answers each frame by itself is the same in windows."""
+    x = torch.randn(2, 3, 40, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def model(part: Tensor, timestep: Tensor, number: int) -> Tensor:
+        assert part.shape[2] == 16
+        return 2 * part + timestep
+
+    whole = long.blended(model, 40, 16)
+    assert torch.allclose(whole(x, torch.tensor(3.0)), 2 * x + 3, atol=1e-6)
+
+
+def test_where_windows_disagree_the_answer_goes_over_from_one_to_the_next() -> None:
+    x = torch.zeros(1, 1, 24, 1, 1)
+    whole = long.blended(lambda part, _, number: torch.full_like(part, float(number)), 24, 16)
+    answer = whole(x, torch.tensor(0)).flatten()
+    assert torch.all(answer[:8] == 0) and torch.all(answer[16:] == 1)
+    assert torch.all(answer.diff() >= 0) and float(answer.diff().max()) < 0.2
+
+
+def test_a_short_film_has_the_noise_it_always_had() -> None:
+    for frames in (16, 9):
+        shape = (4, frames, 2, 2)
+        expected = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+        assert torch.equal(long.noise([7], shape, 16)[0], expected)
+
+
+def test_a_long_film_shares_its_noise() -> None:
+    """Frame for frame later noise is earlier noise, so that any two windows hold nearly the same frames of it."""
+    made = long.noise([7, 8], (4, 61, 2, 2), 16)
+    assert made.shape == (2, 4, 61, 2, 2) and torch.equal(made[:, :, :16], long.noise([7, 8], (4, 16, 2, 2), 16))
+    first = {tuple(frame.flatten().tolist()) for frame in made[0].transpose(0, 1)[:16]}
+    assert {tuple(frame.flatten().tolist()) for frame in made[0].transpose(0, 1)} == first
+    for start in range(16, 56, 8):
+        half = {tuple(frame.flatten().tolist()) for frame in made[0].transpose(0, 1)[start : start + 8]}
+        before = {tuple(frame.flatten().tolist()) for frame in made[0].transpose(0, 1)[start - 16 : start - 8]}
+        assert half == before
+    assert not torch.equal(made[0], made[1])
+
+
+def test_a_prompt_acts_from_the_window_whose_middle_it_reaches() -> None:
+    found = [long.prompt_of(start, 16, [0, 16, 40]) for start in long.windows(64, 16)]
+    assert found == [0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.model
+def test_a_long_film_by_the_built_in_model(plan: MakePlan) -> None:
+    family = UNetFamily.load(find("builtin").path(), Placement())
+    made = plan(num_frames=40, prompt="a red circle moving left on a blue background")
+    *_, last = family.denoise([made], family.encode([made]))
+    assert last.done and last.latents.shape == (1, 8, 40, 8, 8)
+    two = plan(num_frames=40, prompt=made.prompt, prompt_at=((20, "a neon city at night"),))
+    *_, other = family.denoise([two], family.encode([two]))
+    change = (last.latents - other.latents).abs().mean((0, 1, 3, 4))
+    # Windows tell one another a little in each step; the far end hears almost nothing of it.
+    assert 10 * float(change[:8].max()) < float(change[-8:].min())
