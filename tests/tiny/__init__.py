@@ -1,0 +1,74 @@
+"""Tiny random pipelines of the real classes, built on the spot: what contract tests of a model family run on.
+
+Each function of `ALL` builds one, without network; seed torch before. Sizes are the least that work.
+"""
+
+from __future__ import annotations
+
+from tests.tiny.cog import cog, cog_i2v, cog_v2v
+from tests.tiny.hunyuan import hv, hy15, hy15_i2v
+from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx_cond, ltx_i2v
+from tests.tiny.others import allegro, latte, mochi, sana, sana_i2v
+from tests.tiny.unet import ad, ad_sdxl, ad_v2v, flux, i2vgen, ms, ms_v2v, sana_img, sd15, sdxl, svd, zero
+from tests.tiny.wan import (
+    sky,
+    sky_df,
+    sky_df_i2v,
+    sky_df_v2v,
+    sky_i2v,
+    wan,
+    wan22_5b,
+    wan22_5b_i2v,
+    wan22_a14b,
+    wan22_i2v,
+    wan_flf,
+    wan_i2v,
+    wan_v2v,
+    wan_vace,
+)
+
+ALL = [
+    wan,
+    wan22_a14b,
+    wan22_5b,
+    wan_i2v,
+    wan_v2v,
+    sky,
+    sky_df,
+    sky_i2v,
+    cog,
+    cog_i2v,
+    cog_v2v,
+    ltx,
+    ltx_i2v,
+    ltx_cond,
+    ltx2,
+    hy15,
+    mochi,
+    sana,
+    sana_i2v,
+    ad,
+    ad_v2v,
+    svd,
+    i2vgen,
+    ms,
+    ms_v2v,
+    latte,
+    zero,
+    sd15,
+    sdxl,
+    flux,
+    sana_img,
+    wan_flf,
+    wan22_i2v,
+    wan22_5b_i2v,
+    wan_vace,
+    sky_df_i2v,
+    sky_df_v2v,
+    hv,
+    hy15_i2v,
+    ltx2_i2v,
+    ltx2_cond,
+    allegro,
+    ad_sdxl,
+]
