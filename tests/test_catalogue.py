@@ -88,7 +88,9 @@ def test_several_prompts_along_time() -> None:
         (((48, "late"),), "prompt_at=48: must begin at a frame from 1 to 47"),
         (((0, "first"),), "prompt_at=0: must begin"),
         (((8, "a"), (8, "b")), "prompt_at=8: has two prompts"),
-        (((8, " "),), "prompt_at= : is empty"),
+        (((24, " "),), "prompt_at= : is empty"),
+        (((5, "b"),), "prompt_at=0: no window of 16 frames has its middle"),
+        (((44, "b"),), "prompt_at=44: no window of 16 frames has its middle"),
     ):
         with pytest.raises(RequestError, match=message):
             plan(num_frames=48, prompt_at=wrong)

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 from flickbook import settings
 from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch, SettingsError, escaped
 from flickbook.spec import Container, Plan, Record, Request
+from flickbook.windows import prompt_of, starts
 
 PROMPT_CHARACTERS = 2000
 SEED_LIMIT = 2**63
@@ -239,7 +240,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         seed=seed,
         scheduler=_scheduler(request.scheduler, model),
         window=model.window if num_frames > model.window else 0,
-        prompt_at=_prompt_at(request, num_frames),
+        prompt_at=_prompt_at(request, num_frames, model.window or num_frames),
         container=container,
     )
 
@@ -261,7 +262,7 @@ def _prompt(field: str, text: str, smallest: int) -> str:
     return stripped
 
 
-def _prompt_at(request: Request, num_frames: int) -> tuple[tuple[int, str], ...]:
+def _prompt_at(request: Request, num_frames: int, window: int) -> tuple[tuple[int, str], ...]:
     """The prompts after the first in their order."""
     found = sorted(request.prompt_at or ())
     for place, (frame, _) in enumerate(found):
@@ -270,6 +271,12 @@ def _prompt_at(request: Request, num_frames: int) -> tuple[tuple[int, str], ...]
             raise RequestError("prompt_at", frame, limit, "the prompt itself begins at frame 0")
         if place and frame == found[place - 1][0]:
             raise RequestError("prompt_at", frame, "has two prompts", "give each prompt a frame of its own")
+    begins = [0, *(frame for frame, _ in found)]
+    shown = {prompt_of(start, window, begins) for start in starts(num_frames, window)}
+    for place, frame in enumerate(begins):
+        if found and place not in shown:
+            limit = f"no window of {min(window, num_frames)} frames has its middle in this prompt's part"
+            raise RequestError("prompt_at", frame, limit, f"give each prompt {window // 2} frames or more")
     return tuple((frame, _prompt("prompt_at", text, smallest=1)) for frame, text in found)
 
 

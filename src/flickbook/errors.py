@@ -112,8 +112,9 @@ class _FileError(FlickbookError):
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
         self.path = str(path)
-        self.reason = one_line(reason)
-        self.remedy = one_line(remedy)
+        # What a hostile file says of itself may stand in a reason.
+        self.reason = escaped(one_line(reason))
+        self.remedy = escaped(one_line(remedy))
         # Paths are shown whole: a shortened path cannot be acted on.
         super().__init__(f"{escaped(self.path)}: {self.reason}; {self.remedy}")
 
@@ -151,8 +152,8 @@ class HubError(FlickbookError):
 
     def __init__(self, repo: object, reason: str, remedy: str) -> None:
         self.repo = str(repo)
-        self.reason = one_line(reason)
-        self.remedy = one_line(remedy)
+        self.reason = escaped(one_line(reason))
+        self.remedy = escaped(one_line(remedy))
         super().__init__(f"{shown(self.repo)}: {self.reason}; {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from flickbook.catalogue import find
 from flickbook.engine import long
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.spec import Placement, Plan
+from flickbook.windows import prompt_of, starts
 
 MakePlan = Callable[..., Plan]
 
@@ -21,10 +22,10 @@ MakePlan = Callable[..., Plan]
 @given(frames=st.integers(1, 300), half=st.integers(1, 32))
 def test_windows_cover_the_film_and_overlap_by_half(frames: int, half: int) -> None:
     window = 2 * half
-    starts = long.windows(frames, window)
-    assert starts[0] == 0 and starts == sorted(set(starts))
-    assert starts[-1] == max(0, frames - window)
-    assert all(1 <= b - a <= half for a, b in zip(starts, starts[1:], strict=False))
+    found = starts(frames, window)
+    assert found[0] == 0 and found == sorted(set(found))
+    assert found[-1] == max(0, frames - window)
+    assert all(1 <= b - a <= half for a, b in zip(found, found[1:], strict=False))
 
 
 def test_every_frame_of_a_window_counts_and_the_middle_most() -> None:
@@ -74,7 +75,7 @@ def test_a_long_film_shares_its_noise() -> None:
 
 
 def test_a_prompt_acts_from_the_window_whose_middle_it_reaches() -> None:
-    found = [long.prompt_of(start, 16, [0, 16, 40]) for start in long.windows(64, 16)]
+    found = [prompt_of(start, 16, [0, 16, 40]) for start in starts(64, 16)]
     assert found == [0, 1, 1, 1, 2, 2, 2]
 
 

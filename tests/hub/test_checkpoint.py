@@ -183,6 +183,70 @@ def test_bytes_that_are_not_the_tensors_are_refused(tmp_path: Path) -> None:
         Checkpoint(archive(tmp_path / "big.ckpt", program, **{"data/0": parts["data/0"], "byteorder": b"big"}))
 
 
+def test_bytes_that_are_listed_but_not_there_are_never_read(tmp_path: Path) -> None:
+    """A stored file that claims to be larger than it is: a view of it would show this process's memory."""
+    whole = saved(tmp_path / "whole.ckpt", {"w": torch.ones(1000)})
+    with zipfile.ZipFile(whole) as file:
+        program = next(file.read(info) for info in file.infolist() if info.filename.endswith("data.pkl"))
+    path = tmp_path / "short.ckpt"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", program)
+        file.writestr("archive/data/0", b"\0" * 16)
+        file.getinfo("archive/data/0").file_size = 4000
+    with pytest.raises(WeightsError, match="are not 1000 numbers"):
+        Checkpoint(path)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """A few bytes that unfold to 2 ** levels dictionaries."""
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value, "b": value}
+    return value
+
+
+def key(levels: int) -> tuple[Any, ...]:
+    value: tuple[Any, ...] = ()
+    for _ in range(levels):
+        value = (value, value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (nested(60), "more than 16 deep"),
+        ({(1, 2): 3}, "neither texts nor numbers"),
+        ({"a": {1, 2}}, "opcode|calls"),
+        ([[]] * 5, "holds no tensors"),
+    ],
+    ids=["dictionaries", "keys", "sets", "lists"],
+)
+def test_programs_that_unfold_are_refused_at_once(value: object, says: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=says):
+        Checkpoint(archive(tmp_path / "wide.ckpt", pickle.dumps(value, 4)))
+
+
+def test_a_name_that_unfolds_is_refused_at_once(tmp_path: Path) -> None:
+    tail = pickle.dumps(key(60), 4)[:-1]
+    for program in (tail + b"\x8c\x01a\x93.", b"(\x8c\x07storage" + tail + b"\x8c\x010\x8c\x03cpuK\x01tQ."):
+        with pytest.raises(WeightsError, match="damaged"):
+            Checkpoint(archive(tmp_path / "name.ckpt", program))
+
+
+def test_what_a_hostile_file_says_is_printed_harmlessly(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        Checkpoint(archive(tmp_path / "loud.ckpt", b"cposix\n\x1b]0;owned\x07\x1b[2J\n)R."))
+    assert str(caught.value).isprintable() and "owned" in str(caught.value)
+
+
+def test_other_compressions_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.ckpt", "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("archive/data.pkl", pickle.dumps({"a": 1}))
+    with pytest.raises(WeightsError, match="compressed in a way"):
+        Checkpoint(tmp_path / "b.ckpt")
+
+
 def test_a_program_too_long_to_walk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MAX_PROGRAM_BYTES", 100)
     with pytest.raises(WeightsError, match="larger than 100 bytes"):

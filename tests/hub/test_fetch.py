@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from flickbook.catalogue import find
-from flickbook.errors import RequestError, WeightsError
+from flickbook.errors import OutputError, RequestError, WeightsError
 from flickbook.hub.fetch import convert_parts, fetch
+from flickbook.hub.manifest import verify
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def test_checkpoints_are_converted_and_the_rest_is_copied(published: Path, tmp_p
     out = convert_parts(published, tmp_path / "made")
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert names == [
+        "manifest.json",
         "model_index.json",
         "text_encoder/config.json",
         "text_encoder/model.safetensors",
@@ -50,9 +53,30 @@ def test_a_checkpoint_that_cannot_be_read_leaves_nothing(published: Path, tmp_pa
     (published / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"no")
     with pytest.raises(WeightsError, match="not a PyTorch checkpoint"):
         convert_parts(published, tmp_path / "made")
-    assert not (tmp_path / "made").exists()
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("no-")) == ["published"]
     with pytest.raises(WeightsError, match=r"model_index\.json"):
         convert_parts(tmp_path / "empty", tmp_path / "made")
+
+
+def test_what_is_no_model_is_never_replaced(published: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years")
+    with pytest.raises(OutputError, match="exists and is no model"):
+        convert_parts(published, mine)
+    for place in (published, tmp_path):
+        with pytest.raises(OutputError, match="holds what is to be converted"):
+            convert_parts(published, place)
+    assert (mine / "thesis.txt").read_text() == "years"
+    out = convert_parts(published, tmp_path / "made")
+    assert convert_parts(published, out) == out and verify(out)
+
+
+def test_a_disk_without_room_is_refused(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(OutputError, match="GB are free"):
+        convert_parts(published, tmp_path / "made")
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("no-")) == ["published"]
 
 
 def test_a_model_with_a_directory_has_nothing_to_pull() -> None:

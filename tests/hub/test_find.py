@@ -58,7 +58,9 @@ def test_an_unpinned_model_is_what_was_pulled_last(cache: Path) -> None:
 def test_converted_files_win(cache: Path) -> None:
     model = find("zeroscope-v2-576w")
     snapshot(cache, model, model.commit)
-    place = converted(model.name)
+    with pytest.raises(HubError):
+        directory(model)
+    place = converted(model)
     place.mkdir(parents=True)
     (place / "model_index.json").write_text("{}")
     assert directory(model) == place

@@ -166,12 +166,12 @@ class _Bytes:
 
 def _here(model: Model) -> Path | None:
     """The directory of a model's files, if they are on this machine."""
-    from flickbook.errors import HubError
+    from flickbook.errors import HubError, WeightsError
     from flickbook.hub.find import directory
 
     try:
         return directory(model)
-    except HubError:
+    except (HubError, WeightsError):
         return None
 
 

@@ -66,6 +66,14 @@ def signal_scale(count: int, end: float, steps: int) -> Tensor:
     return torch.cat([ramp, torch.full((count - len(ramp),), end, dtype=torch.float64)]).float()
 
 
+def _is_scale(scale: object, count: int) -> bool:
+    """Whether a configuration's `signal_scale` can be one of `count` timesteps."""
+    if not isinstance(scale, dict) or scale.keys() != {"end", "steps"}:
+        return False
+    end, steps = scale["end"], scale["steps"]
+    return isinstance(end, int | float) and 0 < end <= 1 and type(steps) is int and 1 <= steps <= count
+
+
 #: Settings of published schedulers that change the mathematics and are not offered here.
 _OFF = (
     "thresholding",
@@ -135,8 +143,9 @@ class NoiseSchedule:
         scale = values.get("signal_scale")
         if scale is None:
             return cls(alphas_cumprod, prediction, spacing, offset, clean)
-        if prediction != "epsilon" or not isinstance(scale, dict) or scale.keys() != {"end", "steps"}:
-            raise refuse("signal_scale", 'it must be {"end", "steps"}, with prediction_type epsilon')
+        if prediction != "epsilon" or not _is_scale(scale, len(alphas_cumprod)):
+            limit = f'it must be {{"end": 0 to 1, "steps": 1 to {len(alphas_cumprod)}}}, with prediction_type epsilon'
+            raise refuse("signal_scale", limit)
         return cls(alphas_cumprod, prediction, spacing, offset, clean, signal_scale(len(alphas_cumprod), **scale))
 
     @property

@@ -13,15 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from flickbook.windows import starts
+
 #: (x (n, c, window, h, w), timestep, number of the window) -> the network's answer in x's shape.
 WindowModel = Callable[[Tensor, Tensor, int], Tensor]
-
-
-def windows(frames: int, window: int) -> list[int]:
-    """The first frame of each window: half a window apart, the last one ending with the film."""
-    if frames <= window:
-        return [0]
-    return [*range(0, frames - window, window // 2), frames - window]
 
 
 def share(window: int) -> Tensor:
@@ -32,14 +27,14 @@ def share(window: int) -> Tensor:
 
 def blended(model: WindowModel, frames: int, window: int) -> Callable[[Tensor, Tensor], Tensor]:
     """A model of whole films (n, c, frames, h, w) out of one that knows `window` frames."""
-    starts, weight = windows(frames, window), share(min(window, frames))
+    begins, weight = starts(frames, window), share(min(window, frames))
 
     def whole(x: Tensor, timestep: Tensor) -> Tensor:
-        if len(starts) == 1:
+        if len(begins) == 1:
             return model(x, timestep, 0)
         counts = weight.to(x)[:, None, None]
         total, answer = torch.zeros(frames, 1, 1, dtype=x.dtype, device=x.device), torch.zeros_like(x)
-        for number, start in enumerate(starts):
+        for number, start in enumerate(begins):
             part = slice(start, start + window)
             answer[:, :, part] += counts * model(x[:, :, part], timestep, number)
             total[part] += counts
@@ -64,9 +59,3 @@ def noise(seeds: Sequence[int], shape: tuple[int, int, int, int], window: int) -
             made = torch.cat([made, made[:, order]], dim=1)
         films.append(made[:, :frames])
     return torch.stack(films)
-
-
-def prompt_of(start: int, window: int, beginnings: Sequence[int]) -> int:
-    """Which of several prompts, each of which begins at a frame, a window shows: the one at its middle."""
-    middle = start + window // 2
-    return max(i for i, first in enumerate(beginnings) if first <= middle)

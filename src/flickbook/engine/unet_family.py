@@ -17,6 +17,7 @@ from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan
+from flickbook.windows import prompt_of, starts
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ class UNetFamily:
         state = SamplerState.begin(start, networks.schedule.timesteps(plan.num_inference_steps))
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
         models = [networks.guided(context, meaning.negative, scales, rates) for context in meaning.contexts]
-        begins = long.windows(plan.num_frames, window)
+        begins = starts(plan.num_frames, window)
 
         def model(x: Tensor, timestep: Tensor, number: int) -> Tensor:
-            return models[long.prompt_of(begins[number], window, meaning.frames)](x, timestep)
+            return models[prompt_of(begins[number], window, meaning.frames)](x, timestep)
 
         whole = long.blended(model, plan.num_frames, window)
         yield from sample(whole, state, networks.schedule, plan.scheduler)

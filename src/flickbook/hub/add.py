@@ -27,11 +27,15 @@ def describe(name: str, source: str, like: str = "") -> Model:
             remedy = f"add it with --like and one of {', '.join(m.name for m in catalogue.list_models())}"
             raise WeightsError(place / "model_index.json", f"names the pipeline {kind}", remedy)
         changes: dict[str, object] = {"directory": str(place.resolve()), "repo": "", "convert": "", "files": ()}
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        changes = {"directory": "", "repo": source, "convert": "", "files": ()}
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
+        changes = {"directory": "", "repo": source}
         kind = ""
     else:
         raise RequestError("source", source, "is neither a directory nor owner/name", "correct it")
     base = catalogue.find(like or _LIKE.get(kind, "text-to-video-ms-1.7b"))
+    if not changes["repo"] or base.convert == "videocrafter2":
+        changes |= {"convert": "", "files": ()}
     said = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}
-    return base.model_copy(update={"name": name, "commit": "unpinned", "seen": {}, "gated": False, **said, **changes})
+    unknown = {"commit": "unpinned", "seen": {}, "gated": False, "download_gb": 0.0}
+    # A repository without safetensors is converted when it is pulled, as its base is.
+    return base.model_copy(update={"name": name, **said, **unknown, **changes})

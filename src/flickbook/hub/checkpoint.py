@@ -10,19 +10,27 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flickbook.errors import WeightsError
+from flickbook.errors import OutputError, WeightsError, shown
 from flickbook.hub.program import ForbiddenError, Machine, Tensor
 
 #: The program of a checkpoint of 1.4 billion parameters is 300 KB.
-MAX_PROGRAM_BYTES = 64 << 20
+MAX_PROGRAM_BYTES = 8 << 20
+#: Dictionaries inside dictionaries, and numbers that any real tensor stays far below.
+_DEEPEST, _MOST_AXES, _LARGEST = 16, 16, 2**48
 _WHERE = "get the checkpoint from its publisher again, or use a model published as safetensors"
+#: What reading a damaged archive or program may raise.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError),
+    *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
+)
 
 
 class Checkpoint:
@@ -36,23 +44,41 @@ class Checkpoint:
         self.path = Path(path)
         try:
             self._archive = zipfile.ZipFile(self.path)
-            self._root = self._find_root()
-            program = self._archive.read(f"{self._root}data.pkl")
-        except (zipfile.BadZipFile, OSError, KeyError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise self._refuse(f"not a PyTorch checkpoint, or damaged ({error})") from error
-        self.tensors = dict(self._flat(self._walk(program)))
-        if not self.tensors:
-            raise self._refuse("holds no tensors")
-        for name, tensor in self.tensors.items():
-            self._check(name, tensor)
+        try:
+            self._root = self._find_root()
+            value = Machine().run(self._member("data.pkl", MAX_PROGRAM_BYTES))
+            self.tensors: dict[str, Tensor] = {}
+            self._collect(value, "", set(), 0)
+            if not self.tensors:
+                raise self._refuse("holds no tensors")
+            for name, tensor in self.tensors.items():
+                self._check(name, tensor)
+        except WeightsError:
+            self.close()
+            raise
+        except ForbiddenError as error:
+            self.close()
+            raise self._refuse(str(error)) from None
+        except _DAMAGE as error:
+            self.close()
+            raise self._refuse(f"not a PyTorch checkpoint, or damaged ({type(error).__name__}: {error})") from error
 
     def bytes_of(self, name: str) -> bytes:
-        """The tensor's numbers in order, little-endian."""
+        """The tensor's numbers in order, little-endian. Raises WeightsError where they are not whole."""
         tensor = self.tensors[name]
-        raw = self._archive.read(f"{self._root}data/{tensor.storage.key}")
+        storage = tensor.storage
+        try:
+            raw = self._archive.read(f"{self._root}data/{storage.key}")
+        except _DAMAGE as error:
+            raise self._refuse(f"damaged ({error})") from error
+        # A view below trusts these sizes: what is not there must never be read.
+        if len(raw) != storage.size * storage.width:
+            raise self._refuse(f"damaged: {len(raw)} bytes of tensor {shown(name)}, not {storage.size * storage.width}")
         # Any type of that width will do: bytes are moved, not computed with.
-        flat = np.frombuffer(raw, f"V{tensor.storage.width}")
-        strides = [stride * tensor.storage.width for stride in tensor.strides]
+        flat = np.frombuffer(raw, f"V{storage.width}")
+        strides = [stride * storage.width for stride in tensor.strides]
         return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides).tobytes()
 
     def close(self) -> None:
@@ -70,51 +96,59 @@ class Checkpoint:
 
     def _find_root(self) -> str:
         """The folder inside the archive that holds data.pkl."""
-        found = [info for info in self._archive.infolist() if info.filename.endswith("data.pkl")]
-        if len(found) != 1 or found[0].filename.count("/") > 1:
-            raise self._refuse("no single data.pkl in it")
-        if found[0].file_size > MAX_PROGRAM_BYTES:
-            raise self._refuse(f"its data.pkl is larger than {MAX_PROGRAM_BYTES} bytes")
-        root = found[0].filename.removesuffix("data.pkl")
-        names = set(self._archive.namelist())
-        if f"{root}byteorder" in names and self._archive.read(f"{root}byteorder") != b"little":
+        found = [name for name in self._archive.namelist() if name.endswith("data.pkl")]
+        if len(found) != 1 or found[0].count("/") > 1:
+            raise self._refuse("not a PyTorch checkpoint: no single data.pkl in it")
+        self._root = found[0].removesuffix("data.pkl")
+        if f"{self._root}byteorder" in self._archive.namelist() and self._member("byteorder", 16) != b"little":
             raise self._refuse("written on a big-endian machine")
-        return root
+        return self._root
 
-    def _walk(self, program: bytes) -> object:
-        try:
-            return Machine().run(program)
-        except ForbiddenError as error:
-            raise self._refuse(str(error)) from None
-        except (ValueError, IndexError, KeyError, TypeError, RecursionError, AttributeError, OverflowError) as error:
-            raise self._refuse(f"its program is damaged ({type(error).__name__}: {error})") from error
+    def _member(self, name: str, limit: int) -> bytes:
+        """A small file of the archive."""
+        info = self._archive.getinfo(f"{self._root}{name}")
+        # Other methods unpack without a bound.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise self._refuse(f"its {name} is compressed in a way that no checkpoint is")
+        if info.file_size > limit:
+            raise self._refuse(f"its {name} is larger than {limit} bytes")
+        with self._archive.open(info) as file:
+            return file.read(limit + 1)[:limit]
 
-    def _flat(self, value: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    def _collect(self, value: object, prefix: str, seen: set[int], depth: int) -> None:
         """Tensors of nested dictionaries under dotted keys; `state_dict`, where there is one, stands for the whole."""
-        if isinstance(value, dict):
-            inner = value.get("state_dict")
-            if not prefix and isinstance(inner, dict):
-                value = inner
-            for key, each in value.items():
-                if isinstance(key, str):
-                    yield from self._flat(each, f"{prefix}.{key}" if prefix else key)
-        elif isinstance(value, Tensor):
-            yield prefix, value
+        if isinstance(value, Tensor):
+            self.tensors[prefix] = value
+        if not isinstance(value, dict) or id(value) in seen:
+            return
+        if depth > _DEEPEST:
+            raise self._refuse(f"its dictionaries are more than {_DEEPEST} deep")
+        seen.add(id(value))
+        inner = value.get("state_dict")
+        if not prefix and isinstance(inner, dict):
+            value = inner
+        for key, each in value.items():
+            if isinstance(key, str):
+                self._collect(each, f"{prefix}.{key}" if prefix else key, seen, depth + 1)
 
     def _check(self, name: str, tensor: Tensor) -> None:
         """Refuse a tensor that reaches outside its storage, and a storage that the archive holds otherwise."""
-        whole = (tensor.offset, *tensor.shape, *tensor.strides)
-        if len(tensor.shape) != len(tensor.strides) or not all(type(n) is int and n >= 0 for n in whole):
-            raise self._refuse(f"tensor {name} has an impossible shape")
+        known, storage = shown(name), tensor.storage
+        whole = (tensor.offset, storage.size, *tensor.shape, *tensor.strides)
+        if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > _MOST_AXES:
+            raise self._refuse(f"tensor {known} has an impossible shape")
+        if not all(type(n) is int and 0 <= n < _LARGEST for n in whole):
+            raise self._refuse(f"tensor {known} has an impossible shape")
         last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-        if tensor.elements and last >= tensor.storage.size or tensor.elements > tensor.storage.size:
-            raise self._refuse(f"tensor {name} reaches beyond its bytes")
+        if tensor.elements and last >= storage.size or tensor.elements > storage.size:
+            raise self._refuse(f"tensor {known} reaches beyond its bytes")
         try:
-            info = self._archive.getinfo(f"{self._root}data/{tensor.storage.key}")
+            info = self._archive.getinfo(f"{self._root}data/{storage.key}")
         except KeyError:
-            raise self._refuse(f"the bytes of tensor {name} are missing") from None
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != tensor.storage.size * tensor.storage.width:
-            raise self._refuse(f"the bytes of tensor {name} are not {tensor.storage.size} numbers")
+            raise self._refuse(f"the bytes of tensor {known} are missing") from None
+        size = storage.size * storage.width
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != size or info.compress_size != size:
+            raise self._refuse(f"the bytes of tensor {known} are not {storage.size} numbers")
 
 
 @dataclass(frozen=True)
@@ -156,8 +190,8 @@ def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece | str
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except zipfile.BadZipFile as error:  # a checksum that does not fit
-        raise WeightsError(checkpoint.path, f"damaged ({error})", _WHERE) from error
+    except OSError as error:
+        raise OutputError(path, error.strerror or "cannot be written", "free some space, or write elsewhere") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

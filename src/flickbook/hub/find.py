@@ -12,23 +12,25 @@ from flickbook.errors import HubError, WeightsError
 def directory(model: Model) -> Path:
     """The directory of a model's files.
 
-    Raises HubError with the command that brings them, WeightsError for a model of the package that lost its manifest.
+    Raises HubError with the command that brings them, WeightsError for a directory that is no model.
     """
     if model.directory:
         place = model.path()
-        if not Path(model.directory).is_absolute() and not (place / "manifest.json").is_file():
-            raise WeightsError(place / "manifest.json", "no such file", "install the package again")
+        # What comes with the package has a manifest, and another directory its index.
+        name = "model_index.json" if Path(model.directory).is_absolute() else "manifest.json"
+        if not (place / name).is_file():
+            raise WeightsError(place / name, "no such file", "install the package again, or correct the directory")
         return place
-    for place in (converted(model.name), cached(model.repo, model.commit)):
-        if place is not None and (place / "model_index.json").is_file():
-            return place
+    here = converted(model) if model.convert else cached(model.repo, model.commit)
+    if here is not None and (here / "model_index.json").is_file():
+        return here
     size = f"{model.download_gb:g} GB" if model.download_gb else "size unknown"
     raise HubError(model.name, "its files are not here", f"run `flickbook models pull {model.name}` ({size})")
 
 
-def converted(name: str) -> Path:
+def converted(model: Model) -> Path:
     """Where the safetensors of a model go that is published as checkpoints."""
-    return settings.load().data_dir / "models" / name
+    return settings.load().data_dir / "models" / model.name / model.commit
 
 
 def cached(repo: str, commit: str) -> Path | None:

@@ -23,5 +23,5 @@ def weights_file(folder: Path, stem: str) -> Path:
     old = sorted(path.name for kind in ("*.bin", "*.ckpt", "*.pt", "*.pth") for path in folder.glob(kind))
     if old:
         reason = f"holds {old[0]} and no safetensors, and no other format is loaded"
-        raise WeightsError(folder, reason, f"run `flickbook models convert {folder / old[0]}`")
+        raise WeightsError(folder, reason, f"run `flickbook models convert {folder.parent} --output DIR`")
     return folder / f"{stem}.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -118,16 +119,28 @@ def verify(directory: str | Path, cache: HashCache | None = None) -> dict[str, s
         found = cache.sha256(directory / place)
         if found != expected.lower():
             raise WeightsError(directory / place, f"corrupt: SHA-256 should be {expected}, is {found}", _FETCH)
-    return manifest
+    return {name: str(expected).lower() for name, expected in manifest.items()}
 
 
 def fingerprint(directory: str | Path, cache: HashCache | None = None) -> dict[str, str]:
-    """{relative path: SHA-256} of a model's weights: verified where it has a manifest.json, else of what is there."""
+    """{relative path: SHA-256} of a model's weights, compared with its manifest.json or with the hub's own list.
+
+    Raises WeightsError for a file that is not what is listed, and for a directory without safetensors.
+    """
     directory, cache = Path(directory), cache or HashCache()
-    if (directory / "manifest.json").exists():
-        return verify(directory, cache)
-    files = sorted(path for path in directory.glob("**/*.safetensors") if path.is_file())
-    return {path.relative_to(directory).as_posix(): cache.sha256(path) for path in files}
+    known = verify(directory, cache) if (directory / "manifest.json").exists() else {}
+    for path in sorted(each for each in directory.glob("**/*.safetensors") if each.is_file()):
+        name = path.relative_to(directory).as_posix()
+        if name in known:
+            continue
+        known[name] = cache.sha256(path)
+        # In the hub's cache a large file's own name is the hash that its repository lists.
+        listed = path.resolve().name if path.is_symlink() else ""
+        if re.fullmatch("[0-9a-f]{64}", listed) and listed != known[name]:
+            raise WeightsError(path, f"corrupt: SHA-256 should be {listed}, is {known[name]}", _FETCH)
+    if not known:
+        raise WeightsError(directory, "holds no safetensors", _FETCH)
+    return known
 
 
 def write_manifest(directory: str | Path, pattern: str = "**/*.safetensors") -> dict[str, str]:

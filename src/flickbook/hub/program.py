@@ -11,7 +11,9 @@ import math
 import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
+
+from flickbook.errors import shown
 
 #: Storage class in torch -> its name in safetensors, and the bytes of an element.
 _STORAGES = {
@@ -26,7 +28,8 @@ _STORAGES = {
     "ByteStorage": ("U8", 1),
     "BoolStorage": ("BOOL", 1),
 }
-_MARK: Final = object()
+#: A checkpoint of thousands of tensors has a hundred thousand.
+MAX_OPCODES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,17 @@ class Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, program: bytes) -> object:
-        for opcode, argument, _ in pickletools.genops(program):
+        """The object that a program builds.
+
+        Raises ForbiddenError for what no plain checkpoint asks for; a damaged program raises whatever it meets.
+        """
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+            if count > MAX_OPCODES:
+                raise ForbiddenError(f"its program is longer than {MAX_OPCODES} opcodes")
             if opcode.name == "STOP":
                 return self.stack.pop()
             if opcode.name in _CONSTANTS:
@@ -93,10 +103,15 @@ class Machine:
 
     def _items(self) -> list[Any]:
         """What was put on the stack since the last mark."""
-        at = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
-        items = self.stack[at + 1 :]
+        at = self.marks.pop()
+        if at > len(self.stack):
+            raise ValueError("the stack is shorter than at its mark")
+        items = self.stack[at:]
         del self.stack[at:]
         return items
+
+    def _mark(self, _: None) -> None:
+        self.marks.append(len(self.stack))
 
     def _proto(self, version: int) -> None:
         if version > 5:
@@ -126,7 +141,7 @@ class Machine:
 
     def _dict(self, _: None) -> None:
         items = self._items()
-        self.stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+        self.stack.append(_mapping(zip(items[::2], items[1::2], strict=True)))
 
     def _last(self, count: int) -> None:
         items = tuple(self.stack[-count:])
@@ -152,11 +167,11 @@ class Machine:
 
     def _setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._of(dict)[key] = value
+        self._of(dict).update(_mapping([(key, value)]))
 
     def _setitems(self, _: None) -> None:
         items = self._items()
-        self._of(dict).update(zip(items[::2], items[1::2], strict=True))
+        self._of(dict).update(_mapping(zip(items[::2], items[1::2], strict=True)))
 
     def _of(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
@@ -169,13 +184,17 @@ class Machine:
 
     def _stack_global(self, _: None) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Global(str(module), str(name)))
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise TypeError("a name that is no text")
+        self.stack.append(Global(module, name))
 
     def _binpersid(self, _: None) -> None:
         """A storage: ("storage", torch.FloatStorage, key, device, elements)."""
         word, kind, key, _device, size = self.stack.pop()
-        if word != "storage" or not isinstance(kind, Global) or kind.module != "torch" or kind.name not in _STORAGES:
-            raise ForbiddenError(f"its program asks for the storage {kind}")
+        if not isinstance(word, str) or word != "storage" or not isinstance(kind, Global):
+            raise ValueError("a reference that is no storage")
+        if kind.module != "torch" or kind.name not in _STORAGES:
+            raise ForbiddenError(f"its program asks for the storage {shown(kind)}")
         if not (isinstance(key, str) and key.isalnum() and type(size) is int and size >= 0):
             raise ValueError("a storage without key or size")
         self.stack.append(Storage(key, *_STORAGES[kind.name], size))
@@ -186,7 +205,7 @@ class Machine:
             raise TypeError("a call of what is no name")
         rebuild = _REBUILDS.get(str(called))
         if rebuild is None:
-            raise ForbiddenError(f"its program calls {called}, and nothing but tensors is rebuilt")
+            raise ForbiddenError(f"its program calls {shown(called)}, and nothing but tensors is rebuilt")
         self.stack.append(rebuild(*arguments))
 
     def _build(self, _: None) -> None:
@@ -207,25 +226,29 @@ def _parameter(tensor: Tensor, *_: object) -> Tensor:
     return tensor
 
 
-def _ordered(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
-    return dict(pairs)
+def _mapping(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[str | int, Any]:
+    """A dictionary. Its keys are texts and numbers: hashing a tuple that holds itself often would never end."""
+    found: dict[str | int, Any] = {}
+    for key, value in pairs:
+        if type(key) not in (str, int):
+            raise ForbiddenError("its program builds a dictionary whose keys are neither texts nor numbers")
+        found[key] = value
+    return found
 
 
 #: Everything a program may call, and what stands for it here.
 _REBUILDS: dict[str, Callable[..., object]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
-    "collections.OrderedDict": _ordered,
+    "collections.OrderedDict": _mapping,
 }
 _CONSTANTS: dict[str, Callable[[], Any]] = {
-    "MARK": lambda: _MARK,
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": set,
 }
 #: Opcodes that only push the number, text or bytes behind them.
 _VALUES = {

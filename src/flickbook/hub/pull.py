@@ -8,7 +8,9 @@ that it has the hash that the repository lists, and what to say when something i
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-from flickbook.errors import HubError, MissingExtra
+from flickbook.errors import Cancelled, HubError, MissingExtra
 
 OnBytes = Callable[[int, int], None]
 
@@ -102,11 +104,18 @@ def listing(repo: str, revision: str) -> tuple[str, list[File]]:
         info = api.model_info(repo, revision=revision)
         entries = api.list_repo_tree(repo, recursive=True, revision=info.sha)
         files = [
-            File(entry.path, entry.size, entry.lfs.sha256 if entry.lfs is not None else "")
+            File(entry.path, entry.size, _digest(repo, entry.lfs.sha256) if entry.lfs is not None else "")
             for entry in entries
             if isinstance(entry, RepoFile)
         ]
     return str(info.sha), files
+
+
+def _digest(repo: str, listed: str) -> str:
+    """A listed SHA-256, which becomes a file's name."""
+    if not re.fullmatch("[0-9a-f]{64}", listed):
+        raise HubError(repo, "lists a file under no SHA-256", "check HF_ENDPOINT")
+    return listed
 
 
 def pull(
@@ -129,13 +138,20 @@ def pull(
         raise HubError(repo, "holds no weights", "check the repository's name")
     with _explained(repo, revision) as hub:
         missing = [f for f in chosen if not isinstance(hub.try_to_load_from_cache(repo, f.name, revision=commit), str)]
+        # Two files of one content are one in the cache.
+        large = list({file.sha256: file for file in missing if file.sha256}.values())
         _room(repo, missing)
-        count = _Count(sum(file.size for file in missing if file.sha256), on_bytes)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for done in [pool.submit(_large, repo, commit, file, count) for file in missing if file.sha256]:
+        count = _Count(sum(file.size for file in large), on_bytes)
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            for done in [pool.submit(_large, repo, commit, file, count) for file in large]:
                 done.result()
-        # The small files, and the cache's own links to the large ones.
-        names = [file.name for file in chosen]
+        finally:
+            # After an error or Ctrl-C nobody waits for gigabytes.
+            count.stopped = True
+            pool.shutdown(cancel_futures=True)
+        # The small files, and the cache's own links to the large ones; names may hold a pattern's signs.
+        names = [glob.escape(file.name) for file in chosen]
         directory = Path(hub.snapshot_download(repo, revision=commit, allow_patterns=names, tqdm_class=_silent()))
         if revision != commit:  # remembered as the library does, for whoever asks for the branch later
             reference = directory.parents[1] / "refs" / revision
@@ -164,8 +180,10 @@ def _large(repo: str, commit: str, file: File, count: _Count) -> None:
             if not whole.exists():
                 found = get_hf_file_metadata(hf_hub_url(repo, file.name, revision=commit))
                 headers = build_hf_headers(library_name="flickbook")
-                if urlsplit(found.location).netloc != urlsplit(constants.ENDPOINT).netloc:
+                if urlsplit(found.location)[:2] != urlsplit(constants.ENDPOINT)[:2]:
                     headers.pop("authorization", None)  # the storage behind the hub signs its addresses
+                if part.exists() and part.stat().st_size > file.size:
+                    part.unlink()
                 with part.open("ab") as out:
                     have = out.tell()
                     count.add(have)
@@ -198,8 +216,11 @@ class _Count:
 
     def __init__(self, total: int, on_bytes: OnBytes | None) -> None:
         self.done, self.total, self._on_bytes, self._lock = 0, total, on_bytes, Lock()
+        self.stopped = False
 
     def add(self, count: float) -> None:
+        if self.stopped:
+            raise Cancelled
         with self._lock:
             self.done += int(count)
             if self._on_bytes is not None:
@@ -210,12 +231,22 @@ def _room(repo: str, missing: Sequence[File]) -> None:
     """Refuse before the first byte what the disk cannot hold."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    needed, cache = sum(file.size for file in missing), Path(HF_HUB_CACHE)
+    cache = Path(HF_HUB_CACHE)
+    blobs = cache / f"models--{repo.replace('/', '--')}" / "blobs"
+    needed = sum(file.size - _held(blobs, file) for file in missing)
     place = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if needed and needed + _MARGIN > free:
         reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"
         raise HubError(repo, reason, "free some space, or set HF_HOME to a larger disk")
+
+
+def _held(blobs: Path, file: File) -> int:
+    """Bytes of a large file that are here already."""
+    for place in (blobs / file.sha256, blobs / f"{file.sha256}.part") if file.sha256 else ():
+        if place.exists():
+            return min(place.stat().st_size, file.size)
+    return 0
 
 
 def _silent(add: Callable[[float], None] | None = None) -> type[Any]:
@@ -262,6 +293,14 @@ def _explained(repo: str, revision: str) -> Iterator[Any]:
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no"
         raise HubError(repo, f"the hub answered {status}", _AGAIN) from error
-    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise HubError(repo, f"the transfer broke ({reason})", f"check the network, and {_AGAIN}") from error
+    except errors.HTTPError as error:  # type: ignore[attr-defined]
+        raise HubError(
+            repo, f"the transfer broke ({type(error).__name__})", f"check the network, and {_AGAIN}"
+        ) from error
+    except ValueError as error:  # a file larger than the plain protocol carries
+        raise HubError(
+            repo, f"cannot be pulled ({error})", "pull it with the hub's own tools, and use --model-dir"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)[:200]
+        raise HubError(repo, f"the transfer broke ({reason})", f"check disk and network, and {_AGAIN}") from error

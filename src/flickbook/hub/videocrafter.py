@@ -233,6 +233,8 @@ def convert_directory(path: Path, out: Path, configs: Mapping[str, Mapping[str, 
                 "vae/diffusion_pytorch_model.safetensors": autoencoder_pieces(shapes),
                 "text_encoder/model.safetensors": text_pieces(shapes),
             }
+            if not all(files.values()):
+                raise ValueError("a network is missing")
         except (KeyError, StopIteration, ValueError) as error:
             reason = f"not a checkpoint of VideoCrafter2 ({error})"
             raise WeightsError(path, reason, "convert the model.ckpt of VideoCrafter/VideoCrafter2") from error

@@ -25,7 +25,7 @@ from flickbook.media.sheet import contact_sheet
 from flickbook.world.captions import captions
 from flickbook.world.detect import Verdict, judge, wilson
 from flickbook.world.render import render
-from flickbook.world.scenes import FRAMES, SIZE, Scene, sample
+from flickbook.world.scenes import FPS, FRAMES, SIZE, Scene, sample
 
 #: Group -> (what the world draws, held out, share of the prompts).
 GROUPS: dict[str, tuple[str, bool, float]] = {
@@ -98,7 +98,9 @@ def draw(networks: TextToVideo, scenes: Sequence[Scene], settings: Settings) -> 
         timesteps = networks.schedule.timesteps(settings.num_inference_steps)
         begin = SamplerState.begin(latents.to(networks.device), timesteps)
         scales = [settings.guidance_scale] * len(part)
-        for state in networks.denoise(begin, context, empty.expand_as(context), scales, settings.scheduler):
+        for state in networks.denoise(
+            begin, context, empty.expand_as(context), scales, settings.scheduler, [FPS] * len(part)
+        ):
             latents = state.latents
         for latent in latents:
             yield torch.cat(list(networks.decode(latent))).numpy()

@@ -21,14 +21,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import MissingExtra, RequestError, WeightsError
-from flickbook.hub.manifest import read_config
+from flickbook.hub.layout import weights_file
+from flickbook.hub.manifest import read_config, replace_whole
 from flickbook.learn import checkpoint
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
@@ -82,7 +83,8 @@ class Session:
         if not path.exists():
             start = None
             if init is not None:
-                start = load_weights(lambda: Autoencoder(config), init / FILES["vae"]).state_dict()
+                file = weights_file(init / "vae", Path(FILES["vae"]).stem)
+                start = load_weights(lambda: Autoencoder(config), file, rename=autoencoder_keys).state_dict()
             kept = start if start is not None and not self.config.autoencoder.refine else None
             state = kept or self._train_autoencoder(config, start)
             temporary = path.with_suffix(".tmp")
@@ -125,11 +127,14 @@ class Session:
     def _same_world(self, directory: Path) -> None:
         """Refuse to mix the films of one world with those of another."""
         record = directory / "world.json"
-        if not record.exists():
+        if not record.exists() and not any(directory.glob("films-*")):
             directory.mkdir(parents=True, exist_ok=True)
-            record.write_text(json.dumps(self.config.world), encoding="utf-8")
-        elif json.loads(record.read_text(encoding="utf-8")) != self.config.world:
-            limit = f"must be that of the films in {directory}, {record.read_text(encoding='utf-8')}"
+            text = json.dumps(self.config.world)
+            replace_whole(record, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            return
+        known = read_config(record) if record.exists() else {}
+        if known != self.config.world:
+            limit = f"must be that of the films in {directory}, {known or 'which is not known'}"
             remedy = "delete that folder, and they are rendered anew, or train into another one"
             raise RequestError("world", self.config.world, limit, remedy)
 

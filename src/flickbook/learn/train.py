@@ -30,6 +30,7 @@ from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import TemporalConv, UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import WeightsError
+from flickbook.hub.layout import weights_file
 from flickbook.learn import checkpoint
 from flickbook.learn.config import TrainConfig
 from flickbook.learn.dataset import Films
@@ -230,10 +231,9 @@ def warm_start(trainer: Trainer, directory: Path) -> None:
     Raises WeightsError for files that are missing, damaged, or of another shape than the configuration's networks.
     """
     model = trainer.model
-    text = load_weights(
-        lambda: TextEncoder(model.text_encoder.config), directory / FILES["text_encoder"], rename=text_keys
-    )
-    unet = load_weights(lambda: UNet3D(model.unet.config), directory / FILES["unet"])
+    files = {part: weights_file(directory / part, Path(name).stem) for part, name in FILES.items()}
+    text = load_weights(lambda: TextEncoder(model.text_encoder.config), files["text_encoder"], rename=text_keys)
+    unet = load_weights(lambda: UNet3D(model.unet.config), files["unet"])
     model.text_encoder.load_state_dict(text.state_dict())
     model.unet.load_state_dict(unet.state_dict())
     for average in trainer.averages.values():

@@ -1,0 +1,18 @@
+"""Where the windows of a long film lie, and which of several prompts each shows; whole numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def starts(frames: int, window: int) -> list[int]:
+    """The first frame of each window: half a window apart, the last one ending with the film."""
+    if frames <= window:
+        return [0]
+    return [*range(0, frames - window, window // 2), frames - window]
+
+
+def prompt_of(start: int, window: int, beginnings: Sequence[int]) -> int:
+    """Which of several prompts, each of which begins at a frame, a window shows: the one at its middle."""
+    middle = start + window // 2
+    return max(i for i, first in enumerate(beginnings) if first <= middle)
