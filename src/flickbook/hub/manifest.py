@@ -45,6 +45,8 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     os.close(handle)
     try:
         write(Path(name))
+        with open(name, "rb") as written:
+            os.fsync(written.fileno())
         # mkstemp makes files that only their owner can read.
         os.chmod(name, 0o644)
         os.replace(name, path)

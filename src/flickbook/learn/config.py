@@ -24,8 +24,8 @@ class Stage:
     """A stretch of steps with one mixture of clip lengths and one learning rate.
 
     `frames` maps a clip length to its share of the steps. Every step sees the same number of frames
-    (`TrainConfig.frames_per_step`, over all processes together), so four times shorter clips mean four times as many
-    films.
+    (`TrainConfig.frames_per_step`, over all processes together, in whole clips for each), so four times shorter clips
+    mean four times as many films.
     """
 
     name: str
