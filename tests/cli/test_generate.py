@@ -31,7 +31,7 @@ PROMPT = "a red circle moving left on a blue background"
         (["generate", "a\x1b[31m"], "prompt"),
         (["generate", os.fsdecode(b"caf\xe9")], "prompt"),
         (["generate", "x", "--num-inference-steps", "-3"], "num_inference_steps"),
-        (["generate", "x", "--num-frames", "17"], "num_frames"),
+        (["generate", "x", "--num-frames", "257"], "num_frames"),
         (["generate", "x", "--guidance-scale", "nan"], "guidance_scale"),
         (["generate", "x", "--fps", "0"], "fps"),
         (["generate", "x", "--seed", "-1"], "seed"),
