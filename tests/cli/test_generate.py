@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,11 @@ def test_ctrl_c_stops_with_130_and_leaves_nothing(work: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1])}
     words = [sys.executable, "-m", "flickbook", "generate", PROMPT]
     words += ["--num-inference-steps", "100", "--output", "new/a.mp4"]
-    with subprocess.Popen(words, cwd=work, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        words, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("encode"):  # the next phase is the long one
