@@ -96,18 +96,18 @@ def test_several_prompts_along_time() -> None:
             plan(num_frames=48, prompt_at=wrong)
 
 
-def test_frames_that_come_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    stepped = find("builtin").model_copy(update={"num_frames": Whole(range=(5, 81), default=49, every=4)})
-    monkeypatch.setattr(catalogue, "find", lambda name: stepped)
-    assert plan().num_frames == 49 and plan(num_frames=81).num_frames == 81
-    with pytest.raises(RequestError, match="num_frames=50: must be 5, 9, 13 and so on; ask for 49 or 53"):
-        plan(num_frames=50)
-
-
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
+
+
+def test_frames_that_come_in_steps(data: Path) -> None:
+    frames = Whole(range=(5, 81), default=49, every=4)
+    catalogue.add(find("builtin").model_copy(update={"name": "stepped", "num_frames": frames}))
+    assert plan(model="stepped").num_frames == 49 and plan(model="stepped", num_frames=81).num_frames == 81
+    with pytest.raises(RequestError, match="num_frames=50: must be 5, 9, 13 and so on; ask for 49 or 53"):
+        plan(model="stepped", num_frames=50)
 
 
 def test_a_model_is_added_found_replaced_and_removed(data: Path) -> None:

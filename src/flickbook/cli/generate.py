@@ -23,6 +23,7 @@ COUNT_LIMIT = 1000
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(help="What the film shows.")] = None,
     model: Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")] = None,
     model_dir: Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")] = None,
@@ -50,6 +51,9 @@ def generate(
     report.start(chosen.log_level)
     width, height = _size(size)
     first, turns = _turns(prompt, prompt_at or [])
+    if first is None:
+        asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
+        raise typer.BadParameter("missing; say what the film shows.", ctx=context, param=asked_for)
     asked = dict(
         prompt=first,
         model=chosen.model,
@@ -75,18 +79,18 @@ def generate(
             print(clip["path"])
 
 
-def _turns(prompt: str | None, prompt_at: list[str]) -> tuple[str, tuple[tuple[int, str], ...] | None]:
-    """The prompt of frame 0, and those that follow: (16, "a sunset") of "16:a sunset"."""
+def _turns(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:
+    """The prompt of frame 0, if there is one, and those that follow: (16, "a sunset") of "16:a sunset"."""
     turns = []
     for each in prompt_at:
         frame, colon, text = each.partition(":")
         if not colon or not re.fullmatch(r"[0-9]{1,6}", frame.strip()):
             raise RequestError("prompt_at", each, "must be FRAME:PROMPT", 'write for example 16:"a sunset"')
         turns.append((int(frame), text))
-    first = [text for frame, text in turns if frame == 0]
-    if len(first) + (prompt is not None) > 1:
+    first = [text for frame, text in turns if frame == 0] + ([] if prompt is None else [prompt])
+    if len(first) > 1:
         raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
-    return prompt or "".join(first), tuple(turn for turn in turns if turn[0]) or None
+    return (first[0] if first else None), tuple(turn for turn in turns if turn[0]) or None
 
 
 def _size(size: str | None) -> tuple[int | None, int | None]:
