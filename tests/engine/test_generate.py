@@ -168,6 +168,12 @@ def test_a_model_that_lies_elsewhere(tmp_path: Path) -> None:
         generate(PROMPT, model_dir=tmp_path / "missing", **SHORT)
 
 
+def test_words_never_learned_are_noted_in_every_prompt() -> None:
+    turns = ((16, "a green panda"),)
+    clip = generate(PROMPT, num_frames=24, num_inference_steps=1, seed=1, prompt_at=turns)
+    assert clip.run is not None and '"panda"' in clip.run.notes[0] and clip.frames.shape[0] == 24
+
+
 def test_a_model_that_was_not_pulled_says_how() -> None:
     with pytest.raises(HubError, match="models pull text-to-video-ms-1.7b"):
         generate(PROMPT, model="text-to-video-ms-1.7b")

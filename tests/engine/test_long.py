@@ -6,26 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from flickbook.catalogue import find
 from flickbook.engine import long
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.spec import Placement, Plan
-from flickbook.windows import prompt_of, starts
 
 MakePlan = Callable[..., Plan]
-
-
-@given(frames=st.integers(1, 300), half=st.integers(1, 32))
-def test_windows_cover_the_film_and_overlap_by_half(frames: int, half: int) -> None:
-    window = 2 * half
-    found = starts(frames, window)
-    assert found[0] == 0 and found == sorted(set(found))
-    assert found[-1] == max(0, frames - window)
-    assert all(1 <= b - a <= half for a, b in zip(found, found[1:], strict=False))
 
 
 def test_every_frame_of_a_window_counts_and_the_middle_most() -> None:
@@ -72,11 +60,6 @@ def test_a_long_film_shares_its_noise() -> None:
         before = {tuple(frame.flatten().tolist()) for frame in made[0].transpose(0, 1)[start - 16 : start - 8]}
         assert half == before
     assert not torch.equal(made[0], made[1])
-
-
-def test_a_prompt_acts_from_the_window_whose_middle_it_reaches() -> None:
-    found = [prompt_of(start, 16, [0, 16, 40]) for start in starts(64, 16)]
-    assert found == [0, 1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.model

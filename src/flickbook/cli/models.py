@@ -57,6 +57,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "revision": model.revision(),
         "licence": model.licence,
         "commercial": model.commercial,
+        "gated": "yes, HF_TOKEN is needed" if model.gated else "no",
         "good_at": model.good_at,
         "faults": model.faults,
         "size": sizes,

@@ -91,7 +91,7 @@ def _clip(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
         versions=place.versions(),
         device_name=place.device_name(engine.placement.device),
     )
-    note = engine.note(plan.prompt)
+    note = engine.note(" ".join([plan.prompt, *(text for _, text in plan.prompt_at)]))
     return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": [note] if note else []}))
 
 

@@ -33,13 +33,20 @@ def converted(model: Model) -> Path:
     return settings.load().data_dir / "models" / model.name / model.commit
 
 
+def cache_folder(repo: str) -> Path:
+    """A repository's place in the Hugging Face cache. Raises ImportError without the hub's library."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+
+
 def cached(repo: str, commit: str) -> Path | None:
     """A repository's snapshot in the Hugging Face cache, "unpinned" being what was pulled last; None if not there."""
     try:
-        from huggingface_hub.constants import HF_HUB_CACHE
+        folder = cache_folder(repo)
     except ImportError:
         return None
-    folder = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
     if commit == "unpinned":
         try:
             commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()

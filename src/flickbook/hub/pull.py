@@ -9,7 +9,6 @@ that it has the hash that the repository lists, and what to say when something i
 from __future__ import annotations
 
 import glob
-import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flickbook.errors import Cancelled, HubError, MissingExtra
+from flickbook.hub.find import cache_folder
+from flickbook.hub.manifest import HashCache
 
 OnBytes = Callable[[int, int], None]
 
@@ -170,8 +171,8 @@ def _large(repo: str, commit: str, file: File, count: _Count) -> None:
     from huggingface_hub import constants, file_download, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    cache, folder = Path(constants.HF_HUB_CACHE), file_download.repo_folder_name(repo_id=repo, repo_type="model")
-    blobs, lock = cache / folder / "blobs", cache / ".locks" / folder / f"{file.sha256}.part.lock"
+    folder = cache_folder(repo)
+    blobs, lock = folder / "blobs", folder.parent / ".locks" / folder.name / f"{file.sha256}.part.lock"
     for place in (blobs, lock.parent):
         place.mkdir(parents=True, exist_ok=True)
     whole, part = blobs / file.sha256, blobs / f"{file.sha256}.part"
@@ -202,8 +203,7 @@ def _large(repo: str, commit: str, file: File, count: _Count) -> None:
 
 
 def _named(repo: str, file: File, part: Path, whole: Path) -> None:
-    with part.open("rb") as data:
-        found = hashlib.file_digest(data, "sha256").hexdigest()
+    found = HashCache().sha256(part)
     if found != file.sha256:
         part.unlink()
         reason = f"{file.name} is corrupt: SHA-256 should be {file.sha256}, is {found}"
@@ -229,12 +229,9 @@ class _Count:
 
 def _room(repo: str, missing: Sequence[File]) -> None:
     """Refuse before the first byte what the disk cannot hold."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    cache = Path(HF_HUB_CACHE)
-    blobs = cache / f"models--{repo.replace('/', '--')}" / "blobs"
+    blobs = cache_folder(repo) / "blobs"
     needed = sum(file.size - _held(blobs, file) for file in missing)
-    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    place = next(folder for folder in blobs.parents if folder.exists())
     free = shutil.disk_usage(place).free
     if needed and needed + _MARGIN > free:
         reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"
