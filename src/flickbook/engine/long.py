@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from flickbook.diffusion import text_to_video
 from flickbook.windows import starts
 
 #: (x (n, c, window, h, w), timestep, number of the window) -> the network's answer in x's shape.
@@ -44,18 +45,17 @@ def blended(model: WindowModel, frames: int, window: int) -> Callable[[Tensor, T
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, int, int, int], window: int) -> Tensor:
-    """Unit Gaussian latents (n, c, f, h, w) of each film's own CPU generator; `shape` is (c, f, h, w).
+    """Unit Gaussian latents (n, c, f, h, w), each film from its own seed; `shape` is (c, f, h, w).
 
     Up to `window` frames they are drawn; half a window after half a window follows in the drawn frames' order by lot.
     """
     channels, frames, height, width = shape
+    first = text_to_video.noise(seeds, (channels, min(frames, window), height, width))
     films = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        made = torch.randn((channels, min(frames, window), height, width), generator=generator)
+    for seed, made in zip(seeds, first, strict=True):
+        lot, half = torch.Generator().manual_seed(seed), window // 2
         while made.shape[1] < frames:
-            half = window // 2
-            order = torch.randperm(half, generator=generator) + (made.shape[1] - window)
+            order = torch.randperm(half, generator=lot) + (made.shape[1] - window)
             made = torch.cat([made, made[:, order]], dim=1)
         films.append(made[:, :frames])
     return torch.stack(films)
