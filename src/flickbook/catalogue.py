@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
 import secrets
 import tomllib
@@ -18,6 +17,7 @@ from pydantic import Field, field_validator
 
 from flickbook import settings
 from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch, SettingsError, escaped
+from flickbook.files import replace_whole
 from flickbook.spec import Container, Plan, Record, Request
 from flickbook.windows import prompt_of, starts
 
@@ -194,10 +194,8 @@ def remove(name: str) -> Model:
 def _write(models: list[Model]) -> None:
     path = _added_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    text = json.dumps([model.model_dump(mode="json") for model in models], indent=1)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps([model.model_dump(mode="json") for model in models], indent=1) + "\n"
+    replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def find(name: str) -> Model:

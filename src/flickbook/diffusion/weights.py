@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flickbook.errors import WeightsError
-from flickbook.hub.manifest import replace_whole
+from flickbook.files import replace_whole
 
 _FETCH = "fetch the model again"
 

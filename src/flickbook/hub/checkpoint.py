@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from flickbook.errors import OutputError, WeightsError, shown
+from flickbook.files import replace_whole
 from flickbook.hub.program import ForbiddenError, Machine, Tensor
 
 #: The program of a checkpoint of 1.4 billion parameters is 300 KB.
@@ -180,20 +180,18 @@ def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece | str
         place = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for source, begin, stop in parts:
                 file.write(checkpoint.bytes_of(source)[begin:stop])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_whole(path, write)
     except OSError as error:
         raise OutputError(path, error.strerror or "cannot be written", "free some space, or write elsewhere") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

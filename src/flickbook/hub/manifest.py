@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flickbook.errors import WeightsError
+from flickbook.files import replace_whole
 
 MAX_CONFIG_BYTES = 1 << 20
 #: A file that changed later than this before it was hashed may change again without a new time stamp.
@@ -37,22 +35,6 @@ def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, An
     if not isinstance(values, dict):
         raise WeightsError(path, "not a JSON object", _FETCH)
     return values
-
-
-def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file beside `path`, then rename it over `path`: whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(name))
-        with open(name, "rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files that only their owner can read.
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _sha256(path: Path) -> str:

@@ -28,8 +28,9 @@ from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import MissingExtra, RequestError, WeightsError
+from flickbook.files import replace_whole
 from flickbook.hub.layout import weights_file
-from flickbook.hub.manifest import read_config, replace_whole
+from flickbook.hub.manifest import read_config
 from flickbook.learn import checkpoint
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
