@@ -16,13 +16,14 @@ RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check bench clean
+.PHONY: help run test test-slow check bench replica clean
 
 help:
 	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
 	@echo 'make test        the tests (minutes)      make test-slow   the long ones'
 	@echo 'make check       lint, format, types, layers'
 	@echo 'make bench       time and memory, beside stock diffusers'
+	@echo 'make replica     a model of true size with random weights, to measure with (3.7 GB): MODEL= DIR='
 	@echo 'make clean       remove the environment and what was built'
 	@echo 'knobs: PYTHON=python3 VENV=.venv TESTFLAGS='
 
@@ -44,6 +45,12 @@ check: $(DEV)
 
 bench: $(DEV)
 	@$(BIN)/python -m bench
+
+# A published model's configuration and size with random weights; MODEL=wan-2.1-1.3b is the other one.
+MODEL ?= text-to-video-ms-1.7b
+DIR ?= replica/$(MODEL)
+replica: $(DEV)
+	@$(BIN)/python -m bench.replica '$(MODEL)' '$(DIR)'
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flickbook import catalogue
-from flickbook.catalogue import Model, Whole, find, list_models, resolve
+from flickbook.catalogue import Model, Whole, find, list_models
 from flickbook.errors import ModelNotFound, RequestError, SchedulerMismatch, SettingsError
+from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flickbook.errors import RequestError
-from flickbook.spec import Placement, Plan, Recipe, Record, Request, Run, Step
+from flickbook.spec import Lora, Placement, Plan, Recipe, Record, Request, Run, Step
 
 PLAN = Plan(
     task="film",
@@ -31,9 +31,10 @@ PLAN = Plan(
     container="mp4",
 )
 CANONICAL = (
-    '{"container":"mp4","fps":8.0,"guidance_scale":3.0,"height":128,"model":"builtin","negative_prompt":"",'
-    '"num_frames":16,"num_inference_steps":25,"prompt":"a r\\u00e9d circle","prompt_at":[],'
-    '"revision":"0123456789ab","scheduler":"ddim","schema_version":1,"seed":7,"task":"film","width":128,"window":0}'
+    '{"container":"mp4","drift":null,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,"image":"","loras":[],"model":"builtin",'
+    '"negative_prompt":"","num_frames":16,"num_inference_steps":25,"prompt":"a r\\u00e9d circle","prompt_at":[],'
+    '"revision":"0123456789ab","scheduler":"ddim","schema_version":1,"seed":7,"strength":null,"task":"film",'
+    '"video":"","width":128,"window":0}'
 )
 RECIPE = Recipe(
     plan=PLAN,
@@ -79,6 +80,12 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "scheduler": "unipc",
         "window": 16,
         "prompt_at": ((8, "other"),),
+        "image": "a" * 64,
+        "video": "b" * 64,
+        "strength": 0.5,
+        "loras": (Lora(name="other", sha256="c" * 64),),
+        "drift": 0.5,
+        "feedback": 0.5,
         "container": "png",
     }
     assert set(others) == set(Plan.model_fields) - {"schema_version"}
@@ -90,6 +97,7 @@ def test_shape_is_what_a_batch_must_share() -> None:
     alike = {"prompt": "b", "negative_prompt": "n", "seed": 9, "fps": 12.0, "guidance_scale": 9.0}
     apart = {"model": "m", "revision": "r", "width": 64, "height": 64, "num_frames": 8, "num_inference_steps": 9}
     assert changed(**alike).shape() == PLAN.shape()
+    apart |= {"image": "a" * 64, "video": "b" * 64, "strength": 0.5, "loras": (Lora(name="l", sha256="c" * 64),)}
     for field, value in {**apart, "scheduler": "unipc", "guidance_scale": 1.0}.items():
         assert changed(**{field: value}).shape() != PLAN.shape(), field
 
@@ -97,7 +105,8 @@ def test_shape_is_what_a_batch_must_share() -> None:
 def test_a_plan_knows_no_machine() -> None:
     """The committed list: a field that one machine decides belongs to Placement."""
     words = "schema_version task model revision prompt negative_prompt width height num_frames fps"
-    words += " num_inference_steps guidance_scale seed scheduler window prompt_at container"
+    words += " num_inference_steps guidance_scale seed scheduler window prompt_at image video strength loras"
+    words += " drift feedback container"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)
 

@@ -13,10 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flickbook.catalogue import list_models, resolve
+    from flickbook.catalogue import list_models
     from flickbook.engine.generate import generate
     from flickbook.errors import FlickbookError, RequestError
     from flickbook.media.clip import Clip
+    from flickbook.resolution import resolve
     from flickbook.spec import Plan, Recipe, Request, Step
 
 __version__ = "0.1.0"
@@ -45,7 +46,7 @@ _HOMES = {
     "Step": "flickbook.spec",
     "generate": "flickbook.engine.generate",
     "list_models": "flickbook.catalogue",
-    "resolve": "flickbook.catalogue",
+    "resolve": "flickbook.resolution",
 }
 
 

@@ -1,7 +1,8 @@
-"""A file appears whole or not at all."""
+"""Files: one appears whole or not at all, and is known by its hash."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,3 +23,9 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

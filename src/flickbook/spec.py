@@ -61,7 +61,10 @@ def refused(error: ValidationError, what: str) -> RequestError:
 
 
 class Request(Record):
-    """What a person asked for. A field left None means "the model's choice"; limits live in the catalogue."""
+    """What a person asked for. A field left None means "the model's choice"; limits live in the catalogue.
+
+    `image` and `video` are paths of what the film begins from, `loras` pairs of a file's path and its weight.
+    """
 
     prompt: str
     model: str = "builtin"
@@ -75,7 +78,19 @@ class Request(Record):
     height: int | None = None
     scheduler: str | None = None
     prompt_at: tuple[tuple[int, str], ...] | None = None
+    image: str | None = None
+    video: str | None = None
+    strength: float | None = None
+    loras: tuple[tuple[str, float], ...] | None = None
     container: Container | None = None
+
+
+class Lora(Record):
+    """An addition to a model's weights: what it is called, the SHA-256 of its file, and how much of it is added."""
+
+    name: str
+    sha256: Sha256
+    weight: float = 1.0
 
 
 class Plan(Record):
@@ -84,11 +99,14 @@ class Plan(Record):
     Sizes in pixels, `fps` in frames a second, `guidance_scale` without unit (1 switches guidance off),
     `seed` 0 to 2**63 - 1, `revision` the fixed version of the model's files. With a `window` the film is made of
     overlapping windows of that many frames; 0 is none. `prompt_at` holds the prompts that follow the first, each with
-    its first frame.
+    its first frame. `image` and `video` are the SHA-256 of the files the film begins from, "" for none; `strength`, 0
+    to 1, says how much of them is made anew, and is None where the model does not ask. A sequence is a film of pictures
+    that were each made by themselves: `drift`, 0 to 1, says how far the noise travels from one prompt to the next,
+    `feedback`, 0 to 1, how much of each picture is made anew over the one before it, 0 for none.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    task: Literal["film", "picture"]
+    task: Literal["film", "picture", "sequence"]
     model: str
     revision: str
     prompt: str
@@ -103,6 +121,12 @@ class Plan(Record):
     scheduler: str
     window: Annotated[int, Field(ge=0)] = 0
     prompt_at: tuple[tuple[int, str], ...] = ()
+    image: Sha256 | Literal[""] = ""
+    video: Sha256 | Literal[""] = ""
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    loras: tuple[Lora, ...] = ()
+    drift: Annotated[float, Field(ge=0, le=1)] | None = None
+    feedback: Annotated[float, Field(ge=0, le=1)] | None = None
     container: Container
 
     def key(self) -> str:
@@ -114,11 +138,22 @@ class Plan(Record):
         return self.guidance_scale > 1
 
     def shape(self) -> tuple[object, ...]:
-        """What films of one batch must share: model, revision, width, height, frames, steps, scheduler, guided, window,
-        and the frames at which prompts begin."""
+        """What films of one batch must share: model, revision, LoRAs, width, height, frames, steps, scheduler, guided,
+        window, the frames at which prompts begin, and what they begin from."""
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
-        return (self.model, self.revision, *size, self.scheduler, self.guided(), self.window, turns)
+        begins = (bool(self.image), bool(self.video), self.strength)
+        return (
+            self.model,
+            self.revision,
+            self.loras,
+            *size,
+            self.scheduler,
+            self.guided(),
+            self.window,
+            turns,
+            *begins,
+        )
 
 
 class Placement(Record):
@@ -128,6 +163,11 @@ class Placement(Record):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     decode_frames: Annotated[int, Field(ge=1)] = 16  # frames decoded at once
     batch: Annotated[int, Field(ge=1)] = 1  # films denoised at once
+    quantize: Literal["", "fp8", "int8"] = ""  # what the denoising network's weights are kept in, if not in dtype
+    offload: Literal["none", "model", "sequential"] = "none"  # networks wait in the machine's memory, whole or by layer
+    slicing: bool = False  # attention and decoding in slices: slower, in less memory
+    tiling: bool = False  # frames are decoded in tiles that overlap
+    rungs: tuple[str, ...] = ()  # what was given up while running, because memory ran out
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +203,8 @@ class Recipe(Record):
 class Run(Record):
     """What happened in one run and may differ in the next: it stands in the sidecar, never inside the film.
 
-    `seconds` by phase, `peak_memory_bytes` of the process, times as ISO 8601 in UTC, `notes` for people.
+    `seconds` by phase, `peak_memory_bytes` of the process, times as ISO 8601 in UTC, `notes` for people, `scores` of
+    the film by their names.
     """
 
     seconds: dict[str, float]
@@ -171,3 +212,4 @@ class Run(Record):
     started_at: str
     finished_at: str
     notes: list[str] = []
+    scores: dict[str, float] = {}

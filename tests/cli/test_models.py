@@ -38,6 +38,14 @@ def test_one_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["scheduler"] == "ddim, dpm++, unipc; ddim if unset"
 
 
+def test_a_model_that_adds_to_another_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "show", "animatediff"]) == 0
+    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert (rows["pipeline"], rows["base"], rows["inputs"]) == ("AnimateDiffPipeline", "sd15", "text, video")
+    assert rows["strength"] == "0.05 to 1; 0.8 if unset"
+    assert rows["memory_gib"].endswith("(believed)") and not rows["num_frames"].endswith("(believed)")
+
+
 def test_one_model_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "builtin", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

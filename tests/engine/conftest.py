@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from flickbook.catalogue import find, resolve
+from flickbook.catalogue import find
 from flickbook.engine.engine import Engine
+from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Request
 
 PROMPT = "a red circle moving left on a blue background"

@@ -177,6 +177,12 @@ def test_a_plan_knows_no_machine() -> None:
         "scheduler",
         "window",
         "prompt_at",
+        "image",
+        "video",
+        "strength",
+        "loras",
+        "drift",
+        "feedback",
         "container",
     }
     assert not set(Plan.model_fields) & set(Placement.model_fields)
@@ -184,12 +190,13 @@ def test_a_plan_knows_no_machine() -> None:
 
 def test_words_never_learned_are_noted(engine: Engine, plan: MakePlan) -> None:
     list(engine.run([plan()]))
-    assert engine.note("a red circle") == ""
-    assert '"panda"' in engine.note("a red panda") and "text-to-video-ms-1.7b" in engine.note("a red panda")
+    assert engine.notes("a red circle") == []
+    (note,) = engine.notes("a red panda")
+    assert '"panda"' in note and "text-to-video-ms-1.7b" in note
 
 
 def test_before_the_first_run_there_are_no_notes() -> None:
-    assert Engine(find("builtin"), Placement()).note("a red panda") == ""
+    assert Engine(find("builtin"), Placement()).notes("a red panda") == []
 
 
 def copied(tmp_path: Path) -> Path:

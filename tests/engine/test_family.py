@@ -7,26 +7,28 @@ import inspect
 import pytest
 
 from flickbook.catalogue import Model, list_models
-from flickbook.engine.family import Family, loader
+from flickbook.engine.family import Family, Setup, loader
+from flickbook.engine.pipelines import PipelineFamily
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.spec import Placement
 
 
 @pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
 def test_every_model_has_a_family_that_can_load_it(model: Model) -> None:
-    assert list(inspect.signature(loader(model.family)).parameters) == ["directory", "placement"]
+    assert list(inspect.signature(loader(model.family)).parameters) == ["setup"]
 
 
-def test_the_unet_family_keeps_the_protocol() -> None:
+@pytest.mark.parametrize("family", [UNetFamily, PipelineFamily])
+def test_the_families_keep_the_protocol(family: type) -> None:
     wanted = {name: each for name, each in vars(Family).items() if inspect.isfunction(each) and name[0] != "_"}
     assert len(wanted) >= 5
     for name, each in wanted.items():
-        assert list(inspect.signature(getattr(UNetFamily, name)).parameters) == list(inspect.signature(each).parameters)
+        assert list(inspect.signature(getattr(family, name)).parameters) == list(inspect.signature(each).parameters)
 
 
 def test_the_loader_loads() -> None:
     (model,) = [each for each in list_models() if each.name == "builtin"]
-    family = loader(model.family)(model.path(), Placement())
+    family = loader(model.family)(Setup(model, model.path(), Placement()))
     assert isinstance(family, UNetFamily)
     assert set(family.weights) >= {"unet/diffusion_pytorch_model.safetensors"}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flickbook.catalogue import find
 from flickbook.engine import long
+from flickbook.engine.family import Setup
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.spec import Placement, Plan
 
@@ -64,7 +65,7 @@ def test_a_long_film_shares_its_noise() -> None:
 
 @pytest.mark.model
 def test_a_long_film_by_the_built_in_model(plan: MakePlan) -> None:
-    family = UNetFamily.load(find("builtin").path(), Placement())
+    family = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
     made = plan(num_frames=40, prompt="a red circle moving left on a blue background")
     *_, last = family.denoise([made], family.encode([made]))
     assert last.done and last.latents.shape == (1, 8, 40, 8, 8)

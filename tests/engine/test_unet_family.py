@@ -10,6 +10,7 @@ import torch
 
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import noise
+from flickbook.engine.family import Setup
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.spec import Placement, Plan
 
@@ -18,7 +19,7 @@ MakePlan = Callable[..., Plan]
 
 @pytest.fixture(scope="module")
 def family() -> UNetFamily:
-    return UNetFamily.load(find("builtin").path(), Placement(decode_frames=3))
+    return UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement(decode_frames=3)))
 
 
 def test_its_weights_are_those_of_the_manifest(family: UNetFamily) -> None:
@@ -88,7 +89,7 @@ def test_words_never_learned(family: UNetFamily) -> None:
 def test_half_precision_gives_nearly_the_same_film(plan: MakePlan) -> None:
     plans, latents = [plan(num_frames=2)], []
     for placement in (Placement(), Placement(dtype="bfloat16")):
-        family = UNetFamily.load(find("builtin").path(), placement)
+        family = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), placement))
         assert next(family.networks.unet.parameters()).dtype == getattr(torch, placement.dtype)
         *_, last = family.denoise(plans, family.encode(plans))
         latents.append(last.latents)

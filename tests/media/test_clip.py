@@ -13,7 +13,8 @@ import pytest
 
 from flickbook.errors import OutputError, RequestError
 from flickbook.media.clip import Clip, check_save, frames_sha256, sidecar_path
-from flickbook.media.read import read_picture, read_recipe, read_video
+from flickbook.media.inspect import read_recipe
+from flickbook.media.read import read_picture, read_video
 from flickbook.spec import Placement, Plan, Recipe, Run
 
 RUN = Run(

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from flickbook.errors import MediaError
 from flickbook.media.clip import Clip, frames_sha256, sidecar_path
-from flickbook.media.read import Limits, inspect, read_comment, read_picture, read_recipe, read_video
+from flickbook.media.inspect import inspect, read_comment, read_recipe
+from flickbook.media.read import read_picture, read_video
+from flickbook.media.sniff import Limits
 from flickbook.media.write import MAX_COMMENT_BYTES, write_mp4, write_png
 from flickbook.spec import Placement, Plan, Recipe, Run
 

@@ -123,9 +123,9 @@ def svd():
             projection_dim=32,
             num_hidden_layers=5,
             num_attention_heads=4,
-            image_size=32,
+            image_size=224,
             intermediate_size=37,
-            patch_size=1,
+            patch_size=32,
         )
     )
     return StableVideoDiffusionPipeline(

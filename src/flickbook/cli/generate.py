@@ -15,9 +15,10 @@ from flickbook.cli.progress import ProgressLine
 from flickbook.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
+    from flickbook.engine.generate import Means
     from flickbook.media.clip import Clip
     from flickbook.settings import Settings
-    from flickbook.spec import Plan
+    from flickbook.spec import Plan, Request
 
 COUNT_LIMIT = 1000
 
@@ -38,6 +39,13 @@ def generate(
     prompt_at: Annotated[
         list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="What the film shows from a frame on; repeatable.")
     ] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture that the film begins from.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video that the film is made from.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of it is made anew, 0 to 1.")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="An addition to the weights; repeatable.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, fp8 or int8.")] = "auto",
     count: Annotated[int, typer.Option(help="How many films, with seeds counting up.")] = 1,
     output: Annotated[Path | None, typer.Option(help="Where to: .mp4, or .png for a still.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
@@ -52,8 +60,7 @@ def generate(
     width, height = _size(size)
     first, turns = _turns(prompt, prompt_at or [])
     if first is None:
-        asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
-        raise typer.BadParameter("missing; say what the film shows.", ctx=context, param=asked_for)
+        first = _unprompted(context, chosen.model)
     asked = dict(
         prompt=first,
         model=chosen.model,
@@ -67,11 +74,17 @@ def generate(
         height=height,
         scheduler=scheduler,
         prompt_at=turns,
+        image=None if image is None else str(image),
+        video=None if video is None else str(video),
+        strength=strength,
         container=target.container_of(output),
     )
-    plans = _plans(asked, count, model_dir)
+    request, plans = _plans(asked, lora or [], count, model_dir)
     paths = _paths(plans, chosen, output, steps_sheet, overwrite)
-    clips = _films(plans, paths, overwrite, steps_sheet, model_dir)
+    from flickbook.engine.generate import means_of
+
+    means = means_of(plans[0], request, model_dir, precision)
+    clips = _films(plans, paths, overwrite, steps_sheet, means)
     if as_json:
         report.document({"films": clips})
     else:
@@ -103,18 +116,34 @@ def _size(size: str | None) -> tuple[int | None, int | None]:
     return int(match[1]), int(match[2])
 
 
-def _plans(asked: dict[str, Any], count: int, model_dir: Path | None) -> list[Plan]:
-    """`count` Plans that differ in their seed only: the first seed, the next one, and so on."""
-    from flickbook.catalogue import resolve
+def _unprompted(context: typer.Context, model: str) -> str:
+    """The empty prompt of a model that needs none. Raises BadParameter for the others."""
+    from flickbook.catalogue import find
+
+    if not find(model).prompted:
+        return ""
+    asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
+    raise typer.BadParameter("missing; say what the film shows.", ctx=context, param=asked_for)
+
+
+def _plans(asked: dict[str, Any], loras: list[str], count: int, model_dir: Path | None) -> tuple[Request, list[Plan]]:
+    """What is asked, and `count` Plans that differ in their seed only: the first seed, the next one, and so on."""
+    from flickbook.resolution import resolve
     from flickbook.spec import Request
 
     if not 1 <= count <= COUNT_LIMIT:
         raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
     if model_dir is not None and not model_dir.is_dir():
         raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
-    first = resolve(Request.of(**asked), model_dir)
-    others = ({**asked, "seed": first.seed + number} for number in range(1, count))
-    return [first, *(resolve(Request.of(**other), model_dir) for other in others)]
+    request = Request.of(**asked)
+    if loras or asked["video"]:
+        from flickbook.engine.beginning import complete
+        from flickbook.engine.generate import located
+
+        request = complete(request.model_copy(update={"loras": located(loras)}))
+    first = resolve(request, model_dir)
+    seeds = range(first.seed + 1, first.seed + count)
+    return request, [first, *(resolve(request.model_copy(update={"seed": seed}), model_dir) for seed in seeds)]
 
 
 def _paths(
@@ -136,7 +165,7 @@ def _paths(
 
 
 def _films(
-    plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: Path | None, model_dir: Path | None
+    plans: list[Plan], paths: list[Path], overwrite: bool, steps_sheet: Path | None, means: Means
 ) -> list[dict[str, Any]]:
     """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
     from flickbook.engine.generate import films
@@ -152,13 +181,13 @@ def _films(
                 emerging.append((step.index, step.preview[0]))
             progress(step)
 
-        clips = films(plans, on_step=on_step, previews=steps_sheet is not None, model_dir=model_dir)
+        clips = films(plans, means, on_step=on_step, previews=steps_sheet is not None)
         for plan, path, clip in zip(plans, paths, clips, strict=True):
             began = time.perf_counter()
             written = clip.save(path, overwrite=overwrite)
             progress(Step("write", 1, 1, time.perf_counter() - began))
             if steps_sheet is not None and not made:
-                _write_sheet(plan, emerging, steps_sheet, overwrite, model_dir)
+                _write_sheet(plan, emerging, steps_sheet, overwrite, means)
             made.append(_made(plan, written, clip))
     for text in dict.fromkeys(text for film in made for text in film["run"]["notes"]):
         report.note(text)
@@ -179,10 +208,8 @@ def _made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
     }
 
 
-def _write_sheet(
-    plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, model_dir: Path | None
-) -> None:
+def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, means: Means) -> None:
     from flickbook.engine.generate import steps_sheet
 
-    steps_sheet(plan, emerging, path, overwrite=overwrite, model_dir=model_dir)
+    steps_sheet(plan, emerging, path, means=means, overwrite=overwrite)
     report.note(f"the steps are shown in {path}")

@@ -16,7 +16,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a film's format, and the recipe it carries."""
-    from flickbook.media.read import inspect as read
+    from flickbook.media.inspect import inspect as read
 
     found = read(file)
     if as_json:

@@ -55,11 +55,15 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "files": f"here, in {_here(model)}" if _here(model) else f"not here: `flickbook models pull {model.name}`",
         "repo": model.repo or "none",
         "revision": model.revision(),
+        "pipeline": model.pipeline or "Flickbook's own",
+        "base": model.base or "none",
         "licence": model.licence,
         "commercial": model.commercial,
         "gated": "yes, HF_TOKEN is needed" if model.gated else "no",
         "good_at": model.good_at,
         "faults": model.faults,
+        "inputs": ", ".join(model.inputs) if model.prompted else f"{', '.join(model.inputs)}; takes no words",
+        "strength": _range(model.strength) if model.strength is not None else "none",
         "size": sizes,
         "num_frames": _range(model.num_frames),
         "num_inference_steps": _range(model.num_inference_steps),
@@ -74,8 +78,8 @@ def show(name: Name, as_json: AsJson = False) -> None:
     }
     figures = ("num_frames", "num_inference_steps", "guidance_scale", "parameters", "download_gb", "memory_gib")
     for field, value in rows.items():
-        source = f"   ({model.seen[field]})" if field in model.seen else "   (believed)"
-        print(f"{field:<20} {value}{source if field in figures else ''}")
+        source = model.seen.get(field, "believed" if field in figures else "")
+        print(f"{field:<20} {value}{f'   ({source})' if source else ''}")
 
 
 @app.command("pull")

@@ -56,9 +56,18 @@ class SamplerState:
         return cls(latents.contiguous(), tuple(timesteps), generators=states)
 
     @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return len(self.timesteps)
+
+    @property
     def done(self) -> bool:
         """Whether `latents` is the result."""
         return self.index >= len(self.timesteps)
+
+    def to(self, device: str | torch.device) -> SamplerState:
+        """The same state on another device."""
+        return SamplerState.from_tensors(self.to_tensors(), device)
 
     def next_timestep(self) -> int:
         """The timestep that this step leads to; `END` in the last step."""
@@ -99,14 +108,22 @@ class SamplerState:
 Solver = Callable[[NoiseSchedule, SamplerState, Tensor], SamplerState]
 #: (x, timestep as a 0-d tensor on x's device) -> what the schedule's prediction_type says, in x's shape.
 Model = Callable[[Tensor, Tensor], Tensor]
+#: The estimate of x_0 -> the same where something is known about it.
+Known = Callable[[Tensor], Tensor]
 
 
 def sample(
-    model: Model, state: SamplerState, schedule: NoiseSchedule, solver: str | Solver = "ddim"
+    model: Model,
+    state: SamplerState,
+    schedule: NoiseSchedule,
+    solver: str | Solver = "ddim",
+    known: Known | None = None,
 ) -> Iterator[SamplerState]:
     """Run the steps that are left, yielding the state after each; its `x0` is the preview.
 
-    Latents keep their dtype whatever the network computes in. Raises RequestError for an unknown solver.
+    `known` puts what is known of x_0, such as a first frame, into every estimate: there the latents then follow the
+    straight path from their own noise to it. Latents keep their dtype whatever the network computes in. Raises
+    RequestError for an unknown solver.
     """
     if isinstance(solver, str) and solver not in SOLVERS:
         raise RequestError("scheduler", solver, "no such sampler", f"choose one of {', '.join(SOLVERS)}")
@@ -116,6 +133,8 @@ def sample(
         output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
         # Contiguous, because a restored state is: other strides could take other kernels, and end in other bits.
         x0 = schedule.x0_from(output, x, timestep).contiguous()
+        if known is not None:
+            x0 = known(x0).contiguous()
         state = step(schedule, state, x0)
         state = replace(state, latents=state.latents.contiguous(), x0=x0, index=state.index + 1)
         yield state

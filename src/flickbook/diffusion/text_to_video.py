@@ -17,6 +17,7 @@ from flickbook.diffusion.pack import pack
 from flickbook.diffusion.sampler import Model, SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
+from flickbook.diffusion.tiles import decode_in_tiles
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights
@@ -29,6 +30,9 @@ FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
     "vae": "vae/diffusion_pytorch_model.safetensors",
 }
+
+#: Frames encoded at once.
+_ENCODED = 8
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
@@ -90,6 +94,14 @@ class TextToVideo:
         return (self.unet.config.in_channels, frames, height // factor, width // factor)
 
     @torch.inference_mode()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (n, h, w, 3) uint8 -> latents (c, n, h, w), float32: the mean of what the autoencoder reads."""
+        weight = next(self.autoencoder.parameters())
+        pixels = frames.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents = [self.autoencoder.encode(part.to(weight.dtype)).mode() for part in torch.split(pixels, _ENCODED)]
+        return torch.cat(latents).transpose(0, 1).float() * self.autoencoder.config.scaling_factor
+
+    @torch.inference_mode()
     def denoise(
         self,
         state: SamplerState,
@@ -104,19 +116,33 @@ class TextToVideo:
 
     @torch.inference_mode()
     def guided(
-        self, context: Tensor, negative: Tensor, guidance: Sequence[float], fps: Sequence[float] | None = None
+        self,
+        context: Tensor,
+        negative: Tensor,
+        guidance: Sequence[float],
+        fps: Sequence[float] | None = None,
+        halves: bool = False,
     ) -> Model:
         """The network as a function of (x, timestep), told what to show.
 
         `context` and `negative` (films, tokens, width); `guidance` is one scale per film, and where all are 1 the
         network runs once a step instead of twice (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
-        `fps`, one for each film, reaches networks that were trained to know it.
+        `fps`, one for each film, reaches networks that were trained to know it. With `halves` the network runs with and
+        without words one after the other: slower, in less memory.
         """
         guided = any(scale != 1 for scale in guidance)
-        prompt = torch.cat([negative, context]) if guided else context
         scale = torch.tensor(guidance, dtype=context.dtype, device=self.device).view(-1, 1, 1, 1, 1)
-        answers = self.unet.prompt(prompt)
         rate = None if fps is None else torch.tensor(fps, device=self.device)
+        if guided and halves:
+            ones = [1.0] * len(guidance)
+            lone = [self.guided(words, words, ones, fps) for words in (negative, context)]
+
+            def parted(x: Tensor, timestep: Tensor) -> Tensor:
+                without, with_words = lone[0](x, timestep), lone[1](x, timestep)
+                return without + scale * (with_words - without)
+
+            return parted
+        answers = self.unet.prompt(torch.cat([negative, context]) if guided else context)
 
         def model(x: Tensor, timestep: Tensor) -> Tensor:
             x = x.to(context.dtype)
@@ -128,11 +154,15 @@ class TextToVideo:
         return model
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, at_once: int = 16) -> Iterator[Tensor]:
+    def decode(self, latents: Tensor, at_once: int = 16, tiled: bool = False) -> Iterator[Tensor]:
         """Latents (c, f, h, w) of one film -> frames (n, height, width, 3) uint8 on the CPU, `at_once` at a time."""
         pictures = latents.transpose(0, 1) / self.autoencoder.config.scaling_factor
         weight = next(self.autoencoder.parameters())
         for part in torch.split(pictures.to(weight.dtype), at_once):
-            decoded = self.autoencoder.decode(part.contiguous(memory_format=torch.channels_last))
+            part = part.to(weight.device).contiguous(memory_format=torch.channels_last)
+            if tiled:
+                decoded = decode_in_tiles(self.autoencoder.decode, part, self.autoencoder.config.factor)
+            else:
+                decoded = self.autoencoder.decode(part)
             scaled = (decoded.float() / 2 + 0.5).clamp(0, 1) * 255
             yield scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()

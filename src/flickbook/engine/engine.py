@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flickbook import catalogue
-from flickbook.engine.family import Family, loader
+from flickbook.engine import ladder
+from flickbook.engine.family import LIBRARIES, Denoised, Family, Setup, Sources, loader
 from flickbook.errors import Cancelled, RequestError
 from flickbook.hub.find import directory
 from flickbook.spec import Phase, Placement, Plan, Step
@@ -31,8 +35,8 @@ Event = Step | Frames
 class Engine:
     """A model on a device. Loading happens at the first run, and is one of its phases."""
 
-    def __init__(self, model: catalogue.Model, placement: Placement) -> None:
-        self.model, self.placement = model, placement
+    def __init__(self, model: catalogue.Model, placement: Placement, loras: Sequence[tuple[Path, float]] = ()) -> None:
+        self.model, self.placement, self.loras = model, placement, tuple(loras)
         self._family: Family | None = None
 
     @property
@@ -42,14 +46,23 @@ class Engine:
             raise RuntimeError("no weights are loaded before the first run")
         return self._family.weights
 
-    def note(self, prompt: str) -> str:
-        """A note for people about words of the prompt that the model never learned; "" when there are none."""
-        return self.model.unlearned(self._family.unknown_words(prompt)) if self._family is not None else ""
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Libraries that can change a pixel of this engine's films, beside those that always can."""
+        more = ("peft",) if self.loras else ()
+        return (*LIBRARIES[self.model.family], *more, *(("torchao",) if self.placement.quantize else ()))
+
+    def notes(self, prompt: str) -> list[str]:
+        """What people should know: how the model was loaded, and words of the prompt that it never learned."""
+        if self._family is None:
+            return []
+        unlearned = self.model.unlearned(self._family.unknown_words(prompt))
+        return [*self._family.notes, *([unlearned] if unlearned else [])]
 
     def show(self, preview: Any) -> np.ndarray:
-        """The frames (f, h, w, 3) uint8 of one film's preview (channels, frames, h, w), of this engine's last run."""
+        """The frames (n, h, w, 3) uint8 of one film's preview, of this engine's last run."""
         assert self._family is not None, "a preview comes from a run"
-        return np.concatenate([frames for _, _, frames in self._family.decode(preview[None])])
+        return self._family.show(preview)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """The share of noise (0 to 1) that is left after each step of a run."""
@@ -57,9 +70,14 @@ class Engine:
         return self._family.noise_left(num_inference_steps)
 
     def run(
-        self, plans: Sequence[Plan], *, previews: bool = False, cancel: Callable[[], bool] | None = None
+        self,
+        plans: Sequence[Plan],
+        *,
+        sources: Sources | None = None,
+        previews: bool = False,
+        cancel: Callable[[], bool] | None = None,
     ) -> Iterator[Event]:
-        """Make the films of `plans`, which share one shape, as one batch.
+        """Make the films of `plans`, which share one shape, as one batch; `sources` has what they begin from.
 
         Yields a Step after each piece of work (phases load, encode, denoise, decode) and Frames as they are decoded.
         With `previews` the denoising steps carry the estimate of the clean latents. `cancel` is asked between steps;
@@ -70,22 +88,75 @@ class Engine:
             raise RequestError("plans", len(plans), "must share one shape", "run each shape by itself")
         clock = _Clock(cancel)
         if self._family is None:
-            self._family = loader(self.model.family)(directory(self.model), self.placement)
+            setup = Setup(self.model, directory(self.model), self.placement, self.loras)
+            self._family = loader(self.model.family)(setup)
             yield clock.step("load", 1, 1)
         clock.restart()
         meaning = self._family.encode(plans)
         yield clock.step("encode", 1, 1)
         clock.restart()
-        total, latents = plans[0].num_inference_steps, None
-        for state in self._family.denoise(plans, meaning):
+        latents = None
+        for state in self._denoised(plans, meaning, sources, previews):
             latents = state.latents
-            yield clock.step("denoise", state.index, total, state.x0 if previews else None)
+            yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
         clock.restart()
         done, frames = 0, len(plans) * plans[0].num_frames
-        for film, start, part in self._family.decode(latents):
-            yield Frames(film, start, part)
-            done += len(part)
+        for part in self._decoded(latents):
+            yield part
+            done += len(part.frames)
             yield clock.step("decode", done, frames)
+
+    def _denoised(
+        self, plans: Sequence[Plan], meaning: Any, sources: Sources | None, previews: bool
+    ) -> Generator[Denoised, None, None]:
+        """The states of a run, which climbs down the ladder where memory runs out and goes on from the last one."""
+        assert self._family is not None
+        last = None
+        while True:
+            try:
+                # Closed at once where a run is cancelled: a pipeline's thread must not live on.
+                with closing(self._family.denoise(plans, meaning, sources, previews, last)) as states:
+                    for last in states:
+                        yield last
+                return
+            except (RuntimeError, MemoryError) as error:
+                self._check(error, "denoise")
+            self._lower("denoise")
+
+    def _decoded(self, latents: Any) -> Iterator[Frames]:
+        """The frames of all films; the denoised latents are kept until the last of them."""
+        assert self._family is not None
+        done: dict[int, int] = {}
+        while True:
+            try:
+                for film, start, frames in self._family.decode(latents):
+                    new = frames[max(0, done.get(film, 0) - start) :]
+                    if len(new):
+                        begins = start + len(frames) - len(new)
+                        done[film] = begins + len(new)
+                        yield Frames(film, begins, new)
+                return
+            except (RuntimeError, MemoryError) as error:
+                self._check(error, "decode")
+            self._lower("decode")
+
+    def _check(self, error: Exception, phase: ladder.Climbing) -> None:
+        """Raise `error` again where it is not about memory, or nothing is left to give up."""
+        if not ladder.ran_out(error) or ladder.lower(self.placement, phase) is None:
+            raise error
+
+    def _lower(self, phase: ladder.Climbing) -> None:
+        """Take the next rung; called once the failed attempt's frames, and what they hold, are gone."""
+        lower = ladder.lower(self.placement, phase)
+        assert lower is not None and self._family is not None, "checked before"
+        gc.collect()
+        if self.placement.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+        self.placement = lower
+        self._family.lower(lower)
+        self._family.notes.append(f"memory ran out; went on with {lower.rungs[-1]}")
 
 
 class _Clock:

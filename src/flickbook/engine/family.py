@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from flickbook.catalogue import Model
 from flickbook.spec import Placement, Plan
+
+#: SHA-256 of what films begin from -> frames (n, h, w, 3) uint8 of the films' size.
+Sources = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is loaded, from where, for which machine; `loras` pairs a file with how much of it is added."""
+
+    model: Model
+    directory: Path
+    placement: Placement
+    loras: tuple[tuple[Path, float], ...] = ()
 
 
 class Denoised(Protocol):
@@ -20,12 +35,16 @@ class Denoised(Protocol):
         """Steps done."""
 
     @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+
+    @property
     def latents(self) -> Any:
-        """Where the process stands (films, channels, frames, h, w)."""
+        """Where the process stands; the last is what `decode` is given."""
 
     @property
     def x0(self) -> Any:
-        """The estimate of the clean latents (films, channels, frames, h, w); None before the first step."""
+        """The estimate of the clean latents (films, ...), in the family's own layout; None where there is none."""
 
 
 class Family(Protocol):
@@ -33,6 +52,8 @@ class Family(Protocol):
 
     #: SHA-256 of each weight file, by its path inside the model's directory.
     weights: dict[str, str]
+    #: What a person should know about how the model was loaded.
+    notes: list[str]
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model never met in training; empty where that is not known."""
@@ -40,24 +61,45 @@ class Family(Protocol):
     def encode(self, plans: Sequence[Plan]) -> Any:
         """What the prompts of films of one shape mean to the network."""
 
-    def denoise(self, plans: Sequence[Plan], meaning: Any) -> Iterator[Denoised]:
-        """One state after each step; films of one shape, each from the noise of its own seed."""
+    def denoise(
+        self,
+        plans: Sequence[Plan],
+        meaning: Any,
+        sources: Sources | None = None,
+        previews: bool = False,
+        start: Any = None,
+    ) -> Generator[Denoised, None, None]:
+        """One state after each step; films of one shape, each from the noise of its own seed. `x0` may be None unless
+        `previews` are asked for. A family that can goes on from the state `start`; the others begin again."""
+
+    def lower(self, placement: Placement) -> None:
+        """Go on with less memory, as a placement further down the ladder says."""
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """The share of noise (sigma, 0 to 1) in the latents after each step."""
+
+    def show(self, preview: Any) -> np.ndarray:
+        """The frames (n, h, w, 3) uint8 of one film of a state's `x0`, of the last run."""
 
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames (n, h, w, 3) uint8), in order, `Placement.decode_frames` at once."""
 
 
-Loader = Callable[[Path, Placement], Family]
+Loader = Callable[[Setup], Family]
 
 #: Family name in models.toml -> where its loader is. Imported when a model is loaded, because torch is heavy.
-_FAMILIES = {"unet": "flickbook.engine.unet_family:UNetFamily.load"}
+_FAMILIES = {
+    "unet": "flickbook.engine.unet_family:UNetFamily.load",
+    "pipeline": "flickbook.engine.pipelines:PipelineFamily.load",
+}
+
+
+#: Family name -> the libraries beside torch that make its pixels.
+LIBRARIES: dict[str, tuple[str, ...]] = {"unet": (), "pipeline": ("diffusers", "transformers")}
 
 
 def loader(name: str) -> Loader:
-    """The function that loads a model of this family from its directory."""
+    """The function that loads a model of this family."""
     module, _, attributes = _FAMILIES[name].partition(":")
     found: Any = import_module(module)
     for attribute in attributes.split("."):

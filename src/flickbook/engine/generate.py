@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -12,60 +13,75 @@ from typing import Any
 import numpy as np
 
 from flickbook import catalogue, settings
-from flickbook.engine import place
-from flickbook.engine.engine import Engine, Frames
+from flickbook.engine import beginning, place
+from flickbook.engine.engine import Engine, Event, Frames
+from flickbook.engine.family import Sources
 from flickbook.media import plot
 from flickbook.media.clip import Clip, frames_sha256
+from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Recipe, Request, Run, Step
 
 OnStep = Callable[[Step], None]
 
 #: One engine for each model and placement, warm for the life of the process.
-_ENGINES: dict[tuple[str, str], Engine] = {}
+_ENGINES: dict[tuple[object, ...], Engine] = {}
 
 
-def warm_engine(name: str, placement: Placement, model_dir: Path | None = None) -> Engine:
-    """The process's engine for a model on a placement. Raises ModelNotFound."""
+def warm_engine(
+    name: str, placement: Placement, model_dir: Path | None = None, loras: Sequence[tuple[Path, float]] = ()
+) -> Engine:
+    """The process's engine for a model with its LoRAs on a placement. Raises ModelNotFound."""
     model = catalogue.find(name)
     if model_dir is not None:
         model = model.at(model_dir)
-    key = (model.to_json(), placement.to_json())
+    key = (model.to_json(), placement.to_json(), tuple(loras))
     if key not in _ENGINES:
-        _ENGINES[key] = Engine(model, placement)
+        _ENGINES[key] = Engine(model, placement, loras)
     return _ENGINES[key]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What films need beside their Plans: where the model's files are if not where the catalogue says, LoRA files with
+    their weights, the frames that films begin from, and the precision asked for."""
+
+    model_dir: Path | None = None
+    loras: tuple[tuple[Path, float], ...] = ()
+    sources: Sources = field(default_factory=dict)
+    precision: str = "auto"
 
 
 def films(
     plans: Sequence[Plan],
+    means: Means | None = None,
     *,
     on_step: OnStep | None = None,
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
-    model_dir: Path | None = None,
 ) -> Iterator[Clip]:
-    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
-
-    `model_dir` is where the model's files are, if not where the catalogue says.
-    """
-    placement = place.choose(settings.load().threads)
+    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows."""
+    means = means or Means()
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
-        for first in range(0, len(same), placement.batch):
-            engine = warm_engine(same[0].model, placement, model_dir)
-            yield from _batch(engine, same[first : first + placement.batch], on_step, previews, cancel)
+        engine = engine_of(same[0], means)
+        size = engine.placement.batch
+        for part in (same[first : first + size] for first in range(0, len(same), size)):
+            events = engine.run(part, sources=means.sources, previews=previews, cancel=cancel)
+            yield from _batch(engine, part, events, on_step)
 
 
-def _batch(
-    engine: Engine,
-    plans: list[Plan],
-    on_step: OnStep | None,
-    previews: bool,
-    cancel: Callable[[], bool] | None,
-) -> list[Clip]:
+def engine_of(plan: Plan, means: Means) -> Engine:
+    """The process's engine for a Plan. Raises ModelNotFound, RequestError for a precision that this machine lacks."""
+    model = catalogue.find(plan.model)
+    placement = place.choose(model, means.precision, settings.load().threads)
+    return warm_engine(model.name, placement, means.model_dir, means.loras)
+
+
+def _batch(engine: Engine, plans: list[Plan], events: Iterator[Event], on_step: OnStep | None) -> list[Clip]:
     plan, began = plans[0], time.time()
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     seconds: dict[str, float] = {}
-    for event in engine.run(plans, previews=previews, cancel=cancel):
+    for event in events:
         if isinstance(event, Frames):
             pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
         else:
@@ -88,11 +104,11 @@ def _clip(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
         placement=engine.placement,
         weights=engine.weights,
         frames_sha256=frames_sha256(frames),
-        versions=place.versions(),
+        versions=place.versions(engine.libraries),
         device_name=place.device_name(engine.placement.device),
     )
-    note = engine.note(" ".join([plan.prompt, *(text for _, text in plan.prompt_at)]))
-    return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": [note] if note else []}))
+    notes = engine.notes(" ".join([plan.prompt, *(text for _, text in plan.prompt_at)]))
+    return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": notes}))
 
 
 def _iso(moment: float) -> str:
@@ -104,16 +120,16 @@ def steps_sheet(
     emerging: Sequence[tuple[int, Any]],
     path: Path,
     *,
+    means: Means | None = None,
     overwrite: bool = False,
     rows: int = 8,
-    model_dir: Path | None = None,
 ) -> Path:
     """Write a PNG of a film emerging from noise.
 
     `emerging` holds (step, x0 estimate (channels, frames, h, w)) of the film that this process just made from `plan`;
     `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
     """
-    engine = warm_engine(plan.model, place.choose(settings.load().threads), model_dir)
+    engine = engine_of(plan, means or Means())
     count = min(rows, len(emerging))
     # Early steps decide most, so they are shown closer together.
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
@@ -125,7 +141,7 @@ def steps_sheet(
 
 
 def generate(
-    prompt: str,
+    prompt: str = "",
     *,
     model: str | None = None,
     negative_prompt: str | None = None,
@@ -138,17 +154,25 @@ def generate(
     height: int | None = None,
     scheduler: str | None = None,
     prompt_at: Sequence[tuple[int, str]] | None = None,
+    image: str | Path | None = None,
+    video: str | Path | None = None,
+    strength: float | None = None,
+    lora: str | Sequence[str] | None = None,
+    precision: str = "auto",
     model_dir: str | Path | None = None,
     on_step: OnStep | None = None,
 ) -> Clip:
     """One film from a sentence.
 
     `width` and `height` in pixels, `fps` in frames a second, `seed` 0 to 2**63 - 1 (drawn if None); whatever is None
-    is the model's choice. `prompt_at` holds prompts that follow the first, each with the frame it begins at.
-    `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is called with every Step.
-    `num_frames=1` makes a still. The model stays warm for the next call. Raises RequestError (also ModelNotFound,
-    SchedulerMismatch) for what the model cannot make, HubError for a model that was not pulled, and WeightsError for
-    damaged files.
+    is the model's choice. `prompt_at` holds prompts that follow the first, each with the frame it begins at. `image` or
+    `video` is the file that the film begins from, and `strength`, 0 to 1, how much of it is made anew. `lora` names
+    additions to the weights, each a file or a repository and after a colon its weight. `precision` is auto, fp32, bf16,
+    fp16, fp8 or int8. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is called
+    with every Step. `num_frames=1` makes a still. The model stays warm for the next call.
+
+    Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
+    or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files.
     """
     request = Request.of(
         prompt=prompt,
@@ -163,6 +187,27 @@ def generate(
         height=height,
         scheduler=scheduler,
         prompt_at=None if prompt_at is None else tuple((frame, text) for frame, text in prompt_at),
+        image=None if image is None else str(image),
+        video=None if video is None else str(video),
+        strength=None if strength is None else float(strength),
+        loras=located([lora] if isinstance(lora, str) else lora or ()),
     )
     home = None if model_dir is None else Path(model_dir)
-    return next(films([catalogue.resolve(request, home)], on_step=on_step, model_dir=home))
+    request = beginning.complete(request)
+    plan = resolve(request, home)
+    return next(films([plan], means_of(plan, request, home, precision), on_step=on_step))
+
+
+def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
+    """Files and weights of LoRAs named "PATH_OR_REPO[:weight]", pulled if need be. Raises RequestError, HubError."""
+    if not loras:
+        return None
+    from flickbook.engine.lora import locate
+
+    return tuple((str(path), weight) for path, weight in map(locate, loras))
+
+
+def means_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> Means:
+    """What the film of `plan`, resolved from `request`, needs beside it. Raises MediaError, RequestError."""
+    loras = tuple((Path(path), weight) for path, weight in request.loras or ())
+    return Means(model_dir, loras, beginning.sources(plan, request), precision)

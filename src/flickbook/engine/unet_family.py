@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flickbook import settings
-from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.sampler import Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
+from flickbook.engine.family import Setup, Sources
+from flickbook.engine.quantize import quantize
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan
 from flickbook.windows import prompt_of, starts
@@ -34,16 +35,45 @@ class UNetFamily:
 
     def __init__(self, networks: TextToVideo, weights: dict[str, str], placement: Placement) -> None:
         self.networks, self.weights, self.placement = networks, weights, placement
+        self.notes: list[str] = []
 
     @classmethod
-    def load(cls, directory: Path, placement: Placement) -> UNetFamily:
+    def load(cls, setup: Setup) -> UNetFamily:
         """Verify the files against manifest.json, or hash them where there is none, then load them.
 
         Raises WeightsError naming the file and its hash.
         """
-        weights = fingerprint(directory, HashCache(settings.load().cache_dir / "hashes.json"))
-        dtype = getattr(torch, placement.dtype)
-        return cls(TextToVideo.load(directory, dtype, placement.device).pack(), weights, placement)
+        weights = fingerprint(setup.directory, HashCache(settings.load().cache_dir / "hashes.json"))
+        placement = setup.placement
+        # Networks that wait in the machine's memory are loaded there.
+        home = placement.device if placement.offload == "none" else "cpu"
+        networks = TextToVideo.load(setup.directory, getattr(torch, placement.dtype), home)
+        notes = []
+        if setup.loras:
+            from flickbook.engine.lora import inject  # peft takes a second to load
+
+            notes = [str(match) for match in inject(networks, setup.loras)]
+        if placement.quantize:
+            quantize(networks.unet, placement.quantize)
+        else:
+            networks.pack()
+        family = cls(networks, weights, placement)
+        family.notes += notes
+        family.lower(placement)
+        return family
+
+    def lower(self, placement: Placement) -> None:
+        """Take a placement further down the ladder."""
+        networks, self.placement = self.networks, placement
+        networks.device = torch.device(placement.device)
+        for network in (networks.text_encoder, networks.unet, networks.autoencoder):
+            if placement.offload == "none":
+                network.to(placement.device)
+            else:
+                _wait_in_memory(network, placement)
+        if placement.device == "cpu" and placement.rungs:
+            for network in (networks.text_encoder, networks.unet, networks.autoencoder):
+                network.to(dtype=getattr(torch, placement.dtype))
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model never met in training."""
@@ -59,32 +89,81 @@ class UNetFamily:
         return Meaning([frame for frame, _ in turns], contexts, negative)
 
     @torch.inference_mode()
-    def denoise(self, plans: Sequence[Plan], meaning: Meaning) -> Iterator[SamplerState]:
-        """One state after each step, from each film's own noise."""
+    def denoise(
+        self,
+        plans: Sequence[Plan],
+        meaning: Meaning,
+        sources: Sources | None = None,
+        previews: bool = False,
+        start: SamplerState | None = None,
+    ) -> Generator[SamplerState, None, None]:
+        """One state after each step, from each film's own noise, from what it begins with, or going on from `start`."""
         plan, networks = plans[0], self.networks
         window = plan.window or plan.num_frames
-        shape = networks.latent_shape(plan.num_frames, plan.height, plan.width)
-        start = long.noise([p.seed for p in plans], shape, window).to(networks.device)
-        state = SamplerState.begin(start, networks.schedule.timesteps(plan.num_inference_steps))
+        state, known = self._begin(plans, sources or {}, window)
+        state = state if start is None else start.to(networks.device)
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
-        models = [networks.guided(context, meaning.negative, scales, rates) for context in meaning.contexts]
+        device, negative = networks.device, meaning.negative.to(networks.device)
+        halves = self.placement.slicing
+        models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in meaning.contexts]
         begins = starts(plan.num_frames, window)
 
         def model(x: Tensor, timestep: Tensor, number: int) -> Tensor:
             return models[prompt_of(begins[number], window, meaning.frames)](x, timestep)
 
         whole = long.blended(model, plan.num_frames, window)
-        yield from sample(whole, state, networks.schedule, plan.scheduler)
+        yield from sample(whole, state, networks.schedule, plan.scheduler, known)
+
+    def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:
+        """The state before the first step, and what is known of x0 all along.
+
+        Of `strength` s only the last s of the steps are taken, from the image or the video under that step's noise
+        (SDEdit, Meng et al. 2021, arXiv 2108.01073). A film that begins from an image also keeps it as its first frame.
+        """
+        plan, networks = plans[0], self.networks
+        shape = networks.latent_shape(plan.num_frames, plan.height, plan.width)
+        noise = long.noise([p.seed for p in plans], shape, window).to(networks.device)
+        timesteps = networks.schedule.timesteps(plan.num_inference_steps)
+        if plan.strength is None:
+            return SamplerState.begin(noise, timesteps), None
+        given = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
+        source = torch.stack([each.expand(shape) for each in given])
+        left = timesteps[len(timesteps) - int(len(timesteps) * plan.strength) :]
+        start = noise if plan.strength == 1 else networks.schedule.add_noise(source, noise, left[0])
+        first = source[:, :, :1]
+        holds = bool(plan.image) and plan.num_frames > 1
+
+        def known(x0: Tensor) -> Tensor:
+            return torch.cat([first, x0[:, :, 1:]], dim=2)
+
+        return SamplerState.begin(start, left), known if holds else None
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""
         schedule = self.networks.schedule
         return [schedule.level(t).sigma for t in (*schedule.timesteps(num_inference_steps)[1:], END)]
 
+    def show(self, preview: Tensor) -> np.ndarray:
+        """The frames of one film's x0 (channels, frames, h, w)."""
+        return np.concatenate([frames for _, _, frames in self.decode(preview[None])])
+
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames), in order."""
         for film, one in enumerate(latents):
             start = 0
-            for frames in self.networks.decode(one, self.placement.decode_frames):
+            for frames in self.networks.decode(one, self.placement.decode_frames, self.placement.tiling):
                 yield film, start, frames.numpy()
                 start += len(frames)
+
+
+def _wait_in_memory(network: torch.nn.Module, placement: Placement) -> None:
+    """Let a network come to the device when it runs, whole or layer by layer, and wait in the machine's memory."""
+    from accelerate import cpu_offload, cpu_offload_with_hook
+    from accelerate.hooks import remove_hook_from_module
+
+    remove_hook_from_module(network, recurse=True)
+    network.to("cpu")
+    if placement.offload == "model":
+        cpu_offload_with_hook(network, placement.device)
+    else:
+        cpu_offload(network, placement.device, offload_buffers=True)

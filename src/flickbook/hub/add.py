@@ -23,16 +23,18 @@ def describe(name: str, source: str, like: str = "") -> Model:
     place = Path(source).expanduser()
     if place.is_dir():
         kind = str(read_config(place / "model_index.json").get("_class_name"))
-        if not like and kind not in _LIKE:
+        near = next((m.name for m in catalogue.list_models() if kind and m.pipeline == kind), _LIKE.get(kind, ""))
+        if not like and not near:
             remedy = f"add it with --like and one of {', '.join(m.name for m in catalogue.list_models())}"
             raise WeightsError(place / "model_index.json", f"names the pipeline {kind}", remedy)
         changes: dict[str, object] = {"directory": str(place.resolve()), "repo": "", "convert": "", "files": ()}
+        changes |= {"base": "", "lora": None}
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
         changes = {"directory": "", "repo": source}
-        kind = ""
+        near = "text-to-video-ms-1.7b"
     else:
         raise RequestError("source", source, "is neither a directory nor owner/name", "correct it")
-    base = catalogue.find(like or _LIKE.get(kind, "text-to-video-ms-1.7b"))
+    base = catalogue.find(like or near)
     if not changes["repo"] or base.convert == "videocrafter2":
         changes |= {"convert": "", "files": ()}
     said = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}

@@ -31,6 +31,8 @@ def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
     """
     if not model.repo:
         raise RequestError("model", model.name, "has its files already", "pull models that name a repository")
+    if model.base:
+        fetch(catalogue.find(model.base), on_bytes)
     revision = "main" if model.commit == "unpinned" else model.commit
     if model.convert and (converted(model) / "model_index.json").is_file():
         return converted(model)

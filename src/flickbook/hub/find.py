@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flickbook import settings
+from flickbook import catalogue, settings
 from flickbook.catalogue import Model
 from flickbook.errors import HubError, WeightsError
 
@@ -14,15 +14,19 @@ def directory(model: Model) -> Path:
 
     Raises HubError with the command that brings them, WeightsError for a directory that is no model.
     """
+    if model.base:
+        directory(catalogue.find(model.base))
+    # A motion adapter alone is no pipeline, and has no index.
+    index = "config.json" if model.base else "model_index.json"
     if model.directory:
         place = model.path()
         # What comes with the package has a manifest, and another directory its index.
-        name = "model_index.json" if Path(model.directory).is_absolute() else "manifest.json"
+        name = index if Path(model.directory).is_absolute() else "manifest.json"
         if not (place / name).is_file():
             raise WeightsError(place / name, "no such file", "install the package again, or correct the directory")
         return place
     here = converted(model) if model.convert else cached(model.repo, model.commit)
-    if here is not None and (here / "model_index.json").is_file():
+    if here is not None and (here / index).is_file():
         return here
     size = f"{model.download_gb:g} GB" if model.download_gb else "size unknown"
     raise HubError(model.name, "its files are not here", f"run `flickbook models pull {model.name}` ({size})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flickbook.errors import WeightsError
-from flickbook.files import replace_whole
+from flickbook.files import replace_whole, sha256
 
 MAX_CONFIG_BYTES = 1 << 20
 #: A file that changed later than this before it was hashed may change again without a new time stamp.
@@ -35,11 +34,6 @@ def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, An
     if not isinstance(values, dict):
         raise WeightsError(path, "not a JSON object", _FETCH)
     return values
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class HashCache:
@@ -68,7 +62,7 @@ class HashCache:
             known = self._read().get(str(path))
             if isinstance(known, list) and len(known) == 3 and known[:2] == stamp:
                 return str(known[2])
-            digest = _sha256(path)
+            digest = sha256(path)
             after = path.stat()
         except OSError as error:
             raise WeightsError(path, error.strerror or "cannot be read", _FETCH) from error
@@ -131,7 +125,7 @@ def write_manifest(directory: str | Path, pattern: str = "**/*.safetensors") -> 
     """Hash the files of `directory` that match, write `manifest.json`, and return it."""
     directory = Path(directory)
     files = sorted(path for path in directory.glob(pattern) if path.is_file())
-    manifest = {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
+    manifest = {path.relative_to(directory).as_posix(): sha256(path) for path in files}
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     replace_whole(directory / "manifest.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return manifest

@@ -1,280 +1,260 @@
-"""MP4 and PNG files back to frames, comment and recipe. Sizes are judged by the headers, before anything is decoded."""
+"""Pictures and films of any common format to frames. Sizes are judged by the headers, before anything is decoded."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import stat
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from functools import partial
 from io import BufferedReader
-from typing import Any, Final, Literal
+from typing import Final
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
-from flickbook.errors import FlickbookError, MediaError, shown
-from flickbook.media.clip import sidecar_path
-from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
-from flickbook.spec import SCHEMA_VERSION, Recipe, Run
+from flickbook.errors import MediaError, RequestError, shown
+from flickbook.media import boxes
+from flickbook.media.picture import Animation, picture, pixels
+from flickbook.media.sniff import (
+    AVI,
+    DEFAULT_LIMITS,
+    MOV,
+    MOVING_WEBP,
+    MP4,
+    PICTURE_LIMITS,
+    Format,
+    Limits,
+    check_size,
+    opened,
+    within,
+)
+from flickbook.media.timeline import Shown, nearest
+from flickbook.media.write import FilePath, frame_rate
 
-CODECS: Final = ("h264",)
-_PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
-_MAX_BOXES: Final = 4096
-_MAX_INDEX_BYTES: Final = 64 << 20
-_MAX_SAMPLES: Final = 1_000_000  # all tracks together; the demuxer sets memory aside for each one
-_MAX_SIDECAR_BYTES: Final = 2 * MAX_COMMENT_BYTES
-_HOLDERS: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")  # boxes that hold boxes
-_BULK: Final = (b"mdat", b"free", b"skip", b"wide")  # boxes the demuxer does not read into memory
-_COUNTS: Final = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # where in a box its number of samples stands
-_PILLOW_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused before decoding: bytes of the file, pixels of one frame, frames, bytes of all frames as RGB."""
-
-    file_bytes: int = 1 << 30
-    pixels: int = 4096 * 4096
-    frames: int = 4096
-    decoded_bytes: int = 2 << 30
+_ATTACHED_PICTURE: Final = 0x400  # FFmpeg's disposition of a cover: a picture that is no film
+_MAX_PACKETS: Final = 1 << 18
+_MAX_RATE: Final = 1000
+_EDGES: Final = {"mpeg4": 256}  # pixels that a decoder adds to a side; others need the codec's alignment
+_ALIGNMENT: Final = 64
+_VP8_SHOWN: Final = 0x10  # this bit of a VP8 frame's first byte (RFC 6386, 9.1)
 
 
-DEFAULT_LIMITS: Final = Limits()
+class Film:
+    """A film that FFmpeg reads, its header judged and nothing decoded.
 
-
-@contextmanager
-def _opened(path: FilePath, limits: Limits) -> Iterator[tuple[BufferedReader, Literal["mp4", "png"]]]:
-    """The file, and what its first bytes say it is; whatever goes wrong while it is read becomes a MediaError."""
-    try:
-        facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):  # opening a pipe or a device could block for ever
-            raise MediaError(path, "not a regular file", "name an .mp4 or .png file")
-        _within(path, "bytes", facts.st_size, limits.file_bytes)
-        with open(path, "rb") as file:
-            head = file.read(33)
-            file.seek(0)
-            if head[4:8] == b"ftyp":
-                _check_boxes(path, file, facts.st_size)
-                yield file, "mp4"
-            elif head[:8] == _PNG_MAGIC and head[12:16] == b"IHDR" and len(head) == 33:
-                width, height = struct.unpack(">II", head[16:24])
-                _check_size(path, 1, height, width, limits)
-                yield file, "png"
-            else:
-                raise MediaError(path, "neither an MP4 film nor a PNG picture", "convert it to H.264 MP4 or to PNG")
-    except FileNotFoundError:
-        raise MediaError(path, "no such file", "check the path") from None
-    except (*_PILLOW_ERRORS, av.FFmpegError) as error:
-        raise MediaError(path, f"cannot be read ({shown(error)})", "check that it is complete and readable") from error
-
-
-def _within(path: FilePath, what: str, value: int, limit: int) -> None:
-    if value > limit:
-        raise MediaError(path, f"{value} {what}, more than the limit of {limit}", "make it shorter or smaller")
-
-
-def _check_size(path: FilePath, frames: int, height: int, width: int, limits: Limits) -> None:
-    if min(frames, height, width) < 1:
-        size = f"{frames} frames of {width}x{height}"
-        raise MediaError(path, f"its header says {size}", "export it again; fragmented MP4 is not read")
-    _within(path, "frames", frames, limits.frames)
-    _within(path, "pixels a frame", height * width, limits.pixels)
-    _within(path, "bytes once decoded", frames * height * width * 3, limits.decoded_bytes)
-
-
-def _check_boxes(path: FilePath, file: BufferedReader, size: int) -> None:
-    """Walk the boxes of an MP4 (ISO/IEC 14496-12), so that one cut short or made to exhaust memory goes no further.
-
-    A box is its size (4 bytes, big endian), its kind (4 bytes) and its content; size 1 puts 8 bytes of size after
-    the kind, size 0 means up to the end. Leaves the file at its start.
+    `frames` is 0 where the header does not say, `rate` is frames a second, `tags` what the file says of itself. Each
+    method reads the file from its start, and raises MediaError for what is damaged or larger than `limits`.
     """
-    damaged = ("cut short or damaged", "fetch or export it again")
-    pending, boxes, samples = [(0, size)], 0, 0
-    while pending:
-        start, end = pending.pop()
-        while start < end:
-            file.seek(start)
-            head = file.read(16)
-            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            content = start + 8
-            if length == 1:
-                length, content = int.from_bytes(head[8:], "big"), start + 16
-            elif length == 0:
-                length = end - start
-            boxes += 1
-            if length < content - start or start + length > end:
-                raise MediaError(path, *damaged)
-            if kind in _COUNTS:
-                file.seek(content + _COUNTS[kind])
-                samples += int.from_bytes(file.read(4), "big")
-            large = boxes > _MAX_BOXES or samples > _MAX_SAMPLES or (kind not in _BULK and length > _MAX_INDEX_BYTES)
-            if large or kind == b"cmov":  # a compressed index could unpack to any size
-                raise MediaError(path, "its index is too large or compressed", "make it shorter, or export it again")
-            start += length
-            if kind in _HOLDERS:
-                pending.append((content, start))
-    file.seek(0)
+
+    def __init__(self, path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> None:
+        self._path, self._file, self._form, self._limits = path, file, form, limits
+        with self._demuxed() as (container, stream):
+            context = stream.codec_context
+            self.codec = context.codec.canonical_name if context else "unknown"
+            if self.codec not in form.codecs:
+                allowed = f"none of {', '.join(form.codecs)}, which are read from {form.name}"
+                raise MediaError(path, f"its codec is {self.codec}, {allowed}", "export it as H.264 MP4")
+            # Only in MP4 is the number that of an index. Recorders that were stopped leave it wrong in AVI.
+            self.frames = stream.frames if form in (MP4, MOV) else 0
+            self.height, self.width = stream.height, stream.width
+            self.rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
+            self.tags = dict(container.metadata)
+            self._seconds = Fraction(stream.duration or 0) * (stream.time_base or 0)
+        if self.codec == "mpeg4" and not self.width:
+            # In MP4, only the codec's own header says the size of MPEG-4 part 2.
+            with self._demuxed(codec_whitelist="mpeg4") as (_, stream):
+                self.height, self.width = stream.height, stream.width
+        check_size(path, 1, self.height, self.width, limits)
+        if self.frames:
+            if self.rate <= 0:
+                raise MediaError(path, "says no frame rate", "export it again")
+            within(path, "frames a second", int(self.rate), _MAX_RATE)
+
+    @contextmanager
+    def _demuxed(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The open file and its first video track. Nothing that the file names, a file or an address, is opened."""
+        self._file.seek(0)
+        given = {"format_whitelist": self._form.demuxer, "protocol_whitelist": "none"}
+        # No codec may run while the file is probed: that would decode a frame before its size is known. Where one
+        # must, it stays within the limit, with room for the edges that it adds.
+        given |= {"codec_whitelist": "none", "max_pixels": str(2 * self._limits.pixels + (1 << 18))}
+        if self._form == AVI:
+            given["use_odml"] = "0"  # an index of indices can name the same one a million times
+        name = self._form.demuxer
+        with (
+            _refusing(self._path),
+            av.open(self._file, "r", format=name, options=given | options, metadata_errors="replace") as container,
+        ):
+            films = [each for each in container.streams.video if not int(each.disposition) & _ATTACHED_PICTURE]
+            if not films:
+                raise MediaError(self._path, "holds no film", "name a file with a video track")
+            yield container, films[0]
+
+    def counted(self) -> tuple[int, Fraction]:
+        """How many frames there are, and frames a second: by the header, or by the packets where it does not say."""
+        if self.frames:
+            # An edit list may show fewer than there are.
+            return min(self.frames, round(self._seconds * self.rate) or self.frames), self.rate
+        times: list[tuple[int, int]] = []
+        with self._demuxed() as (container, stream):
+            unit = Fraction(stream.time_base or 1)
+            for packet in container.demux(stream):
+                hidden = self.codec == "vp8" and packet.size and not memoryview(packet)[0] & _VP8_SHOWN
+                if packet.size and not packet.is_discard and not hidden:
+                    times.append((packet.pts or 0, packet.duration or 0))
+                    within(self._path, "frames", len(times), _MAX_PACKETS)
+        if not times:
+            raise MediaError(self._path, "holds no frames", "name another film")
+        first, (last, seconds) = min(times)[0], max(times)
+        span = last - first + (seconds or Fraction(last - first, max(1, len(times) - 1)))
+        measured = len(times) / (span * unit) if span > 0 else self.rate
+        # Matroska rounds times to milliseconds, where its header may say the rate.
+        rate = self.rate if abs(self.rate - measured) <= measured / 50 else measured
+        if rate <= 0:
+            raise MediaError(self._path, "says no frame rate", "export it again")
+        within(self._path, "frames a second", int(rate), _MAX_RATE)
+        return len(times), rate
+
+    def shown(self) -> Generator[Shown, None, None]:
+        """The frames in time, each decoded when it is asked for; at the end, whether the file held all of them."""
+        packets = hidden = found = 0
+        begin: Fraction | None = None
+        with self._demuxed() as (container, stream):
+            # The bitstream may claim another size than the header.
+            edge = _EDGES.get(self.codec, _ALIGNMENT)
+            most = str((self.height + edge) * (self.width + edge))
+            stream.codec_context.options = {"max_pixels": most, "err_detect": "explode"}
+            unit = Fraction(stream.time_base or 1)
+            for packet in container.demux(stream):
+                packets += bool(packet.size)
+                hidden += bool(packet.size and packet.is_discard)
+                for frame in stream.decode(packet):
+                    found += 1
+                    if (frame.height, frame.width) != (self.height, self.width) or frame.is_corrupt:
+                        raise MediaError(self._path, f"frame {found} does not fit its header", "export it again")
+                    at = self._time(frame, found - 1, unit)
+                    begin = at if begin is None else begin
+                    yield Shown(at - begin, (frame.duration or 0) * unit, partial(_upright, self._path, frame))
+        if self.frames:
+            self._check_whole(packets, packets - hidden, found)
+
+    def _time(self, frame: VideoFrame, index: int, unit: Fraction) -> Fraction:
+        """When a frame is shown, in seconds. AVI knows only the order in which frames are decoded."""
+        if frame.pts is None or self._form == AVI:
+            return index / (self.rate or Fraction(1))
+        return frame.pts * unit
+
+    def _check_whole(self, packets: int, expected: int, found: int) -> None:
+        if packets < self.frames:  # cut short, unless an edit list leaves the rest out
+            with self._demuxed(ignore_editlist="1") as (container, stream):
+                packets = sum(packet.size > 0 for packet in container.demux(stream))
+        # Of an HEVC film cut out of another, frames may lack what they refer to, and are not shown.
+        if packets < self.frames or (self.codec == "h264" and found != expected):
+            raise MediaError(self._path, f"ends after {found} of {self.frames} frames", "fetch or export it again")
 
 
 @contextmanager
-def _film(path: FilePath, file: BufferedReader, limits: Limits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The open MP4 and its first video track, its codec and its sizes already judged."""
-    # No codec may run while the file is probed: that would decode a frame before its size is known.
-    options = {"codec_whitelist": "none"}
-    with av.open(file, "r", format="mp4", options=options, metadata_errors="replace") as container:
-        if not container.streams.video:
-            raise MediaError(path, "holds no film", "name an MP4 with a video track")
-        stream = container.streams.video[0]
-        codec = stream.codec_context.name if stream.codec_context else "unknown"
-        if codec not in CODECS:
-            raise MediaError(path, f"its codec is {codec}, not {' or '.join(CODECS)}", "export it as H.264 MP4")
-        _check_size(path, stream.frames, stream.height, stream.width, limits)
-        if not stream.average_rate:
-            raise MediaError(path, "says no frame rate", "export it again")
-        yield container, stream
+def _refusing(path: FilePath) -> Iterator[None]:
+    """Whatever FFmpeg reports becomes a MediaError."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        reason = f"cannot be read ({shown(error.strerror or error)})"
+        raise MediaError(path, reason, "check that it is complete and readable") from error
+
+
+def _upright(path: FilePath, frame: VideoFrame) -> np.ndarray:
+    with _refusing(path):
+        found = frame.to_ndarray(format="rgb24")
+    return np.rot90(found, round(frame.rotation / 90))  # quarter turns against the clock, as phones write them
+
+
+@contextmanager
+def film(path: FilePath, limits: Limits | None = None) -> Iterator[Film | Animation]:
+    """The film at `path`, open and judged by its header. Raises MediaError."""
+    with opened(path, limits, "film") as (file, form, judge):
+        yield judged_film(path, file, form, judge)
+
+
+def judged_film(path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> Film | Animation:
+    """The film in `file`, its boxes and its header judged. Raises MediaError."""
+    boxes.check(path, file, form)
+    return (Animation if form == MOVING_WEBP else Film)(path, file, form, limits)
+
+
+def facts(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int, int, float]:
+    """Frames, width and height as shown (pixels), and frames a second of a film, of which only one frame is decoded.
+
+    A film may have more frames than `limits`, as `read_frames` reads only its beginning. Raises MediaError for
+    anything missing, damaged, larger than `limits` otherwise, or in a format that is not read.
+    """
+    with film(path, limits) as source:
+        frames, rate = source.counted()
+        with closing(source.shown()) as all_frames:
+            first = next(all_frames, None)
+            if first is None:
+                raise MediaError(path, "holds no frames", "name another film")
+            height, width, _ = first.pixels.shape
+        return frames, width, height, float(rate)
 
 
 def read_video(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> tuple[np.ndarray, float]:
-    """The frames (frames, height, width, 3) uint8 RGB of an H.264 MP4, and its frames a second.
+    """All frames (frames, height, width, 3) uint8 RGB of a film, and its frames a second.
 
     Raises MediaError for anything missing, larger than `limits`, damaged, incomplete or in another format.
     """
-    with _opened(path, limits) as (file, container_name):
-        if container_name != "mp4":
-            raise MediaError(path, "a picture, not a film", "name an .mp4 file")
-        with _film(path, file, limits) as (container, stream):
-            count, height, width = stream.frames, stream.height, stream.width
-            # The bitstream may claim another size than the header; the margin is the codec's own alignment.
-            most = str((height + 64) * (width + 64))
-            stream.codec_context.options = {"max_pixels": most, "err_detect": "explode"}
-            frames = np.empty((count, height, width, 3), np.uint8)
-            found = 0
-            for picture in container.decode(stream):
-                if found == count or (picture.height, picture.width) != (height, width) or picture.is_corrupt:
-                    raise MediaError(path, f"frame {found + 1} does not fit its header", "export it again")
-                frames[found] = picture.to_ndarray(format="rgb24")
-                found += 1
-            if found != count:
-                raise MediaError(path, f"ends after {found} of {count} frames", "fetch or export it again")
-            return frames, float(stream.average_rate or 0)
+    with film(path, limits) as source:
+        count, rate = source.counted()
+        check_size(path, max(count, source.frames), source.height, source.width, limits)
+        with closing(source.shown()) as frames:
+            return _gathered(path, (frame.pixels for frame in frames), max(count, source.frames)), float(rate)
 
 
-@contextmanager
-def _picture(path: FilePath, file: BufferedReader) -> Iterator[PngImageFile]:
-    with Image.open(file, formats=["PNG"]) as image:
-        if not isinstance(image, PngImageFile):
-            raise MediaError(path, "not a PNG picture", "convert it to PNG")
-        yield image
+def read_frames(path: FilePath, count: int, fps: float, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+    """The first `count` frames (n, height, width, 3) uint8 RGB of a film as it is at `fps` frames a second.
 
-
-def read_picture(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """The pixels (height, width, 3) uint8 RGB of a PNG. Raises MediaError as `read_video` does."""
-    with _opened(path, limits) as (file, container_name):
-        if container_name != "png":
-            raise MediaError(path, "a film, not a picture", "name a .png file")
-        with _picture(path, file) as image:
-            return np.array(image.convert("RGB"))
-
-
-def read_comment(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> str | None:
-    """The comment (at most 1 MiB) of an MP4 or PNG, or None if it has none. Raises MediaError as `read_video` does."""
-    with _opened(path, limits) as (file, container_name):
-        if container_name == "mp4":
-            with _film(path, file, limits) as (container, _):
-                return _comment(path, dict(container.metadata))
-        with _picture(path, file) as image:
-            return _comment(path, image.text)
-
-
-def _comment(path: FilePath, tags: dict[str, Any]) -> str | None:
-    """The tag `comment`, whichever case its name is in."""
-    found = next((str(value) for name, value in tags.items() if name.lower() == "comment"), None)
-    if found is not None:
-        _within(path, "bytes of comment", len(found.encode("utf-8", "replace")), MAX_COMMENT_BYTES)
-    return found
-
-
-def read_recipe(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> Recipe:
-    """The recipe an MP4 or PNG carries. Raises MediaError if it carries none, a damaged or a newer one."""
-    comment = read_comment(path, limits)
-    if comment is None:
-        raise MediaError(path, "carries no recipe", "name a file that Flickbook made")
-    return _recipe(path, comment)
-
-
-def _recipe(path: FilePath, comment: str) -> Recipe:
-    remedy = "name a file that Flickbook made"
-    try:
-        document = json.loads(comment)
-    except (ValueError, RecursionError):
-        raise MediaError(path, "its comment is not a recipe", remedy) from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        reason = f"its recipe has schema {shown(version)}, and this Flickbook reads up to {SCHEMA_VERSION}"
-        raise MediaError(path, reason, "install a newer Flickbook")
-    try:
-        return Recipe.from_json(comment)
-    except FlickbookError as error:
-        raise MediaError(path, f"its recipe is damaged ({error})", remedy) from None
-
-
-def inspect(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any]:
-    """What a file says about itself, ready for JSON. A film is judged by its headers, not decoded.
-
-    Keys: path, container, codec, width and height (pixels), frames, fps and seconds (None for a picture), bytes,
-    sha256, comment (only if it is no recipe), recipe and run (None if there is none), problems (sentences about a
-    recipe or sidecar that could not be read). Raises MediaError if the file itself cannot be.
+    Each is the frame that begins nearest in time; n is less than `count` if the film ends before. What comes after
+    them is not decoded, and `limits.frames` holds for what must be. Raises MediaError as `read_video` does,
+    RequestError for a `count` below 1 and for `fps` outside 0.1 to 240.
     """
-    with _opened(path, limits) as (file, container_name):
-        facts: dict[str, Any] = {"path": os.fspath(path), "container": container_name}
-        facts |= _film_facts(path, file, limits) if container_name == "mp4" else _picture_facts(path, file)
-        file.seek(0)
-        facts["bytes"] = os.fstat(file.fileno()).st_size
-        facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    problems: list[str] = []
-    facts |= {"recipe": None, "run": _sidecar_run(path, problems), "problems": problems}
-    if facts["comment"] is not None:
-        try:
-            facts |= {"recipe": _recipe(path, facts["comment"]).model_dump(mode="json"), "comment": None}
-        except MediaError as error:
-            problems.append(str(error))
-    return facts
+    if count < 1:
+        raise RequestError("count", count, "must be 1 or more", "ask for at least one frame")
+    rate = frame_rate(fps)
+    with film(path, limits) as source:
+        check_size(path, count, source.height, source.width, limits)
+        with closing(source.shown()) as frames:
+            return _gathered(path, nearest(_bounded(path, frames, limits.frames), count, rate), count)
 
 
-def _film_facts(path: FilePath, file: BufferedReader, limits: Limits) -> dict[str, Any]:
-    with _film(path, file, limits) as (container, stream):
-        rate = float(stream.average_rate or 0)
-        facts: dict[str, Any] = {"codec": stream.codec_context.name, "width": stream.width, "height": stream.height}
-        facts |= {"frames": stream.frames, "fps": rate, "seconds": stream.frames / rate}
-        return facts | {"comment": _comment(path, dict(container.metadata))}
+def _bounded(path: FilePath, frames: Iterable[Shown], most: int) -> Iterator[Shown]:
+    for number, frame in enumerate(frames, 1):
+        within(path, "frames to decode", number, most)
+        yield frame
 
 
-def _picture_facts(path: FilePath, file: BufferedReader) -> dict[str, Any]:
-    with _picture(path, file) as image:
-        facts: dict[str, Any] = {"codec": "png", "width": image.width, "height": image.height}
-        return facts | {"frames": 1, "fps": None, "seconds": None, "comment": _comment(path, image.text)}
+def _gathered(path: FilePath, frames: Iterable[np.ndarray], most: int) -> np.ndarray:
+    """`frames` as one array, made at once, as joining them would take twice the memory."""
+    room = np.empty(0, np.uint8)
+    found = 0
+    for frame in frames:
+        if found == 0:
+            room = np.empty((most, *frame.shape), np.uint8)
+        if found == most or frame.shape != room.shape[1:]:
+            raise MediaError(path, f"frame {found + 1} does not fit its header", "export it again")
+        room[found] = frame
+        found += 1
+    if not found:
+        raise MediaError(path, "holds no frames", "name another film")
+    return room[:found]
 
 
-def _sidecar_run(path: FilePath, problems: list[str]) -> dict[str, Any] | None:
-    """The run told by the sidecar beside `path`; None if there is none, or if it cannot be read, which is a problem."""
-    sidecar = sidecar_path(path)
-    if not os.path.isfile(sidecar):
-        return None
-    with suppress(OSError, ValueError, RecursionError, FlickbookError):
-        with open(sidecar, "rb") as file:
-            text = file.read(_MAX_SIDECAR_BYTES + 1)
-        document = json.loads(text) if len(text) <= _MAX_SIDECAR_BYTES else None
-        if isinstance(document, dict) and "run" in document:
-            run = document["run"]
-            return None if run is None else Run.from_json(json.dumps(run)).model_dump(mode="json")
-    problems.append(f"{sidecar}: not a sidecar that Flickbook wrote")
-    return None
+def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:
+    """The pixels (height, width, 3) uint8 RGB of a picture, or of the first of several, upright by its EXIF.
+
+    What is transparent lies on white. Raises MediaError as `read_video` does.
+    """
+    with opened(path, limits, "picture") as (file, form, judge), picture(path, file, form, judge) as (image, turned):
+        return pixels(path, image, turned)

@@ -1,0 +1,61 @@
+"""What films begin from: a picture or a video file as frames of the film's own size and rate."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from flickbook import catalogue
+from flickbook.engine.family import Sources
+from flickbook.errors import MediaError, RequestError
+from flickbook.files import sha256
+from flickbook.media.read import facts, read_frames, read_picture
+from flickbook.spec import Plan, Request
+
+
+def complete(request: Request) -> Request:
+    """The request with the number of frames of a video that is shorter than the model's choice, where none was asked.
+
+    Raises MediaError for a video that cannot be read, ModelNotFound.
+    """
+    if request.video is None or request.num_frames is not None or request.container == "png":
+        return request
+    model = catalogue.find(request.model)
+    there, _, _, rate = facts(request.video)
+    allowed = model.num_frames
+    held = int(there / rate * (request.fps or model.fps.default) + 1e-6)
+    fewest = allowed.range[0]
+    fitting = fewest + max(0, held - fewest) // allowed.every * allowed.every
+    return request.model_copy(update={"num_frames": min(allowed.default, fitting)})
+
+
+def sources(plan: Plan, request: Request) -> Sources:
+    """The frames (n, h, w, 3) uint8 that `plan`, resolved from `request`, begins with, by their file's SHA-256.
+
+    Raises MediaError for a file that cannot be read or was changed since, RequestError for a video that is too short.
+    """
+    if request.image is not None:
+        path, digest = request.image, plan.image
+        frames = read_picture(path)[None]
+    elif request.video is not None:
+        path, digest = request.video, plan.video
+        frames = read_frames(path, plan.num_frames, plan.fps)
+        if len(frames) < plan.num_frames:
+            limit = f"{path} holds {len(frames)} at {plan.fps:g} frames a second"
+            raise RequestError("num_frames", plan.num_frames, limit, f"ask for {len(frames)} or fewer, or more --fps")
+    else:
+        return {}
+    if sha256(path) != digest:
+        raise MediaError(path, "was changed while it was read", "start again")
+    return {digest: np.stack([fitted(frame, plan.width, plan.height) for frame in frames])}
+
+
+def fitted(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture (h, w, 3) uint8 scaled until it covers width x height, what stands over cut off evenly."""
+    given_height, given_width = frame.shape[:2]
+    scale = max(width / given_width, height / given_height)
+    # The part of the given picture that is kept; resizing from it needs no picture in between.
+    part_width, part_height = width / scale, height / scale
+    left, top = (given_width - part_width) / 2, (given_height - part_height) / 2
+    box = (left, top, left + part_width, top + part_height)
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS, box=box))

@@ -1,0 +1,254 @@
+"""What a model and one film of it take in memory, from file headers and configurations alone: no torch, no network.
+
+Weights are added up from the shapes in the safetensors headers. What a network holds while it runs is walked layer by
+layer, as its own code runs it: a moment is counted by the tensors that someone still refers to. In units of one tensor
+(rows, channels, height, width), c being the channels of a level:
+
+- Most crowded in a transformer of the 3D U-Net is the gated feed-forward: value, gate and activated gate are 4 c each,
+  beside the block's input, its tokens before and after, the question to the prompt and the answer: 17 c, or 13 c where
+  packed kernels multiply into the gate. Beside them wait the skips of the way up, the level's input, and its last layer.
+- Most crowded in a residual layer from a to b channels of the image autoencoder is a + max(2 a, 3 b): the input, then
+  its norm and that activated, or the first convolution's output, its norm and that activated. Beside them waits the
+  level's input. For Stable Diffusion's decoder this is 768 values a pixel.
+
+Sizes are in bytes unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flickbook.catalogue import Model
+from flickbook.errors import WeightsError
+from flickbook.hub.manifest import read_config
+from flickbook.spec import Placement, Plan
+
+Kind = Literal["words", "network", "decoder"]
+Config = Mapping[str, Any]
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+#: safetensors itself refuses longer headers.
+_HEADER_LIMIT = 100_000_000
+_NETWORKS = ("unet", "transformer", "transformer_2", "motion_adapter")
+_DECODERS = ("vae", "audio_vae", "vocoder")
+#: Autoencoders that stay in float32 beside a network in half precision.
+_FULL = ("AutoencoderKLWan",)
+#: Latents along a tile's side when frames are decoded in tiles.
+TILE = 32
+#: ModelScope's parameters by part (text encoder, U-Net, autoencoder), as shares: for models whose files are not here.
+_SHARES: dict[Kind, float] = {"words": 0.186, "network": 0.769, "decoder": 0.045}
+#: unet/config.json and vae/config.json of ModelScope and of all that were made from it.
+_UNET: Config = {
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"],
+    "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3,
+}
+_KL: Config = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a model: bytes of its file, in memory, of its largest tensor in memory; and if it is cast."""
+
+    kind: Kind
+    stored: int
+    loaded: int
+    largest: int
+    cast: bool
+
+
+# ---- weights ----
+
+
+def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[Part, ...]:
+    """The networks of a model as a placement loads them: from the headers of its files, or where they are not here
+    from the catalogue's count. Raises WeightsError for a file that is damaged."""
+    found = [] if directory is None else [_part(model, folder, placement) for folder in _folders(directory)]
+    if any(found):
+        return tuple(part for part in found if part)
+    count, item = model.parameters * 1e9, BYTES[placement.dtype]
+    made = []
+    for kind, share in _SHARES.items():
+        each = item / 2 if placement.quantize and kind == "network" else item
+        size = int(count * share * each)
+        made.append(Part(kind, int(count * share * 2), size, int(0.02 * size), cast=item != 2))
+    return tuple(made)
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+    """The folders that model_index.json names, in the order in which they are loaded."""
+    for name, value in read_config(directory / "model_index.json").items():
+        if isinstance(value, list) and (directory / name).is_dir():
+            yield directory / name
+
+
+def _part(model: Model, folder: Path, placement: Placement) -> Part | None:
+    kind: Kind = "network" if folder.name in _NETWORKS else "decoder" if folder.name in _DECODERS else "words"
+    full = kind == "decoder" and _optional(folder / "config.json").get("_class_name") in _FULL
+    item = 4 if full else BYTES[placement.dtype]
+    stored = loaded = largest = 0
+    cast = False
+    for path in _files(model, folder):
+        for kept, count, plane in _tensors(path):
+            inside = _STORED.get(kept, 1)
+            if kept in _FLOATS:
+                # Linear layers alone are kept in eight bits.
+                size = count * (1 if placement.quantize and kind == "network" and plane else item)
+                cast = cast or inside != item
+            else:
+                size = count * inside
+            stored, loaded, largest = stored + count * inside, loaded + size, max(largest, size)
+    return Part(kind, stored, loaded, largest, cast) if stored else None
+
+
+def _files(model: Model, folder: Path) -> list[Path]:
+    """The safetensors of one network, whole or in pieces, in the precision that would be loaded."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        match = re.search(r"\.(fp16|bf16|fp32)(?=[.-])", path.name)
+        groups.setdefault(match[1] if match else "", []).append(path)
+    order = [model.variant] if model.family != "unet" else []
+    return next((groups[each] for each in (*order, "", "fp16", "bf16", "fp32") if each in groups), [])
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """(precision, values, whether it is a matrix) of each tensor of a file. Raises WeightsError."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_HEADER_LIMIT, path.stat().st_size - 8):
+                raise ValueError("its header is cut")
+            header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                yield entry["dtype"], math.prod(entry["shape"]), len(entry["shape"]) == 2
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(path, f"damaged ({error})", "fetch the model again") from None
+
+
+def _optional(path: Path) -> Config:
+    return read_config(path) if path.is_file() else {}
+
+
+# ---- what runs ----
+
+
+def known(model: Model, directory: Path | None) -> bool:
+    """Whether the film's own share is walked or measured, and not the catalogue's figure brought to another size."""
+    return model.family == "unet" or _is_wan(directory)
+
+
+def denoising(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
+    """Bytes that the denoising network holds beside its weights at its most crowded moment."""
+    item, frames = BYTES[placement.dtype], plan.window or plan.num_frames
+    if model.family == "unet":
+        config = {**_UNET, **_config(directory, "unet")}
+        factor = 2 ** (len(_autoencoder(directory)["block_out_channels"]) - 1)
+        turns = 2 if plan.guided() and not placement.slicing else 1
+        packed = placement.device == "cpu" and placement.dtype == "float32" and not placement.quantize
+        rows = placement.batch * turns * frames
+        return item * unet_values(config, rows, plan.height // factor, plan.width // factor, 13 if packed else 17)
+    if _is_wan(directory):
+        return wan_bytes(_config(directory, "transformer"), plan, item)
+    return scaled(model, plan, directory, placement) // 2
+
+
+def decoding(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
+    """Bytes that decoding holds beside weights and the film's own frames at its most crowded moment."""
+    item = BYTES[placement.dtype]
+    if model.family == "unet":
+        config = _autoencoder(directory)
+        factor = 2 ** (len(config["block_out_channels"]) - 1)
+        height, width = plan.height // factor, plan.width // factor
+        if placement.tiling:
+            height, width = min(height, TILE), min(width, TILE)
+        return item * decoder_values(config, min(placement.decode_frames, plan.num_frames), height, width)
+    tile = min(1.0, (8 * TILE) ** 2 / (plan.height * plan.width)) if placement.tiling else 1.0
+    if _is_wan(directory):
+        return int(tile * wan_decoder_bytes(_config(directory, "vae"), plan))
+    return int(tile * scaled(model, plan, directory, placement))
+
+
+def _config(directory: Path | None, folder: str) -> Config:
+    return {} if directory is None else _optional(directory / folder / "config.json")
+
+
+def _autoencoder(directory: Path | None) -> Config:
+    return {**_KL, **_config(directory, "vae")}
+
+
+def _is_wan(directory: Path | None) -> bool:
+    return _config(directory, "transformer").get("_class_name") == "WanTransformer3DModel" and (
+        _config(directory, "vae").get("_class_name") == "AutoencoderKLWan"
+    )
+
+
+def scaled(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
+    """What the catalogue's figure for the default film leaves beside the weights, brought to this film's size."""
+    label = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[placement.dtype]
+    near = next((each for each in (label, "bf16", "fp16", "fp32") if each in model.memory_gib), None)
+    if near is None:
+        return 0
+    plain = placement.model_copy(update={"quantize": "", "dtype": {"fp32": "float32"}.get(near, "bfloat16")})
+    weights = sum(part.loaded for part in parts(model, directory, plain))
+    beside = max(model.memory_gib[near] * 2**30 - weights, 0.05 * weights)
+    (width, height), frames = model.sizes[0], model.num_frames.default
+    volume = plan.width * plan.height * plan.num_frames / (width * height * frames)
+    return int(beside * volume * BYTES[placement.dtype] / BYTES[plain.dtype])
+
+
+def unet_values(config: Config, rows: int, height: int, width: int, transformer: int) -> int:
+    """Values that the 3D U-Net holds at once for `rows` latent frames of `height` and `width`; `transformer` is what a
+    transformer holds, in units of its level's width."""
+    widths, layers = config["block_out_channels"], config["layers_per_block"]
+    last = len(widths) - 1
+    tokens = [rows * math.ceil(height / 2**i) * math.ceil(width / 2**i) for i in range(last + 1)]
+
+    def layer(inside: float, out: int, level: int, attends: bool) -> int:
+        return int(max(3 * inside, inside + 3 * out, 5 * out, transformer * out * attends) * tokens[level])
+
+    skips, most, before = [widths[0] * tokens[0]], 0, widths[0]
+    for level, (out, kind) in enumerate(zip(widths, config["down_block_types"], strict=True)):
+        for _ in range(layers):
+            most = max(most, sum(skips) + layer(before, out, level, kind.startswith("Cross")))
+            skips.append(out * tokens[level])
+            before = out
+        if level < last:
+            skips.append(out * tokens[level + 1])
+    hidden = widths[-1] * tokens[-1]
+    most = max(most, sum(skips) + hidden + layer(widths[-1], widths[-1], last, attends=True))
+    for place, kind in enumerate(config["up_block_types"]):
+        level, begin = last - place, hidden
+        for turn in range(layers + 1):
+            inside = (hidden + skips.pop()) / tokens[level]
+            held = sum(skips) + begin + (hidden if turn else 0)
+            most = max(most, held + layer(inside, widths[level], level, kind.startswith("Cross")))
+            hidden = widths[level] * tokens[level]
+        if level:
+            larger = widths[level] * tokens[level - 1]
+            most, hidden = max(most, sum(skips) + begin + hidden + 2 * larger), larger
+    return most
+
+
+def decoder_values(config: Config, frames: int, height: int, width: int) -> int:
+    """Values that an AutoencoderKL's decoder holds at once for latents of `height` and `width`."""
+    widths = list(config["block_out_channels"])[::-1]
+    pixels, inside, most = frames * height * width, widths[0], 0
+    for level, out in enumerate(widths):
+        begin = inside * pixels
+        for turn in range(config["layers_per_block"] + 1):
+            most = max(most, (begin if turn else 0) + max(3 * inside, inside + 3 * out) * pixels)
+            inside = out
+        if level < len(widths) - 1:
+            most = max(most, begin + out * pixels + 2 * out * 4 * pixels)
+            pixels *= 4
+    return int(most)

@@ -1,0 +1,132 @@
+"""One call of a diffusers pipeline, step by step: it runs in a thread that waits after each step to be asked on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+
+from flickbook.engine.pipeline_preview import clean_latents
+from flickbook.engine.pipeline_table import parameters
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a call is. `latents` is what `decode` is given in the end; `clean` says what x0 is estimated to be."""
+
+    index: int
+    total: int
+    latents: Any = None
+    clean: Callable[[], Any] | None = None
+
+    @property
+    def x0(self) -> Any:
+        """The estimate of the clean latents (films, ...), in the pipeline's own layout; None where it is not known."""
+        return self.clean() if self.clean is not None else None
+
+
+class _Stopped(BaseException):
+    """Nobody wants the rest of the call. Not an Exception, so that no pipeline catches it."""
+
+
+class Call:
+    """`pipe(**said)` as a generator of stages."""
+
+    def __init__(self, pipe: Any, said: dict[str, Any], seed: int) -> None:
+        self.pipe, self.said, self.seed = pipe, said, seed
+        self.result: Any = None  # what the pipeline returned, once the stages are through
+        self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
+        self._go, self._stop, self._count = threading.Semaphore(0), False, 0
+        self._seen: tuple[Any, ...] | None = None
+
+    def stages(self, previews: bool = False) -> Generator[Stage, None, None]:
+        """A stage after each step. Raises what the pipeline raised.
+
+        Closing the generator stops the call at its next step.
+        """
+        thread = threading.Thread(target=self._run, args=(previews,), name="pipeline", daemon=True)
+        thread.start()
+        try:
+            while True:
+                event = self._events.get()
+                if event is None:
+                    return
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                self._go.release()
+        finally:
+            self._stop = True
+            self._go.release()
+            thread.join()
+
+    def _run(self, previews: bool) -> None:
+        try:
+            # Some pipelines draw a part of their noise from nobody's generator.
+            with self._watched(previews) as said, torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                self.result = self.pipe(**said)
+            self._events.put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:  # it is raised again where the film is waited for
+            self._events.put(error)
+
+    def _after_step(self) -> None:
+        self._count += 1
+        total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
+        # A pipeline that makes a film window by window says the steps of one.
+        self._events.put(Stage(self._count, max(total, self._count), clean=self._clean()))
+        self._go.acquire()
+        if self._stop:
+            raise _Stopped
+
+    def _clean(self) -> Callable[[], Any] | None:
+        if self._seen is None:
+            return None
+        seen = self._seen
+        return lambda: clean_latents(self.pipe.scheduler, *seen)
+
+    @contextmanager
+    def _watched(self, previews: bool) -> Iterator[dict[str, Any]]:
+        """What to say to the call so that it reports its steps: a callback, or else the scheduler is watched."""
+        known, said = parameters(self.pipe), dict(self.said)
+        reports = True
+        if "callback_on_step_end" in known:
+            said["callback_on_step_end"] = self._callback
+            said["callback_on_step_end_tensor_inputs"] = ["latents"]
+        elif "callback" in known:
+            said |= {"callback": lambda *_: self._after_step(), "callback_steps": 1}
+        else:
+            reports = False
+        if reports and not previews:
+            yield said
+            return
+        scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
+
+        @wraps(kind.step)  # pipelines ask its signature which extra arguments it takes
+        def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
+            index = getattr(this, "step_index", None)
+            answer = kind.step(this, model_output, timestep, sample, *args, **kwargs)
+            if this is scheduler:  # and not the copy that some pipelines make for sound, or for each frame
+                if previews:
+                    self._seen = (model_output, timestep, sample, index, answer)
+                if not reports:
+                    self._after_step()
+            return answer
+
+        scheduler.__class__ = type(kind.__name__, (kind,), {"step": step})
+        try:
+            yield said
+        finally:
+            scheduler.__class__ = kind
+
+    def _callback(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self._after_step()
+        return {}

@@ -1,0 +1,98 @@
+"""What a running pipeline is about to show: the clean latents behind a step, and pictures of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flickbook.spec import Plan
+
+#: Pipelines whose latents are (b, frames, channels, h, w).
+_FRAMES_FIRST = ("CogVideoX", "StableVideoDiffusion")
+
+
+def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, index: int | None, answer: Any) -> Any:
+    """x0 of one film as a step of a scheduler estimates it, (1, ...) in the sample's layout; None if it cannot be told.
+
+    `output` is the network's answer at `timestep`, `index` the scheduler's count before the step.
+    """
+    x0 = _estimate(scheduler, output, timestep, sample, index, answer)
+    # Some pipelines step each frame of a film as a picture of its own.
+    return x0.transpose(0, 1)[None] if x0 is not None and x0.ndim == 4 and len(x0) > 1 else x0
+
+
+def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, index: int | None, answer: Any) -> Any:
+    if hasattr(answer, "pred_original_sample") and answer.pred_original_sample is not None:
+        return answer.pred_original_sample
+    if isinstance(answer, tuple) and len(answer) > 1 and isinstance(answer[1], Tensor):
+        return answer[1]
+    estimates = [each for each in getattr(scheduler, "model_outputs", None) or [] if each is not None]
+    if estimates and getattr(scheduler.config, "algorithm_type", "dpmsolver++") == "dpmsolver++":
+        return estimates[-1]  # these solvers turn every answer into x0 first
+    if "FlowMatch" in type(scheduler).__name__:
+        place = (getattr(scheduler, "step_index", None) or 1) - 1 if index is None else index
+        return sample - scheduler.sigmas[place].to(sample) * output
+    if hasattr(scheduler, "alphas_cumprod"):
+        kept = scheduler.alphas_cumprod[int(timestep)].to(sample)
+        if scheduler.config.prediction_type == "v_prediction":
+            return kept**0.5 * sample - (1 - kept) ** 0.5 * output
+        return (sample - (1 - kept) ** 0.5 * output) / kept**0.5
+    return None
+
+
+@torch.no_grad()
+def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
+    """Latents of one film, in its pipeline's own layout -> frames (n, h, w, 3) uint8, through its autoencoder."""
+    vae = pipe.vae
+    x = latents[None].to(vae.device, vae.dtype)
+    if x.ndim == 3:
+        x = _unpacked(pipe, x, plan)
+    if type(pipe).__name__.startswith(_FRAMES_FIRST):
+        x = x.transpose(1, 2)
+    x = _denormalised(vae, x)
+    volume = x.ndim == 5 and "KLTemporal" not in type(vae).__name__ and type(vae).__name__ != "AutoencoderKL"
+    if x.ndim == 5 and not volume:
+        each = x.transpose(1, 2).flatten(0, 1)
+        how: dict[str, Any] = {"num_frames": len(each)} if "KLTemporal" in type(vae).__name__ else {}
+        decoded = vae.decode(each, return_dict=False, **how)[0]
+    else:
+        how = {"temb": torch.zeros(len(x), device=x.device, dtype=x.dtype)} if _timed(vae) else {}
+        decoded = vae.decode(x, return_dict=False, **how)[0]
+        if decoded.ndim == 5:
+            decoded = decoded[0].transpose(0, 1) if decoded.shape[1] == 3 else decoded[0]
+    scaled = (decoded.float() / 2 + 0.5).clamp(0, 1) * 255
+    frames = scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return np.asarray(frames)
+
+
+def _timed(vae: Any) -> bool:
+    return bool(getattr(vae.config, "timestep_conditioning", False))
+
+
+def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
+    """(1, tokens, width) as LTX and FLUX keep latents -> (1, c, f, h, w) or (1, c, h, w)."""
+    height, width, frames = plan.height, plan.width, plan.num_frames
+    if type(pipe).__name__.startswith("Flux"):
+        return pipe._unpack_latents(x, height, width, pipe.vae_scale_factor)  # type: ignore[no-any-return]
+    space, time = pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio
+    patch, patch_t = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
+    shape = ((frames - 1) // time + 1, height // space, width // space)
+    tokens = shape[0] * shape[1] * shape[2] // (patch_t * patch**2)
+    # Conditions stand in front of the film's own tokens.
+    return pipe._unpack_latents(x[:, -tokens:], *shape, patch, patch_t)  # type: ignore[no-any-return]
+
+
+def _denormalised(vae: Any, x: Tensor) -> Tensor:
+    """Latents as the autoencoder wants them: undone are its scale, and the mean and spread of each channel."""
+    mean, spread = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
+    if mean is None and "latents_mean" in dict(vae.named_buffers()):
+        mean, spread = vae.latents_mean, vae.latents_std
+    scale = getattr(vae.config, "scaling_factor", None) or 1.0
+    if mean is None or spread is None:
+        return x / scale + (getattr(vae.config, "shift_factor", None) or 0.0)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    # Wan's scale is part of its spread already; Mochi's and LTX's is 1.
+    return x * torch.as_tensor(spread).to(x).view(shape) / scale + torch.as_tensor(mean).to(x).view(shape)

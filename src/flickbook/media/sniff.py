@@ -1,0 +1,166 @@
+"""What a file's first bytes say it is, which formats are read, and how large a picture or film may be."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import Final, Literal
+
+from PIL import UnidentifiedImageError
+from PIL.Image import DecompressionBombError
+
+from flickbook.errors import MediaError, shown
+from flickbook.media.write import FilePath
+
+Kind = Literal["picture", "film", "either"]
+REMEDY: Final = "convert it to PNG or JPEG, or a film to H.264 MP4"
+DAMAGED: Final = ("cut short or damaged", "fetch or export it again")
+_HEAD_BYTES: Final = 64
+_DECODER_ERRORS: Final = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError),
+    *(struct.error, zlib.error, DecompressionBombError),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before decoding: bytes of the file, pixels of one frame, frames, bytes of all frames as RGB."""
+
+    file_bytes: int = 1 << 30
+    pixels: int = 4096 * 4096
+    frames: int = 4096
+    decoded_bytes: int = 2 << 30
+
+
+DEFAULT_LIMITS: Final = Limits()
+#: A picture may be larger than a frame, as cameras have 50 million pixels; its file must fit in memory.
+PICTURE_LIMITS: Final = Limits(file_bytes=128 << 20, pixels=8192 * 6144)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that is read. `pillow` is Pillow's name if it may be a picture; `demuxer` is FFmpeg's if a film.
+
+    Both are named to the libraries, so that neither guesses: FFmpeg's guess could be a playlist, which opens files.
+    """
+
+    name: str
+    pillow: str = ""
+    demuxer: str = ""
+    codecs: tuple[str, ...] = ()
+    moves: bool = False
+
+
+_MPEG4: Final = ("h264", "hevc", "mpeg4", "av1", "vp9")
+MP4: Final = Format("mp4", demuxer="mp4", codecs=_MPEG4, moves=True)
+MOV: Final = Format("mov", demuxer="mov", codecs=_MPEG4, moves=True)
+WEBM: Final = Format("webm", demuxer="matroska", codecs=("vp8", "vp9", "av1"), moves=True)
+MATROSKA: Final = Format("matroska", demuxer="matroska", codecs=(*WEBM.codecs, "h264", "hevc"), moves=True)
+AVI: Final = Format("avi", demuxer="avi", codecs=("mpeg4", "mjpeg", "h264"), moves=True)
+GIF: Final = Format("gif", pillow="GIF", demuxer="gif", codecs=("gif",), moves=True)
+WEBP: Final = Format("webp", pillow="WEBP")
+MOVING_WEBP: Final = Format("webp", pillow="WEBP", moves=True)
+PNG: Final = Format("png", pillow="PNG")
+JPEG: Final = Format("jpeg", pillow="JPEG")
+BMP: Final = Format("bmp", pillow="BMP")
+TIFF: Final = Format("tiff", pillow="TIFF")
+_MAGIC: Final = {
+    b"\x89PNG\r\n\x1a\n": PNG,
+    b"\xff\xd8\xff": JPEG,
+    b"GIF87a": GIF,
+    b"GIF89a": GIF,
+    b"BM": BMP,
+    b"II*\0": TIFF,
+    b"MM\0*": TIFF,
+}
+_QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"free", b"skip")  # how a film of before 2001 may begin
+_STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
+
+
+def sniff(head: bytes) -> Format | None:
+    """The format that a file's first 64 bytes tell, or None if it is none that is read."""
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        return None if brand in _STILL_BRANDS else MOV if brand == b"qt  " else MP4
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return AVI
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return MOVING_WEBP if head[12:16] == b"VP8X" and head[20:21] > b"" and head[20] & 2 else WEBP
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return WEBM if b"webm" in head else MATROSKA
+    if head[4:8] in _QUICKTIME and head[:1] == b"\0":
+        return MOV
+    return next((found for magic, found in _MAGIC.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def opened(path: FilePath, limits: Limits | None, kind: Kind) -> Iterator[tuple[BufferedReader, Format, Limits]]:
+    """The file at its start, its format, which must be of `kind`, and `limits`, or without them the format's own.
+
+    Whatever goes wrong while it is read becomes a MediaError.
+    """
+    try:
+        _check_regular(path, os.stat(path))  # opening a pipe or a device could block for ever
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file:
+            facts = os.fstat(handle)
+            _check_regular(path, facts)  # it may have been replaced meanwhile
+            form = _format(path, file.read(_HEAD_BYTES), kind)
+            judge = limits or (DEFAULT_LIMITS if form.moves else PICTURE_LIMITS)
+            within(path, "bytes", facts.st_size, judge.file_bytes)
+            file.seek(0)
+            yield file, form, judge
+    except FileNotFoundError:
+        raise MediaError(path, "no such file", "check the path") from None
+    except MemoryError:
+        raise MediaError(path, "needs more memory than there is", "make it shorter or smaller") from None
+    except _DECODER_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, UnidentifiedImageError):  # which names the file as this process holds it
+            reason = "its header is damaged"
+        raise MediaError(path, f"cannot be read ({shown(reason)})", "check that it is complete and readable") from error
+
+
+def _check_regular(path: FilePath, facts: os.stat_result) -> None:
+    if stat.S_ISDIR(facts.st_mode):
+        raise MediaError(path, "a directory, not a regular file", "name a picture or film in it")
+    if not stat.S_ISREG(facts.st_mode):
+        raise MediaError(path, "not a regular file", "name a picture or film on a disk")
+
+
+def _format(path: FilePath, head: bytes, kind: Kind) -> Format:
+    form = sniff(head)
+    if form is not None:
+        if kind == "picture" and not form.pillow:
+            raise MediaError(path, "a film, not a picture", "name a picture, or give it as the video")
+        if kind == "film" and not form.moves:
+            raise MediaError(path, "a picture, not a film", "name a film, or give it as the image")
+        return form
+    if not head:
+        raise MediaError(path, "empty, 0 bytes", "fetch or export it again")
+    if head[4:8] == b"ftyp":
+        reason = f"a picture of kind {shown(head[8:12].decode('ascii', 'replace'))}, which is not read"
+        raise MediaError(path, reason, "save it as JPEG or PNG")
+    raise MediaError(path, f"begins with {shown(head[:12])}, as no picture or film does that is read", REMEDY)
+
+
+def within(path: FilePath, what: str, value: int, limit: int) -> None:
+    """Raises MediaError that names both if `value` is above `limit`."""
+    if value > limit:
+        raise MediaError(path, f"{value} {what}, more than the limit of {limit}", "make it shorter or smaller")
+
+
+def check_size(path: FilePath, frames: int, height: int, width: int, limits: Limits) -> None:
+    """Raises MediaError if what a header says is nothing, or more than `limits`."""
+    if min(frames, height, width) < 1:
+        size = f"{frames} frames of {width}x{height}"
+        raise MediaError(path, f"its header says {size}", "export it again")
+    within(path, "frames", frames, limits.frames)
+    within(path, "pixels a frame", height * width, limits.pixels)
+    within(path, "bytes once decoded", frames * height * width * 3, limits.decoded_bytes)

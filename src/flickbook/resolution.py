@@ -1,0 +1,226 @@
+"""From what a person asked for to a Plan: the one place where defaults are filled in and limits are refused."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from pathlib import Path
+
+from flickbook.catalogue import Model, Real, Sides, Whole, find, list_models
+from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
+from flickbook.files import sha256
+from flickbook.spec import Container, Lora, Plan, Request
+from flickbook.windows import prompt_of, starts
+
+PROMPT_CHARACTERS = 2000
+SEED_LIMIT = 2**63
+#: A drawn seed is short enough to be read aloud and to stand in a file name.
+DRAWN_SEED_BITS = 32
+
+_UNITS = {"num_frames": "frames", "num_inference_steps": "steps", "fps": "frames a second"}
+
+
+def resolve(request: Request, model_dir: Path | None = None) -> Plan:
+    """The Plan of a Request: every unset field takes the model's choice, and an unset seed is drawn here, once.
+
+    `model_dir` is where the model's files are, if not where the catalogue says. Raises RequestError (or ModelNotFound,
+    SchedulerMismatch) for the first field that the model cannot serve.
+    """
+    model = find(request.model)
+    if model_dir is not None:
+        model = model.at(model_dir)
+    container, num_frames = _frames(request, model)
+    width, height = _size(request, model)
+    seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
+    if not 0 <= seed < SEED_LIMIT:
+        raise RequestError(
+            "seed", seed, f"must be 0 to {SEED_LIMIT - 1}", "choose a seed in that range or leave it out"
+        )
+    steps = _whole("num_inference_steps", request.num_inference_steps, model.num_inference_steps)
+    image, video = _beginning(request, model)
+    return Plan(
+        task="picture" if container == "png" else "film",
+        model=model.name,
+        revision=model.revision(),
+        prompt=_prompt("prompt", request.prompt, smallest=1 if model.prompted else 0),
+        negative_prompt=_negative(request, model),
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        fps=_real("fps", request.fps, model.fps),
+        num_inference_steps=steps,
+        guidance_scale=_real("guidance_scale", request.guidance_scale, model.guidance_scale),
+        seed=seed,
+        scheduler=_scheduler(request.scheduler, model),
+        window=model.window if num_frames > model.window else 0,
+        prompt_at=_prompt_at(request, num_frames, model.window or num_frames),
+        image=image,
+        video=video,
+        strength=_strength(request, model, steps),
+        loras=_loras(request),
+        container=container,
+    )
+
+
+def _prompt(field: str, text: str, smallest: int) -> str:
+    """`text` without the whitespace around it. Refuses what is too short, too long, or would not print."""
+    # Length first: nothing below may walk a megabyte twice.
+    stripped = text.strip()
+    if len(stripped) > PROMPT_CHARACTERS:
+        limit = f"has {len(stripped)} characters, the most is {PROMPT_CHARACTERS}"
+        raise RequestError(field, stripped, limit, "shorten it")
+    if len(stripped) < smallest:
+        raise RequestError(field, text, "is empty", 'say what the film shows, for example "a red circle moving left"')
+    for character in stripped:
+        # Cc: control characters, among them terminal escapes; Cs: halves of a character, which no file can hold.
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
+            limit = f"holds the control character U+{ord(character):04X}"
+            raise RequestError(field, stripped, limit, "remove it")
+    return stripped
+
+
+def _prompt_at(request: Request, num_frames: int, window: int) -> tuple[tuple[int, str], ...]:
+    """The prompts after the first in their order."""
+    found = sorted(request.prompt_at or ())
+    for place, (frame, _) in enumerate(found):
+        if not 1 <= frame < num_frames:
+            limit = f"must begin at a frame from 1 to {num_frames - 1}"
+            raise RequestError("prompt_at", frame, limit, "the prompt itself begins at frame 0")
+        if place and frame == found[place - 1][0]:
+            raise RequestError("prompt_at", frame, "has two prompts", "give each prompt a frame of its own")
+    begins = [0, *(frame for frame, _ in found)]
+    shown = {prompt_of(start, window, begins) for start in starts(num_frames, window)}
+    for place, frame in enumerate(begins):
+        if found and place not in shown:
+            limit = f"no window of {min(window, num_frames)} frames has its middle in this prompt's part"
+            raise RequestError("prompt_at", frame, limit, f"give each prompt {window // 2} frames or more")
+    return tuple((frame, _prompt("prompt_at", text, smallest=1)) for frame, text in found)
+
+
+def _beginning(request: Request, model: Model) -> tuple[str, str]:
+    """The SHA-256 of the image and of the video that a film begins from, "" for none."""
+    given = {kind: path for kind in ("image", "video") if (path := getattr(request, kind)) is not None}
+    if len(given) > 1:
+        raise RequestError("video", request.video, "a film begins from one thing", "give --image or --video")
+    for kind, path in given.items():
+        if kind not in model.inputs:
+            able = [other.name for other in list_models() if kind in other.inputs]
+            limit = f"{model.name} begins from {' or '.join(model.inputs)}"
+            raise RequestError(kind, path, limit, f"leave it out, or choose a model that can: {', '.join(able)}")
+    if not given and "text" not in model.inputs:
+        kind = model.inputs[0]
+        raise RequestError(kind, "", f"{model.name} begins from {' or '.join(model.inputs)}", f"add --{kind} PATH")
+    hashes = {}
+    for kind, path in given.items():
+        try:
+            hashes[kind] = sha256(path)
+        except OSError as error:
+            raise MediaError(path, error.strerror or "cannot be read", "check the path") from None
+    return hashes.get("image", ""), hashes.get("video", "")
+
+
+def _strength(request: Request, model: Model, steps: int) -> float | None:
+    begun = request.image is not None or request.video is not None
+    if request.strength is not None and not (begun and model.strength):
+        limit = f"{model.name} does not ask for it" if begun else "means nothing without an image or a video"
+        raise RequestError("strength", request.strength, limit, "leave it out")
+    if not begun or model.strength is None:
+        return None
+    strength = _real("strength", request.strength, model.strength)
+    if int(steps * strength) < 1:
+        limit = f"leaves none of the {steps} steps"
+        raise RequestError("strength", strength, limit, f"ask for {1 / steps:.2g} or more, or for more steps")
+    return strength
+
+
+def _loras(request: Request) -> tuple[Lora, ...]:
+    found = []
+    for path, weight in request.loras or ():
+        if not -10 <= weight <= 10:
+            raise RequestError("lora", weight, "its weight must be -10 to 10", "1 is what it was trained for")
+        try:
+            found.append(Lora(name=Path(path).stem, sha256=sha256(path), weight=weight))
+        except OSError as error:
+            raise WeightsError(path, error.strerror or "cannot be read", "check the path of the LoRA") from None
+    return tuple(found)
+
+
+def _negative(request: Request, model: Model) -> str:
+    if request.negative_prompt is None:
+        return model.negative_prompt
+    return _prompt("negative_prompt", request.negative_prompt, smallest=0)
+
+
+def _frames(request: Request, model: Model) -> tuple[Container, int]:
+    """Container and number of frames, which decide each other: a PNG is one frame, and one frame is a PNG."""
+    asked = request.num_frames
+    if request.container == "png":
+        if asked not in (None, 1):
+            raise RequestError("num_frames", asked, "a png is one frame", "ask for 1 frame or name the file .mp4")
+        return "png", _whole("num_frames", 1, model.num_frames)
+    num_frames = _whole("num_frames", asked, model.num_frames)
+    if num_frames == 1 and request.container == "mp4":
+        raise RequestError("num_frames", 1, "an mp4 is 2 frames or more", "name the file .png or ask for more frames")
+    return ("png" if num_frames == 1 else "mp4"), num_frames
+
+
+def _size(request: Request, model: Model) -> tuple[int, int]:
+    """The first of the model's sizes that has the width and the height asked for."""
+    for width, height in model.sizes:
+        if request.width in (None, width) and request.height in (None, height):
+            return width, height
+    known = ", ".join(f"{width}x{height}" for width, height in model.sizes)
+    if model.sides is not None:
+        return _sides(request, model, model.sides)
+    widths = {width for width, _ in model.sizes}
+    wrong = "height" if request.width is None or request.width in widths else "width"
+    raise RequestError(
+        wrong, getattr(request, wrong), f"{model.name} makes {known}", f"ask for {known} or leave the size out"
+    )
+
+
+def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
+    """A size that is not native; a side that was not asked for is that of the first native size."""
+    width, height = model.sizes[0]
+    chosen = {"width": request.width or width, "height": request.height or height}
+    smallest, largest = sides.range
+    for name, value in chosen.items():
+        if not smallest <= value <= largest or value % sides.multiple:
+            near = min(max(round(value / sides.multiple) * sides.multiple, smallest), largest)
+            limit = f"must be {smallest} to {largest} and a multiple of {sides.multiple}"
+            raise RequestError(name, value, limit, f"ask for {near}; {model.name} was trained at {width}x{height}")
+    return chosen["width"], chosen["height"]
+
+
+def _whole(field: str, value: int | None, allowed: Whole) -> int:
+    number = int(_within(field, allowed.default if value is None else value, allowed.range))
+    smallest = allowed.range[0]
+    if (number - smallest) % allowed.every:
+        below = number - (number - smallest) % allowed.every
+        limit = f"must be {smallest}, {smallest + allowed.every}, {smallest + 2 * allowed.every} and so on"
+        raise RequestError(field, number, limit, f"ask for {below} or {below + allowed.every}")
+    return number
+
+
+def _real(field: str, value: float | None, allowed: Real) -> float:
+    return float(_within(field, allowed.default if value is None else value, allowed.range))
+
+
+def _within(field: str, value: float, ends: tuple[float, float]) -> float:
+    smallest, largest = ends
+    if smallest <= value <= largest:
+        return value
+    unit = _UNITS.get(field)
+    if value < smallest:
+        remedy = f"ask for {smallest:g} or more"
+    else:
+        remedy = f"ask for {largest:g} {unit} or fewer" if unit else f"ask for {largest:g} or less"
+    raise RequestError(field, value, f"must be {smallest:g} to {largest:g}", remedy)
+
+
+def _scheduler(name: str | None, model: Model) -> str:
+    if name is None:
+        return model.schedulers[0]
+    if name not in model.schedulers:
+        raise SchedulerMismatch(name, model.name, model.schedulers)
+    return name

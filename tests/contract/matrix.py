@@ -1,0 +1,166 @@
+"""What each family can do, found out by doing it; `python -m tests.contract.matrix` writes docs/matrix.md anew."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tests.contract.cases import CASES, STEPS, Case, beginning
+
+from flickbook import catalogue
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.engine import generate
+from flickbook.engine.beginning import complete
+from flickbook.engine.engine import Engine
+from flickbook.errors import Cancelled
+from flickbook.media.clip import Clip
+from flickbook.media.read import read_picture, read_video
+from flickbook.resolution import resolve
+from flickbook.spec import Plan, Request, Step
+
+PAGE = Path(__file__).parents[2] / "docs/matrix.md"
+HEADER = """# What each family can do
+
+Found out by the contract test on tiny random pipelines of the real classes (`tests/contract`), not by hand: every task
+below made a file that was read back, reported each step, stopped when it was told to, and repeated itself from its
+seed. *Preview* is the picture of a film that is still noise; *resume* is going on from a saved step.
+`python -m tests.contract.matrix` writes this page.
+
+| family | task | preview | cancel | resume |
+|---|---|---|---|---|
+"""
+
+
+@contextmanager
+def ready(case: Case) -> Iterator[str]:
+    """The name under which the case's model stands in the catalogue while the block runs."""
+    if not case.build:
+        yield "builtin"
+        return
+    with TemporaryDirectory() as directory:
+        model = case.model(Path(directory) / "model")
+        case.save(Path(directory) / "model")
+        catalogue.add(model)
+        try:
+            yield model.name
+        finally:
+            catalogue.remove(model.name)
+            generate._ENGINES.clear()
+
+
+def asked(case: Case, model: str, begins: str, directory: Path, **changes: object) -> Request:
+    """The request of a short film that begins from `begins`, whose file is written to `directory`."""
+    frames = beginning(case)
+    values: dict[str, object] = dict(prompt="a red circle", model=model, seed=3, num_inference_steps=STEPS)
+    values |= {"num_frames": case.frames, "width": case.side, "height": case.side}
+    if begins == "image":
+        Image.fromarray(frames[0]).save(directory / "begin.png")
+        values["image"] = str(directory / "begin.png")
+    if begins == "video":
+        Clip(frames, 8.0).save(directory / "begin.mp4", overwrite=True)
+        values["video"] = str(directory / "begin.mp4")
+    return complete(Request.of(**{**values, **changes}))
+
+
+def film(plan: Plan, request: Request, steps: list[Step] | None = None) -> Clip:
+    """The film of a plan; `steps` collects its steps, with previews."""
+    means = generate.means_of(plan, request)
+    made = generate.films([plan], means, previews=steps is not None, on_step=None if steps is None else steps.append)
+    return next(made)
+
+
+def row(case: Case, model: str, begins: str, directory: Path) -> str:
+    """One line of the matrix, after everything in it was tried. Raises AssertionError for a promise that is broken."""
+    request = asked(case, model, begins, directory)
+    plan = resolve(request)
+    steps: list[Step] = []
+    clip = film(plan, request, steps)
+    denoised = [step for step in steps if step.phase == "denoise"]
+    assert [step.index for step in denoised] == list(range(1, denoised[-1].total + 1)), "every step is reported"
+    assert steps[-1].phase == "decode" and steps[-1].index == steps[-1].total
+    _playable(clip, plan, directory)
+    again = film(plan, request)
+    assert np.array_equal(clip.frames, again.frames), "a fixed seed repeats itself"
+    other = asked(case, model, begins, directory, seed=4)
+    assert not np.array_equal(clip.frames, film(resolve(other), other).frames), "another seed makes another film"
+    engine = generate.engine_of(plan, generate.means_of(plan, request))
+    preview = "yes" if _shows(engine, denoised, plan) else "no"
+    _cancels(plan, request)
+    made = "picture" if plan.task == "picture" else "film"
+    resume = "yes" if case.family == "unet" and _resumes(plan, request, clip) else "no"
+    return f"| {case.name} | {begins} to {made} | {preview} | yes | {resume} |"
+
+
+def _playable(clip: Clip, plan: Plan, directory: Path) -> None:
+    path = clip.save(directory / f"film.{plan.container}", overwrite=True)
+    if plan.container == "png":
+        assert read_picture(path).shape == (plan.height, plan.width, 3)
+    else:
+        frames, fps = read_video(path)
+        assert frames.shape == (plan.num_frames, plan.height, plan.width, 3) and fps == plan.fps
+
+
+def _shows(engine: Engine, steps: list[Step], plan: Plan) -> bool:
+    """Whether every step had a preview, and the middle one is pictures of the film's size."""
+    if any(step.preview is None for step in steps):
+        return False
+    shown = engine.show(steps[len(steps) // 2].preview[0])
+    assert shown.shape[1:] == (plan.height, plan.width, 3) and shown.dtype == np.uint8
+    return True
+
+
+def _resumes(plan: Plan, request: Request, whole: Clip) -> bool:
+    """Whether a film that was saved after its first step, and went on from the file's tensors, is the same film."""
+    means = generate.means_of(plan, request)
+    family: Any = generate.engine_of(plan, means)._family
+    meaning = family.encode([plan])
+    with closing(family.denoise([plan], meaning, means.sources)) as states:
+        saved = next(states).to_tensors()
+    again = SamplerState.from_tensors(saved)
+    *_, last = family.denoise([plan], meaning, means.sources, start=again)
+    return np.array_equal(whole.frames, np.concatenate([frames for _, _, frames in family.decode(last.latents)]))
+
+
+def _cancels(plan: Plan, request: Request) -> None:
+    """Told to stop after the first step, a film stops there."""
+    seen: list[Step] = []
+    made = generate.films(
+        [plan],
+        generate.means_of(plan, request),
+        on_step=seen.append,
+        cancel=lambda: any(step.phase == "denoise" for step in seen),
+    )
+    try:
+        next(made)
+    except Cancelled:
+        assert sum(step.phase == "denoise" for step in seen) == 1
+        return
+    raise AssertionError("the film was made to its end")
+
+
+def rows(case: Case) -> list[str]:
+    """The lines of one case."""
+    with ready(case) as model, TemporaryDirectory() as directory:
+        return [row(case, model, begins, Path(directory)) for begins in case.begins]
+
+
+def main() -> None:
+    """Write docs/matrix.md."""
+    with TemporaryDirectory() as home:
+        os.environ |= {"FLICKBOOK_DATA_DIR": home, "FLICKBOOK_CACHE_DIR": home}
+        lines = []
+        for case in CASES:
+            lines += rows(case)
+            print(*lines[-len(case.begins) :], sep="\n", file=sys.stderr)
+    PAGE.write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

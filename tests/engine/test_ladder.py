@@ -1,0 +1,110 @@
+"""A film whose memory runs out goes on with less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flickbook.catalogue import find
+from flickbook.diffusion.autoencoder import Autoencoder
+from flickbook.diffusion.unet3d import UNet3D
+from flickbook.engine import ladder
+from flickbook.engine.engine import Engine, Frames
+from flickbook.spec import Placement, Plan
+
+
+def made(engine: Engine, plan: Plan) -> tuple[np.ndarray, list[str]]:
+    """The film's frames, and the phase of each of its steps."""
+    frames, phases = [], []
+    for event in engine.run([plan]):
+        if isinstance(event, Frames):
+            frames.append(event.frames)
+        else:
+            phases.append(event.phase)
+    return np.concatenate(frames), phases
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, network: type, method: str, most: int) -> list[int]:
+    """Let `network` run out of memory, as torch says it, for more than `most` films or frames at once."""
+    kept, seen = getattr(network, method), list[int]()
+
+    def run(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(len(x))
+        if len(x) > most:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+        return kept(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(network, method, run)
+    return seen
+
+
+def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
+    engine: Engine, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = made(engine, plan())
+    seen = starve(monkeypatch, Autoencoder, "decode", 1)
+    starved = Engine(find("builtin"), Placement(decode_frames=3))
+    frames, phases = made(starved, plan())
+    assert phases.count("denoise") == 3 and seen == [3, 1, 1, 1, 1]
+    assert np.array_equal(frames, whole)
+    assert starved.placement.rungs == ("decode: decode_frames 1",)
+    assert any("decode_frames 1" in note for note in starved.notes("a red circle"))
+
+
+def test_denoising_goes_on_from_the_last_step(
+    engine: Engine, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = made(engine, plan())
+    kept, calls = UNet3D.forward, list[int]()
+
+    def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(len(x))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return kept(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(UNet3D, "forward", forward)
+    starved = Engine(find("builtin"), Placement())
+    frames, phases = made(starved, plan())
+    assert phases.count("denoise") == 3, "two steps stood, the third was done in halves"
+    assert starved.placement.rungs == ("denoise: slicing",)
+    assert np.abs(frames.astype(int) - whole).max() <= 2
+
+
+def test_an_error_of_another_kind_is_not_a_matter_of_memory(
+    plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(self: Any, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("the size of tensor a must match")
+
+    monkeypatch.setattr(Autoencoder, "decode", decode)
+    with pytest.raises(RuntimeError, match="must match"):
+        made(Engine(find("builtin"), Placement()), plan())
+
+
+def test_below_the_last_rung_the_error_is_raised(plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    starve(monkeypatch, Autoencoder, "decode", 0)
+    starved = Engine(find("builtin"), Placement())
+    with pytest.raises(RuntimeError, match="allocate"):
+        made(starved, plan())
+    assert starved.placement.decode_frames == 1 and starved.placement.tiling
+
+
+@given(
+    device=st.sampled_from(["cpu", "cuda", "mps"]),
+    phase=st.sampled_from(["denoise", "decode"]),
+    frames=st.integers(1, 64),
+    offload=st.sampled_from(["none", "model", "sequential"]),
+)
+def test_the_ladder_ends(device: str, phase: Any, frames: int, offload: Any) -> None:
+    placement, rungs = Placement(device=device, decode_frames=frames, offload=offload), 0
+    while (lower := ladder.lower(placement, phase)) is not None:
+        assert lower != placement and len(lower.rungs) == rungs + 1
+        placement, rungs = lower, rungs + 1
+    assert rungs <= 6 and placement.device == "cpu"
