@@ -59,3 +59,9 @@ def command(work: Path) -> Command:
         return subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True, timeout=300, **keywords)  # type: ignore[call-overload,no-any-return]
 
     return run
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"

@@ -56,6 +56,7 @@ def fitted(frame: np.ndarray, width: int, height: int) -> np.ndarray:
     scale = max(width / given_width, height / given_height)
     # The part of the given picture that is kept; resizing from it needs no picture in between.
     part_width, part_height = width / scale, height / scale
-    left, top = (given_width - part_width) / 2, (given_height - part_height) / 2
-    box = (left, top, left + part_width, top + part_height)
+    # Rounding may put an edge a hair outside of the picture.
+    left, top = max(0.0, (given_width - part_width) / 2), max(0.0, (given_height - part_height) / 2)
+    box = (left, top, min(given_width, left + part_width), min(given_height, top + part_height))
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS, box=box))

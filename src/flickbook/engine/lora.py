@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,10 @@ def load_into(pipe: Any, loras: Sequence[tuple[Path, float]]) -> list[Match]:
         for name, part in parts.items()
     }
     fits = [_fit(path, _stage(path, parts), _converter(pipe)) for path, _ in loras]
+    _peft()
     weights: dict[str, float] = {}
-    number = len(taken)
-    for fit, (path, weight) in zip(fits, loras, strict=True):
-        while f"lora_{number}" in taken:
-            number += 1
-        name = f"lora_{number}"
-        taken.add(name)
+    free = (name for name in map("lora_{}".format, count()) if name not in taken)
+    for name, fit, (path, weight) in zip(free, fits, loras, strict=False):
         weights[name] = weight
         try:
             _give(pipe, parts, name, fit)
@@ -125,7 +123,7 @@ def load_into(pipe: Any, loras: Sequence[tuple[Path, float]]) -> list[Match]:
             for key, part in parts.items():
                 _delete(part, weights)
                 _activate(part, {}, on[key])
-            if isinstance(error, WeightsError | MissingExtra):
+            if isinstance(error, WeightsError):
                 raise
             reason = f"cannot be added to {type(pipe).__name__} ({one_line(error)[:200]})"
             raise WeightsError(path, reason, _OTHER_MODEL) from error

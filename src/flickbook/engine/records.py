@@ -1,0 +1,95 @@
+"""What runs took on this machine: one JSON line each, so that the next film's time and memory can be foretold.
+
+A record never fails a run: what cannot be written is not written, and a line that cannot be read is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from flickbook import settings
+from flickbook.files import replace_whole
+from flickbook.spec import Recipe, Run
+
+#: The newest records that are kept; a line is about half a kilobyte.
+LIMIT: Final = 2000
+
+
+def path() -> Path:
+    """Where the records are: `runs.jsonl` in the data directory."""
+    return settings.load().data_dir / "runs.jsonl"
+
+
+def record(recipe: Recipe, run: Run, films: int = 1) -> dict[str, Any]:
+    """The record of a run that made `films` films of one shape at once.
+
+    `seconds` by phase; a "load" among them says that the run was its engine's first. `peak_memory_bytes` is the
+    process's, and so the device's only on a CPU. `time` is when it finished, ISO 8601 in UTC.
+    """
+    plan, placement = recipe.plan, recipe.placement
+    return {
+        "model": plan.model,
+        "revision": plan.revision,
+        "device": placement.device,
+        "device_name": recipe.device_name,
+        "dtype": placement.dtype,
+        "quantize": placement.quantize,
+        "offload": placement.offload,
+        "decode_frames": placement.decode_frames,
+        "slicing": placement.slicing,
+        "tiling": placement.tiling,
+        "rungs": list(placement.rungs),
+        "width": plan.width,
+        "height": plan.height,
+        "frames": plan.num_frames,
+        "steps": plan.num_inference_steps,
+        "guided": plan.guided(),
+        "films": films,
+        "seconds": {phase: round(seconds, 3) for phase, seconds in run.seconds.items()},
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "time": run.finished_at,
+    }
+
+
+def append(entry: dict[str, Any]) -> None:
+    """Add a record; the oldest go when there are more than `LIMIT`. Raises nothing that a full or locked disk can."""
+    try:
+        place = path()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place, "a+b") as file:
+            # In one write, so that two processes do not mix their lines; the line end in front closes a torn line.
+            file.write(_gap(file) + json.dumps(entry, sort_keys=True).encode("ascii") + b"\n")
+        lines = place.read_bytes().splitlines(keepends=True)
+        if len(lines) > LIMIT:
+            # A line that another process adds meanwhile may be lost: it is a record, not a result.
+            replace_whole(place, lambda draft: draft.write_bytes(b"".join(lines[-LIMIT:])))
+    except OSError:
+        return
+
+
+def _gap(file: Any) -> bytes:
+    """A line end where the last line has none."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def read() -> list[dict[str, Any]]:
+    """All records, oldest first; none where there is no file. Lines that are no JSON object are left out."""
+    try:
+        lines = path().read_bytes().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines[-LIMIT:]:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
+    return found

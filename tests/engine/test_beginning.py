@@ -1,0 +1,73 @@
+"""What films begin from: pictures and videos of any size, as frames of the film's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from flickbook.engine.beginning import complete, fitted, sources
+from flickbook.errors import MediaError, RequestError
+from flickbook.media.clip import Clip
+from flickbook.resolution import resolve
+from flickbook.spec import Request
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Ten frames at 16 frames a second, 64x32, each brighter than the one before."""
+    frames = np.stack([np.full((32, 64, 3), 20 * number, np.uint8) for number in range(10)])
+    return Clip(frames, 16.0).save(tmp_path / "clip.mp4")
+
+
+def test_a_picture_covers_the_film(tmp_path: Path) -> None:
+    wide = np.zeros((50, 200, 3), np.uint8)
+    wide[:, 75:125] = 255  # the middle, a square
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    request = Request(prompt="a star", image=str(tmp_path / "wide.png"))
+    plan = resolve(request)
+    (frames,) = sources(plan, request).values()
+    assert frames.shape == (1, 128, 128, 3)
+    assert frames.mean() > 250, "what stands over on both sides is cut off"
+
+
+def test_a_video_is_read_at_the_films_own_rate(video: Path) -> None:
+    request = complete(Request(prompt="a star", video=str(video)))
+    assert request.num_frames == 5, "ten frames at 16 a second are five at 8"
+    (frames,) = sources(resolve(request), request).values()
+    assert frames.shape == (5, 128, 128, 3)
+    assert np.abs(frames.mean((1, 2, 3)) - [0, 40, 80, 120, 160]).max() < 6
+
+
+def test_what_was_asked_for_stays(video: Path) -> None:
+    assert complete(Request(prompt="a star", video=str(video), num_frames=3)).num_frames == 3
+    assert complete(Request(prompt="a star")).num_frames is None
+    # A model of 4k + 1 frames takes the most that fit.
+    assert complete(Request(prompt="a star", video=str(video), model="wan-2.1-1.3b")).num_frames == 9
+
+
+def test_a_video_that_is_too_short_says_how_many_frames_it_has(video: Path) -> None:
+    request = Request(prompt="a star", video=str(video), num_frames=12)
+    with pytest.raises(RequestError, match="num_frames=12: .*holds 5 at 8 frames a second; ask for 5 or fewer"):
+        sources(resolve(request), request)
+
+
+def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    request = Request(prompt="a star", image=str(path))
+    plan = resolve(request)
+    Image.new("RGB", (8, 8), "blue").save(path)
+    with pytest.raises(MediaError, match="was changed"):
+        sources(plan, request)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
+def test_any_picture_fits_any_film(height: int, width: int, high: int, wide: int) -> None:
+    picture = np.full((height, width, 3), 77, np.uint8)
+    made = fitted(picture, wide, high)
+    assert made.shape == (high, wide, 3) and (made == 77).all()
