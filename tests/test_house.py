@@ -106,10 +106,10 @@ def _fields_read(path: Path, of: str) -> set[str]:
     }
 
 
-def test_every_field_of_request_is_read_by_the_catalogue() -> None:
+def test_every_field_of_request_is_read_where_plans_are_made() -> None:
     from flickbook.spec import Request
 
-    assert set(Request.model_fields) - _fields_read(PACKAGE / "catalogue.py", "request") == set()
+    assert set(Request.model_fields) - _fields_read(PACKAGE / "resolution.py", "request") == set()
 
 
 def test_every_field_of_settings_is_read_outside_its_definition() -> None:

@@ -65,7 +65,8 @@ class Model(Record):
     commit: str = "unpinned"
     variant: str = ""
     files: tuple[str, ...] = ()
-    convert: Literal["", "parts", "videocrafter2"] = ""  # how its checkpoints become safetensors
+    # How its checkpoints become safetensors.
+    convert: Literal["", "parts", "videocrafter1", "videocrafter1-1024", "videocrafter2"] = ""
     pipeline: str = ""
     base: str = ""
     call: dict[str, bool | int | float | str] = {}

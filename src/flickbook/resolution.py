@@ -99,7 +99,8 @@ def _prompt_at(request: Request, num_frames: int, window: int) -> tuple[tuple[in
 
 def _beginning(request: Request, model: Model) -> tuple[str, str]:
     """The SHA-256 of the image and of the video that a film begins from, "" for none."""
-    given = {kind: path for kind in ("image", "video") if (path := getattr(request, kind)) is not None}
+    named = {"image": request.image, "video": request.video}
+    given = {kind: path for kind, path in named.items() if path is not None}
     if len(given) > 1:
         raise RequestError("video", request.video, "a film begins from one thing", "give --image or --video")
     for kind, path in given.items():

@@ -148,10 +148,31 @@ def test_config_round_trip_and_class_name() -> None:
     config = UNet3DConfig.from_dict(SMALL)
     assert UNet3DConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.to_dict()["_class_name"] == "UNet3DConditionModel"
-    for field in ("frame_positions", "fps_cond"):
-        own = UNet3DConfig.from_dict({**SMALL, field: True})
-        assert own.to_dict()["_class_name"] == "FlickbookUNet3DModel"
+    different = {"frame_positions": True, "fps_cond": True, "relative_positions": 16, "temporal_convs": False}
+    assert different.keys() == set(UNet3DConfig.OWN)
+    for field, value in different.items():
+        assert field not in config.to_dict()
+        own = UNet3DConfig.from_dict({**SMALL, field: value})
+        assert own.to_dict()["_class_name"] == "FlickbookUNet3DModel" and own.to_dict()[field] == value
         assert UNet3DConfig.from_dict(own.to_dict()) == own
+
+
+def test_a_config_of_diffusers_asks_for_nothing_of_ours() -> None:
+    from diffusers import UNet3DConditionModel
+
+    library: Any = UNet3DConditionModel
+    with torch.device("meta"):
+        stock = library(**SMALL)
+        config = UNet3DConfig.from_dict(dict(stock.config))
+        ours = UNet3D(config)
+    assert {name: getattr(config, name) for name in UNet3DConfig.OWN} == {
+        "fps_cond": False,
+        "frame_positions": False,
+        "relative_positions": 0,
+        "temporal_convs": True,
+    }
+    assert ours.state_dict().keys() == stock.state_dict().keys()
+    assert config.to_dict().keys() <= {"_class_name", *stock.config}
 
 
 def test_frames_a_second_are_a_second_embedding() -> None:
@@ -193,6 +214,8 @@ def test_several_prompts_for_the_same_films_are_those_films_one_by_one() -> None
         ("down_block_types", ["CrossAttnDownBlock2D", "CrossAttnDownBlock3D", "DownBlock3D"]),
         ("block_out_channels", [32, 64]),
         ("block_out_channels", [32, 64, 60]),
+        ("relative_positions", -1),
+        ("relative_positions", True),
     ],
 )
 def test_config_refuses_another_network(name: str, value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,22 @@ def stock() -> Any:
     return network
 
 
+@pytest.fixture(scope="module")
+def builtin() -> TextToVideo:
+    return TextToVideo.load(find("builtin").path())
+
+
 @pytest.fixture
-def networks(stock: Any) -> TextToVideo:
+def networks(stock: Any, builtin: TextToVideo) -> TextToVideo:
     """The built-in model's networks around our U-Net with the weights of the stock one."""
     unet = UNet3D(UNet3DConfig.from_dict(dict(stock.config))).eval()
     unet.load_state_dict(stock.state_dict())
-    return replace(TextToVideo.load(find("builtin").path()), unet=unet)
+    return replace(
+        builtin,
+        unet=unet,
+        text_encoder=copy.deepcopy(builtin.text_encoder),
+        autoencoder=copy.deepcopy(builtin.autoencoder),
+    )
 
 
 def states(networks: TextToVideo) -> dict[str, Tensor]:
@@ -157,7 +168,7 @@ def test_a_lora_of_another_model_changes_nothing(
     assert same(networks, before)
 
 
-@pytest.mark.parametrize("length", [0, 100, 5000, -1])
+@pytest.mark.parametrize("length", [100, -1])
 def test_a_damaged_file_changes_nothing(stock: Any, networks: TextToVideo, tmp_path: Path, length: int) -> None:
     good = write(tmp_path / "good.safetensors", adapter(stock), "peft")
     bad = tmp_path / "bad.safetensors"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
@@ -96,11 +96,13 @@ def test_a_file_that_was_cut_off_anywhere(path: Path) -> None:
         refused(path, data[:length])
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_by_name(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     refused(tmp_path_factory.getbasetemp() / "any.safetensors", data)
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 400), st.integers(0, 255))
 def test_one_changed_byte_is_refused_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int

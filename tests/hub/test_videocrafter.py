@@ -1,9 +1,11 @@
-"""VideoCrafter2's checkpoint: a small one under its published names becomes a directory that our networks load."""
+"""VideoCrafter's checkpoints: small ones under their published names become directories that our networks load."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flickbook.catalogue import find, list_models
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
+from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
+from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights, same_keys
 from flickbook.errors import WeightsError
-from flickbook.hub.videocrafter import CONFIGS, convert_directory
+from flickbook.hub.videocrafter import VERSIONS, convert_directory
 
 SMALL: dict[str, dict[str, Any]] = {
     "unet/config.json": {"block_out_channels": [16, 16, 32, 32], "norm_num_groups": 8, "attention_head_dim": 8}
     | {"cross_attention_dim": 24},
     "vae/config.json": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4},
     "text_encoder/config.json": {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2}
-    | {"num_hidden_layers": 2, "vocab_size": 60, "max_position_embeddings": 9},
+    # The built-in model's tokenizer has as many words.
+    | {"num_hidden_layers": 2, "vocab_size": 946, "max_position_embeddings": 48},
 }
+State = dict[str, Tensor]
 
 
 def old_unet(key: str) -> str:
@@ -100,14 +107,14 @@ def old_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return old
 
 
-@pytest.fixture(scope="module")
-def configs() -> dict[str, dict[str, Any]]:
-    return {name: {**values, **SMALL.get(name, {})} for name, values in CONFIGS.items()}
+def small(version: str) -> dict[str, dict[str, Any]]:
+    return {name: {**values, **SMALL.get(name, {})} for name, values in VERSIONS[version].configs().items()}
 
 
-@pytest.fixture(scope="module")
-def networks(configs: dict[str, dict[str, Any]]) -> dict[str, nn.Module]:
+def built(version: str) -> dict[str, nn.Module]:
+    """The three networks of a version, small, every parameter drawn."""
     torch.manual_seed(0)
+    configs = small(version)
     found: dict[str, nn.Module] = {
         "unet": UNet3D(UNet3DConfig.from_dict(configs["unet/config.json"])),
         "vae": Autoencoder(AutoencoderConfig.from_dict(configs["vae/config.json"])),
@@ -119,9 +126,9 @@ def networks(configs: dict[str, dict[str, Any]]) -> dict[str, nn.Module]:
     return found
 
 
-def published(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
+def published(networks: dict[str, nn.Module]) -> State:
     """All networks under the published names and shapes."""
-    state: dict[str, Tensor] = {"betas": torch.zeros(1000), "scale_arr": torch.ones(1000)}
+    state: State = {"betas": torch.zeros(1000), "alphas_cumprod": torch.ones(1000)}
     for key, value in networks["unet"].state_dict().items():
         one_tap = key.startswith("transformer_in.proj") and key.endswith("weight")
         state["model.diffusion_model." + old_unet(key)] = value[..., None] if one_tap else value
@@ -133,54 +140,162 @@ def published(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
     return state
 
 
-def test_a_checkpoint_becomes_a_directory_that_loads(
-    networks: dict[str, nn.Module], configs: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
-    path = tmp_path / "model.ckpt"
-    torch.save({"state_dict": published(networks)}, path)
-    out = convert_directory(path, tmp_path / "model", configs)
-    for part, network in networks.items():
+@pytest.fixture(scope="module")
+def states() -> dict[str, State]:
+    """A small checkpoint of each version."""
+    return {version: published(built(version)) for version in VERSIONS}
+
+
+each = pytest.mark.parametrize("version", VERSIONS)
+
+
+@each
+def test_a_checkpoint_becomes_a_directory_that_loads(version: str, states: dict[str, State], tmp_path: Path) -> None:
+    path, configs = tmp_path / "model.ckpt", small(version)
+    torch.save({"state_dict": states[version]}, path)
+    out = convert_directory(path, tmp_path / "model", version, configs)
+    for part, network in built(version).items():
         name = "model.safetensors" if part == "text_encoder" else "diffusion_pytorch_model.safetensors"
         rename = text_keys if part == "text_encoder" else same_keys
         made = load_weights(partial(type(network), network.config), out / part / name, rename=rename)
+        assert made.state_dict().keys() == network.state_dict().keys()
         for key, value in network.state_dict().items():
             assert torch.equal(made.state_dict()[key], value), key
     for name, values in configs.items():
         assert json.loads((out / name).read_text(encoding="utf-8")) == values
 
 
-def test_published_names_that_we_know(networks: dict[str, nn.Module]) -> None:
+@pytest.mark.parametrize("version", ["videocrafter1", "videocrafter1-1024"])
+def test_what_was_converted_makes_a_film_and_stock_diffusers_refuses_it(
+    version: str, states: dict[str, State], tmp_path: Path
+) -> None:
+    """20 frames: longer than the tables of relative positions reach."""
+    torch.save(states[version], tmp_path / "model.ckpt")
+    out = convert_directory(tmp_path / "model.ckpt", tmp_path / "model", version, small(version))
+    shutil.copytree(find("builtin").path() / "tokenizer", out / "tokenizer")
+    networks = [TextToVideo.load(out), TextToVideo.load(out).pack()]
+    latents = noise([5], networks[0].latent_shape(20, 64, 64))
+    ends = []
+    for network in networks:
+        context, negative = network.embed(["a red circle", ""]).chunk(2)
+        begin = SamplerState.begin(latents, network.schedule.timesteps(3))
+        *_, end = network.denoise(begin, context, negative, [4.0], "ddim", [8.0])
+        ends.append(end.latents)
+    assert ends[0].isfinite().all() and not torch.allclose(ends[0], latents, atol=0.1)
+    assert torch.allclose(ends[1], ends[0], atol=1e-3 * float(ends[0].abs().max()))
+    assert torch.cat(list(networks[0].decode(ends[0][0]))).shape == (20, 64, 64, 3)
+
+    from diffusers import DiffusionPipeline
+
+    library: Any = DiffusionPipeline
+    with pytest.raises((AttributeError, ImportError, ValueError), match="flickbook|FlickbookUNet3DModel"):
+        library.from_pretrained(out)
+
+
+def test_published_names_that_we_know(states: dict[str, State]) -> None:
     """Spot checks against names seen in the published code."""
-    names = set(published(networks))
-    assert {
-        "model.diffusion_model.input_blocks.1.0.temopral_conv.conv1.2.weight",
+    everywhere = {
         "model.diffusion_model.input_blocks.3.0.op.weight",
         "model.diffusion_model.input_blocks.11.0.in_layers.0.weight",
         "model.diffusion_model.output_blocks.2.1.conv.weight",
         "model.diffusion_model.output_blocks.11.2.proj_out.weight",
         "model.diffusion_model.init_attn.0.transformer_blocks.0.attn2.to_out.0.bias",
-        "model.diffusion_model.fps_embedding.2.weight",
         "first_stage_model.decoder.up.3.upsample.conv.weight",
         "first_stage_model.encoder.mid.attn_1.q.weight",
-    } <= names
+    }
+    rate = {"model.diffusion_model.fps_embedding.2.weight"}
+    convolutions = {"model.diffusion_model.input_blocks.1.0.temopral_conv.conv1.2.weight"}
+    positions = {
+        "model.diffusion_model.init_attn.0.transformer_blocks.0.attn1.relative_position_k.embeddings_table",
+        "model.diffusion_model.output_blocks.6.2.transformer_blocks.0.attn2.relative_position_v.embeddings_table",
+    }
+    some = everywhere | rate | convolutions | positions
+    assert some & set(states["videocrafter2"]) == everywhere | rate | convolutions
+    assert some & set(states["videocrafter1"]) == everywhere | positions
+    assert some & set(states["videocrafter1-1024"]) == everywhere | positions | rate
 
 
-def test_the_published_size_has_its_parameters() -> None:
+@pytest.mark.parametrize(
+    ("version", "millions", "keys"),
+    [("videocrafter1", 1144.486, 1196), ("videocrafter1-1024", 1146.537, 1200), ("videocrafter2", 1413.284, 1484)],
+)
+def test_the_published_size_has_its_parameters(version: str, millions: float, keys: int) -> None:
+    """As many as the published code makes of the published configurations."""
     with torch.device("meta"):
-        network = UNet3D(UNet3DConfig.from_dict(CONFIGS["unet/config.json"]))
-    count = sum(parameter.numel() for parameter in network.parameters())
-    assert round(count / 1e6) == 1413
+        network = UNet3D(UNet3DConfig.from_dict(VERSIONS[version].configs()["unet/config.json"]))
+    assert len(network.state_dict()) == keys
+    assert sum(each.numel() for each in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.001)
 
 
-def test_the_signal_is_scaled_where_there_is_noise() -> None:
-    schedule = NoiseSchedule.from_config(CONFIGS["scheduler/scheduler_config.json"])
+@pytest.mark.parametrize(("version", "end"), [("videocrafter1-1024", 0.3), ("videocrafter2", 0.7)])
+def test_the_signal_is_scaled_where_there_is_noise(version: str, end: float) -> None:
+    schedule = NoiseSchedule.from_config(VERSIONS[version].configs()["scheduler/scheduler_config.json"])
     assert schedule.signal_scale is not None
     assert float(schedule.signal_scale[0]) == 1.0
-    assert float(schedule.signal_scale[399]) == float(schedule.signal_scale[999]) == pytest.approx(0.7)
+    assert float(schedule.signal_scale[399]) == float(schedule.signal_scale[999]) == pytest.approx(end)
 
 
-def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"model.diffusion_model.strange.weight": torch.ones(1)}}, tmp_path / "a.ckpt")
-    with pytest.raises(WeightsError, match="not a checkpoint of VideoCrafter2"):
-        convert_directory(tmp_path / "a.ckpt", tmp_path / "out")
+def test_the_first_small_version_scales_nothing() -> None:
+    values = VERSIONS["videocrafter1"].configs()["scheduler/scheduler_config.json"]
+    assert NoiseSchedule.from_config(values).signal_scale is None
+
+
+def refused(state: State, version: str, tmp_path: Path, message: str) -> None:
+    """The conversion says `message`, and leaves nothing."""
+    torch.save({"state_dict": state}, tmp_path / "a.ckpt")
+    with pytest.raises(WeightsError, match=message) as caught:
+        convert_directory(tmp_path / "a.ckpt", tmp_path / "out", version, small(version))
+    assert caught.value.remedy == f"convert the model.ckpt of {VERSIONS[version].repo}"
     assert not (tmp_path / "out").exists()
+
+
+@each
+def test_another_version_is_refused(version: str, states: dict[str, State], tmp_path: Path) -> None:
+    title = re.escape(VERSIONS[version].title)
+    for other in VERSIONS.keys() - {version}:
+        refused(states[other], version, tmp_path, f"not a checkpoint of {title} .*(is not one of its names|it misses)")
+
+
+@each
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.diffusion_model.strange.weight",
+        "model.diffusion_model.input_blocks.1.0.in_layers.1.weight",
+        "model.diffusion_model.input_blocks.10.1.norm.weight",
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k_ip.weight",
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.relative_position_k.embeddings_table",
+        "model.diffusion_model.middle_block.2.transformer_blocks.1.attn1.to_q.weight",
+        "first_stage_model.decoder.time_mix.weight",
+        "cond_stage_model.model.transformer.resblocks.0.strange.weight",
+        "image_proj_model.latents.weight",
+    ],
+)
+def test_a_name_that_is_not_known_is_refused(name: str, version: str, states: dict[str, State], tmp_path: Path) -> None:
+    refused({**states[version], name: torch.ones(1)}, version, tmp_path, f"{re.escape(name)} is not one of its names")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: {}, "it misses .*middle_block.2.*relative_position_v.embeddings_table"),
+        (lambda table: table[:-2], r"is \[31, 8\] and not of 33 rows"),
+    ],
+)
+def test_tables_of_other_distances_are_refused(
+    change: Callable[[Tensor], Tensor | dict[str, Tensor]], message: str, states: dict[str, State], tmp_path: Path
+) -> None:
+    name = "model.diffusion_model.middle_block.2.transformer_blocks.0.attn2.relative_position_v.embeddings_table"
+    state = dict(states["videocrafter1"])
+    changed = change(state.pop(name))
+    refused(state | (changed if isinstance(changed, dict) else {name: changed}), "videocrafter1", tmp_path, message)
+
+
+def test_no_network_at_all_is_refused(tmp_path: Path) -> None:
+    refused({"betas": torch.zeros(4)}, "videocrafter2", tmp_path, "not a checkpoint of VideoCrafter2")
+
+
+def test_the_catalogue_names_the_repositories() -> None:
+    models = {model.convert: model.repo for model in list_models() if model.convert in VERSIONS}
+    assert models.keys() >= {"videocrafter1", "videocrafter2"}
+    assert all(VERSIONS[version].repo == repo for version, repo in models.items())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flickbook.cli import report, target
+from flickbook.cli import options, report, target
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import MissingExtra, RequestError
 
@@ -26,31 +26,27 @@ COUNT_LIMIT = 1000
 def generate(
     context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(help="What the film shows.")] = None,
-    model: Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")] = None,
-    model_dir: Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the film should not show.")] = None,
-    num_frames: Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.")] = None,
-    num_inference_steps: Annotated[int | None, typer.Option(help="Denoising steps: more is slower and finer.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="How closely to follow the prompt.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed makes the same film; drawn if unset.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="How to denoise; `flickbook models show`.")] = None,
-    prompt_at: Annotated[
-        list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="What the film shows from a frame on; repeatable.")
-    ] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture that the film begins from.")] = None,
-    video: Annotated[Path | None, typer.Option(help="A video that the film is made from.")] = None,
-    strength: Annotated[float | None, typer.Option(help="How much of it is made anew, 0 to 1.")] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="An addition to the weights; repeatable.")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, fp8 or int8.")] = "auto",
-    count: Annotated[int, typer.Option(help="How many films, with seeds counting up.")] = 1,
-    output: Annotated[Path | None, typer.Option(help="Where to: .mp4, or .png for a still.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    model: options.Model = None,
+    model_dir: options.ModelDir = None,
+    negative_prompt: options.NegativePrompt = None,
+    num_frames: options.NumFrames = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    guidance_scale: options.GuidanceScale = None,
+    fps: options.Fps = None,
+    seed: options.Seed = None,
+    size: options.Size = None,
+    scheduler: options.Scheduler = None,
+    prompt_at: options.PromptAt = None,
+    image: options.Image = None,
+    video: options.Video = None,
+    strength: options.Strength = None,
+    lora: options.Lora = None,
+    precision: options.Precision = "auto",
+    count: options.Count = 1,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
     steps_sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of the film emerging.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a film from a sentence and print its path."""
     from flickbook import settings
@@ -59,10 +55,8 @@ def generate(
     report.start(chosen.log_level)
     width, height = _size(size)
     first, turns = _turns(prompt, prompt_at or [])
-    if first is None:
-        first = _unprompted(context, chosen.model)
     asked = dict(
-        prompt=first,
+        prompt=_unprompted(context, chosen.model) if first is None else first,
         model=chosen.model,
         negative_prompt=negative_prompt,
         num_frames=num_frames,
@@ -81,15 +75,18 @@ def generate(
     )
     request, plans = _plans(asked, lora or [], count, model_dir)
     paths = _paths(plans, chosen, output, steps_sheet, overwrite)
-    from flickbook.engine.generate import means_of
-
-    means = means_of(plans[0], request, model_dir, precision)
-    clips = _films(plans, paths, overwrite, steps_sheet, means)
+    clips = _films(plans, paths, overwrite, steps_sheet, _means(plans[0], request, model_dir, precision))
     if as_json:
         report.document({"films": clips})
     else:
         for clip in clips:
             print(clip["path"])
+
+
+def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> Means:
+    from flickbook.engine.generate import means_of
+
+    return means_of(plan, request, model_dir, precision)
 
 
 def _turns(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:

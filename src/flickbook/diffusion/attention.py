@@ -27,13 +27,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     return scores.softmax(dim=-1) @ v
 
 
-class Attention(nn.Module):
-    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one."""
+class _Heads(nn.Module):
+    """The four projections of multi-head attention over (..., tokens, channels)."""
 
-    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
+    def __init__(self, width: int, source: int, heads: int, head_dim: int) -> None:
         super().__init__()
-        inner, source = heads * head_dim, context_width or width
-        self.heads, self.head_dim, self.crossed = heads, head_dim, context_width is not None
+        inner = heads * head_dim
+        self.heads, self.head_dim = heads, head_dim
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_k = nn.Linear(source, inner, bias=False)
         self.to_v = nn.Linear(source, inner, bias=False)
@@ -42,15 +42,64 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, self.head_dim)).transpose(-3, -2)
 
+    def _join(self, x: Tensor) -> Tensor:
+        return self.to_out[0](x.transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
+
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """(b, tokens, context_width) -> keys and values (b, heads, tokens, head_dim): the same in every step."""
         return self._split(self.to_k(context)), self._split(self.to_v(context))
 
+
+class Attention(_Heads):
+    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
+        super().__init__(width, context_width or width, heads, head_dim)
+        self.crossed = context_width is not None
+
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
         q = self._split(self.to_q(x))
         k, v = keys_values if keys_values is not None else self.keys_values(x)
-        attended = attend(q, k, v)
-        return self.to_out[0](attended.transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
+        return self._join(attend(q, k, v))
+
+
+class RelativePosition(nn.Module):
+    """One vector for each distance j - i from token i to token j; what lies beyond `reach` counts as `reach`."""
+
+    def __init__(self, reach: int, head_dim: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.embeddings_table = nn.Parameter(torch.empty(2 * reach + 1, head_dim))
+        nn.init.xavier_uniform_(self.embeddings_table)
+
+    def forward(self, tokens: int) -> Tensor:
+        """(tokens, tokens, head_dim): row i, column j holds the vector of clip(j - i, -reach, reach)."""
+        place = torch.arange(tokens, device=self.embeddings_table.device)
+        distance = (place[None] - place[:, None]).clamp(-self.reach, self.reach)
+        return self.embeddings_table[distance + self.reach]
+
+
+# No kind of Attention: packing lays those out anew, and would leave the tables out.
+class RelativeAttention(_Heads):
+    """Self-attention that knows how far apart two tokens are (Shaw et al. 2018, arXiv 1803.02155).
+
+    With vectors a^K and a^V of the clipped distance, the same for all heads:
+    e_ij = q_i (k_j + a^K_ij)^T / sqrt(d), w = softmax_j(e), z_i = sum_j w_ij (v_j + a^V_ij).
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int, reach: int) -> None:
+        super().__init__(width, width, heads, head_dim)
+        self.relative_position_k = RelativePosition(reach, head_dim)
+        self.relative_position_v = RelativePosition(reach, head_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., tokens, channels) -> the same shape."""
+        q = self._split(self.to_q(x)) * self.head_dim**-0.5
+        k, v = self.keys_values(x)
+        near_k, near_v = self.relative_position_k(x.shape[-2]), self.relative_position_v(x.shape[-2])
+        scores = q @ k.mT + torch.einsum("...id,ijd->...ij", q, near_k)
+        weights = scores.softmax(dim=-1)
+        return self._join(weights @ v + torch.einsum("...ij,ijd->...id", weights, near_v))
 
 
 class GEGLU(nn.Module):
@@ -79,11 +128,19 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, a second attention (over the prompt, or once more over itself), feed-forward; all pre-normed."""
+    """Self-attention, a second attention (over the prompt, or once more over itself), feed-forward; all pre-normed.
 
-    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None) -> None:
+    With `reach` both attend to themselves, by relative positions up to that distance.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None, reach: int = 0) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.attn1 = Attention(width, heads, head_dim)
-        self.attn2 = Attention(width, heads, head_dim, context_width)
+        self.attn1: Attention | RelativeAttention
+        self.attn2: Attention | RelativeAttention
+        if reach:
+            self.attn1, self.attn2 = (RelativeAttention(width, heads, head_dim, reach) for _ in range(2))
+        else:
+            self.attn1 = Attention(width, heads, head_dim)
+            self.attn2 = Attention(width, heads, head_dim, context_width)
         self.ff = FeedForward(width)

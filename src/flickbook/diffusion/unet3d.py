@@ -34,9 +34,11 @@ Prompt = Tensor | dict[nn.Module, tuple[Tensor, Tensor]]
 class UNet3DConfig:
     """The fields of diffusers' `unet/config.json` that decide the network; the defaults are ModelScope's.
 
-    `attention_head_dim` is the width of one head (the field carries that name in the published file). Two fields are
-    not diffusers' own: `fps_cond`, a second embedding beside that of the timestep, for frames a second (VideoCrafter2),
-    and `frame_positions`, sinusoidal frame positions before each temporal attention, off in every published model.
+    `attention_head_dim` is the width of one head (the field carries that name in the published file). Four fields are
+    not diffusers' own: `fps_cond`, a second embedding beside that of the timestep, for frames a second (VideoCrafter2);
+    `frame_positions`, sinusoidal frame positions before each temporal attention, off in every published model;
+    `relative_positions`, the largest distance in frames that temporal attention tells from the next, 0 where it knows
+    none; and `temporal_convs`, whether a temporal convolution follows each resnet (VideoCrafter1: 16, and none).
     """
 
     sample_size: int | None = 32
@@ -52,7 +54,11 @@ class UNet3DConfig:
     attention_head_dim: int = 64
     fps_cond: bool = False
     frame_positions: bool = False
+    relative_positions: int = 0
+    temporal_convs: bool = True
 
+    #: The fields that are not diffusers' own; its network is the one in which all have their defaults.
+    OWN = ("fps_cond", "frame_positions", "relative_positions", "temporal_convs")
     #: Values of the published file that this network fixes; another value means another network.
     FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1}
 
@@ -72,6 +78,9 @@ class UNet3DConfig:
             faults.append("down_block_types, up_block_types and block_out_channels differ in length")
         if odd := [c for c in config.block_out_channels if c % config.norm_num_groups]:
             faults.append(f"block_out_channels {odd} cannot be split into norm_num_groups={config.norm_num_groups}")
+        reach = config.relative_positions
+        if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
+            faults.append(f"relative_positions={reach!r} where this network has a number of frames, or 0")
         if faults:
             raise WeightsError(path, "; ".join(faults), "use a model of text-to-video-ms-1.7b's kind")
         return config
@@ -80,7 +89,7 @@ class UNet3DConfig:
         """What `unet/config.json` holds. With a field that is not diffusers' own the class name is ours, so that stock
         diffusers refuses the file instead of misreading it."""
         values: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        own = {name: True for name in ("fps_cond", "frame_positions") if values.pop(name)}
+        own = {name: value for name in self.OWN if (value := values.pop(name)) != getattr(UNet3DConfig, name)}
         name = "FlickbookUNet3DModel" if own else "UNet3DConditionModel"
         return {"_class_name": name, **values, **self.FIXED, **own}
 
@@ -133,11 +142,13 @@ class SpatialTransformer(nn.Module):
 class TemporalTransformer(nn.Module):
     """Each pixel attends to itself in the other frames (diffusers' `TransformerTemporalModel`)."""
 
-    def __init__(self, channels: int, heads: int, head_dim: int, groups: int, frame_positions: bool) -> None:
+    def __init__(
+        self, channels: int, heads: int, head_dim: int, groups: int, frame_positions: bool, reach: int = 0
+    ) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, heads * head_dim)
-        blocks = [TransformerBlock(heads * head_dim, heads, head_dim, None)]
+        blocks = [TransformerBlock(heads * head_dim, heads, head_dim, None, reach)]
         self.transformer_blocks: Sequence[TransformerBlock] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.proj_out = nn.Linear(heads * head_dim, channels)
         self.frame_positions = frame_positions
@@ -229,23 +240,29 @@ class Resample(nn.Module):
 
 
 class Block(nn.Module):
-    """A level of the U-Net: `layers` times (resnet, temporal convolution, and with a prompt two transformers)."""
+    """A level of the U-Net, `layers` times: resnet, temporal convolution if any, and with a prompt two transformers."""
 
     def __init__(self, config: UNet3DConfig, widths: list[tuple[int, int]], attends: bool) -> None:
         super().__init__()
         time, groups, eps = 4 * config.block_out_channels[0], config.norm_num_groups, config.norm_eps
         out, head = widths[-1][1], config.attention_head_dim
         self.resnets = nn.ModuleList([ResnetBlock(a, b, time, groups, eps) for a, b in widths])
-        self.temp_convs = nn.ModuleList([TemporalConv(b, groups) for _, b in widths])
+        convs = config.temporal_convs
+        self.temp_convs = nn.ModuleList([TemporalConv(b, groups) for _, b in widths]) if convs else None
         if attends:
             spatial = [SpatialTransformer(out, out // head, head, config.cross_attention_dim, groups) for _ in widths]
-            temporal = [TemporalTransformer(out, out // head, head, groups, config.frame_positions) for _ in widths]
+            places = (config.frame_positions, config.relative_positions)
+            temporal = [TemporalTransformer(out, out // head, head, groups, *places) for _ in widths]
             self.attentions, self.temp_attentions = nn.ModuleList(spatial), nn.ModuleList(temporal)
         self.attends = attends
 
     def layer(self, i: int, x: Tensor, time: Tensor, context: Prompt, frames: int) -> Tensor:
-        x = self.temp_convs[i](self.resnets[i](x, time, frames), frames)
+        x = self.convolve(i, x, time, frames)
         return self.attend(i, x, context, frames) if self.attends else x
+
+    def convolve(self, i: int, x: Tensor, time: Tensor, frames: int) -> Tensor:
+        x = self.resnets[i](x, time, frames)
+        return x if self.temp_convs is None else self.temp_convs[i](x, frames)
 
     def attend(self, i: int, x: Tensor, context: Prompt, frames: int) -> Tensor:
         return self.temp_attentions[i](self.attentions[i](x, context, frames), frames)  # type: ignore[no-any-return]
@@ -274,7 +291,7 @@ class DownBlock(Block):
 
 
 class MidBlock(Block):
-    """The narrowest level: a layer, then a resnet and a temporal convolution once more."""
+    """The narrowest level: a layer, then the convolutions once more."""
 
     def __init__(self, config: UNet3DConfig) -> None:
         width = config.block_out_channels[-1]
@@ -284,7 +301,7 @@ class MidBlock(Block):
 
     def forward(self, x: Tensor, time: Tensor, context: Prompt, frames: int) -> Tensor:
         x = self.layer(0, x, time, context, frames)
-        return self.temp_convs[1](self.resnets[1](x, time, frames), frames)  # type: ignore[no-any-return]
+        return self.convolve(1, x, time, frames)
 
 
 class UpBlock(Block):
@@ -320,9 +337,8 @@ class UNet3D(nn.Module):
         self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
         self.fps_embedding = TimestepEmbedding(channels[0], 4 * channels[0]) if config.fps_cond else None
         # Eight heads whatever the width: fixed so in the published network.
-        self.transformer_in = TemporalTransformer(
-            channels[0], 8, config.attention_head_dim, groups, config.frame_positions
-        )
+        places = (config.frame_positions, config.relative_positions)
+        self.transformer_in = TemporalTransformer(channels[0], 8, config.attention_head_dim, groups, *places)
         self.down_blocks = nn.ModuleList([DownBlock(config, i) for i in range(len(channels))])
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList([UpBlock(config, i) for i in range(len(channels))])

@@ -202,7 +202,7 @@ def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
     """Files and weights of LoRAs named "PATH_OR_REPO[:weight]", pulled if need be. Raises RequestError, HubError."""
     if not loras:
         return None
-    from flickbook.engine.lora import locate
+    from flickbook.engine.lora_find import locate
 
     return tuple((str(path), weight) for path, weight in map(locate, loras))
 

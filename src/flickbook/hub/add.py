@@ -9,6 +9,7 @@ from flickbook import catalogue
 from flickbook.catalogue import Model
 from flickbook.errors import RequestError, WeightsError
 from flickbook.hub.manifest import read_config
+from flickbook.hub.videocrafter import VERSIONS
 
 #: The pipeline that a directory names -> the model of ours whose limits fit, until the person says another.
 _LIKE = {"TextToVideoSDPipeline": "text-to-video-ms-1.7b", "VideoToVideoSDPipeline": "zeroscope-v2-xl"}
@@ -35,7 +36,7 @@ def describe(name: str, source: str, like: str = "") -> Model:
     else:
         raise RequestError("source", source, "is neither a directory nor owner/name", "correct it")
     base = catalogue.find(like or near)
-    if not changes["repo"] or base.convert == "videocrafter2":
+    if not changes["repo"] or base.convert in VERSIONS:
         changes |= {"convert": "", "files": ()}
     said = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}
     unknown = {"commit": "unpinned", "seen": {}, "gated": False, "download_gb": 0.0}

@@ -37,10 +37,11 @@ def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
     if model.convert and (converted(model) / "model_index.json").is_file():
         return converted(model)
     found = pull(model.repo, revision, model.variant, model.files, on_bytes)
-    if model.convert == "videocrafter2":
+    if model.convert in videocrafter.VERSIONS:
         clip = catalogue.find(_CLIP)
         words = pull(clip.repo, clip.commit, only=["tokenizer/*"], on_bytes=on_bytes, weights=False)
-        return convert_videocrafter(found.directory / model.files[0], converted(model), words.directory)
+        checkpoint = found.directory / model.files[0]
+        return convert_videocrafter(checkpoint, converted(model), words.directory, model.convert)
     if model.convert == "parts":
         return convert_parts(found.directory, converted(model))
     return found.directory
@@ -69,10 +70,13 @@ def convert_parts(source: Path, out: Path) -> Path:
     return out
 
 
-def convert_videocrafter(checkpoint: Path, out: Path, words: Path) -> Path:
-    """VideoCrafter2's `model.ckpt`, and a directory with its `tokenizer` -> a directory in diffusers' layout."""
+def convert_videocrafter(checkpoint: Path, out: Path, words: Path, version: str) -> Path:
+    """VideoCrafter's `model.ckpt`, and a directory with its `tokenizer` -> a directory in diffusers' layout.
+
+    `version` is one of `videocrafter.VERSIONS`.
+    """
     with _whole(out, checkpoint) as draft:
-        videocrafter.convert_directory(checkpoint, draft)
+        videocrafter.convert_directory(checkpoint, draft, version)
         shutil.copytree(words / "tokenizer", draft / "tokenizer")
     return out
 

@@ -1,8 +1,11 @@
-"""VideoCrafter2's `model.ckpt` as a directory in diffusers' layout.
+"""VideoCrafter's `model.ckpt` as a directory in diffusers' layout.
 
 Its three networks are those of text-to-video-ms-1.7b under the names of older code bases (latent diffusion's U-Net and
-autoencoder, open_clip's text tower), with two additions: an embedding of the frames a second, and a signal that is
-scaled down where there is much noise. Names: Chen et al. 2024 (arXiv 2401.09047) and the code published with it.
+autoencoder, open_clip's text tower), with differences of each version: an embedding of the frames a second, a signal
+that is scaled down where there is much noise, and in version 1 relative positions instead of temporal convolutions.
+
+Names: Chen et al. 2023 and 2024 (arXiv 2310.19512 and 2401.09047) and the code published with them. That code loads a
+checkpoint only if its names are exactly those of the configuration, so here too any other name is refused.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flickbook.errors import WeightsError
+from flickbook.errors import WeightsError, escaped
 from flickbook.hub.checkpoint import Checkpoint, Piece, convert
 
 _LEVELS, _LAYERS = 4, 2
@@ -29,6 +33,21 @@ _RESNET = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
+#: Names inside a temporal convolution and inside a transformer, the same on both sides.
+_CONVOLUTION = [f"conv{place}.{each}" for place in range(1, 5) for each in (0, 2 if place == 1 else 3)]
+_BLOCK = "transformer_blocks.0"
+_TRANSFORMER = ["norm", "proj_in", "proj_out", *(f"{_BLOCK}.norm{i}" for i in (1, 2, 3))]
+_TRANSFORMER += [f"{_BLOCK}.{each}" for each in ("attn1.to_out.0", "attn2.to_out.0", "ff.net.0.proj", "ff.net.2")]
+_UNBIASED = [f"{_BLOCK}.attn{i}.to_{each}.weight" for i in (1, 2) for each in "qkv"]
+_RELATIVE = [f"{_BLOCK}.attn{i}.relative_position_{each}.embeddings_table" for i in (1, 2) for each in "kv"]
+#: What the autoencoder's names have become.
+_RES = r"resnets\.\d\.(norm1|conv1|norm2|conv2|conv_shortcut)"
+_VAE = re.compile(
+    rf"((en|de)coder\.(conv_in|conv_norm_out|conv_out|(down|up)_blocks\.\d\.({_RES}|(down|up)samplers\.0\.conv)"
+    rf"|mid_block\.({_RES}|attentions\.0\.(group_norm|to_[qkv]|to_out\.0)))|(post_)?quant_conv)\.(weight|bias)"
+)
+#: What stands beside the three networks: tables of the schedule, and averages of the weights.
+_BESIDE = re.compile(r"[^.]+|model_ema\..*")
 
 
 def _places() -> dict[str, tuple[str, str]]:
@@ -38,18 +57,21 @@ def _places() -> dict[str, tuple[str, str]]:
         for layer in range(_LAYERS):
             block, ours = f"input_blocks.{1 + 3 * level + layer}", f"down_blocks.{level}"
             found[f"{block}.0"] = (f"{ours}.resnets.{layer}", f"{ours}.temp_convs.{layer}")
-            found[f"{block}.1"] = (f"{ours}.attentions.{layer}", "")
-            found[f"{block}.2"] = (f"{ours}.temp_attentions.{layer}", "")
-        found[f"input_blocks.{3 + 3 * level}.0.op"] = (f"down_blocks.{level}.downsamplers.0.conv", "")
-    for layer in range(_LAYERS + 1):
-        for level in range(_LEVELS):
+            if level < _LEVELS - 1:
+                found[f"{block}.1"] = (f"{ours}.attentions.{layer}", "")
+                found[f"{block}.2"] = (f"{ours}.temp_attentions.{layer}", "")
+        if level < _LEVELS - 1:
+            found[f"input_blocks.{3 + 3 * level}.0.op"] = (f"down_blocks.{level}.downsamplers.0.conv", "")
+    for level in range(_LEVELS):
+        for layer in range(_LAYERS + 1):
             block, ours = f"output_blocks.{3 * level + layer}", f"up_blocks.{level}"
             found[f"{block}.0"] = (f"{ours}.resnets.{layer}", f"{ours}.temp_convs.{layer}")
-            found[f"{block}.1"] = (f"{ours}.attentions.{layer}", "")
-            found[f"{block}.2"] = (f"{ours}.temp_attentions.{layer}", "")
+            if level:
+                found[f"{block}.1"] = (f"{ours}.attentions.{layer}", "")
+                found[f"{block}.2"] = (f"{ours}.temp_attentions.{layer}", "")
     # The first way up has no attention, so its upsampler stands earlier than the others'.
     for block, level in (("output_blocks.2.1", 0), ("output_blocks.5.3", 1), ("output_blocks.8.3", 2)):
-        found[block] = (f"up_blocks.{level}.upsamplers.0", "")
+        found[f"{block}.conv"] = (f"up_blocks.{level}.upsamplers.0.conv", "")
     found |= {
         "middle_block.0": ("mid_block.resnets.0", "mid_block.temp_convs.0"),
         "middle_block.1": ("mid_block.attentions.0", ""),
@@ -67,30 +89,53 @@ def _places() -> dict[str, tuple[str, str]]:
     return found
 
 
-def unet_pieces(shapes: Shapes, prefix: str = "model.diffusion_model.") -> dict[str, Piece]:
-    """Our U-Net's keys and where they come from. Raises KeyError for a key that is not VideoCrafter2's."""
-    places = _places()
+def _names(unet: Mapping[str, Any]) -> dict[str, str]:
+    """Every key of the checkpoint's U-Net -> ours; `unet` is what its `config.json` holds."""
+    names: dict[str, str] = {}
+    for block, (ours, convolution) in _places().items():
+        if block.startswith("fps_embedding") and not unet.get("fps_cond", False):
+            continue
+        if convolution:
+            both = {f"{block}.{old}": f"{ours}.{new}" for old, new in _RESNET.items()}
+            if unet.get("temporal_convs", True):
+                # So spelt in the published file.
+                both |= {f"{block}.temopral_conv.{part}": f"{convolution}.{part}" for part in _CONVOLUTION}
+        elif "attentions" in ours or ours == "transformer_in":
+            both = {f"{block}.{part}": f"{ours}.{part}" for part in _TRANSFORMER}
+            relative = unet.get("relative_positions", 0) and ".attentions" not in ours
+            alone = [*_UNBIASED, *(_RELATIVE if relative else ())]
+            names |= {f"{block}.{part}": f"{ours}.{part}" for part in alone}
+        else:
+            both = {block: ours}
+        names |= {f"{old}.{kind}": f"{new}.{kind}" for old, new in both.items() for kind in ("weight", "bias")}
+    return names
+
+
+def unet_pieces(shapes: Shapes, unet: Mapping[str, Any], prefix: str = "model.diffusion_model.") -> dict[str, Piece]:
+    """Our U-Net's keys and where they come from; `unet` is what its `config.json` holds.
+
+    Raises ValueError for a key that does not belong to that configuration, and for one that it misses.
+    """
+    names = _names(unet)
+    rows = 2 * unet.get("relative_positions", 0) + 1
     pieces: dict[str, Piece] = {}
     for source, shape in _under(shapes, prefix):
-        key = source.removeprefix(prefix)
-        block = next(place for place in _beginnings(key) if place in places)
-        ours, convolutions = places[block]
-        rest = key.removeprefix(block).removeprefix(".")
-        if rest.startswith("temopral_conv."):  # so spelt in the published file
-            name = f"{convolutions}.{rest.removeprefix('temopral_conv.')}"
-        elif convolutions:
-            inner, _, kind = rest.rpartition(".")
-            name = f"{ours}.{_RESNET[inner]}.{kind}"
-        else:
-            name = f"{ours}.{rest}"
+        name = names.pop(source.removeprefix(prefix), None)
+        if name is None:
+            raise _strange(source)
+        if name.endswith(".embeddings_table") and shape[:1] != (rows,):
+            raise ValueError(f"{source} is {list(shape)} and not of {rows} rows")
         # Published as convolutions of one tap.
         flat = shape[:2] if re.search(r"proj_(in|out)\.weight$", name) and len(shape) == 3 else None
         pieces[name] = Piece(source, shape=flat)
+    # Only where the width changes is there something on the way past a residual block.
+    if missing := [key for key in names if ".skip_connection." not in key]:
+        raise ValueError(f"it misses {prefix}{missing[0]}")
     return pieces
 
 
 def autoencoder_pieces(shapes: Shapes, prefix: str = "first_stage_model.") -> dict[str, Piece]:
-    """AutoencoderKL's keys and where they come from."""
+    """AutoencoderKL's keys and where they come from. Raises ValueError for a key that is not known."""
     names: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         (r"\bencoder\.down\.(\d)\.block\.", r"encoder.down_blocks.\1.resnets."),
         (r"\bencoder\.down\.(\d)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0."),
@@ -111,6 +156,8 @@ def autoencoder_pieces(shapes: Shapes, prefix: str = "first_stage_model.") -> di
             continue
         for pattern, ours in names:
             name = re.sub(pattern, ours, name)
+        if not _VAE.fullmatch(name):
+            raise _strange(source)
         # Attention was written as convolutions of one pixel.
         flat = shape[:2] if ".attentions." in name and len(shape) == 4 else None
         pieces[name] = Piece(source, shape=flat)
@@ -118,7 +165,10 @@ def autoencoder_pieces(shapes: Shapes, prefix: str = "first_stage_model.") -> di
 
 
 def text_pieces(shapes: Shapes, prefix: str = "cond_stage_model.model.") -> dict[str, Piece]:
-    """CLIPTextModel's keys and where they come from: all of open_clip's layers but the last, as the model uses it."""
+    """CLIPTextModel's keys and where they come from: all of open_clip's layers but the last, as the model uses it.
+
+    Raises ValueError for a key that is not known.
+    """
     block = re.compile(re.escape(prefix) + r"transformer\.resblocks\.(\d+)")
     layers = 1 + max(int(found[1]) for key in shapes if (found := block.match(key)))
     inner = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
@@ -138,6 +188,11 @@ def text_pieces(shapes: Shapes, prefix: str = "cond_stage_model.model.") -> dict
             width = shapes.get(together, (0,))[0] // 3
             for place, name in enumerate(("q_proj", "k_proj", "v_proj")):
                 pieces[f"{ours}.self_attn.{name}.{kind}"] = Piece(together, (place * width, (place + 1) * width))
+    unused = rf"text_projection|logit_scale|attn_mask|transformer\.resblocks\.{layers - 1}\..*"
+    used = {piece.source for piece in pieces.values()}
+    for source, _ in _under(shapes, prefix):
+        if source not in used and not re.fullmatch(unused, source.removeprefix(prefix)):
+            raise _strange(source)
     return pieces
 
 
@@ -145,14 +200,13 @@ def _under(shapes: Shapes, prefix: str) -> Iterable[tuple[str, Shape]]:
     return ((key, shape) for key, shape in shapes.items() if key.startswith(prefix))
 
 
-def _beginnings(key: str) -> Iterable[str]:
-    """A dotted key without its last parts, the longest first."""
-    parts = key.split(".")
-    return (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+def _strange(source: str) -> ValueError:
+    # A hostile name may be a megabyte long; the longest true one has 104 characters.
+    return ValueError(f"{escaped(source[:120])} is not one of its names")
 
 
-#: What the directory's configurations hold; weights decide the rest.
-CONFIGS: dict[str, dict[str, Any]] = {
+#: What the directory's configurations hold whatever the version; weights decide the rest.
+_CONFIGS: dict[str, dict[str, Any]] = {
     "model_index.json": {
         "_class_name": "TextToVideoSDPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],
@@ -169,7 +223,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "cross_attention_dim": 1024,
         "down_block_types": [*["CrossAttnDownBlock3D"] * 3, "DownBlock3D"],
         "downsample_padding": 1,
-        "fps_cond": True,
         "in_channels": 4,
         "layers_per_block": _LAYERS,
         "mid_block_scale_factor": 1,
@@ -213,34 +266,82 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_train_timesteps": 1000,
         "prediction_type": "epsilon",
         "set_alpha_to_one": False,
-        "signal_scale": {"end": 0.7, "steps": 400},
         "steps_offset": 1,
         "timestep_spacing": "leading",
     },
 }
 
 
-def convert_directory(path: Path, out: Path, configs: Mapping[str, Mapping[str, Any]] = CONFIGS) -> Path:
+@dataclass(frozen=True)
+class Version:
+    """A published checkpoint, and what its `unet` and `scheduler` have beside `_CONFIGS`."""
+
+    title: str
+    repo: str
+    unet: Mapping[str, Any]
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """What each configuration of the directory holds, by its place."""
+        more = {"unet/config.json": self.unet, "scheduler/scheduler_config.json": self.scheduler}
+        return {name: {**values, **more.get(name, {})} for name, values in _CONFIGS.items()}
+
+
+_FIRST = {"relative_positions": 16, "temporal_convs": False}
+#: The versions, by what the catalogue's `convert` says.
+VERSIONS = {
+    "videocrafter1": Version("VideoCrafter1 at 512x320", "VideoCrafter/Text2Video-512", _FIRST),
+    "videocrafter1-1024": Version(
+        "VideoCrafter1 at 1024x576",
+        "VideoCrafter/Text2Video-1024",
+        {**_FIRST, "fps_cond": True, "sample_size": 128},
+        {"signal_scale": {"end": 0.3, "steps": 400}},
+    ),
+    "videocrafter2": Version(
+        "VideoCrafter2",
+        "VideoCrafter/VideoCrafter2",
+        {"fps_cond": True},
+        {"signal_scale": {"end": 0.7, "steps": 400}},
+    ),
+}
+
+
+def convert_directory(
+    path: Path, out: Path, version: str, configs: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
     """Write the networks and configurations of a `model.ckpt` under `out`; the tokenizer is not in it.
 
-    Raises WeightsError for a checkpoint that is not VideoCrafter2's.
+    `version` is one of VERSIONS, `configs` other configurations than its own. Raises WeightsError for a checkpoint
+    that is not of that version.
     """
+    published = VERSIONS[version]
+    configs = published.configs() if configs is None else configs
     with Checkpoint(path) as checkpoint:
         shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
         try:
-            files = {
-                "unet/diffusion_pytorch_model.safetensors": unet_pieces(shapes),
-                "vae/diffusion_pytorch_model.safetensors": autoencoder_pieces(shapes),
-                "text_encoder/model.safetensors": text_pieces(shapes),
-            }
-            if not all(files.values()):
-                raise ValueError("a network is missing")
-        except (KeyError, StopIteration, ValueError) as error:
-            reason = f"not a checkpoint of VideoCrafter2 ({error})"
-            raise WeightsError(path, reason, "convert the model.ckpt of VideoCrafter/VideoCrafter2") from error
+            files = _files(shapes, configs["unet/config.json"])
+        except ValueError as error:
+            reason = f"not a checkpoint of {published.title} ({error})"
+            raise WeightsError(path, reason, f"convert the model.ckpt of {published.repo}") from error
         for name, pieces in files.items():
             convert(checkpoint, out / name, pieces)
     for name, values in configs.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return out
+
+
+def _files(shapes: Shapes, unet: Mapping[str, Any]) -> dict[str, dict[str, Piece]]:
+    """What each file of weights is made of. Raises ValueError for a key that belongs to none of them."""
+    networks = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.model.")
+    for source in shapes:
+        if not source.startswith(networks) and not _BESIDE.fullmatch(source):
+            raise _strange(source)
+    files = {
+        "unet/diffusion_pytorch_model.safetensors": unet_pieces(shapes, unet),
+        "vae/diffusion_pytorch_model.safetensors": autoencoder_pieces(shapes),
+        "text_encoder/model.safetensors": text_pieces(shapes),
+    }
+    if not all(files.values()):
+        raise ValueError("a network is missing")
+    return files

@@ -45,7 +45,7 @@ def picture(path: FilePath, file: BufferedReader, form: Format, limits: Limits) 
         within(path, "values a frame", height * width * channels, 3 * limits.pixels)
         source = BytesIO(data)
     elif form == TIFF:
-        height, width, turned = tiff.size_and_orientation(path, file, limits)
+        height, width, turned, source = tiff.judged(path, file.read(), limits)
     else:
         height, width = _header_size(path, form, file.read(64))
     check_size(path, 1, height, width, limits)
@@ -53,7 +53,7 @@ def picture(path: FilePath, file: BufferedReader, form: Format, limits: Limits) 
         webp_durations(path, file)  # which counts the frames, as Pillow sets memory aside for all
     elif form == GIF:
         check_gif(path, file, whole=False)  # Pillow joins comments in a time that grows with their square
-    file.seek(0)
+    source.seek(0)
     with Image.open(source, formats=[form.pillow]) as image:
         # The first frame of a GIF may be larger than the header says.
         check_size(path, 1, image.height, image.width, limits)

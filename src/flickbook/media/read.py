@@ -12,6 +12,7 @@ from typing import Final
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -34,7 +35,6 @@ from flickbook.media.sniff import (
 from flickbook.media.timeline import Shown, nearest
 from flickbook.media.write import FilePath, frame_rate
 
-_ATTACHED_PICTURE: Final = 0x400  # FFmpeg's disposition of a cover: a picture that is no film
 _MAX_PACKETS: Final = 1 << 18
 _MAX_RATE: Final = 1000
 _EDGES: Final = {"mpeg4": 256}  # pixels that a decoder adds to a side; others need the codec's alignment
@@ -88,7 +88,8 @@ class Film:
             _refusing(self._path),
             av.open(self._file, "r", format=name, options=given | options, metadata_errors="replace") as container,
         ):
-            films = [each for each in container.streams.video if not int(each.disposition) & _ATTACHED_PICTURE]
+            # A cover is a video track too.
+            films = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
             if not films:
                 raise MediaError(self._path, "holds no film", "name a file with a video track")
             yield container, films[0]

@@ -1,0 +1,149 @@
+"""Pictures of every common format become RGB, upright and on white."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from flickbook.errors import MediaError
+from flickbook.media.read import facts, read_frames, read_picture, read_video
+
+
+def photo(height: int = 40, width: int = 56) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, (x + y) * 2], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.png", {}),
+        ("a.bmp", {}),
+        ("a.tif", {}),
+        ("lzw.tif", {"compression": "tiff_lzw"}),
+        ("deflate.tif", {"compression": "tiff_adobe_deflate"}),
+        ("packed.tif", {"compression": "packbits"}),
+        ("a.webp", {"lossless": True}),
+    ],
+)
+def test_what_is_lossless_comes_back_as_it_was(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    Image.fromarray(photo()).save(tmp_path / name, **options)
+    found = read_picture(tmp_path / name)
+    assert found.dtype == np.uint8 and found.flags.c_contiguous
+    assert np.array_equal(found, photo())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.jpg", {}), ("progressive.jpg", {"progressive": True}), ("a.webp", {}), ("a.tif", {"compression": "jpeg"})],
+)
+def test_what_is_lossy_comes_back_nearly(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    Image.fromarray(photo()).save(tmp_path / name, quality=95, **options)
+    assert np.abs(read_picture(tmp_path / name).astype(int) - photo()).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_exif_turns_it_upright(tmp_path: Path, suffix: str, turned: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[274] = turned
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(photo()).save(path, exif=exif, **lossless)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(read_picture(path), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK"])
+def test_other_colours_become_rgb(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(photo()).convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(path)
+    assert np.array_equal(read_picture(path), np.asarray(image.convert("RGB")))
+
+
+def test_a_cmyk_jpeg_has_the_colours_it_was_saved_with(tmp_path: Path) -> None:
+    Image.fromarray(photo()).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - photo()).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path, suffix: str) -> None:
+    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(deep).save(tmp_path / f"a{suffix}")
+    assert np.array_equal(read_picture(tmp_path / f"a{suffix}"), np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, 2))
+
+
+def test_sixteen_bits_a_channel(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(">u2")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    assert np.array_equal(read_picture(path), (deep >> 8).astype(np.uint8))
+
+
+def test_real_numbers_have_no_known_range(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(MediaError, match="mode F"):
+        read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "palette.png", "grey.png", "a.gif"])
+def test_what_is_transparent_lies_on_white(tmp_path: Path, name: str) -> None:
+    image = Image.fromarray(photo()).convert("RGBA")
+    image.putalpha(Image.fromarray(np.repeat([[0, 255]], 40, 0).repeat(28, 1).astype(np.uint8)))
+    if name == "palette.png":
+        image = image.quantize(64)
+    elif name == "grey.png":
+        image = image.convert("LA")
+    image.save(tmp_path / name, **({"lossless": True} if name == "a.webp" else {}))
+    found = read_picture(tmp_path / name)
+    assert (found[:, :28] == 255).all()
+    assert found[:, 28:].std() > 10
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
+def test_of_several_the_first_is_the_picture(tmp_path: Path, suffix: str) -> None:
+    several = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    several[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=several[1:])
+    assert np.abs(read_picture(tmp_path / f"a{suffix}").astype(int) - (255, 0, 0)).max() < 16
+
+
+def test_what_a_phone_appends_to_a_jpeg_is_left_out(tmp_path: Path) -> None:
+    Image.fromarray(photo()).save(tmp_path / "a.jpg", quality=95)
+    plain = read_picture(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(data + b"\xff\xda" * 1000 + bytes(5000))
+    assert np.array_equal(read_picture(tmp_path / "b.jpg"), plain)
+    Image.fromarray(photo()).save(tmp_path / "c.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    assert read_picture(tmp_path / "c.jpg").shape == plain.shape
+
+
+def test_a_camera_has_more_pixels_than_a_film(tmp_path: Path) -> None:
+    Image.new("L", (8192, 2050)).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").shape == (2050, 8192, 3)
+
+
+def test_a_moving_webp_is_a_film_too(tmp_path: Path) -> None:
+    colours = [(40 * each, 0, 255 - 40 * each) for each in range(5)]
+    several = [Image.new("RGB", (16, 16), colour) for colour in colours]
+    path = tmp_path / "a.webp"
+    several[0].save(path, save_all=True, append_images=several[1:], duration=125, lossless=True)
+    assert facts(path) == (5, 16, 16, 8.0)
+    frames, rate = read_video(path)
+    assert rate == 8.0 and np.array_equal(frames[:, 3, 3], colours)
+    assert np.array_equal(read_frames(path, 3, 4)[:, 3, 3], colours[::2])
+    several[0].save(tmp_path / "still.webp")
+    with pytest.raises(MediaError, match="a picture, not a film"):
+        read_video(tmp_path / "still.webp")

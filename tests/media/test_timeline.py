@@ -1,0 +1,75 @@
+"""Which frames stand at another rate: the nearest in time, found by a rule that tries them all."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flickbook.media.timeline import Shown, nearest
+
+
+def film(starts: list[Fraction], last: Fraction) -> list[Shown]:
+    times = [Fraction(0)] * (len(starts) - 1) + [last]
+    return [
+        Shown(start, seconds, lambda number=number: np.array(number))  # type: ignore[misc]
+        for number, (start, seconds) in enumerate(zip(starts, times, strict=True))
+    ]
+
+
+def by_rule(starts: list[Fraction], last: Fraction, count: int, fps: Fraction) -> list[int]:
+    end = starts[-1] + last
+    ticks = [each / fps for each in range(count)]
+    return [min(range(len(starts)), key=lambda k: (abs(starts[k] - t), k)) for t in ticks if t < end]
+
+
+
+
+@given(
+    gaps=st.lists(st.fractions(Fraction(1, 60), 2, max_denominator=60), max_size=12),
+    last=st.fractions(Fraction(1, 60), 2, max_denominator=60),
+    count=st.integers(1, 30),
+    fps=st.fractions(Fraction(1, 10), 60, max_denominator=10),
+)
+def test_the_nearest_frame_is_chosen(gaps: list[Fraction], last: Fraction, count: int, fps: Fraction) -> None:
+    starts = [sum(gaps[:k], Fraction(0)) for k in range(len(gaps) + 1)]
+    found = [int(each) for each in nearest(film(starts, last), count, fps)]
+    assert found == by_rule(starts, last, count, fps)
+
+
+def test_no_more_is_taken_than_is_needed() -> None:
+    taken: list[int] = []
+
+    def endless():  # type: ignore[no-untyped-def]
+        while True:
+            taken.append(len(taken))
+            yield Shown(Fraction(len(taken) - 1, 24), Fraction(0), lambda: np.array(0))
+
+    assert len(list(nearest(endless(), 4, Fraction(8)))) == 4
+    assert len(taken) == 10  # the fourth stands at 3/8 of a second, where the tenth of 24 a second begins
+
+
+def test_pixels_are_converted_once_and_only_where_they_are_chosen() -> None:
+    converted: list[int] = []
+
+    def pixels(number: int) -> np.ndarray:
+        converted.append(number)
+        return np.array(number)
+
+    second = Fraction(1)
+    shown = [Shown(k * second, second, lambda k=k: pixels(k)) for k in range(6)]  # type: ignore[misc]
+    assert [int(each) for each in nearest(shown, 3, Fraction(1, 2))] == [0, 2, 4]
+    assert converted == [0, 2, 4]
+    converted.clear()
+    shown = [Shown(k * second, second, lambda k=k: pixels(k)) for k in range(2)]  # type: ignore[misc]
+    assert [int(each) for each in nearest(shown, 9, Fraction(4))] == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert converted == [0, 1]
+
+
+def test_of_an_unknown_time_the_last_frame_is_shown_for_the_mean() -> None:
+    starts = [Fraction(0), Fraction(1, 4), Fraction(1, 2)]
+    assert len(list(nearest(film(starts, Fraction(0)), 99, Fraction(8)))) == 6
+    assert len(list(nearest(film([Fraction(0)], Fraction(0)), 99, Fraction(8)))) == 1
+    assert list(nearest([], 3, Fraction(8))) == []
