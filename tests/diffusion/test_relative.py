@@ -48,7 +48,8 @@ def by_the_formula(attention: RelativeAttention, x: Tensor, reach: int) -> Tenso
             shares = [math.exp(score) / total for score in scores]
             outputs.append(sum((shares[j] * (v[j] + near_v[place[j]]) for j in range(count)), torch.zeros(width)))
         heads.append(torch.stack(outputs))
-    return torch.cat(heads, dim=1) @ weights["to_out.0.weight"].T + weights["to_out.0.bias"]
+    joined: Tensor = torch.cat(heads, dim=1) @ weights["to_out.0.weight"].T + weights["to_out.0.bias"]
+    return joined
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 11])

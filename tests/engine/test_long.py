@@ -37,10 +37,24 @@ def test_windows_of_one_mind_give_that_answer() -> None:
 
 def test_where_windows_disagree_the_answer_goes_over_from_one_to_the_next() -> None:
     x = torch.zeros(1, 1, 24, 1, 1)
-    whole = long.blended(lambda part, _, number: torch.full_like(part, float(number)), 24, 16)
+    whole = long.blended(lambda part, _, start: torch.full_like(part, float(start)), 24, 16)
     answer = whole(x, torch.tensor(0)).flatten()
-    assert torch.all(answer[:8] == 0) and torch.all(answer[16:] == 1)
-    assert torch.all(answer.diff() >= 0) and float(answer.diff().max()) < 0.2
+    assert torch.all(answer[:8] == 0) and torch.all(answer[16:] == 8)
+    assert torch.all(answer.diff() >= 0) and float(answer.diff().max()) < 8 * 0.2
+
+
+def test_windows_move_from_step_to_step() -> None:
+    begins: list[int] = []
+
+    def model(part: Tensor, timestep: Tensor, start: int) -> Tensor:
+        begins.append(start)
+        return part
+
+    whole = long.blended(model, 48, 16, (900, 600, 300))
+    for timestep in (900, 600, 300):
+        whole(torch.zeros(1, 1, 48, 1, 1), torch.tensor(timestep))
+        begins.append(-1)
+    assert begins == [0, 8, 16, 24, 32, -1, 0, 4, 12, 20, 28, 32, -1, 0, 8, 16, 24, 32, -1]
 
 
 def test_a_short_film_has_the_noise_it_always_had() -> None:

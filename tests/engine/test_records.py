@@ -46,12 +46,10 @@ def test_there_is_nothing_before_the_first_run() -> None:
     assert records.read() == []
 
 
-def test_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(records.LIMIT - 1):
-        line = json.dumps({"number": number}) + "\n"
-        records.path().parent.mkdir(parents=True, exist_ok=True)
-        with records.path().open("a") as file:
-            file.write(line)
+def test_the_newest_are_kept() -> None:
+    lines = [json.dumps({"number": number}) + "\n" for number in range(records.LIMIT - 1)]
+    records.path().parent.mkdir(parents=True)
+    records.path().write_text("".join(lines), encoding="utf-8")
     for number in range(records.LIMIT - 1, records.LIMIT + 3):
         records.append({"number": number})
     found = [entry["number"] for entry in records.read()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import noise
 from flickbook.engine.family import Setup
+from flickbook.engine.generate import generate
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.spec import Placement, Plan
 
@@ -94,3 +96,12 @@ def test_half_precision_gives_nearly_the_same_film(plan: MakePlan) -> None:
         *_, last = family.denoise(plans, family.encode(plans))
         latents.append(last.latents)
     assert float((latents[0] - latents[1]).abs().mean()) < 0.1 * float(latents[0].abs().mean())
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_bfloat16_keeps_the_film_within_40_decibels() -> None:
+    """What `--precision auto` may choose where a machine computes in it."""
+    for prompt in ("a red circle moving left on a blue background", "shooting stars over hills"):
+        full, half = (generate(prompt, seed=7, precision=name).frames.astype(float) for name in ("fp32", "bf16"))
+        assert 10 * math.log10(255**2 / ((full - half) ** 2).mean()) >= 40

@@ -23,6 +23,9 @@ from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights, same_keys
 from flickbook.errors import WeightsError
+from flickbook.hub.add import describe
+from flickbook.hub.fetch import convert_videocrafter
+from flickbook.hub.manifest import verify
 from flickbook.hub.videocrafter import VERSIONS, convert_directory
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -157,10 +160,11 @@ def test_a_checkpoint_becomes_a_directory_that_loads(version: str, states: dict[
     for part, network in built(version).items():
         name = "model.safetensors" if part == "text_encoder" else "diffusion_pytorch_model.safetensors"
         rename = text_keys if part == "text_encoder" else same_keys
-        made = load_weights(partial(type(network), network.config), out / part / name, rename=rename)
-        assert made.state_dict().keys() == network.state_dict().keys()
-        for key, value in network.state_dict().items():
-            assert torch.equal(made.state_dict()[key], value), key
+        found = load_weights(partial(type(network), network.config), out / part / name, rename=rename).state_dict()
+        expected = network.state_dict()
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert torch.equal(found[key], value), key
     for name, values in configs.items():
         assert json.loads((out / name).read_text(encoding="utf-8")) == values
 
@@ -190,6 +194,17 @@ def test_what_was_converted_makes_a_film_and_stock_diffusers_refuses_it(
     library: Any = DiffusionPipeline
     with pytest.raises((AttributeError, ImportError, ValueError), match="flickbook|FlickbookUNet3DModel"):
         library.from_pretrained(out)
+
+
+@each
+def test_what_is_pulled_becomes_that_version_with_its_tokenizer(
+    version: str, states: dict[str, State], tmp_path: Path
+) -> None:
+    torch.save({"state_dict": states[version]}, tmp_path / "model.ckpt")
+    out = convert_videocrafter(tmp_path / "model.ckpt", tmp_path / "model", find("builtin").path(), version)
+    assert verify(out) and (out / "tokenizer" / "vocab.json").is_file()
+    for name, values in VERSIONS[version].configs().items():
+        assert json.loads((out / name).read_text(encoding="utf-8")) == values
 
 
 def test_published_names_that_we_know(states: dict[str, State]) -> None:
@@ -299,3 +314,12 @@ def test_the_catalogue_names_the_repositories() -> None:
     models = {model.convert: model.repo for model in list_models() if model.convert in VERSIONS}
     assert models.keys() >= {"videocrafter1", "videocrafter2"}
     assert all(VERSIONS[version].repo == repo for version, repo in models.items())
+
+
+@each
+def test_their_repositories_can_be_added_by_name(version: str) -> None:
+    model = describe("mine", VERSIONS[version].repo, like="videocrafter1")
+    assert (model.convert, model.files, model.repo) == (version, ("model.ckpt",), VERSIONS[version].repo)
+    # Another's fine-tune may be in any layout.
+    model = describe("theirs", "somebody/films", like="videocrafter1")
+    assert (model.convert, model.files) == ("", ())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 Encode = Callable[..., Path]
-PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8"}
+PIXELS = {"mjpeg": "yuvj420p", "gif": "gray"}
 
 
 def _encode(path: Path, frames: np.ndarray, codec: str = "libx264", fps: int = 8, **given: Any) -> Path:

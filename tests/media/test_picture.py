@@ -81,7 +81,9 @@ def test_a_cmyk_jpeg_has_the_colours_it_was_saved_with(tmp_path: Path) -> None:
 def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path, suffix: str) -> None:
     deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     Image.fromarray(deep).save(tmp_path / f"a{suffix}")
-    assert np.array_equal(read_picture(tmp_path / f"a{suffix}"), np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, 2))
+    assert np.array_equal(
+        read_picture(tmp_path / f"a{suffix}"), np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, 2)
+    )
 
 
 def test_sixteen_bits_a_channel(tmp_path: Path) -> None:

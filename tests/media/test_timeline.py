@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -14,7 +15,7 @@ from flickbook.media.timeline import Shown, nearest
 def film(starts: list[Fraction], last: Fraction) -> list[Shown]:
     times = [Fraction(0)] * (len(starts) - 1) + [last]
     return [
-        Shown(start, seconds, lambda number=number: np.array(number))  # type: ignore[misc]
+        Shown(start, seconds, lambda number=number: np.array(number))
         for number, (start, seconds) in enumerate(zip(starts, times, strict=True))
     ]
 
@@ -22,9 +23,11 @@ def film(starts: list[Fraction], last: Fraction) -> list[Shown]:
 def by_rule(starts: list[Fraction], last: Fraction, count: int, fps: Fraction) -> list[int]:
     end = starts[-1] + last
     ticks = [each / fps for each in range(count)]
-    return [min(range(len(starts)), key=lambda k: (abs(starts[k] - t), k)) for t in ticks if t < end]
 
+    def shown(tick: Fraction) -> bool:
+        return tick <= starts[-1] or tick + 1 / fps / 2 <= end
 
+    return [min(range(len(starts)), key=lambda k: (abs(starts[k] - t), k)) for t in ticks if shown(t)]
 
 
 @given(
@@ -42,7 +45,7 @@ def test_the_nearest_frame_is_chosen(gaps: list[Fraction], last: Fraction, count
 def test_no_more_is_taken_than_is_needed() -> None:
     taken: list[int] = []
 
-    def endless():  # type: ignore[no-untyped-def]
+    def endless() -> Iterator[Shown]:
         while True:
             taken.append(len(taken))
             yield Shown(Fraction(len(taken) - 1, 24), Fraction(0), lambda: np.array(0))
@@ -59,11 +62,11 @@ def test_pixels_are_converted_once_and_only_where_they_are_chosen() -> None:
         return np.array(number)
 
     second = Fraction(1)
-    shown = [Shown(k * second, second, lambda k=k: pixels(k)) for k in range(6)]  # type: ignore[misc]
+    shown = [Shown(k * second, second, lambda k=k: pixels(k)) for k in range(6)]
     assert [int(each) for each in nearest(shown, 3, Fraction(1, 2))] == [0, 2, 4]
     assert converted == [0, 2, 4]
     converted.clear()
-    shown = [Shown(k * second, second, lambda k=k: pixels(k)) for k in range(2)]  # type: ignore[misc]
+    shown = [Shown(k * second, second, lambda k=k: pixels(k)) for k in range(2)]
     assert [int(each) for each in nearest(shown, 9, Fraction(4))] == [0, 0, 0, 1, 1, 1, 1, 1]
     assert converted == [0, 1]
 

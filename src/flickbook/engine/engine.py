@@ -69,6 +69,22 @@ class Engine:
         assert self._family is not None, "known once a model is loaded"
         return self._family.noise_left(num_inference_steps)
 
+    def loaded(self) -> Family:
+        """The model, loaded now if it was not. Raises WeightsError, HubError."""
+        if self._family is None:
+            setup = Setup(self.model, directory(self.model), self.placement, self.loras)
+            self._family = loader(self.model.family)(setup)
+        return self._family
+
+    def enduring(self, work: Callable[[], np.ndarray], phase: ladder.Climbing = "denoise") -> np.ndarray:
+        """What `work` returns; where memory runs out, it is done again with less of it as often as that is possible."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                self._check(error, phase)
+            self._lower(phase)
+
     def run(
         self,
         plans: Sequence[Plan],
@@ -88,11 +104,10 @@ class Engine:
             raise RequestError("plans", len(plans), "must share one shape", "run each shape by itself")
         clock = _Clock(cancel)
         if self._family is None:
-            setup = Setup(self.model, directory(self.model), self.placement, self.loras)
-            self._family = loader(self.model.family)(setup)
+            self.loaded()
             yield clock.step("load", 1, 1)
         clock.restart()
-        meaning = self._family.encode(plans)
+        meaning = self.loaded().encode(plans)
         yield clock.step("encode", 1, 1)
         clock.restart()
         latents = None

@@ -268,7 +268,8 @@ def _same(record: Record, question: _Question, placement: Placement) -> bool:
     }
     if any(record.get(name) != value for name, value in wanted.items()) or record.get("rungs"):
         return False
-    return "load" in record.get("seconds", {}) and isinstance(record.get("peak_memory_bytes"), int)
+    seconds = record.get("seconds")
+    return isinstance(seconds, dict) and "load" in seconds and isinstance(record.get("peak_memory_bytes"), int)
 
 
 def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
@@ -279,7 +280,7 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
         if alike == (question.plan.model, device_name, dtype):
             try:
                 found.append(_brought(record, question.plan))
-            except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+            except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):
                 continue  # a record of another version, or one that was written by hand
     if not found:
         return None

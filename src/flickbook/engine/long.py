@@ -16,7 +16,7 @@ from torch import Tensor
 from flickbook.diffusion import text_to_video
 from flickbook.windows import starts
 
-#: (x (n, c, window, h, w), timestep, number of the window) -> the network's answer in x's shape.
+#: (x (n, c, window, h, w), timestep, first frame of the window) -> the network's answer in x's shape.
 WindowModel = Callable[[Tensor, Tensor, int], Tensor]
 
 
@@ -26,18 +26,26 @@ def share(window: int) -> Tensor:
     return torch.minimum(place + 1, window - place) / (window // 2 + 1)
 
 
-def blended(model: WindowModel, frames: int, window: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """A model of whole films (n, c, frames, h, w) out of one that knows `window` frames."""
-    begins, weight = starts(frames, window), share(min(window, frames))
+def blended(
+    model: WindowModel, frames: int, window: int, timesteps: Sequence[int] = ()
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A model of whole films (n, c, frames, h, w) out of one that knows `window` frames.
+
+    From one of `timesteps` to the next the windows move by a quarter of themselves: a seam that lies elsewhere in each
+    step is no seam.
+    """
+    weight = share(min(window, frames))
 
     def whole(x: Tensor, timestep: Tensor) -> Tensor:
-        if len(begins) == 1:
+        if frames <= window:
             return model(x, timestep, 0)
+        step = timesteps.index(int(timestep)) if timesteps else 0
+        begins = starts(frames, window, step % 2 * (window // 4))
         counts = weight.to(x)[:, None, None]
         total, answer = torch.zeros(frames, 1, 1, dtype=x.dtype, device=x.device), torch.zeros_like(x)
-        for number, start in enumerate(begins):
+        for start in begins:
             part = slice(start, start + window)
-            answer[:, :, part] += counts * model(x[:, :, part], timestep, number)
+            answer[:, :, part] += counts * model(x[:, :, part], timestep, start)
             total[part] += counts
         return answer / total
 

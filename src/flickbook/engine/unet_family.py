@@ -18,7 +18,7 @@ from flickbook.engine.family import Setup, Sources
 from flickbook.engine.quantize import quantize
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan
-from flickbook.windows import prompt_of, starts
+from flickbook.windows import prompt_of
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,11 @@ class UNetFamily:
         device, negative = networks.device, meaning.negative.to(networks.device)
         halves = self.placement.slicing
         models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in meaning.contexts]
-        begins = starts(plan.num_frames, window)
 
-        def model(x: Tensor, timestep: Tensor, number: int) -> Tensor:
-            return models[prompt_of(begins[number], window, meaning.frames)](x, timestep)
+        def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
+            return models[prompt_of(begins, window, meaning.frames)](x, timestep)
 
-        whole = long.blended(model, plan.num_frames, window)
+        whole = long.blended(model, plan.num_frames, window, state.timesteps)
         yield from sample(whole, state, networks.schedule, plan.scheduler, known)
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:

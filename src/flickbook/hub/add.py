@@ -36,7 +36,10 @@ def describe(name: str, source: str, like: str = "") -> Model:
     else:
         raise RequestError("source", source, "is neither a directory nor owner/name", "correct it")
     base = catalogue.find(like or near)
-    if not changes["repo"] or base.convert in VERSIONS:
+    version = next((name for name, each in VERSIONS.items() if each.repo == source), "")
+    if changes["repo"] and version:
+        changes |= {"convert": version, "files": ("model.ckpt",)}
+    elif not changes["repo"] or base.convert in VERSIONS:
         changes |= {"convert": "", "files": ()}
     said = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}
     unknown = {"commit": "unpinned", "seen": {}, "gated": False, "download_gb": 0.0}

@@ -125,6 +125,8 @@ def _matroska(path: FilePath, file: BufferedReader, size: int) -> None:
             parts += length if kind >= _FOUR_BYTES else 0
         if elements > _MAX_ELEMENTS or tracks > _MAX_TRACKS_BYTES or parts > _MAX_PARTS_BYTES:
             raise MediaError(path, "its index or attachments are too large", "export it again without attachments")
+    if elements < 2:
+        raise MediaError(path, *DAMAGED)
 
 
 def _vint(data: bytes, most: int) -> tuple[int, int]:
@@ -156,6 +158,8 @@ def _avi(path: FilePath, file: BufferedReader, size: int) -> None:
             most = size if name in (b"movi", b"JUNK") else _MAX_AVI_BYTES.get(name, 1 << 20)
             if chunks > _MAX_BOXES or inner_length > most:
                 raise MediaError(path, *_LARGE)
+    if not chunks:
+        raise MediaError(path, *DAMAGED)
 
 
 def webp_durations(path: FilePath, file: BufferedReader) -> list[int]:

@@ -16,6 +16,7 @@ _BARE: Final = (0x01, *range(0xD0, 0xD9))  # markers without content
 # Colour profiles, previews, further pictures and EXIF itself are left out: JFIF and Adobe say what the channels are.
 _LEFT_OUT: Final = (*range(0xE1, 0xEE), 0xEF, 0xFE)
 _MAX_SEGMENTS: Final = 10_000
+_MAX_FILL: Final = 64  # bytes of all ones before a marker
 _MAX_SCANS: Final = 100  # each may cost as much as the whole picture and take 20 bytes
 
 
@@ -37,14 +38,13 @@ def judged(path: FilePath, data: bytes) -> Picture:
         start = at
         if data[at : at + 1] != b"\xff":
             break
-        while data[at : at + 1] == b"\xff":  # any number may stand before a marker
-            at += 1
+        at += _MAX_FILL - len(data[at : at + _MAX_FILL].ljust(_MAX_FILL).lstrip(b"\xff"))
         kind = data[at] if at < len(data) else _END
         at += 1
         if kind in _BARE:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
-        if kind == _END or length < 2 or at + length > len(data):
+        if kind in (_END, 0xFF) or length < 2 or at + length > len(data):
             break
         if kind in _FRAMES:
             if size is not None or length < 8:

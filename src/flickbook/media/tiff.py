@@ -101,14 +101,12 @@ def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
     lengths = [(_UNIT_BYTES.get(kind, 1) * values, last) for kind, values, last in needed.values()]
     away = [(struct.unpack(f"{found.order}I", last)[0], length) for length, last in lengths if length > 4]
     within(path, "bytes of tags", sum(length for _, length in away), _MAX_TAG_BYTES)
+    within(path, "strips or tiles", max((0, *(needed[tag].values for tag in _OFFSETS if tag in needed))), _MAX_PARTS)
     whole = found.start + 12 * len(found.tags) + 4 <= len(data) and all(at + size <= len(data) for at, size in away)
     # Of a tag that stands there twice, Pillow takes the last one, libtiff the first.
     once = len(needed) == sum(tag in _NEEDED for tag, _ in found.tags)
     if not (whole and once and all(needed[tag].values == 1 for tag in _SINGLE if tag in needed)):
         raise MediaError(path, *DAMAGED)
-    within(
-        path, "strips or tiles", max((needed[tag].values for tag in _OFFSETS if tag in needed), default=0), _MAX_PARTS
-    )
     within(path, "samples a pixel", found.number(_SAMPLES), _MAX_SAMPLES)
     within(path, "pixels a tile", found.number(_TILE_WIDTH) * found.number(_TILE_HEIGHT), limits.pixels)
     compression = found.number(_COMPRESSION, 1)

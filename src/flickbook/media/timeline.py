@@ -27,8 +27,8 @@ class Shown:
 def nearest(film: Iterable[Shown], count: int, fps: Fraction) -> Iterator[np.ndarray]:
     """At most `count` frames at 0, 1/fps, 2/fps... seconds: each time the one that begins nearest, the earlier of two.
 
-    The film ends when its last frame has been shown; one whose time is unknown is shown for the mean of the others.
-    No more of `film` is taken than is needed to know.
+    The film ends when its last frame has been shown, to the nearest tick, as containers round times; a last frame whose
+    time is unknown is shown for the mean of the others. No more of `film` is taken than is needed to know.
     """
     done, taken = 0, 0
     before: Shown | None = None
@@ -44,6 +44,6 @@ def nearest(film: Iterable[Shown], count: int, fps: Fraction) -> Iterator[np.nda
     if before is None:
         return
     end = before.start + (before.seconds or before.start / max(1, taken - 1))
-    while done < count and (done / fps < end or done == 0):
+    while done < count and (done == 0 or (done + Fraction(1, 2)) / fps <= end):
         yield before.pixels
         done += 1

@@ -1,0 +1,258 @@
+"""Single pictures of a loaded model, from meanings and noise that are handed in, so that both can travel.
+
+A meaning is what a prompt is to the network: tensors by the names that the network's call knows them by.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from flickbook.catalogue import Model, list_models
+from flickbook.diffusion import text_to_video
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.engine import unet_family
+from flickbook.engine.family import Family
+from flickbook.engine.pipeline_call import Call
+from flickbook.engine.pipeline_table import arguments, parameters
+from flickbook.engine.pipelines import PipelineFamily, _explained, _frames
+from flickbook.engine.unet_family import UNetFamily
+from flickbook.errors import RequestError
+from flickbook.spec import Plan
+
+Meaning = Mapping[str, Tensor]
+
+#: Pipelines that are given their words as vectors -> what their `encode_prompt` returns, by the names of their call.
+_ANSWERS: dict[str, tuple[str, ...]] = {
+    "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "SanaPipeline": (
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    ),
+    "StableDiffusionPipeline": ("prompt_embeds", "negative_prompt_embeds"),
+    "StableDiffusionXLPipeline": (
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ),
+}
+#: Below this sine of the angle between two vectors the straight line between them is the arc.
+_FLAT = 1e-6
+
+
+class Stills(Protocol):
+    """A loaded model as a maker of the pictures of one Plan."""
+
+    def meaning(self, prompt: str) -> Meaning:
+        """What a prompt, and the Plan's negative prompt, mean to the network."""
+
+    def noise(self, seed: int) -> Tensor:
+        """Unit Gaussian noise of one picture, float32 on the CPU, the same that `flickbook generate` begins from."""
+
+    def picture(
+        self, meaning: Meaning, noise: Tensor, over: np.ndarray | None = None, step: Callable[[], None] | None = None
+    ) -> np.ndarray:
+        """The picture (h, w, 3) uint8 of a meaning that begins from this noise.
+
+        Where `over` is a picture of the same size, it begins from that one under the noise, of which the Plan's
+        `feedback` says how much. `step` is called after each denoising step; what it raises stops the picture.
+        """
+
+
+def check(model: Model) -> None:
+    """Raise RequestError for a model whose pictures cannot be given vectors and noise; nothing of it is loaded."""
+    if "text" not in model.inputs or not model.prompted or (model.pipeline and model.pipeline not in _ANSWERS):
+        raise _unable(model.name, model.pipeline or model.family)
+
+
+def stills(family: Family, plan: Plan) -> Stills:
+    """The maker of a Plan's pictures. Raises RequestError for a pipeline that cannot make them."""
+    if isinstance(family, UNetFamily):
+        return UNetStills(family, plan)
+    if isinstance(family, PipelineFamily):
+        return PipelineStills(family, plan)
+    raise _unable(plan.model, type(family).__name__)
+
+
+def _unable(name: str, kind: str) -> RequestError:
+    able = [model.name for model in list_models() if model.family == "unet" or model.pipeline in _ANSWERS]
+    limit = f"{kind} makes no single pictures from prompts and noise that travel"
+    return RequestError("model", name, limit, f"choose one of {', '.join(able[:8])}")
+
+
+def blended(first: Meaning, second: Meaning, t: float) -> Meaning:
+    """The meaning at t, 0 to 1, of the way: each vector along its arc, and every token that either prompt has."""
+    if t <= 0:
+        return first
+    if t >= 1:
+        return second
+    between = {}
+    for name, a in first.items():
+        b = second[name]
+        if torch.equal(a, b):
+            between[name] = a
+        elif a.is_floating_point() and not name.endswith("mask"):
+            between[name] = spherical(a, b, t)
+        else:
+            between[name] = torch.maximum(a, b)
+    return between
+
+
+def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Between a and b, both (..., n), at t of the angle between them (Shoemake 1985, "Animating Rotation").
+
+    x(t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle. Between two unit Gaussians it is one again, where the
+    straight line would pass a point of half the variance. Returned in a's dtype and on its device.
+    """
+    x, y = a.cpu().double(), b.cpu().double()
+    lengths = (x.norm(dim=-1, keepdim=True) * y.norm(dim=-1, keepdim=True)).clamp_min(1e-300)
+    angle = torch.arccos(((x * y).sum(-1, keepdim=True) / lengths).clamp(-1, 1))
+    sine = angle.sin()
+    curved = sine > _FLAT
+    sine = torch.where(curved, sine, torch.ones_like(sine))
+    kept = torch.where(curved, ((1 - t) * angle).sin() / sine, torch.full_like(sine, 1 - t))
+    added = torch.where(curved, (t * angle).sin() / sine, torch.full_like(sine, t))
+    return (kept * x + added * y).to(a.dtype).to(a.device)
+
+
+def _single(plan: Plan) -> Plan:
+    """The Plan of one picture of a sequence, as if it were asked for by itself."""
+    alone = {"task": "picture", "num_frames": 1, "container": "png", "prompt_at": (), "drift": None, "feedback": None}
+    return plan.model_copy(update=alone)
+
+
+class UNetStills:
+    """Pictures of our own 3D U-Net: films of one frame."""
+
+    def __init__(self, family: UNetFamily, plan: Plan) -> None:
+        self._family, self._plan, self._strength = family, _single(plan), plan.feedback or 0.0
+        self._shape = family.networks.latent_shape(1, plan.height, plan.width)
+        self._negative = family.networks.embed([plan.negative_prompt])
+
+    def meaning(self, prompt: str) -> Meaning:
+        """The prompt's vectors (1, tokens, width)."""
+        return {"context": self._family.networks.embed([prompt])}
+
+    def noise(self, seed: int) -> Tensor:
+        """(1, c, 1, h, w)."""
+        return text_to_video.noise([seed], self._shape)
+
+    @torch.inference_mode()
+    def picture(
+        self, meaning: Meaning, noise: Tensor, over: np.ndarray | None = None, step: Callable[[], None] | None = None
+    ) -> np.ndarray:
+        """Denoised from the noise, or over a picture in the last `feedback` of the steps (SDEdit, arXiv 2108.01073)."""
+        networks = self._family.networks
+        timesteps, start = networks.schedule.timesteps(self._plan.num_inference_steps), noise.to(networks.device)
+        if over is not None:
+            timesteps = timesteps[len(timesteps) - int(len(timesteps) * self._strength) :]
+            if self._strength < 1:
+                source = networks.encode(torch.from_numpy(over[None]))[None]
+                start = networks.schedule.add_noise(source, start, timesteps[0])
+        words = unet_family.Meaning([0], [meaning["context"]], self._negative)
+        latents = start
+        for state in self._family.denoise([self._plan], words, start=SamplerState.begin(start, timesteps)):
+            latents = state.latents
+            if step is not None:
+                step()
+        ((_, _, frames),) = self._family.decode(latents)
+        return np.asarray(frames[0])
+
+
+class PipelineStills:
+    """Pictures of diffusers' pipelines, which are given vectors in place of words and latents in place of a seed."""
+
+    def __init__(self, family: PipelineFamily, plan: Plan) -> None:
+        self._family, self._plan = family, _single(plan)
+        self._strength = plan.feedback or 0.0
+        self._name = type(family._pipe(self._plan)).__name__
+        if self._name not in _ANSWERS:
+            raise _unable(plan.model, self._name)
+
+    def meaning(self, prompt: str) -> Meaning:
+        """What the class's `encode_prompt` returns for the prompt, and for the negative one where guidance runs."""
+        pipe = self._family._pipe(self._plan)
+        known, said = parameters(pipe), self._said(pipe, self._plan, None)
+        wanted = inspect.signature(pipe.encode_prompt).parameters
+        # What the call would pass on by itself: some of its defaults are not those of encode_prompt.
+        asked = {name: said.get(name, known[name].default) for name in wanted if name in known}
+        asked |= {"prompt": prompt, "device": pipe._execution_device, "num_images_per_prompt": 1}
+        if "do_classifier_free_guidance" in wanted:
+            asked["do_classifier_free_guidance"] = self._plan.guided()
+        with torch.no_grad(), _explained(self._plan):
+            answers = pipe.encode_prompt(**asked)
+        named = zip(_ANSWERS[self._name], answers, strict=False)  # Flux also returns the places of its words
+        return {name: answer for name, answer in named if answer is not None}
+
+    def noise(self, seed: int) -> Tensor:
+        """(1, c, h, w)."""
+        pipe, plan = self._family._pipe(self._plan), self._plan
+        channels = (pipe.unet if hasattr(pipe, "unet") else pipe.transformer).config.in_channels
+        height, width = plan.height // pipe.vae_scale_factor, plan.width // pipe.vae_scale_factor
+        if self._name == "FluxPipeline":  # its network sees squares of four latents as one of four times the channels
+            channels, height, width = channels // 4, height // 2 * 2, width // 2 * 2
+        return torch.randn((1, channels, height, width), generator=torch.Generator().manual_seed(seed))
+
+    def picture(
+        self, meaning: Meaning, noise: Tensor, over: np.ndarray | None = None, step: Callable[[], None] | None = None
+    ) -> np.ndarray:
+        """One call of the pipeline, or of the one that begins from a picture."""
+        plan, source = self._plan, None
+        if over is not None:
+            # Any hash says that there is a picture.
+            plan, source = plan.model_copy(update={"image": "0" * 64, "strength": self._strength}), over
+        pipe = self._family._pipe(plan)
+        said = self._said(pipe, plan, None if source is None else Image.fromarray(source))
+        for name in ("prompt", "negative_prompt"):
+            if f"{name}_embeds" in meaning:
+                said.pop(name, None)
+        said |= {name: vectors.to(pipe._execution_device) for name, vectors in meaning.items()}
+        said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
+        if over is None:
+            said["latents"] = self._latents(pipe, noise, meaning["prompt_embeds"].dtype)
+        call = Call(pipe, said, plan.seed)
+        with _noised(pipe.scheduler, noise), closing(call.stages()) as stages, _explained(plan):
+            for _ in stages:
+                if step is not None:
+                    step()
+        return np.asarray(_frames(call.result, plan)[0])
+
+    def _said(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
+        return {**arguments(pipe, plan, source), **self._family._call(pipe)}
+
+    def _latents(self, pipe: Any, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        """Noise as the class wants its latents."""
+        if self._name == "FluxPipeline":
+            packed: Tensor = pipe._pack_latents(noise, *noise.shape)
+            return packed
+        # Stable Diffusion's two do not change the precision of what they are given.
+        return noise.to(dtype) if self._name.startswith("StableDiffusion") else noise
+
+
+@contextmanager
+def _noised(scheduler: Any, noise: Tensor) -> Iterator[None]:
+    """Have a scheduler put this noise over a picture in place of what a pipeline draws for it."""
+    kind, own = type(scheduler), dict[str, Any]()
+    if hasattr(kind, "add_noise"):
+        own["add_noise"] = lambda this, sample, drawn, timesteps: kind.add_noise(
+            this, sample, noise.to(drawn), timesteps
+        )
+    if hasattr(kind, "scale_noise"):
+        own["scale_noise"] = lambda this, sample, timestep, drawn=None: kind.scale_noise(
+            this, sample, timestep, noise.to(sample)
+        )
+    scheduler.__class__ = type(kind.__name__, (kind,), own)
+    try:
+        yield
+    finally:
+        scheduler.__class__ = kind
