@@ -274,7 +274,8 @@ def test_what_is_cut_or_flipped_is_read_or_refused_within_its_memory(tmp_path: P
     found, growth = outcomes(tmp_path)
     assert growth < GROWTH
     read = [case for case, refusal in found.items() if case.startswith("half-") and not refusal]
-    assert [case for case in read if not case.endswith("inspect")] == []  # which judges by the header
+    # Headers are in order, and so is the first picture of a GIF.
+    assert [case for case in read if not case.endswith("inspect")] in ([], ["half-a.gif picture"])
     assert all("\n" not in refusal for refusal in found.values() if refusal)
 
 

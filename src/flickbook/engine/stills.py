@@ -46,8 +46,6 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
         "negative_pooled_prompt_embeds",
     ),
 }
-#: Below this sine of the angle between two vectors the straight line between them is the arc.
-_FLAT = 1e-6
 
 
 class Stills(Protocol):
@@ -71,7 +69,7 @@ class Stills(Protocol):
 
 def check(model: Model) -> None:
     """Raise RequestError for a model whose pictures cannot be given vectors and noise; nothing of it is loaded."""
-    if "text" not in model.inputs or not model.prompted or (model.pipeline and model.pipeline not in _ANSWERS):
+    if model.pipeline and model.pipeline not in _ANSWERS:
         raise _unable(model.name, model.pipeline or model.family)
 
 
@@ -88,41 +86,6 @@ def _unable(name: str, kind: str) -> RequestError:
     able = [model.name for model in list_models() if model.family == "unet" or model.pipeline in _ANSWERS]
     limit = f"{kind} makes no single pictures from prompts and noise that travel"
     return RequestError("model", name, limit, f"choose one of {', '.join(able[:8])}")
-
-
-def blended(first: Meaning, second: Meaning, t: float) -> Meaning:
-    """The meaning at t, 0 to 1, of the way: each vector along its arc, and every token that either prompt has."""
-    if t <= 0:
-        return first
-    if t >= 1:
-        return second
-    between = {}
-    for name, a in first.items():
-        b = second[name]
-        if torch.equal(a, b):
-            between[name] = a
-        elif a.is_floating_point() and not name.endswith("mask"):
-            between[name] = spherical(a, b, t)
-        else:
-            between[name] = torch.maximum(a, b)
-    return between
-
-
-def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Between a and b, both (..., n), at t of the angle between them (Shoemake 1985, "Animating Rotation").
-
-    x(t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle. Between two unit Gaussians it is one again, where the
-    straight line would pass a point of half the variance. Returned in a's dtype and on its device.
-    """
-    x, y = a.cpu().double(), b.cpu().double()
-    lengths = (x.norm(dim=-1, keepdim=True) * y.norm(dim=-1, keepdim=True)).clamp_min(1e-300)
-    angle = torch.arccos(((x * y).sum(-1, keepdim=True) / lengths).clamp(-1, 1))
-    sine = angle.sin()
-    curved = sine > _FLAT
-    sine = torch.where(curved, sine, torch.ones_like(sine))
-    kept = torch.where(curved, ((1 - t) * angle).sin() / sine, torch.full_like(sine, 1 - t))
-    added = torch.where(curved, (t * angle).sin() / sine, torch.full_like(sine, t))
-    return (kept * x + added * y).to(a.dtype).to(a.device)
 
 
 def _single(plan: Plan) -> Plan:
