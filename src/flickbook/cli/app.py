@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flickbook import __version__
-from flickbook.cli import doctor, evaluate, generate, inspect, models, report, train
+from flickbook.cli import doctor, evaluate, generate, inspect, models, report, sequence, train
 from flickbook.errors import Cancelled
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("generate")(generate.generate)
+app.command("sequence")(sequence.sequence)
 app.command("inspect")(inspect.inspect)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)

@@ -21,7 +21,7 @@ Measured on an EPYC with torch 2.13, in MiB. Built-in model, float32, 1, 4, 8, 1
 text-to-video-ms-1.7b, bfloat16, 16 frames of 256x256: loading 6292, denoising 4477, decoding 5613, by fours 4544;
 float32, 4 frames of 128x128: loading 9633, decoding 8018. Wan 2.1 1.3B by diffusers, bfloat16, decoding 5 and 17 frames
 of 256x256: 5239, 5273; denoising 17 of 480x256: 4018. The formula is within 7 % of each. What it says of GPUs, and of
-other pipelines, whose figure is brought from the catalogue's film to this one, is not measured. Sizes are in bytes unless said otherwise.
+other pipelines, whose figure is brought from the catalogue's film to this one, is not measured. Sizes here are bytes.
 """
 
 from __future__ import annotations

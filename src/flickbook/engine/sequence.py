@@ -88,7 +88,8 @@ def _check_feedback(feedback: float, plan: Plan) -> None:
         return
     model, steps = catalogue.find(plan.model), plan.num_inference_steps
     if "image" not in model.inputs or model.strength is None:
-        able = [each.name for each in catalogue.list_models() if each.strength and {"text", "image"} <= {*each.inputs}]
+        still = [each for each in catalogue.list_models() if each.family == "unet" or each.num_frames.range[1] == 1]
+        able = [each.name for each in still if each.strength and {"text", "image"} <= {*each.inputs}]
         limit = f"{model.name} begins no picture from another one"
         raise RequestError("feedback", feedback, limit, f"leave it out, or choose {', '.join(able[:8])}")
     if int(steps * feedback) < 1:

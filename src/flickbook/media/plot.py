@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,66 @@ def _step_label(figure: Figure, middle: float, step: int, noise: float) -> None:
         ends = [left / wide, end / wide], [middle / tall, middle / tall]
         figure.add_artist(Line2D(*ends, color=colour, linewidth=2.2, solid_capstyle="butt"))
     figure.text(left / wide, (middle - 0.19) / tall, f"noise {noise:.2f}", fontsize=7.5, color=_QUIET, va="baseline")
+
+
+def sequence_sheet(
+    frames: np.ndarray,
+    prompts: Sequence[tuple[int, str]],
+    likeness: Sequence[float],
+    path: FilePath,
+    *,
+    title: str,
+    cells: int = 12,
+    columns: int = 6,
+    overwrite: bool = False,
+) -> Path:
+    """Write a PNG of a sequence: about `cells` of its frames with their prompts, and below how alike neighbours are.
+
+    `frames` is (frames, height, width, 3) uint8, two or more; `prompts` pairs the frame that each prompt is reached at,
+    the first at 0, with its words; `likeness` is the SSIM of each frame and the next. Raises RequestError for what does
+    not fit together, OutputError for the path, MissingExtra without matplotlib.
+    """
+    check_frames(frames)
+    if not len(likeness) == len(frames) - 1 > 0 or not prompts:
+        found = f"{len(frames)} frames, {len(prompts)} prompts, {len(likeness)} likenesses"
+        raise RequestError("frames", found, "must be two or more, and one likeness fewer", "give one for each pair")
+    shown = chosen(len(frames), cells)
+    columns = min(columns, len(shown))
+    side, cell, gap, label, head, curve = 0.35, 1.3, 0.12, 0.5, 0.75, 1.75  # inches
+    tall_cell = cell * frames.shape[1] / frames.shape[2]
+    down = tall_cell + label
+    wide = max(4.6, 2 * side + columns * (cell + gap) - gap)
+    tall = head + -(-len(shown) // columns) * down + curve
+    with _figure(wide, tall) as figure:
+        figure.text(side / wide, 1 - 0.36 / tall, _cut(title, int(wide * 9)), fontsize=11, va="baseline")
+        for number, frame in enumerate(shown):
+            left, top = side + number % columns * (cell + gap), head + number // columns * down
+            axes = figure.add_axes((left / wide, 1 - (top + tall_cell) / tall, cell / wide, tall_cell / tall))
+            axes.imshow(frames[frame], interpolation="antialiased")
+            axes.set_axis_off()
+            axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=3)
+            nearest = min(prompts, key=lambda turn: abs(turn[0] - frame))[1]
+            words = "\n".join(textwrap.wrap(_cut(nearest, 44), 24)[:2])
+            figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, color=_INK, va="top")
+        room = (side + 0.3) / wide, 0.42 / tall, 1 - (2 * side + 0.9) / wide, (curve - 0.85) / tall
+        _likeness_panel(figure.add_axes(room), likeness, [frame for frame, _ in prompts])
+        return _saved(figure, path, overwrite)
+
+
+def _likeness_panel(axes: Axes, likeness: Sequence[float], reached: Sequence[int]) -> None:
+    """The curve of neighbours' SSIM over the frames, a thin line where each prompt is reached."""
+    from matplotlib.ticker import MaxNLocator
+
+    places = np.arange(len(likeness)) + 1.5  # between a frame and the next, counted from 1
+    axes.plot(places, likeness, color=_ACCENT, marker="o", markersize=2 if len(likeness) > 1 else 4)
+    for frame in reached:
+        axes.axvline(frame + 1, color=_QUIET, linewidth=0.7, linestyle=(0, (2, 3)))
+    mean = float(np.mean(likeness))
+    axes.set_xlim(0.5, len(likeness) + 1.5)
+    axes.set_ylim(min(0.9, min(likeness)) - 0.02, 1.005)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _heading(axes, "likeness (SSIM) of each frame and the next")
+    _end_labels(axes, [(float(places[-1]), mean, f"mean {mean:.3f}", _ACCENT)])
 
 
 def training_plot(run: FilePath, path: FilePath, *, title: str = "Training") -> Path:

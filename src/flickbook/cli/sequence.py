@@ -1,0 +1,159 @@
+"""`flickbook sequence`: several sentences in, a film of pictures that belong together out."""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import options, report, target
+from flickbook.cli.generate import _made, _size
+from flickbook.cli.progress import ProgressLine
+from flickbook.errors import Cancelled, MissingExtra, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.engine.generate import Means
+    from flickbook.spec import Plan, Request
+
+Prompts = Annotated[list[str], typer.Argument(help="What the film shows, one prompt after the other.")]
+FramesPer = Annotated[int, typer.Option(help="Frames for each prompt.")]
+Drift = Annotated[float, typer.Option(help="How far the noise travels between prompts, 0 to 1.")]
+Feedback = Annotated[float, typer.Option(help="How much of each picture is made anew over the one before; 0 is off.")]
+Output = Annotated[Path | None, typer.Option(help="Where to, .mp4; name it to go on with what was stopped.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")
+]
+Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
+
+
+def sequence(
+    prompts: Prompts,
+    frames_per: FramesPer = 24,
+    model: options.Model = None,
+    model_dir: options.ModelDir = None,
+    negative_prompt: options.NegativePrompt = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    guidance_scale: options.GuidanceScale = None,
+    fps: options.Fps = None,
+    seed: options.Seed = None,
+    size: options.Size = None,
+    scheduler: options.Scheduler = None,
+    drift: Drift = 0.3,
+    feedback: Feedback = 0.0,
+    lora: options.Lora = None,
+    precision: options.Precision = "auto",
+    output: Output = None,
+    overwrite: Overwrite = False,
+    sheet: Sheet = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make pictures that belong together, put them together as a film, and print its path."""
+    from flickbook import settings
+    from flickbook.spec import Request
+
+    chosen = settings.load(model=model)
+    report.start(chosen.log_level)
+    width, height = _size(size)
+    if output is not None and target.container_of(output) != "mp4":
+        raise RequestError("output", output.name, "a sequence is a film", "name it film.mp4")
+    if model_dir is not None and not model_dir.is_dir():
+        raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
+    request = Request.of(
+        prompt="",
+        model=chosen.model,
+        negative_prompt=negative_prompt,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        fps=fps,
+        seed=seed,
+        width=width,
+        height=height,
+        scheduler=scheduler,
+    )
+    request = _with_loras(request, lora or [])
+    plan = _plan(prompts, request, frames_per, drift, feedback, model_dir, output)
+    path = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed], "mp4")[0]
+    sheet = _sheet(sheet, path)
+    target.check([path], plan.num_frames, [sheet] if sheet else [], overwrite)
+    film = _film(plan, _means(request, model_dir, precision), path, sheet, overwrite)
+    if as_json:
+        report.document({"films": [film]})
+    else:
+        print(film["path"])
+
+
+def pictures(path: Path) -> Path:
+    """Where the pictures of the film at `path` are: film-frames beside film.mp4."""
+    return path.with_name(f"{path.stem}-frames")
+
+
+def _with_loras(request: Request, loras: list[str]) -> Request:
+    if not loras:
+        return request
+    from flickbook.engine.generate import located
+
+    return request.model_copy(update={"loras": located(loras)})
+
+
+def _plan(
+    prompts: list[str],
+    request: Request,
+    frames_per: int,
+    drift: float,
+    feedback: float,
+    model_dir: Path | None,
+    output: Path | None,
+) -> Plan:
+    """What is asked; a seed that was drawn is that of the sequence that was begun at `output`, if all else is alike."""
+    from flickbook.engine.sequence import continued, plan_of
+
+    plan = plan_of(prompts, request, frames_per=frames_per, drift=drift, feedback=feedback, model_dir=model_dir)
+    return continued(plan, pictures(output)) if request.seed is None and output is not None else plan
+
+
+def _sheet(asked: Path | None, path: Path) -> Path | None:
+    """Where the sheet goes; nowhere without matplotlib, unless it is asked for."""
+    if asked is not None and asked.suffix.lower() != ".png":
+        raise RequestError("sheet", asked.name, "must end in .png", "name it sheet.png")
+    if find_spec("matplotlib") is None:
+        if asked is not None:
+            raise MissingExtra("matplotlib", "gen")
+        return None
+    return path.with_name(f"{path.stem}-sheet.png") if asked is None else asked
+
+
+def _means(request: Request, model_dir: Path | None, precision: str) -> Means:
+    from flickbook.engine.generate import Means
+
+    return Means(model_dir, tuple((Path(path), weight) for path, weight in request.loras or ()), {}, precision)
+
+
+def _film(plan: Plan, means: Means, path: Path, sheet: Path | None, overwrite: bool) -> dict[str, Any]:
+    """Make and save the film and its sheet; what to print about it. Its pictures stay, whatever happens."""
+    from flickbook.engine.sequence import made, prompts_of
+    from flickbook.media.plot import sequence_sheet
+    from flickbook.media.similarity import likeness
+    from flickbook.spec import Step
+
+    directory = pictures(path)
+    try:
+        with ProgressLine() as progress:
+            clip = made(plan, means, directory=directory, overwrite=overwrite, on_step=progress)
+            began = time.perf_counter()
+            clip.save(path, overwrite=overwrite)
+            if sheet is not None:
+                turns = [(0, plan.prompt), *plan.prompt_at]
+                title = " → ".join(prompts_of(plan))
+                sequence_sheet(clip.frames, turns, likeness(clip.frames), sheet, title=title, overwrite=overwrite)
+            progress(Step("write", 1, 1, time.perf_counter() - began))
+    except (KeyboardInterrupt, Cancelled):
+        if directory.is_dir():
+            report.note(f"the pictures so far are in {directory}; the same command with --output {path} goes on")
+        raise
+    assert clip.run is not None
+    for text in clip.run.notes:
+        report.note(text)
+    return {**_made(plan, path, clip), "sheet": None if sheet is None else str(sheet), "pictures": str(directory)}
