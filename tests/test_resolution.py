@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flickbook import catalogue
-from flickbook.catalogue import Whole, find
+from flickbook.catalogue import Model, Whole, find, list_models
 from flickbook.errors import MediaError, ModelNotFound, RequestError, SchedulerMismatch, WeightsError
-from flickbook.resolution import resolve
+from flickbook.resolution import resolve, usual
 from flickbook.spec import Plan, Request
 
 
@@ -239,3 +239,12 @@ def test_a_model_that_takes_no_words_needs_none(picture: Path) -> None:
 def test_loras_are_known_by_their_hash(picture: Path) -> None:
     (lora,) = plan(loras=((str(picture), 0.5),)).loras
     assert (lora.name, lora.weight, lora.sha256) == ("begin", 0.5, hashlib.sha256(b"pixels").hexdigest())
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda model: model.name)
+def test_what_is_usual_is_what_is_made_when_nothing_is_asked_for(model: Model) -> None:
+    made = usual(model)
+    if "text" in model.inputs:
+        asked = resolve(Request(prompt="a film", model=model.name, seed=0))
+        assert made == asked
+    assert (made.width, made.height) == model.sizes[0] and made.num_frames == model.num_frames.default

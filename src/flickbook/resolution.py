@@ -62,6 +62,28 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
     )
 
 
+def usual(model: Model) -> Plan:
+    """The Plan of a film as the model makes them when nothing is asked for; of what it begins from nothing is said."""
+    width, height = model.sizes[0]
+    num_frames = model.num_frames.default
+    return Plan(
+        task="picture" if num_frames == 1 else "film",
+        model=model.name,
+        revision=model.revision(),
+        prompt="a film",
+        negative_prompt=model.negative_prompt,
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        fps=model.fps.default,
+        num_inference_steps=model.num_inference_steps.default,
+        guidance_scale=model.guidance_scale.default,
+        seed=0,
+        scheduler=model.schedulers[0],
+        container="png" if num_frames == 1 else "mp4",
+    )
+
+
 def _prompt(field: str, text: str, smallest: int) -> str:
     """`text` without the whitespace around it. Refuses what is too short, too long, or would not print."""
     # Length first: nothing below may walk a megabyte twice.

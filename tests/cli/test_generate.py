@@ -158,7 +158,7 @@ def test_unlearned_words_are_named_and_the_film_is_made(work: Path, capsys: pyte
     assert run(["generate", "a panda surfing", *SHORT, "--output", "a.mp4"]) == 0
     out, err = capsys.readouterr()
     assert out == "a.mp4\n"
-    (note,) = [line for line in err.splitlines() if line.startswith("note: ")]
+    _, note = [line for line in err.splitlines() if line.startswith("note: ")]
     assert '"panda"' in note and '"surfing"' in note and "text-to-video-ms-1.7b" in note
 
 

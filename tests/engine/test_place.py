@@ -11,9 +11,8 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from flickbook.catalogue import find
 from flickbook.engine import place
-from flickbook.errors import RequestError
+from flickbook.spec import Placement
 
 
 @pytest.fixture
@@ -24,16 +23,15 @@ def threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_the_placement_is_of_this_machine(threads: int) -> None:
-    found = place.choose(find("builtin"))
-    assert found.device == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert found.dtype == "float32"
-    assert torch.get_num_threads() == threads
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_placement_on_a_device_that_torch_has_not_goes_to_the_processor() -> None:
+    asked = Placement(device="cuda", dtype="float16", offload="model")
+    assert place.confirmed(asked) == Placement(device="cpu", dtype="bfloat16")
+    assert place.confirmed(Placement(dtype="bfloat16", tiling=True)) == Placement(dtype="bfloat16", tiling=True)
 
 
 def test_threads_are_set_when_asked(threads: int) -> None:
-    model = find("builtin")
-    assert place.choose(model, threads=threads + 1) == place.choose(model)
+    assert place.confirmed(Placement(), threads + 1) == place.confirmed(Placement())
     assert torch.get_num_threads() == threads + 1
 
 
@@ -66,24 +64,3 @@ print(peak_memory() >> 20, psutil.Process().memory_info().rss >> 20)
     peak, now = map(int, done.stdout.split())
     assert now + 90 <= peak < 400
     assert place.peak_memory() >= 400 << 20
-
-
-def test_a_small_model_runs_in_float32_and_a_large_one_in_half_where_the_machine_can() -> None:
-    large = place.choose(find("text-to-video-ms-1.7b")).dtype
-    assert place.choose(find("builtin")).dtype == "float32"
-    assert large in ("float32", "bfloat16", "float16")
-    assert place.choose(find("text-to-video-ms-1.7b"), "fp32").dtype == "float32"
-    assert place.choose(find("builtin"), "bf16").dtype == "bfloat16"
-
-
-@pytest.mark.parametrize("precision", ["", "fp64", "BF16", "float32"])
-def test_a_precision_that_is_none_is_refused(precision: str) -> None:
-    with pytest.raises(RequestError, match="precision=.*must be auto or one of fp32, bf16, fp16, fp8, int8"):
-        place.choose(find("builtin"), precision)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("precision", ["fp16", "fp8"])
-def test_a_precision_this_machine_lacks_is_refused(precision: str) -> None:
-    with pytest.raises(RequestError, match=f"precision={precision}: needs"):
-        place.choose(find("builtin"), precision)

@@ -198,13 +198,17 @@ def _weights() -> Check:
 
 
 def _fits() -> Iterator[Check]:
+    """Which models make a film of their own size on this machine, as far as is known before they were run."""
     from flickbook.catalogue import list_models
+    from flickbook.engine.fit import estimate
+    from flickbook.engine.machine import Machine
+    from flickbook.resolution import usual
 
-    free = free_memory() / GIB
+    machine, able, large = Machine.here(), list[str](), list[str]()
     for model in list_models():
-        needed = model.memory_gib.get("fp32", max(model.memory_gib.values(), default=0.0))
-        value = f"{model.name}: a film takes about {needed:g} GiB, {free:.1f} GiB are free"
-        if free >= needed:
-            yield Check("fits", "ok", value)
-        else:
-            yield Check("fits", "warn", value, "close other programs or ask for fewer frames")
+        found = estimate(model, usual(model), machine)
+        (able if found.fits else large).append(f"{model.name} {found.peak / GIB:.1f}")
+    yield Check("fits", "ok" if able else "warn", f"GiB that a film takes: {', '.join(able) or 'none fits'}")
+    if large:
+        remedy = "`flickbook generate … --model NAME --dry-run` says what would fit"
+        yield Check("fits not", "ok", f"GiB that a film takes: {', '.join(large)}", remedy)

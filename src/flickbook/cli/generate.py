@@ -46,6 +46,9 @@ def generate(
     output: options.Output = None,
     overwrite: options.Overwrite = False,
     steps_sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of the film emerging.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would take, and whether it fits.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a film from a sentence and print its path."""
@@ -74,6 +77,9 @@ def generate(
         container=target.container_of(output),
     )
     request, plans = _plans(asked, lora or [], count, model_dir)
+    if dry_run:
+        _foretell(plans[0], model_dir, precision, as_json)
+        return
     paths = _paths(plans, chosen, output, steps_sheet, overwrite)
     clips = _films(plans, paths, overwrite, steps_sheet, _means(plans[0], request, model_dir, precision))
     if as_json:
@@ -83,10 +89,30 @@ def generate(
             print(clip["path"])
 
 
-def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> Means:
-    from flickbook.engine.generate import means_of
+def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
+    """Print the Plan, and what its film takes of this machine."""
+    from flickbook.engine.generate import foresee
 
-    return means_of(plan, request, model_dir, precision)
+    found = foresee(plan, model_dir, precision)
+    if as_json:
+        report.document({"plan": plan.model_dump(mode="json"), "estimate": found.to_dict()})
+        return
+    what = f"{plan.width}x{plan.height}, {plan.num_frames} frames at {plan.fps:g} a second"
+    how = f"{plan.num_inference_steps} steps of {plan.scheduler}, guidance {plan.guidance_scale:g}"
+    print(f"model     {plan.model} {plan.revision[:12]}", f"film      {what}, {how}", *found.lines(), sep="\n")
+
+
+def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> Means:
+    """What the films need beside their Plans; says on stderr what they will take. Raises HubError for missing files."""
+    from flickbook.catalogue import find
+    from flickbook.engine.generate import foresee, means_of
+    from flickbook.hub.find import directory
+
+    model = find(plan.model)
+    directory(model if model_dir is None else model.at(model_dir))
+    means = means_of(plan, request, model_dir, precision)
+    report.note(foresee(plan, model_dir, precision).line())
+    return means
 
 
 def _turns(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:

@@ -12,7 +12,7 @@ from flickbook.errors import escaped
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A film or still that Flickbook wrote, or another mp4 or png.")],
+    file: Annotated[Path, typer.Argument(help="A film or picture that Flickbook wrote, or any other.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a film's format, and the recipe it carries."""

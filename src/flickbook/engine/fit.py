@@ -68,6 +68,12 @@ class Estimate:
         """For JSON."""
         return {**asdict(self), "placement": self.placement.model_dump(mode="json")}
 
+    def line(self) -> str:
+        """For people, before every film: one line."""
+        said = f"{spoken(self.placement)} on {self.device_name}, {_gib(self.peak)} of {_gib(self.room)} ({self.basis})"
+        said += "" if self.seconds is None else f", {_about(self.seconds)}"
+        return said if self.fits else f"{said}; it may not fit: {self.remedy}"
+
     def lines(self) -> list[str]:
         """For people: seven lines at most."""
         found = [
@@ -217,6 +223,8 @@ def _homes(model: catalogue.Model, machine: Machine, precision: str) -> Iterator
         precision = _automatic(model, machine)
     if precision == "fp16" and machine.device == "cpu":
         raise RequestError("precision", precision, "needs a GPU", "ask for bf16 or fp32")
+    if precision == "fp8" and machine.device != "cuda":
+        raise RequestError("precision", precision, "needs a GPU of 2022 or later", "ask for int8 or bf16")
     dtype = PRECISIONS[precision]
     quantize = precision if precision in ("fp8", "int8") else ""
     yield Placement.of(device=machine.device, dtype=dtype, quantize=quantize)

@@ -13,31 +13,19 @@ from typing import Any
 import numpy as np
 
 from flickbook import catalogue, settings
-from flickbook.engine import beginning, place
+from flickbook.engine import beginning, place, records
 from flickbook.engine.engine import Engine, Event, Frames
 from flickbook.engine.family import Sources
+from flickbook.engine.fit import Estimate, Machine, estimate
 from flickbook.media import plot
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.resolution import resolve
-from flickbook.spec import Placement, Plan, Recipe, Request, Run, Step
+from flickbook.spec import Plan, Recipe, Request, Run, Step
 
 OnStep = Callable[[Step], None]
 
-#: One engine for each model and placement, warm for the life of the process.
+#: One engine for each model, its LoRAs and precision, warm for the life of the process.
 _ENGINES: dict[tuple[object, ...], Engine] = {}
-
-
-def warm_engine(
-    name: str, placement: Placement, model_dir: Path | None = None, loras: Sequence[tuple[Path, float]] = ()
-) -> Engine:
-    """The process's engine for a model with its LoRAs on a placement. Raises ModelNotFound."""
-    model = catalogue.find(name)
-    if model_dir is not None:
-        model = model.at(model_dir)
-    key = (model.to_json(), placement.to_json(), tuple(loras))
-    if key not in _ENGINES:
-        _ENGINES[key] = Engine(model, placement, loras)
-    return _ENGINES[key]
 
 
 @dataclass(frozen=True)
@@ -70,11 +58,24 @@ def films(
             yield from _batch(engine, part, events, on_step)
 
 
+def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
+    """What the film of a Plan takes of this machine, asked before a weight is loaded.
+
+    Raises ModelNotFound, RequestError for a precision that this machine lacks, WeightsError for damaged files.
+    """
+    return estimate(catalogue.find(plan.model), plan, Machine.here(), precision, model_dir, records.read())
+
+
 def engine_of(plan: Plan, means: Means) -> Engine:
-    """The process's engine for a Plan. Raises ModelNotFound, RequestError for a precision that this machine lacks."""
+    """The process's engine for a Plan's model, placed as its first film fits. Raises what `foresee` raises."""
     model = catalogue.find(plan.model)
-    placement = place.choose(model, means.precision, settings.load().threads)
-    return warm_engine(model.name, placement, means.model_dir, means.loras)
+    if means.model_dir is not None:
+        model = model.at(means.model_dir)
+    key = (model.to_json(), means.loras, means.precision)
+    if key not in _ENGINES:
+        found = foresee(plan, means.model_dir, means.precision).placement
+        _ENGINES[key] = Engine(model, place.confirmed(found, settings.load().threads), means.loras)
+    return _ENGINES[key]
 
 
 def _batch(engine: Engine, plans: list[Plan], events: Iterator[Event], on_step: OnStep | None) -> list[Clip]:
@@ -95,7 +96,10 @@ def _batch(engine: Engine, plans: list[Plan], events: Iterator[Event], on_step: 
         finished_at=_iso(time.time()),
         notes=[],
     )
-    return [_clip(plan, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
+    clips = [_clip(plan, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
+    assert clips[0].recipe is not None
+    records.append(records.record(clips[0].recipe, run, len(plans)))
+    return clips
 
 
 def _clip(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:

@@ -141,7 +141,7 @@ def sequence_sheet(
     wide = max(4.6, 2 * side + columns * (cell + gap) - gap)
     tall = head + -(-len(shown) // columns) * down + curve
     with _figure(wide, tall) as figure:
-        figure.text(side / wide, 1 - 0.36 / tall, _cut(title, int(wide * 9)), fontsize=11, va="baseline")
+        figure.text(side / wide, 1 - 0.36 / tall, _cut(title, int(wide * 11)), fontsize=11, va="baseline")
         for number, frame in enumerate(shown):
             left, top = side + number % columns * (cell + gap), head + number // columns * down
             axes = figure.add_axes((left / wide, 1 - (top + tall_cell) / tall, cell / wide, tall_cell / tall))
