@@ -25,7 +25,7 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
 
 def test_it_tells_what_is_here(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checks(capsys)
-    wanted = "python platform torch gpu tokenizers safetensors matplotlib memory output cache codecs weights fits"
+    wanted = "python platform torch gpu tokenizers safetensors matplotlib memory output cache codecs weights fits large"
     assert list(found) == wanted.split()
     assert platform.python_version() in found["python"]["value"]
     assert torch.__version__ in found["torch"]["value"]
