@@ -24,7 +24,7 @@ from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Request
 
 MIB, GIB = 2**20, 2**30
-MODELSCOPE, WAN = "text-to-video-ms-1.7b", "wan-2.1-1.3b"
+MODELSCOPE = "text-to-video-ms-1.7b"
 MakePlan = Callable[..., Plan]
 
 
@@ -208,6 +208,15 @@ def test_every_rung_takes_no_more_than_the_one_above() -> None:
     assert seen[-1].offload == "sequential" and len({each.to_json() for each in seen}) == len(seen)
 
 
+def test_the_pictures_of_a_sequence_are_made_one_by_one() -> None:
+    model, plan = find(MODELSCOPE), film(MODELSCOPE, num_frames=64)
+    sequence = plan.model_copy(update={"task": "sequence"})
+    one, all_of_them = (footprint.needs(model, each, None, Placement()) for each in (sequence, plan))
+    still = footprint.needs(model, film(MODELSCOPE, num_frames=1), None, Placement())
+    assert (one.denoise, one.decode) == (still.denoise, still.decode)
+    assert one.denoise < all_of_them.denoise
+
+
 # ---- files ----
 
 
@@ -330,7 +339,10 @@ def test_runs_of_something_else_say_nothing(changes: dict[str, Any]) -> None:
     assert answer.seconds is None
 
 
-@pytest.mark.parametrize("changes", [{"seconds": {"denoise": 1.0}}, {"rungs": ["decode: tiling"]}, {"films": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"seconds": {"denoise": 1.0}}, {"rungs": ["decode: tiling"]}, {"films": 2}, {"peak_memory_bytes": 10**11}],
+)
 def test_a_peak_of_other_circumstances_is_not_taken(changes: dict[str, Any]) -> None:
     assert asked(MODELSCOPE, machine(), records=[ran(**changes)]).basis == "computed"
 

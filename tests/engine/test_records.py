@@ -31,8 +31,8 @@ def clip(plan: MakePlan) -> Iterator[Clip]:
 
 def test_a_run_leaves_what_the_next_needs_to_know(clip: Clip) -> None:
     assert clip.recipe is not None and clip.run is not None
-    records.append(records.record(clip.recipe, clip.run))
     (entry,) = records.read()
+    assert entry == records.record(clip.recipe, clip.run)
     assert entry["model"] == "builtin" and entry["revision"] == clip.recipe.plan.revision
     assert (entry["width"], entry["height"], entry["frames"], entry["steps"]) == (128, 128, 4, 3)
     assert entry["guided"] is True and entry["films"] == 1

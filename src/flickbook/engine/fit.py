@@ -169,10 +169,11 @@ class _Question:
         """What is computed, or where runs of this shape are recorded, what they took."""
         found = needs(self.model, self.plan, self.directory, placement)
         peaks = [record["peak_memory_bytes"] for record in self.records if _same(record, self, placement)]
-        # On a GPU the record has the process's memory, not the device's.
-        if not peaks or placement.device != "cpu":
+        peak = int(statistics.median(peaks)) if peaks else 0
+        # On a GPU the record has the process's memory, not the device's. A peak of more than twice a formula that was
+        # measured tells of something larger that the same process had made before.
+        if not peak or placement.device != "cpu" or (known(self.model, self.directory) and peak > 2 * found.peak):
             return found, False
-        peak = int(statistics.median(peaks))
         return replace(found, peak=peak, hard=int(found.hard * peak / found.peak)), True
 
     def _has_room(self, placement: Placement, needed: Needs) -> bool:

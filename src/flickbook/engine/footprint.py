@@ -189,7 +189,7 @@ def known(model: Model, directory: Path | None) -> bool:
 
 def denoising(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
     """Bytes that the denoising network holds beside its weights at its most crowded moment."""
-    item, frames = BYTES[placement.dtype], plan.window or plan.num_frames
+    item, frames = BYTES[placement.dtype], plan.window or _frames(plan)
     if model.family == "unet":
         config = {**_UNET, **_config(directory, "unet")}
         factor = 2 ** (len(_autoencoder(directory)["block_out_channels"]) - 1)
@@ -211,11 +211,16 @@ def decoding(model: Model, plan: Plan, directory: Path | None, placement: Placem
         height, width = plan.height // factor, plan.width // factor
         if placement.tiling:
             height, width = min(height, TILE), min(width, TILE)
-        return item * decoder_values(config, min(placement.decode_frames, plan.num_frames), height, width)
+        return item * decoder_values(config, min(placement.decode_frames, _frames(plan)), height, width)
     tile = min(1.0, (8 * TILE) ** 2 / (plan.height * plan.width)) if placement.tiling else 1.0
     if _is_wan(directory):
         return int(tile * wan_decoder_bytes(_config(directory, "vae"), plan))
     return int(tile * scaled(model, plan, directory, placement))
+
+
+def _frames(plan: Plan) -> int:
+    """Frames that are made together: the pictures of a sequence are made one by one."""
+    return 1 if plan.task == "sequence" else plan.num_frames
 
 
 def _config(directory: Path | None, folder: str) -> Config:
@@ -242,7 +247,7 @@ def scaled(model: Model, plan: Plan, directory: Path | None, placement: Placemen
     weights = sum(part.loaded for part in parts(model, directory, plain))
     beside = max(model.memory_gib[near] * 2**30 - weights, 0.05 * weights)
     (width, height), frames = model.sizes[0], model.num_frames.default
-    volume = plan.width * plan.height * plan.num_frames / (width * height * frames)
+    volume = plan.width * plan.height * _frames(plan) / (width * height * frames)
     return int(beside * volume * BYTES[placement.dtype] / BYTES[plain.dtype])
 
 
@@ -297,7 +302,7 @@ def decoder_values(config: Config, frames: int, height: int, width: int) -> int:
 def wan_bytes(config: Config, plan: Plan, item: int) -> int:
     """Bytes that Wan's transformer holds at once; its two halves of guidance are two calls."""
     down, across = _WAN_PIXELS * config["patch_size"][1], _WAN_PIXELS * config["patch_size"][2]
-    frames = math.ceil((1 + math.ceil((plan.num_frames - 1) / _WAN_FRAMES)) / config["patch_size"][0])
+    frames = math.ceil((1 + math.ceil((_frames(plan) - 1) / _WAN_FRAMES)) / config["patch_size"][0])
     tokens = frames * (plan.height // down) * (plan.width // across)
     width = config["num_attention_heads"] * config["attention_head_dim"]
     return int(item * tokens * (_WAN_WIDTHS * width + 2 * config["ffn_dim"]))

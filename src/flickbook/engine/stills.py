@@ -176,9 +176,8 @@ class PipelineStills:
             plan, source = plan.model_copy(update={"image": "0" * 64, "strength": self._strength}), over
         pipe = self._family._pipe(plan)
         said = self._said(pipe, plan, None if source is None else Image.fromarray(source))
-        for name in ("prompt", "negative_prompt"):
-            if f"{name}_embeds" in meaning:
-                said.pop(name, None)
+        # None, because "" is what some calls take a missing one for, and refuse beside its vectors.
+        said |= {name: None for name in ("prompt", "negative_prompt") if f"{name}_embeds" in meaning}
         said |= {name: vectors.to(pipe._execution_device) for name, vectors in meaning.items()}
         said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
         if over is None:

@@ -61,17 +61,18 @@ def blended(first: Meaning, second: Meaning, t: float) -> Meaning:
 
 
 def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Between a and b, both (..., n), at t of the angle between them (Shoemake 1985, "Animating Rotation").
+    """Between a and b, both (..., n), at t of the angle between them, and of the way from one length to the other.
 
-    x(t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle. Between two unit Gaussians it is one again, where the
-    straight line would pass a point of half the variance. Returned in a's dtype and on its device.
+    In directions, x(t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle (Shoemake 1985, "Animating Rotation with
+    Quaternion Curves"). Between two unit Gaussians it is one again, where the straight line would pass a point of half
+    the variance. Where there is no arc, it is that line. Returned in a's dtype and on its device.
     """
     x, y = a.cpu().double(), b.cpu().double()
-    lengths = (x.norm(dim=-1, keepdim=True) * y.norm(dim=-1, keepdim=True)).clamp_min(1e-300)
-    angle = torch.arccos(((x * y).sum(-1, keepdim=True) / lengths).clamp(-1, 1))
-    sine = angle.sin()
-    curved = sine > _FLAT
-    sine = torch.where(curved, sine, torch.ones_like(sine))
-    kept = torch.where(curved, ((1 - t) * angle).sin() / sine, torch.full_like(sine, 1 - t))
-    added = torch.where(curved, (t * angle).sin() / sine, torch.full_like(sine, t))
+    long_x, long_y = x.norm(dim=-1, keepdim=True), y.norm(dim=-1, keepdim=True)
+    product = (long_x * long_y).clamp_min(torch.finfo(torch.float64).tiny)
+    angle = torch.arccos(((x * y).sum(-1, keepdim=True) / product).clamp(-1, 1))
+    curved = (angle.sin() > _FLAT) & (long_x > 0) & (long_y > 0)
+    length = ((1 - t) * long_x + t * long_y) / angle.sin()
+    kept = torch.where(curved, ((1 - t) * angle).sin() * length / long_x, 1 - t)
+    added = torch.where(curved, (t * angle).sin() * length / long_y, t)
     return (kept * x + added * y).to(a.dtype).to(a.device)
