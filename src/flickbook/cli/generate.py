@@ -16,7 +16,6 @@ from flickbook.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
     from flickbook.engine.generate import Means
-    from flickbook.media.clip import Clip
     from flickbook.settings import Settings
     from flickbook.spec import Plan, Request
 
@@ -56,7 +55,6 @@ def generate(
 
     chosen = settings.load(model=model)
     report.start(chosen.log_level)
-    width, height = _size(size)
     first, turns = _turns(prompt, prompt_at or [])
     asked = dict(
         prompt=_unprompted(context, chosen.model) if first is None else first,
@@ -67,8 +65,7 @@ def generate(
         guidance_scale=guidance_scale,
         fps=fps,
         seed=seed,
-        width=width,
-        height=height,
+        **options.size_of(size),
         scheduler=scheduler,
         prompt_at=turns,
         image=None if image is None else str(image),
@@ -82,11 +79,15 @@ def generate(
         return
     paths = _paths(plans, chosen, output, steps_sheet, overwrite)
     clips = _films(plans, paths, overwrite, steps_sheet, _means(plans[0], request, model_dir, precision))
+    _tell(clips, as_json)
+
+
+def _tell(clips: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         report.document({"films": clips})
-    else:
-        for clip in clips:
-            print(clip["path"])
+        return
+    for clip in clips:
+        print(clip["path"])
 
 
 def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
@@ -127,16 +128,6 @@ def _turns(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[
     if len(first) > 1:
         raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
     return (first[0] if first else None), tuple(turn for turn in turns if turn[0]) or None
-
-
-def _size(size: str | None) -> tuple[int | None, int | None]:
-    """Width and height of "128x128"."""
-    if size is None:
-        return None, None
-    match = re.fullmatch(r"([0-9]{1,6})[xX×]([0-9]{1,6})", size.strip())
-    if match is None:
-        raise RequestError("size", size, "must be WIDTHxHEIGHT in pixels", "write for example 128x128")
-    return int(match[1]), int(match[2])
 
 
 def _unprompted(context: typer.Context, model: str) -> str:
@@ -211,24 +202,10 @@ def _films(
             progress(Step("write", 1, 1, time.perf_counter() - began))
             if steps_sheet is not None and not made:
                 _write_sheet(plan, emerging, steps_sheet, overwrite, means)
-            made.append(_made(plan, written, clip))
+            made.append(report.made(plan, written, clip))
     for text in dict.fromkeys(text for film in made for text in film["run"]["notes"]):
         report.note(text)
     return made
-
-
-def _made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
-    """What `--json` says about one film; a clip of the engine always has its recipe and its run."""
-    from flickbook.media.clip import sidecar_path
-
-    assert clip.recipe is not None and clip.run is not None
-    return {
-        "path": str(path),
-        "sidecar": str(sidecar_path(path)),
-        "seed": plan.seed,
-        "recipe": clip.recipe.model_dump(mode="json"),
-        "run": clip.run.model_dump(mode="json"),
-    }
 
 
 def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, means: Means) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from flickbook.errors import RequestError
 
 Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")]
 ModelDir = Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")]
@@ -31,3 +34,13 @@ Count = Annotated[int, typer.Option(help="How many films, with seeds counting up
 Output = Annotated[Path | None, typer.Option(help="Where to: .mp4, or .png for a still.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def size_of(size: str | None) -> dict[str, int]:
+    """Width and height of "128x128", by their names."""
+    if size is None:
+        return {}
+    match = re.fullmatch(r"([0-9]{1,6})[xX×]([0-9]{1,6})", size.strip())
+    if match is None:
+        raise RequestError("size", size, "must be WIDTHxHEIGHT in pixels", "write for example 128x128")
+    return {"width": int(match[1]), "height": int(match[2])}

@@ -6,9 +6,15 @@ import json
 import logging
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flickbook.errors import FlickbookError, one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flickbook.media.clip import Clip
+    from flickbook.spec import Plan
 
 
 def document(value: Any) -> None:
@@ -50,3 +56,17 @@ def failure(error: BaseException, as_json: bool) -> int:
     hint = "run again with FLICKBOOK_LOG_LEVEL=debug and report what it prints"
     refusal(f"unexpected {type(error).__name__}: {error}; {hint}", "unexpected", None, as_json)
     return 1
+
+
+def made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
+    """What `--json` says about one film; a clip of the engine always has its recipe and its run."""
+    from flickbook.media.clip import sidecar_path
+
+    assert clip.recipe is not None and clip.run is not None
+    return {
+        "path": str(path),
+        "sidecar": str(sidecar_path(path)),
+        "seed": plan.seed,
+        "recipe": clip.recipe.model_dump(mode="json"),
+        "run": clip.run.model_dump(mode="json"),
+    }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report, target
-from flickbook.cli.generate import _made, _size
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import Cancelled, MissingExtra, RequestError
 
@@ -23,9 +22,7 @@ FramesPer = Annotated[int, typer.Option(help="Frames for each prompt.")]
 Drift = Annotated[float, typer.Option(help="How far the noise travels between prompts, 0 to 1.")]
 Feedback = Annotated[float, typer.Option(help="How much of each picture is made anew over the one before; 0 is off.")]
 Output = Annotated[Path | None, typer.Option(help="Where to, .mp4; name it to go on with what was stopped.")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")]
 Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
 
 
@@ -56,7 +53,6 @@ def sequence(
 
     chosen = settings.load(model=model)
     report.start(chosen.log_level)
-    width, height = _size(size)
     if output is not None and target.container_of(output) != "mp4":
         raise RequestError("output", output.name, "a sequence is a film", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():
@@ -69,8 +65,7 @@ def sequence(
         guidance_scale=guidance_scale,
         fps=fps,
         seed=seed,
-        width=width,
-        height=height,
+        **options.size_of(size),
         scheduler=scheduler,
     )
     request = _with_loras(request, lora or [])
@@ -156,4 +151,4 @@ def _film(plan: Plan, means: Means, path: Path, sheet: Path | None, overwrite: b
     assert clip.run is not None
     for text in clip.run.notes:
         report.note(text)
-    return {**_made(plan, path, clip), "sheet": None if sheet is None else str(sheet), "pictures": str(directory)}
+    return {**report.made(plan, path, clip), "sheet": None if sheet is None else str(sheet), "pictures": str(directory)}
