@@ -14,9 +14,10 @@ from tests.contract.matrix import ready
 
 from flickbook.engine import sequence
 from flickbook.engine.generate import Means, engine_of, generate
-from flickbook.engine.sequence import continued, made, moment, plan_of
+from flickbook.engine.sequence import Moment, continued, made, moment, plan_of
 from flickbook.errors import Cancelled, ModelNotFound, OutputError, RequestError
 from flickbook.media.similarity import coherence
+from flickbook.media.tone import Tone
 from flickbook.spec import Plan, Request, Step
 
 A, B, C = "a red circle on a blue background", "a yellow square on a green background", "a green triangle"
@@ -122,13 +123,24 @@ def test_of_a_lone_prompt_the_noise_alone_travels() -> None:
 
 
 @pytest.mark.model
-def test_feedback_holds_on_to_the_picture_before_and_keeps_the_colours() -> None:
-    asked = {"num_inference_steps": 8, "frames_per": 10, "drift": 1.0}
+def test_feedback_begins_from_the_picture_before_in_the_colours_of_its_place() -> None:
+    plan = planned(frames_per=2, feedback=0.7)
+    frames = made(plan).frames
+    travel = sequence._Maker(engine_of(plan, Means()), plan, None, lambda: None).travel()
+    ends = [Tone.of(travel.stills.picture(*travel.at(Moment(0, t, t)))) for t in (0.0, 1.0)]
+    for frame in (1, 2, 3):
+        when = moment(frame, 4, 2)
+        source = ends[0].towards(ends[1], when.meaning).given(frames[frame - 1])
+        assert np.array_equal(travel.stills.picture(*travel.at(when), source), frames[frame])
+
+
+@pytest.mark.model
+def test_feedback_does_not_run_away() -> None:
+    asked = {"num_inference_steps": 8, "frames_per": 12, "drift": 0.0}
     free, fed = (made(planned([A], feedback=feedback, **asked)).frames for feedback in (0.0, 0.5))  # type: ignore[arg-type]
-    assert coherence(fed) > coherence(free)
-    means = fed.astype(float).mean((1, 2))
-    ends = free[[0, -1]].astype(float).mean((1, 2))
-    assert np.abs(means - ends.mean(0)).max() < 12, "levels of 255, after nine pictures each over the one before"
+    off = np.abs(fed.astype(float).mean((1, 2)) - free[0].mean((0, 1))).max(1)
+    assert off.max() < 10, "levels of 255, after eleven pictures each over the one before"
+    assert coherence(fed) > 0.95
 
 
 @pytest.mark.model
