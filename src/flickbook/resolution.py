@@ -115,7 +115,13 @@ def _prompt_at(request: Request, num_frames: int, window: int) -> tuple[tuple[in
     for place, frame in enumerate(begins):
         if found and place not in shown:
             limit = f"no window of {min(window, num_frames)} frames has its middle in this prompt's part"
-            raise RequestError("prompt_at", frame, limit, f"give each prompt {window // 2} frames or more")
+            remedy = f"give each prompt {window // 2} frames or more"
+            if num_frames <= window:
+                limit, remedy = (
+                    f"a film of up to {window} frames shows one prompt",
+                    "ask for more frames, or one prompt",
+                )
+            raise RequestError("prompt_at", frame, limit, remedy)
     return tuple((frame, _prompt("prompt_at", text, smallest=1)) for frame, text in found)
 
 
@@ -171,6 +177,9 @@ def _loras(request: Request) -> tuple[Lora, ...]:
 def _negative(request: Request, model: Model) -> str:
     if request.negative_prompt is None:
         return model.negative_prompt
+    if request.negative_prompt.strip() and (not model.prompted or model.guidance_scale.range[1] <= 1):
+        limit = f"changes nothing with {model.name}"
+        raise RequestError("negative_prompt", request.negative_prompt, limit, "leave it out")
     return _prompt("negative_prompt", request.negative_prompt, smallest=0)
 
 
@@ -205,7 +214,10 @@ def _size(request: Request, model: Model) -> tuple[int, int]:
 def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
     """A size that is not native; a side that was not asked for is that of the first native size."""
     width, height = model.sizes[0]
-    chosen = {"width": request.width or width, "height": request.height or height}
+    chosen = {
+        "width": width if request.width is None else request.width,
+        "height": height if request.height is None else request.height,
+    }
     smallest, largest = sides.range
     for name, value in chosen.items():
         if not smallest <= value <= largest or value % sides.multiple:

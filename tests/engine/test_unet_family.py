@@ -105,3 +105,18 @@ def test_bfloat16_keeps_the_film_within_40_decibels() -> None:
     for prompt in ("a red circle moving left on a blue background", "shooting stars over hills"):
         full, half = (generate(prompt, seed=7, precision=name).frames.astype(float) for name in ("fp32", "bf16"))
         assert 10 * math.log10(255**2 / ((full - half) ** 2).mean()) >= 40
+
+
+def test_networks_that_wait_in_memory_make_the_same_film(family: UNetFamily, plan: MakePlan) -> None:
+    """On a processor there is nowhere to wait, but every turn is taken."""
+    plans, setup = [plan(num_frames=2)], Setup(find("builtin"), find("builtin").path(), Placement(offload="model"))
+    waiting = UNetFamily.load(setup)
+    latents = []
+    for each in (family, waiting):
+        *_, last = each.denoise(plans, each.encode(plans))
+        latents.append(last.latents)
+    assert torch.allclose(*latents, atol=1e-5)
+    assert len(list(waiting.decode(latents[1]))) == 1
+    waiting.lower(Placement(rungs=("denoise: device cpu",)))
+    *_, last = waiting.denoise(plans, waiting.encode(plans))
+    assert torch.equal(last.latents, latents[1])

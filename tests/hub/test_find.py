@@ -64,3 +64,13 @@ def test_converted_files_win(cache: Path) -> None:
     place.mkdir(parents=True)
     (place / "model_index.json").write_text("{}")
     assert directory(model) == place
+
+
+def test_a_motion_adapter_is_here_when_its_base_is_too(cache: Path) -> None:
+    adapter, base = find("animatediff"), find("sd15")
+    made = snapshot(cache, adapter, adapter.commit)
+    (made / "model_index.json").rename(made / "config.json")  # an adapter alone is no pipeline
+    with pytest.raises(HubError, match="^sd15: its files are not here"):
+        directory(adapter)
+    snapshot(cache, base, base.commit)
+    assert directory(adapter) == made

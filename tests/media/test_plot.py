@@ -14,7 +14,7 @@ from PIL import Image
 
 import flickbook
 from flickbook.errors import MediaError, OutputError, RequestError
-from flickbook.media.plot import steps_sheet, training_plot
+from flickbook.media.plot import sequence_sheet, steps_sheet, training_plot
 
 
 def previews(steps: int, frames: int = 4) -> list[np.ndarray]:
@@ -106,6 +106,59 @@ def test_a_sheet_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert (tmp_path / "s.png").read_text() == "precious"
     steps_sheet(previews(1), [1], [0], tmp_path / "s.png", title="", overwrite=True)
     assert Image.open(tmp_path / "s.png").format == "PNG" and os.listdir(tmp_path) == ["s.png"]
+
+
+def sequence(frames: int) -> np.ndarray:
+    """Flat frames; red says which."""
+    film = np.zeros((frames, 32, 32, 3), np.uint8)
+    film[..., 0] = np.linspace(60, 240, frames).round()[:, None, None]
+    film[..., 2] = 90
+    return film
+
+
+def test_the_sequences_sheet_shows_chosen_frames_in_reading_order(tmp_path: Path) -> None:
+    film = sequence(30)
+    path = sequence_sheet(
+        film, [(0, "a"), (29, "b")], [0.9] * 29, tmp_path / "s.png", title="a → b", cells=6, columns=3
+    )
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    shown = [0, 6, 12, 17, 23, 29]
+    centres = np.array([np.argwhere((pixels == film[frame][0, 0]).all(axis=2)).mean(axis=0) for frame in shown])
+    rows, columns = centres[:, 0].reshape(2, 3), centres[:, 1].reshape(2, 3)
+    assert (rows[1] - rows[0] > 50).all() and (np.diff(columns, axis=1) > 50).all()
+    others = [frame for frame in range(30) if frame not in shown]
+    assert not any((pixels == film[frame][0, 0]).all(axis=2).sum() > 1000 for frame in others)
+
+
+def test_the_sequences_curve_follows_its_numbers_and_the_file_repeats(tmp_path: Path) -> None:
+    film, turns, likeness = sequence(5), [(0, "one"), (4, "two")], [0.9, 0.5, 0.7, 0.95]
+    first, same, other = (
+        sequence_sheet(film, turns, each, tmp_path / f"{name}.png", title="t").read_bytes()
+        for name, each in {"a": likeness, "b": likeness, "c": likeness[::-1]}.items()
+    )
+    assert first == same != other
+
+
+@pytest.mark.parametrize("frames", [2, 3, 7, 12, 13, 200])
+def test_sequences_of_any_length_and_words_have_a_sheet(tmp_path: Path, frames: int) -> None:
+    turns = [(0, "from $5 to $9 " * 20), (frames - 1, "scène 雪 \n x")]
+    path = sequence_sheet(sequence(frames), turns, [0.4] * (frames - 1), tmp_path / "s.png", title="long " * 80)
+    with Image.open(path) as image:
+        assert image.format == "PNG" and max(image.size) < 2000
+
+
+def test_a_sequence_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
+    for film, turns, likeness in (
+        (sequence(1), [(0, "a")], []),
+        (sequence(3), [(0, "a")], [1.0]),
+        (sequence(3), [], [1.0, 1.0]),
+    ):
+        with pytest.raises(RequestError, match="^frames="):
+            sequence_sheet(film, turns, likeness, tmp_path / "s.png", title="")
+    (tmp_path / "s.png").write_text("precious")
+    with pytest.raises(OutputError, match="exists already"):
+        sequence_sheet(sequence(3), [(0, "a")], [1.0, 1.0], tmp_path / "s.png", title="")
+    assert (tmp_path / "s.png").read_text() == "precious"
 
 
 def test_the_plot_has_a_panel_for_what_was_logged(tmp_path: Path) -> None:

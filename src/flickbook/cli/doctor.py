@@ -206,7 +206,11 @@ def _fits() -> Iterator[Check]:
 
     machine, able, large = Machine.here(), list[str](), list[str]()
     for model in list_models():
-        found = estimate(model, usual(model), machine)
+        try:
+            found = estimate(model, usual(model), machine)
+        except FlickbookError as error:
+            yield Check(f"fits {model.name}", "warn", str(error), f"run `flickbook models pull {model.name}` again")
+            continue
         (able if found.fits else large).append(f"{model.name} {found.peak / GIB:.1f}")
     if able:
         yield Check("fits", "ok", f"GiB that a film takes: {', '.join(able)}")

@@ -73,7 +73,8 @@ def generate(
         strength=strength,
         container=target.container_of(output),
     )
-    request, plans = _plans(asked, lora or [], count, model_dir)
+    # A LoRA is small; nothing is pulled only to say what a film takes.
+    request, plans = _plans(asked, [] if dry_run else lora or [], count, model_dir)
     if dry_run:
         _foretell(plans[0], model_dir, precision, as_json)
         return
@@ -211,5 +212,8 @@ def _films(
 def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, means: Means) -> None:
     from flickbook.engine.generate import steps_sheet
 
+    if not emerging:
+        report.note(f"{plan.model} shows no steps, so there is no sheet of them")
+        return
     steps_sheet(plan, emerging, path, means=means, overwrite=overwrite)
     report.note(f"the steps are shown in {path}")

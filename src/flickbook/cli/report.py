@@ -48,7 +48,9 @@ def failure(error: BaseException, as_json: bool) -> int:
     if isinstance(error, FlickbookError):
         refusal(str(error), error.code, error.field, as_json)
         return error.exit_code
-    if isinstance(error, MemoryError):
+    from flickbook.engine.ladder import ran_out  # records take a moment to load
+
+    if ran_out(error):
         refusal("out of memory; close other programs or ask for fewer frames", "out_of_memory", None, as_json)
         return 1
     if logging.getLogger("flickbook").isEnabledFor(logging.DEBUG):

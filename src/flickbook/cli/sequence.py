@@ -72,12 +72,20 @@ def sequence(
     plan = _plan(prompts, request, frames_per, drift, feedback, model_dir, output)
     path = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed], "mp4")[0]
     sheet = _sheet(sheet, path)
-    target.check([path], plan.num_frames, [sheet] if sheet else [], overwrite)
-    film = _film(plan, _means(request, model_dir, precision), path, sheet, overwrite)
+    _check(plan, path, sheet, overwrite)
+    means = _means(request, model_dir, precision)
+    report.note(_foretold(plan, model_dir, precision))
+    film = _film(plan, means, path, sheet, overwrite)
     if as_json:
         report.document({"films": [film]})
     else:
         print(film["path"])
+
+
+def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
+    from flickbook.engine.generate import foresee
+
+    return foresee(plan, model_dir, precision).line()
 
 
 def pictures(path: Path) -> Path:
@@ -118,6 +126,14 @@ def _sheet(asked: Path | None, path: Path) -> Path | None:
             raise MissingExtra("matplotlib", "gen")
         return None
     return path.with_name(f"{path.stem}-sheet.png") if asked is None else asked
+
+
+def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
+    """Refuse now what could not be written later."""
+    from flickbook.engine.album import Album
+
+    target.check([path], plan.num_frames, [] if sheet is None else [sheet], overwrite)
+    Album(pictures(path), plan).check(overwrite=overwrite)
 
 
 def _means(request: Request, model_dir: Path | None, precision: str) -> Means:

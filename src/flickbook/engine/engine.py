@@ -57,7 +57,8 @@ class Engine:
         if self._family is None:
             return []
         unlearned = self.model.unlearned(self._family.unknown_words(prompt))
-        return [*self._family.notes, *([unlearned] if unlearned else [])]
+        rungs = [f"memory ran out; went on with {rung}" for rung in self.placement.rungs]
+        return [*self._family.notes, *rungs, *([unlearned] if unlearned else [])]
 
     def show(self, preview: Any) -> np.ndarray:
         """The frames (n, h, w, 3) uint8 of one film's preview, of this engine's last run."""
@@ -71,9 +72,15 @@ class Engine:
 
     def loaded(self) -> Family:
         """The model, loaded now if it was not. Raises WeightsError, HubError."""
-        if self._family is None:
-            setup = Setup(self.model, directory(self.model), self.placement, self.loras)
-            self._family = loader(self.model.family)(setup)
+        place = directory(self.model)
+        while self._family is None:
+            try:
+                setup = Setup(self.model, place, self.placement, self.loras)
+                self._family = loader(self.model.family)(setup)
+            except (RuntimeError, MemoryError) as error:
+                self._check(error, "denoise")
+            if self._family is None:
+                self._lower("denoise")
         return self._family
 
     def enduring(self, work: Callable[[], np.ndarray], phase: ladder.Climbing = "denoise") -> np.ndarray:
@@ -92,7 +99,7 @@ class Engine:
         sources: Sources | None = None,
         previews: bool = False,
         cancel: Callable[[], bool] | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Make the films of `plans`, which share one shape, as one batch; `sources` has what they begin from.
 
         Yields a Step after each piece of work (phases load, encode, denoise, decode) and Frames as they are decoded.
@@ -114,6 +121,8 @@ class Engine:
         for state in self._denoised(plans, meaning, sources, previews):
             latents = state.latents
             yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
+        # A pipeline decodes within its call, and may have given something up there.
+        self.placement = self.loaded().placement
         clock.restart()
         done, frames = 0, len(plans) * plans[0].num_frames
         for part in self._decoded(latents):
@@ -157,21 +166,21 @@ class Engine:
 
     def _check(self, error: Exception, phase: ladder.Climbing) -> None:
         """Raise `error` again where it is not about memory, or nothing is left to give up."""
-        if not ladder.ran_out(error) or ladder.lower(self.placement, phase) is None:
+        if not ladder.ran_out(error) or ladder.lower(self.placement, phase, self.model.family) is None:
             raise error
 
     def _lower(self, phase: ladder.Climbing) -> None:
         """Take the next rung; called once the failed attempt's frames, and what they hold, are gone."""
-        lower = ladder.lower(self.placement, phase)
-        assert lower is not None and self._family is not None, "checked before"
+        lower = ladder.lower(self.placement, phase, self.model.family)
+        assert lower is not None, "checked before"
         gc.collect()
         if self.placement.device.startswith("cuda"):
             import torch
 
             torch.cuda.empty_cache()
         self.placement = lower
-        self._family.lower(lower)
-        self._family.notes.append(f"memory ran out; went on with {lower.rungs[-1]}")
+        if self._family is not None:
+            self._family.lower(lower)
 
 
 class _Clock:

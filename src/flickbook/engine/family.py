@@ -52,6 +52,7 @@ class Family(Protocol):
 
     #: SHA-256 of each weight file, by its path inside the model's directory.
     weights: dict[str, str]
+    placement: Placement
     #: What a person should know about how the model was loaded.
     notes: list[str]
 

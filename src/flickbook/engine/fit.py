@@ -10,13 +10,14 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from flickbook import catalogue
 from flickbook.engine.footprint import Needs, known, needs
 from flickbook.engine.machine import Machine
-from flickbook.engine.place import PRECISIONS
+from flickbook.engine.place import PRECISIONS, device_name
 from flickbook.errors import FlickbookError, RequestError
 from flickbook.hub import find
 from flickbook.spec import Placement, Plan
@@ -185,7 +186,7 @@ class _Question:
     def _estimate(self, placement: Placement, needed: Needs, measured: bool, fits: bool) -> Estimate:
         machine = self.machine
         falls_back = placement.device == "cpu" != machine.device
-        name = "the processor" if falls_back else machine.device_name
+        name = device_name("cpu") if falls_back else machine.device_name
         computed, on_gpu = known(self.model, self.directory), placement.device == "cuda"
         return Estimate(
             device_name=name,
@@ -228,19 +229,24 @@ def _homes(model: catalogue.Model, machine: Machine, precision: str) -> Iterator
         raise RequestError("precision", precision, "needs a GPU of 2022 or later", "ask for int8 or bf16")
     dtype = PRECISIONS[precision]
     quantize = precision if precision in ("fp8", "int8") else ""
+    if quantize and find_spec("torchao") is None:
+        remedy = "ask for bf16, or run `pip install torchao`"
+        raise RequestError("precision", precision, "needs the package torchao", remedy)
     yield Placement.of(device=machine.device, dtype=dtype, quantize=quantize)
     if machine.device == "cuda":
-        # Of half precisions only bfloat16 has kernels on every processor.
-        yield Placement.of(device="cpu", dtype="bfloat16" if dtype == "float16" else dtype)
+        # Of half precisions only bfloat16 has kernels on every processor, and of eight bits only whole numbers.
+        kept = quantize if quantize == "int8" else ""
+        yield Placement.of(device="cpu", dtype="bfloat16" if dtype == "float16" else dtype, quantize=kept)
 
 
 def _automatic(model: catalogue.Model, machine: Machine) -> str:
     """Half precision for large models where the machine computes in it; the others' promises are made in float32."""
     if model.parameters < _LARGE:
         return "fp32"
-    if machine.device == "cpu":
-        return "bf16" if machine.bf16 else "fp32"
-    return "bf16" if machine.bf16 else "fp16"
+    if machine.bf16:
+        return "bf16"
+    # Some models make noise in float16: then the catalogue has no figure for it.
+    return "fp16" if machine.device != "cpu" and "fp16" in model.memory_gib else "fp32"
 
 
 def lower(placement: Placement, crowded: Literal["denoise", "decode"], family: str) -> Placement | None:
@@ -251,10 +257,12 @@ def lower(placement: Placement, crowded: Literal["denoise", "decode"], family: s
         changes = {"decode_frames": next(count for count in _FEWER if count < placement.decode_frames)}
     elif crowded == "decode" and not placement.tiling:
         changes = {"tiling": True}
-    elif crowded == "denoise" and not placement.slicing:
+    elif crowded == "denoise" and not placement.slicing and family == "unet":
         changes = {"slicing": True}
-    elif placement.device == "cuda" and placement.offload != "sequential":
-        changes = {"offload": "model" if placement.offload == "none" else "sequential"}
+    elif placement.device == "cuda" and placement.offload == "none":
+        changes = {"offload": "model"}
+    elif placement.device == "cuda" and placement.offload == "model" and family != "unet":
+        changes = {"offload": "sequential"}
     return None if changes is None else placement.model_copy(update=changes)
 
 
@@ -381,7 +389,10 @@ def _other(question: _Question) -> str | None:
         (width, height), frames = model.sizes[0], model.num_frames.default
         size = {"width": width, "height": height, "num_frames": frames, "window": 0}
         asked = plan.model_copy(update={"model": model.name, **size})
-        answer = replace(question, model=model, plan=asked, directory=_here(model), precision="auto").answer()
+        try:
+            answer = replace(question, model=model, plan=asked, directory=_here(model), precision="auto").answer()
+        except FlickbookError:  # its files are damaged; that is not what was asked about
+            continue
         # Behind a GPU the processor is for finishing a film, not for choosing one.
         if answer.fits and answer.placement.device == question.machine.device:
             return model.name

@@ -100,7 +100,9 @@ class Part:
 def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[Part, ...]:
     """The networks of a model as a placement loads them: from the headers of its files, or where they are not here
     from the catalogue's count. Raises WeightsError for a file that is damaged."""
-    found = [] if directory is None else [_part(model, folder, placement) for folder in _folders(directory)]
+    # A motion adapter's base lies elsewhere; the catalogue counts both.
+    folders = () if directory is None or model.base else _folders(directory)
+    found = [_part(model, folder, placement) for folder in folders]
     if any(found):
         return tuple(part for part in found if part)
     count, item = model.parameters * 1e9, BYTES[placement.dtype]

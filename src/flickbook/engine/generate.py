@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -54,8 +55,10 @@ def films(
         engine = engine_of(same[0], means)
         size = engine.placement.batch
         for part in (same[first : first + size] for first in range(0, len(same), size)):
-            events = engine.run(part, sources=means.sources, previews=previews, cancel=cancel)
-            yield from _batch(engine, part, events, on_step)
+            # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
+            with closing(engine.run(part, sources=means.sources, previews=previews, cancel=cancel)) as events:
+                clips = _batch(engine, part, events, on_step)
+            yield from clips
 
 
 def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
@@ -71,8 +74,10 @@ def engine_of(plan: Plan, means: Means) -> Engine:
     model = catalogue.find(plan.model)
     if means.model_dir is not None:
         model = model.at(means.model_dir)
-    key = (model.to_json(), means.loras, means.precision)
+    key = (model.to_json(), plan.revision, plan.loras, means.loras, means.precision)
     if key not in _ENGINES:
+        # Two large models at once are more than most machines hold.
+        _ENGINES.clear()
         found = foresee(plan, means.model_dir, means.precision).placement
         _ENGINES[key] = Engine(model, place.confirmed(found, settings.load().threads), means.loras)
     return _ENGINES[key]
@@ -138,7 +143,8 @@ def steps_sheet(
     # Early steps decide most, so they are shown closer together.
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
     chosen = [emerging[i] for i in places]
-    left = engine.noise_left(plan.num_inference_steps)
+    # A film that began from something took the last steps only.
+    left = engine.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
     steps = [step for step, _ in chosen]
     pictures, levels = [engine.show(x0) for _, x0 in chosen], [left[step - 1] for step in steps]
     return plot.steps_sheet(pictures, steps, levels, path, title=plan.prompt, rows=rows, overwrite=overwrite)
@@ -165,6 +171,7 @@ def generate(
     precision: str = "auto",
     model_dir: str | Path | None = None,
     on_step: OnStep | None = None,
+    cancel: Callable[[], bool] | None = None,
 ) -> Clip:
     """One film from a sentence.
 
@@ -172,8 +179,9 @@ def generate(
     is the model's choice. `prompt_at` holds prompts that follow the first, each with the frame it begins at. `image` or
     `video` is the file that the film begins from, and `strength`, 0 to 1, how much of it is made anew. `lora` names
     additions to the weights, each a file or a repository and after a colon its weight. `precision` is auto, fp32, bf16,
-    fp16, fp8 or int8. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is called
-    with every Step. `num_frames=1` makes a still. The model stays warm for the next call.
+    fp16, fp8 or int8. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is
+    called with every Step; when `cancel`, asked between steps, says yes, Cancelled is raised. `num_frames=1` makes a
+    still. The model stays warm for the next call.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
     or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files.
@@ -199,7 +207,7 @@ def generate(
     home = None if model_dir is None else Path(model_dir)
     request = beginning.complete(request)
     plan = resolve(request, home)
-    return next(films([plan], means_of(plan, request, home, precision), on_step=on_step))
+    return next(films([plan], means_of(plan, request, home, precision), on_step=on_step, cancel=cancel))
 
 
 def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:

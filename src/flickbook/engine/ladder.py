@@ -11,6 +11,8 @@ from typing import Literal
 from flickbook.spec import Placement
 
 Climbing = Literal["denoise", "decode"]
+#: How the processor's allocator, Metal and CUDA's libraries say that there is no more memory.
+_SAID = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 #: Frames decoded at once, from rung to rung.
 _FRAMES = (16, 4, 1)
 
@@ -19,24 +21,27 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the processor."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
 
 
-def lower(placement: Placement, phase: Climbing) -> Placement | None:
-    """The next rung down for a phase; None below the last one."""
-    alone = placement.device == "cpu"
+def lower(placement: Placement, phase: Climbing, family: str = "unet") -> Placement | None:
+    """The next rung down for a phase of a model of `family`; None below the last one."""
+    own, alone = family == "unet", placement.device == "cpu"
     changes: dict[str, object]
-    if phase == "decode" and placement.decode_frames > 1:
+    # A pipeline decodes a film in one go, and runs guidance as it likes.
+    if phase == "decode" and own and placement.decode_frames > 1:
         changes = {"decode_frames": next(count for count in _FRAMES if count < placement.decode_frames)}
     elif phase == "decode" and not placement.tiling:
         changes = {"tiling": True}
-    elif phase == "denoise" and not placement.slicing:
+    elif phase == "denoise" and own and not placement.slicing:
         changes = {"slicing": True}
-    elif phase == "denoise" and not alone and placement.offload != "sequential":
-        changes = {"offload": "model" if placement.offload == "none" else "sequential"}
+    elif phase == "denoise" and not alone and placement.offload == "none":
+        changes = {"offload": "model"}
+    elif phase == "denoise" and not alone and not own and placement.offload == "model":
+        changes = {"offload": "sequential"}
     elif not alone:
         # Of half precisions only bfloat16 has kernels on every processor.
-        changes = {"device": "cpu", "offload": "none", "quantize": ""}
+        changes = {"device": "cpu", "offload": "none"}
         changes |= {"dtype": "bfloat16"} if placement.dtype == "float16" else {}
     else:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from flickbook.engine.ladder import ran_out
 from flickbook.engine.pipeline_preview import clean_latents
 from flickbook.engine.pipeline_table import parameters
 
@@ -44,6 +46,7 @@ class Call:
         self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
         self._go, self._stop, self._count = threading.Semaphore(0), False, 0
         self._seen: tuple[Any, ...] | None = None
+        self.tiled = False  # whether memory ran out while decoding, and tiles were taken instead
 
     def stages(self, previews: bool = False) -> Generator[Stage, None, None]:
         """A stage after each step. Raises what the pipeline raised.
@@ -69,7 +72,7 @@ class Call:
     def _run(self, previews: bool) -> None:
         try:
             # Some pipelines draw a part of their noise from nobody's generator.
-            with self._watched(previews) as said, torch.no_grad(), torch.random.fork_rng():
+            with self._watched(previews) as said, self._patient(), torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(self.seed)
                 self.result = self.pipe(**said)
             self._events.put(None)
@@ -126,6 +129,32 @@ class Call:
             yield said
         finally:
             scheduler.__class__ = kind
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        """Decode in tiles where memory runs out: what was denoised must not be lost to it."""
+        autoencoder: Any = getattr(self.pipe, "vae", None)
+        if not hasattr(autoencoder, "enable_tiling"):
+            yield
+            return
+        decode = autoencoder.decode
+
+        def patient(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return decode(*args, **kwargs)
+            except (RuntimeError, MemoryError) as error:
+                if self.tiled or getattr(autoencoder, "use_tiling", False) or not ran_out(error):
+                    raise
+            self.tiled = True
+            autoencoder.enable_tiling()
+            gc.collect()
+            return decode(*args, **kwargs)
+
+        autoencoder.decode = patient
+        try:
+            yield
+        finally:
+            del autoencoder.decode
 
     def _callback(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         self._after_step()

@@ -47,7 +47,8 @@ def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, ind
 def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
     """Latents of one film, in its pipeline's own layout -> frames (n, h, w, 3) uint8, through its autoencoder."""
     vae = pipe.vae
-    x = latents[None].to(vae.device, vae.dtype)
+    # Where networks wait in memory, the autoencoder itself says the wrong place.
+    x = latents[None].to(getattr(pipe, "_execution_device", vae.device), vae.dtype)
     if x.ndim == 3:
         x = _unpacked(pipe, x, plan)
     if type(pipe).__name__.startswith(_FRAMES_FIRST):

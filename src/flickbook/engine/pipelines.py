@@ -71,7 +71,7 @@ class PipelineFamily:
         if "safety_checker" in _index(named) and not (named / "safety_checker").is_dir():
             extra |= {"safety_checker": None, "requires_safety_checker": False}
         kind = getattr(diffusers, name)
-        variant = _variant(named, setup.model.variant)
+        variant = _variant(named, (catalogue.find(base) if base else setup.model).variant)
         pipe = _checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
         for part in pipe.components.values():
             if type(part).__name__ in _FULL:
@@ -127,6 +127,9 @@ class PipelineFamily:
                     done = number * stage.total + stage.index
                     yield Stage(done, len(plans) * stage.total, films, stage.clean)
             films.append(_frames(call.result, plan))
+            if call.tiled:
+                rungs = (*self.placement.rungs, "decode: tiling")
+                self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
 
     def _call(self, pipe: Any) -> dict[str, Any]:
         """What the catalogue always says to this model's call, as far as the class at hand knows it."""
@@ -152,6 +155,8 @@ class PipelineFamily:
             self._pipes[name] = _placed(_sibling(root, name), self.placement)
         pipe = self._pipes[name]
         kind, said = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
+        if getattr(pipe, "guider", None) is not None:
+            pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
         pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **said, **self.model.scheduling)
         return pipe
 
@@ -161,15 +166,23 @@ class PipelineFamily:
         for pipe in self._pipes.values():
             pipe.remove_all_hooks()
             if placement.device == "cpu":
-                pipe.to("cpu", getattr(torch, placement.dtype))
+                for part in pipe.components.values():
+                    if isinstance(part, torch.nn.Module) and part.dtype == torch.float16:
+                        part.to(getattr(torch, placement.dtype))
             _placed(pipe, placement)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step of the last run, as a share of the signal's and the noise's whole; 0 at the end."""
         scheduler = self._native if self._last is None else self._last[0].scheduler
-        sigmas = [float(sigma) for sigma in getattr(scheduler, "sigmas", [])][1 : num_inference_steps + 1]
-        if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
-            sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
+        if getattr(scheduler, "sigmas", None) is not None:
+            sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
+            if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
+                sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
+        elif hasattr(scheduler, "alphas_cumprod"):
+            kept = [float(scheduler.alphas_cumprod[int(step)]) for step in scheduler.timesteps[1:]]
+            sigmas = [(1 - each) ** 0.5 for each in kept]
+        else:
+            sigmas = []
         return sigmas + [0.0] * (num_inference_steps - len(sigmas))
 
     def show(self, preview: Any) -> np.ndarray:
@@ -198,10 +211,22 @@ def class_of(place: Path) -> str:
     if not isinstance(name, str) or name not in PIPELINES:
         raise WeightsError(path, f"names the pipeline {name}", "choose a model of `flickbook models list`")
     for part, kind in index.items():
-        if isinstance(kind, list) and (len(kind) != 2 or not _known(kind[0])):
+        if isinstance(kind, list) and (len(kind) != 2 or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
             reason = f"takes the code of {part} from {kind[0] if kind else 'nowhere'}"
             raise WeightsError(path, reason, "only diffusers' and transformers' own classes are run")
+    _check_code(place)
     return name
+
+
+def _check_code(place: Path) -> None:
+    """Raise WeightsError for a directory that brings code, or whose configurations name some."""
+    remedy = "only diffusers' and transformers' own classes are run"
+    for code in place.rglob("*.py"):
+        raise WeightsError(code, "is code among the weights", remedy)
+    for path in place.glob("*/config.json"):
+        said = read_config(path)
+        if "auto_map" in said or "/" in str(said.get("attn_implementation", "")):
+            raise WeightsError(path, "names code of its own", remedy)
 
 
 def _known(library: object) -> bool:
@@ -252,8 +277,6 @@ def _placed(pipe: Any, placement: Placement) -> Any:
     for wanted, switch in ((placement.tiling, "enable_tiling"), (placement.slicing, "enable_slicing")):
         if wanted and hasattr(autoencoder, switch):
             getattr(autoencoder, switch)()
-    if placement.slicing and hasattr(pipe, "enable_attention_slicing"):
-        pipe.enable_attention_slicing()
     if placement.offload == "none":
         return pipe.to(placement.device)
     if placement.offload == "model":

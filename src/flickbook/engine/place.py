@@ -31,7 +31,8 @@ def confirmed(placement: Placement, threads: int | None = None) -> Placement:
         return placement
     # Of half precisions only bfloat16 has kernels on every processor.
     dtype = "bfloat16" if placement.dtype == "float16" else placement.dtype
-    return placement.model_copy(update={"device": "cpu", "dtype": dtype, "offload": "none"})
+    quantize = "" if placement.quantize == "fp8" else placement.quantize
+    return placement.model_copy(update={"device": "cpu", "dtype": dtype, "offload": "none", "quantize": quantize})
 
 
 def peak_memory() -> int:

@@ -55,7 +55,7 @@ class UNetFamily:
             notes = [str(match) for match in inject(networks, setup.loras)]
         if placement.quantize:
             quantize(networks.unet, placement.quantize)
-        else:
+        elif placement.device == "cpu":
             networks.pack()
         family = cls(networks, weights, placement)
         family.notes += notes
@@ -64,16 +64,23 @@ class UNetFamily:
 
     def lower(self, placement: Placement) -> None:
         """Take a placement further down the ladder."""
-        networks, self.placement = self.networks, placement
-        networks.device = torch.device(placement.device)
+        networks, before = self.networks, self.placement
+        self.placement, networks.device = placement, torch.device(placement.device)
         for network in (networks.text_encoder, networks.unet, networks.autoencoder):
+            if placement.dtype != before.dtype:
+                network.to(dtype=getattr(torch, placement.dtype))
             if placement.offload == "none":
                 network.to(placement.device)
-            else:
-                _wait_in_memory(network, placement)
-        if placement.device == "cpu" and placement.rungs:
-            for network in (networks.text_encoder, networks.unet, networks.autoencoder):
-                network.to(dtype=getattr(torch, placement.dtype))
+
+    def _awake(self, working: torch.nn.Module) -> None:
+        """Bring the network that works next to the device; where networks wait in memory, send the others there."""
+        if self.placement.offload == "none":
+            return
+        networks = self.networks
+        for network in (networks.text_encoder, networks.unet, networks.autoencoder):
+            if network is not working:
+                network.to("cpu")
+        working.to(networks.device)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model never met in training."""
@@ -81,6 +88,7 @@ class UNetFamily:
 
     def encode(self, plans: Sequence[Plan]) -> Meaning:
         """What each film shows from which frame on, and what it should not show."""
+        self._awake(self.networks.text_encoder)
         count = len(plans)
         turns = [(0, [p.prompt for p in plans])]
         turns += [(frame, [p.prompt_at[i][1] for p in plans]) for i, (frame, _) in enumerate(plans[0].prompt_at)]
@@ -102,6 +110,7 @@ class UNetFamily:
         window = plan.window or plan.num_frames
         state, known = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
+        self._awake(networks.unet)
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
         device, negative = networks.device, meaning.negative.to(networks.device)
         halves = self.placement.slicing
@@ -125,6 +134,7 @@ class UNetFamily:
         timesteps = networks.schedule.timesteps(plan.num_inference_steps)
         if plan.strength is None:
             return SamplerState.begin(noise, timesteps), None
+        self._awake(networks.autoencoder)
         given = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
         source = torch.stack([each.expand(shape) for each in given])
         left = timesteps[len(timesteps) - int(len(timesteps) * plan.strength) :]
@@ -148,21 +158,9 @@ class UNetFamily:
 
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames), in order."""
+        self._awake(self.networks.autoencoder)
         for film, one in enumerate(latents):
             start = 0
             for frames in self.networks.decode(one, self.placement.decode_frames, self.placement.tiling):
                 yield film, start, frames.numpy()
                 start += len(frames)
-
-
-def _wait_in_memory(network: torch.nn.Module, placement: Placement) -> None:
-    """Let a network come to the device when it runs, whole or layer by layer, and wait in the machine's memory."""
-    from accelerate import cpu_offload, cpu_offload_with_hook
-    from accelerate.hooks import remove_hook_from_module
-
-    remove_hook_from_module(network, recurse=True)
-    network.to("cpu")
-    if placement.offload == "model":
-        cpu_offload_with_hook(network, placement.device)
-    else:
-        cpu_offload(network, placement.device, offload_buffers=True)

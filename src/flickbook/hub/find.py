@@ -34,7 +34,7 @@ def directory(model: Model) -> Path:
 
 def converted(model: Model) -> Path:
     """Where the safetensors of a model go that is published as checkpoints."""
-    return settings.load().data_dir / "models" / model.name / model.commit
+    return settings.load().data_dir / "models" / model.repo.replace("/", "--") / model.commit
 
 
 def cache_folder(repo: str) -> Path:

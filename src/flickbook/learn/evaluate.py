@@ -83,7 +83,7 @@ class Settings:
     """How evaluation samples; the defaults are those of the published table."""
 
     num_inference_steps: int = 25
-    guidance_scale: float = 3.0
+    guidance_scale: float = 2.5
     scheduler: str = "ddim"
     batch: int = 8
 

@@ -141,6 +141,8 @@ def sequence_sheet(
     wide = max(4.6, 2 * side + columns * (cell + gap) - gap)
     tall = head + -(-len(shown) // columns) * down + curve
     with _figure(wide, tall) as figure:
+        from matplotlib.transforms import Bbox, TransformedBbox
+
         figure.text(side / wide, 1 - 0.36 / tall, _cut(title, int(wide * 11)), fontsize=11, va="baseline")
         for number, frame in enumerate(shown):
             left, top = side + number % columns * (cell + gap), head + number // columns * down
@@ -149,8 +151,11 @@ def sequence_sheet(
             axes.set_axis_off()
             axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=3)
             nearest = min(prompts, key=lambda turn: abs(turn[0] - frame))[1]
-            words = "\n".join(textwrap.wrap(_cut(nearest, 44), 24)[:2])
-            figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, color=_INK, va="top")
+            words = "\n".join(textwrap.wrap(_cut(nearest, 42), 23)[:2])
+            said = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
+            # Wide letters must not run into the next cell's.
+            said.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
+            said.set_clip_on(True)
         room = (side + 0.3) / wide, 0.42 / tall, 1 - (2 * side + 0.9) / wide, (curve - 0.85) / tall
         _likeness_panel(figure.add_axes(room), likeness, [frame for frame, _ in prompts])
         return _saved(figure, path, overwrite)
