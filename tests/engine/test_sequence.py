@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tests.loras import adapter, write
 
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.engine import generate as engines
 from flickbook.engine import sequence
 from flickbook.engine.engine import Engine
 from flickbook.engine.generate import Means, engine_of, generate
@@ -252,6 +254,27 @@ def test_where_memory_runs_out_a_picture_is_made_with_less_of_it() -> None:
     assert np.abs(np.stack(again).astype(int) - np.stack(whole)).max() <= 2
     with pytest.raises(RuntimeError, match="something else"):
         engine.enduring(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
+
+
+@pytest.mark.model
+def test_a_pipeline_that_decodes_in_tiles_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import AutoencoderKL
+
+    decode = AutoencoderKL.decode
+
+    def starved(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.use_tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, *args, **kwargs)
+
+    monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(AutoencoderKL, "decode", starved)
+    with ready(next(case for case in CASES if case.build == "sd15")) as model:
+        plan = planned(frames_per=1, model=model)
+        clip = made(plan, directory=tmp_path / "pictures")
+        assert clip.recipe is not None and clip.recipe.placement.rungs == ("decode: tiling",)
+        engines._ENGINES.clear()  # as in another process, whose placement knows nothing of it yet
+        assert np.array_equal(made(plan, directory=tmp_path / "pictures").frames, clip.frames)
 
 
 @pytest.mark.model

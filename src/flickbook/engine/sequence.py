@@ -185,6 +185,8 @@ class _Maker:
             return travel.stills.picture(*travel.at(when), over, self.step)
 
         picture = self.engine.enduring(make)
+        # A pipeline decodes within its call, and may have given something up there.
+        self.engine.placement = self.engine.loaded().placement
         if self.album is not None:
             self.album.put(name, picture)
         return picture
@@ -211,9 +213,10 @@ def made(
     stills.check(catalogue.find(plan.model))
     _check_memory(plan)
     engine = engine_of(plan, means or Means())
+    placement = engine.placement  # as it was asked for; what memory makes of it may be another tomorrow
     album = None if directory is None else Album(directory, plan)
     if album is not None:
-        album.check(engine.placement, overwrite=overwrite)
+        album.check(placement, overwrite=overwrite)
     started, seconds = time.time(), dict[str, float]()
     began = time.perf_counter()
 
@@ -230,7 +233,7 @@ def made(
     engine.loaded()
     tell("load", 1, 1)
     if album is not None:
-        album.begin(engine.placement)
+        album.begin(placement)
     maker, began = _Maker(engine, plan, album, asked), time.perf_counter()
     maker.travel()
     tell("encode", 1, 1)

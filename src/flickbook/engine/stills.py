@@ -187,6 +187,10 @@ class PipelineStills:
             for _ in stages:
                 if step is not None:
                     step()
+        if call.tiled:
+            placed = self._family.placement
+            rungs = (*placed.rungs, "decode: tiling")
+            self._family.placement = placed.model_copy(update={"tiling": True, "rungs": rungs})
         return np.asarray(_frames(call.result, plan)[0])
 
     def _said(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
