@@ -371,13 +371,6 @@ print(answer.fits, sorted({"torch", "numpy", "diffusers", "transformers"} & set(
     assert done.stdout.split(maxsplit=1)[1].strip() == "[]"
 
 
-def test_this_machine_is_one() -> None:
-    here = Machine.here()
-    assert 0 < here.memory_free <= here.memory_total and here.cores >= 1 and here.disk_free > 0
-    assert here.device_name and here.to_dict()["device"] == here.device
-    assert (here.gpu_total > 0) == (here.device == "cuda")
-
-
 _FRESH = """
 import sys
 from flickbook.engine.generate import generate

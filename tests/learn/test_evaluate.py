@@ -77,7 +77,7 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
     assert set(found["ceiling"]) == set(GROUPS)
     assert all(each["raw"]["all correct"]["right"] == 1 for each in found["ceiling"].values())
     text = table(found)
-    assert text.startswith("8 prompts, 2 steps, guidance 3, ddim")
+    assert text.startswith("8 prompts, 2 steps, guidance 2.5, ddim")
     low, high = (100 * end for end in wilson(found["groups"]["core"]["colour"]["right"], 4))
     (line,) = [
         each for each in text.splitlines() if each.startswith("core ") and " colour" in each and "held" not in each
