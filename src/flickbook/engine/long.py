@@ -19,6 +19,9 @@ from flickbook.windows import starts
 #: (x (n, c, window, h, w), timestep, first frame of the window) -> the network's answer in x's shape.
 WindowModel = Callable[[Tensor, Tensor, int], Tensor]
 
+#: Places that are multiples of it, taken round a circle, spread more evenly than any others.
+_GOLDEN = 0.618034
+
 
 def share(window: int) -> Tensor:
     """How much each frame of a window counts in the blend, (window,): most in the middle, never nothing."""
@@ -31,8 +34,8 @@ def blended(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A model of whole films (n, c, frames, h, w) out of one that knows `window` frames.
 
-    From one of `timesteps` to the next the windows move by a quarter of themselves: a seam that lies elsewhere in each
-    step is no seam.
+    From one of `timesteps` to the next the windows move, by the golden section of the way to the next one: a seam that
+    lies elsewhere in each step is no seam.
     """
     weight = share(min(window, frames))
 
@@ -40,7 +43,7 @@ def blended(
         if frames <= window:
             return model(x, timestep, 0)
         step = timesteps.index(int(timestep)) if timesteps else 0
-        begins = starts(frames, window, step % 2 * (window // 4))
+        begins = starts(frames, window, int(step * _GOLDEN * (window // 2)) % (window // 2))
         counts = weight.to(x)[:, None, None]
         total, answer = torch.zeros(frames, 1, 1, dtype=x.dtype, device=x.device), torch.zeros_like(x)
         for start in begins:
