@@ -117,26 +117,26 @@ class PipelineFamily:
         """
         films: list[np.ndarray] = []
         for number, plan in enumerate(plans):
-            pipe = self._pipe(plan)
+            pipe = self.pipe_of(plan)
             self._last = pipe, plan
-            said = {**arguments(pipe, plan, _source(plan, sources or {})), **self._call(pipe)}
+            said = {**arguments(pipe, plan, _source(plan, sources or {})), **self.always_said(pipe)}
             said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
             call = Call(pipe, said, plan.seed)
-            with closing(call.stages(previews)) as stages, _explained(plan):
+            with closing(call.stages(previews)) as stages, explained(plan):
                 for stage in stages:
                     done = number * stage.total + stage.index
                     yield Stage(done, len(plans) * stage.total, films, stage.clean)
-            films.append(_frames(call.result, plan))
+            films.append(frames_of(call.result, plan))
             if call.tiled:
                 rungs = (*self.placement.rungs, "decode: tiling")
                 self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
 
-    def _call(self, pipe: Any) -> dict[str, Any]:
+    def always_said(self, pipe: Any) -> dict[str, Any]:
         """What the catalogue always says to this model's call, as far as the class at hand knows it."""
         known = inspect.signature(type(pipe).__call__).parameters
         return {name: value for name, value in self.model.call.items() if name in known}
 
-    def _pipe(self, plan: Plan) -> Any:
+    def pipe_of(self, plan: Plan) -> Any:
         """The pipeline that makes films that begin as this one does, with the scheduler it asks for."""
         begins = begins_from(plan)
         import diffusers
@@ -261,7 +261,7 @@ def _checked(load: Any, place: Path) -> Any:
 
 
 @contextmanager
-def _explained(plan: Plan) -> Iterator[None]:
+def explained(plan: Plan) -> Iterator[None]:
     """What a pipeline refuses late becomes an error with a name; running out of memory stays what it is."""
     try:
         yield
@@ -316,7 +316,7 @@ def _source(plan: Plan, sources: Sources) -> Any:
     return None
 
 
-def _frames(result: Any, plan: Plan) -> np.ndarray:
+def frames_of(result: Any, plan: Plan) -> np.ndarray:
     """The frames (n, h, w, 3) uint8 of a pipeline's result. Raises RequestError where they are not what was asked."""
     made = result.frames if hasattr(result, "frames") else result.images
     made = np.asarray(made[0] if np.ndim(made) == 5 else made, dtype=np.float32)

@@ -22,7 +22,7 @@ from flickbook.engine import unet_family
 from flickbook.engine.family import Family
 from flickbook.engine.pipeline_call import Call
 from flickbook.engine.pipeline_table import arguments, parameters
-from flickbook.engine.pipelines import PipelineFamily, _explained, _frames
+from flickbook.engine.pipelines import PipelineFamily, explained, frames_of
 from flickbook.engine.unet_family import UNetFamily
 from flickbook.errors import RequestError
 from flickbook.spec import Plan
@@ -138,13 +138,13 @@ class PipelineStills:
     def __init__(self, family: PipelineFamily, plan: Plan) -> None:
         self._family, self._plan = family, _single(plan)
         self._strength = plan.feedback or 0.0
-        self._name = type(family._pipe(self._plan)).__name__
+        self._name = type(family.pipe_of(self._plan)).__name__
         if self._name not in _ANSWERS:
             raise _unable(plan.model, self._name)
 
     def meaning(self, prompt: str) -> Meaning:
         """What the class's `encode_prompt` returns for the prompt, and for the negative one where guidance runs."""
-        pipe = self._family._pipe(self._plan)
+        pipe = self._family.pipe_of(self._plan)
         known, said = parameters(pipe), self._said(pipe, self._plan, None)
         wanted = inspect.signature(pipe.encode_prompt).parameters
         # What the call would pass on by itself: some of its defaults are not those of encode_prompt.
@@ -152,14 +152,14 @@ class PipelineStills:
         asked |= {"prompt": prompt, "device": pipe._execution_device, "num_images_per_prompt": 1}
         if "do_classifier_free_guidance" in wanted:
             asked["do_classifier_free_guidance"] = self._plan.guided()
-        with torch.no_grad(), _explained(self._plan):
+        with torch.no_grad(), explained(self._plan):
             answers = pipe.encode_prompt(**asked)
         named = zip(_ANSWERS[self._name], answers, strict=False)  # Flux also returns the places of its words
         return {name: answer for name, answer in named if answer is not None}
 
     def noise(self, seed: int) -> Tensor:
         """(1, c, h, w)."""
-        pipe, plan = self._family._pipe(self._plan), self._plan
+        pipe, plan = self._family.pipe_of(self._plan), self._plan
         channels = (pipe.unet if hasattr(pipe, "unet") else pipe.transformer).config.in_channels
         height, width = plan.height // pipe.vae_scale_factor, plan.width // pipe.vae_scale_factor
         if self._name == "FluxPipeline":  # its network sees squares of four latents as one of four times the channels
@@ -174,7 +174,7 @@ class PipelineStills:
         if over is not None:
             # Any hash says that there is a picture.
             plan, source = plan.model_copy(update={"image": "0" * 64, "strength": self._strength}), over
-        pipe = self._family._pipe(plan)
+        pipe = self._family.pipe_of(plan)
         said = self._said(pipe, plan, None if source is None else Image.fromarray(source))
         # None, because "" is what some calls take a missing one for, and refuse beside its vectors.
         said |= {name: None for name in ("prompt", "negative_prompt") if f"{name}_embeds" in meaning}
@@ -183,7 +183,7 @@ class PipelineStills:
         if over is None:
             said["latents"] = self._latents(pipe, noise, meaning["prompt_embeds"].dtype)
         call = Call(pipe, said, plan.seed)
-        with _noised(pipe.scheduler, noise), closing(call.stages()) as stages, _explained(plan):
+        with _noised(pipe.scheduler, noise), closing(call.stages()) as stages, explained(plan):
             for _ in stages:
                 if step is not None:
                     step()
@@ -191,10 +191,10 @@ class PipelineStills:
             placed = self._family.placement
             rungs = (*placed.rungs, "decode: tiling")
             self._family.placement = placed.model_copy(update={"tiling": True, "rungs": rungs})
-        return np.asarray(_frames(call.result, plan)[0])
+        return np.asarray(frames_of(call.result, plan)[0])
 
     def _said(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
-        return {**arguments(pipe, plan, source), **self._family._call(pipe)}
+        return {**arguments(pipe, plan, source), **self._family.always_said(pipe)}
 
     def _latents(self, pipe: Any, noise: Tensor, dtype: torch.dtype) -> Tensor:
         """Noise as the class wants its latents."""
