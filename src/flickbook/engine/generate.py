@@ -94,20 +94,15 @@ def _batch(engine: Engine, plans: list[Plan], events: Iterator[Event], on_step: 
             seconds[event.phase] = event.seconds
             if on_step is not None:
                 on_step(event)
-    run = Run(
-        seconds=seconds,
-        peak_memory_bytes=place.peak_memory(),
-        started_at=_iso(began),
-        finished_at=_iso(time.time()),
-        notes=[],
-    )
-    clips = [_clip(plan, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
+    run = run_of(seconds, began)
+    clips = [clip_of(plan, engine, frames, run) for plan, frames in zip(plans, pixels, strict=True)]
     assert clips[0].recipe is not None
     records.append(records.record(clips[0].recipe, run, len(plans)))
     return clips
 
 
-def _clip(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
+def clip_of(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
+    """The Clip of what an engine just made: its recipe, and the run with the engine's notes before its own."""
     recipe = Recipe(
         plan=plan,
         placement=engine.placement,
@@ -117,11 +112,14 @@ def _clip(plan: Plan, engine: Engine, frames: np.ndarray, run: Run) -> Clip:
         device_name=place.device_name(engine.placement.device),
     )
     notes = engine.notes(" ".join([plan.prompt, *(text for _, text in plan.prompt_at)]))
-    return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": notes}))
+    return Clip(frames, plan.fps, recipe, run.model_copy(update={"notes": [*notes, *run.notes]}))
 
 
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+def run_of(seconds: dict[str, float], began: float, **told: Any) -> Run:
+    """The Run that began at `began` (seconds since 1970) and ends now; `told` are its other fields."""
+    first, last = (datetime.fromtimestamp(each, UTC).isoformat(timespec="seconds") for each in (began, time.time()))
+    peak = place.peak_memory()
+    return Run(seconds=seconds, peak_memory_bytes=peak, started_at=first, finished_at=last, **told)
 
 
 def steps_sheet(

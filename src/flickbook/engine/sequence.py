@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,16 +16,15 @@ import numpy as np
 import psutil
 
 from flickbook import catalogue, settings
-from flickbook.engine import place
 from flickbook.engine.album import Album, begun
 from flickbook.engine.engine import Engine
-from flickbook.engine.generate import Means, OnStep, engine_of, located
+from flickbook.engine.generate import Means, OnStep, clip_of, engine_of, located, run_of
 from flickbook.errors import Cancelled, OutputError, RequestError
-from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.clip import Clip
 from flickbook.media.similarity import coherence
 from flickbook.media.tone import Tone
 from flickbook.resolution import resolve
-from flickbook.spec import Phase, Plan, Recipe, Request, Run, Step
+from flickbook.spec import Phase, Plan, Request, Step
 
 if TYPE_CHECKING:
     from flickbook.engine.travel import Travel
@@ -254,28 +252,10 @@ def _check_memory(plan: Plan) -> None:
 
 
 def _clip(engine: Engine, plan: Plan, frames: np.ndarray, seconds: dict[str, float], started: float, kept: int) -> Clip:
-    recipe = Recipe(
-        plan=plan,
-        placement=engine.placement,
-        weights=engine.weights,
-        frames_sha256=frames_sha256(frames),
-        versions=place.versions(engine.libraries),
-        device_name=place.device_name(engine.placement.device),
-    )
     score = coherence(frames)
-    notes = engine.notes(" ".join(prompts_of(plan)))
-    notes.append(f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still")
+    notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
     notes += [f"{kept} of the pictures were there already"] if kept else []
-    first, last = (datetime.fromtimestamp(each, UTC).isoformat(timespec="seconds") for each in (started, time.time()))
-    run = Run(
-        seconds=seconds,
-        peak_memory_bytes=place.peak_memory(),
-        started_at=first,
-        finished_at=last,
-        notes=notes,
-        scores={"coherence": score},
-    )
-    return Clip(frames, plan.fps, recipe, run)
+    return clip_of(plan, engine, frames, run_of(seconds, started, notes=notes, scores={"coherence": score}))
 
 
 def sequence(
