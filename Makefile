@@ -31,11 +31,12 @@ run: $(RUN)
 	@if [ -z "$$PROMPT" ]; then echo 'error: say what the film shows: make run PROMPT="a red circle moving left"' >&2; exit 2; fi
 	@$(BIN)/flickbook generate -- "$$PROMPT"
 
+# Two at once: each with one thread is faster than one after the other with two.
 test: $(DEV)
-	@$(BIN)/python -m pytest -m "not slow" $(TESTFLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(TESTFLAGS)
 
 test-slow: $(DEV)
-	@$(BIN)/python -m pytest -m slow $(TESTFLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(TESTFLAGS)
 
 check: $(DEV)
 	@$(BIN)/ruff check .
@@ -64,10 +65,10 @@ $(BIN)/python:
 # Order-only: pip touches the environment's folder, which must not make the stamps old.
 $(RUN): $(SOURCES) | $(BIN)/python
 	@echo 'setting up $(VENV); the first time takes a few minutes' >&2
-	@$(PIP) install -e '.[gen,server,ui,train]' -c constraints.txt
+	@$(PIP) install -e '.[gen,finish,server,ui,train]' -c constraints.txt
 	@touch $@
 
 $(DEV): $(SOURCES) | $(RUN)
 	@echo 'adding the development tools to $(VENV)' >&2
-	@$(PIP) install -e '.[gen,server,ui,train,dev]' -c constraints.txt
+	@$(PIP) install -e '.[gen,finish,server,ui,train,dev]' -c constraints.txt
 	@touch $@

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from flickbook.files import replace_whole
+from flickbook.files import replace_whole, sha256
 
 
 def test_a_file_is_replaced_by_the_whole_new_one(tmp_path: Path) -> None:
@@ -28,3 +29,10 @@ def test_a_writer_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         replace_whole(path, half)
     assert path.read_text() == "old" and [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_would_never_end_has_no_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError):
+            sha256(path)

@@ -191,14 +191,15 @@ print("fine")
     assert python(program).strip() == "fine"
 
 
-def test_matplotlib_and_pyav_are_imported_in_one_place() -> None:
-    users: dict[str, set[str]] = {"matplotlib": set(), "av": set()}
+def test_matplotlib_opencv_and_pyav_are_imported_in_one_place() -> None:
+    users: dict[str, set[str]] = {"matplotlib": set(), "av": set(), "cv2": set()}
     for path in SOURCES:
         for module in {each.partition(".")[0] for each in imports(parsed(path))} & set(users):
             users[module].add(name(path))
     assert users["matplotlib"] <= {name(PACKAGE / "media/plot.py")}
+    assert users["cv2"] <= {name(PACKAGE / "media/flow.py")}
     # The doctor asks which codecs there are.
-    assert users["av"] <= {name(PACKAGE / each) for each in ("media/read.py", "media/write.py", "cli/doctor.py")}
+    assert users["av"] <= {name(PACKAGE / each) for each in ("media/read.py", "media/encode.py", "cli/doctor.py")}
 
 
 def test_tests_have_the_names_of_what_they_test() -> None:

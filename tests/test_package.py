@@ -46,7 +46,7 @@ def test_torch_is_pinned_without_a_build_of_one_machine() -> None:
 
 
 def test_the_extras() -> None:
-    assert set(EXTRAS) == {"gen", "server", "ui", "train", "cluster", "mongo", "dev", "all"}
+    assert set(EXTRAS) == {"gen", "finish", "server", "ui", "train", "cluster", "mongo", "dev", "all"}
     named = re.search(r"\[(.*)\]", EXTRAS["all"][0])
     assert named is not None
     assert set(named[1].split(",")) == set(EXTRAS) - {"all", "dev"}
@@ -54,7 +54,8 @@ def test_the_extras() -> None:
 
 def test_what_the_source_imports_is_declared() -> None:
     """A package that is only there because another one brought it along may be gone tomorrow."""
-    homes = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "pydantic_settings": "pydantic-settings"}
+    homes = {"PIL": "pillow", "cv2": "opencv-python-headless", "huggingface_hub": "huggingface-hub"}
+    homes |= {"pydantic_settings": "pydantic-settings"}
     # torchao is for those who ask for eight bits: it slows every other start, and its absence is an error with a name.
     declared = {each.name for each in requirements()} | {"flickbook", "torchao"}
     for path in Path(flickbook.__file__).parent.rglob("*.py"):
@@ -110,11 +111,11 @@ def test_make_run_without_a_prompt_says_how(checkout: Path) -> None:
 def test_make_installs_once_and_again_when_a_pin_changes(checkout: Path) -> None:
     assert "install" not in make(checkout, "-n", "run").stdout
     (checkout / ".venv" / ".stamp-dev").unlink()
-    assert "[gen,server,ui,train,dev]" in make(checkout, "-n", "test").stdout
+    assert "[gen,finish,server,ui,train,dev]" in make(checkout, "-n", "test").stdout
     assert "install" not in make(checkout, "-n", "run").stdout
     later = time.time() + 10
     os.utime(checkout / "constraints.txt", (later, later))
-    assert "-e '.[gen,server,ui,train]' -c constraints.txt" in make(checkout, "-n", "run").stdout
+    assert "-e '.[gen,finish,server,ui,train]' -c constraints.txt" in make(checkout, "-n", "run").stdout
 
 
 def test_a_missing_venv_module_gives_a_hint(checkout: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_still(asked: dict[str, object]) -> None:
         ({"width": 256}, "width=256: builtin makes 128x128"),
         ({"width": 128, "height": 130}, "height=130: builtin makes 128x128"),
         ({"container": "png", "num_frames": 2}, "num_frames=2: a png is one frame"),
-        ({"container": "mp4", "num_frames": 1}, "num_frames=1: an mp4 is 2 frames or more"),
+        ({"container": "mp4", "num_frames": 1}, "num_frames=1: mp4 is for 2 frames or more"),
     ],
 )
 def test_refusals_name_field_value_limit_and_remedy(asked: dict[str, object], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,22 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flickbook.errors import RequestError
-from flickbook.spec import Lora, Placement, Plan, Recipe, Record, Request, Run, Step
+from flickbook.spec import (
+    Encoding,
+    Lora,
+    Network,
+    Placement,
+    Plan,
+    Polish,
+    Recipe,
+    Record,
+    Request,
+    Run,
+    Sidecar,
+    Step,
+    Treatment,
+    schema,
+)
 
 PLAN = Plan(
     task="film",
@@ -29,11 +45,16 @@ PLAN = Plan(
     seed=7,
     scheduler="ddim",
     container="mp4",
+    codec="h264",
+    quality=69,
+    pixel_format="yuv420p",
 )
 CANONICAL = (
-    '{"container":"mp4","drift":null,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,"image":"","loras":[],"model":"builtin",'
-    '"negative_prompt":"","num_frames":16,"num_inference_steps":25,"prompt":"a r\\u00e9d circle","prompt_at":[],'
-    '"revision":"0123456789ab","scheduler":"ddim","schema_version":1,"seed":7,"strength":null,"task":"film",'
+    '{"codec":"h264","container":"mp4","drift":null,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
+    '"image":"","loras":[],"model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
+    '"pixel_format":"yuv420p","polish":{"interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
+    '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
+    '"quality":69,"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"strength":null,"task":"film",'
     '"video":"","width":128,"window":0}'
 )
 RECIPE = Recipe(
@@ -43,6 +64,16 @@ RECIPE = Recipe(
     frames_sha256="f" * 64,
     versions={"torch": "2.13.0"},
     device_name="a processor",
+)
+TREATMENT = Treatment(
+    sources=("a" * 64,),
+    polish=Polish(trim=(2, 8)),
+    width=9,
+    height=9,
+    num_frames=16,
+    fps=8.0,
+    container="gif",
+    origin=RECIPE,
 )
 RUN = Run(seconds={"denoise": 1.5}, peak_memory_bytes=1, started_at="a", finished_at="b")
 
@@ -56,7 +87,7 @@ def test_the_canonical_json_of_a_plan_and_its_key() -> None:
     assert PLAN.key() == hashlib.sha256(CANONICAL.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("record", [PLAN, RECIPE, RUN, Placement(), Request(prompt="x")])
+@pytest.mark.parametrize("record", [PLAN, RECIPE, RUN, TREATMENT, Placement(), Request(prompt="x")])
 def test_a_record_survives_json(record: Record) -> None:
     again = type(record).from_json(record.to_json())
     assert again == record
@@ -86,7 +117,11 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "loras": (Lora(name="other", sha256="c" * 64),),
         "drift": 0.5,
         "feedback": 0.5,
+        "polish": Polish(upscale=2, upscaler=Network(name="n", sha256="d" * 64)),
         "container": "png",
+        "codec": "av1",
+        "quality": "lossless",
+        "pixel_format": "gbrp",
     }
     assert set(others) == set(Plan.model_fields) - {"schema_version"}
     keys = {changed(**{field: value}).key() for field, value in others.items()} | {PLAN.key()}
@@ -104,15 +139,16 @@ def test_shape_is_what_a_batch_must_share() -> None:
 
 def test_a_plan_knows_no_machine() -> None:
     """The committed list: a field that one machine decides belongs to Placement."""
-    words = "schema_version task model revision prompt negative_prompt width height num_frames fps"
+    words = "container codec quality pixel_format "
+    words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
     words += " num_inference_steps guidance_scale seed scheduler window prompt_at image video strength loras"
-    words += " drift feedback container"
+    words += " drift feedback polish"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)
 
 
 def test_a_recipe_holds_nothing_that_changes_between_equal_runs() -> None:
-    words = "schema_version plan placement weights frames_sha256 versions device_name"
+    words = "schema_version plan placement weights frames_sha256 versions device_name kernels"
     assert list(Recipe.model_fields) == words.split()
     assert set(Recipe.model_fields).isdisjoint(Run.model_fields)
 
@@ -140,7 +176,8 @@ def test_records_are_frozen() -> None:
         ({"fps": math.nan}, "fps"),
         ({"guidance_scale": math.inf}, "guidance_scale"),
         ({"container": "avi"}, "container"),
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 3}, "schema_version"),
+        ({"quality": 101}, "quality.constrained-int"),
         ({"device": "cuda"}, "device"),
     ],
 )
@@ -156,7 +193,7 @@ def test_a_hash_must_be_a_hash() -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(RequestError, match="task=: missing from the Plan; add it"):
+    with pytest.raises(RequestError, match="container=: missing from the Plan; add it"):
         Plan.from_json("{}")
 
 
@@ -190,3 +227,24 @@ def test_a_plan_with_any_one_field_replaced_is_whole_or_refused(field: str, valu
 def test_a_step_needs_no_preview() -> None:
     step = Step("denoise", 1, 25, 0.5)
     assert step.preview is None
+
+
+def test_a_recipe_of_schema_1_is_read() -> None:
+    """As films that were made before carry it: what it lacks was not to be had."""
+    old = json.loads(RECIPE.to_json())
+    del old["kernels"]
+    for name in ("polish", "codec", "quality", "pixel_format"):
+        del old["plan"][name]
+    old["schema_version"] = old["plan"]["schema_version"] = 1
+    recipe = Recipe.from_json(json.dumps(old))
+    assert isinstance(recipe.plan, Plan) and recipe.plan.polish.nothing() and recipe.plan.encoding() is None
+    assert PLAN.encoding() == Encoding(container="mp4", codec="h264", quality=69, pixel_format="yuv420p")
+
+
+def test_the_published_schema_is_that_of_the_records() -> None:
+    published = Path(__file__).parents[1] / "docs" / "recipe.schema.json"
+    write = "write it anew: python -m flickbook.spec > docs/recipe.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == schema(), write
+    assert set(schema()["$defs"]) >= {"Recipe", "Run", "Plan", "Treatment", "Polish", "Placement"}
+    assert all(each.get("description") for each in schema()["$defs"].values())
+    assert set(schema()["properties"]) == set(Sidecar.model_fields)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,9 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits. Raises OSError."""
-    with open(path, "rb") as file:
+    """SHA-256 of a regular file, 64 hexadecimal digits. Raises OSError, also for what would never end."""
+    # Without waiting: a FIFO is opened only once somebody writes to it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()

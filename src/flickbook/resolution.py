@@ -6,10 +6,11 @@ import secrets
 import unicodedata
 from pathlib import Path
 
+from flickbook import formats
 from flickbook.catalogue import Model, Real, Sides, Whole, find, list_models
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
-from flickbook.spec import Container, Lora, Plan, Request
+from flickbook.spec import Container, Lora, Plan, Polish, Request
 from flickbook.windows import prompt_of, starts
 
 PROMPT_CHARACTERS = 2000
@@ -38,8 +39,15 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         )
     steps = _whole("num_inference_steps", request.num_inference_steps, model.num_inference_steps)
     image, video = _beginning(request, model)
+    fps = _real("fps", request.fps, model.fps)
+    polish = request.polish or Polish()
+    # Polish may change the rate, and asks again.
+    rate = fps if polish.nothing() else None
+    encoding = formats.encoding(
+        container, request.codec, request.quality, request.pixel_format, num_frames=num_frames, fps=rate
+    )
     return Plan(
-        task="picture" if container == "png" else "film",
+        task="picture" if num_frames == 1 else "film",
         model=model.name,
         revision=model.revision(),
         prompt=_prompt("prompt", request.prompt, smallest=1 if model.prompted else 0),
@@ -47,7 +55,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         width=width,
         height=height,
         num_frames=num_frames,
-        fps=_real("fps", request.fps, model.fps),
+        fps=fps,
         num_inference_steps=steps,
         guidance_scale=_real("guidance_scale", request.guidance_scale, model.guidance_scale),
         seed=seed,
@@ -58,7 +66,8 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         video=video,
         strength=_strength(request, model, steps),
         loras=_loras(request),
-        container=container,
+        polish=polish,
+        **encoding.model_dump(),
     )
 
 
@@ -80,7 +89,7 @@ def usual(model: Model) -> Plan:
         guidance_scale=model.guidance_scale.default,
         seed=0,
         scheduler=model.schedulers[0],
-        container="png" if num_frames == 1 else "mp4",
+        **formats.encoding("png" if num_frames == 1 else "mp4").model_dump(),
     )
 
 
@@ -184,16 +193,18 @@ def _negative(request: Request, model: Model) -> str:
 
 
 def _frames(request: Request, model: Model) -> tuple[Container, int]:
-    """Container and number of frames, which decide each other: a PNG is one frame, and one frame is a PNG."""
-    asked = request.num_frames
-    if request.container == "png":
+    """Container and number of frames, which decide each other: a still has one frame, and a film more."""
+    asked, container = request.num_frames, request.container
+    if container is not None and container not in formats.FILMS:
         if asked not in (None, 1):
-            raise RequestError("num_frames", asked, "a png is one frame", "ask for 1 frame or name the file .mp4")
-        return "png", _whole("num_frames", 1, model.num_frames)
+            limit = f"a {container} is one frame"
+            raise RequestError("num_frames", asked, limit, "ask for 1 frame or name the file .mp4")
+        return container, _whole("num_frames", 1, model.num_frames)
     num_frames = _whole("num_frames", asked, model.num_frames)
-    if num_frames == 1 and request.container == "mp4":
-        raise RequestError("num_frames", 1, "an mp4 is 2 frames or more", "name the file .png or ask for more frames")
-    return ("png" if num_frames == 1 else "mp4"), num_frames
+    if num_frames == 1 and container not in (None, *formats.STILLS):
+        limit = "shot-%04d.png is a film" if container == "frames" else f"{container} is for 2 frames or more"
+        raise RequestError("num_frames", 1, limit, "name the file .png or ask for more frames")
+    return container or ("png" if num_frames == 1 else "mp4"), num_frames
 
 
 def _size(request: Request, model: Model) -> tuple[int, int]:

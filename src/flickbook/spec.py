@@ -16,9 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flickbook.errors import RequestError
 
-SCHEMA_VERSION: Final = 1
-Container = Literal["mp4", "png"]
-Phase = Literal["load", "encode", "denoise", "decode", "write"]
+#: 2 added encodings, polish and kernels. A record of schema 1 is read: what it lacks is what was usual then.
+SCHEMA_VERSION: Final = 2
+Version = Literal[1, 2]
+Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
+Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
+Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -60,6 +63,63 @@ def refused(error: ValidationError, what: str) -> RequestError:
     return RequestError(field, first["input"], first["msg"], f"correct this field of the {what}")
 
 
+class Encoding(Record):
+    """How frames become a file: `quality` is 0 to 100, the best, whatever the codec, or lossless."""
+
+    container: Container
+    codec: str
+    quality: Quality
+    pixel_format: str
+
+
+class Encoded(Record):
+    """What says how its frames become a file: an Encoding's fields, which in schema 1 were the container alone."""
+
+    container: Container
+    codec: str = ""
+    quality: Quality | None = None
+    pixel_format: str = ""
+
+    def encoding(self) -> Encoding | None:
+        """How its frames become a file; None where it does not say."""
+        if self.quality is None:
+            return None
+        return Encoding(
+            container=self.container, codec=self.codec, quality=self.quality, pixel_format=self.pixel_format
+        )
+
+
+class Network(Record):
+    """A network's weights: what they are called, and the SHA-256 of their file."""
+
+    name: str
+    sha256: Sha256
+
+
+class Polish(Record):
+    """What is done to frames once they are made, in the order of these fields; unset does nothing.
+
+    `trim` keeps the frames from the first number up to, not including, the second. `steady` is a strength, 0 to 1.
+    `interpolate` and `upscale` are whole factors, done by OpenCV's flow and by Lanczos where no network is named.
+    `speed` plays faster (above 1) or slower, with the same frames; `rate` is frames a second, with the same seconds.
+    """
+
+    trim: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
+    steady: Annotated[float, Field(ge=0, le=1)] = 0.0
+    interpolate: Annotated[int, Field(ge=1, le=8)] = 1
+    interpolator: Network | None = None
+    upscale: Annotated[int, Field(ge=1, le=4)] = 1
+    upscaler: Network | None = None
+    loop: Literal["", "pingpong", "blend", "cut"] = ""
+    speed: Annotated[float, Field(gt=0)] = 1.0
+    rate: Annotated[float, Field(gt=0)] | None = None
+    text: str = ""
+
+    def nothing(self) -> bool:
+        """Whether it leaves every frame as it is."""
+        return self == Polish()
+
+
 class Request(Record):
     """What a person asked for. A field left None means "the model's choice"; limits live in the catalogue.
 
@@ -82,7 +142,11 @@ class Request(Record):
     video: str | None = None
     strength: float | None = None
     loras: tuple[tuple[str, float], ...] | None = None
+    polish: Polish | None = None
     container: Container | None = None
+    codec: str | None = None
+    quality: Quality | None = None
+    pixel_format: str | None = None
 
 
 class Lora(Record):
@@ -93,7 +157,7 @@ class Lora(Record):
     weight: float = 1.0
 
 
-class Plan(Record):
+class Plan(Encoded):
     """Every choice that decides the picture, and nothing about the machine that will run it.
 
     Sizes in pixels, `fps` in frames a second, `guidance_scale` without unit (1 switches guidance off),
@@ -103,9 +167,11 @@ class Plan(Record):
     to 1, says how much of them is made anew, and is None where the model does not ask. A sequence is a film of pictures
     that were each made by themselves: `drift`, 0 to 1, says how far the noise travels from one prompt to the next,
     `feedback`, 0 to 1, how much of each picture is made anew over the one before it, 0 for none.
+
+    `polish` is done to the frames that the model made, which `num_frames`, `width`, `height` and `fps` speak of.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Version = SCHEMA_VERSION
     task: Literal["film", "picture", "sequence"]
     model: str
     revision: str
@@ -127,7 +193,7 @@ class Plan(Record):
     loras: tuple[Lora, ...] = ()
     drift: Annotated[float, Field(ge=0, le=1)] | None = None
     feedback: Annotated[float, Field(ge=0, le=1)] | None = None
-    container: Container
+    polish: Polish = Polish()
 
     def key(self) -> str:
         """SHA-256 (64 hexadecimal digits) of the canonical JSON: equal Plans, equal keys."""
@@ -184,32 +250,83 @@ class Step:
     preview: Any | None = None
 
 
+class Treatment(Encoded):
+    """What was done to films that were files already: they were joined, and polished.
+
+    `sources` are the SHA-256 of the files in their order, `fade` the frames in which one passes into the next. Width
+    and height (pixels), frames and their rate are those of the joined film before its polish. `origin` is the recipe
+    that the first source carried.
+    """
+
+    schema_version: Version = SCHEMA_VERSION
+    task: Literal["polish"] = "polish"
+    sources: Annotated[tuple[Sha256, ...], Field(min_length=1)]
+    fade: Annotated[int, Field(ge=0)] = 0
+    polish: Polish
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    num_frames: Annotated[int, Field(ge=1)]
+    fps: Annotated[float, Field(gt=0)]
+    origin: Recipe | None = None
+
+
 class Recipe(Record):
     """How a film was made, without anything that changes between two equal runs on one machine.
 
     `weights` maps a file, relative to the model's directory, to its SHA-256; `frames_sha256` covers the uint8
-    frames before encoding; `versions` maps a library to its version; `device_name` is the processor's own name.
+    frames before encoding; `versions` maps a library to its version; `device_name` is the processor's own name, and
+    `kernels` what else decides the last bits of a sum: threads, vector instructions, the attention that was taken.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    plan: Plan
+    schema_version: Version = SCHEMA_VERSION
+    plan: Annotated[Plan | Treatment, Field(discriminator="task")]
     placement: Placement
     weights: dict[str, Sha256]
     frames_sha256: Sha256
     versions: dict[str, str]
     device_name: str
+    kernels: dict[str, str] = {}
+
+    def encoded(self, encoding: Encoding) -> Recipe:
+        """The recipe of the same frames in a file of this encoding."""
+        return self.model_copy(update={"plan": self.plan.model_copy(update=encoding.model_dump())})
 
 
 class Run(Record):
     """What happened in one run and may differ in the next: it stands in the sidecar, never inside the film.
 
-    `seconds` by phase, `peak_memory_bytes` of the process, times as ISO 8601 in UTC, `notes` for people, `scores` of
-    the film by their names.
+    `seconds` and `peak_memory` (bytes of the process) by phase, `peak_memory_bytes` the most of them, times as ISO 8601
+    in UTC, `rungs` what was given up because memory ran out, `notes` for people, `scores` of the film by their names,
+    `inputs` where the files that the Plan names by SHA-256 were.
     """
 
     seconds: dict[str, float]
     peak_memory_bytes: Annotated[int, Field(ge=0)]
+    peak_memory: dict[str, int] = {}
     started_at: str
     finished_at: str
+    rungs: list[str] = []
     notes: list[str] = []
     scores: dict[str, float] = {}
+    inputs: dict[Sha256, str] = {}
+
+
+class Sidecar(Record):
+    """What stands beside a film, in film.mp4.json."""
+
+    recipe: Recipe | None
+    run: Run | None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a sidecar, which holds those of the recipe and the run: docs/recipe.schema.json."""
+    about = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Flickbook film",
+        "version": SCHEMA_VERSION,
+    }
+    return about | {name: value for name, value in Sidecar.model_json_schema().items() if name != "title"}
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2))

@@ -25,11 +25,12 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
 
 def test_it_tells_what_is_here(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checks(capsys)
-    wanted = "python platform torch gpu tokenizers safetensors matplotlib memory output cache codecs weights fits large"
+    wanted = "python platform torch gpu tokenizers safetensors matplotlib opencv memory output cache codecs weights"
+    wanted += " fits large"
     assert list(found) == wanted.split()
     assert platform.python_version() in found["python"]["value"]
     assert torch.__version__ in found["torch"]["value"]
-    assert "libx264" in found["codecs"]["value"]
+    assert "h264, h265, vp9, av1, ffv1" in found["codecs"]["value"]
     assert f"{psutil.virtual_memory().total / GIB:.1f} GiB" in found["memory"]["value"]
 
 

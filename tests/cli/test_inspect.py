@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flickbook.cli.app import run
+from flickbook.media.clip import Clip
 from flickbook.media.write import write_mp4, write_png
 
 
@@ -46,3 +47,10 @@ def test_what_is_no_film_is_refused(work: Path, content: bytes | None, capsys: p
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["code"] == "media"
     assert err.startswith("error: a.mp4: ") and err.count("\n") == 1
+
+
+def test_numbered_frames_are_known_by_their_common_name(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = np.zeros((3, 32, 48, 3), np.uint8)
+    Clip(film, 8.0).save("shot-%02d.png")
+    assert run(["inspect", "shot-%02d.png"]) == 0
+    assert "path: shot-01.png" in capsys.readouterr().out

@@ -54,7 +54,8 @@ SHORT = ["--frames-per", "2", "--num-inference-steps", "3", "--seed", "7"]
         (["x", "--model", "animatediff", "--output", "a.mp4"], "model"),
         (["x", "--model-dir", "nowhere"], "model_dir"),
         (["x", "--precision", "fp12"], "precision"),
-        (["x", "--output", "film.gif"], "output"),
+        (["x", "--output", "film.avi"], "output"),
+        (["x", "--codec", "vp9", "--output", "film.mp4"], "codec"),
         (["x", "--output", "film.png"], "output"),
         (["x", "--output", "no-file/film.mp4", "--sheet", "sheet.pdf"], "sheet"),
         (["x", "--lora", "nowhere.safetensors"], None),
@@ -81,7 +82,7 @@ def test_the_librarys_call_has_the_same_names_and_the_same_defaults() -> None:
     ours, theirs = inspect.signature(sequence).parameters, inspect.signature(command_sequence).parameters
     # A size has two sides, the pictures' place follows the film's, and what only a command says.
     assert set(ours) - set(theirs) == {"width", "height", "directory", "on_step"}
-    assert set(theirs) - set(ours) == {"size", "output", "sheet", "as_json"}
+    assert set(theirs) - set(ours) == {"size", "output", "sheet", "as_json", "codec", "quality", "pixel_format"}
     assert theirs["frames_per"].default == FRAMES_PER and theirs["drift"].default == DRIFT
     for name in set(ours) & set(theirs) - {"prompts"}:
         assert ours[name].default == theirs[name].default, name

@@ -16,7 +16,7 @@ from tests.contract.cases import CASES, STEPS, Case, beginning
 
 from flickbook import catalogue
 from flickbook.diffusion.sampler import SamplerState
-from flickbook.engine import generate
+from flickbook.engine import films
 from flickbook.engine.beginning import complete
 from flickbook.engine.engine import Engine
 from flickbook.errors import Cancelled
@@ -52,7 +52,7 @@ def ready(case: Case) -> Iterator[str]:
             yield model.name
         finally:
             catalogue.remove(model.name)
-            generate._ENGINES.clear()
+            films.forget()
 
 
 def asked(case: Case, model: str, begins: str, directory: Path, **changes: object) -> Request:
@@ -71,8 +71,8 @@ def asked(case: Case, model: str, begins: str, directory: Path, **changes: objec
 
 def film(plan: Plan, request: Request, steps: list[Step] | None = None) -> Clip:
     """The film of a plan; `steps` collects its steps, with previews."""
-    means = generate.means_of(plan, request)
-    made = generate.films([plan], means, previews=steps is not None, on_step=None if steps is None else steps.append)
+    means = films.means_of(plan, request)
+    made = films.films([plan], means, previews=steps is not None, on_step=None if steps is None else steps.append)
     return next(made)
 
 
@@ -90,7 +90,7 @@ def row(case: Case, model: str, begins: str, directory: Path) -> str:
     assert np.array_equal(clip.frames, again.frames), "a fixed seed repeats itself"
     other = asked(case, model, begins, directory, seed=4)
     assert not np.array_equal(clip.frames, film(resolve(other), other).frames), "another seed makes another film"
-    engine = generate.engine_of(plan, generate.means_of(plan, request))
+    engine = films.engine_of(plan, films.means_of(plan, request))
     preview = "yes" if _shows(engine, denoised, plan) else "no"
     _cancels(plan, request)
     made = "picture" if plan.task == "picture" else "film"
@@ -118,8 +118,8 @@ def _shows(engine: Engine, steps: list[Step], plan: Plan) -> bool:
 
 def _resumes(plan: Plan, request: Request, whole: Clip) -> bool:
     """Whether a film that was saved after its first step, and went on from the file's tensors, is the same film."""
-    means = generate.means_of(plan, request)
-    family: Any = generate.engine_of(plan, means)._family
+    means = films.means_of(plan, request)
+    family: Any = films.engine_of(plan, means)._family
     meaning = family.encode([plan])
     with closing(family.denoise([plan], meaning, means.sources)) as states:
         saved = next(states).to_tensors()
@@ -131,9 +131,9 @@ def _resumes(plan: Plan, request: Request, whole: Clip) -> bool:
 def _cancels(plan: Plan, request: Request) -> None:
     """Told to stop after the first step, a film stops there."""
     seen: list[Step] = []
-    made = generate.films(
+    made = films.films(
         [plan],
-        generate.means_of(plan, request),
+        films.means_of(plan, request),
         on_step=seen.append,
         cancel=lambda: any(step.phase == "denoise" for step in seen),
     )

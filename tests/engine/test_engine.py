@@ -158,36 +158,6 @@ def test_frames_decoded_few_at_once_are_the_same(engine: Engine, plan: MakePlan)
     assert frames_sha256(films(other, [plan()])[0]) == frames_sha256(films(engine, [plan()])[0])
 
 
-def test_a_plan_knows_no_machine() -> None:
-    """A field here is a promise: queues, caches and other machines stand on this list."""
-    assert set(Plan.model_fields) == {
-        "schema_version",
-        "task",
-        "model",
-        "revision",
-        "prompt",
-        "negative_prompt",
-        "width",
-        "height",
-        "num_frames",
-        "fps",
-        "num_inference_steps",
-        "guidance_scale",
-        "seed",
-        "scheduler",
-        "window",
-        "prompt_at",
-        "image",
-        "video",
-        "strength",
-        "loras",
-        "drift",
-        "feedback",
-        "container",
-    }
-    assert not set(Plan.model_fields) & set(Placement.model_fields)
-
-
 def test_words_never_learned_are_noted(engine: Engine, plan: MakePlan) -> None:
     list(engine.run([plan()]))
     assert engine.notes("a red circle") == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flickbook.engine import records
-from flickbook.engine.generate import films
+from flickbook.engine.films import films
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 

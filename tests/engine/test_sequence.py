@@ -17,10 +17,11 @@ from tests.loras import adapter, write
 
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.engine import generate as engines
+from flickbook.engine import films as engines
 from flickbook.engine import sequence
 from flickbook.engine.engine import Engine
-from flickbook.engine.generate import Means, engine_of, generate
+from flickbook.engine.films import Means, engine_of
+from flickbook.engine.generate import generate
 from flickbook.engine.sequence import Moment, continued, made, moment, plan_of
 from flickbook.errors import Cancelled, ModelNotFound, OutputError, RequestError
 from flickbook.media.similarity import coherence
@@ -273,7 +274,7 @@ def test_a_pipeline_that_decodes_in_tiles_says_so(tmp_path: Path, monkeypatch: p
         plan = planned(frames_per=1, model=model)
         clip = made(plan, directory=tmp_path / "pictures")
         assert clip.recipe is not None and clip.recipe.placement.rungs == ("decode: tiling",)
-        engines._ENGINES.clear()  # as in another process, whose placement knows nothing of it yet
+        engines.forget()  # as in another process, whose placement knows nothing of it yet
         assert np.array_equal(made(plan, directory=tmp_path / "pictures").frames, clip.frames)
 
 

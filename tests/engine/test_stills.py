@@ -13,7 +13,7 @@ from tests.contract.cases import CASES, Case
 from tests.contract.matrix import ready
 
 from flickbook.catalogue import find
-from flickbook.engine.generate import Means, engine_of, films
+from flickbook.engine.films import Means, engine_of, films
 from flickbook.engine.stills import Stills, check, stills
 from flickbook.engine.travel import blended
 from flickbook.errors import Cancelled, RequestError

@@ -111,6 +111,14 @@ def test_a_segment_of_unknown_length(scratch: Path) -> None:
         check(scratch / "a.webm", HEAD + bytes.fromhex("1654AE6B") + unknown + bytes(40), sniff.WEBM)
 
 
+def test_a_second_segment_is_walked_as_well(films: dict[str, bytes], scratch: Path) -> None:
+    check(scratch / "a.webm", films["a.webm"] + b"what somebody appended", sniff.WEBM)
+    many = element("18538067", element("1654AE6B", b"\xae\x80" * (1 << 19)))
+    for behind in (many, HEAD + many):
+        with pytest.raises(MediaError, match="too large"):
+            check(scratch / "a.webm", films["a.webm"] + behind, sniff.WEBM)
+
+
 def test_an_index_of_avi_that_would_fill_the_memory(scratch: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return kind + struct.pack("<I", len(data)) + data
@@ -118,6 +126,12 @@ def test_an_index_of_avi_that_would_fill_the_memory(scratch: Path) -> None:
     for part in (chunk(b"idx1", bytes(17 << 20)), chunk(b"LIST", b"hdrl" + bytes(2 << 20)), chunk(b"JUNK", b"") * 5000):
         with pytest.raises(MediaError, match="too large"):
             check(scratch / "a.avi", chunk(b"RIFF", b"AVI " + part), sniff.AVI)
+
+
+def test_what_stands_behind_an_avi(films: dict[str, bytes], scratch: Path) -> None:
+    check(scratch / "a.avi", films["a.avi"] + bytes(8 * 4096), sniff.AVI)
+    with pytest.raises(MediaError, match="damaged"):
+        check(scratch / "a.avi", films["a.avi"] + bytes(8 * 4097), sniff.AVI)
 
 
 def test_edits_that_repeat_every_sample(films: dict[str, bytes], scratch: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from flickbook.errors import OutputError, RequestError
+from flickbook.formats import container_of, encoding
 from flickbook.media.clip import Clip, check_save, frames_sha256, sidecar_path
-from flickbook.media.inspect import read_recipe
+from flickbook.media.inspect import inspect, read_recipe
 from flickbook.media.read import read_picture, read_video
 from flickbook.spec import Placement, Plan, Recipe, Run
 
@@ -49,6 +50,12 @@ def clip(frames: int = 4, prompt: str = "a red circle") -> Clip:
         device_name="a processor",
     )
     return Clip(pixels, 8.0, recipe, RUN)
+
+
+def in_file(made: Clip, name: str) -> Recipe:
+    """The recipe as a file of this name carries it: with how its frames were encoded."""
+    assert made.recipe is not None
+    return made.recipe.encoded(encoding(container_of(name)))
 
 
 def test_images_are_the_frames() -> None:
@@ -89,11 +96,11 @@ def test_saving_a_film_writes_it_with_its_recipe_and_sidecar(tmp_path: Path) -> 
     path = made.save(tmp_path / "outputs" / "film.mp4")
     assert path == tmp_path / "outputs" / "film.mp4"
     assert sorted(os.listdir(path.parent)) == ["film.mp4", "film.mp4.json"]
-    assert read_recipe(path) == made.recipe
+    assert read_recipe(path) == in_file(made, "film.mp4")
     frames, fps = read_video(path)
     assert (frames.shape, fps) == (made.frames.shape, 8.0)
     document = json.loads(sidecar_path(path).read_text())
-    assert Recipe.from_json(json.dumps(document["recipe"])) == made.recipe
+    assert Recipe.from_json(json.dumps(document["recipe"])) == in_file(made, "film.mp4")
     assert Run.from_json(json.dumps(document["run"])) == RUN
 
 
@@ -107,7 +114,7 @@ def test_one_frame_saves_as_png_without_loss(tmp_path: Path) -> None:
     made = clip(1)
     path = made.save(str(tmp_path / "still.PNG"))
     assert np.array_equal(read_picture(path), made.frames[0])
-    assert read_recipe(path) == made.recipe
+    assert read_recipe(path) == in_file(made, "still.png")
 
 
 def test_a_clip_that_knows_nothing_saves_and_says_so(tmp_path: Path) -> None:
@@ -116,16 +123,78 @@ def test_a_clip_that_knows_nothing_saves_and_says_so(tmp_path: Path) -> None:
     assert read_video(path)[1] == 12.5
 
 
-@pytest.mark.parametrize("name", ["film.gif", "film", "film.mp4.json", ".mp4"])
-def test_other_suffixes_are_refused_with_the_two_that_work(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError, match=r"\.mp4 or \.png"):
+@pytest.mark.parametrize("name", ["film.avi", "film", "film.mp4.json", ".mp4", "shot-%d.jpg"])
+def test_other_names_are_refused_with_one_that_works(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"\.mp4|shot-%04d\.png"):
         clip().save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_film_does_not_fit_a_png(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["still.png", "still.jpg", "still.avif"])
+def test_a_film_does_not_fit_a_picture(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="one frame, not 4"):
-        clip(4).save(tmp_path / "film.png")
+        clip(4).save(tmp_path / name)
+    with pytest.raises(OutputError, match="one frame, not 4"):
+        check_save(tmp_path / name, 4)
+    check_save(tmp_path / name, 1)
+
+
+FILMS = ["film.mp4", "film.webm", "film.mkv", "film.gif", "film.webp", "film.apng"]
+PICTURES = ["still.png", "still.jpg", "still.jpeg", "still.webp", "still.gif", "still.apng", "still.mp4"]
+
+
+@pytest.mark.parametrize("name", [*FILMS, *PICTURES])
+def test_every_container_carries_the_recipe(tmp_path: Path, name: str) -> None:
+    made = clip(1 if name.startswith("still") else 4, prompt='snow on "Mount ❄"')
+    path = made.save(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == [name, f"{name}.json"]
+    if name != "film.mkv":  # see test_inspect.py
+        assert read_recipe(path) == in_file(made, name)
+
+
+def test_a_film_as_numbered_frames_has_its_recipe_in_the_first_and_beside_it(tmp_path: Path) -> None:
+    made = clip(3)
+    path = made.save(tmp_path / "shot-%04d.png")
+    names = ["shot-0001.png", "shot-0001.png.json", "shot-0002.png", "shot-0003.png"]
+    assert sorted(os.listdir(tmp_path)) == names and path == tmp_path / "shot-%04d.png"
+    assert sidecar_path(path) == sidecar_path(tmp_path / "shot-0001.png") == tmp_path / "shot-0001.png.json"
+    assert read_recipe(tmp_path / "shot-0001.png") == in_file(made, "shot-%04d.png")
+    pictures = [read_picture(tmp_path / name) for name in names if name.endswith(".png")]
+    assert np.array_equal(np.stack(pictures), made.frames)
+    for gone, taken in (("shot-0001.png", "shot-0002.png"), ("shot-0002.png", "shot-0003.png")):
+        (tmp_path / gone).unlink()
+        with pytest.raises(OutputError, match=f"{taken}: exists already"):
+            check_save(path, 3)
+    (tmp_path / "shot-0003.png").unlink()
+    with pytest.raises(OutputError, match="shot-0001.png.json: exists already"):
+        check_save(path, 3)
+    (tmp_path / "shot-0001.png.json").unlink()
+    (tmp_path / "shot-0001.png.json").mkdir()
+    with pytest.raises(OutputError, match="json: is a directory"):
+        made.save(path, overwrite=True)
+    assert os.listdir(tmp_path) == ["shot-0001.png.json"]
+
+
+def test_the_encoding_is_the_given_one_the_recipes_or_the_usual_one(tmp_path: Path) -> None:
+    made = clip(4)
+    assert made.recipe is not None
+    plan = made.recipe.plan.model_copy(update={"codec": "h265", "quality": 40, "pixel_format": "yuv420p"})
+    planned = dataclasses.replace(made, recipe=made.recipe.model_copy(update={"plan": plan}))
+    assert inspect(made.save(tmp_path / "usual.mp4"))["codec"] == "h264"
+    assert inspect(planned.save(tmp_path / "planned.mp4"))["codec"] == "hevc"
+    assert inspect(planned.save(tmp_path / "planned.webm"))["codec"] == "vp9"
+    assert inspect(planned.save(tmp_path / "given.mp4", codec="av1"))["codec"] == "av1"
+    with pytest.raises(RequestError, match="codec=h264: does not fit webm; choose vp9, av1"):
+        made.save(tmp_path / "film.webm", codec="h264")
+    assert not (tmp_path / "film.webm").exists()
+
+
+def test_a_lossless_film_has_the_frames_that_the_recipe_names(tmp_path: Path) -> None:
+    made = clip(4)
+    assert made.recipe is not None
+    for name, codec in (("film.mp4", "h264"), ("film.webm", "vp9"), ("film.webp", None)):
+        frames, _ = read_video(made.save(tmp_path / name, codec=codec, quality="lossless"))
+        assert frames_sha256(frames) == made.recipe.frames_sha256
 
 
 @pytest.mark.parametrize("taken", ["film.mp4", "film.mp4.json"])

@@ -32,7 +32,11 @@ FILMS = {
     "vp9.webm": "libvpx-vp9",
     "av1.webm": "libsvtav1",
     "vp8.mkv": "libvpx",
+    "vp9.mkv": "libvpx-vp9",
+    "av1.mkv": "libsvtav1",
     "h264.mkv": "libx264",
+    "hevc.mkv": "libx265",
+    "ffv1.mkv": "ffv1",
     "mpeg4.avi": "mpeg4",
     "mjpeg.avi": "mjpeg",
     "h264.avi": "libx264",
@@ -221,11 +225,37 @@ def test_a_cover_is_no_film(tmp_path: Path) -> None:
         facts(path)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg2video"), ("a.mkv", "ffv1"), ("a.avi", "mpeg2video")])
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg2video"), ("a.mkv", "mpeg2video"), ("a.avi", "mpeg2video")])
 def test_other_codecs_are_refused_by_name(tmp_path: Path, encode: Encode, steps: Steps, name: str, codec: str) -> None:
     encode(tmp_path / name, steps(3), codec, fps=25)
     with pytest.raises(MediaError, match=f"its codec is {codec}, none of"):
         read_video(tmp_path / name)
+
+
+def hidden(path: Path, count: int) -> Path:
+    """The film at `path` with its first packet `count` more times, each time marked as not shown (RFC 6386, 9.1)."""
+    target = path.with_name(f"hidden-{path.name}")
+    with av.open(str(path)) as given, av.open(str(target), "w") as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        whole = [packet for packet in given.demux(given.streams.video[0]) if packet.size]
+        early = av.Packet(bytes([bytes(whole[0])[0] & ~0x10]) + bytes(whole[0])[1:])
+        for at, packet in enumerate([early] * count + whole):
+            copy = av.Packet(bytes(packet))
+            copy.pts = copy.dts = at
+            copy.time_base, copy.stream, copy.is_keyframe = given.streams.video[0].time_base, stream, at == 0
+            made.mux(copy)
+    return target
+
+
+def test_frames_that_are_never_shown_are_not_decoded_for_ever(
+    tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers
+) -> None:
+    path = encode(tmp_path / "a.webm", steps(6), "libvpx", options={"auto-alt-ref": "0", "lag-in-frames": "0"})
+    assert numbers(read_frames(hidden(path, 50), 1, 8)) == [0]
+    few = Limits(decoded_bytes=20 * 48 * 64 * 3)
+    for read in (lambda path: read_frames(path, 1, 8, few), lambda path: facts(path, few)):
+        with pytest.raises(MediaError, match="85 frames that are not shown, more than the limit of 84"):
+            read(hidden(path, 200))
 
 
 def test_a_gif_is_a_film_and_a_picture(films: Path, steps: Steps) -> None:

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flickbook.errors import MediaError
+from flickbook.errors import MediaError, RequestError
+from flickbook.formats import CODECS, FORMS, LOSSLESS, encoding
+from flickbook.media.encode import check_encoder
 from flickbook.media.inspect import inspect, read_comment, read_recipe
-from flickbook.media.read import read_picture, read_video
+from flickbook.media.read import facts, read_any, read_picture, read_video
 from flickbook.media.sniff import Limits
-from flickbook.media.write import write_mp4, write_png
+from flickbook.media.write import write, write_mp4, write_png
+from flickbook.spec import Encoding
 
 
 def film(frames: int = 6, height: int = 32, width: int = 48) -> np.ndarray:
@@ -191,3 +194,77 @@ def sums_repaired(data: bytes) -> bytes:
         out[end : end + 4] = zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")
         at = end + 4
     return bytes(out)
+
+
+def encodings() -> list[Encoding]:
+    """Every way to write that needs no hardware."""
+    found = []
+    for container, form in FORMS.items():
+        for name in form.codecs:
+            codec = CODECS[name]
+            ways = [(LOSSLESS, codec.lossless)] if codec.lossless and codec.pixel_formats else []
+            ways += [(None, each) for each in codec.pixel_formats or (codec.lossless,)]
+            found += [] if codec.hardware else [encoding(container, name, *way) for way in ways]
+    return found
+
+
+def written(folder: Path, frames: np.ndarray, how: Encoding, fps: float = 24) -> Path:
+    """A film of `frames`, or a picture of the first. Skips what this FFmpeg cannot write."""
+    form = FORMS[how.container]
+    path = folder / ("shot-%03d.png" if how.container == "frames" else f"film{form.suffixes[0]}")
+    try:
+        check_encoder(how, *frames.shape[1:3])
+    except RequestError as error:
+        pytest.skip(str(error))
+    write(path, frames if form.films else frames[:1], fps, encoding=how)
+    return path
+
+
+@pytest.mark.parametrize("how", encodings(), ids=lambda how: f"{how.container}-{how.codec}-{how.pixel_format}")
+def test_whatever_can_be_written_can_be_read(tmp_path: Path, how: Encoding) -> None:
+    path = written(tmp_path, film(), how)
+    frames, rate = read_any(path)
+    expected = film() if FORMS[how.container].films else film()[:1]
+    assert frames.shape == expected.shape and frames.dtype == np.uint8
+    moves = FORMS[how.container].films and how.container != "frames"
+    assert rate == (pytest.approx(24, rel=1e-4) if moves else 1.0)
+    error = np.abs(frames.astype(int) - expected)
+    assert error.max() == 0 if how.quality == LOSSLESS else error.mean() < 7
+    if moves:
+        assert facts(path) == (6, 48, 32, rate)
+        assert np.array_equal(read_video(path)[0], frames)
+    elif how.container != "frames":
+        assert np.array_equal(read_picture(path), frames[0])
+
+
+@pytest.mark.parametrize("how", [each for each in encodings() if "10" in each.pixel_format], ids=str)
+def test_of_ten_bits_eight_are_shown_within_rounding(tmp_path: Path, how: Encoding) -> None:
+    colours = np.random.default_rng(3).integers(0, 256, (8, 1, 1, 3), dtype=np.uint8)
+    frames = np.ascontiguousarray(np.broadcast_to(colours, (8, 64, 64, 3)))
+    path = written(tmp_path, frames, encoding(how.container, how.codec, 100, how.pixel_format))
+    assert np.abs(read_any(path)[0].astype(int) - frames).max() <= 3
+
+
+def test_numbered_frames_are_read_in_order_up_to_the_first_gap(tmp_path: Path) -> None:
+    write(tmp_path / "shot-%04d.png", film(12), 8)
+    frames, rate = read_any(tmp_path / "shot-%04d.png")
+    assert np.array_equal(frames, film(12)) and rate == 1.0
+    (tmp_path / "shot-0004.png").unlink()
+    assert np.array_equal(read_any(tmp_path / "shot-%04d.png")[0], film(12)[:3])
+    (tmp_path / "shot-0001.png").unlink()
+    with pytest.raises(MediaError, match="has no first frame"):
+        read_any(tmp_path / "shot-%04d.png")
+
+
+def test_numbered_frames_are_judged_as_a_film_is(tmp_path: Path) -> None:
+    write(tmp_path / "shot-%d.png", film(3), 8)
+    write_png(tmp_path / "shot-3.png", film(3, 16, 16)[0], overwrite=True)
+    with pytest.raises(MediaError, match="frame 3 does not fit"):
+        read_any(tmp_path / "shot-%d.png")
+    for number in range(4, 4098):
+        (tmp_path / f"shot-{number}.png").hardlink_to(tmp_path / "shot-1.png")
+    with pytest.raises(MediaError, match="4097 frames, more than the limit of 4096"):
+        read_any(tmp_path / "shot-%d.png")
+    (tmp_path / "shot-1.png").write_bytes(b"#EXTM3U\n/etc/passwd\n")
+    with pytest.raises(MediaError, match="begins with"):
+        read_any(tmp_path / "shot-%d.png")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,11 @@ BEGINNINGS = {
     b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm": sniff.WEBM,
     b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska": sniff.MATROSKA,
     b"\0\0\0\x18ftypheic": None,
-    b"\0\0\0\x18ftypavif": None,
+    b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1A": sniff.AVIF,
+    b"\0\0\0\x18ftypavif": sniff.AVIF,
+    b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif": sniff.AVIF,
+    b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic": None,
+    b"\0\0\0\x14ftypmif1\0\0\0\0heicavif": None,
     b"RIFF\0\0\0\0WAVE": None,
     b"#EXTM3U\n": None,
     b"ffconcat version 1.0\n": None,
@@ -59,9 +65,35 @@ def test_any_beginning_is_judged(head: bytes, beginning: bytes) -> None:
 
 def test_every_format_names_its_reader() -> None:
     formats = [each for each in vars(sniff).values() if isinstance(each, sniff.Format)]
-    assert len(formats) == 12
+    assert len(formats) == 14
     for each in formats:
         assert each.pillow or (each.demuxer and each.codecs and each.moves)
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "moves"),
+    [
+        ("IHDR IDAT IEND", False),
+        ("IHDR acTL fcTL IDAT fcTL fdAT IEND", True),
+        ("IHDR tEXt acTL IDAT IDAT fcTL fdAT IEND", True),
+        ("IHDR acTL IDAT IEND", False),
+        ("IHDR IDAT acTL fcTL fdAT IEND", False),
+        ("IHDR fcTL IDAT IEND", False),
+        ("IHDR acTL", False),
+        ("", False),
+    ],
+)
+def test_a_png_moves_if_it_says_so_before_its_pixels(tmp_path: Path, kinds: str, moves: bool) -> None:
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind.encode(), bytes(9)) for kind in kinds.split())
+    (tmp_path / "a.png").write_bytes(data)
+    with sniff.opened(tmp_path / "a.png", None, "either") as (file, form, limits):
+        assert form == (sniff.MOVING_PNG if moves else sniff.PNG)
+        assert limits == (sniff.DEFAULT_LIMITS if moves else sniff.PICTURE_LIMITS)
+        assert file.tell() == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

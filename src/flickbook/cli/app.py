@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from flickbook import __version__
-from flickbook.cli import doctor, evaluate, generate, inspect, models, report, sequence, train
+from flickbook.cli import (
+    batch,
+    diff,
+    doctor,
+    evaluate,
+    generate,
+    inspect,
+    models,
+    polish,
+    report,
+    reproduce,
+    rerun,
+    sequence,
+    train,
+)
 from flickbook.errors import Cancelled
 
 app = typer.Typer(
@@ -20,7 +34,12 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("sequence")(sequence.sequence)
+app.command("batch")(batch.batch)
+app.command("polish")(polish.polish)
 app.command("inspect")(inspect.inspect)
+app.command("reproduce")(reproduce.reproduce)
+app.command("rerun")(rerun.rerun)
+app.command("diff")(diff.diff)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)

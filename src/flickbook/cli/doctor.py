@@ -122,12 +122,20 @@ def _packages() -> Iterator[Check]:
     """The other packages the built-in model needs, and those that only add to it."""
     from importlib.metadata import PackageNotFoundError, version
 
-    for name, state in (("tokenizers", "fail"), ("safetensors", "fail"), ("matplotlib", "warn")):
+    needed: dict[str, tuple[str, str]] = {
+        "tokenizers": ("gen", ""),
+        "safetensors": ("gen", ""),
+        "matplotlib": ("gen", "; --steps-sheet needs it"),
+        "opencv-python-headless": ("finish", "; --interpolate needs it"),
+    }
+    for name, (extra, need) in needed.items():
+        shown = "opencv" if name.startswith("opencv") else name
         try:
-            yield Check(name, "ok", version(name))
+            yield Check(shown, "ok", version(name))
         except PackageNotFoundError:
-            why = "not installed" if state == "fail" else "not installed; --steps-sheet needs it"
-            yield Check(name, "fail" if state == "fail" else "warn", why, 'run `pip install "flickbook[gen]"`')
+            yield Check(
+                shown, "warn" if need else "fail", f"not installed{need}", f'run `pip install "flickbook[{extra}]"`'
+            )
 
 
 def free_memory() -> int:
@@ -175,10 +183,16 @@ def _codecs() -> Check:
         import av
     except (ImportError, OSError) as error:
         return Check("codecs", "fail", f"PyAV cannot be imported: {error}", "run `pip install --force-reinstall av`")
+    from flickbook.formats import CODECS
+    from flickbook.media.encode import writable_codecs
+
     value = f"PyAV {av.__version__}, FFmpeg {getattr(av, 'ffmpeg_version_info', 'unknown')}"
-    if "libx264" not in av.codecs_available:
+    trouble = writable_codecs()
+    if trouble["h264"]:
         return Check("codecs", "fail", f"{value}, without libx264", "install PyAV's own wheel: `pip install av`")
-    return Check("codecs", "ok", f"{value}, libx264")
+    works = [name for name, why in trouble.items() if not why]
+    soft, hard = ([name for name in works if CODECS[name].hardware is kind] for kind in (False, True))
+    return Check("codecs", "ok", f"{value}: {', '.join(soft)}; of the hardware {', '.join(hard) or 'none'}")
 
 
 def _weights() -> Check:

@@ -16,9 +16,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a film's format, and the recipe it carries."""
+    from flickbook.formats import frame_paths, is_frames
     from flickbook.media.inspect import inspect as read
 
-    found = read(file)
+    found = read(frame_paths(file, 1)[0] if is_frames(file) else file)
     if as_json:
         report.document(found)
     else:

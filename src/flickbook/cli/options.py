@@ -1,17 +1,20 @@
-"""The options that several commands take, each named and explained once."""
+"""The options that several commands take, each named and explained once, and the groups that they come in."""
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flickbook.errors import RequestError
 
-Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")]
 ModelDir = Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")]
+Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")]
 NegativePrompt = Annotated[str | None, typer.Option(help="What the film should not show.")]
 NumFrames = Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.")]
 NumInferenceSteps = Annotated[int | None, typer.Option(help="Denoising steps: more is slower and finer.")]
@@ -23,7 +26,9 @@ Scheduler = Annotated[str | None, typer.Option(help="How to denoise; `flickbook 
 PromptAt = Annotated[
     list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="What the film shows from a frame on; repeatable.")
 ]
-Image = Annotated[Path | None, typer.Option(help="A picture that the film begins from.")]
+Image = Annotated[
+    Path | None, typer.Option(help="A picture that the film begins from, or a film, whose last frame it is.")
+]
 Video = Annotated[Path | None, typer.Option(help="A video that the film is made from.")]
 Strength = Annotated[float | None, typer.Option(help="How much of it is made anew, 0 to 1.")]
 Lora = Annotated[
@@ -31,9 +36,80 @@ Lora = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, fp8 or int8.")]
 Count = Annotated[int, typer.Option(help="How many films, with seeds counting up.")]
-Output = Annotated[Path | None, typer.Option(help="Where to: .mp4, or .png for a still.")]
+RetryBelow = Annotated[
+    list[str] | None, typer.Option(metavar="NAME:VALUE", help="Try another seed if this score is lower; repeatable.")
+]
+Retries = Annotated[int, typer.Option(help="How many other seeds to try.")]
+Output = Annotated[Path | None, typer.Option(help="Where to; the suffix chooses the format.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+#: What a film shows and how it is made.
+FILM: Mapping[str, Any] = {
+    "model": Model,
+    "negative_prompt": NegativePrompt,
+    "num_frames": NumFrames,
+    "num_inference_steps": NumInferenceSteps,
+    "guidance_scale": GuidanceScale,
+    "fps": Fps,
+    "seed": Seed,
+    "size": Size,
+    "scheduler": Scheduler,
+    "prompt_at": PromptAt,
+    "image": Image,
+    "video": Video,
+    "strength": Strength,
+    "lora": Lora,
+}
+#: How a film is written.
+ENCODING: Mapping[str, Any] = {
+    "codec": Annotated[str | None, typer.Option(help="h264, h265, av1, vp9, ffv1, or one of the hardware's.")],
+    "quality": Annotated[str | None, typer.Option(help="0 to 100, the best, or lossless.")],
+    "pixel_format": Annotated[str | None, typer.Option(help="yuv420p, or yuv420p10le for 10 bits.")],
+}
+#: What is done to its frames first, in this order.
+POLISH: Mapping[str, Any] = {
+    "trim": Annotated[str | None, typer.Option(metavar="A:B", help="Keep seconds A to B, or frames as 8:24f.")],
+    "steady": Annotated[bool, typer.Option("--steady", help="Take out flicker and drift of colours.")],
+    "interpolate": Annotated[str | None, typer.Option(metavar="Nx", help="N times the frames, 2x to 8x.")],
+    "interpolator": Annotated[str | None, typer.Option(metavar="PATH", help="Its network, a RIFE in safetensors.")],
+    "upscale": Annotated[str | None, typer.Option(metavar="Nx", help="N times the width and height, 2x to 4x.")],
+    "upscaler": Annotated[str | None, typer.Option(help="lanczos, or a Real-ESRGAN in safetensors.")],
+    "loop": Annotated[str | None, typer.Option(help="End where it begins: pingpong, blend or cut.")],
+    "speed": Annotated[float | None, typer.Option(help="Play faster (2) or slower (0.5).")],
+    "rate": Annotated[float | None, typer.Option(help="Frames a second, at the same speed.")],
+    "text": Annotated[str | None, typer.Option(help="Words to lay over the film.")],
+}
+
+
+def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of `groups`, unset ones None; each group reaches it as one mapping of that name."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        parameters: list[inspect.Parameter] = []
+        for each in inspect.signature(command, eval_str=True).parameters.values():
+            group = groups.get(each.name)
+            parameters += [each] if group is None else [_unset(name, kind) for name, kind in group.items()]
+
+        @wraps(command)
+        def called(*args: Any, **given: Any) -> Any:
+            together = {name: {option: given.pop(option) for option in group} for name, group in groups.items()}
+            return command(*args, **given, **together)
+
+        # Typer calls by name, and a group's options without a default may stand before an argument with one.
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+        # What Typer reads; it would follow __wrapped__ to the command's own.
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in parameters}
+        del called.__wrapped__
+        return called
+
+    return decorated
+
+
+def _unset(name: str, kind: Any) -> inspect.Parameter:
+    flag = kind.__origin__ is bool
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False if flag else None, annotation=kind)
 
 
 def size_of(size: str | None) -> dict[str, int]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flickbook.media.clip import Clip
-    from flickbook.spec import Plan
 
 
 def document(value: Any) -> None:
@@ -60,7 +59,7 @@ def failure(error: BaseException, as_json: bool) -> int:
     return 1
 
 
-def made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
+def made(path: Path, clip: Clip) -> dict[str, Any]:
     """What `--json` says about one film; a clip of the engine always has its recipe and its run."""
     from flickbook.media.clip import sidecar_path
 
@@ -68,7 +67,7 @@ def made(plan: Plan, path: Path, clip: Clip) -> dict[str, Any]:
     return {
         "path": str(path),
         "sidecar": str(sidecar_path(path)),
-        "seed": plan.seed,
+        "seed": getattr(clip.recipe.plan, "seed", None),
         "recipe": clip.recipe.model_dump(mode="json"),
         "run": clip.run.model_dump(mode="json"),
     }

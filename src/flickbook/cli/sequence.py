@@ -10,37 +10,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report, target
+from flickbook.cli.making import fields
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import Cancelled, MissingExtra, RequestError
 
 if TYPE_CHECKING:
-    from flickbook.engine.generate import Means
+    from flickbook.engine.films import Means
     from flickbook.spec import Plan, Request
 
 Prompts = Annotated[list[str], typer.Argument(help="What the film shows, one prompt after the other.")]
 FramesPer = Annotated[int, typer.Option(help="Frames for each prompt.")]
 Drift = Annotated[float, typer.Option(help="How far the noise travels between prompts, 0 to 1.")]
 Feedback = Annotated[float, typer.Option(help="How much of each picture is made anew over the one before; 0 is off.")]
-Output = Annotated[Path | None, typer.Option(help="Where to, .mp4; name it to go on with what was stopped.")]
+Output = Annotated[Path | None, typer.Option(help="Where to; name it to go on with what was stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")]
 Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
 
 
+#: A sequence begins from words alone, and says its frames for each of them.
+FILM = {
+    name: kind
+    for name, kind in options.FILM.items()
+    if name not in ("num_frames", "prompt_at", "image", "video", "strength")
+}
+
+
+@options.taking(film=FILM, encoding=options.ENCODING)
 def sequence(
+    film: Any,
+    encoding: Any,
     prompts: Prompts,
     frames_per: FramesPer = 24,
-    model: options.Model = None,
     model_dir: options.ModelDir = None,
-    negative_prompt: options.NegativePrompt = None,
-    num_inference_steps: options.NumInferenceSteps = None,
-    guidance_scale: options.GuidanceScale = None,
-    fps: options.Fps = None,
-    seed: options.Seed = None,
-    size: options.Size = None,
-    scheduler: options.Scheduler = None,
     drift: Drift = 0.3,
     feedback: Feedback = 0.0,
-    lora: options.Lora = None,
     precision: options.Precision = "auto",
     output: Output = None,
     overwrite: Overwrite = False,
@@ -49,41 +52,33 @@ def sequence(
 ) -> None:
     """Make pictures that belong together, put them together as a film, and print its path."""
     from flickbook import settings
+    from flickbook.formats import FILMS
     from flickbook.spec import Request
 
-    chosen = settings.load(model=model)
+    chosen = settings.load(model=film["model"])
     report.start(chosen.log_level)
-    if output is not None and target.container_of(output) != "mp4":
+    asked = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
+    request = Request.of(prompt="", **asked)
+    if output is not None and request.container not in FILMS:
         raise RequestError("output", output.name, "a sequence is a film", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():
         raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
-    request = Request.of(
-        prompt="",
-        model=chosen.model,
-        negative_prompt=negative_prompt,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        fps=fps,
-        seed=seed,
-        **options.size_of(size),
-        scheduler=scheduler,
-    )
-    request = _with_loras(request, lora or [])
+    request = _with_loras(request, film["lora"] or [])
     plan = _plan(prompts, request, frames_per, drift, feedback, model_dir, output)
-    path = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed], "mp4")[0]
+    path = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed], plan.container)[0]
     sheet = _sheet(sheet, path)
     _check(plan, path, sheet, overwrite)
     means = _means(request, model_dir, precision)
     report.note(_foretold(plan, model_dir, precision))
-    film = _film(plan, means, path, sheet, overwrite)
+    told = _film(plan, means, path, sheet, overwrite)
     if as_json:
-        report.document({"films": [film]})
+        report.document({"films": [told]})
     else:
-        print(film["path"])
+        print(told["path"])
 
 
 def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
-    from flickbook.engine.generate import foresee
+    from flickbook.engine.films import foresee
 
     return foresee(plan, model_dir, precision).line()
 
@@ -96,7 +91,7 @@ def pictures(path: Path) -> Path:
 def _with_loras(request: Request, loras: list[str]) -> Request:
     if not loras:
         return request
-    from flickbook.engine.generate import located
+    from flickbook.engine.films import located
 
     return request.model_copy(update={"loras": located(loras)})
 
@@ -137,7 +132,7 @@ def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
 
 
 def _means(request: Request, model_dir: Path | None, precision: str) -> Means:
-    from flickbook.engine.generate import Means
+    from flickbook.engine.films import Means
 
     return Means(model_dir, tuple((Path(path), weight) for path, weight in request.loras or ()), {}, precision)
 
@@ -167,4 +162,4 @@ def _film(plan: Plan, means: Means, path: Path, sheet: Path | None, overwrite: b
     assert clip.run is not None
     for text in clip.run.notes:
         report.note(text)
-    return {**report.made(plan, path, clip), "sheet": None if sheet is None else str(sheet), "pictures": str(directory)}
+    return {**report.made(path, clip), "sheet": None if sheet is None else str(sheet), "pictures": str(directory)}

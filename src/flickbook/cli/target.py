@@ -11,7 +11,8 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flickbook.errors import OutputError, RequestError
+from flickbook.errors import OutputError
+from flickbook.formats import FORMS
 
 if TYPE_CHECKING:
     from flickbook.spec import Container
@@ -21,19 +22,6 @@ SLUG_CHARACTERS = 40
 BYTES_A_FILE = 4 * 2**20
 #: Bytes a name may have on the common file systems, less what a temporary name and ".json" add.
 NAME_BYTES = 255 - 32
-
-
-def container_of(output: Path | None) -> Container | None:
-    """The container that the suffix of `output` asks for; None without a path. Raises RequestError for others."""
-    if output is None:
-        return None
-    if output.suffix.lower() == ".mp4":
-        return "mp4"
-    if output.suffix.lower() == ".png":
-        return "png"
-    raise RequestError(
-        "output", output.name, "must end in .mp4 or .png", "name it film.mp4, or picture.png for a still"
-    )
 
 
 def slug(prompt: str) -> str:
@@ -53,7 +41,9 @@ def targets(output: Path | None, directory: Path, prompt: str, seeds: list[int],
     """One path for each seed: `output`, numbered from 1 if there are several, or names by time, prompt and seed."""
     if output is None:
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(prompt)}"
-        return [_free(directory / f"{stem}-{seed}.{container}") for seed in seeds]
+        # Numbered frames lie in a directory of their own.
+        ending = "/frame-%04d.png" if container == "frames" else FORMS[container].suffixes[0]
+        return [_free(directory / f"{stem}-{seed}{ending}") for seed in seeds]
     if len(seeds) == 1:
         return [output]
     return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, len(seeds) + 1)]

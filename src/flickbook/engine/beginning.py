@@ -9,7 +9,7 @@ from flickbook import catalogue
 from flickbook.engine.family import Sources
 from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
-from flickbook.media.read import facts, read_frames, read_picture
+from flickbook.media.read import facts, read_any, read_frames
 from flickbook.spec import Plan, Request
 
 
@@ -36,7 +36,8 @@ def sources(plan: Plan, request: Request) -> Sources:
     """
     if request.image is not None:
         path, digest = request.image, plan.image
-        frames = read_picture(path)[None]
+        # A film goes on where another one ended.
+        frames = read_any(path)[0][-1:]
     elif request.video is not None:
         path, digest = request.video, plan.video
         frames = read_frames(path, plan.num_frames, plan.fps)

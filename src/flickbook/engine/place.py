@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -14,6 +16,8 @@ from flickbook.spec import Placement
 #: Libraries that can change a pixel.
 _LIBRARIES = ("flickbook", "torch", "numpy", "tokenizers", "safetensors", "av", "pillow")
 
+#: Where Linux says what a process holds, and where 5 makes it forget the most it ever held (proc(5)).
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 #: What people call a precision -> what torch calls it. The last two are those of the weights alone.
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16", "int8": "bfloat16"}
@@ -36,10 +40,10 @@ def confirmed(placement: Placement, threads: int | None = None) -> Placement:
 
 
 def peak_memory() -> int:
-    """The most memory this process ever held, bytes; where the system does not say, what it holds now."""
+    """The most memory this process held since `forget_peak`, bytes; what it holds now where no system says."""
     try:
         # Not getrusage: on Linux its peak also counts the process that started this one.
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        status = _STATUS.read_text(encoding="ascii", errors="replace")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         pass
@@ -48,6 +52,12 @@ def peak_memory() -> int:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(psutil.Process().memory_info().rss)
+
+
+def forget_peak() -> None:
+    """Count this process's peak memory from now on, where the system allows it."""
+    with suppress(OSError):
+        _CLEAR.write_text("5", encoding="ascii")
 
 
 def device_name(device: str) -> str:
@@ -72,3 +82,39 @@ def versions(more: Sequence[str] = ()) -> dict[str, str]:
         except PackageNotFoundError:  # a source tree that was never installed
             continue
     return found
+
+
+def kernels(device: str) -> dict[str, str]:
+    """What decides the last bits of a sum on this machine, beside the libraries' versions."""
+    import torch
+
+    if device.startswith("cuda"):
+        major, minor = torch.cuda.get_device_capability(device)
+        cudnn: Any = torch.backends.cudnn
+        found = {"cuda": str(torch.version.cuda), "cudnn": str(cudnn.version())}
+        return found | {"capability": f"{major}.{minor}", "tf32": _yes(torch.backends.cuda.matmul.allow_tf32)}
+    if device != "cpu":
+        return {}
+    from flickbook.diffusion.pack import available
+
+    vectors = torch.backends.cpu.get_cpu_capability()
+    onednn = _yes(torch._C._get_mkldnn_enabled())
+    return {"threads": str(torch.get_num_threads()), "vectors": vectors, "onednn": onednn, "packed": _yes(available())}
+
+
+@contextmanager
+def threads(count: str | None) -> Iterator[None]:
+    """Let torch use as many threads as a recipe says meanwhile: sums are rounded in their order."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None and count.isdecimal() and 1 <= int(count) <= 4096:
+        torch.set_num_threads(int(count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"

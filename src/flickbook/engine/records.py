@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from flickbook import settings
 from flickbook.files import replace_whole
-from flickbook.spec import Recipe, Run
+from flickbook.spec import Plan, Recipe, Run
 
 #: The newest records that are kept; a line is about half a kilobyte.
 LIMIT: Final = 2000
+#: What a model does; what is done to its frames afterwards says nothing about the next film.
+_PHASES: Final = ("load", "encode", "denoise", "decode")
 
 
 def path() -> Path:
@@ -30,6 +32,8 @@ def record(recipe: Recipe, run: Run, films: int = 1) -> dict[str, Any]:
     process's, and so the device's only on a CPU. `time` is when it finished, ISO 8601 in UTC.
     """
     plan, placement = recipe.plan, recipe.placement
+    assert isinstance(plan, Plan), "a treatment runs no model"
+    memory = {phase: size for phase, size in run.peak_memory.items() if phase in _PHASES}
     return {
         "model": plan.model,
         "revision": plan.revision,
@@ -48,8 +52,8 @@ def record(recipe: Recipe, run: Run, films: int = 1) -> dict[str, Any]:
         "steps": plan.num_inference_steps,
         "guided": plan.guided(),
         "films": films,
-        "seconds": {phase: round(seconds, 3) for phase, seconds in run.seconds.items()},
-        "peak_memory_bytes": run.peak_memory_bytes,
+        "seconds": {phase: round(seconds, 3) for phase, seconds in run.seconds.items() if phase in _PHASES},
+        "peak_memory_bytes": max(memory.values(), default=run.peak_memory_bytes),
         "time": run.finished_at,
     }
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import psutil
 
-from flickbook import catalogue, settings
+from flickbook import catalogue, formats, settings
 from flickbook.engine.album import Album, begun
 from flickbook.engine.engine import Engine
-from flickbook.engine.generate import Means, OnStep, clip_of, engine_of, located, run_of
+from flickbook.engine.films import Means, OnStep, clip_of, engine_of, located
+from flickbook.engine.meter import Meter
 from flickbook.errors import Cancelled, OutputError, RequestError
 from flickbook.media.clip import Clip
 from flickbook.media.similarity import coherence
@@ -47,7 +48,7 @@ def plan_of(
 ) -> Plan:
     """The Plan of a sequence that shows each of `prompts` in `frames_per` frames.
 
-    `request` says the rest, and its prompt, container and number of frames are not looked at. Raises RequestError for
+    `request` says the rest, and its prompt and number of frames are not looked at. Raises RequestError for
     the first field that is out of its limits, or that the model cannot serve.
     """
     if not 1 <= len(prompts) <= PROMPTS:
@@ -65,14 +66,16 @@ def plan_of(
     for name, value in (("drift", drift), ("feedback", feedback)):
         if not 0 <= value <= 1:
             raise RequestError(name, value, "must be 0 to 1", f"ask for {0 if value < 0 else 1}, or leave it out")
-    alone = request.model_copy(update={"container": "png", "num_frames": 1, "prompt_at": None})
+    encoding = formats.encoding(request.container or "mp4", request.codec, request.quality, request.pixel_format)
+    bare = {"codec": None, "quality": None, "pixel_format": None}
+    alone = request.model_copy(update={"container": "png", "num_frames": 1, "prompt_at": None, **bare})
     first = resolve(alone.model_copy(update={"prompt": prompts[0]}), model_dir)
     # Its LoRAs need be hashed only once.
-    bare = alone.model_copy(update={"loras": None, "seed": first.seed})
-    texts = [resolve(bare.model_copy(update={"prompt": text}), model_dir).prompt for text in prompts[1:]]
+    light = alone.model_copy(update={"loras": None, "seed": first.seed})
+    texts = [resolve(light.model_copy(update={"prompt": text}), model_dir).prompt for text in prompts[1:]]
     _check_feedback(feedback, first)
     reached = [round(number * (count - 1) / (len(prompts) - 1)) for number in range(1, len(prompts))]
-    film = {"task": "sequence", "container": "mp4", "num_frames": count, "drift": float(drift)}
+    film = {"task": "sequence", "num_frames": count, "drift": float(drift), **encoding.model_dump()}
     film |= {"feedback": float(feedback), "prompt_at": tuple(zip(reached, texts, strict=True))}
     return first.model_copy(update=film)
 
@@ -210,13 +213,13 @@ def made(
 
     stills.check(catalogue.find(plan.model))
     _check_memory(plan)
-    engine = engine_of(plan, means or Means())
+    means = means or Means()
+    engine = engine_of(plan, means)
     placement = engine.placement  # as it was asked for; what memory makes of it may be another tomorrow
     album = None if directory is None else Album(directory, plan)
     if album is not None:
         album.check(placement, overwrite=overwrite)
-    started, seconds = time.time(), dict[str, float]()
-    began = time.perf_counter()
+    meter, began = Meter(), time.perf_counter()
 
     def asked() -> None:
         if cancel is not None and cancel():
@@ -224,9 +227,12 @@ def made(
 
     def tell(phase: Phase, index: int, total: int) -> None:
         asked()
-        seconds[phase] = time.perf_counter() - began
+        say(Step(phase, index, total, time.perf_counter() - began))
+
+    def say(step: Step) -> None:
+        meter(step)
         if on_step is not None:
-            on_step(Step(phase, index, total, seconds[phase]))
+            on_step(step)
 
     engine.loaded()
     tell("load", 1, 1)
@@ -240,7 +246,10 @@ def made(
     for number, picture in enumerate(maker.frames()):
         frames[number] = picture
         tell("denoise", number + 1, plan.num_frames)
-    return _clip(engine, plan, frames, seconds, started, maker.kept)
+    score = coherence(frames)
+    notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
+    notes += [f"{maker.kept} of the pictures were there already"] if maker.kept else []
+    return clip_of(plan, engine, frames, meter, means, on_step=say, notes=notes, scores={"coherence": score})
 
 
 def _check_memory(plan: Plan) -> None:
@@ -249,13 +258,6 @@ def _check_memory(plan: Plan) -> None:
     if needed > there / 2:
         limit = f"{needed / 2**30:.1f} GiB of frames are more than half of this machine's {there / 2**30:.1f} GiB"
         raise RequestError("num_frames", plan.num_frames, limit, "ask for fewer frames, or smaller ones")
-
-
-def _clip(engine: Engine, plan: Plan, frames: np.ndarray, seconds: dict[str, float], started: float, kept: int) -> Clip:
-    score = coherence(frames)
-    notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
-    notes += [f"{kept} of the pictures were there already"] if kept else []
-    return clip_of(plan, engine, frames, run_of(seconds, started, notes=notes, scores={"coherence": score}))
 
 
 def sequence(

@@ -30,12 +30,17 @@ class Meaning:
     negative: Tensor
 
 
+#: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
+_TEXTS = 256
+
+
 class UNetFamily:
     """A loaded text-to-video model; films of one shape run as one batch."""
 
     def __init__(self, networks: TextToVideo, weights: dict[str, str], placement: Placement) -> None:
         self.networks, self.weights, self.placement = networks, weights, placement
         self.notes: list[str] = []
+        self._read: dict[str, Tensor] = {}
 
     @classmethod
     def load(cls, setup: Setup) -> UNetFamily:
@@ -65,6 +70,7 @@ class UNetFamily:
     def lower(self, placement: Placement) -> None:
         """Take a placement further down the ladder."""
         networks, before = self.networks, self.placement
+        self._read.clear()
         self.placement, networks.device = placement, torch.device(placement.device)
         for network in (networks.text_encoder, networks.unet, networks.autoencoder):
             if placement.dtype != before.dtype:
@@ -88,13 +94,21 @@ class UNetFamily:
 
     def encode(self, plans: Sequence[Plan]) -> Meaning:
         """What each film shows from which frame on, and what it should not show."""
-        self._awake(self.networks.text_encoder)
         count = len(plans)
         turns = [(0, [p.prompt for p in plans])]
         turns += [(frame, [p.prompt_at[i][1] for p in plans]) for i, (frame, _) in enumerate(plans[0].prompt_at)]
         texts = [text for _, prompts in turns for text in prompts] + [p.negative_prompt for p in plans]
-        *contexts, negative = torch.split(self.networks.embed(texts), count)
+        *contexts, negative = torch.split(torch.cat([self._embedded(text) for text in texts]), count)
         return Meaning([frame for frame, _ in turns], contexts, negative)
+
+    def _embedded(self, text: str) -> Tensor:
+        """What a text means (1, tokens, width). Each is read by itself: no bit may depend on its company."""
+        if text not in self._read:
+            if len(self._read) >= _TEXTS:
+                self._read.clear()
+            self._awake(self.networks.text_encoder)
+            self._read[text] = self.networks.embed([text])
+        return self._read[text]
 
     @torch.inference_mode()
     def denoise(

@@ -36,6 +36,8 @@ _COUNTS: Final = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # where in a box its numb
 
 _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
+_ENTERED: Final = (_SEGMENT, _CLUSTER)
+_HEADER: Final = 0x1A45DFA3
 _TRACKS: Final = 0x1654AE6B
 _MAX_ELEMENTS: Final = 500_000
 # A two-byte element inside the index may cost the demuxer hundreds of bytes, in Tracks most.
@@ -49,9 +51,13 @@ _MAX_AVI_BYTES: Final = {b"hdrl": 1 << 20, b"idx1": 16 << 20}
 
 
 def check(path: FilePath, file: BufferedReader, form: Format) -> None:
-    """Raises MediaError if the film is cut short, or its index is too large. Leaves the file at its start."""
+    """Raises MediaError if the film is cut short, or its index is too large. Leaves the file at its start.
+
+    A moving PNG is walked by png.py, where its times are read.
+    """
     size = file.seek(0, 2)
-    _CHECKS[form](path, file, size)
+    if form in _CHECKS:
+        _CHECKS[form](path, file, size)
     file.seek(0)
 
 
@@ -106,33 +112,36 @@ def _matroska(path: FilePath, file: BufferedReader, size: int) -> None:
     while at < end:
         file.seek(at)
         head = file.read(12)
-        kind, width = _vint(head, 4)
-        length, more = _vint(head[width:], 8)
-        if not width or not more:
+        # Written out, as half a million elements must be walked fast: how many bytes the id has, and then the length.
+        width = 9 - head[0].bit_length()
+        more = 9 - head[width].bit_length() if width <= 4 and width < len(head) else 9
+        if more > 8 or width + more > len(head):
             raise MediaError(path, *DAMAGED)
+        kind = int.from_bytes(head[:width], "big")
+        length = int.from_bytes(head[width : width + more], "big") - (1 << 7 * more)  # the bit that tells the width
         at += width + more
-        length -= 1 << 7 * more  # the bit that tells the width
-        entered = kind in (_SEGMENT, _CLUSTER)
-        unknown = entered and length == (1 << 7 * more) - 1
-        if at + length > end and not unknown:
-            raise MediaError(path, *DAMAGED)
         elements += 1
-        if entered:
-            end = at + length if kind == _SEGMENT and not unknown else end
-        else:
+        unknown = length == (1 << 7 * more) - 1 and kind in _ENTERED
+        if at + length > (size if kind == _SEGMENT else end) and not unknown:
+            raise MediaError(path, *DAMAGED)
+        if kind not in _ENTERED:
             at += length
-            tracks += length if kind == _TRACKS else 0
-            parts += length if kind >= _FOUR_BYTES else 0
+            if kind >= _FOUR_BYTES:
+                parts += length
+                tracks += length if kind == _TRACKS else 0
+        elif kind == _SEGMENT:
+            end = size if unknown else at + length
         if elements > _MAX_ELEMENTS or tracks > _MAX_TRACKS_BYTES or parts > _MAX_PARTS_BYTES:
             raise MediaError(path, "its index or attachments are too large", "export it again without attachments")
+        if at == end and at < size and _begins(file, at, _SEGMENT, _HEADER):
+            end = size  # another segment, which a demuxer would go on with
     if elements < 2:
         raise MediaError(path, *DAMAGED)
 
 
-def _vint(data: bytes, most: int) -> tuple[int, int]:
-    """The number at the beginning of `data`, its marker bit included, and its bytes: 1 to `most`, or 0 if none."""
-    width = 9 - data[0].bit_length() if data else 9
-    return (0, 0) if width > min(most, len(data)) else (int.from_bytes(data[:width], "big"), width)
+def _begins(file: BufferedReader, at: int, *kinds: int) -> bool:
+    file.seek(at)
+    return int.from_bytes(file.read(4), "big") in kinds
 
 
 def riff_chunks(path: FilePath, file: BufferedReader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -147,9 +156,12 @@ def riff_chunks(path: FilePath, file: BufferedReader, start: int, end: int) -> I
 
 
 def _avi(path: FilePath, file: BufferedReader, size: int) -> None:
-    chunks = 0
+    chunks = trailing = 0
     for riff, content, length in riff_chunks(path, file, 0, size):
         if riff != b"RIFF":
+            trailing += 1
+            if trailing > _MAX_BOXES:  # zeros, say
+                raise MediaError(path, *DAMAGED)
             continue
         for kind, inner, inner_length in riff_chunks(path, file, content + 4, content + length):
             file.seek(inner)

@@ -7,16 +7,23 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from PIL import Image
 
-from flickbook.errors import OutputError, RequestError, shown
-from flickbook.media.write import FilePath, check_frames, check_target, encode_mp4, encode_png, frame_rate, staged
-from flickbook.spec import Recipe, Run
-
-SUFFIXES: Final = (".mp4", ".png")
+from flickbook import formats
+from flickbook.errors import OutputError, RequestError
+from flickbook.media.write import (
+    FilePath,
+    check_fits,
+    check_frames,
+    check_target,
+    encode_parts,
+    frame_rate,
+    staged,
+    targets,
+)
+from flickbook.spec import Encoding, Recipe, Run
 
 
 def frames_sha256(frames: np.ndarray) -> str:
@@ -31,8 +38,12 @@ def frames_sha256(frames: np.ndarray) -> str:
 
 
 def sidecar_path(path: FilePath) -> Path:
-    """Where the recipe and the run of the film at `path` stand: film.mp4.json beside film.mp4."""
-    return Path(f"{os.fspath(path)}.json")
+    """Where the recipe and the run of the film at `path` stand: film.mp4.json beside film.mp4.
+
+    A film as numbered frames has it beside the first one: shot-0001.png.json for shot-%04d.png.
+    """
+    film = formats.frame_paths(path, 1)[0] if formats.is_frames(path) else path
+    return Path(f"{os.fspath(film)}.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,27 +73,48 @@ class Clip:
         """The frames as Pillow images of mode RGB, each with pixels of its own."""
         return [Image.fromarray(np.ascontiguousarray(frame)).copy() for frame in self.frames]
 
-    def save(self, path: FilePath, *, overwrite: bool = False) -> Path:
-        """Write the film to `path` (.mp4, or .png for one frame) and {"recipe", "run"} to `path`.json; returns `path`.
+    def save(
+        self,
+        path: FilePath,
+        *,
+        codec: str | None = None,
+        quality: formats.Quality | None = None,
+        pixel_format: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the film as the suffix of `path` says, and {"recipe", "run"} to its sidecar; returns `path`.
 
-        The recipe also goes into the film's comment. Film and sidecar appear together or not at all. Raises
-        OutputError if either exists (unless `overwrite`) or cannot be written, RequestError if the frames are not
-        those the recipe was written for.
+        `codec`, `quality` (0 to 100, or "lossless") and `pixel_format` are the recipe's where it was made for such a
+        file, or else what is usual for it, unless one is given. The recipe also goes into the film's comment. All files
+        appear together or not at all. Raises OutputError if one exists (unless `overwrite`) or cannot be written,
+        RequestError for an encoding that does not work here, and if the frames are not those the recipe was written
+        for.
         """
         target = Path(path)
         check_save(target, len(self.frames), overwrite=overwrite)
+        how = self._encoding(target, codec, quality, pixel_format)
+        check_fits(target, how)
         if self.recipe is not None and self.recipe.frames_sha256 != frames_sha256(self.frames):
             limit = "must be the frames of the recipe, which names another SHA-256"
             raise RequestError("frames", self.frames.shape, limit, "save changed frames in a Clip with recipe=None")
-        comment = None if self.recipe is None else self.recipe.to_json()
-        sidecar = sidecar_path(target)
-        with staged(target, sidecar, overwrite=overwrite) as (film_part, sidecar_part):
-            if target.suffix.lower() == ".png":
-                encode_png(film_part, self.frames[0], comment)
-            else:
-                encode_mp4(film_part, self.frames, self.fps, comment)
-            sidecar_part.write_text(_sidecar_text(self.recipe, self.run), encoding="utf-8")
+        # What stands in a file is about that file, whichever the Plan had thought of.
+        recipe = None if self.recipe is None else self.recipe.encoded(how)
+        comment = None if recipe is None else recipe.to_json()
+        names = (*targets(target, len(self.frames)), sidecar_path(target))
+        with staged(*names, overwrite=overwrite) as parts:
+            encode_parts(parts[:-1], self.frames, self.fps, comment, how, target)
+            parts[-1].write_text(_sidecar_text(recipe, self.run), encoding="utf-8")
         return target
+
+    def _encoding(
+        self, target: Path, codec: str | None, quality: formats.Quality | None, pixel_format: str | None
+    ) -> Encoding:
+        container = formats.container_of(target)
+        planned = None if self.recipe is None else self.recipe.plan.encoding()
+        asked = (codec, quality, pixel_format) != (None, None, None)
+        if planned is not None and planned.container == container and not asked:
+            return planned
+        return formats.encoding(container, codec, quality, pixel_format)
 
 
 def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> None:
@@ -90,14 +122,12 @@ def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> N
 
     Raises OutputError if the suffix does not fit, or the film or its sidecar exists or cannot be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        reason = f'the suffix "{shown(suffix)}" is not {" or ".join(SUFFIXES)}'
-        raise OutputError(path, reason, "name the file film.mp4 or still.png")
-    if suffix == ".png" and num_frames != 1:
-        raise OutputError(path, f"a PNG holds one frame, not {num_frames}", "name it .mp4, or ask for one frame")
-    check_target(path, overwrite=overwrite)
-    check_target(sidecar_path(path), overwrite=overwrite)
+    container = formats.container_of(path)
+    if num_frames != 1 and not formats.FORMS[container].films:
+        reason = f"a {container.upper()} holds one frame, not {num_frames}"
+        raise OutputError(path, reason, "name it .mp4, or ask for one frame")
+    for each in (*targets(path, num_frames), sidecar_path(path)):
+        check_target(each, overwrite=overwrite)
 
 
 def _sidecar_text(recipe: Recipe | None, run: Run | None) -> str:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 from contextlib import suppress
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from typing import Any, Final
 
 from PIL.PngImagePlugin import PngImageFile
 
 from flickbook.errors import FlickbookError, MediaError, shown
+from flickbook.media.boxes import riff_chunks
 from flickbook.media.clip import sidecar_path
 from flickbook.media.picture import picture
 from flickbook.media.read import judged_film
-from flickbook.media.sniff import Format, Limits, check_size, opened, within
+from flickbook.media.sniff import JPEG, MOVING_PNG, PNG, Format, Limits, check_size, opened, within
+from flickbook.media.tiff import directory
 from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
 from flickbook.spec import SCHEMA_VERSION, Recipe, Run
 
 _MAX_SIDECAR_BYTES: Final = 2 * MAX_COMMENT_BYTES
+_MAX_EXIF_BYTES: Final = 2 * MAX_COMMENT_BYTES  # a preview may stand beside the comment
+_MAX_SEGMENTS: Final = 10_000  # of a JPEG before its picture
+_DESCRIPTION: Final = 0x010E  # ImageDescription (Exif 2.32, 4.6.4)
+_TEXT: Final = 2
 
 
 def read_comment(path: FilePath, limits: Limits | None = None) -> str | None:
@@ -87,17 +94,69 @@ def _film_facts(path: FilePath, file: BufferedReader, form: Format, limits: Limi
     check_size(path, max(frames, film.frames), film.height, film.width, limits)
     facts: dict[str, Any] = {"codec": film.codec, "width": film.width, "height": film.height}
     facts |= {"frames": frames, "fps": float(rate), "seconds": float(frames / rate)}
-    return facts | {"comment": _comment(path, film.tags)}
+    tags: dict[Any, Any] = film.tags
+    if form == MOVING_PNG:
+        file.seek(0)
+        with picture(path, file, PNG, limits) as (image, _):
+            tags = dict(image.info)  # what stands before the pixels; to find the rest, all would have to be decoded
+    elif not form.demuxer:
+        tags = _described(_webp_exif(path, file))
+    return facts | {"comment": _comment(path, tags)}
 
 
 def _picture_facts(path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> dict[str, Any]:
     with picture(path, file, form, limits) as (image, _):
-        tags: dict[Any, Any] = {}
+        facts: dict[str, Any] = {"codec": form.name, "width": image.width, "height": image.height}
+        facts |= {"frames": 1, "fps": None, "seconds": None}
         if isinstance(image, PngImageFile):
             # Text behind the pixels is found by decoding them, which for many frames could take hours.
-            tags = dict(image.info if image.is_animated else image.text)
-        facts: dict[str, Any] = {"codec": form.name, "width": image.width, "height": image.height}
-        return facts | {"frames": 1, "fps": None, "seconds": None, "comment": _comment(path, tags)}
+            tags: dict[Any, Any] = dict(image.info if image.is_animated else image.text)
+        elif form.name == "webp":
+            tags = _described(_webp_exif(path, file))
+        else:
+            # Pillow is not shown the Exif of a JPEG, and finds that of an AVIF without decoding it.
+            tags = _described(_jpeg_exif(file) if form == JPEG else image.info.get("exif", b""))
+        return facts | {"comment": _comment(path, tags)}
+
+
+def _jpeg_exif(file: BufferedReader) -> bytes:
+    """The Exif block of a JPEG whose segments have been judged; b"" if there is none."""
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        file.seek(at)
+        head = file.read(10)
+        if len(head) < 10 or head[0] != 0xFF or head[1] == 0xDA:
+            break
+        length = int.from_bytes(head[2:4], "big")
+        if head[1] == 0xE1 and head[4:] == b"Exif\0\0":
+            return file.read(length - 8)
+        at += 2 + length
+    return b""
+
+
+def _webp_exif(path: FilePath, file: BufferedReader) -> bytes:
+    """The Exif block of a WebP; b"" if there is none."""
+    for _, content, length in riff_chunks(path, file, 0, file.seek(0, 2)):
+        for kind, inner, inner_length in riff_chunks(path, file, content + 4, content + length):
+            if kind == b"EXIF":
+                within(path, "bytes of Exif", inner_length, _MAX_EXIF_BYTES)
+                file.seek(inner)
+                return file.read(inner_length)
+        break
+    return b""
+
+
+def _described(exif: bytes) -> dict[str, str]:
+    """The ImageDescription in an Exif block as the tag "comment"; none if it has none, or cannot be read."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    with suppress(struct.error, ValueError):
+        found = directory(BytesIO(exif))
+        entry = next((each for tag, each in found.tags if tag == _DESCRIPTION and each.kind == _TEXT), None)
+        if entry is not None:
+            at = 0 if entry.values <= 4 else struct.unpack(f"{found.order}I", entry.data)[0]
+            text = (entry.data if entry.values <= 4 else exif)[at : at + entry.values]
+            return {"comment": text.partition(b"\0")[0].decode("utf-8", "replace")}
+    return {}
 
 
 def _comment(path: FilePath, tags: dict[Any, Any]) -> str | None:

@@ -11,12 +11,27 @@ from io import BufferedReader, BytesIO
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
+from PIL.PngImagePlugin import PngImageFile
 
-from flickbook.errors import MediaError
-from flickbook.media import jpeg, tiff
+from flickbook.errors import MediaError, shown
+from flickbook.media import avif, jpeg, png, tiff
 from flickbook.media.boxes import check_gif, webp_durations
-from flickbook.media.sniff import BMP, DAMAGED, GIF, JPEG, PNG, TIFF, Format, Limits, check_size, within
+from flickbook.media.sniff import (
+    AVIF,
+    BMP,
+    DAMAGED,
+    GIF,
+    JPEG,
+    MAX_RATE,
+    MOVING_PNG,
+    PNG,
+    TIFF,
+    Format,
+    Limits,
+    check_size,
+    within,
+)
 from flickbook.media.timeline import Shown
 from flickbook.media.write import FilePath
 
@@ -38,32 +53,64 @@ def picture(path: FilePath, file: BufferedReader, form: Format, limits: Limits) 
     Raises MediaError for one that is damaged or larger than `limits`.
     """
     source: Any = file
-    turned = 1
+    turned, exif = 1, b""
     if form == JPEG:
-        height, width, channels, turned, data = jpeg.judged(path, file.read())
+        height, width, channels, turned, data = jpeg.judged(path, _whole(path, file, limits))
         # A JPEG in several passes is held as its coefficients, all channels at once.
         within(path, "values a frame", height * width * channels, 3 * limits.pixels)
         source = BytesIO(data)
+        check_size(path, 1, height, width, limits)
     elif form == TIFF:
-        height, width, turned, source = tiff.judged(path, file.read(), limits)
+        height, width, turned, source = tiff.judged(path, _whole(path, file, limits), limits)
+        check_size(path, 1, height, width, limits)
+    elif form == AVIF:
+        exif, source = avif.judged(path, _whole(path, file, limits), limits)
+        if not features.check("avif"):
+            raise MediaError(path, "this Pillow reads no AVIF", "install Pillow 11.3 or newer, or save it as PNG")
     else:
-        height, width = _header_size(path, form, file.read(64))
-    check_size(path, 1, height, width, limits)
+        check_size(path, 1, *_header_size(path, form, file.read(64)), limits)
     if form.name == "webp":
         webp_durations(path, file)  # which counts the frames, as Pillow sets memory aside for all
     elif form == GIF:
         check_gif(path, file, whole=False)  # Pillow joins comments in a time that grows with their square
-    source.seek(0)
-    with Image.open(source, formats=[form.pillow]) as image:
-        # The first frame of a GIF may be larger than the header says.
-        check_size(path, 1, image.height, image.width, limits)
+    elif form == MOVING_PNG:
+        source = png.first(path, file, limits.file_bytes)
+    with _opened(path, source, form, limits) as image:
+        if form == AVIF:
+            # How it is turned, Pillow tells in an Exif block that it makes.
+            turned = tiff.orientation(image.info.pop("exif", b""))
+            image.info |= {"exif": exif} if exif else {}
+        elif form == PNG and isinstance(image, PngImageFile):
+            image.is_animated = False  # it may say so, and hold no second frame
         yield image, turned
+
+
+def _whole(path: FilePath, file: BufferedReader, limits: Limits) -> bytes:
+    """The bytes of a file, which may have grown since it was judged, and no more of them if it still does."""
+    size = file.seek(0, 2)
+    within(path, "bytes", size, limits.file_bytes)
+    file.seek(0)
+    return file.read(size)
+
+
+@contextmanager
+def _opened(path: FilePath, source: Any, form: Format, limits: Limits) -> Iterator[Image.Image]:
+    source.seek(0)
+    if form.name == "webp":  # which Pillow reads whole
+        source = BytesIO(_whole(path, source, limits))
+    try:
+        with Image.open(source, formats=[form.pillow]) as image:
+            # The first frame of a GIF may be larger than the header says.
+            check_size(path, 1, image.height, image.width, limits)
+            yield image
+    except RuntimeError as error:  # what the decoder of AVIF raises for all that it does not like
+        raise MediaError(path, f"cannot be read ({shown(error)})", "check that it is complete and readable") from error
 
 
 def _header_size(path: FilePath, form: Format, head: bytes) -> tuple[int, int]:
     """Height and width, from the places in the header where these formats have them."""
     try:
-        if form == PNG and head[12:16] == b"IHDR":
+        if form in (PNG, MOVING_PNG) and head[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", head, 16)
         elif form == GIF:
             width, height = struct.unpack_from("<HH", head, 6)
@@ -101,7 +148,7 @@ def pixels(path: FilePath, image: Image.Image, turned: int) -> np.ndarray:
     image.load()
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise MediaError(path, f"its pixels are of mode {image.mode}", "save it with 8 or 16 bits a channel")
-    if "exif" in image.info:  # of PNG and WebP
+    if "exif" in image.info and image.format != "AVIF":  # of PNG and WebP
         turned = tiff.orientation(image.info["exif"])
     turns, mirrored = _TURNS[turned]
     upright = np.rot90(_rgb(image), turns)
@@ -128,17 +175,20 @@ def _on_white(image: Image.Image) -> np.ndarray:
 
 
 class Animation:
-    """A moving WebP, as read.py's `Film` is a film. Its header tells all frames and how long each is shown."""
-
-    codec: Final = "webp"
+    """A moving WebP or PNG, as read.py's `Film` is a film. Its header tells all frames and how long each is shown."""
 
     def __init__(self, path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> None:
         self._path, self._file, self._form, self._limits = path, file, form, limits
-        given = webp_durations(path, file)
-        self._durations = [each if each >= _SHORTEST else _SHOWN_INSTEAD for each in given]
-        self.frames = len(given)
-        self.rate = Fraction(1000 * self.frames, sum(self._durations))
+        self.codec = form.name
         self.tags: dict[str, str] = {}
+        if form == MOVING_PNG:
+            self._durations, self._unit = png.times(path, file)
+        else:
+            given = webp_durations(path, file)
+            self._durations, self._unit = [each if each >= _SHORTEST else _SHOWN_INSTEAD for each in given], 1000
+        self.frames = len(self._durations)
+        self.rate = Fraction(self._unit * self.frames, sum(self._durations))
+        within(path, "frames a second", int(self.rate), MAX_RATE)
         file.seek(0)
         self.height, self.width = _header_size(path, form, file.read(64))
         check_size(path, 1, self.height, self.width, limits)
@@ -149,12 +199,15 @@ class Animation:
 
     def shown(self) -> Generator[Shown, None, None]:
         """The frames, each decoded when it is asked for."""
-        self._file.seek(0)
         start = 0
-        with picture(self._path, self._file, self._form, self._limits) as (image, _):
-            for index, duration in enumerate(self._durations):
+        with _opened(self._path, self._file, self._form, self._limits) as image:
+            # A PNG may begin with a picture for those who show no motion.
+            skipped = int(getattr(image, "default_image", False))
+            for index, duration in enumerate(self._durations, skipped):
                 image.seek(index)
                 image.load()
                 # Converted at once: the next frame is drawn over this one.
-                yield Shown(Fraction(start, 1000), Fraction(duration, 1000), partial(np.asarray, _rgb(image)))
+                yield Shown(
+                    Fraction(start, self._unit), Fraction(duration, self._unit), partial(np.asarray, _rgb(image))
+                )
                 start += duration

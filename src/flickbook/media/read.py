@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from functools import partial
 from io import BufferedReader
-from typing import Final
+from itertools import chain, takewhile
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from flickbook.errors import MediaError, RequestError, shown
-from flickbook.media import boxes
+from flickbook.formats import frame_paths, is_frames
+from flickbook.media import av1, boxes, ffv1
 from flickbook.media.picture import Animation, picture, pixels
 from flickbook.media.sniff import (
     AVI,
+    DAMAGED,
     DEFAULT_LIMITS,
+    MAX_RATE,
     MOV,
-    MOVING_WEBP,
     MP4,
     PICTURE_LIMITS,
     Format,
@@ -36,7 +41,9 @@ from flickbook.media.timeline import Shown, nearest
 from flickbook.media.write import FilePath, frame_rate
 
 _MAX_PACKETS: Final = 1 << 18
-_MAX_RATE: Final = 1000
+_MAX_ALL_PACKETS: Final = 1 << 20  # those of sound included, and those of no bytes
+_PROBED_BYTES: Final = 1 << 15
+_MAX_HIDDEN: Final = 64  # frames that a decoder may hold back
 _EDGES: Final = {"mpeg4": 256}  # pixels that a decoder adds to a side; others need the codec's alignment
 _ALIGNMENT: Final = 64
 _VP8_SHOWN: Final = 0x10  # this bit of a VP8 frame's first byte (RFC 6386, 9.1)
@@ -63,15 +70,18 @@ class Film:
             self.rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
             self.tags = dict(container.metadata)
             self._seconds = Fraction(stream.duration or 0) * (stream.time_base or 0)
+            header = bytes(context.extradata or b"") if context else b""
         if self.codec == "mpeg4" and not self.width:
             # In MP4, only the codec's own header says the size of MPEG-4 part 2.
             with self._demuxed(codec_whitelist="mpeg4") as (_, stream):
                 self.height, self.width = stream.height, stream.width
         check_size(path, 1, self.height, self.width, limits)
+        if self.codec == "ffv1":
+            ffv1.check(path, header, self.width)
         if self.frames:
             if self.rate <= 0:
                 raise MediaError(path, "says no frame rate", "export it again")
-            within(path, "frames a second", int(self.rate), _MAX_RATE)
+            within(path, "frames a second", int(self.rate), MAX_RATE)
 
     @contextmanager
     def _demuxed(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -81,6 +91,8 @@ class Film:
         # No codec may run while the file is probed: that would decode a frame before its size is known. Where one
         # must, it stays within the limit, with room for the edges that it adds.
         given |= {"codec_whitelist": "none", "max_pixels": str(2 * self._limits.pixels + (1 << 18))}
+        # Meanwhile it keeps every packet, and one may be a byte.
+        given["probesize"] = str(_PROBED_BYTES)
         if self._form == AVI:
             given["use_odml"] = "0"  # an index of indices can name the same one a million times
         name = self._form.demuxer
@@ -102,11 +114,12 @@ class Film:
         times: list[tuple[int, int]] = []
         with self._demuxed() as (container, stream):
             unit = Fraction(stream.time_base or 1)
-            for packet in container.demux(stream):
+            for packet in self._packets(container, stream):
                 hidden = self.codec == "vp8" and packet.size and not memoryview(packet)[0] & _VP8_SHOWN
                 if packet.size and not packet.is_discard and not hidden:
                     times.append((packet.pts or 0, packet.duration or 0))
-                    within(self._path, "frames", len(times), _MAX_PACKETS)
+                    if len(times) > _MAX_PACKETS:
+                        within(self._path, "frames", len(times), _MAX_PACKETS)
         if not times:
             raise MediaError(self._path, "holds no frames", "name another film")
         first, (last, seconds) = min(times)[0], max(times)
@@ -116,12 +129,12 @@ class Film:
         rate = self.rate if abs(self.rate - measured) <= measured / 50 else measured
         if rate <= 0:
             raise MediaError(self._path, "says no frame rate", "export it again")
-        within(self._path, "frames a second", int(rate), _MAX_RATE)
+        within(self._path, "frames a second", int(rate), MAX_RATE)
         return len(times), rate
 
     def shown(self) -> Generator[Shown, None, None]:
         """The frames in time, each decoded when it is asked for; at the end, whether the file held all of them."""
-        packets = hidden = found = 0
+        packets = decoded = hidden = found = 0
         begin: Fraction | None = None
         with self._demuxed() as (container, stream):
             # The bitstream may claim another size than the header.
@@ -129,9 +142,13 @@ class Film:
             most = str((self.height + edge) * (self.width + edge))
             stream.codec_context.options = {"max_pixels": most, "err_detect": "explode"}
             unit = Fraction(stream.time_base or 1)
-            for packet in container.demux(stream):
+            room = _MAX_HIDDEN + self._limits.decoded_bytes // (3 * self.height * self.width)
+            for packet in self._packets(container, stream):
                 packets += bool(packet.size)
                 hidden += bool(packet.size and packet.is_discard)
+                decoded += self._frames_in(packet)
+                # A frame that is never shown takes as long to decode, and a few bytes can be one.
+                within(self._path, "frames that are not shown", decoded - found, found + room)
                 for frame in stream.decode(packet):
                     found += 1
                     if (frame.height, frame.width) != (self.height, self.width) or frame.is_corrupt:
@@ -142,6 +159,24 @@ class Film:
         if self.frames:
             self._check_whole(packets, packets - hidden, found)
 
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[Any]]:
+        """The packets of one track, and at the end one of no bytes, which empties the decoder."""
+        shown = stream.index
+        for number, packet in enumerate(container.demux()):
+            if number == _MAX_ALL_PACKETS:
+                within(self._path, "packets", number + 1, _MAX_ALL_PACKETS)
+            if packet.stream.index == shown:  # what empties a decoder says its stream only there
+                yield packet
+
+    def _frames_in(self, packet: Packet[Any]) -> int:
+        """How many frames a packet holds, those that are not shown included: in AV1 as many as its writer likes."""
+        if self.codec != "av1":
+            return int(packet.size > 0)
+        try:
+            return av1.judged(bytes(packet)).frames
+        except ValueError:
+            raise MediaError(self._path, *DAMAGED) from None
+
     def _time(self, frame: VideoFrame, index: int, unit: Fraction) -> Fraction:
         """When a frame is shown, in seconds. AVI knows only the order in which frames are decoded."""
         if frame.pts is None or self._form == AVI:
@@ -151,7 +186,7 @@ class Film:
     def _check_whole(self, packets: int, expected: int, found: int) -> None:
         if packets < self.frames:  # cut short, unless an edit list leaves the rest out
             with self._demuxed(ignore_editlist="1") as (container, stream):
-                packets = sum(packet.size > 0 for packet in container.demux(stream))
+                packets = sum(packet.size > 0 for packet in self._packets(container, stream))
         # Of an HEVC film cut out of another, frames may lack what they refer to, and are not shown.
         if packets < self.frames or (self.codec == "h264" and found != expected):
             raise MediaError(self._path, f"ends after {found} of {self.frames} frames", "fetch or export it again")
@@ -183,7 +218,7 @@ def film(path: FilePath, limits: Limits | None = None) -> Iterator[Film | Animat
 def judged_film(path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> Film | Animation:
     """The film in `file`, its boxes and its header judged. Raises MediaError."""
     boxes.check(path, file, form)
-    return (Animation if form == MOVING_WEBP else Film)(path, file, form, limits)
+    return (Film if form.demuxer else Animation)(path, file, form, limits)
 
 
 def facts(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int, int, float]:
@@ -259,3 +294,21 @@ def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:
     """
     with opened(path, limits, "picture") as (file, form, judge), picture(path, file, form, judge) as (image, turned):
         return pixels(path, image, turned)
+
+
+def read_any(path: FilePath) -> tuple[np.ndarray, float]:
+    """The frames (frames, height, width, 3) uint8 RGB and their rate of a film, of numbered frames, or of a picture.
+
+    What is not a film has no rate, and is given 1. Raises MediaError as `read_video` does.
+    """
+    if is_frames(path):
+        numbered = list(takewhile(os.path.exists, frame_paths(path, DEFAULT_LIMITS.frames + 1)))
+        if not numbered:
+            raise MediaError(path, "has no first frame", "check the name")
+        first = read_picture(numbered[0])
+        height, width, _ = first.shape
+        check_size(path, len(numbered), height, width, DEFAULT_LIMITS)
+        return _gathered(path, chain([first], map(read_picture, numbered[1:])), len(numbered)), 1.0
+    with opened(path, None, "either") as (_, form, _):
+        moves = form.moves
+    return read_video(path) if moves else (read_picture(path)[None], 1.0)

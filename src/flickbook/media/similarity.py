@@ -16,6 +16,18 @@ _SPREAD = 1.5  # pixels, of the window's Gaussian
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """The peak signal-to-noise ratio of two arrays of one shape, uint8, in dB: infinite where they are equal.
+
+    Over all frames and channels together. Raises RequestError for two shapes.
+    """
+    if a.shape != b.shape:
+        raise RequestError("frames", b.shape, "must have one size", f"make both {a.shape}")
+    # A frame at a time: differences of a long film would take eight times its memory.
+    error = sum(float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b, strict=True))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 * a.size / error))
+
+
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
     """The structural similarity of two pictures (height, width, 3) uint8: 1 where they are equal, at least -1.
 

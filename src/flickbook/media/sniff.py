@@ -39,6 +39,7 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+MAX_RATE: Final = 1000  # frames a second
 #: A picture may be larger than a frame, as cameras have 50 million pixels; its file must fit in memory.
 PICTURE_LIMITS: Final = Limits(file_bytes=128 << 20, pixels=8192 * 6144)
 
@@ -61,15 +62,17 @@ _MPEG4: Final = ("h264", "hevc", "mpeg4", "av1", "vp9")
 MP4: Final = Format("mp4", demuxer="mp4", codecs=_MPEG4, moves=True)
 MOV: Final = Format("mov", demuxer="mov", codecs=_MPEG4, moves=True)
 WEBM: Final = Format("webm", demuxer="matroska", codecs=("vp8", "vp9", "av1"), moves=True)
-MATROSKA: Final = Format("matroska", demuxer="matroska", codecs=(*WEBM.codecs, "h264", "hevc"), moves=True)
+MATROSKA: Final = Format("matroska", demuxer="matroska", codecs=(*WEBM.codecs, "h264", "hevc", "ffv1"), moves=True)
 AVI: Final = Format("avi", demuxer="avi", codecs=("mpeg4", "mjpeg", "h264"), moves=True)
 GIF: Final = Format("gif", pillow="GIF", demuxer="gif", codecs=("gif",), moves=True)
 WEBP: Final = Format("webp", pillow="WEBP")
 MOVING_WEBP: Final = Format("webp", pillow="WEBP", moves=True)
 PNG: Final = Format("png", pillow="PNG")
+MOVING_PNG: Final = Format("apng", pillow="PNG", moves=True)
 JPEG: Final = Format("jpeg", pillow="JPEG")
 BMP: Final = Format("bmp", pillow="BMP")
 TIFF: Final = Format("tiff", pillow="TIFF")
+AVIF: Final = Format("avif", pillow="AVIF")
 _MAGIC: Final = {
     b"\x89PNG\r\n\x1a\n": PNG,
     b"\xff\xd8\xff": JPEG,
@@ -81,13 +84,16 @@ _MAGIC: Final = {
 }
 _QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"free", b"skip")  # how a film of before 2001 may begin
 _STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
+_MAX_EARLY: Final = 1 << 16  # chunks of a PNG up to the one that begins its second frame
 
 
 def sniff(head: bytes) -> Format | None:
     """The format that a file's first 64 bytes tell, or None if it is none that is read."""
     if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        return None if brand in _STILL_BRANDS else MOV if brand == b"qt  " else MP4
+        brand, others = head[8:12], head[16 : max(16, int.from_bytes(head[:4], "big"))]
+        if brand in _STILL_BRANDS:
+            return AVIF if brand == b"avif" or (brand == b"mif1" and b"avif" in others) else None
+        return MOV if brand == b"qt  " else MP4
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return AVI
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -97,6 +103,25 @@ def sniff(head: bytes) -> Format | None:
     if head[4:8] in _QUICKTIME and head[:1] == b"\0":
         return MOV
     return next((found for magic, found in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def _moving(file: BufferedReader) -> bool:
+    """Whether a PNG says before its pixels that it moves (chunk acTL), and a frame follows (fcTL).
+
+    Without any, it is a picture. A chunk is its length (4 bytes, big endian), its kind (4 bytes), content, and a sum.
+    """
+    start, told = 8, False
+    for _ in range(_MAX_EARLY):
+        file.seek(start)
+        head = file.read(8)
+        kind = head[4:]
+        told = told or kind == b"acTL"
+        if kind == b"fcTL" and told:
+            return True
+        if len(head) < 8 or kind in (b"IEND", b"fdAT") or (kind == b"IDAT" and not told):
+            break
+        start += 12 + int.from_bytes(head[:4], "big")
+    return False
 
 
 @contextmanager
@@ -111,7 +136,7 @@ def opened(path: FilePath, limits: Limits | None, kind: Kind) -> Iterator[tuple[
         with open(handle, "rb") as file:
             facts = os.fstat(handle)
             _check_regular(path, facts)  # it may have been replaced meanwhile
-            form = _format(path, file.read(_HEAD_BYTES), kind)
+            form = _format(path, file, kind)
             judge = limits or (DEFAULT_LIMITS if form.moves else PICTURE_LIMITS)
             within(path, "bytes", facts.st_size, judge.file_bytes)
             file.seek(0)
@@ -134,9 +159,11 @@ def _check_regular(path: FilePath, facts: os.stat_result) -> None:
         raise MediaError(path, "not a regular file", "name a picture or film on a disk")
 
 
-def _format(path: FilePath, head: bytes, kind: Kind) -> Format:
+def _format(path: FilePath, file: BufferedReader, kind: Kind) -> Format:
+    head = file.read(_HEAD_BYTES)
     form = sniff(head)
     if form is not None:
+        form = MOVING_PNG if form == PNG and _moving(file) else form
         if kind == "picture" and not form.pillow:
             raise MediaError(path, "a film, not a picture", "name a picture, or give it as the video")
         if kind == "film" and not form.moves:

@@ -1,4 +1,4 @@
-"""Films to MP4 and pictures to PNG: complete under their name, or not there at all, and the same bytes every time."""
+"""Films and pictures to files: complete under their name, or not there at all, and the same bytes every time."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import errno
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
+from flickbook import formats
 from flickbook.errors import OutputError, RequestError
-
-if TYPE_CHECKING:
-    from av.container import OutputContainer
+from flickbook.media import animate, encode
+from flickbook.spec import Encoding
 
 FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
 MIN_FPS: Final = 0.1
 MAX_FPS: Final = 240.0
 _FPS_DENOMINATOR: Final = 1001  # holds 24000/1001 and its kin exactly
-_CRF: Final = "16"  # x264's constant quality; at 128 pixels a higher figure smears thin shapes
-_BT709: Final = 1  # ISO/IEC 23091-2 code point, alike for primaries, transfer and matrix
+#: An Exif segment holds 65533 bytes with its name, its directory of one entry, and the NUL after the text.
+MAX_JPEG_COMMENT_BYTES: Final = 65533 - 6 - 26 - 1
 _REMEDIES: Final = {
     errno.ENOSPC: ("no space left", "free some space or choose another disk"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or choose another disk"),
@@ -171,104 +169,93 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(_FPS_DENOMINATOR)
 
 
-def _check_comment(path: Path, comment: str | None) -> None:
+def check_comment(path: FilePath, comment: str | None, how: Encoding) -> None:
+    """Raises OutputError unless `comment` could be read back from a file written as `how` says."""
     try:
         data = (comment or "").encode()
     except UnicodeEncodeError:
         raise OutputError(path, "the comment is not valid Unicode", "remove lone surrogates from it") from None
-    if b"\0" in data or len(data) > MAX_COMMENT_BYTES:
-        limit = f"the comment must be at most {MAX_COMMENT_BYTES} bytes without NUL"
-        raise OutputError(path, limit, "shorten it or leave it out")
+    most = MAX_JPEG_COMMENT_BYTES if how.container == "jpg" else MAX_COMMENT_BYTES
+    if b"\0" in data or len(data) > most:
+        kind = f"in {how.container} " if how.container == "jpg" else ""
+        limit = f"the comment must {kind}be at most {most} bytes without NUL, and has {len(data)}"
+        raise OutputError(path, limit, "name it .png" if how.container == "jpg" else "shorten it or leave it out")
 
 
-def _even(frames: np.ndarray) -> np.ndarray:
-    """Frames of even height and width, the last row or column repeated: halved chroma allows no other size."""
-    _, height, width, _ = frames.shape
-    if height % 2 == width % 2 == 0:
-        return frames
-    return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def targets(path: FilePath, num_frames: int) -> tuple[Path, ...]:
+    """The files that a film of `num_frames` frames becomes under this name: one, or one for each frame."""
+    return formats.frame_paths(path, num_frames) if formats.container_of(path) == "frames" else (Path(path),)
 
 
-def encode_mp4(path: Path, frames: np.ndarray, fps: float, comment: str | None) -> None:
-    """Encode to `path` in place: H.264, yuv420p, BT.709 limited range, index first. `write_mp4` is the safe door."""
-    import av  # here, so that machines which only train need no codecs
+def encode_parts(
+    parts: Sequence[Path], frames: np.ndarray, fps: float, comment: str | None, how: Encoding, path: FilePath
+) -> None:
+    """Encode frames (frames, height, width, 3) uint8 into `parts`, which `staged` gave for `targets` of `path`.
 
+    Raises RequestError for frames, fps and an encoder that does not work here, OutputError for the comment.
+    """
     check_frames(frames)
     rate = frame_rate(fps)
-    _check_comment(path, comment)
-    frames = _even(frames)
-    # bitexact leaves the muxer's version and the date out, so that equal films are equal files.
-    flags = {"movflags": "+faststart", "fflags": "+bitexact"}
-    try:
-        with av.open(str(path), "w", format="mp4", options=flags) as container:
-            if comment:
-                container.metadata["comment"] = comment
-            _encode_h264(container, frames, rate)
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):  # of the disk, and `staged` knows what to say about it
-            raise
-        raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
+    formats.encoding(how.container, how.codec, how.quality, how.pixel_format, num_frames=len(frames), fps=fps)
+    check_comment(path, comment, how)
+    if how.container in ("mp4", "webm", "mkv"):
+        encode.encode_film(parts[0], frames, rate, comment, how)
+    elif how.container == "frames":
+        animate.encode_frames(parts, frames, comment, how)
+    elif how.container == "gif":
+        animate.encode_gif(parts[0], frames, rate, comment, how)
+    elif how.container == "webp":
+        animate.encode_webp(parts[0], frames, rate, comment, how)
+    elif how.container == "apng":
+        animate.encode_apng(parts[0], frames, rate, comment, how)
+    else:
+        animate.encode_picture(parts[0], frames[0], comment, how)
 
 
-def _encode_h264(container: OutputContainer, frames: np.ndarray, rate: Fraction) -> None:
-    from av import VideoFrame
-    from av.video.reformatter import ColorRange, Colorspace
-
-    # Without B-frames the first frame stands at time 0, so players loop without a gap; a keyframe a second seeks.
-    options = {"crf": _CRF, "preset": "medium", "bf": "0", "g": str(max(1, round(rate)))}
-    stream = container.add_stream("libx264", rate=rate, options=options)
-    stream.height, stream.width = frames.shape[1:3]
-    stream.pix_fmt = "yuv420p"
-    stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
-    stream.codec_context.color_range = ColorRange.MPEG
-    stream.codec_context.colorspace = Colorspace.ITU709
-    stream.codec_context.color_primaries = _BT709
-    stream.codec_context.color_trc = _BT709
-    for index, frame in enumerate(frames):
-        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-        )
-        picture.pts, picture.time_base = index, 1 / rate
-        container.mux(stream.encode(picture))
-    container.mux(stream.encode(None))
-
-
-def encode_png(path: Path, frame: np.ndarray, comment: str | None) -> None:
-    """Encode one frame (height, width, 3) uint8 to `path` in place. `write_png` is the safe door."""
-    check_frames(frame[None] if isinstance(frame, np.ndarray) else frame)
-    _check_comment(path, comment)
-    info = PngInfo()
-    if comment:
-        info.add_text("comment", comment)
-    with open(path, "wb") as file:
-        Image.fromarray(np.ascontiguousarray(frame)).save(file, format="PNG", pnginfo=info)
-
-
-def write_mp4(
+def write(
     path: FilePath,
     frames: np.ndarray,
     fps: float,
     comment: str | None = None,
     *,
+    encoding: Encoding | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write frames (frames, height, width, 3) uint8 as an MP4 film of `fps` frames a second (0.1 to 240).
+    """Write frames (frames, height, width, 3) uint8 at `fps` frames a second (0.1 to 240) as the suffix of `path` says.
 
-    `comment` (UTF-8, at most 1 MiB) becomes the file's comment tag. Odd sizes grow by one repeated row or column.
-    Equal arguments give equal bytes under one version of FFmpeg. Raises RequestError for frames or fps, OutputError
-    for the path and the comment; then nothing is left behind, and a file that was there is untouched.
+    `encoding` is what is usual for the suffix unless given. `comment` (UTF-8, at most 1 MiB) stands in the file: as the
+    comment of MP4, WebM, Matroska and GIF, the text chunk of that name of PNG and APNG, the Exif ImageDescription of
+    WebP, AVIF and JPEG (there at most 65500 bytes); of numbered frames the first has it. Where chroma is halved, odd
+    sizes grow by one repeated row or column. Equal arguments give equal bytes under one version of the libraries,
+    hardware encoders aside. Raises RequestError for frames, fps and encoding, OutputError for the path and the comment;
+    then nothing is left behind, and a file that was there is untouched.
     """
-    with staged(path, overwrite=overwrite) as (part,):
-        encode_mp4(part, frames, fps, comment)
+    how = encoding or formats.encoding(formats.container_of(path))
+    check_fits(path, how)
+    check_frames(frames)
+    with staged(*targets(path, len(frames)), overwrite=overwrite) as parts:
+        encode_parts(parts, frames, fps, comment, how, path)
+
+
+def check_fits(path: FilePath, how: Encoding) -> None:
+    """Raises OutputError if the name of `path` asks for another container than `how`."""
+    container = formats.container_of(path)
+    if container != how.container:
+        suffixes = " or ".join(formats.FORMS[how.container].suffixes)
+        remedy = "name it shot-%04d.png" if how.container == "frames" else f"end its name in {suffixes}"
+        raise OutputError(path, f"its name asks for {container}, and the encoding for {how.container}", remedy)
+
+
+def write_mp4(
+    path: FilePath, frames: np.ndarray, fps: float, comment: str | None = None, *, overwrite: bool = False
+) -> None:
+    """Write a film as H.264 MP4 whatever its suffix, as `write` does."""
+    with staged(path, overwrite=overwrite) as parts:
+        encode_parts(parts, frames, fps, comment, formats.encoding("mp4"), path)
 
 
 def write_png(path: FilePath, frame: np.ndarray, comment: str | None = None, *, overwrite: bool = False) -> None:
-    """Write one frame (height, width, 3) uint8 as a PNG picture, `comment` as its text of that name.
-
-    Lossless. Errors and promises are those of `write_mp4`.
-    """
-    with staged(path, overwrite=overwrite) as (part,):
-        encode_png(part, frame, comment)
+    """Write one frame (height, width, 3) uint8 as a PNG whatever its suffix, as `write` does."""
+    check_frames(frame[None] if isinstance(frame, np.ndarray) else frame)
+    with staged(path, overwrite=overwrite) as parts:
+        encode_parts(parts, frame[None], MIN_FPS, comment, formats.encoding("png"), path)

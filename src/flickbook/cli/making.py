@@ -1,0 +1,224 @@
+"""Films as commands make them: from options to Plans, to files, to what is printed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flickbook.cli import options, report, target
+from flickbook.cli.progress import ProgressLine
+from flickbook.errors import MissingExtra, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.engine.films import Means
+    from flickbook.settings import Settings
+    from flickbook.spec import Plan, Request
+
+COUNT_LIMIT = 1000
+#: The score that the world's own judge gives to what the prompt says.
+AGREEMENT = "agreement"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command was asked for beside the Request: how to polish and to write, where the model is."""
+
+    polish: Mapping[str, Any]
+    loras: Sequence[str] = ()
+    model_dir: Path | None = None
+    precision: str = "auto"
+    retry_below: Sequence[str] = ()
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Making:
+    """Films that are about to be made: their Plans, which differ in their seed only, and what they need beside them."""
+
+    plans: list[Plan]
+    means: Means
+    thresholds: dict[str, float]
+    retries: int
+
+
+def turns_of(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:
+    """The prompt of frame 0, if there is one, and those that follow: (16, "a sunset") of "16:a sunset"."""
+    turns = []
+    for each in prompt_at:
+        frame, colon, text = each.partition(":")
+        if not colon or not re.fullmatch(r"[0-9]{1,6}", frame.strip()):
+            raise RequestError("prompt_at", each, "must be FRAME:PROMPT", 'write for example 16:"a sunset"')
+        turns.append((int(frame), text))
+    first = [text for frame, text in turns if frame == 0] + ([] if prompt is None else [prompt])
+    if len(first) > 1:
+        raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
+    return (first[0] if first else None), tuple(turn for turn in turns if turn[0]) or None
+
+
+def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+    """The fields of a Request that the options of options.FILM and options.ENCODING set, by their names."""
+    from flickbook import formats
+
+    quality = encoding["quality"]
+    paths = {name: None if film[name] is None else str(film[name]) for name in ("image", "video")}
+    plain = {name: film[name] for name in film if name not in ("size", "prompt_at", "lora", "image", "video")}
+    written = {"codec": encoding["codec"], "pixel_format": encoding["pixel_format"]}
+    written |= {"quality": None if quality is None else formats.quality_of(quality)}
+    container = None if output is None else formats.container_of(output)
+    return {**plain, **paths, **options.size_of(film["size"]), **written, "container": container}
+
+
+def prepared(request: Request, wishes: Wishes, count: int = 1) -> tuple[Request, list[Plan], Any]:
+    """`count` Plans that differ in their seed only: the first seed, the next one, and so on; and networks that polish.
+
+    The Request is returned with what had to be looked up for it.
+    """
+    from flickbook.resolution import resolve
+
+    if not 1 <= count <= COUNT_LIMIT:
+        raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
+    home = wishes.model_dir
+    if home is not None and not home.is_dir():
+        raise RequestError("model_dir", home, "no such directory", "name a directory in diffusers' layout")
+    if wishes.loras or request.video:
+        from flickbook.engine.beginning import complete
+        from flickbook.engine.films import located
+
+        request = complete(request.model_copy(update={"loras": located(wishes.loras) or request.loras}))
+    first = resolve(request, home)
+    request, networks = _polished(request, first, wishes)
+    # A seed that was drawn stays.
+    request = request.model_copy(update={"seed": first.seed})
+    seeds = range(first.seed, first.seed + count)
+    return request, [resolve(request.model_copy(update={"seed": seed}), home) for seed in seeds], networks
+
+
+def words(polish: Mapping[str, Any]) -> Any:
+    """The options of options.POLISH as the Wishes of a film's frames."""
+    return {**polish, "steady": 1.0 if polish["steady"] else None}
+
+
+def _polished(request: Request, plan: Plan, wishes: Wishes) -> tuple[Request, Any]:
+    """The Request with the Polish that was wished for, whose frames and rate are the first Plan's."""
+    if not any(wishes.polish.values()):
+        return request, {}
+    from flickbook import formats
+    from flickbook.engine.polish import asked, size_after
+
+    polish, networks = asked(plan.num_frames, plan.fps, words(wishes.polish))
+    count, _, _, fps = size_after(polish, plan.num_frames, plan.height, plan.width, plan.fps)
+    formats.encoding(plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=count, fps=fps)
+    return request.model_copy(update={"polish": polish}), networks
+
+
+def making(request: Request, plans: list[Plan], networks: Any, wishes: Wishes) -> Making:
+    """The films of `plans`; says on stderr what they will take. Raises HubError for missing files."""
+    from flickbook.catalogue import find
+    from flickbook.engine.films import foresee, means_of
+    from flickbook.hub.find import directory
+
+    thresholds = _thresholds(wishes)
+    plan, home = plans[0], wishes.model_dir
+    model = find(plan.model)
+    directory(model if home is None else model.at(home))
+    means = replace(means_of(plan, request, home, wishes.precision), networks=networks)
+    report.note(foresee(plan, home, wishes.precision).line())
+    return Making(plans, means, thresholds, wishes.retries)
+
+
+def _thresholds(wishes: Wishes) -> dict[str, float]:
+    if not wishes.retry_below:
+        if wishes.retries:
+            raise RequestError("retries", wishes.retries, "nothing says when", "add --retry-below NAME:VALUE")
+        return {}
+    if not 1 <= wishes.retries <= 100:
+        raise RequestError("retries", wishes.retries, "must be 1 to 100", "add --retries 3")
+    return dict(_threshold(each) for each in wishes.retry_below)
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    """A score and its least value, of "NAME:VALUE"; "agreement" is that of the built-in model's films."""
+    from flickbook.media.quality import NAMES, threshold
+
+    name, _, value = text.partition(":")
+    if name.strip() != AGREEMENT:
+        return threshold(text)
+    return AGREEMENT, threshold(f"{NAMES[0]}:{value}")[1]
+
+
+def paths_of(
+    plans: list[Plan], chosen: Settings, output: Path | None, steps_sheet: Path | None, overwrite: bool
+) -> list[Path]:
+    """Where each Plan's film goes; refuses now what could not be written later."""
+    from flickbook.engine.polish import size_after
+    from flickbook.media.encode import check_encoder
+    from flickbook.media.write import frame_rate
+
+    plan = plans[0]
+    paths = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed for plan in plans], plan.container)
+    sheets = []
+    if steps_sheet is not None:
+        if steps_sheet.suffix.lower() != ".png":
+            raise RequestError("steps_sheet", steps_sheet.name, "must end in .png", "name it steps.png")
+        if find_spec("matplotlib") is None:
+            raise MissingExtra("matplotlib", "gen")
+        sheets = [steps_sheet]
+    num_frames, height, width, fps = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
+    target.check(paths, num_frames, sheets, overwrite)
+    encoding = plan.encoding()
+    if encoding is not None and num_frames > 1:
+        check_encoder(encoding, height, width, frame_rate(fps))
+    return paths
+
+
+def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | None = None) -> list[dict[str, Any]]:
+    """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
+    from flickbook.engine.retry import good_films
+    from flickbook.spec import Step
+
+    told: list[dict[str, Any]] = []
+    emerging: list[tuple[int, Any]] = []
+    with ProgressLine() as progress:
+
+        def on_step(step: Step) -> None:
+            # The sheet shows the first film; in a batch that is the first row of the preview.
+            if step.preview is not None and not told:
+                emerging.append((step.index, step.preview[0]))
+            progress(step)
+
+        shown = steps_sheet is not None
+        clips = good_films(made.plans, made.means, made.thresholds, made.retries, on_step=on_step, previews=shown)
+        for path, clip in zip(paths, clips, strict=True):
+            began = time.perf_counter()
+            written = clip.save(path, overwrite=overwrite)
+            progress(Step("write", 1, 1, time.perf_counter() - began))
+            if steps_sheet is not None and not told:
+                _write_sheet(made.plans[0], emerging, steps_sheet, overwrite, made.means)
+            told.append(report.made(written, clip))
+    for text in dict.fromkeys(text for film in told for text in film["run"]["notes"]):
+        report.note(text)
+    return told
+
+
+def tell(films: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what was made: paths, or one document."""
+    if as_json:
+        report.document({"films": films})
+        return
+    for film in films:
+        print(film["path"])
+
+
+def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, means: Means) -> None:
+    from flickbook.engine.films import steps_sheet
+
+    if not emerging:
+        report.note(f"{plan.model} shows no steps, so there is no sheet of them")
+        return
+    steps_sheet(plan, emerging, path, means=means, overwrite=overwrite)
+    report.note(f"the steps are shown in {path}")

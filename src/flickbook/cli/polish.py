@@ -1,0 +1,63 @@
+"""`flickbook polish`: films that are files already, joined, made smooth, large or steady, and written anew."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flickbook.cli import options, report, target
+from flickbook.cli.making import words
+from flickbook.cli.progress import ProgressLine
+
+
+@options.taking(polish=options.POLISH, encoding=options.ENCODING)
+def polish(
+    file: Annotated[Path, typer.Argument(help="A film, numbered frames (shot-%04d.png), or a picture.")],
+    polish: Any,
+    encoding: Any,
+    join: Annotated[list[Path] | None, typer.Option(help="A film that follows it; repeatable.")] = None,
+    fade: Annotated[int, typer.Option(help="Frames in which one film passes into the next.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a picture of its frames.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to; film-polished.mp4 if unset.")] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Polish a film that is there already, and print the new one's path."""
+    from flickbook import formats, settings
+    from flickbook.engine.treat import polish as polished
+    from flickbook.spec import Step
+
+    report.start(settings.load().log_level)
+    # Some formats are read but never written.
+    suffix = file.suffix if file.suffix.lower() in formats.SUFFIXES else ".mp4"
+    path = file.with_name(f"{file.stem}-polished{suffix}") if output is None else output
+    container = formats.container_of(path)
+    stills = container not in formats.FILMS
+    target.check([path], 1 if stills else 2, [] if sheet is None else [sheet], overwrite)
+    quality = None if encoding["quality"] is None else formats.quality_of(encoding["quality"])
+    wishes = {**words(polish), **encoding, "quality": quality}
+    with ProgressLine() as progress:
+        clip = polished(file, join=join or [], fade=fade, container=container, on_step=progress, **wishes)
+        began = time.perf_counter()
+        clip.save(path, overwrite=overwrite)
+        if sheet is not None:
+            _write_sheet(clip.frames, path.name, sheet, overwrite)
+        progress(Step("write", 1, 1, time.perf_counter() - began))
+    told = report.made(path, clip)
+    if as_json:
+        report.document({"films": [told]})
+    else:
+        print(told["path"])
+
+
+def _write_sheet(frames: Any, name: str, path: Path, overwrite: bool) -> None:
+    import numpy as np
+
+    from flickbook.media.sheet import contact_sheet
+    from flickbook.media.write import write_png
+
+    picture = contact_sheet([frames], [name])
+    write_png(path, np.asarray(picture), overwrite=overwrite)

@@ -1,0 +1,44 @@
+"""`flickbook rerun`: a variation of a film that was made before."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from flickbook.cli import options, report
+from flickbook.cli.making import Wishes, fields, films, making, paths_of, prepared, tell, turns_of
+from flickbook.cli.reproduce import File, Inputs
+
+
+@options.taking(film=options.FILM, polish=options.POLISH, encoding=options.ENCODING)
+def rerun(
+    file: File,
+    film: Any,
+    polish: Any,
+    encoding: Any,
+    prompt: Annotated[str | None, typer.Option(help="What it shows instead.")] = None,
+    inputs: Inputs = None,
+    model_dir: options.ModelDir = None,
+    precision: options.Precision = "auto",
+    retry_below: options.RetryBelow = None,
+    retries: options.Retries = 0,
+    count: options.Count = 1,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a film as another was made, with what is given here changed, and print its path."""
+    from flickbook import settings
+    from flickbook.engine.rerun import varied
+
+    chosen = settings.load()
+    report.start(chosen.log_level)
+    first, turns = turns_of(prompt, film["prompt_at"] or [])
+    asked = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
+    request, found = varied(file, asked, inputs or [], output is None)
+    wishes = Wishes(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries)
+    request, plans, networks = prepared(request, wishes, count)
+    paths = paths_of(plans, chosen, output, None, overwrite)
+    made = making(request, plans, {**found, **networks}, wishes)
+    tell(films(made, paths, overwrite), as_json)

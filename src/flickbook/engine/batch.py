@@ -1,0 +1,341 @@
+"""Batches: where each of many films goes, the seeds drawn for them, and how they are made one after the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image
+
+from flickbook.engine.ladder import ran_out
+from flickbook.engine.rows import FILE_BYTES, ROWS, Row
+from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError, one_line, shown
+from flickbook.formats import frame_paths, is_frames
+from flickbook.media.quality import LIMITS, faults
+from flickbook.media.sheet import chosen, contact_sheet
+from flickbook.spec import Placement, Plan, Request
+
+if TYPE_CHECKING:
+    from flickbook.engine.films import Means, OnStep
+    from flickbook.engine.polish import Networks
+    from flickbook.media.clip import Clip
+
+#: What may stand between braces in the name of a film.
+FIELDS: Final = ("number", "slug", "seed", "model", "name")
+#: Seeds that a journal holds at most: those of the present rows, and some of rows that were changed since.
+SEEDS: Final = 4 * ROWS
+#: Films that one sheet shows; more are too small to be told apart.
+SHEET_FILMS: Final = 240
+#: Up to so many films, the width of a frame in pixels, and frames of each.
+_LAYOUTS: Final = ((8, 128, 8), (32, 96, 6), (SHEET_FILMS, 64, 5))
+_NAME_CHARACTERS: Final = 100
+#: Not in a file's name on every system; % begins the number of a frame.
+_NOT_IN_NAMES: Final = frozenset('/\\<>:"|?*%')
+_REMEDY: Final = "choose another --output, or add --overwrite"
+
+logger = logging.getLogger(__name__)
+
+
+class Template:
+    """The name of each film of a batch, with fields between braces that are replaced and never evaluated.
+
+    Relative to `within`. Raises RequestError for another field than FIELDS, or a brace alone.
+    """
+
+    def __init__(self, text: str, within: Path = Path()) -> None:
+        self.text, self.within = text, within
+        self._parts = re.split(r"\{([^{}]*)\}", text)
+        for field in self._parts[1::2]:
+            if field not in FIELDS:
+                known = ", ".join(f"{{{each}}}" for each in FIELDS)
+                raise RequestError("output", f"{{{field}}}", "is no field of a name", f"known are {known}")
+        if any(brace in literal for literal in self._parts[::2] for brace in "{}"):
+            raise RequestError("output", text, "has a brace alone", "write a field as {number}")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that it has."""
+        return tuple(self._parts[1::2])
+
+    @property
+    def home(self) -> Path:
+        """The directory that all films lie in or below."""
+        parts = Path(self.text).parent.parts
+        whole = next((place for place, part in enumerate(parts) if "{" in part or "%" in part), len(parts))
+        return self.within.joinpath(*parts[:whole])
+
+    def path(self, values: Mapping[str, str]) -> Path:
+        """The name with these values of its fields. Raises RequestError for a value that a name cannot hold."""
+        if "name" in self.fields:
+            _check_name(values["name"])
+        # A model that was added may be called owner/name.
+        plain = {**values, "model": re.sub(r"[^A-Za-z0-9._-]", "-", values["model"])}
+        text = "".join(plain[part] if place % 2 else part for place, part in enumerate(self._parts))
+        return self.within / text
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise RequestError("name", name, "is missing", "give each row a name, or leave {name} out of --output")
+    wrong = next((each for each in name if each in _NOT_IN_NAMES or not each.isprintable()), None)
+    if wrong is not None:
+        raise RequestError(
+            "name", name, f"holds {wrong!r}", "a name is part of a file's name: letters, digits, - and _"
+        )
+    if len(name) > _NAME_CHARACTERS or name[0] in ". " or name[-1] in ". ":
+        limit = f"must have at most {_NAME_CHARACTERS} characters, and no dot or space at its ends"
+        raise RequestError("name", name, limit, "choose another name")
+
+
+class Seeds:
+    """The journal beside the films: the seeds that were drawn for rows without one, so that a batch can go on."""
+
+    def __init__(self, path: Path, overwrite: bool = False) -> None:
+        """What is kept at `path`. Raises OutputError for a file that is something else, unless `overwrite`."""
+        self.path = path
+        self._kept: dict[str, int] = {}
+        self._own: dict[str, int] = {}
+        try:
+            with open(path, "rb") as file:
+                found = json.loads(file.read(FILE_BYTES))["seeds"]
+            if not all(type(seed) is int and 0 <= seed < 2**63 for seed in found.values()):
+                raise ValueError
+            self._kept = dict(found)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            if not overwrite:
+                raise OutputError(path, "is not a journal of a batch", _REMEDY) from None
+
+    def get(self, row: Row) -> int | None:
+        """The seed that was drawn for a row, if one was."""
+        return self._kept.get(row.key)
+
+    def of(self, row: Row, usual: int) -> int:
+        """The seed that was noted for a row just now, or `usual`."""
+        return self._own.get(row.key, usual)
+
+    def put(self, row: Row, seed: int) -> None:
+        """Note the seed that was drawn for a row."""
+        self._own[row.key] = seed
+
+    def save(self) -> None:
+        """Write the journal whole, if it is not written yet. Raises OutputError."""
+        if all(self._kept.get(key) == seed for key, seed in self._own.items()):
+            return
+        from flickbook.media.write import staged
+
+        others = {key: seed for key, seed in self._kept.items() if key not in self._own}
+        self._kept = dict(list({**self._own, **others}.items())[:SEEDS])
+        with staged(self.path, overwrite=True) as (part,):
+            part.write_text(json.dumps({"seeds": self._kept}, indent=0) + "\n", encoding="ascii")
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film of a batch: what its row asked for, and where it goes. `drawn` says that its seed is not the row's."""
+
+    row: Row
+    request: Request
+    plan: Plan
+    networks: Networks
+    path: Path
+    drawn: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a film was not made: a stable code, and one line for people."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an error says. It is not kept itself: frames hang on its traceback."""
+        logger.debug("a film of a batch failed", exc_info=error)
+        if isinstance(error, FlickbookError):
+            return cls(error.code, str(error))
+        if ran_out(error):
+            return cls("out_of_memory", "out of memory; ask for fewer frames or a smaller size")
+        return cls("unexpected", one_line(f"unexpected {type(error).__name__}: {error}"))
+
+
+def standing(film: Film, overwrite: bool = False) -> Plan | None:
+    """The Plan of the film that is there already, if it is this one, whatever seed was drawn for it; None for none.
+
+    Raises OutputError for another film or file, unless `overwrite`.
+    """
+    first = frame_paths(film.path, 1)[0] if is_frames(film.path) else film.path
+    if not os.path.lexists(first):
+        return None
+    from flickbook.media.carried import carried
+
+    try:
+        there = carried(film.path)[0].plan
+    except FlickbookError as error:
+        told = f"is there, and carries no recipe ({getattr(error, 'reason', error)})"
+    else:
+        if not isinstance(there, Plan):
+            told = "is there, and was polished from other files"
+        elif there == (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
+            return there
+        else:
+            told = f"is there, and is another film: {_difference(there, film.plan)}"
+    if overwrite:
+        return None
+    raise OutputError(film.path, told, _REMEDY)
+
+
+def _difference(there: Plan, here: Plan) -> str:
+    pairs = [(name, getattr(there, name), getattr(here, name)) for name in Plan.model_fields]
+    told = [f"{name} is {shown(old)} there, {shown(new)} here" for name, old, new in pairs if old != new]
+    return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")
+
+
+def made(
+    films: Sequence[Film],
+    *,
+    model_dir: Path | None = None,
+    precision: str = "auto",
+    placement: Placement | None = None,
+    check: Callable[[Film], object] | None = None,
+    on_step: OnStep | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[tuple[Film, Clip | Failure]]:
+    """Make films in their order, each yielded when it is done; one that fails does not end the others.
+
+    Neighbours of one shape run together as far as the placement allows: `placement`, or the one that fits. When a
+    film's turn comes, `check` is asked and what it begins from is read; what they raise is its failure. Raises
+    Cancelled.
+    """
+    from flickbook.engine.films import Means, engine_of, means_of  # records and networks take a moment to load
+
+    def needs(film: Film) -> Means:
+        if check is not None:
+            check(film)
+        found = means_of(film.plan, film.request, model_dir, precision)
+        return replace(found, networks=film.networks, placement=placement)
+
+    for _, group in groupby(films, key=lambda film: (film.plan.shape(), film.request.loras)):
+        same = list(group)
+        loras = tuple((Path(path), weight) for path, weight in same[0].request.loras or ())
+        while same:
+            try:
+                alone = Means(model_dir, loras, precision=precision, placement=placement)
+                size = engine_of(same[0].plan, alone).placement.batch
+            except (FlickbookError, OSError):
+                size = 1  # running it will say so again
+            part, same = same[:size], same[size:]
+            ready: list[tuple[Film, Means]] = []
+            for film in part:
+                try:
+                    ready.append((film, needs(film)))
+                except Exception as error:
+                    yield film, _failure(error)
+            yield from _together(ready, on_step, cancel)
+
+
+def _together(
+    ready: Sequence[tuple[Film, Means]], on_step: OnStep | None, cancel: Callable[[], bool] | None
+) -> Iterator[tuple[Film, Clip | Failure]]:
+    """The films of one batch of the engine; each by itself where they fail together."""
+    from flickbook.engine.films import films
+
+    if not ready:
+        return
+    means = ready[0][1]
+    for _, other in ready[1:]:
+        means = replace(
+            means, sources={**means.sources, **other.sources}, networks={**means.networks, **other.networks}
+        )
+    try:
+        clips = list(films([film.plan for film, _ in ready], means, on_step=on_step, cancel=cancel))
+    except Exception as error:
+        failure = _failure(error)
+    else:
+        for (film, own), clip in zip(ready, clips, strict=True):
+            assert clip.run is not None
+            # Each names its own files, not those of its neighbours.
+            yield film, replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
+        return
+    if len(ready) == 1:
+        yield ready[0][0], failure
+        return
+    for each in ready:
+        yield from _together([each], on_step, cancel)
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, Cancelled):
+        raise error
+    return Failure.of(error)
+
+
+class Sheet:
+    """One picture of a whole batch: a film a row with its label, in cells that are smaller the more films there are."""
+
+    def __init__(self, count: int, num_frames: int, shape: float) -> None:
+        """For `count` films of at most `num_frames` frames, whose height is `shape` times their width."""
+        self.count, self.shape = min(count, SHEET_FILMS), shape
+        cell, columns = next((cell, columns) for most, cell, columns in _LAYOUTS if self.count <= most)
+        self.columns = min(columns, num_frames)
+        # Few frames in a row are wider, so that their label has room.
+        self.cell = min(256, max(cell, 320 // self.columns))
+        wide, high = self.columns * (self.cell + 4) + 36, self.cell * shape + 40
+        self._blocks = max(1, round(math.sqrt(self.count * high / wide)))
+        self._rows: dict[int, tuple[str, np.ndarray]] = {}
+
+    def add(self, number: int, label: str, frames: np.ndarray | None) -> None:
+        """Show film `number`, from 1, of frames (n, height, width, 3) uint8; None is one that there is not."""
+        if number > self.count:
+            return
+        if frames is None:
+            frames = np.full((self.columns, max(1, round(self.cell * self.shape)), self.cell, 3), 208, np.uint8)
+        height = max(1, round(self.cell * frames.shape[1] / frames.shape[2]))
+        small = [
+            Image.fromarray(frames[place]).resize((self.cell, height), Image.Resampling.LANCZOS)
+            for place in chosen(len(frames), self.columns)
+        ]
+        self._rows[number] = (label, np.stack([np.asarray(each) for each in small]))
+
+    def image(self) -> Image.Image:
+        """The picture, about as high as it is wide. Raises RequestError without any film."""
+        rows = [self._rows[number] for number in sorted(self._rows)]
+        each = -(-len(rows) // self._blocks) or 1
+        blocks = [self._block(rows[first : first + each]) for first in range(0, max(1, len(rows)), each)]
+        sheet = Image.new("RGB", (sum(b.width for b in blocks), max(b.height for b in blocks)), "white")
+        left = 0
+        for block in blocks:
+            sheet.paste(block, (left, 0))
+            left += block.width
+        return sheet
+
+    def _block(self, rows: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+        if all(len(film) < self.columns for _, film in rows):
+            # A line as wide as a full row keeps labels whole where all rows are short.
+            rows = [*rows, ("", np.full((self.columns, 1, self.cell, 3), 255, np.uint8))]
+        return contact_sheet([film for _, film in rows], [label for label, _ in rows], self.columns, cell=self.cell)
+
+
+def worst(scores: Mapping[str, float]) -> str:
+    """The score that lies least above its limit, as "steady 0.81"; "low: steady 0.52" for a fault; "" for no scores."""
+
+    def above(name: str) -> float:
+        limit = LIMITS.get(name, 0.0)
+        return (scores[name] - limit) / (1 - limit)
+
+    low = [name for name in scores if faults({name: scores[name]})]
+    if not scores:
+        return ""
+    name = min(low or scores, key=above)
+    return f"{'low: ' if low else ''}{name} {scores[name]:.2f}"

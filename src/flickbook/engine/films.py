@@ -1,0 +1,205 @@
+"""Plans in, finished Clips out, the model kept warm between calls: what every face uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flickbook import catalogue, settings, windows
+from flickbook.engine import beginning, place, records
+from flickbook.engine.engine import Engine, Frames
+from flickbook.engine.family import Sources
+from flickbook.engine.fit import Estimate, Machine, estimate
+from flickbook.engine.meter import Meter
+from flickbook.engine.polish import Networks, libraries_of, polished, weights_of
+from flickbook.media import plot
+from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.quality import faults, scores
+from flickbook.spec import Placement, Plan, Recipe, Request, Step
+from flickbook.world.agreement import agreement
+
+OnStep = Callable[[Step], None]
+
+#: One engine for each model, its LoRAs and placement, warm for the life of the process.
+_ENGINES: dict[tuple[object, ...], Engine] = {}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What films need beside their Plans: where the model's files are if not where the catalogue says, LoRA files with
+    their weights, the frames that films begin from, and the precision asked for; by SHA-256, the files of the networks
+    that polish and the paths of what was given; a placement, where it must not be chosen here."""
+
+    model_dir: Path | None = None
+    loras: tuple[tuple[Path, float], ...] = ()
+    sources: Sources = field(default_factory=dict)
+    precision: str = "auto"
+    networks: Networks = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    placement: Placement | None = None
+
+
+def films(
+    plans: Sequence[Plan],
+    means: Means | None = None,
+    *,
+    on_step: OnStep | None = None,
+    previews: bool = False,
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[Clip]:
+    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows."""
+    means = means or Means()
+    for _, group in groupby(plans, key=Plan.shape):
+        same = list(group)
+        engine = engine_of(same[0], means)
+        size = engine.placement.batch
+        for part in (same[first : first + size] for first in range(0, len(same), size)):
+            yield from _together(engine, part, means, on_step, previews, cancel)
+
+
+def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
+    """What the film of a Plan takes of this machine, asked before a weight is loaded.
+
+    Raises ModelNotFound, RequestError for a precision that this machine lacks, WeightsError for damaged files.
+    """
+    return estimate(catalogue.find(plan.model), plan, Machine.here(), precision, model_dir, records.read())
+
+
+def engine_of(plan: Plan, means: Means) -> Engine:
+    """The process's engine for a Plan's model, placed as its first film fits. Raises what `foresee` raises."""
+    model = catalogue.find(plan.model)
+    if means.model_dir is not None:
+        model = model.at(means.model_dir)
+    key = (model.to_json(), plan.revision, plan.loras, means.loras, means.precision, means.placement)
+    if key not in _ENGINES:
+        # Two large models at once are more than most machines hold.
+        _ENGINES.clear()
+        found = means.placement or foresee(plan, means.model_dir, means.precision).placement
+        _ENGINES[key] = Engine(model, place.confirmed(found, settings.load().threads), means.loras)
+    return _ENGINES[key]
+
+
+def forget() -> None:
+    """Let go of the models that are warm: the next film loads its own from the disk."""
+    _ENGINES.clear()
+
+
+def _together(
+    engine: Engine,
+    plans: list[Plan],
+    means: Means,
+    on_step: OnStep | None,
+    previews: bool,
+    cancel: Callable[[], bool] | None,
+) -> list[Clip]:
+    """The films of one batch, polished."""
+    plan, meter = plans[0], Meter()
+
+    def tell(step: Step) -> None:
+        meter(step)
+        if on_step is not None:
+            on_step(step)
+
+    pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
+    # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
+    with closing(engine.run(plans, sources=means.sources, previews=previews, cancel=cancel)) as events:
+        for event in events:
+            if isinstance(event, Frames):
+                pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
+            else:
+                tell(event)
+    clips = [
+        clip_of(each, engine, frames, meter, means, films=len(plans), on_step=tell)
+        for each, frames in zip(plans, pixels, strict=True)
+    ]
+    assert clips[0].recipe is not None and clips[0].run is not None
+    records.append(records.record(clips[0].recipe, clips[0].run, len(plans)))
+    return clips
+
+
+def clip_of(
+    plan: Plan,
+    engine: Engine,
+    frames: np.ndarray,
+    meter: Meter,
+    means: Means,
+    *,
+    films: int = 1,
+    on_step: OnStep | None = None,
+    **told: Any,
+) -> Clip:
+    """The Clip of the `frames` that an engine just made, polished: its recipe, and its run with what else is `told`."""
+    frames, fps = polished(frames, plan.fps, plan.polish, means.networks, on_step)
+    placement = engine.placement.model_copy(update={"batch": films})
+    recipe = Recipe(
+        plan=plan,
+        placement=placement,
+        weights=engine.weights | weights_of(plan.polish),
+        frames_sha256=frames_sha256(frames),
+        versions=place.versions((*engine.libraries, *libraries_of(plan.polish))),
+        device_name=place.device_name(placement.device),
+        kernels=place.kernels(placement.device),
+    )
+    prompt = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
+    found = _scores(plan, frames, fps) | told.pop("scores", {})
+    notes = [*engine.notes(prompt), *told.pop("notes", []), *faults(found, len(frames))]
+    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
+    return Clip(frames, fps, recipe, run)
+
+
+def _scores(plan: Plan, frames: np.ndarray, fps: float) -> dict[str, float]:
+    """What the frames say of their quality, and where a detector reads the prompt, whether they show it."""
+    seams = windows.starts(plan.num_frames, plan.window)[1:] if plan.window and plan.polish.nothing() else []
+    found = scores(frames, fps, seams=seams)
+    shown = agreement(plan.prompt, frames) if plan.model == "builtin" and not plan.prompt_at else None
+    return found if shown is None else found | {"agreement": shown}
+
+
+def steps_sheet(
+    plan: Plan,
+    emerging: Sequence[tuple[int, Any]],
+    path: Path,
+    *,
+    means: Means | None = None,
+    overwrite: bool = False,
+    rows: int = 8,
+) -> Path:
+    """Write a PNG of a film emerging from noise.
+
+    `emerging` holds (step, x0 estimate (channels, frames, h, w)) of the film that this process just made from `plan`;
+    `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
+    """
+    engine = engine_of(plan, means or Means())
+    count = min(rows, len(emerging))
+    # Early steps decide most, so they are shown closer together.
+    places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
+    chosen = [emerging[i] for i in places]
+    # A film that began from something took the last steps only.
+    left = engine.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
+    steps = [step for step, _ in chosen]
+    pictures, levels = [engine.show(x0) for _, x0 in chosen], [left[step - 1] for step in steps]
+    return plot.steps_sheet(pictures, steps, levels, path, title=plan.prompt, rows=rows, overwrite=overwrite)
+
+
+def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
+    """Files and weights of LoRAs named "PATH_OR_REPO[:weight]", pulled if need be. Raises RequestError, HubError."""
+    if not loras:
+        return None
+    from flickbook.engine.lora_find import locate  # the hub's library takes a moment to load
+
+    return tuple((str(path), weight) for path, weight in map(locate, loras))
+
+
+def means_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> Means:
+    """What the film of `plan`, resolved from `request`, needs beside it. Raises MediaError, RequestError."""
+    loras = tuple((Path(path), weight) for path, weight in request.loras or ())
+    given = {plan.image: request.image, plan.video: request.video}
+    given |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
+    inputs = {digest: str(Path(path).absolute()) for digest, path in given.items() if digest and path is not None}
+    return Means(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)

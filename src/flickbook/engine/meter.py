@@ -1,0 +1,34 @@
+"""What each phase of a run took: its seconds, and the most memory that the process held in it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from flickbook.engine import place
+from flickbook.spec import Run, Step
+
+
+class Meter:
+    """Told of every Step of a run, it knows what the run took."""
+
+    def __init__(self) -> None:
+        self.began = time.time()
+        self.seconds: dict[str, float] = {}
+        self.memory: dict[str, int] = {}
+        place.forget_peak()
+
+    def __call__(self, step: Step) -> None:
+        self.seconds[step.phase] = step.seconds
+        self.memory[step.phase] = max(self.memory.get(step.phase, 0), place.peak_memory())
+        if step.index == step.total:
+            place.forget_peak()
+
+    def run(self, **told: object) -> Run:
+        """The Run that began with this meter and ends now; `told` are its other fields."""
+        first, last = (
+            datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in (self.began, time.time())
+        )
+        peak = max(self.memory.values(), default=place.peak_memory())
+        taken = {"seconds": dict(self.seconds), "peak_memory": dict(self.memory), "peak_memory_bytes": peak}
+        return Run.of(**taken, started_at=first, finished_at=last, **told)

@@ -1,0 +1,246 @@
+"""What is done to frames once they are made: asked for in a person's words, and done in the order of a Polish."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypedDict
+
+import numpy as np
+
+from flickbook.errors import RequestError, WeightsError
+from flickbook.files import sha256
+from flickbook.media import cut
+from flickbook.media.caption import caption
+from flickbook.media.loop import loop
+from flickbook.media.steady import steady
+from flickbook.media.write import MAX_FPS, MIN_FPS
+from flickbook.spec import Network, Polish, Step
+
+#: SHA-256 -> the file of a network that polishes.
+Networks = Mapping[str, Path]
+
+LOOPS: Final = ("pingpong", "blend", "cut")
+#: A film is held whole; this much is 20 s of 1080p at 24 frames a second.
+LIMIT_BYTES: Final = 3 << 30
+_FACTORS: Final = {"interpolate": 8, "upscale": 4}
+_TEXT_CHARACTERS: Final = 500
+
+
+class Wishes(TypedDict, total=False):
+    """What can be asked of a film's frames, in a person's words; None asks for nothing.
+
+    `trim` is "1.5:3" in seconds or "8:24f" in frames; `steady` a strength, 0 to 1; `interpolate` and `upscale` are
+    "3x" or 3. `interpolator` is a RIFE and `upscaler` a Real-ESRGAN in safetensors, by its path, or "lanczos". `loop`
+    is "pingpong", "blend" or "cut". `speed` plays faster or slower with the same frames, `rate` is frames a second with
+    the same seconds, `text` is laid over the film.
+    """
+
+    trim: str | None
+    steady: float | None
+    interpolate: str | int | None
+    interpolator: str | None
+    upscale: str | int | None
+    upscaler: str | None
+    loop: str | None
+    speed: float | None
+    rate: float | None
+    text: str | None
+
+
+def asked(num_frames: int, fps: float, wishes: Wishes) -> tuple[Polish, Networks]:
+    """The Polish of a film of `num_frames` frames at `fps`, and the files of its networks.
+
+    Raises RequestError for the first wish that is out of its limits, WeightsError for a network's file.
+    """
+    _check(wishes, fps)
+    networks: dict[str, Path] = {}
+    trim, factor = wishes.get("trim"), _factor("upscale", wishes.get("upscale"))
+    speed, rate = wishes.get("speed"), wishes.get("rate")
+    polish = Polish(
+        trim=None if trim is None else cut.span(trim, fps, num_frames),
+        steady=float(wishes.get("steady") or 0),
+        interpolate=_factor("interpolate", wishes.get("interpolate")),
+        interpolator=_network(wishes.get("interpolator"), networks),
+        upscale=factor,
+        upscaler=_upscaler(wishes.get("upscaler"), factor, networks),
+        loop=wishes.get("loop") or "",  # type: ignore[arg-type]
+        speed=1.0 if speed is None else float(speed),
+        rate=None if rate is None else float(rate),
+        text=wishes.get("text") or "",
+    )
+    return polish, networks
+
+
+def _check(wishes: Wishes, fps: float) -> None:
+    for network, work in (("interpolator", "interpolate"), ("upscaler", "upscale")):
+        if wishes.get(network) is not None and wishes.get(work) is None:
+            limit = f"means nothing without {work}"
+            raise RequestError(network, wishes.get(network), limit, f"add --{work} 2x")
+    loop, steady, text = wishes.get("loop"), wishes.get("steady") or 0, wishes.get("text")
+    if loop not in (None, "", *LOOPS):
+        raise RequestError("loop", loop, "unknown", f"choose {', '.join(LOOPS)}")
+    if not 0 <= steady <= 1:
+        raise RequestError("steady", steady, "must be 0 to 1", "1 takes away all flicker that it finds")
+    speed, rate = wishes.get("speed"), wishes.get("rate")
+    for name, asked, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
+        if value is not None and not MIN_FPS <= value <= MAX_FPS:
+            limit = f"makes {value:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
+            raise RequestError(name, asked, limit, "choose a gentler one")
+    if text is not None and len(text) > _TEXT_CHARACTERS:
+        raise RequestError("text", text, f"must be at most {_TEXT_CHARACTERS} characters", "shorten it")
+
+
+def _factor(field: str, value: str | int | None) -> int:
+    if value is None:
+        return 1
+    match = re.fullmatch(r"([0-9]{1,2})[xX×]?", str(value).strip())
+    most = _FACTORS[field]
+    if match is None or not 2 <= int(match[1]) <= most:
+        raise RequestError(field, value, f"must be 2x to {most}x, whole", "write for example 2x")
+    return int(match[1])
+
+
+def _upscaler(name: str | None, factor: int, networks: dict[str, Path]) -> Network | None:
+    return None if factor == 1 or name in (None, "lanczos") else _network(name, networks)
+
+
+def _network(path: str | None, networks: dict[str, Path]) -> Network | None:
+    """The network in a file, which is noted among `networks`."""
+    if path is None:
+        return None
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        raise WeightsError(path, error.strerror or "cannot be read", "name a file of safetensors") from None
+    networks[digest] = Path(path)
+    return Network(name=Path(path).stem, sha256=digest)
+
+
+def weights_of(polish: Polish) -> dict[str, str]:
+    """SHA-256 of the networks that a Polish uses, by what they do and their names."""
+    named = {"interpolator": polish.interpolator, "upscaler": polish.upscaler}
+    return {f"{what}/{network.name}": network.sha256 for what, network in named.items() if network is not None}
+
+
+def libraries_of(polish: Polish) -> tuple[str, ...]:
+    """Libraries that can change a pixel of what is polished so, beside those that always can."""
+    return ("opencv-python-headless",) if polish.interpolate > 1 and polish.interpolator is None else ()
+
+
+def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: float) -> tuple[int, int, int, float]:
+    """Frames at most, height, width and frames a second of a film after its polish.
+
+    Raises RequestError where they are more than a film may hold, or fewer than a step of the polish needs.
+    """
+    if polish.trim is not None:
+        num_frames = polish.trim[1] - polish.trim[0]
+    if num_frames == 1:
+        still = {"interpolate": polish.interpolate > 1, "loop": bool(polish.loop), "steady": polish.steady > 0}
+        for name, wanted in still.items():
+            if wanted:
+                raise RequestError(name, num_frames, "needs 2 frames or more", "leave it out for a still")
+    num_frames, fps = num_frames * polish.interpolate, fps * polish.interpolate
+    num_frames = 2 * num_frames if polish.loop == "pingpong" else num_frames
+    fps *= polish.speed
+    if polish.rate is not None:
+        num_frames, fps = max(1, round(num_frames * polish.rate / fps)), polish.rate
+    height, width = height * polish.upscale, width * polish.upscale
+    size = 3 * num_frames * height * width
+    if size > LIMIT_BYTES:
+        limit = f"makes {num_frames} frames of {width}x{height}, {size / 2**30:.1f} GiB, more than {LIMIT_BYTES >> 30}"
+        raise RequestError("upscale", polish.upscale, limit, "trim the film, or ask for less")
+    if not MIN_FPS <= fps <= MAX_FPS:
+        limit = f"makes {fps:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
+        raise RequestError("interpolate", polish.interpolate, limit, "add --rate")
+    return num_frames, height, width, fps
+
+
+def polished(
+    frames: np.ndarray,
+    fps: float,
+    polish: Polish,
+    networks: Networks | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> tuple[np.ndarray, float]:
+    """Frames (n, h, w, 3) uint8 and their rate after a Polish; `on_step` is told of each thing that is done.
+
+    Raises RequestError, WeightsError for a network, MissingExtra.
+    """
+    count, height, width, _ = frames.shape
+    size_after(polish, count, height, width, fps)
+    work = [(name, do) for name, do in _WORK.items() if getattr(polish, name) != getattr(Polish(), name)]
+    began = time.perf_counter()
+    for number, (_, do) in enumerate(work, 1):
+        frames, fps = do(frames, fps, polish, networks or {})
+        if on_step is not None:
+            on_step(Step("polish", number, len(work), time.perf_counter() - began))
+    return frames, fps
+
+
+def _trimmed(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    assert polish.trim is not None
+    return cut.trim(frames, *polish.trim), fps
+
+
+def _steadied(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    return steady(frames, polish.steady), fps
+
+
+def _interpolated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    from flickbook.media.interpolate import interpolate
+
+    model = _file("interpolator", polish.interpolator, networks)
+    return interpolate(frames, polish.interpolate, model=model), fps * polish.interpolate
+
+
+def _upscaled(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    from flickbook.media.upscale import upscale
+
+    return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps
+
+
+def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    assert polish.loop
+    return loop(frames, polish.loop), fps
+
+
+def _sped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    return frames, fps * polish.speed
+
+
+def _rated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    assert polish.rate is not None
+    return cut.at_rate(frames, fps, polish.rate), polish.rate
+
+
+def _captioned(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    return caption(frames, polish.text), fps
+
+
+def _file(field: str, network: Network | None, networks: Networks) -> Path | None:
+    """The file of a network, whose bytes are still those of its hash. Raises RequestError, WeightsError."""
+    if network is None:
+        return None
+    path = networks.get(network.sha256)
+    if path is None:
+        limit = f"its file, SHA-256 {network.sha256}, is not here"
+        raise RequestError(field, network.name, limit, "name the file")
+    if (found := sha256(path)) != network.sha256:
+        raise WeightsError(path, f"SHA-256 should be {network.sha256}, is {found}", "fetch it again")
+    return path
+
+
+#: What is done, by the field that asks for it, in the order of the fields.
+_WORK: Final[dict[str, Any]] = {
+    "trim": _trimmed,
+    "steady": _steadied,
+    "interpolate": _interpolated,
+    "upscale": _upscaled,
+    "loop": _looped,
+    "speed": _sped,
+    "rate": _rated,
+    "text": _captioned,
+}

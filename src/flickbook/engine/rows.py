@@ -1,0 +1,266 @@
+"""The rows of a batch: films asked for in one file, each as `flickbook generate` takes them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from flickbook.errors import FlickbookError, RequestError, shown
+
+ROWS: Final = 10_000
+FILE_BYTES: Final = 16 << 20
+#: Larger than any number that a film is asked for.
+_LARGEST: Final = 1 << 64
+
+_TEXTS: Final = (
+    *("prompt", "name", "model", "negative_prompt", "size", "scheduler", "trim", "interpolate", "upscale", "upscaler"),
+    *("loop", "text", "codec", "quality", "pixel_format"),
+)
+_WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")
+_REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate")
+_PATHS: Final = ("image", "video", "interpolator")
+_LISTS: Final = ("prompt_at", "lora")
+_FLAGS: Final = ("steady",)
+#: What a row may say: the options of `flickbook generate`, its prompt, a name, and its size in two numbers.
+COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *_PATHS, *_LISTS, *_FLAGS)
+_YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+#: What an upscaler is called that is no file.
+_UPSCALERS: Final = ("lanczos", "builtin")
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Put `place`, as "row 3", in front of the message of a FlickbookError that is raised within."""
+    try:
+        yield
+    except FlickbookError as error:
+        error.args = (f"{place}: {error}",)
+        raise
+
+
+@dataclass(frozen=True)
+class Row:
+    """One film of a batch: its number from 1, and what its row says, by the names of COLUMNS.
+
+    Paths are those of files, not as they are written. `key` stands for what is written, and tells equal rows apart.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    key: str
+
+
+def read(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of a batch, 1 to 10,000, and the defaults that its file gives them; by the suffix of `path`.
+
+    .csv has a line of names first, and commas, semicolons or tabs between; .jsonl an object in each line; .toml tables
+    [[films]] and maybe one [defaults]. UTF-8, at most 16 MiB. An empty cell and null are unset. Paths are relative to
+    the file's directory. Raises RequestError that names the row for the first thing that is wrong.
+    """
+    file = Path(path)
+    parse = {".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}.get(file.suffix.lower())
+    if parse is None:
+        raise RequestError("file", file.name, "must end in .csv, .jsonl or .toml", "docs/batches.md shows each")
+    found, defaults = parse(_text(file), file.name)
+    if not found:
+        raise RequestError("file", file.name, "asks for no film", "give it a row")
+    rows: list[Row] = []
+    seen: Counter[str] = Counter()
+    for number, values in enumerate(found, 1):
+        with at(f"row {number}"):
+            typed = _typed(values)
+        written = json.dumps(typed, sort_keys=True)
+        digest = hashlib.sha256(written.encode("ascii")).hexdigest()
+        seen[digest] += 1
+        rows.append(Row(number, _placed(typed, file.parent), f"{digest}-{seen[digest]}"))
+    with at("defaults"):
+        return rows, _placed(_typed(defaults), file.parent)
+
+
+def _text(file: Path) -> str:
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RequestError("file", file, f"cannot be read: {reason}", "check the path") from None
+    if len(data) > FILE_BYTES:
+        raise RequestError("file", file.name, f"is larger than {FILE_BYTES >> 20} MiB", "make several batches of it")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        limit = f"is not UTF-8 at byte {error.start}"
+        raise RequestError("file", file.name, limit, "save it as UTF-8") from None
+
+
+Parsed = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def _bounded(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    if len(rows) >= ROWS:
+        raise RequestError("file", f"row {ROWS + 1}", f"a batch has at most {ROWS} rows", "make several batches of it")
+    rows.append(row)
+
+
+def _csv(text: str, name: str) -> Parsed:
+    first = text.lstrip("\r\n").partition("\n")[0]
+    # No column's name holds one of them.
+    delimiter = next((each for each in ",;\t" if each in first), ",")
+    rows: list[dict[str, Any]] = []
+    header: list[str] | None = None
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                with at("header"):
+                    _check_names(header)
+                continue
+            if any(cell.strip() for cell in cells[len(header) :]):
+                limit = f"row {len(rows) + 1} has {len(cells)} cells, and the header {len(header)}"
+                raise RequestError("file", f"line {lines.line_num}", limit, 'write a cell with a comma as "a, b"')
+            _bounded(rows, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()})
+    except csv.Error as error:
+        limit = f"is no CSV: {error}"
+        raise RequestError(
+            "file", f"line {lines.line_num}", limit, "close its quotes; docs/batches.md shows one"
+        ) from None
+    return rows, {}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in COLUMNS:
+            raise RequestError("column", name, "is not known", f"known are {', '.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise RequestError("column", name, "is named twice", "leave one of them out")
+
+
+def _jsonl(text: str, name: str) -> Parsed:
+    rows: list[dict[str, Any]] = []
+    # Not splitlines: a string in JSON may hold U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            limit = f"is no JSON: {shown(error)}"
+            raise RequestError("file", f"line {number}", limit, 'write an object, {"prompt": "a red circle"}') from None
+        if not isinstance(value, dict):
+            raise RequestError("file", f"line {number}", "is no object", 'write for example {"prompt": "a red circle"}')
+        _bounded(rows, value)
+    return rows, {}
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _toml(text: str, name: str) -> Parsed:
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RequestError("file", name, f"is no TOML: {shown(error)}", "docs/batches.md shows one") from None
+    films, defaults = document.pop("films", []), document.pop("defaults", {})
+    if document:
+        raise RequestError("file", next(iter(document)), "is not known", "known are [defaults] and [[films]]")
+    if not isinstance(defaults, dict) or not isinstance(films, list) or not all(isinstance(f, dict) for f in films):
+        raise RequestError("file", "films", "is no list of tables", "begin each film with [[films]]")
+    rows: list[dict[str, Any]] = []
+    for film in films:
+        _bounded(rows, film)
+    return rows, defaults
+
+
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says, by the types of its columns; what is unset is left out. Raises RequestError."""
+    _check_names(list(values))
+    return {name: _value(name, value) for name, value in values.items() if value is not None}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _LISTS:
+        return [_words(name, each) for each in (value if isinstance(value, list) else [value])]
+    if isinstance(value, list | dict):
+        raise RequestError(name, type(value).__name__, "must be one value", "write text or a number")
+    if name in _TEXTS or name in _PATHS:
+        return _words(name, str(value) if type(value) is int and abs(value) < _LARGEST else value)
+    if name in _FLAGS:
+        flag = _YES_OR_NO.get(value.strip().lower()) if isinstance(value, str) else value
+        if not isinstance(flag, bool):
+            raise RequestError(name, value, "must be true or false", "write true, or leave it out")
+        return flag
+    number = _number(value.strip()) if isinstance(value, str) else value
+    if type(number) is int and abs(number) >= _LARGEST:
+        raise RequestError(name, value, "is too large a number", "write a smaller one")
+    if name in _WHOLES:
+        if type(number) is not int:
+            raise RequestError(name, value, "must be a whole number", "write for example 16")
+        return number
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise RequestError(name, value, "must be a number", "write for example 7.5")
+    return float(number)
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text is, or the text."""
+    if re.fullmatch(r"[+-]?[0-9]{1,20}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[+-]?([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})", text) else text
+
+
+def _words(name: str, value: Any) -> str:
+    if isinstance(value, list | dict):
+        raise RequestError(name, type(value).__name__, "must be text", "write it in quotes")
+    if not isinstance(value, str):
+        raise RequestError(name, value, "must be text", "write it in quotes")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can write halves of a character, which no file can hold
+        raise RequestError(name, value, "is no text", "remove the lone surrogate") from None
+    if "\0" in value:
+        raise RequestError(name, value, "holds the control character U+0000", "remove it")
+    return value
+
+
+def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """`values` with their paths relative to `directory`."""
+    found = dict(values)
+    for name in _PATHS + ("upscaler",):
+        if name in found and found[name] not in (_UPSCALERS if name == "upscaler" else ()):
+            found[name] = str(directory / os.path.expanduser(found[name]))
+    if "lora" in found:
+        found["lora"] = [_lora(text, directory) for text in found["lora"]]
+    return found
+
+
+def _lora(text: str, directory: Path) -> str:
+    """PATH_OR_REPO[:WEIGHT] whose path, if it is one, is relative to `directory`."""
+    path = os.path.join(directory, os.path.expanduser(text))
+    there = os.path.lexists(path) or os.path.lexists(path.rpartition(":")[0] or path)
+    place = re.sub(r":[^:/\\]*$", "", text)
+    # owner/name is a repository, unless there is a file of that name.
+    named = place.count("/") == 0 or place.startswith((".", "~")) or (place.count("/") == 1 and ".safetensors" in place)
+    return path if there or named else text

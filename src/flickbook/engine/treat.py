@@ -1,0 +1,131 @@
+"""Films that are files already: joined, polished, and given a recipe that says what was done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+
+from flickbook import formats
+from flickbook.engine import place
+from flickbook.engine.meter import Meter
+from flickbook.engine.polish import Networks, Wishes, asked, libraries_of, polished, size_after, weights_of
+from flickbook.errors import MediaError
+from flickbook.files import sha256
+from flickbook.media.carried import carried
+from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.encode import check_encoder
+from flickbook.media.join import join
+from flickbook.media.quality import faults, scores
+from flickbook.media.read import read_any
+from flickbook.media.write import frame_rate
+from flickbook.spec import Container, Encoding, Placement, Polish, Recipe, Step, Treatment
+
+
+def joined(paths: Sequence[Path], fade: int = 0) -> tuple[np.ndarray, float]:
+    """The frames (n, h, w, 3) uint8 of films one after the other, and the rate of the first.
+
+    Raises MediaError for a film that cannot be read, RequestError for sizes that differ and for a fade too long.
+    """
+    films = [read_any(path) for path in paths]
+    if len(films) == 1 and not fade:
+        return films[0]
+    return join([frames for frames, _ in films], fade=fade, rates=[rate for _, rate in films]), films[0][1]
+
+
+def treatment(
+    paths: Sequence[Path], frames: np.ndarray, fps: float, polish: Polish, encoding: Encoding, fade: int = 0
+) -> Treatment:
+    """The record of a Polish of the joined `frames`. Raises RequestError where it cannot be done."""
+    count, height, width, _ = frames.shape
+    size_after(polish, count, height, width, fps)
+    return Treatment(
+        sources=tuple(sha256(path) for path in paths),
+        fade=fade,
+        polish=polish,
+        width=width,
+        height=height,
+        num_frames=count,
+        fps=fps,
+        origin=_origin(paths[0]),
+        **encoding.model_dump(),
+    )
+
+
+def _origin(path: Path) -> Recipe | None:
+    try:
+        return carried(path)[0]
+    except MediaError:  # a film of somebody else's
+        return None
+
+
+def treated(
+    plan: Treatment,
+    frames: np.ndarray,
+    *,
+    networks: Networks | None = None,
+    inputs: Mapping[str, str] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Clip:
+    """The Clip of a Treatment of `frames` (n, h, w, 3) uint8, the joined films. Raises what `polished` raises."""
+    meter = Meter()
+
+    def tell(step: Step) -> None:
+        meter(step)
+        if on_step is not None:
+            on_step(step)
+
+    made, fps = polished(frames, plan.fps, plan.polish, networks, tell)
+    with_torch = plan.polish.interpolator is not None or plan.polish.upscaler is not None
+    recipe = Recipe(
+        plan=plan,
+        placement=Placement(),
+        weights=weights_of(plan.polish),
+        frames_sha256=frames_sha256(made),
+        versions=place.versions(libraries_of(plan.polish)),
+        device_name=place.device_name("cpu"),
+        # Asking torch takes a second, and without a network it has no part in this.
+        kernels=place.kernels("cpu") if with_torch else {},
+    )
+    found = scores(made, fps)
+    run = meter.run(scores=found, notes=faults(found, len(made)), inputs=dict(inputs or {}))
+    return Clip(made, fps, recipe, run)
+
+
+def polish(
+    file: str | Path,
+    *,
+    join: Sequence[str | Path] = (),
+    fade: int = 0,
+    container: Container | None = None,
+    codec: str | None = None,
+    quality: formats.Quality | None = None,
+    pixel_format: str | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    **wishes: Unpack[Wishes],
+) -> Clip:
+    """A film that is a file, polished: a Clip whose recipe says what was done.
+
+    `join` are films that follow it, each passing into the next in `fade` frames. The `wishes` are trim, steady,
+    interpolate, upscale, loop and so on, as `flickbook.engine.polish.Wishes` explains them. Without
+    a `container` a still is PNG and a film MP4. Raises RequestError, MediaError, WeightsError, MissingExtra.
+    """
+    paths = [Path(each) for each in (file, *join)]
+    frames, fps = joined(paths, fade)
+    wanted, networks = asked(len(frames), fps, wishes)
+    count, height, width, rate = size_after(wanted, len(frames), frames.shape[1], frames.shape[2], fps)
+    encoding = formats.encoding(
+        container or ("png" if count == 1 else "mp4"),
+        codec,
+        quality,
+        pixel_format,
+        num_frames=count,
+        fps=rate if count > 1 else None,
+    )
+    if count > 1:
+        check_encoder(encoding, height, width, frame_rate(rate))
+    plan = treatment(paths, frames, fps, wanted, encoding, fade)
+    inputs = {digest: str(path.absolute()) for digest, path in zip(plan.sources, paths, strict=True)}
+    return treated(plan, frames, networks=networks, inputs=inputs, on_step=on_step)

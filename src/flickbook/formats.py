@@ -1,0 +1,215 @@
+"""What films and pictures can be written as: the suffix chooses the container, and a table knows what fits it.
+
+quality is 0 to 100, 100 the best, and becomes the encoder's own number:
+
+    codec                       its number for quality q                    usual q
+    h264                        CRF 51 * (100 - q) / 100, at least 1        69 (CRF 16)
+    h265                        CRF 51 * (100 - q) / 100, at least 1        65 (CRF 18)
+    vp9, av1                    CRF 63 * (100 - q) / 100, at least 1        69 (CRF 20), 65 (CRF 22)
+    *_nvenc, *_qsv, *_amf       a fixed quantizer, as h264 and h265         69
+    *_videotoolbox              q itself                                    69
+    gif                         2 + 253 * q / 100 colours                   100
+    jpeg, webp, avif            q itself                                    92, 90, 85
+
+"lossless" keeps every RGB value of every frame. ffv1, png and apng know nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from flickbook.errors import OutputError, RequestError, shown
+from flickbook.spec import Container, Encoding
+
+LOSSLESS: Final = "lossless"
+Quality = int | Literal["lossless"]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A way to write frames: its pixel formats, the usual one first, and the usual quality.
+
+    `lossless` is the pixel format that keeps RGB as it is, "" if it cannot. `worst` is the encoder's own number for
+    quality 0, where 0 is the best; 0 if its numbers are those of quality. `hardware` needs a certain machine.
+    """
+
+    pixel_formats: tuple[str, ...] = ()
+    quality: Quality = LOSSLESS
+    lossless: str = ""
+    worst: int = 0
+    hardware: bool = False
+
+    def number(self, quality: int) -> int:
+        """`quality` as the encoder's own number. Never 0 where 0 is the best: that switches to another profile."""
+        return quality if not self.worst else max(1, round(self.worst * (100 - quality) / 100))
+
+
+_EIGHT: Final = ("yuv420p", "yuv444p")
+_TEN: Final = ("yuv420p", "yuv420p10le")
+CODECS: Final[dict[str, Codec]] = {
+    "h264": Codec((*_EIGHT, "yuv420p10le"), 69, "rgb24", 51),
+    "h265": Codec((*_EIGHT, "yuv420p10le"), 65, "gbrp", 51),
+    "vp9": Codec((*_EIGHT, "yuv420p10le"), 69, "gbrp", 63),
+    "av1": Codec(_TEN, 65, worst=63),
+    "ffv1": Codec(lossless="bgr0"),
+    "gif": Codec(("pal8",), 100),
+    "webp": Codec(("yuv420p",), 90, "rgb24"),
+    "apng": Codec(lossless="rgb24"),
+    "png": Codec(lossless="rgb24"),
+    "jpeg": Codec(("yuv444p", "yuv422p", "yuv420p"), 92),
+    "avif": Codec(("yuv444p", "yuv420p"), 85),
+    "h264_nvenc": Codec(("yuv420p",), 69, worst=51, hardware=True),
+    "hevc_nvenc": Codec(_TEN, 69, worst=51, hardware=True),
+    "av1_nvenc": Codec(_TEN, 69, worst=255, hardware=True),
+    "h264_videotoolbox": Codec(("yuv420p",), 69, hardware=True),
+    "hevc_videotoolbox": Codec(_TEN, 69, hardware=True),
+    "h264_qsv": Codec(("yuv420p",), 69, worst=51, hardware=True),
+    "hevc_qsv": Codec(_TEN, 69, worst=51, hardware=True),
+    "av1_qsv": Codec(_TEN, 69, worst=51, hardware=True),
+    "h264_amf": Codec(("yuv420p",), 69, worst=51, hardware=True),
+    "hevc_amf": Codec(_TEN, 69, worst=51, hardware=True),
+    "av1_amf": Codec(_TEN, 69, worst=255, hardware=True),
+}
+_HARDWARE: Final = tuple(name for name, codec in CODECS.items() if codec.hardware)
+_HARDWARE_AV1: Final = tuple(name for name in _HARDWARE if name.startswith("av1"))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A container: its suffixes, its codecs, the usual one first, whether it holds films, and its highest rate."""
+
+    suffixes: tuple[str, ...]
+    codecs: tuple[str, ...]
+    films: bool = True
+    max_fps: float = 240.0
+
+
+#: Players show a frame of less than 20 ms for 100, so GIF and WebP stop at 50 frames a second.
+FORMS: Final[dict[Container, Form]] = {
+    "mp4": Form((".mp4",), ("h264", "h265", "av1", *_HARDWARE)),
+    "webm": Form((".webm",), ("vp9", "av1", *_HARDWARE_AV1)),
+    "mkv": Form((".mkv",), ("ffv1", "h264", "h265", "vp9", "av1", *_HARDWARE)),
+    "gif": Form((".gif",), ("gif",), max_fps=50.0),
+    "webp": Form((".webp",), ("webp",), max_fps=50.0),
+    "apng": Form((".apng",), ("apng",)),
+    "frames": Form((".png",), ("png",)),
+    "png": Form((".png",), ("png",), films=False),
+    "jpg": Form((".jpg", ".jpeg"), ("jpeg",), films=False),
+    "avif": Form((".avif",), ("avif",), films=False),
+}
+#: Every suffix that can be written; shot-%04d.png is a film as numbered frames.
+SUFFIXES: Final = tuple(dict.fromkeys(suffix for form in FORMS.values() for suffix in form.suffixes))
+FILMS: Final[tuple[Container, ...]] = tuple(name for name, form in FORMS.items() if form.films)
+STILLS: Final[tuple[Container, ...]] = ("png", "jpg", "avif", "webp")
+_BY_SUFFIX: Final = {suffix: name for name, form in FORMS.items() if name != "frames" for suffix in form.suffixes}
+_NUMBER: Final = re.compile(r"%(?:0([1-9]))?d")  # what printf and FFmpeg call a frame's number
+
+
+def container_of(path: str | os.PathLike[str]) -> Container:
+    """The container that the name of `path` asks for: by its suffix, and "frames" for a name as shot-%04d.png.
+
+    Raises OutputError, which names every suffix, for any other.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        reason = f'the suffix "{shown(suffix)}" is not one of {", ".join(SUFFIXES)}'
+        raise OutputError(path, reason, "name a film film.mp4, a picture still.png")
+    numbers = len(_NUMBER.findall(Path(path).name))
+    if not numbers:
+        return _BY_SUFFIX[suffix]
+    if suffix != ".png" or numbers > 1:
+        raise OutputError(path, "numbered frames are PNG, with one number in the name", "name them shot-%04d.png")
+    return "frames"
+
+
+def is_frames(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of numbered frames, as shot-%04d.png."""
+    name = Path(path).name
+    return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
+
+
+def frame_paths(path: str | os.PathLike[str], num_frames: int) -> tuple[Path, ...]:
+    """The files of a film as numbered frames: shot-0001.png and so on for shot-%04d.png."""
+    pattern = Path(path)
+    digits = int(next(_NUMBER.finditer(pattern.name))[1] or 0)
+    begin, end = _NUMBER.split(pattern.name)[0], _NUMBER.split(pattern.name)[-1]
+    return tuple(pattern.with_name(f"{begin}{number:0{digits}d}{end}") for number in range(1, num_frames + 1))
+
+
+def quality_of(text: str) -> Quality:
+    """The quality that a person wrote: 0 to 100, or lossless. Raises RequestError."""
+    if text.strip().lower() == LOSSLESS:
+        return "lossless"
+    if re.fullmatch(r"[0-9]{1,3}", text.strip()) and int(text) <= 100:
+        return int(text)
+    raise RequestError("quality", text, "must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
+
+
+def encoding(
+    container: Container,
+    codec: str | None = None,
+    quality: Quality | None = None,
+    pixel_format: str | None = None,
+    *,
+    num_frames: int | None = None,
+    fps: float | None = None,
+) -> Encoding:
+    """How to write into `container`, what is None or "" filled in as usual for it.
+
+    Raises RequestError naming the field and what is allowed for what does not fit the container or the codec; for
+    more frames than the container holds; for a rate it cannot have.
+    """
+    if container not in FORMS:
+        raise RequestError("container", container, "no such container", f"choose {_either(get_args(Container))}")
+    form = FORMS[container]
+    name = codec or form.codecs[0]
+    if name not in form.codecs:
+        holders = [each for each, other in FORMS.items() if name in other.codecs]
+        remedy = f"choose {_either(form.codecs)}" + (f", or the container {_either(holders)}" if holders else "")
+        raise RequestError("codec", name, f"does not fit {container}", remedy)
+    if num_frames is not None and num_frames != 1 and not form.films:
+        raise RequestError(
+            "container", container, f"holds one frame, not {num_frames}", f"choose {_either(FILMS)}, or ask for one"
+        )
+    if fps is not None and fps > form.max_fps:
+        limit = f"{container} plays at most {form.max_fps:g} frames a second"
+        raise RequestError("fps", fps, limit, "ask for fewer, or choose mp4")
+    degree = _quality(name, quality)
+    return Encoding(
+        container=container, codec=name, quality=degree, pixel_format=_pixels(name, degree, pixel_format or None)
+    )
+
+
+def _quality(name: str, quality: Quality | None) -> Quality:
+    codec = CODECS[name]
+    if quality is None:
+        return codec.quality
+    if quality == LOSSLESS:
+        if codec.lossless:
+            return "lossless"
+        able = _either([each for each, other in CODECS.items() if other.lossless])
+        raise RequestError("quality", quality, f"{name} cannot keep every value", f"choose the codec {able}")
+    if not codec.pixel_formats:
+        raise RequestError("quality", quality, f"{name} is always lossless", "leave it out")
+    if isinstance(quality, bool) or not isinstance(quality, int) or not 0 <= quality <= 100:
+        raise RequestError("quality", quality, "must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
+    return quality
+
+
+def _pixels(name: str, quality: Quality, pixel_format: str | None) -> str:
+    codec = CODECS[name]
+    allowed = (codec.lossless,) if quality == LOSSLESS else codec.pixel_formats
+    if pixel_format is not None and pixel_format not in allowed:
+        what = f"does not fit {'lossless ' if quality == LOSSLESS else ''}{name}"
+        raise RequestError("pixel_format", pixel_format, what, f"choose {_either(allowed)}")
+    return pixel_format or allowed[0]
+
+
+def _either(names: Sequence[str]) -> str:
+    """Names as a person lists them: a, b or c."""
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -1,0 +1,247 @@
+"""Words on a film: set in lines, with an outline that lets them be read on any picture. Needs Pillow alone."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont, features
+
+from flickbook.errors import RequestError, shown
+from flickbook.media.write import check_frames
+
+Position = Literal["top", "middle", "bottom"]
+MAX_CHARACTERS: Final = 500
+_SIZES: Final = (6, 512)  # pixels; smaller letters cannot be read, whatever is around them
+_LEAST: Final = 9  # pixels that an open size is made smaller to, before the text is refused
+_MAX_FONT_BYTES: Final = 64 << 20
+_FONTS: Final = (b"\0\1\0\0", b"OTTO", b"true", b"ttcf")  # what TrueType and OpenType files begin with
+_NOWHERE: Final = "\U0010ffff"  # no font has it, so it shows what stands for a missing letter
+_LINE: Final = 1.25  # of the size, from one line to the next
+_BACKING: Final = 0.5  # how far the picture just around the letters goes towards the colour of the outline
+_FULLER: Final = 0.75  # exponent of the letters' coverage: thin strokes beside an outline look thinner than they are
+_DARK: Final = 110.0  # luma below which letters take a white outline
+
+
+@dataclass(frozen=True)
+class Lettering:
+    """A text set for frames of one size: its lines, letters of `size` pixels, and the box that holds every mark of it.
+
+    `box` is left, top, right, bottom in pixels, the last two not included.
+    """
+
+    lines: tuple[str, ...]
+    size: int
+    box: tuple[int, int, int, int]
+
+
+def caption(
+    frames: np.ndarray,
+    text: str,
+    position: Position = "bottom",
+    *,
+    size: int | None = None,
+    color: str = "white",
+    font: str | os.PathLike[str] | None = None,
+    from_frame: int = 0,
+    to_frame: int | None = None,
+) -> np.ndarray:
+    """`frames` (n, height, width, 3) uint8 with `text` on those from `from_frame` to `to_frame`; a new array.
+
+    `text` is 1 to 500 characters; it is wrapped to the width, and keeps the line ends it has. `position` is top, middle
+    or bottom. `size`, 6 to 512 pixels, suits the frames if left open. `color` is a name or #rrggbb; the outline is
+    black, or white around dark letters. The font that comes with Pillow has the letters of English; for others name a
+    TrueType or OpenType file as `font`. `to_frame` is not included, None for the film's own end. Pixels outside the
+    text's box stay as they are. Raises RequestError for each of these, for letters that the font lacks, and for a text
+    that does not fit.
+    """
+    check_frames(frames)
+    last = len(frames) if to_frame is None else to_frame
+    if not 0 <= from_frame < last <= len(frames):
+        limit = f"must be frames of the film, 0 to {len(frames)}, the first before the last"
+        raise RequestError("from_frame", f"{from_frame}:{last}", limit, "leave both out to show the text throughout")
+    ink = _ink(color)
+    height, width = frames.shape[1:3]
+    face = _face(font)
+    set_ = _set(text, height, width, position, size, face)
+    left, top, right, bottom = set_.box
+    letters, outlined, backed = _masks(set_, face(set_.size))
+    around = 255.0 if float(np.dot(ink, (0.299, 0.587, 0.114))) < _DARK else 0.0
+    done = frames.copy()
+    for frame in done[from_frame:last]:
+        part = frame[top:bottom, left:right].astype(np.float32)
+        part += _BACKING * backed * (around - part)
+        part += outlined * (around - part)
+        part += letters * (ink - part)
+        frame[top:bottom, left:right] = part.round().astype(np.uint8)
+    return done
+
+
+def lettering(
+    text: str,
+    height: int,
+    width: int,
+    position: Position = "bottom",
+    *,
+    size: int | None = None,
+    font: str | os.PathLike[str] | None = None,
+) -> Lettering:
+    """How `caption` sets a text on frames of height x width pixels. Raises the same errors."""
+    return _set(text, height, width, position, size, _face(font))
+
+
+_Face = Callable[[int], ImageFont.FreeTypeFont]
+
+
+def _ink(color: str) -> np.ndarray:
+    try:
+        if len(color) > 40:
+            raise ValueError
+        rgb = ImageColor.getrgb(color)
+    except ValueError:
+        raise RequestError("color", color, "is no colour", "name one, such as white or #ffcc00") from None
+    if len(rgb) != 3:
+        raise RequestError("color", color, "must not be transparent", "give red, green and blue alone")
+    return np.array(rgb, np.float32)
+
+
+def _face(font: str | os.PathLike[str] | None) -> _Face:
+    """The font in any size; of a file, read once, so that it is the same in all of them."""
+    if font is None:
+        return _own
+    path = Path(font)
+    remedy = "name a TrueType or OpenType file (.ttf, .otf)"
+    try:
+        if not path.is_file():
+            raise RequestError("font", path, "is not a file", remedy)
+        if path.stat().st_size > _MAX_FONT_BYTES:
+            raise RequestError("font", path, f"is larger than {_MAX_FONT_BYTES >> 20} MiB", remedy)
+        data = path.read_bytes()
+        if not data.startswith(_FONTS):
+            raise RequestError("font", path, "is not a TrueType or OpenType font", remedy)
+        ImageFont.truetype(BytesIO(data), 16)
+    except OSError as error:
+        raise RequestError("font", path, f"cannot be read ({shown(error)})", remedy) from None
+    return lambda size: ImageFont.truetype(BytesIO(data), size)
+
+
+def _own(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RequestError("font", "Pillow's own", "needs a Pillow with FreeType", "reinstall Pillow from its wheel")
+    return font
+
+
+def _set(text: str, height: int, width: int, position: Position, size: int | None, face: _Face) -> Lettering:
+    if position not in get_args(Position):
+        raise RequestError("position", position, "must be top, middle or bottom", "bottom suits most films")
+    if size is not None and not _SIZES[0] <= size <= _SIZES[1]:
+        raise RequestError("size", size, f"must be {_SIZES[0]} to {_SIZES[1]} pixels", "leave it out to have it chosen")
+    text = _checked(text, face(16))
+    fitting = max(_LEAST, min(96, round(6 + min(height, width) / 20)))
+    sizes = [size] if size is not None else list(range(fitting, _LEAST - 1, -1))
+    for each in sizes:
+        found = _placed(text, height, width, position, each, face(each))
+        if found is not None:
+            return found
+    limit = f"does not fit a frame of {width}x{height} in letters of {sizes[-1]} pixels"
+    remedy = "shorten it or make the film larger" if size is None else "shorten it or choose a smaller size"
+    raise RequestError("text", text, limit, remedy)
+
+
+def _checked(text: str, font: ImageFont.FreeTypeFont) -> str:
+    """`text` composed and trimmed. Raises RequestError for a length, or characters, that cannot be set."""
+    if len(text) > MAX_CHARACTERS or not text.strip():
+        limit = f"has {len(text)} characters and must have 1 to {MAX_CHARACTERS} that show"
+        raise RequestError("text", text, limit, "shorten it" if text.strip() else "write what is to be shown")
+    lines = unicodedata.normalize("NFC", text.strip()).replace("\r\n", "\n").split("\n")
+    lines = [" ".join(line.split()) for line in lines]
+    hidden = {c for line in lines for c in line if not c.isprintable()}
+    if hidden:
+        raise RequestError("text", text, "holds characters that do not print", "leave out all but letters and signs")
+    letters = sorted({c for line in lines for c in line} - {" "})
+    none = _drawn(font, _NOWHERE)
+    lacking = [c for c in letters if not unicodedata.combining(c) and _drawn(font, c) == none]
+    if lacking:
+        limit = f"the font has no {' '.join(lacking[:10])}"
+        raise RequestError("text", text, limit, "name a TrueType or OpenType file that has it as the font")
+    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in letters) and not features.check("raqm"):
+        raise RequestError("text", text, "is written from the right", "install a Pillow with Raqm, which can set it")
+    return "\n".join(lines)
+
+
+def _drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple[bytes, tuple[int, int, int, int]]:
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(character))
+    return bytes(font.getmask(character)), (left, top, right, bottom)
+
+
+def _placed(
+    text: str, height: int, width: int, position: Position, size: int, font: ImageFont.FreeTypeFont
+) -> Lettering | None:
+    """The lines and their box, None where they do not fit."""
+    outline, step = _outline(size), round(_LINE * size)
+    edge = _edge(size)
+    room = width - 2 * (edge + outline)
+    lines = [part for line in text.split("\n") for part in _wrapped(line, room, font)]
+    if any(font.getlength(line) > room for line in lines):
+        return None
+    ascent, descent = font.getmetrics()
+    # The edge holds the soft backing, and what slanted letters have beyond their own width.
+    high = (len(lines) - 1) * step + ascent + descent + 2 * (outline + edge)
+    wide = min(width, round(max(font.getlength(line) for line in lines)) + 2 * (outline + edge))
+    if high > height:
+        return None
+    top = {"top": 0, "middle": (height - high) // 2, "bottom": height - high}[position]
+    left = (width - wide) // 2
+    return Lettering(tuple(lines), size, (left, top, left + wide, top + high))
+
+
+def _edge(size: int) -> int:
+    return max(2, round(0.35 * size))
+
+
+def _outline(size: int) -> int:
+    return max(1, round(size / 11))
+
+
+def _wrapped(line: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """A line broken between words, and within those that are longer than a whole line."""
+    lines = [""]
+    for word in line.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if font.getlength(longer) <= room:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > room:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def _masks(set_: Lettering, font: ImageFont.FreeTypeFont) -> list[np.ndarray]:
+    """How much of each pixel of the box belongs to the letters, to them and their outline, and to the soft backing.
+
+    Each (h, w, 1), 0 to 1.
+    """
+    left, top, right, bottom = set_.box
+    outline, edge, ascent = _outline(set_.size), _edge(set_.size), font.getmetrics()[0]
+    masks = []
+    for stroke in (0, outline):
+        mask = Image.new("L", (right - left, bottom - top), 0)
+        draw = ImageDraw.Draw(mask)
+        for number, line in enumerate(set_.lines):
+            at = ((right - left) / 2, edge + outline + ascent + number * round(_LINE * set_.size))
+            draw.text(at, line, fill=255, font=font, anchor="ms", stroke_width=stroke)
+        masks.append(mask)
+    masks.append(masks[1].filter(ImageFilter.BoxBlur(edge / 2)).filter(ImageFilter.BoxBlur(edge / 2)))
+    letters, outlined, backed = (np.asarray(mask, np.float32)[..., None] / 255 for mask in masks)
+    return [letters**_FULLER, outlined, np.minimum(1, 1.5 * backed)]

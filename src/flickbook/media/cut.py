@@ -1,0 +1,95 @@
+"""Part of a film, and a film at another rate: which frames, and how fast."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from flickbook.errors import RequestError
+from flickbook.media.timeline import Shown, nearest
+from flickbook.media.write import check_frames, frame_rate
+
+#: A film at another rate has no more frames than this.
+MAX_FRAMES: Final = 10_000
+_NUMBER: Final = r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
+_SPAN: Final = re.compile(rf"\s*({_NUMBER})?\s*:\s*({_NUMBER})?\s*([fs])?\s*")
+_FORMS: Final = "write 0.5:1.5 in seconds or 8:24f in frames; an end left out is the film's own"
+
+
+def span(text: str, fps: float, n: int) -> tuple[int, int]:
+    """The frames (start, end), end not included, that `text` names in a film of `n` frames at `fps`.
+
+    "0.5:1.5" and "0.5:1.5s" are seconds, brought to the nearest frame; "8:24f" is frames, counted from 0. Either side
+    may be left out: "1:" is from one second on, ":24f" the first 24 frames. Raises RequestError for what cannot be
+    read, what lies outside the film, and a span without a frame.
+    """
+    rate = frame_rate(fps)
+    found = _SPAN.fullmatch(text)
+    if found is None or found[1] is found[2] is None:
+        limit = "must not be negative" if "-" in text else "must be two numbers with a colon between"
+        raise RequestError("trim", text, limit, _FORMS)
+    ticks = Fraction(1) if found[3] == "f" else rate
+    if ticks == 1 and found[3] == "f" and "." in f"{found[1]}{found[2]}":
+        raise RequestError("trim", text, "frames must be whole numbers", _FORMS)
+    start, end = (None if part is None else _nearest(Fraction(part) * ticks) for part in (found[1], found[2]))
+    start, end = start or 0, n if end is None else end
+    if end > n or start >= n:
+        seconds = f"{n} frames, {float(n / rate):.3g} seconds at {fps:g} a second"
+        raise RequestError("trim", text, f"must lie within the film's {seconds}", "leave the end out to cut to it")
+    if start >= end:
+        raise RequestError(
+            "trim", text, "holds no frame", f"name an end of {1 / float(rate):.3g} seconds or more later"
+        )
+    return start, end
+
+
+def _nearest(ticks: Fraction) -> int:
+    """The whole number nearest to `ticks`, the later of two: Python's own would take the even one."""
+    return int(ticks + Fraction(1, 2))
+
+
+def trim(frames: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarray:
+    """Frames `start` to `end`, `end` not included and None for the film's own; a new array.
+
+    `frames` is (frames, height, width, 3) uint8. Raises RequestError unless 0 <= start < end <= the number of frames.
+    """
+    check_frames(frames)
+    last = len(frames) if end is None else end
+    if not 0 <= start < last <= len(frames):
+        limit = f"must be 0 to {len(frames)}, the first before the second"
+        raise RequestError("trim", f"{start}:{last}f", limit, "name at least one frame of the film")
+    return frames[start:last].copy()
+
+
+def at_rate(frames: np.ndarray, fps: float, new_fps: float) -> np.ndarray:
+    """`frames` of a film of `fps` as the frames of one of `new_fps` that lasts as long, to the nearest frame.
+
+    Each is the frame that stood nearest at its time, so frames are left out or repeated and none is made up. At least
+    one is left. `frames` is (frames, height, width, 3) uint8. Raises RequestError for rates outside 0.1 to 240, and
+    for more than 10,000 frames.
+    """
+    check_frames(frames)
+    rate, new = frame_rate(fps), frame_rate(new_fps)
+    count = max(1, _nearest(len(frames) * new / rate))
+    if count > MAX_FRAMES:
+        limit = f"would make {count} frames, and {MAX_FRAMES} are the most"
+        raise RequestError("rate", new_fps, limit, "choose a lower rate or trim the film first")
+    film = (Shown(t / rate, 1 / rate, partial(frames.__getitem__, t)) for t in range(len(frames)))
+    return np.stack(list(nearest(film, count, new)))
+
+
+def at_speed(fps: float, speed: float) -> float:
+    """The frames a second at which the same frames run `speed` times as fast: 0.5 is half, and lasts twice as long.
+
+    Raises RequestError for a speed that is not above 0, and where the film would leave 0.1 to 240 frames a second.
+    """
+    rate = frame_rate(fps)
+    slowest, fastest = 0.1 / float(rate), 240 / float(rate)
+    if not slowest <= speed <= fastest:
+        limit = f"must be {slowest:.3g} to {fastest:.4g} for a film of {fps:g} frames a second"
+        raise RequestError("speed", speed, limit, "0.5 is half as fast, 2 twice")
+    return float(frame_rate(min(240.0, max(0.1, fps * speed))))

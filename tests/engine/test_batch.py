@@ -1,0 +1,269 @@
+"""Batches: names that are never evaluated, a journal of seeds, films that go on when one of them fails, the sheet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flickbook.engine.batch import FIELDS, SHEET_FILMS, Failure, Film, Seeds, Sheet, Template, made, standing, worst
+from flickbook.engine.engine import Engine
+from flickbook.engine.films import films
+from flickbook.engine.rows import Row
+from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
+from flickbook.media.clip import Clip
+from flickbook.media.quality import LIMITS
+from flickbook.media.write import write_mp4
+from flickbook.resolution import resolve
+from flickbook.spec import Placement, Request, Step
+
+VALUES = {"number": "07", "slug": "a-fox", "seed": "5", "model": "builtin", "name": "shot one"}
+
+
+def film(path: Path, number: int = 1, drawn: bool = False, **changes: Any) -> Film:
+    asked = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": number}
+    request = Request.of(**{**asked, **changes})
+    return Film(Row(number, {}, f"key-{number}"), request, resolve(request), {}, path, drawn)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "home"),
+    [
+        ("films/{number}-{slug}-{seed}.mp4", "films/07-a-fox-5.mp4", "films"),
+        ("{model}/{name}.mp4", "builtin/shot one.mp4", "."),
+        ("a/{model}/b/{number}.png", "a/builtin/b/07.png", "a"),
+        ("plain.mp4", "plain.mp4", "."),
+        ("/out/{number}/frame-%04d.png", "/out/07/frame-%04d.png", "/out"),
+    ],
+)
+def test_a_template_is_filled(text: str, path: str, home: str) -> None:
+    assert Template(text).path(VALUES) == Path(path)
+    assert Template(text).home == Path(home)
+    assert Template(text, Path("/in")).path(VALUES) == Path("/in") / path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{prompt}",
+        "{slug.__class__}",
+        "{slug[0]}",
+        "{number:03d}",
+        "{seed!r}",
+        "{}",
+        "{{number}}",
+        "a{",
+        "}b",
+        "{ slug }",
+    ],
+)
+def test_nothing_but_fields_is_ever_replaced(text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Template(f"films/{text}.mp4")
+    assert caught.value.field == "output"
+    if text not in ("a{", "}b", "{{number}}"):
+        assert all(f"{{{field}}}" in str(caught.value) for field in FIELDS)
+
+
+@given(st.text(alphabet="{}abnumerslg.[]!:/%", max_size=30))
+def test_whatever_template_is_a_path_or_an_error(text: str) -> None:
+    try:
+        assert "{" not in str(Template(text).path(VALUES))
+    except FlickbookError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "a\\b", "c:d", "x" * 101, ".hidden", "end.", "a\tb", "a%04d"])
+def test_a_name_is_one_part_of_a_path(name: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Template("{name}.mp4").path({**VALUES, "name": name})
+    assert caught.value.field == "name"
+    assert Template("{number}.mp4").path({**VALUES, "name": name}) == Path("07.mp4")
+
+
+def test_a_models_owner_makes_no_directory() -> None:
+    assert Template("{model}.mp4").path({**VALUES, "model": "../owner/name"}) == Path("..-owner-name.mp4")
+
+
+def test_drawn_seeds_are_found_again(tmp_path: Path) -> None:
+    path, rows = tmp_path / "new/seeds.json", [Row(n, {}, f"key-{n}") for n in (1, 2, 3)]
+    first = Seeds(path)
+    assert first.get(rows[0]) is None
+    first.put(rows[0], 2**63 - 1)
+    first.put(rows[1], 0)
+    first.save()
+    again = Seeds(path)
+    assert [again.get(row) for row in rows] == [2**63 - 1, 0, None]
+    # Rows that are gone for now keep their seeds.
+    again.put(rows[2], 7)
+    again.save()
+    assert [Seeds(path).get(row) for row in rows] == [2**63 - 1, 0, 7]
+    assert [each.name for each in path.parent.iterdir()] == ["seeds.json"]
+
+
+def test_nothing_is_written_where_nothing_was_drawn(tmp_path: Path) -> None:
+    Seeds(tmp_path / "seeds.json").save()
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.binary(max_size=60) | st.builds(lambda x: json.dumps({"seeds": x}).encode(), st.dictionaries(
+    st.text(max_size=3), st.integers() | st.none() | st.floats() | st.booleans(), max_size=3)))  # fmt: skip
+def test_a_journal_is_one_or_is_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-seeds.json"
+    path.write_bytes(data)
+    try:
+        kept = Seeds(path)
+    except OutputError:
+        assert Seeds(path, overwrite=True).get(Row(1, {}, "")) is None
+        return
+    for key in json.loads(data)["seeds"]:
+        seed = kept.get(Row(1, {}, key))
+        assert type(seed) is int and 0 <= seed < 2**63
+
+
+def saved(one: Film) -> Clip:
+    clip = next(films([one.plan]))
+    clip.save(one.path)
+    return clip
+
+
+def test_the_film_that_is_there_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    one = film(path)
+    assert standing(one) is None
+    saved(one)
+    assert standing(one) == one.plan
+    other = film(path, seed=8)
+    with pytest.raises(OutputError, match="is another film: seed is 1 there, 8 here"):
+        standing(other)
+    assert standing(other, overwrite=True) is None
+    drawn = film(path, seed=8, drawn=True)
+    assert standing(drawn) == one.plan
+    with pytest.raises(OutputError, match="num_inference_steps is 2 there, 3 here"):
+        standing(film(path, num_inference_steps=3, drawn=True))
+
+
+def test_a_file_that_is_no_film_of_ours_is_not_replaced(tmp_path: Path) -> None:
+    one = film(tmp_path / "a.mp4")
+    one.path.write_bytes(b"x")
+    with pytest.raises(OutputError, match="carries no recipe"):
+        standing(one)
+    one.path.unlink()
+    write_mp4(one.path, np.zeros((4, 16, 16, 3), np.uint8), 8.0)
+    with pytest.raises(OutputError, match="carries no recipe"):
+        standing(one)
+    numbered = film(tmp_path / "f-%02d.png", container="frames")
+    assert standing(numbered) is None
+    saved(numbered)
+    assert standing(numbered) == numbered.plan
+
+
+def test_one_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    picture = tmp_path / "in.png"
+    saved(film(picture, num_frames=1))
+    asked = [
+        film(tmp_path / "1.mp4", 1),
+        film(tmp_path / "2.mp4", 2, image=str(picture), num_inference_steps=4),
+        film(tmp_path / "3.mp4", 3),
+        film(tmp_path / "4.mp4", 4),
+    ]
+    picture.write_bytes(b"damaged since")
+
+    def check(one: Film) -> None:
+        if one.row.number == 3:
+            raise OutputError(one.path, "no space left", "free some")
+
+    results = [(one.row.number, result) for one, result in made(asked, check=check)]
+    assert [number for number, _ in results] == [1, 2, 3, 4]
+    assert [type(result) for _, result in results] == [Clip, Failure, Failure, Clip]
+    assert [r.code for _, r in results if isinstance(r, Failure)] == ["media", "output"]
+    for number, clip in results:
+        if isinstance(clip, Clip):
+            assert clip.recipe is not None and clip.recipe.plan == asked[number - 1].plan
+
+
+def test_films_come_as_they_are_made(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    results = made([film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2)], on_step=steps.append)
+    next(results)
+    done = len(steps)
+    next(results)
+    assert len(steps) > done
+
+
+def test_neighbours_run_together_and_are_the_same_films(tmp_path: Path) -> None:
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for number, picture in enumerate(pictures):
+        saved(film(picture, number, num_frames=1))
+    how = {"num_inference_steps": 4}
+    asked = [film(tmp_path / f"{n}.mp4", n, image=str(pictures[n - 1]), **how) for n in (1, 2)]
+    together = [result for _, result in made(asked, placement=Placement(batch=2))]
+    for one, clip in zip(asked, together, strict=True):
+        assert isinstance(clip, Clip) and clip.recipe is not None and clip.run is not None
+        assert clip.recipe.placement.batch == 2
+        assert clip.run.inputs == {one.plan.image: str(Path(one.request.image or "").absolute())}
+        (_, alone), *_ = made([one], placement=Placement())
+        assert isinstance(alone, Clip)
+        assert np.abs(alone.frames.astype(int) - clip.frames).max() <= 2
+
+
+def test_what_fails_together_is_tried_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is too small for two films at once, as its allocator says it."""
+    real = Engine.run
+
+    def small(self: Engine, plans: Any, **how: Any) -> Any:
+        if len(plans) > 1 or plans[0].seed == 2:
+            raise RuntimeError("can't allocate memory: you tried to allocate 9 bytes")
+        return real(self, plans, **how)
+
+    monkeypatch.setattr(Engine, "run", small)
+    asked = [film(tmp_path / f"{n}.mp4", n) for n in (1, 2, 3)]
+    results = [result for _, result in made(asked, placement=Placement(batch=3))]
+    assert [type(result) for result in results] == [Clip, Failure, Clip]
+    assert isinstance(results[1], Failure) and results[1].code == "out_of_memory"
+
+
+def test_cancelled_ends_all(tmp_path: Path) -> None:
+    with pytest.raises(Cancelled):
+        list(made([film(tmp_path / "1.mp4"), film(tmp_path / "2.mp4", 2)], cancel=lambda: True))
+
+
+@pytest.mark.parametrize(("count", "cell"), [(1, 128), (3, 128), (20, 96), (200, 64), (1000, 64)])
+def test_a_sheet_shows_few_films_and_many(count: int, cell: int) -> None:
+    sheet = Sheet(count, 16, 1.0)
+    assert (sheet.count, sheet.cell) == (min(count, SHEET_FILMS), cell)
+    levels = np.arange(16, dtype=np.uint8).repeat(16 * 16 * 3).reshape(16, 16, 16, 3) * 16
+    for number in range(1, count + 1):
+        sheet.add(number, f"{number} · a film", None if number == 2 else levels)
+    image = sheet.image()
+    # A screenful or two, and about as high as wide: a lone row cannot be.
+    assert image.width < 3500 and image.height < 4000
+    assert count < 3 or 0.4 < image.width / image.height < 2.2
+
+
+def test_labels_of_stills_have_room() -> None:
+    # Stills alone stand in three columns of labels; beside films their rows are as wide as those.
+    for most, width in ((1, 3 * 290), (8, 600)):
+        sheet = Sheet(9, most, 1.0)
+        for number in range(1, 10):
+            sheet.add(number, "a label of some words", np.zeros((1, 8, 8, 3), np.uint8))
+        image = sheet.image()
+        assert image.width >= width
+
+
+def test_the_worst_score_is_the_nearest_to_its_limit() -> None:
+    assert worst({}) == ""
+    close, far = LIMITS["clean"] + 0.01, LIMITS["moving"] + 0.2
+    assert worst({"clean": close, "moving": far, "sharp": 0.9}) == f"clean {close:.2f}"
+    assert worst({"clean": close, "moving": 0.0, "sharp": 0.9}) == "low: moving 0.00"
+    assert worst({"clean": close, "not_frozen": 0.9}) == "low: not_frozen 0.90"
+
+
+def test_an_unexpected_error_is_one_line() -> None:
+    assert Failure.of(ValueError("a\nb")) == Failure("unexpected", "unexpected ValueError: a b")
+    assert Failure.of(MemoryError()).code == "out_of_memory"

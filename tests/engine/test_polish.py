@@ -1,0 +1,144 @@
+"""What is done to frames once they are made: the wishes, their order, their limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flickbook.engine.polish import asked, libraries_of, polished, size_after, weights_of
+from flickbook.errors import FlickbookError, RequestError, WeightsError
+from flickbook.files import sha256
+from flickbook.spec import Network, Polish, Step
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    """12 frames of a square that moves two pixels a frame."""
+    film = np.full((12, 48, 64, 3), 40, np.uint8)
+    for number, frame in enumerate(film):
+        frame[16:32, 8 + 2 * number : 24 + 2 * number] = (220, 60, 60)
+    return film
+
+
+def test_nothing_asked_changes_nothing(frames: np.ndarray) -> None:
+    polish, networks = asked(12, 8.0, {})
+    assert polish == Polish() and polish.nothing() and networks == {}
+    made, fps = polished(frames, 8.0, polish)
+    assert made is frames and fps == 8.0
+
+
+def test_words_become_numbers() -> None:
+    polish, _ = asked(
+        16,
+        8.0,
+        {"trim": "0.5:1.5", "interpolate": "3x", "upscale": 2, "steady": 0.5, "loop": "blend", "speed": 2, "text": "a"},
+    )
+    assert (polish.trim, polish.interpolate, polish.upscale, polish.steady) == ((4, 12), 3, 2, 0.5)
+    assert (polish.loop, polish.speed, polish.text, polish.upscaler) == ("blend", 2.0, "a", None)
+
+
+def test_all_is_done_in_the_order_of_the_fields(frames: np.ndarray) -> None:
+    wishes: Any = {"trim": "2:10f", "interpolate": 2, "upscale": 2, "loop": "pingpong", "speed": 0.5, "text": "hi"}
+    polish, networks = asked(12, 8.0, wishes)
+    told: list[Step] = []
+    made, fps = polished(frames, 8.0, polish, networks, told.append)
+    # 8 frames, then 15 with those between, then there and back without either end twice.
+    assert made.shape[1:] == (96, 128, 3) and fps == 8.0
+    assert len(made) in (28, 30)
+    assert [step.index for step in told] == [1, 2, 3, 4, 5, 6] and {step.phase for step in told} == {"polish"}
+    most, height, width, rate = size_after(polish, 12, 48, 64, 8.0)
+    assert len(made) <= most and (height, width, rate) == (96, 128, 8.0)
+    assert np.array_equal(frames, np.copy(frames)), "what was given stays as it was"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "field"),
+    [
+        ({"interpolate": 1}, "interpolate"),
+        ({"interpolate": "9x"}, "interpolate"),
+        ({"upscale": "1.5x"}, "upscale"),
+        ({"steady": 1.5}, "steady"),
+        ({"loop": "round"}, "loop"),
+        ({"speed": 0}, "speed"),
+        ({"speed": float("nan")}, "speed"),
+        ({"rate": 1000}, "rate"),
+        ({"interpolator": "x"}, "interpolator"),
+        ({"text": "x" * 501}, "text"),
+        ({"trim": "3"}, "trim"),
+    ],
+)
+def test_wishes_out_of_their_limits(wishes: Any, field: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        asked(16, 8.0, wishes)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("polish", "frames", "field"),
+    [
+        (Polish(interpolate=2), 1, "interpolate"),
+        (Polish(steady=1.0), 1, "steady"),
+        (Polish(loop="blend"), 1, "loop"),
+        (Polish(trim=(3, 4), loop="blend"), 16, "loop"),
+        (Polish(upscale=4, interpolate=8), 4000, "upscale"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_beforehand(polish: Polish, frames: int, field: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        size_after(polish, frames, 512, 512, 8.0)
+    assert caught.value.field == field
+
+
+def test_a_network_is_known_by_its_hash(tmp_path: Path, frames: np.ndarray) -> None:
+    file = tmp_path / "esrgan.safetensors"
+    file.write_bytes(b"no network")
+    polish, networks = asked(12, 8.0, {"upscale": 2, "upscaler": str(file)})
+    assert polish.upscaler == Network(name="esrgan", sha256=sha256(file))
+    assert weights_of(polish) == {"upscaler/esrgan": sha256(file)}
+    with pytest.raises(WeightsError):
+        polished(frames, 8.0, polish, networks)
+    file.write_bytes(b"another")
+    with pytest.raises(WeightsError, match=f"SHA-256 should be {polish.upscaler.sha256}"):
+        polished(frames, 8.0, polish, networks)
+    with pytest.raises(RequestError, match="is not here"):
+        polished(frames, 8.0, polish, {})
+    with pytest.raises(WeightsError, match="No such file"):
+        asked(12, 8.0, {"upscale": 2, "upscaler": str(tmp_path / "nothing")})
+
+
+def test_the_flow_is_named_among_the_libraries() -> None:
+    assert libraries_of(Polish(interpolate=2)) == ("opencv-python-headless",)
+    assert libraries_of(Polish(upscale=2)) == ()
+
+
+WORDS = st.none() | st.text(max_size=8) | st.integers(-3, 12).map(lambda n: f"{n}x")
+NUMBERS = st.none() | st.floats()
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "trim": WORDS,
+            "interpolate": WORDS,
+            "upscale": WORDS,
+            "loop": WORDS,
+            "steady": NUMBERS,
+            "speed": NUMBERS,
+            "rate": NUMBERS,
+        },
+    ),
+    st.integers(1, 64),
+)
+def test_any_wish_is_a_polish_or_refused(wishes: Any, num_frames: int) -> None:
+    try:
+        polish, _ = asked(num_frames, 8.0, wishes)
+        size_after(polish, num_frames, 16, 16, 8.0)
+    except FlickbookError:
+        return
+    assert Polish.from_json(polish.to_json()) == polish
