@@ -253,15 +253,16 @@ class Step:
 class Treatment(Encoded):
     """What was done to films that were files already: they were joined, and polished.
 
-    `sources` are the SHA-256 of the files in their order, `fade` the frames in which one passes into the next. Width
-    and height (pixels), frames and their rate are those of the joined film before its polish. `origin` is the recipe
-    that the first source carried.
+    `sources` are the SHA-256 of the files in their order, `fade` the frames in which one passes into the next, and with
+    `fit` those of another size were scaled to cover the first's. Width and height (pixels), frames and their rate are
+    those of the joined film before its polish. `origin` is the recipe that the first source carried.
     """
 
     schema_version: Version = SCHEMA_VERSION
     task: Literal["polish"] = "polish"
     sources: Annotated[tuple[Sha256, ...], Field(min_length=1)]
     fade: Annotated[int, Field(ge=0)] = 0
+    fit: bool = False
     polish: Polish
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]

@@ -38,6 +38,7 @@ BEGINNINGS = {
     b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm": sniff.WEBM,
     b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska": sniff.MATROSKA,
     b"\0\0\0\x18ftypheic": None,
+    b"\0\0\0\x18ftypavis\0\0\0\0avifavis": None,
     b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1A": sniff.AVIF,
     b"\0\0\0\x18ftypavif": sniff.AVIF,
     b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif": sniff.AVIF,

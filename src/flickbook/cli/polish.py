@@ -20,6 +20,7 @@ def polish(
     encoding: Any,
     join: Annotated[list[Path] | None, typer.Option(help="A film that follows it; repeatable.")] = None,
     fade: Annotated[int, typer.Option(help="Frames in which one film passes into the next.")] = 0,
+    fit: Annotated[bool, typer.Option("--fit", help="Scale joined films to the size of the first.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a picture of its frames.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where to; film-polished.mp4 if unset.")] = None,
     overwrite: options.Overwrite = False,
@@ -40,7 +41,7 @@ def polish(
     quality = None if encoding["quality"] is None else formats.quality_of(encoding["quality"])
     wishes = {**words(polish), **encoding, "quality": quality}
     with ProgressLine() as progress:
-        clip = polished(file, join=join or [], fade=fade, container=container, on_step=progress, **wishes)
+        clip = polished(file, join=join or [], fade=fade, fit=fit, container=container, on_step=progress, **wishes)
         began = time.perf_counter()
         clip.save(path, overwrite=overwrite)
         if sheet is not None:

@@ -15,7 +15,7 @@ from flickbook import catalogue, settings, windows
 from flickbook.engine import beginning, place, records
 from flickbook.engine.engine import Engine, Frames
 from flickbook.engine.family import Sources
-from flickbook.engine.fit import Estimate, Machine, estimate
+from flickbook.engine.fit import Estimate, Machine, abreast, estimate
 from flickbook.engine.meter import Meter
 from flickbook.engine.polish import Networks, libraries_of, polished, weights_of
 from flickbook.media import plot
@@ -58,9 +58,16 @@ def films(
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
         engine = engine_of(same[0], means)
-        size = engine.placement.batch
+        size = _abreast(engine, same, means)
         for part in (same[first : first + size] for first in range(0, len(same), size)):
             yield from _together(engine, part, means, on_step, previews, cancel)
+
+
+def _abreast(engine: Engine, same: Sequence[Plan], means: Means) -> int:
+    """How many of these films run together."""
+    if means.placement is not None or len(same) == 1:
+        return engine.placement.batch
+    return abreast(engine.model, same[0], Machine.here(), engine.placement, len(same), means.model_dir)
 
 
 def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:

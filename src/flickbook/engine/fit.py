@@ -23,7 +23,7 @@ from flickbook.errors import FlickbookError, RequestError
 from flickbook.hub import find
 from flickbook.spec import Placement, Plan
 
-__all__ = ["Estimate", "Machine", "estimate"]
+__all__ = ["Estimate", "Machine", "abreast", "estimate"]
 
 Record = Mapping[str, Any]
 
@@ -33,6 +33,8 @@ _USABLE = 0.95
 _LARGE = 0.5
 #: Frames decoded at once, from the second rung on.
 _FEWER = (8, 4, 1)
+#: Films made at once at most, by the device.
+_ABREAST = {"cpu": 2, "cuda": 4}
 #: Runs that are most like the one that is asked about, from whose times the middle one is taken.
 _ALIKE = 5
 _SAME_PLACE = ("device", "quantize", "offload", "decode_frames", "slicing", "tiling")
@@ -61,6 +63,28 @@ def estimate(
         missing = (answer.download - machine.disk_free) / 1e9
         return replace(answer, fits=False, remedy=f"free {missing:.1f} GB of disk, or set HF_HOME to a larger one")
     return answer
+
+
+def abreast(
+    model: catalogue.Model,
+    plan: Plan,
+    machine: Machine,
+    placement: Placement,
+    count: int,
+    directory: Path | None = None,
+) -> int:
+    """How many of `count` films of a shape are made at once on a placement, as far as memory allows; 1 or more.
+
+    Two take a seventh less time each on a CPU, four hardly less than two. For a GPU nothing was measured.
+    """
+    if model.family != "unet" or placement.offload != "none" or placement.rungs:
+        return 1
+    room = machine.gpu_free if placement.device == "cuda" else machine.memory_free
+    for number in range(min(count, _ABREAST.get(placement.device, 1)), 1, -1):
+        wider = placement.model_copy(update={"batch": number})
+        if needs(model, plan, directory or _here(model), wider).hard <= _USABLE * room:
+            return number
+    return 1
 
 
 def _here(model: catalogue.Model) -> Path | None:

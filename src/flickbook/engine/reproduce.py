@@ -145,7 +145,7 @@ def again(
     if isinstance(plan, Treatment):
         from flickbook.engine.treat import joined, treated
 
-        frames = joined([found[digest] for digest in plan.sources], plan.fade)
+        frames = joined([found[digest] for digest in plan.sources], plan.fade, plan.fit)
         return treated(plan, frames[0], networks=found, on_step=on_step)
     image, video = found.get(plan.image), found.get(plan.video)
     request = Request(

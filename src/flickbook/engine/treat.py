@@ -24,19 +24,27 @@ from flickbook.media.write import frame_rate
 from flickbook.spec import Container, Encoding, Placement, Polish, Recipe, Step, Treatment
 
 
-def joined(paths: Sequence[Path], fade: int = 0) -> tuple[np.ndarray, float]:
-    """The frames (n, h, w, 3) uint8 of films one after the other, and the rate of the first.
+def joined(paths: Sequence[Path], fade: int = 0, fit: bool = False) -> tuple[np.ndarray, float]:
+    """The frames (n, h, w, 3) uint8 of films one after the other, and the rate of the first; `fit` brings all to its
+    size.
 
     Raises MediaError for a film that cannot be read, RequestError for sizes that differ and for a fade too long.
     """
     films = [read_any(path) for path in paths]
     if len(films) == 1 and not fade:
         return films[0]
-    return join([frames for frames, _ in films], fade=fade, rates=[rate for _, rate in films]), films[0][1]
+    rates = [rate for _, rate in films]
+    return join([frames for frames, _ in films], fade=fade, rates=rates, fit=fit), rates[0]
 
 
 def treatment(
-    paths: Sequence[Path], frames: np.ndarray, fps: float, polish: Polish, encoding: Encoding, fade: int = 0
+    paths: Sequence[Path],
+    frames: np.ndarray,
+    fps: float,
+    polish: Polish,
+    encoding: Encoding,
+    fade: int = 0,
+    fit: bool = False,
 ) -> Treatment:
     """The record of a Polish of the joined `frames`. Raises RequestError where it cannot be done."""
     count, height, width, _ = frames.shape
@@ -44,6 +52,7 @@ def treatment(
     return Treatment(
         sources=tuple(sha256(path) for path in paths),
         fade=fade,
+        fit=fit,
         polish=polish,
         width=width,
         height=height,
@@ -99,6 +108,7 @@ def polish(
     *,
     join: Sequence[str | Path] = (),
     fade: int = 0,
+    fit: bool = False,
     container: Container | None = None,
     codec: str | None = None,
     quality: formats.Quality | None = None,
@@ -108,12 +118,13 @@ def polish(
 ) -> Clip:
     """A film that is a file, polished: a Clip whose recipe says what was done.
 
-    `join` are films that follow it, each passing into the next in `fade` frames. The `wishes` are trim, steady,
-    interpolate, upscale, loop and so on, as `flickbook.engine.polish.Wishes` explains them. Without
-    a `container` a still is PNG and a film MP4. Raises RequestError, MediaError, WeightsError, MissingExtra.
+    `join` are films that follow it, each passing into the next in `fade` frames; `fit` scales those of another size.
+    The `wishes` are trim, steady, interpolate, upscale, loop and so on, as `flickbook.engine.polish.Wishes` explains
+    them. Without a `container` a still is PNG and a film MP4. Raises RequestError, MediaError, WeightsError,
+    MissingExtra.
     """
     paths = [Path(each) for each in (file, *join)]
-    frames, fps = joined(paths, fade)
+    frames, fps = joined(paths, fade, fit)
     wanted, networks = asked(len(frames), fps, wishes)
     count, height, width, rate = size_after(wanted, len(frames), frames.shape[1], frames.shape[2], fps)
     encoding = formats.encoding(
@@ -126,6 +137,6 @@ def polish(
     )
     if count > 1:
         check_encoder(encoding, height, width, frame_rate(rate))
-    plan = treatment(paths, frames, fps, wanted, encoding, fade)
+    plan = treatment(paths, frames, fps, wanted, encoding, fade, fit)
     inputs = {digest: str(path.absolute()) for digest, path in zip(plan.sources, paths, strict=True)}
     return treated(plan, frames, networks=networks, inputs=inputs, on_step=on_step)

@@ -34,7 +34,7 @@ def join(
         if film.shape[1:3] != (height, width) and not fit:
             size = f"{film.shape[2]}x{film.shape[1]}"
             limit = f"is the size of film {number} and must be {width}x{height}, that of the first"
-            raise RequestError("films", size, limit, "ask for it to be fitted, or make the films in one size")
+            raise RequestError("films", size, limit, "add --fit, or make the films in one size")
     alike = [film if rates is None else at_rate(film, rates[i], rates[0]) for i, film in enumerate(films)]
     _check_length(alike, fade)
     fitted = [_fitted(film, height, width) for film in alike]

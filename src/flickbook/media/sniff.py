@@ -83,7 +83,8 @@ _MAGIC: Final = {
     b"MM\0*": TIFF,
 }
 _QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"free", b"skip")  # how a film of before 2001 may begin
-_STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
+#: Of what moves among them (avis, msf1), a film's demuxer would find the still alone.
+_STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis", b"msf1")
 _MAX_EARLY: Final = 1 << 16  # chunks of a PNG up to the one that begins its second frame
 
 
