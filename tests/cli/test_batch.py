@@ -61,6 +61,7 @@ def plan_of(path: Path) -> Plan:
         ("prompt,quality\nx,101\n", [], "row 1: quality=101: must be 0 to 100"),
         ("prompt,prompt_at\nx,soon:y\n", [], "row 1: prompt_at=soon:y: must be FRAME:PROMPT"),
         ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be 2x to 8x"),
+        ("prompt,interpolate\nx,8x\n", ["--output", "{number}.gif"], "row 1: fps=64.0: gif plays at most 50"),
         ("prompt\nx\n", ["--output", "{prompt}.mp4"], "output={prompt}: is no field of a name"),
         ("prompt\nx\n", ["--output", "{number}"], '{number}: the suffix "" is not one of'),
         ("prompt\nx\n", ["--output", "{name}.mp4"], "row 1: name=: is missing"),
@@ -70,6 +71,11 @@ def plan_of(path: Path) -> Plan:
         ("prompt\nx\n", ["--precision", "fp12"], "precision=fp12"),
         ("prompt\nx\n", ["--model-dir", "nowhere"], "model_dir=nowhere"),
         ("prompt\nx\n", ["--seed", "-1"], "row 1: seed=-1: must be 0 to"),
+        ("prompt\nx\n", ["--num-frames", "0"], "row 1: num_frames=0: must be 1 to"),
+        ("prompt\nx\n", ["--num-inference-steps", "0"], "row 1: num_inference_steps=0: must be 1 to"),
+        ("prompt\nx\n", ["--fps", "0"], "row 1: fps=0.0: must be 1 to 60"),
+        ("prompt\nx\n", ["--strength", "0"], "row 1: strength=0.0: "),
+        ("prompt\nx\n", ["--speed", "0", "--loop", "blend"], "row 1: speed=0.0: "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_and_nothing_is_written(
@@ -93,6 +99,11 @@ def test_the_stronger_layer_wins_and_one_thing_takes_the_place_of_another() -> N
     assert merged({"image": "b.png", "video": "a.mp4"}) == {"image": "b.png", "video": "a.mp4"}
     with pytest.raises(RequestError):
         merged({"size": "1x1", "height": 1})
+
+
+def test_a_seed_of_0_is_one(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told, _ = batch(capsys, written(work, "prompt\nx\n"), "--seed", "0", "--dry-run")
+    assert code == 0 and told["films"][0]["seed"] == 0
 
 
 def test_a_dry_run_writes_nothing_and_invents_no_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,8 @@ from PIL import Image
 from flickbook.cli.app import run
 from flickbook.engine.generate import generate
 from flickbook.media.carried import carried
+from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.read import read_video
 from flickbook.spec import Plan
 
 PROMPT = "a red circle moving left on a blue background"
@@ -94,3 +96,35 @@ def test_scores_that_ask_for_another_seed(work: Path, capsys: pytest.CaptureFixt
 def test_the_library_and_the_command_make_the_same_film(film: Path) -> None:
     clip = generate(PROMPT, num_inference_steps=2, num_frames=4, seed=7)
     assert clip.recipe == carried(film)[0]
+
+
+def test_a_variation_keeps_how_a_film_was_polished_and_written(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--upscale", "2x", "--codec", "h265", "--quality", "80", "--output", "film.mp4"]
+    assert run(["generate", PROMPT, *SHORT, *words]) == 0
+    assert run(["rerun", "film.mp4", "--seed", "8", "--text", "hi", "--output", "other.mp4"]) == 0
+    plan = carried("other.mp4")[0].plan
+    assert (plan.codec, plan.quality) == ("h265", 80)
+    assert (plan.polish.upscale, plan.polish.text) == (2, "hi")
+
+
+@pytest.mark.parametrize("words", [["--speed", "0"], ["--rate", "0"], ["--trim", ""], ["--speed", "0", "--text", "x"]])
+def test_no_wish_is_passed_over(words: list[str], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", PROMPT, *SHORT, *words]) == 2
+
+
+def test_a_rate_that_a_format_cannot_have_is_refused_before_anything_is_made(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["generate", PROMPT, *SHORT, "--interpolate", "8x", "--output", "film.gif"]) == 2
+    assert "denoise" not in capsys.readouterr().err
+
+
+def test_terminal_escapes_of_a_file_stay_in_it(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, run_ = carried(film)
+    hostile = recipe.model_copy(update={"versions": {"torch": "\x1b[31m", "\x1b]0;x\x07": "1"}})
+    frames, rate = read_video(film)
+    hostile = hostile.model_copy(update={"frames_sha256": frames_sha256(frames)})
+    Clip(frames, rate, hostile, run_).save("hostile.mp4")
+    run(["reproduce", "hostile.mp4"])
+    run(["diff", "film.mp4", "hostile.mp4"])
+    assert "\x1b" not in capsys.readouterr().out

@@ -16,11 +16,12 @@ from flickbook.engine.engine import Engine
 from flickbook.engine.films import films
 from flickbook.engine.rows import Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
+from flickbook.formats import container_of
 from flickbook.media.clip import Clip
 from flickbook.media.quality import LIMITS
-from flickbook.media.write import write_mp4
+from flickbook.media.write import write, write_mp4
 from flickbook.resolution import resolve
-from flickbook.spec import Placement, Request, Step
+from flickbook.spec import Placement, Polish, Request, Step
 
 VALUES = {"number": "07", "slug": "a-fox", "seed": "5", "model": "builtin", "name": "shot one"}
 
@@ -161,6 +162,55 @@ def test_a_file_that_is_no_film_of_ours_is_not_replaced(tmp_path: Path) -> None:
     assert standing(numbered) is None
     saved(numbered)
     assert standing(numbered) == numbered.plan
+
+
+def test_numbered_frames_are_kept_where_all_are_there(tmp_path: Path) -> None:
+    one = film(tmp_path / "f-%02d.png", container="frames")
+    saved(one)
+    third, fifth = tmp_path / "f-03.png", tmp_path / "f-05.png"
+    frame = third.read_bytes()
+    third.unlink()
+    with pytest.raises(OutputError, match="not with the frames of its recipe"):
+        standing(one)
+    assert standing(one, overwrite=True) is None
+    third.write_bytes(frame)
+    assert standing(one) == one.plan
+    fifth.write_bytes(frame)
+    with pytest.raises(OutputError, match="others follow"):
+        standing(one)
+
+
+@pytest.mark.parametrize("loop", ["pingpong", "blend"])
+def test_numbered_frames_of_a_loop_are_known_by_their_pixels(tmp_path: Path, loop: str) -> None:
+    one = film(tmp_path / "f-%d.png", container="frames", polish=Polish(loop=loop))  # type: ignore[arg-type]
+    count = len(saved(one).frames)
+    assert count < 8 and standing(one) == one.plan
+    (tmp_path / f"f-{count}.png").unlink()
+    with pytest.raises(OutputError, match="some are missing"):
+        standing(one)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webp", "a-%d.png"])
+def test_a_film_of_schema_1_and_of_any_batch_is_the_same_film(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    one = film(path, container=container_of(path))
+    clip = next(films([one.plan]))
+    assert clip.recipe is not None
+    changes = {"schema_version": 1, "codec": "", "quality": None, "pixel_format": ""}
+    plan = clip.recipe.plan.model_copy(update=changes)
+    placement = clip.recipe.placement.model_copy(update={"batch": 3})
+    recipe = clip.recipe.model_copy(update={"schema_version": 1, "plan": plan, "placement": placement})
+    write(path, clip.frames, clip.fps, recipe.to_json())
+    assert standing(one) == one.plan
+    with pytest.raises(OutputError, match="is another film: seed is 1 there, 8 here$|seed is 1 there, 8 here;"):
+        standing(film(path, seed=8, container=container_of(path)))
+
+
+def test_a_film_of_another_codec_is_another_film(tmp_path: Path) -> None:
+    one = film(tmp_path / "a.mp4")
+    next(films([one.plan])).save(one.path, codec="h265")
+    with pytest.raises(OutputError, match="is another film: codec is h265 there, h264 here"):
+        standing(one)
 
 
 def test_one_that_fails_does_not_end_the_others(tmp_path: Path) -> None:

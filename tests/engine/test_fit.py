@@ -19,7 +19,7 @@ from flickbook import catalogue
 from flickbook.catalogue import find
 from flickbook.diffusion.tiles import TILE
 from flickbook.engine import fit, footprint, place
-from flickbook.engine.fit import Machine, abreast, estimate
+from flickbook.engine.fit import Machine, estimate
 from flickbook.errors import RequestError, WeightsError
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Request
@@ -394,14 +394,3 @@ def test_a_motion_adapter_counts_with_its_base(data: Path, tmp_path: Path) -> No
     model = find("animatediff").model_copy(update={"directory": str(tmp_path)})
     answer = estimate(model, film("animatediff"), machine(), "fp32", tmp_path)
     assert answer.weights == pytest.approx(4e9 * model.parameters, rel=0.1)
-
-
-def test_films_run_together_as_far_as_memory_allows() -> None:
-    model = find("builtin")
-    made = film("builtin")
-    small = replace(SMALL, memory_free=450 * MIB)
-    assert abreast(model, made, SMALL, Placement(), 8) == 2
-    assert abreast(model, made, SMALL, Placement(), 1) == 1
-    assert abreast(model, made, small, Placement(), 8) == 1
-    assert abreast(model, made, SMALL, Placement(rungs=("denoise: slicing",)), 8) == 1, "memory ran out before"
-    assert abreast(find("sd15"), film("sd15"), SMALL, Placement(), 8) == 1, "pipelines run one by one"

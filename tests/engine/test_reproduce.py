@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from tests.loras import adapter, write
 
 from flickbook import catalogue
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.engine.films import Means, films, forget
 from flickbook.engine.generate import generate
 from flickbook.engine.reproduce import reproduce
+from flickbook.engine.sequence import sequence
 from flickbook.engine.treat import polish
-from flickbook.errors import MediaError
+from flickbook.errors import MediaError, RequestError
+from flickbook.files import sha256
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, frames_sha256
-from flickbook.spec import Plan, Recipe
+from flickbook.media.write import write_mp4, write_png
+from flickbook.resolution import resolve
+from flickbook.spec import Placement, Plan, Recipe, Request
 
 PROMPT = "a red circle moving left on a blue background"
 SHORT = {"num_inference_steps": 3, "seed": 7, "num_frames": 4}
@@ -160,10 +167,6 @@ def test_a_film_that_was_polished_as_it_was_made(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_made_again_as_a_batch(tmp_path: Path) -> None:
-    from flickbook.engine.films import Means, films
-    from flickbook.resolution import resolve
-    from flickbook.spec import Placement, Request
-
     plans = [resolve(Request(prompt=PROMPT, **{**SHORT, "seed": seed})) for seed in (3, 4)]
     clips = list(films(plans, Means(placement=Placement(batch=2))))
     assert clips[1].recipe is not None and clips[1].recipe.placement.batch == 2
@@ -193,8 +196,85 @@ def test_a_recipe_that_the_file_lost_is_taken_from_beside_it(film: Path, tmp_pat
 def test_a_newer_schema_says_so(film: Path) -> None:
     document = json.loads(Path(f"{film}.json").read_text(encoding="utf-8"))
     text = json.dumps({**document["recipe"], "schema_version": 99})
-    from flickbook.media.write import write_mp4
-
     write_mp4(film, np.zeros((2, 32, 32, 3), np.uint8), 8.0, comment=text, overwrite=True)
     with pytest.raises(MediaError, match="schema 99.*install a newer Flickbook"):
         reproduce(film)
+
+
+def test_a_patch_on_a_lossless_picture_is_found_out(tmp_path: Path) -> None:
+    """40 dB alone would let it pass."""
+    made = generate(PROMPT, **{**SHORT, "num_frames": 1}).save(tmp_path / "still.png")  # type: ignore[arg-type]
+    with Image.open(made) as image:
+        pixels, comment = np.array(image), image.text["comment"]  # type: ignore[attr-defined]
+    pixels[60:66, 60:66] = pixels[60:66, 60:66] // 2 + 100
+    write_png(made, pixels, comment, overwrite=True)
+    verdict = reproduce(made)
+    assert verdict.exit_code == 11 and "was changed after it was written" in verdict.line()
+
+
+@pytest.mark.parametrize("name", ["other.mkv", "other", "other.mov"])
+def test_the_name_of_a_file_proves_nothing(name: str, film: Path, tmp_path: Path) -> None:
+    renamed = shutil.copy(film, tmp_path / name)
+    assert reproduce(Path(renamed)).outcome == "identical"
+
+
+def test_numbered_frames_are_proved_whole_whichever_is_named(tmp_path: Path) -> None:
+    made = generate(PROMPT, **SHORT).save(tmp_path / "shot-%02d.png")  # type: ignore[arg-type]
+    assert reproduce(tmp_path / "shot-01.png").outcome == "identical"
+    shutil.copy(tmp_path / "shot-02.png", tmp_path / "shot-05.png")
+    assert reproduce(made).exit_code == 11
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"width": 130}, "width"),
+        ({"num_frames": 10**9}, "num_frames"),
+        ({"strength": 0.5}, "strength"),
+        ({"fps": 1e300}, "fps"),
+        ({"window": 3}, "window"),
+        ({"num_inference_steps": 10**6}, "num_inference_steps"),
+    ],
+)
+def test_a_recipe_that_asks_for_what_no_model_makes_is_not_run(
+    changes: dict[str, object], field: str, film: Path, tmp_path: Path
+) -> None:
+    recipe, _ = carried(film)
+    plan = recipe.plan.model_copy(update=changes)
+    with pytest.raises(RequestError) as caught:
+        reproduce(changed(tmp_path / "hostile.mp4", recipe.model_copy(update={"plan": plan})))
+    assert caught.value.field == field
+
+
+def test_a_recipe_leads_to_no_other_file(film: Path, tmp_path: Path) -> None:
+    recipe, _ = carried(film)
+    secret = tmp_path / "secret.safetensors"
+    secret.write_text("secret")
+    weights = {str(secret): "0" * 64, "../secret.safetensors": "0" * 64, "x" * 5000 + ".safetensors": "0" * 64}
+    verdict = reproduce(changed(tmp_path / "curious.mp4", recipe.model_copy(update={"weights": weights})))
+    assert sha256(secret) not in verdict.line() and verdict.line().count("are not here") == 3
+
+
+def test_the_recipes_threads_win_over_the_settings(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLICKBOOK_THREADS", "1")
+    forget()
+    verdict = reproduce(film)
+    assert verdict.outcome == "identical" and verdict.causes == ()
+
+
+def test_polished_numbered_frames(tmp_path: Path) -> None:
+    frames = generate(PROMPT, **SHORT).save(tmp_path / "shot-%02d.png")  # type: ignore[arg-type]
+    clip = polish(frames, speed=2)
+    assert clip.fps == 16, "their rate stands in their recipe"
+    made = clip.save(tmp_path / "fast.mp4")
+    assert reproduce(made).outcome == "identical"
+    (tmp_path / "shot-02.png").unlink()
+    assert "the source was changed" in reproduce(made).line()
+
+
+def test_a_sequence_remembers_its_loras(tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    network = TextToVideo.load(catalogue.find("builtin").path()).unet
+    there = write(tmp_path / "lora" / "ink.safetensors", adapter(network, lambda name: "attn1" in name), "peft")
+    made = sequence(["a red circle", "a blue star"], frames_per=1, num_inference_steps=2, seed=1, lora=str(there))
+    assert reproduce(made.save(tmp_path / "sequence.mp4")).outcome == "identical"

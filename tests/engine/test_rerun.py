@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,8 +12,9 @@ from flickbook.engine.generate import generate
 from flickbook.engine.rerun import varied
 from flickbook.engine.sequence import sequence
 from flickbook.engine.treat import polish
-from flickbook.errors import MediaError, RequestError
+from flickbook.errors import MediaError, ModelNotFound, RequestError
 from flickbook.media.carried import carried
+from flickbook.media.clip import Clip, frames_sha256
 from flickbook.resolution import resolve
 from flickbook.spec import Plan
 
@@ -44,8 +46,30 @@ def test_only_what_is_asked_for_changes(film: Path) -> None:
 
 
 def test_another_format_is_that_of_the_new_file(film: Path) -> None:
-    request, _ = varied(film, {"container": "webm"}, keep_format=False)
+    request, _ = varied(film, {"container": "webm"})
     assert resolve(request).codec == "vp9"
+
+
+def test_a_format_that_was_chosen_stays_until_another_is(tmp_path: Path) -> None:
+    clip = generate(PROMPT, **SHORT)  # type: ignore[arg-type]
+    made = clip.save(tmp_path / "film.mp4", codec="h264", quality="lossless")
+    same = resolve(varied(made, {"seed": 8, "container": "mp4"})[0])
+    assert (same.codec, same.quality, same.pixel_format) == ("h264", "lossless", "rgb24")
+    lossy = resolve(varied(made, {"quality": 80})[0])
+    assert (lossy.codec, lossy.quality, lossy.pixel_format) == ("h264", 80, "yuv420p")
+    other = resolve(varied(made, {"codec": "av1"})[0])
+    assert (other.codec, other.quality) == ("av1", 65)
+
+
+def test_a_film_whose_model_is_gone_can_be_had_of_another(film: Path, tmp_path: Path) -> None:
+    recipe, run = carried(film)
+    gone = recipe.model_copy(update={"plan": recipe.plan.model_copy(update={"model": "gone"})})
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    gone = gone.model_copy(update={"frames_sha256": frames_sha256(frames)})
+    path = Clip(frames, 8.0, gone, run).save(tmp_path / "gone.mp4")
+    assert resolve(varied(path, {"model": "builtin"})[0]).prompt == PROMPT
+    with pytest.raises(ModelNotFound):
+        varied(path, {"seed": 8})
 
 
 def test_another_model_chooses_what_it_was_not_asked(film: Path) -> None:

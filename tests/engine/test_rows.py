@@ -90,6 +90,12 @@ def test_defaults_of_a_toml(tmp_path: Path) -> None:
     assert rows[0].values == {"prompt": "x"}
 
 
+def test_an_upscaler_is_lanczos_or_a_file_beside_the_rows(tmp_path: Path) -> None:
+    rows, _ = read(written(tmp_path, "a.csv", "upscaler\nlanczos\nbuiltin\nx4.safetensors\n"))
+    found = [row.values["upscaler"] for row in rows]
+    assert found == ["lanczos", str(tmp_path / "builtin"), str(tmp_path / "x4.safetensors")]
+
+
 @pytest.mark.parametrize(
     ("text", "relative"),
     [

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flickbook.errors import RequestError
-from flickbook.media.cut import at_rate, at_speed, span, trim
+from flickbook.media.cut import at_rate, span, trim
 
 Steps = Callable[..., np.ndarray]
 Numbers = Callable[[np.ndarray], list[int]]
@@ -119,11 +119,3 @@ def test_rates_out_of_reach_are_refused(steps: Steps) -> None:
             at_rate(steps(4), 8, new_fps)
     with pytest.raises(RequestError, match="would make 38400 frames"):
         at_rate(steps(16), 0.1, 240)
-
-
-def test_speed_is_another_rate_of_the_same_frames() -> None:
-    assert at_speed(8, 0.5) == 4 and at_speed(24, 2) == 48 and at_speed(8, 1) == 8
-    assert at_speed(8, 30) == 240
-    for speed in (0, -1, 30.1, 0.012, float("nan"), float("inf")):
-        with pytest.raises(RequestError, match="must be 0.0125 to 30"):
-            at_speed(8, speed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import subprocess
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 from flickbook.errors import RequestError, WeightsError
 from flickbook.media.compact import Compact, CompactConfig
 from flickbook.media.rrdb import RRDBConfig, RRDBNet
-from flickbook.media.upscale import in_tiles, load, upscale, upscaled, weights_of
+from flickbook.media.upscale import in_tiles, load, upscale, upscaled
 
 SMALL = CompactConfig(8, 2, 2)
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 12, 20, 3), np.uint8)
@@ -55,8 +54,8 @@ def test_lanczos_is_pillows_frame_by_frame(factor: int) -> None:
 
 def test_without_a_model_torch_is_not_loaded() -> None:
     program = (
-        "import sys, numpy as np\nfrom flickbook.media.upscale import upscale, weights_of\n"
-        "upscale(np.zeros((1, 4, 4, 3), np.uint8), 2); weights_of(None); print('torch' in sys.modules)"
+        "import sys, numpy as np\nfrom flickbook.media.upscale import upscale\n"
+        "upscale(np.zeros((1, 4, 4, 3), np.uint8), 2); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
 
@@ -176,13 +175,6 @@ def test_no_more_than_a_tile_and_its_margin_is_seen_at_once() -> None:
         network = Watched(CompactConfig(2, 1, 2))
         in_tiles(network, torch.rand(1, 3, 1300, 40))
     assert len(sizes) == 3 and max(sizes) <= network.tile + 8
-
-
-def test_weights_are_named_by_their_hash(compact: Path) -> None:
-    assert weights_of(None) == {}
-    assert weights_of(compact) == {"compact.safetensors": hashlib.sha256(compact.read_bytes()).hexdigest()}
-    with pytest.raises(WeightsError):
-        weights_of(compact.with_name("none.safetensors"))
 
 
 def test_files_that_are_no_such_network_are_refused_in_one_line(tmp_path: Path) -> None:

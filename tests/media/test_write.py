@@ -16,7 +16,18 @@ from PIL import Image
 
 import flickbook
 from flickbook.errors import OutputError, RequestError
-from flickbook.media.write import MAX_COMMENT_BYTES, check_target, staged, write_mp4, write_png
+from flickbook.media.inspect import read_comment
+from flickbook.media.read import read_any
+from flickbook.media.write import (
+    MAX_COMMENT_BYTES,
+    check_film,
+    check_target,
+    staged,
+    staged_film,
+    write,
+    write_mp4,
+    write_png,
+)
 
 
 def film(frames: int = 16, height: int = 64, width: int = 96) -> np.ndarray:
@@ -229,6 +240,68 @@ def test_staged_does_not_replace_a_file_that_appears_meanwhile(tmp_path: Path) -
         part.write_text("new")
         (tmp_path / "film").write_text("someone else's")
     assert (tmp_path / "film").read_text() == "someone else's"
+
+
+def test_the_first_frame_gets_its_name_when_all_others_have_theirs(tmp_path: Path) -> None:
+    write(tmp_path / "f-%d.png", film(3, 8, 8), 8, "the old recipe")
+    third, beside = tmp_path / "f-3.png", tmp_path / "beside"
+    with (
+        pytest.raises(OutputError, match="f-3.png"),
+        staged_film(tmp_path / "f-%d.png", 3, beside, overwrite=True) as parts,
+    ):
+        for part, text in zip(parts, ("1", "2", "3", "beside"), strict=True):
+            part.write_text(text)
+        third.unlink()
+        (third / "in the way").mkdir(parents=True)
+    # The recipe of the new film would say that all of it is there.
+    assert read_comment(tmp_path / "f-1.png") == "the old recipe" and (tmp_path / "f-2.png").read_text() == "2"
+    assert sorted(os.listdir(tmp_path)) == ["f-1.png", "f-2.png", "f-3.png"]
+    (third / "in the way").rmdir()
+    third.rmdir()
+    with staged_film(tmp_path / "f-%d.png", 3, beside, overwrite=True) as parts:
+        for part, text in zip(parts, ("1", "2", "3", "beside"), strict=True):
+            part.write_text(text)
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["beside", "1", "2", "3"]
+
+
+def test_a_shorter_film_leaves_no_frames_of_a_longer_one(tmp_path: Path) -> None:
+    path = tmp_path / "f-%02d.png"
+    write(path, film(6, 8, 8), 8)
+    # What does not follow without a gap is read as no frame, and stays.
+    for name in ("f-08.png", "f-7.png", "g-07.png"):
+        (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(OutputError, match="f-01.png: exists already"):
+        write(path, film(2, 8, 8), 8)
+    write(path, film(2, 8, 8), 8, overwrite=True)
+    assert np.array_equal(read_any(path)[0], film(2, 8, 8))
+    assert sorted(os.listdir(tmp_path)) == ["f-01.png", "f-02.png", "f-08.png", "f-7.png", "g-07.png"]
+
+
+def test_overwriting_frames_that_fails_keeps_all_of_the_longer_film(tmp_path: Path) -> None:
+    path = tmp_path / "f-%d.png"
+    write(path, film(4, 8, 8), 8)
+    with pytest.raises(RequestError):
+        write(path, film(2, 8, 8), -1, overwrite=True)
+    assert np.array_equal(read_any(path)[0], film(4, 8, 8))
+
+
+def test_only_files_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "f-3.png").mkdir()
+    (tmp_path / "f-4.png").write_bytes(b"precious")
+    write(tmp_path / "f-%d.png", film(2, 8, 8), 8, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["f-1.png", "f-2.png", "f-3.png", "f-4.png"]
+
+
+def test_frames_before_those_of_another_film_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "f-3.png").write_bytes(b"precious")
+    with pytest.raises(OutputError, match="f-3.png: exists already"):
+        write(tmp_path / "f-%d.png", film(2, 8, 8), 8)
+    with pytest.raises(OutputError, match="f-3.png: exists already"):
+        check_film(tmp_path / "f-%d.png", 2, tmp_path / "beside")
+    assert os.listdir(tmp_path) == ["f-3.png"]
+    check_film(tmp_path / "f-%d.png", 2, overwrite=True)
+    write(tmp_path / "f-%d.png", film(1, 8, 8), 8)  # f-2.png is not there, so it ends here
+    assert len(read_any(tmp_path / "f-%d.png")[0]) == 1
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def batch(
     if output is not None:
         container_of(output)  # no field holds a suffix
     seeds = Seeds(template.home / f"{file.stem}-seeds.json", overwrite)
-    asked = {name: value for name, value in {**film, **polish, **encoding}.items() if value not in (None, False, [])}
+    said = {**film, **polish, **encoding}
+    # 0 equals False, and is asked for.
+    asked = {name: value for name, value in said.items() if value is not False and value not in (None, [])}
     with at("defaults"):
         given = merged({"model": chosen.model}, defaults)
     given = merged(given, asked)
@@ -191,7 +193,11 @@ class _Work:
             raise OutputError(self.sheet, "is not a sheet of a batch", "choose another --output, or add --overwrite")
 
     def _check(self, film: Film) -> None:
-        target.check([film.path], _num_frames(film), [], self.overwrite)
+        from flickbook import formats
+
+        plan, (num_frames, fps) = film.plan, _length(film)
+        target.check([film.path], num_frames, [], self.overwrite)
+        formats.encoding(plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=num_frames, fps=fps)
 
     def foretell(self) -> None:
         """Print what would be made, and what is there."""
@@ -263,7 +269,7 @@ class _Work:
         from flickbook.engine.batch import Sheet
 
         plan = self.films[0].plan
-        return Sheet(len(self.films), max(map(_num_frames, self.films)), plan.height / plan.width)
+        return Sheet(len(self.films), max(_length(film)[0] for film in self.films), plan.height / plan.width)
 
     def _keep(self, film: Film, sheet: Sheet) -> None:
         """Show a film that was there already."""
@@ -376,12 +382,13 @@ def _rows(numbers: Sequence[int]) -> str:
     return f"row{'s' if len(numbers) > 1 else ''} {some}{more}"
 
 
-def _num_frames(film: Film) -> int:
-    """Frames at most of a film as it is saved."""
+def _length(film: Film) -> tuple[int, float]:
+    """Frames at most, and frames a second, of a film as it is saved."""
     from flickbook.engine.polish import size_after
 
     plan = film.plan
-    return size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)[0]
+    num_frames, _, _, fps = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
+    return num_frames, fps
 
 
 def _label(film: Film, run: Run | None) -> str:

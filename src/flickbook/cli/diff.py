@@ -29,7 +29,7 @@ def diff(
     if not found:
         print("the recipes are equal")
     for name, values in found.items():
-        print(f"{name}: {' -> '.join(map(_shown, values))}")
+        print(f"{escaped(name)}: {' -> '.join(map(_shown, values))}")
 
 
 def _shown(value: Any) -> str:

@@ -50,7 +50,7 @@ def generate(
     if dry_run:
         _foretell(plans[0], model_dir, precision, as_json)
         return
-    paths = paths_of(plans, chosen, output, steps_sheet, overwrite)
+    paths = paths_of(plans, chosen, output, overwrite, steps_sheet, bool(retry_below))
     made = making(request, plans, networks, wishes)
     tell(films(made, paths, overwrite, steps_sheet), as_json)
 

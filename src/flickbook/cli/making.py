@@ -104,16 +104,18 @@ def words(polish: Mapping[str, Any]) -> Any:
 
 
 def _polished(request: Request, plan: Plan, wishes: Wishes) -> tuple[Request, Any]:
-    """The Request with the Polish that was wished for, whose frames and rate are the first Plan's."""
-    if not any(wishes.polish.values()):
-        return request, {}
-    from flickbook import formats
-    from flickbook.engine.polish import asked, size_after
+    """The Request with the Polish that was wished for, whose frames and rate are the first Plan's.
 
-    polish, networks = asked(plan.num_frames, plan.fps, words(wishes.polish))
-    count, _, _, fps = size_after(polish, plan.num_frames, plan.height, plan.width, plan.fps)
-    formats.encoding(plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=count, fps=fps)
-    return request.model_copy(update={"polish": polish}), networks
+    What was not named stays as the Request has it: a variation of a film keeps how that was polished.
+    """
+    named: Any = {name: value for name, value in words(wishes.polish).items() if value is not None}
+    if not named:
+        return request, {}
+    from flickbook.engine.polish import asked
+
+    polish, networks = asked(plan.num_frames, plan.fps, named)
+    changes = {name: getattr(polish, name) for name in named}
+    return request.model_copy(update={"polish": plan.polish.model_copy(update=changes)}), networks
 
 
 def making(request: Request, plans: list[Plan], networks: Any, wishes: Wishes) -> Making:
@@ -152,9 +154,15 @@ def _threshold(text: str) -> tuple[str, float]:
 
 
 def paths_of(
-    plans: list[Plan], chosen: Settings, output: Path | None, steps_sheet: Path | None, overwrite: bool
+    plans: list[Plan],
+    chosen: Settings,
+    output: Path | None,
+    overwrite: bool,
+    steps_sheet: Path | None = None,
+    retried: bool = False,
 ) -> list[Path]:
     """Where each Plan's film goes; refuses now what could not be written later."""
+    from flickbook import formats
     from flickbook.engine.polish import size_after
     from flickbook.media.encode import check_encoder
     from flickbook.media.write import frame_rate
@@ -167,11 +175,15 @@ def paths_of(
             raise RequestError("steps_sheet", steps_sheet.name, "must end in .png", "name it steps.png")
         if find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "gen")
+        if retried:
+            raise RequestError("steps_sheet", steps_sheet.name, "shows one try", "leave out --retry-below")
         sheets = [steps_sheet]
     num_frames, height, width, fps = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
     target.check(paths, num_frames, sheets, overwrite)
-    encoding = plan.encoding()
-    if encoding is not None and num_frames > 1:
+    if num_frames > 1:
+        encoding = formats.encoding(
+            plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=num_frames, fps=fps
+        )
         check_encoder(encoding, height, width, frame_rate(fps))
     return paths
 
@@ -193,8 +205,9 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
 
         shown = steps_sheet is not None
         clips = good_films(made.plans, made.means, made.thresholds, made.retries, on_step=on_step, previews=shown)
-        for path, clip in zip(paths, clips, strict=True):
+        for plan, planned, clip in zip(made.plans, paths, clips, strict=True):
             began = time.perf_counter()
+            path = target.of_seed(planned, plan.seed, clip)
             written = clip.save(path, overwrite=overwrite)
             progress(Step("write", 1, 1, time.perf_counter() - began))
             if steps_sheet is not None and not told:

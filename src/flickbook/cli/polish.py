@@ -11,6 +11,7 @@ import typer
 from flickbook.cli import options, report, target
 from flickbook.cli.making import words
 from flickbook.cli.progress import ProgressLine
+from flickbook.errors import RequestError
 
 
 @options.taking(polish=options.POLISH, encoding=options.ENCODING)
@@ -32,9 +33,9 @@ def polish(
     from flickbook.spec import Step
 
     report.start(settings.load().log_level)
-    # Some formats are read but never written.
-    suffix = file.suffix if file.suffix.lower() in formats.SUFFIXES else ".mp4"
-    path = file.with_name(f"{file.stem}-polished{suffix}") if output is None else output
+    path = file.with_name(f"{_stem(file)}-polished{_suffix(file)}") if output is None else output
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise RequestError("sheet", sheet.name, "must end in .png", "name it sheet.png")
     container = formats.container_of(path)
     stills = container not in formats.FILMS
     target.check([path], 1 if stills else 2, [] if sheet is None else [sheet], overwrite)
@@ -52,6 +53,23 @@ def polish(
         report.document({"films": [told]})
     else:
         print(told["path"])
+
+
+def _stem(file: Path) -> str:
+    return "film" if "%" in file.stem else file.stem
+
+
+def _suffix(file: Path) -> str:
+    """The suffix of `file`, or where its format is read but never written, or it is numbered frames, a usual one."""
+    from flickbook import formats
+    from flickbook.media.sniff import opened
+
+    if formats.is_frames(file):
+        return ".mp4"
+    if file.suffix.lower() in formats.SUFFIXES:
+        return file.suffix
+    with opened(file, None, "either") as (_, form, _):
+        return ".mp4" if form.moves else ".png"
 
 
 def _write_sheet(frames: Any, name: str, path: Path, overwrite: bool) -> None:

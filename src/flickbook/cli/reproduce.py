@@ -9,7 +9,7 @@ import typer
 
 from flickbook.cli import options, report
 from flickbook.cli.progress import ProgressLine
-from flickbook.errors import OutputError
+from flickbook.errors import OutputError, RequestError, escaped
 
 File = Annotated[Path, typer.Argument(help="A film or picture that Flickbook made.")]
 Inputs = Annotated[list[Path] | None, typer.Option("--input", help="A file that its recipe names by hash; repeatable.")]
@@ -28,6 +28,8 @@ def reproduce(
     from flickbook.engine.reproduce import reproduce as made_again
 
     report.start(settings.load().log_level)
+    if model_dir is not None and not model_dir.is_dir():
+        raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
     if output is not None:
         from flickbook.media.write import check_target
 
@@ -42,5 +44,6 @@ def reproduce(
     if as_json:
         report.document(verdict.to_dict())
     else:
-        print(verdict.line())
+        # What stands in a file is a stranger's text.
+        print(escaped(verdict.line()))
     raise typer.Exit(verdict.exit_code)

@@ -36,9 +36,9 @@ def rerun(
     report.start(chosen.log_level)
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     asked = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
-    request, found = varied(file, asked, inputs or [], output is None)
+    request, found = varied(file, asked, inputs or [])
     wishes = Wishes(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries)
     request, plans, networks = prepared(request, wishes, count)
-    paths = paths_of(plans, chosen, output, None, overwrite)
+    paths = paths_of(plans, chosen, output, overwrite)
     made = making(request, plans, {**found, **networks}, wishes)
     tell(films(made, paths, overwrite), as_json)

@@ -68,7 +68,7 @@ def sequence(
     path = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed], plan.container)[0]
     sheet = _sheet(sheet, path)
     _check(plan, path, sheet, overwrite)
-    means = _means(request, model_dir, precision)
+    means = _means(plan, request, model_dir, precision)
     report.note(_foretold(plan, model_dir, precision))
     told = _film(plan, means, path, sheet, overwrite)
     if as_json:
@@ -131,10 +131,10 @@ def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
     Album(pictures(path), plan).check(overwrite=overwrite)
 
 
-def _means(request: Request, model_dir: Path | None, precision: str) -> Means:
-    from flickbook.engine.films import Means
+def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> Means:
+    from flickbook.engine.films import means_of
 
-    return Means(model_dir, tuple((Path(path), weight) for path, weight in request.loras or ()), {}, precision)
+    return means_of(plan, request, model_dir, precision)
 
 
 def _film(plan: Plan, means: Means, path: Path, sheet: Path | None, overwrite: bool) -> dict[str, Any]:

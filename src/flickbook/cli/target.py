@@ -15,6 +15,7 @@ from flickbook.errors import OutputError
 from flickbook.formats import FORMS
 
 if TYPE_CHECKING:
+    from flickbook.media.clip import Clip
     from flickbook.spec import Container
 
 SLUG_CHARACTERS = 40
@@ -55,6 +56,15 @@ def _free(path: Path) -> Path:
     while os.path.lexists(candidate):
         candidate, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return candidate
+
+
+def of_seed(path: Path, seed: int, clip: Clip) -> Path:
+    """`path`, with another seed in its name if we chose that name and another seed was better."""
+    better = getattr(clip.recipe.plan, "seed", seed) if clip.recipe is not None else seed
+    ending = f"-{seed}{path.suffix}"
+    if better == seed or not re.fullmatch(rf"[0-9]{{8}}-[0-9]{{6}}-.*{re.escape(ending)}", path.name):
+        return path
+    return _free(path.with_name(path.name.removesuffix(ending) + f"-{better}{path.suffix}"))
 
 
 def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: bool) -> None:

@@ -8,8 +8,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,10 +20,10 @@ from PIL import Image
 from flickbook.engine.ladder import ran_out
 from flickbook.engine.rows import FILE_BYTES, ROWS, Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError, one_line, shown
-from flickbook.formats import frame_paths, is_frames
+from flickbook.formats import encoding, frame_paths, is_frames
 from flickbook.media.quality import LIMITS, faults
 from flickbook.media.sheet import chosen, contact_sheet
-from flickbook.spec import Placement, Plan, Request
+from flickbook.spec import SCHEMA_VERSION, Placement, Plan, Recipe, Request
 
 if TYPE_CHECKING:
     from flickbook.engine.films import Means, OnStep
@@ -173,7 +174,7 @@ class Failure:
 def standing(film: Film, overwrite: bool = False) -> Plan | None:
     """The Plan of the film that is there already, if it is this one, whatever seed was drawn for it; None for none.
 
-    Raises OutputError for another film or file, unless `overwrite`.
+    Raises OutputError for another film or file, and for numbered frames that are not all there, unless `overwrite`.
     """
     first = frame_paths(film.path, 1)[0] if is_frames(film.path) else film.path
     if not os.path.lexists(first):
@@ -181,19 +182,47 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
     from flickbook.media.carried import carried
 
     try:
-        there = carried(film.path)[0].plan
+        recipe = carried(film.path)[0]
     except FlickbookError as error:
         told = f"is there, and carries no recipe ({getattr(error, 'reason', error)})"
     else:
-        if not isinstance(there, Plan):
+        if not isinstance(recipe.plan, Plan):
             told = "is there, and was polished from other files"
-        elif there == (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
-            return there
         else:
-            told = f"is there, and is another film: {_difference(there, film.plan)}"
+            there = _today(recipe.plan)
+            if there != (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
+                told = f"is there, and is another film: {_difference(there, film.plan)}"
+            elif is_frames(film.path) and not _whole(film.path, recipe, there):
+                told = "is there, and not with the frames of its recipe: some are missing, or others follow"
+            else:
+                return there
     if overwrite:
         return None
     raise OutputError(film.path, told, _REMEDY)
+
+
+def _today(plan: Plan) -> Plan:
+    """A Plan of any schema in the words of this one; schema 1 wrote what was usual for its container."""
+    with suppress(RequestError):  # what is written no more is another film
+        how = encoding(plan.container, plan.codec, plan.quality, plan.pixel_format)
+        return plan.model_copy(update={"schema_version": SCHEMA_VERSION, **how.model_dump()})
+    return plan
+
+
+def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
+    """Whether the numbered frames at `path` are those of their recipe, no fewer and no more."""
+    from flickbook.engine.polish import size_after
+    from flickbook.media.clip import frames_sha256
+    from flickbook.media.read import read_any
+
+    try:
+        most = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)[0]
+        # How many a loop has depends on what they show, and only its pixels tell.
+        if not plan.polish.loop:
+            return sum(1 for _ in takewhile(os.path.exists, frame_paths(path, most + 1))) == most
+        return frames_sha256(read_any(path)[0]) == recipe.frames_sha256
+    except FlickbookError:
+        return False
 
 
 def _difference(there: Plan, here: Plan) -> str:

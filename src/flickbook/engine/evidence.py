@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 from flickbook import formats
 from flickbook.errors import MediaError
 from flickbook.files import sha256
+from flickbook.media.sniff import DEFAULT_LIMITS
 from flickbook.spec import Plan, Treatment
 
 #: What is read but never written.
@@ -41,6 +44,15 @@ def wanted(plan: Plan | Treatment) -> list[Wanted]:
     return found + [Wanted(f"{role} {each.name}", each.sha256) for role, each in networks if each is not None]
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of numbered frames (shot-%04d.png), that of the line of their SHA-256. Raises OSError."""
+    if not formats.is_frames(path):
+        return sha256(path)
+    frames = list(takewhile(os.path.exists, formats.frame_paths(path, DEFAULT_LIMITS.frames + 1)))
+    hashes = [sha256(each) for each in frames or formats.frame_paths(path, 1)]
+    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Where the files were found, by SHA-256, and a sentence about each that was not."""
@@ -59,45 +71,44 @@ def gather(
     want, known = wanted(plan), known or {}
     if not want:
         return Evidence({}, ())
-    given = tuple(given)
+    hashes = {each.sha256 for each in want}
     found: dict[str, Path] = {}
     for path in given:
         try:
-            found.setdefault(sha256(path), path)
+            found.setdefault(digest(path), path)
         except OSError as error:
             raise MediaError(path, error.strerror or "cannot be read", "check the path") from None
-    others = [path for digest, path in found.items() if digest not in {each.sha256 for each in want}]
+    others = {each: path for each, path in found.items() if each not in hashes}
     changed: dict[str, tuple[Path, str]] = {}
-    for each in want:
-        place = known.get(each.sha256)
-        if each.sha256 not in found and place is not None and (digest := _digest(Path(place))) is not None:
-            found.setdefault(digest, Path(place))
-            if digest != each.sha256:
-                changed[each.sha256] = (Path(place), digest)
-    if any(each.sha256 not in found for each in want):
-        for path in _near(film):
-            if (digest := _digest(path)) is not None:
-                found.setdefault(digest, path)
+    for each in hashes - set(found):
+        place = Path(known.get(each, ""))
+        if each in known and (here := _digest(place)) is not None:
+            found.setdefault(here, place)
+            if here != each:
+                changed[each] = (place, here)
+    for path in _near(film):
+        if hashes <= set(found):
+            break
+        if (here := _digest(path)) is not None:
+            found.setdefault(here, path)
     missing = [_told(each, changed, others) for each in want if each.sha256 not in found]
-    return Evidence({each.sha256: found[each.sha256] for each in want if each.sha256 in found}, tuple(missing))
+    return Evidence({each: path for each, path in found.items() if each in hashes}, tuple(missing))
 
 
-def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: list[Path]) -> str:
+def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: Mapping[str, Path]) -> str:
     if want.sha256 in changed:
-        path, digest = changed[want.sha256]
-        return f"the {want.role} was changed: {path} has SHA-256 {digest}, the recipe says {want.sha256}"
-    if others:
-        given = f"{others[0]} has SHA-256 {sha256(others[0])}"
-        return f"the {want.role} is another: {given}, the recipe says {want.sha256}"
+        path, here = changed[want.sha256]
+        return f"the {want.role} was changed: {path} has SHA-256 {here}, the recipe says {want.sha256}"
+    for here, path in others.items():
+        return f"the {want.role} is another: {path} has SHA-256 {here}, the recipe says {want.sha256}"
     return f"the {want.role} with SHA-256 {want.sha256} was not found; name it with --input"
 
 
 def _digest(path: Path) -> str | None:
-    """SHA-256 of a regular file of bounded size; None for any other."""
+    """The digest of regular files of bounded size; None for any other."""
     try:
-        if not path.is_file() or path.stat().st_size > BYTES:
-            return None
-        return sha256(path)
+        first = formats.frame_paths(path, 1)[0] if formats.is_frames(path) else path
+        return digest(path) if first.is_file() and first.stat().st_size <= BYTES else None
     except OSError:
         return None
 

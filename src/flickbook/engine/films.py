@@ -88,7 +88,9 @@ def engine_of(plan: Plan, means: Means) -> Engine:
         # Two large models at once are more than most machines hold.
         _ENGINES.clear()
         found = means.placement or foresee(plan, means.model_dir, means.precision).placement
-        _ENGINES[key] = Engine(model, place.confirmed(found, settings.load().threads), means.loras)
+        # Whoever says the placement says the threads too.
+        threads = settings.load().threads if means.placement is None else None
+        _ENGINES[key] = Engine(model, place.confirmed(found, threads), means.loras)
     return _ENGINES[key]
 
 
@@ -104,8 +106,8 @@ def _together(
     on_step: OnStep | None,
     previews: bool,
     cancel: Callable[[], bool] | None,
-) -> list[Clip]:
-    """The films of one batch, polished."""
+) -> Iterator[Clip]:
+    """The films of one batch, each polished when it is asked for."""
     plan, meter = plans[0], Meter()
 
     def tell(step: Step) -> None:
@@ -121,13 +123,12 @@ def _together(
                 pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
             else:
                 tell(event)
-    clips = [
-        clip_of(each, engine, frames, meter, means, films=len(plans), on_step=tell)
-        for each, frames in zip(plans, pixels, strict=True)
-    ]
-    assert clips[0].recipe is not None and clips[0].run is not None
-    records.append(records.record(clips[0].recipe, clips[0].run, len(plans)))
-    return clips
+    for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
+        clip = clip_of(each, engine, frames, meter, means, films=len(plans), on_step=tell)
+        if number == 0:
+            assert clip.recipe is not None and clip.run is not None
+            records.append(records.record(clip.recipe, clip.run, len(plans)))
+        yield clip
 
 
 def clip_of(

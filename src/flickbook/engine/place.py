@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -108,8 +109,8 @@ def threads(count: str | None) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if count is not None and count.isdecimal() and 1 <= int(count) <= 4096:
-        torch.set_num_threads(int(count))
+    if count is not None and count.isdecimal() and len(count) < 5:
+        torch.set_num_threads(min(max(1, int(count)), os.cpu_count() or 1))
     try:
         yield
     finally:

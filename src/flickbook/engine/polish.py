@@ -136,7 +136,10 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
     Raises RequestError where they are more than a film may hold, or fewer than a step of the polish needs.
     """
     if polish.trim is not None:
-        num_frames = polish.trim[1] - polish.trim[0]
+        start, end = polish.trim
+        if not start < end <= num_frames:
+            raise RequestError("trim", f"{start}:{end}f", f"must lie in {num_frames} frames", "keep another part")
+        num_frames = end - start
     if num_frames == 1:
         still = {"interpolate": polish.interpolate > 1, "loop": bool(polish.loop), "steady": polish.steady > 0}
         for name, wanted in still.items():
@@ -154,7 +157,7 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
         raise RequestError("upscale", polish.upscale, limit, "trim the film, or ask for less")
     if not MIN_FPS <= fps <= MAX_FPS:
         limit = f"makes {fps:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
-        raise RequestError("interpolate", polish.interpolate, limit, "add --rate")
+        raise RequestError("rate", fps, limit, "ask for another rate or speed, or for less interpolation")
     return num_frames, height, width, fps
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from flickbook import catalogue
 from flickbook.engine import beginning, place
-from flickbook.engine.evidence import Evidence, gather
+from flickbook.engine.evidence import Evidence, digest, gather
 from flickbook.engine.films import Means, films, forget
 from flickbook.engine.polish import weights_of
+from flickbook.engine.rerun import sound
 from flickbook.engine.sequence import made as made_sequence
-from flickbook.errors import ModelNotFound, WeightsError
+from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
 from flickbook.files import sha256
+from flickbook.formats import CODECS, FORMS, is_frames
 from flickbook.hub.find import directory
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip
 from flickbook.media.read import read_any
 from flickbook.media.similarity import psnr
-from flickbook.media.write import targets
-from flickbook.spec import Recipe, Request, Step, Treatment
+from flickbook.spec import Placement, Plan, Recipe, Request, Step, Treatment
 
 #: Films whose decoded frames are this alike, dB, are called the same: a difference nobody sees.
 SAME_DB: Final = 40.0
@@ -34,14 +38,16 @@ EXIT_CODES: Final[dict[Outcome, int]] = {"identical": 0, "same": 10, "differs": 
 class Verdict:
     """What making a film again showed.
 
-    `psnr` is between both decoded files, dB, infinite where they are equal, None where nothing could be made or the
-    sizes differ. `causes` say what is not as it was; `clip` is the film that was made.
+    `psnr` is between both decoded files, dB, infinite where every pixel is equal, None where nothing could be made or
+    the sizes differ; `identical_files` says that every byte is. `causes` say what is not as it was; `clip` is the film
+    that was made.
     """
 
     outcome: Outcome
     psnr: float | None
     causes: tuple[str, ...]
     clip: Clip | None = None
+    identical_files: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -50,9 +56,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: outcome, exit_code, identical_files, psnr (None where unknown or infinite), causes."""
-        equal = self.psnr == float("inf")
-        psnr = None if equal else self.psnr
-        found = {"outcome": self.outcome, "exit_code": self.exit_code, "identical_files": equal}
+        psnr = None if self.psnr == float("inf") else self.psnr
+        found = {"outcome": self.outcome, "exit_code": self.exit_code, "identical_files": self.identical_files}
         return {**found, "psnr": psnr, "causes": list(self.causes), "said": self.line()}
 
     def line(self) -> str:
@@ -81,9 +86,11 @@ def reproduce(
     """Make the film at `path` again from the recipe that it carries, and compare.
 
     `given` are files that the recipe names by their hash; they are also looked for beside the film. Raises MediaError
-    for a file without a recipe, HubError for a model that was not pulled.
+    for a file without a recipe, HubError for a model that was not pulled, RequestError for a recipe whose Plan no model
+    would be given.
     """
     recipe, run = carried(path)
+    film = _film(path, recipe)
     evidence = gather(recipe.plan, path, given, None if run is None else run.inputs)
     causes = list(evidence.missing)
     try:
@@ -93,44 +100,67 @@ def reproduce(
         causes += [*others, *_elsewhere(recipe)]
         if evidence.missing:
             return Verdict("differs", None, tuple(causes))
+        if isinstance(recipe.plan, Plan):
+            sound(recipe.plan, evidence.found, model_dir)
         clip = again(recipe, evidence, model_dir, on_step, cancel)
-    except (WeightsError, ModelNotFound) as error:
-        return Verdict("differs", None, tuple(causes or [str(error)]))
-    return _compared(path, recipe, clip, causes)
+    except (WeightsError, ModelNotFound, MissingExtra) as error:
+        return Verdict("differs", None, (*causes, str(error)))
+    assert clip.recipe is not None
+    return _compared(film, recipe, clip, [*causes, *_otherwise(recipe, clip.recipe)])
+
+
+def _film(path: Path, recipe: Recipe) -> Path:
+    """The film that a person named: of numbered frames all of them, whichever of their files was given."""
+    if recipe.plan.container != "frames" or is_frames(path):
+        return path
+    pattern = path.with_name(re.sub(r"([0-9]+)(?=[^0-9]*$)", lambda found: f"%0{len(found[1])}d", path.name, count=1))
+    if not is_frames(pattern) or len(str(path.name)) > 255:
+        raise MediaError(path, "is one of numbered frames under another name", "name them all, as shot-%04d.png")
+    return pattern
 
 
 def _compared(path: Path, recipe: Recipe, clip: Clip, causes: Sequence[str]) -> Verdict:
     """The verdict on a film and what was made again; both are compared as files."""
     assert clip.recipe is not None
-    equal = clip.recipe.frames_sha256 == recipe.frames_sha256
-    likeness = _likeness(path, recipe, clip)
-    if equal and likeness is not None and likeness >= SAME_DB:
-        return Verdict("identical", likeness, tuple(causes), clip)
-    if equal:
+    likeness, bytes_equal = _likeness(path, recipe, clip)
+    verdict = partial(Verdict, psnr=likeness, clip=clip, identical_files=bytes_equal)
+    alike = likeness is not None and likeness >= SAME_DB
+    if clip.recipe.frames_sha256 == recipe.frames_sha256:
+        # Another FFmpeg or Pillow, or a card's encoder, may write the same frames a little otherwise.
+        same_writer = all(recipe.versions.get(name) == clip.recipe.versions.get(name) for name in ("av", "pillow"))
+        exact = same_writer and not CODECS.get(recipe.plan.codec, CODECS["h264"]).hardware
+        if likeness == float("inf") or (alike and not exact):
+            return verdict("identical", causes=tuple(causes))
         changed = "the file's own pictures are not those of its recipe: it was changed after it was written"
-        return Verdict("differs", likeness, (changed, *causes), clip)
-    if likeness is not None and likeness >= SAME_DB:
-        return Verdict("same", likeness, tuple(causes), clip)
+        return verdict("differs", causes=(changed, *causes))
+    if alike:
+        return verdict("same", causes=tuple(causes))
     none = "no cause was found: same weights, inputs, libraries and device"
-    return Verdict("differs", likeness, tuple(causes or [none]), clip)
+    return verdict("differs", causes=tuple(causes or [none]))
 
 
-def _likeness(path: Path, recipe: Recipe, clip: Clip) -> float | None:
-    """PSNR, dB, between the file and what was made again, encoded as the file is; None for other sizes."""
+def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, bool]:
+    """PSNR, dB, between the file and what was made again, encoded as the file was, None for other sizes; and whether
+    the files are equal byte for byte."""
+    ending = "-%04d.png" if recipe.plan.container == "frames" else FORMS[recipe.plan.container].suffixes[0]
     with tempfile.TemporaryDirectory() as scratch:
-        other = clip.save(Path(scratch) / path.name)
-        files = [targets(each, len(clip.frames)) for each in (other, path)]
-        if all(_equal(ours, theirs) for ours, theirs in zip(*files, strict=True)):
-            return float("inf")
+        other = clip.save(Path(scratch) / f"film{ending}")
+        if digest(other) == digest(path):
+            return float("inf"), True
         ours, theirs = read_any(other)[0], read_any(path)[0]
-    return psnr(ours, theirs) if ours.shape == theirs.shape else None
+    return (psnr(ours, theirs) if ours.shape == theirs.shape else None), False
 
 
-def _equal(ours: Path, theirs: Path) -> bool:
-    try:
-        return sha256(ours) == sha256(theirs)
-    except OSError:  # fewer numbered frames than there were
-        return False
+def _otherwise(recipe: Recipe, made: Recipe) -> Iterator[str]:
+    """A sentence about what turned out another way than the recipe has it, although it was asked for."""
+    for name in ("threads",):
+        here, there = made.kernels.get(name), recipe.kernels.get(name)
+        if there is not None and here != there:
+            yield f"the kernels' {name} are {here} here, {there} in the recipe"
+    for name in set(Placement.model_fields) - {"device", "rungs"}:
+        here, there = getattr(made.placement, name), getattr(recipe.placement, name)
+        if here != there:
+            yield f"the placement's {name} is {here} here, {there} in the recipe"
 
 
 def again(
@@ -145,8 +175,10 @@ def again(
     if isinstance(plan, Treatment):
         from flickbook.engine.treat import joined, treated
 
-        frames = joined([found[digest] for digest in plan.sources], plan.fade, plan.fit)
-        return treated(plan, frames[0], networks=found, on_step=on_step)
+        frames, _ = joined([found[each] for each in plan.sources], plan.fade, plan.fit)
+        # Without a network torch has no part in it, and would take a second.
+        with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
+            return treated(plan, frames, networks=found, on_step=on_step)
     image, video = found.get(plan.image), found.get(plan.video)
     request = Request(
         prompt=plan.prompt,
@@ -177,16 +209,23 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
     home = directory(model if model_dir is None else model.at(model_dir))
     base = directory(catalogue.find(model.base)) if model.base else home
     own = {name: digest for name, digest in recipe.weights.items() if name not in weights_of(plan.polish)}
-    for name, digest in own.items():
-        part = (
-            base / name.removeprefix(f"{model.base}/")
-            if model.base and name.startswith(f"{model.base}/")
-            else home / name
-        )
-        if not part.is_file():
-            yield f"the weights {name} are not here, SHA-256 {digest}"
-        elif (here := sha256(part)) != digest:
-            yield f"the weights {name} have SHA-256 {here}, the recipe says {digest}"
+    for name, there in own.items():
+        named = PurePosixPath(name.removeprefix(f"{model.base}/") if model.base else name)
+        within = base if model.base and name.startswith(f"{model.base}/") else home
+        # A recipe is a stranger's text: no other file is hashed for it.
+        ours = not named.is_absolute() and ".." not in named.parts and named.suffix == ".safetensors"
+        here = _sha256(within / named) if ours else None
+        if here is None:
+            yield f"the weights {name} are not here, SHA-256 {there}"
+        elif here != there:
+            yield f"the weights {name} have SHA-256 {here}, the recipe says {there}"
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return sha256(path)
+    except OSError:
+        return None
 
 
 def _elsewhere(recipe: Recipe) -> Iterator[str]:

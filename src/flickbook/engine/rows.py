@@ -36,8 +36,8 @@ _FLAGS: Final = ("steady",)
 #: What a row may say: the options of `flickbook generate`, its prompt, a name, and its size in two numbers.
 COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *_PATHS, *_LISTS, *_FLAGS)
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-#: What an upscaler is called that is no file.
-_UPSCALERS: Final = ("lanczos", "builtin")
+#: The upscaler that is no file.
+_UPSCALER: Final = "lanczos"
 
 
 @contextmanager
@@ -249,7 +249,7 @@ def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """`values` with their paths relative to `directory`."""
     found = dict(values)
     for name in _PATHS + ("upscaler",):
-        if name in found and found[name] not in (_UPSCALERS if name == "upscaler" else ()):
+        if name in found and (name, found[name]) != ("upscaler", _UPSCALER):
             found[name] = str(directory / os.path.expanduser(found[name]))
     if "lora" in found:
         found["lora"] = [_lora(text, directory) for text in found["lora"]]

@@ -18,7 +18,7 @@ import psutil
 from flickbook import catalogue, formats, settings
 from flickbook.engine.album import Album, begun
 from flickbook.engine.engine import Engine
-from flickbook.engine.films import Means, OnStep, clip_of, engine_of, located
+from flickbook.engine.films import Means, OnStep, clip_of, engine_of, located, means_of
 from flickbook.engine.meter import Meter
 from flickbook.errors import Cancelled, OutputError, RequestError
 from flickbook.media.clip import Clip
@@ -307,5 +307,5 @@ def sequence(
     album = None if directory is None else Path(directory)
     if album is not None and seed is None:
         plan = continued(plan, album)
-    means = Means(home, tuple((Path(path), weight) for path, weight in request.loras or ()), {}, precision)
+    means = means_of(plan, request, home, precision)
     return made(plan, means, directory=album, overwrite=overwrite, on_step=on_step)

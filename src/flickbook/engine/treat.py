@@ -10,10 +10,11 @@ import numpy as np
 
 from flickbook import formats
 from flickbook.engine import place
+from flickbook.engine.evidence import digest
 from flickbook.engine.meter import Meter
 from flickbook.engine.polish import Networks, Wishes, asked, libraries_of, polished, size_after, weights_of
 from flickbook.errors import MediaError
-from flickbook.files import sha256
+from flickbook.formats import is_frames
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.encode import check_encoder
@@ -30,15 +31,25 @@ def joined(paths: Sequence[Path], fade: int = 0, fit: bool = False) -> tuple[np.
 
     Raises MediaError for a film that cannot be read, RequestError for sizes that differ and for a fade too long.
     """
-    films = [read_any(path) for path in paths]
+    films = [(read_any(path)[0], _rate(path)) if is_frames(path) else read_any(path) for path in paths]
     if len(films) == 1 and not fade:
         return films[0]
     rates = [rate for _, rate in films]
     return join([frames for frames, _ in films], fade=fade, rates=rates, fit=fit), rates[0]
 
 
+def _rate(path: Path) -> float:
+    """Frames a second of numbered frames, which only their recipe tells; 8 where there is none."""
+    origin = _origin(path)
+    if origin is None:
+        return 8.0
+    plan = origin.plan
+    return size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)[3]
+
+
 def treatment(
     paths: Sequence[Path],
+    sources: Sequence[str],
     frames: np.ndarray,
     fps: float,
     polish: Polish,
@@ -46,11 +57,17 @@ def treatment(
     fade: int = 0,
     fit: bool = False,
 ) -> Treatment:
-    """The record of a Polish of the joined `frames`. Raises RequestError where it cannot be done."""
+    """The record of a Polish of the joined `frames` of `paths`, whose digests were `sources` before they were read.
+
+    Raises RequestError where it cannot be done, MediaError for a source that was changed meanwhile.
+    """
     count, height, width, _ = frames.shape
     size_after(polish, count, height, width, fps)
+    for path, before in zip(paths, sources, strict=True):
+        if digest(path) != before:
+            raise MediaError(path, "was changed while it was read", "start again")
     return Treatment(
-        sources=tuple(sha256(path) for path in paths),
+        sources=tuple(sources),
         fade=fade,
         fit=fit,
         polish=polish,
@@ -103,6 +120,13 @@ def treated(
     return Clip(made, fps, recipe, run)
 
 
+def _digest(path: Path) -> str:
+    try:
+        return digest(path)
+    except OSError as error:
+        raise MediaError(path, error.strerror or "cannot be read", "check the path") from None
+
+
 def polish(
     file: str | Path,
     *,
@@ -124,6 +148,7 @@ def polish(
     MissingExtra.
     """
     paths = [Path(each) for each in (file, *join)]
+    sources = [_digest(path) for path in paths]
     frames, fps = joined(paths, fade, fit)
     wanted, networks = asked(len(frames), fps, wishes)
     count, height, width, rate = size_after(wanted, len(frames), frames.shape[1], frames.shape[2], fps)
@@ -137,6 +162,6 @@ def polish(
     )
     if count > 1:
         check_encoder(encoding, height, width, frame_rate(rate))
-    plan = treatment(paths, frames, fps, wanted, encoding, fade, fit)
+    plan = treatment(paths, sources, frames, fps, wanted, encoding, fade, fit)
     inputs = {digest: str(path.absolute()) for digest, path in zip(plan.sources, paths, strict=True)}
     return treated(plan, frames, networks=networks, inputs=inputs, on_step=on_step)

@@ -15,13 +15,12 @@ from flickbook import formats
 from flickbook.errors import OutputError, RequestError
 from flickbook.media.write import (
     FilePath,
+    check_film,
     check_fits,
     check_frames,
-    check_target,
     encode_parts,
     frame_rate,
-    staged,
-    targets,
+    staged_film,
 )
 from flickbook.spec import Encoding, Recipe, Run
 
@@ -100,8 +99,7 @@ class Clip:
         # What stands in a file is about that file, whichever the Plan had thought of.
         recipe = None if self.recipe is None else self.recipe.encoded(how)
         comment = None if recipe is None else recipe.to_json()
-        names = (*targets(target, len(self.frames)), sidecar_path(target))
-        with staged(*names, overwrite=overwrite) as parts:
+        with staged_film(target, len(self.frames), sidecar_path(target), overwrite=overwrite) as parts:
             encode_parts(parts[:-1], self.frames, self.fps, comment, how, target)
             parts[-1].write_text(_sidecar_text(recipe, self.run), encoding="utf-8")
         return target
@@ -126,8 +124,7 @@ def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> N
     if num_frames != 1 and not formats.FORMS[container].films:
         reason = f"a {container.upper()} holds one frame, not {num_frames}"
         raise OutputError(path, reason, "name it .mp4, or ask for one frame")
-    for each in (*targets(path, num_frames), sidecar_path(path)):
-        check_target(each, overwrite=overwrite)
+    check_film(path, num_frames, sidecar_path(path), overwrite=overwrite)
 
 
 def _sidecar_text(recipe: Recipe | None, run: Run | None) -> str:

@@ -80,16 +80,3 @@ def at_rate(frames: np.ndarray, fps: float, new_fps: float) -> np.ndarray:
         raise RequestError("rate", new_fps, limit, "choose a lower rate or trim the film first")
     film = (Shown(t / rate, 1 / rate, partial(frames.__getitem__, t)) for t in range(len(frames)))
     return np.stack(list(nearest(film, count, new)))
-
-
-def at_speed(fps: float, speed: float) -> float:
-    """The frames a second at which the same frames run `speed` times as fast: 0.5 is half, and lasts twice as long.
-
-    Raises RequestError for a speed that is not above 0, and where the film would leave 0.1 to 240 frames a second.
-    """
-    rate = frame_rate(fps)
-    slowest, fastest = 0.1 / float(rate), 240 / float(rate)
-    if not slowest <= speed <= fastest:
-        limit = f"must be {slowest:.3g} to {fastest:.4g} for a film of {fps:g} frames a second"
-        raise RequestError("speed", speed, limit, "0.5 is half as fast, 2 twice")
-    return float(frame_rate(min(240.0, max(0.1, fps * speed))))

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from flickbook.errors import MissingExtra, RequestError, WeightsError, shown
-from flickbook.files import sha256
 from flickbook.media.write import check_frames
 
 if TYPE_CHECKING:
@@ -74,20 +73,6 @@ def lanczos(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return frame
     picture = Image.fromarray(np.ascontiguousarray(frame))
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-
-
-def weights_of(model: str | Path | None) -> dict[str, str]:
-    """{file name: SHA-256} of a model's weights, as a recipe holds them; nothing for Lanczos.
-
-    Raises WeightsError if there is no such file.
-    """
-    if model is None:
-        return {}
-    path = Path(model)
-    try:
-        return {path.name: sha256(path)}
-    except OSError as error:
-        raise WeightsError(path, error.strerror or "cannot be read", _REMEDY) from error
 
 
 def load(model: str | Path, device: str = "cpu") -> Compact | RRDBNet:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,12 +61,13 @@ def check_target(path: FilePath, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def staged(*targets: FilePath, overwrite: bool = False) -> Iterator[tuple[Path, ...]]:
+def staged(*targets: FilePath, overwrite: bool = False, frames: int = 1) -> Iterator[tuple[Path, ...]]:
     """Write files whole: yields one temporary path for each target, and gives them their names at the end.
 
     The body must write every temporary path. Then each is flushed to the disk and renamed, in order; if one cannot
-    be, those before it are taken back unless they replaced a file. On any error, an interrupt included, neither
-    temporary files nor directories made for them stay behind. Raises OutputError, before the body runs where it can.
+    be, those before it are taken back unless they replaced a file. The first `frames` targets are one film: its first
+    comes last of them, so that where it is, all are. On any error, an interrupt included, neither temporary files nor
+    directories made for them stay behind. Raises OutputError, before the body runs where it can.
     """
     paths = tuple(Path(target) for target in targets)
     for target in targets:
@@ -77,7 +79,8 @@ def staged(*targets: FilePath, overwrite: bool = False) -> Iterator[tuple[Path, 
         for path in paths:
             _make_parents(path.parent, made)
         yield parts
-        _publish(parts, paths, overwrite)
+        order = (*range(1, frames), 0, *range(frames, len(paths)))
+        _publish([(parts[place], paths[place]) for place in order], overwrite)
         done = True
     except OSError as error:
         raise _refusal(error, parts, paths) from error
@@ -99,14 +102,14 @@ def _make_parents(directory: Path, made: list[Path]) -> None:
             made.append(one)
 
 
-def _publish(parts: tuple[Path, ...], paths: tuple[Path, ...], overwrite: bool) -> None:
+def _publish(pairs: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
     """Flush every part to the disk, then give each its name; on failure take back the names that are new."""
-    for part in parts:
+    for part, _ in pairs:
         # Unsynced, a power cut after the rename could leave an empty file under the final name.
         _flush(part)
     new: list[Path] = []
     try:
-        for part, path in zip(parts, paths, strict=True):
+        for part, path in pairs:
             fresh = not os.path.lexists(path)
             _give_name(part, path, overwrite)
             if fresh:
@@ -116,7 +119,7 @@ def _publish(parts: tuple[Path, ...], paths: tuple[Path, ...], overwrite: bool) 
             with suppress(OSError):
                 path.unlink()
         raise
-    for directory in {path.parent for path in paths}:
+    for directory in {path.parent for _, path in pairs}:
         with suppress(OSError):  # some systems cannot open a directory; the files themselves are flushed
             _flush(directory)
 
@@ -187,6 +190,46 @@ def targets(path: FilePath, num_frames: int) -> tuple[Path, ...]:
     return formats.frame_paths(path, num_frames) if formats.container_of(path) == "frames" else (Path(path),)
 
 
+def check_film(path: FilePath, num_frames: int, *beside: FilePath, overwrite: bool = False) -> None:
+    """Find out whether a film of `num_frames` frames, and files beside it, may be written, as `check_target` does.
+
+    Without `overwrite`, numbered frames are also refused where a next one is: it would be read as theirs.
+    """
+    for each in (*targets(path, num_frames), *beside):
+        check_target(each, overwrite=overwrite)
+    following = targets(path, num_frames + 1)[num_frames:]
+    if not overwrite and following and os.path.lexists(following[0]):
+        raise OutputError(following[0], *_REMEDIES[errno.EEXIST])
+
+
+@contextmanager
+def staged_film(
+    path: FilePath, num_frames: int, *beside: FilePath, overwrite: bool = False
+) -> Iterator[tuple[Path, ...]]:
+    """`staged` for the `targets` of a film, and files beside it. Raises OutputError as `check_film` does too.
+
+    With `overwrite`, the numbered frames that an earlier film had after as many as these are removed at the end.
+    """
+    check_film(path, num_frames, *beside, overwrite=overwrite)
+    names = targets(path, num_frames)
+    with staged(*names, *beside, overwrite=overwrite, frames=len(names)) as parts:
+        yield parts
+    if overwrite and len(targets(path, num_frames + 1)) > num_frames:
+        _remove_after(Path(path), num_frames)
+
+
+def _remove_after(path: Path, num_frames: int) -> None:
+    """Remove the numbered frames that would be read after the first `num_frames` at `path`."""
+    try:
+        # No more can follow than there are files.
+        names = formats.frame_paths(path, num_frames + len(os.listdir(path.parent)))[num_frames:]
+        for each in takewhile(lambda name: name.is_file() and not name.is_symlink(), names):
+            each.unlink(missing_ok=True)
+    except OSError as error:
+        reason = f"frames of an earlier film follow it and cannot be removed ({error.strerror or error})"
+        raise OutputError(path, reason, "remove them") from error
+
+
 def encode_parts(
     parts: Sequence[Path], frames: np.ndarray, fps: float, comment: str | None, how: Encoding, path: FilePath
 ) -> None:
@@ -233,7 +276,7 @@ def write(
     how = encoding or formats.encoding(formats.container_of(path))
     check_fits(path, how)
     check_frames(frames)
-    with staged(*targets(path, len(frames)), overwrite=overwrite) as parts:
+    with staged_film(path, len(frames), overwrite=overwrite) as parts:
         encode_parts(parts, frames, fps, comment, how, path)
 
 
