@@ -17,7 +17,7 @@ from flickbook.engine.engine import Engine, Frames
 from flickbook.engine.family import Sources
 from flickbook.engine.fit import Estimate, Machine, abreast, estimate
 from flickbook.engine.meter import Meter
-from flickbook.engine.polish import Networks, libraries_of, polished, weights_of
+from flickbook.engine.polish import Networks, judged, libraries_of, polished, weights_of
 from flickbook.media import plot
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.quality import faults, scores
@@ -156,7 +156,7 @@ def clip_of(
     )
     prompt = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
     found = _scores(plan, frames, fps) | told.pop("scores", {})
-    notes = [*engine.notes(prompt), *told.pop("notes", []), *faults(found, len(frames))]
+    notes = [*engine.notes(prompt), *told.pop("notes", []), *faults(found, len(judged(frames, plan.polish)))]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
     return Clip(frames, fps, recipe, run)
 
@@ -164,7 +164,7 @@ def clip_of(
 def _scores(plan: Plan, frames: np.ndarray, fps: float) -> dict[str, float]:
     """What the frames say of their quality, and where a detector reads the prompt, whether they show it."""
     seams = windows.starts(plan.num_frames, plan.window)[1:] if plan.window and plan.polish.nothing() else []
-    found = scores(frames, fps, seams=seams)
+    found = scores(judged(frames, plan.polish), fps, seams=seams)
     shown = agreement(plan.prompt, frames) if plan.model == "builtin" and not plan.prompt_at else None
     return found if shown is None else found | {"agreement": shown}
 

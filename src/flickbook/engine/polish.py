@@ -183,6 +183,17 @@ def polished(
     return frames, fps
 
 
+def held(polish: Polish) -> int:
+    """How many frames interpolation adds at the end that repeat the last one: nothing follows that it could move to."""
+    return polish.interpolate - 1
+
+
+def judged(frames: np.ndarray, polish: Polish) -> np.ndarray:
+    """The polished frames that a score of their motion is about: all but those held at the end."""
+    there = held(polish) if not polish.loop and polish.rate is None else 0
+    return frames[: len(frames) - there]
+
+
 def _trimmed(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
     assert polish.trim is not None
     return cut.trim(frames, *polish.trim), fps
@@ -207,7 +218,8 @@ def _upscaled(frames: np.ndarray, fps: float, polish: Polish, networks: Networks
 
 def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
     assert polish.loop
-    return loop(frames, polish.loop), fps
+    # The last frame is held to keep the seconds, which in a loop would be a halt.
+    return loop(frames[: len(frames) - held(polish)], polish.loop), fps
 
 
 def _sped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:

@@ -92,9 +92,9 @@ def reproduce(
     recipe, run = carried(path)
     film = _film(path, recipe)
     evidence = gather(recipe.plan, path, given, None if run is None else run.inputs)
-    causes = list(evidence.missing)
+    causes, others = list(evidence.missing), list[str]()
     try:
-        others = list(_weights(recipe, model_dir))
+        others += _weights(recipe, model_dir)
         if others:
             forget()  # a model that is warm was read before its files changed
         causes += [*others, *_elsewhere(recipe)]
@@ -104,7 +104,8 @@ def reproduce(
             sound(recipe.plan, evidence.found, model_dir)
         clip = again(recipe, evidence, model_dir, on_step, cancel)
     except (WeightsError, ModelNotFound, MissingExtra) as error:
-        return Verdict("differs", None, (*causes, str(error)))
+        # What was found about the weights says it already.
+        return Verdict("differs", None, tuple(causes if others else [*causes, str(error)]))
     assert clip.recipe is not None
     return _compared(film, recipe, clip, [*causes, *_otherwise(recipe, clip.recipe)])
 

@@ -12,7 +12,7 @@ from flickbook import formats
 from flickbook.engine import place
 from flickbook.engine.evidence import digest
 from flickbook.engine.meter import Meter
-from flickbook.engine.polish import Networks, Wishes, asked, libraries_of, polished, size_after, weights_of
+from flickbook.engine.polish import Networks, Wishes, asked, judged, libraries_of, polished, size_after, weights_of
 from flickbook.errors import MediaError
 from flickbook.formats import is_frames
 from flickbook.media.carried import carried
@@ -115,8 +115,9 @@ def treated(
         # Asking torch takes a second, and without a network it has no part in this.
         kernels=place.kernels("cpu") if with_torch else {},
     )
-    found = scores(made, fps)
-    run = meter.run(scores=found, notes=faults(found, len(made)), inputs=dict(inputs or {}))
+    shown = judged(made, plan.polish)
+    found = scores(shown, fps)
+    run = meter.run(scores=found, notes=faults(found, len(shown)), inputs=dict(inputs or {}))
     return Clip(made, fps, recipe, run)
 
 
