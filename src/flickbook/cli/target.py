@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flickbook.errors import OutputError
-from flickbook.formats import FORMS
 
 if TYPE_CHECKING:
     from flickbook.media.clip import Clip
@@ -40,6 +39,8 @@ def slug(prompt: str) -> str:
 
 def targets(output: Path | None, directory: Path, prompt: str, seeds: list[int], container: Container) -> list[Path]:
     """One path for each seed: `output`, numbered from 1 if there are several, or names by time, prompt and seed."""
+    from flickbook.formats import FORMS  # records take a moment to load
+
     if output is None:
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(prompt)}"
         # Numbered frames lie in a directory of their own.

@@ -22,7 +22,6 @@ from flickbook.media import plot
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.quality import faults, scores
 from flickbook.spec import Placement, Plan, Recipe, Request, Step
-from flickbook.world.agreement import agreement
 
 OnStep = Callable[[Step], None]
 
@@ -165,7 +164,11 @@ def _scores(plan: Plan, frames: np.ndarray, fps: float) -> dict[str, float]:
     """What the frames say of their quality, and where a detector reads the prompt, whether they show it."""
     seams = windows.starts(plan.num_frames, plan.window)[1:] if plan.window and plan.polish.nothing() else []
     found = scores(judged(frames, plan.polish), fps, seams=seams)
-    shown = agreement(plan.prompt, frames) if plan.model == "builtin" and not plan.prompt_at else None
+    if plan.model != "builtin" or plan.prompt_at:
+        return found
+    from flickbook.world.agreement import agreement  # the world's words take a moment to load
+
+    shown = agreement(plan.prompt, frames)
     return found if shown is None else found | {"agreement": shown}
 
 

@@ -13,9 +13,6 @@ import numpy as np
 from flickbook.errors import RequestError, WeightsError
 from flickbook.files import sha256
 from flickbook.media import cut
-from flickbook.media.caption import caption
-from flickbook.media.loop import loop
-from flickbook.media.steady import steady
 from flickbook.media.write import MAX_FPS, MIN_FPS
 from flickbook.spec import Network, Polish, Step
 
@@ -200,6 +197,8 @@ def _trimmed(frames: np.ndarray, fps: float, polish: Polish, networks: Networks)
 
 
 def _steadied(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    from flickbook.media.steady import steady
+
     return steady(frames, polish.steady), fps
 
 
@@ -217,6 +216,8 @@ def _upscaled(frames: np.ndarray, fps: float, polish: Polish, networks: Networks
 
 
 def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    from flickbook.media.loop import loop
+
     assert polish.loop
     # The last frame is held to keep the seconds, which in a loop would be a halt.
     return loop(frames[: len(frames) - held(polish)], polish.loop), fps
@@ -232,6 +233,8 @@ def _rated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -
 
 
 def _captioned(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+    from flickbook.media.caption import caption
+
     return caption(frames, polish.text), fps
 
 
