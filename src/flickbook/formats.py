@@ -6,7 +6,9 @@ quality is 0 to 100, 100 the best, and becomes the encoder's own number:
     h264                        CRF 51 * (100 - q) / 100, at least 1        69 (CRF 16)
     h265                        CRF 51 * (100 - q) / 100, at least 1        65 (CRF 18)
     vp9, av1                    CRF 63 * (100 - q) / 100, at least 1        69 (CRF 20), 65 (CRF 22)
-    *_nvenc, *_qsv, *_amf       a fixed quantizer, as h264 and h265         69
+    *_nvenc, *_amf              a fixed quantizer, as h264's CRF            69
+    av1_nvenc, av1_amf          a fixed quantizer, 255 * (100 - q) / 100    69
+    *_qsv                       a global quality, as h264's CRF             69
     *_videotoolbox              q itself                                    69
     gif                         2 + 253 * q / 100 colours                   100
     jpeg, webp, avif            q itself                                    92, 90, 85
@@ -89,7 +91,8 @@ class Form:
     max_fps: float = 240.0
 
 
-#: Players show a frame of less than 20 ms for 100, so GIF and WebP stop at 50 frames a second.
+#: Browsers show a frame of 10 ms or less for 100: GIF, which counts in tens, stops at 50 frames a second, and so do
+#: moving WebPs.
 FORMS: Final[dict[Container, Form]] = {
     "mp4": Form((".mp4",), ("h264", "h265", "av1", *_HARDWARE)),
     "webm": Form((".webm",), ("vp9", "av1", *_HARDWARE_AV1)),
@@ -107,6 +110,7 @@ SUFFIXES: Final = tuple(dict.fromkeys(suffix for form in FORMS.values() for suff
 FILMS: Final[tuple[Container, ...]] = tuple(name for name, form in FORMS.items() if form.films)
 STILLS: Final[tuple[Container, ...]] = ("png", "jpg", "avif", "webp")
 _BY_SUFFIX: Final = {suffix: name for name, form in FORMS.items() if name != "frames" for suffix in form.suffixes}
+_QUALITIES: Final = ("must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
 _NUMBER: Final = re.compile(r"%(?:0([1-9]))?d")  # what printf and FFmpeg call a frame's number
 
 
@@ -119,12 +123,11 @@ def container_of(path: str | os.PathLike[str]) -> Container:
     if suffix not in _BY_SUFFIX:
         reason = f'the suffix "{shown(suffix)}" is not one of {", ".join(SUFFIXES)}'
         raise OutputError(path, reason, "name a film film.mp4, a picture still.png")
-    numbers = len(_NUMBER.findall(Path(path).name))
-    if not numbers:
-        return _BY_SUFFIX[suffix]
-    if suffix != ".png" or numbers > 1:
+    if is_frames(path):
+        return "frames"
+    if _NUMBER.search(Path(path).name):
         raise OutputError(path, "numbered frames are PNG, with one number in the name", "name them shot-%04d.png")
-    return "frames"
+    return _BY_SUFFIX[suffix]
 
 
 def is_frames(path: str | os.PathLike[str]) -> bool:
@@ -136,9 +139,8 @@ def is_frames(path: str | os.PathLike[str]) -> bool:
 def frame_paths(path: str | os.PathLike[str], num_frames: int) -> tuple[Path, ...]:
     """The files of a film as numbered frames: shot-0001.png and so on for shot-%04d.png."""
     pattern = Path(path)
-    digits = int(next(_NUMBER.finditer(pattern.name))[1] or 0)
-    begin, end = _NUMBER.split(pattern.name)[0], _NUMBER.split(pattern.name)[-1]
-    return tuple(pattern.with_name(f"{begin}{number:0{digits}d}{end}") for number in range(1, num_frames + 1))
+    begin, digits, end = _NUMBER.split(pattern.name)
+    return tuple(pattern.with_name(f"{begin}{number:0{digits or 0}d}{end}") for number in range(1, num_frames + 1))
 
 
 def quality_of(text: str) -> Quality:
@@ -147,7 +149,7 @@ def quality_of(text: str) -> Quality:
         return "lossless"
     if re.fullmatch(r"[0-9]{1,3}", text.strip()) and int(text) <= 100:
         return int(text)
-    raise RequestError("quality", text, "must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
+    raise RequestError("quality", text, *_QUALITIES)
 
 
 def encoding(
@@ -197,7 +199,7 @@ def _quality(name: str, quality: Quality | None) -> Quality:
     if not codec.pixel_formats:
         raise RequestError("quality", quality, f"{name} is always lossless", "leave it out")
     if isinstance(quality, bool) or not isinstance(quality, int) or not 0 <= quality <= 100:
-        raise RequestError("quality", quality, "must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
+        raise RequestError("quality", quality, *_QUALITIES)
     return quality
 
 

@@ -21,6 +21,7 @@ SCHEMA_VERSION: Final = 2
 Version = Literal[1, 2]
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
+Loop = Literal["", "pingpong", "blend", "cut"]
 Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -110,7 +111,7 @@ class Polish(Record):
     interpolator: Network | None = None
     upscale: Annotated[int, Field(ge=1, le=4)] = 1
     upscaler: Network | None = None
-    loop: Literal["", "pingpong", "blend", "cut"] = ""
+    loop: Loop = ""
     speed: Annotated[float, Field(gt=0)] = 1.0
     rate: Annotated[float, Field(gt=0)] | None = None
     text: str = ""

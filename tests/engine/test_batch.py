@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flickbook.engine.batch import FIELDS, SHEET_FILMS, Failure, Film, Seeds, Sheet, Template, made, standing, worst
-from flickbook.engine.engine import Engine
 from flickbook.engine.films import films
 from flickbook.engine.rows import Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
@@ -21,7 +20,7 @@ from flickbook.media.clip import Clip
 from flickbook.media.quality import LIMITS
 from flickbook.media.write import write, write_mp4
 from flickbook.resolution import resolve
-from flickbook.spec import Placement, Polish, Request, Step
+from flickbook.spec import Network, Placement, Polish, Request, Step
 
 VALUES = {"number": "07", "slug": "a-fox", "seed": "5", "model": "builtin", "name": "shot one"}
 
@@ -239,7 +238,8 @@ def test_one_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
 
 def test_films_come_as_they_are_made(tmp_path: Path) -> None:
     steps: list[Step] = []
-    results = made([film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2)], on_step=steps.append)
+    one, two = film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2)
+    results = made([one, two], placement=Placement(), on_step=steps.append)
     next(results)
     done = len(steps)
     next(results)
@@ -262,20 +262,19 @@ def test_neighbours_run_together_and_are_the_same_films(tmp_path: Path) -> None:
         assert np.abs(alone.frames.astype(int) - clip.frames).max() <= 2
 
 
-def test_what_fails_together_is_tried_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is too small for two films at once, as its allocator says it."""
-    real = Engine.run
-
-    def small(self: Engine, plans: Any, **how: Any) -> Any:
-        if len(plans) > 1 or plans[0].seed == 2:
-            raise RuntimeError("can't allocate memory: you tried to allocate 9 bytes")
-        return real(self, plans, **how)
-
-    monkeypatch.setattr(Engine, "run", small)
-    asked = [film(tmp_path / f"{n}.mp4", n) for n in (1, 2, 3)]
-    results = [result for _, result in made(asked, placement=Placement(batch=3))]
-    assert [type(result) for result in results] == [Clip, Failure, Clip]
-    assert isinstance(results[1], Failure) and results[1].code == "out_of_memory"
+def test_what_fails_together_is_tried_alone(tmp_path: Path) -> None:
+    """The second is polished with a network that is gone: the first is whole by then, the third is made alone."""
+    gone = Polish(upscale=2, upscaler=Network(name="gone", sha256="0" * 64))
+    asked = [film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2, polish=gone), film(tmp_path / "3.mp4", 3)]
+    steps: list[Step] = []
+    results = made(asked, placement=Placement(batch=3), on_step=steps.append)
+    assert isinstance(next(results)[1], Clip)
+    first = len(steps)
+    rest = [result for _, result in results]
+    assert [type(result) for result in rest] == [Failure, Clip]
+    assert sum(step.phase == "denoise" for step in steps[first:]) == 2 * sum(
+        step.phase == "denoise" for step in steps[:first]
+    )
 
 
 def test_cancelled_ends_all(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from flickbook.media.quality import (
     LIMITS,
     NAMES,
     cells,
-    check,
     faults,
     grain,
     jerk,
@@ -211,7 +210,7 @@ def test_a_ball_that_turns_back_at_a_seam_is_no_jump() -> None:
 
 @given(st.sampled_from(NAMES), st.floats(0, 1))
 def test_a_threshold_is_a_name_and_a_number(name: str, value: float) -> None:
-    assert threshold(f"{name}:{value}") == (name, value) == check(f" {name} ", value)
+    assert threshold(f"{name}:{value}") == (name, value) == threshold(f" {name} :{value}")
 
 
 @given(st.text(max_size=30))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report, target
-from flickbook.cli.making import Wishes, fields, prepared, turns_of
+from flickbook.cli.making import Extras, fields, prepared, turns_of
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
 
@@ -64,8 +64,8 @@ def batch(
     with at("defaults"):
         given = merged({"model": chosen.model}, defaults)
     given = merged(given, asked)
-    order = _Order(given, template, output is None, seeds, len(rows), Wishes({}, (), model_dir, precision), dry_run)
-    work = _Work(order.films(rows), seeds, template.home / f"{file.stem}-sheet.png", overwrite, as_json, order.wishes)
+    order = _Order(given, template, output is None, seeds, len(rows), Extras({}, (), model_dir, precision), dry_run)
+    work = _Work(order.films(rows), seeds, template.home / f"{file.stem}-sheet.png", overwrite, as_json, order.extras)
     work.check()
     if dry_run:
         work.foretell()
@@ -102,7 +102,7 @@ class _Order:
     suffix: bool
     seeds: Seeds
     count: int
-    wishes: Wishes
+    extras: Extras
     dry_run: bool
 
     def films(self, rows: Sequence[Row]) -> list[Film]:
@@ -128,8 +128,8 @@ class _Order:
         film = {name: said[name] for name in (*options.FILM, "width", "height")}
         asked = fields(film, {name: said[name] for name in options.ENCODING}, self._sample()) | {"prompt_at": turns}
         polish = {name: said[name] for name in options.POLISH}
-        wishes = replace(self.wishes, polish=polish, loras=said["lora"] or [])
-        request, (plan,), networks = prepared(Request.of(prompt=first or "", **asked), wishes)
+        extras = replace(self.extras, polish=polish, loras=said["lora"] or [])
+        request, (plan,), networks = prepared(Request.of(prompt=first or "", **asked), extras)
         path = self._path(row, plan, values.get("name", ""), drawn and values["seed"] is None)
         if drawn:
             self.seeds.put(row, plan.seed)
@@ -159,7 +159,7 @@ class _Work:
     sheet: Path
     overwrite: bool
     as_json: bool
-    wishes: Wishes
+    extras: Extras
     kept: dict[int, Film] = field(default_factory=dict)
     told: dict[int, dict[str, Any]] = field(default_factory=dict)
     failed: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -193,11 +193,7 @@ class _Work:
             raise OutputError(self.sheet, "is not a sheet of a batch", "choose another --output, or add --overwrite")
 
     def _check(self, film: Film) -> None:
-        from flickbook import formats
-
-        plan, (num_frames, fps) = film.plan, _length(film)
-        target.check([film.path], num_frames, [], self.overwrite)
-        formats.encoding(plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=num_frames, fps=fps)
+        target.check_plan(film.plan, [film.path], [], self.overwrite)
 
     def foretell(self) -> None:
         """Print what would be made, and what is there."""
@@ -205,7 +201,7 @@ class _Work:
 
         rest = [film for film in self.films if film.row.number not in self.kept]
         shapes = {film.plan.shape(): film.plan for film in reversed(rest)}
-        foreseen = {s: foresee(plan, self.wishes.model_dir, self.wishes.precision) for s, plan in shapes.items()}
+        foreseen = {s: foresee(plan, self.extras.model_dir, self.extras.precision) for s, plan in shapes.items()}
         if self.as_json:
             rows = [self._foretold(film) for film in self.films]
             report.document({"films": rows, "estimates": [each.to_dict() for each in foreseen.values()]})
@@ -257,19 +253,21 @@ class _Work:
         from flickbook.engine.films import foresee
         from flickbook.hub.find import directory
 
-        home = self.wishes.model_dir
+        home = self.extras.model_dir
         if self.kept:
             report.note(f"{len(self.kept)} of {len(self.films)} films are there already and kept")
         for plan in {film.plan.model: film.plan for film in reversed(rest)}.values():
             model = find(plan.model)
             directory(model if home is None else model.at(home))
-            report.note(f"{plan.model}: {foresee(plan, home, self.wishes.precision).line()}, each film")
+            report.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, each film")
 
     def _sheet(self) -> Sheet:
         from flickbook.engine.batch import Sheet
+        from flickbook.engine.polish import finished
 
         plan = self.films[0].plan
-        return Sheet(len(self.films), max(_length(film)[0] for film in self.films), plan.height / plan.width)
+        most = max(finished(film.plan).num_frames for film in self.films)
+        return Sheet(len(self.films), most, plan.height / plan.width)
 
     def _keep(self, film: Film, sheet: Sheet) -> None:
         """Show a film that was there already."""
@@ -293,7 +291,7 @@ class _Work:
         from flickbook.engine.batch import Failure, made
 
         line: list[ProgressLine] = []
-        how = {"model_dir": self.wishes.model_dir, "precision": self.wishes.precision, "check": self._check}
+        how = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
         results = made(rest, **how, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
         while True:
             # One for each film: while a bar is drawn, what is printed goes to it.
@@ -380,15 +378,6 @@ def _rows(numbers: Sequence[int]) -> str:
     some = ", ".join(map(str, numbers[:_LINES]))
     more = f" and {len(numbers) - _LINES} more" if len(numbers) > _LINES else ""
     return f"row{'s' if len(numbers) > 1 else ''} {some}{more}"
-
-
-def _length(film: Film) -> tuple[int, float]:
-    """Frames at most, and frames a second, of a film as it is saved."""
-    from flickbook.engine.polish import size_after
-
-    plan = film.plan
-    num_frames, _, _, fps = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
-    return num_frames, fps
 
 
 def _label(film: Film, run: Run | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report
-from flickbook.cli.making import Wishes, fields, films, making, paths_of, prepared, tell, turns_of
+from flickbook.cli.making import Extras, fields, films, making, paths_of, prepared, tell, turns_of
 
 if TYPE_CHECKING:
     from flickbook.spec import Plan
@@ -45,13 +45,13 @@ def generate(
     request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **asked)
     # A LoRA is small; nothing is pulled only to say what a film takes.
     loras = [] if dry_run else film["lora"] or []
-    wishes = Wishes(polish, loras, model_dir, precision, retry_below or [], retries)
-    request, plans, networks = prepared(request, wishes, count)
+    extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries)
+    request, plans, networks = prepared(request, extras, count)
     if dry_run:
         _foretell(plans[0], model_dir, precision, as_json)
         return
     paths = paths_of(plans, chosen, output, overwrite, steps_sheet, bool(retry_below))
-    made = making(request, plans, networks, wishes)
+    made = making(request, plans, networks, extras)
     tell(films(made, paths, overwrite, steps_sheet), as_json)
 
 

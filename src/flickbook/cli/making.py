@@ -25,7 +25,7 @@ AGREEMENT = "agreement"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Extras:
     """What a command was asked for beside the Request: how to polish and to write, where the model is."""
 
     polish: Mapping[str, Any]
@@ -73,7 +73,7 @@ def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | 
     return {**plain, **paths, **options.size_of(film["size"]), **written, "container": container}
 
 
-def prepared(request: Request, wishes: Wishes, count: int = 1) -> tuple[Request, list[Plan], Any]:
+def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request, list[Plan], Any]:
     """`count` Plans that differ in their seed only: the first seed, the next one, and so on; and networks that polish.
 
     The Request is returned with what had to be looked up for it.
@@ -82,16 +82,16 @@ def prepared(request: Request, wishes: Wishes, count: int = 1) -> tuple[Request,
 
     if not 1 <= count <= COUNT_LIMIT:
         raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
-    home = wishes.model_dir
+    home = extras.model_dir
     if home is not None and not home.is_dir():
         raise RequestError("model_dir", home, "no such directory", "name a directory in diffusers' layout")
-    if wishes.loras or request.video:
+    if extras.loras or request.video:
         from flickbook.engine.beginning import complete
         from flickbook.engine.films import located
 
-        request = complete(request.model_copy(update={"loras": located(wishes.loras) or request.loras}))
+        request = complete(request.model_copy(update={"loras": located(extras.loras) or request.loras}))
     first = resolve(request, home)
-    request, networks = _polished(request, first, wishes)
+    request, networks = _polished(request, first, extras)
     # A seed that was drawn stays.
     request = request.model_copy(update={"seed": first.seed})
     seeds = range(first.seed, first.seed + count)
@@ -99,16 +99,16 @@ def prepared(request: Request, wishes: Wishes, count: int = 1) -> tuple[Request,
 
 
 def words(polish: Mapping[str, Any]) -> Any:
-    """The options of options.POLISH as the Wishes of a film's frames."""
+    """The options of options.POLISH as the engine's Wishes of a film's frames."""
     return {**polish, "steady": 1.0 if polish["steady"] else None}
 
 
-def _polished(request: Request, plan: Plan, wishes: Wishes) -> tuple[Request, Any]:
+def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, Any]:
     """The Request with the Polish that was wished for, whose frames and rate are the first Plan's.
 
     What was not named stays as the Request has it: a variation of a film keeps how that was polished.
     """
-    named: Any = {name: value for name, value in words(wishes.polish).items() if value is not None}
+    named: Any = {name: value for name, value in words(extras.polish).items() if value is not None}
     if not named:
         return request, {}
     from flickbook.engine.polish import asked
@@ -118,39 +118,31 @@ def _polished(request: Request, plan: Plan, wishes: Wishes) -> tuple[Request, An
     return request.model_copy(update={"polish": plan.polish.model_copy(update=changes)}), networks
 
 
-def making(request: Request, plans: list[Plan], networks: Any, wishes: Wishes) -> Making:
+def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -> Making:
     """The films of `plans`; says on stderr what they will take. Raises HubError for missing files."""
     from flickbook.catalogue import find
     from flickbook.engine.films import foresee, means_of
     from flickbook.hub.find import directory
 
-    thresholds = _thresholds(wishes)
-    plan, home = plans[0], wishes.model_dir
+    thresholds = _thresholds(extras)
+    plan, home = plans[0], extras.model_dir
     model = find(plan.model)
     directory(model if home is None else model.at(home))
-    means = replace(means_of(plan, request, home, wishes.precision), networks=networks)
-    report.note(foresee(plan, home, wishes.precision).line())
-    return Making(plans, means, thresholds, wishes.retries)
+    means = replace(means_of(plan, request, home, extras.precision), networks=networks)
+    report.note(foresee(plan, home, extras.precision).line())
+    return Making(plans, means, thresholds, extras.retries)
 
 
-def _thresholds(wishes: Wishes) -> dict[str, float]:
-    if not wishes.retry_below:
-        if wishes.retries:
-            raise RequestError("retries", wishes.retries, "nothing says when", "add --retry-below NAME:VALUE")
+def _thresholds(extras: Extras) -> dict[str, float]:
+    if not extras.retry_below:
+        if extras.retries:
+            raise RequestError("retries", extras.retries, "nothing says when", "add --retry-below NAME:VALUE")
         return {}
-    if not 1 <= wishes.retries <= 100:
-        raise RequestError("retries", wishes.retries, "must be 1 to 100", "add --retries 3")
-    return dict(_threshold(each) for each in wishes.retry_below)
+    if not 1 <= extras.retries <= 100:
+        raise RequestError("retries", extras.retries, "must be 1 to 100", "add --retries 3")
+    from flickbook.media.quality import threshold
 
-
-def _threshold(text: str) -> tuple[str, float]:
-    """A score and its least value, of "NAME:VALUE"; "agreement" is that of the built-in model's films."""
-    from flickbook.media.quality import NAMES, threshold
-
-    name, _, value = text.partition(":")
-    if name.strip() != AGREEMENT:
-        return threshold(text)
-    return AGREEMENT, threshold(f"{NAMES[0]}:{value}")[1]
+    return dict(threshold(each, (AGREEMENT,)) for each in extras.retry_below)
 
 
 def paths_of(
@@ -162,11 +154,6 @@ def paths_of(
     retried: bool = False,
 ) -> list[Path]:
     """Where each Plan's film goes; refuses now what could not be written later."""
-    from flickbook import formats
-    from flickbook.engine.polish import size_after
-    from flickbook.media.encode import check_encoder
-    from flickbook.media.write import frame_rate
-
     plan = plans[0]
     paths = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed for plan in plans], plan.container)
     sheets = []
@@ -178,13 +165,7 @@ def paths_of(
         if retried:
             raise RequestError("steps_sheet", steps_sheet.name, "shows one try", "leave out --retry-below")
         sheets = [steps_sheet]
-    num_frames, height, width, fps = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
-    target.check(paths, num_frames, sheets, overwrite)
-    if num_frames > 1:
-        encoding = formats.encoding(
-            plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=num_frames, fps=fps
-        )
-        check_encoder(encoding, height, width, frame_rate(fps))
+    target.check_plan(plan, paths, sheets, overwrite)
     return paths
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flickbook.cli import options, report
-from flickbook.cli.making import Wishes, fields, films, making, paths_of, prepared, tell, turns_of
+from flickbook.cli.making import Extras, fields, films, making, paths_of, prepared, tell, turns_of
 from flickbook.cli.reproduce import File, Inputs
 
 
@@ -37,8 +37,8 @@ def rerun(
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     asked = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
     request, found = varied(file, asked, inputs or [])
-    wishes = Wishes(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries)
-    request, plans, networks = prepared(request, wishes, count)
+    extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries)
+    request, plans, networks = prepared(request, extras, count)
     paths = paths_of(plans, chosen, output, overwrite)
-    made = making(request, plans, {**found, **networks}, wishes)
+    made = making(request, plans, {**found, **networks}, extras)
     tell(films(made, paths, overwrite), as_json)

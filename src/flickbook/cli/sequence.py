@@ -127,7 +127,7 @@ def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
     """Refuse now what could not be written later."""
     from flickbook.engine.album import Album
 
-    target.check([path], plan.num_frames, [] if sheet is None else [sheet], overwrite)
+    target.check_plan(plan, [path], [] if sheet is None else [sheet], overwrite)
     Album(pictures(path), plan).check(overwrite=overwrite)
 
 

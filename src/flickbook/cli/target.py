@@ -15,7 +15,7 @@ from flickbook.errors import OutputError
 
 if TYPE_CHECKING:
     from flickbook.media.clip import Clip
-    from flickbook.spec import Container
+    from flickbook.spec import Container, Plan
 
 SLUG_CHARACTERS = 40
 #: Free bytes asked of the disk for each file; a built-in film is a tenth of it.
@@ -91,6 +91,20 @@ def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: boo
         check_target(sheet, overwrite=overwrite)
     for parent in dict.fromkeys(_parent(path) for path in paths):
         _check_space(parent, len(paths))
+
+
+def check_plan(plan: Plan, films: list[Path], sheets: list[Path], overwrite: bool) -> None:
+    """`check` for films of a Plan, and that they can be encoded here. Raises OutputError, RequestError."""
+    from flickbook import formats
+    from flickbook.engine.polish import finished
+    from flickbook.media.encode import check_encoder
+    from flickbook.media.write import frame_rate
+
+    num_frames, height, width, fps = finished(plan)
+    check(films, num_frames, sheets, overwrite)
+    how = formats.encoding(plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=num_frames, fps=fps)
+    if num_frames > 1:
+        check_encoder(how, height, width, frame_rate(fps))
 
 
 def _parent(path: Path) -> Path:

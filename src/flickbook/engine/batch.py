@@ -211,12 +211,12 @@ def _today(plan: Plan) -> Plan:
 
 def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
     """Whether the numbered frames at `path` are those of their recipe, no fewer and no more."""
-    from flickbook.engine.polish import size_after
+    from flickbook.engine.polish import finished
     from flickbook.media.clip import frames_sha256
     from flickbook.media.read import read_any
 
     try:
-        most = size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)[0]
+        most = finished(plan).num_frames
         # How many a loop has depends on what they show, and only its pixels tell.
         if not plan.polish.loop:
             return sum(1 for _ in takewhile(os.path.exists, frame_paths(path, most + 1))) == most
@@ -247,7 +247,7 @@ def made(
     film's turn comes, `check` is asked and what it begins from is read; what they raise is its failure. Raises
     Cancelled.
     """
-    from flickbook.engine.films import Means, engine_of, means_of  # records and networks take a moment to load
+    from flickbook.engine.films import Means, means_of, together  # records and networks take a moment to load
 
     def needs(film: Film) -> Means:
         if check is not None:
@@ -261,7 +261,7 @@ def made(
         while same:
             try:
                 alone = Means(model_dir, loras, precision=precision, placement=placement)
-                size = engine_of(same[0].plan, alone).placement.batch
+                size = together([film.plan for film in same], alone)
             except (FlickbookError, OSError):
                 size = 1  # running it will say so again
             part, same = same[:size], same[size:]
@@ -287,20 +287,21 @@ def _together(
         means = replace(
             means, sources={**means.sources, **other.sources}, networks={**means.networks, **other.networks}
         )
+    done = 0
     try:
-        clips = list(films([film.plan for film, _ in ready], means, on_step=on_step, cancel=cancel))
-    except Exception as error:
-        failure = _failure(error)
-    else:
-        for (film, own), clip in zip(ready, clips, strict=True):
+        for clip in films([film.plan for film, _ in ready], means, on_step=on_step, cancel=cancel):
+            film, own = ready[done]
+            done += 1
             assert clip.run is not None
             # Each names its own files, not those of its neighbours.
             yield film, replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
         return
+    except Exception as error:
+        failure = _failure(error)
     if len(ready) == 1:
         yield ready[0][0], failure
         return
-    for each in ready:
+    for each in ready[done:]:
         yield from _together([each], on_step, cancel)
 
 

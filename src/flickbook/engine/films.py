@@ -18,9 +18,7 @@ from flickbook.engine.family import Sources
 from flickbook.engine.fit import Estimate, Machine, abreast, estimate
 from flickbook.engine.meter import Meter
 from flickbook.engine.polish import Networks, judged, libraries_of, polished, weights_of
-from flickbook.media import plot
 from flickbook.media.clip import Clip, frames_sha256
-from flickbook.media.quality import faults, scores
 from flickbook.spec import Placement, Plan, Recipe, Request, Step
 
 OnStep = Callable[[Step], None]
@@ -56,17 +54,17 @@ def films(
     means = means or Means()
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
-        engine = engine_of(same[0], means)
-        size = _abreast(engine, same, means)
+        engine, size = engine_of(same[0], means), together(same, means)
         for part in (same[first : first + size] for first in range(0, len(same), size)):
-            yield from _together(engine, part, means, on_step, previews, cancel)
+            yield from _batch(engine, part, means, on_step, previews, cancel)
 
 
-def _abreast(engine: Engine, same: Sequence[Plan], means: Means) -> int:
-    """How many of these films run together."""
-    if means.placement is not None or len(same) == 1:
-        return engine.placement.batch
-    return abreast(engine.model, same[0], Machine.here(), engine.placement, len(same), means.model_dir)
+def together(plans: Sequence[Plan], means: Means) -> int:
+    """How many films of one shape run at once: as the placement says that was asked for, or as memory allows."""
+    if means.placement is not None:
+        return means.placement.batch
+    engine = engine_of(plans[0], means)
+    return abreast(engine.model, plans[0], Machine.here(), engine.placement, len(plans), means.model_dir)
 
 
 def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
@@ -98,7 +96,7 @@ def forget() -> None:
     _ENGINES.clear()
 
 
-def _together(
+def _batch(
     engine: Engine,
     plans: list[Plan],
     means: Means,
@@ -107,13 +105,7 @@ def _together(
     cancel: Callable[[], bool] | None,
 ) -> Iterator[Clip]:
     """The films of one batch, each polished when it is asked for."""
-    plan, meter = plans[0], Meter()
-
-    def tell(step: Step) -> None:
-        meter(step)
-        if on_step is not None:
-            on_step(step)
-
+    plan, meter = plans[0], Meter(on_step)
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
     with closing(engine.run(plans, sources=means.sources, previews=previews, cancel=cancel)) as events:
@@ -121,9 +113,9 @@ def _together(
             if isinstance(event, Frames):
                 pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
             else:
-                tell(event)
+                meter(event)
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        clip = clip_of(each, engine, frames, meter, means, films=len(plans), on_step=tell)
+        clip = clip_of(each, engine, frames, meter, means, films=len(plans))
         if number == 0:
             assert clip.recipe is not None and clip.run is not None
             records.append(records.record(clip.recipe, clip.run, len(plans)))
@@ -138,11 +130,10 @@ def clip_of(
     means: Means,
     *,
     films: int = 1,
-    on_step: OnStep | None = None,
     **told: Any,
 ) -> Clip:
     """The Clip of the `frames` that an engine just made, polished: its recipe, and its run with what else is `told`."""
-    frames, fps = polished(frames, plan.fps, plan.polish, means.networks, on_step)
+    frames, fps = polished(frames, plan.fps, plan.polish, means.networks, meter)
     placement = engine.placement.model_copy(update={"batch": films})
     recipe = Recipe(
         plan=plan,
@@ -154,22 +145,26 @@ def clip_of(
         kernels=place.kernels(placement.device),
     )
     prompt = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
-    found = _scores(plan, frames, fps) | told.pop("scores", {})
-    notes = [*engine.notes(prompt), *told.pop("notes", []), *faults(found, len(judged(frames, plan.polish)))]
+    found, said = judged(frames, fps, plan.polish, _seams(plan))
+    found |= _agreement(plan, frames) | told.pop("scores", {})
+    notes = [*engine.notes(prompt), *told.pop("notes", []), *said]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
     return Clip(frames, fps, recipe, run)
 
 
-def _scores(plan: Plan, frames: np.ndarray, fps: float) -> dict[str, float]:
-    """What the frames say of their quality, and where a detector reads the prompt, whether they show it."""
-    seams = windows.starts(plan.num_frames, plan.window)[1:] if plan.window and plan.polish.nothing() else []
-    found = scores(judged(frames, plan.polish), fps, seams=seams)
+def _seams(plan: Plan) -> list[int]:
+    """Where the windows of a long film begin, unless its frames were moved since."""
+    return windows.starts(plan.num_frames, plan.window)[1:] if plan.window and plan.polish.nothing() else []
+
+
+def _agreement(plan: Plan, frames: np.ndarray) -> dict[str, float]:
+    """Whether a film shows what its prompt asks for, where a detector reads it."""
     if plan.model != "builtin" or plan.prompt_at:
-        return found
+        return {}
     from flickbook.world.agreement import agreement  # the world's words take a moment to load
 
     shown = agreement(plan.prompt, frames)
-    return found if shown is None else found | {"agreement": shown}
+    return {} if shown is None else {"agreement": shown}
 
 
 def steps_sheet(
@@ -186,6 +181,8 @@ def steps_sheet(
     `emerging` holds (step, x0 estimate (channels, frames, h, w)) of the film that this process just made from `plan`;
     `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
     """
+    from flickbook.media import plot
+
     engine = engine_of(plan, means or Means())
     count = min(rows, len(emerging))
     # Early steps decide most, so they are shown closer together.

@@ -10,7 +10,7 @@ from typing import Unpack
 from flickbook import settings
 from flickbook.engine import beginning
 from flickbook.engine.films import OnStep, films, located, means_of
-from flickbook.engine.polish import Wishes, asked, size_after
+from flickbook.engine.polish import Wishes, asked, finished
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
 from flickbook.spec import Request
@@ -87,7 +87,7 @@ def _made(
     request = beginning.complete(request)
     plan = resolve(request, model_dir)
     polish, networks = asked(plan.num_frames, plan.fps, wishes)
-    size_after(polish, plan.num_frames, plan.height, plan.width, plan.fps)
     plan = plan.model_copy(update={"polish": polish})
+    finished(plan)  # refused before it is made
     means = replace(means_of(plan, request, model_dir, precision), networks=networks)
     return next(films([plan], means, on_step=on_step, cancel=cancel))

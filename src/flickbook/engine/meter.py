@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flickbook.engine import place
@@ -10,9 +11,10 @@ from flickbook.spec import Run, Step
 
 
 class Meter:
-    """Told of every Step of a run, it knows what the run took."""
+    """Told of every Step of a run, which it passes on to `on_step`, it knows what the run took."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_step: Callable[[Step], None] | None = None) -> None:
+        self._on_step = on_step
         self.began = time.time()
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, int] = {}
@@ -23,6 +25,8 @@ class Meter:
         self.memory[step.phase] = max(self.memory.get(step.phase, 0), place.peak_memory())
         if step.index == step.total:
             place.forget_peak()
+        if self._on_step is not None:
+            self._on_step(step)
 
     def run(self, **told: object) -> Run:
         """The Run that began with this meter and ends now; `told` are its other fields."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from flickbook import catalogue, settings
+from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
 from flickbook.engine.pipeline_call import Call, Stage
 from flickbook.engine.pipeline_preview import pictures
@@ -56,7 +56,7 @@ class PipelineFamily:
         except ImportError:
             raise MissingExtra("diffusers", "gen") from None
         _quiet(diffusers)
-        place, cache = setup.directory, HashCache(settings.load().cache_dir / "hashes.json")
+        place, cache = setup.directory, HashCache.usual()
         weights = fingerprint(place, cache)
         base = setup.model.base
         named, extra = place, dict[str, Any]()

@@ -80,7 +80,7 @@ def versions(more: Sequence[str] = ()) -> dict[str, str]:
     for name in (*_LIBRARIES, *more):
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # a source tree that was never installed
+        except (PackageNotFoundError, ValueError):  # a source tree that was never installed, or no name at all
             continue
     return found
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict, get_args
 
 import numpy as np
 
@@ -14,16 +14,14 @@ from flickbook.errors import RequestError, WeightsError
 from flickbook.files import sha256
 from flickbook.media import cut
 from flickbook.media.write import MAX_FPS, MIN_FPS
-from flickbook.spec import Network, Polish, Step
+from flickbook.spec import Loop, Network, Plan, Polish, Step, Treatment
 
 #: SHA-256 -> the file of a network that polishes.
 Networks = Mapping[str, Path]
 
-LOOPS: Final = ("pingpong", "blend", "cut")
 #: A film is held whole; this much is 20 s of 1080p at 24 frames a second.
 LIMIT_BYTES: Final = 3 << 30
 _FACTORS: Final = {"interpolate": 8, "upscale": 4}
-_TEXT_CHARACTERS: Final = 500
 
 
 class Wishes(TypedDict, total=False):
@@ -77,8 +75,8 @@ def _check(wishes: Wishes, fps: float) -> None:
             limit = f"means nothing without {work}"
             raise RequestError(network, wishes.get(network), limit, f"add --{work} 2x")
     loop, steady, text = wishes.get("loop"), wishes.get("steady") or 0, wishes.get("text")
-    if loop not in (None, "", *LOOPS):
-        raise RequestError("loop", loop, "unknown", f"choose {', '.join(LOOPS)}")
+    if loop not in (None, *get_args(Loop)):
+        raise RequestError("loop", loop, "unknown", f"choose {', '.join(filter(None, get_args(Loop)))}")
     if not 0 <= steady <= 1:
         raise RequestError("steady", steady, "must be 0 to 1", "1 takes away all flicker that it finds")
     speed, rate = wishes.get("speed"), wishes.get("rate")
@@ -86,8 +84,11 @@ def _check(wishes: Wishes, fps: float) -> None:
         if value is not None and not MIN_FPS <= value <= MAX_FPS:
             limit = f"makes {value:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
             raise RequestError(name, asked, limit, "choose a gentler one")
-    if text is not None and len(text) > _TEXT_CHARACTERS:
-        raise RequestError("text", text, f"must be at most {_TEXT_CHARACTERS} characters", "shorten it")
+    if text:
+        from flickbook.media.caption import MAX_CHARACTERS
+
+        if len(text) > MAX_CHARACTERS:
+            raise RequestError("text", text, f"must be at most {MAX_CHARACTERS} characters", "shorten it")
 
 
 def _factor(field: str, value: str | int | None) -> int:
@@ -127,8 +128,22 @@ def libraries_of(polish: Polish) -> tuple[str, ...]:
     return ("opencv-python-headless",) if polish.interpolate > 1 and polish.interpolator is None else ()
 
 
-def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: float) -> tuple[int, int, int, float]:
-    """Frames at most, height, width and frames a second of a film after its polish.
+class Size(NamedTuple):
+    """How large a film is: frames (of a loop the most there may be), height and width in pixels, frames a second."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+def finished(plan: Plan | Treatment) -> Size:
+    """The Size of a Plan's film as it is saved. Raises RequestError as `size_after` does."""
+    return size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
+
+
+def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: float) -> Size:
+    """The Size of a film after its polish.
 
     Raises RequestError where they are more than a film may hold, or fewer than a step of the polish needs.
     """
@@ -155,7 +170,7 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
     if not MIN_FPS <= fps <= MAX_FPS:
         limit = f"makes {fps:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
         raise RequestError("rate", fps, limit, "ask for another rate or speed, or for less interpolation")
-    return num_frames, height, width, fps
+    return Size(num_frames, height, width, fps)
 
 
 def polished(
@@ -171,24 +186,32 @@ def polished(
     """
     count, height, width, _ = frames.shape
     size_after(polish, count, height, width, fps)
-    work = [(name, do) for name, do in _WORK.items() if getattr(polish, name) != getattr(Polish(), name)]
+    work = [do for name, do in _WORK.items() if getattr(polish, name) != getattr(Polish(), name)]
     began = time.perf_counter()
-    for number, (_, do) in enumerate(work, 1):
+    for number, do in enumerate(work, 1):
         frames, fps = do(frames, fps, polish, networks or {})
         if on_step is not None:
             on_step(Step("polish", number, len(work), time.perf_counter() - began))
     return frames, fps
 
 
-def held(polish: Polish) -> int:
+def judged(
+    frames: np.ndarray, fps: float, polish: Polish, seams: Sequence[int] = ()
+) -> tuple[dict[str, float], list[str]]:
+    """The scores of polished frames, and a line for people about each fault.
+
+    Frames that interpolation holds at the end are no fault.
+    """
+    from flickbook.media.quality import faults, scores
+
+    shown = frames if polish.loop or polish.rate is not None else frames[: len(frames) - _held(polish)]
+    found = scores(shown, fps, seams=seams)
+    return found, faults(found, len(shown))
+
+
+def _held(polish: Polish) -> int:
     """How many frames interpolation adds at the end that repeat the last one: nothing follows that it could move to."""
     return polish.interpolate - 1
-
-
-def judged(frames: np.ndarray, polish: Polish) -> np.ndarray:
-    """The polished frames that a score of their motion is about: all but those held at the end."""
-    there = held(polish) if not polish.loop and polish.rate is None else 0
-    return frames[: len(frames) - there]
 
 
 def _trimmed(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
@@ -220,7 +243,7 @@ def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) 
 
     assert polish.loop
     # The last frame is held to keep the seconds, which in a loop would be a halt.
-    return loop(frames[: len(frames) - held(polish)], polish.loop), fps
+    return loop(frames[: len(frames) - _held(polish)], polish.loop), fps
 
 
 def _sped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:

@@ -6,27 +6,28 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from flickbook import catalogue
-from flickbook.engine import beginning, place
-from flickbook.engine.evidence import Evidence, digest, gather
-from flickbook.engine.films import Means, films, forget
-from flickbook.engine.polish import weights_of
+from flickbook.engine import place
+from flickbook.engine.evidence import digest, gather
+from flickbook.engine.films import films, forget, means_of
+from flickbook.engine.polish import Networks, weights_of
 from flickbook.engine.rerun import sound
 from flickbook.engine.sequence import made as made_sequence
+from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
-from flickbook.files import sha256
 from flickbook.formats import CODECS, FORMS, is_frames
 from flickbook.hub.find import directory
+from flickbook.hub.manifest import HashCache
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip
 from flickbook.media.read import read_any
 from flickbook.media.similarity import psnr
-from flickbook.spec import Placement, Plan, Recipe, Request, Step, Treatment
+from flickbook.spec import Placement, Recipe, Step, Treatment
 
 #: Films whose decoded frames are this alike, dB, are called the same: a difference nobody sees.
 SAME_DB: Final = 40.0
@@ -100,9 +101,7 @@ def reproduce(
         causes += [*others, *_elsewhere(recipe)]
         if evidence.missing:
             return Verdict("differs", None, tuple(causes))
-        if isinstance(recipe.plan, Plan):
-            sound(recipe.plan, evidence.found, model_dir)
-        clip = again(recipe, evidence, model_dir, on_step, cancel)
+        clip = again(recipe, evidence.found, model_dir, on_step, cancel)
     except (WeightsError, ModelNotFound, MissingExtra) as error:
         # What was found about the weights says it already.
         return Verdict("differs", None, tuple(causes if others else [*causes, str(error)]))
@@ -154,46 +153,34 @@ def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, boo
 
 def _otherwise(recipe: Recipe, made: Recipe) -> Iterator[str]:
     """A sentence about what turned out another way than the recipe has it, although it was asked for."""
-    for name in ("threads",):
-        here, there = made.kernels.get(name), recipe.kernels.get(name)
-        if there is not None and here != there:
-            yield f"the kernels' {name} are {here} here, {there} in the recipe"
-    for name in set(Placement.model_fields) - {"device", "rungs"}:
+    here, there = made.kernels.get("threads"), recipe.kernels.get("threads")
+    if there is not None and here != there:
+        yield f"the kernels' threads are {here} here, {there} in the recipe"
+    for name in Placement.model_fields:
         here, there = getattr(made.placement, name), getattr(recipe.placement, name)
-        if here != there:
+        if name not in ("device", "rungs") and here != there:
             yield f"the placement's {name} is {here} here, {there} in the recipe"
 
 
 def again(
     recipe: Recipe,
-    evidence: Evidence,
+    found: Networks,
     model_dir: Path | None = None,
     on_step: Callable[[Step], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Clip:
-    """The film of a recipe, made again as it was made: on the same placement and threads, in a batch of as many."""
-    found, plan = evidence.found, recipe.plan
-    if isinstance(plan, Treatment):
-        from flickbook.engine.treat import joined, treated
+    """The film of a recipe, made again as it was made: on the same placement and threads, in a batch of as many.
 
+    `found` are its inputs. Raises RequestError for a Plan that its model would not be given.
+    """
+    plan = recipe.plan
+    if isinstance(plan, Treatment):
         frames, _ = joined([found[each] for each in plan.sources], plan.fade, plan.fit)
         # Without a network torch has no part in it, and would take a second.
         with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
             return treated(plan, frames, networks=found, on_step=on_step)
-    image, video = found.get(plan.image), found.get(plan.video)
-    request = Request(
-        prompt=plan.prompt,
-        image=None if image is None else str(image),
-        video=None if video is None else str(video),
-    )
-    means = Means(
-        model_dir=model_dir,
-        loras=tuple((found[lora.sha256], lora.weight) for lora in plan.loras),
-        sources=beginning.sources(plan, request),
-        networks=found,
-        inputs={digest: str(path.absolute()) for digest, path in found.items()},
-        placement=recipe.placement.model_copy(update={"rungs": ()}),
-    )
+    means = means_of(plan, sound(plan, found, model_dir), model_dir)
+    means = replace(means, networks=found, placement=recipe.placement.model_copy(update={"rungs": ()}))
     with place.threads(recipe.kernels.get("threads")):
         if plan.task == "sequence":
             return made_sequence(plan, means, on_step=on_step, cancel=cancel)
@@ -209,24 +196,21 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
     model = catalogue.find(plan.model)
     home = directory(model if model_dir is None else model.at(model_dir))
     base = directory(catalogue.find(model.base)) if model.base else home
-    own = {name: digest for name, digest in recipe.weights.items() if name not in weights_of(plan.polish)}
+    cache = HashCache.usual()
+    own = {name: each for name, each in recipe.weights.items() if name not in weights_of(plan.polish)}
     for name, there in own.items():
         named = PurePosixPath(name.removeprefix(f"{model.base}/") if model.base else name)
         within = base if model.base and name.startswith(f"{model.base}/") else home
         # A recipe is a stranger's text: no other file is hashed for it.
         ours = not named.is_absolute() and ".." not in named.parts and named.suffix == ".safetensors"
-        here = _sha256(within / named) if ours else None
+        try:
+            here = cache.sha256(within / named) if ours else None
+        except WeightsError:
+            here = None
         if here is None:
             yield f"the weights {name} are not here, SHA-256 {there}"
         elif here != there:
             yield f"the weights {name} have SHA-256 {here}, the recipe says {there}"
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return sha256(path)
-    except OSError:
-        return None
 
 
 def _elsewhere(recipe: Recipe) -> Iterator[str]:
@@ -235,11 +219,12 @@ def _elsewhere(recipe: Recipe) -> Iterator[str]:
     for name, version in recipe.versions.items():
         if here.get(name) != version:
             yield f"{name} is {here.get(name, 'not installed')} here, {version} in the recipe"
-    device = place.confirmed(recipe.placement).device
+    # Asking torch takes a second, and a processor is always there.
+    device = "cpu" if recipe.placement.device == "cpu" else place.confirmed(recipe.placement).device
     name = place.device_name(device)
     if (device, name) != (recipe.placement.device, recipe.device_name):
         yield f"the device is {device} ({name}) here, {recipe.placement.device} ({recipe.device_name}) in the recipe"
-    kernels = {name: value for name, value in place.kernels(device).items() if name != "threads"}
+    kernels = place.kernels(device) if recipe.kernels else {}
     for name, value in recipe.kernels.items():
-        if name in kernels and kernels[name] != value:
+        if name != "threads" and kernels.get(name, value) != value:
             yield f"the kernels' {name} is {kernels[name]} here, {value} in the recipe"

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from flickbook import catalogue
 from flickbook.engine.evidence import gather
-from flickbook.engine.polish import Networks, size_after
-from flickbook.engine.sequence import plan_of
+from flickbook.engine.polish import Networks, finished
+from flickbook.engine.sequence import plan_of, prompts_of
 from flickbook.errors import MediaError, RequestError
 from flickbook.media.carried import carried
 from flickbook.resolution import resolve
@@ -34,52 +34,45 @@ def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -
         raise RequestError("file", path.name, "is a sequence, which has several prompts", remedy)
     changes = {name: value for name, value in changes.items() if value is not None}
     other_model = changes.get("model", plan.model) != plan.model
-    own = asked_of(plan, other_model)
+    # What is not kept need not be found. A film begins from one thing.
+    dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
+    if {"image", "video"} & set(changes):
+        dropped |= {"image": "", "video": "", "strength": None}
+    plan = plan.model_copy(update=dropped)
+    evidence = gather(plan, path, given, None if run is None else run.inputs)
+    if evidence.missing:
+        raise MediaError(path, evidence.missing[0], "or leave it out with a change of your own")
+    own = asked_of(plan, evidence.found, other_model)
     if changes.get("container", plan.container) != plan.container or "codec" in changes:
         own |= {"codec": None, "quality": None, "pixel_format": None}
     if "quality" in changes:
         own["pixel_format"] = None
-    replaced = {name for name in ("image", "video") if name in changes}
-    if replaced:
-        # A film begins from one thing.
-        own |= {"image": None, "video": None, "strength": None}
-    used = plan.model_copy(update={name: "" for name in ("image", "video") if own.get(name) is None})
-    used = used.model_copy(update={} if own.get("loras") else {"loras": ()})
-    evidence = gather(used, path, given, None if run is None else run.inputs)
-    if evidence.missing:
-        raise MediaError(path, evidence.missing[0], "or leave it out with a change of your own")
-    found = evidence.found
-    if own.get("loras"):
-        own["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras)
-    own |= {name: str(found[own[name]]) for name in ("image", "video") if own.get(name)}
-    return Request.of(**{**own, **changes}), found
+    return Request.of(**{**own, **changes}), evidence.found
 
 
-def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> None:
-    """Whether a Plan is one that its model would be given, before it is run: a recipe is a stranger's text.
+def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
+    """The Request that gives a Plan, if there is one: a recipe is a stranger's text, and is checked before it is run.
 
     `found` are its inputs. Raises RequestError for the first field that is not what `resolve` makes of it.
     """
-    asked = asked_of(plan)
-    asked |= {name: str(found[asked[name]]) for name in ("image", "video") if asked[name]}
-    asked["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None
     # What a file is written as was checked when it was read.
-    asked |= {"container": None, "codec": None, "quality": None, "pixel_format": None}
+    asked = asked_of(plan, found) | dict.fromkeys(_FORMAT)
     if plan.task == "sequence":
-        prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
+        prompts = prompts_of(plan)
         each, left = divmod(plan.num_frames, len(prompts))
         if left:
             raise RequestError("num_frames", plan.num_frames, f"is no multiple of {len(prompts)} prompts", _NOT_OURS)
-        drift, feedback = plan.drift or 0.0, plan.feedback or 0.0
-        request = Request.of(**asked)
-        made = plan_of(prompts, request, frames_per=each, drift=drift, feedback=feedback, model_dir=model_dir)
+        request, moves = Request.of(**asked), {"drift": plan.drift or 0.0, "feedback": plan.feedback or 0.0}
+        made = plan_of(prompts, request, frames_per=each, **moves, model_dir=model_dir)
     else:
-        made = resolve(Request.of(**asked), model_dir)
-    for name in set(Plan.model_fields) - {*_FORMAT, "schema_version", "revision"}:
-        if getattr(made, name) != getattr(plan, name):
+        request = Request.of(**asked)
+        made = resolve(request, model_dir)
+    for name in Plan.model_fields:
+        if name not in (*_FORMAT, "schema_version", "revision") and getattr(made, name) != getattr(plan, name):
             limit = f"{plan.model} would be given {getattr(made, name)}"
             raise RequestError(name, getattr(plan, name), limit, _NOT_OURS)
-    size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
+    finished(plan)
+    return request
 
 
 _NOT_OURS: Final = "its recipe is not one that Flickbook wrote"
@@ -88,14 +81,16 @@ _ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "polish")
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")
 
 
-def asked_of(plan: Plan, other_model: bool = False) -> dict[str, Any]:
-    """The fields of the Request that gives this Plan, inputs by their hash; for another model those that it shares.
+def asked_of(plan: Plan, found: Networks, other_model: bool = False) -> dict[str, Any]:
+    """The fields of the Request that gives this Plan, whose inputs are `found`; for another model those it shares.
 
     Raises ModelNotFound for a model that is not in the catalogue, unless it is another that is asked for.
     """
     named = {name: getattr(plan, name) for name in Request.model_fields}
-    named |= {"loras": plan.loras or None, "prompt_at": plan.prompt_at or None}
     named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}
+    named |= {name: str(found[named[name]]) for name in ("image", "video") if named[name]}
+    named["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None
+    named["prompt_at"] = plan.prompt_at or None
     if other_model:
         return {name: value for name, value in named.items() if name in (*_ANY_MODEL, *_FORMAT)}
     if plan.negative_prompt == catalogue.find(plan.model).negative_prompt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Self, TypedDict
 
 from flickbook.engine.films import Means, OnStep, films
 from flickbook.media.clip import Clip
@@ -24,38 +26,49 @@ def good_films(
     The seeds that are tried are as many apart as there are plans, so that no two films meet. Where no seed is good
     enough the best is kept: the one that misses its thresholds by least. The run's notes tell of every try.
     """
-    how = {"on_step": on_step, "previews": previews, "cancel": cancel}
-    for clip in films(plans, means, **how):  # type: ignore[arg-type]
-        tries = [clip]
-        while _missed(tries[-1], thresholds or {}) and len(tries) <= retries:
-            assert clip.recipe is not None and isinstance(clip.recipe.plan, Plan)
-            seed = (clip.recipe.plan.seed + len(tries) * len(plans)) % 2**63
-            tries += films([clip.recipe.plan.model_copy(update={"seed": seed})], means, **how)  # type: ignore[arg-type]
-        yield _best(tries, thresholds or {})
+    thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel)
+    for clip in films(plans, means, **how):
+        best, tries = clip, [_Try.of(clip, thresholds)]
+        while tries[-1].missed and len(tries) <= retries:
+            seed = (tries[0].plan.seed + len(tries) * len(plans)) % 2**63
+            clip = next(films([tries[0].plan.model_copy(update={"seed": seed})], means, **how))
+            found = _Try.of(clip, thresholds)
+            if found.short < min(each.short for each in tries):
+                best = clip
+            tries.append(found)
+        yield _noted(best, tries)
 
 
-def _missed(clip: Clip, thresholds: Mapping[str, float]) -> dict[str, float]:
-    """The scores that are too low. A score that this film does not have misses nothing."""
-    assert clip.run is not None
-    found = clip.run.scores
-    return {name: found[name] for name, least in thresholds.items() if name in found and found[name] < least}
+class _How(TypedDict):
+    on_step: OnStep | None
+    previews: bool
+    cancel: Callable[[], bool] | None
 
 
-def _best(tries: Sequence[Clip], thresholds: Mapping[str, float]) -> Clip:
-    """The try that misses by least, with a note of each that missed."""
-    if len(tries) == 1 and not _missed(tries[0], thresholds):
-        return tries[0]
+class _Try(NamedTuple):
+    """One seed of a film: the scores that are too low, by their thresholds, and by how much they are in all."""
 
-    def short(clip: Clip) -> float:
-        return sum(thresholds[name] - value for name, value in _missed(clip, thresholds).items())
+    plan: Plan
+    missed: Mapping[str, tuple[float, float]]
+    short: float
 
-    best = min(tries, key=short)
-    assert best.run is not None
-    notes = []
-    for each in tries:
-        if missed := _missed(each, thresholds):
-            assert each.recipe is not None and isinstance(each.recipe.plan, Plan)
-            told = ", ".join(f"{name} {value:g} below {thresholds[name]:g}" for name, value in missed.items())
-            notes.append(f"seed {each.recipe.plan.seed} has {told}" + (" and is the best" if each is best else ""))
-    run = best.run.model_copy(update={"notes": [*best.run.notes, *notes]})
-    return Clip(best.frames, best.fps, best.recipe, run)
+    @classmethod
+    def of(cls, clip: Clip, thresholds: Mapping[str, float]) -> Self:
+        """What a film misses. A score that this film does not have misses nothing."""
+        assert clip.recipe is not None and isinstance(clip.recipe.plan, Plan) and clip.run is not None
+        found = clip.run.scores
+        pairs = {name: (found[name], least) for name, least in thresholds.items() if name in found}
+        missed = {name: (value, least) for name, (value, least) in pairs.items() if value < least}
+        return cls(clip.recipe.plan, missed, sum(least - value for value, least in missed.values()))
+
+    def line(self, best: bool) -> str:
+        """What it misses, for a person."""
+        told = ", ".join(f"{name} {value:g} below {least:g}" for name, (value, least) in self.missed.items())
+        return f"seed {self.plan.seed} has {told}" + (" and is the best" if best else "")
+
+
+def _noted(best: Clip, tries: Sequence[_Try]) -> Clip:
+    """The best of all tries, with a note of each that missed."""
+    assert best.recipe is not None and best.run is not None
+    notes = [each.line(each.plan == best.recipe.plan) for each in tries if each.missed]
+    return replace(best, run=best.run.model_copy(update={"notes": [*best.run.notes, *notes]})) if notes else best

@@ -219,7 +219,7 @@ def made(
     album = None if directory is None else Album(directory, plan)
     if album is not None:
         album.check(placement, overwrite=overwrite)
-    meter, began = Meter(), time.perf_counter()
+    meter, began = Meter(on_step), time.perf_counter()
 
     def asked() -> None:
         if cancel is not None and cancel():
@@ -227,12 +227,7 @@ def made(
 
     def tell(phase: Phase, index: int, total: int) -> None:
         asked()
-        say(Step(phase, index, total, time.perf_counter() - began))
-
-    def say(step: Step) -> None:
-        meter(step)
-        if on_step is not None:
-            on_step(step)
+        meter(Step(phase, index, total, time.perf_counter() - began))
 
     engine.loaded()
     tell("load", 1, 1)
@@ -249,7 +244,7 @@ def made(
     score = coherence(frames)
     notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
     notes += [f"{maker.kept} of the pictures were there already"] if maker.kept else []
-    return clip_of(plan, engine, frames, meter, means, on_step=say, notes=notes, scores={"coherence": score})
+    return clip_of(plan, engine, frames, meter, means, notes=notes, scores={"coherence": score})
 
 
 def _check_memory(plan: Plan) -> None:

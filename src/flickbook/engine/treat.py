@@ -12,17 +12,26 @@ from flickbook import formats
 from flickbook.engine import place
 from flickbook.engine.evidence import digest
 from flickbook.engine.meter import Meter
-from flickbook.engine.polish import Networks, Wishes, asked, judged, libraries_of, polished, size_after, weights_of
+from flickbook.engine.polish import (
+    Networks,
+    Wishes,
+    asked,
+    finished,
+    judged,
+    libraries_of,
+    polished,
+    size_after,
+    weights_of,
+)
 from flickbook.errors import MediaError
 from flickbook.formats import is_frames
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.encode import check_encoder
 from flickbook.media.join import join
-from flickbook.media.quality import faults, scores
 from flickbook.media.read import read_any
 from flickbook.media.write import frame_rate
-from flickbook.spec import Container, Encoding, Placement, Polish, Recipe, Step, Treatment
+from flickbook.spec import Container, Placement, Recipe, Step, Treatment
 
 
 def joined(paths: Sequence[Path], fade: int = 0, fit: bool = False) -> tuple[np.ndarray, float]:
@@ -43,41 +52,7 @@ def _rate(path: Path) -> float:
     origin = _origin(path)
     if origin is None:
         return 8.0
-    plan = origin.plan
-    return size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)[3]
-
-
-def treatment(
-    paths: Sequence[Path],
-    sources: Sequence[str],
-    frames: np.ndarray,
-    fps: float,
-    polish: Polish,
-    encoding: Encoding,
-    fade: int = 0,
-    fit: bool = False,
-) -> Treatment:
-    """The record of a Polish of the joined `frames` of `paths`, whose digests were `sources` before they were read.
-
-    Raises RequestError where it cannot be done, MediaError for a source that was changed meanwhile.
-    """
-    count, height, width, _ = frames.shape
-    size_after(polish, count, height, width, fps)
-    for path, before in zip(paths, sources, strict=True):
-        if digest(path) != before:
-            raise MediaError(path, "was changed while it was read", "start again")
-    return Treatment(
-        sources=tuple(sources),
-        fade=fade,
-        fit=fit,
-        polish=polish,
-        width=width,
-        height=height,
-        num_frames=count,
-        fps=fps,
-        origin=_origin(paths[0]),
-        **encoding.model_dump(),
-    )
+    return finished(origin.plan).fps
 
 
 def _origin(path: Path) -> Recipe | None:
@@ -96,14 +71,8 @@ def treated(
     on_step: Callable[[Step], None] | None = None,
 ) -> Clip:
     """The Clip of a Treatment of `frames` (n, h, w, 3) uint8, the joined films. Raises what `polished` raises."""
-    meter = Meter()
-
-    def tell(step: Step) -> None:
-        meter(step)
-        if on_step is not None:
-            on_step(step)
-
-    made, fps = polished(frames, plan.fps, plan.polish, networks, tell)
+    meter = Meter(on_step)
+    made, fps = polished(frames, plan.fps, plan.polish, networks, meter)
     with_torch = plan.polish.interpolator is not None or plan.polish.upscaler is not None
     recipe = Recipe(
         plan=plan,
@@ -115,10 +84,8 @@ def treated(
         # Asking torch takes a second, and without a network it has no part in this.
         kernels=place.kernels("cpu") if with_torch else {},
     )
-    shown = judged(made, plan.polish)
-    found = scores(shown, fps)
-    run = meter.run(scores=found, notes=faults(found, len(shown)), inputs=dict(inputs or {}))
-    return Clip(made, fps, recipe, run)
+    found, said = judged(made, fps, plan.polish)
+    return Clip(made, fps, recipe, meter.run(scores=found, notes=said, inputs=dict(inputs or {})))
 
 
 def _digest(path: Path) -> str:
@@ -152,17 +119,33 @@ def polish(
     sources = [_digest(path) for path in paths]
     frames, fps = joined(paths, fade, fit)
     wanted, networks = asked(len(frames), fps, wishes)
-    count, height, width, rate = size_after(wanted, len(frames), frames.shape[1], frames.shape[2], fps)
+    count, height, width, _ = frames.shape
+    size = size_after(wanted, count, height, width, fps)
+    still = size.num_frames == 1
     encoding = formats.encoding(
-        container or ("png" if count == 1 else "mp4"),
+        container or ("png" if still else "mp4"),
         codec,
         quality,
         pixel_format,
-        num_frames=count,
-        fps=rate if count > 1 else None,
+        num_frames=size.num_frames,
+        fps=None if still else size.fps,
     )
-    if count > 1:
-        check_encoder(encoding, height, width, frame_rate(rate))
-    plan = treatment(paths, sources, frames, fps, wanted, encoding, fade, fit)
-    inputs = {digest: str(path.absolute()) for digest, path in zip(plan.sources, paths, strict=True)}
+    if not still:
+        check_encoder(encoding, size.height, size.width, frame_rate(size.fps))
+    for path, before in zip(paths, sources, strict=True):
+        if _digest(path) != before:
+            raise MediaError(path, "was changed while it was read", "start again")
+    plan = Treatment(
+        sources=tuple(sources),
+        fade=fade,
+        fit=fit,
+        polish=wanted,
+        width=width,
+        height=height,
+        num_frames=count,
+        fps=fps,
+        origin=_origin(paths[0]),
+        **encoding.model_dump(),
+    )
+    inputs = {digest: str(path.absolute()) for digest, path in zip(sources, paths, strict=True)}
     return treated(plan, frames, networks=networks, inputs=inputs, on_step=on_step)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flickbook import settings
 from flickbook.diffusion.sampler import Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
@@ -48,7 +47,7 @@ class UNetFamily:
 
         Raises WeightsError naming the file and its hash.
         """
-        weights = fingerprint(setup.directory, HashCache(settings.load().cache_dir / "hashes.json"))
+        weights = fingerprint(setup.directory, HashCache.usual())
         placement = setup.placement
         # Networks that wait in the machine's memory are loaded there.
         home = placement.device if placement.offload == "none" else "cpu"

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from flickbook.errors import WeightsError
 from flickbook.files import replace_whole, sha256
@@ -44,6 +44,13 @@ class HashCache:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else None
+
+    @classmethod
+    def usual(cls) -> Self:
+        """That of this machine's cache directory."""
+        from flickbook import settings  # not where models are only trained
+
+        return cls(settings.load().cache_dir / "hashes.json")
 
     def _read(self) -> dict[str, Any]:
         if self.path is None:

@@ -116,8 +116,8 @@ def _found(path: FilePath, data: bytes) -> _Found:
             within(path, "boxes", boxes, _MAX_BOXES)
             if kind == b"moov":
                 raise MediaError(path, "holds a film beside its picture", "save the picture as PNG")
-            metas += kind == b"meta"
             if kind == b"meta":
+                metas += 1
                 within(path, "bytes of index", end - start, _MAX_META_BYTES)
             if holder and kind not in _BULK and kind not in _HOLDERS:
                 found.lists += end - start

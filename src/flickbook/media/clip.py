@@ -22,7 +22,7 @@ from flickbook.media.write import (
     frame_rate,
     staged_film,
 )
-from flickbook.spec import Encoding, Recipe, Run
+from flickbook.spec import Encoding, Recipe, Run, Sidecar
 
 
 def frames_sha256(frames: np.ndarray) -> str:
@@ -101,7 +101,8 @@ class Clip:
         comment = None if recipe is None else recipe.to_json()
         with staged_film(target, len(self.frames), sidecar_path(target), overwrite=overwrite) as parts:
             encode_parts(parts[:-1], self.frames, self.fps, comment, how, target)
-            parts[-1].write_text(_sidecar_text(recipe, self.run), encoding="utf-8")
+            beside = Sidecar(recipe=recipe, run=self.run).model_dump(mode="json")
+            parts[-1].write_text(json.dumps(beside, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return target
 
     def _encoding(
@@ -125,9 +126,3 @@ def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> N
         reason = f"a {container.upper()} holds one frame, not {num_frames}"
         raise OutputError(path, reason, "name it .mp4, or ask for one frame")
     check_film(path, num_frames, sidecar_path(path), overwrite=overwrite)
-
-
-def _sidecar_text(recipe: Recipe | None, run: Run | None) -> str:
-    parts = {"recipe": recipe, "run": run}
-    document = {name: None if part is None else part.model_dump(mode="json") for name, part in parts.items()}
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"

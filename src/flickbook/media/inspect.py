@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from PIL.PngImagePlugin import PngImageFile
 
-from flickbook.errors import FlickbookError, MediaError, shown
+from flickbook.errors import MediaError, RequestError, shown
 from flickbook.media.boxes import riff_chunks
 from flickbook.media.clip import sidecar_path
 from flickbook.media.picture import picture
@@ -20,13 +20,14 @@ from flickbook.media.read import judged_film
 from flickbook.media.sniff import JPEG, MOVING_PNG, PNG, Format, Limits, check_size, opened, within
 from flickbook.media.tiff import directory
 from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
-from flickbook.spec import SCHEMA_VERSION, Recipe, Run
+from flickbook.spec import SCHEMA_VERSION, Recipe, Sidecar
 
 _MAX_SIDECAR_BYTES: Final = 2 * MAX_COMMENT_BYTES
 _MAX_EXIF_BYTES: Final = 2 * MAX_COMMENT_BYTES  # a preview may stand beside the comment
 _MAX_SEGMENTS: Final = 10_000  # of a JPEG before its picture
 _DESCRIPTION: Final = 0x010E  # ImageDescription (Exif 2.32, 4.6.4)
 _TEXT: Final = 2
+_OURS: Final = "name a file that Flickbook made"
 
 
 def read_comment(path: FilePath, limits: Limits | None = None) -> str | None:
@@ -38,26 +39,46 @@ def read_comment(path: FilePath, limits: Limits | None = None) -> str | None:
 
 def read_recipe(path: FilePath, limits: Limits | None = None) -> Recipe:
     """The recipe a film or picture carries. Raises MediaError if it carries none, a damaged or a newer one."""
-    comment = read_comment(path, limits)
+    return recipe_of(path, read_comment(path, limits))
+
+
+def recipe_of(path: FilePath, comment: str | None) -> Recipe:
+    """The recipe in the comment of the file at `path`. Raises MediaError as `read_recipe` does."""
     if comment is None:
-        raise MediaError(path, "carries no recipe", "name a file that Flickbook made")
-    return _recipe(path, comment)
-
-
-def _recipe(path: FilePath, comment: str) -> Recipe:
-    remedy = "name a file that Flickbook made"
+        raise MediaError(path, "carries no recipe", _OURS)
     try:
         document = json.loads(comment)
     except (ValueError, RecursionError):
-        raise MediaError(path, "its comment is not a recipe", remedy) from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
+        raise MediaError(path, "its comment is not a recipe", _OURS) from None
+    _check_version(path, document)
+    try:
+        return Recipe.from_json(comment)
+    except RequestError as error:
+        raise MediaError(path, f"its recipe is damaged ({error})", _OURS) from None
+
+
+def read_sidecar(path: FilePath) -> Sidecar:
+    """What stands beside a film or picture; nothing if no file does. Raises MediaError for a damaged or a newer one."""
+    beside = sidecar_path(path)
+    if not os.path.isfile(beside):
+        return Sidecar(recipe=None, run=None)
+    try:
+        with open(beside, "rb") as file:
+            text = file.read(_MAX_SIDECAR_BYTES + 1)
+        document = json.loads(text) if len(text) <= _MAX_SIDECAR_BYTES else None
+        if isinstance(document, dict):
+            _check_version(beside, document.get("recipe"))
+            return Sidecar.from_json(text)
+    except (OSError, ValueError, RecursionError, RequestError):
+        pass
+    raise MediaError(beside, "not a sidecar that Flickbook wrote", _OURS)
+
+
+def _check_version(path: FilePath, recipe: Any) -> None:
+    version = recipe.get("schema_version") if isinstance(recipe, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         reason = f"its recipe has schema {shown(version)}, and this Flickbook reads up to {SCHEMA_VERSION}"
         raise MediaError(path, reason, "install a newer Flickbook")
-    try:
-        return Recipe.from_json(comment)
-    except FlickbookError as error:
-        raise MediaError(path, f"its recipe is damaged ({error})", remedy) from None
 
 
 def inspect(path: FilePath, limits: Limits | None = None) -> dict[str, Any]:
@@ -75,10 +96,14 @@ def inspect(path: FilePath, limits: Limits | None = None) -> dict[str, Any]:
         facts["bytes"] = os.fstat(file.fileno()).st_size
         facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     problems: list[str] = []
-    facts |= {"recipe": None, "run": _sidecar_run(path, problems), "problems": problems}
+    facts |= {"recipe": None, "run": None, "problems": problems}
+    try:
+        facts["run"] = read_sidecar(path).model_dump(mode="json")["run"]
+    except MediaError as error:
+        problems.append(str(error))
     if facts["comment"] is not None:
         try:
-            facts |= {"recipe": _recipe(path, facts["comment"]).model_dump(mode="json"), "comment": None}
+            facts |= {"recipe": recipe_of(path, facts["comment"]).model_dump(mode="json"), "comment": None}
         except MediaError as error:
             problems.append(str(error))
     return facts
@@ -165,19 +190,3 @@ def _comment(path: FilePath, tags: dict[Any, Any]) -> str | None:
     if found is not None:
         within(path, "bytes of comment", len(found.encode("utf-8", "replace")), MAX_COMMENT_BYTES)
     return found
-
-
-def _sidecar_run(path: FilePath, problems: list[str]) -> dict[str, Any] | None:
-    """The run told by the sidecar beside `path`; None if there is none, or if it cannot be read, which is a problem."""
-    sidecar = sidecar_path(path)
-    if not os.path.isfile(sidecar):
-        return None
-    with suppress(OSError, ValueError, RecursionError, FlickbookError):
-        with open(sidecar, "rb") as file:
-            text = file.read(_MAX_SIDECAR_BYTES + 1)
-        document = json.loads(text) if len(text) <= _MAX_SIDECAR_BYTES else None
-        if isinstance(document, dict) and "run" in document:
-            run = document["run"]
-            return None if run is None else Run.from_json(json.dumps(run)).model_dump(mode="json")
-    problems.append(f"{sidecar}: not a sidecar that Flickbook wrote")
-    return None

@@ -42,7 +42,7 @@ _TURNS: Final = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3
     7: (1, True),
     8: (1, False),
 }
-_SHORTEST: Final = 20  # milliseconds; browsers show a shorter frame for 100
+_SHORTEST: Final = 11  # milliseconds; browsers show a shorter frame for 100
 _SHOWN_INSTEAD: Final = 100
 
 

@@ -9,10 +9,9 @@ from math import lcm
 from typing import Final, NamedTuple
 
 from flickbook.errors import MediaError
-from flickbook.media.sniff import DAMAGED, within
+from flickbook.media.sniff import DAMAGED, png_chunks, within
 from flickbook.media.write import FilePath
 
-_BEGIN: Final = 8  # the first bytes of every PNG
 _MAX_CHUNKS: Final = 1 << 18
 _CONTROL_BYTES: Final = 26
 _AT_ONCE: Final = (1, 10)  # seconds, where a frame asks for none
@@ -30,21 +29,15 @@ class Times(NamedTuple):
 
 def chunks(path: FilePath, file: BufferedReader) -> Iterator[tuple[bytes, int, int]]:
     """The kind, the place of the content and the length of each chunk. Raises MediaError if the file is cut short."""
-    size, start = file.seek(0, 2), _BEGIN
-    for _ in range(_MAX_CHUNKS):
-        file.seek(start)
-        head = file.read(8)
-        if len(head) < 8:
+    size = file.seek(0, 2)
+    for number, (kind, content, length) in enumerate(png_chunks(file)):
+        if number == _MAX_CHUNKS:
+            raise MediaError(path, f"more chunks than the limit of {_MAX_CHUNKS}", "make it shorter or smaller")
+        if content + length + 4 > size:
             break
-        length, kind = struct.unpack(">I4s", head)
-        if start + 12 + length > size:
-            break
-        yield kind, start + 8, length
+        yield kind, content, length
         if kind == b"IEND":
             return
-        start += 12 + length
-    else:
-        raise MediaError(path, f"more chunks than the limit of {_MAX_CHUNKS}", "make it shorter or smaller")
     raise MediaError(path, *DAMAGED)
 
 

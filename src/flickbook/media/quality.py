@@ -117,11 +117,19 @@ def scores(frames: np.ndarray, fps: float, *, seams: Sequence[int] = ()) -> dict
     return {name: round(found[name], 4) for name in NAMES if name in found}
 
 
-def check(name: str, value: str | float) -> tuple[str, float]:
-    """The name of a score and a threshold of 0 to 1 for it. Raises RequestError, which names all of them."""
+def threshold(text: str, others: Sequence[str] = ()) -> tuple[str, float]:
+    """The score and its least value, 0 to 1, of "NAME:VALUE"; `others` are scores that are not of this module.
+
+    Raises RequestError, which names all of them.
+    """
+    names = ", ".join((*NAMES, *others))
+    name, colon, value = text.partition(":")
     name = name.strip()
-    if name not in NAMES:
-        raise RequestError("retry_below", name, "is not a score", f"name one of {', '.join(NAMES)}")
+    if not colon:
+        remedy = f"write steady:0.8 for instance; the names are {names}"
+        raise RequestError("retry_below", text, "must be NAME:VALUE", remedy)
+    if name not in (*NAMES, *others):
+        raise RequestError("retry_below", name, "is not a score", f"name one of {names}")
     try:
         number = float(value)
     except ValueError:
@@ -129,15 +137,6 @@ def check(name: str, value: str | float) -> tuple[str, float]:
     if not 0 <= number <= 1:
         raise RequestError("retry_below", value, f"{name} needs a number from 0 to 1", f"write {name}:0.8 for instance")
     return name, number
-
-
-def threshold(text: str) -> tuple[str, float]:
-    """What "NAME:VALUE" says, as `check` gives it. Raises RequestError."""
-    name, colon, value = text.partition(":")
-    if not colon:
-        remedy = f"write steady:0.8 for instance; the names are {', '.join(NAMES)}"
-        raise RequestError("retry_below", text, "must be NAME:VALUE", remedy)
-    return check(name, value)
 
 
 def faults(scores: Mapping[str, float], frames: int | None = None) -> list[str]:

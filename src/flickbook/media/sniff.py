@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from typing import Final, Literal
 
 from PIL import UnidentifiedImageError
@@ -106,22 +107,35 @@ def sniff(head: bytes) -> Format | None:
     return next((found for magic, found in _MAGIC.items() if head.startswith(magic)), None)
 
 
+def png_chunks(file: BufferedReader) -> Iterator[tuple[bytes, int, int]]:
+    """The kind, the place of the content and the length of each chunk that begins in a PNG, whole or not.
+
+    A chunk is its length (4 bytes, big endian), its kind (4 bytes), content, and a sum (4 bytes).
+    """
+    start = 8  # behind the first bytes of every PNG
+    while len(head := _read_at(file, start, 8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, start + 8, length
+        start += 12 + length
+
+
+def _read_at(file: BufferedReader, start: int, count: int) -> bytes:
+    file.seek(start)
+    return file.read(count)
+
+
 def _moving(file: BufferedReader) -> bool:
     """Whether a PNG says before its pixels that it moves (chunk acTL), and a frame follows (fcTL).
 
-    Without any, it is a picture. A chunk is its length (4 bytes, big endian), its kind (4 bytes), content, and a sum.
+    Without any, it is a picture.
     """
-    start, told = 8, False
-    for _ in range(_MAX_EARLY):
-        file.seek(start)
-        head = file.read(8)
-        kind = head[4:]
+    told = False
+    for kind, _, _ in islice(png_chunks(file), _MAX_EARLY):
         told = told or kind == b"acTL"
         if kind == b"fcTL" and told:
             return True
-        if len(head) < 8 or kind in (b"IEND", b"fdAT") or (kind == b"IDAT" and not told):
+        if kind in (b"IEND", b"fdAT") or (kind == b"IDAT" and not told):
             break
-        start += 12 + int.from_bytes(head[:4], "big")
     return False
 
 

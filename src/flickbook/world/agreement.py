@@ -1,7 +1,8 @@
 """Whether a film shows what its prompt asks for, where the prompt is one of the world's and the judge can tell.
 
 The captions themselves are the grammar. Those of a scene of placeholders, for every motion, are the forms a prompt may
-have; a motion that some of a form's scenes lack is not named by it. The views' captions are few enough to be listed.
+have; a motion that some of a form's scenes lack is not named by it. The views' captions are few enough to be listed,
+which is done once a prompt is none of those.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from flickbook.world import views
 from flickbook.world.captions import brief_captions, captions
 from flickbook.world.detect import judge
 from flickbook.world.scenes import (
@@ -73,12 +73,11 @@ def asked(prompt: str) -> Asked | None:
     if len(prompt) > _LONGEST:
         return None
     words = _words(prompt)
-    if (view := _views().get(" ".join(words))) is not None:
-        return view
     key, found = _key(words)
-    form = _forms().get(key)
+    # One kind after another: most prompts are of the first, and a kind's forms are listed when first asked for.
+    form = next((forms[key] for forms in map(_forms, ("core", "digits", "pair")) if key in forms), None)
     if form is None:
-        return None
+        return _views().get(" ".join(words))
     said = dict(zip(form.places, found, strict=True))
     if any(place in _CLASS and place != word for place, word in said.items()):
         return None
@@ -146,16 +145,17 @@ def _actor(said: dict[str, str], number: int, motion: str) -> Actor:
     return Actor(shape, said.get(f"{_PAINT}{number}", ""), motion, said.get(f"{_SIZE}{number}", ""))
 
 
-def _placeholders() -> Iterator[Scene]:
+def _placeholders(kind: str) -> Iterator[Scene]:
     """A scene for every motion, or pair of motions, whose other words are placeholders, with and without a size."""
-    for motion in MOTIONS:
-        for size in (f"{_SIZE}1", ""):
-            yield Scene("core", 0, f"{_PAINT}0", (Actor(f"{_SHAPE}1", f"{_PAINT}1", motion, size),))
-        if motion != "spinning":  # the judge knows no turn of a digit
-            yield Scene("digits", 0, f"{_PAINT}0", (Actor("0", f"{_PAINT}1", motion, ""),))
-    for motions in itertools.product(MOTIONS, repeat=2):
-        actors = (Actor(f"{_SHAPE}{i}", f"{_PAINT}{i}", motion, "") for i, motion in enumerate(motions, 1))
-        yield Scene("pair", 0, f"{_PAINT}0", tuple(actors))
+    for motions in itertools.product(MOTIONS, repeat=2 if kind == "pair" else 1):
+        if kind == "digits" and motions == ("spinning",):  # the judge knows no turn of a digit
+            continue
+        for size in (f"{_SIZE}1", "") if kind == "core" else ("",):
+            actors = (
+                Actor("0" if kind == "digits" else f"{_SHAPE}{i}", f"{_PAINT}{i}", motion, size)
+                for i, motion in enumerate(motions, 1)
+            )
+            yield Scene(kind, 0, f"{_PAINT}0", tuple(actors))
 
 
 def _form_of(text: str, kind: str) -> tuple[str, tuple[str, ...]]:
@@ -175,18 +175,18 @@ def _form_of(text: str, kind: str) -> tuple[str, tuple[str, ...]]:
 
 
 @cache
-def _forms() -> dict[str, _Form]:
-    """Every form of a prompt for one object, two objects or a digit."""
-    motions: dict[tuple[str, str, tuple[str, ...]], list[tuple[str, ...]]] = {}
-    for scene in _placeholders():
+def _forms(kind: str) -> dict[str, _Form]:
+    """Every form of a prompt for a scene of objects: core, pair or digits."""
+    motions: dict[tuple[str, tuple[str, ...]], list[tuple[str, ...]]] = {}
+    for scene in _placeholders(kind):
         for text in (*captions(scene), *brief_captions(scene)):
-            key, places = _form_of(text, scene.kind)
+            key, places = _form_of(text, kind)
             # The second object first: the same as the form of the two motions the other way round.
             if f"{_SHAPE}2" in places and places.index(f"{_SHAPE}2") < places.index(f"{_SHAPE}1"):
                 continue
-            motions.setdefault((key, scene.kind, places), []).append(tuple(actor.motion for actor in scene.actors))
+            motions.setdefault((key, places), []).append(tuple(actor.motion for actor in scene.actors))
     found: dict[str, _Form] = {}
-    for (key, kind, places), said in motions.items():
+    for (key, places), said in motions.items():
         alike = tuple(each[0] if len(set(each)) == 1 else "" for each in zip(*said, strict=True))
         found[key] = _Form(kind, places, alike)
     return found
@@ -195,6 +195,8 @@ def _forms() -> dict[str, _Form]:
 @cache
 def _views() -> dict[str, Asked]:
     """Every caption of a view. A trait that not all films of a caption share is not named by it."""
+    from flickbook.world import views
+
     found: dict[str, Asked] = {}
     for kind, view in views.VIEWS.items():
         for words in itertools.product(*view.TRAITS.values()):

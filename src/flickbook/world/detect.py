@@ -106,9 +106,10 @@ def _outlines(vocabulary: tuple[str, ...]) -> _Outlines:
     patches, unit = [], {}
     for shape in vocabulary:
         angles = [period[shape] * k / _ROTATIONS for k in range(_ROTATIONS)]
-        drawn = [normalise(render.mask(shape, 64, 64, radius, angle)[2]) for angle in angles]
-        unit[shape] = drawn[0][2] / radius**2
-        patches.append([patch for *_, patch in drawn])
+        # Once each: what has no period has one angle.
+        drawn = {angle: normalise(render.mask(shape, 64, 64, radius, angle)[2]) for angle in dict.fromkeys(angles)}
+        unit[shape] = drawn[0.0][2] / radius**2
+        patches.append([drawn[angle][3] for angle in angles])
     return _Outlines(vocabulary, np.array(patches, np.float32), unit, period)
 
 
