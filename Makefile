@@ -16,11 +16,12 @@ RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check bench replica clean
+.PHONY: help run test test-slow crash check bench replica clean
 
 help:
 	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
 	@echo 'make test        the tests (minutes)      make test-slow   the long ones'
+	@echo 'make crash       kill workers and servers a thousand times, write docs/reports/crash-DATE.md (an hour): CRASH='
 	@echo 'make check       lint, format, types, layers'
 	@echo 'make bench       time and memory, beside stock diffusers'
 	@echo 'make replica     a model of true size with random weights, to measure with (3.7 GB): MODEL= DIR='
@@ -38,6 +39,11 @@ test: $(DEV)
 test-slow: $(DEV)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(TESTFLAGS)
 
+# A smaller run: make crash CRASH="--trials 100 --jobs 1000 --stops 100 --cancels 20"
+CRASH ?=
+crash: $(DEV)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash $(CRASH)
+
 check: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -46,6 +52,7 @@ check: $(DEV)
 
 bench: $(DEV)
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.service
 
 # A published model's configuration and size with random weights; MODEL=wan-2.1-1.3b is the other one.
 MODEL ?= text-to-video-ms-1.7b
@@ -70,5 +77,5 @@ $(RUN): $(SOURCES) | $(BIN)/python
 
 $(DEV): $(SOURCES) | $(RUN)
 	@echo 'adding the development tools to $(VENV)' >&2
-	@$(PIP) install -e '.[gen,finish,server,ui,train,dev]' -c constraints.txt
+	@$(PIP) install -e '.[gen,finish,server,ui,train,mongo,dev]' -c constraints.txt
 	@touch $@

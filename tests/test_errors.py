@@ -14,6 +14,9 @@ from flickbook.errors import (
     Cancelled,
     FlickbookError,
     HubError,
+    JobConflict,
+    JobNotFound,
+    LimitReached,
     MediaError,
     MissingExtra,
     ModelNotFound,
@@ -21,6 +24,7 @@ from flickbook.errors import (
     RequestError,
     SchedulerMismatch,
     SettingsError,
+    StoreError,
     WeightsError,
     shown,
 )
@@ -30,9 +34,13 @@ ONE_OF_EACH = [
     ModelNotFound("bultin", ["builtin"]),
     SchedulerMismatch("ddpm", "builtin", ["ddim", "unipc"]),
     SettingsError("threads", 0, "must be 1 or more", "correct flickbook.toml"),
+    JobNotFound("job_0"),
+    JobConflict("job_0", "completed", "paused", "look at it"),
+    LimitReached("queue", 1, "100 jobs wait", "ask again later", 30.0),
     OutputError("a.mp4", "exists already", "add --overwrite"),
     MediaError("a.mp4", "is no film", "name an mp4"),
     WeightsError("unet.safetensors", "corrupt", "reinstall"),
+    StoreError("jobs.db", "damaged", "run `flickbook repair`"),
     HubError("owner/films", "gated", "set HF_TOKEN"),
     MissingExtra("matplotlib", "gen"),
     Cancelled(),
@@ -52,8 +60,8 @@ def test_the_message_reads_as_documented() -> None:
     assert str(ONE_OF_EACH[0]) == "num_frames=999: must be 1 to 16; ask for 16 frames or fewer"
     assert "did you mean builtin?" in str(ONE_OF_EACH[1])
     assert "ddim, unipc" in str(ONE_OF_EACH[2])
-    assert str(ONE_OF_EACH[7]) == "owner/films: gated; set HF_TOKEN"
-    assert 'pip install "flickbook[gen]"' in str(ONE_OF_EACH[8])
+    assert str(ONE_OF_EACH[11]) == "owner/films: gated; set HF_TOKEN"
+    assert 'pip install "flickbook[gen]"' in str(ONE_OF_EACH[12])
 
 
 def test_the_docstring_draws_the_whole_tree() -> None:

@@ -55,7 +55,7 @@ def test_the_extras() -> None:
 def test_what_the_source_imports_is_declared() -> None:
     """A package that is only there because another one brought it along may be gone tomorrow."""
     homes = {"PIL": "pillow", "cv2": "opencv-python-headless", "huggingface_hub": "huggingface-hub"}
-    homes |= {"pydantic_settings": "pydantic-settings"}
+    homes |= {"pydantic_settings": "pydantic-settings", "prometheus_client": "prometheus-client", "bson": "pymongo"}
     # torchao is for those who ask for eight bits: it slows every other start, and its absence is an error with a name.
     declared = {each.name for each in requirements()} | {"flickbook", "torchao"}
     for path in Path(flickbook.__file__).parent.rglob("*.py"):
@@ -111,7 +111,7 @@ def test_make_run_without_a_prompt_says_how(checkout: Path) -> None:
 def test_make_installs_once_and_again_when_a_pin_changes(checkout: Path) -> None:
     assert "install" not in make(checkout, "-n", "run").stdout
     (checkout / ".venv" / ".stamp-dev").unlink()
-    assert "[gen,finish,server,ui,train,dev]" in make(checkout, "-n", "test").stdout
+    assert "[gen,finish,server,ui,train,mongo,dev]" in make(checkout, "-n", "test").stdout
     assert "install" not in make(checkout, "-n", "run").stdout
     later = time.time() + 10
     os.utime(checkout / "constraints.txt", (later, later))

@@ -4,11 +4,15 @@
     ├── RequestError               exit 2   code "invalid_request"     a field of a request is out of its limits
     │   ├── ModelNotFound          exit 2   code "model_not_found"     no such model; names the nearest
     │   ├── SchedulerMismatch      exit 2   code "scheduler_mismatch"  this model cannot be sampled that way
-    │   └── SettingsError          exit 2   code "invalid_setting"     a setting in the environment or flickbook.toml
+    │   ├── SettingsError          exit 2   code "invalid_setting"     a setting in the environment or flickbook.toml
+    │   ├── JobNotFound            exit 2   code "job_not_found"       no such job, or somebody else's
+    │   ├── JobConflict            exit 2   code "job_state"           this cannot be done to a job in this state
+    │   └── LimitReached           exit 2   code "limit_reached"       too many requests, jobs or seconds for now
     ├── OutputError                exit 2   code "output"              a file exists or cannot be written
     ├── MediaError                 exit 2   code "media"               a film or picture cannot be read
     ├── WeightsError               exit 2   code "weights"             weights are missing, corrupt or do not fit
     ├── HubError                   exit 2   code "hub"                 a repository is gated, gone or out of reach
+    ├── StoreError                 exit 2   code "store"               the store of jobs is damaged, newer or away
     ├── MissingExtra               exit 2   code "missing_extra"       an optional package is not installed
     └── Cancelled                  exit 130 code "cancelled"           the caller asked to stop
 
@@ -105,6 +109,44 @@ class SettingsError(RequestError):
         return (SettingsError, (self.field, self.value, self.limit, self.remedy))
 
 
+class JobNotFound(RequestError):
+    """There is no job of this id, or it is another owner's, which is told alike."""
+
+    code = "job_not_found"
+
+    def __init__(self, id: object) -> None:
+        super().__init__("id", id, "no such job", "`flickbook jobs list` shows them")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (JobNotFound, (self.value,))
+
+
+class JobConflict(RequestError):
+    """What was asked cannot be done to a job in its present state."""
+
+    code = "job_state"
+
+    def __init__(self, id: object, state: str, wish: str, remedy: str) -> None:
+        self.state, self.wish = state, wish
+        super().__init__("id", id, f"is {state} and cannot be {wish}", remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (JobConflict, (self.value, self.state, self.wish, self.remedy))
+
+
+class LimitReached(RequestError):
+    """Too many requests, jobs or seconds for now. `retry_after` is when to ask again, in seconds."""
+
+    code = "limit_reached"
+
+    def __init__(self, field: str, value: object, limit: str, remedy: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(field, value, limit, remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (LimitReached, (self.field, self.value, self.limit, self.remedy, self.retry_after))
+
+
 class _FileError(FlickbookError):
     """Shared shape of the errors about one file: path, reason, remedy."""
 
@@ -141,6 +183,14 @@ class WeightsError(_FileError):
 
     code = "weights"
     field = "model"
+
+
+class StoreError(_FileError):
+    """The store of jobs is damaged, newer than this Flickbook, full, or out of reach. Secrets in its address are not
+    shown."""
+
+    code = "store"
+    field = "store"
 
 
 class HubError(FlickbookError):

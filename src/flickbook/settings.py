@@ -7,6 +7,7 @@ about 0.15 s of process time, so the command line does it inside the commands.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +29,9 @@ class Settings(BaseSettings):
     `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be
     deleted at any time. `data_dir`: what may not: converted models, and the list of models that were added. `threads`:
     processor threads to compute with, None for the library's choice. `model`: the model of a request that names none.
-    `log_level`: what is written to stderr; debug shows tracebacks.
+    `log_level`: what is written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or
+    mongodb://…; empty for a file in data_dir. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory
+    in data_dir.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -39,6 +42,8 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     model: str = "builtin"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    store: str = ""
+    jobs_dir: HomePath | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -75,6 +80,11 @@ def load(**overrides: Any) -> Settings:
             known = ", ".join(Settings.model_fields)
             raise SettingsError(field, first["input"], f"not a setting; known are {known}", remedy) from None
         raise SettingsError(field, first["input"], first["msg"], remedy) from None
+
+
+def inherited(**changes: str) -> dict[str, str]:
+    """The environment of a process that this one starts: its own, with `changes`."""
+    return {**os.environ, **changes}
 
 
 def _check_files() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
 
 def test_it_tells_what_is_here(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checks(capsys)
-    wanted = "python platform torch gpu tokenizers safetensors matplotlib opencv memory output cache codecs weights"
-    wanted += " fits large"
+    wanted = "python platform torch gpu tokenizers safetensors matplotlib opencv memory output cache jobs"
+    wanted += " codecs weights fits large"
     assert list(found) == wanted.split()
     assert platform.python_version() in found["python"]["value"]
     assert torch.__version__ in found["torch"]["value"]
@@ -67,3 +68,16 @@ def test_this_machine_can_run_the_built_in_model(work: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "files verified" in out
     assert out.splitlines()[-1] == "the built-in model can run here"
+
+
+def test_it_says_where_jobs_are_kept_and_how(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLICKBOOK_STORE", "sqlite:///jobs.db")
+    version = ".".join(map(str, sqlite3.sqlite_version_info))
+    journal = "rollback journal" if sqlite3.sqlite_version_info < (3, 51, 3) else "write-ahead log"
+    assert checks(capsys)["jobs"]["value"] == f"SQLite {version}, {journal}: none yet"
+    assert list(work.iterdir()) == []
+    (work / "jobs.db").write_text("this is no database")
+    found = checks(capsys)["jobs"]
+    assert found["state"] == "warn" and "jobs.db" in found["value"] and "repair" in found["remedy"]

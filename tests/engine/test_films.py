@@ -1,14 +1,48 @@
-"""Films of one shape that run together."""
+"""Films of one shape that run together, and films that go on where another process left them."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+import torch
+from PIL import Image
 from tests.engine.test_fit import MIB, SMALL, film
+from tests.loras import adapter, write
 
 from flickbook.catalogue import find
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.engine import records
+from flickbook.engine.checkpoint import Keeper
+from flickbook.engine.films import Means, engine_of, films, forget, located, means_of
 from flickbook.engine.fit import abreast
-from flickbook.spec import Placement
+from flickbook.engine.place import threads
+from flickbook.errors import Cancelled
+from flickbook.media.clip import Clip
+from flickbook.resolution import resolve
+from flickbook.spec import Placement, Plan, Request, Step
+
+MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "job" / "state.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _cold() -> Iterator[None]:
+    """Films of one test do not run on what another one left warm."""
+    forget()
+    yield
+    forget()
 
 
 def test_films_run_together_as_far_as_memory_allows() -> None:
@@ -20,3 +54,100 @@ def test_films_run_together_as_far_as_memory_allows() -> None:
     assert abreast(model, made, small, Placement(), 8) == 1
     assert abreast(model, made, SMALL, Placement(rungs=("denoise: slicing",)), 8) == 1, "memory ran out before"
     assert abreast(find("sd15"), film("sd15"), SMALL, Placement(), 8) == 1, "pipelines run one by one"
+
+
+def test_a_warm_model_serves_whoever_asks_for_the_place_where_it_lies(plan: MakePlan) -> None:
+    chosen = engine_of(plan(), Means())
+    given = Means(placement=chosen.placement.model_copy(update={"batch": 2}))
+    assert engine_of(plan(), given) is chosen and engine_of(plan(), Means()) is chosen
+    assert engine_of(plan(), Means(placement=Placement(decode_frames=1))) is not chosen
+
+
+def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], Means]:
+    """Films that begin from something, or are something more than four frames of words."""
+    wishes: dict[str, Any] = {"num_frames": 4, "num_inference_steps": 4, "seed": 3, "scheduler": "dpm++"}
+    if kind == "long":
+        wishes |= {"num_frames": 24, "prompt_at": ((12, "a green star"),)}
+    elif kind == "image":
+        Image.new("RGB", (128, 128), "red").save(tmp_path / "given.png")
+        wishes |= {"image": str(tmp_path / "given.png")}
+    elif kind == "video":
+        frames = np.stack([np.full((128, 128, 3), 40 * number, np.uint8) for number in range(4)])
+        wishes |= {"video": str(Clip(frames, 8.0).save(tmp_path / "given.mp4")), "strength": 0.8}
+    elif kind == "lora":
+        networks = TextToVideo.load(find("builtin").path())
+        file = write(tmp_path / "style.safetensors", adapter(networks.unet, lambda name: "attn" in name), "peft")
+        wishes |= {"loras": located([f"{file}:0.1"])}
+    request = Request.of(prompt="a red circle", **wishes)
+    plans = [resolve(request)]
+    if kind == "two":
+        plans.append(resolve(request.model_copy(update={"seed": 4, "prompt": "a green star"})))
+    return plans, means_of(plans[0], request)
+
+
+@pytest.mark.parametrize(
+    "kind", ["two", "image", "video", *(pytest.param(each, marks=pytest.mark.slow) for each in ("long", "lora"))]
+)
+def test_a_film_of_any_kind_has_the_recipe_of_the_uninterrupted(tmp_path: Path, path: Path, kind: str) -> None:
+    plans, means = asked(tmp_path, kind)
+    means = replace(means, placement=Placement(batch=len(plans)))
+    whole, known = list(films(plans, means)), len(records.read())
+    forget()
+    steps: list[Step] = []
+    with pytest.raises(Cancelled):
+        list(films(plans, means, keep=lambda _: Keeper(path), on_step=steps.append, cancel=lambda: len(steps) > 2))
+    assert steps[-1].index == 1 and steps[-1].phase == "denoise"
+    forget()
+    resumed = list(films(plans, means, keep=lambda _: Keeper(path)))
+    assert [clip.recipe for clip in resumed] == [clip.recipe for clip in whole]
+    assert [len(films_of) for films_of in (whole, resumed)] == [len(plans)] * 2
+    total = steps[-1].total
+    assert all(clip.run and f"went on from step 2 of {total}" in clip.run.notes for clip in resumed)
+    assert len(records.read()) == known, "what a part of a film took says nothing about films"
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+from flickbook.engine.checkpoint import Keeper
+from flickbook.engine.films import films
+from flickbook.spec import Plan
+
+torch.set_num_threads(1)
+plan = Plan.from_json(sys.argv[1])
+keeper = Keeper(Path(sys.argv[2]), share=1e9)
+(clip,) = films([plan], keep=lambda _: keeper, on_step=lambda step: print(step, flush=True))
+print(clip.recipe.to_json())
+"""
+
+
+@pytest.mark.parametrize(("scheduler", "last"), [("unipc", 2), pytest.param("ddim", 4, marks=pytest.mark.slow)])
+def test_a_process_that_was_killed_left_all_that_another_needs(
+    plan: MakePlan, path: Path, scheduler: str, last: int
+) -> None:
+    asked = plan(scheduler=scheduler, num_inference_steps=8)
+    with threads("1"):
+        (whole,) = films([asked])
+    child = [sys.executable, "-c", KILLED, asked.to_json(), str(path)]
+    with subprocess.Popen(child, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if f"phase='denoise', index={last}" in line:
+                process.kill()  # wherever it is by now
+        assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout.splitlines()
+    first = next(line for line in done if "phase='denoise'" in line)
+    assert int(first.partition("index=")[2].partition(",")[0]) >= last
+    assert whole.recipe is not None and done[-1] == whole.recipe.to_json()
+
+
+def test_sums_are_rounded_in_the_order_of_the_first_attempts_threads(plan: MakePlan, path: Path) -> None:
+    means, seen = Means(placement=Placement()), set[int]()
+    with threads("1"):
+        (first,) = films([plan()], means, keep=lambda _: Keeper(path))
+    with threads("2"):
+        how: dict[str, Any] = {"on_step": lambda _: seen.add(torch.get_num_threads())}
+        (clip,) = films([plan()], means, keep=lambda _: Keeper(path), **how)
+        assert torch.get_num_threads() == 2
+    assert seen == {1} and clip.recipe == first.recipe

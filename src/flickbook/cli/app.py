@@ -12,15 +12,20 @@ from flickbook.cli import (
     batch,
     diff,
     doctor,
+    draft,
     evaluate,
     generate,
     inspect,
+    jobs,
+    keys,
     models,
     polish,
     report,
     reproduce,
     rerun,
     sequence,
+    serve,
+    store,
     train,
 )
 from flickbook.errors import Cancelled
@@ -33,6 +38,8 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("generate")(generate.generate)
+app.command("draft")(draft.draft)
+app.command("finish")(draft.finish)
 app.command("sequence")(sequence.sequence)
 app.command("batch")(batch.batch)
 app.command("polish")(polish.polish)
@@ -40,6 +47,11 @@ app.command("inspect")(inspect.inspect)
 app.command("reproduce")(reproduce.reproduce)
 app.command("rerun")(rerun.rerun)
 app.command("diff")(diff.diff)
+app.add_typer(jobs.app, name="jobs")
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
+app.command("repair")(store.repair)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)

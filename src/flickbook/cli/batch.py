@@ -334,17 +334,12 @@ class _Work:
 
     def _tell(self, film: Film, recipe: Recipe, run: Run | None) -> None:
         """Print a film's path, or keep what JSON says of it."""
-        from flickbook.media.clip import sidecar_path
-
         number = film.row.number
         self.told[number] = {}
         if not self.as_json:
             print(film.path, flush=True)
             return
-        told = {"row": number, "kept": number in self.kept, "path": str(film.path)}
-        told |= {"sidecar": str(sidecar_path(film.path)), "seed": getattr(recipe.plan, "seed", None)}
-        told |= {"recipe": recipe.model_dump(mode="json"), "run": None if run is None else run.model_dump(mode="json")}
-        self.told[number] = told
+        self.told[number] = {"row": number, "kept": number in self.kept, **report.made(film.path, recipe, run)}
 
     def _draw(self, sheet: Sheet) -> None:
         """Write the sheet."""

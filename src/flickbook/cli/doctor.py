@@ -66,9 +66,29 @@ def examine(chosen: Settings) -> Iterator[Check]:
     yield _memory()
     yield _disk("output", chosen.output_dir, needed=True)
     yield _disk("cache", chosen.cache_dir, needed=False)
+    yield _jobs()
     yield _codecs()
     yield _weights()
     yield from _fits()
+
+
+def _jobs() -> Check:
+    """The store of jobs: what it is, and whether it opens."""
+    from flickbook.jobs.desk import Desk
+    from flickbook.store.connect import connect
+
+    try:
+        store = connect()
+        title, path = store.title, getattr(store, "path", None)
+        if path is not None and not path.exists():
+            return Check("jobs", "ok", f"{title}: none yet")
+        with Desk.at() as desk:
+            counts = desk.ask(desk.store.counts())
+    except FlickbookError as error:
+        text, _, remedy = str(error).rpartition("; ")
+        return Check("jobs", "warn", text, remedy)
+    held = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
+    return Check("jobs", "ok", f"{title}: {held}")
 
 
 def _python() -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,8 +15,10 @@ from flickbook.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
     from flickbook.engine.films import Means
+    from flickbook.media.clip import Clip
     from flickbook.settings import Settings
-    from flickbook.spec import Plan, Request
+    from flickbook.spec import Plan, Request, Step
+    from flickbook.store.base import Job
 
 COUNT_LIMIT = 1000
 #: The score that the world's own judge gives to what the prompt says.
@@ -41,9 +42,39 @@ class Making:
     """Films that are about to be made: their Plans, which differ in their seed only, and what they need beside them."""
 
     plans: list[Plan]
+    request: Request
     means: Means
     thresholds: dict[str, float]
-    retries: int
+    extras: Extras
+
+    def jobs(self, paths: Sequence[Path], overwrite: bool) -> list[Job]:
+        """A job for each film, that this command runs itself."""
+        from flickbook.jobs import queue
+
+        extras, home = self.extras, self.extras.model_dir
+        shared: dict[str, Any] = {
+            "home": "command",
+            "overwrite": int(overwrite),
+            "precision": extras.precision,
+            "model_dir": "" if home is None else str(home.absolute()),
+            "networks": {digest: str(path.absolute()) for digest, path in self.means.networks.items()},
+            "thresholds": self.thresholds,
+            "retries": extras.retries,
+        }
+        request = _placed(self.request)
+        found = [
+            queue.job(plan, request.model_copy(update={"seed": plan.seed}), output=str(path.absolute()), **shared)
+            for plan, path in zip(self.plans, paths, strict=True)
+        ]
+        leader = found[0].id if len(found) > 1 else ""
+        return [job.model_copy(update={"leader": leader}) for job in found]
+
+
+def _placed(request: Request) -> Request:
+    """A Request whose files are found from any working directory."""
+    given = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
+    loras = None if request.loras is None else tuple((str(Path(path).absolute()), w) for path, w in request.loras)
+    return request.model_copy(update={**given, "loras": loras})
 
 
 def turns_of(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:
@@ -130,7 +161,7 @@ def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -
     directory(model if home is None else model.at(home))
     means = replace(means_of(plan, request, home, extras.precision), networks=networks)
     report.note(foresee(plan, home, extras.precision).line())
-    return Making(plans, means, thresholds, extras.retries)
+    return Making(plans, request, means, thresholds, extras)
 
 
 def _thresholds(extras: Extras) -> dict[str, float]:
@@ -171,12 +202,11 @@ def paths_of(
 
 def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | None = None) -> list[dict[str, Any]]:
     """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
-    from flickbook.engine.retry import good_films
-    from flickbook.spec import Step
+    from flickbook.cli import own
 
     told: list[dict[str, Any]] = []
     emerging: list[tuple[int, Any]] = []
-    with ProgressLine() as progress:
+    with own.desk() as desk, ProgressLine() as progress:
 
         def on_step(step: Step) -> None:
             # The sheet shows the first film; in a batch that is the first row of the preview.
@@ -184,16 +214,18 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
                 emerging.append((step.index, step.preview[0]))
             progress(step)
 
-        shown = steps_sheet is not None
-        clips = good_films(made.plans, made.means, made.thresholds, made.retries, on_step=on_step, previews=shown)
-        for plan, planned, clip in zip(made.plans, paths, clips, strict=True):
-            began = time.perf_counter()
-            path = target.of_seed(planned, plan.seed, clip)
-            written = clip.save(path, overwrite=overwrite)
-            progress(Step("write", 1, 1, time.perf_counter() - began))
+        jobs = desk.ask(desk.queue.submit(made.jobs(paths, overwrite)))
+        planned = {job.id: path for job, path in zip(jobs, paths, strict=True)}
+
+        def path_of(job: Job, clip: Clip) -> Path:
+            planned[job.id] = target.of_seed(planned[job.id], job.plan.seed, clip)
+            return planned[job.id]
+
+        for job in own.run(desk, jobs, on_step, path_of, steps_sheet is not None):
             if steps_sheet is not None and not told:
                 _write_sheet(made.plans[0], emerging, steps_sheet, overwrite, made.means)
-            told.append(report.made(written, clip))
+            assert job.result is not None
+            told.append(report.made(planned[job.id], job.result.sidecar.recipe, job.result.sidecar.run))
     for text in dict.fromkeys(text for film in told for text in film["run"]["notes"]):
         report.note(text)
     return told

@@ -48,7 +48,7 @@ def polish(
         if sheet is not None:
             _write_sheet(clip.frames, path.name, sheet, overwrite)
         progress(Step("write", 1, 1, time.perf_counter() - began))
-    told = report.made(path, clip)
+    told = report.made(path, clip.recipe, clip.run)
     if as_json:
         report.document({"films": [told]})
     else:

@@ -13,7 +13,7 @@ from flickbook.errors import FlickbookError, one_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flickbook.media.clip import Clip
+    from flickbook.spec import Recipe, Run
 
 
 def document(value: Any) -> None:
@@ -59,15 +59,14 @@ def failure(error: BaseException, as_json: bool) -> int:
     return 1
 
 
-def made(path: Path, clip: Clip) -> dict[str, Any]:
-    """What `--json` says about one film; a clip of the engine always has its recipe and its run."""
+def made(path: Path, recipe: Recipe | None, run: Run | None) -> dict[str, Any]:
+    """What `--json` says about one film."""
     from flickbook.media.clip import sidecar_path
 
-    assert clip.recipe is not None and clip.run is not None
     return {
         "path": str(path),
         "sidecar": str(sidecar_path(path)),
-        "seed": getattr(clip.recipe.plan, "seed", None),
-        "recipe": clip.recipe.model_dump(mode="json"),
-        "run": clip.run.model_dump(mode="json"),
+        "seed": getattr(getattr(recipe, "plan", None), "seed", None),
+        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
+        "run": None if run is None else run.model_dump(mode="json"),
     }

@@ -162,4 +162,8 @@ def _film(plan: Plan, means: Means, path: Path, sheet: Path | None, overwrite: b
     assert clip.run is not None
     for text in clip.run.notes:
         report.note(text)
-    return {**report.made(path, clip), "sheet": None if sheet is None else str(sheet), "pictures": str(directory)}
+    return {
+        **report.made(path, clip.recipe, clip.run),
+        "sheet": None if sheet is None else str(sheet),
+        "pictures": str(directory),
+    }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from flickbook.engine.family import LIBRARIES, Denoised, Family, Setup, Sources,
 from flickbook.errors import Cancelled, RequestError
 from flickbook.hub.find import directory
 from flickbook.spec import Phase, Placement, Plan, Step
+
+if TYPE_CHECKING:
+    from flickbook.engine.checkpoint import Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,43 +103,95 @@ class Engine:
         sources: Sources | None = None,
         previews: bool = False,
         cancel: Callable[[], bool] | None = None,
+        keeper: Keeper | None = None,
+        until: float = 1.0,
     ) -> Generator[Event, None, None]:
         """Make the films of `plans`, which share one shape, as one batch; `sources` has what they begin from.
 
         Yields a Step after each piece of work (phases load, encode, denoise, decode) and Frames as they are decoded.
         With `previews` the denoising steps carry the estimate of the clean latents. `cancel` is asked between steps;
-        when it says yes, Cancelled is raised. Raises RequestError for plans of several shapes, WeightsError for
-        damaged files.
+        when it says yes, Cancelled is raised.
+
+        With a `keeper` the run goes on from the state that it finds, if the family can; the first Step of the denoising
+        then tells from where. It keeps the state after steps, before a stop for whatever reason, and before decoding.
+        With `until` below 1 the run ends after that share of its steps, at least one, and nothing is decoded.
+
+        Raises RequestError for plans of several shapes and for `until`, WeightsError for damaged files.
         """
         if len({plan.shape() for plan in plans}) != 1:
             raise RequestError("plans", len(plans), "must share one shape", "run each shape by itself")
+        if not 0 < until <= 1:
+            raise RequestError("until", until, "must be above 0 and at most 1", "ask for 0.4, or for 1, the whole film")
         clock = _Clock(cancel)
         if self._family is None:
             self.loaded()
             yield clock.step("load", 1, 1)
+        try:
+            latents = yield from self._stepped(plans, sources, previews, keeper, until, clock)
+            if until < 1:
+                return
+            # A pipeline decodes within its call, and may have given something up there.
+            self.placement = self.loaded().placement
+            clock.restart()
+            done, frames = 0, len(plans) * plans[0].num_frames
+            for part in self._decoded(latents):
+                yield part
+                done += len(part.frames)
+                yield clock.step("decode", done, frames)
+        except BaseException:  # also GeneratorExit and KeyboardInterrupt: whatever ends it, no whole step is lost
+            if keeper is not None:
+                keeper.flush()
+            raise
+
+    def _stepped(
+        self,
+        plans: Sequence[Plan],
+        sources: Sources | None,
+        previews: bool,
+        keeper: Keeper | None,
+        until: float,
+        clock: _Clock,
+    ) -> Generator[Step, None, Any]:
+        """The Steps up to the denoised latents, which are returned, or up to the share `until` of them."""
+        state = None if keeper is None else self._found(plans, keeper)
+        ended = state is not None and state.index >= _stop(until, state.total)
         clock.restart()
-        meaning = self.loaded().encode(plans)
-        yield clock.step("encode", 1, 1)
-        clock.restart()
-        latents = None
-        for state in self._denoised(plans, meaning, sources, previews):
-            latents = state.latents
+        meaning = None
+        if not ended:
+            meaning = self.loaded().encode(plans)
+            yield clock.step("encode", 1, 1)
+            clock.restart()
+        if state is not None:
             yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
-        # A pipeline decodes within its call, and may have given something up there.
-        self.placement = self.loaded().placement
-        clock.restart()
-        done, frames = 0, len(plans) * plans[0].num_frames
-        for part in self._decoded(latents):
-            yield part
-            done += len(part.frames)
-            yield clock.step("decode", done, frames)
+        if not ended:
+            with closing(self._denoised(plans, meaning, sources, previews, state)) as states:
+                for state in states:
+                    if keeper is not None:
+                        keeper.save(state)
+                    yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
+                    # A pipeline makes its frames after its last step, and must be let.
+                    if until < 1 and state.index >= _stop(until, state.total):
+                        break
+        if keeper is not None:
+            keeper.flush()
+        assert state is not None, "there is a step at least"
+        return state.latents
+
+    def _found(self, plans: Sequence[Plan], keeper: Keeper) -> Any | None:
+        """The state to go on from, with what had been given up by then: it is given up now, for the same bits."""
+        state = keeper.begin(plans, self.model.family, self.loaded())
+        if state is not None and keeper.went_on is not None:
+            own, then = self.placement.rungs, keeper.went_on.placement
+            if len(then.rungs) > len(own) and then.rungs[: len(own)] == own:
+                self.placement = then.model_copy(update={"batch": self.placement.batch})
+                self.loaded().lower(self.placement)
+        return state
 
     def _denoised(
-        self, plans: Sequence[Plan], meaning: Any, sources: Sources | None, previews: bool
+        self, plans: Sequence[Plan], meaning: Any, sources: Sources | None, previews: bool, last: Any = None
     ) -> Generator[Denoised, None, None]:
         """The states of a run, which climbs down the ladder where memory runs out and goes on from the last one."""
         assert self._family is not None
-        last = None
         while True:
             try:
                 # Closed at once where a run is cancelled: a pipeline's thread must not live on.
@@ -181,6 +237,12 @@ class Engine:
         self.placement = lower
         if self._family is not None:
             self._family.lower(lower)
+
+
+def _stop(until: float, total: int) -> int:
+    """The number of the step after which a run ends that is made up to the share `until`; at least 1."""
+    # 0.28 of 25 is a hair more than 7.
+    return max(1, math.ceil(until * total - 1e-9))
 
 
 class _Clock:

@@ -53,6 +53,8 @@ class Family(Protocol):
     #: SHA-256 of each weight file, by its path inside the model's directory.
     weights: dict[str, str]
     placement: Placement
+    #: Whether it goes on from a state that `pack` wrote; where not, neither of the two is called.
+    resumes: bool
     #: What a person should know about how the model was loaded.
     notes: list[str]
 
@@ -72,6 +74,12 @@ class Family(Protocol):
     ) -> Generator[Denoised, None, None]:
         """One state after each step; films of one shape, each from the noise of its own seed. `x0` may be None unless
         `previews` are asked for. A family that can goes on from the state `start`; the others begin again."""
+
+    def pack(self, state: Any) -> dict[str, Any]:
+        """A state of `denoise` as tensors on the CPU, none sharing memory: all that the rest of the run depends on."""
+
+    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Any]) -> Any:
+        """The state of `plans` that `pack` wrote. Raises WeightsError for one that is not of their shape."""
 
     def lower(self, placement: Placement) -> None:
         """Go on with less memory, as a placement further down the ladder says."""
@@ -97,6 +105,9 @@ _FAMILIES = {
 
 #: Family name -> the libraries beside torch that make its pixels.
 LIBRARIES: dict[str, tuple[str, ...]] = {"unet": (), "pipeline": ("diffusers", "transformers")}
+
+#: Family name -> whether its films go on where they were interrupted; the others begin again. Known without loading.
+RESUMES: dict[str, bool] = {"unet": True, "pipeline": False}
 
 
 def loader(name: str) -> Loader:

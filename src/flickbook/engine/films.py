@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,12 @@ from flickbook.engine.polish import Networks, judged, libraries_of, polished, we
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.spec import Placement, Plan, Recipe, Request, Step
 
+if TYPE_CHECKING:
+    from flickbook.engine.checkpoint import Keeper
+
 OnStep = Callable[[Step], None]
+#: The Plans of a batch -> what keeps their state while they run, None for nothing.
+Keep = Callable[[Sequence[Plan]], "Keeper | None"]
 
 #: One engine for each model, its LoRAs and placement, warm for the life of the process.
 _ENGINES: dict[tuple[object, ...], Engine] = {}
@@ -49,14 +54,23 @@ def films(
     on_step: OnStep | None = None,
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
+    keep: Keep | None = None,
 ) -> Iterator[Clip]:
-    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows."""
+    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
+
+    `keep` is asked once for each batch, for a Keeper of its own: the batch goes on from what that finds. A film is the
+    same to the bit if its batch has the same Plans and `means` the placement of the first attempt.
+    """
     means = means or Means()
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
         engine, size = engine_of(same[0], means), together(same, means)
         for part in (same[first : first + size] for first in range(0, len(same), size)):
-            yield from _batch(engine, part, means, on_step, previews, cancel)
+            keeper = None if keep is None else keep(part)
+            # Sums are rounded in the order of the threads.
+            kept = None if keeper is None else keeper.look(part)
+            with nullcontext() if kept is None else place.threads(kept.made.get("threads")):
+                yield from _batch(engine, part, means, on_step, previews, cancel, keeper)
 
 
 def together(plans: Sequence[Plan], means: Means) -> int:
@@ -82,13 +96,24 @@ def engine_of(plan: Plan, means: Means) -> Engine:
         model = model.at(means.model_dir)
     key = (model.to_json(), plan.revision, plan.loras, means.loras, means.precision, means.placement)
     if key not in _ENGINES:
-        # Two large models at once are more than most machines hold.
-        _ENGINES.clear()
         found = means.placement or foresee(plan, means.model_dir, means.precision).placement
         # Whoever says the placement says the threads too.
         threads = settings.load().threads if means.placement is None else None
-        _ENGINES[key] = Engine(model, place.confirmed(found, threads), means.loras)
+        placed = place.confirmed(found, threads)
+        # One that is warm and lies there already, whoever chose the place.
+        warm = (each for other, each in _ENGINES.items() if other[:4] == key[:4] and _beside(each.placement, placed))
+        engine = next(warm, None)
+        if engine is None:
+            # Two large models at once are more than most machines hold.
+            _ENGINES.clear()
+            engine = Engine(model, placed, means.loras)
+        _ENGINES[key] = engine
     return _ENGINES[key]
+
+
+def _beside(one: Placement, other: Placement) -> bool:
+    """Whether two placements are one, however many films run at once."""
+    return one == other.model_copy(update={"batch": one.batch})
 
 
 def forget() -> None:
@@ -103,20 +128,24 @@ def _batch(
     on_step: OnStep | None,
     previews: bool,
     cancel: Callable[[], bool] | None,
+    keeper: Keeper | None,
 ) -> Iterator[Clip]:
     """The films of one batch, each polished when it is asked for."""
     plan, meter = plans[0], Meter(on_step)
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
-    with closing(engine.run(plans, sources=means.sources, previews=previews, cancel=cancel)) as events:
+    how: dict[str, Any] = {"sources": means.sources, "previews": previews, "cancel": cancel, "keeper": keeper}
+    with closing(engine.run(plans, **how)) as events:
         for event in events:
             if isinstance(event, Frames):
                 pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
             else:
                 meter(event)
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        clip = clip_of(each, engine, frames, meter, means, films=len(plans))
-        if number == 0:
+        told = [] if keeper is None else keeper.notes
+        clip = clip_of(each, engine, frames, meter, means, films=len(plans), notes=told)
+        # Of a film that went on, the run tells the time of its last part only.
+        if number == 0 and (keeper is None or keeper.went_on is None):
             assert clip.recipe is not None and clip.run is not None
             records.append(records.record(clip.recipe, clip.run, len(plans)))
         yield clip

@@ -88,6 +88,18 @@ def _nvidia() -> tuple[str, int, int, bool] | None:
         return None
 
 
+def gpus() -> int:
+    """How many GPUs there are, as their driver's own tool says; 0 where torch could use none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or _torch_is_for_cpus():
+        return 0
+    try:
+        done = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+
+
 def _torch_is_for_cpus() -> bool:
     """Whether the torch that is installed was built without CUDA: its version says so."""
     try:

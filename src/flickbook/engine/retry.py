@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Self, TypedDict
 
-from flickbook.engine.films import Means, OnStep, films
+from flickbook.engine.films import Keep, Means, OnStep, films
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 
@@ -20,17 +20,20 @@ def good_films(
     on_step: OnStep | None = None,
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
+    keep: Keep | None = None,
+    apart: int | None = None,
 ) -> Iterator[Clip]:
     """The films of `plans` in order; one with a score below its threshold is made again, at most `retries` times.
 
-    The seeds that are tried are as many apart as there are plans, so that no two films meet. Where no seed is good
-    enough the best is kept: the one that misses its thresholds by least. The run's notes tell of every try.
+    The seeds that are tried are `apart`, by default as many as there are plans, so that no two films meet. Where no
+    seed is good enough the best is kept: the one that misses its thresholds by least. The run's notes tell of every
+    try. `keep` is asked for each batch and each try, as in `films`.
     """
-    thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel)
+    thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
     for clip in films(plans, means, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
         while tries[-1].missed and len(tries) <= retries:
-            seed = (tries[0].plan.seed + len(tries) * len(plans)) % 2**63
+            seed = (tries[0].plan.seed + len(tries) * (apart or len(plans))) % 2**63
             clip = next(films([tries[0].plan.model_copy(update={"seed": seed})], means, **how))
             found = _Try.of(clip, thresholds)
             if found.short < min(each.short for each in tries):
@@ -43,6 +46,7 @@ class _How(TypedDict):
     on_step: OnStep | None
     previews: bool
     cancel: Callable[[], bool] | None
+    keep: Keep | None
 
 
 class _Try(NamedTuple):

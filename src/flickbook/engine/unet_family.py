@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from flickbook.diffusion.sampler import Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
-from flickbook.engine.family import Setup, Sources
+from flickbook.engine.family import RESUMES, Setup, Sources
 from flickbook.engine.quantize import quantize
+from flickbook.errors import WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan
 from flickbook.windows import prompt_of
@@ -35,6 +36,8 @@ _TEXTS = 256
 
 class UNetFamily:
     """A loaded text-to-video model; films of one shape run as one batch."""
+
+    resumes = RESUMES["unet"]
 
     def __init__(self, networks: TextToVideo, weights: dict[str, str], placement: Placement) -> None:
         self.networks, self.weights, self.placement = networks, weights, placement
@@ -142,15 +145,13 @@ class UNetFamily:
         (SDEdit, Meng et al. 2021, arXiv 2108.01073). A film that begins from an image also keeps it as its first frame.
         """
         plan, networks = plans[0], self.networks
-        shape = networks.latent_shape(plan.num_frames, plan.height, plan.width)
+        shape, left = self._outline(plan)
         noise = long.noise([p.seed for p in plans], shape, window).to(networks.device)
-        timesteps = networks.schedule.timesteps(plan.num_inference_steps)
         if plan.strength is None:
-            return SamplerState.begin(noise, timesteps), None
+            return SamplerState.begin(noise, left), None
         self._awake(networks.autoencoder)
         given = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
         source = torch.stack([each.expand(shape) for each in given])
-        left = timesteps[len(timesteps) - int(len(timesteps) * plan.strength) :]
         start = noise if plan.strength == 1 else networks.schedule.add_noise(source, noise, left[0])
         first = source[:, :, :1]
         holds = bool(plan.image) and plan.num_frames > 1
@@ -159,6 +160,32 @@ class UNetFamily:
             return torch.cat([first, x0[:, :, 1:]], dim=2)
 
         return SamplerState.begin(start, left), known if holds else None
+
+    def _outline(self, plan: Plan) -> tuple[tuple[int, int, int, int], Sequence[int]]:
+        """The shape (c, f, h, w) of a film's latents, and the time steps that are taken."""
+        shape = self.networks.latent_shape(plan.num_frames, plan.height, plan.width)
+        timesteps = self.networks.schedule.timesteps(plan.num_inference_steps)
+        taken = len(timesteps) if plan.strength is None else int(len(timesteps) * plan.strength)
+        return shape, timesteps[len(timesteps) - taken :]
+
+    def pack(self, state: SamplerState) -> dict[str, Tensor]:
+        """A state as tensors, without what can be told from the rest."""
+        if state.done:
+            state = replace(state, history=())
+        tensors = state.to_tensors()
+        if state.done or (state.history and state.history[-1].x0 is state.x0):
+            tensors.pop("x0", None)
+        return tensors
+
+    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Tensor]) -> SamplerState:
+        """The state that `pack` wrote, on the CPU. Raises WeightsError where it is not one of these films."""
+        state, (shape, timesteps) = SamplerState.from_tensors(tensors), self._outline(plans[0])
+        if tuple(state.latents.shape) != (len(plans), *shape) or state.timesteps != tuple(timesteps):
+            raise WeightsError("checkpoint", "is of films of another shape", "start the run again")
+        if state.x0 is None:
+            # The last estimate is the result itself.
+            state = replace(state, x0=state.latents if state.done else state.history[-1].x0)
+        return state
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""

@@ -1,0 +1,98 @@
+"""Jobs that a command runs itself: kept before they begin, so that whatever ends the command, they can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from flickbook.cli import report
+from flickbook.errors import Cancelled, JobConflict, StoreError
+
+if TYPE_CHECKING:
+    from flickbook.jobs.desk import Desk
+    from flickbook.media.clip import Clip
+    from flickbook.spec import Step
+    from flickbook.store.base import Job
+
+
+@contextmanager
+def desk() -> Iterator[Desk]:
+    """The queue of the settings. Where it cannot be opened a film is made all the same: its job is lost with it."""
+    from flickbook.jobs.desk import Desk
+
+    try:
+        found = Desk.at()
+    except StoreError as error:
+        report.note(f"{error}. This is made without being kept as a job")
+        place = TemporaryDirectory(prefix="flickbook-")
+        with place as home, Desk.at(f"sqlite:///{home}/jobs.db", Path(home) / "jobs") as found:
+            yield found
+        return
+    with found:
+        yield found
+
+
+def run(
+    desk: Desk,
+    jobs: Sequence[Job],
+    on_step: Callable[[Step], None],
+    path_of: Callable[[Job, Clip], Path] | None = None,
+    previews: bool = False,
+) -> Iterator[Job]:
+    """Run the jobs of one command, in batches that run together; each that was not done before, when it is.
+
+    Raises what a film raises that fails, Cancelled where one is stopped, JobConflict where somebody else runs one.
+    """
+    from flickbook.jobs.runner import Runner
+    from flickbook.store.base import DONE
+
+    runner = Runner(desk)
+    for batch in _batches(jobs):
+        left = [_claimed(desk, job) for job in batch if job.state not in DONE]
+        if not left:
+            continue
+        try:
+            told: Any = {"on_step": on_step, "previews": previews, "path_of": path_of}
+            ended = runner.run(left, beside=batch, strict=True, **told)
+        except KeyboardInterrupt:
+            _say_paused(left[0])
+            raise
+        for job in ended:
+            if job.state == "completed":
+                yield job
+        states = {job.state for job in ended}
+        if "paused" in states:
+            _say_paused(left[0])
+        if states != {"completed"}:
+            raise Cancelled
+        if len(ended) < len(left):
+            raise JobConflict(left[0].id, "taken by another", "finished here", "`flickbook jobs list` shows it")
+
+
+def _say_paused(job: Job) -> None:
+    report.note(f"paused; `flickbook jobs resume {job.id}` goes on")
+
+
+def _claimed(desk: Desk, job: Job) -> Job:
+    from flickbook.jobs.queue import LEASE
+    from flickbook.jobs.worker import name_of
+
+    found = desk.ask(desk.store.claim(name_of(), LEASE, id=job.id))
+    if found is None:
+        state = desk.ask(desk.queue.job(job.id)).state
+        raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` tells more")
+    return found
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs of one command as they run together. Those of drafts each run by themselves."""
+    from flickbook.engine.films import together
+    from flickbook.jobs.runner import means_for
+
+    first = jobs[0]
+    size = 1 if first.kind == "draft" or len(jobs) == 1 else together([job.plan for job in jobs], means_for([first]))
+    for begin in range(0, len(jobs), size):
+        yield list(jobs[begin : begin + size])

@@ -1,0 +1,83 @@
+"""`flickbook store` and `flickbook repair`: whether the jobs are sound, a copy of them, and what to do if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import options, report
+from flickbook.errors import OutputError, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.store.base import Store
+    from flickbook.store.sqlite import SqliteStore
+
+app = typer.Typer(help="Check, back up and repair where jobs are kept.", no_args_is_help=True, rich_markup_mode=None)
+Address = Annotated[str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…")]
+Copy = Annotated[Path, typer.Argument(help="Where the copy goes.")]
+
+
+@app.command("check")
+def check(store: Address = "", as_json: options.AsJson = False) -> int:
+    """Look whether the store is sound, which may take a while; exits with 1 if it is not."""
+    from flickbook.jobs.desk import Desk
+
+    with Desk.at(store) as desk:
+        found = desk.ask(desk.store.check())
+        counts = desk.ask(desk.store.counts())
+        title = desk.store.title
+    if as_json:
+        report.document({"store": title, "sound": not found, "problems": found, "jobs": counts})
+    else:
+        held = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no jobs"
+        print(f"{title}: {held}", *found, "it is sound" if not found else "run `flickbook repair`", sep="\n")
+    return 1 if found else 0
+
+
+@app.command("backup")
+def backup(path: Copy, store: Address = "", overwrite: options.Overwrite = False) -> None:
+    """Write a copy of all jobs to a file, while they go on; `repair` uses the one that is made every day."""
+    from flickbook.jobs.desk import Desk
+
+    if path.exists() and not overwrite:
+        raise OutputError(path, "exists already", "choose another name or add --overwrite")
+    with Desk.at(store) as desk:
+        desk.ask(_embedded(desk.store, "backed up").backup(path.absolute()))
+    print(path)
+
+
+@app.command("repair")
+def repair(store: Address = "", as_json: options.AsJson = False) -> None:
+    """Put a damaged store aside, and save into a new one what it or its last backup still holds."""
+    from flickbook.store.connect import connect
+    from flickbook.store.repair import repair as repaired
+
+    found = repaired(_embedded(connect(store), "repaired").path)
+    told: dict[str, Any] = {
+        "quarantined": None if found.quarantined is None else str(found.quarantined),
+        "salvaged": found.salvaged,
+        "scattered": found.scattered,
+        "restored": found.restored,
+    }
+    if as_json:
+        report.document(told)
+        return
+    if found.quarantined is None:
+        print("it is sound, and stays as it is")
+        return
+    print(f"the damaged store is kept as {found.quarantined}")
+    said = {"salvaged": "read from it", "scattered": "found on pages of it", "restored": "taken from the last backup"}
+    for name, words in said.items():
+        rows = ", ".join(f"{count} {table}" for table, count in told[name].items() if count)
+        print(f"{words}: {rows or 'nothing'}")
+
+
+def _embedded(store: Store, wish: str) -> SqliteStore:
+    """A store that is a file. Raises RequestError for another."""
+    from flickbook.store.sqlite import SqliteStore
+
+    if not isinstance(store, SqliteStore):
+        raise RequestError("store", store.title, f"cannot be {wish} from here", "use the tools of its server")
+    return store

@@ -1,0 +1,95 @@
+"""Drafts: films stopped on the way, as far as one can see what they will be; the chosen ones are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flickbook.engine import place
+from flickbook.engine.films import Keep, Means, OnStep, engine_of
+from flickbook.errors import RequestError
+from flickbook.spec import Placement, Plan, Step
+
+if TYPE_CHECKING:
+    from flickbook.engine.checkpoint import Keeper
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A film after `index` of `total` steps: `frames` (n, h, w, 3) uint8 are what it is about to be, `fps` its rate.
+
+    It is finished by `films` with the same Plan and `placement`, and a Keeper that looks where this one kept its state.
+    """
+
+    plan: Plan
+    index: int
+    total: int
+    frames: np.ndarray
+    fps: float
+    placement: Placement
+    notes: tuple[str, ...] = ()
+
+
+def drafts(
+    plans: Sequence[Plan],
+    means: Means | None = None,
+    until: float = 0.4,
+    *,
+    keep: Keep | None = None,
+    on_step: OnStep | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[Draft]:
+    """The films of `plans` in order, each made up to the share `until` (above 0, below 1) of its steps and kept there.
+
+    Each runs by itself, so that each can be finished by itself, as the film that it would have been from the start.
+    Raises RequestError for `until` and for a model that does not say what it is about to make; else what `films` does.
+    """
+    if not 0 < until < 1:
+        raise RequestError("until", until, "must be above 0 and below 1", "ask for 0.4; a whole film is no draft")
+    means = means or Means()
+    for plan in plans:
+        keeper = None if keep is None else keep([plan])
+        kept = None if keeper is None else keeper.look([plan])
+        with nullcontext() if kept is None else place.threads(kept.made.get("threads")):
+            yield _draft(plan, means, until, keeper, on_step, cancel)
+
+
+def _draft(
+    plan: Plan,
+    means: Means,
+    until: float,
+    keeper: Keeper | None,
+    on_step: OnStep | None,
+    cancel: Callable[[], bool] | None,
+) -> Draft:
+    engine, last = engine_of(plan, means), None
+    how: dict[str, Any] = {"sources": means.sources, "cancel": cancel, "keeper": keeper, "until": until}
+    # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
+    with closing(engine.run([plan], previews=True, **how)) as events:
+        for event in events:
+            assert isinstance(event, Step), "nothing is decoded on the way"
+            last = _shown(event, plan)
+            if on_step is not None:
+                on_step(event)
+    assert last is not None and last.preview is not None
+    shown = last.preview[0]
+    return Draft(
+        plan=plan,
+        index=last.index,
+        total=last.total,
+        frames=engine.enduring(lambda: engine.show(shown), "decode"),
+        fps=plan.fps,
+        placement=engine.placement.model_copy(update={"batch": 1}),
+        notes=() if keeper is None else tuple(keeper.notes),
+    )
+
+
+def _shown(step: Step, plan: Plan) -> Step:
+    """The step, if it has something to show."""
+    if step.phase == "denoise" and step.preview is None:
+        raise RequestError("model", plan.model, "does not say what it is about to make", "make the film whole")
+    return step

@@ -1,0 +1,54 @@
+"""The queue for callers that run no event loop: commands and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from flickbook import settings
+from flickbook.jobs.queue import Queue
+from flickbook.jobs.shelf import Shelf
+from flickbook.store.base import Store
+from flickbook.store.blocking import Blocking
+from flickbook.store.connect import connect
+
+T = TypeVar("T")
+
+
+def shelf() -> Shelf:
+    """Where the files of jobs are, as the settings say."""
+    chosen = settings.load()
+    return Shelf(chosen.jobs_dir or chosen.data_dir / "jobs")
+
+
+class Desk:
+    """A Queue whose coroutines any thread may ask for; they run on an event loop in a thread of its own."""
+
+    def __init__(self, store: Store, files: Shelf) -> None:
+        """Opens the store. Raises StoreError."""
+        self.queue, self.store, self.shelf = Queue(store, files), store, files
+        self._blocking = Blocking(store)
+        self._blocking.open()
+
+    @classmethod
+    def at(cls, url: str = "", jobs_dir: Path | None = None) -> Self:
+        """The one of a store's address and a directory; of the settings where they are not given."""
+        return cls(connect(url), Shelf(jobs_dir) if jobs_dir is not None else shelf())
+
+    def ask(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine of the queue or of the store returns."""
+        return self._blocking.ask(coroutine)
+
+    def close(self) -> None:
+        """Let go of the store; may be called twice."""
+        self._blocking.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,145 @@
+"""Seconds until a film is done, phase by phase, learned from the jobs that were done before it.
+
+A phase's time is that of the newest jobs of the same model, scaled by the work in it: pixels and steps. What a job took
+beside the phases that its run tells is the writing of its file.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from flickbook.engine.polish import finished
+from flickbook.jobs.queue import Queue
+from flickbook.spec import Plan, Step
+from flickbook.store.base import Job, Query
+
+PHASES: Final = ("load", "encode", "denoise", "decode", "polish", "write")
+#: Jobs that are asked, and those of them that are most alike whose middle time is taken.
+_ASKED: Final = 40
+_ALIKE: Final = 5
+#: The shares of a run whose like was never seen.
+_USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
+#: Waiting jobs in front of one that are looked at one by one.
+_AHEAD: Final = 200
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a job took, seconds by phase, in one attempt; `write` is what is left."""
+
+    plan: Plan
+    seconds: Mapping[str, float]
+
+
+def past(job: Job) -> Past | None:
+    """What a job took that was done in one go; None for another."""
+    run = None if job.result is None else job.result.sidecar.run
+    if run is None or job.state != "completed" or any("went on from" in note for note in run.notes):
+        return None
+    told = {name: seconds for name, seconds in run.seconds.items() if name in PHASES}
+    return Past(job.plan, told | {"write": max(0.0, job.seconds - sum(told.values()))})
+
+
+async def history(queue: Queue) -> list[Past]:
+    """What the newest jobs took, the newest first."""
+    jobs = await queue.store.find(Query(states=("completed",), kinds=("film", "picture"), limit=_ASKED))
+    return [found for found in map(past, jobs) if found is not None]
+
+
+def work(plan: Plan) -> dict[str, float]:
+    """How much there is to do in each phase, in units of its own."""
+    pixels = float(plan.width * plan.height * plan.num_frames)
+    size = finished(plan)
+    whole = float(size.width * size.height * size.num_frames)
+    steps = plan.num_inference_steps * (plan.strength or 1.0) * (2 if plan.guided() else 1)
+    polish = 0.0 if plan.polish.nothing() else whole
+    return {"load": 1.0, "encode": 1.0, "denoise": pixels * steps, "decode": pixels, "polish": polish, "write": whole}
+
+
+def expected(plan: Plan, found: Sequence[Past], warm: bool = False) -> dict[str, float] | None:
+    """Seconds of each phase of a Plan's film; None where no job of its model is among `found`.
+
+    A model that is `warm` needs no loading.
+    """
+    alike = [each for each in found if each.plan.model == plan.model]
+    alike = ([each for each in alike if each.plan.shape() == plan.shape()] or alike)[:_ALIKE]
+    if not alike:
+        return None
+    own = work(plan)
+    seconds = {}
+    for phase in PHASES:
+        scaled = []
+        for each in alike:
+            theirs = work(each.plan)[phase]
+            # A load that was not needed then tells nothing of one that is.
+            if theirs > 0 and (phase in each.seconds or phase != "load"):
+                scaled.append(each.seconds.get(phase, 0.0) * own[phase] / theirs)
+        seconds[phase] = statistics.median(scaled) if scaled else 0.0
+    return seconds | ({"load": 0.0} if warm else {})
+
+
+class Pace:
+    """How far a run is, and the seconds that are left of it."""
+
+    def __init__(self, plan: Plan, found: Sequence[Past] = (), *, warm: bool = False, until: float = 1.0) -> None:
+        known = expected(plan, found, warm)
+        self._known = known is not None
+        self._seconds = dict(known or _USUAL)
+        self._until = until
+        if until < 1:
+            self._seconds = {**self._seconds, "decode": 0.0, "polish": 0.0, "write": 0.0}
+            self._seconds["denoise"] *= until
+        self._phase, self._first = "", 0
+        self._phase_began = time.monotonic()
+
+    def after(self, step: Step) -> tuple[float, float | None]:
+        """The share of the whole that is done with this Step, 0 to 1, and the seconds left where they can be told."""
+        if step.phase != self._phase:
+            # A run that goes on from a checkpoint begins in the middle of a phase.
+            self._phase = step.phase
+            self._first = step.index if step.phase == "denoise" and step.seconds < 1e-3 * step.index else 0
+        total = max(1.0, step.total * (self._until if step.phase == "denoise" else 1.0))
+        within = min(1.0, step.index / total)
+        self._learn(step, total)
+        place = PHASES.index(step.phase)
+        behind = sum(self._seconds[name] for name in PHASES[:place])
+        ahead = sum(self._seconds[name] for name in PHASES[place + 1 :])
+        own = self._seconds[step.phase]
+        whole = behind + own + ahead
+        share = (behind + own * within) / whole if whole > 0 else 0.0
+        return share, own * (1 - within) + ahead if self._known else None
+
+    def _learn(self, step: Step, total: float) -> None:
+        """What this run takes itself is known best."""
+        done = step.index - self._first
+        if done < 2 and step.index < total:
+            return
+        if self._known and done > 0:
+            self._seconds[step.phase] = step.seconds * total / done if step.seconds > 0 else 0.0
+
+
+async def foreseen(queue: Queue, job: Job, workers: int = 1) -> float | None:
+    """Seconds until a job is done, those before it in the queue included; None where nothing like it was done."""
+    if job.state == "running":
+        left = queue.shelf.progress(job.id).get("eta_seconds")
+        return float(left) if isinstance(left, int | float) else None
+    if job.state != "queued":
+        return None
+    found = await history(queue)
+    own = expected(job.plan, found, warm=True)
+    if own is None:
+        return None
+    waiting = await queue.store.find(Query(states=("queued",), order="queue", limit=_AHEAD))
+    ahead = 0.0
+    for other in waiting:
+        if other.id == job.id:
+            break
+        ahead += sum((expected(other.plan, found, warm=True) or own).values())
+    for other in await queue.store.find(Query(states=("running",), limit=_AHEAD)):
+        left = queue.shelf.progress(other.id).get("eta_seconds")
+        ahead += float(left) if isinstance(left, int | float) else sum(own.values())
+    return ahead / max(1, workers) + sum(own.values())

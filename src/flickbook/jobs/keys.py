@@ -1,0 +1,167 @@
+"""API keys: who a caller is, what it may do, and how much.
+
+A key is `fb_`, ten characters that name it, `_`, and 256 random bits. The store has the SHA-256 of the whole: of so
+many random bits nothing can be guessed, so no slow hash is needed, and none would be quick enough for every request. It
+is found by its name, which is no secret, and compared in constant time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from flickbook.errors import RequestError
+from flickbook.spec import Record, Sha256
+from flickbook.store.base import Note, Store
+
+Scope = Literal["read", "create", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = ("read", "create", "admin")
+PREFIX: Final = "fb_"
+#: Seconds that a reader of keys may take what it has seen for true.
+FRESH: Final = 1.0
+KIND: Final = "key"
+_DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_NAME_LENGTH: Final = 10
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_NOBODY: Final = hashlib.sha256(b"").hexdigest()
+
+
+class Key(Record):
+    """What is kept of a key. Times are seconds since 1970, 0 for never; `quota` is seconds on the device in a day, and
+    `rate` requests that make or change something in a minute, 0 for the usual."""
+
+    id: str
+    name: str
+    owner: str
+    digest: Sha256
+    scopes: tuple[Scope, ...] = ("read", "create")
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    revoked_at: float = 0.0
+    quota: Annotated[float, Field(ge=0)] = 0.0
+    rate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+    @property
+    def state(self) -> Literal["live", "expired", "revoked"]:
+        """Whether it opens anything now."""
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if 0 < self.expires_at <= time.time() else "live"
+
+
+def digest(token: str) -> str:
+    """What is kept of a key's text."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Keys:
+    """The keys of a store. What it has read is believed for a second, so that a request does not cost a look."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, tuple[str, Key]] = {}
+        self._read = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def create(
+        self,
+        name: str,
+        owner: str = "",
+        scopes: Sequence[str] = (),
+        *,
+        seconds: float = 0.0,
+        quota: float = 0.0,
+        rate: int = 0,
+    ) -> tuple[Key, str]:
+        """A new key and its text, which is told this once; it ends after `seconds`, if not 0. The owner is its name
+        unless one is given, and must then be new. Raises RequestError."""
+        for field, value in (("name", name), ("owner", owner or name)):
+            if not _PLAIN.fullmatch(value):
+                limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and begin with a letter or digit"
+                raise RequestError(field, value, limit, "choose a plainer one")
+        granted = _scopes(scopes)
+        if not owner and any(each.owner == name for each in await self.list()):
+            remedy = f"share its jobs with --owner {name}, or choose another name"
+            raise RequestError("name", name, "an owner of this name has a key already", remedy)
+        id = "".join(secrets.choice(_DIGITS) for _ in range(_NAME_LENGTH))
+        token = f"{PREFIX}{id}_{secrets.token_urlsafe(32)}"
+        now = time.time()
+        key = Key.of(
+            id=id,
+            name=name,
+            owner=owner or name,
+            digest=digest(token),
+            scopes=granted,
+            created_at=now,
+            expires_at=now + seconds if seconds else 0.0,
+            quota=float(quota),
+            rate=rate,
+        )
+        await self._put(key)
+        return key, token
+
+    async def list(self) -> list[Key]:
+        """All keys, the oldest first."""
+        found = [Key.from_json(note.body) for note in await self._store.notes(KIND)]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
+
+    async def revoke(self, id: str) -> Key:
+        """End a key for good; one that is revoked stays so. Raises RequestError if there is none of this id."""
+        note = await self._store.note(KIND, id)
+        if note is None:
+            raise RequestError("id", id, "no such key", "`flickbook keys list` shows them")
+        key = Key.from_json(note.body)
+        if not key.revoked_at:
+            key = key.model_copy(update={"revoked_at": time.time()})
+            await self._put(key)
+        return key
+
+    async def exist(self) -> bool:
+        """Whether a key was ever made. Those that are over count: the end of a key must not open what it closed."""
+        await self._refresh()
+        return bool(self._known)
+
+    async def find(self, token: str) -> Key | None:
+        """The key of this text, live or not."""
+        await self._refresh()
+        _, key = self._known.get(public(token), ("", None))
+        # A key that is not there is compared as well, so that it takes as long as a wrong one.
+        true = hmac.compare_digest(digest(token), key.digest if key is not None else _NOBODY)
+        return key if true else None
+
+    async def _put(self, key: Key) -> None:
+        await self._store.put(Note.of(kind=KIND, id=key.id, owner=key.owner, body=key.to_json()))
+        self._read = float("-inf")
+
+    async def _refresh(self) -> None:
+        if time.monotonic() - self._read < FRESH:
+            return
+        async with self._reading:
+            began = time.monotonic()
+            if began - self._read < FRESH:
+                return
+            known = {}
+            for note in await self._store.notes(KIND):
+                body, key = self._known.get(note.id, ("", None))
+                known[note.id] = (note.body, key if key and body == note.body else Key.from_json(note.body))
+            self._known, self._read = known, began
+
+
+def public(token: str) -> str:
+    """The part of a key's text that names it, and is no secret."""
+    return token[len(PREFIX) : len(PREFIX) + _NAME_LENGTH]
+
+
+def _scopes(names: Sequence[str]) -> tuple[Scope, ...]:
+    for name in names:
+        if name not in SCOPES:
+            raise RequestError("scope", name, "no such scope", f"choose {', '.join(SCOPES)}")
+    return tuple(each for each in SCOPES if each in names) or ("read", "create")

@@ -1,0 +1,168 @@
+"""One POST to an address that a stranger named: nothing behind the firewall is ever reached by it.
+
+The host must be on a list that the operator wrote. What its name resolves to is judged once, and it is that address
+that is connected to, so that a second answer of the name server changes nothing. Redirects are not followed, no proxy
+of the environment is used, and of the answer only its status counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from flickbook.errors import RequestError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Seconds for all of it: to resolve, to connect, to send, to be answered.
+SECONDS: Final = 10.0
+#: Bytes of an answer that are read.
+_ANSWER: Final = 4096
+_MAX_URL: Final = 2048
+_PORTS: Final = {"https": 443, "http": 80}
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?:[ \r\n]|$)")
+#: Addresses that carry an IPv4 address in their last four bytes: NAT64 reaches it.
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a URL leads: `host` in small letters, without the brackets of an IPv6 address; `path` with its query."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    def authority(self) -> str:
+        """Host and port as the Host header has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def target(url: str, hosts: Sequence[str]) -> Target:
+    """Where `url` leads, if `hosts` allow it: entries are HOST, for the usual port, or HOST:PORT.
+
+    Raises RequestError for every other URL: only https is allowed, and http where the host is this machine.
+    """
+    if not hosts:
+        raise RequestError("url", url, "this service sends no webhooks", "start it with the hosts that it may tell")
+    if len(url) > _MAX_URL or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
+        raise RequestError("url", url, f"must be at most {_MAX_URL} plain characters", "write it percent-encoded")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise RequestError("url", url, "is no URL", "write for example https://example.com/flickbook") from None
+    host = (parts.hostname or "").lower()
+    if parts.scheme not in _PORTS or not host or "@" in parts.netloc or "#" in url or port == 0:
+        limit = "must be https://HOST/PATH, without a name, a password or a fragment"
+        raise RequestError("url", url, limit, "write for example https://example.com/flickbook")
+    query = f"?{parts.query}" if parts.query else ""
+    found = Target(parts.scheme, host, port or _PORTS[parts.scheme], (parts.path or "/") + query)
+    if (found.host, found.port) not in {_entry(each, found.scheme) for each in hosts}:
+        listed = ", ".join(hosts)
+        raise RequestError("url", url, f"its host is not on this service's list ({listed})", "choose a listed host")
+    if found.scheme == "http" and not _is_here(host):
+        raise RequestError("url", url, "must be https, as what is sent leaves this machine", "write https://")
+    return found
+
+
+def _entry(entry: str, scheme: str) -> tuple[str, int]:
+    """Host and port of an entry of the list."""
+    text = entry.strip().lower()
+    address = _address(text.strip("[]"))
+    if address is not None:
+        return str(address), _PORTS[scheme]
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdecimal():
+        return host.strip("[]"), int(port)
+    return text, _PORTS[scheme]
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _is_here(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def public(address: Address) -> bool:
+    """Whether an address is one of the open internet, and so is every address that it carries inside."""
+    if address in _NAT64:
+        return public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        return all(each is None or public(each) for each in inner)
+    return True
+
+
+async def resolved(to: Target) -> str:
+    """The address of a target. Raises RequestError where one of its name's addresses must not be reached.
+
+    A host that the list names as an address is reached wherever it is; of `localhost` all must be loopback.
+    """
+    if _address(to.host) is not None:
+        return to.host
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
+    # A zone ("%eth0") is no part of the address.
+    texts = [str(answer[4][0]).partition("%")[0] for answer in answers]
+    addresses = [ipaddress.ip_address(text) for text in texts]
+    good = all(each.is_loopback if to.host == "localhost" else public(each) for each in addresses)
+    if not addresses or not good:
+        raise RequestError("url", to.host, "leads to an address that is not public", "list the address itself")
+    return texts[0]
+
+
+async def post(
+    to: Target, body: bytes, headers: Mapping[str, str], context: ssl.SSLContext | None = None, seconds: float = SECONDS
+) -> int:
+    """Send `body` as JSON; the status of the answer, 100 to 599. `context` is that of TLS, None for the usual one.
+
+    Raises OSError (TimeoutError and ssl's among them), RequestError as `resolved` does, ValueError for no HTTP.
+    """
+    async with asyncio.timeout(seconds):
+        address = await resolved(to)
+        secure = to.scheme == "https"
+        tls = (context or ssl.create_default_context()) if secure else None
+        name = to.host if secure else None
+        reader, writer = await asyncio.open_connection(
+            address, to.port, ssl=tls, server_hostname=name, limit=_ANSWER, happy_eyeballs_delay=None
+        )
+        try:
+            writer.write(_head(to, body, headers) + body)
+            await writer.drain()
+            answer = await reader.read(_ANSWER)
+            while b"\n" not in answer and len(answer) < _ANSWER and (more := await reader.read(_ANSWER)):
+                answer += more
+        finally:
+            # Whatever else it would say is not waited for.
+            with suppress(Exception):
+                writer.transport.abort()
+    match = _STATUS.match(answer)
+    if match is None:
+        raise ValueError("the answer is not HTTP")
+    return int(match[1])
+
+
+def _head(to: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
+    lines = [f"POST {to.path} HTTP/1.1", f"Host: {to.authority()}", "Connection: close"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "User-Agent: flickbook"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")

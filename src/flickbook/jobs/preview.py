@@ -1,0 +1,34 @@
+"""A film as it emerges, as a small moving picture."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from flickbook.engine.engine import Engine
+from flickbook.spec import Plan
+
+#: Frames of a film that are shown, and the most pixels of a side.
+_FRAMES: Final = 8
+_SIDE: Final = 256
+
+
+def moving(engine: Engine, plan: Plan, x0: Any) -> bytes:
+    """A WebP of some frames of one film's estimate x0 (channels, frames, h, w), at the film's own speed."""
+    # Frames are decoded one by one in our own networks, and cost their share each.
+    every = max(1, plan.num_frames // _FRAMES) if engine.model.family == "unet" else 1
+    return webp(engine.show(x0[:, ::every] if every > 1 else x0), plan.fps / every)
+
+
+def webp(frames: np.ndarray, fps: float) -> bytes:
+    """Frames (n, height, width, 3) uint8 as a moving WebP, at most 256 pixels wide and high."""
+    scale = min(1.0, _SIDE / max(frames.shape[1:3]))
+    size = (max(1, round(frames.shape[2] * scale)), max(1, round(frames.shape[1] * scale)))
+    images = [Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR) for frame in frames]
+    file = BytesIO()
+    how: dict[str, Any] = {"save_all": True, "append_images": images[1:], "loop": 0, "quality": 70, "method": 0}
+    images[0].save(file, "WEBP", duration=round(1000 / fps), **how)
+    return file.getvalue()

@@ -1,0 +1,273 @@
+"""The rules of the queue: what may be asked of a job in which state, and what becomes of one whose worker is gone.
+
+    queued ──claim──> running ──> completed | failed | cancelled
+      │  ^              │ │
+      │  └── released ──┘ └──pause──> paused ──resume──> queued
+      └── cancel, expire                 └── cancel
+
+Execution is at least once, effects are exactly once: whatever a worker does counts only when it is settled under the
+token of its lease. A job of a command waits paused when its process is gone; all others go back to the queue, unless
+several attempts in a row got no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from flickbook.errors import FlickbookError, JobConflict, JobNotFound, LimitReached, one_line
+from flickbook.jobs.shelf import Shelf
+from flickbook.spec import Plan, Request
+from flickbook.store.base import DONE, ID, Home, Job, Kind, Query, Result, State, Store, new_id
+
+#: Seconds that a claim holds without a heartbeat, between two heartbeats, and between two looks at what is wanted.
+LEASE: Final = 30.0
+BEAT: Final = 5.0
+LOOK: Final = 0.15
+#: Attempts in a row that may end without getting any further.
+STALLS: Final = 3
+#: Jobs that may wait at once.
+DEPTH: Final = 100_000
+_ANY: Final[tuple[State, ...]] = ("queued", "running", "paused", *DONE)
+_RUNNING: Final[tuple[State, ...]] = ("running",)
+
+
+def job(
+    plan: Plan,
+    request: Request,
+    *,
+    kind: Kind | None = None,
+    home: Home = "queue",
+    owner: str = "",
+    id: str = "",
+    **told: Any,
+) -> Job:
+    """A new job for a Plan, of a new id unless one is given; `told` are other fields of it."""
+    # Workers take no job of a command: it waits for that.
+    state: State = "queued" if home == "queue" else "paused"
+    usual: Kind = "picture" if plan.num_frames == 1 else "film"
+    return Job.of(
+        id=id or new_id("job"),
+        kind=kind or usual,
+        state=state,
+        plan=plan,
+        request=request,
+        home=home,
+        owner=owner,
+        **told,
+    )
+
+
+def completed(job: Job, result: Result, seconds: float = 0.0) -> dict[str, Any]:
+    """What a job becomes that is done."""
+    return _ended(job, "completed", seconds) | {"result": result, "reached": 1.0, "error": "", "error_code": ""}
+
+
+def failed(job: Job, error: BaseException | str, seconds: float = 0.0, code: str = "unexpected") -> dict[str, Any]:
+    """What a job becomes that cannot be done, for the reason of an error."""
+    if isinstance(error, FlickbookError):
+        code, text = error.code, str(error)
+    elif isinstance(error, BaseException):
+        text = one_line(f"unexpected {type(error).__name__}: {error}")
+    else:
+        text = one_line(error)
+    return _ended(job, "failed", seconds) | {"error_code": code, "error": text}
+
+
+def stopped(job: Job, seconds: float = 0.0) -> dict[str, Any]:
+    """What a job becomes that its runner laid down: what was wanted of it, or what is usual for its home."""
+    if job.wanted == "cancel":
+        return _ended(job, "cancelled", seconds)
+    state: State = "paused" if job.wanted == "pause" or job.home == "command" else "queued"
+    changes = _freed(job, state, seconds)
+    del changes["wanted"]  # a wish that came since is still to be met: see `Queue.lay_down`
+    # To lay work down is no failure to get on.
+    return changes | {"stalls": max(0, job.stalls - 1)}
+
+
+def orphaned(job: Job, reason: str = "its worker is gone") -> dict[str, Any]:
+    """What a running job becomes whose lease is over."""
+    if job.wanted == "cancel":
+        return _ended(job, "cancelled")
+    if job.wanted == "pause" or job.home == "command":
+        return _freed(job, "paused")
+    if job.stalls >= STALLS:
+        why = f"{one_line(reason)}; {job.stalls} attempts in a row got no further"
+        return failed(job, why, code="worker_lost")
+    return _freed(job, "queued") | {"error": one_line(reason)}
+
+
+def _ended(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
+    return _freed(job, state, seconds) | {"finished_at": time.time()}
+
+
+def _freed(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
+    return {"state": state, "worker": "", "lease_until": 0.0, "wanted": "", "seconds": job.seconds + seconds}
+
+
+class Queue:
+    """The jobs of a store and their files, as all faces use them. `owner` None may do everything to every job."""
+
+    def __init__(self, store: Store, shelf: Shelf) -> None:
+        self.store, self.shelf = store, shelf
+
+    async def submit(self, jobs: Sequence[Job], depth: int = DEPTH) -> list[Job]:
+        """Keep new jobs; one whose `key` its owner has used before gives the job of then. Raises LimitReached."""
+        counts = await self.store.counts()
+        if counts["queued"] + len(jobs) > depth:
+            limit = f"{counts['queued']} jobs wait, the limit is {depth}"
+            raise LimitReached("queue", len(jobs), limit, "ask again when some are done", 30.0)
+        return await self.store.add(jobs)
+
+    async def job(self, id: str, owner: str | None = None) -> Job:
+        """The job of this id. Raises JobNotFound, also where it is another owner's."""
+        found = await self.store.get(id) if ID.fullmatch(id) else None
+        if found is None or owner not in (None, found.owner):
+            raise JobNotFound(id)
+        return found
+
+    async def cancel(self, id: str, owner: str | None = None) -> Job:
+        """Stop a job for good: at once where it waits, at its next step where it runs. Raises JobConflict if done."""
+        return await self._ask(id, owner, "cancel", "cancelled", ("queued", "paused"))
+
+    async def pause(self, id: str, owner: str | None = None) -> Job:
+        """Lay a job down, to go on later from where it is."""
+        return await self._ask(id, owner, "pause", "paused", ("queued",))
+
+    async def _ask(self, id: str, owner: str | None, wish: str, done: State, waiting: tuple[State, ...]) -> Job:
+        """What waits is changed now; what runs is asked to stop. The state may change between two looks."""
+        while True:
+            job = await self.job(id, owner)
+            states: tuple[State, ...] = (job.state,)
+            if job.state in waiting:
+                changes = _ended(job, done) if done in DONE else _freed(job, done)
+                found = await self.store.change(id, states, changes)
+            elif job.state == "running":
+                if job.wanted in (wish, "cancel"):
+                    return job
+                found = await self.store.change(id, _RUNNING, {"wanted": wish})
+            elif job.state == done:
+                return job
+            else:
+                raise JobConflict(id, job.state, done, f"`flickbook jobs show {id}` tells more")
+            if found is not None:
+                return found
+
+    async def resume(self, id: str, owner: str | None = None) -> Job:
+        """Put a paused job back into the queue, at its old place. A job of a command is run by `jobs resume` itself."""
+        return await self._move(id, owner, ("paused",), "resumed", {"state": "queued", "stalls": 0, "wanted": ""})
+
+    async def retry(self, id: str, owner: str | None = None) -> Job:
+        """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
+        again = {"state": "queued", "stalls": 0, "error": "", "error_code": "", "finished_at": 0.0, "expires_at": 0.0}
+        return await self._move(id, owner, ("failed", "cancelled", "expired"), "retried", again)
+
+    async def _move(
+        self, id: str, owner: str | None, states: tuple[State, ...], wish: str, changes: Mapping[str, Any]
+    ) -> Job:
+        job = await self.job(id, owner)
+        if job.home == "command" and changes.get("state") == "queued":
+            changes = {**changes, "state": "paused"}  # its command runs it, no worker
+        found = await self.store.change(id, states, changes)
+        if found is None:
+            job = await self.job(id, owner)
+            raise JobConflict(id, job.state, wish, f"`flickbook jobs show {id}` tells more")
+        return found
+
+    async def reorder(self, id: str, before: str | None = None, owner: str | None = None) -> Job:
+        """Put a waiting job in front of another of its owner, or last. Raises JobConflict unless both wait."""
+        job = await self.job(id, owner)
+        other = None if before is None else await self.job(before, owner)
+        if other is not None and (other.owner, other.priority) != (job.owner, job.priority):
+            raise JobConflict(id, job.state, f"put before {before}", "choose one of the same owner and priority")
+        found = await self.store.reorder(id, before)
+        if found is None:
+            states = [each.state for each in (job, other) if each is not None and each.state != "queued"]
+            raise JobConflict(id, states[0] if states else "moving", "reordered", "only what is queued has a place")
+        return found
+
+    async def prioritise(self, id: str, priority: int, owner: str | None = None) -> Job:
+        """Give a waiting job another priority, -100 to 100; the higher runs first."""
+        job = await self.job(id, owner)
+        found = await self.store.change(id, ("queued", "paused"), {"priority": priority})
+        if found is None:
+            raise JobConflict(id, job.state, "given a priority", "only what waits has one")
+        return found
+
+    async def remove(self, id: str, owner: str | None = None, patience: float = 30.0) -> Job:
+        """Forget a job and its files; what runs is stopped first, however it takes. Raises JobNotFound."""
+        until = time.monotonic() + patience
+        while True:
+            job = await self.job(id, owner)
+            if job.state not in DONE:
+                job = await self.cancel(id, owner)
+            found = await self.store.remove(id, DONE)
+            if found is not None:
+                await asyncio.to_thread(self.shelf.clear, id)
+                return found
+            if time.monotonic() > until:
+                raise JobConflict(id, job.state, "removed", "its worker does not answer; ask again")
+            await asyncio.sleep(LOOK / 3)
+
+    async def lay_down(self, job: Job, seconds: float = 0.0) -> Job | None:
+        """End an attempt that its runner stops, with what was wanted until this moment; None under a stale token."""
+        found = await self.store.settle(job.id, job.attempt, stopped(job, seconds))
+        if found is not None and found.state not in DONE and found.wanted == "cancel":
+            return await self.cancel(job.id)
+        return found
+
+    async def tend(self) -> list[Job]:
+        """Give jobs whose worker is gone, or whose time is over, the state that they then have; those changed."""
+        changed = []
+        for job in await self.store.lapsed():
+            if job.state == "running":
+                found = await self.store.settle(job.id, job.attempt, orphaned(job), lapsed=True)
+            else:
+                found = await self.store.change(job.id, (job.state,), _ended(job, "expired"))
+            if found is not None:
+                self._tidied(found)
+                changed.append(found)
+        return changed
+
+    def _tidied(self, job: Job) -> None:
+        """What a dead worker's job leaves if no other attempt will clear it up."""
+        if job.state in DONE:
+            self.shelf.tidy(job.id, job.attempt + 1)
+
+    async def bury(self, worker: str, reason: str) -> list[Job]:
+        """What a worker that is known to be dead has left behind is free at once, before its lease is over."""
+        changed = []
+        for job in await self.store.find(Query(states=_RUNNING, worker=worker)):
+            if job.worker == worker:
+                found = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
+                if found is not None:
+                    self._tidied(found)
+                    changed.append(found)
+        return changed
+
+    async def sweep(self, keep: float, most_bytes: int | None = None) -> list[Job]:
+        """Forget what is done for longer than `keep` seconds, then the oldest until the files take `most_bytes`."""
+        gone: list[Job] = []
+        done = await self.store.find(Query(states=DONE, order="old", limit=1_000_000))
+        size = await asyncio.to_thread(self.shelf.size) if most_bytes is not None else 0
+        for job in done:
+            old = keep > 0 and job.finished_at < time.time() - keep
+            if not old and (most_bytes is None or size <= most_bytes):
+                continue
+            found = await self.store.remove(job.id, DONE)
+            if found is not None:
+                size -= await asyncio.to_thread(self.shelf.clear, job.id)
+                gone.append(found)
+        return gone
+
+
+def states(names: Sequence[str]) -> tuple[State, ...]:
+    """States by their names. Raises JobConflict's parent, RequestError, for another."""
+    from flickbook.errors import RequestError
+
+    for name in names:
+        if name not in _ANY:
+            raise RequestError("state", name, "no such state", f"choose {', '.join(_ANY)}")
+    return tuple(each for each in _ANY if each in names)

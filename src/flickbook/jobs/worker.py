@@ -1,0 +1,131 @@
+"""One process that works on the queue: it claims a job, runs it, and settles it, until it is told to leave.
+
+It dies alone: what it has claimed is free again when its lease is over, or at once where a supervisor sees it go. It
+leaves when its standard input ends, so that it never outlives whoever started it, and on SIGTERM; both lay its job down
+where it is. `python -m flickbook.jobs.worker --help` says how it is started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from flickbook import settings
+from flickbook.errors import FlickbookError, StoreError
+from flickbook.files import replace_whole
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.jobs.runner import Runner
+
+#: Seconds between two looks into an empty queue, and the longest wait for a store that does not answer.
+IDLE = 0.1
+_PATIENCE = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+def name_of(number: int = 0) -> str:
+    """What a worker of this process is called: machine, process, number."""
+    return f"{socket.gethostname()}:{os.getpid()}:{number}"
+
+
+def gone(name: str) -> bool:
+    """Whether the worker of this name was a process of this machine that is there no more."""
+    host, process, _ = [*name.rsplit(":", 2), "", ""][:3]
+    return host == socket.gethostname() and process.isdecimal() and not psutil.pid_exists(int(process))
+
+
+class Worker:
+    """Works on the queue in this thread until `leave` is called; `lease`, `beat` and `look` are seconds."""
+
+    def __init__(
+        self, desk: Desk, name: str = "", *, lease: float = LEASE, beat: float = BEAT, look: float = LOOK
+    ) -> None:
+        self.name = name or name_of()
+        self._desk, self._lease, self._beat, self._leaving = desk, lease, beat, threading.Event()
+        self._runner = Runner(desk, lease=lease, beat=beat, look=look)
+        self._tended = 0.0
+
+    def leave(self) -> None:
+        """Lay down what runs at its next step, and return from `work`."""
+        self._leaving.set()
+        self._runner.leave()
+
+    def work(self, jobs: int | None = None) -> int:
+        """Run jobs as they come, at most so many; how many it ran."""
+        done, wait = 0, IDLE
+        while not self._leaving.is_set() and (jobs is None or done < jobs):
+            try:
+                self._tend()
+                job = self._desk.ask(self._desk.store.claim(self.name, self._lease))
+                wait = IDLE
+            except StoreError as error:
+                logger.error("%s", error)
+                job, wait = None, min(2 * wait, _PATIENCE)
+            if job is None:
+                self._leaving.wait(wait)
+                continue
+            try:
+                self._runner.run([job])
+            except (FlickbookError, OSError) as error:
+                # What could not be settled is free again when its lease is over.
+                logger.error("%s: %s", job.id, error)
+            done += 1
+        return done
+
+    def _tend(self) -> None:
+        """Now and then, what others left behind."""
+        if time.monotonic() - self._tended > self._beat:
+            self._desk.ask(self._desk.queue.tend())
+            self._tended = time.monotonic()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Work until standard input ends or SIGTERM comes; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flickbook.jobs.worker", description="Work on the queue.")
+    parser.add_argument("--store", default="", help="where jobs are kept")
+    parser.add_argument("--jobs-dir", type=Path, help="where their files are")
+    parser.add_argument("--name", default="", help="what this worker is called")
+    parser.add_argument("--lease", type=float, default=LEASE, help="seconds a claim holds")
+    parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")
+    parser.add_argument("--ready", type=Path, help="a file to write once it works")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=settings.load().log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    faulthandler.enable()
+    try:
+        with Desk.at(given.store, given.jobs_dir) as desk:
+            worker = Worker(desk, given.name, lease=given.lease, beat=given.beat)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: worker.leave())
+            threading.Thread(target=_until_the_end, args=(worker,), name="parent", daemon=True).start()
+            if given.ready is not None:
+                replace_whole(given.ready, lambda file: file.write_text(worker.name, encoding="utf-8"))
+            worker.work()
+    except FlickbookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _until_the_end(worker: Worker) -> None:
+    """Wait until whoever started this process is gone: the pipe that is its standard input has then an end."""
+    try:
+        while os.read(0, 1024):
+            pass
+    except OSError:
+        pass
+    worker.leave()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

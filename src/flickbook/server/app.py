@@ -1,0 +1,132 @@
+"""The application: its routes, and the layers that every request passes on its way to one.
+
+Front    an id, a log line, safe headers, 500 for what nobody meant
+Hosts    its own names only
+CORS     the pages that --origin names, and no other
+Door     who would change something is known, asks from no other page, and is within the limits
+Bodies   small, quick and flat enough
+routes   each asks for a reader, a creator or an admin; see `flickbook.server.guard`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from flickbook import __version__
+from flickbook.jobs.webhooks import Webhooks
+from flickbook.server import (
+    catalogue,
+    drafts,
+    errors,
+    events,
+    images,
+    jobs,
+    media,
+    models,
+    ops,
+    recipes,
+    videos,
+    webhooks,
+)
+from flickbook.server.bodies import Bodies
+from flickbook.server.door import Door, Hosts
+from flickbook.server.front import Front
+from flickbook.server.guard import Guard
+from flickbook.server.service import Service
+from flickbook.server.tending import tended
+
+_ROUTES: Final = (ops, videos, images, models, jobs, drafts, recipes, catalogue, media, events, webhooks)
+_REFUSALS: Final = {
+    400: "A field is wrong; it is named.",
+    401: "No key, or none that is live.",
+    403: "The key lacks the scope, or another page asked.",
+    404: "No such thing, or another owner's.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The type of the body is not read.",
+    421: "The service has another name.",
+    429: "Too much for now; Retry-After says when.",
+    503: "The store or the files are out of reach.",
+    507: "There is no space left.",
+}
+_ASKED: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
+_TOLD: Final = ["accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"]
+
+
+def create_app(service: Service) -> FastAPI:
+    """The HTTP application of a service whose store is open. While it runs it tends the queue."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with tended(service, app.state.webhooks):
+            yield
+
+    app = FastAPI(
+        title="Flickbook",
+        version=__version__,
+        summary="Films from sentences, on your own machine.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.service = service
+    app.state.metrics = ops.Metrics()
+    app.state.guard = Guard(service)
+    app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
+    #: Set when the service is told to stop: what streams without an end must end then.
+    app.state.closing = asyncio.Event()
+    errors.install(app)
+    for routes in _ROUTES:
+        app.include_router(routes.router, responses=_responses(routes.router))
+    _describe(app)
+    # The last that is added is the first that is passed.
+    app.add_middleware(Bodies)
+    app.add_middleware(Door, guard=app.state.guard, origins=service.origins)
+    if service.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=_ASKED,
+            expose_headers=_TOLD,
+        )
+    app.add_middleware(Hosts, service=service)
+    app.add_middleware(Front, metrics=app.state.metrics)
+    return app
+
+
+def _responses(router: APIRouter) -> dict[int | str, dict[str, Any]]:
+    """The refusals that every route may answer with, in the form of its path."""
+    paths = [str(getattr(route, "path", "")) for route in router.routes]
+    compatible = bool(paths) and all(path.startswith("/v1/") for path in paths)
+    model = errors.CompatibleRefusal if compatible else errors.Refusal
+    return {status: {"model": model, "description": text} for status, text in _REFUSALS.items()}
+
+
+def _describe(app: FastAPI) -> None:
+    """Leave out of the OpenAPI document the 422 that FastAPI would answer with, and say of what type refusals are."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                responses = operation.get("responses", {})
+                responses.pop("422", None)
+                for status, response in responses.items():
+                    if status >= "400" and response.get("content"):
+                        # Whatever a route sends, its refusals are JSON.
+                        response["content"] = {"application/json": next(iter(response["content"].values()))}
+        for name in ("HTTPValidationError", "ValidationError"):
+            document.get("components", {}).get("schemas", {}).pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,166 @@
+"""What the bodies of /api/v1 may hold: the fields of a Request and the wishes of a Polish by their names, no paths."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flickbook import settings
+from flickbook.engine.polish import Wishes
+from flickbook.errors import RequestError
+from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
+from flickbook.spec import Loop, Quality, Request, refused
+
+#: The longest that a job may wait, in seconds.
+MAX_WAIT: Final = 30 * 86_400.0
+#: Drafts of one request.
+MAX_DRAFTS: Final = 64
+#: Numbered frames are many files, and an answer is one.
+Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "png", "jpg", "avif"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
+Prompt = Annotated[str, Field(max_length=PROMPT_CHARACTERS)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+#: JSON has no tuples; what is in them stays strict.
+Turn = Annotated[tuple[Annotated[int, Field(ge=1)], Prompt], Field(strict=False)]
+Until = Annotated[float, Field(gt=0, lt=1)]
+Priority = Annotated[int, Field(ge=-100, le=100)]
+JobId = Annotated[str, Field(max_length=64, examples=["job_06fzk2m3n4p5q6r7s8t9v0w1x2"])]
+EXAMPLE: Final[dict[str, Any]] = {"prompt": "a red circle moving left on a blue background", "seed": 7}
+
+
+class Body(BaseModel):
+    """A JSON object: unknown fields are refused, and "16" is not 16."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Wish(Body):
+    """What is done to the frames once they are made; see the page on finishing films."""
+
+    trim: Annotated[str, Field(max_length=40, examples=["8:24f"])] | None = None
+    steady: Annotated[float, Field(ge=0, le=1)] | None = None
+    interpolate: Annotated[int, Field(ge=2, le=8)] | Annotated[str, Field(max_length=4, examples=["2x"])] | None = None
+    upscale: Annotated[int, Field(ge=2, le=4)] | Annotated[str, Field(max_length=4, examples=["2x"])] | None = None
+    loop: Loop | None = None
+    speed: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[float, Field(gt=0)] | None = None
+    text: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Film(Body):
+    """What a film is asked to be. What is left out is the model's choice."""
+
+    prompt: Prompt
+    model: Name | None = None
+    negative_prompt: Prompt | None = None
+    num_frames: Annotated[int, Field(ge=1)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = None
+    guidance_scale: Annotated[float, Field(ge=1)] | None = None
+    fps: Annotated[float, Field(gt=0)] | None = None
+    seed: Seed | None = None
+    width: Annotated[int, Field(ge=1)] | None = None
+    height: Annotated[int, Field(ge=1)] | None = None
+    scheduler: Name | None = None
+    prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    container: Container | None = None
+    codec: Name | None = None
+    quality: Quality | None = None
+    pixel_format: Name | None = None
+    polish: Wish | None = None
+
+    def request(self, **given: Any) -> Request:
+        """The Request of these fields, and of the files and changes that are `given`."""
+        own: dict[str, Any] = {name: getattr(self, name) for name in Film.model_fields if name != "polish"}
+        own["model"] = self.model or settings.load().model
+        own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
+        # A whole number is a number of frames a second too.
+        for name in ("guidance_scale", "fps", "strength"):
+            own[name] = None if own[name] is None else float(own[name])
+        return Request.of(**own | given)
+
+    def wishes(self) -> Wishes | None:
+        """The wishes that are not None."""
+        if self.polish is None:
+            return None
+        named = {name: value for name, value in self.polish.model_dump().items() if value is not None}
+        return cast(Wishes, named) or None
+
+
+class EstimateAsked(Film):
+    """A film that may be asked for, on which this machine is judged."""
+
+    precision: Precision = "auto"
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+
+class Work(Film):
+    """A film and how it is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+
+    `expires_in` is how many seconds it may wait.
+    """
+
+    precision: Precision = "auto"
+    priority: Priority = 0
+    expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
+
+
+class JobAsked(Work):
+    """A job. `until` is the share of its steps after which a draft stops."""
+
+    kind: Literal["film", "picture", "draft"] | None = None
+    until: Until | None = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+
+class DraftsAsked(Work):
+    """Drafts of one film that differ in their seed: so many from `seed` on, or one for each that is listed."""
+
+    seeds: (
+        Annotated[int, Field(ge=1, le=MAX_DRAFTS)] | Annotated[list[Seed], Field(min_length=1, max_length=MAX_DRAFTS)]
+    )
+    until: Until = 0.4
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE | {"seeds": 8, "until": 0.4}]})
+
+
+class FinishAsked(Body):
+    """Drafts to go on from, and how the rest is worked on."""
+
+    ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS)]
+    priority: Priority = 0
+    expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
+
+
+class ReorderAsked(Body):
+    """The waiting job in front of which another goes, or null for the last place."""
+
+    before: JobId | None
+
+
+class PriorityAsked(Body):
+    """A priority, the higher the sooner; more than 0 takes the scope admin."""
+
+    priority: Priority
+
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def validated(kind: type[B], fields: dict[str, Any], what: str) -> B:
+    """The body of these fields. Raises RequestError for the first that is wrong."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise refused(error, what) from None
+
+
+def allowed(priority: int, is_admin: bool) -> int:
+    """A priority that a caller may ask for. Raises RequestError."""
+    if priority > 0 and not is_admin:
+        raise RequestError("priority", priority, "must be 0 or less without the scope admin", "leave it out")
+    return priority

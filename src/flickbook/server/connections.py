@@ -1,0 +1,58 @@
+"""Connections that do not wait for ever: for a request that never ends, or for a reader that never reads."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: Seconds in which the head of a request must have come, and in which a client must take what it was sent.
+HEAD: Final = 20.0
+READ: Final = 60.0
+
+
+class Connection(H11Protocol):
+    """Uvicorn's, with a limit of time for the head of a request, and for a client that takes nothing."""
+
+    _head: asyncio.TimerHandle | None = None
+    _read: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # asyncio does this only for sockets that name their protocol; without it each answer waits 40 ms for the other
+        # side to confirm its head.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._head = self.loop.call_later(HEAD, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel("_head")
+        elif self._head is None and not self.transport.is_closing():
+            # A part of the next head: from now on it is not the pause between two requests any more.
+            self._head = self.loop.call_later(HEAD, self._give_up)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read = self.loop.call_later(READ, self._give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel("_read")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel("_head")
+        self._cancel("_read")
+        super().connection_lost(exc)
+
+    def _cancel(self, name: str) -> None:
+        timer: Any = getattr(self, name)
+        if timer is not None:
+            timer.cancel()
+            setattr(self, name, None)
+
+    def _give_up(self) -> None:
+        self.transport.abort()

@@ -1,0 +1,91 @@
+"""Drafts over HTTP: many films stopped on the way, and the chosen ones finished at no repeated cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request
+
+from flickbook.errors import JobConflict
+from flickbook.jobs import queue
+from flickbook.jobs.order import ordered
+from flickbook.resolution import SEED_LIMIT, resolve
+from flickbook.server.asked import DraftsAsked, FinishAsked, allowed
+from flickbook.server.guard import creator
+from flickbook.server.service import Caller, service_of
+from flickbook.server.told import ROOT, Several, refusals, told
+from flickbook.store.base import Job
+
+Creator = Annotated[Caller, Depends(creator)]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=190, pattern=r"^[!-~]+$")]
+router = APIRouter(tags=["drafts"])
+
+
+@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 413, 507))
+async def create(body: DraftsAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
+    """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
+    service = service_of(request)
+    extra = _extra(body, caller) | {"until": body.until, "precision": body.precision}
+    jobs = await asyncio.to_thread(_drafts, body, caller.owner, idempotency_key or "", extra)
+    found = await service.queue.submit(jobs)
+    return Several(data=[told(service.shelf, job) for job in found])
+
+
+def _drafts(body: DraftsAsked, owner: str, key: str, extra: dict[str, Any]) -> list[Job]:
+    """A job for each seed."""
+    request = body.request()
+    if isinstance(body.seeds, list):
+        seeds = list(dict.fromkeys(body.seeds))
+    else:
+        first = resolve(request).seed
+        seeds = [(first + number) % SEED_LIMIT for number in range(body.seeds)]
+    return [
+        ordered(
+            request.model_copy(update={"seed": seed}),
+            body.wishes(),
+            kind="draft",
+            owner=owner,
+            key=f"{key}/{number}" if key else "",
+            **extra,
+        )
+        for number, seed in enumerate(seeds)
+    ]
+
+
+@router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 413))
+async def finish(body: FinishAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
+    """Go on from finished drafts to whole films, each with the Plan of its draft."""
+    service = service_of(request)
+    extra, jobs = _extra(body, caller), []
+    for number, id in enumerate(dict.fromkeys(body.ids)):
+        draft = await service.queue.job(id, caller.sees)
+        if draft.kind != "draft":
+            raise JobConflict(id, f"a {draft.kind}", "finished as a draft", "name a draft")
+        if draft.state != "completed":
+            raise JobConflict(id, draft.state, "finished yet", "wait until the draft is completed")
+        key = f"{idempotency_key}/{number}" if idempotency_key else ""
+        jobs.append(finished(draft, caller.owner, key=key, **extra))
+    found = await service.queue.submit(jobs)
+    return Several(data=[told(service.shelf, job) for job in found])
+
+
+def finished(draft: Job, owner: str, **told: Any) -> Job:
+    """The job of the film that a draft is the beginning of: the same choices."""
+    return queue.job(
+        draft.plan,
+        draft.request,
+        kind="film",
+        owner=owner,
+        parent=draft.id,
+        precision=draft.precision,
+        model_dir=draft.model_dir,
+        networks=draft.networks,
+        **told,
+    )
+
+
+def _extra(body: DraftsAsked | FinishAsked, caller: Caller) -> dict[str, Any]:
+    priority = allowed(body.priority, "admin" in caller.scopes)
+    return {"priority": priority, "expires_at": 0.0 if body.expires_in is None else time.time() + body.expires_in}

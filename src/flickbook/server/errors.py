@@ -1,0 +1,175 @@
+"""What a refusal looks like over HTTP: one status and one JSON form for each error of the package.
+
+Below /v1 it is the form of the OpenAI API: `{"error": {"message", "type", "param", "code"}}`; everywhere else
+`{"error": {"code", "message", "field"}}`. Paths of this machine are in the log, never in an answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from flickbook.errors import (
+    FlickbookError,
+    JobNotFound,
+    LimitReached,
+    MediaError,
+    MissingExtra,
+    ModelNotFound,
+    OutputError,
+    StoreError,
+    WeightsError,
+    one_line,
+    shown,
+)
+
+_STATUS: Final[tuple[tuple[type[FlickbookError], int], ...]] = (
+    (JobNotFound, 404),
+    (ModelNotFound, 404),
+    (LimitReached, 429),
+    (OutputError, 503),
+    (StoreError, 503),
+    (MissingExtra, 501),
+)
+_CODE: Final = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    413: "too_large",
+    415: "unsupported_type",
+    416: "range_not_satisfiable",
+    421: "wrong_host",
+    429: "limit_reached",
+}
+_TYPE: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_FULL: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "the disk is full")
+
+logger = logging.getLogger(__name__)
+
+
+class Fault(BaseModel):
+    """What is wrong: `code` is stable, `message` is for people, `field` is the field of the request, if it is one."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class Refusal(BaseModel):
+    """Every answer that is not what was asked for."""
+
+    error: Fault
+
+
+class CompatibleFault(BaseModel):
+    """What is wrong, as the OpenAI API says it."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class CompatibleRefusal(BaseModel):
+    """Every answer below /v1 that is not what was asked for."""
+
+    error: CompatibleFault
+
+
+def answer(
+    scope: Scope,
+    status: int,
+    code: str,
+    message: str,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A refusal in the form that belongs to the path of the request."""
+    if str(scope["path"]).startswith("/v1/"):
+        kind = "server_error" if status >= 500 else _TYPE.get(status, "invalid_request_error")
+        error: dict[str, Any] = {"message": message, "type": kind, "param": field, "code": code}
+    else:
+        error = {"code": code, "message": message, "field": field}
+    return JSONResponse({"error": error}, status, headers)
+
+
+def refusal(scope: Scope, error: Exception) -> Response:
+    """The answer that an error becomes. Raises TypeError for one that was not meant."""
+    if isinstance(error, FlickbookError):
+        return _ours(scope, error)
+    if isinstance(error, HTTPException):
+        code = _CODE.get(error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "_"))
+        return answer(scope, error.status_code, code, str(error.detail), None, error.headers)
+    if isinstance(error, RequestValidationError):
+        return _invalid(scope, error)
+    raise TypeError(f"{type(error).__name__} is no refusal")
+
+
+def _ours(scope: Scope, error: FlickbookError) -> Response:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
+    message, headers = str(error), dict[str, str]()
+    if isinstance(error, LimitReached):
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    elif isinstance(error, StoreError | OutputError):
+        logger.error("%s", error)
+        if any(each in error.reason for each in _FULL):
+            status, message = 507, "there is no space left; ask again when some was freed"
+        else:
+            message = "the service cannot reach its store or its files; ask again, and see its log"
+            headers["retry-after"] = "5"
+    elif isinstance(error, MediaError | WeightsError):
+        message = f"{error.reason}; {error.remedy}"  # without the path
+    return answer(scope, status, error.code, message, error.field, headers)
+
+
+def _invalid(scope: Scope, error: RequestValidationError) -> Response:
+    """400 that names the first field that is wrong."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "json_invalid":
+        return answer(scope, 400, "invalid_request", "the body is not JSON; correct it")
+    field = ".".join(place) or None
+    if first["type"] == "extra_forbidden":
+        return answer(scope, 400, "invalid_request", f"{shown(field)}: no such field; leave it out", field)
+    value = "" if first["type"] == "missing" else f"={shown(first.get('input'))}"
+    text = f"{field or first['loc'][0]}{value}: {one_line(first['msg']).lower()}; correct it"
+    return answer(scope, 400, "invalid_request", text, field)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    response = refusal(request.scope, error)
+    if response.status_code == 405:
+        response.headers["allow"] = ", ".join(sorted(_methods(request)))
+    return response
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of a path. Where several routes share it, the router knows the first one's only."""
+    path, paths = request.url.path, request.app.openapi()["paths"]
+    if path in paths:
+        return {method.upper() for method in paths[path]}
+    alike = [each for each in paths if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(each)), path)]
+    return {method.upper() for each in alike for method in paths[each]}
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer with refusals in this form."""
+    for kind in (FlickbookError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _handle)

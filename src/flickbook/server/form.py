@@ -1,0 +1,165 @@
+"""The bodies of requests: JSON and both kinds of forms become one nested dict of fields, and the files that came along.
+
+Forms write what is nested with brackets: `loras[][name]`, `loras[0][name]`, `extra_params[seed]`. Of `loras[][name]`
+the first is of the first element and the second of the second, in whichever order the others come.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from fastapi import HTTPException
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from flickbook.errors import RequestError
+
+#: Levels of lists and objects in a body, brackets after a name, fields and files of a form, bytes of a field.
+MAX_DEPTH: Final = 8
+_BRACKETS: Final = 4
+_FIELDS: Final = 256
+_FILES: Final = 4
+_FIELD_BYTES: Final = 16 << 20
+_NAME: Final = re.compile(r"([^\[\]]{1,128})((?:\[[^\[\]]{0,128}\])*)", re.DOTALL)
+_PLACE: Final = re.compile(r"[0-9]{1,3}")
+_JSON: Final = "application/json"
+_FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a request says. In a form all values are texts; `typed` is whether it said which are numbers."""
+
+    fields: dict[str, Any]
+    files: dict[str, UploadFile] = field(default_factory=dict)
+    typed: bool = True
+
+
+@asynccontextmanager
+async def body_of(request: Request) -> AsyncIterator[Body]:
+    """The body of a request; its files are gone afterwards.
+
+    Raises RequestError for what cannot be read, HTTPException 415 for another content type.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == _JSON or kind.endswith("+json"):
+        yield Body(from_json(await request.body()))
+        return
+    if kind not in _FORMS:
+        raise HTTPException(415, f"send {_JSON} or {_FORMS[0]}")
+    try:
+        form = await request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+    except (ValueError, LookupError):  # a charset that is none, or that its texts are not of
+        raise RequestError("body", kind, "cannot be read", "write it in UTF-8") from None
+    try:
+        items = form.multi_items()
+        texts = [(name, value) for name, value in items if isinstance(value, str)]
+        yield Body(nested(texts), _files(items), typed=False)
+    finally:
+        await form.close()
+
+
+def from_json(data: bytes | str) -> dict[str, Any]:
+    """The object of a JSON text. Raises RequestError for anything else, and for what no record can hold."""
+    try:
+        found = json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise RequestError("body", data[:60], "is not JSON", "send one object") from None
+    if not isinstance(found, dict):
+        raise RequestError("body", type(found).__name__, "must be an object", 'send for example {"prompt": "…"}')
+    _check(found, "body", MAX_DEPTH)
+    return found
+
+
+def nested(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The fields of a form, whose names may have brackets, as JSON would have them.
+
+    Raises RequestError for a name that is malformed or given twice, or is both a value and an object.
+    """
+    tree: dict[str | int, Any] = {}
+    seen: dict[str, int] = {}
+    for name, value in items:
+        _check(name, "body", 1)
+        _check(value, name, 1)
+        path = _path(name, seen.get(name, 0))
+        seen[name] = seen.get(name, 0) + 1
+        here = tree
+        for step in path[:-1]:
+            here = here.setdefault(step, {})
+            if not isinstance(here, dict):
+                raise RequestError(name, value, "is both a value and an object", "give it one way")
+        if path[-1] in here:
+            raise RequestError(name, value, "is given twice", "give it once")
+        here[path[-1]] = value
+    found: dict[str, Any] = {str(key): _listed(value) for key, value in tree.items()}
+    return found
+
+
+def _path(name: str, before: int) -> list[str | int]:
+    """The steps to a form's value; an empty pair of brackets is a place in a list, which those `before` have filled."""
+    match = _NAME.fullmatch(name)
+    steps = match[2][1:-1].split("][") if match is not None and match[2] else []
+    if match is None or len(steps) > _BRACKETS or steps.count("") > 1:
+        raise RequestError("body", name, "is no name of a field", "write name, name[], name[][key] or name[key]")
+    if before >= _FIELDS:
+        raise RequestError(name, before, "is given too often", f"give {_FIELDS} or fewer")
+    return [match[1], *(_step(step, before) for step in steps)]
+
+
+def _step(text: str, before: int) -> str | int:
+    if not text:
+        return before
+    return int(text) if _PLACE.fullmatch(text) else text
+
+
+def _listed(tree: Any) -> Any:
+    """A dict whose keys are all places as a list, in their order."""
+    if not isinstance(tree, dict):
+        return tree
+    if all(isinstance(key, int) for key in tree):
+        return [_listed(tree[key]) for key in sorted(tree)]
+    return {str(key): _listed(value) for key, value in tree.items()}
+
+
+def _files(items: Iterable[tuple[str, str | UploadFile]]) -> dict[str, UploadFile]:
+    """The files by their fields. A form in a browser sends an empty one where none was chosen."""
+    found: dict[str, UploadFile] = {}
+    for name, value in items:
+        if isinstance(value, str) or not (value.filename or value.size):
+            continue
+        _check(name, "body", 1)
+        name = name.removesuffix("[]")
+        if name in found:
+            raise RequestError(name, value.filename, "is given twice", "send one file")
+        found[name] = value
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _check(value: Any, name: str, depth: int) -> None:
+    """Refuse halves of characters and infinite numbers, which no store takes, and what is nested too deeply."""
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise RequestError(name, value, "holds half of a character", "write it in UTF-8")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise RequestError(name, value, "is too large", "give a finite number")
+    elif isinstance(value, dict | list):
+        if not depth:
+            raise RequestError(name, "…", f"has more than {MAX_DEPTH} levels", "send it flatter")
+        if isinstance(value, dict):
+            for key, each in value.items():
+                _check(key, name, depth)
+                _check(each, key, depth - 1)
+        else:
+            for each in value:
+                _check(each, name, depth - 1)

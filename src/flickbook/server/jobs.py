@@ -1,0 +1,264 @@
+"""Jobs over HTTP: asked for, seen, changed and forgotten, each by its owner alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import PlainTextResponse, Response
+
+from flickbook import catalogue
+from flickbook.errors import JobNotFound, RequestError
+from flickbook.jobs.order import ordered
+from flickbook.jobs.shelf import LOG
+from flickbook.server import given, media
+from flickbook.server.asked import EXAMPLE, JobAsked, JobId, PriorityAsked, ReorderAsked, allowed, validated
+from flickbook.server.form import Body, body_of, from_json
+from flickbook.server.guard import changer, creator, reader
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission import IdempotencyKey, submitted
+from flickbook.server.told import ROOT, Deleted, JobTold, Page, QueueTold, refusals, told, told_run
+from flickbook.server.waiting import line_of
+from flickbook.spec import Run
+from flickbook.store import base
+from flickbook.store.base import Job, Kind, State
+
+Reader = Annotated[Caller, Depends(reader)]
+Changer = Annotated[Caller, Depends(changer)]
+Creator = Annotated[Caller, Depends(creator)]
+#: Until which share of its steps a draft goes, where that is not said.
+UNTIL: Final = 0.4
+#: Bytes of a log that are shown, from its end.
+_MAX_LOG: Final = 1 << 20
+_KINDS: Final[dict[str, given.Kind]] = {"image": "picture", "video": "film"}
+router = APIRouter(tags=["jobs"])
+
+
+def _body() -> dict[str, Any]:
+    """What a new job may be asked for with, as OpenAPI says it."""
+    plain = JobAsked.model_json_schema(ref_template="#/components/schemas/{model}")
+    plain.pop("$defs", None)
+    file = {"type": "string", "format": "binary"}
+    parts = {"request": plain, "image": file, "video": file}
+    form = {"type": "object", "properties": parts, "required": ["request"], "additionalProperties": False}
+    content = {
+        "application/json": {"schema": plain, "example": EXAMPLE},
+        "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    f"{ROOT}/jobs",
+    operation_id="create_job",
+    status_code=201,
+    responses=refusals(404, 413, 415, 507),
+    openapi_extra=_body(),
+)
+async def create(
+    request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
+) -> JobTold:
+    """Ask for a film, a picture or a draft.
+
+    As JSON; or as a form with the same JSON in its part `request`, and the file that the film begins from in `image` or
+    `video`. What the model cannot do is refused now. With an Idempotency-Key that was used before, the job of then is
+    given back.
+    """
+    service = service_of(request)
+    async with body_of(request) as body:
+        asked, files = await _asked(body)
+        make = partial(_job, service, caller, asked, files, idempotency_key or "")
+        job = await submitted(service, make, seeded=asked.seed is not None)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
+
+
+async def _asked(body: Body) -> tuple[JobAsked, dict[str, UploadFile]]:
+    """The fields of a body and the files that the film begins from."""
+    if body.typed:
+        return validated(JobAsked, body.fields, "job"), {}
+    fields, files = dict(body.fields), dict(body.files)
+    text: Any = fields.pop("request", None)
+    if "request" in files:
+        part = files.pop("request")
+        text = await part.read((1 << 20) + 1)
+    for name in (*fields, *(name for name in files if name not in _KINDS)):
+        raise RequestError(name, "", "no such part of the form", "send request, image and video")
+    if not isinstance(text, str | bytes):
+        raise RequestError("request", "", "missing from the form", "send the job as JSON in this part")
+    return validated(JobAsked, from_json(text), "job"), files
+
+
+def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, UploadFile], key: str, id: str) -> Job:
+    """The job of what was asked, with its files on the shelf. It blocks."""
+    kind, until = _kind(asked)
+    expires = 0.0 if asked.expires_in is None else time.time() + asked.expires_in
+    fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
+    for field, upload in files.items():
+        _check_input(asked, field)
+        place = service.shelf.made(id)
+        fields[field] = str(given.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
+    return ordered(
+        asked.request(**fields),
+        asked.wishes(),
+        kind=kind,
+        owner=caller.owner,
+        key=key,
+        until=until,
+        precision=asked.precision,
+        priority=allowed(asked.priority, "admin" in caller.scopes),
+        expires_at=expires,
+    )
+
+
+def _kind(asked: JobAsked) -> tuple[Kind | None, float]:
+    """The kind of a job and how far it goes."""
+    if asked.kind == "draft":
+        return "draft", asked.until or UNTIL
+    if asked.until is not None:
+        raise RequestError("until", asked.until, "means nothing without kind draft", "leave it out")
+    if asked.kind == "picture" and asked.num_frames not in (None, 1):
+        raise RequestError("num_frames", asked.num_frames, "a picture is one frame", "leave it out")
+    if asked.kind == "film" and asked.num_frames == 1:
+        raise RequestError("num_frames", 1, "a film has 2 frames or more", "ask for a picture")
+    return asked.kind, 1.0
+
+
+def _check_input(asked: JobAsked, field: str) -> None:
+    """Before a byte is kept: whether the model begins from this at all."""
+    model = catalogue.find(asked.request().model)
+    if field not in model.inputs:
+        limit = f"{model.name} begins from {' or '.join(model.inputs)}"
+        raise RequestError(field, "", limit, "leave it out, or choose another model")
+
+
+async def shown(request: Request, job: Job) -> JobTold:
+    """A job as the service tells of it, with its place and its time."""
+    place, eta = await line_of(request).of(job)
+    return told(service_of(request).shelf, job, place, eta)
+
+
+@router.get(f"{ROOT}/jobs", operation_id="list_jobs", responses=refusals(404))
+async def list_jobs(
+    request: Request,
+    caller: Reader,
+    state: Annotated[list[State] | None, Query(description="Only those in one of these states")] = None,
+    kind: Annotated[list[Kind] | None, Query(description="Only these kinds")] = None,
+    after: Annotated[JobId | None, Query(description="The last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
+) -> Page:
+    """Jobs, the newest first, the oldest first, or as they will be run."""
+    service = service_of(request)
+    if after is not None:
+        await service.queue.job(after, caller.sees)
+        if order == "queue":
+            raise RequestError("after", after, "the line moves, so it has one page", "ask with a larger limit")
+    states: tuple[State, ...] = tuple(state or ()) or (("queued",) if order == "queue" else ())
+    query = base.Query(
+        owner=caller.sees, states=states, kinds=tuple(kind or ()), after=after, limit=limit + 1, order=order
+    )
+    found = await service.store.find(query)
+    data = [told(service.shelf, job) for job in found[:limit]]
+    ids = [job.id for job in data]
+    more = len(found) > limit
+    return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
+
+
+@router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())
+async def show_queue(request: Request, caller: Reader) -> QueueTold:
+    """How many jobs there are in each state, and when all that wait or run will be done."""
+    look = await line_of(request).look()
+    return QueueTold(counts=await service_of(request).store.counts(caller.sees), eta_seconds=look.seconds)
+
+
+@router.get(f"{ROOT}/jobs/{{id}}", operation_id="show_job", responses=refusals(404))
+async def show(id: str, request: Request, caller: Reader) -> JobTold:
+    """One job: its state, how far it is, its place in the queue, its error or its result."""
+    return await shown(request, await service_of(request).queue.job(id, caller.sees))
+
+
+@router.delete(f"{ROOT}/jobs/{{id}}", operation_id="delete_job", responses=refusals(404))
+async def delete(id: str, request: Request, caller: Changer) -> Deleted:
+    """Stop a job if it runs, wait until it has stopped, and forget it with its files."""
+    found = await service_of(request).queue.remove(id, caller.sees)
+    return Deleted(id=found.id, object="job.deleted")
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/cancel", operation_id="cancel_job", responses=refusals(404))
+async def cancel(id: str, request: Request, caller: Changer) -> JobTold:
+    """Stop a job for good: at once where it waits, at its next step where it runs."""
+    return await shown(request, await service_of(request).queue.cancel(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/pause", operation_id="pause_job", responses=refusals(404))
+async def pause(id: str, request: Request, caller: Changer) -> JobTold:
+    """Lay a job down, to go on later from where it is."""
+    return await shown(request, await service_of(request).queue.pause(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404))
+async def resume(id: str, request: Request, caller: Creator) -> JobTold:
+    """Put a paused job back into the queue, at its old place."""
+    return await shown(request, await service_of(request).queue.resume(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/retry", operation_id="retry_job", responses=refusals(404))
+async def retry(id: str, request: Request, caller: Creator) -> JobTold:
+    """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
+    return await shown(request, await service_of(request).queue.retry(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
+async def reorder(id: str, body: ReorderAsked, request: Request, caller: Changer) -> JobTold:
+    """Put a waiting job in front of another of the same owner and priority, or last of them."""
+    return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/priority", operation_id="prioritise_job", responses=refusals(404, 413))
+async def prioritise(id: str, body: PriorityAsked, request: Request, caller: Changer) -> JobTold:
+    """Give a waiting job another priority."""
+    service = service_of(request)
+    await service.queue.job(id, caller.sees)
+    priority = allowed(body.priority, "admin" in caller.scopes)
+    return await shown(request, await service.queue.prioritise(id, priority, caller.sees))
+
+
+@router.get(
+    f"{ROOT}/jobs/{{id}}/log",
+    operation_id="job_log",
+    response_class=PlainTextResponse,
+    responses=refusals(404),
+)
+async def log(id: str, request: Request, caller: Reader) -> Response:
+    """What the attempts of a job said, its last megabyte."""
+    service = service_of(request)
+    job = await service.queue.job(id, caller.sees)
+    text = await asyncio.to_thread(_tail, service, job)
+    return PlainTextResponse(text, headers={"x-content-type-options": "nosniff"})
+
+
+def _tail(service: Service, job: Job) -> str:
+    place = service.shelf.of(job.id)
+    try:
+        file, facts = media.opened(service.shelf.root, place / LOG)
+    except OSError:
+        return ""
+    with file:
+        file.seek(max(0, facts.st_size - _MAX_LOG))
+        found = file.read(_MAX_LOG).decode("utf-8", "replace")
+    return str(found).replace(f"{place}{os.sep}", "")
+
+
+@router.get(f"{ROOT}/jobs/{{id}}/run", operation_id="job_run", responses=refusals(404))
+async def run(id: str, request: Request, caller: Reader) -> Run:
+    """What happened in the run that made it: seconds and memory by phase, scores, notes."""
+    job = await service_of(request).queue.job(id, caller.sees)
+    if job.result is None or job.result.sidecar.run is None:
+        raise JobNotFound(id)
+    return told_run(job.result.sidecar.run)

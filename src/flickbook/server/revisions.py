@@ -1,0 +1,121 @@
+"""Films made of films: edits, extensions and remixes as jobs, each with a copy of what it begins from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Final
+
+from starlette.responses import JSONResponse, Response
+
+from flickbook.errors import RequestError
+from flickbook.jobs.order import ordered
+from flickbook.server import given, variants
+from flickbook.server.compatible import EditVideo, film_of, frames_of, named, wishes_of
+from flickbook.server.models import model_of
+from flickbook.server.objects import mark_remix, video_id
+from flickbook.server.service import Service
+from flickbook.server.submission import film_path
+from flickbook.spec import Polish, Request
+from flickbook.store.base import Job
+
+#: Where the worker looks for the film that an extension is joined behind.
+_PARENT: Final = "given-parent"
+
+
+def moving(job: Job) -> Job:
+    """A job that is a film. Raises RequestError for a picture."""
+    if job.plan.num_frames == 1:
+        limit = f"a video has 2 frames or more, and {job.plan.model} was asked for one"
+        raise RequestError("num_frames", 1, limit, "ask /v1/images/generations for pictures")
+    return job
+
+
+def edit(
+    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str, key: str
+) -> Job:
+    """The job that makes a film anew from another: a file that was `sent`, or what `parent` made. It blocks."""
+    place = service.shelf.made(id)
+    usual = service.settings.model if parent is None else parent.plan.model
+    model = model_of(wanted.model, usual)
+    path = _film(service, sent, parent, place, "given-video")
+    film = film_of(wanted, model, service.settings.data_dir / "loras", video=str(path))
+    with named(wanted):
+        return moving(ordered(film, wishes_of(wanted), owner=owner, key=key))
+
+
+def extend(
+    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str, key: str
+) -> Job:
+    """The job that goes on from the last frame of a film. It blocks.
+
+    What is not said is as it was in the film of `parent`, so that both fit.
+    """
+    place = service.shelf.made(id)
+    path = _film(service, sent, parent, place, _PARENT)
+    image = variants.last_frame(path, place, "given-image")
+    usual = service.settings.model if parent is None else parent.plan.model
+    model = model_of(wanted.model, usual)
+    request = film_of(wanted, model, service.settings.data_dir / "loras", image=str(image))
+    wishes = wishes_of(wanted)
+    if parent is None:
+        with named(wanted):
+            return moving(ordered(request, wishes, kind="extension", owner=owner, key=key))
+    frames = frames_of(wanted.seconds, wanted.num_frames, wanted.fps or parent.plan.fps, model)
+    request = _behind(request.model_copy(update={"num_frames": frames}), parent, wanted)
+    with named(wanted):
+        job = moving(ordered(request, wishes, kind="extension", parent=parent.id, owner=owner, key=key))
+    return job if wishes else job.model_copy(update={"networks": parent.networks})
+
+
+def _behind(request: Request, parent: Job, wanted: EditVideo) -> Request:
+    """A request with the parent's choices where it makes none; what has to do with its begin or its end is left out."""
+    container = wanted.container or parent.plan.container
+    own = {"prompt_at": None, "image": None, "video": None, "strength": None, "seed": None, "num_frames": None}
+    if container != parent.plan.container:
+        own |= {"codec": None, "quality": None, "pixel_format": None}
+    polish = (parent.request.polish or Polish()).model_copy(update={"trim": None, "loop": ""})
+    said = {name: getattr(request, name) for name in Request.model_fields if getattr(request, name) is not None}
+    said["container"] = "mp4" if container == "frames" else container
+    return parent.request.model_copy(update=own | {"polish": polish} | said)
+
+
+def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str, key: str) -> Job:
+    """The job of the same Plan with other words. It blocks."""
+    place = service.shelf.made(id)
+    changes: dict[str, object] = {"prompt": prompt, "model": parent.plan.model, "seed": parent.plan.seed}
+    for name in ("image", "video"):
+        if (path := getattr(parent.request, name)) is not None:
+            changes[name] = str(given.again(Path(path), place, f"given-{name}"))
+    if parent.plan.container == "frames":
+        changes |= {"container": "mp4", "codec": None, "quality": None, "pixel_format": None}
+    if parent.kind == "extension":
+        for film in service.shelf.of(parent.id).glob(f"{_PARENT}.*"):
+            given.again(film, place, _PARENT)
+    mark_remix(place, parent.id)
+    home = Path(parent.model_dir) if parent.model_dir else None
+    job = ordered(
+        parent.request.model_copy(update=changes),
+        kind=parent.kind,
+        parent=parent.parent if parent.kind == "extension" else "",
+        owner=owner,
+        key=key,
+        model_dir=home,
+        precision=parent.precision,
+    )
+    return job.model_copy(update={"networks": parent.networks})
+
+
+def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: Path, stem: str) -> Path:
+    """The film that a job begins from, in its own directory."""
+    if sent is not None:
+        return given.keep("video", sent, place, stem, "film")
+    assert parent is not None
+    return given.again(film_path(service, parent, video_id(parent.id)), place, stem)
+
+
+def failure(job: Job) -> Response:
+    """The answer to whoever waited for a job that made nothing: one that no client asks again by itself."""
+    code = job.error_code or job.state
+    message = job.error or f"the job was {job.state}"
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return JSONResponse({"error": error}, 400, {"x-should-retry": "false"})

@@ -1,0 +1,135 @@
+"""The service as a process: it opens its store, listens, keeps its workers alive, and ends in good order.
+
+On SIGTERM or Ctrl-C it takes no more connections, has its workers lay down what they run (each with a checkpoint, and
+its lease released), lets answers under way end, and closes the store. Told again, it leaves at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import uvicorn
+
+from flickbook.errors import RequestError
+from flickbook.jobs.keys import Keys
+from flickbook.jobs.supervisor import Supervisor
+from flickbook.server.app import create_app
+from flickbook.server.connections import Connection
+from flickbook.server.guard import is_loopback
+from flickbook.server.service import Service
+
+#: Seconds in which answers that are under way may end.
+GRACE: Final = 5
+#: Connections that may wait to be accepted, and seconds that one may rest between two requests.
+_BACKLOG: Final = 2048
+_REST: Final = 20
+_FILES: Final = 65_536
+
+
+def run(service: Service) -> None:
+    """Serve until a signal comes. Raises RequestError for an address that cannot be served at, StoreError."""
+    _more_files()
+    asyncio.run(_serve(service))
+
+
+async def _serve(service: Service) -> None:
+    await service.store.open()
+    try:
+        await _refuse_strangers(service)
+        listener = listening(service)
+        supervisor = Supervisor(service.settings.store, service.shelf.root, service.workers)
+        service.alive = lambda: supervisor.alive
+        try:
+            await _Server(service, supervisor).serve([listener])
+        finally:
+            listener.close()
+            await asyncio.to_thread(supervisor.stop)
+    finally:
+        await service.store.close()
+
+
+async def _refuse_strangers(service: Service) -> None:
+    """Raises RequestError where others could reach the service, and no key keeps them out."""
+    if is_loopback(service.host):
+        return
+    if not any(key.state == "live" for key in await Keys(service.store).list()):
+        limit = "other machines reach this address, and there is no live key"
+        raise RequestError("host", service.host, limit, "make one with `flickbook keys create --name NAME`")
+
+
+def listening(service: Service) -> socket.socket:
+    """A socket that listens; the service's `port` is then the one it has. Raises RequestError."""
+    family = socket.AF_INET6 if ":" in service.host else socket.AF_INET
+    try:
+        listener = socket.create_server((service.host, service.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        place = f"{service.host}:{service.port}"
+        raise RequestError("port", place, error.strerror or str(error), "choose another with --port") from None
+    # Accepted ones have it from here: asyncio sets it only where a socket says its protocol, and a small answer would
+    # wait 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    service.port = listener.getsockname()[1]
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's, with workers that start and end with it."""
+
+    def __init__(self, service: Service, supervisor: Supervisor) -> None:
+        self._app = create_app(service)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                http=Connection,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_REST,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+        self._service, self._supervisor = service, supervisor
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, start the workers, and say where on stderr."""
+        await super().startup(sockets)
+        await asyncio.to_thread(self._supervisor.start)
+        host = f"[{self._service.host}]" if ":" in self._service.host else self._service.host
+        print(f"serving at http://{host}:{self._service.port} from {self._service.store.title}", file=sys.stderr)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Have the workers lay down their jobs while the last answers are given."""
+        leaving = asyncio.create_task(asyncio.to_thread(self._supervisor.stop))
+        self._app.state.closing.set()
+        await super().shutdown(sockets)
+        await leaving
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End well on a signal, and with exit code 0: uvicorn would raise it again, for a parent that we have not."""
+        before: dict[signal.Signals, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, self.handle_exit)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _more_files() -> None:
+    """Each connection is an open file, and the usual limit is made for programs that have few."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

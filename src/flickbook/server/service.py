@@ -1,0 +1,68 @@
+"""What all routes share: the queue, its files, who may do what, and how the service was started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.requests import Request as HttpRequest
+
+from flickbook.jobs.queue import Queue
+from flickbook.jobs.shelf import Shelf
+from flickbook.settings import Settings
+from flickbook.store.base import Store
+
+#: Bytes of a body, unless a route allows more, and of one that brings a picture or a film.
+MAX_BODY: Final = 1 << 20
+MAX_UPLOAD: Final = 256 << 20
+
+
+@dataclass
+class Service:
+    """One service. `hosts` are the names it answers to; `origins` the pages elsewhere that may ask it."""
+
+    store: Store
+    shelf: Shelf
+    settings: Settings
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    #: Hosts that webhooks may be sent to; none by default.
+    webhook_hosts: tuple[str, ...] = ()
+    #: Seconds for which what is done is kept, 0 for always, and bytes that all files may take.
+    keep: float = 0.0
+    max_disk: int | None = None
+    #: How many of its workers are alive; None for a service that has none.
+    alive: Callable[[], int] | None = None
+    queue: Queue = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(self.store, self.shelf)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the owner whose jobs are seen, the id of the key, and what it may do.
+
+    `owner` "" is the local person of a service without keys. The scopes are "read" (see own jobs and films), "create"
+    (make, cancel, delete own), "admin" (see and do everything, keys included).
+    """
+
+    owner: str = ""
+    key: str = ""
+    scopes: frozenset[str] = frozenset({"read", "create", "admin"})
+
+    @property
+    def sees(self) -> str | None:
+        """The owner whose jobs it sees, as the queue is asked; None for all."""
+        return None if "admin" in self.scopes else self.owner
+
+
+def service_of(request: HttpRequest) -> Service:
+    """The service that a request came to."""
+    found = request.app.state.service
+    assert isinstance(found, Service)
+    return found

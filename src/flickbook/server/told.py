@@ -1,0 +1,226 @@
+"""What /api/v1 says of jobs: no paths, times in seconds since 1970, null for what there is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, Field
+
+from flickbook.jobs.shelf import Shelf
+from flickbook.server.errors import Refusal
+from flickbook.spec import Plan, Run
+from flickbook.store.base import DONE, Job, Kind, State
+
+ROOT: Final = "/api/v1"
+_WHY: Final = {
+    400: "A field is wrong; the message says which, and what to do",
+    401: "The key is missing, wrong, revoked or expired",
+    403: "The key may not do this",
+    404: "There is none, or it is somebody else's",
+    408: "The body comes too slowly",
+    413: "The body is larger than is read",
+    415: "The body is of another type",
+    416: "The range lies outside of the file",
+    421: "The service has another name",
+    429: "Too many requests or jobs for now; retry-after says when to ask again",
+    503: "The store or the disk does not answer; ask again",
+    507: "There is no space left",
+}
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route for its OpenAPI, those that every route knows among them."""
+    return {code: {"model": Refusal, "description": _WHY[code]} for code in sorted({*codes, 400, 401, 403, 429, 503})}
+
+
+class Progress(BaseModel):
+    """Where a running job is: step `index` of `total` in a `phase`, and the `fraction` of all its work that is done."""
+
+    phase: str = ""
+    index: int = 0
+    total: int = 0
+    fraction: float = 0.0
+    eta_seconds: float | None = None
+
+
+class Failure(BaseModel):
+    """Why a job failed, or what its last attempt ended with: `code` is stable."""
+
+    code: str
+    message: str
+
+
+class Made(BaseModel):
+    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded."""
+
+    media_type: str
+    bytes: int
+    sha256: str
+    frames_sha256: str | None = None
+    scores: dict[str, float] = {}
+    notes: list[str] = []
+
+
+class JobTold(BaseModel):
+    """A job. `stopping` is what it was asked to do at its next step; `place` 1 is the next to be run."""
+
+    id: str
+    object: Literal["job"] = "job"
+    kind: Kind
+    state: State
+    stopping: Literal["", "pause", "cancel"] = ""
+    prompt: str
+    model: str
+    seed: int
+    priority: int
+    attempt: int
+    parent: str | None = None
+    until: float | None = None
+    place: int | None = Field(
+        default=None, description="Its place in the queue; null where it does not wait, or far back"
+    )
+    eta_seconds: float | None = Field(default=None, description="Seconds until it is done; null where none was like it")
+    progress: Progress | None = None
+    seconds: float = Field(description="What its attempts took on the device")
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    expires_at: float | None = None
+    error: Failure | None = None
+    result: Made | None = None
+    plan: Plan
+    links: dict[str, str]
+
+
+class Page(BaseModel):
+    """Jobs, and whether more follow: ask again with `after` the last id."""
+
+    object: Literal["list"] = "list"
+    data: list[JobTold]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Several(BaseModel):
+    """Jobs that were made together."""
+
+    object: Literal["list"] = "list"
+    data: list[JobTold]
+
+
+class Deleted(BaseModel):
+    """What is gone."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class QueueTold(BaseModel):
+    """How many jobs are in each state, and the seconds until all of them are done, where that can be told."""
+
+    counts: dict[State, int]
+    eta_seconds: float | None
+
+
+class LinkTold(BaseModel):
+    """An address of one file that needs no key, until it expires."""
+
+    url: str
+    expires_at: float
+
+
+#: Suffix -> media type: what is ever served of what was made. A browser runs none of them.
+MEDIA: Final = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".png": "image/png",
+    ".apng": "image/apng",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".avif": "image/avif",
+}
+
+
+def media_type(name: str) -> str:
+    """The media type of a file of ours; "" for one that is not served."""
+    return MEDIA.get(os.path.splitext(name)[1].lower(), "")
+
+
+def made(job: Job) -> Made | None:
+    """What came out of a job."""
+    if job.result is None:
+        return None
+    sidecar = job.result.sidecar
+    run, recipe = sidecar.run, sidecar.recipe
+    return Made(
+        media_type=media_type(job.result.path),
+        bytes=job.result.bytes,
+        sha256=job.result.sha256,
+        frames_sha256=None if recipe is None else recipe.frames_sha256,
+        scores={} if run is None else run.scores,
+        notes=[] if run is None else list(run.notes),
+    )
+
+
+def links(job: Job) -> dict[str, str]:
+    """What else can be asked of a job, by its name."""
+    own = f"{ROOT}/jobs/{job.id}"
+    names = ["events", "log", "preview"]
+    if job.result is not None and job.home == "queue":
+        names += ["film", "thumbnail", "sheet"]
+    if job.result is not None and job.result.sidecar.recipe is not None:
+        names += ["recipe", "run"]
+    return {"self": own} | {name: f"{own}/{name}" for name in names}
+
+
+def progress(shelf: Shelf, job: Job) -> Progress | None:
+    """Where a running job is; what an attempt before said counts no more."""
+    if job.state != "running":
+        return None
+    found = shelf.progress(job.id)
+    if found.get("attempt", job.attempt) != job.attempt:
+        return Progress()
+    return Progress.model_validate({name: found[name] for name in Progress.model_fields if name in found})
+
+
+def told(shelf: Shelf, job: Job, place: int | None = None, eta: float | None = None) -> JobTold:
+    """A job as the service tells of it."""
+    now = progress(shelf, job)
+    message = job.error.replace(f"{shelf.of(job.id)}{os.sep}", "")
+    return JobTold(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        stopping=job.wanted,
+        prompt=job.plan.prompt,
+        model=job.plan.model,
+        seed=job.plan.seed,
+        priority=job.priority,
+        attempt=job.attempt,
+        parent=job.parent or None,
+        until=job.until if job.kind == "draft" else None,
+        place=place,
+        eta_seconds=eta if now is None or now.eta_seconds is None else now.eta_seconds,
+        progress=now,
+        seconds=job.seconds,
+        created_at=job.created_at,
+        started_at=job.started_at or None,
+        finished_at=(job.finished_at or None) if job.state in DONE else None,
+        expires_at=job.expires_at or None,
+        error=Failure(code=job.error_code, message=message) if message else None,
+        result=made(job),
+        plan=job.plan,
+        links=links(job),
+    )
+
+
+def told_run(run: Run) -> Run:
+    """A run without the directories of this machine."""
+    return run.model_copy(update={"inputs": {digest: Path(path).name for digest, path in run.inputs.items()}})

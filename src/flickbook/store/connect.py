@@ -1,0 +1,57 @@
+"""From an address to a store."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from flickbook import settings
+from flickbook.errors import MissingExtra, RequestError
+from flickbook.store.base import Store
+
+
+def connect(url: str | None = None) -> Store:
+    """The store at an address, not yet open; without one that of the settings, or a file in their data directory.
+
+    Raises RequestError for an address that is none, MissingExtra where its driver is not installed.
+    """
+    chosen = settings.load()
+    url = url or chosen.store
+    if not url:
+        return _sqlite(chosen.data_dir / "flickbook.db")
+    scheme, _, rest = url.partition("://")
+    if scheme in ("mongodb", "mongodb+srv") and rest:
+        return _mongo(url)
+    if scheme != "sqlite" or not rest:
+        raise RequestError("store", hidden(url), "no address of a store", "name sqlite:///PATH or mongodb://HOST/NAME")
+    if not rest.startswith("/") or rest in ("/", "/:memory:"):
+        raise RequestError(
+            "store", hidden(url), "names no file", "write sqlite:///PATH, or sqlite:////PATH from the root"
+        )
+    return _sqlite(Path(rest[1:]).expanduser())
+
+
+def hidden(url: str) -> str:
+    """An address without what may be secret in it: who logs in, and the options."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    place = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}{mark}{'…@' if '@' in rest else ''}{place}"
+
+
+def _sqlite(path: Path) -> Store:
+    from flickbook.store.sqlite import SqliteStore
+
+    return SqliteStore(path)
+
+
+def _mongo(url: str) -> Store:
+    try:
+        found = importlib.import_module("flickbook.store.mongo")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("pymongo", "bson", "dns"):
+            raise
+        raise MissingExtra("pymongo", "mongo") from None
+    store: Store = found.MongoStore(url)
+    return store

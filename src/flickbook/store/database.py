@@ -1,0 +1,269 @@
+"""One SQLite file as one process uses it: a connection, whose turn it is to write, and errors in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+from flickbook.errors import RequestError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows: writers wait in SQLite's own way
+    fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+Connect = Callable[..., sqlite3.Connection]
+#: In the file's header: it is ours. "Flik" as a number.
+APPLICATION_ID: Final = 0x466C696B
+REPAIR: Final = "run `flickbook repair`"
+
+
+def journal_of(version: tuple[int, int, int]) -> str:
+    """How a version of SQLite may keep its promises: "persist" is a rollback journal, "wal" a write-ahead log.
+
+    Before 3.51.3 a checkpoint of the log that races a commit can damage the database. Of the rollback journals this is
+    the fastest, and one whose commits have reached the disk with synchronous=FULL: where the journal is deleted
+    instead, a power cut can bring it, and the state before, back.
+    """
+    return "wal" if version >= (3, 51, 3) else "persist"
+
+
+def told(path: Path, error: sqlite3.Error) -> StoreError:
+    """An error of SQLite in plain words."""
+    code = getattr(error, "sqlite_errorcode", -1)
+    known = {
+        sqlite3.SQLITE_CORRUPT: ("is damaged", REPAIR),
+        sqlite3.SQLITE_NOTADB: (
+            "is no SQLite database, or its beginning is damaged",
+            f"{REPAIR}, or name another file",
+        ),
+        sqlite3.SQLITE_FULL: ("the disk is full", "free some space and try again"),
+        sqlite3.SQLITE_BUSY: ("another process has locked it for too long", "try again, or end that process"),
+        sqlite3.SQLITE_LOCKED: ("another process has locked it for too long", "try again, or end that process"),
+        sqlite3.SQLITE_READONLY: ("may only be read", "let your user write to it and to its directory"),
+        sqlite3.SQLITE_PERM: ("may not be opened", "let your user read and write it"),
+        sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "let your user read and write it, and its directory"),
+        sqlite3.SQLITE_IOERR: (f"the disk failed ({error})", "check the disk and its free space, and try again"),
+    }
+    if code >= 0 and code & 0xFF in known:
+        return StoreError(path, *known[code & 0xFF])
+    # What SQLite met in a file that was well-formed when it was written.
+    if isinstance(error, sqlite3.OperationalError) and str(error).startswith(("no such", "malformed")):
+        return StoreError(path, f"is damaged ({error})", REPAIR)
+    return StoreError(path, f"failed: {error}", "try again; `flickbook doctor` tells more")
+
+
+def denied(path: Path, error: OSError) -> StoreError:
+    """An error of the files beside it in plain words."""
+    return StoreError(path, f"cannot be used: {error.strerror or error}", "let your user write to it and its directory")
+
+
+class Database:
+    """One connection to `path`, opened when it is first needed, anew in a forked process and after a `repair`.
+
+    `patience` is for how many seconds a lock is waited for.
+    """
+
+    def __init__(self, path: Path, patience: float = 10.0, connect: Connect = sqlite3.connect) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.patience = patience
+        self.journal = journal_of(sqlite3.sqlite_version_info)
+        self.connect = connect
+        self._forget()
+        _LIVING.add(self)
+
+    def _forget(self) -> None:
+        """Begin anew with nothing open."""
+        self._db: sqlite3.Connection | None = None
+        self._identity = (0, 0)
+        self._using = threading.Lock()  # the connection
+        self._writing = threading.Lock()  # this process's place among the writers
+        self._queued = -1
+
+    def forked(self) -> None:
+        """In a forked process: what was open belongs to the parent."""
+        if self._queued >= 0:
+            os.close(self._queued)  # or this process would hold the parent's lock when the parent is gone
+        if self._db is not None:
+            _PARENTS.append(self._db)  # to close it here would drop the locks that the parent has
+        self._forget()
+
+    def close(self) -> None:
+        with self._using:
+            self._drop()
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives, all of it from one state of the database."""
+        return self._transaction("BEGIN", work)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives; all that it changes is on the disk then, or nothing if it raises."""
+        with self.turn():
+            return self.change(work)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`write` by who has the turn already."""
+        return self._transaction("BEGIN IMMEDIATE", work)
+
+    def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives, which begins and ends its transactions by itself."""
+        with self._using:
+            try:
+                return work(self._connected())
+            except sqlite3.Error as error:
+                self._drop()
+                raise told(self.path, error) from error
+            except (UnicodeEncodeError, OverflowError) as error:  # half a character, or a number of 20 digits
+                self._drop()
+                raise RequestError("store", self.path.name, f"cannot hold this: {error}", "correct it") from None
+            except BaseException:
+                if self._db is not None and self._db.in_transaction:
+                    self._drop()
+                raise
+
+    def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        def whole(db: sqlite3.Connection) -> T:
+            db.execute(begin)
+            given = work(db)
+            db.execute("COMMIT")
+            return given
+
+        # An error leaves the connection in a transaction; `use` drops it, and the next one begins from the file.
+        return self.use(whole)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """This process's turn to write. Those who wait sleep, where SQLite would have them ask again and again."""
+        if not self._writing.acquire(timeout=self.patience):
+            raise self._locked()
+        try:
+            self._queued = self._queue()
+            try:
+                yield
+            finally:
+                if self._queued >= 0:
+                    handle, self._queued = self._queued, -1
+                    fcntl.flock(handle, fcntl.LOCK_UN)  # a process forked meanwhile may still have it open
+                    os.close(handle)
+        finally:
+            self._writing.release()
+
+    def _queue(self) -> int:
+        if fcntl is None:
+            return -1
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise denied(self.path, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            pass
+        # flock knows no time limit, and a stopped process may hold it: a thread waits, and is left behind if it must.
+        waiting = _Waiting(handle)
+        if waiting.done.wait(self.patience) or not waiting.abandon():
+            return handle
+        raise self._locked()
+
+    def _locked(self) -> StoreError:
+        return told(self.path, _busy())
+
+    def _connected(self) -> sqlite3.Connection:
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            self._drop()
+            if isinstance(error, FileNotFoundError):
+                raise StoreError(self.path, "is gone", "put it back, or " + REPAIR) from None
+            raise denied(self.path, error) from error
+        if found.st_size == 0:
+            self._drop()
+            raise StoreError(self.path, "is empty: it has lost what it held", REPAIR)
+        if self._db is not None and self._identity != (found.st_dev, found.st_ino):
+            self._drop()  # another file has taken its place
+        if self._db is None:
+            self._db = self.connection()
+            self._identity = (found.st_dev, found.st_ino)
+        return self._db
+
+    def connection(self, path: Path | None = None) -> sqlite3.Connection:
+        """A new connection to the file, or to another one under the same rules; never makes one."""
+        return connection(path or self.path, self.journal, self.patience, self.connect)
+
+    def _drop(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+
+class _Waiting:
+    """A thread that waits for a lock."""
+
+    def __init__(self, handle: int) -> None:
+        self.done = threading.Event()
+        self._handle, self._abandoned, self._deciding = handle, False, threading.Lock()
+        threading.Thread(target=self._wait, name="store-lock", daemon=True).start()
+
+    def _wait(self) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+        with self._deciding:
+            if self._abandoned:
+                os.close(self._handle)
+            self.done.set()
+
+    def abandon(self) -> bool:
+        """Leave it to itself; False if the lock came just now."""
+        with self._deciding:
+            self._abandoned = not self.done.is_set()
+            return self._abandoned
+
+
+def connection(
+    path: Path, journal: str, patience: float = 10.0, connect: Connect = sqlite3.connect
+) -> sqlite3.Connection:
+    """A connection to a file that is there, under the rules that keep it whole."""
+    db = connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False)
+    try:
+        # What was damaged need not be text; the seals of rows say whether it is what was written.
+        db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA cell_size_check=ON")
+        db.execute("PRAGMA mmap_size=0")
+        if db.execute(f"PRAGMA journal_mode={journal}").fetchone()[0] != journal:
+            raise _busy()
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA journal_size_limit=1048576")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _busy() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
+
+
+_LIVING: Final[weakref.WeakSet[Database]] = weakref.WeakSet()
+_PARENTS: Final[list[sqlite3.Connection]] = []
+
+
+def _after_fork() -> None:
+    for each in list(_LIVING):
+        each.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

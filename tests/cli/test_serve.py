@@ -1,0 +1,146 @@
+"""`flickbook serve` as a process: it says where it is, keeps strangers out, and ends in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+import flickbook
+
+SOURCE = Path(flickbook.__file__).parents[1]
+Serving = Callable[..., AbstractContextManager[tuple["subprocess.Popen[str]", str, list[str]]]]
+
+
+@pytest.fixture
+def serving(work: Path, data: Path) -> Serving:
+    """Run `flickbook serve` on a free port, and wait until it says where it is."""
+
+    @contextmanager
+    def serve(*words: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+        command = [sys.executable, "-m", "flickbook", "serve", "--port", "0", *words]
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        process = subprocess.Popen(command, env=environment, cwd=work, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        lines: list[str] = []
+        try:
+            while not (found := re.search(r"serving at (http://\S+) ", lines[-1] if lines else "")):
+                lines.append(process.stderr.readline())
+                assert lines[-1], "".join(lines)
+            yield process, found[1], lines
+        finally:
+            process.kill()
+            lines += process.stderr.readlines()
+            process.wait()
+
+    return serve
+
+
+def gone(number: int, patience: float = 20.0) -> bool:
+    until = time.monotonic() + patience
+    while psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving) -> None:
+    with serving("--workers", "0") as (process, url, lines):
+        assert len(lines) == 1
+        assert httpx2.get(f"{url}/readyz").json()["ready"]
+        assert httpx2.get(f"{url}/api/v1/jobs").status_code == 200
+        answer = httpx2.post(f"{url}/api/v1/jobs", json={"prompt": "a red circle"})
+        assert answer.status_code < 300 and "server" not in answer.headers
+        seen = psutil.Process(process.pid)
+        assert not [each.path for each in seen.memory_maps() if "libtorch" in each.path]
+        assert seen.memory_info().rss < 250 << 20
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{url}/healthz")
+
+
+def test_its_workers_live_and_die_with_it(serving: Serving) -> None:
+    with serving("--workers", "1") as (process, url, _):
+        ready = httpx2.get(f"{url}/readyz").json()
+        assert ready["workers"] == {"wanted": 1, "alive": 1}
+        (worker,) = (each.pid for each in psutil.Process(process.pid).children())
+        process.kill()
+        process.wait()
+        assert gone(worker)
+
+
+def test_on_sigterm_the_workers_leave_first(serving: Serving) -> None:
+    with serving("--workers", "1") as (process, _, _):
+        (worker,) = (each.pid for each in psutil.Process(process.pid).children())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert not psutil.pid_exists(worker)
+
+
+def test_others_are_let_in_only_with_a_key(serving: Serving, command: Any) -> None:
+    refused = command("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "0")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1 and "flickbook keys create --name NAME" in refused.stderr
+    token = command("keys", "create", "--name", "laptop").stdout.strip()
+    with serving("--host", "0.0.0.0", "--workers", "0") as (_, url, _):
+        here = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx2.get(f"{here}/api/v1/jobs").status_code == 401
+        headers = {"authorization": f"Bearer {token}"}
+        assert httpx2.get(f"{here}/api/v1/jobs", headers=headers).status_code == 200
+        assert command("keys", "revoke", token[3:13]).returncode == 0
+        time.sleep(1.1)
+        assert httpx2.get(f"{here}/api/v1/jobs", headers=headers).status_code == 401
+    # A key that is over opens no door.
+    assert command("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "0").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--keep", "soon"], "keep=soon: "),
+        (["--max-disk", "much"], "max_disk=much: "),
+        (["--origin", "films.example"], "origin=films.example: "),
+        (["--origin", "https://a.b/path"], "origin=https://a.b/path: "),
+        (["--store", "ftp://x"], "store="),
+        (["--host", "no-such-host.invalid"], "host=no-such-host.invalid: "),
+    ],
+)
+def test_what_is_refused_is_one_line(words: list[str], told: str, command: Any) -> None:
+    ran = command("serve", "--port", "0", "--workers", "0", *words)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"error: {told}") and ran.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named(command: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = command("serve", "--port", str(taken.getsockname()[1]), "--workers", "0")
+    assert ran.returncode == 2 and "choose another with --port" in ran.stderr
+
+
+def test_json_logs_have_a_line_for_each_request_and_no_secret(serving: Serving) -> None:
+    with serving("--workers", "0", "--json-logs") as (process, url, lines):
+        id = f"job_{'0' * 26}"
+        headers = {"x-request-id": "mine", "authorization": "Bearer fb_secret"}
+        httpx2.get(f"{url}/api/v1/jobs/{id}?signature=secret", headers=headers)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    (line,) = (each for each in told if each.get("status"))
+    expected = {"request_id": "mine", "job_id": id, "method": "GET", "status": 404, "client": "127.0.0.1"}
+    assert expected.items() <= line.items()
+    assert "secret" not in "".join(lines)

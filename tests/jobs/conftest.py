@@ -1,0 +1,39 @@
+"""What the tests of the queue share: a desk over an embedded store, and small jobs of the built-in model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.order import ordered
+from flickbook.spec import Request
+from flickbook.store.base import Job
+
+Small = Callable[..., Job]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """An empty queue."""
+    with Desk.at(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs") as found:
+        yield found
+
+
+@pytest.fixture
+def small() -> Small:
+    """A job of a film of 4 frames in 3 steps; other fields by their names."""
+
+    def make(seed: int = 7, **told: object) -> Job:
+        request = Request.of(
+            prompt="a red circle moving left on a blue background",
+            num_frames=told.pop("num_frames", 4),
+            num_inference_steps=told.pop("num_inference_steps", 3),
+            container=told.pop("container", None),
+            seed=seed,
+        )
+        return ordered(request, told.pop("wishes", None), **told)  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,68 @@
+"""One who is told: an HTTP server on loopback that keeps what it is sent, and answers as it is told to."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Receiver:
+    """What came, as (path, headers, body); `answers` are the statuses to come, 200 afterwards; 0 is silence."""
+
+    port: int = 0
+    came: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    body: bytes = b"thanks"
+    patience: float = 5.0
+
+    def bodies(self) -> list[bytes]:
+        return [body for _, _, body in self.came]
+
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for _, headers, _ in self.came]
+
+
+@contextmanager
+def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            found.came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            status = found.answers.pop(0) if found.answers else 200
+            if not status:
+                time.sleep(found.patience)
+                return
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("location", f"http://127.0.0.1:{found.port}/elsewhere")
+            self.end_headers()
+            self.wfile.write(found.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Who hangs up early is part of the tests."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    found.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()

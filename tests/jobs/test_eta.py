@@ -1,0 +1,92 @@
+"""How long is left, learned from what was done."""
+
+from __future__ import annotations
+
+import pytest
+from tests.jobs.conftest import Small
+
+from flickbook.jobs import queue
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.eta import PHASES, Pace, Past, expected, foreseen, history, past, work
+from flickbook.jobs.runner import Runner
+from flickbook.spec import Step
+from flickbook.store.base import Job
+
+SECONDS = {"load": 1.0, "encode": 0.5, "denoise": 10.0, "decode": 2.0, "polish": 0.0, "write": 0.5}
+
+
+def test_a_like_film_takes_as_long(small: Small) -> None:
+    plan = small().plan
+    assert expected(plan, []) is None
+    assert expected(plan, [Past(plan, SECONDS)]) == SECONDS
+    assert expected(plan, [Past(plan, SECONDS)], warm=True) == SECONDS | {"load": 0.0}
+
+
+def test_twice_the_steps_take_twice_the_denoising(small: Small) -> None:
+    plan, longer = small().plan, small(num_inference_steps=6).plan
+    found = expected(longer, [Past(plan, SECONDS)])
+    assert found == SECONDS | {"denoise": 20.0}
+    assert work(longer)["decode"] == work(plan)["decode"]
+
+
+def test_one_slow_run_decides_nothing(small: Small) -> None:
+    plan = small().plan
+    slow = {name: 100 * seconds for name, seconds in SECONDS.items()}
+    assert expected(plan, [Past(plan, each) for each in (SECONDS, slow, SECONDS)]) == SECONDS
+
+
+def test_the_share_grows_and_the_rest_shrinks(small: Small) -> None:
+    plan = small(num_inference_steps=10).plan
+    pace = Pace(plan, [Past(plan, SECONDS)])
+    steps = [Step("load", 1, 1, 1.0), Step("encode", 1, 1, 0.5)]
+    steps += [Step("denoise", index, 10, float(index)) for index in range(1, 11)]
+    steps += [Step("decode", index, 4, index / 2) for index in range(1, 5)]
+    told = [pace.after(step) for step in steps]
+    shares, left = [share for share, _ in told], [rest for _, rest in told]
+    assert shares == sorted(shares) and 0 < shares[0] < shares[-1] < 1
+    assert all(
+        one is not None and other is not None and one >= other for one, other in zip(left, left[1:], strict=False)
+    )
+    assert left[1] == pytest.approx(12.5) and left[-1] == pytest.approx(0.5)
+
+
+def test_a_run_that_is_slower_than_expected_is_believed(small: Small) -> None:
+    plan = small(num_inference_steps=10).plan
+    pace = Pace(plan, [Past(plan, SECONDS)])
+    for index in range(1, 6):
+        _, left = pace.after(Step("denoise", index, 10, 4.0 * index))
+    assert left == pytest.approx(20.0 + 2.5)
+
+
+def test_nothing_is_foretold_of_a_first_run_but_how_far_it_is(small: Small) -> None:
+    share, left = Pace(small().plan).after(Step("denoise", 1, 2, 1.0))
+    assert left is None and 0.3 < share < 0.7
+
+
+def test_a_film_that_is_done_teaches_the_next(desk: Desk, small: Small) -> None:
+    def run(job: Job) -> Job:
+        (kept,) = desk.ask(desk.queue.submit([job]))
+        claimed = desk.ask(desk.store.claim("w", 30, id=kept.id))
+        assert claimed is not None
+        (done,) = Runner(desk).run([claimed])
+        return done
+
+    job = small(1)
+    assert desk.ask(foreseen(desk.queue, desk.ask(desk.queue.submit([job]))[0])) is None
+    done = run(small(2))
+    found = past(done)
+    assert found is not None and set(found.seconds) <= set(PHASES)
+    assert sum(found.seconds.values()) == pytest.approx(done.seconds, rel=0.05)
+    first = desk.ask(foreseen(desk.queue, desk.ask(desk.queue.job(job.id))))
+    (second,) = desk.ask(desk.queue.submit([small(3)]))
+    # The second waits for the first.
+    behind = desk.ask(foreseen(desk.queue, second))
+    assert first is not None and behind is not None and behind == pytest.approx(2 * first)
+    assert desk.ask(foreseen(desk.queue, second, workers=2)) < behind  # type: ignore[operator]
+    assert len(desk.ask(history(desk.queue))) == 1
+
+
+def test_a_job_that_went_on_teaches_nothing(small: Small) -> None:
+    job = small()
+    assert past(job) is None
+    assert past(job.model_copy(update=queue.failed(job, "x"))) is None

@@ -1,0 +1,72 @@
+"""Links that need no key: they open one path, of one owner, for a while."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flickbook.errors import RequestError
+from flickbook.jobs import links
+
+SECRET = "0f" * 32
+PATH = "/api/v1/files/job_0000000000000000000000000/film"
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}?download=true"])
+def test_a_link_opens_what_it_was_made_for(path: str) -> None:
+    made = links.link(SECRET, path, "ann")
+    assert made.startswith(path)
+    assert links.holds(SECRET, made, "ann")
+
+
+def test_it_opens_nothing_else() -> None:
+    made = links.link(SECRET, PATH, "ann")
+    assert not links.holds(SECRET, made, "bob")
+    assert not links.holds("1f" * 32, made, "ann")
+    assert not links.holds(SECRET, made.replace("film", "recipe"), "ann")
+    assert not links.holds(SECRET, made.replace("?", "?download=true&"), "ann")
+    assert not links.holds(SECRET, PATH, "ann")
+
+
+def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now = links.link(SECRET, PATH, "", 60), time.time()
+    monkeypatch.setattr(links.time, "time", lambda: now + 58)
+    assert links.holds(SECRET, made, "")
+    monkeypatch.setattr(links.time, "time", lambda: now + 61)
+    assert not links.holds(SECRET, made, "")
+
+
+def test_its_end_cannot_be_put_off() -> None:
+    made = links.link(SECRET, PATH, "", 1)
+    ends = made.partition("expires=")[2].partition("&")[0]
+    assert not links.holds(SECRET, made.replace(ends, str(int(ends) + 1000)), "")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 3601])
+def test_the_time_has_limits(seconds: int) -> None:
+    with pytest.raises(RequestError, match="seconds="):
+        links.link(SECRET, PATH, "", seconds)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_no_link(text: str) -> None:
+    assert not links.holds(SECRET, text, "")
+
+
+@given(st.integers(0, 63), st.sampled_from("0123456789abcdef"))
+def test_no_digit_of_a_signature_may_differ(place: int, digit: str) -> None:
+    made = links.link(SECRET, PATH, "ann")
+    start = len(made) - 64 + place
+    changed = made[:start] + digit + made[start + 1 :]
+    assert links.holds(SECRET, changed, "ann") is (changed == made)
+
+
+def test_signatures_are_compared_in_constant_time() -> None:
+    calls = [node.func for node in ast.walk(ast.parse(inspect.getsource(links.holds))) if isinstance(node, ast.Call)]
+    assert any(isinstance(each, ast.Attribute) and each.attr == "compare_digest" for each in calls)
+    assert not [node for node in ast.walk(ast.parse(inspect.getsource(links.holds))) if isinstance(node, ast.Eq)]

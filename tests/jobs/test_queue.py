@@ -1,0 +1,255 @@
+"""The rules of the queue: what may be asked of a job in which state, and what becomes of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from tests.jobs.conftest import Small
+
+from flickbook.errors import JobConflict, JobNotFound, LimitReached, MediaError, RequestError
+from flickbook.jobs import queue
+from flickbook.jobs.desk import Desk
+from flickbook.store.base import DONE, Job, Result, State
+
+LEASE = 30.0
+
+
+def submitted(desk: Desk, *jobs: Job) -> list[Job]:
+    return desk.ask(desk.queue.submit(jobs))
+
+
+def claimed(desk: Desk, job: Job) -> Job:
+    found = desk.ask(desk.store.claim("a worker", LEASE, id=job.id))
+    assert found is not None
+    return found
+
+
+def test_a_job_waits_is_run_and_is_done(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    assert (job.state, job.kind, job.attempt) == ("queued", "film", 0)
+    running = claimed(desk, job)
+    assert (running.state, running.attempt, running.stalls) == ("running", 1, 1)
+    done = desk.ask(desk.store.settle(job.id, 1, queue.completed(running, Result(path="x.mp4"), 2.5)))
+    assert done is not None and (done.state, done.seconds, done.reached) == ("completed", 2.5, 1.0)
+    assert done.finished_at > 0 and done.lease_until == 0 and done.worker == ""
+
+
+def test_what_waits_is_cancelled_and_paused_at_once(desk: Desk, small: Small) -> None:
+    one, two = submitted(desk, small(1), small(2))
+    assert desk.ask(desk.queue.cancel(one.id)).state == "cancelled"
+    assert desk.ask(desk.queue.cancel(one.id)).state == "cancelled"  # asked twice is no error
+    assert desk.ask(desk.queue.pause(two.id)).state == "paused"
+    assert desk.ask(desk.store.claim("a worker", LEASE)) is None
+    assert desk.ask(desk.queue.resume(two.id)).state == "queued"
+    assert desk.ask(desk.queue.retry(one.id)).state == "queued"
+    assert desk.ask(desk.store.claim("a worker", LEASE)) is not None
+
+
+@pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused")])
+def test_what_runs_is_asked_to_stop(desk: Desk, small: Small, wish: str, state: str) -> None:
+    (job,) = submitted(desk, small())
+    running = claimed(desk, job)
+    asked = desk.ask(getattr(desk.queue, wish)(job.id))
+    assert (asked.state, asked.wanted) == ("running", wish)
+    laid = desk.ask(desk.queue.lay_down(asked, 1.0))
+    assert laid is not None and laid.state == state and laid.attempt == running.attempt
+    # To lay a job down is no failure to get on.
+    assert laid.stalls == (1 if state in DONE else 0)
+
+
+def test_a_wish_that_comes_while_a_job_is_laid_down_is_met(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    before = claimed(desk, job)
+    desk.ask(desk.queue.cancel(job.id))
+    laid = desk.ask(desk.queue.lay_down(before))  # its runner had not heard of it
+    assert laid is not None and laid.state == "cancelled"
+
+
+def test_a_pause_does_not_undo_a_cancellation(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    claimed(desk, job)
+    desk.ask(desk.queue.cancel(job.id))
+    assert desk.ask(desk.queue.pause(job.id)).wanted == "cancel"
+
+
+@pytest.mark.parametrize("wish", ["cancel", "pause", "resume"])
+def test_what_is_done_stays_done(desk: Desk, small: Small, wish: str) -> None:
+    (job,) = submitted(desk, small())
+    running = claimed(desk, job)
+    desk.ask(desk.store.settle(job.id, 1, queue.completed(running, Result())))
+    with pytest.raises(JobConflict, match=f"{job.id}: is completed and cannot be .*; .*flickbook jobs show"):
+        desk.ask(getattr(desk.queue, wish)(job.id))
+    with pytest.raises(JobConflict):
+        desk.ask(desk.queue.retry(job.id))
+
+
+@pytest.mark.parametrize(
+    "id", ["", "job_", "../../etc/passwd", "job_" + "0" * 25, "job_" + "0" * 26, "JOB_" + "0" * 26]
+)
+def test_other_ids_are_not_found(desk: Desk, id: str) -> None:
+    with pytest.raises(JobNotFound):
+        desk.ask(desk.queue.job(id))
+
+
+def test_another_owners_job_is_not_found_either(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small(owner="ada"))
+    assert desk.ask(desk.queue.job(job.id, "ada")).id == job.id == desk.ask(desk.queue.job(job.id)).id
+    for ask in (desk.queue.job, desk.queue.cancel, desk.queue.pause, desk.queue.remove):
+        with pytest.raises(JobNotFound):
+            desk.ask(ask(job.id, "bob"))
+
+
+def orphan(job: Job, **told: Any) -> State:
+    changes = queue.orphaned(job.model_copy(update=told))
+    assert changes["worker"] == "" and changes["lease_until"] == 0.0
+    return changes["state"]  # type: ignore[no-any-return]
+
+
+def test_what_becomes_of_a_job_whose_worker_is_gone(small: Small) -> None:
+    job = small()
+    assert orphan(job, stalls=1) == orphan(job, stalls=2) == "queued"
+    assert orphan(job, stalls=3) == "failed"
+    assert orphan(job, stalls=3, wanted="cancel") == "cancelled"
+    assert orphan(job, stalls=1, wanted="pause") == "paused"
+    assert orphan(job, stalls=9, home="command") == "paused"
+    told = queue.orphaned(job.model_copy(update={"stalls": 3}), "its worker was killed by SIGSEGV")
+    assert told["error_code"] == "worker_lost"
+    assert "killed by SIGSEGV" in told["error"] and "3 attempts" in told["error"]
+
+
+def test_lapsed_leases_are_found_and_stale_tokens_count_no_more(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    first = desk.ask(desk.store.claim("one", 0.05))
+    assert first is not None
+    time.sleep(0.1)
+    assert [each.state for each in desk.ask(desk.queue.tend())] == ["queued"]
+    second = claimed(desk, job)
+    assert second.attempt == 2
+    assert desk.ask(desk.store.renew(job.id, 1, LEASE, 0.9)) is None
+    assert desk.ask(desk.store.settle(job.id, 1, queue.completed(first, Result(path="stale")))) is None
+    assert desk.ask(desk.queue.job(job.id)).result is None
+
+
+def test_three_attempts_that_get_no_further_are_enough(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    for _ in range(3):
+        assert desk.ask(desk.store.claim("one", 0.01)) is not None
+        time.sleep(0.03)
+        desk.ask(desk.queue.tend())
+    assert desk.ask(desk.queue.job(job.id)).state == "failed"
+    again = desk.ask(desk.queue.retry(job.id))
+    assert (again.state, again.stalls, again.error) == ("queued", 0, "")
+
+
+def test_attempts_that_get_on_are_not_counted(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    for number in range(1, 6):
+        found = desk.ask(desk.store.claim("one", 0.02))
+        assert found is not None
+        desk.ask(desk.store.renew(job.id, number, 0.01, number / 10))
+        time.sleep(0.03)
+        desk.ask(desk.queue.tend())
+    assert desk.ask(desk.queue.job(job.id)).state == "queued"
+
+
+def test_a_dead_workers_jobs_are_free_at_once(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    desk.ask(desk.store.claim("the dead", LEASE))
+    assert desk.ask(desk.queue.bury("another", "it died")) == []
+    (found,) = desk.ask(desk.queue.bury("the dead", "its worker was killed by SIGKILL"))
+    assert (found.state, found.error) == ("queued", "its worker was killed by SIGKILL")
+
+
+def test_what_waits_too_long_expires(desk: Desk, small: Small) -> None:
+    late, kept = submitted(desk, small(1, expires_at=time.time() - 1), small(2, expires_at=time.time() + 999))
+    found = desk.ask(desk.store.claim("a worker", LEASE))
+    assert found is not None and found.id == kept.id
+    assert [each.id for each in desk.ask(desk.queue.tend())] == [late.id]
+    assert desk.ask(desk.queue.job(late.id)).state == "expired"
+
+
+def test_owners_take_turns_and_priority_comes_first(desk: Desk, small: Small) -> None:
+    ada = submitted(desk, *(small(seed, owner="ada") for seed in range(4)))
+    bob = submitted(desk, *(small(seed, owner="bob") for seed in range(2)))
+    urgent = submitted(desk, small(9, owner="ada", priority=5))
+    order = []
+    while (job := desk.ask(desk.store.claim("a worker", LEASE))) is not None:
+        order.append(job.id)
+    assert order == [urgent[0].id, ada[0].id, bob[0].id, ada[1].id, bob[1].id, ada[2].id, ada[3].id]
+
+
+def test_one_owner_reorders_their_own(desk: Desk, small: Small) -> None:
+    one, two, three = submitted(desk, *(small(seed, owner="ada") for seed in range(3)))
+    (other,) = submitted(desk, small(owner="bob"))
+    desk.ask(desk.queue.reorder(three.id, before=one.id, owner="ada"))
+    with pytest.raises(JobConflict, match="same owner"):
+        desk.ask(desk.queue.reorder(three.id, before=other.id))
+    with pytest.raises(JobNotFound):
+        desk.ask(desk.queue.reorder(three.id, before=other.id, owner="ada"))
+    order = []
+    while (job := desk.ask(desk.store.claim("a worker", LEASE))) is not None:
+        order.append(job.id)
+    # Nobody else's place moves.
+    assert order == [three.id, other.id, one.id, two.id]
+    with pytest.raises(JobConflict, match="is running"):
+        desk.ask(desk.queue.reorder(one.id, before=two.id))
+
+
+def test_the_same_key_gives_the_same_job(desk: Desk, small: Small) -> None:
+    (one,) = submitted(desk, small(1, key="again", owner="ada"))
+    (two,) = submitted(desk, small(2, key="again", owner="ada"))
+    (three,) = submitted(desk, small(3, key="again", owner="bob"))
+    assert one.id == two.id != three.id
+
+
+def test_a_full_queue_says_when_to_come_back(desk: Desk, small: Small) -> None:
+    submitted(desk, small(1))
+    with pytest.raises(LimitReached) as caught:
+        desk.ask(desk.queue.submit([small(2)], depth=1))
+    assert caught.value.retry_after > 0
+
+
+def test_a_job_of_a_command_waits_for_its_command(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small(home="command", output="/tmp/x.mp4"))
+    assert job.state == "paused" and desk.ask(desk.store.claim("a worker", LEASE)) is None
+    assert desk.ask(desk.queue.resume(job.id)).state == "paused"
+    claimed(desk, job)
+    laid = desk.ask(desk.queue.lay_down(desk.ask(desk.queue.job(job.id))))
+    assert laid is not None and laid.state == "paused"
+
+
+def test_what_is_removed_is_gone_with_its_files(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    desk.shelf.tell(job.id, fraction=0.5)
+    desk.ask(desk.queue.remove(job.id))
+    assert not desk.shelf.of(job.id).exists()
+    with pytest.raises(JobNotFound):
+        desk.ask(desk.queue.job(job.id))
+
+
+def test_what_is_done_for_long_is_swept(desk: Desk, small: Small) -> None:
+    old, new, waiting = submitted(desk, small(1), small(2), small(3))
+    for job, age in ((old, 100.0), (new, 1.0)):
+        running = claimed(desk, job)
+        changes = queue.completed(running, Result()) | {"finished_at": time.time() - age}
+        desk.ask(desk.store.settle(job.id, 1, changes))
+        (desk.shelf.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
+    assert [job.id for job in desk.ask(desk.queue.sweep(50))] == [old.id]
+    assert [job.id for job in desk.ask(desk.queue.sweep(0, most_bytes=500))] == [new.id]
+    assert desk.ask(desk.queue.job(waiting.id)).state == "queued"
+    assert not desk.shelf.of(old.id).exists() and not desk.shelf.of(new.id).exists()
+
+
+def test_a_failure_keeps_its_reason(small: Small) -> None:
+    told = queue.failed(small(), MediaError("x.mp4", "is damaged", "send another"))
+    assert (told["error_code"], told["error"]) == ("media", "x.mp4: is damaged; send another")
+    told = queue.failed(small(), ValueError("two\nlines"))
+    assert (told["error_code"], told["error"]) == ("unexpected", "unexpected ValueError: two lines")
+
+
+def test_states_are_known_by_name() -> None:
+    assert queue.states(["paused", "queued"]) == ("queued", "paused")
+    with pytest.raises(RequestError, match="no such state"):
+        queue.states(["done"])

@@ -1,0 +1,130 @@
+"""/v1/images/generations through the real client: pictures, small films, and what emerges."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from PIL import Image
+from tests.server.working import Working, working
+
+from flickbook.store.base import Query
+
+STEPS: dict[str, Any] = {"num_inference_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Working]:
+    with working(tmp_path_factory.mktemp("images")) as service:
+        yield service
+
+
+def picture(text: str | None) -> Image.Image:
+    assert text is not None
+    return Image.open(BytesIO(base64.b64decode(text, validate=True)))
+
+
+def test_several_pictures_have_seeds_that_follow_each_other(at: Working) -> None:
+    found = at.sdk.images.generate(prompt="a red circle", n=2, size="128x128", extra_body={**STEPS, "seed": 5})
+    assert found.size == "128x128" and found.output_format == "png" and found.data is not None
+    assert [each.model_extra["seed"] for each in found.data if each.model_extra] == [5, 6]
+    assert [picture(each.b64_json).format for each in found.data] == ["PNG", "PNG"]
+    again = at.sdk.images.generate(prompt="a red circle", extra_body={**STEPS, "seed": 6})
+    assert again.data is not None
+    assert (again.data[0].model_extra or {})["frames_sha256"] == (found.data[1].model_extra or {})["frames_sha256"]
+    assert again.data[0].b64_json == found.data[1].b64_json
+
+
+@pytest.mark.parametrize(("form", "name"), [("jpeg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
+def test_a_picture_has_the_format_that_was_asked_for(at: Working, form: Any, name: str) -> None:
+    found = at.sdk.images.generate(prompt="a red circle", output_format=form, output_compression=80, extra_body=STEPS)
+    assert found.output_format == form and found.data is not None
+    assert picture(found.data[0].b64_json).format == name
+
+
+def test_a_moving_picture_has_its_frames_and_their_time(at: Working) -> None:
+    found = at.sdk.images.generate(
+        prompt="a red circle moving left", output_format="gif", frame_count=4, frame_duration_ms=100, extra_body=STEPS
+    )
+    assert found.data is not None
+    shown = picture(found.data[0].b64_json)
+    assert shown.format == "GIF" and getattr(shown, "n_frames", 1) == 4 and shown.info["duration"] == 100
+
+
+def test_an_address_needs_no_key_and_bears_no_change(at: Working) -> None:
+    found = at.sdk.images.generate(prompt="a red circle", response_format="url", extra_body=STEPS)
+    assert found.data is not None and found.data[0].b64_json is None
+    url = found.data[0].url or ""
+    assert Image.open(BytesIO(httpx2.get(url).content)).format == "PNG"
+    assert httpx2.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 404
+
+
+def test_a_stream_shows_what_emerges_and_ends_with_the_picture(at: Working) -> None:
+    events = list(
+        at.sdk.images.generate(
+            prompt="a red circle", stream=True, partial_images=3, extra_body={"num_inference_steps": 60, "seed": 1}
+        )
+    )
+    partial, last = events[:-1], events[-1]
+    assert last.type == "image_generation.completed" and last.usage.total_tokens == 0
+    assert [event.partial_image_index for event in partial] == list(range(len(partial)))  # type: ignore[union-attr]
+    assert len(partial) <= 3 and {picture(event.b64_json).format for event in events} == {"PNG"}
+    twin = at.sdk.images.generate(prompt="a red circle", extra_body={"num_inference_steps": 60, "seed": 1})
+    assert twin.data is not None and twin.data[0].b64_json == last.b64_json
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("n", {"n": 9}),
+        ("size", {"size": "big"}),
+        ("size", {"size": "1024x1024"}),
+        ("frame_count", {"frame_count": 4}),
+        ("frame_count", {"frame_count": 17, "output_format": "gif"}),
+        ("frame_duration_ms", {"frame_duration_ms": 5, "output_format": "gif"}),
+        ("frame_duration_ms", {"frame_duration_ms": 5000, "output_format": "gif"}),
+        ("partial_images", {"partial_images": 2}),
+        ("partial_images", {"partial_images": 4, "stream": True}),
+        ("output_format", {"output_format": "svg"}),
+        ("background", {"background": "transparent"}),
+        ("response_format", {"response_format": "url", "stream": True}),
+        ("model", {"model": "gpt-image-2"}),
+        ("nonsense", {"nonsense": True}),
+    ],
+)
+def test_a_refusal_names_the_field_and_makes_nothing(at: Working, param: str, fields: dict[str, Any]) -> None:
+    before = len(at.live.ask(at.live.service.store.find(Query(limit=1000))))
+    with pytest.raises(openai.APIStatusError) as caught:
+        at.sdk.images.generate(prompt="a red circle", extra_body=fields)
+    assert caught.value.status_code in (400, 404) and caught.value.param == param
+    assert len(at.live.ask(at.live.service.store.find(Query(limit=1000)))) == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_hangs_up_stops_the_work(at: Working, stream: bool) -> None:
+    body = {"prompt": "a red circle", "num_inference_steps": 100, "n": 8, "stream": stream}
+    before = {job.id for job in at.live.ask(at.live.service.store.find(Query(limit=1000)))}
+    with pytest.raises(httpx2.TimeoutException), httpx2.Client(base_url=at.live.url, timeout=0.3) as client:
+        client.post("/v1/images/generations", json=body)
+    until = time.monotonic() + 20
+    while {job.id for job in at.live.ask(at.live.service.store.find(Query(limit=1000)))} != before:
+        assert time.monotonic() < until, "what nobody waits for is still there"
+        time.sleep(0.05)
+
+
+def test_the_same_key_gives_the_same_pictures(at: Working) -> None:
+    headers = {"idempotency-key": "pictures"}
+    body = {"prompt": "a red circle", "n": 2, **STEPS}
+    one, other = (at.http.post("/v1/images/generations", json=body, headers=headers).json() for _ in range(2))
+    assert one["data"] == other["data"]
+    assert (
+        at.http.post("/v1/images/generations", json={**body, "n": 1}, headers=headers).json()["data"] == one["data"][:1]
+    )
+    answer = at.http.post("/v1/images/generations", json={**body, "prompt": "a blue circle"}, headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "Idempotency-Key"

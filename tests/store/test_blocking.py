@@ -1,0 +1,81 @@
+"""The face of a store for code that waits."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.store.examples import hasty, job
+
+from flickbook.errors import StoreError
+from flickbook.store.base import Store
+from flickbook.store.blocking import Blocking
+from flickbook.store.sqlite import SqliteStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "flickbook.db"
+
+
+def public(of: type) -> dict[str, inspect.Signature]:
+    return {
+        name: inspect.signature(each) for name, each in inspect.getmembers(of, inspect.isfunction) if name[0] != "_"
+    }
+
+
+def test_it_has_the_methods_of_a_store() -> None:
+    expected = public(Store)
+    found = public(Blocking)
+    del found["ask"]
+    assert found == expected and len(expected) > 20
+
+
+def test_threads_share_it(path: Path) -> None:
+    with Blocking(SqliteStore(path, connect=hasty)) as store:
+        assert store.title.startswith("SQLite")
+        with ThreadPoolExecutor(8) as threads:
+            added = list(threads.map(lambda _: store.add([job()])[0].id, range(40)))
+            claimed = list(threads.map(lambda _: store.claim("one", 60.0), range(40)))
+        assert {each.id for each in claimed if each is not None} == set(added)
+
+
+def test_an_error_is_raised_where_it_was_asked(path: Path) -> None:
+    path.write_text("no database\n" * 500)
+    store = Blocking(SqliteStore(path))
+    with pytest.raises(StoreError):
+        store.open()
+    store.close()
+
+
+def test_its_thread_ends_with_it_and_does_not_hold_the_program(path: Path) -> None:
+    before = set(threading.enumerate())
+    store = Blocking(SqliteStore(path))
+    with store:
+        (thread,) = (each for each in threading.enumerate() if each.name == "store")
+        assert thread.daemon
+    assert not thread.is_alive()
+    store.close()
+    for each in set(threading.enumerate()) - before:
+        each.join(5.0)
+        assert not each.is_alive(), each.name
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_goes_on_with_its_own(path: Path) -> None:
+    with Blocking(SqliteStore(path)) as store:
+        store.add([job()])
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                status = 0 if store.counts()["queued"] == 1 and store.add([job()]) else 1
+                store.close()
+            finally:
+                os._exit(status)
+        assert os.waitpid(process, 0)[1] == 0
+        assert store.counts()["queued"] == 2
