@@ -67,6 +67,22 @@ def test_a_wish_that_comes_while_a_job_is_laid_down_is_met(desk: Desk, small: Sm
     assert laid is not None and laid.state == "cancelled"
 
 
+def test_a_wish_that_comes_while_an_orphan_is_freed_is_met(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small())
+    before = claimed(desk, job)
+    desk.ask(desk.queue.cancel(job.id))
+    freed = desk.ask(desk.store.settle(job.id, 1, queue.orphaned(before)))
+    assert freed is not None and (freed.state, freed.wanted) == ("queued", "cancel")
+    assert desk.ask(desk.queue._met(freed)).state == "cancelled"
+
+
+def test_what_has_begun_does_not_expire(desk: Desk, small: Small) -> None:
+    (job,) = submitted(desk, small(expires_at=time.time() + 60))
+    claimed(desk, job)
+    desk.ask(desk.queue.bury("a worker", "the service ended"))
+    assert desk.ask(desk.queue.job(job.id)).expires_at == 0.0
+
+
 def test_a_pause_does_not_undo_a_cancellation(desk: Desk, small: Small) -> None:
     (job,) = submitted(desk, small())
     claimed(desk, job)

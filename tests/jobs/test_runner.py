@@ -134,6 +134,45 @@ def test_what_was_made_under_a_lost_lease_counts_no_more(desk: Desk, small: Smal
     assert not (desk.shelf.of(job.id) / "film-1.mp4").exists()
 
 
+def test_a_film_that_counts_no_more_at_its_end_leaves_its_state(desk: Desk, small: Small) -> None:
+    """The lease ends while the film is written: whoever has the job now need not denoise it again."""
+    (job,) = claimed(desk, small())
+
+    def lose(step: Step) -> None:
+        if step.phase == "write":
+            desk.ask(desk.queue.bury("a worker", "it was thought dead"))
+
+    assert Runner(desk, look=60.0).run([job], on_step=lose) == []
+    assert desk.shelf.checkpoint(job.id).exists() and not list(desk.shelf.of(job.id).glob("film-*"))
+    steps: list[Step] = []
+    again = desk.ask(desk.store.claim("another", LEASE))
+    assert again is not None
+    (done,) = Runner(desk).run([again], on_step=steps.append)
+    assert done.state == "completed" and sum(step.phase == "denoise" for step in steps) == 1
+
+
+def test_a_command_killed_between_its_film_and_its_word_goes_on(desk: Desk, small: Small, tmp_path: Path) -> None:
+    output = tmp_path / "x.mp4"
+    (job,) = claimed(desk, small(home="command", output=str(output)))
+    next(films([job.plan])).save(output)  # what the killed attempt had written
+    desk.ask(desk.queue.bury("a worker", "its command is gone"))
+    again = desk.ask(desk.store.claim("a worker", LEASE, id=job.id))
+    assert again is not None and again.attempt == 2
+    (done,) = Runner(desk).run([again], strict=True)
+    assert done.state == "completed" and done.result is not None and done.result.sha256 == sha256(output)
+
+
+def test_a_preview_that_cannot_be_made_costs_no_film(desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("flickbook.jobs.watch.moving", broken)
+    monkeypatch.setattr("flickbook.jobs.watch._FIRST", 0.0)
+    (job,) = claimed(desk, small())
+    (done,) = Runner(desk).run([job])
+    assert done.state == "completed" and "no more previews" in desk.shelf.read_log(job.id)
+
+
 def test_a_draft_is_seen_and_its_film_is_no_other(desk: Desk, small: Small) -> None:
     (draft,) = claimed(desk, small(kind="draft", until=0.5, num_inference_steps=6))
     (done,) = Runner(desk).run([draft])

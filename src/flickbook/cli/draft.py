@@ -97,6 +97,8 @@ def finish(
                 place = output.with_name(f"{output.stem}-{number}{output.suffix}")
             paths += paths_of([each.plan], chosen, place, overwrite)
             jobs.append(_finishing(each, paths[-1], overwrite))
+        if len(jobs) > 1:
+            jobs = [job.model_copy(update={"leader": jobs[0].id}) for job in jobs]
         for job, path in zip(desk.ask(desk.queue.submit(jobs)), paths, strict=True):
             for done in own.run(desk, [job], progress):
                 assert done.result is not None

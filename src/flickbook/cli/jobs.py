@@ -13,6 +13,7 @@ import typer
 
 from flickbook.cli import options, own, report
 from flickbook.cli.progress import ProgressLine
+from flickbook.cli.target import of_seed
 
 if TYPE_CHECKING:
     from flickbook.jobs.desk import Desk
@@ -83,7 +84,7 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
     plan = job.plan
     rows: dict[str, Any] = {
         "id": job.id,
-        "state": f"{job.state}, asked to {job.wanted}" if job.wanted else job.state,
+        "state": f"running, asked to {job.wanted}" if job.state == "running" and job.wanted else job.state,
         "kind": job.kind,
         "prompt": plan.prompt,
         "film": f"{plan.model}, {plan.width}x{plan.height}, {plan.num_frames} frames, seed {plan.seed}",
@@ -191,7 +192,7 @@ def _again(desk: Desk, id: str, as_json: bool, change: Callable[[], Job]) -> Non
     jobs = desk.ask(desk.store.find(Query(leader=job.leader, order="old", limit=1000))) if job.leader else [job]
     told = []
     with ProgressLine() as progress:
-        for done in own.run(desk, jobs, progress):
+        for done in own.run(desk, jobs, progress, lambda job, clip: of_seed(Path(job.output), job.plan.seed, clip)):
             assert done.result is not None
             path, sidecar = Path(done.result.path), done.result.sidecar
             told.append({"id": done.id, **report.made(path, sidecar.recipe, sidecar.run)})

@@ -29,6 +29,7 @@ def desk() -> Iterator[Desk]:
         report.note(f"{error}. This is made without being kept as a job")
         place = TemporaryDirectory(prefix="flickbook-")
         with place as home, Desk.at(f"sqlite:///{home}/jobs.db", Path(home) / "jobs") as found:
+            found.lasting = False
             yield found
         return
     with found:
@@ -51,39 +52,49 @@ def run(
 
     runner = Runner(desk)
     for batch in _batches(jobs):
-        left = [_claimed(desk, job) for job in batch if job.state not in DONE]
+        # Meanwhile some may have been cancelled, or made elsewhere.
+        batch = [desk.ask(desk.queue.job(job.id)) for job in batch]
+        left = _claimed(desk, [job for job in batch if job.state not in DONE])
         if not left:
             continue
+        told: Any = {"on_step": on_step, "previews": previews, "path_of": path_of}
         try:
-            told: Any = {"on_step": on_step, "previews": previews, "path_of": path_of}
             ended = runner.run(left, beside=batch, strict=True, **told)
         except KeyboardInterrupt:
-            _say_paused(left[0])
+            _say_paused(desk, left)
             raise
         for job in ended:
             if job.state == "completed":
                 yield job
-        states = {job.state for job in ended}
-        if "paused" in states:
-            _say_paused(left[0])
-        if states != {"completed"}:
-            raise Cancelled
         if len(ended) < len(left):
             raise JobConflict(left[0].id, "taken by another", "finished here", "`flickbook jobs list` shows it")
+        if any(job.state != "completed" for job in ended):
+            _say_paused(desk, left)
+            raise Cancelled
 
 
-def _say_paused(job: Job) -> None:
-    report.note(f"paused; `flickbook jobs resume {job.id}` goes on")
+def _say_paused(desk: Desk, jobs: Sequence[Job]) -> None:
+    """How to go on, if there is something to go on with."""
+    for job in jobs:
+        if desk.lasting and desk.ask(desk.queue.job(job.id)).state == "paused":
+            report.note(f"paused; `flickbook jobs resume {job.id}` goes on")
+            return
 
 
-def _claimed(desk: Desk, job: Job) -> Job:
+def _claimed(desk: Desk, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that run together, claimed all or none."""
     from flickbook.jobs.queue import LEASE
     from flickbook.jobs.worker import name_of
 
-    found = desk.ask(desk.store.claim(name_of(), LEASE, id=job.id))
-    if found is None:
-        state = desk.ask(desk.queue.job(job.id)).state
-        raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` tells more")
+    found: list[Job] = []
+    for job in jobs:
+        claimed = desk.ask(desk.store.claim(name_of(), LEASE, id=job.id))
+        if claimed is None:
+            for each in found:
+                desk.ask(desk.queue.lay_down(each))
+            state = desk.ask(desk.queue.job(job.id)).state
+            raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` tells more")
+        found.append(claimed)
     return found
 
 

@@ -44,7 +44,10 @@ def backup(path: Copy, store: Address = "", overwrite: options.Overwrite = False
     if path.exists() and not overwrite:
         raise OutputError(path, "exists already", "choose another name or add --overwrite")
     with Desk.at(store) as desk:
-        desk.ask(_embedded(desk.store, "backed up").backup(path.absolute()))
+        kept = _embedded(desk.store, "backed up")
+        if path.exists() and path.samefile(kept.path):
+            raise OutputError(path, "is the store itself", "choose another name")
+        desk.ask(kept.backup(path.absolute()))
     print(path)
 
 

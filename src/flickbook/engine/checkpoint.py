@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,11 +138,17 @@ class Keeper:
     The state is looked for in the file `path`, then in those of `also`, and written to `path`. Writing takes at most
     `share` of the run's time, but for two states that are always written: the one of denoised latents, and the last one
     before a stop. `notes` tell people where the run went on and what could not be kept, `spent` (seconds) and `writes`
-    what it took.
+    what it took. Nothing is written once `may` says no: the run is somebody else's then.
     """
 
-    def __init__(self, path: Path, share: float = 0.02, also: Sequence[Path] = ()) -> None:
-        self.path, self.share, self.also = path, share, tuple(also)
+    def __init__(
+        self,
+        path: Path,
+        share: float = 0.02,
+        also: Sequence[Path] = (),
+        may: Callable[[], bool] | None = None,
+    ) -> None:
+        self.path, self.share, self.also, self._may = path, share, tuple(also), may
         self.notes: list[str] = []
         self.spent, self.writes = 0.0, 0
         #: What the run went on from, without its tensors; None where it began at the beginning.
@@ -204,7 +210,7 @@ class Keeper:
     def flush(self) -> None:
         """Write the latest state now, if it is not written. What goes wrong is noted; the run goes on without."""
         state, family = self._latest, self._family
-        if state is None or family is None:
+        if state is None or family is None or (self._may is not None and not self._may()):
             return
         began = time.perf_counter()
         try:

@@ -54,6 +54,11 @@ class Attempt:
         return self._lost or time.monotonic() - self._kept > self._lease
 
     @property
+    def given_up(self) -> bool:
+        """Whether nothing of this is wanted any more, not even later."""
+        return self.lost or any(job.wanted == "cancel" for job in list(self.jobs.values()))
+
+    @property
     def seconds(self) -> float:
         """How long it runs."""
         return time.monotonic() - self._began
@@ -73,7 +78,12 @@ class Attempt:
         with self._lock:
             left, seconds = list(self.jobs.values()), self.seconds
             self.jobs.clear()
-        found = [self._desk.ask(self._desk.queue.lay_down(job, seconds)) for job in left]
+        found = []
+        for job in left:
+            try:
+                found.append(self._desk.ask(self._desk.queue.lay_down(job, seconds)))
+            except FlickbookError as error:  # free when its lease is over
+                logger.error("%s: %s", job.id, error)
         return [job for job in found if job is not None]
 
     def _keep(self) -> None:

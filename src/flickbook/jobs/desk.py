@@ -26,6 +26,9 @@ def shelf() -> Shelf:
 class Desk:
     """A Queue whose coroutines any thread may ask for; they run on an event loop in a thread of its own."""
 
+    #: Whether what it keeps outlives this process.
+    lasting = True
+
     def __init__(self, store: Store, files: Shelf) -> None:
         """Opens the store. Raises StoreError."""
         self.queue, self.store, self.shelf = Queue(store, files), store, files

@@ -81,10 +81,8 @@ def stopped(job: Job, seconds: float = 0.0) -> dict[str, Any]:
     if job.wanted == "cancel":
         return _ended(job, "cancelled", seconds)
     state: State = "paused" if job.wanted == "pause" or job.home == "command" else "queued"
-    changes = _freed(job, state, seconds)
-    del changes["wanted"]  # a wish that came since is still to be met: see `Queue.lay_down`
     # To lay work down is no failure to get on.
-    return changes | {"stalls": max(0, job.stalls - 1)}
+    return _laid(job, state, seconds) | {"stalls": max(0, job.stalls - 1)}
 
 
 def orphaned(job: Job, reason: str = "its worker is gone") -> dict[str, Any]:
@@ -92,15 +90,22 @@ def orphaned(job: Job, reason: str = "its worker is gone") -> dict[str, Any]:
     if job.wanted == "cancel":
         return _ended(job, "cancelled")
     if job.wanted == "pause" or job.home == "command":
-        return _freed(job, "paused")
+        return _laid(job, "paused")
     if job.stalls >= STALLS:
         why = f"{one_line(reason)}; {job.stalls} attempts in a row got no further"
         return failed(job, why, code="worker_lost")
-    return _freed(job, "queued") | {"error": one_line(reason)}
+    return _laid(job, "queued") | {"error": one_line(reason)}
 
 
 def _ended(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
     return _freed(job, state, seconds) | {"finished_at": time.time()}
+
+
+def _laid(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
+    """A job that goes on later. What came to be wanted of it meanwhile stays to be met."""
+    changes = _freed(job, state, seconds)
+    del changes["wanted"]
+    return changes
 
 
 def _freed(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
@@ -214,9 +219,15 @@ class Queue:
     async def lay_down(self, job: Job, seconds: float = 0.0) -> Job | None:
         """End an attempt that its runner stops, with what was wanted until this moment; None under a stale token."""
         found = await self.store.settle(job.id, job.attempt, stopped(job, seconds))
-        if found is not None and found.state not in DONE and found.wanted == "cancel":
+        return None if found is None else await self._met(found)
+
+    async def _met(self, job: Job) -> Job:
+        """A job that was freed, once what came to be wanted of it in that moment is met."""
+        if job.state in ("queued", "paused") and job.wanted == "cancel":
             return await self.cancel(job.id)
-        return found
+        if job.state == "queued" and job.wanted == "pause":
+            return await self.pause(job.id)
+        return job
 
     async def tend(self) -> list[Job]:
         """Give jobs whose worker is gone, or whose time is over, the state that they then have; those changed."""
@@ -228,7 +239,7 @@ class Queue:
                 found = await self.store.change(job.id, (job.state,), _ended(job, "expired"))
             if found is not None:
                 self._tidied(found)
-                changed.append(found)
+                changed.append(await self._met(found))
         return changed
 
     def _tidied(self, job: Job) -> None:
@@ -244,7 +255,7 @@ class Queue:
                 found = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
                 if found is not None:
                     self._tidied(found)
-                    changed.append(found)
+                    changed.append(await self._met(found))
         return changed
 
     async def sweep(self, keep: float, most_bytes: int | None = None) -> list[Job]:

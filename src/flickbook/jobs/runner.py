@@ -21,31 +21,27 @@ import numpy as np
 from flickbook import formats
 from flickbook.engine.checkpoint import Keeper
 from flickbook.engine.draft import drafts
-from flickbook.engine.films import Means, engine_of, means_of
+from flickbook.engine.films import Means, means_of
 from flickbook.engine.ladder import ran_out
 from flickbook.engine.retry import good_films
 from flickbook.engine.treat import polish
-from flickbook.errors import Cancelled, OutputError, StoreError
+from flickbook.errors import Cancelled, FlickbookError, OutputError, StoreError
 from flickbook.files import sha256
 from flickbook.jobs import queue
 from flickbook.jobs.attempt import Attempt
 from flickbook.jobs.desk import Desk
-from flickbook.jobs.eta import Pace, Past, history
-from flickbook.jobs.preview import moving
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.shelf import CHECKPOINT, LOG
+from flickbook.jobs.watch import OnStep, Watch
+from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, sidecar_path
 from flickbook.media.write import write
-from flickbook.spec import Sidecar, Step
+from flickbook.spec import Plan, Sidecar
 from flickbook.store.base import Job, Query, Result
 
-OnStep = Callable[[Step], None]
-
-#: The share of a run's time that its previews may take, and of one that somebody watches.
-_UNSEEN: Final = 0.03
-_SEEN: Final = 0.25
-#: Seconds that the first preview is expected to take.
-_FIRST: Final = 0.2
+#: What the states of tries with other seeds begin with.
+_TRY: Final = "try-"
+logger = logging.getLogger(__name__)
 #: Films that one command makes at most.
 _TOGETHER: Final = 1000
 #: The name of a film that was sent to be gone on from.
@@ -86,6 +82,7 @@ class Runner:
         """
         self._path_of = path_of
         ended: list[Job] = []
+        counted = True
         attempt = self._attempt = Attempt(self._desk, jobs, **self._times)
         attempt.leaving = self._leaving
         try:
@@ -94,18 +91,26 @@ class Runner:
                     own = {job.id: job for job in jobs}
                     together = [own.get(job.id, job) for job in beside or jobs]
                     for job, result in self._made(attempt, together, on_step, previews):
-                        ended += self._settled(attempt, job, result)
+                        done = self._settled(attempt, job, result)
+                        ended, counted = ended + done, counted and bool(done)
                 except Cancelled:
                     pass
                 except KeyboardInterrupt:
                     attempt.leaving = True
                     raise
+                except StoreError as error:
+                    # The films are fine: whoever takes them up goes on from their states.
+                    logger.error("%s", error)
+                    if strict:
+                        raise
                 except Exception as error:
                     ended += self._failed(attempt, error)
                     if strict:
                         raise
                 else:
-                    self._forget((beside or jobs)[0])
+                    # What counts no more is somebody else's, who may go on from this state.
+                    if counted:
+                        self._forget((beside or jobs)[0])
                 finally:
                     ended += attempt.lay_down()
         finally:
@@ -126,6 +131,8 @@ class Runner:
         if job.kind != "draft":
             with suppress(OSError):
                 self._desk.shelf.checkpoint(job.id).unlink(missing_ok=True)
+                for path in self._desk.shelf.of(job.id).glob(f"{_TRY}*"):
+                    path.unlink(missing_ok=True)
 
     def _remove(self, job: Job, result: Result) -> None:
         if job.home == "queue":
@@ -155,9 +162,9 @@ class Runner:
                 handler = _Quiet(file)
                 handler.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s"))
                 handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
-                logger = logging.getLogger("flickbook")
-                logger.addHandler(handler)
-                stack.callback(logger.removeHandler, handler)
+                package = logging.getLogger("flickbook")
+                package.addHandler(handler)
+                stack.callback(package.removeHandler, handler)
                 if job.home == "queue":
                     faulthandler.enable(file)
                     stack.callback(faulthandler.enable)
@@ -170,13 +177,20 @@ class Runner:
         for job in list(attempt.jobs.values()):
             self._desk.shelf.tidy(job.id, job.attempt)
         first, plans, means = jobs[0], [job.plan for job in jobs], means_for(jobs)
-        keeper = self._keeper(first)
+        keeper = self._keeper(first, attempt)
         kept = keeper.look(plans)
         if kept is not None:  # what was decided then is decided again, so that no bit changes
             means = replace(means, placement=kept.placement.model_copy(update={"batch": len(jobs)}))
-        watch = _Watch(self._desk, attempt, jobs, means, on_step)
-        # A try with another seed has the place of the first.
-        how: dict[str, Any] = {"on_step": watch, "cancel": attempt.stop, "keep": lambda plans: keeper}
+        watch = Watch(self._desk, attempt, jobs, means, on_step)
+
+        def keep(some: Sequence[Plan]) -> Keeper:
+            """A try with another seed has a state of its own."""
+            if [plan.key() for plan in some] == [plan.key() for plan in plans] or first.kind == "draft":
+                return keeper
+            path = self._desk.shelf.made(first.id) / f"{_TRY}{some[0].key()[:16]}.safetensors"
+            return Keeper(path, may=lambda: not attempt.lost)
+
+        how: dict[str, Any] = {"on_step": watch, "cancel": attempt.stop, "keep": keep}
         if first.kind == "draft":
             draft = next(drafts(plans, means, until=first.until, **how))
             yield first, self._drafted(first, draft.frames, draft.fps)
@@ -196,11 +210,11 @@ class Runner:
             return 1
         return len(self._desk.ask(self._desk.store.find(Query(leader=job.leader, limit=_TOGETHER))))
 
-    def _keeper(self, job: Job) -> Keeper:
+    def _keeper(self, job: Job, attempt: Attempt) -> Keeper:
         """Where a job's state is kept; a finished draft's own is gone on from, and stays."""
         shelf = self._desk.shelf
         also = [shelf.checkpoint(job.parent)] if job.parent and job.kind != "extension" else []
-        return Keeper(shelf.made(job.id) / CHECKPOINT, also=also)
+        return Keeper(shelf.made(job.id) / CHECKPOINT, also=also, may=lambda: not attempt.lost)
 
     def _drafted(self, job: Job, frames: np.ndarray, fps: float) -> Result:
         """A draft as a moving picture; its latents stay where they are."""
@@ -210,11 +224,11 @@ class Runner:
 
     def _written(self, attempt: Attempt, job: Job, clip: Clip) -> Result:
         """A film as a file, under a name of this attempt or the one that its command was given."""
-        if attempt.stop() and attempt.lost:
+        if attempt.given_up:
             raise Cancelled
         if job.home == "command":
             path = Path(job.output) if self._path_of is None else self._path_of(job, clip)
-            clip.save(path, overwrite=bool(job.overwrite))
+            clip.save(path, overwrite=bool(job.overwrite) or _written_before(job, clip, path))
         else:
             path = self._desk.shelf.film(job.id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
             clip = self._joined(job, clip) if job.kind == "extension" else clip
@@ -245,6 +259,16 @@ class Runner:
         return Path(parent.result.path)
 
 
+def _written_before(job: Job, clip: Clip, path: Path) -> bool:
+    """Whether the film at `path` is this one, which an attempt wrote that was killed before it could say so."""
+    if job.attempt < 2 or clip.recipe is None:
+        return False
+    try:
+        return carried(path)[0].frames_sha256 == clip.recipe.frames_sha256
+    except FlickbookError:
+        return False
+
+
 def means_for(jobs: Sequence[Job]) -> Means:
     """What the films of jobs that run together need beside their Plans. Raises MediaError, WeightsError."""
     found = []
@@ -268,57 +292,3 @@ def _closed(file: TextIO) -> None:
     """Close a log; what could not be written is lost."""
     with suppress(OSError):
         file.close()
-
-
-class _Watch:
-    """Told of every Step of a run: it says where the jobs are, and shows what emerges as far as there is time."""
-
-    def __init__(self, desk: Desk, attempt: Attempt, jobs: Sequence[Job], means: Means, on_step: OnStep | None) -> None:
-        self._desk, self._attempt, self._jobs, self._means, self._on_step = desk, attempt, jobs, means, on_step
-        found: list[Past] = []
-        with suppress(StoreError):  # only the time that is left is told worse
-            found = desk.ask(history(desk.queue))
-        self._pace = Pace(jobs[0].plan, found, until=jobs[0].until)
-        self._began, self._spent, self._cost = time.monotonic(), 0.0, _FIRST
-
-    def __call__(self, step: Step) -> None:
-        self._say(step)
-        if self._on_step is not None:
-            self._on_step(step)
-        if step.preview is not None and self._jobs[0].home == "queue":
-            self._show(step.preview)
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Say that a film is whole but for its file, and then that it is written."""
-        self._say(Step("write", 0, 1, 0.0))
-        began = time.perf_counter()
-        yield
-        if self._on_step is not None:
-            self._on_step(Step("write", 1, 1, time.perf_counter() - began))
-
-    def _say(self, step: Step) -> None:
-        share, left = self._pace.after(step)
-        self._attempt.reach(share)
-        for job in self._jobs:
-            self._desk.shelf.tell(
-                job.id,
-                phase=step.phase,
-                index=step.index,
-                total=step.total,
-                fraction=round(share, 4),
-                eta_seconds=None if left is None else round(left, 2),
-                attempt=job.attempt,
-            )
-
-    def _show(self, previews: Any) -> None:
-        """A moving preview of each film, as often as its share of the time allows."""
-        began = time.monotonic()
-        allowed = _SEEN if self._desk.shelf.watched(self._jobs[0].id) else _UNSEEN
-        if self._spent + self._cost > allowed * (began - self._began):
-            return
-        engine = engine_of(self._jobs[0].plan, self._means)
-        for job, x0 in zip(self._jobs, previews, strict=False):
-            self._desk.shelf.show(job.id, moving(engine, job.plan, x0))
-        self._cost = time.monotonic() - began
-        self._spent += self._cost

@@ -104,25 +104,34 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._over.wait(_LOOK):
             for place in self._places:
-                code = None if place.process is None else place.process.poll()
-                if code is None:
-                    continue
-                if place.wait == 0.0:
-                    self._bury(place, code)
-                if time.monotonic() >= place.wait:
-                    place.wait = 0.0
-                    self._start(place)
+                try:
+                    self._look(place)
+                except Exception:  # a thread that ended would replace no worker any more
+                    logger.exception("worker %s cannot be looked after", place.name)
+                    place.wait = time.monotonic() + _LONGEST
+
+    def _look(self, place: _Place) -> None:
+        """Replace the worker of a place if it is dead, and it is time to."""
+        code = None if place.process is None else place.process.poll()
+        if code is None:
+            return
+        if place.wait == 0.0:
+            self._bury(place, code)
+        if time.monotonic() >= place.wait:
+            self._start(place)
+            place.wait = 0.0
 
     def _bury(self, place: _Place, code: int) -> None:
         """Free at once what a dead worker had claimed, and say when the next one comes."""
         reason = f"its worker ended with exit code {code}"
         if code < 0:
-            reason = f"its worker was killed by {signal.Signals(-code).name}"
+            named = {number.value: number.name for number in signal.Signals}
+            reason = f"its worker was killed by {named.get(-code, f'signal {-code}')}"
             reason += ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
         logger.error("worker %s: %s", place.name, reason)
         lived = time.monotonic() - place.began
         place.deaths = 0 if lived > _GOOD else place.deaths + 1
-        place.wait = time.monotonic() + min(_LONGEST, 0.1 * 2**place.deaths)
+        place.wait = time.monotonic() + min(_LONGEST, 0.1 * 2 ** min(place.deaths, 10))
         try:
             with Desk.at(self.store, self.jobs_dir) as desk:
                 for job in desk.ask(desk.queue.bury(place.name, reason)):

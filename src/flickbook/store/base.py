@@ -203,8 +203,9 @@ class Store(Protocol):
     async def claim(self, worker: str, seconds: float, id: str | None = None) -> Job | None:
         """Take the next queued job of the queue, or the queued or paused job `id`, under a lease of so many seconds.
 
-        The job is running then, `started_at` now, with one more `attempt` and of `stalls`, and nothing `wanted`. A job
-        that is past its `expires_at`, or before its `not_before`, is passed over. None if there is nothing to take.
+        The job is running then, `started_at` now, with one more `attempt` and of `stalls`, nothing `wanted`, and it
+        expires no more. A job that is past its `expires_at`, or before its `not_before`, is passed over. None if there
+        is nothing to take.
         """
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:

@@ -138,7 +138,7 @@ class MongoStore:
     async def claim(self, worker: str, seconds: float, id: str | None = None) -> Job | None:
         wall = time.time()
         alive = {"$or": [{"expires_at": 0.0}, {"expires_at": {"$gt": wall}}]}
-        lease = {"state": "running", "worker": worker, "wanted": "", "started_at": tick(wall)}
+        lease = {"state": "running", "worker": worker, "wanted": "", "started_at": tick(wall), "expires_at": 0.0}
         lease["lease_until"] = tick(await self.now() + seconds)
         update = {"$set": lease, "$inc": {"attempt": 1, "stalls": 1}}
         if id is not None:

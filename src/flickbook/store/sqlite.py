@@ -7,6 +7,7 @@ whenever it is read. See `database` for how processes share the file, `rescue` f
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import sqlite3
@@ -24,6 +25,7 @@ from flickbook.store.migrations import migrate
 from flickbook.store.sealed import BUCKETS, JOBS, MARKS, NOTES
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 STATES: Final[tuple[State, ...]] = get_args(State)
 #: A backup older than this many seconds is made anew when the store is opened.
 DAY: Final = 86400.0
@@ -59,7 +61,12 @@ class SqliteStore:
                 rescue.create(self._db)
             self._db.use(lambda db: migrate(db, self.path))
             self._offset = self._db.change(self._meet_boot)
-        self._keep()
+        try:
+            self._keep()
+        except StoreError as error:
+            if error.remedy == REPAIR:
+                raise
+            logger.warning("no backup today: %s", error)
 
     async def keep(self) -> None:
         await self._off("read", self._keep)
@@ -202,7 +209,13 @@ class SqliteStore:
             raise StoreError(self.path, "the index of jobs is damaged", REPAIR)
         if id is None and float(row["turn"]) > self._mark(db, f"turn {row['priority']}"):
             self._put_mark(db, f"turn {row['priority']}", float(row["turn"]))
-        lease = {"worker": worker, "lease_until": self._now() + seconds, "state": "running", "wanted": ""}
+        lease = {
+            "worker": worker,
+            "lease_until": self._now() + seconds,
+            "state": "running",
+            "wanted": "",
+            "expires_at": 0.0,
+        }
         counted = {"attempt": int(row["attempt"]) + 1, "stalls": int(row["stalls"]) + 1, "started_at": wall}
         return self._changed(db, row, {**lease, **counted})
 

@@ -1,0 +1,93 @@
+"""Told of every Step of claimed jobs: where they are, and what emerges."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from flickbook.engine.films import Means, engine_of
+from flickbook.errors import Cancelled, StoreError
+from flickbook.jobs.attempt import Attempt
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.eta import Pace, Past, history
+from flickbook.jobs.preview import moving
+from flickbook.spec import Step
+from flickbook.store.base import Job
+
+OnStep = Callable[[Step], None]
+
+#: The share of a run's time that its previews may take, and of one that somebody watches.
+_UNSEEN: Final = 0.03
+_SEEN: Final = 0.25
+#: Seconds that the first preview is expected to take.
+_FIRST: Final = 0.2
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Told of every Step of a run: it says where the jobs are, and shows what emerges as far as there is time."""
+
+    def __init__(self, desk: Desk, attempt: Attempt, jobs: Sequence[Job], means: Means, on_step: OnStep | None) -> None:
+        self._desk, self._attempt, self._jobs, self._means, self._on_step = desk, attempt, jobs, means, on_step
+        found: list[Past] = []
+        with suppress(StoreError):  # only the time that is left is told worse
+            found = desk.ask(history(desk.queue))
+        self._pace = Pace(jobs[0].plan, found, until=jobs[0].until)
+        self._began, self._spent, self._cost = time.monotonic(), 0.0, _FIRST
+        self._blind = False
+
+    def __call__(self, step: Step) -> None:
+        # Of polish no state is kept, so only what is not wanted at all is broken off there.
+        if step.phase == "polish" and self._attempt.given_up:
+            raise Cancelled
+        self._say(step)
+        if self._on_step is not None:
+            self._on_step(step)
+        if step.preview is not None and self._jobs[0].home == "queue":
+            self._show(step.preview)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say that a film is whole but for its file, and then that it is written."""
+        self._say(Step("write", 0, 1, 0.0))
+        began = time.perf_counter()
+        yield
+        if self._on_step is not None:
+            self._on_step(Step("write", 1, 1, time.perf_counter() - began))
+
+    def _say(self, step: Step) -> None:
+        if self._attempt.lost:
+            return  # another tells of it now
+        share, left = self._pace.after(step)
+        self._attempt.reach(share)
+        for job in self._jobs:
+            self._desk.shelf.tell(
+                job.id,
+                phase=step.phase,
+                index=step.index,
+                total=step.total,
+                fraction=round(share, 4),
+                eta_seconds=None if left is None else round(left, 2),
+                attempt=job.attempt,
+            )
+
+    def _show(self, previews: Any) -> None:
+        """A moving preview of each film, as often as its share of the time allows."""
+        if self._blind:
+            return
+        began = time.monotonic()
+        allowed = _SEEN if self._desk.shelf.watched(self._jobs[0].id) else _UNSEEN
+        if self._spent + self._cost > allowed * (began - self._began):
+            return
+        try:
+            engine = engine_of(self._jobs[0].plan, self._means)
+            for job, x0 in zip(self._jobs, previews, strict=False):
+                self._desk.shelf.show(job.id, moving(engine, job.plan, x0))
+        except Exception as error:  # no film fails because it could not be looked at
+            logger.warning("no more previews of this film: %s", error)
+            self._blind = True
+        self._cost = time.monotonic() - began
+        self._spent += self._cost
