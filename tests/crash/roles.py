@@ -19,10 +19,11 @@ from flickbook import settings
 from flickbook.engine.checkpoint import Keeper
 from flickbook.engine.films import forget
 from flickbook.errors import StoreError
+from flickbook.jobs.attempt import Attempt
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.queue import completed
 from flickbook.jobs.runner import Runner
-from flickbook.jobs.shelf import CHECKPOINT, Shelf
+from flickbook.jobs.shelf import Shelf
 from flickbook.jobs.worker import Worker
 from flickbook.store.base import Job, Result, Store
 from flickbook.store.connect import connect
@@ -104,8 +105,10 @@ class ToldShelf(Shelf):
 class Eager(Runner):
     """Keeps its state after nearly every step, as a film of an hour would."""
 
-    def _keeper(self, job: Job) -> Keeper:
-        return Keeper(self._desk.shelf.made(job.id) / CHECKPOINT, share=1.0)
+    def _keeper(self, job: Job, attempt: Attempt) -> Keeper:
+        keeper = super()._keeper(job, attempt)
+        keeper.share = 1.0
+        return keeper
 
 
 def worker(
