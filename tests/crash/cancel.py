@@ -46,13 +46,13 @@ def run(ward: Ward, place: Path, trials: int, seed: int, latest: int = 20) -> Ou
             began = time.monotonic()
             store.ask(queue.submit([job]))
             outcome.commits.append(time.monotonic() - began)
-            _running(ward, store, queue, job.id, chance.randint(1, latest), outcome)
-            waiting = waiting.model_copy(update={"not_before": time.time() + 600})
+            # The worker has the other one, which came first.
             store.ask(queue.submit([waiting]))
             began = time.monotonic()
             state = store.ask(queue.cancel(waiting.id)).state
             outcome.queued.append(time.monotonic() - began)
             outcome.faults += [f"{waiting.id} is {state}"] * (state != "cancelled")
+            _running(ward, store, queue, job.id, chance.randint(1, latest), outcome)
         ward.signal("cancelled", signal.SIGTERM)
         code = ward.reap("cancelled")
         outcome.faults += [f"the worker ended with {code}"] if code else []

@@ -14,7 +14,7 @@ SEED = 5
 def test_no_kill_of_a_worker_loses_doubles_or_blocks_a_job(ward: Ward, tmp_path: Path) -> None:
     found = worker_kill.run(ward, tmp_path / "kills", 6, SEED, lease=1.0, beat=0.2)
     assert found.found.faults == []
-    assert sum(found.kills.values()) == 6 and found.found.completed + found.found.given_up == found.jobs
+    assert sum(found.kills.values()) >= 6 and found.found.completed + found.found.given_up == found.jobs
 
 
 @pytest.mark.slow

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +18,7 @@ from tests.server.live import Live, live
 
 import flickbook.server
 from flickbook.errors import JobConflict, MediaError, MissingExtra, OutputError, StoreError
-from flickbook.server import app, tending
+from flickbook.server import app
 from flickbook.server.logs import Json, about
 
 PACKAGE = Path(flickbook.server.__file__).parent
@@ -187,41 +185,3 @@ def test_the_application_loads_no_torch() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
-
-
-def test_files_without_a_job_are_removed_after_an_hour(service: Live) -> None:
-    shelf = service.service.shelf
-    kept, orphan, fresh = service.job().id, f"job_{'1' * 26}", f"job_{'2' * 26}"
-    for id in (kept, orphan, fresh):
-        (shelf.made(id) / "film-1.mp4").write_bytes(b"x")
-    for id in (kept, orphan):
-        os.utime(shelf.of(id), (time.time() - 3700,) * 2)
-    service.ask(tending.sweep(service.service))
-    assert [shelf.of(id).exists() for id in (kept, orphan, fresh)] == [True, False, True]
-
-
-def test_what_is_done_is_forgotten_as_was_asked(tmp_path: Path) -> None:
-    with live(tmp_path, keep=100.0) as service:
-        old, new, queued = (service.job() for _ in range(3))
-        for job, age in ((old, 200), (new, 50)):
-            done = {"state": "completed", "finished_at": time.time() - age}
-            service.ask(service.service.store.change(job.id, ("queued",), done))
-        service.ask(tending.sweep(service.service))
-        assert [service.get(f"/api/v1/jobs/{job.id}").status_code for job in (old, new, queued)] == [404, 200, 200]
-
-
-def test_a_failing_store_does_not_end_the_tending(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    async def work() -> None:
-        calls.append(1)
-        raise StoreError("x", "is gone", "wait") if len(calls) == 1 else ValueError("a bug")
-
-    async def main() -> None:
-        task = asyncio.create_task(tending._every(0.01, work))
-        await asyncio.sleep(0.2)
-        assert not task.done()
-        task.cancel()
-
-    asyncio.run(main())
-    assert len(calls) > 3

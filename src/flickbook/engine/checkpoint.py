@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from flickbook.engine import place
-from flickbook.engine.family import Denoised, Family
+from flickbook.engine.family import Denoised, Family, Resumable
 from flickbook.errors import FlickbookError
 from flickbook.files import replace_whole
 from flickbook.spec import Placement, Plan
@@ -154,7 +154,7 @@ class Keeper:
         #: What the run went on from, without its tensors; None where it began at the beginning.
         self.went_on: Checkpoint | None = None
         self._looked: tuple[Sequence[Plan], Path, Checkpoint] | None = None
-        self._family: Family | None = None
+        self._family: Resumable | None = None
         self._latest: Denoised | None = None
         self._cost: float | None = None
         self._began = time.perf_counter()
@@ -171,7 +171,7 @@ class Keeper:
 
         `name` is the family's. A state of other weights is passed over, and all are if the family begins again.
         """
-        if not family.resumes:
+        if not isinstance(family, Resumable):
             return None
         self._began, self._family, self._name, self._plans = time.perf_counter(), family, name, tuple(plans)
         self._versions = place.versions()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,8 +53,6 @@ class Family(Protocol):
     #: SHA-256 of each weight file, by its path inside the model's directory.
     weights: dict[str, str]
     placement: Placement
-    #: Whether it goes on from a state that `pack` wrote; where not, neither of the two is called.
-    resumes: bool
     #: What a person should know about how the model was loaded.
     notes: list[str]
 
@@ -75,12 +73,6 @@ class Family(Protocol):
         """One state after each step; films of one shape, each from the noise of its own seed. `x0` may be None unless
         `previews` are asked for. A family that can goes on from the state `start`; the others begin again."""
 
-    def pack(self, state: Any) -> dict[str, Any]:
-        """A state of `denoise` as tensors on the CPU, none sharing memory: all that the rest of the run depends on."""
-
-    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Any]) -> Any:
-        """The state of `plans` that `pack` wrote. Raises WeightsError for one that is not of their shape."""
-
     def lower(self, placement: Placement) -> None:
         """Go on with less memory, as a placement further down the ladder says."""
 
@@ -94,6 +86,17 @@ class Family(Protocol):
         """(film, first frame, frames (n, h, w, 3) uint8), in order, `Placement.decode_frames` at once."""
 
 
+@runtime_checkable
+class Resumable(Family, Protocol):
+    """A family whose films go on where they were interrupted."""
+
+    def pack(self, state: Any) -> dict[str, Any]:
+        """A state of `denoise` as tensors on the CPU, none sharing memory: all that the rest of the run depends on."""
+
+    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Any]) -> Any:
+        """The state of `plans` that `pack` wrote. Raises WeightsError for one that is not of their shape."""
+
+
 Loader = Callable[[Setup], Family]
 
 #: Family name in models.toml -> where its loader is. Imported when a model is loaded, because torch is heavy.
@@ -105,9 +108,6 @@ _FAMILIES = {
 
 #: Family name -> the libraries beside torch that make its pixels.
 LIBRARIES: dict[str, tuple[str, ...]] = {"unet": (), "pipeline": ("diffusers", "transformers")}
-
-#: Family name -> whether its films go on where they were interrupted; the others begin again. Known without loading.
-RESUMES: dict[str, bool] = {"unet": True, "pipeline": False}
 
 
 def loader(name: str) -> Loader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from flickbook import catalogue
-from flickbook.engine.family import RESUMES, Setup, Sources
+from flickbook.engine.family import Setup, Sources
 from flickbook.engine.pipeline_call import Call, Stage
 from flickbook.engine.pipeline_preview import pictures
 from flickbook.engine.pipeline_table import PIPELINES, SCHEDULERS, arguments, begins_from
@@ -36,8 +36,6 @@ _SCHEDULER_OF = {"SanaImageToVideoPipeline": "FlowMatchEulerDiscreteScheduler"}
 
 class PipelineFamily:
     """A loaded pipeline and those that share its components; films run one after the other."""
-
-    resumes = RESUMES["pipeline"]
 
     def __init__(self, pipe: Any, weights: dict[str, str], setup: Setup) -> None:
         self.weights, self.placement, self.model = weights, setup.placement, setup.model
@@ -161,14 +159,6 @@ class PipelineFamily:
             pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
         pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **said, **self.model.scheduling)
         return pipe
-
-    def pack(self, state: Stage) -> dict[str, Any]:
-        """Never asked for: what a call holds in its middle cannot be told."""
-        raise NotImplementedError
-
-    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Any]) -> Stage:
-        """Never asked for either."""
-        raise NotImplementedError
 
     def lower(self, placement: Placement) -> None:
         """Take a placement further down the ladder."""

@@ -13,7 +13,7 @@ from flickbook.diffusion.sampler import Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
-from flickbook.engine.family import RESUMES, Setup, Sources
+from flickbook.engine.family import Setup, Sources
 from flickbook.engine.quantize import quantize
 from flickbook.errors import WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
@@ -36,8 +36,6 @@ _TEXTS = 256
 
 class UNetFamily:
     """A loaded text-to-video model; films of one shape run as one batch."""
-
-    resumes = RESUMES["unet"]
 
     def __init__(self, networks: TextToVideo, weights: dict[str, str], placement: Placement) -> None:
         self.networks, self.weights, self.placement = networks, weights, placement

@@ -23,8 +23,6 @@ _ASKED: Final = 40
 _ALIKE: Final = 5
 #: The shares of a run whose like was never seen.
 _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
-#: Waiting jobs in front of one that are looked at one by one.
-_AHEAD: Final = 200
 
 
 @dataclass(frozen=True)
@@ -120,26 +118,3 @@ class Pace:
             return
         if self._known and done > 0:
             self._seconds[step.phase] = step.seconds * total / done if step.seconds > 0 else 0.0
-
-
-async def foreseen(queue: Queue, job: Job, workers: int = 1) -> float | None:
-    """Seconds until a job is done, those before it in the queue included; None where nothing like it was done."""
-    if job.state == "running":
-        left = queue.shelf.progress(job.id).get("eta_seconds")
-        return float(left) if isinstance(left, int | float) else None
-    if job.state != "queued":
-        return None
-    found = await history(queue)
-    own = expected(job.plan, found, warm=True)
-    if own is None:
-        return None
-    waiting = await queue.store.find(Query(states=("queued",), order="queue", limit=_AHEAD))
-    ahead = 0.0
-    for other in waiting:
-        if other.id == job.id:
-            break
-        ahead += sum((expected(other.plan, found, warm=True) or own).values())
-    for other in await queue.store.find(Query(states=("running",), limit=_AHEAD)):
-        left = queue.shelf.progress(other.id).get("eta_seconds")
-        ahead += float(left) if isinstance(left, int | float) else sum(own.values())
-    return ahead / max(1, workers) + sum(own.values())

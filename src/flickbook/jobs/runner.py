@@ -39,8 +39,6 @@ from flickbook.media.write import write
 from flickbook.spec import Plan, Sidecar
 from flickbook.store.base import Job, Query, Result
 
-#: What the states of tries with other seeds begin with.
-_TRY: Final = "try-"
 logger = logging.getLogger(__name__)
 #: Films that one command makes at most.
 _TOGETHER: Final = 1000
@@ -129,10 +127,7 @@ class Runner:
     def _forget(self, job: Job) -> None:
         """Remove the state of a batch that is done; of a draft it is what it leaves."""
         if job.kind != "draft":
-            with suppress(OSError):
-                self._desk.shelf.checkpoint(job.id).unlink(missing_ok=True)
-                for path in self._desk.shelf.of(job.id).glob(f"{_TRY}*"):
-                    path.unlink(missing_ok=True)
+            self._desk.shelf.forget(job.id)
 
     def _remove(self, job: Job, result: Result) -> None:
         if job.home == "queue":
@@ -187,8 +182,7 @@ class Runner:
             """A try with another seed has a state of its own."""
             if [plan.key() for plan in some] == [plan.key() for plan in plans] or first.kind == "draft":
                 return keeper
-            path = self._desk.shelf.made(first.id) / f"{_TRY}{some[0].key()[:16]}.safetensors"
-            return Keeper(path, may=lambda: not attempt.lost)
+            return Keeper(self._desk.shelf.attempt(first.id, some[0].key()), may=lambda: not attempt.lost)
 
         how: dict[str, Any] = {"on_step": watch, "cancel": attempt.stop, "keep": keep}
         if first.kind == "draft":

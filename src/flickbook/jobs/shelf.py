@@ -3,6 +3,7 @@
 <job>/progress.json       where it is; written over and over, whole, and never flushed to the disk
 <job>/preview.webp        the film as it emerges, moving
 <job>/checkpoint.safetensors     what it goes on from
+<job>/try-….safetensors          the same of tries with other seeds
 <job>/given-…             what it begins from, as it was sent
 <job>/film-<attempt>.mp4  what came out, and beside it its recipe
 <job>/log.txt             what its attempts said
@@ -26,6 +27,7 @@ PROGRESS: Final = "progress.json"
 PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
+TRY: Final = "try-"
 _FILM: Final = re.compile(r"film-(\d+)")
 _MAX_PROGRESS: Final = 1 << 16
 _WATCHED: Final = "watched"
@@ -132,6 +134,16 @@ class Shelf:
                 film = _FILM.match(path.name)
                 if path.name.startswith(".") or (film is not None and int(film[1]) < attempt):
                     path.unlink(missing_ok=True)
+
+    def forget(self, id: str) -> None:
+        """Remove the states that a job went on from: of its film, and of tries with other seeds."""
+        with suppress(OSError):
+            for path in [self.checkpoint(id), *self.of(id).glob(f"{TRY}*")]:
+                path.unlink(missing_ok=True)
+
+    def attempt(self, id: str, key: str) -> Path:
+        """Where the state of a try with another seed is kept, by the `key` of its Plan."""
+        return self.made(id) / f"{TRY}{key[:16]}.safetensors"
 
     def clear(self, id: str) -> int:
         """Remove a job's directory; the bytes that this freed."""

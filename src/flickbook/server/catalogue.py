@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
+from flickbook.engine.estimate import Estimate
 from flickbook.engine.films import foresee
 from flickbook.engine.machine import Machine
 from flickbook.engine.polish import asked, finished
@@ -20,7 +22,7 @@ from flickbook.server.asked import EstimateAsked
 from flickbook.server.guard import changer, reader
 from flickbook.server.service import Caller
 from flickbook.server.told import ROOT, refusals
-from flickbook.spec import Placement, Plan
+from flickbook.spec import Plan
 
 Reader = Annotated[Caller, Depends(reader)]
 Changer = Annotated[Caller, Depends(changer)]
@@ -41,37 +43,10 @@ class Models(BaseModel):
     data: list[ModelTold]
 
 
-class MachineTold(BaseModel):
-    """What the service could compute on; sizes in bytes, 0 of a GPU that is not there."""
-
-    device: Literal["cpu", "cuda", "mps"]
-    device_name: str
-    memory_total: int
-    memory_free: int
-    gpu_total: int
-    gpu_free: int
-    disk_free: int
-    bf16: bool
-    cores: int
-
-
-class EstimateTold(BaseModel):
+@dataclass(frozen=True)
+class EstimateTold(Estimate):
     """What a film takes of this machine, in bytes and seconds, before a weight is loaded, and the Plan of it."""
 
-    device_name: str
-    room: int
-    host: int
-    host_room: int
-    weights: int
-    activations: int
-    decode: int
-    peak: int
-    download: int
-    seconds: float | None
-    placement: Placement
-    fits: bool
-    remedy: str
-    basis: Literal["measured", "computed", "believed"]
     plan: Plan
 
 
@@ -99,9 +74,9 @@ async def show_model(name: str, request: Request, caller: Reader) -> ModelTold:
 
 
 @router.get(f"{ROOT}/machine", operation_id="show_machine", responses=refusals())
-async def show_machine(request: Request, caller: Reader) -> MachineTold:
+async def show_machine(request: Request, caller: Reader) -> Machine:
     """What this machine has, and how much of it is free now."""
-    return MachineTold.model_validate((await asyncio.to_thread(Machine.here)).to_dict())
+    return await asyncio.to_thread(Machine.here)
 
 
 @router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
@@ -118,5 +93,4 @@ def _estimate(body: EstimateAsked) -> EstimateTold:
         plan = plan.model_copy(update={"polish": polish})
     finished(plan)
     found = foresee(plan, None, body.precision)
-    fields: dict[str, Any] = {name: getattr(found, name) for name in EstimateTold.model_fields if name != "plan"}
-    return EstimateTold(**fields, plan=plan)
+    return EstimateTold(**vars(found), plan=plan)

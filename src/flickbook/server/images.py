@@ -131,7 +131,7 @@ async def _submitted(service: Service, wanted: CreateImage, caller: Caller, key:
         for number in range(wanted.n or 1):
 
             def make(id: str, number: int = number) -> Job:
-                return _made(service, wanted, number, caller.owner, key and f"{key}#{number}")
+                return _made(service, wanted, number, caller.owner, key and f"{key}/{number}")
 
             jobs.append(await submitted(service, make, seeded=wanted.seed is not None))
     except FlickbookError:

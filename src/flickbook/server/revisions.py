@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,6 +19,8 @@ from flickbook.server.submission import film_path
 from flickbook.spec import Polish, Request
 from flickbook.store.base import Job
 
+#: Makes the job, under an id, of a film that is made of another.
+Revise = Callable[..., Job]
 #: Where the worker looks for the film that an extension is joined behind.
 _PARENT: Final = "given-parent"
 

@@ -71,9 +71,6 @@ def listening(service: Service) -> socket.socket:
     except OSError as error:
         place = f"{service.host}:{service.port}"
         raise RequestError("port", place, error.strerror or str(error), "choose another with --port") from None
-    # Accepted ones have it from here: asyncio sets it only where a socket says its protocol, and a small answer would
-    # wait 40 ms for the client's acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     service.port = listener.getsockname()[1]
     return listener
 

@@ -52,10 +52,14 @@ async def sweep(service: Service) -> None:
         for job in await service.queue.sweep(service.keep, service.max_disk):
             logger.info("%s is forgotten", job.id)
     for id in await asyncio.to_thread(_old, service):
+        found = await service.store.get(id)
         # Files come before their job does, so only what is old and without one belongs to nobody.
-        if await service.store.get(id) is None:
+        if found is None:
             freed = await asyncio.to_thread(service.shelf.clear, id)
             logger.warning("%s was removed, %d bytes that belonged to no job", id, freed)
+        elif found.state == "completed" and found.kind != "draft" and not found.leader:
+            # Left by a worker that died between settling its film and this; a draft's state is what it made.
+            await asyncio.to_thread(service.shelf.forget, id)
 
 
 def _old(service: Service) -> list[str]:

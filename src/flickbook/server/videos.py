@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import IO, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -154,16 +155,7 @@ async def edit_video(
     request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
 ) -> Video:
     """Make a film anew from one that is sent, or from one of the service: its motion under other words."""
-    service = service_of(request)
-    async with body_of(request) as body:
-        wanted, sent, parent = await _revised(service, caller, body)
-        job = await submitted(
-            service,
-            lambda id: revisions.edit(service, id, wanted, sent, parent, owner=caller.owner, key=idempotency_key or ""),
-            seeded=wanted.seed is not None,
-        )
-    response.headers.update(poll_after(job))
-    return video_of(service.queue, job, ignored(wanted))
+    return await _revised(revisions.edit, request, response, caller, idempotency_key or "")
 
 
 @router.post(
@@ -179,21 +171,21 @@ async def extend_video(
     request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
 ) -> Video:
     """Go on from the last frame of a film, and join both."""
+    return await _revised(revisions.extend, request, response, caller, idempotency_key or "")
+
+
+async def _revised(revise: revisions.Revise, request: Request, response: Response, caller: Caller, key: str) -> Video:
+    """The job of a film that is made of another, as `revise` makes it."""
     service = service_of(request)
     async with body_of(request) as body:
-        wanted, sent, parent = await _revised(service, caller, body)
-        job = await submitted(
-            service,
-            lambda id: revisions.extend(
-                service, id, wanted, sent, parent, owner=caller.owner, key=idempotency_key or ""
-            ),
-            seeded=wanted.seed is not None,
-        )
+        wanted, sent, parent = await _parent(service, caller, body)
+        make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner, key=key)
+        job = await submitted(service, make, seeded=wanted.seed is not None)
     response.headers.update(poll_after(job))
     return video_of(service.queue, job, ignored(wanted))
 
 
-async def _revised(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
+async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
     """What is asked of a film, and the film: as a file, or as a job of the caller."""
     wanted = asked(EditVideo, body)
     only_files(body, ("video",))

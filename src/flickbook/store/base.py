@@ -97,7 +97,6 @@ class Job(Record):
     started_at: float = 0.0
     finished_at: float = 0.0
     expires_at: float = 0.0
-    not_before: float = 0.0
     seconds: float = 0.0
     error_code: str = ""
     error: str = ""
@@ -204,8 +203,7 @@ class Store(Protocol):
         """Take the next queued job of the queue, or the queued or paused job `id`, under a lease of so many seconds.
 
         The job is running then, `started_at` now, with one more `attempt` and of `stalls`, nothing `wanted`, and it
-        expires no more. A job that is past its `expires_at`, or before its `not_before`, is passed over. None if there
-        is nothing to take.
+        expires no more. A job that is past its `expires_at` is passed over. None if there is nothing to take.
         """
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -62,7 +63,15 @@ def told(path: Path, error: sqlite3.Error) -> StoreError:
 
 def denied(path: Path, error: OSError) -> StoreError:
     """An error of the files beside it in plain words."""
-    return StoreError(path, f"cannot be used: {error.strerror or error}", "let your user write to it and its directory")
+    remedy = {
+        errno.EMFILE: "end what has so many files open, or allow more with `ulimit -n`",
+        errno.ENFILE: "end what has so many files open",
+        errno.ENOSPC: "free some space and try again",
+        errno.EDQUOT: "free some space and try again",
+        errno.EIO: "check the disk, and try again",
+    }
+    usual = "let your user write to it and its directory"
+    return StoreError(path, f"cannot be used: {error.strerror or error}", remedy.get(error.errno or 0, usual))
 
 
 class Database:

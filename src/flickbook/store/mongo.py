@@ -142,9 +142,9 @@ class MongoStore:
         lease["lease_until"] = tick(await self.now() + seconds)
         update = {"$set": lease, "$inc": {"attempt": 1, "stalls": 1}}
         if id is not None:
-            named = {"state": {"$in": ["queued", "paused"]}, "not_before": {"$lte": wall}}
+            named = {"state": {"$in": ["queued", "paused"]}}
             return await self._swap(id, {"$and": [named, alive]}, update)
-        waiting = {"state": "queued", "home": "queue", "batch": "", "not_before": {"$lte": wall}}
+        waiting = {"state": "queued", "home": "queue", "batch": ""}
         first = {"$and": [waiting, alive]}
         with self._link.told():
             row = await self._link["jobs"].find_one_and_update(first, update, sort=QUEUE, return_document=_AFTER)

@@ -193,15 +193,15 @@ class SqliteStore:
         return await self._write(lambda db: self._claim(db, worker, seconds, id))
 
     def _claim(self, db: sqlite3.Connection, worker: str, seconds: float, id: str | None) -> Job | None:
-        due = "not_before <= ? AND (expires_at = 0 OR expires_at > ?)"
+        due = "(expires_at = 0 OR expires_at > ?)"
         wall = self._clocks.wall()
         if id is None:
             ask = f"state='queued' AND home='queue' AND {due} ORDER BY priority DESC, turn, position LIMIT 1"
             # Named, because without statistics SQLite would read and sort all that is queued.
-            found = db.execute(f"SELECT * FROM jobs INDEXED BY jobs_queue WHERE {ask}", (wall, wall)).fetchone()
+            found = db.execute(f"SELECT * FROM jobs INDEXED BY jobs_queue WHERE {ask}", (wall,)).fetchone()
         else:
             ask = f"id=? AND state IN ('queued', 'paused') AND {due}"
-            found = db.execute(f"SELECT * FROM jobs WHERE {ask}", (id, wall, wall)).fetchone()
+            found = db.execute(f"SELECT * FROM jobs WHERE {ask}", (id, wall)).fetchone()
         if found is None:
             return None
         row = JOBS.row(self.path, found)

@@ -1,0 +1,108 @@
+"""Worker processes under a supervisor: a killed one's film goes on, and they leave when they are told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.jobs.conftest import Small
+
+from flickbook.engine.films import films
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.supervisor import Supervisor
+from flickbook.store.base import DONE, Job
+
+PATIENCE = 60.0
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)
+
+
+def state(desk: Desk, job: Job) -> str:
+    return desk.ask(desk.queue.job(job.id)).state
+
+
+def reached(desk: Desk, job: Job, share: float) -> bool:
+    return state(desk, job) == "running" and desk.shelf.progress(job.id).get("fraction", 0) >= share
+
+
+def frames_of(job: Job) -> str:
+    recipe = next(films([job.plan])).recipe
+    assert recipe is not None
+    return recipe.frames_sha256
+
+
+def made(desk: Desk, job: Job) -> str:
+    found = desk.ask(desk.queue.job(job.id))
+    assert found.result is not None and found.result.sidecar.recipe is not None, found.error
+    return found.result.sidecar.recipe.frames_sha256
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, desk: Desk) -> Iterator[Supervisor]:
+    """One worker process on the desk's store, with a short lease."""
+    found = Supervisor(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs", 1, ["--lease", "3", "--beat", "0.5"])
+    found.start()
+    yield found
+    found.stop()
+
+
+def test_a_killed_workers_film_goes_on_to_the_same_pixels(desk: Desk, small: Small, supervisor: Supervisor) -> None:
+    (job,) = desk.ask(desk.queue.submit([small(num_frames=8, num_inference_steps=40)]))
+    wait_for(lambda: reached(desk, job, 0.3))
+    (process,) = supervisor.processes
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: state(desk, job) in DONE)
+    found = desk.ask(desk.queue.job(job.id))
+    assert (found.state, found.attempt) == ("completed", 2)
+    assert made(desk, job) == frames_of(job)
+    assert "killed by SIGKILL" in desk.shelf.read_log(job.id)
+    assert sorted(path.name for path in desk.shelf.of(job.id).glob("film-*")) == ["film-2.mp4", "film-2.mp4.json"]
+
+
+def test_a_worker_that_is_told_to_leave_lays_its_film_down(desk: Desk, small: Small, supervisor: Supervisor) -> None:
+    (job,) = desk.ask(desk.queue.submit([small(num_frames=16, num_inference_steps=60)]))
+    wait_for(lambda: reached(desk, job, 0.1))
+    supervisor.stop()
+    found = desk.ask(desk.queue.job(job.id))
+    assert (found.state, found.stalls, found.lease_until) == ("queued", 0, 0.0)
+    assert supervisor.processes == [] and desk.shelf.checkpoint(job.id).exists()
+
+
+def test_workers_die_with_whoever_started_them(tmp_path: Path, desk: Desk, small: Small) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from flickbook.jobs.supervisor import Supervisor\n"
+        "s = Supervisor(sys.argv[1], Path(sys.argv[2])); s.start(); print(*s.processes, flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/jobs.db", str(tmp_path / "jobs")]
+    (job,) = desk.ask(desk.queue.submit([small(num_frames=16, num_inference_steps=80)]))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        wait_for(lambda: reached(desk, job, 0.05))
+        parent.kill()
+    wait_for(lambda: not Path(f"/proc/{worker}").exists())
+    assert state(desk, job) == "queued"
+
+
+def test_a_job_that_kills_its_workers_fails_alone(desk: Desk, small: Small, supervisor: Supervisor) -> None:
+    """A film that never gets anywhere, because whoever takes it dies: the next one is made all the same."""
+    bad, good = desk.ask(desk.queue.submit([small(num_frames=16, num_inference_steps=100), small(2)]))
+    for attempt in (1, 2, 3):
+        wait_for(lambda attempt=attempt: (f := desk.ask(desk.queue.job(bad.id))).attempt == attempt and bool(f.worker))  # type: ignore[misc]
+        for process in supervisor.processes:
+            os.kill(process, signal.SIGSEGV)
+        wait_for(lambda: state(desk, bad) != "running")
+    found = desk.ask(desk.queue.job(bad.id))
+    assert (found.state, found.error_code) == ("failed", "worker_lost") and "SIGSEGV" in found.error
+    wait_for(lambda: state(desk, good) == "completed")
