@@ -87,6 +87,7 @@ class Model(Record):
     fps: Real
     schedulers: Annotated[tuple[str, ...], Field(min_length=1)]
     negative_prompt: str
+    examples: tuple[str, ...] = ()  # prompts that show what it is good at
     parameters: float  # billions, all networks together
     download_gb: float = 0.0
     memory_gib: dict[str, float]  # peak of one film of the default size, by precision

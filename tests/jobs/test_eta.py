@@ -63,6 +63,14 @@ def test_nothing_is_foretold_of_a_first_run_but_how_far_it_is(small: Small) -> N
     assert left is None and 0.3 < share < 0.7
 
 
+def test_a_first_run_tells_from_its_own_steps(small: Small) -> None:
+    pace = Pace(small(num_inference_steps=10).plan)
+    told = [pace.after(Step("denoise", index, 10, 2.0 * index))[1] for index in range(1, 6)]
+    assert told[:2] == [None, None]
+    # Ten seconds of denoising, and what comes after it: an eighth of that, by the usual shares.
+    assert told[4] == pytest.approx(10.0 + 20.0 * 0.12 / 0.8)
+
+
 def test_a_film_that_is_done_teaches_the_next(desk: Desk, small: Small) -> None:
     def run(job: Job) -> Job:
         (kept,) = desk.ask(desk.queue.submit([job]))

@@ -49,7 +49,7 @@ def working(place: Path, workers: int = 1) -> Iterator[Working]:
     """A service on a store in `place`, for as long as the block lasts."""
     with (
         live(place, workers=workers) as service,
-        _workers(workers, place),
+        working_processes(workers, place),
         httpx2.Client(base_url=service.url, timeout=60) as http,
         openai.OpenAI(base_url=f"{service.url}/v1", api_key="anything", max_retries=0, timeout=60) as sdk,
     ):
@@ -57,7 +57,7 @@ def working(place: Path, workers: int = 1) -> Iterator[Working]:
 
 
 @contextmanager
-def _workers(count: int, place: Path) -> Iterator[None]:
+def working_processes(count: int, place: Path) -> Iterator[None]:
     """Worker processes, which end when their standard input does."""
     store, files = f"sqlite:///{place / 'flickbook.db'}", str(place / "jobs")
     words = [sys.executable, "-m", "flickbook.jobs.worker", "--store", store, "--jobs-dir", files]

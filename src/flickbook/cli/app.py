@@ -26,6 +26,7 @@ from flickbook.cli import (
     sequence,
     serve,
     store,
+    studio,
     train,
 )
 from flickbook.errors import Cancelled
@@ -48,6 +49,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("rerun")(rerun.rerun)
 app.command("diff")(diff.diff)
 app.add_typer(jobs.app, name="jobs")
+app.command("studio")(studio.studio)
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(store.app, name="store")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flickbook.cli import report
-from flickbook.errors import MissingExtra, RequestError
-
-if TYPE_CHECKING:
-    pass
-
-#: Seconds in which answers that are under way may end after the service was told to stop.
-GRACE = 5
+from flickbook.cli import serving
+from flickbook.errors import RequestError
 
 
 def serve(
     host: Annotated[str, typer.Option("--host", help="The address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="The port; 0 picks a free one.", min=0, max=65_535)] = 8000,
-    store: Annotated[
-        str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
-    ] = "",
-    workers: Annotated[
-        int, typer.Option("--workers", help="Processes that make films; each has a GPU of its own.", min=0, max=256)
-    ] = 1,
+    store: serving.Store = "",
+    workers: serving.Workers = 1,
     keep: Annotated[str, typer.Option("--keep", help="Forget what is done for longer: 12h, 30d.", metavar="TIME")] = "",
     max_disk: Annotated[
         str, typer.Option("--max-disk", help="Forget the oldest beyond this: 500M, 50G.", metavar="SIZE")
@@ -36,40 +26,25 @@ def serve(
         list[str] | None,
         typer.Option("--origin", help="A page that may ask, or where a proxy is: https://films.example."),
     ] = None,
+    auth: serving.Auth = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log every request, a JSON object a line.")] = False,
 ) -> None:
-    """Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, and /api/v1."""
-    from flickbook import settings
+    """Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, /api/v1, /studio."""
     from flickbook.cli.amounts import octets, seconds
 
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(error.name or "fastapi", "server") from None
-    from flickbook.jobs.shelf import Shelf
-    from flickbook.server import logs
-    from flickbook.server.run import run
-    from flickbook.server.service import Service
-    from flickbook.store.connect import connect
-
-    chosen = settings.load(store=store or None)
-    report.start(chosen.log_level)
-    logs.start(chosen.log_level, json_logs)
-    service = Service(
-        connect(chosen.store),
-        Shelf((chosen.jobs_dir or chosen.data_dir / "jobs").absolute()),
-        chosen,
-        host=host,
-        port=port,
-        workers=workers,
+    service = serving.service_of(
+        host,
+        port,
+        store,
+        workers,
+        auth=auth,
+        json_logs=json_logs,
         origins=tuple(_origin(each) for each in origin or ()),
         webhook_hosts=tuple(webhook_host or ()),
         keep=seconds("keep", keep) if keep else 0.0,
         max_disk=octets("max_disk", max_disk) if max_disk else None,
     )
-    run(service)
+    serving.run(service)
 
 
 def _origin(text: str) -> str:

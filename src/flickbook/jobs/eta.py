@@ -21,6 +21,8 @@ PHASES: Final = ("load", "encode", "denoise", "decode", "polish", "write")
 #: Jobs that are asked, and those of them that are most alike whose middle time is taken.
 _ASKED: Final = 40
 _ALIKE: Final = 5
+#: Steps of a run whose like was never seen, after which it tells how long it will take.
+_ENOUGH: Final = 3
 #: The shares of a run whose like was never seen.
 _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
 
@@ -116,5 +118,10 @@ class Pace:
         done = step.index - self._first
         if done < 2 and step.index < total:
             return
+        if not self._known and step.phase == "denoise" and done >= _ENOUGH and step.seconds > 0:
+            # The first film of its kind: its own steps tell how long the usual shares are.
+            longer = step.seconds * total / done / self._seconds["denoise"]
+            self._seconds = {name: seconds * longer for name, seconds in self._seconds.items()}
+            self._known = True
         if self._known and done > 0:
             self._seconds[step.phase] = step.seconds * total / done if step.seconds > 0 else 0.0

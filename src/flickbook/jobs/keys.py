@@ -137,6 +137,11 @@ class Keys:
         true = hmac.compare_digest(digest(token), key.digest if key is not None else _NOBODY)
         return key if true else None
 
+    async def named(self, id: str) -> Key | None:
+        """The key of this id, live or not."""
+        await self._refresh()
+        return self._known.get(id, ("", None))[1]
+
     async def _put(self, key: Key) -> None:
         await self._store.put(Note.of(kind=KIND, id=key.id, owner=key.owner, body=key.to_json()))
         self._read = float("-inf")

@@ -83,13 +83,15 @@ def create_app(service: Service) -> FastAPI:
     app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
     #: Set when the service is told to stop: what streams without an end must end then.
     app.state.closing = asyncio.Event()
+    #: Paths to which may post who is not known yet.
+    app.state.public = set()
     errors.install(app)
     for routes in _ROUTES:
         app.include_router(routes.router, responses=_responses(routes.router))
     _describe(app)
     # The last that is added is the first that is passed.
     app.add_middleware(Bodies)
-    app.add_middleware(Door, guard=app.state.guard, origins=service.origins)
+    app.add_middleware(Door, guard=app.state.guard, origins=service.origins, public=app.state.public)
     if service.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ class Hosts:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
-        self._wild = service.host in _WILD
+        self._wild, self._too = service.host in _WILD, service.hosts_too
         names = [service.host, *service.hosts, *(urlsplit(origin).hostname or "" for origin in service.origins)]
         self._names = {name.lower() for name in names if name} - _WILD
         if self._wild:
@@ -46,22 +46,26 @@ class Hosts:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             return False
-        if is_loopback(name) or name in self._names:
+        if is_loopback(name) or name in self._names or name in self._too:
             return True
         return self._wild and _is_address(name)
 
 
 class Door:
-    """Asks whoever would change something who they are, before anything of the body is read."""
+    """Asks whoever would change something who they are, before anything of the body is read.
 
-    def __init__(self, app: ASGIApp, guard: Guard, origins: Sequence[str]) -> None:
-        self._app, self._guard, self._origins = app, guard, frozenset(origins)
+    The paths in `public` are where that is found out: to them anybody may send, from this service's own pages.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Guard, origins: Sequence[str], public: Set[str] = frozenset()) -> None:
+        self._app, self._guard, self._origins, self._public = app, guard, frozenset(origins), public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] not in SAFE:
             try:
                 self._check_origin(scope)
-                await self._guard.admit(scope, "create")
+                if scope["path"] not in self._public:
+                    await self._guard.admit(scope, "create")
             except (HTTPException, FlickbookError) as error:
                 part = lingering(receive, send) if has_body(scope) else send
                 await refusal(scope, error)(scope, receive, part)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import Depends
 from fastapi.security import HTTPBearer
@@ -24,6 +25,7 @@ from flickbook.jobs.keys import Key, Keys
 from flickbook.jobs.keys import Scope as Right
 from flickbook.server import limits
 from flickbook.server.service import Caller, Service
+from flickbook.server.sessions import Sessions
 
 DAY: Final = 86_400.0
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -54,6 +56,7 @@ class Guard:
         self.keys = Keys(service.store)
         self.rates = limits.Rates(service.store)
         self.strangers = limits.Strangers()
+        self.sessions = Sessions(service.store, self.keys, service.accounts)
 
     async def admit(self, scope: Scope, right: Right) -> Caller:
         """The caller of a request that needs a right. Raises HTTPException with 401 or 403, and LimitReached."""
@@ -82,17 +85,31 @@ class Guard:
         return found
 
     async def _find(self, scope: Scope) -> tuple[Caller, Key | None]:
-        address = _address(scope)
-        if not await self.keys.exist():
+        address = address_of(scope)
+        if not await self.closed():
             # A proxy on this machine speaks for somebody elsewhere.
             if not is_loopback(self._service.host) or not is_loopback(address):
                 raise _unknown("there is no key yet; make one with `flickbook keys create --name NAME`")
             return Caller(), None
         header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        if not header and own_page(scope):
+            key = await self.sessions.find(cookies(scope))
+            if key is not None:
+                return Caller(key.owner, key.id, frozenset(key.scopes)), key
         kind, _, token = header.partition(" ")
         if kind.lower() != "bearer" or not token:
             raise _unknown("a key is needed; send it as `Authorization: Bearer fb_…`")
-        key = await self.keys.find(token.strip())
+        key = await self.opened(address, token.strip())
+        return Caller(key.owner, key.id, frozenset(key.scopes)), key
+
+    async def closed(self) -> bool:
+        """Whether callers must say who they are: a key was made, or there are accounts."""
+        return self.sessions.accounts or await self.keys.exist()
+
+    async def opened(self, address: str, token: str, name: str = "") -> Key:
+        """The live key of a text, or the account of a `name` and its password. Raises HTTPException with 401, and
+        LimitReached where too many wrong ones came from an address."""
+        key = self.sessions.login(name, token) if name else await self.keys.find(token)
         wait = self.strangers.locked(address, "" if key is None else key.id)
         if wait:
             raise LimitReached("key", "(hidden)", "too many bad keys came from this address", "wait", wait)
@@ -102,21 +119,42 @@ class Guard:
         if key.state != "live":
             raise _unknown(f"this key is {key.state}; ask for another", "invalid_token")
         self.strangers.welcome(address, key.id)
-        return Caller(key.owner, key.id, frozenset(key.scopes)), key
+        return key
 
     async def _charge(self, scope: Scope, key: Key | None) -> None:
         """Count a request. Reads have a bucket of their own, so that who polls can still cancel."""
         rate = limits.LOCAL_RATE if key is None else key.rate or limits.RATE
         kind, limit = ("read", limits.READS * rate) if scope["method"] in SAFE else ("make", rate)
-        wait = await self.rates.take(f"{kind}:{key.id if key else '@' + _address(scope)}", limit)
+        wait = await self.rates.take(f"{kind}:{key.id if key else '@' + address_of(scope)}", limit)
         if wait:
             text = f"{limit} a minute were made"
             raise LimitReached("requests", kind, text, f"ask again in {wait:.0f} s", wait)
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
+    """Where a request comes from."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def caller_of(scope: Scope) -> Caller:
+    """The caller of a request that was admitted."""
+    found: tuple[Caller, Key | None] = scope[_FOUND]
+    return found[0]
+
+
+def own_page(scope: Scope) -> bool:
+    """Whether a request that changes something comes, as a browser says, from a page of this service."""
+    headers = dict(scope["headers"])
+    if scope["method"] in SAFE:
+        return headers.get(b"sec-fetch-site", b"same-origin") in (b"same-origin", b"none")
+    origin, host = headers.get(b"origin", b"").decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
+    return bool(host) and urlsplit(origin).netloc == host
+
+
+def cookies(scope: Scope) -> str:
+    """All that a browser says it was given."""
+    return "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie")
 
 
 def _unknown(text: str, error: str = "") -> HTTPException:

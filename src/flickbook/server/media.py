@@ -50,6 +50,7 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
         "description": "The whole file",
         "content": {"video/mp4": _BINARY, "image/webp": _BINARY, "image/png": _BINARY},
     },
+    204: {"description": "A preview that is not there yet"},
     206: {"description": "One range of it", "content": {"video/mp4": _BINARY, "image/webp": _BINARY}},
     304: {"description": "It is still what if-none-match names"},
     **refusals(404, 416),
@@ -160,6 +161,8 @@ async def file_of(service: Service, job: Job, kind: Kind, download: bool = False
         return _recipe(job, download)
     if kind == "preview":
         path = service.shelf.of(job.id) / PREVIEW
+        if job.state in ("queued", "running"):
+            service.shelf.watch(job.id)
         if job.kind == "draft" and job.result is not None:
             path = film_of(service, job)
     else:
@@ -171,6 +174,8 @@ async def file_of(service: Service, job: Job, kind: Kind, download: bool = False
     try:
         file, facts = await asyncio.to_thread(opened, service.shelf.root, path)
     except OSError:
+        if kind == "preview" and job.state in ("queued", "running"):
+            return Response(status_code=204)  # not yet
         raise JobNotFound(job.id) from None
     known = job.result.sha256 if job.result is not None and kind == "film" else ""
     etag = known or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"

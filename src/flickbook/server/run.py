@@ -10,13 +10,14 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import uvicorn
+from fastapi import FastAPI
 
-from flickbook.errors import RequestError
+from flickbook.errors import FlickbookError, RequestError
 from flickbook.jobs.keys import Keys
 from flickbook.jobs.supervisor import Supervisor
 from flickbook.server.app import create_app
@@ -32,13 +33,20 @@ _REST: Final = 20
 _FILES: Final = 65_536
 
 
-def run(service: Service) -> None:
-    """Serve until a signal comes. Raises RequestError for an address that cannot be served at, StoreError."""
+Dress = Callable[[FastAPI], Any]
+Opened = Callable[[str], Awaitable[None]]
+
+
+def run(service: Service, dress: Dress | None = None, opened: Opened | None = None) -> None:
+    """Serve until a signal comes. Raises RequestError for an address that cannot be served at, StoreError.
+
+    `dress` puts into the application what stands above it, and `opened` is told its address once it serves.
+    """
     _more_files()
-    asyncio.run(_serve(service))
+    asyncio.run(_serve(service, dress, opened))
 
 
-async def _serve(service: Service) -> None:
+async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -> None:
     await service.store.open()
     try:
         await _refuse_strangers(service)
@@ -46,7 +54,7 @@ async def _serve(service: Service) -> None:
         supervisor = Supervisor(service.settings.store, service.shelf.root, service.workers)
         service.alive = lambda: supervisor.alive
         try:
-            await _Server(service, supervisor).serve([listener])
+            await _Server(service, supervisor, dress, opened).serve([listener])
         finally:
             listener.close()
             await asyncio.to_thread(supervisor.stop)
@@ -56,11 +64,15 @@ async def _serve(service: Service) -> None:
 
 async def _refuse_strangers(service: Service) -> None:
     """Raises RequestError where others could reach the service, and no key keeps them out."""
-    if is_loopback(service.host):
+    if (is_loopback(service.host) and not service.shared) or service.accounts:
         return
-    if not any(key.state == "live" for key in await Keys(service.store).list()):
-        limit = "other machines reach this address, and there is no live key"
-        raise RequestError("host", service.host, limit, "make one with `flickbook keys create --name NAME`")
+    if any(key.state == "live" for key in await Keys(service.store).list()):
+        return
+    if service.shared:
+        remedy = "add --auth NAME:PASSWORD, or make a key with `flickbook keys create --name NAME`"
+        raise RequestError("share", True, "whoever has the address could use it, and there is no login", remedy)
+    limit = "other machines reach this address, and there is no live key"
+    raise RequestError("host", service.host, limit, "make one with `flickbook keys create --name NAME`")
 
 
 def listening(service: Service) -> socket.socket:
@@ -78,8 +90,12 @@ def listening(service: Service) -> socket.socket:
 class _Server(uvicorn.Server):
     """Uvicorn's, with workers that start and end with it."""
 
-    def __init__(self, service: Service, supervisor: Supervisor) -> None:
+    def __init__(
+        self, service: Service, supervisor: Supervisor, dress: Dress | None = None, opened: Opened | None = None
+    ) -> None:
         self._app = create_app(service)
+        if dress is not None:
+            dress(self._app)
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -93,14 +109,26 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE,
             )
         )
-        self._service, self._supervisor = service, supervisor
+        self._service, self._supervisor, self._opened = service, supervisor, opened
+        self._opening: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, start the workers, and say where on stderr."""
         await super().startup(sockets)
         await asyncio.to_thread(self._supervisor.start)
         host = f"[{self._service.host}]" if ":" in self._service.host else self._service.host
-        print(f"serving at http://{host}:{self._service.port} from {self._service.store.title}", file=sys.stderr)
+        url = f"http://{host}:{self._service.port}"
+        print(f"serving at {url} from {self._service.store.title}", file=sys.stderr)
+        if self._opened is not None:
+            self._opening = asyncio.ensure_future(self._open(url))
+
+    async def _open(self, url: str) -> None:
+        assert self._opened is not None
+        try:
+            await self._opened(url)
+        except FlickbookError as error:
+            print(f"error: {error}", file=sys.stderr)
+            self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Have the workers lay down their jobs while the last answers are given."""

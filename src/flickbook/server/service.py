@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +30,11 @@ class Service:
     workers: int = 1
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    #: Who may log in on the page beside those who have a key: passwords by names.
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    #: Whether it is reached from elsewhere through a tunnel, and under which names beside its own.
+    shared: bool = False
+    hosts_too: set[str] = field(default_factory=set)
     #: Hosts that webhooks may be sent to; none by default.
     webhook_hosts: tuple[str, ...] = ()
     #: Seconds for which what is done is kept, 0 for always, and bytes that all files may take.

@@ -1,0 +1,86 @@
+"""`/generate`: the studio's one endpoint for `gradio_client`, a film of a sentence as a job of the service's queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import gradio as gr
+from gradio.events import api
+
+from flickbook.errors import FlickbookError
+from flickbook.jobs import links
+from flickbook.jobs.order import ordered
+from flickbook.server.guard import caller_of
+from flickbook.server.media import link_path
+from flickbook.server.service import Caller, Service
+from flickbook.server.submission import submitted
+from flickbook.spec import Request
+from flickbook.store.base import DONE
+
+#: Seconds between two looks at the job.
+_LOOK: Final = 0.15
+
+
+def endpoint(service: Service) -> None:
+    """Add it to the page that is being made."""
+
+    async def generate(
+        prompt: str,
+        model: str | None = None,
+        negative_prompt: str | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        fps: float | None = None,
+        seed: int | None = None,
+        request: gr.Request | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Make a film. What is left out is the model's choice.
+
+        Each answer is the job as it stands: `id`, `state`, `fraction` (0 to 1), `eta_seconds`; the last one has `film`,
+        an address below that of the service which holds for an hour and needs no key, and the `recipe`. Whoever leaves
+        finds the job in the queue.
+        """
+        caller = Caller() if request is None or request.request is None else caller_of(request.request.scope)
+        fields = {
+            "prompt": prompt,
+            "model": model or service.settings.model,
+            "negative_prompt": negative_prompt,
+            "num_frames": num_frames,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": None if guidance_scale is None else float(guidance_scale),
+            "fps": None if fps is None else float(fps),
+            "seed": seed,
+        }
+        try:
+            if not caller.scopes & {"create", "admin"}:
+                raise gr.Error("this key lacks the scope create; ask for one that has it", print_exception=False)
+            job = await submitted(service, lambda _: ordered(Request.of(**fields), owner=caller.owner))
+            async for told in _told(service, job.id):
+                yield told
+        except FlickbookError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    api(generate, api_name="generate")
+
+
+async def _told(service: Service, id: str) -> AsyncIterator[dict[str, Any]]:
+    """The job as it stands, whenever that changes, until it is done."""
+    before: dict[str, Any] = {}
+    while True:
+        job = await service.queue.job(id)
+        now = service.shelf.progress(id) if job.state == "running" else {}
+        fraction = 1.0 if job.state == "completed" else float(now.get("fraction") or 0.0)
+        told = {"id": id, "state": job.state, "fraction": fraction, "eta_seconds": now.get("eta_seconds")}
+        if job.state in DONE:
+            if job.state != "completed" or job.result is None or job.result.sidecar.recipe is None:
+                raise gr.Error(job.error or f"the job was {job.state}", print_exception=False)
+            film = links.link(await service.store.secret("links"), link_path(id, "film"), job.owner, links.LONGEST)
+            yield told | {"film": film, "recipe": job.result.sidecar.recipe.model_dump(mode="json")}
+            return
+        if told != before:
+            yield told
+        before = told
+        await asyncio.sleep(_LOOK)

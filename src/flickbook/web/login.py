@@ -1,0 +1,87 @@
+"""Logging in: a key or a local account becomes a session in a cookie, by a page that needs no script."""
+
+from __future__ import annotations
+
+import html
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Form, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from flickbook.errors import LimitReached
+from flickbook.server.guard import Guard, address_of, guard_of
+from flickbook.server.sessions import COOKIE
+
+PATH: Final = "/studio"
+LOGIN: Final = f"{PATH}/login"
+LOGOUT: Final = f"{PATH}/logout"
+router = APIRouter(include_in_schema=False)
+_POLICY: Final = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Flickbook: log in</title><link rel="stylesheet" href="{path}/own/login.css"></head>
+<body><main><h1>Flickbook</h1><p>{intro}</p>{problem}
+<form method="post" action="{path}/login">{name}
+<label>{label}<input type="password" name="secret" required autocomplete="current-password" {focus}></label>
+<button>Log in</button></form></main></body></html>"""
+_NAME: Final = '<label>Name<input name="name" autocomplete="username" autofocus maxlength="64"></label>'
+_SECRET: Final = Form(max_length=500)
+
+
+@router.get(PATH)
+async def bare() -> Response:
+    """The page's true address."""
+    return RedirectResponse(f"{PATH}/", 307)
+
+
+@router.get("/favicon.ico")
+async def icon() -> Response:
+    """The picture that browsers ask for by themselves."""
+    return RedirectResponse(f"{PATH}/own/icon.svg", 307)
+
+
+@router.get(LOGIN)
+async def ask(request: Request) -> Response:
+    """The page that asks who somebody is."""
+    return _page(guard_of(request))
+
+
+@router.post(LOGIN)
+async def log_in(
+    request: Request, secret: Annotated[str, _SECRET] = "", name: Annotated[str, _SECRET] = ""
+) -> Response:
+    """Begin a session, and go to the studio; or say on the page why not."""
+    guard = guard_of(request)
+    try:
+        key = await guard.opened(address_of(request.scope), secret.strip(), name.strip())
+    except LimitReached as error:
+        return _page(guard, str(error), 429)
+    except HTTPException as error:
+        return _page(guard, "the name or the password is wrong" if name else str(error.detail), 401)
+    value, lasts = await guard.sessions.begin(key)
+    answer = RedirectResponse(f"{PATH}/", 303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, value, max_age=lasts, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post(LOGOUT)
+async def log_out() -> Response:
+    """End the session of this browser."""
+    answer = RedirectResponse(LOGIN, 303)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+def _page(guard: Guard, problem: str = "", status: int = 200) -> Response:
+    accounts = guard.sessions.accounts
+    text = _PAGE.format(
+        path=PATH,
+        intro="Log in with your name, or leave it empty and give a key." if accounts else "Log in with your key.",
+        problem=f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else "",
+        name=_NAME if accounts else "",
+        label="Password or key" if accounts else "Key",
+        focus="" if accounts else "autofocus",
+    )
+    return HTMLResponse(text, status, {"content-security-policy": _POLICY})

@@ -1,0 +1,141 @@
+"""The studio at /studio of the service: who may see it, what of Gradio's own routes is reached, and when it is made.
+
+Gradio takes seconds to import, so the page is made when it is first asked for. Of Gradio's routes only those are open
+that the page needs: no file passes through its cache, in which whoever knows a path is given what lies there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flickbook.errors import FlickbookError
+from flickbook.server.errors import refusal
+from flickbook.server.guard import Guard
+from flickbook.web import login
+from flickbook.web.login import LOGIN, LOGOUT, PATH
+
+STATIC: Final = Path(__file__).parent / "static"
+#: Of Gradio's routes, below PATH: its page and files, and the calls of the page's own functions.
+_OPEN: Final = re.compile(
+    r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/(?:assets|static|svelte)/.+"
+    r"|/gradio_api/(?:info/?|openapi\.json|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
+    r"|heartbeat/[a-z0-9]+|(?:call|run|api)/[A-Za-z0-9_./-]+)"
+)
+_LASTING: Final = ("/assets/", "/static/")
+#: Nothing from elsewhere, whatever stands in a prompt. Gradio's page has scripts in it, and makes functions of texts.
+_POLICY: Final = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def mount(app: FastAPI) -> Studio:
+    """Put the studio into the application of a service. Its page is made when it is first asked for."""
+    studio = Studio(app)
+    app.include_router(login.router)
+    app.state.public.update({LOGIN, LOGOUT})
+    app.mount(f"{PATH}/own", StaticFiles(directory=STATIC), name="studio-own")
+    app.mount(PATH, studio, name="studio")
+    before = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(own: FastAPI) -> AsyncIterator[Any]:
+        async with before(own) as state, studio.living():
+            yield state
+
+    app.router.lifespan_context = lifespan
+    return studio
+
+
+class Studio:
+    """Gradio's application, behind the guard of the service."""
+
+    def __init__(self, parent: FastAPI) -> None:
+        self._parent = parent
+        self._inner: ASGIApp | None = None
+        self._making = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    @asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """As long as the service: what was made ends with it."""
+        async with self._stack:
+            yield
+
+    async def ready(self) -> ASGIApp:
+        """Gradio's application, made if it was not."""
+        async with self._making:
+            if self._inner is None:
+                inner = await asyncio.to_thread(_made, self._parent)
+                await self._stack.enter_async_context(inner.router.lifespan_context(inner))
+                self._inner = inner
+            return self._inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            path = scope["path"][len(PATH) :]
+            if scope["type"] != "http" or not _OPEN.fullmatch(path) or ".." in path:
+                raise HTTPException(404, "no such page")
+            guard: Guard = self._parent.state.guard
+            await guard.admit(scope, "read")
+        except (HTTPException, FlickbookError) as error:
+            asked = dict(scope["headers"]).get(b"accept", b"")
+            away = getattr(error, "status_code", 0) == 401 and scope["method"] == "GET" and b"text/html" in asked
+            answer = RedirectResponse(LOGIN, 303) if away else refusal(scope, error)
+            await answer(scope, receive, send)
+            return
+        inner = await self.ready()
+        own = {**scope, "root_path": scope.get("app_root_path", "")}
+        await self._until_closing(inner(own, receive, _dressed(send, path)))
+
+    async def _until_closing(self, answer: Any) -> None:
+        """Answer, but for streams without an end not beyond the end of the service."""
+        answering = asyncio.ensure_future(answer)
+        closing = asyncio.ensure_future(self._parent.state.closing.wait())
+        try:
+            await asyncio.wait({answering, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                answering.cancel()
+            await asyncio.gather(answering, return_exceptions=closing.done())
+        finally:
+            closing.cancel()
+            answering.cancel()
+
+
+def _dressed(send: Send, path: str) -> Send:
+    """Gives each answer what a browser must be told of it."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["content-security-policy"] = _POLICY
+            if path.startswith(_LASTING):  # what is in them is in their names
+                headers["cache-control"] = "private, max-age=31536000, immutable"
+        await send(message)
+
+    return answer
+
+
+def _made(parent: FastAPI) -> FastAPI:
+    """Gradio's application, which thinks that it stands where it does. It blocks."""
+    import gradio as gr
+
+    from flickbook.web.page import page
+
+    inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    blocks, looks = page(parent.state.service)
+    gr.mount_gradio_app(inner, blocks, PATH, footer_links=[], run_history=False, ssr_mode=False, pwa=False, **looks)
+    return inner

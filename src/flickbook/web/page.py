@@ -1,0 +1,217 @@
+"""The page of the studio: what it asks, tab by tab. What it shows is drawn by the modules in `static`.
+
+Gradio lays out the forms and keeps them within the limits of a model. All that is alive (what runs, the queue, the
+gallery) are elements of our own, `<flickbook-…>`, which ask `/api/v1` as any other client does; so a tab that was
+closed, or a line that was cut, changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import gradio as gr
+
+from flickbook import catalogue
+from flickbook.server.service import Service
+from flickbook.web import form
+from flickbook.web.endpoint import endpoint
+from flickbook.web.form import Fields
+from flickbook.web.login import LOGOUT, PATH
+from flickbook.web.theme import theme
+
+_HEAD: Final = f"""<link rel="stylesheet" href="{PATH}/own/studio.css">
+<script type="module" src="{PATH}/own/studio.js"></script>
+<link rel="icon" href="{PATH}/own/icon.svg">
+<meta name="color-scheme" content="light dark">"""
+_PROMPT: Final = "a red circle moving left on a blue background"
+
+
+def page(service: Service) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The page, and how it is to look where it is mounted."""
+    model = service.settings.model
+    with gr.Blocks(title="Flickbook studio", analytics_enabled=False) as blocks:
+        _own(_header(bool(service.accounts)))
+        with gr.Tabs(elem_id="fb-tabs"):
+            with gr.Tab("Film", id="film"):
+                film = _film(model)
+            with gr.Tab("Picture", id="picture"):
+                picture = _picture(model)
+            with gr.Tab("Sequence", id="sequence"):
+                _sequence(model)
+            with gr.Tab("Batch", id="batch"):
+                _batch()
+            with gr.Tab("Gallery", id="gallery"):
+                _own("<flickbook-gallery></flickbook-gallery>")
+            with gr.Tab("Models", id="models"):
+                _own("<flickbook-models></flickbook-models>")
+        _bridge("film", film)
+        _bridge("picture", picture)
+        endpoint(service)
+    # Its events only look at jobs and at forms; what computes is elsewhere.
+    blocks.queue(default_concurrency_limit=64, api_open=True)
+    return blocks, {"theme": theme(), "head": _HEAD}
+
+
+def _header(accounts: bool) -> str:
+    leave = f'<form method="post" action="{LOGOUT}"><button class="fb-quiet">Log out</button></form>'
+    return (
+        '<header class="fb-header"><h1>Flickbook</h1><p>A sentence in, a short film out, on this machine.</p>'
+        f"<flickbook-line></flickbook-line>{leave if accounts else ''}</header>"
+    )
+
+
+def _own(text: str) -> gr.HTML:
+    """Elements of our own, with looks of their own."""
+    return gr.HTML(text, padding=False, apply_default_css=False, elem_classes="fb-own")
+
+
+def _stage() -> None:
+    _own("<flickbook-stage></flickbook-stage>")
+    _own("<flickbook-queue></flickbook-queue>")
+
+
+def _sent(button: gr.Button, what: str, fields: Fields) -> None:
+    """Have the page itself send what the form holds."""
+    words = f"(...values) => window.flickbook.send({json.dumps(what)}, {json.dumps(list(fields))}, values)"
+    button.click(None, list(fields.values()), fields.get("seed"), js=words, api_visibility="private")
+
+
+def _follows(fields: Fields, hint: gr.Markdown, examples: gr.HTML | None = None) -> None:
+    """Keep a form within the limits of the model that it names."""
+    told: Fields = fields | {"hint": hint}
+    outputs = [told[name] for name in form.ranges(catalogue.find("builtin")) if name in told]
+
+    def change(name: str) -> dict[Any, Any]:
+        changes = form.changed(name, told)
+        return changes if examples is None else changes | {examples: _examples(name)}
+
+    changed = outputs if examples is None else [*outputs, examples]
+    fields["model"].change(change, fields["model"], changed, show_progress="hidden", api_visibility="private")
+
+
+def _examples(name: str) -> str:
+    words = " | ".join(json.dumps(each) for each in catalogue.find(name).examples)
+    return f"<flickbook-examples prompts='{_quoted(words)}'></flickbook-examples>" if words else ""
+
+
+def _quoted(text: str) -> str:
+    return text.replace("&", "&amp;").replace("'", "&#39;").replace("<", "&lt;")
+
+
+def _film(usual: str) -> Fields:
+    found = catalogue.find(usual)
+    with gr.Row(elem_classes="fb-desk"):
+        with gr.Column(scale=5, min_width=280):
+            prompt = form.prompt_box("Prompt", _PROMPT)
+            examples = _own(_examples(found.name))
+            with gr.Row(elem_classes="fb-go"):
+                go = gr.Button("Make the film", variant="primary", elem_id="fb-make", scale=2)
+                drafts = gr.Button("Eight drafts", elem_id="fb-drafts", scale=1)
+            _own('<flickbook-refusal for="film"></flickbook-refusal>')
+            model = form.model_box(form.film_models(), usual)
+            fields: Fields = {"prompt": prompt, "model": model}
+            fields |= form.numbers(found) | form.seed()
+            _own('<flickbook-begin for="film"></flickbook-begin>')
+            strength = {**form.ranges(found)["strength"], "visible": True}
+            fields["strength"] = gr.Slider(
+                label="How much is made anew", step=0.05, elem_classes="fb-strength", **strength
+            )
+            with gr.Accordion("More settings", open=False):
+                hint = gr.Markdown(form.ranges(found)["hint"]["value"])
+                fields |= form.details(found)
+            with gr.Accordion("Finishing", open=False):
+                fields |= form.finishing()
+        with gr.Column(scale=7, min_width=280):
+            _stage()
+            _own("<flickbook-drafts></flickbook-drafts>")
+    _follows(fields, hint, examples)
+    _sent(go, "film", fields)
+    _sent(drafts, "drafts", fields)
+    return fields
+
+
+def _picture(usual: str) -> Fields:
+    with gr.Row(elem_classes="fb-desk"):
+        with gr.Column(scale=5, min_width=280):
+            prompt = form.prompt_box("Prompt", "a peaceful sunset over mountain ranges")
+            model = form.model_box(form.picture_models(), usual)
+            found = catalogue.find(str(model.value))
+            fields: Fields = {"prompt": prompt, "model": model} | form.numbers(found, film=False) | form.seed()
+            _own('<flickbook-begin for="picture"></flickbook-begin>')
+            go = gr.Button("Make the picture", variant="primary")
+            _own('<flickbook-refusal for="picture"></flickbook-refusal>')
+            with gr.Accordion("More settings", open=False):
+                hint = gr.Markdown(form.ranges(found)["hint"]["value"])
+                fields |= form.details(found, film=False)
+        with gr.Column(scale=7, min_width=280):
+            _stage()
+    _follows(fields, hint)
+    _sent(go, "picture", fields)
+    return fields
+
+
+def _sequence(usual: str) -> None:
+    with gr.Row(elem_classes="fb-desk"):
+        with gr.Column(scale=5, min_width=280):
+            gr.Markdown("Pictures that belong together, one prompt flowing into the next.")
+            prompts = gr.Textbox(
+                label="Prompts, one a line",
+                lines=4,
+                max_lines=16,
+                placeholder="a large red circle on a blue background\na large blue square on a white background",
+            )
+            model = form.model_box(form.picture_models(), usual)
+            found = catalogue.find(str(model.value))
+            fields: Fields = {"prompts": prompts, "model": model}
+            fields["frames_per"] = gr.Slider(1, 240, value=24, step=1, precision=0, label="Frames for each prompt")
+            fields |= form.numbers(found, film=False) | form.seed()
+            go = gr.Button("Make the sequence", variant="primary")
+            _own('<flickbook-refusal for="sequence"></flickbook-refusal>')
+            with gr.Accordion("More settings", open=False):
+                hint = gr.Markdown(form.ranges(found)["hint"]["value"])
+                fields["drift"] = gr.Slider(0, 1, value=0.3, step=0.05, label="How far things travel between prompts")
+                fields["feedback"] = gr.Slider(
+                    0,
+                    1,
+                    value=0,
+                    step=0.05,
+                    label="How much of each picture is made anew over the one before; 0 is off",
+                )
+                more = form.details(found)
+                fields |= {name: each for name, each in more.items() if name != "loras"}
+        with gr.Column(scale=7, min_width=280):
+            _stage()
+    _follows(fields, hint)
+    _sent(go, "sequence", fields)
+
+
+def _batch() -> None:
+    with gr.Row(elem_classes="fb-desk"):
+        with gr.Column(scale=5, min_width=280):
+            gr.Markdown(
+                "A film for each row. A row holds at least a `prompt`; other columns are the fields of a film, such as "
+                "`seed`, `num_frames` and `model`."
+            )
+            rows = gr.Textbox(
+                label="Rows: CSV with a head, or a JSON object a line",
+                lines=8,
+                max_lines=24,
+                placeholder='prompt,seed\n"a red circle moving left on a blue background",7',
+            )
+            _own("<flickbook-rows></flickbook-rows>")
+            go = gr.Button("Make the films", variant="primary")
+            _own('<flickbook-refusal for="batch"></flickbook-refusal>')
+        with gr.Column(scale=7, min_width=280):
+            _stage()
+    _sent(go, "batch", {"rows": rows})
+
+
+def _bridge(name: str, fields: Fields) -> None:
+    """How the page has a form hold the choices of a Plan: it sets this value, and says that it changed."""
+    words = f"window.flickbook_fill_{name} = (text) => {{ props.value = text; trigger('change'); }};"
+    bridge = gr.HTML("", html_template="<span hidden></span>", js_on_load=words, visible="hidden")
+    outputs = list(fields.values())
+    fill: Callable[[str], dict[Any, Any]] = lambda text: form.filled(json.loads(text or "{}"), fields)  # noqa: E731
+    bridge.change(fill, bridge, outputs, show_progress="hidden", api_visibility="private")

@@ -1,0 +1,87 @@
+// The draft wall: small films that were begun together; those that are chosen are finished at no repeated cost.
+
+import { ask, ROOT } from "./api.js";
+import { button, h } from "./draw.js";
+import { Alive, jobs, WAITING } from "./jobs.js";
+import { doing } from "./stage.js";
+
+class Drafts extends Alive {
+  #drafts = [];
+  #chosen = new Set();
+  #drawn = "";
+  #asked = "";
+
+  connectedCallback() {
+    super.connectedCallback();
+    jobs.addEventListener("done", this.#again);
+    this.#again();
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    jobs.removeEventListener("done", this.#again);
+  }
+
+  #again = async () => {
+    const { data } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({ data: [] }));
+    // Those of one wall differ in nothing but their seed.
+    const wall = (job) => JSON.stringify({ ...job.plan, seed: 0 });
+    this.#drafts = data.filter((job) => wall(job) === wall(data[0])).sort((one, other) => one.seed - other.seed);
+    this.draw();
+  };
+
+  draw() {
+    const begun = jobs.active.filter((job) => job.kind === "draft");
+    const asked = begun.map((job) => job.id).join();
+    if (asked !== this.#asked) {
+      this.#asked = asked;
+      this.#again();
+    }
+    this.#drafts = this.#drafts.map((job) => begun.find((each) => each.id === job.id) ?? job);
+    const told = JSON.stringify([this.#drafts.map((job) => [job.id, job.state, WAITING.includes(job.state) && doing(job)]), [...this.#chosen]]);
+    if (told === this.#drawn) return;
+    this.#drawn = told;
+    if (!this.#drafts.length) return this.replaceChildren();
+    const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const done = this.#drafts.filter((job) => job.state === "completed").length;
+    this.replaceChildren(
+      h("h3", {}, "Drafts"),
+      h("p", { class: "fb-dim" }, done < this.#drafts.length ? `${done} of ${this.#drafts.length} are there` : "Choose those that are worth finishing."),
+      h("div", { class: "fb-wall" }, ...this.#drafts.map((job) => this.#draft(job))),
+      h("div", { class: "fb-actions" },
+        button(`Finish ${this.#chosen.size || ""}`.trim(), () => this.#finish(), { class: "fb-button fb-primary", disabled: !this.#chosen.size, "data-key": "finish" }),
+        button("Away with them", () => this.#remove(), { class: "fb-button fb-quiet", "data-key": "remove" })));
+    if (focus) this.querySelector(`[data-key="${focus}"]`)?.focus();
+  }
+
+  #draft(job) {
+    const ready = job.state === "completed";
+    const toggle = () => {
+      if (!this.#chosen.delete(job.id)) this.#chosen.add(job.id);
+      this.draw();
+    };
+    return h("button", {
+      type: "button", class: "fb-draft", "data-key": job.id, "aria-pressed": String(this.#chosen.has(job.id)), disabled: !ready,
+      onclick: toggle, "aria-label": `draft with seed ${job.seed}${ready ? "" : `, ${doing(job)}`}`,
+    },
+    ready ? h("img", { src: `${ROOT}/jobs/${job.id}/preview`, alt: "" }) : h("div", { class: "fb-noise" }),
+    h("span", {}, ready ? `seed ${job.seed}` : doing(job)));
+  }
+
+  async #finish() {
+    const { data } = await ask("drafts/finish", { json: { ids: [...this.#chosen] } });
+    this.#chosen.clear();
+    data.forEach((job) => jobs.heard(job));
+    jobs.choose(data[0]);
+  }
+
+  async #remove() {
+    for (const job of this.#drafts) await ask(`jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
+    this.#chosen.clear();
+    this.#drafts = [];
+    jobs.soon();
+    this.draw();
+  }
+}
+
+customElements.define("flickbook-drafts", Drafts);

@@ -1,0 +1,133 @@
+// The gallery: what was made, to be found again, looked at, compared, and gone on from.
+
+import { ask, link, ROOT } from "./api.js";
+import { button, h, titled } from "./draw.js";
+import { jobs } from "./jobs.js";
+import { actions, facts, player } from "./stage.js";
+
+const PAGE = 24;
+
+class Gallery extends HTMLElement {
+  #chosen = [];
+  #last = null;
+  #more = false;
+  #text = "";
+  #favourites = false;
+  #asked = 0;
+
+  connectedCallback() {
+    jobs.start();
+    if (!this.firstChild) this.#build();
+    jobs.addEventListener("done", this.#again);
+    this.#again();
+  }
+
+  disconnectedCallback() {
+    jobs.removeEventListener("done", this.#again);
+  }
+
+  #build() {
+    let wait;
+    const search = h("input", {
+      type: "search", placeholder: "Search the prompts", "aria-label": "search the prompts", maxlength: "200",
+      oninput: () => { clearTimeout(wait); this.#text = search.value; wait = setTimeout(this.#again, 200); },
+    });
+    const only = h("label", { class: "fb-check" },
+      h("input", { type: "checkbox", onchange: (event) => { this.#favourites = event.target.checked; this.#again(); } }), "Favourites only");
+    this.compare = button("Compare", () => this.#compare(), { disabled: true, class: "fb-button fb-primary" });
+    this.grid = h("ul", { class: "fb-grid" });
+    this.next = button("Show more", () => this.#page(), { class: "fb-button" });
+    this.next.hidden = true;
+    this.empty = h("p", { class: "fb-dim" }, "Nothing here yet.");
+    this.append(h("div", { class: "fb-tools" }, search, only, this.compare), this.grid, this.empty, this.next);
+  }
+
+  #again = () => {
+    this.#last = null;
+    return this.#page();
+  };
+
+  async #page() {
+    const turn = ++this.#asked;
+    const words = new URLSearchParams({ limit: PAGE, state: "completed" });
+    for (const kind of ["film", "picture", "extension", "sequence"]) words.append("kind", kind);
+    if (this.#text.trim()) words.set("text", this.#text.trim());
+    if (this.#favourites) words.set("favourite", "true");
+    if (this.#last) words.set("after", this.#last);
+    const { data, last_id, has_more } = await ask(`jobs?${words}`);
+    if (turn !== this.#asked) return; // something else was asked for meanwhile
+    const cards = data.filter((job) => job.links.film).map((job) => this.#card(job));
+    if (this.#last) this.grid.append(...cards);
+    else this.grid.replaceChildren(...cards);
+    this.#last = last_id;
+    this.next.hidden = !has_more;
+    this.empty.hidden = this.grid.children.length > 0;
+  }
+
+  #card(job) {
+    const mark = h("input", {
+      type: "checkbox", checked: this.#chosen.some((each) => each.id === job.id), "aria-label": `compare ${titled(job)}`,
+      onchange: () => this.#choose(job, mark),
+    });
+    const open = h("button", { type: "button", class: "fb-card", onclick: () => opened(job, open) },
+      h("img", { src: `${ROOT}/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy" }),
+      h("span", { class: "fb-name" }, job.favourite ? "★ " : "", titled(job, 60)));
+    return h("li", {}, open, h("label", { class: "fb-check" }, mark, "compare"));
+  }
+
+  #choose(job, mark) {
+    this.#chosen = this.#chosen.filter((each) => each.id !== job.id);
+    if (mark.checked) this.#chosen.push(job);
+    this.compare.disabled = this.#chosen.length !== 2;
+    this.compare.textContent = this.#chosen.length === 1 ? "Choose one more" : "Compare";
+  }
+
+  async #compare() {
+    const urls = await Promise.all(this.#chosen.map((job) => link(job.id, "film")));
+    const films = this.#chosen.map((job, place) => player(job, urls[place], { controls: false, loop: place === 0 }));
+    const sides = this.#chosen.map((job, place) => h("figure", {}, films[place], h("figcaption", {}, titled(job), h("br"), facts(job))));
+    const close = shown("Side by side", [h("div", { class: "fb-sides" }, ...sides), together(films)], this.compare);
+    return close;
+  }
+}
+
+/** One pair of controls for films that play in step: the first leads. */
+function together(films) {
+  const [leader, ...others] = films;
+  if (!leader.play || others.some((film) => !film.play)) return h("p", { class: "fb-dim" }, "A picture stands still.");
+  const where = h("input", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "where in the films",
+    oninput: () => { leader.currentTime = (where.value / 1000) * leader.duration; follow(true); } });
+  const follow = (now) => {
+    for (const film of others) {
+      const at = Math.min(leader.currentTime, film.duration || 0);
+      if (now || Math.abs(film.currentTime - at) > 0.06) film.currentTime = at;
+    }
+    where.value = (leader.currentTime / leader.duration) * 1000 || 0;
+  };
+  leader.addEventListener("timeupdate", () => follow(false));
+  leader.addEventListener("play", () => others.forEach((film) => film.play()));
+  leader.addEventListener("pause", () => others.forEach((film) => film.pause()));
+  leader.addEventListener("seeking", () => follow(true));
+  const press = h("button", { type: "button", class: "fb-button", onclick: () => (leader.paused ? leader.play() : leader.pause()) }, "Play or pause");
+  return h("div", { class: "fb-actions" }, press, where);
+}
+
+/** A film over the page, with all that can be done with it. */
+async function opened(job, from) {
+  const url = await link(job.id, "film");
+  const close = () => dialog.close();
+  const dialog = shown(titled(job, 200), [player(job, url), h("p", { class: "fb-dim" }, facts(job)), h("div", { class: "fb-actions" }, ...actions(job, () => close()))], from);
+}
+
+/** Something over the page: it closes with Escape, and whoever opened it has the focus again. */
+function shown(title, inside, from) {
+  const dialog = h("dialog", { class: "fb-dialog", "aria-label": title },
+    h("header", {}, h("h2", {}, title), h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => dialog.close() }, "Close")),
+    ...inside);
+  dialog.addEventListener("close", () => { dialog.remove(); from.focus(); });
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+customElements.define("flickbook-gallery", Gallery);

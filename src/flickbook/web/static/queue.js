@@ -1,0 +1,71 @@
+// The queue: what runs and what waits, in the order in which it will be done.
+
+import { ask } from "./api.js";
+import { button, h, spoken, titled } from "./draw.js";
+import { Alive, change, jobs } from "./jobs.js";
+import { doing } from "./stage.js";
+
+const RANK = { running: 0, queued: 1, paused: 2 };
+
+function order(one, other) {
+  return RANK[one.state] - RANK[other.state] || (one.place ?? 999) - (other.place ?? 999)
+    || (one.created_at - other.created_at);
+}
+
+class Queue extends Alive {
+  #drawn = "";
+
+  draw() {
+    const waiting = jobs.active.filter((job) => job.id !== jobs.shown?.id).sort(order);
+    // Drawn anew only for news that can be seen, so that a pressed button stays where it is.
+    const told = JSON.stringify(waiting.map((job) => [job.id, job.state, job.stopping, job.place, spoken(job.eta_seconds), doing(job)]));
+    if (told === this.#drawn) return;
+    this.#drawn = told;
+    const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    if (!waiting.length) return this.replaceChildren();
+    const queued = waiting.filter((job) => job.state === "queued");
+    this.replaceChildren(
+      h("h3", {}, "In the queue"),
+      h("ol", { class: "fb-queue" }, ...waiting.map((job) => this.#row(job, queued))));
+    if (focus) this.querySelector(`[data-key="${focus}"]`)?.focus();
+  }
+
+  #row(job, queued) {
+    const place = queued.indexOf(job);
+    const left = job.eta_seconds ? ` · ${spoken(job.eta_seconds)}` : "";
+    const key = (what) => ({ "data-key": `${what}-${job.id}`, class: "fb-button fb-small" });
+    const move = async (before) => {
+      jobs.heard(await ask(`jobs/${job.id}/reorder`, { json: { before } }));
+    };
+    return h("li", {},
+      h("button", { type: "button", class: "fb-plain", "data-key": `show-${job.id}`, onclick: () => jobs.choose(job) },
+        h("span", { class: "fb-name" }, titled(job)), h("span", { class: "fb-dim" }, `${doing(job)}${left}`)),
+      place > 0 ? button("Sooner", () => move(queued[place - 1].id), { ...key("up"), "aria-label": `sooner: ${titled(job)}` }) : null,
+      place >= 0 && place < queued.length - 1
+        ? button("Later", () => move(queued[place + 2]?.id ?? null), { ...key("down"), "aria-label": `later: ${titled(job)}` }) : null,
+      job.state === "paused"
+        ? button("Go on", () => change(job, "resume"), { ...key("resume"), "aria-label": `go on: ${titled(job)}` })
+        : button("Pause", () => change(job, "pause"), { ...key("pause"), "aria-label": `pause: ${titled(job)}` }),
+      button("Cancel", () => change(job, "cancel"), { ...key("cancel"), "aria-label": `cancel: ${titled(job)}` }));
+  }
+}
+
+/** At the head of the page: how much there is to do, and until when. */
+class Line extends Alive {
+  #asked = 0;
+  #left = null;
+
+  async draw() {
+    const count = jobs.active.filter((job) => job.state !== "paused").length;
+    if (count && Date.now() - this.#asked > 2000) {
+      this.#asked = Date.now();
+      this.#left = (await ask("queue").catch(() => ({}))).eta_seconds ?? null;
+    }
+    const left = this.#left ? `, about ${spoken(this.#left)}` : "";
+    const text = jobs.lost ? "out of reach" : count ? `${count} to do${left}` : "nothing to do";
+    if (this.textContent !== text) this.textContent = text;
+  }
+}
+
+customElements.define("flickbook-queue", Queue);
+customElements.define("flickbook-line", Line);

@@ -1,0 +1,189 @@
+// The stage: the film that is being made, or the one that was. It is drawn anew only where something changed, so that
+// a film goes on playing, and whoever is about to press a button still finds it.
+
+import { ask, link, ROOT, save } from "./api.js";
+import { button, h, say, spoken, still, titled } from "./draw.js";
+import { fill } from "./form.js";
+import { Alive, change, jobs } from "./jobs.js";
+
+const PHASES = {
+  load: "loading the model", encode: "reading the prompt", denoise: "denoising", decode: "decoding",
+  polish: "finishing", write: "writing the file",
+};
+
+/** What a job is doing, in a few words. */
+export function doing(job) {
+  if (job.stopping === "cancel") return "stopping";
+  if (job.stopping === "pause") return "pausing";
+  if (job.state === "queued") return job.place > 1 ? `waiting, place ${job.place}` : "waiting for its turn";
+  if (job.state === "failed") return "failed";
+  if (job.state !== "running") return job.state;
+  const { phase, index, total } = job.progress ?? {};
+  if (!phase) return "beginning";
+  return total > 1 ? `${PHASES[phase]}, ${index} of ${total}` : PHASES[phase];
+}
+
+class Stage extends Alive {
+  #id = null;
+  #state = "";
+  #stamp = 0;
+
+  draw() {
+    const job = jobs.shown;
+    if (!job) return this.#empty();
+    if (job.id !== this.#id || job.state !== this.#state) this.#whole(job);
+    this.#moving(job);
+  }
+
+  #empty() {
+    if (this.#id === "") return;
+    this.#id = "";
+    this.replaceChildren(
+      h("div", { class: "fb-screen fb-empty" },
+        h("p", {}, "Your film appears here."),
+        h("p", { class: "fb-dim" }, "Write a sentence and press the button; or drop a film of Flickbook's here to have its settings.")));
+  }
+
+  #whole(job) {
+    this.#id = job.id;
+    this.#state = job.state;
+    this.screen = h("div", { class: "fb-screen" });
+    this.status = h("p", { class: "fb-status", role: "status", "aria-live": "polite" });
+    this.left = h("span", { class: "fb-left" });
+    this.bar = h("progress", { max: 1, "aria-label": "how much of the work is done" });
+    const running = ["queued", "running", "paused"].includes(job.state);
+    this.replaceChildren(
+      this.screen,
+      h("div", { class: "fb-under" }, this.status, this.left),
+      running ? this.bar : "",
+      h("h2", { class: "fb-title" }, titled(job, 200)),
+      h("div", { class: "fb-actions" }, ...(running ? this.#steering(job) : actions(job))));
+    if (job.state === "completed") this.#film(job);
+    else this.#preview(job);
+  }
+
+  #steering(job) {
+    const cancel = button("Cancel", () => change(jobs.shown ?? job, "cancel"), { class: "fb-button fb-cancel" });
+    if (job.state === "paused") return [button("Go on", () => change(job, "resume")), cancel];
+    return [button("Pause", () => change(jobs.shown ?? job, "pause")), cancel];
+  }
+
+  #moving(job) {
+    const words = job.lost ? "" : doing(job);
+    const problem = job.error && job.state !== "completed" ? job.error.message : "";
+    const text = jobs.lost ? "the service is out of reach; asking again" : problem ? `${words}: ${problem}` : words;
+    if (this.status.textContent !== text) this.status.textContent = text;
+    this.status.classList.toggle("wrong", Boolean(problem) || jobs.lost);
+    const left = job.state === "completed" ? facts(job) : job.eta_seconds ? `${spoken(job.eta_seconds)} left` : "";
+    if (this.left.textContent !== left) this.left.textContent = left;
+    this.bar.value = job.progress?.fraction ?? 0;
+    this.setAttribute("aria-busy", job.state === "running");
+    if (job.state === "running") this.#preview(job);
+  }
+
+  /** The newest preview, asked for at most three times a second; while it is asked for, more of them are made. */
+  async #preview(job) {
+    const now = Date.now();
+    if (now - this.#stamp < 300) return;
+    this.#stamp = now;
+    const answer = await fetch(`${ROOT}/jobs/${job.id}/preview`).catch(() => null);
+    if (answer?.status !== 200 || jobs.shown?.id !== job.id || this.#state === "completed") {
+      if (!this.screen.firstChild) this.screen.append(h("div", { class: "fb-noise", "aria-hidden": "true" }));
+      return;
+    }
+    const tag = answer.headers.get("etag");
+    if (tag === this.screen.dataset.tag) return;
+    this.screen.dataset.tag = tag;
+    const picture = h("img", { class: "fb-preview", alt: `${titled(job)}, as it emerges` });
+    picture.src = URL.createObjectURL(await answer.blob());
+    await picture.decode().catch(() => {});
+    if (this.#state === "completed") return;
+    const before = this.screen.querySelector("img");
+    this.screen.replaceChildren(picture);
+    if (before) URL.revokeObjectURL(before.src);
+  }
+
+  async #film(job) {
+    const url = await link(job.id, "film").catch((error) => say(error.message, true));
+    if (!url || jobs.shown?.id !== job.id) return;
+    this.screen.replaceChildren(player(job, url));
+  }
+}
+
+/** A film that plays, or a picture. */
+export function player(job, url, told = {}) {
+  if (still(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...told });
+  return h("video", {
+    src: url, class: "fb-film", controls: true, loop: true, autoplay: true, muted: true, playsInline: true,
+    "aria-label": titled(job), ...told,
+  });
+}
+
+/** What a film is, in a line. */
+export function facts(job) {
+  const { width, height, num_frames, fps } = { ...job.plan, ...(job.result ?? {}) };
+  const moving = num_frames > 1 ? `, ${num_frames} frames at ${Math.round(fps * 100) / 100}` : "";
+  return `${width}×${height}${moving}, seed ${job.seed}, ${spoken(job.seconds)}`;
+}
+
+/** What can be done with a job that is done. */
+export function actions(job, close = () => {}) {
+  const remove = async () => {
+    if (!confirm("Delete this film and its files?")) return;
+    await ask(`jobs/${job.id}`, { method: "DELETE" });
+    jobs.forget(job.id);
+    close();
+  };
+  const again = async (seed) => {
+    const now = await ask(`jobs/${job.id}/again`, { json: seed === undefined ? {} : { seed } });
+    jobs.heard(now);
+    jobs.choose(now);
+    close();
+  };
+  const gone = button("Delete", remove, { class: "fb-button fb-quiet" });
+  if (job.state !== "completed") return [button("Try again", async () => jobs.choose(await change(job, "retry"))), gone];
+  const last = async () => {
+    await begin(job);
+    close();
+  };
+  return [
+    favourite(job),
+    button("Again", () => again()),
+    button("Again, another seed", () => again(null)),
+    button("Use its settings", async () => { await fill(job.plan); close(); }),
+    still(job) ? null : button("Go on from its last frame", last),
+    button("Save film", () => save(job.id, "film")),
+    button("Save recipe", () => save(job.id, "recipe")),
+    still(job) ? null : button("Save contact sheet", () => save(job.id, "sheet")),
+    h("details", { class: "fb-recipe" }, h("summary", {}, "Recipe"), recipe(job)),
+    gone,
+  ].filter(Boolean);
+}
+
+function favourite(job) {
+  const told = () => ({ "aria-pressed": String(Boolean(job.favourite)), class: "fb-button fb-star" });
+  const own = button(job.favourite ? "★ Favourite" : "☆ Favourite", async () => {
+    job = await ask(`jobs/${job.id}/favourite`, { json: { favourite: !job.favourite } });
+    own.textContent = job.favourite ? "★ Favourite" : "☆ Favourite";
+    own.setAttribute("aria-pressed", String(job.favourite));
+    jobs.dispatchEvent(new CustomEvent("done"));
+  }, told());
+  return own;
+}
+
+function recipe(job) {
+  const place = h("pre", { tabindex: "0", "aria-label": "its recipe" }, "…");
+  ask(`jobs/${job.id}/recipe`).then((told) => { place.textContent = JSON.stringify(told, null, 1); }, () => place.remove());
+  return place;
+}
+
+/** Begin the next film from the last frame of this one. */
+async function begin(job) {
+  const answer = await fetch(`${ROOT}/jobs/${job.id}/last`);
+  if (!answer.ok) throw new Error("its last frame cannot be read");
+  const file = new File([await answer.blob()], "last-frame.png", { type: "image/png" });
+  document.querySelector('flickbook-begin[for="film"]')?.take(file);
+  say("The next film begins from this frame.");
+}
+
+customElements.define("flickbook-stage", Stage);

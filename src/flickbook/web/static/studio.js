@@ -1,0 +1,8 @@
+// What is alive on the studio's page.
+
+import "./form.js";
+import "./stage.js";
+import "./queue.js";
+import "./drafts.js";
+import "./gallery.js";
+import "./models.js";

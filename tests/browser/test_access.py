@@ -1,0 +1,62 @@
+"""The studio for those who use no mouse, no eyes, or a small screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+from tests.browser.chromium import FILM, Seen, jobs
+from tests.browser.test_studio import VIDEO, made
+
+pytestmark = pytest.mark.slow
+#: npm's axe-core, which `make browser` fetches.
+AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+TABS = ("Film", "Picture", "Sequence", "Batch", "Gallery", "Models")
+#: What Gradio's own widgets are found wanting in, by axe's names of rules: not ours to mend.
+GRADIOS: dict[str, str] = {}
+RUN = """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21aa"]})).violations.flatMap(
+  (each) => each.nodes.map((node) => [each.impact, each.id, node.target.join(" "), node.html.slice(0, 160)]))"""
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not here: make browser")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Browser, url: str, scheme: Any) -> None:
+    made(url)
+    page = browser.new_context(
+        viewport={"width": 1440, "height": 1000}, color_scheme=scheme, bypass_csp=True
+    ).new_page()
+    seen = Seen.at(page, url)
+    page.add_script_tag(path=AXE)
+    found = []
+    for tab in TABS:
+        seen.tab(tab)
+        page.wait_for_timeout(700)
+        found += [(tab, *each) for each in page.evaluate(RUN) if each[0] in ("serious", "critical")]
+    ours = [each for each in found if each[2] not in GRADIOS or "fb-" in each[4] or "flickbook" in each[3]]
+    assert ours == []
+
+
+def test_a_film_is_made_by_keys_alone(seen: Seen) -> None:
+    page, before = seen.page, len(jobs(seen.url))
+    page.get_by_label("Prompt", exact=True).first.focus()
+    page.keyboard.type(FILM)
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "fb-make":
+            break
+    assert page.evaluate("document.activeElement.id") == "fb-make"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(VIDEO)
+    assert len(jobs(seen.url)) == before + 1
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+def test_nothing_hangs_over_the_edge(browser: Browser, url: str, width: int) -> None:
+    made(url)
+    seen = Seen.at(browser.new_context(viewport={"width": width, "height": 900}).new_page(), url)
+    seen.page.wait_for_selector(VIDEO)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.wrong == []
+    seen.page.context.close()

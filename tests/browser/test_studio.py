@@ -1,0 +1,204 @@
+"""The studio as a person uses it: films are made, watched, stopped and found again, in a true browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser
+from tests.browser.chromium import FILM, Seen, jobs, studio
+
+pytestmark = pytest.mark.slow
+VIDEO = "flickbook-stage video:visible"
+PREVIEW = "flickbook-stage img.fb-preview:visible"
+
+
+def make(seen: Seen, prompt: str = FILM, steps: int = 25) -> str:
+    """Ask for a film; its id."""
+    before = {job["id"] for job in jobs(seen.url)}
+    seen.page.get_by_label("Prompt", exact=True).first.fill(prompt)
+    seen.steps(steps)
+    seen.press("Make the film")
+    seen.page.wait_for_function("() => document.querySelector('flickbook-line').textContent.includes('to do')")
+    (new,) = {job["id"] for job in jobs(seen.url)} - before
+    return new
+
+
+def made(url: str, **fields: object) -> str:
+    """A film that was made by another client."""
+    asked = {"prompt": FILM, "num_inference_steps": 2, "num_frames": 4, **fields}
+    answer = httpx2.post(f"{url}/v1/videos/sync", json=asked, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return jobs(url, state="completed")[0]["id"]  # type: ignore[no-any-return]
+
+
+def test_a_film_emerges_and_plays(seen: Seen) -> None:
+    make(seen, steps=60)
+    first = seen.page.wait_for_selector(PREVIEW).get_attribute("src")
+    seen.status("Denoising")
+    seen.page.locator("flickbook-stage .fb-left:visible", has_text="left").wait_for()
+    seen.page.wait_for_function(
+        "(before) => document.querySelector('flickbook-stage img.fb-preview')?.src !== before", arg=first
+    )
+    film = seen.page.wait_for_selector(VIDEO)
+    seen.page.wait_for_function("() => document.querySelector('flickbook-stage video').readyState === 4")
+    at = film.evaluate("(video) => video.currentTime")
+    seen.page.wait_for_function("(at) => document.querySelector('flickbook-stage video').currentTime !== at", arg=at)
+    # The film itself comes by a link of the service's own.
+    assert "/media/job_" in str(film.get_attribute("src")) and "signature=" in str(film.get_attribute("src"))
+    assert film.evaluate("(video) => [video.videoWidth, video.videoHeight]") == [128, 128]
+
+
+def test_a_film_is_stopped(seen: Seen) -> None:
+    id = make(seen, steps=100)
+    seen.page.wait_for_selector(PREVIEW)
+    seen.press("Cancel")
+    seen.status("cancelled")
+    assert httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["state"] == "cancelled"
+
+
+def test_a_film_is_laid_down_and_goes_on(seen: Seen) -> None:
+    id = make(seen, steps=60)
+    seen.page.wait_for_selector(PREVIEW)
+    seen.press("Pause")
+    seen.status("paused")
+    seen.press("Go on")
+    seen.page.wait_for_selector(VIDEO)
+    job = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()
+    assert job["state"] == "completed" and job["attempt"] == 2
+
+
+def test_a_closed_tab_changes_nothing(browser: Browser, seen: Seen) -> None:
+    make(seen, steps=100)
+    seen.page.wait_for_selector(PREVIEW)
+    seen.page.close()
+    again = Seen.at(browser.new_page(), seen.url)
+    again.status("Denoising")
+    again.page.wait_for_selector(PREVIEW)
+    again.page.wait_for_selector(VIDEO)
+    again.page.close()
+
+
+def test_a_cut_line_is_told_and_mended(seen: Seen) -> None:
+    make(seen, steps=100)
+    seen.page.wait_for_selector(PREVIEW)
+    seen.page.context.set_offline(True)
+    seen.status("out of reach")
+    seen.page.context.set_offline(False)
+    seen.page.wait_for_selector(VIDEO)
+    seen.wrong = [each for each in seen.wrong if "ERR_INTERNET_DISCONNECTED" not in each and "connection" not in each]
+
+
+def test_drafts_are_chosen_and_finished(seen: Seen) -> None:
+    seen.page.get_by_label("Prompt", exact=True).first.fill(FILM)
+    seen.steps(8)
+    seen.press("Eight drafts")
+    ready = seen.page.locator(".fb-draft:not([disabled])")
+    seen.page.wait_for_function("() => document.querySelectorAll('.fb-draft:not([disabled])').length === 8")
+    seeds = sorted(job["seed"] for job in jobs(seen.url, kind="draft"))
+    ready.nth(2).click()
+    assert ready.nth(2).get_attribute("aria-pressed") == "true"
+    seen.press("Finish 1")
+    seen.page.wait_for_selector(VIDEO)
+    film = jobs(seen.url, kind="film", state="completed")[0]
+    assert film["seed"] == seeds[2] and film["parent"] is not None
+    notes = httpx2.get(f"{seen.url}/api/v1/jobs/{film['id']}/run").json()["notes"]
+    assert any("went on from step" in note for note in notes)
+
+
+def test_a_dropped_film_fills_the_form(seen: Seen, tmp_path: Path) -> None:
+    id = made(seen.url, seed=4711, prompt="a small yellow star spinning on a black background", num_frames=12)
+    film = httpx2.get(f"{seen.url}/api/v1/jobs/{id}/film").content
+    drop(seen, "film.mp4", film)
+    seen.page.wait_for_function("() => [...document.querySelectorAll('textarea')][0].value.includes('yellow star')")
+    assert seen.page.get_by_label("Seed").first.input_value() == "4711"
+    assert seen.page.get_by_label("number input for Frames").first.input_value() == "12"
+    drop(seen, "notes.mp4", b"no film at all")
+    seen.page.locator(".fb-voice.wrong.shown").wait_for()
+    seen.wrong = [each for each in seen.wrong if "400" not in each]
+
+
+def drop(seen: Seen, name: str, data: bytes) -> None:
+    """Drop a file onto the page."""
+    script = """([name, numbers]) => {
+      const held = new DataTransfer();
+      held.items.add(new File([new Uint8Array(numbers)], name));
+      for (const kind of ["dragover", "drop"])
+        document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: held, bubbles: true, cancelable: true}));
+    }"""
+    seen.page.evaluate(script, [name, list(data)])
+
+
+def test_what_is_refused_stands_beside_the_button(seen: Seen) -> None:
+    seen.page.get_by_label("Prompt", exact=True).first.fill(FILM)
+    seen.page.get_by_label("Seed").first.fill("seven")
+    seen.press("Make the film")
+    refusal = seen.page.locator('flickbook-refusal[for="film"]')
+    refusal.get_by_text("seed seven must be a whole number").wait_for()
+    assert refusal.get_attribute("role") == "alert"
+
+
+def test_a_picture_a_sequence_and_a_batch_are_made(seen: Seen) -> None:
+    desk = seen.desk("Picture")
+    desk.get_by_label("Prompt", exact=True).fill("a peaceful sunset over mountain ranges")
+    desk.get_by_label("number input for Steps").fill("4")
+    desk.get_by_role("button", name="Make the picture").click()
+    desk.locator("flickbook-stage img.fb-film").wait_for()
+    desk = seen.desk("Sequence")
+    desk.get_by_label("Prompts, one a line").fill(
+        "a red circle on a blue background\na blue circle on a red background"
+    )
+    desk.get_by_label("number input for Frames for each prompt").fill("2")
+    desk.get_by_label("number input for Steps").fill("2")
+    desk.get_by_role("button", name="Make the sequence").click()
+    desk.locator("flickbook-stage video").wait_for()
+    assert jobs(seen.url)[0]["kind"] == "sequence"
+    desk = seen.desk("Batch")
+    rows = "prompt,seed,num_frames,num_inference_steps\na red circle,1,4,2\na blue circle,2,4,2"
+    desk.get_by_label("Rows").fill(rows)
+    desk.get_by_role("button", name="Make the films").click()
+    seen.page.wait_for_function("() => document.querySelector('flickbook-line').textContent === 'nothing to do'")
+    assert [job["seed"] for job in jobs(seen.url, limit="2")] == [2, 1]
+    desk.get_by_label("Rows").fill("prompt,num_frames\na red circle,9999999")
+    desk.get_by_role("button", name="Make the films").click()
+    desk.locator('flickbook-refusal[for="batch"]').get_by_text("num_frames=9999999").wait_for()
+    seen.wrong = [each for each in seen.wrong if "400" not in each]
+
+
+def test_a_film_goes_on_from_the_last_frame_of_another(seen: Seen) -> None:
+    made(seen.url, num_frames=8)
+    seen.open()
+    seen.press("Go on from its last frame")
+    seen.page.locator("flickbook-begin[for=film] img").wait_for()
+    make(seen, steps=4)
+    seen.page.wait_for_selector(VIDEO)
+    assert jobs(seen.url)[0]["plan"]["image"] is not None
+
+
+def test_a_stranger_sees_nothing_of_it(browser: Browser, tmp_path: Path) -> None:
+    ada, bob = ("ada", "a long enough one"), ("bob", "another long one")
+    with studio(tmp_path, "--auth", ":".join(ada), "--auth", ":".join(bob)) as url:
+        pages = []
+        for name, password in (ada, bob):
+            page = browser.new_context().new_page()
+            page.goto(f"{url}/studio/")
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password or key").fill(password)
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_selector("#fb-make")
+            pages.append(page)
+        own, other = pages
+        own.get_by_label("Prompt", exact=True).first.fill(FILM)
+        own.get_by_label("number input for Steps").first.fill("4")
+        own.get_by_role("button", name="Make the film").click()
+        own.wait_for_selector(VIDEO)
+        other.reload()
+        other.get_by_text("Your film appears here.").first.wait_for()
+        other.get_by_role("tab", name="Gallery").click()
+        other.get_by_text("Nothing here yet.").wait_for()
+        cookie = json.dumps([each["name"] for each in other.context.cookies()])
+        assert "flickbook_session" in cookie
+        own.get_by_role("button", name="Log out").click()
+        own.get_by_label("Name").wait_for()

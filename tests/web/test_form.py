@@ -1,0 +1,74 @@
+"""The forms: within the limits of each model, and able to hold any Plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from flickbook import catalogue
+from flickbook.resolution import resolve
+from flickbook.spec import Request
+from flickbook.web import form
+
+MODELS = [each.name for each in catalogue.list_models()]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_models_own_values_lie_within_its_limits(name: str) -> None:
+    model = catalogue.find(name)
+    for field, told in form.ranges(model).items():
+        if "minimum" in told and field != "num_frames":
+            assert told["minimum"] <= told["value"] <= told["maximum"], field
+        if "choices" in told:
+            assert told["value"] in told["choices"]
+    for size in form.sizes(model):
+        width, height = map(int, size.split("x"))
+        if "text" in model.inputs:
+            resolve(Request.of(prompt="a film", model=name, width=width, height=height))
+
+
+def test_every_model_that_makes_films_or_pictures_can_be_chosen() -> None:
+    films, pictures = ({name for _, name in found} for found in (form.film_models(), form.picture_models()))
+    assert films | pictures == set(MODELS)
+    assert "sd15" in pictures - films and "stable-video-diffusion" in films - pictures
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if catalogue.find(name).prompted])
+def test_each_model_with_words_has_examples(name: str) -> None:
+    assert catalogue.find(name).examples
+
+
+@pytest.fixture
+def fields() -> dict[str, Any]:
+    model = catalogue.find("builtin")
+    with gr.Blocks(analytics_enabled=False):
+        found: dict[str, Any] = {
+            "prompt": form.prompt_box("Prompt", ""),
+            "model": form.model_box(form.film_models(), "builtin"),
+        }
+        return found | form.numbers(model) | form.seed() | form.details(model) | form.finishing()
+
+
+def test_a_plan_fills_the_form(fields: dict[str, Any]) -> None:
+    plan = resolve(
+        Request.of(prompt="a blue square", seed=7, num_frames=24, guidance_scale=3.0, fps=12.0, container="gif")
+    )
+    told = form.filled(plan.model_dump(mode="json"), fields)
+    shown = {name: told[component].get("value") for name, component in fields.items() if component in told}
+    assert (shown["prompt"], shown["seed"], shown["keep_seed"]) == ("a blue square", "7", True)
+    assert (shown["num_frames"], shown["guidance_scale"], shown["fps"]) == (24, 3.0, 12.0)
+    assert (shown["size"], shown["container"]) == ("128x128", "gif")
+
+
+def test_a_plan_of_a_model_that_is_not_known_fills_what_it_can(fields: dict[str, Any]) -> None:
+    plan = resolve(Request.of(prompt="a blue square")).model_dump(mode="json") | {"model": "of-somebody-else"}
+    told = form.filled(plan, fields)
+    assert fields["model"] not in told and told[fields["prompt"]]["value"] == "a blue square"
+
+
+def test_another_model_changes_the_limits(fields: dict[str, Any]) -> None:
+    told = form.changed("text-to-video-ms-1.7b", fields)
+    assert told[fields["guidance_scale"]]["value"] == 9.0
+    assert told[fields["size"]]["choices"][0] == "256x256"
