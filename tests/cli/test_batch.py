@@ -18,8 +18,6 @@ from PIL import Image
 from tests.conftest import SOURCE, Command
 
 from flickbook.cli.app import run
-from flickbook.cli.batch import merged
-from flickbook.errors import RequestError
 from flickbook.media.inspect import read_recipe
 from flickbook.spec import Plan
 
@@ -88,17 +86,6 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
         f"error: {told['error']['message']}"
     ]
     assert [path.name for path in work.iterdir()] == ["p.csv"]
-
-
-def test_the_stronger_layer_wins_and_one_thing_takes_the_place_of_another() -> None:
-    weak = {"size": "128x128", "video": "a.mp4", "fps": 8.0}
-    assert merged(weak, {"width": 64}) == {"width": 64, "height": 128, "video": "a.mp4", "fps": 8.0}
-    assert merged(weak, {"image": "b.png"}) == {"width": 128, "height": 128, "image": "b.png", "fps": 8.0}
-    assert merged({"image": "b.png"}, {"video": "a.mp4"}) == {"video": "a.mp4"}
-    # Both at once are for `generate` to refuse.
-    assert merged({"image": "b.png", "video": "a.mp4"}) == {"image": "b.png", "video": "a.mp4"}
-    with pytest.raises(RequestError):
-        merged({"size": "1x1", "height": 1})
 
 
 def test_a_seed_of_0_is_one(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

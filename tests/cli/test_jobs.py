@@ -159,3 +159,25 @@ def test_drafts_have_limits(work: Path, capsys: pytest.CaptureFixture[str], opti
     assert run(["draft", PROMPT, *options]) == 2
     assert f"error: {field}=" in capsys.readouterr().err
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.model
+def test_a_sequence_of_the_service_is_told_and_tried_again(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from flickbook.jobs.desk import Desk
+    from flickbook.jobs.order import sequenced
+    from flickbook.jobs.worker import Worker
+    from flickbook.spec import Request
+
+    with Desk.at() as desk:
+        job = sequenced(["a red circle", "a blue square"], Request.of(prompt="", num_inference_steps=1), frames_per=2)
+        (job,) = desk.ask(desk.queue.submit([job]))
+        assert run(["jobs", "pause", job.id]) == 0 and run(["jobs", "resume", job.id]) == 0
+        assert run(["jobs", "cancel", job.id]) == 0 and run(["jobs", "retry", job.id]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"{job.id}  queued"
+        assert Worker(desk).work(1) == 1
+    assert run(["jobs", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "sequence" in listed and "a red circle → a blue square" in listed and "completed" in listed
+    assert run(["jobs", "show", job.id]) == 0
+    shown = capsys.readouterr().out
+    assert "a red circle → a blue square" in shown and "4 frames" in shown and "film-1.mp4" in shown

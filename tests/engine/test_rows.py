@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flickbook.cli.options import ENCODING, FILM, POLISH
-from flickbook.engine.rows import COLUMNS, FILE_BYTES, ROWS, read
+from flickbook.engine.rows import COLUMNS, FILE_BYTES, ROWS, merged, parsed, read
 from flickbook.errors import FlickbookError, RequestError
 
 CSV = """prompt,num_frames,guidance_scale,size,lora,steady,image,quality
@@ -72,6 +72,25 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
         assert defaults == {}
         keys.add(tuple(row.key for row in rows))
     assert len(keys) == 1
+
+
+def test_the_stronger_layer_wins_and_one_thing_takes_the_place_of_another() -> None:
+    weak = {"size": "128x128", "video": "a.mp4", "fps": 8.0}
+    assert merged(weak, {"width": 64}) == {"width": 64, "height": 128, "video": "a.mp4", "fps": 8.0}
+    assert merged(weak, {"image": "b.png"}) == {"width": 128, "height": 128, "image": "b.png", "fps": 8.0}
+    assert merged({"image": "b.png"}, {"video": "a.mp4"}) == {"video": "a.mp4"}
+    # Both at once are for `generate` to refuse.
+    assert merged({"image": "b.png", "video": "a.mp4"}) == {"image": "b.png", "video": "a.mp4"}
+    with pytest.raises(RequestError):
+        merged({"size": "1x1", "height": 1})
+
+
+def test_what_was_sent_is_parsed_and_no_path_in_it_is_looked_at(tmp_path: Path) -> None:
+    text = f'{{"prompt": "a fox", "image": "~/a.png", "lora": "{tmp_path}"}}\n{{"prompt": "b"}}'
+    rows, _ = parsed("a.jsonl", text.encode())
+    assert rows[0].values == {"prompt": "a fox", "image": "~/a.png", "lora": [str(tmp_path)]}
+    with pytest.raises(RequestError, match="file=row 2: a batch has at most 1 rows"):
+        parsed("a.jsonl", text.encode(), 1)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

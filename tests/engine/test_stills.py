@@ -14,7 +14,8 @@ from tests.contract.matrix import ready
 
 from flickbook.catalogue import find
 from flickbook.engine.films import Means, engine_of, films
-from flickbook.engine.stills import Stills, check, stills
+from flickbook.engine.pipeline_table import check_stills
+from flickbook.engine.stills import Stills, stills
 from flickbook.engine.travel import blended
 from flickbook.errors import Cancelled, RequestError
 from flickbook.resolution import resolve
@@ -121,9 +122,9 @@ def test_a_little_made_anew_is_near_its_source() -> None:
 @pytest.mark.parametrize("name", ["animatediff", "wan-2.1-1.3b", "ltx-video"])
 def test_a_class_that_makes_no_single_pictures_is_refused_by_name(name: str) -> None:
     with pytest.raises(RequestError, match=f"^model={name}: {find(name).pipeline} makes no single pictures"):
-        check(find(name))
+        check_stills(find(name))
     for able in ("builtin", "sd15", "sdxl", "sdxl-turbo", "flux-schnell", "sana", "text-to-video-ms-1.7b"):
-        check(find(able))
+        check_stills(find(able))
 
 
 def test_a_class_that_is_only_known_once_loaded_is_refused_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from flickbook.jobs.desk import Desk
-from flickbook.jobs.order import ordered
+from flickbook.jobs.order import ordered, sequenced
 from flickbook.spec import Request
 from flickbook.store.base import Job
 
 Small = Callable[..., Job]
+Moving = Callable[..., Job]
 
 
 @pytest.fixture
@@ -35,5 +36,17 @@ def small() -> Small:
             seed=seed,
         )
         return ordered(request, told.pop("wishes", None), **told)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def moving() -> Moving:
+    """A job of a sequence of two prompts, 3 frames in 2 steps each; other fields by their names."""
+
+    def make(seed: int = 7, frames_per: int = 3, num_inference_steps: int = 2, **told: object) -> Job:
+        request = Request.of(prompt="", num_inference_steps=num_inference_steps, seed=seed)
+        prompts = ["a red circle on a blue background", "a yellow square on a green background"]
+        return sequenced(prompts, request, frames_per=frames_per, **told)  # type: ignore[arg-type]
 
     return make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.jobs.conftest import Small
+from tests.jobs.conftest import Moving, Small
 
 from flickbook.jobs import queue
 from flickbook.jobs.desk import Desk
@@ -84,6 +84,30 @@ def test_a_film_that_is_done_teaches_the_next(desk: Desk, small: Small) -> None:
     assert found is not None and set(found.seconds) <= set(PHASES)
     assert sum(found.seconds.values()) == pytest.approx(done.seconds, rel=0.05)
     assert len(desk.ask(history(desk.queue))) == 1
+
+
+def test_sequences_and_films_teach_each_other_nothing(small: Small, moving: Moving) -> None:
+    film, sequence = small().plan, moving().plan
+    slow = {name: 100 * seconds for name, seconds in SECONDS.items()}
+    found = [Past(sequence, slow), Past(film, SECONDS)]
+    assert expected(film, found) == SECONDS and expected(sequence, found) == slow
+    assert expected(sequence, found[1:]) is None and expected(film, found[:1]) is None
+    # Only a share of each picture is made anew over the one before.
+    partly = moving(feedback=0.5).plan
+    assert work(partly)["denoise"] == work(sequence)["denoise"] / 2
+
+
+def test_a_sequence_that_is_done_teaches_the_next(desk: Desk, moving: Moving) -> None:
+    for seed, pauses in ((1, False), (2, True)):
+        (kept,) = desk.ask(desk.queue.submit([moving(seed)]))
+        runner = Runner(desk, look=0.01)
+        while (job := desk.ask(desk.store.claim("w", 30, id=kept.id))) is not None:
+            leave = runner.leave if pauses else lambda: None
+            runner.run([job], on_step=lambda step, leave=leave: leave() if step.phase == "denoise" else None)  # type: ignore[misc]
+            runner, pauses = Runner(desk), False
+    # The one that was stopped tells nothing of how long a whole one takes.
+    (found,) = desk.ask(history(desk.queue))
+    assert found.plan.task == "sequence" and found.plan.seed == 1
 
 
 def test_a_job_that_went_on_teaches_nothing(small: Small) -> None:

@@ -9,8 +9,9 @@ import pytest
 from flickbook.engine.films import films
 from flickbook.errors import FlickbookError, MediaError, ModelNotFound, RequestError
 from flickbook.files import sha256
-from flickbook.jobs.order import ordered
+from flickbook.jobs.order import ordered, sequenced
 from flickbook.spec import Polish, Request
+from flickbook.store.base import Job
 
 PROMPT = "a red circle moving left"
 
@@ -48,3 +49,31 @@ def test_what_cannot_be_made_is_refused_before_it_is_kept(
 ) -> None:
     with pytest.raises(error):
         ordered(Request.of(prompt=PROMPT, **asked), wishes)  # type: ignore[arg-type]
+
+
+def test_a_sequence_is_a_job_whose_plan_says_all() -> None:
+    request = Request.of(prompt="", num_inference_steps=2, container="webm")
+    job = sequenced(["a red circle", "a blue square"], request, frames_per=5, drift=0.5, owner="ada", priority=-3)
+    assert (job.kind, job.state, job.owner, job.priority) == ("sequence", "queued", "ada", -3)
+    assert (job.plan.task, job.plan.num_frames, job.plan.drift) == ("sequence", 10, 0.5)
+    assert (job.plan.prompt, job.plan.prompt_at) == ("a red circle", ((9, "a blue square"),))
+    assert job.request.seed == job.plan.seed
+    assert Job.from_row(job.to_row()) == job
+
+
+@pytest.mark.parametrize(
+    ("asked", "how", "field"),
+    [
+        ({"container": "png"}, {}, "container"),
+        ({"container": "gif", "fps": 60.0}, {}, "fps"),
+        ({"model": "wan-2.1-1.3b"}, {}, "model"),
+        ({}, {"frames_per": 5001}, "frames_per"),
+        ({}, {"drift": 2.0}, "drift"),
+    ],
+)
+def test_a_sequence_that_cannot_be_made_is_refused(
+    asked: dict[str, object], how: dict[str, object], field: str
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        sequenced(["a", "b"], Request.of(prompt="", **asked), **how)  # type: ignore[arg-type]
+    assert refused.value.field == field

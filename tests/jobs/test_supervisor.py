@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.jobs.conftest import Small
+from tests.jobs.conftest import Moving, Small
 
+from flickbook.engine import sequence
 from flickbook.engine.films import films
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.supervisor import Supervisor
@@ -68,6 +69,22 @@ def test_a_killed_workers_film_goes_on_to_the_same_pixels(desk: Desk, small: Sma
     assert made(desk, job) == frames_of(job)
     assert "killed by SIGKILL" in desk.shelf.read_log(job.id)
     assert sorted(path.name for path in desk.shelf.of(job.id).glob("film-*")) == ["film-2.mp4", "film-2.mp4.json"]
+
+
+def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
+    desk: Desk, moving: Moving, supervisor: Supervisor
+) -> None:
+    (job,) = desk.ask(desk.queue.submit([moving(frames_per=20, num_inference_steps=4)]))
+    wait_for(lambda: (desk.shelf.pictures(job.id) / "00004.png").exists())
+    (process,) = supervisor.processes
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: state(desk, job) in DONE)
+    found = desk.ask(desk.queue.job(job.id))
+    assert (found.state, found.attempt) == ("completed", 2) and found.result is not None
+    recipe, run = sequence.made(job.plan).recipe, found.result.sidecar.run
+    assert recipe is not None and made(desk, job) == recipe.frames_sha256
+    assert run is not None and any("were there already" in note for note in run.notes)
+    assert not desk.shelf.pictures(job.id).exists()
 
 
 def test_a_worker_that_is_told_to_leave_lays_its_film_down(desk: Desk, small: Small, supervisor: Supervisor) -> None:

@@ -72,9 +72,9 @@ def test_a_preview_moves_and_one_that_fails_fails_no_film(
     preview = desk.shelf.preview(job.id)
     assert preview is not None
     assert Image.open(io.BytesIO(preview)).n_frames > 1  # type: ignore[attr-defined]
-    watching._show(["no latents"])
+    watching(Step("denoise", 1, 4, 1.0, ["no latents"]))
     assert "no more previews of this film" in caplog.text
-    watching._show(["nor these"])
+    watching(Step("denoise", 2, 4, 1.0, ["nor these"]))
     assert caplog.text.count("no more previews") == 1
 
 

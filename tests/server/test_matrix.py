@@ -89,6 +89,8 @@ TABLE = [
     *FILES,
     line("POST /api/v1/drafts", "create", json={"prompt": "x", "seeds": 2}),
     line("POST /api/v1/drafts/finish", "create", json={"ids": ["{id}"]}),
+    line("POST /api/v1/sequences", "create", json={"prompts": ["x", "y"], "frames_per": 2}),
+    line("POST /api/v1/batches", "create", json={"rows": [FILM]}),
     line("POST /api/v1/recipes/inspect", "create", **FORM),
     line("GET /api/v1/models", "read"),
     line("GET /api/v1/models/{name}", "read"),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report, target
-from flickbook.cli.making import Extras, fields, prepared, turns_of
+from flickbook.cli.making import Extras, fields, prepared
 from flickbook.cli.progress import ProgressLine
-from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
+from flickbook.engine.rows import Row, at, merged, read, turns_of
+from flickbook.errors import Cancelled, FlickbookError, OutputError
 
 if TYPE_CHECKING:
     from flickbook.engine.batch import Failure, Film, Seeds, Sheet, Template
-    from flickbook.engine.rows import Row
     from flickbook.media.clip import Clip
     from flickbook.spec import Plan, Recipe, Run
 
@@ -48,7 +48,6 @@ def batch(
     """Make a film of each row of a file, and a sheet of them all. The same command again goes on."""
     from flickbook import settings
     from flickbook.engine.batch import Seeds, Template
-    from flickbook.engine.rows import at, read
     from flickbook.formats import container_of
 
     chosen = settings.load()
@@ -74,25 +73,6 @@ def batch(
     return work.tell()
 
 
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked for by several layers, the last the strongest; size as width and height.
-
-    A picture to begin from takes the place of a video in a weaker layer, and the other way round.
-    """
-    found: dict[str, Any] = {}
-    for layer in layers:
-        own = dict(layer)
-        if "size" in own:
-            if "width" in own or "height" in own:
-                raise RequestError("size", own["size"], "stands beside width or height", "leave one of them out")
-            own |= options.size_of(own.pop("size"))
-        for name, other in (("image", "video"), ("video", "image")):
-            if name in own and other not in own:
-                found.pop(other, None)
-        found |= own
-    return found
-
-
 @dataclass(frozen=True)
 class _Order:
     """How rows become films. With `suffix` a film's name gets that of its container; `count` is of the rows."""
@@ -107,8 +87,6 @@ class _Order:
 
     def films(self, rows: Sequence[Row]) -> list[Film]:
         """The films of all rows, resolved. Raises what `prepared` raises, which names the row."""
-        from flickbook.engine.rows import at
-
         found = []
         for row in rows:
             with at(f"row {row.number}"):
@@ -168,7 +146,6 @@ class _Work:
     def check(self) -> None:
         """Refuse now what could not be written later, and find what is there already."""
         from flickbook.engine.batch import standing
-        from flickbook.engine.rows import at
         from flickbook.media.inspect import read_comment
         from flickbook.media.write import check_target
 

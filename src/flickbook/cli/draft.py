@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, own, report
-from flickbook.cli.making import Extras, fields, paths_of, prepared, turns_of
+from flickbook.cli.making import Extras, fields, paths_of, prepared
 from flickbook.cli.progress import ProgressLine
+from flickbook.engine.rows import turns_of
 from flickbook.errors import JobConflict, RequestError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report
-from flickbook.cli.making import Extras, fields, films, making, paths_of, prepared, tell, turns_of
+from flickbook.cli.making import Extras, fields, films, making, paths_of, prepared, tell
+from flickbook.engine.rows import turns_of
 
 if TYPE_CHECKING:
     from flickbook.spec import Plan

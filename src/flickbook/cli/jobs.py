@@ -65,9 +65,7 @@ def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: o
             report.document({"jobs": [_document(desk, job) for job in jobs]})
             return
         for job in jobs:
-            print(
-                f"{job.id}  {_state(desk, job):<14}  {_age(job):>6}  {job.kind:<9}  {job.plan.model}  {job.plan.prompt}"
-            )
+            print(f"{job.id}  {_state(desk, job):<14}  {_age(job):>6}  {job.kind:<9}  {job.plan.model}  {_prompt(job)}")
         if not jobs:
             report.note("there are no jobs yet" if not state else "there are none in this state")
 
@@ -86,7 +84,7 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
         "id": job.id,
         "state": f"running, asked to {job.wanted}" if job.state == "running" and job.wanted else job.state,
         "kind": job.kind,
-        "prompt": plan.prompt,
+        "prompt": _prompt(job),
         "film": f"{plan.model}, {plan.width}x{plan.height}, {plan.num_frames} frames, seed {plan.seed}",
         "runs": "by its command" if job.home == "command" else f"in the queue, priority {job.priority}",
         "attempts": f"{job.attempt}, {job.seconds:.1f} s in all",
@@ -235,6 +233,12 @@ def _state(desk: Desk, job: Job) -> str:
     told = desk.shelf.progress(job.id) if job.state in ("running", "paused") else {}
     share = f" {100 * told['fraction']:.0f} %" if "fraction" in told else ""
     return f"{job.state}{share}"
+
+
+def _prompt(job: Job) -> str:
+    """What a job shows; of a sequence one thing after the other."""
+    later = [text for _, text in job.plan.prompt_at] if job.kind == "sequence" else []
+    return " → ".join([job.plan.prompt, *later])
 
 
 def _age(job: Job) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flickbook.cli import options, report, target
+from flickbook.cli import report, target
 from flickbook.cli.progress import ProgressLine
+from flickbook.engine.rows import size_of
 from flickbook.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
@@ -77,20 +77,6 @@ def _placed(request: Request) -> Request:
     return request.model_copy(update={**given, "loras": loras})
 
 
-def turns_of(prompt: str | None, prompt_at: list[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:
-    """The prompt of frame 0, if there is one, and those that follow: (16, "a sunset") of "16:a sunset"."""
-    turns = []
-    for each in prompt_at:
-        frame, colon, text = each.partition(":")
-        if not colon or not re.fullmatch(r"[0-9]{1,6}", frame.strip()):
-            raise RequestError("prompt_at", each, "must be FRAME:PROMPT", 'write for example 16:"a sunset"')
-        turns.append((int(frame), text))
-    first = [text for frame, text in turns if frame == 0] + ([] if prompt is None else [prompt])
-    if len(first) > 1:
-        raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
-    return (first[0] if first else None), tuple(turn for turn in turns if turn[0]) or None
-
-
 def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
     """The fields of a Request that the options of options.FILM and options.ENCODING set, by their names."""
     from flickbook import formats
@@ -101,7 +87,7 @@ def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | 
     written = {"codec": encoding["codec"], "pixel_format": encoding["pixel_format"]}
     written |= {"quality": None if quality is None else formats.quality_of(quality)}
     container = None if output is None else formats.container_of(output)
-    return {**plain, **paths, **options.size_of(film["size"]), **written, "container": container}
+    return {**plain, **paths, **size_of(film["size"]), **written, "container": container}
 
 
 def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request, list[Plan], Any]:

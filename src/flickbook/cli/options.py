@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from flickbook.errors import RequestError
 
 ModelDir = Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")]
 Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")]
@@ -110,13 +107,3 @@ def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callab
 def _unset(name: str, kind: Any) -> inspect.Parameter:
     flag = kind.__origin__ is bool
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False if flag else None, annotation=kind)
-
-
-def size_of(size: str | None) -> dict[str, int]:
-    """Width and height of "128x128", by their names."""
-    if size is None:
-        return {}
-    match = re.fullmatch(r"([0-9]{1,6})[xX×]([0-9]{1,6})", size.strip())
-    if match is None:
-        raise RequestError("size", size, "must be WIDTHxHEIGHT in pixels", "write for example 128x128")
-    return {"width": int(match[1]), "height": int(match[2])}

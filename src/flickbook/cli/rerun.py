@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from flickbook.cli import options, report
-from flickbook.cli.making import Extras, fields, films, making, paths_of, prepared, tell, turns_of
+from flickbook.cli.making import Extras, fields, films, making, paths_of, prepared, tell
 from flickbook.cli.reproduce import File, Inputs
+from flickbook.engine.rows import turns_of
 
 
 @options.taking(film=options.FILM, polish=options.POLISH, encoding=options.ENCODING)

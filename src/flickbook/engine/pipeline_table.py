@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from flickbook.catalogue import Model, list_models
 from flickbook.errors import RequestError
 from flickbook.spec import Plan
 
@@ -59,6 +60,23 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+#: Pipelines that are given their words as vectors -> what their `encode_prompt` returns, by the names of their call.
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "SanaPipeline": (
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    ),
+    "StableDiffusionPipeline": ("prompt_embeds", "negative_prompt_embeds"),
+    "StableDiffusionXLPipeline": (
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ),
+}
 #: What a Plan calls it -> what pipelines call it, the first that a signature knows.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "num_frames": ("num_frames", "frames", "video_length"),
@@ -70,6 +88,19 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 #: Conditioning on the frame rate that was learned as a whole number.
 _WHOLE_RATES = ("fps", "target_fps")
+
+
+def check_stills(model: Model) -> None:
+    """Raise RequestError for a model whose pictures cannot be given vectors and noise; nothing of it is loaded."""
+    if model.pipeline and model.pipeline not in ANSWERS:
+        raise no_stills(model.name, model.pipeline or model.family)
+
+
+def no_stills(name: str, kind: str) -> RequestError:
+    """Why a model makes no pictures of a sequence, and which ones do."""
+    able = [model.name for model in list_models() if model.family == "unet" or model.pipeline in ANSWERS]
+    limit = f"{kind} makes no single pictures from prompts and noise that travel"
+    return RequestError("model", name, limit, f"choose one of {', '.join(able[:8])}")
 
 
 def begins_from(plan: Plan) -> str:

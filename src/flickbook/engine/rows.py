@@ -11,9 +11,9 @@ import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ def at(place: str) -> Iterator[None]:
 class Row:
     """One film of a batch: its number from 1, and what its row says, by the names of COLUMNS.
 
-    Paths are those of files, not as they are written. `key` stands for what is written, and tells equal rows apart.
+    Of `read`, paths are those of files. `key` stands for what is written, and tells equal rows apart.
     """
 
     number: int
@@ -63,19 +63,27 @@ class Row:
 
 
 def read(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of a batch, 1 to 10,000, and the defaults that its file gives them; by the suffix of `path`.
+    """The rows of a batch file and the defaults that it gives them, as `parsed` has them; paths are relative to it.
 
-    .csv has a line of names first, and commas, semicolons or tabs between; .jsonl an object in each line; .toml tables
-    [[films]] and maybe one [defaults]. UTF-8, at most 16 MiB. An empty cell and null are unset. Paths are relative to
-    the file's directory. Raises RequestError that names the row for the first thing that is wrong.
+    Raises RequestError that names the row for the first thing that is wrong.
     """
     file = Path(path)
-    parse = {".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}.get(file.suffix.lower())
-    if parse is None:
-        raise RequestError("file", file.name, "must end in .csv, .jsonl or .toml", "docs/batches.md shows each")
-    found, defaults = parse(_text(file), file.name)
+    _parser(file.name)
+    rows, defaults = parsed(file.name, _bytes(file))
+    placed = [replace(row, values=_placed(row.values, file.parent)) for row in rows]
+    return placed, _placed(defaults, file.parent)
+
+
+def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of a batch, 1 to `most`, and the defaults that its file gives them, by the suffix of its `name`.
+
+    .csv has a line of names first, and commas, semicolons or tabs between; .jsonl an object in each line; .toml tables
+    [[films]] and maybe one [defaults]. UTF-8, at most 16 MiB. An empty cell and null are unset. Paths are as they are
+    written, and nothing is looked for there. Raises RequestError that names the row for the first thing that is wrong.
+    """
+    found, defaults = _parser(name)(_decoded(name, data), name, most)
     if not found:
-        raise RequestError("file", file.name, "asks for no film", "give it a row")
+        raise RequestError("file", name, "asks for no film", "give it a row")
     rows: list[Row] = []
     seen: Counter[str] = Counter()
     for number, values in enumerate(found, 1):
@@ -84,37 +92,89 @@ def read(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
         written = json.dumps(typed, sort_keys=True)
         digest = hashlib.sha256(written.encode("ascii")).hexdigest()
         seen[digest] += 1
-        rows.append(Row(number, _placed(typed, file.parent), f"{digest}-{seen[digest]}"))
+        rows.append(Row(number, typed, f"{digest}-{seen[digest]}"))
     with at("defaults"):
-        return rows, _placed(_typed(defaults), file.parent)
+        return rows, _typed(defaults)
 
 
-def _text(file: Path) -> str:
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for by several layers, the last the strongest; size as width and height.
+
+    A picture to begin from takes the place of a video in a weaker layer, and the other way round.
+    """
+    found: dict[str, Any] = {}
+    for layer in layers:
+        own = dict(layer)
+        if "size" in own:
+            if "width" in own or "height" in own:
+                raise RequestError("size", own["size"], "stands beside width or height", "leave one of them out")
+            own |= size_of(own.pop("size"))
+        for name, other in (("image", "video"), ("video", "image")):
+            if name in own and other not in own:
+                found.pop(other, None)
+        found |= own
+    return found
+
+
+def size_of(size: str | None) -> dict[str, int]:
+    """Width and height of "128x128", by their names."""
+    if size is None:
+        return {}
+    match = re.fullmatch(r"([0-9]{1,6})[xX×]([0-9]{1,6})", size.strip())
+    if match is None:
+        raise RequestError("size", size, "must be WIDTHxHEIGHT in pixels", "write for example 128x128")
+    return {"width": int(match[1]), "height": int(match[2])}
+
+
+def turns_of(prompt: str | None, prompt_at: Sequence[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:
+    """The prompt of frame 0, if there is one, and those that follow: (16, "a sunset") of "16:a sunset"."""
+    turns = []
+    for each in prompt_at:
+        frame, colon, text = each.partition(":")
+        if not colon or not re.fullmatch(r"[0-9]{1,6}", frame.strip()):
+            raise RequestError("prompt_at", each, "must be FRAME:PROMPT", 'write for example 16:"a sunset"')
+        turns.append((int(frame), text))
+    first = [text for frame, text in turns if frame == 0] + ([] if prompt is None else [prompt])
+    if len(first) > 1:
+        raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
+    return (first[0] if first else None), tuple(turn for turn in turns if turn[0]) or None
+
+
+def _bytes(file: Path) -> bytes:
     try:
         with open(file, "rb") as opened:
-            data = opened.read(FILE_BYTES + 1)
+            return opened.read(FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RequestError("file", file, f"cannot be read: {reason}", "check the path") from None
+
+
+def _decoded(name: str, data: bytes) -> str:
     if len(data) > FILE_BYTES:
-        raise RequestError("file", file.name, f"is larger than {FILE_BYTES >> 20} MiB", "make several batches of it")
+        raise RequestError("file", name, f"is larger than {FILE_BYTES >> 20} MiB", "make several batches of it")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        limit = f"is not UTF-8 at byte {error.start}"
-        raise RequestError("file", file.name, limit, "save it as UTF-8") from None
+        raise RequestError("file", name, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
 
 
 Parsed = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
-def _bounded(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
-    if len(rows) >= ROWS:
-        raise RequestError("file", f"row {ROWS + 1}", f"a batch has at most {ROWS} rows", "make several batches of it")
+def _parser(name: str) -> Callable[[str, str, int], Parsed]:
+    parse = {".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}.get(Path(name).suffix.lower())
+    if parse is None:
+        raise RequestError("file", name, "must end in .csv, .jsonl or .toml", "docs/batches.md shows each")
+    return parse
+
+
+def _bounded(rows: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
+    if len(rows) >= most:
+        raise RequestError("file", f"row {most + 1}", f"a batch has at most {most} rows", "make several batches of it")
     rows.append(row)
 
 
-def _csv(text: str, name: str) -> Parsed:
+def _csv(text: str, name: str, most: int) -> Parsed:
     first = text.lstrip("\r\n").partition("\n")[0]
     # No column's name holds one of them.
     delimiter = next((each for each in ",;\t" if each in first), ",")
@@ -133,7 +193,7 @@ def _csv(text: str, name: str) -> Parsed:
             if any(cell.strip() for cell in cells[len(header) :]):
                 limit = f"row {len(rows) + 1} has {len(cells)} cells, and the header {len(header)}"
                 raise RequestError("file", f"line {lines.line_num}", limit, 'write a cell with a comma as "a, b"')
-            _bounded(rows, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()})
+            _bounded(rows, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}, most)
     except csv.Error as error:
         limit = f"is no CSV: {error}"
         raise RequestError(
@@ -150,7 +210,7 @@ def _check_names(names: Sequence[str]) -> None:
             raise RequestError("column", name, "is named twice", "leave one of them out")
 
 
-def _jsonl(text: str, name: str) -> Parsed:
+def _jsonl(text: str, name: str, most: int) -> Parsed:
     rows: list[dict[str, Any]] = []
     # Not splitlines: a string in JSON may hold U+2028.
     for number, line in enumerate(text.split("\n"), 1):
@@ -163,7 +223,7 @@ def _jsonl(text: str, name: str) -> Parsed:
             raise RequestError("file", f"line {number}", limit, 'write an object, {"prompt": "a red circle"}') from None
         if not isinstance(value, dict):
             raise RequestError("file", f"line {number}", "is no object", 'write for example {"prompt": "a red circle"}')
-        _bounded(rows, value)
+        _bounded(rows, value, most)
     return rows, {}
 
 
@@ -178,7 +238,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _toml(text: str, name: str) -> Parsed:
+def _toml(text: str, name: str, most: int) -> Parsed:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -190,7 +250,7 @@ def _toml(text: str, name: str) -> Parsed:
         raise RequestError("file", "films", "is no list of tables", "begin each film with [[films]]")
     rows: list[dict[str, Any]] = []
     for film in films:
-        _bounded(rows, film)
+        _bounded(rows, film, most)
     return rows, defaults
 
 

@@ -20,6 +20,7 @@ from flickbook.engine.album import Album, begun
 from flickbook.engine.engine import Engine
 from flickbook.engine.films import Means, OnStep, clip_of, engine_of, located, means_of
 from flickbook.engine.meter import Meter
+from flickbook.engine.pipeline_table import check_stills
 from flickbook.errors import Cancelled, OutputError, RequestError
 from flickbook.media.clip import Clip
 from flickbook.media.similarity import coherence
@@ -63,6 +64,7 @@ def plan_of(
     if "text" not in model.inputs or not model.prompted:
         limit = f"begins from {' or '.join(model.inputs)}, and a sequence from words alone"
         raise RequestError("model", model.name, limit, "choose builtin, sd15, sdxl, flux-schnell or sana")
+    check_stills(model)
     for name, value in (("drift", drift), ("feedback", feedback)):
         if not 0 <= value <= 1:
             raise RequestError(name, value, "must be 0 to 1", f"ask for {0 if value < 0 else 1}, or leave it out")
@@ -209,9 +211,7 @@ def made(
     to `on_step` a Step for each picture; `cancel` is asked after each denoising step. Raises OutputError for the
     directory, Cancelled, and what a model's loading raises.
     """
-    from flickbook.engine import stills  # torch takes a second to load
-
-    stills.check(catalogue.find(plan.model))
+    check_stills(catalogue.find(plan.model))
     _check_memory(plan)
     means = means or Means()
     engine = engine_of(plan, means)

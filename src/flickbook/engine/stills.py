@@ -15,37 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flickbook.catalogue import Model, list_models
 from flickbook.diffusion import text_to_video
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.engine import unet_family
 from flickbook.engine.family import Family
 from flickbook.engine.pipeline_call import Call
-from flickbook.engine.pipeline_table import arguments, parameters
+from flickbook.engine.pipeline_table import ANSWERS, arguments, no_stills, parameters
 from flickbook.engine.pipelines import PipelineFamily, explained, frames_of
 from flickbook.engine.unet_family import UNetFamily
-from flickbook.errors import RequestError
 from flickbook.spec import Plan
 
 Meaning = Mapping[str, Tensor]
-
-#: Pipelines that are given their words as vectors -> what their `encode_prompt` returns, by the names of their call.
-_ANSWERS: dict[str, tuple[str, ...]] = {
-    "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
-    "SanaPipeline": (
-        "prompt_embeds",
-        "prompt_attention_mask",
-        "negative_prompt_embeds",
-        "negative_prompt_attention_mask",
-    ),
-    "StableDiffusionPipeline": ("prompt_embeds", "negative_prompt_embeds"),
-    "StableDiffusionXLPipeline": (
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    ),
-}
 
 
 class Stills(Protocol):
@@ -67,25 +47,13 @@ class Stills(Protocol):
         """
 
 
-def check(model: Model) -> None:
-    """Raise RequestError for a model whose pictures cannot be given vectors and noise; nothing of it is loaded."""
-    if model.pipeline and model.pipeline not in _ANSWERS:
-        raise _unable(model.name, model.pipeline or model.family)
-
-
 def stills(family: Family, plan: Plan) -> Stills:
     """The maker of a Plan's pictures. Raises RequestError for a pipeline that cannot make them."""
     if isinstance(family, UNetFamily):
         return UNetStills(family, plan)
     if isinstance(family, PipelineFamily):
         return PipelineStills(family, plan)
-    raise _unable(plan.model, type(family).__name__)
-
-
-def _unable(name: str, kind: str) -> RequestError:
-    able = [model.name for model in list_models() if model.family == "unet" or model.pipeline in _ANSWERS]
-    limit = f"{kind} makes no single pictures from prompts and noise that travel"
-    return RequestError("model", name, limit, f"choose one of {', '.join(able[:8])}")
+    raise no_stills(plan.model, type(family).__name__)
 
 
 def _single(plan: Plan) -> Plan:
@@ -139,8 +107,8 @@ class PipelineStills:
         self._family, self._plan = family, _single(plan)
         self._strength = plan.feedback or 0.0
         self._name = type(family.pipe_of(self._plan)).__name__
-        if self._name not in _ANSWERS:
-            raise _unable(plan.model, self._name)
+        if self._name not in ANSWERS:
+            raise no_stills(plan.model, self._name)
 
     def meaning(self, prompt: str) -> Meaning:
         """What the class's `encode_prompt` returns for the prompt, and for the negative one where guidance runs."""
@@ -154,7 +122,7 @@ class PipelineStills:
             asked["do_classifier_free_guidance"] = self._plan.guided()
         with torch.no_grad(), explained(self._plan):
             answers = pipe.encode_prompt(**asked)
-        named = zip(_ANSWERS[self._name], answers, strict=False)  # Flux also returns the places of its words
+        named = zip(ANSWERS[self._name], answers, strict=False)  # Flux also returns the places of its words
         return {name: answer for name, answer in named if answer is not None}
 
     def noise(self, seed: int) -> Tensor:

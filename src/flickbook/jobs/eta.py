@@ -1,7 +1,8 @@
 """Seconds until a film is done, phase by phase, learned from the jobs that were done before it.
 
 A phase's time is that of the newest jobs of the same model, scaled by the work in it: pixels and steps. What a job took
-beside the phases that its run tells is the writing of its file.
+beside the phases that its run tells is the writing of its file. Sequences, whose pictures are each denoised and decoded
+by themselves, teach sequences alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _ASKED: Final = 40
 _ALIKE: Final = 5
 #: Steps of a run whose like was never seen, after which it tells how long it will take.
 _ENOUGH: Final = 3
+#: What stands among the notes of a run that did not do all of its work.
+_WENT_ON: Final = ("went on from", "were there already")
 #: The shares of a run whose like was never seen.
 _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
 
@@ -38,15 +41,16 @@ class Past:
 def past(job: Job) -> Past | None:
     """What a job took that was done in one go; None for another."""
     run = None if job.result is None else job.result.sidecar.run
-    if run is None or job.state != "completed" or any("went on from" in note for note in run.notes):
+    if run is None or job.state != "completed" or any(told in note for note in run.notes for told in _WENT_ON):
         return None
     told = {name: seconds for name, seconds in run.seconds.items() if name in PHASES}
     return Past(job.plan, told | {"write": max(0.0, job.seconds - sum(told.values()))})
 
 
 async def history(queue: Queue) -> list[Past]:
-    """What the newest jobs took, the newest first."""
+    """What the newest jobs took, the newest first; sequences behind all others, so that a thousand films hide none."""
     jobs = await queue.store.find(Query(states=("completed",), kinds=("film", "picture"), limit=_ASKED))
+    jobs += await queue.store.find(Query(states=("completed",), kinds=("sequence",), limit=_ASKED))
     return [found for found in map(past, jobs) if found is not None]
 
 
@@ -55,17 +59,17 @@ def work(plan: Plan) -> dict[str, float]:
     pixels = float(plan.width * plan.height * plan.num_frames)
     size = finished(plan)
     whole = float(size.width * size.height * size.num_frames)
-    steps = plan.num_inference_steps * (plan.strength or 1.0) * (2 if plan.guided() else 1)
+    steps = plan.num_inference_steps * (plan.strength or plan.feedback or 1.0) * (2 if plan.guided() else 1)
     polish = 0.0 if plan.polish.nothing() else whole
     return {"load": 1.0, "encode": 1.0, "denoise": pixels * steps, "decode": pixels, "polish": polish, "write": whole}
 
 
 def expected(plan: Plan, found: Sequence[Past], warm: bool = False) -> dict[str, float] | None:
-    """Seconds of each phase of a Plan's film; None where no job of its model is among `found`.
+    """Seconds of each phase of a Plan's film; None where no job of its model and its way is among `found`.
 
     A model that is `warm` needs no loading.
     """
-    alike = [each for each in found if each.plan.model == plan.model]
+    alike = [each for each in found if _way(each.plan) == _way(plan)]
     alike = ([each for each in alike if each.plan.shape() == plan.shape()] or alike)[:_ALIKE]
     if not alike:
         return None
@@ -80,6 +84,11 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False) -> dict[str,
                 scaled.append(each.seconds.get(phase, 0.0) * own[phase] / theirs)
         seconds[phase] = statistics.median(scaled) if scaled else 0.0
     return seconds | ({"load": 0.0} if warm else {})
+
+
+def _way(plan: Plan) -> tuple[str, bool]:
+    """What must be shared for one film to say anything of another's time."""
+    return plan.model, plan.task == "sequence"
 
 
 class Pace:

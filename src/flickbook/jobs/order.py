@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flickbook import formats
 from flickbook.engine.beginning import complete
 from flickbook.engine.polish import Wishes, asked, finished
+from flickbook.engine.sequence import DRIFT, FRAMES_PER, plan_of
 from flickbook.errors import RequestError
 from flickbook.jobs import queue
 from flickbook.resolution import resolve
@@ -47,3 +49,29 @@ def ordered(
     request = request.model_copy(update={"seed": plan.seed})
     told |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}
     return queue.job(plan, request, kind=kind, home=home, owner=owner, **told)
+
+
+def sequenced(
+    prompts: Sequence[str],
+    request: Request,
+    *,
+    frames_per: int = FRAMES_PER,
+    drift: float = DRIFT,
+    feedback: float = 0.0,
+    home: Home = "queue",
+    owner: str = "",
+    model_dir: Path | None = None,
+    **told: Any,
+) -> Job:
+    """The Job of a sequence that shows each of `prompts` in `frames_per` frames; `told` are other fields of the Job.
+
+    `request` says the rest, as `plan_of` has it, whose errors are raised; the Plan holds all that a worker needs.
+    """
+    how: dict[str, Any] = {"frames_per": frames_per, "drift": drift, "feedback": feedback, "model_dir": model_dir}
+    plan = plan_of(prompts, request, **how)
+    formats.encoding(
+        plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=plan.num_frames, fps=plan.fps
+    )
+    request = request.model_copy(update={"prompt": plan.prompt, "seed": plan.seed})
+    told["model_dir"] = "" if model_dir is None else str(model_dir.absolute())
+    return queue.job(plan, request, kind="sequence", home=home, owner=owner, **told)

@@ -31,6 +31,7 @@ from flickbook.jobs import queue
 from flickbook.jobs.attempt import Attempt
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.jobs.sequencing import sequence
 from flickbook.jobs.shelf import CHECKPOINT, LOG
 from flickbook.jobs.watch import OnStep, Watch
 from flickbook.media.carried import carried
@@ -125,7 +126,7 @@ class Runner:
         return [found]
 
     def _forget(self, job: Job) -> None:
-        """Remove the state of a batch that is done; of a draft it is what it leaves."""
+        """Remove the state of a batch that is done, a sequence's pictures too; of a draft it is what it leaves."""
         if job.kind != "draft":
             self._desk.shelf.forget(job.id)
 
@@ -189,9 +190,12 @@ class Runner:
             draft = next(drafts(plans, means, until=first.until, **how))
             yield first, self._drafted(first, draft.frames, draft.fps)
             return
-        # Nobody looks at those of a command, but itself.
-        how |= {"previews": previews or first.home == "queue", "apart": self._apart(first)}
-        clips = good_films(plans, means, first.thresholds, first.retries, **how)
+        if first.kind == "sequence":
+            clips = iter([sequence(self._desk.shelf, first, means, watch, attempt.stop)])
+        else:
+            # Nobody looks at those of a command, but itself.
+            how |= {"previews": previews or first.home == "queue", "apart": self._apart(first)}
+            clips = good_films(plans, means, first.thresholds, first.retries, **how)
         for job, clip in zip(jobs, clips, strict=True):
             if job.id in attempt.jobs:
                 with watch.writing():

@@ -4,6 +4,7 @@
 <job>/preview.webp        the film as it emerges, moving
 <job>/checkpoint.safetensors     what it goes on from
 <job>/try-….safetensors          the same of tries with other seeds
+<job>/pictures/           those of a sequence so far, which it goes on from
 <job>/given-…             what it begins from, as it was sent
 <job>/film-<attempt>.mp4  what came out, and beside it its recipe
 <job>/log.txt             what its attempts said
@@ -27,6 +28,7 @@ PROGRESS: Final = "progress.json"
 PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
+PICTURES: Final = "pictures"
 TRY: Final = "try-"
 _FILM: Final = re.compile(r"film-(\d+)")
 _MAX_PROGRESS: Final = 1 << 16
@@ -60,6 +62,10 @@ class Shelf:
     def checkpoint(self, id: str) -> Path:
         """Where a job's state is kept while it runs."""
         return self.of(id) / CHECKPOINT
+
+    def pictures(self, id: str) -> Path:
+        """Where the pictures of a sequence are kept while it runs."""
+        return self.of(id) / PICTURES
 
     def film(self, id: str, attempt: int, suffix: str) -> Path:
         """Where an attempt writes what it made: no two attempts write the same file."""
@@ -136,10 +142,11 @@ class Shelf:
                     path.unlink(missing_ok=True)
 
     def forget(self, id: str) -> None:
-        """Remove the states that a job went on from: of its film, and of tries with other seeds."""
+        """Remove the states that a job went on from: of its film, of tries with other seeds, a sequence's pictures."""
         with suppress(OSError):
             for path in [self.checkpoint(id), *self.of(id).glob(f"{TRY}*")]:
                 path.unlink(missing_ok=True)
+        shutil.rmtree(self.pictures(id), ignore_errors=True)
 
     def attempt(self, id: str, key: str) -> Path:
         """Where the state of a try with another seed is kept, by the `key` of its Plan."""

@@ -46,8 +46,9 @@ class Watch:
         self._say(step)
         if self._on_step is not None:
             self._on_step(step)
-        if step.preview is not None and self._jobs[0].home == "queue":
-            self._show(step.preview)
+        if step.preview is not None:
+            previews = step.preview
+            self.show(lambda: self._drawn(previews))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -74,18 +75,21 @@ class Watch:
                 attempt=job.attempt,
             )
 
-    def _show(self, previews: Any) -> None:
-        """A moving preview of each film, as often as its share of the time allows."""
-        if self._blind:
+    def _drawn(self, previews: Any) -> list[bytes]:
+        engine = engine_of(self._jobs[0].plan, self._means)
+        return [moving(engine, job.plan, x0) for job, x0 in zip(self._jobs, previews, strict=False)]
+
+    def show(self, draw: Callable[[], Sequence[bytes]]) -> None:
+        """Keep a moving preview of each film, which `draw` makes, as often as its share of the time allows."""
+        if self._blind or self._jobs[0].home != "queue":
             return
         began = time.monotonic()
         allowed = _SEEN if self._desk.shelf.watched(self._jobs[0].id) else _UNSEEN
         if self._spent + self._cost > allowed * (began - self._began):
             return
         try:
-            engine = engine_of(self._jobs[0].plan, self._means)
-            for job, x0 in zip(self._jobs, previews, strict=False):
-                self._desk.shelf.show(job.id, moving(engine, job.plan, x0))
+            for job, preview in zip(self._jobs, draw(), strict=False):
+                self._desk.shelf.show(job.id, preview)
         except Exception as error:  # no film fails because it could not be looked at
             logger.warning("no more previews of this film: %s", error)
             self._blind = True

@@ -21,6 +21,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from flickbook import __version__
 from flickbook.jobs.webhooks import Webhooks
 from flickbook.server import (
+    batches,
     catalogue,
     drafts,
     errors,
@@ -31,6 +32,7 @@ from flickbook.server import (
     models,
     ops,
     recipes,
+    sequences,
     videos,
     webhooks,
 )
@@ -41,7 +43,10 @@ from flickbook.server.guard import Guard
 from flickbook.server.service import Service
 from flickbook.server.tending import tended
 
-_ROUTES: Final = (ops, videos, images, models, jobs, drafts, recipes, catalogue, media, events, webhooks)
+_ROUTES: Final = (
+    *(ops, videos, images, models),
+    *(jobs, drafts, sequences, batches, recipes, catalogue, media, events, webhooks),
+)
 _REFUSALS: Final = {
     400: "A field is wrong; it is named.",
     401: "No key, or none that is live.",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flickbook import settings
 from flickbook.engine.polish import Wishes
+from flickbook.engine.sequence import DRIFT, FRAMES, FRAMES_PER, PROMPTS
 from flickbook.errors import RequestError
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.spec import Loop, Quality, Request, refused
@@ -49,13 +51,11 @@ class Wish(Body):
     text: Annotated[str, Field(max_length=200)] | None = None
 
 
-class Film(Body):
-    """What a film is asked to be. What is left out is the model's choice."""
+class Choices(Body):
+    """What may be chosen of a film, however its frames come about. What is left out is the model's choice."""
 
-    prompt: Prompt
     model: Name | None = None
     negative_prompt: Prompt | None = None
-    num_frames: Annotated[int, Field(ge=1)] | None = None
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
     guidance_scale: Annotated[float, Field(ge=1)] | None = None
     fps: Annotated[float, Field(gt=0)] | None = None
@@ -63,23 +63,36 @@ class Film(Body):
     width: Annotated[int, Field(ge=1)] | None = None
     height: Annotated[int, Field(ge=1)] | None = None
     scheduler: Name | None = None
-    prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
     container: Container | None = None
     codec: Name | None = None
     quality: Quality | None = None
     pixel_format: Name | None = None
+
+    def request(self, **given: Any) -> Request:
+        """The Request of these choices, and of what else is `given`."""
+        own: dict[str, Any] = {name: getattr(self, name) for name in Choices.model_fields}
+        own["model"] = self.model or settings.load().model
+        # A whole number is a number of frames a second too.
+        for name in ("guidance_scale", "fps"):
+            own[name] = None if own[name] is None else float(own[name])
+        return Request.of(**own | given)
+
+
+class Film(Choices):
+    """What a film is asked to be. What is left out is the model's choice."""
+
+    prompt: Prompt
+    num_frames: Annotated[int, Field(ge=1)] | None = None
+    prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
     polish: Wish | None = None
 
     def request(self, **given: Any) -> Request:
         """The Request of these fields, and of the files and changes that are `given`."""
-        own: dict[str, Any] = {name: getattr(self, name) for name in Film.model_fields if name != "polish"}
-        own["model"] = self.model or settings.load().model
+        own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
-        # A whole number is a number of frames a second too.
-        for name in ("guidance_scale", "fps", "strength"):
-            own[name] = None if own[name] is None else float(own[name])
-        return Request.of(**own | given)
+        own["strength"] = None if self.strength is None else float(self.strength)
+        return super().request(**own | given)
 
     def wishes(self) -> Wishes | None:
         """The wishes that are not None."""
@@ -97,8 +110,8 @@ class EstimateAsked(Film):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
 
-class Work(Film):
-    """A film and how it is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+class Effort(Body):
+    """How something is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
 
     `expires_in` is how many seconds it may wait.
     """
@@ -106,6 +119,19 @@ class Work(Film):
     precision: Precision = "auto"
     priority: Priority = 0
     expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
+
+    def extra(self, is_admin: bool) -> dict[str, Any]:
+        """The fields of a Job that these are, asked for now. Raises RequestError for a priority."""
+        expires = 0.0 if self.expires_in is None else time.time() + self.expires_in
+        priority = allowed(self.priority, is_admin)
+        return {"precision": self.precision, "priority": priority, "expires_at": expires}
+
+
+class Work(Effort, Film):
+    """A film and how it is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+
+    `expires_in` is how many seconds it may wait.
+    """
 
 
 class JobAsked(Work):
@@ -126,6 +152,27 @@ class DraftsAsked(Work):
     until: Until = 0.4
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE | {"seeds": 8, "until": 0.4}]})
+
+
+class SequenceAsked(Effort, Choices):
+    """A sequence: `frames_per` frames for each of `prompts`, 2 to 10,000 in all.
+
+    `drift` is how far the noise travels between two prompts, `feedback` how much of each picture is made anew over the
+    one before it, 0 for none.
+    """
+
+    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=PROMPTS)]
+    frames_per: Annotated[int, Field(ge=1, le=FRAMES)] = FRAMES_PER
+    drift: Annotated[float, Field(ge=0, le=1)] = DRIFT
+    feedback: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompts": ["a red circle on a blue background", "a yellow square on a green background"], "seed": 7}
+            ]
+        }
+    )
 
 
 class FinishAsked(Body):

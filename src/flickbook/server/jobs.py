@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -97,7 +96,6 @@ async def _asked(body: Body) -> tuple[JobAsked, dict[str, UploadFile]]:
 def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, UploadFile], key: str, id: str) -> Job:
     """The job of what was asked, with its files on the shelf. It blocks."""
     kind, until = _kind(asked)
-    expires = 0.0 if asked.expires_in is None else time.time() + asked.expires_in
     fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
     for field, upload in files.items():
         _check_input(asked, field)
@@ -110,9 +108,7 @@ def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, Upl
         owner=caller.owner,
         key=key,
         until=until,
-        precision=asked.precision,
-        priority=allowed(asked.priority, "admin" in caller.scopes),
-        expires_at=expires,
+        **asked.extra("admin" in caller.scopes),
     )
 
 

@@ -18,7 +18,8 @@ from flickbook.server.service import Caller
 from flickbook.spec import Plan
 from flickbook.store.base import ID, Job, Kind, State
 
-#: What of a job's kinds is a video: pictures and drafts are not.
+#: What of a job's kinds is a video: pictures and drafts are not, nor sequences, which cannot be asked for here and have
+#: no one prompt to be remixed by.
 VIDEOS: Final[tuple[Kind, ...]] = ("film", "extension")
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 _STATUS: Final[dict[State, Status]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
@@ -25,6 +25,7 @@ IdempotencyKey = Annotated[
 ]
 #: Seconds between two looks at a job that somebody waits for.
 _LOOK: Final = 0.08
+_ANOTHER: Final = "send another key, or the same request"
 _AGAIN: Final = {"retry-after": "5"}
 #: How long the store is asked to stop what nobody waits for any more.
 _PATIENCE: Final = 10.0
@@ -50,9 +51,27 @@ async def submitted(service: Service, make: Callable[[str], Job], *, seeded: boo
     if found.id != id:
         await asyncio.to_thread(service.shelf.clear, id)
         if not _same(found, job, seeded):
-            limit = "was sent before with another request"
-            raise RequestError("Idempotency-Key", job.key, limit, "send another key, or the same request")
+            raise _other(job.key)
     return found
+
+
+async def together(service: Service, jobs: list[Job], seeded: Sequence[bool]) -> list[Job]:
+    """Keep jobs, all or none; those whose keys were used before are those of then, as `submitted` has it.
+
+    `seeded` says of each whether its seed was named. Raises RequestError where one is of another request, and nothing
+    new stays then, LimitReached.
+    """
+    found = await service.queue.submit(jobs)
+    for there, job, named in zip(found, jobs, seeded, strict=True):
+        if there.id != job.id and not _same(there, job, named):
+            ids = {each.id for each in jobs}
+            await dropped(service, [each for each in found if each.id in ids])
+            raise _other(job.key)
+    return found
+
+
+def _other(key: str) -> RequestError:
+    return RequestError("Idempotency-Key", key, "was sent before with another request", _ANOTHER)
 
 
 def _same(found: Job, job: Job, seeded: bool) -> bool:

@@ -23,8 +23,9 @@ from flickbook.spec import Plan, Record, Request, Sidecar
 State = Literal["queued", "running", "paused", "completed", "failed", "cancelled", "expired"]
 #: States that a job leaves only when somebody asks for it.
 DONE: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired")
-#: A draft stops on the way; an extension is joined behind the film that it goes on from.
-Kind = Literal["film", "picture", "draft", "extension"]
+#: A draft stops on the way; an extension is joined behind the film that it goes on from; a sequence is a film of
+#: pictures that are each made by themselves.
+Kind = Literal["film", "picture", "draft", "extension", "sequence"]
 #: Who runs it: workers take what waits in the queue, a command runs its own.
 Home = Literal["queue", "command"]
 ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")

@@ -1,0 +1,162 @@
+"""Batches over HTTP: a job for each row of a table, all of them or none; no file that a row names is ever opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+
+from flickbook import formats
+from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
+from flickbook.errors import RequestError
+from flickbook.jobs.order import ordered
+from flickbook.server.asked import EXAMPLE, Effort, Film, Wish, validated
+from flickbook.server.form import Body, body_of, from_json
+from flickbook.server.guard import creator
+from flickbook.server.service import Caller, service_of
+from flickbook.server.submission import IdempotencyKey, together
+from flickbook.server.told import ROOT, Several, refusals, told
+from flickbook.store.base import Job
+
+Creator = Annotated[Caller, Depends(creator)]
+#: Films of one batch.
+ROWS: Final = 1000
+#: What names a file, here or with the command.
+_PATHS: Final = ("image", "video", "interpolator", "upscaler", "lora", "loras", "output", "model_dir")
+_REF: Final = "#/components/schemas/{model}"
+router = APIRouter(tags=["batches"])
+
+
+class BatchMeant(Effort):
+    """What is said for all films of a batch: `defaults` of what rows may say, and how they are worked on."""
+
+    defaults: dict[str, Any] = {}
+
+
+class BatchAsked(BatchMeant):
+    """A batch: a film for each row."""
+
+    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=ROWS)]
+
+
+def _body() -> dict[str, Any]:
+    """What a batch may be asked for with, as OpenAPI says it."""
+    film = Film.model_json_schema(ref_template=_REF)
+    film = {"type": "object", "properties": film["properties"], "additionalProperties": False}
+    meant, plain = BatchMeant.model_json_schema(), BatchAsked.model_json_schema()
+    for schema in (meant, plain):
+        schema["properties"]["defaults"] = film | {"default": {}}
+    plain["properties"]["rows"]["items"] = film
+    parts = {"file": {"type": "string", "format": "binary"}, "request": meant}
+    form = {"type": "object", "properties": parts, "required": ["file"], "additionalProperties": False}
+    rows = [{"seed": 7}, {"prompt": "a green star on a black background"}]
+    content = {
+        "application/json": {
+            "schema": plain,
+            "example": {"rows": rows, "defaults": {"prompt": EXAMPLE["prompt"], "num_inference_steps": 8}},
+        },
+        "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    f"{ROOT}/batches",
+    operation_id="create_batch",
+    status_code=201,
+    responses=refusals(404, 413, 415, 507),
+    openapi_extra=_body(),
+)
+async def create(request: Request, caller: Creator, idempotency_key: IdempotencyKey = None) -> Several:
+    """Ask for a film for each row: all of them are in the queue, or none, and what is wrong names its row.
+
+    As JSON; or as a form with the rows in the part `file`, .csv, .jsonl or .toml as `flickbook batch` reads them, and
+    all else as JSON in the part `request`. No row may name a file.
+    """
+    service = service_of(request)
+    async with body_of(request) as body:
+        meant, rows, defaults = await _asked(body)
+    jobs, seeded = await asyncio.to_thread(_jobs, meant, rows, defaults, caller, idempotency_key or "")
+    found = await together(service, jobs, seeded)
+    return Several(data=[told(service.shelf, job) for job in found])
+
+
+async def _asked(body: Body) -> tuple[BatchMeant, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+    """What is said for all films, the rows, and the defaults of their file."""
+    if body.typed:
+        asked = validated(BatchAsked, body.fields, "batch")
+        return asked, asked.rows, {}
+    fields, files = dict(body.fields), dict(body.files)
+    text: Any = fields.pop("request", "{}")
+    if "request" in files:
+        text = await files.pop("request").read((1 << 20) + 1)
+    file = files.pop("file", None)
+    for name in (*fields, *files):
+        raise RequestError(name, "", "no such part of the form", "send file, and maybe request")
+    if file is None or not isinstance(text, str | bytes):
+        raise RequestError("file", "", "missing from the form", "send the rows as a file in this part")
+    meant = validated(BatchMeant, from_json(text), "batch")
+    data = await file.read(FILE_BYTES + 1)
+    found, defaults = await asyncio.to_thread(parsed, file.filename or "", data, ROWS)
+    return meant, [row.values for row in found], defaults
+
+
+def _jobs(
+    meant: BatchMeant, rows: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], caller: Caller, key: str
+) -> tuple[list[Job], list[bool]]:
+    """A job for each row, and whether its seed was named. It blocks. Raises RequestError that names the row."""
+    extra = meant.extra("admin" in caller.scopes)
+    with at("defaults"):
+        given = merged(_plain(meant.defaults), _plain(defaults))
+    jobs, seeded = [], []
+    for number, row in enumerate(rows):
+        with at(f"row {number + 1}"):
+            film = _film(merged(given, _plain(row)))
+            own = f"{key}/{number}" if key else ""
+            jobs.append(ordered(film.request(), film.wishes(), owner=caller.owner, key=own, **extra))
+        seeded.append(film.seed is not None)
+    return jobs, seeded
+
+
+def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row or the defaults say, without what is null, and the wishes of its polish beside all else.
+
+    Raises RequestError for what names a file.
+    """
+    found = {name: value for name, value in layer.items() if value is not None}
+    polish = found.pop("polish", {})
+    if not isinstance(polish, dict):
+        raise RequestError("polish", type(polish).__name__, "must be an object", 'send for example {"loop": "cut"}')
+    for name, value in polish.items():
+        if name in found:
+            raise RequestError(name, value, "stands in polish and beside it", "leave one of them out")
+    found |= {name: value for name, value in polish.items() if value is not None}
+    if found.get("upscaler") == "lanczos":  # the usual one, and no file
+        del found["upscaler"]
+    for name in _PATHS:
+        if name in found:
+            limit = "names a file, and none is opened for a row"
+            raise RequestError(name, found[name], limit, f"leave it out; POST {ROOT}/jobs is sent pictures and films")
+    if not isinstance(found.get("size", ""), str):
+        raise RequestError("size", found["size"], "must be text", "write for example 128x128")
+    found.pop("name", None)  # of the file that the command would write
+    return found
+
+
+def _film(values: Mapping[str, Any]) -> Film:
+    """The film of a row, whose texts are as a table has them, or of the types that a job takes."""
+    own = dict(values)
+    if isinstance(own.get("quality"), str):
+        own["quality"] = formats.quality_of(own["quality"])
+    if isinstance(own.get("steady"), bool):
+        own["steady"] = float(own["steady"])
+    turns = own.get("prompt_at")
+    if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
+        first, later = turns_of(own.get("prompt"), turns)
+        own |= {} if first is None else {"prompt": first}
+        own["prompt_at"] = None if later is None else list(later)
+    polish = {name: own.pop(name) for name in Wish.model_fields if name in own}
+    return validated(Film, own | ({"polish": polish} if polish else {}), "row")

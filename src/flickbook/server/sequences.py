@@ -1,0 +1,49 @@
+"""Sequences over HTTP: several prompts in, a film of pictures that belong together out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from flickbook.jobs.order import sequenced
+from flickbook.server.asked import SequenceAsked
+from flickbook.server.guard import creator
+from flickbook.server.jobs import shown
+from flickbook.server.service import Caller, service_of
+from flickbook.server.submission import IdempotencyKey, submitted
+from flickbook.server.told import ROOT, JobTold, refusals
+from flickbook.store.base import Job
+
+Creator = Annotated[Caller, Depends(creator)]
+router = APIRouter(tags=["sequences"])
+
+
+@router.post(f"{ROOT}/sequences", operation_id="create_sequence", status_code=201, responses=refusals(404, 413, 507))
+async def create(
+    body: SequenceAsked, request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
+) -> JobTold:
+    """Ask for a film of pictures that belong together, a stretch of it for each prompt.
+
+    It is a job of the kind sequence. What the model cannot do is refused now. With an Idempotency-Key that was used
+    before, the job of then is given back.
+    """
+    make = partial(_job, body, caller, idempotency_key or "")
+    job = await submitted(service_of(request), make, seeded=body.seed is not None)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
+
+
+def _job(asked: SequenceAsked, caller: Caller, key: str, id: str) -> Job:
+    """The job of what was asked. It blocks."""
+    return sequenced(
+        asked.prompts,
+        asked.request(prompt=""),
+        frames_per=asked.frames_per,
+        drift=float(asked.drift),
+        feedback=float(asked.feedback),
+        owner=caller.owner,
+        key=key,
+        **asked.extra("admin" in caller.scopes),
+    )
