@@ -16,8 +16,12 @@ import flickbook
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(flickbook.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-EVERYTHING = sorted([*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
+EVERYTHING = sorted(
+    [*SOURCES, *(path for each in ("tests", "bench", "spaces") for path in (ROOT / each).rglob("*.py"))]
+)
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "accelerate", "gradio"}
+#: Folders of tests that mirror no folder of the package.
+OTHERS = ("contract", "crash", "browser", "spaces", "examples")
 #: What the world, the networks and the training loop may need beside the standard library.
 TRAINING = {"torch", "numpy", "PIL", "safetensors", "tokenizers", "flickbook"}
 
@@ -206,4 +210,4 @@ def test_tests_have_the_names_of_what_they_test() -> None:
     """tests mirror src, so that the test of a file is found without searching."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         folder = PACKAGE / path.parent.relative_to(ROOT / "tests")
-        assert folder.is_dir() or path.parent.name in ("contract", "crash", "browser"), name(path)
+        assert folder.is_dir() or path.parent.name in OTHERS, name(path)

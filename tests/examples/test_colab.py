@@ -1,0 +1,75 @@
+"""The notebook runs from its first cell to its last, and what it says of its films is so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import flickbook
+from flickbook.media.carried import carried
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "examples" / "colab.ipynb"
+
+
+def read() -> Any:
+    found = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(found)
+    return found
+
+
+def test_it_is_kept_without_what_it_printed() -> None:
+    notebook = read()
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) > 5
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """This checkout's package, the processor alone, no network, and no traces in anybody's home."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(flickbook.__file__).parents[1]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "FLICKBOOK_CACHE_DIR", "FLICKBOOK_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+
+
+def outputs(notebook: Any, id: str) -> Iterator[Any]:
+    for cell in notebook.cells:
+        if cell.id == id:
+            yield from cell.outputs
+
+
+def printed(notebook: Any, id: str) -> str:
+    return "".join(each.text for each in outputs(notebook, id) if each.output_type == "stream")
+
+
+def shown(notebook: Any, id: str) -> set[str]:
+    return {kind for each in outputs(notebook, id) if "data" in each for kind in each.data}
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_it_runs_and_the_film_it_shows_can_be_made_again(kernel: None, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    notebook = read()
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(work)}}).execute()
+    assert printed(notebook, "install") == ""
+    recipe, _ = carried(work / "circle.mp4")
+    assert f"seed {recipe.plan.seed} | 25 steps" in printed(notebook, "recipe")  # type: ignore[union-attr]
+    assert recipe.frames_sha256[:16] in printed(notebook, "recipe")
+    assert printed(notebook, "again").startswith("identical")
+    assert '"panda"' in printed(notebook, "words")
+    assert "image/png" in shown(notebook, "noise")
+    (player,) = [each.data["text/html"] for each in outputs(notebook, "film")]
+    assert re.search(r"<video[^>]*>\s*<source src=\"data:video/mp4;base64,", player)
+    assert "without one" in printed(notebook, "gpu")
