@@ -21,9 +21,15 @@ def make(seen: Seen, prompt: str = FILM, steps: int = 25) -> str:
     seen.page.get_by_label("Prompt", exact=True).first.fill(prompt)
     seen.steps(steps)
     seen.press("Make the film")
-    seen.page.wait_for_function("() => document.querySelector('flickbook-line').textContent.includes('to do')")
+    seen.page.wait_for_function("() => /^[0-9]+ to do/.test(document.querySelector('flickbook-line').textContent)")
     (new,) = {job["id"] for job in jobs(seen.url)} - before
     return new
+
+
+def idle(seen: Seen) -> None:
+    """Wait until all that was asked for is done."""
+    for words in ("^[0-9]+ to do", "^nothing to do$"):
+        seen.page.wait_for_function(f"() => /{words}/.test(document.querySelector('flickbook-line').textContent)")
 
 
 def made(url: str, **fields: object) -> str:
@@ -101,6 +107,7 @@ def test_drafts_are_chosen_and_finished(seen: Seen) -> None:
     ready.nth(2).click()
     assert ready.nth(2).get_attribute("aria-pressed") == "true"
     seen.press("Finish 1")
+    idle(seen)
     seen.page.wait_for_selector(VIDEO)
     film = jobs(seen.url, kind="film", state="completed")[0]
     assert film["seed"] == seeds[2] and film["parent"] is not None
@@ -159,7 +166,7 @@ def test_a_picture_a_sequence_and_a_batch_are_made(seen: Seen) -> None:
     rows = "prompt,seed,num_frames,num_inference_steps\na red circle,1,4,2\na blue circle,2,4,2"
     desk.get_by_label("Rows").fill(rows)
     desk.get_by_role("button", name="Make the films").click()
-    seen.page.wait_for_function("() => document.querySelector('flickbook-line').textContent === 'nothing to do'")
+    idle(seen)
     assert [job["seed"] for job in jobs(seen.url, limit="2")] == [2, 1]
     desk.get_by_label("Rows").fill("prompt,num_frames\na red circle,9999999")
     desk.get_by_role("button", name="Make the films").click()

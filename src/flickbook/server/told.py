@@ -198,7 +198,7 @@ def told(shelf: Shelf, job: Job, place: int | None = None, eta: float | None = N
         id=job.id,
         kind=job.kind,
         state=job.state,
-        stopping=job.wanted,
+        stopping=job.wanted if job.state == "running" else "",
         prompt=job.plan.prompt,
         model=job.plan.model,
         seed=job.plan.seed,

@@ -53,7 +53,8 @@ export function spoken(seconds) {
 
 /** A job's prompt, cut where it is long. */
 export function titled(job, most = 90) {
-  const text = job.prompt || (job.plan.prompt_at?.length ? job.plan.prompt_at[0][1] : "without words");
+  const others = job.kind === "sequence" ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
+  const text = [job.prompt || "without words", ...others].join(" → ");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 

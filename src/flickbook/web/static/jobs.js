@@ -100,7 +100,7 @@ class Jobs extends EventTarget {
       const running = this.active.find((job) => job.state === "running" && job.kind !== "draft");
       if (running) this.shown = running;
       else if (!this.shown || this.shown.state === "running") {
-        const { data } = await ask("jobs?state=completed&kind=film&kind=picture&kind=extension&limit=1");
+        const { data } = await ask("jobs?state=completed&kind=film&kind=picture&kind=extension&kind=sequence&limit=1");
         this.shown = data[0] ?? null;
       }
     }
