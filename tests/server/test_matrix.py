@@ -79,6 +79,7 @@ TABLE = [
     line("POST /api/v1/jobs/{id}/pause", "create"),
     line("POST /api/v1/jobs/{id}/resume", "create"),
     line("POST /api/v1/jobs/{id}/retry", "create"),
+    line("POST /api/v1/jobs/{id}/again", "create", json={"seed": None}),
     line("POST /api/v1/jobs/{id}/reorder", "create", json={"before": None}),
     line("POST /api/v1/jobs/{id}/priority", "create", json={"priority": 1}),
     line("POST /api/v1/jobs/{id}/links", "create", json={"file": "film"}),

@@ -136,6 +136,15 @@ class FinishAsked(Body):
     expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
 
 
+class AgainAsked(Body):
+    """What is other than it was. A `seed` that is left out is the same one, and one of null is drawn."""
+
+    seed: Seed | None = None
+    prompt: Prompt | None = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"seed": None}]})
+
+
 class ReorderAsked(Body):
     """The waiting job in front of which another goes, or null for the last place."""
 

@@ -16,8 +16,17 @@ from flickbook import catalogue
 from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.order import ordered
 from flickbook.jobs.shelf import LOG
-from flickbook.server import given, media
-from flickbook.server.asked import EXAMPLE, JobAsked, JobId, PriorityAsked, ReorderAsked, allowed, validated
+from flickbook.server import given, media, revisions
+from flickbook.server.asked import (
+    EXAMPLE,
+    AgainAsked,
+    JobAsked,
+    JobId,
+    PriorityAsked,
+    ReorderAsked,
+    allowed,
+    validated,
+)
 from flickbook.server.form import Body, body_of, from_json
 from flickbook.server.guard import changer, creator, reader
 from flickbook.server.service import Caller, Service, service_of
@@ -212,6 +221,26 @@ async def resume(id: str, request: Request, caller: Creator) -> JobTold:
 async def retry(id: str, request: Request, caller: Creator) -> JobTold:
     """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
     return await shown(request, await service_of(request).queue.retry(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/again", operation_id="job_again", status_code=201, responses=refusals(404, 413, 507))
+async def again(
+    id: str,
+    body: AgainAsked,
+    request: Request,
+    response: Response,
+    caller: Creator,
+    idempotency_key: IdempotencyKey = None,
+) -> JobTold:
+    """Ask for the same once more, with the files that it begins from; it runs in the queue, whoever ran the first."""
+    service = service_of(request)
+    parent = await service.queue.job(id, caller.sees)
+    seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
+    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner, "key": idempotency_key or ""}
+    make = partial(revisions.again, service, parent=parent, **how)
+    job = await submitted(service, make, seeded=seed is not None)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
