@@ -175,6 +175,23 @@ def test_a_place_in_the_line_is_told(service: Live) -> None:
     assert told(service.get(f"{JOBS}/{job['id']}"))["place"] == 1
 
 
+def test_favourites_are_told_and_listed(service: Live) -> None:
+    ids = [made(service)["id"] for _ in range(4)]
+    for id in ids[:3]:
+        assert told(service.post(f"{JOBS}/{id}/favourite", json={"favourite": True}))["favourite"]
+    assert not told(service.post(f"{JOBS}/{ids[1]}/favourite", json={"favourite": False}))["favourite"]
+    listed = told(service.get(JOBS, params={"limit": 4}))["data"]
+    assert [job["favourite"] for job in listed] == [False, True, False, True]
+    assert told(service.get(f"{JOBS}/{ids[0]}"))["favourite"]
+    page = told(service.get(JOBS, params={"favourite": True, "limit": 1}))
+    assert [job["id"] for job in page["data"]] == [ids[2]] and page["has_more"]
+    after = told(service.get(JOBS, params={"favourite": True, "after": page["last_id"]}))
+    assert [job["id"] for job in after["data"]] == [ids[0]] and not after["has_more"]
+    told(service.delete(f"{JOBS}/{ids[2]}"))
+    assert [job["id"] for job in told(service.get(JOBS, params={"favourite": True}))["data"]] == [ids[0]]
+    assert refused(service.post(f"{JOBS}/{ids[0]}/favourite", json={"favourite": 1}), "favourite")
+
+
 def test_a_job_is_deleted_with_its_files(service: Live) -> None:
     id = made(service)["id"]
     service.service.shelf.log(id, "said")

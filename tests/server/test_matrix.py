@@ -81,6 +81,7 @@ TABLE = [
     line("POST /api/v1/jobs/{id}/retry", "create"),
     line("POST /api/v1/jobs/{id}/again", "create", json={"seed": None}),
     line("POST /api/v1/jobs/{id}/reorder", "create", json={"before": None}),
+    line("POST /api/v1/jobs/{id}/favourite", "create", json={"favourite": True}),
     line("POST /api/v1/jobs/{id}/priority", "create", json={"priority": 1}),
     line("POST /api/v1/jobs/{id}/links", "create", json={"file": "film"}),
     line("GET /api/v1/jobs/{id}/log", "read"),

@@ -151,6 +151,12 @@ class ReorderAsked(Body):
     before: JobId | None
 
 
+class FavouriteAsked(Body):
+    """Whether a job is a favourite from now on."""
+
+    favourite: Annotated[bool, Field(examples=[True])]
+
+
 class PriorityAsked(Body):
     """A priority, the higher the sooner; more than 0 takes the scope admin."""
 

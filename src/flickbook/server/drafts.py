@@ -30,7 +30,8 @@ async def create(body: DraftsAsked, request: Request, caller: Creator, idempoten
     extra = _extra(body, caller) | {"until": body.until, "precision": body.precision}
     jobs = await asyncio.to_thread(_drafts, body, caller.owner, idempotency_key or "", extra)
     found = await service.queue.submit(jobs)
-    return Several(data=[told(service.shelf, job) for job in found])
+    favourites = await service.queue.favourites(found)
+    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
 
 def _drafts(body: DraftsAsked, owner: str, key: str, extra: dict[str, Any]) -> list[Job]:
@@ -68,7 +69,8 @@ async def finish(body: FinishAsked, request: Request, caller: Creator, idempoten
         key = f"{idempotency_key}/{number}" if idempotency_key else ""
         jobs.append(finished(draft, caller.owner, key=key, **extra))
     found = await service.queue.submit(jobs)
-    return Several(data=[told(service.shelf, job) for job in found])
+    favourites = await service.queue.favourites(found)
+    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
 
 def finished(draft: Job, owner: str, **told: Any) -> Job:

@@ -15,11 +15,13 @@ from starlette.responses import PlainTextResponse, Response
 from flickbook import catalogue
 from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.order import ordered
+from flickbook.jobs.queue import FAVOURITE
 from flickbook.jobs.shelf import LOG
 from flickbook.server import given, media, revisions
 from flickbook.server.asked import (
     EXAMPLE,
     AgainAsked,
+    FavouriteAsked,
     JobAsked,
     JobId,
     PriorityAsked,
@@ -148,8 +150,9 @@ def _check_input(asked: JobAsked, field: str) -> None:
 
 async def shown(request: Request, job: Job) -> JobTold:
     """A job as the service tells of it, with its place and its time."""
+    service = service_of(request)
     place, eta = await line_of(request).of(job)
-    return told(service_of(request).shelf, job, place, eta)
+    return told(service.shelf, job, place, eta, favourites=await service.queue.favourites([job]))
 
 
 @router.get(f"{ROOT}/jobs", operation_id="list_jobs", responses=refusals(404))
@@ -158,6 +161,7 @@ async def list_jobs(
     caller: Reader,
     state: Annotated[list[State] | None, Query(description="Only those in one of these states")] = None,
     kind: Annotated[list[Kind] | None, Query(description="Only these kinds")] = None,
+    favourite: Annotated[bool, Query(description="Only favourites")] = False,
     after: Annotated[JobId | None, Query(description="The last id of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
@@ -170,10 +174,17 @@ async def list_jobs(
             raise RequestError("after", after, "the line moves, so it has one page", "ask with a larger limit")
     states: tuple[State, ...] = tuple(state or ()) or (("queued",) if order == "queue" else ())
     query = base.Query(
-        owner=caller.sees, states=states, kinds=tuple(kind or ()), after=after, limit=limit + 1, order=order
+        owner=caller.sees,
+        states=states,
+        kinds=tuple(kind or ()),
+        noted=FAVOURITE if favourite else None,
+        after=after,
+        limit=limit + 1,
+        order=order,
     )
     found = await service.store.find(query)
-    data = [told(service.shelf, job) for job in found[:limit]]
+    favourites = await service.queue.favourites(found)
+    data = [told(service.shelf, job, favourites=favourites) for job in found[:limit]]
     ids = [job.id for job in data]
     more = len(found) > limit
     return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
@@ -247,6 +258,12 @@ async def again(
 async def reorder(id: str, body: ReorderAsked, request: Request, caller: Changer) -> JobTold:
     """Put a waiting job in front of another of the same owner and priority, or last of them."""
     return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/favourite", operation_id="favour_job", responses=refusals(404, 413))
+async def favour(id: str, body: FavouriteAsked, request: Request, caller: Changer) -> JobTold:
+    """Make a job a favourite, which is kept however old it becomes, or have it be none any more."""
+    return await shown(request, await service_of(request).queue.favour(id, body.favourite, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/priority", operation_id="prioritise_job", responses=refusals(404, 413))

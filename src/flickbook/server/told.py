@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -74,6 +75,7 @@ class JobTold(BaseModel):
     prompt: str
     model: str
     seed: int
+    favourite: bool
     priority: int
     attempt: int
     parent: str | None = None
@@ -190,8 +192,10 @@ def progress(shelf: Shelf, job: Job) -> Progress | None:
     return Progress.model_validate({name: found[name] for name in Progress.model_fields if name in found})
 
 
-def told(shelf: Shelf, job: Job, place: int | None = None, eta: float | None = None) -> JobTold:
-    """A job as the service tells of it."""
+def told(
+    shelf: Shelf, job: Job, place: int | None = None, eta: float | None = None, *, favourites: Collection[str]
+) -> JobTold:
+    """A job as the service tells of it; `favourites` are the ids of those among all that are told of."""
     now = progress(shelf, job)
     message = job.error.replace(f"{shelf.of(job.id)}{os.sep}", "")
     return JobTold(
@@ -202,6 +206,7 @@ def told(shelf: Shelf, job: Job, place: int | None = None, eta: float | None = N
         prompt=job.plan.prompt,
         model=job.plan.model,
         seed=job.plan.seed,
+        favourite=job.id in favourites,
         priority=job.priority,
         attempt=job.attempt,
         parent=job.parent or None,
