@@ -175,6 +175,15 @@ def test_a_place_in_the_line_is_told(service: Live) -> None:
     assert told(service.get(f"{JOBS}/{job['id']}"))["place"] == 1
 
 
+def test_jobs_are_found_by_words_of_their_prompt(service: Live) -> None:
+    id = made(service, prompt="a yellow Triangle grows 100%")["id"]
+    for text in ("YELLOW", "triangle GROWS", "0%"):
+        assert [job["id"] for job in told(service.get(JOBS, params={"text": text}))["data"]] == [id]
+    assert told(service.get(JOBS, params={"text": "yellow%"}))["data"] == []
+    assert told(service.get(JOBS, params={"text": "yellow", "favourite": True}))["data"] == []
+    assert refused(service.get(JOBS, params={"text": "x" * 201}), "text")
+
+
 def test_favourites_are_told_and_listed(service: Live) -> None:
     ids = [made(service)["id"] for _ in range(4)]
     for id in ids[:3]:

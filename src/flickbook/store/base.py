@@ -158,7 +158,8 @@ class Query:
     """Which jobs, and in which order: "new" is newest first, "old" oldest first, "queue" as they will be run.
 
     `after` is the id of the last job of the page before, of the same order (not for "queue"); `owner` None means all.
-    `finished_since` leaves out what did not finish then or later, `noted` what no note of this kind has the id of.
+    `finished_since` leaves out what did not finish then or later, `noted` what no note of this kind has the id of,
+    `text` those whose prompt does not contain it, in small letters or large.
     """
 
     owner: str | None = None
@@ -169,6 +170,7 @@ class Query:
     after: str | None = None
     finished_since: float = 0.0
     noted: str | None = None
+    text: str = ""
     limit: int = 100
     order: Literal["new", "old", "queue"] = "new"
 

@@ -23,6 +23,7 @@ from flickbook.store.mongo_link import Document, MongoLink, tick
 from flickbook.store.mongo_notes import Notes
 from flickbook.store.mongo_order import Order
 from flickbook.store.mongo_schema import NEW, OLD, QUEUE, migrate
+from flickbook.store.mongo_text import prompting
 from flickbook.store.mongo_url import MongoUrl
 
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -129,6 +130,8 @@ class MongoStore:
             filter["finished_at"] = {"$gte": query.finished_since}
         if query.noted is not None:
             filter["_id"] = {"$in": await self._notes.ids(query.noted)}
+        if query.text:
+            filter["plan"] = {"$regex": prompting(query.text)}
         if query.after is not None and query.order != "queue":
             last = await self._batches.read({"_id": query.after})
             if not last:

@@ -382,6 +382,10 @@ def _asked(query: Query) -> tuple[str, list[object], str]:
     if query.noted is not None:
         where.append("id IN (SELECT id FROM notes WHERE kind=?)")
         values.append(query.noted)
+    if query.text:
+        # As bytes: what was damaged need not be text.
+        where.append("instr(folded(CAST(json_extract(plan, '$.prompt') AS BLOB)), ?)")
+        values.append(query.text.casefold())
     if query.after is not None and query.order != "queue":
         where.append(f"seq {'<' if query.order == 'new' else '>'} (SELECT seq FROM jobs WHERE id=?)")
         values.append(query.after)
