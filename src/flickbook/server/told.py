@@ -176,7 +176,7 @@ def links(job: Job) -> dict[str, str]:
     own = f"{ROOT}/jobs/{job.id}"
     names = ["events", "log", "preview"]
     if job.result is not None and job.home == "queue":
-        names += ["film", "thumbnail", "sheet"]
+        names += ["film", "thumbnail", "sheet", "last"]
     if job.result is not None and job.result.sidecar.recipe is not None:
         names += ["recipe", "run"]
     return {"self": own} | {name: f"{own}/{name}" for name in names}
