@@ -59,7 +59,7 @@ def picture() -> bytes:
 
 
 def test_a_job_takes_every_field_of_a_request_but_for_paths() -> None:
-    assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video", "loras"}
+    assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video"}
     from flickbook.engine.polish import Wishes
 
     assert set(Wish.model_fields) == set(Wishes.__annotations__) - {"interpolator", "upscaler"}
@@ -90,7 +90,9 @@ def test_an_unset_seed_is_drawn_and_told(service: Live) -> None:
         ({"num_frames": 0}, "num_frames"),
         ({"width": 7}, "width"),
         ({"image": "/etc/passwd"}, "image"),
-        ({"loras": []}, "loras"),
+        ({"loras": [{"name": "ink"}]}, "loras"),
+        ({"loras": [{"name": "ink", "path": "/etc/passwd"}]}, "loras.0.path"),
+        ({"loras": [{"name": "ink", "weight": 11}]}, "loras.0.weight"),
         ({"owner": "someone"}, "owner"),
         ({"state": "completed"}, "state"),
         ({"container": "frames"}, "container"),

@@ -27,6 +27,7 @@ from flickbook.server import (
     events,
     images,
     jobs,
+    loras,
     media,
     models,
     ops,
@@ -41,7 +42,7 @@ from flickbook.server.guard import Guard
 from flickbook.server.service import Service
 from flickbook.server.tending import tended
 
-_ROUTES: Final = (ops, videos, images, models, jobs, drafts, recipes, catalogue, media, events, webhooks)
+_ROUTES: Final = (ops, videos, images, models, jobs, drafts, recipes, catalogue, loras, media, events, webhooks)
 _REFUSALS: Final = {
     400: "A field is wrong; it is named.",
     401: "No key, or none that is live.",

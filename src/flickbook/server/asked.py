@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +11,7 @@ from flickbook import settings
 from flickbook.engine.polish import Wishes
 from flickbook.errors import RequestError
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
+from flickbook.server.loras import files_of
 from flickbook.spec import Loop, Quality, Request, refused
 
 #: The longest that a job may wait, in seconds.
@@ -49,6 +51,13 @@ class Wish(Body):
     text: Annotated[str, Field(max_length=200)] | None = None
 
 
+class LoraNamed(Body):
+    """A LoRA of the service by its name, and how much of it is added."""
+
+    name: Annotated[str, Field(max_length=200, examples=["ink"])]
+    weight: Annotated[float, Field(ge=-10, le=10)] = 1.0
+
+
 class Film(Body):
     """What a film is asked to be. What is left out is the model's choice."""
 
@@ -65,17 +74,22 @@ class Film(Body):
     scheduler: Name | None = None
     prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    loras: Annotated[list[LoraNamed], Field(max_length=8)] | None = None
     container: Container | None = None
     codec: Name | None = None
     quality: Quality | None = None
     pixel_format: Name | None = None
     polish: Wish | None = None
 
-    def request(self, **given: Any) -> Request:
-        """The Request of these fields, and of the files and changes that are `given`."""
+    def request(self, loras: Path, **given: Any) -> Request:
+        """The Request of these fields, and of the files and changes that are `given`; `loras` is where its LoRAs are.
+
+        It blocks. Raises RequestError for a LoRA that is not there.
+        """
         own: dict[str, Any] = {name: getattr(self, name) for name in Film.model_fields if name != "polish"}
         own["model"] = self.model or settings.load().model
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
+        own["loras"] = files_of([(each.name, each.weight) for each in self.loras or []], loras)
         # A whole number is a number of frames a second too.
         for name in ("guidance_scale", "fps", "strength"):
             own[name] = None if own[name] is None else float(own[name])

@@ -111,11 +111,11 @@ def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, Upl
     expires = 0.0 if asked.expires_in is None else time.time() + asked.expires_in
     fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
     for field, upload in files.items():
-        _check_input(asked, field)
+        _check_input(service, asked, field)
         place = service.shelf.made(id)
         fields[field] = str(given.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
     return ordered(
-        asked.request(**fields),
+        asked.request(service.loras, **fields),
         asked.wishes(),
         kind=kind,
         owner=caller.owner,
@@ -140,9 +140,9 @@ def _kind(asked: JobAsked) -> tuple[Kind | None, float]:
     return asked.kind, 1.0
 
 
-def _check_input(asked: JobAsked, field: str) -> None:
+def _check_input(service: Service, asked: JobAsked, field: str) -> None:
     """Before a byte is kept: whether the model begins from this at all."""
-    model = catalogue.find(asked.request().model)
+    model = catalogue.find(asked.request(service.loras).model)
     if field not in model.inputs:
         limit = f"{model.name} begins from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")

@@ -41,7 +41,7 @@ def edit(
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(wanted.model, usual)
     path = _film(service, sent, parent, place, "given-video")
-    film = film_of(wanted, model, service.settings.data_dir / "loras", video=str(path))
+    film = film_of(wanted, model, service.loras, video=str(path))
     with named(wanted):
         return moving(ordered(film, wishes_of(wanted), owner=owner, key=key))
 
@@ -58,7 +58,7 @@ def extend(
     image = variants.last_frame(path, place, "given-image")
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(wanted.model, usual)
-    request = film_of(wanted, model, service.settings.data_dir / "loras", image=str(image))
+    request = film_of(wanted, model, service.loras, image=str(image))
     wishes = wishes_of(wanted)
     if parent is None:
         with named(wanted):
