@@ -14,10 +14,12 @@ import httpx2
 import pytest
 from PIL import Image
 from tests.server.live import Live, live
-from tests.server.settled import QUICK, failed, settled
+from tests.server.settled import QUICK, claimed, failed, settled
 
+from flickbook.jobs import queue
 from flickbook.server.asked import Film, Wish
 from flickbook.spec import Request
+from flickbook.store.base import Result
 
 JOBS = "/api/v1/jobs"
 
@@ -227,6 +229,27 @@ def test_what_came_out_is_told_with_its_hashes(service: Live, film: dict[str, An
     recipe = told(service.get(film["links"]["recipe"]))
     assert recipe["frames_sha256"] == film["result"]["frames_sha256"] and recipe["plan"] == film["plan"]
     assert told(service.get(film["links"]["run"]))["seconds"]["denoise"] > 0
+
+
+def test_the_size_of_what_came_out_is_told(service: Live, film: dict[str, Any]) -> None:
+    def size(job: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(job["result"][name] for name in ("width", "height", "num_frames", "fps"))
+
+    assert size(film) == (128, 128, 4, 8.0)
+    id = made(service, polish={"interpolate": "2x", "upscale": "2x"})["id"]
+    assert told(service.get(f"{JOBS}/{id}"))["result"] is None
+    settled(service, id)
+    assert size(told(service.get(f"{JOBS}/{id}"))) == (256, 256, 8, 16.0)
+    facts = told(service.post("/api/v1/recipes/inspect", files={"file": service.get(f"{JOBS}/{id}/film").content}))
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (256, 256, 8, 16.0)
+
+
+def test_a_draft_has_the_size_that_it_is_shown_in(service: Live) -> None:
+    id = made(service, kind="draft", polish={"interpolate": "2x", "upscale": "2x"})["id"]
+    done = queue.completed(claimed(service, id), Result(path="film-1.webp", bytes=1))
+    service.ask(service.service.store.settle(id, 1, done))
+    result = told(service.get(f"{JOBS}/{id}"))["result"]
+    assert [result[name] for name in ("width", "height", "num_frames", "fps")] == [128, 128, 4, 8.0]
 
 
 def test_a_recipe_is_read_from_a_film_that_is_sent(service: Live, film: dict[str, Any]) -> None:

@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from flickbook.engine.polish import finished
 from flickbook.jobs.shelf import Shelf
 from flickbook.server.errors import Refusal
-from flickbook.spec import Plan, Run
+from flickbook.spec import Plan, Polish, Run
 from flickbook.store.base import DONE, Job, Kind, State
 
 ROOT: Final = "/api/v1"
@@ -54,9 +55,16 @@ class Failure(BaseModel):
 
 
 class Made(BaseModel):
-    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded."""
+    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded; its size in pixels.
+
+    Of a film that was made to loop, `num_frames` is the most that it may have.
+    """
 
     media_type: str
+    width: int
+    height: int
+    num_frames: int
+    fps: float
     bytes: int
     sha256: str
     frames_sha256: str | None = None
@@ -161,8 +169,15 @@ def made(job: Job) -> Made | None:
         return None
     sidecar = job.result.sidecar
     run, recipe = sidecar.run, sidecar.recipe
+    # A draft is shown as it is, without its polish; of an extension the recipe speaks of both parts.
+    plan = job.plan if recipe is None else recipe.plan
+    size = finished(plan if job.kind != "draft" else plan.model_copy(update={"polish": Polish()}))
     return Made(
         media_type=media_type(job.result.path),
+        width=size.width,
+        height=size.height,
+        num_frames=size.num_frames,
+        fps=size.fps,
         bytes=job.result.bytes,
         sha256=job.result.sha256,
         frames_sha256=None if recipe is None else recipe.frames_sha256,
