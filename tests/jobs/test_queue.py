@@ -258,6 +258,34 @@ def test_what_is_done_for_long_is_swept(desk: Desk, small: Small) -> None:
     assert not desk.shelf.of(old.id).exists() and not desk.shelf.of(new.id).exists()
 
 
+def test_a_favourite_is_swept_for_room_alone_and_last(desk: Desk, small: Small) -> None:
+    jobs = desk.ask(desk.queue.submit([small() for _ in range(3)]))
+    for job in jobs:
+        desk.ask(desk.store.claim("one", 60, job.id))
+        desk.ask(desk.store.settle(job.id, 1, queue.completed(job, Result()) | {"finished_at": 1.0}))
+        (desk.shelf.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
+    first, second, _ = jobs
+    for job in (first, second):
+        desk.ask(desk.queue.favour(job.id, True))
+    assert desk.ask(desk.queue.favourites(jobs)) == {first.id, second.id}
+    assert [job.id for job in desk.ask(desk.queue.sweep(0, most_bytes=2500))] == [jobs[2].id]
+    assert desk.ask(desk.queue.sweep(50)) == []
+    assert [job.id for job in desk.ask(desk.queue.sweep(50, most_bytes=1500))] == [first.id]
+    desk.ask(desk.queue.favour(second.id, False))
+    assert [job.id for job in desk.ask(desk.queue.sweep(50))] == [second.id]
+    assert desk.ask(desk.store.notes("favourite")) == []
+
+
+def test_a_removed_job_is_no_favourite(desk: Desk, small: Small) -> None:
+    (job,) = desk.ask(desk.queue.submit([small(owner="a")]))
+    with pytest.raises(JobNotFound):
+        desk.ask(desk.queue.favour(job.id, True, "b"))
+    assert desk.ask(desk.queue.favour(job.id, True, "a")) == job
+    assert [note.owner for note in desk.ask(desk.store.notes("favourite"))] == ["a"]
+    desk.ask(desk.queue.remove(job.id))
+    assert desk.ask(desk.store.notes("favourite")) == []
+
+
 def test_a_failure_keeps_its_reason(small: Small) -> None:
     told = queue.failed(small(), MediaError("x.mp4", "is damaged", "send another"))
     assert (told["error_code"], told["error"]) == ("media", "x.mp4: is damaged; send another")

@@ -102,11 +102,13 @@ def test_a_job_is_followed_to_its_end(service: Live) -> None:
     id = made(service)
     events = Events(service, f"{JOBS}/{id}/events")
     events.until("state")
+    service.post(f"{JOBS}/{id}/favourite", json={"favourite": True})
     attempt = run(service, id)
     events.until("state", "state", "progress")
     finish(service, id, attempt)
     found = events.ended()
     assert [found[0]["data"]["state"], found[-1]["event"]] == ["queued", "done"]
+    assert [found[0]["data"]["favourite"], found[-1]["data"]["favourite"]] == [False, True]
     progress = next(each["data"] for each in found if each["event"] == "progress")
     assert (progress["phase"], progress["index"], progress["fraction"]) == ("denoise", 3, 0.2)
     assert found[-1]["data"]["state"] == "cancelled" and found[-1]["retry"] == "3600000"
@@ -167,6 +169,7 @@ def test_all_jobs_are_followed_at_once(service: Live) -> None:
     wait(lambda: any(each["event"] == "done" and each["data"]["id"] == id for each in events.found))
     again = Events(service, "/api/v1/events", **{"last-event-id": moment})
     wait(lambda: any(each["event"] == "done" and each["data"]["id"] == id for each in again.found))
+    assert all("favourite" in each["data"] for each in again.found if each["event"] in ("state", "done"))
     events.leave()
     again.leave()
 

@@ -14,10 +14,12 @@ import httpx2
 import pytest
 from PIL import Image
 from tests.server.live import Live, live
-from tests.server.settled import QUICK, failed, settled
+from tests.server.settled import QUICK, claimed, failed, settled
 
+from flickbook.jobs import queue
 from flickbook.server.asked import Film, Wish
 from flickbook.spec import Request
+from flickbook.store.base import Result
 
 JOBS = "/api/v1/jobs"
 
@@ -59,7 +61,7 @@ def picture() -> bytes:
 
 
 def test_a_job_takes_every_field_of_a_request_but_for_paths() -> None:
-    assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video", "loras"}
+    assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video"}
     from flickbook.engine.polish import Wishes
 
     assert set(Wish.model_fields) == set(Wishes.__annotations__) - {"interpolator", "upscaler"}
@@ -90,7 +92,9 @@ def test_an_unset_seed_is_drawn_and_told(service: Live) -> None:
         ({"num_frames": 0}, "num_frames"),
         ({"width": 7}, "width"),
         ({"image": "/etc/passwd"}, "image"),
-        ({"loras": []}, "loras"),
+        ({"loras": [{"name": "ink"}]}, "loras"),
+        ({"loras": [{"name": "ink", "path": "/etc/passwd"}]}, "loras.0.path"),
+        ({"loras": [{"name": "ink", "weight": 11}]}, "loras.0.weight"),
         ({"owner": "someone"}, "owner"),
         ({"state": "completed"}, "state"),
         ({"container": "frames"}, "container"),
@@ -175,6 +179,32 @@ def test_a_place_in_the_line_is_told(service: Live) -> None:
     assert told(service.get(f"{JOBS}/{job['id']}"))["place"] == 1
 
 
+def test_jobs_are_found_by_words_of_their_prompt(service: Live) -> None:
+    id = made(service, prompt="a yellow Triangle grows 100%")["id"]
+    for text in ("YELLOW", "triangle GROWS", "0%"):
+        assert [job["id"] for job in told(service.get(JOBS, params={"text": text}))["data"]] == [id]
+    assert told(service.get(JOBS, params={"text": "yellow%"}))["data"] == []
+    assert told(service.get(JOBS, params={"text": "yellow", "favourite": True}))["data"] == []
+    assert refused(service.get(JOBS, params={"text": "x" * 201}), "text")
+
+
+def test_favourites_are_told_and_listed(service: Live) -> None:
+    ids = [made(service)["id"] for _ in range(4)]
+    for id in ids[:3]:
+        assert told(service.post(f"{JOBS}/{id}/favourite", json={"favourite": True}))["favourite"]
+    assert not told(service.post(f"{JOBS}/{ids[1]}/favourite", json={"favourite": False}))["favourite"]
+    listed = told(service.get(JOBS, params={"limit": 4}))["data"]
+    assert [job["favourite"] for job in listed] == [False, True, False, True]
+    assert told(service.get(f"{JOBS}/{ids[0]}"))["favourite"]
+    page = told(service.get(JOBS, params={"favourite": True, "limit": 1}))
+    assert [job["id"] for job in page["data"]] == [ids[2]] and page["has_more"]
+    after = told(service.get(JOBS, params={"favourite": True, "after": page["last_id"]}))
+    assert [job["id"] for job in after["data"]] == [ids[0]] and not after["has_more"]
+    told(service.delete(f"{JOBS}/{ids[2]}"))
+    assert [job["id"] for job in told(service.get(JOBS, params={"favourite": True}))["data"]] == [ids[0]]
+    assert refused(service.post(f"{JOBS}/{ids[0]}/favourite", json={"favourite": 1}), "favourite")
+
+
 def test_a_job_is_deleted_with_its_files(service: Live) -> None:
     id = made(service)["id"]
     service.service.shelf.log(id, "said")
@@ -199,6 +229,27 @@ def test_what_came_out_is_told_with_its_hashes(service: Live, film: dict[str, An
     recipe = told(service.get(film["links"]["recipe"]))
     assert recipe["frames_sha256"] == film["result"]["frames_sha256"] and recipe["plan"] == film["plan"]
     assert told(service.get(film["links"]["run"]))["seconds"]["denoise"] > 0
+
+
+def test_the_size_of_what_came_out_is_told(service: Live, film: dict[str, Any]) -> None:
+    def size(job: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(job["result"][name] for name in ("width", "height", "num_frames", "fps"))
+
+    assert size(film) == (128, 128, 4, 8.0)
+    id = made(service, polish={"interpolate": "2x", "upscale": "2x"})["id"]
+    assert told(service.get(f"{JOBS}/{id}"))["result"] is None
+    settled(service, id)
+    assert size(told(service.get(f"{JOBS}/{id}"))) == (256, 256, 8, 16.0)
+    facts = told(service.post("/api/v1/recipes/inspect", files={"file": service.get(f"{JOBS}/{id}/film").content}))
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (256, 256, 8, 16.0)
+
+
+def test_a_draft_has_the_size_that_it_is_shown_in(service: Live) -> None:
+    id = made(service, kind="draft", polish={"interpolate": "2x", "upscale": "2x"})["id"]
+    done = queue.completed(claimed(service, id), Result(path="film-1.webp", bytes=1))
+    service.ask(service.service.store.settle(id, 1, done))
+    result = told(service.get(f"{JOBS}/{id}"))["result"]
+    assert [result[name] for name in ("width", "height", "num_frames", "fps")] == [128, 128, 4, 8.0]
 
 
 def test_a_recipe_is_read_from_a_film_that_is_sent(service: Live, film: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def line(text: str, access: Access, **send: Any) -> Line:
 FILES = [
     line(f"{verb} /api/v1/jobs/{{id}}/{kind}", "read")
     for verb in ("GET", "HEAD")
-    for kind in ("film", "preview", "thumbnail", "sheet", "recipe")
+    for kind in ("film", "preview", "thumbnail", "sheet", "last", "recipe")
 ]
 TABLE = [
     line("GET /openapi.json", "public"),
@@ -79,7 +79,9 @@ TABLE = [
     line("POST /api/v1/jobs/{id}/pause", "create"),
     line("POST /api/v1/jobs/{id}/resume", "create"),
     line("POST /api/v1/jobs/{id}/retry", "create"),
+    line("POST /api/v1/jobs/{id}/again", "create", json={"seed": None}),
     line("POST /api/v1/jobs/{id}/reorder", "create", json={"before": None}),
+    line("POST /api/v1/jobs/{id}/favourite", "create", json={"favourite": True}),
     line("POST /api/v1/jobs/{id}/priority", "create", json={"priority": 1}),
     line("POST /api/v1/jobs/{id}/links", "create", json={"file": "film"}),
     line("GET /api/v1/jobs/{id}/log", "read"),
@@ -94,6 +96,7 @@ TABLE = [
     line("POST /api/v1/recipes/inspect", "create", **FORM),
     line("GET /api/v1/models", "read"),
     line("GET /api/v1/models/{name}", "read"),
+    line("GET /api/v1/loras", "read"),
     line("GET /api/v1/machine", "read"),
     line("POST /api/v1/estimate", "create", json=FILM),
     line("POST /api/v1/webhooks", "create", json={"url": "https://hooks.example/x"}),

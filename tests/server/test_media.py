@@ -7,10 +7,12 @@ import io
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from tests.server.live import Live, live
 from tests.server.settled import QUICK, settled
 
 from flickbook.jobs.links import link
+from flickbook.media.read import read_any
 from flickbook.server.told import MEDIA
 from flickbook.store.base import Job
 
@@ -114,11 +117,24 @@ def test_a_thumbnail_and_a_sheet_are_pictures(service: Live, job: Job) -> None:
         assert ask(service, job, kind).headers["etag"] == response.headers["etag"]
 
 
+def test_the_last_frame_is_that_of_the_film(service: Live, job: Job) -> None:
+    assert job.result is not None
+    frames, _ = read_any(Path(job.result.path))
+    response = service.get(service.get(f"{JOBS}/{job.id}").json()["links"]["last"])
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["content-disposition"] == f'inline; filename="{job.id}-last.png"'
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(response.content))), frames[-1])
+    assert Path(job.result.path).with_name("film-1-last.png").read_bytes() == response.content
+    made = service.post(f"{JOBS}/{job.id}/links", json={"file": "last"}).json()
+    assert service.get(made["url"]).content == response.content
+
+
 def test_a_picture_has_a_thumbnail_too(service: Live) -> None:
     id = service.post(JOBS, json=QUICK | {"num_frames": None, "kind": "picture"}).json()["id"]
     assert settled(service, id).kind == "picture"
     assert service.get(f"{JOBS}/{id}/film").headers["content-type"] == "image/png"
     assert service.get(f"{JOBS}/{id}/thumbnail").status_code == 200
+    assert service.get(f"{JOBS}/{id}/last").content[:4] == b"\x89PNG"
 
 
 def test_the_preview_is_what_was_shown_last(service: Live, job: Job) -> None:

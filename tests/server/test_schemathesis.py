@@ -21,7 +21,7 @@ expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "416", "429", "50
 [checks.negative_data_rejection]
 expected-statuses = ["400", "401", "403", "404", "405", "413", "415", "416", "421", "429", "501"]
 [[operations]]
-include-path-regex = "^/api/v1/jobs/.id./(film|preview|thumbnail|sheet|recipe|run)$"
+include-path-regex = "^/api/v1/jobs/.id./(film|preview|thumbnail|sheet|last|recipe|run)$"
 parameters = { "path.id" = "DONE" }
 """
 #: Bad keys by the thousand lock their sender out, which hides what else is answered to them.

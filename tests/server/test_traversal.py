@@ -214,6 +214,7 @@ def bodies(payload: str) -> list[tuple[str, str, Any]]:
         ("POST", "/api/v1/jobs", QUICK | {"scheduler": payload}),
         ("POST", "/api/v1/jobs", QUICK | {"container": payload}),
         ("POST", "/api/v1/jobs", QUICK | {"image": payload}),
+        ("POST", "/api/v1/jobs", QUICK | {"loras": [{"name": payload}]}),
         ("POST", "/api/v1/estimate", QUICK | {"model": payload}),
         ("POST", "/api/v1/drafts/finish", {"ids": [payload]}),
         ("GET", f"/api/v1/jobs?after={raw}", None),

@@ -301,6 +301,8 @@ def test_notes(store: Blocking) -> None:
     # What has no time wants no attention.
     assert [each.id for each in store.notes("key", due=100.0)] == ["a"]
     assert [each.id for each in store.notes("key", owner="y", due=1000.0)] == ["a", "c"]
+    assert [each.id for each in store.notes("key", ids=["c", "b", "none"])] == ["b", "c"]
+    assert store.notes("key", owner="x", ids=["a"]) == store.notes("key", ids=[]) == []
     store.put(Note(kind="key", id="a", owner="z", due=1.0, body="[]"))
     assert store.note("key", "a") == Note(kind="key", id="a", owner="z", due=1.0, body="[]")
     assert store.drop("key", "a") and store.note("key", "a") is None

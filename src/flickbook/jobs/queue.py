@@ -20,7 +20,7 @@ from typing import Any, Final
 from flickbook.errors import FlickbookError, JobConflict, JobNotFound, LimitReached, one_line
 from flickbook.jobs.shelf import Shelf
 from flickbook.spec import Plan, Request
-from flickbook.store.base import DONE, ID, Home, Job, Kind, Query, Result, State, Store, new_id
+from flickbook.store.base import DONE, ID, Home, Job, Kind, Note, Query, Result, State, Store, new_id
 
 #: Seconds that a claim holds without a heartbeat, between two heartbeats, and between two looks at what is wanted.
 LEASE: Final = 30.0
@@ -28,6 +28,8 @@ BEAT: Final = 5.0
 LOOK: Final = 0.15
 #: Attempts in a row that may end without getting any further.
 STALLS: Final = 3
+#: The kind of the note that makes a job a favourite; its id is the job's.
+FAVOURITE: Final = "favourite"
 #: Jobs that may wait at once.
 DEPTH: Final = 100_000
 _ANY: Final[tuple[State, ...]] = ("queued", "running", "paused", *DONE)
@@ -201,6 +203,25 @@ class Queue:
             raise JobConflict(id, job.state, "given a priority", "only what waits has one")
         return found
 
+    async def favour(self, id: str, favourite: bool, owner: str | None = None) -> Job:
+        """Make a job a favourite, or have it be none any more."""
+        job = await self.job(id, owner)
+        if not favourite:
+            await self.store.drop(FAVOURITE, id)
+            return job
+        await self.store.put(Note(kind=FAVOURITE, id=id, owner=job.owner))
+        try:
+            return await self.job(id, owner)
+        except JobNotFound:  # removed meanwhile
+            await self.store.drop(FAVOURITE, id)
+            raise
+
+    async def favourites(self, jobs: Sequence[Job]) -> set[str]:
+        """The ids of those that are favourites, by one look."""
+        if not jobs:
+            return set()
+        return {note.id for note in await self.store.notes(FAVOURITE, ids=[job.id for job in jobs])}
+
     async def remove(self, id: str, owner: str | None = None, patience: float = 30.0) -> Job:
         """Forget a job and its files; what runs is stopped first, however it takes. Raises JobNotFound."""
         until = time.monotonic() + patience
@@ -210,6 +231,7 @@ class Queue:
                 job = await self.cancel(id, owner)
             found = await self.store.remove(id, DONE)
             if found is not None:
+                await self.store.drop(FAVOURITE, id)
                 await asyncio.to_thread(self.shelf.clear, id)
                 return found
             if time.monotonic() > until:
@@ -259,16 +281,22 @@ class Queue:
         return changed
 
     async def sweep(self, keep: float, most_bytes: int | None = None) -> list[Job]:
-        """Forget what is done for longer than `keep` seconds, then the oldest until the files take `most_bytes`."""
+        """Forget what is done for longer than `keep` seconds, then the oldest until the files take `most_bytes`.
+
+        A favourite is kept however old it is, and goes last where there is no room.
+        """
         gone: list[Job] = []
+        favourites = {note.id for note in await self.store.notes(FAVOURITE)}
         done = await self.store.find(Query(states=DONE, order="old", limit=1_000_000))
+        done.sort(key=lambda job: job.id in favourites)
         size = await asyncio.to_thread(self.shelf.size) if most_bytes is not None else 0
         for job in done:
-            old = keep > 0 and job.finished_at < time.time() - keep
+            old = keep > 0 and job.finished_at < time.time() - keep and job.id not in favourites
             if not old and (most_bytes is None or size <= most_bytes):
                 continue
             found = await self.store.remove(job.id, DONE)
             if found is not None:
+                await self.store.drop(FAVOURITE, job.id)
                 size -= await asyncio.to_thread(self.shelf.clear, job.id)
                 gone.append(found)
         return gone

@@ -28,6 +28,7 @@ from flickbook.server import (
     events,
     images,
     jobs,
+    loras,
     media,
     models,
     ops,
@@ -45,7 +46,7 @@ from flickbook.server.tending import tended
 
 _ROUTES: Final = (
     *(ops, videos, images, models),
-    *(jobs, drafts, sequences, batches, recipes, catalogue, media, events, webhooks),
+    *(jobs, drafts, sequences, batches, recipes, catalogue, loras, media, events, webhooks),
 )
 _REFUSALS: Final = {
     400: "A field is wrong; it is named.",

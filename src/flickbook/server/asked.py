@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +13,7 @@ from flickbook.engine.polish import Wishes
 from flickbook.engine.sequence import DRIFT, FRAMES, FRAMES_PER, PROMPTS
 from flickbook.errors import RequestError
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
+from flickbook.server.loras import files_of
 from flickbook.spec import Loop, Quality, Request, refused
 
 #: The longest that a job may wait, in seconds.
@@ -51,6 +53,13 @@ class Wish(Body):
     text: Annotated[str, Field(max_length=200)] | None = None
 
 
+class LoraNamed(Body):
+    """A LoRA of the service by its name, and how much of it is added."""
+
+    name: Annotated[str, Field(max_length=200, examples=["ink"])]
+    weight: Annotated[float, Field(ge=-10, le=10)] = 1.0
+
+
 class Choices(Body):
     """What may be chosen of a film, however its frames come about. What is left out is the model's choice."""
 
@@ -63,14 +72,19 @@ class Choices(Body):
     width: Annotated[int, Field(ge=1)] | None = None
     height: Annotated[int, Field(ge=1)] | None = None
     scheduler: Name | None = None
+    loras: Annotated[list[LoraNamed], Field(max_length=8)] | None = None
     container: Container | None = None
     codec: Name | None = None
     quality: Quality | None = None
     pixel_format: Name | None = None
 
-    def request(self, **given: Any) -> Request:
-        """The Request of these choices, and of what else is `given`."""
+    def request(self, loras: Path, **given: Any) -> Request:
+        """The Request of these choices, and of what else is `given`; `loras` is where its LoRAs are.
+
+        It blocks. Raises RequestError for a LoRA that is not there.
+        """
         own: dict[str, Any] = {name: getattr(self, name) for name in Choices.model_fields}
+        own["loras"] = files_of([(each.name, each.weight) for each in self.loras or []], loras)
         own["model"] = self.model or settings.load().model
         # A whole number is a number of frames a second too.
         for name in ("guidance_scale", "fps"):
@@ -87,12 +101,12 @@ class Film(Choices):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     polish: Wish | None = None
 
-    def request(self, **given: Any) -> Request:
+    def request(self, loras: Path, **given: Any) -> Request:
         """The Request of these fields, and of the files and changes that are `given`."""
         own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
         own["strength"] = None if self.strength is None else float(self.strength)
-        return super().request(**own | given)
+        return super().request(loras, **own | given)
 
     def wishes(self) -> Wishes | None:
         """The wishes that are not None."""
@@ -183,10 +197,25 @@ class FinishAsked(Body):
     expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
 
 
+class AgainAsked(Body):
+    """What is other than it was. A `seed` that is left out is the same one, and one of null is drawn."""
+
+    seed: Seed | None = None
+    prompt: Prompt | None = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"seed": None}]})
+
+
 class ReorderAsked(Body):
     """The waiting job in front of which another goes, or null for the last place."""
 
     before: JobId | None
+
+
+class FavouriteAsked(Body):
+    """Whether a job is a favourite from now on."""
+
+    favourite: Annotated[bool, Field(examples=[True])]
 
 
 class PriorityAsked(Body):

@@ -16,7 +16,7 @@ from flickbook.jobs.order import ordered
 from flickbook.server.asked import EXAMPLE, Effort, Film, Wish, validated
 from flickbook.server.form import Body, body_of, from_json
 from flickbook.server.guard import creator
-from flickbook.server.service import Caller, service_of
+from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import IdempotencyKey, together
 from flickbook.server.told import ROOT, Several, refusals, told
 from flickbook.store.base import Job
@@ -79,9 +79,10 @@ async def create(request: Request, caller: Creator, idempotency_key: Idempotency
     service = service_of(request)
     async with body_of(request) as body:
         meant, rows, defaults = await _asked(body)
-    jobs, seeded = await asyncio.to_thread(_jobs, meant, rows, defaults, caller, idempotency_key or "")
+    jobs, seeded = await asyncio.to_thread(_jobs, service, meant, rows, defaults, caller, idempotency_key or "")
     found = await together(service, jobs, seeded)
-    return Several(data=[told(service.shelf, job) for job in found])
+    favourites = await service.queue.favourites(found)
+    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
 
 async def _asked(body: Body) -> tuple[BatchMeant, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
@@ -105,7 +106,12 @@ async def _asked(body: Body) -> tuple[BatchMeant, Sequence[Mapping[str, Any]], M
 
 
 def _jobs(
-    meant: BatchMeant, rows: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], caller: Caller, key: str
+    service: Service,
+    meant: BatchMeant,
+    rows: Sequence[Mapping[str, Any]],
+    defaults: Mapping[str, Any],
+    caller: Caller,
+    key: str,
 ) -> tuple[list[Job], list[bool]]:
     """A job for each row, and whether its seed was named. It blocks. Raises RequestError that names the row."""
     extra = meant.extra("admin" in caller.scopes)
@@ -116,7 +122,7 @@ def _jobs(
         with at(f"row {number + 1}"):
             film = _film(merged(given, _plain(row)))
             own = f"{key}/{number}" if key else ""
-            jobs.append(ordered(film.request(), film.wishes(), owner=caller.owner, key=own, **extra))
+            jobs.append(ordered(film.request(service.loras), film.wishes(), owner=caller.owner, key=own, **extra))
         seeded.append(film.seed is not None)
     return jobs, seeded
 

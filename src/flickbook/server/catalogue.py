@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -20,7 +21,7 @@ from flickbook.hub.find import directory
 from flickbook.resolution import resolve
 from flickbook.server.asked import EstimateAsked
 from flickbook.server.guard import changer, reader
-from flickbook.server.service import Caller
+from flickbook.server.service import Caller, service_of
 from flickbook.server.told import ROOT, refusals
 from flickbook.spec import Plan
 
@@ -82,11 +83,11 @@ async def show_machine(request: Request, caller: Reader) -> Machine:
 @router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
 async def estimate(body: EstimateAsked, request: Request, caller: Changer) -> EstimateTold:
     """Whether a film fits this machine, and what it takes: memory, time, download."""
-    return await asyncio.to_thread(_estimate, body)
+    return await asyncio.to_thread(_estimate, body, service_of(request).loras)
 
 
-def _estimate(body: EstimateAsked) -> EstimateTold:
-    plan = resolve(body.request())
+def _estimate(body: EstimateAsked, loras: Path) -> EstimateTold:
+    plan = resolve(body.request(loras))
     wishes = body.wishes()
     if wishes:
         polish, _ = asked(plan.num_frames, plan.fps, wishes)

@@ -7,7 +7,7 @@ ignored, and the answer lists it. What names a file or an address is refused, as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -19,6 +19,7 @@ from flickbook.engine.polish import Wishes
 from flickbook.errors import RequestError
 from flickbook.formats import quality_of
 from flickbook.server.form import Body, from_json
+from flickbook.server.loras import files_of
 from flickbook.spec import Container, Request
 
 #: Accepted, checked, and without effect.
@@ -304,19 +305,9 @@ def sides_of(making: Making) -> tuple[int | None, int | None]:
 
 
 def loras_of(making: Making, place: Path) -> tuple[tuple[str, float], ...] | None:
-    """Files and weights of the LoRAs that were named, in a directory of the service. It blocks.
-
-    A name is compared with the names of the files that are there, and is never part of a path.
-    """
+    """Files and weights of the LoRAs that were named, in a directory of the service. It blocks."""
     wanted = [*(making.loras or []), *([making.lora] if making.lora is not None else [])]
-    if not wanted:
-        return None
-    there: Mapping[str, Path] = {path.stem: path for path in sorted(place.glob("*.safetensors"))}
-    for each in wanted:
-        if each.name not in there:
-            known = ", ".join(list(there)[:8]) or "no LoRA"
-            raise RequestError("loras", each.name, "no such LoRA", f"the service has {known}")
-    return tuple((str(there[each.name]), each.scale) for each in wanted)
+    return files_of([(each.name, each.scale) for each in wanted], place)
 
 
 def request_of(making: Making, model: Model, loras: Path, **more: Any) -> Request:

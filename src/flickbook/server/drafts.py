@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -28,14 +29,15 @@ async def create(body: DraftsAsked, request: Request, caller: Creator, idempoten
     """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
     service = service_of(request)
     extra = _extra(body, caller) | {"until": body.until, "precision": body.precision}
-    jobs = await asyncio.to_thread(_drafts, body, caller.owner, idempotency_key or "", extra)
+    jobs = await asyncio.to_thread(_drafts, body, service.loras, caller.owner, idempotency_key or "", extra)
     found = await service.queue.submit(jobs)
-    return Several(data=[told(service.shelf, job) for job in found])
+    favourites = await service.queue.favourites(found)
+    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
 
-def _drafts(body: DraftsAsked, owner: str, key: str, extra: dict[str, Any]) -> list[Job]:
+def _drafts(body: DraftsAsked, loras: Path, owner: str, key: str, extra: dict[str, Any]) -> list[Job]:
     """A job for each seed."""
-    request = body.request()
+    request = body.request(loras)
     if isinstance(body.seeds, list):
         seeds = list(dict.fromkeys(body.seeds))
     else:
@@ -68,7 +70,8 @@ async def finish(body: FinishAsked, request: Request, caller: Creator, idempoten
         key = f"{idempotency_key}/{number}" if idempotency_key else ""
         jobs.append(finished(draft, caller.owner, key=key, **extra))
     found = await service.queue.submit(jobs)
-    return Several(data=[told(service.shelf, job) for job in found])
+    favourites = await service.queue.favourites(found)
+    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
 
 def finished(draft: Job, owner: str, **told: Any) -> Job:

@@ -25,7 +25,7 @@ from flickbook.errors import FlickbookError, LimitReached
 from flickbook.jobs.shelf import PREVIEW, PROGRESS
 from flickbook.server.guard import reader
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.told import ROOT, progress, refusals, told
+from flickbook.server.told import ROOT, JobTold, progress, refusals, told
 from flickbook.store import base
 from flickbook.store.base import DONE, Job
 
@@ -187,7 +187,7 @@ async def job_events(
             return
         if job is not None:
             if seen.state != state and job.state not in DONE:
-                yield ServerSentEvent(event="state", id=seen.id(), data=told(service.shelf, job), retry=_RETRY)
+                yield ServerSentEvent(event="state", id=seen.id(), data=await _told(service, job), retry=_RETRY)
             running = job.state == "running"
             if running and seen.progress != moved and (now := progress(service.shelf, job)) is not None:
                 yield ServerSentEvent(event="progress", id=seen.id(), data={"id": id, **now.model_dump()})
@@ -196,12 +196,16 @@ async def job_events(
                 if seen.preview != shown and (picture := await asyncio.to_thread(service.shelf.preview, id)):
                     yield ServerSentEvent(event="preview", id=seen.id(), data=_preview(id, picture))
             if job.state in DONE:
-                yield ServerSentEvent(event="done", id=seen.id(), data=told(service.shelf, job), retry=_NEVER)
+                yield ServerSentEvent(event="done", id=seen.id(), data=await _told(service, job), retry=_NEVER)
                 return
             state, moved, shown = seen.state, seen.progress, seen.preview
         if over:
             return  # the service is about to end; the client comes again
         await news.wait()
+
+
+async def _told(service: Service, job: Job) -> JobTold:
+    return told(service.shelf, job, favourites=await service.queue.favourites([job]))
 
 
 def _preview(id: str, picture: bytes) -> dict[str, str]:
@@ -253,15 +257,21 @@ async def events(
     if last_event_id is not None and _MOMENT.fullmatch(last_event_id):
         # What was done while the caller was away.
         query = base.Query(owner=owner, states=DONE, finished_since=float(last_event_id), order="old")
-        for job in await service.store.find(query):
-            yield ServerSentEvent(event="done", id=last_event_id, data=told(service.shelf, job))
+        missed = await service.store.find(query)
+        favourites = await service.queue.favourites(missed)
+        for job in missed:
+            data = told(service.shelf, job, favourites=favourites)
+            yield ServerSentEvent(event="done", id=last_event_id, data=data)
     while True:
         seen, news, over = watch.seen, watch.news, watch.over
         if seen is not None:
             id = f"{seen.at:.3f}"
+            changed = {job.id: job for job in seen.jobs.values() if states.get(job.id) != _state(job)}
+            favourites = await service.queue.favourites([*changed.values()])
             for job in seen.jobs.values():
-                if states.get(job.id) != _state(job):
-                    yield ServerSentEvent(event="state", id=id, data=told(service.shelf, job), retry=_RETRY)
+                if job.id in changed:
+                    data = told(service.shelf, job, favourites=favourites)
+                    yield ServerSentEvent(event="state", id=id, data=data, retry=_RETRY)
                 if seen.progress.get(job.id, 0) != moved.get(job.id, 0) and (now := progress(service.shelf, job)):
                     yield ServerSentEvent(event="progress", id=id, data={"id": job.id, **now.model_dump()})
             for gone in states.keys() - seen.jobs.keys():
@@ -269,7 +279,7 @@ async def events(
                 if ended is None:
                     yield ServerSentEvent(event="deleted", id=id, data={"id": gone})
                 elif ended.state in DONE:
-                    yield ServerSentEvent(event="done", id=id, data=told(service.shelf, ended))
+                    yield ServerSentEvent(event="done", id=id, data=await _told(service, ended))
             states, moved = _states(seen), dict(seen.progress)
         if over:
             return

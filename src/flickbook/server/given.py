@@ -81,10 +81,10 @@ def judge(path: Path, kind: Kind) -> None:
         pass
 
 
-def again(path: Path, place: Path, stem: str) -> Path:
+def again(path: Path, place: Path, stem: str, field: str = "video") -> Path:
     """A file of another job in `place` too, so that it outlives that job. It blocks.
 
-    Raises RequestError where it is gone, OutputError.
+    Raises RequestError, naming the `field`, where it is gone, OutputError.
     """
     target = place / f"{stem}{path.suffix}"
     try:
@@ -94,7 +94,7 @@ def again(path: Path, place: Path, stem: str) -> Path:
         else:
             replace_whole(target, lambda draft: shutil.copyfile(path, draft))
     except FileNotFoundError:
-        raise RequestError("video", path.name, "its file is gone", "begin from another") from None
+        raise RequestError(field, path.name, "its file is gone", "begin from another") from None
     except OSError as error:
         raise OutputError(path.name, error.strerror or str(error), "free some space, and ask again") from None
     return target

@@ -151,7 +151,7 @@ def _made(service: Service, wanted: CreateImage, number: int, owner: str, key: s
         more["quality"] = None  # OpenAI's compression is of JPEG and WebP
     if wanted.seed is not None:
         more["seed"] = (wanted.seed + number) % 2**63
-    request = request_of(wanted, model, service.settings.data_dir / "loras", **more)
+    request = request_of(wanted, model, service.loras, **more)
     with named(wanted):
         return ordered(request, wishes_of(wanted), owner=owner, key=key)
 

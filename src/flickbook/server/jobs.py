@@ -14,9 +14,20 @@ from starlette.responses import PlainTextResponse, Response
 from flickbook import catalogue
 from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.order import ordered
+from flickbook.jobs.queue import FAVOURITE
 from flickbook.jobs.shelf import LOG
-from flickbook.server import given, media
-from flickbook.server.asked import EXAMPLE, JobAsked, JobId, PriorityAsked, ReorderAsked, allowed, validated
+from flickbook.server import given, media, revisions
+from flickbook.server.asked import (
+    EXAMPLE,
+    AgainAsked,
+    FavouriteAsked,
+    JobAsked,
+    JobId,
+    PriorityAsked,
+    ReorderAsked,
+    allowed,
+    validated,
+)
 from flickbook.server.form import Body, body_of, from_json
 from flickbook.server.guard import changer, creator, reader
 from flickbook.server.service import Caller, Service, service_of
@@ -98,11 +109,11 @@ def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, Upl
     kind, until = _kind(asked)
     fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
     for field, upload in files.items():
-        _check_input(asked, field)
+        _check_input(service, asked, field)
         place = service.shelf.made(id)
         fields[field] = str(given.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
     return ordered(
-        asked.request(**fields),
+        asked.request(service.loras, **fields),
         asked.wishes(),
         kind=kind,
         owner=caller.owner,
@@ -125,9 +136,9 @@ def _kind(asked: JobAsked) -> tuple[Kind | None, float]:
     return asked.kind, 1.0
 
 
-def _check_input(asked: JobAsked, field: str) -> None:
+def _check_input(service: Service, asked: JobAsked, field: str) -> None:
     """Before a byte is kept: whether the model begins from this at all."""
-    model = catalogue.find(asked.request().model)
+    model = catalogue.find(asked.request(service.loras).model)
     if field not in model.inputs:
         limit = f"{model.name} begins from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")
@@ -135,8 +146,9 @@ def _check_input(asked: JobAsked, field: str) -> None:
 
 async def shown(request: Request, job: Job) -> JobTold:
     """A job as the service tells of it, with its place and its time."""
+    service = service_of(request)
     place, eta = await line_of(request).of(job)
-    return told(service_of(request).shelf, job, place, eta)
+    return told(service.shelf, job, place, eta, favourites=await service.queue.favourites([job]))
 
 
 @router.get(f"{ROOT}/jobs", operation_id="list_jobs", responses=refusals(404))
@@ -145,6 +157,8 @@ async def list_jobs(
     caller: Reader,
     state: Annotated[list[State] | None, Query(description="Only those in one of these states")] = None,
     kind: Annotated[list[Kind] | None, Query(description="Only these kinds")] = None,
+    text: Annotated[str, Query(max_length=200, description="Only those whose prompt contains it")] = "",
+    favourite: Annotated[bool, Query(description="Only favourites")] = False,
     after: Annotated[JobId | None, Query(description="The last id of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
@@ -157,10 +171,18 @@ async def list_jobs(
             raise RequestError("after", after, "the line moves, so it has one page", "ask with a larger limit")
     states: tuple[State, ...] = tuple(state or ()) or (("queued",) if order == "queue" else ())
     query = base.Query(
-        owner=caller.sees, states=states, kinds=tuple(kind or ()), after=after, limit=limit + 1, order=order
+        owner=caller.sees,
+        states=states,
+        kinds=tuple(kind or ()),
+        noted=FAVOURITE if favourite else None,
+        text=text,
+        after=after,
+        limit=limit + 1,
+        order=order,
     )
     found = await service.store.find(query)
-    data = [told(service.shelf, job) for job in found[:limit]]
+    favourites = await service.queue.favourites(found)
+    data = [told(service.shelf, job, favourites=favourites) for job in found[:limit]]
     ids = [job.id for job in data]
     more = len(found) > limit
     return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
@@ -210,10 +232,36 @@ async def retry(id: str, request: Request, caller: Creator) -> JobTold:
     return await shown(request, await service_of(request).queue.retry(id, caller.sees))
 
 
+@router.post(f"{ROOT}/jobs/{{id}}/again", operation_id="job_again", status_code=201, responses=refusals(404, 413, 507))
+async def again(
+    id: str,
+    body: AgainAsked,
+    request: Request,
+    response: Response,
+    caller: Creator,
+    idempotency_key: IdempotencyKey = None,
+) -> JobTold:
+    """Ask for the same once more, with the files that it begins from; it runs in the queue, whoever ran the first."""
+    service = service_of(request)
+    parent = await service.queue.job(id, caller.sees)
+    seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
+    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner, "key": idempotency_key or ""}
+    make = partial(revisions.again, service, parent=parent, **how)
+    job = await submitted(service, make, seeded=seed is not None)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
+
+
 @router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
 async def reorder(id: str, body: ReorderAsked, request: Request, caller: Changer) -> JobTold:
     """Put a waiting job in front of another of the same owner and priority, or last of them."""
     return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/favourite", operation_id="favour_job", responses=refusals(404, 413))
+async def favour(id: str, body: FavouriteAsked, request: Request, caller: Changer) -> JobTold:
+    """Make a job a favourite, which is kept however old it becomes, or have it be none any more."""
+    return await shown(request, await service_of(request).queue.favour(id, body.favourite, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/priority", operation_id="prioritise_job", responses=refusals(404, 413))

@@ -32,7 +32,7 @@ from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.told import ROOT, LinkTold, media_type, refusals
 from flickbook.store.base import Job
 
-Kind = Literal["film", "preview", "thumbnail", "sheet", "recipe"]
+Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
 Reader = Annotated[Caller, Depends(reader)]
 Changer = Annotated[Caller, Depends(changer)]
 Download = Annotated[bool, Query(description="Have it saved, not shown")]
@@ -171,6 +171,8 @@ async def file_of(service: Service, job: Job, kind: Kind, download: bool = False
             path = await stills.thumbnail(path)
         elif kind == "sheet":
             path = await stills.sheet(path, job.plan.prompt)
+        elif kind == "last":
+            path = await stills.last(path)
     try:
         file, facts = await asyncio.to_thread(opened, service.shelf.root, path)
     except OSError:
@@ -214,6 +216,7 @@ _served("film", "The film or picture", "video/mp4")
 _served("preview", "The film as it emerges, a moving WebP", "image/webp")
 _served("thumbnail", "One frame of it", "image/webp")
 _served("sheet", "Eight frames of it on one picture", "image/png")
+_served("last", "Its last frame", "image/png")
 _served("recipe", "How it was made", "application/json")
 
 

@@ -1,4 +1,4 @@
-"""Films made of films: edits, extensions and remixes as jobs, each with a copy of what it begins from."""
+"""Films made of films: edits, extensions, remixes and the same again, each a job with a copy of what it begins from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flickbook.server.models import model_of
 from flickbook.server.objects import mark_remix, video_id
 from flickbook.server.service import Service
 from flickbook.server.submission import film_path
-from flickbook.spec import Polish, Request
+from flickbook.spec import Plan, Polish, Request
 from flickbook.store.base import Job
 
 #: Makes the job, under an id, of a film that is made of another.
@@ -41,7 +41,7 @@ def edit(
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(wanted.model, usual)
     path = _film(service, sent, parent, place, "given-video")
-    film = film_of(wanted, model, service.settings.data_dir / "loras", video=str(path))
+    film = film_of(wanted, model, service.loras, video=str(path))
     with named(wanted):
         return moving(ordered(film, wishes_of(wanted), owner=owner, key=key))
 
@@ -58,7 +58,7 @@ def extend(
     image = variants.last_frame(path, place, "given-image")
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(wanted.model, usual)
-    request = film_of(wanted, model, service.settings.data_dir / "loras", image=str(image))
+    request = film_of(wanted, model, service.loras, image=str(image))
     wishes = wishes_of(wanted)
     if parent is None:
         with named(wanted):
@@ -84,17 +84,34 @@ def _behind(request: Request, parent: Job, wanted: EditVideo) -> Request:
 
 def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str, key: str) -> Job:
     """The job of the same Plan with other words. It blocks."""
+    mark_remix(service.shelf.made(id), parent.id)
+    return again(service, id, parent, prompt=prompt, seed=seed_of(parent), owner=owner, key=key)
+
+
+def seed_of(job: Job) -> int:
+    """The seed of what a job made; where it tried several, that of the one it chose."""
+    recipe = None if job.result is None else job.result.sidecar.recipe
+    return recipe.plan.seed if recipe is not None and isinstance(recipe.plan, Plan) else job.plan.seed
+
+
+def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: int | None, owner: str, key: str) -> Job:
+    """The job of the same request, which the queue runs, with a copy of what it begins from. It blocks.
+
+    A `prompt` of None is the same one, a `seed` of None is drawn. Raises RequestError for a file that is gone or was
+    changed.
+    """
     place = service.shelf.made(id)
-    changes: dict[str, object] = {"prompt": prompt, "model": parent.plan.model, "seed": parent.plan.seed}
+    changes: dict[str, object] = {"model": parent.plan.model, "seed": seed}
+    if prompt is not None:
+        changes["prompt"] = prompt
     for name in ("image", "video"):
         if (path := getattr(parent.request, name)) is not None:
-            changes[name] = str(given.again(Path(path), place, f"given-{name}"))
+            changes[name] = str(given.again(Path(path), place, f"given-{name}", name))
     if parent.plan.container == "frames":
         changes |= {"container": "mp4", "codec": None, "quality": None, "pixel_format": None}
     if parent.kind == "extension":
         for film in service.shelf.of(parent.id).glob(f"{_PARENT}.*"):
             given.again(film, place, _PARENT)
-    mark_remix(place, parent.id)
     home = Path(parent.model_dir) if parent.model_dir else None
     job = ordered(
         parent.request.model_copy(update=changes),
@@ -103,8 +120,14 @@ def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str, ke
         owner=owner,
         key=key,
         model_dir=home,
+        until=parent.until,
         precision=parent.precision,
+        thresholds=parent.thresholds,
+        retries=parent.retries,
     )
+    for name in ("image", "video", "loras"):  # a command's lie where anybody may write
+        if getattr(job.plan, name) != getattr(parent.plan, name):
+            raise RequestError(name, parent.id, "its file was changed since", "ask for a new job")
     return job.model_copy(update={"networks": parent.networks})
 
 

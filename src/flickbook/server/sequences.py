@@ -11,7 +11,7 @@ from flickbook.jobs.order import sequenced
 from flickbook.server.asked import SequenceAsked
 from flickbook.server.guard import creator
 from flickbook.server.jobs import shown
-from flickbook.server.service import Caller, service_of
+from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import IdempotencyKey, submitted
 from flickbook.server.told import ROOT, JobTold, refusals
 from flickbook.store.base import Job
@@ -29,17 +29,18 @@ async def create(
     It is a job of the kind sequence. What the model cannot do is refused now. With an Idempotency-Key that was used
     before, the job of then is given back.
     """
-    make = partial(_job, body, caller, idempotency_key or "")
-    job = await submitted(service_of(request), make, seeded=body.seed is not None)
+    service = service_of(request)
+    make = partial(_job, service, body, caller, idempotency_key or "")
+    job = await submitted(service, make, seeded=body.seed is not None)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 
 
-def _job(asked: SequenceAsked, caller: Caller, key: str, id: str) -> Job:
+def _job(service: Service, asked: SequenceAsked, caller: Caller, key: str, id: str) -> Job:
     """The job of what was asked. It blocks."""
     return sequenced(
         asked.prompts,
-        asked.request(prompt=""),
+        asked.request(service.loras, prompt=""),
         frames_per=asked.frames_per,
         drift=float(asked.drift),
         feedback=float(asked.feedback),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request as HttpRequest
@@ -46,6 +47,11 @@ class Service:
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.store, self.shelf)
+
+    @property
+    def loras(self) -> Path:
+        """Where the LoRAs are that can be asked for by their names."""
+        return self.settings.data_dir / "loras"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""A film as one picture: a frame from its middle, or a sheet. Made when first asked for, and kept beside the film."""
+"""A film as one picture: a frame of it, or a sheet. Made when first asked for, and kept beside the film."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -31,6 +32,11 @@ async def thumbnail(film: Path) -> Path:
 async def sheet(film: Path, label: str) -> Path:
     """A PNG of up to eight frames of a film with a label above. Raises JobNotFound where the film is gone."""
     return await _kept(film, f"{film.stem}-sheet.png", lambda path, draft: _sheet(path, draft, label))
+
+
+async def last(film: Path) -> Path:
+    """A PNG of a film's last frame, as large as it is. Raises JobNotFound where the film is gone."""
+    return await _kept(film, f"{film.stem}-last.png", lambda path, draft: last_frame(path).save(draft, "PNG"))
 
 
 async def _kept(film: Path, name: str, draw: Callable[[Path, Path], object]) -> Path:
@@ -62,14 +68,31 @@ def _sheet(film: Path, draft: Path, label: str) -> None:
     contact_sheet([np.stack(frames)], [label], _COLUMNS, cell=_CELL).save(draft, "PNG")
 
 
-def _frames(path: Path, choose: Callable[[int], list[int]], side: int) -> list[np.ndarray]:
-    """Frames of a film by their numbers, as large as `side`; the film is never held whole."""
+def last_frame(path: Path) -> Image.Image:
+    """The last frame of a film, or a picture itself. It blocks. Raises MediaError."""
     from flickbook.media.read import film, read_picture
+
+    if not _moves(path):
+        return Image.fromarray(read_picture(path))
+    with film(path) as source, closing(source.shown()) as frames:
+        kept = deque(frames, maxlen=1)
+    if not kept:
+        raise MediaError(path, "holds no frames", "name another film")
+    return Image.fromarray(kept[0].pixels)
+
+
+def _moves(path: Path) -> bool:
     from flickbook.media.sniff import opened
 
     with opened(path, None, "either") as (_, form, _):
-        moves = form.moves
-    if not moves:
+        return form.moves
+
+
+def _frames(path: Path, choose: Callable[[int], list[int]], side: int) -> list[np.ndarray]:
+    """Frames of a film by their numbers, as large as `side`; the film is never held whole."""
+    from flickbook.media.read import film, read_picture
+
+    if not _moves(path):
         return [_small(read_picture(path), side)]
     with film(path) as source:
         count, _ = source.counted()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from flickbook.engine.polish import finished
 from flickbook.jobs.shelf import Shelf
 from flickbook.server.errors import Refusal
-from flickbook.spec import Plan, Run
+from flickbook.spec import Plan, Polish, Run
 from flickbook.store.base import DONE, Job, Kind, State
 
 ROOT: Final = "/api/v1"
@@ -53,9 +55,16 @@ class Failure(BaseModel):
 
 
 class Made(BaseModel):
-    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded."""
+    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded; its size in pixels.
+
+    Of a film that was made to loop, `num_frames` is the most that it may have.
+    """
 
     media_type: str
+    width: int
+    height: int
+    num_frames: int
+    fps: float
     bytes: int
     sha256: str
     frames_sha256: str | None = None
@@ -74,6 +83,7 @@ class JobTold(BaseModel):
     prompt: str
     model: str
     seed: int
+    favourite: bool
     priority: int
     attempt: int
     parent: str | None = None
@@ -159,8 +169,15 @@ def made(job: Job) -> Made | None:
         return None
     sidecar = job.result.sidecar
     run, recipe = sidecar.run, sidecar.recipe
+    # A draft is shown as it is, without its polish; of an extension the recipe speaks of both parts.
+    plan = job.plan if recipe is None else recipe.plan
+    size = finished(plan if job.kind != "draft" else plan.model_copy(update={"polish": Polish()}))
     return Made(
         media_type=media_type(job.result.path),
+        width=size.width,
+        height=size.height,
+        num_frames=size.num_frames,
+        fps=size.fps,
         bytes=job.result.bytes,
         sha256=job.result.sha256,
         frames_sha256=None if recipe is None else recipe.frames_sha256,
@@ -174,7 +191,7 @@ def links(job: Job) -> dict[str, str]:
     own = f"{ROOT}/jobs/{job.id}"
     names = ["events", "log", "preview"]
     if job.result is not None and job.home == "queue":
-        names += ["film", "thumbnail", "sheet"]
+        names += ["film", "thumbnail", "sheet", "last"]
     if job.result is not None and job.result.sidecar.recipe is not None:
         names += ["recipe", "run"]
     return {"self": own} | {name: f"{own}/{name}" for name in names}
@@ -190,8 +207,10 @@ def progress(shelf: Shelf, job: Job) -> Progress | None:
     return Progress.model_validate({name: found[name] for name in Progress.model_fields if name in found})
 
 
-def told(shelf: Shelf, job: Job, place: int | None = None, eta: float | None = None) -> JobTold:
-    """A job as the service tells of it."""
+def told(
+    shelf: Shelf, job: Job, place: int | None = None, eta: float | None = None, *, favourites: Collection[str]
+) -> JobTold:
+    """A job as the service tells of it; `favourites` are the ids of those among all that are told of."""
     now = progress(shelf, job)
     message = job.error.replace(f"{shelf.of(job.id)}{os.sep}", "")
     return JobTold(
@@ -202,6 +221,7 @@ def told(shelf: Shelf, job: Job, place: int | None = None, eta: float | None = N
         prompt=job.plan.prompt,
         model=job.plan.model,
         seed=job.plan.seed,
+        favourite=job.id in favourites,
         priority=job.priority,
         attempt=job.attempt,
         parent=job.parent or None,

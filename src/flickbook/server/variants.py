@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +11,9 @@ from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flickbook.errors import MediaError, OutputError
+from flickbook.errors import OutputError
 from flickbook.files import replace_whole
+from flickbook.server import stills
 from flickbook.server.media import Held, opened
 from flickbook.server.told import media_type
 
@@ -23,15 +22,7 @@ _RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*")
 
 def last_frame(path: Path, place: Path, stem: str) -> Path:
     """The last frame of a film as a PNG in `place`. It blocks. Raises MediaError, OutputError."""
-    from PIL import Image
-
-    from flickbook.media.read import film
-
-    with film(path) as source, closing(source.shown()) as frames:
-        last = deque(frames, maxlen=1)
-        if not last:
-            raise MediaError(path, "holds no frames", "name another film")
-        image = Image.fromarray(last[0].pixels)
+    image = stills.last_frame(path)
     target = place / f"{stem}.png"
     try:
         replace_whole(target, lambda draft: image.save(draft, "PNG"))

@@ -99,7 +99,7 @@ async def _created(service: Service, request: Request, caller: Caller, key: str)
             if picture is not None:
                 field, source = picture
                 more["image"] = str(keep(field, source, service.shelf.made(id), "given-image", "picture"))
-            film = film_of(wanted, model, service.settings.data_dir / "loras", **more)
+            film = film_of(wanted, model, service.loras, **more)
             with named(wanted):
                 return revisions.moving(ordered(film, wishes_of(wanted), owner=caller.owner, key=key))
 

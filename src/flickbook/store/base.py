@@ -159,7 +159,8 @@ class Query:
     """Which jobs, and in which order: "new" is newest first, "old" oldest first, "queue" as they will be run.
 
     `after` is the id of the last job of the page before, of the same order (not for "queue"); `owner` None means all.
-    `finished_since` leaves out what did not finish then or later.
+    `finished_since` leaves out what did not finish then or later, `noted` what no note of this kind has the id of,
+    `text` those whose prompt does not contain it, in small letters or large.
     """
 
     owner: str | None = None
@@ -169,6 +170,8 @@ class Query:
     worker: str | None = None
     after: str | None = None
     finished_since: float = 0.0
+    noted: str | None = None
+    text: str = ""
     limit: int = 100
     order: Literal["new", "old", "queue"] = "new"
 
@@ -247,8 +250,10 @@ class Store(Protocol):
     async def note(self, kind: str, id: str) -> Note | None:
         """The note of this kind and id."""
 
-    async def notes(self, kind: str, owner: str | None = None, due: float | None = None) -> list[Note]:
-        """The notes of a kind by their ids; with `due` those that want attention by then."""
+    async def notes(
+        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
+    ) -> list[Note]:
+        """The notes of a kind by their ids; with `due` those that want attention by then, with `ids` those of them."""
 
     async def drop(self, kind: str, id: str) -> bool:
         """Forget a note; whether there was one."""

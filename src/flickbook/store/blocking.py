@@ -98,8 +98,10 @@ class Blocking:
     def note(self, kind: str, id: str) -> Note | None:
         return self.ask(self.store.note(kind, id))
 
-    def notes(self, kind: str, owner: str | None = None, due: float | None = None) -> list[Note]:
-        return self.ask(self.store.notes(kind, owner, due))
+    def notes(
+        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
+    ) -> list[Note]:
+        return self.ask(self.store.notes(kind, owner, due, ids))
 
     def drop(self, kind: str, id: str) -> bool:
         return self.ask(self.store.drop(kind, id))

@@ -247,6 +247,8 @@ def connection(
         # What was damaged need not be text; the seals of rows say whether it is what was written.
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         db.row_factory = sqlite3.Row
+        # SQLite itself knows small and large letters of ASCII alone.
+        db.create_function("folded", 1, lambda raw: raw.decode("utf-8", "replace").casefold(), deterministic=True)
         db.execute("PRAGMA cell_size_check=ON")
         db.execute("PRAGMA mmap_size=0")
         if db.execute(f"PRAGMA journal_mode={journal}").fetchone()[0] != journal:

@@ -23,6 +23,7 @@ from flickbook.store.mongo_link import Document, MongoLink, tick
 from flickbook.store.mongo_notes import Notes
 from flickbook.store.mongo_order import Order
 from flickbook.store.mongo_schema import NEW, OLD, QUEUE, migrate
+from flickbook.store.mongo_text import prompting
 from flickbook.store.mongo_url import MongoUrl
 
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -127,6 +128,10 @@ class MongoStore:
             filter["kind"] = {"$in": list(query.kinds)}
         if query.finished_since:
             filter["finished_at"] = {"$gte": query.finished_since}
+        if query.noted is not None:
+            filter["_id"] = {"$in": await self._notes.ids(query.noted)}
+        if query.text:
+            filter["plan"] = {"$regex": prompting(query.text)}
         if query.after is not None and query.order != "queue":
             last = await self._batches.read({"_id": query.after})
             if not last:
@@ -254,8 +259,10 @@ class MongoStore:
     async def note(self, kind: str, id: str) -> Note | None:
         return await self._notes.note(kind, id)
 
-    async def notes(self, kind: str, owner: str | None = None, due: float | None = None) -> list[Note]:
-        return await self._notes.notes(kind, owner, due)
+    async def notes(
+        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
+    ) -> list[Note]:
+        return await self._notes.notes(kind, owner, due, ids)
 
     async def drop(self, kind: str, id: str) -> bool:
         return await self._notes.drop(kind, id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Collection
 
 from pymongo.errors import DuplicateKeyError
 
@@ -27,15 +28,23 @@ class Notes:
             row = await self.link["notes"].find_one({"_id": _name(kind, id)}, {"_id": 0})
         return self._note(row) if row else None
 
-    async def notes(self, kind: str, owner: str | None, due: float | None) -> list[Note]:
+    async def notes(self, kind: str, owner: str | None, due: float | None, ids: Collection[str] | None) -> list[Note]:
         filter: Document = {"kind": kind}
         if owner is not None:
             filter["owner"] = owner
         if due is not None:
             filter["due"] = {"$gt": 0.0, "$lte": float(due)}
+        if ids is not None:
+            filter["_id"] = {"$in": [_name(kind, id) for id in ids]}
         with self.link.told():
             rows = await self.link["notes"].find(filter, {"_id": 0}).sort([("id", 1)]).to_list()
         return [self._note(row) for row in rows]
+
+    async def ids(self, kind: str) -> list[str]:
+        """The ids of the notes of a kind."""
+        with self.link.told():
+            rows = await self.link["notes"].find({"kind": kind}, {"_id": 0, "id": 1}).to_list()
+        return [str(row["id"]) for row in rows]
 
     async def drop(self, kind: str, id: str) -> bool:
         with self.link.told():

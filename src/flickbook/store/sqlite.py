@@ -7,6 +7,7 @@ whenever it is read. See `database` for how processes share the file, `rescue` f
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import secrets
@@ -27,6 +28,8 @@ from flickbook.store.sealed import BUCKETS, JOBS, MARKS, NOTES
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 STATES: Final[tuple[State, ...]] = get_args(State)
+#: Ids in one value: a statement takes only so many.
+_LISTED: Final = "id IN (SELECT value FROM json_each(?))"
 #: A backup older than this many seconds is made anew when the store is opened.
 DAY: Final = 86400.0
 
@@ -311,8 +314,11 @@ class SqliteStore:
         row = await self._read(lambda db: NOTES.named(db, self.path, kind, id))
         return None if row is None else Note.of(**row)
 
-    async def notes(self, kind: str, owner: str | None = None, due: float | None = None) -> list[Note]:
-        wishes = {"kind=?": kind, "owner=?": owner, "due > 0 AND due <= ?": due}
+    async def notes(
+        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
+    ) -> list[Note]:
+        listed = None if ids is None else json.dumps([*ids])
+        wishes = {"kind=?": kind, "owner=?": owner, "due > 0 AND due <= ?": due, _LISTED: listed}
         given = {each: value for each, value in wishes.items() if value is not None}
         ask = f"SELECT * FROM notes WHERE {' AND '.join(given)} ORDER BY id"
         found = await self._read(lambda db: db.execute(ask, tuple(given.values())).fetchall())
@@ -360,17 +366,26 @@ def _asked(query: Query) -> tuple[str, list[object], str]:
     """A Query in SQL: the condition, its values, the order."""
     where: list[str] = ["1"]
     values: list[object] = []
+    # Few have a note: a plus keeps SQLite from looking through all that an index of another column finds.
+    by = "" if query.noted is None else "+"
     for column, value in (("owner", query.owner), ("leader", query.leader), ("worker", query.worker)):
         if value is not None:
-            where.append(f"{column}=?")
+            where.append(f"{by}{column}=?")
             values.append(value)
     for column, allowed in (("state", query.states), ("kind", query.kinds)):
         if allowed:
-            where.append(f"{column} IN ({', '.join('?' * len(allowed))})")
+            where.append(f"{by}{column} IN ({', '.join('?' * len(allowed))})")
             values += allowed
     if query.finished_since:
         where.append("finished_at >= ?")
         values.append(query.finished_since)
+    if query.noted is not None:
+        where.append("id IN (SELECT id FROM notes WHERE kind=?)")
+        values.append(query.noted)
+    if query.text:
+        # As bytes: what was damaged need not be text.
+        where.append("instr(folded(CAST(json_extract(plan, '$.prompt') AS BLOB)), ?)")
+        values.append(query.text.casefold())
     if query.after is not None and query.order != "queue":
         where.append(f"seq {'<' if query.order == 'new' else '>'} (SELECT seq FROM jobs WHERE id=?)")
         values.append(query.after)
