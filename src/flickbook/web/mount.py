@@ -24,7 +24,7 @@ from flickbook.errors import FlickbookError
 from flickbook.server.errors import refusal
 from flickbook.server.guard import Guard
 from flickbook.web import login
-from flickbook.web.login import LOGIN, LOGOUT, PATH
+from flickbook.web.login import LOGIN, LOGOUT, OWN_ORIGIN, PATH
 
 STATIC: Final = Path(__file__).parent / "static"
 #: Of Gradio's routes, below PATH: its page and files, and the calls of the page's own functions.
@@ -122,6 +122,7 @@ def _dressed(send: Send, path: str) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["content-security-policy"] = _POLICY
+            headers.update(OWN_ORIGIN)
             if path.startswith(_LASTING):  # what is in them is in their names
                 headers["cache-control"] = "private, max-age=31536000, immutable"
         await send(message)
