@@ -16,14 +16,16 @@ RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow crash check bench replica clean
+.PHONY: help run studio test test-slow crash check bench browser replica clean
 
 help:
 	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
+	@echo 'make studio      open the page in the browser: STUDIO="--port 8000"'
 	@echo 'make test        the tests (minutes)      make test-slow   the long ones'
 	@echo 'make crash       kill workers and servers a thousand times, write docs/reports/crash-DATE.md (an hour): CRASH='
 	@echo 'make check       lint, format, types, layers'
 	@echo 'make bench       time and memory, beside stock diffusers'
+	@echo 'make browser     what the tests of the page and the window need: Chromium, axe-core, Xvfb, xdotool'
 	@echo 'make replica     a model of true size with random weights, to measure with (3.7 GB): MODEL= DIR='
 	@echo 'make clean       remove the environment and what was built'
 	@echo 'knobs: PYTHON=python3 VENV=.venv TESTFLAGS='
@@ -31,6 +33,10 @@ help:
 run: $(RUN)
 	@if [ -z "$$PROMPT" ]; then echo 'error: say what the film shows: make run PROMPT="a red circle moving left"' >&2; exit 2; fi
 	@$(BIN)/flickbook generate -- "$$PROMPT"
+
+STUDIO ?=
+studio: $(RUN)
+	@$(BIN)/flickbook studio $(STUDIO)
 
 # Two at once: each with one thread is faster than one after the other with two.
 test: $(DEV)
@@ -53,6 +59,14 @@ check: $(DEV)
 bench: $(DEV)
 	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench.service
+	@$(BIN)/python -m bench.studio
+
+# Their tests are skipped where these are not: Debian's packages need root, npm's does not.
+AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js
+WANTED := $(foreach each,chromium:chromium Xvfb:xvfb xdotool:xdotool,$(if $(shell command -v $(firstword $(subst :, ,$(each)))),,$(lastword $(subst :, ,$(each)))))
+browser: $(DEV)
+	@if [ -n "$(strip $(WANTED))" ]; then apt-get update -q && apt-get install -y -q --no-install-recommends $(WANTED); fi
+	@test -f $(AXE) || npm install --silent --no-audit --no-fund --prefix $(VENV)/axe axe-core@4.14.1
 
 # A published model's configuration and size with random weights; MODEL=wan-2.1-1.3b is the other one.
 MODEL ?= text-to-video-ms-1.7b

@@ -29,17 +29,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 #: Visitors who wait for their film; more are turned away.
 WAITING: Final = 8
 PHASES: Final = {"load": "loading the model", "encode": "reading the words", "decode": "decoding frames"}
-#: Sentences in the words of the built-in model, and for those that learned from everything.
-EXAMPLES: Final = {
-    "builtin": [
-        "a red circle moving left on a blue background",
-        "a small yellow star spinning on a black background",
-        "a peaceful sunset over mountain ranges",
-        "shooting stars over hills",
-        "a neon city in the rain with flying vehicles",
-    ],
-    "": ["a panda surfing a wave at sunset", "a paper boat on a rainy street", "clouds rolling over a valley"],
-}
 #: Fields with limits: what the page calls them, and the steps between their values.
 SLIDERS: Final = {
     "num_frames": ("Frames", 1),
@@ -138,10 +127,9 @@ def looks(name: str) -> dict[str, dict[str, Any]]:
     """How the page's fields look for a model: what is said of it, sentences for it, its limits and defaults."""
     model = MODELS[name]
     fetched = f" Its files are fetched first, {model.download_gb:g} GB." if model.repo else ""
-    sentences = EXAMPLES["builtin" if name == "builtin" else ""]
     found: dict[str, dict[str, Any]] = {
         "model": {"info": f"{model.summary}. Licence: {model.licence}.{fetched}"},
-        "examples": {"samples": [[each] for each in sentences]},
+        "examples": {"samples": [[each] for each in model.examples]},
         "negative_prompt": {"value": model.negative_prompt},
     }
     for field, (_, step) in SLIDERS.items():
@@ -160,7 +148,7 @@ def page() -> gr.Blocks:
         gr.Markdown("# Flickbook\nA sentence becomes a short film, and the film carries the recipe to make it again.")
         with gr.Row():
             with gr.Column():
-                prompt = gr.Textbox(EXAMPLES["builtin"][0], label="What the film shows", lines=2)
+                prompt = gr.Textbox(MODELS["builtin"].examples[0], label="What the film shows", lines=2)
                 examples = gr.Dataset(components=[prompt], label="For example", **look["examples"])
                 titles = [(each.title, each.name) for each in MODELS.values()]
                 model = gr.Dropdown(titles, value=name, label="Model", filterable=False, **look["model"])

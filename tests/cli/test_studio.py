@@ -1,0 +1,51 @@
+"""`flickbook studio` as a process: it says where its page is, shares nothing without a login, and ends well."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+
+def start(place: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "flickbook", "studio", "--no-browser", "--port", "0", *words]
+    env = os.environ | {"XDG_DATA_HOME": str(place)}
+    return subprocess.Popen(command, env=env, cwd=place, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> None:
+    process = start(tmp_path, "--workers", "0")
+    assert process.stderr is not None
+    said, until = "", time.monotonic() + 60
+    while not (found := re.search(r"the studio is at (\S+)", said)):
+        assert time.monotonic() < until and process.poll() is None, said
+        said += process.stderr.readline()
+    page = httpx2.get(found[1])
+    assert page.status_code == 200 and "Flickbook studio" in page.text
+    # A page holds a stream open that has no end of its own.
+    with httpx2.stream("GET", f"{found[1]}gradio_api/heartbeat/abc", timeout=5):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--share"], "share=True: whoever has the address could use it, and there is no login; add --auth"),
+        (["--auth", "ada"], "auth=ada: has no password; write NAME:PASSWORD"),
+        (["--auth", "ada:short"], "auth=ada: its password has 5 characters, must be 8 or more"),
+        (["--host", "0.0.0.0"], "host=0.0.0.0: other machines reach this address"),
+    ],
+)
+def test_what_is_not_safe_is_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:
+    process = start(tmp_path, *words)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and said.count("\n") == 1 and told in said, said
