@@ -18,6 +18,7 @@ from flickbook.resolution import PROMPT_CHARACTERS
 FILMS: Final = ("mp4", "webm", "mkv", "gif", "webp", "apng")
 PICTURES: Final = ("png", "jpg", "webp", "avif")
 PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16", "fp8", "int8")
+CODECS: Final = ("h264", "h265", "av1", "vp9", "ffv1")
 LOOPS: Final = ("pingpong", "blend", "cut")
 Fields = dict[str, Any]
 
@@ -125,7 +126,25 @@ def details(model: Model, film: bool = True) -> Fields:
     )
     found["container"] = gr.Dropdown(list(FILMS if film else PICTURES), value="mp4" if film else "png", label="Format")
     found["quality"] = gr.Slider(0, 100, value=75, step=1, label="Quality of the file")
+    if film:
+        found["codec"] = gr.Dropdown([("the format's own", ""), *CODECS], value="", label="Codec")
+        found["pixel_format"] = gr.Dropdown(
+            [("8 bits", ""), ("10 bits", "yuv420p10le")], value="", label="Colour depth"
+        )
     return found
+
+
+def along() -> Fields:
+    """Other prompts from some frame on."""
+    return {
+        "prompt_at": gr.Textbox(
+            label="Later prompts, one a line",
+            info="From which frame on: 8: a blue square on a white background",
+            placeholder="none",
+            lines=2,
+            max_lines=8,
+        )
+    }
 
 
 def finishing() -> Fields:
@@ -140,6 +159,12 @@ def finishing() -> Fields:
         "polish.steady": gr.Slider(0, 1, value=0, step=0.05, label="Steady the light"),
         "polish.loop": gr.Dropdown([("no loop", ""), *[(each, each) for each in LOOPS]], value="", label="Loop"),
         "polish.speed": gr.Slider(0.25, 4, value=1, step=0.05, label="Speed"),
+        "polish.trim": gr.Textbox(
+            label="Keep only", placeholder="all of it; 0.5:1.5 in seconds, 4:12f in frames", max_length=40
+        ),
+        "polish.rate": gr.Dropdown(
+            [("as it is", ""), "12", "24", "30", "60"], value="", label="Frames a second, resampled"
+        ),
         "polish.text": gr.Textbox(label="Text over the film", max_length=200),
     }
 
@@ -148,6 +173,10 @@ def changed(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
     """What the components become when another model is chosen."""
     told = ranges(catalogue.find(name))
     return {fields[field]: gr.update(**said) for field, said in told.items() if field in fields}
+
+
+def _trim(span: Any) -> str:
+    return f"{span[0]}:{span[1]}f" if span else ""
 
 
 def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]:
@@ -162,6 +191,11 @@ def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]
     for factor in ("interpolate", "upscale"):
         said[f"polish.{factor}"] = f"{polish[factor]}x" if polish.get(factor, 1) in (2, 3, 4) else ""
     said["polish.steady"], said["polish.loop"] = polish.get("steady") or 0, polish.get("loop") or ""
+    said["prompt_at"] = "\n".join(f"{frame}: {text}" for frame, text in plan.get("prompt_at") or ())
+    said["codec"] = plan["codec"] if plan.get("codec") in CODECS else ""
+    said["pixel_format"] = plan["pixel_format"] if plan.get("pixel_format") == "yuv420p10le" else ""
+    said["polish.speed"] = polish.get("speed") or 1
+    said["polish.rate"], said["polish.trim"] = "", _trim(polish.get("trim"))
     said["polish.text"] = polish.get("text") or ""
     if said.get("container") not in FILMS + PICTURES:
         said.pop("container", None)

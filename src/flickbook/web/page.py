@@ -120,7 +120,7 @@ def _film(usual: str) -> Fields:
             )
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
-                fields |= form.details(found)
+                fields |= form.along() | form.details(found)
             with gr.Accordion("Finishing", open=False):
                 fields |= form.finishing()
         with gr.Column(scale=7, min_width=280):

@@ -15,15 +15,25 @@ export function body(names, values) {
     if (name.startsWith("polish.")) polish[name.slice(7)] = value;
     else if (name === "size") [told.width, told.height] = String(value).split(/[x×]/).map(Number);
     else if (name === "seed") told.seed = whole(value);
+    else if (name === "prompt_at") told.prompt_at = turns(value);
     else if (name === "loras") told.loras = loras(value);
     else if (name === "prompts") told.prompts = String(value).split("\n").map((line) => line.trim()).filter(Boolean);
     else told[name] = value;
   });
   if (!polish.steady) delete polish.steady;
   if (polish.speed === 1) delete polish.speed;
+  if (polish.rate) polish.rate = Number(polish.rate);
   if (Object.keys(polish).length) told.polish = polish;
   if (["mkv", "gif", "apng"].includes(told.container) || told.container === "png") delete told.quality;
   return told;
+}
+
+function turns(text) {
+  return text.split("\n").map((line) => line.trim()).filter(Boolean).map((line) => {
+    const [, frame, prompt] = line.match(/^([0-9]+)\s*:\s*(.+)$/) ?? [];
+    if (!prompt) throw new Error(`${line} names no frame; write 8: what is seen from there on`);
+    return [Number(frame), prompt];
+  });
 }
 
 function whole(text) {

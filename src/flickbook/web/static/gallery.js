@@ -13,6 +13,7 @@ class Gallery extends HTMLElement {
   #more = false;
   #text = "";
   #favourites = false;
+  #states = ["completed"];
   #asked = 0;
 
   connectedCallback() {
@@ -34,12 +35,14 @@ class Gallery extends HTMLElement {
     });
     const only = h("label", { class: "fb-check" },
       h("input", { type: "checkbox", onchange: (event) => { this.#favourites = event.target.checked; this.#again(); } }), "Favourites only");
+    const which = h("select", { "aria-label": "which jobs", onchange: () => { this.#states = which.value.split(" "); this.#again(); } },
+      h("option", { value: "completed" }, "What is done"), h("option", { value: "failed cancelled expired" }, "What failed or was stopped"));
     this.compare = button("Compare", () => this.#compare(), { disabled: true, class: "fb-button fb-primary" });
     this.grid = h("ul", { class: "fb-grid" });
     this.next = button("Show more", () => this.#page(), { class: "fb-button" });
     this.next.hidden = true;
     this.empty = h("p", { class: "fb-dim" }, "Nothing here yet.");
-    this.append(h("div", { class: "fb-tools" }, search, only, this.compare), this.grid, this.empty, this.next);
+    this.append(h("div", { class: "fb-tools" }, search, which, only, this.compare), this.grid, this.empty, this.next);
   }
 
   #again = () => {
@@ -49,14 +52,15 @@ class Gallery extends HTMLElement {
 
   async #page() {
     const turn = ++this.#asked;
-    const words = new URLSearchParams({ limit: PAGE, state: "completed" });
+    const words = new URLSearchParams({ limit: PAGE });
+    for (const state of this.#states) words.append("state", state);
     for (const kind of ["film", "picture", "extension", "sequence"]) words.append("kind", kind);
     if (this.#text.trim()) words.set("text", this.#text.trim());
     if (this.#favourites) words.set("favourite", "true");
     if (this.#last) words.set("after", this.#last);
     const { data, last_id, has_more } = await ask(`jobs?${words}`);
     if (turn !== this.#asked) return; // something else was asked for meanwhile
-    const cards = data.filter((job) => job.links.film).map((job) => this.#card(job));
+    const cards = data.filter((job) => job.links.film || job.state !== "completed").map((job) => this.#card(job));
     if (this.#last) this.grid.append(...cards);
     else this.grid.replaceChildren(...cards);
     this.#last = last_id;
@@ -65,6 +69,7 @@ class Gallery extends HTMLElement {
   }
 
   #card(job) {
+    if (job.state !== "completed") return this.#lost(job);
     const mark = h("input", {
       type: "checkbox", checked: this.#chosen.some((each) => each.id === job.id), "aria-label": `compare ${titled(job)}`,
       onchange: () => this.#choose(job, mark),
@@ -73,6 +78,14 @@ class Gallery extends HTMLElement {
       h("img", { src: `${ROOT}/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy" }),
       h("span", { class: "fb-name" }, job.favourite ? "★ " : "", titled(job, 60)));
     return h("li", {}, open, h("label", { class: "fb-check" }, mark, "compare"));
+  }
+
+  /** A job that made nothing: why, and what can be done about it. */
+  #lost(job) {
+    const row = h("li", { class: "fb-lost" },
+      h("p", { class: "fb-name" }, titled(job)), h("p", { class: "fb-dim" }, job.error ? `${job.state}: ${job.error.message}` : job.state),
+      h("div", { class: "fb-actions" }, ...actions(job, () => row.remove())));
+    return row;
   }
 
   #choose(job, mark) {

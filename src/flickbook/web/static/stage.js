@@ -141,7 +141,7 @@ export function actions(job, close = () => {}) {
     close();
   };
   const gone = button("Delete", remove, { class: "fb-button fb-quiet" });
-  if (job.state !== "completed") return [button("Try again", async () => jobs.choose(await change(job, "retry"))), gone];
+  if (job.state !== "completed") return [button("Try again", async () => { jobs.choose(await change(job, "retry")); close(); }), gone];
   const last = async () => {
     await begin(job);
     close();
