@@ -96,6 +96,8 @@ TABLE = [
     line("POST /api/v1/recipes/inspect", "create", **FORM),
     line("GET /api/v1/models", "read"),
     line("GET /api/v1/models/{name}", "read"),
+    line("POST /api/v1/models/{name}/pull", "admin"),
+    line("GET /api/v1/models/{name}/pull", "read"),
     line("GET /api/v1/loras", "read"),
     line("GET /api/v1/machine", "read"),
     line("POST /api/v1/estimate", "create", json=FILM),

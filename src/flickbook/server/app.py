@@ -32,6 +32,7 @@ from flickbook.server import (
     media,
     models,
     ops,
+    pulls,
     recipes,
     sequences,
     videos,
@@ -46,7 +47,7 @@ from flickbook.server.tending import tended
 
 _ROUTES: Final = (
     *(ops, videos, images, models),
-    *(jobs, drafts, sequences, batches, recipes, catalogue, loras, media, events, webhooks),
+    *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, media, events, webhooks),
 )
 _REFUSALS: Final = {
     400: "A field is wrong; it is named.",
@@ -71,7 +72,10 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with tended(service, app.state.webhooks):
-            yield
+            try:
+                yield
+            finally:
+                await app.state.pulls.stop()
 
     app = FastAPI(
         title="Flickbook",
@@ -86,6 +90,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.metrics = ops.Metrics()
     app.state.guard = Guard(service)
+    app.state.pulls = pulls.Pulls()
     app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
     #: Set when the service is told to stop: what streams without an end must end then.
     app.state.closing = asyncio.Event()

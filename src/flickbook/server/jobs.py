@@ -182,7 +182,11 @@ async def list_jobs(
     )
     found = await service.store.find(query)
     favourites = await service.queue.favourites(found)
-    data = [told(service.shelf, job, favourites=favourites) for job in found[:limit]]
+    look = await line_of(request).look()
+    data = [
+        told(service.shelf, job, look.places.get(job.id), look.etas.get(job.id), favourites=favourites)
+        for job in found[:limit]
+    ]
     ids = [job.id for job in data]
     more = len(found) > limit
     return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)

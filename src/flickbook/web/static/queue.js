@@ -16,7 +16,7 @@ class Queue extends Alive {
   #drawn = "";
 
   draw() {
-    const waiting = jobs.active.filter((job) => job.id !== jobs.shown?.id).sort(order);
+    const waiting = jobs.active.filter((job) => job.id !== jobs.shown?.id && job.kind !== "draft").sort(order);
     // Drawn anew only for news that can be seen, so that a pressed button stays where it is.
     const told = JSON.stringify(waiting.map((job) => [job.id, job.state, job.stopping, job.place, spoken(job.eta_seconds), doing(job)]));
     if (told === this.#drawn) return;
