@@ -16,7 +16,7 @@ RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run studio test test-slow crash check bench browser replica clean
+.PHONY: help run studio test test-slow crash check bench browser screenshots replica clean
 
 help:
 	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
@@ -26,6 +26,7 @@ help:
 	@echo 'make check       lint, format, types, layers'
 	@echo 'make bench       time and memory, beside stock diffusers'
 	@echo 'make browser     what the tests of the page and the window need: Chromium, axe-core, Xvfb, xdotool'
+	@echo 'make screenshots the pictures of the README, from the real page and window'
 	@echo 'make replica     a model of true size with random weights, to measure with (3.7 GB): MODEL= DIR='
 	@echo 'make clean       remove the environment and what was built'
 	@echo 'knobs: PYTHON=python3 VENV=.venv TESTFLAGS='
@@ -67,6 +68,9 @@ WANTED := $(foreach each,chromium:chromium Xvfb:xvfb xdotool:xdotool,$(if $(shel
 browser: $(DEV)
 	@if [ -n "$(strip $(WANTED))" ]; then apt-get update -q && apt-get install -y -q --no-install-recommends $(WANTED); fi
 	@test -f $(AXE) || npm install --silent --no-audit --no-fund --prefix $(VENV)/axe axe-core@4.14.1
+
+screenshots: $(DEV)
+	@PYTHONPATH=. $(BIN)/python assets/screenshots.py
 
 # A published model's configuration and size with random weights; MODEL=wan-2.1-1.3b is the other one.
 MODEL ?= text-to-video-ms-1.7b

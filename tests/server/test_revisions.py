@@ -84,6 +84,19 @@ def test_pictures_and_drafts_stay_what_they_are(service: Live) -> None:
     assert (found["kind"], found["until"], found["seed"]) == ("draft", 0.5, 8)
 
 
+def test_a_sequence_keeps_all_of_its_prompts(service: Live) -> None:
+    asked = {"prompts": ["a red circle", "a blue square"], "frames_per": 2, "drift": 0.5, "num_inference_steps": 2}
+    parent = told(service.post("/api/v1/sequences", json=asked), 201)
+    found = again(service, parent["id"])
+    assert found["kind"] == "sequence" and found["plan"] == parent["plan"]
+    other = again(service, parent["id"], prompt="a green star", seed=4)
+    assert (other["prompt"], other["seed"], other["plan"]["prompt_at"]) == (
+        "a green star",
+        4,
+        parent["plan"]["prompt_at"],
+    )
+
+
 def test_what_a_film_began_from_outlives_it(service: Live) -> None:
     parts = {"request": (None, json.dumps(QUICK), "application/json"), "image": ("x.png", picture(), "image/png")}
     first = told(service.post(JOBS, files=parts), 201)

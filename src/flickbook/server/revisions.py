@@ -8,8 +8,9 @@ from typing import IO, Final
 
 from starlette.responses import JSONResponse, Response
 
+from flickbook.engine.sequence import DRIFT
 from flickbook.errors import RequestError
-from flickbook.jobs.order import ordered
+from flickbook.jobs.order import ordered, sequenced
 from flickbook.server import given, variants
 from flickbook.server.compatible import EditVideo, film_of, frames_of, named, wishes_of
 from flickbook.server.models import model_of
@@ -100,6 +101,8 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
     A `prompt` of None is the same one, a `seed` of None is drawn. Raises RequestError for a file that is gone or was
     changed.
     """
+    if parent.kind == "sequence":
+        return _sequence(parent, prompt=prompt, seed=seed, owner=owner, key=key)
     place = service.shelf.made(id)
     changes: dict[str, object] = {"model": parent.plan.model, "seed": seed}
     if prompt is not None:
@@ -129,6 +132,23 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
         if getattr(job.plan, name) != getattr(parent.plan, name):
             raise RequestError(name, parent.id, "its file was changed since", "ask for a new job")
     return job.model_copy(update={"networks": parent.networks})
+
+
+def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str, key: str) -> Job:
+    """The job of the same sequence, whose first prompt may be another."""
+    plan = parent.plan
+    prompts = [plan.prompt if prompt is None else prompt, *(text for _, text in plan.prompt_at)]
+    return sequenced(
+        prompts,
+        parent.request.model_copy(update={"model": plan.model, "seed": seed}),
+        frames_per=plan.num_frames // len(prompts),
+        drift=DRIFT if plan.drift is None else plan.drift,
+        feedback=plan.feedback or 0.0,
+        owner=owner,
+        key=key,
+        model_dir=Path(parent.model_dir) if parent.model_dir else None,
+        precision=parent.precision,
+    )
 
 
 def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: Path, stem: str) -> Path:

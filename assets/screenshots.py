@@ -1,0 +1,54 @@
+"""The pictures of the README, from the real page and the real window: `make screenshots`.
+
+A studio is started on an empty directory, films are made by the built-in model, and Chromium looks at it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import httpx2
+from playwright.sync_api import sync_playwright
+from tests.browser.chromium import Seen, browser, studio
+
+HERE = Path(__file__).parent
+FILMS = (
+    ("a neon city in the rain with flying vehicles", 7),
+    ("a peaceful sunset over mountain ranges", 11),
+    ("shooting stars over hills", 5),
+    ("a green square growing on a white background", 3),
+    ("a small yellow star spinning on a black background", 2),
+    ("a red circle moving left on a blue background", 1),
+)
+EMERGING = "() => document.querySelector('flickbook-stage .fb-status')?.textContent.includes('14 of')"
+
+
+def page(place: Path) -> None:
+    """The studio with a film that emerges, its drafts, and its gallery."""
+    with studio(place) as url, sync_playwright() as playwright:
+        for prompt, seed in FILMS:
+            made = httpx2.post(f"{url}/v1/videos/sync", json={"prompt": prompt, "seed": seed}, timeout=120)
+            made.raise_for_status()
+        seen = Seen.at(browser(playwright).new_page(viewport={"width": 1440, "height": 900}), url)
+        seen.page.get_by_label("Prompt", exact=True).first.fill("a peaceful sunset over mountain ranges")
+        seen.press("Make the film")
+        seen.page.wait_for_function(EMERGING)
+        seen.page.screenshot(path=HERE / "studio.png")
+        seen.page.wait_for_selector("flickbook-stage video:visible")
+        seen.tab("Gallery")
+        seen.page.wait_for_function(
+            "() => [...document.querySelectorAll('.fb-card img')].every((each) => each.complete)"
+        )
+        seen.page.wait_for_timeout(500)
+        seen.page.screenshot(path=HERE / "studio-gallery.png")
+
+
+def main() -> None:
+    """Make them."""
+    with tempfile.TemporaryDirectory() as place:
+        page(Path(place))
+
+
+if __name__ == "__main__":
+    main()
