@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(flickbook.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 EVERYTHING = sorted([*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
-HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "accelerate", "gradio"}
+HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "accelerate", "gradio", "tkinter"}
 #: What the world, the networks and the training loop may need beside the standard library.
 TRAINING = {"torch", "numpy", "PIL", "safetensors", "tokenizers", "flickbook"}
 
