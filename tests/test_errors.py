@@ -23,9 +23,11 @@ from flickbook.errors import (
     OutputError,
     RequestError,
     SchedulerMismatch,
+    ServiceError,
     SettingsError,
     StoreError,
     WeightsError,
+    WindowError,
     shown,
 )
 
@@ -43,6 +45,8 @@ ONE_OF_EACH = [
     StoreError("jobs.db", "damaged", "run `flickbook repair`"),
     HubError("owner/films", "gated", "set HF_TOKEN"),
     MissingExtra("matplotlib", "gen"),
+    ServiceError("films.example", "cannot be reached", "check the address"),
+    WindowError("there is no display", "use `flickbook generate`"),
     Cancelled(),
 ]
 

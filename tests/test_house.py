@@ -19,7 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 EVERYTHING = sorted(
     [*SOURCES, *(path for each in ("tests", "bench", "spaces") for path in (ROOT / each).rglob("*.py"))]
 )
-HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "accelerate", "gradio"}
+HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "accelerate", "gradio", "tkinter"}
 #: Folders of tests that mirror no folder of the package.
 OTHERS = ("contract", "crash", "browser", "spaces", "examples")
 #: What the world, the networks and the training loop may need beside the standard library.

@@ -13,7 +13,9 @@
     ├── WeightsError               exit 2   code "weights"             weights are missing, corrupt or do not fit
     ├── HubError                   exit 2   code "hub"                 a repository is gated, gone or out of reach
     ├── StoreError                 exit 2   code "store"               the store of jobs is damaged, newer or away
+    ├── ServiceError               exit 2   code "service"             a Flickbook service is away or refuses the key
     ├── MissingExtra               exit 2   code "missing_extra"       an optional package is not installed
+    ├── WindowError                exit 2   code "window"              no window can be opened here
     └── Cancelled                  exit 130 code "cancelled"           the caller asked to stop
 
 Each message is one line that says what is wrong and what to do next. `code` is stable and meant for programs;
@@ -210,6 +212,24 @@ class HubError(FlickbookError):
         return (HubError, (self.repo, self.reason, self.remedy))
 
 
+class ServiceError(FlickbookError):
+    """A Flickbook service elsewhere cannot be reached, takes no such key, or does not answer as one."""
+
+    code = "service"
+    exit_code = 2
+    field = "url"
+
+    def __init__(self, service: object, reason: str, remedy: str) -> None:
+        self.service = str(service)
+        # What a stranger's server says may stand in a reason.
+        self.reason = escaped(one_line(reason))
+        self.remedy = escaped(one_line(remedy))
+        super().__init__(f"{shown(self.service)}: {self.reason}; {self.remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ServiceError, (self.service, self.reason, self.remedy))
+
+
 class MissingExtra(FlickbookError):
     """A package that belongs to one of Flickbook's extras is not installed."""
 
@@ -223,6 +243,21 @@ class MissingExtra(FlickbookError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (MissingExtra, (self.package, self.extra))
+
+
+class WindowError(FlickbookError):
+    """There is no display to open a window on, or Python came without Tk."""
+
+    code = "window"
+    exit_code = 2
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        self.reason = escaped(one_line(reason))
+        self.remedy = one_line(remedy)
+        super().__init__(f"window: {self.reason}; {self.remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (WindowError, (self.reason, self.remedy))
 
 
 class Cancelled(FlickbookError):

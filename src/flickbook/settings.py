@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from flickbook.errors import SettingsError
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     processor threads to compute with, None for the library's choice. `model`: the model of a request that names none.
     `log_level`: what is written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or
     mongodb://…; empty for a file in data_dir. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory
-    in data_dir.
+    in data_dir. `url`, `key`: a Flickbook service that the window asks instead of this machine, and the key for it.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     store: str = ""
     jobs_dir: HomePath | None = None
+    url: str = ""
+    key: SecretStr = SecretStr("")
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ import typer
 from flickbook import __version__
 from flickbook.cli import (
     batch,
+    desktop,
     diff,
     doctor,
     draft,
@@ -51,6 +52,7 @@ app.command("diff")(diff.diff)
 app.add_typer(jobs.app, name="jobs")
 app.command("studio")(studio.studio)
 app.command("serve")(serve.serve)
+app.command("desktop")(desktop.desktop)
 app.add_typer(keys.app, name="keys")
 app.add_typer(store.app, name="store")
 app.command("repair")(store.repair)

@@ -1,0 +1,1 @@
+"""The window: Tk with ttk, over the local queue or a Flickbook service elsewhere."""

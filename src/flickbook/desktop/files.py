@@ -1,0 +1,53 @@
+"""What the window does with the files of films: copies of them, and the folder that they are in."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from flickbook.desktop.source import Entry
+from flickbook.errors import FlickbookError, OutputError
+from flickbook.files import replace_whole
+
+_OPENERS: Final = {"darwin": "open", "win32": "explorer"}
+
+
+def suggested(entry: Entry) -> str:
+    """A name for a film: its first words, its seed, its suffix."""
+    words = re.sub(r"[^a-z0-9]+", "-", entry.plan.prompt.lower()[:60]).strip("-")
+    return f"{words or 'film'}-{entry.plan.seed}{entry.suffix}"
+
+
+def saved(film: Path, path: Path, suffix: str) -> Path:
+    """Copy a film to `path`, whole or not at all. Raises OutputError."""
+    if path.suffix.lower() != suffix:
+        remedy = f"name it {path.stem}{suffix}; `flickbook polish` writes other formats"
+        raise OutputError(path, f"the film is a {suffix} file", remedy)
+    try:
+        if path.is_dir():
+            raise OutputError(path, "is a directory", "choose another name")
+        replace_whole(path, lambda draft: shutil.copyfile(film, draft))
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error), "choose another place, or free some space") from None
+    return path
+
+
+def revealed(folder: Path | None) -> None:
+    """Show a folder as this system does. Raises FlickbookError where nothing can."""
+    if folder is None:
+        raise FlickbookError("the film is on another machine; Save as… brings it here")
+    program = _OPENERS.get(sys.platform, "xdg-open")
+    try:
+        subprocess.Popen(
+            [program, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        raise FlickbookError(f"{program} is not there to open folders; the film is in {folder}") from None

@@ -1,0 +1,152 @@
+"""The queue of this machine, with a worker of the window's own."""
+
+from __future__ import annotations
+
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from flickbook import catalogue, formats
+from flickbook.catalogue import Model
+from flickbook.desktop import reel
+from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
+from flickbook.errors import HubError, MissingExtra, OutputError, StoreError, WeightsError
+from flickbook.hub.find import directory
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.order import ordered
+from flickbook.jobs.supervisor import Supervisor
+from flickbook.spec import Request
+from flickbook.store.base import Job, Query
+
+_AWAY: Final = ("is not open", "try again")
+
+
+class Local:
+    """The store and the files that the settings name, or those of `store` and `jobs_dir`.
+
+    `workers` 0 only takes orders, for who runs workers elsewhere.
+    """
+
+    title = "This computer"
+    local = True
+
+    def __init__(self, store: str = "", jobs_dir: Path | None = None, workers: int = 1) -> None:
+        self._store, self._jobs_dir, self._workers = store, jobs_dir, workers
+        self._desk: Desk | None = None
+        self._supervisor: Supervisor | None = None
+        # The window may be torn from the screen while it is opened.
+        self._moving = threading.Lock()
+
+    @property
+    def desk(self) -> Desk:
+        """The queue. Raises StoreError while it is not open."""
+        if self._desk is None:
+            raise StoreError(self._store or "store", *_AWAY)
+        return self._desk
+
+    def open(self) -> list[Offer]:
+        """Open the store and start the worker."""
+        with self._moving:
+            if self._desk is None:
+                self._desk = Desk.at(self._store, self._jobs_dir)
+            self._desk.ask(self._desk.queue.tend())
+            if self._supervisor is None and self._workers and find_spec("torch") is not None:
+                self._supervisor = Supervisor(self._store, self._desk.shelf.root, self._workers)
+                self._supervisor.start()
+        return [Offer(model, _here(model)) for model in catalogue.list_models()]
+
+    def close(self) -> None:
+        """Have the worker lay its job down with a checkpoint, and let go of the store."""
+        with self._moving:
+            supervisor, self._supervisor = self._supervisor, None
+            desk, self._desk = self._desk, None
+            if supervisor is not None:
+                supervisor.stop()
+            if desk is not None:
+                desk.close()
+
+    def make(self, request: Request) -> Entry:
+        """Raises what `ordered` raises, HubError for a model that was not pulled, MissingExtra without torch."""
+        desk = self.desk
+        if find_spec("torch") is None:
+            raise MissingExtra("torch", "gen")
+        job = ordered(request)
+        directory(catalogue.find(request.model))
+        (kept,) = desk.ask(desk.queue.submit([job]))
+        return self._told(kept)
+
+    def entry(self, id: str) -> Entry:
+        """Raises JobNotFound."""
+        return self._told(self.desk.ask(self.desk.queue.job(id)))
+
+    def recent(self) -> list[Entry]:
+        """The newest jobs of the store, whoever asked for them."""
+        return [self._told(job) for job in self.desk.ask(self.desk.store.find(Query(kinds=KINDS, limit=NEWEST)))]
+
+    def cancel(self, id: str) -> Entry:
+        """Raises JobConflict for what is done."""
+        return self._told(self.desk.ask(self.desk.queue.cancel(id)))
+
+    def preview(self, id: str) -> bytes | None:
+        """As the shelf has it."""
+        self.desk.shelf.watch(id)
+        return self.desk.shelf.preview(id)
+
+    def film(self, entry: Entry) -> Path:
+        """Raises OutputError for a file that is gone."""
+        job = self.desk.ask(self.desk.queue.job(entry.id))
+        path = _file(job)
+        if path is None:
+            raise OutputError(entry.id, "its file is gone", "make it again")
+        return path
+
+    def still(self, entry: Entry, side: int) -> Image.Image:
+        """The frame in the middle."""
+        return reel.still(self.film(entry), side)
+
+    def folder(self, entry: Entry) -> Path | None:
+        """Where its file is, or would be."""
+        return self.film(entry).parent
+
+    def _told(self, job: Job) -> Entry:
+        told = self.desk.shelf.progress(job.id) if job.state == "running" else {}
+        if told.get("attempt", job.attempt) != job.attempt:
+            told = {}  # what an attempt before said counts no more
+        path = _file(job)
+        eta = told.get("eta_seconds")
+        return Entry(
+            id=job.id,
+            kind=job.kind,
+            state=job.state,
+            plan=job.plan,
+            created_at=job.created_at,
+            stopping=job.state == "running" and job.wanted != "",
+            phase=str(told.get("phase", "")),
+            index=int(told.get("index", 0)),
+            total=int(told.get("total", 0)),
+            fraction=float(told.get("fraction", job.reached)),
+            eta=None if eta is None else float(eta),
+            error=job.error if job.state == "failed" else "",
+            made=path is not None,
+            mark=str(path or ""),
+            seconds=job.seconds,
+        )
+
+
+def _file(job: Job) -> Path | None:
+    """The file that a job made, if it is still there. Numbered frames are many, and none of them is the film."""
+    if job.state != "completed" or job.result is None or formats.is_frames(job.result.path):
+        return None
+    path = Path(job.result.path)
+    return path if path.is_file() else None
+
+
+def _here(model: Model) -> bool:
+    try:
+        directory(model)
+    except (HubError, WeightsError):
+        return False
+    return True

@@ -1,0 +1,300 @@
+"""A Flickbook service elsewhere, asked over its /api/v1."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import math
+import re
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any, Final, get_args
+from urllib.parse import urlsplit
+
+from PIL import Image
+from pydantic import ValidationError
+
+from flickbook import __version__
+from flickbook.catalogue import Model
+from flickbook.desktop import reel
+from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
+from flickbook.errors import FlickbookError, OutputError, RequestError, ServiceError, escaped, one_line
+from flickbook.files import replace_whole
+from flickbook.spec import Plan, Request
+from flickbook.store.base import ID, State
+
+_ROOT: Final = "/api/v1"
+#: Seconds that an answer may take to begin or to go on; bytes of an answer in JSON, of a picture and of a film.
+_PATIENCE: Final = 20.0
+_MAX_TEXT: Final = 32 << 20
+_MAX_PICTURE: Final = 16 << 20
+_MAX_FILM: Final = 4 << 30
+_PIECE: Final = 1 << 17
+_MARK: Final = re.compile(r"[0-9a-f]{64}|")
+_UNLIKE: Final = ("does not answer as a Flickbook service", "check the address; `flickbook serve` prints it")
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """The key is for one service: nothing is asked again elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """No request."""
+        return None
+
+
+def address(url: str) -> str:
+    """A service's address, with the path it lies below if it has one. Raises RequestError."""
+    text = url.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+        _ = parts.port
+    except ValueError:
+        whole = False
+    if not whole or "@" in text or not text.isprintable() or " " in text:
+        shown = text.rpartition("@")[2]
+        raise RequestError("url", shown, "is no address of a service", "write for example http://127.0.0.1:8000")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix(_ROOT).rstrip('/')}"
+
+
+class Remote:
+    """The service at `url`, asked with `key`, which is sent to no other."""
+
+    local = False
+
+    def __init__(self, url: str, key: str = "") -> None:
+        """Raises RequestError for what is no address, and for a key that no header can hold."""
+        self.url = address(url)
+        if not key.isascii() or not key.isprintable():
+            raise RequestError("key", "(hidden)", "is no key", "give one as `flickbook keys create` printed it")
+        parts = urlsplit(self.url)
+        self.title = parts.netloc
+        self._key = key.strip()
+        handlers: list[urllib.request.BaseHandler] = [_Stay()]
+        if _loopback(parts.hostname or ""):
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(*handlers)
+        #: Each further bad key would count against this machine: after one, nothing is sent until it is opened again.
+        self._barred: ServiceError | None = None
+        self._seen: dict[str, tuple[str, bytes]] = {}
+        self._place: tempfile.TemporaryDirectory[str] | None = None
+        self._placing = threading.Lock()
+
+    def open(self) -> list[Offer]:
+        """Ask for the models, which tells whether there is a service and whether it takes the key."""
+        self._barred = None
+        found = self._json("GET", "/models")
+        try:
+            return [_offer(each) for each in found["data"]]
+        except (ValidationError, KeyError, TypeError):
+            raise ServiceError(self.title, *_UNLIKE) from None
+
+    def close(self) -> None:
+        """Remove what was fetched."""
+        with self._placing:
+            place, self._place = self._place, None
+        if place is not None:
+            place.cleanup()
+
+    def make(self, request: Request) -> Entry:
+        """Raises FlickbookError with the service's own words for what it refuses."""
+        fields = request.model_dump(mode="json", exclude_none=True)
+        return self._told(self._json("POST", "/jobs", fields))
+
+    def entry(self, id: str) -> Entry:
+        """One job."""
+        return self._told(self._json("GET", f"/jobs/{id}"))
+
+    def recent(self) -> list[Entry]:
+        """The newest jobs that the key may see."""
+        kinds = "&".join(f"kind={kind}" for kind in KINDS)
+        found = self._json("GET", f"/jobs?limit={NEWEST}&{kinds}")
+        try:
+            return [self._told(each) for each in found["data"]]
+        except (KeyError, TypeError):
+            raise ServiceError(self.title, *_UNLIKE) from None
+
+    def cancel(self, id: str) -> Entry:
+        """Stop a job for good."""
+        return self._told(self._json("POST", f"/jobs/{id}/cancel"))
+
+    def preview(self, id: str) -> bytes | None:
+        """The newest; it is sent only if it changed."""
+        mark, data = self._seen.get(id, ("", b""))
+        try:
+            with self._answer("GET", f"/jobs/{id}/preview", headers={"If-None-Match": mark} if mark else {}) as answer:
+                data, mark = self._bytes(answer, _MAX_PICTURE), answer.headers.get("etag", "")
+        except _NotModified:
+            return data
+        except FlickbookError as error:
+            if isinstance(error, ServiceError):
+                raise
+            return None  # there is none yet
+        self._seen = {id: (mark, data)}
+        return data
+
+    def film(self, entry: Entry) -> Path:
+        """The film, fetched when it is first asked for."""
+        path = self._kept() / f"{entry.id}-{entry.mark[:12] or 'film'}{entry.suffix}"
+        if not path.is_file():
+            with self._answer("GET", f"/jobs/{entry.id}/film") as answer:
+                try:
+                    replace_whole(path, lambda draft: self._store(answer, draft, entry.mark))
+                except OSError as error:
+                    raise OutputError(path, error.strerror or str(error), "free some space") from None
+        return path
+
+    def still(self, entry: Entry, side: int) -> Image.Image:
+        """As the service makes it."""
+        with self._answer("GET", f"/jobs/{entry.id}/thumbnail") as answer:
+            image = reel.of_bytes(self._bytes(answer, _MAX_PICTURE)).frames[0]
+        image.thumbnail((side, side))
+        return image
+
+    def folder(self, entry: Entry) -> Path | None:
+        """It is on another machine."""
+        return None
+
+    def _kept(self) -> Path:
+        with self._placing:
+            if self._place is None:
+                self._place = tempfile.TemporaryDirectory(prefix="flickbook-")
+            return Path(self._place.name)
+
+    def _store(self, answer: HTTPResponse, path: Path, mark: str) -> None:
+        """Write an answer to a file, piece by piece, and hold it against its SHA-256 where that is known."""
+        digest, size = hashlib.sha256(), 0
+        with open(path, "wb") as file:
+            while True:
+                try:
+                    piece = answer.read(_PIECE)
+                except (OSError, HTTPException) as error:
+                    raise self._away(error) from None
+                if not piece:
+                    break
+                size += len(piece)
+                if size > _MAX_FILM:
+                    raise ServiceError(self.title, "sends a film of more than 4 GiB", "fetch it with another program")
+                digest.update(piece)
+                file.write(piece)
+        if mark and digest.hexdigest() != mark:
+            raise ServiceError(self.title, "sent a film that is cut short or damaged", "open it again")
+
+    def _json(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode("ascii")
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        with self._answer(method, path, data, headers) as answer:
+            text = self._bytes(answer, _MAX_TEXT)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise ServiceError(self.title, *_UNLIKE) from None
+
+    def _answer(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> HTTPResponse:
+        """What the service answers, if it did what was asked."""
+        if self._barred is not None:
+            raise self._barred
+        request = urllib.request.Request(f"{self.url}{_ROOT}{path}", body, headers or {}, method=method)
+        request.add_header("User-Agent", f"flickbook/{__version__}")
+        if self._key:
+            request.add_header("Authorization", f"Bearer {self._key}")
+        try:
+            found: HTTPResponse = self._opener.open(request, timeout=_PATIENCE)
+            return found
+        except urllib.error.HTTPError as error:
+            with error:
+                refusal = self._refusal(error)
+            raise refusal from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise self._away(error) from None
+
+    def _bytes(self, answer: HTTPResponse, most: int) -> bytes:
+        try:
+            found = answer.read(most + 1)
+        except (OSError, HTTPException) as error:
+            raise self._away(error) from None
+        if len(found) > most:
+            raise ServiceError(self.title, f"sends more than {most >> 20} MiB", _UNLIKE[1])
+        return found
+
+    def _away(self, error: Exception) -> ServiceError:
+        reason: Any = getattr(error, "reason", None) or error
+        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        if isinstance(reason, TimeoutError):
+            text = f"no answer within {_PATIENCE:.0f} s"
+        return ServiceError(
+            self.title, f"cannot be reached ({text})", "check the address, and that `flickbook serve` runs there"
+        )
+
+    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
+        """The error that an answer which is none becomes."""
+        if error.code == 304:
+            return _NotModified()
+        message, field = "", None
+        with suppress(OSError, HTTPException, ValueError, TypeError, KeyError, AttributeError):
+            told = json.loads(error.read(_MAX_TEXT))["error"]
+            message, field = escaped(one_line(told["message"])), told.get("field")
+        if error.code in (401, 403):
+            reason = message or f"it answers {error.code}"
+            refused = ServiceError(self.title, f"refuses: {reason}", "give its address and a key with Change…")
+            if error.code == 401:
+                self._barred = refused
+            return refused
+        if not message:
+            return ServiceError(self.title, *_UNLIKE)
+        found = FlickbookError(message)
+        found.field = field if isinstance(field, str) else None
+        return found
+
+    def _told(self, job: Any) -> Entry:
+        """A job as the service tells of it."""
+        try:
+            now, made, error = job["progress"] or {}, job["result"] or {}, job["error"]
+            eta, mark = job["eta_seconds"], made.get("sha256", "")
+            # They become parts of addresses and of names of files.
+            if not ID.fullmatch(job["id"]) or not _MARK.fullmatch(mark) or job["state"] not in get_args(State):
+                raise ValueError(job["id"])
+            return Entry(
+                id=job["id"],
+                kind=str(job["kind"]),
+                state=job["state"],
+                plan=Plan.model_validate_json(json.dumps(job["plan"])),
+                created_at=float(job["created_at"]),
+                stopping=bool(job["stopping"]),
+                phase=str(now.get("phase", "")),
+                index=int(now.get("index", 0)),
+                total=int(now.get("total", 0)),
+                fraction=min(1.0, max(0.0, float(now.get("fraction", 0.0)))),
+                eta=None if eta is None or not math.isfinite(eta) else float(eta),
+                error=escaped(one_line(error["message"])) if error and job["state"] == "failed" else "",
+                made=job["state"] == "completed" and "film" in job["links"],
+                mark=mark,
+                seconds=float(job["seconds"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):  # among them pydantic's
+            raise ServiceError(self.title, *_UNLIKE) from None
+
+
+class _NotModified(Exception):
+    """What was asked for is as it was."""
+
+
+def _offer(told: dict[str, Any]) -> Offer:
+    """A model of a service, which may be newer and know more of it."""
+    known = {name: value for name, value in told.items() if name in Model.model_fields}
+    return Offer(Model.model_validate(known, strict=False), bool(told.get("here", True)))
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

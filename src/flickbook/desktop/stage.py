@@ -1,0 +1,214 @@
+"""The middle of the window: the film as it emerges and as it plays, how far it is, and what can be done with it."""
+
+from __future__ import annotations
+
+import time
+import tkinter
+from collections.abc import Callable
+from tkinter import ttk
+from typing import Any, Final
+
+from flickbook.desktop import theme
+from flickbook.desktop.player import Player
+from flickbook.desktop.reel import Reel
+from flickbook.desktop.source import Entry
+from flickbook.desktop.theme import Theme
+
+#: What an empty stage proposes, in the words that the built-in model learned.
+EXAMPLES: Final = (
+    "a red circle moving left on a blue background",
+    "a peaceful sunset over mountain ranges",
+    "a neon city in the rain with flying vehicles",
+)
+#: The share of an entry that tells how fast the rest will be.
+_ENOUGH: Final = 0.1
+_PHASES: Final = {
+    "load": "Loading the model",
+    "encode": "Reading the words",
+    "denoise": "Step {index} of {total}",
+    "decode": "Frame {index} of {total}",
+    "polish": "Finishing the frames",
+    "write": "Writing the file",
+}
+_STATES: Final = {
+    "queued": "Waiting for its turn",
+    "paused": "Laid down; `flickbook jobs resume {id}` goes on",
+    "cancelled": "Cancelled",
+    "expired": "It waited too long, and was given up",
+    "completed": "Its file is gone; Again makes it once more",
+}
+
+
+class Stage(ttk.Frame):
+    """Shows one entry at a time. `asked` is told "cancel", "save", "folder" or "again"; `say` takes an example."""
+
+    def __init__(
+        self, parent: tkinter.Misc, theme_: Theme, asked: Callable[[str], None], say: Callable[[str], None]
+    ) -> None:
+        super().__init__(parent)
+        self.entry: Entry | None = None
+        self._local = True
+        self._there: Any = None
+        self._pace = Pace()
+        self._below = ttk.Frame(self)
+        self._below.pack(side="bottom", fill="x", pady=(theme.GAP, 0))
+        self.player = Player(self, theme_)
+        self.player.pack(fill="both", expand=True)
+        self._empty = self._proposal(say, theme_.photo(theme.flipbook()))
+        self._caption = ttk.Label(self._below, style="Strong.TLabel", justify="left")
+        self._facts = ttk.Label(self._below, style="Soft.TLabel", justify="left")
+        self._said = ttk.Label(self._below, style="Fault.TLabel", justify="left")
+        self._work(asked)
+        self._actions(asked)
+        self.bind("<Configure>", self._sized)
+        self.show(None)
+
+    def _proposal(self, say: Callable[[str], None], flipbook: Any) -> ttk.Frame:
+        """What stands on an empty stage."""
+        frame = ttk.Frame(self.player.canvas, style="Stage.TFrame")
+        ttk.Label(frame, image=flipbook, style="Stage.TLabel").pack(pady=(0, 18))
+        ttk.Label(frame, text="Your film appears here", style="StageLarge.TLabel").pack()
+        ttk.Label(
+            frame, text="Say what it shows, and press Return. Perhaps:", style="StageSoft.TLabel"
+        ).pack(pady=(6, 10))  # fmt: skip
+        for text in EXAMPLES:
+            button = ttk.Button(frame, text=text, style="StageLink.TButton", command=lambda text=text: say(text))  # type: ignore[misc]
+            button.pack(pady=1)
+        return frame
+
+    def _work(self, asked: Callable[[str], None]) -> None:
+        """How far it is."""
+        self._progress = ttk.Frame(self._below)
+        self._progress.columnconfigure(0, weight=1)
+        self.bar = ttk.Progressbar(self._progress, maximum=1.0)
+        self.bar.grid(row=0, column=0, sticky="ew", pady=(10, 0))
+        self.phase = ttk.Label(self._progress, style="Soft.TLabel")
+        self.phase.grid(row=1, column=0, sticky="w", pady=(4, 0))
+        self.cancel = ttk.Button(self._progress, text="Cancel", command=lambda: asked("cancel"))
+        self.cancel.grid(row=0, column=1, rowspan=2, padx=(16, 0))
+
+    def _actions(self, asked: Callable[[str], None]) -> None:
+        self._row = ttk.Frame(self._below)
+        self.buttons = {
+            "save": ttk.Button(self._row, text="Save as…", command=lambda: asked("save")),
+            "folder": ttk.Button(self._row, text="Open folder", command=lambda: asked("folder")),
+            "again": ttk.Button(self._row, text="Again", command=lambda: asked("again")),
+        }
+
+    def show(self, entry: Entry | None, local: bool = True) -> None:
+        """Put an entry on the stage, or what became of the one that is there; None clears it."""
+        new = entry is None or self.entry is None or entry.id != self.entry.id
+        self.entry, self._local = entry, local
+        there = None if entry is None else (entry.id, entry.over, entry.made, bool(said(entry)))
+        if new:
+            self.player.clear()
+            self._pace = Pace()
+        if new or there != self._there:  # to place anew what is in its place would flicker
+            self._there = there
+            self._placed(entry)
+        if entry is None:
+            return
+        plan = entry.plan
+        self._caption.configure(text=_shortened(plan.prompt) or "(no words)")
+        facts = [plan.model, f"{plan.width} × {plan.height}"]
+        if plan.num_frames > 1:
+            facts.append(f"{plan.num_frames} frames, {plan.fps:g} a second")
+        facts += [f"{plan.num_inference_steps} steps", f"seed {plan.seed}"]
+        if entry.made and entry.seconds:
+            facts.append(f"took {duration(entry.seconds)}")
+        self._facts.configure(text=" · ".join(facts))
+        self._said.configure(text=said(entry), style="Fault.TLabel" if entry.error else "Soft.TLabel")
+        self.bar.configure(value=entry.fraction if entry.state == "running" else 0.0)
+        self.phase.configure(text=progress(entry, self._pace.left(entry)))
+        if self.player.reel is None:
+            self.player.hint("" if entry.over else "It appears here as soon as there is something to see")
+        self.cancel.state(["disabled" if entry.stopping else "!disabled"])
+
+    def _placed(self, entry: Entry | None) -> None:
+        """What belongs to this entry is there, and all else is not."""
+        for widget in (self._caption, self._facts, self._said, self._progress, self._row):
+            widget.pack_forget()
+        if entry is None:
+            self.player.hint("")
+            self._empty.place(relx=0.5, rely=0.5, anchor="center")
+            return
+        self._empty.place_forget()
+        self._caption.pack(anchor="w", pady=(4, 0))
+        self._facts.pack(anchor="w", pady=(2, 0))
+        if said(entry):
+            self._said.pack(anchor="w", pady=(6, 0))
+        if not entry.over:
+            self._progress.pack(fill="x", pady=(12, 0))
+            return
+        self._row.pack(anchor="w", pady=(12, 0))
+        for name, button in self.buttons.items():
+            button.pack_forget()
+            if name == "again" or (entry.made and (name == "save" or self._local)):
+                button.pack(side="left", padx=(0, theme.GAP))
+
+    def emerge(self, reel: Reel) -> None:
+        """What emerges in the entry that is shown."""
+        self.player.show(reel, controls=False)
+
+    def play(self, reel: Reel) -> None:
+        """What became of it."""
+        self.player.show(reel)
+
+    def _sized(self, event: Any) -> None:
+        for label in (self._caption, self._facts, self._said):
+            label.configure(wraplength=max(200, event.width - 8))
+
+
+def said(entry: Entry) -> str:
+    """What is to be said of an entry that is over and has nothing to show; "" for any other."""
+    if entry.error:
+        return entry.error
+    if entry.made or not entry.over:
+        return ""
+    return _STATES.get(entry.state, entry.state).format(id=entry.id)
+
+
+class Pace:
+    """How fast an entry gets on while somebody looks: what is left of one that has no like to be judged by."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def left(self, entry: Entry) -> float | None:
+        """The seconds that are left; None while that cannot be told."""
+        if entry.eta is not None or entry.state != "running" or entry.phase != "denoise":
+            return entry.eta
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, entry.fraction
+        began, share = self._first
+        done = entry.fraction - share
+        return (now - began) / done * (1 - entry.fraction) if done > _ENOUGH else None
+
+
+def progress(entry: Entry, eta: float | None = None) -> str:
+    """Where an entry is, and how long is left."""
+    if entry.state == "queued":
+        return _STATES["queued"]
+    if entry.stopping:
+        return "Stopping"
+    phase = _PHASES.get(entry.phase, "Beginning").format(index=entry.index, total=entry.total)
+    return phase if eta is None else f"{phase} · {left(eta)}"
+
+
+def left(seconds: float) -> str:
+    """How long is left: "about 12 s left"."""
+    return "nearly done" if seconds < 1 else f"about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min, 1 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 160 else f"{line[:159]}…"

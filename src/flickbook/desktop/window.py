@@ -1,0 +1,391 @@
+"""The window as a whole: what is asked for goes to a Source in the background, what is told comes back and is shown.
+
+Tk's thread only draws. Two others work: one asks the source, in order; one fetches and decodes pictures and films. What
+they find comes through a queue that Tk's thread empties some thirty times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import tkinter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tkinter import filedialog, ttk
+from typing import Any, Final, TypeVar
+
+from PIL import Image
+
+from flickbook import settings
+from flickbook.desktop import reel, theme
+from flickbook.desktop.background import Background, Told, pumped
+from flickbook.desktop.files import revealed, saved, suggested
+from flickbook.desktop.form import Form
+from flickbook.desktop.history import HEIGHT, WIDTH, History
+from flickbook.desktop.place import Place
+from flickbook.desktop.reel import Reel
+from flickbook.desktop.remote import Remote
+from flickbook.desktop.source import Entry, Offer, Source
+from flickbook.desktop.stage import Stage
+from flickbook.desktop.theme import Theme
+from flickbook.errors import FlickbookError, one_line
+
+T = TypeVar("T")
+TITLE: Final = "Flickbook"
+SIZE: Final = (1180, 760)
+SMALLEST: Final = (960, 650)
+_HISTORY: Final = 226
+#: Milliseconds between two looks at what the threads told, at the entry on the stage, and at all of them.
+_PUMP: Final = 30
+_LOOK: Final = 250
+_ALL: Final = 2000
+#: A place that does not answer is asked so much more seldom.
+_CALM: Final = 8
+logger = logging.getLogger(__name__)
+
+
+class Window:
+    """The window on a source of jobs; `local` makes the one of this computer."""
+
+    def __init__(self, root: tkinter.Tk, source: Source, local: Callable[[], Source]) -> None:
+        self.root, self.source, self._local = root, source, local
+        self.theme = Theme(root)
+        self._told: Told = queue.SimpleQueue()
+        self._asks, self._pictures = Background("asks", self._told), Background("pictures", self._told)
+        self._open = self._looking = self._away = self.closing = self._hung_up = False
+        self._hasty = False
+        self._seen: bytes | None = None
+        self._wanted: set[str] = set()
+        root.title(TITLE)
+        root.minsize(*SMALLEST)
+        root.geometry(f"{min(SIZE[0], root.winfo_screenwidth())}x{min(SIZE[1], root.winfo_screenheight())}")
+        root.report_callback_exception = self._unexpected
+        self._laid_out()
+        self._bound()
+        self._connect()
+        root.after(_PUMP, self._pump)
+        root.after(_LOOK, self._look)
+        root.after(_ALL, self._look_at_all)
+
+    def _laid_out(self) -> None:
+        outer = ttk.Frame(self.root, padding=(theme.SPACE, 14, theme.SPACE, 12))
+        outer.pack(fill="both", expand=True)
+        outer.columnconfigure(1, weight=1)
+        outer.rowconfigure(1, weight=1)
+        head = ttk.Frame(outer)
+        head.grid(row=0, column=0, columnspan=3, sticky="ew", pady=(0, 14))
+        ttk.Label(head, text=TITLE, style="Large.TLabel").pack(side="left")
+        self._change = ttk.Button(head, text="Change…", style="Link.TButton", command=self._choose_place)
+        self._change.pack(side="right")
+        self.place = ttk.Label(head, style="Soft.TLabel")
+        self.place.pack(side="right", padx=(0, 4))
+        self.form = Form(outer, self.theme, self.make)
+        self.form.grid(row=1, column=0, sticky="ns")
+        self.stage = Stage(outer, self.theme, self._asked, self.form.say)
+        self.stage.grid(row=1, column=1, sticky="nsew", padx=theme.SPACE)
+        self.history = History(outer, self.theme, self.open)
+        self.history.grid(row=1, column=2, sticky="nsew")
+        outer.columnconfigure(2, minsize=_HISTORY)
+        foot = ttk.Frame(outer)
+        foot.grid(row=2, column=0, columnspan=3, sticky="ew", pady=(10, 0))
+        self.message = ttk.Label(foot, style="Soft.TLabel")
+        self.message.pack(side="left", fill="x", expand=True)
+        self._retry = ttk.Button(foot, text="Try again", style="Link.TButton", command=self._connect)
+
+    def _bound(self) -> None:
+        self.root.protocol("WM_DELETE_WINDOW", self.close)
+        self.root.bind(
+            "<Escape>", lambda event: self._asked("cancel") if event.widget.winfo_toplevel() is self.root else None
+        )
+        for key in ("<Control-q>", "<Control-w>", "<Command-q>", "<Command-w>"):
+            if "Command" not in key or self.root.tk.call("tk", "windowingsystem") == "aqua":
+                self.root.bind(key, lambda _: self.close())
+        self.form.prompt.focus_set()
+
+    # What is asked of the source
+
+    def _ask(
+        self,
+        where: Background,
+        work: Callable[[Source], T],
+        then: Callable[[T], None],
+        otherwise: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Ask the source in the background. What comes after another was chosen is not told any more."""
+        source, fault = self.source, otherwise or self._fault
+
+        def still(call: Callable[[Any], None], found: Any) -> None:
+            if source is self.source and not self.closing:
+                call(found)
+
+        where.do(lambda: work(source), partial(still, then), partial(still, fault))
+
+    def _connect(self) -> None:
+        self._open, self._away = False, False
+        self._retry.pack_forget()
+        self.form.make.state(["disabled"])
+        self.place.configure(text=self.source.title)
+        self.tell(f"Connecting to {self.source.title}…" if not self.source.local else "Opening…")
+        self._ask(self._asks, lambda source: source.open(), self._connected, self._unconnected)
+
+    def _connected(self, offers: list[Offer]) -> None:
+        self._open = True
+        self.form.make.state(["!disabled"])
+        self.form.offer(offers, settings.load().model)
+        self.tell("")
+        self._ask(self._asks, lambda source: source.recent(), self._first)
+        if self._hasty:
+            self.make()
+
+    def _unconnected(self, error: Exception) -> None:
+        self._hasty = False
+        self._fault(error)
+        self._retry.pack(side="right")
+
+    def _first(self, entries: list[Entry]) -> None:
+        """The first look: what runs or waits is put on the stage."""
+        self._listed(entries)
+        under_way = [entry for entry in entries if not entry.over]
+        if under_way and self.stage.entry is None:
+            self._show(under_way[-1])
+
+    def make(self) -> None:
+        """Ask for what the form says; as soon as there is a connection, if somebody was faster."""
+        self._hasty = not self._open
+        if self._hasty:
+            return
+        self.form.unblame()
+        try:
+            request = self.form.request()
+        except FlickbookError as error:
+            self._fault(error)
+            return
+        self.form.make.state(["disabled"])
+        self.tell("Asking…")
+        self._ask(self._asks, lambda source: source.make(request), self._made, self._unmade)
+
+    def _made(self, entry: Entry) -> None:
+        self.form.make.state(["!disabled"])
+        self.tell("")
+        self._show(entry)
+
+    def _unmade(self, error: Exception) -> None:
+        self.form.make.state(["!disabled"])
+        self._fault(error)
+
+    def _asked(self, what: str) -> None:
+        """What a button below the stage, or Escape, asks for."""
+        entry = self.stage.entry
+        if entry is None or not self._open:
+            return
+        if what == "cancel" and not entry.over:
+            self._ask(self._asks, lambda source: source.cancel(entry.id), self._changed)
+        elif what == "again":
+            self._again(entry)
+        elif what == "save" and entry.made:
+            path = filedialog.asksaveasfilename(
+                parent=self.root, initialfile=suggested(entry), defaultextension=entry.suffix, title="Save as"
+            )
+            if path:
+                self.save(entry, Path(path))
+        elif what == "folder" and entry.made:
+            self._ask(self._pictures, lambda source: revealed(source.folder(entry)), lambda _: None)
+
+    def save(self, entry: Entry, path: Path) -> None:
+        """Copy a film to a file of somebody's choice."""
+        self.tell(f"Saving {path.name}…")
+        self._ask(
+            self._pictures,
+            lambda source: saved(source.film(entry), path, entry.suffix),
+            lambda _: self.tell(f"Saved {path}"),
+        )
+
+    def _again(self, entry: Entry) -> None:
+        try:
+            lacking = self.form.fill(entry.plan)
+        except FlickbookError as error:
+            self._fault(error)
+            return
+        self.tell(f"The form does not hold {lacking}" if lacking else "")
+
+    # What is shown
+
+    def open(self, entry: Entry) -> None:
+        """Put an entry of the history on the stage."""
+        self.tell("")
+        self._show(entry)
+
+    def _show(self, entry: Entry) -> None:
+        self._seen = None
+        self.stage.show(None)
+        self.stage.show(entry, self.source.local)
+        self.history.put(entry)
+        self.history.select(entry.id)
+        if entry.made:
+            self._play(entry)
+
+    def _play(self, entry: Entry) -> None:
+        self._ask(self._pictures, lambda source: reel.read(source.film(entry)), partial(self._played, entry))
+
+    def _played(self, entry: Entry, found: Reel) -> None:
+        if self.stage.entry is not None and self.stage.entry.id == entry.id:
+            self.stage.play(found)
+
+    def _changed(self, entry: Entry) -> None:
+        """What became of one entry."""
+        self.history.put(entry)
+        shown = self.stage.entry
+        if shown is None or shown.id != entry.id:
+            return
+        if entry != shown:
+            self.stage.show(entry, self.source.local)
+        if entry.made and not shown.made:
+            self._play(entry)
+            self._picture(entry)
+
+    def _listed(self, entries: list[Entry]) -> None:
+        for entry in self.history.fill(entries):
+            self._picture(entry)
+        shown = self.stage.entry
+        if shown is not None:
+            self.history.select(shown.id)
+            for entry in entries:
+                if entry.id == shown.id:
+                    self._changed(entry)
+
+    def _picture(self, entry: Entry) -> None:
+        """Fetch the small picture of an entry, once."""
+        if entry.id in self._wanted:
+            return
+        self._wanted.add(entry.id)
+        side = 2 * max(WIDTH, HEIGHT)
+        self._ask(
+            self._pictures,
+            lambda source: source.still(entry, side),
+            partial(self._pictured, entry.id),
+            lambda error: logger.debug("%s: %s", entry.id, error),
+        )
+
+    def _pictured(self, id: str, image: Image.Image) -> None:
+        self.history.picture(id, image)
+
+    # What happens by itself
+
+    def _pump(self) -> None:
+        """What the threads told, and whether a signal came."""
+        if self._hung_up:
+            self.close()
+        try:
+            pumped(self._told)
+        finally:
+            self.root.after(_PUMP, self._pump)
+
+    def _look(self) -> None:
+        """How far the entry on the stage is, and what emerges in it."""
+        entry = self.stage.entry
+        if self._open and entry is not None and not entry.over and not self._looking and not self.closing:
+            self._looking = True
+            self._ask(self._asks, lambda source: _seen(source, entry.id), self._looked, self._overlooked)
+        self.root.after(_LOOK * (_CALM if self._away else 1), self._look)
+
+    def _looked(self, found: tuple[Entry, bytes | None]) -> None:
+        self._looking = False
+        self._back()
+        entry, preview = found
+        self._changed(entry)
+        if preview is not None and preview != self._seen and not entry.over:
+            self._seen = preview
+            self._ask(self._pictures, lambda _: reel.of_bytes(preview), partial(self._emerged, entry), _ignored)
+
+    def _overlooked(self, error: Exception) -> None:
+        self._looking = False
+        self._fault(error)
+        self._away = True
+
+    def _emerged(self, entry: Entry, found: Reel) -> None:
+        shown = self.stage.entry
+        if shown is not None and shown.id == entry.id and not shown.over:
+            self.stage.emerge(found)
+
+    def _look_at_all(self) -> None:
+        if self._open and not self.closing:
+            self._ask(self._asks, lambda source: source.recent(), self._all_looked, self._overlooked_all)
+        self.root.after(_ALL * (_CALM if self._away else 1), self._look_at_all)
+
+    def _all_looked(self, entries: list[Entry]) -> None:
+        self._back()
+        self._listed(entries)
+
+    def _overlooked_all(self, error: Exception) -> None:
+        self._fault(error)
+        self._away = True
+
+    def _back(self) -> None:
+        """The source answers; where it did not before, what was said of that is over."""
+        if self._away:
+            self._away = False
+            self.tell("")
+
+    # What is said
+
+    def tell(self, text: str) -> None:
+        """One quiet line."""
+        self.message.configure(text=one_line(text), style="Soft.TLabel")
+
+    def _fault(self, error: Exception) -> None:
+        """One line on what is wrong, and the field that it is about."""
+        if isinstance(error, FlickbookError):
+            self.form.blame(error.field)
+            text = str(error)
+        else:
+            logger.error("unexpected %s: %s", type(error).__name__, error)
+            text = f"unexpected {type(error).__name__}: {error}"
+        self.message.configure(text=one_line(text), style="SoftFault.TLabel")
+
+    def _unexpected(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """An error of the window's own: said in it, and not printed over somebody's terminal."""
+        logger.debug("in the window", exc_info=(kind, error, trace))
+        if isinstance(error, Exception) and not self.closing:
+            self._fault(error)
+
+    # Where it is
+
+    def _choose_place(self) -> None:
+        remote = isinstance(self.source, Remote)
+        url = self.source.url if isinstance(self.source, Remote) else settings.load().url
+        Place(self.root, url, remote, self.move)
+
+    def move(self, remote: Remote | None) -> None:
+        """Go to a service, or to this computer for None. What runs here is laid down first."""
+        before, self.source = self.source, remote or self._local()
+        self._asks.do(before.close, lambda _: None)
+        self.stage.show(None)
+        self.history.clear()
+        self._wanted, self._looking = set(), False
+        self._connect()
+
+    def close(self) -> None:
+        """Take the window from the screen at once; lay down what runs here; then end."""
+        if self.closing:
+            return
+        self.closing = True
+        self.root.withdraw()
+        if self.source.local:
+            self._asks.do(self.source.close, lambda _: self.root.destroy(), lambda _: self.root.destroy())
+        else:
+            self.root.destroy()
+
+    def hang_up(self, *_: Any) -> None:
+        """A signal came: close at the next moment in which Tk may be touched."""
+        self._hung_up = True
+
+
+def _seen(source: Source, id: str) -> tuple[Entry, bytes | None]:
+    """One entry, and what emerges in it while it runs."""
+    entry = source.entry(id)
+    return entry, source.preview(id) if entry.state == "running" else None
+
+
+def _ignored(error: Exception) -> None:
+    logger.debug("a preview that cannot be shown: %s", error)

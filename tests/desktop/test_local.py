@@ -1,0 +1,68 @@
+"""The queue of this machine as the window asks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.desktop.conftest import until
+
+from flickbook.desktop.local import Local
+from flickbook.errors import HubError, OutputError, RequestError, StoreError
+from flickbook.jobs.desk import Desk
+from flickbook.spec import Request
+
+QUICK = {"prompt": "a red circle moving left", "num_inference_steps": 2, "num_frames": 4, "seed": 7}
+
+
+@pytest.mark.model
+def test_a_job_from_its_asking_to_its_file(place: Path) -> None:
+    source = Local()
+    assert any(offer.here for offer in source.open())
+    made = source.make(Request.of(**QUICK))
+    assert made.state == "queued" and not made.over
+    done = until(lambda: (found := source.entry(made.id)).over and found)
+    assert (done.state, done.made, done.suffix) == ("completed", True, ".mp4")
+    assert source.recent() == [done]
+    path = source.film(done)
+    assert path.parent == source.folder(done) and max(source.still(done, 40).size) == 40
+    path.unlink()
+    assert not source.entry(made.id).made
+    with pytest.raises(OutputError, match="its file is gone; make it again"):
+        source.film(done)
+    source.close()
+    source.close()
+    with pytest.raises(StoreError, match="is not open"):
+        source.recent()
+
+
+def test_what_runs_by_another_window_or_command_is_listed_too(desk: Desk) -> None:
+    source = Local(workers=0)
+    source.open()
+    first, second = (source.make(Request.of(**QUICK | {"seed": seed})) for seed in (1, 2))
+    assert [entry.id for entry in source.recent()] == [second.id, first.id]
+    claimed = desk.ask(desk.store.claim("a test", 60.0, first.id))
+    assert claimed is not None
+    desk.shelf.tell(first.id, phase="denoise", index=3, total=10, fraction=0.3, eta_seconds=7.5, attempt=1)
+    running = source.entry(first.id)
+    assert (running.phase, running.index, running.total, running.fraction, running.eta) == ("denoise", 3, 10, 0.3, 7.5)
+    desk.shelf.show(first.id, b"RIFF")
+    assert source.preview(first.id) == b"RIFF" and desk.shelf.watched(first.id)
+    assert source.cancel(first.id).stopping
+    # What an attempt before said counts no more.
+    desk.shelf.tell(first.id, phase="denoise", index=9, total=10, fraction=0.9, eta_seconds=1.0, attempt=0)
+    assert source.entry(first.id).index == 0
+    source.close()
+
+
+def test_what_cannot_be_made_is_refused_now(place: Path) -> None:
+    source = Local(workers=0)
+    offers = {offer.model.name: offer for offer in source.open()}
+    with pytest.raises(RequestError, match="num_frames=999"):
+        source.make(Request.of(**QUICK | {"num_frames": 999}))
+    away = next(name for name, offer in offers.items() if not offer.here and offer.fits(picture=False))
+    model = offers[away].model
+    with pytest.raises(HubError, match=f"run `flickbook models pull {away}`"):
+        source.make(Request.of(prompt="a panda", model=model.name))
+    assert source.recent() == []
+    source.close()

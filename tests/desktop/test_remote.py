@@ -1,0 +1,179 @@
+"""A service as the window asks it, and what it says of one that is none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.live import live
+from tests.server.settled import QUICK, settled
+
+from flickbook.desktop import reel
+from flickbook.desktop.remote import Remote, address
+from flickbook.errors import FlickbookError, RequestError, ServiceError
+from flickbook.files import sha256
+from flickbook.spec import Request
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers everything alike: where it is, and the keys that it was sent."""
+    keys: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            keys.append(self.headers.get("Authorization", ""))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", keys
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.model
+def test_a_job_from_its_asking_to_its_film(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        source = Remote(f"{service.url}/api/v1/")
+        offers = {offer.model.name: offer for offer in source.open()}
+        assert offers["builtin"].here and offers["builtin"].fits(picture=True)
+        made = source.make(Request.of(**QUICK))
+        assert (made.state, made.kind, made.plan.seed, made.made) == ("queued", "film", 7, False)
+        assert source.preview(made.id) is None
+        job = settled(service, made.id)
+        assert job.result is not None
+        (entry,) = source.recent()
+        assert entry == source.entry(made.id) and entry.made and entry.over
+        path = source.film(entry)
+        assert sha256(path) == job.result.sha256 and path == source.film(entry)
+        assert len(reel.read(path).frames) == 4
+        assert max(source.still(entry, 64).size) <= 64
+        assert source.folder(entry) is None
+        source.close()
+        assert not path.exists()
+
+
+def test_what_waits_is_cancelled(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        source = Remote(service.url)
+        made = source.make(Request.of(**QUICK))
+        assert source.cancel(made.id).state == "cancelled"
+        assert [entry.state for entry in source.recent()] == ["cancelled"]
+
+
+def test_a_preview_is_sent_only_if_it_changed(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        source = Remote(service.url)
+        made = source.make(Request.of(**QUICK))
+        service.service.shelf.show(made.id, b"RIFF one")
+        assert source.preview(made.id) == source.preview(made.id) == b"RIFF one"
+        service.service.shelf.show(made.id, b"RIFF another")
+        assert source.preview(made.id) == b"RIFF another"
+
+
+def test_a_field_that_is_refused_is_told_in_the_services_words(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        source = Remote(service.url)
+        with pytest.raises(FlickbookError) as caught:
+            source.make(Request.of(**QUICK | {"num_frames": 999}))
+        assert str(caught.value) == "num_frames=999: must be 1 to 256; ask for 256 frames or fewer"
+        assert caught.value.field == "num_frames"
+
+
+def test_a_wrong_key_is_sent_once_and_said_in_one_line(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        service.key("me", "read")
+        source = Remote(service.url, "fb_wrong")
+        for _ in range(40):  # twenty bad keys would lock this machine out
+            with pytest.raises(ServiceError, match="refuses: this is no key of this service; give its address"):
+                source.recent() if _ else source.open()
+        assert service.get("/api/v1/models", headers=service.key("other", "read")[1]).status_code == 200
+
+
+def test_a_key_that_may_only_read_is_told_so(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        _, headers = service.key("me", "read")
+        source = Remote(service.url, headers["authorization"].removeprefix("Bearer "))
+        assert source.open()
+        with pytest.raises(ServiceError, match="refuses: this key lacks the scope create"):
+            source.make(Request.of(**QUICK))
+        assert source.recent() == []
+
+
+def test_nobody_there_is_one_line() -> None:
+    with pytest.raises(ServiceError, match=r"^127.0.0.1:9: cannot be reached \(Connection refused\); check the addr"):
+        Remote("http://127.0.0.1:9").open()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>"),
+        (200, b"[]"),
+        (200, b'{"data": [{"name": 1}]}'),
+        (404, b"not here"),
+        (500, b'{"error": 7}'),
+        (200, b"[" * 100_000),
+    ],
+)
+def test_another_server_is_no_service(status: int, body: bytes) -> None:
+    with answering(status, body) as (url, _), pytest.raises(ServiceError) as caught:
+        Remote(url).open()
+    assert "does not answer as a Flickbook service" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_service_cannot_name_files_or_lie_about_states() -> None:
+    for id in ("../../etc/passwd", "job_../x", ""):
+        body = b'{"id": "%s", "progress": null, "result": null, "error": null, "eta_seconds": null}' % id.encode()
+        with answering(200, body) as (url, _), pytest.raises(ServiceError, match="does not answer as"):
+            Remote(url).entry("job_0")
+
+
+def test_the_key_goes_to_no_other_place() -> None:
+    with (
+        answering(200, b"{}") as (elsewhere, strangers),
+        answering(302, b"", Location=elsewhere) as (url, keys),
+        pytest.raises(ServiceError),
+    ):
+        Remote(url, "fb_secret").open()
+    assert keys == ["Bearer fb_secret"] and strangers == []
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("films.example", "http://films.example"),
+        ("https://films.example/flick/api/v1", "https://films.example/flick"),
+        (" http://[::1]:8000 ", "http://[::1]:8000"),
+    ],
+)
+def test_addresses(given: str, meant: str) -> None:
+    assert address(given) == meant
+
+
+@pytest.mark.parametrize(
+    "given", ["", "ftp://x", "http://", "http://a:b@c", "http://x:port", "http://x/?a=1", "http://a b"]
+)
+def test_what_is_no_address_is_refused_and_shows_no_password(given: str) -> None:
+    with pytest.raises(RequestError, match="is no address of a service; write for example") as caught:
+        Remote(given)
+    assert "a:b" not in str(caught.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
+    with pytest.raises(RequestError, match=r"key=\(hidden\): is no key"):
+        Remote("http://127.0.0.1:8000", "fb_\nX-Evil: 1")

@@ -1,0 +1,44 @@
+"""What is said of a job that is under way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flickbook.desktop.source import Entry
+from flickbook.desktop.stage import Pace, duration, left, progress, said
+from flickbook.resolution import resolve
+from flickbook.spec import Request
+
+RUNNING = Entry("job_0", "film", "running", resolve(Request.of(prompt="a red circle", seed=7)), 0.0, phase="denoise")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (12.4, "12 s"), (89, "89 s"), (200, "3 min"), (4800, "80 min"), (7260, "2 h 1 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+    assert left(seconds) == ("nearly done" if seconds < 1 else f"about {text} left")
+
+
+def test_where_it_is() -> None:
+    assert progress(replace(RUNNING, index=3, total=25), 12.0) == "Step 3 of 25 · about 12 s left"
+    assert progress(replace(RUNNING, phase="load")) == "Loading the model"
+    assert progress(replace(RUNNING, stopping=True), 12.0) == "Stopping"
+    assert progress(replace(RUNNING, state="queued")) == "Waiting for its turn"
+
+
+def test_what_became_of_it() -> None:
+    assert said(RUNNING) == "" and said(replace(RUNNING, state="completed", made=True)) == ""
+    assert said(replace(RUNNING, state="failed", error="out of luck")) == "out of luck"
+    assert said(replace(RUNNING, state="paused")) == "Laid down; `flickbook jobs resume job_0` goes on"
+
+
+def test_the_time_left_of_one_without_its_like_is_told_from_what_is_seen() -> None:
+    pace = Pace()
+    assert pace.left(replace(RUNNING, fraction=0.1)) is None
+    assert pace.left(replace(RUNNING, fraction=0.15)) is None
+    assert pace.left(replace(RUNNING, fraction=0.5)) is not None
+    assert pace.left(replace(RUNNING, fraction=0.5, eta=3.0)) == 3.0

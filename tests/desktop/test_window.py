@@ -1,0 +1,213 @@
+"""The window in this process, on a true queue and on a true service: and that it never stops to answer."""
+
+from __future__ import annotations
+
+import time
+import tkinter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.desktop.conftest import QUICK, until
+from tests.server.live import live
+from tests.server.working import working
+
+from flickbook.desktop.local import Local
+from flickbook.desktop.remote import Remote
+from flickbook.desktop.source import Source
+from flickbook.desktop.window import Window
+
+Open = Callable[[Source], Any]
+
+
+@pytest.fixture
+def window(root: Any, place: Path) -> Iterator[Open]:
+    """A window on a source, once that is open."""
+    made: list[Window] = []
+
+    def opened(source: Source) -> Window:
+        made.append(Window(root, source, lambda: Local(workers=0)))
+        until(
+            lambda: made[0].message.cget("text") not in ("Opening…", f"Connecting to {source.title}…"),
+            lambda: round_(root),
+        )
+        return made[0]
+
+    yield opened
+    for each in made:
+        each.close()
+        until(lambda: _gone(root), lambda: _gone(root) or round_(root))
+
+
+def round_(root: Any) -> None:
+    """Have Tk do what there is to do, and leave some of the processor to those who make the film."""
+    root.update()
+    time.sleep(0.01)
+
+
+def _gone(root: Any) -> bool:
+    try:
+        return not root.winfo_exists()
+    except tkinter.TclError:
+        return True
+
+
+def say(window: Window, prompt: str = "a red circle moving left", **numbers: str) -> None:
+    window.form.say(prompt)
+    for name, text in {**QUICK, **numbers}.items():
+        window.form.fields[name].delete(0, "end")
+        window.form.fields[name].insert(0, text)
+
+
+def played(window: Window) -> bool:
+    entry = window.stage.entry
+    return entry is not None and entry.made and window.stage.player.playing
+
+
+@contextmanager
+def counted(root: Any) -> Iterator[list[int]]:
+    """How often Tk came round, while the block lasts."""
+    count, on = [0], [True]
+
+    def again() -> None:
+        count[0] += 1
+        if on:
+            root.after(10, again)
+
+    again()
+    yield count
+    on.clear()
+
+
+@pytest.mark.model
+def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open, root: Any) -> None:
+    shown = window(Local())
+    say(shown, num_inference_steps="20", num_frames="8")
+    with counted(root) as ticks:
+        shown.make()
+        until(lambda: shown.stage.entry is not None and shown.stage.entry.fraction > 0.1, lambda: round_(root))
+        began, steps, seen = ticks[0], set[int](), set[str]()
+
+        def look() -> bool:
+            steps.add(shown.stage.entry.index)
+            seen.add(shown.stage.phase.cget("text"))
+            return played(shown)
+
+        until(look, lambda: round_(root))
+        # It came round between any two of the steps that it showed, and the rest of the time as well.
+        assert ticks[0] - began > 2 * len(steps)
+    assert any(text.startswith("Step ") for text in seen)
+    assert len(shown.stage.player.reel.frames) == 8
+    assert shown.message.cget("text") == ""
+    first = shown.stage.player.index
+    until(lambda: shown.stage.player.index != first, lambda: round_(root))
+    (entry,) = shown.history.entries
+    assert entry.made and entry.plan.seed == 7
+
+
+@pytest.mark.model
+def test_a_picture_is_made(window: Open, root: Any) -> None:
+    shown = window(Local())
+    shown.form.fields["picture"].invoke()
+    assert shown.form.make.cget("text") == "Make picture"
+    say(shown)
+    shown.make()
+    until(lambda: shown.stage.player.reel is not None and shown.stage.entry.made, lambda: round_(root))
+    assert shown.stage.entry.kind == "picture" and len(shown.stage.player.reel.frames) == 1
+
+
+def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: Any) -> None:
+    shown = window(Local(workers=0))
+    for field, text, told in (
+        ("num_frames", "999", "num_frames=999: must be 1 to 256; ask for 256 frames or fewer"),
+        ("num_frames", "many", "num_frames=many: is no whole number; write for example 16"),
+        ("seed", "-1", "seed=-1: must be 0 to "),
+    ):
+        say(shown, **{field: text})
+        shown.make()
+        until(lambda: not shown.message.cget("text").startswith("Asking"), lambda: round_(root))
+        assert shown.message.cget("text").startswith(told)
+        assert str(shown.form.fields[field].focus_get()) == str(shown.form.fields[field])
+    say(shown, prompt="")
+    shown.make()
+    until(lambda: shown.message.cget("text").startswith("prompt=: is empty"), lambda: round_(root))
+    assert shown.stage.entry is None and shown.history.entries == []
+
+
+def test_what_waits_is_cancelled_at_once_and_asked_for_again(window: Open, root: Any) -> None:
+    shown = window(Local(workers=0))
+    say(shown, "a green square growing", num_frames="5")
+    shown.make()
+    until(lambda: shown.stage.entry is not None and shown.stage.entry.state == "queued", lambda: round_(root))
+    assert shown.stage.phase.cget("text") == "Waiting for its turn"
+    shown.stage.cancel.invoke()
+    until(lambda: shown.stage.entry.state == "cancelled", lambda: round_(root))
+    say(shown, "something else", num_frames="9", seed="1")
+    shown.stage.buttons["again"].invoke()
+    assert len(shown.history.entries) == 1
+    # Who is faster than the connection is not forgotten.
+    shown.move(None)
+    shown.make()
+    until(lambda: len(shown.history.entries) == 2, lambda: round_(root))
+    request = shown.form.request()
+    assert (request.prompt, request.num_frames, request.seed) == ("a green square growing", 5, 7)
+
+
+@pytest.mark.model
+def test_a_film_is_saved_and_one_of_the_history_opened(window: Open, root: Any, tmp_path: Path) -> None:
+    shown = window(Local())
+    for seed in ("7", "8"):
+        say(shown, seed=seed)
+        shown.make()
+        until(lambda seed=seed: played(shown) and shown.stage.entry.plan.seed == int(seed), lambda: round_(root))  # type: ignore[misc]
+    newest, first = shown.history.entries
+    shown.history.tree.selection_set(first.id)
+    until(lambda: shown.stage.entry.id == first.id and played(shown), lambda: round_(root))
+    shown.save(shown.stage.entry, tmp_path / "kept.gif")
+    until(lambda: "the film is a .mp4 file" in shown.message.cget("text"), lambda: round_(root))
+    shown.save(shown.stage.entry, tmp_path / "kept.mp4")
+    until(lambda: shown.message.cget("text") == f"Saved {tmp_path / 'kept.mp4'}", lambda: round_(root))
+    assert (tmp_path / "kept.mp4").read_bytes() == shown.source.film(first).read_bytes()
+
+
+@pytest.mark.model
+def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> None:
+    with working(tmp_path / "service") as service:
+        shown = window(Remote(service.live.url))
+        assert shown.place.cget("text") == service.live.url.removeprefix("http://")
+        say(shown, num_inference_steps="12")
+        shown.make()
+        until(lambda: played(shown), lambda: round_(root))
+        assert len(shown.stage.player.reel.frames) == 4
+        assert "folder" not in [name for name, each in shown.stage.buttons.items() if each.winfo_manager()]
+        (told,) = service.http.get("/api/v1/jobs").json()["data"]
+        assert (told["state"], told["prompt"]) == ("completed", "a red circle moving left")
+        # Back to this computer, where there is nothing.
+        shown.move(None)
+        until(
+            lambda: shown.place.cget("text") == "This computer" and shown.message.cget("text") == "",
+            lambda: round_(root),
+        )
+        assert shown.history.entries == [] and shown.stage.entry is None
+
+
+def test_a_wrong_key_is_one_line_and_another_is_taken(window: Open, root: Any, tmp_path: Path) -> None:
+    with live(tmp_path / "service") as service:
+        _, headers = service.key("me", "create", "read")
+        shown = window(Remote(service.url, "fb_wrong"))
+        text = shown.message.cget("text")
+        assert "refuses: this is no key of this service; give its address and a key" in text and "\n" not in text
+        assert shown.form.make.instate(["disabled"])
+        shown.move(Remote(service.url, headers["authorization"].removeprefix("Bearer ")))
+        until(lambda: shown.message.cget("text") == "", lambda: round_(root))
+        assert shown.form.make.instate(["!disabled"]) and shown.form.model.name == "builtin"
+
+
+def test_a_service_that_is_away_is_one_line_and_tried_again(window: Open, root: Any) -> None:
+    shown = window(Remote("http://127.0.0.1:9"))
+    assert shown.message.cget("text").startswith("127.0.0.1:9: cannot be reached (Connection refused); check")
+    shown._retry.invoke()
+    assert shown.message.cget("text") == "Connecting to 127.0.0.1:9…"
+    until(lambda: "cannot be reached" in shown.message.cget("text"), lambda: round_(root))
