@@ -131,7 +131,7 @@ class Database:
                 raise told(self.path, error) from error
             except UnicodeDecodeError as error:  # SQLite gives text as it lies there
                 self._drop()
-                raise StoreError(self.path, f"is damaged ({error.reason})", REPAIR) from None
+                raise StoreError(self.path, f"is damaged ({error.reason})", REPAIR) from error
             except (UnicodeEncodeError, OverflowError) as error:  # half a character, or a number of 20 digits
                 self._drop()
                 raise RequestError("store", self.path.name, f"cannot hold this: {error}", "correct it") from None

@@ -95,7 +95,7 @@ def _sound(database: Database) -> bool:
     try:
         return database.use(look)
     except StoreError as error:
-        if isinstance(error.__cause__, sqlite3.Error) or "empty" in error.reason:
+        if isinstance(error.__cause__, sqlite3.Error | UnicodeDecodeError) or "empty" in error.reason:
             return False
         raise
 
