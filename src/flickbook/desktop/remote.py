@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -129,6 +130,8 @@ class Remote:
         mark, data = self._seen.get(id, ("", b""))
         try:
             with self._answer("GET", f"/jobs/{id}/preview", headers={"If-None-Match": mark} if mark else {}) as answer:
+                if answer.status == HTTPStatus.NO_CONTENT:
+                    return None  # not yet
                 data, mark = self._bytes(answer, _MAX_PICTURE), answer.headers.get("etag", "")
         except _NotModified:
             return data

@@ -23,6 +23,8 @@ T = TypeVar("T")
 Connect = Callable[..., sqlite3.Connection]
 #: In the file's header: it is ours. "Flik" as a number.
 APPLICATION_ID: Final = 0x466C696B
+#: What damage is told as: where SQLite's own message quotes what it met, that need not be text.
+DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
 REPAIR: Final = "run `flickbook repair`"
 
 
@@ -129,7 +131,7 @@ class Database:
             except sqlite3.Error as error:
                 self._drop()
                 raise told(self.path, error) from error
-            except UnicodeDecodeError as error:  # SQLite gives text as it lies there
+            except UnicodeDecodeError as error:
                 self._drop()
                 raise StoreError(self.path, f"is damaged ({error.reason})", REPAIR) from error
             except (UnicodeEncodeError, OverflowError) as error:  # half a character, or a number of 20 digits

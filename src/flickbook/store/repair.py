@@ -14,7 +14,7 @@ from typing import Any, Final
 from flickbook.errors import StoreError
 from flickbook.store import pages
 from flickbook.store.base import DONE
-from flickbook.store.database import APPLICATION_ID, Database
+from flickbook.store.database import APPLICATION_ID, DAMAGE, Database
 from flickbook.store.migrations import MIGRATIONS, names, refuse
 from flickbook.store.rescue import BESIDE, backup_of, create, faults, opened, quarantine
 from flickbook.store.sealed import JOBS, MARKS, TABLES, Table
@@ -95,7 +95,7 @@ def _sound(database: Database) -> bool:
     try:
         return database.use(look)
     except StoreError as error:
-        if isinstance(error.__cause__, sqlite3.Error | UnicodeDecodeError) or "empty" in error.reason:
+        if isinstance(error.__cause__, (sqlite3.Error, *DAMAGE)) or "empty" in error.reason:
             return False
         raise
 
@@ -144,7 +144,7 @@ def _ask(path: Path, found: Found) -> None:
             for table in TABLES:
                 if _ask_table(db, table, found):
                     found.whole.add(table.name)
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         return
 
 
@@ -155,7 +155,7 @@ def _ask_table(db: sqlite3.Connection, table: Table, found: Found) -> bool:
         keys = ", ".join(table.columns[: table.keys])
         by_name = f"SELECT {keys} FROM {table.name} INDEXED BY sqlite_autoindex_{table.name}_1"
         expected = {tuple(row) for row in db.execute(by_name)}
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         last, expected = 2**20, None
     ranges, failures = [(0, last)], 0
     while ranges and failures < _FAILURES:
@@ -165,7 +165,7 @@ def _ask_table(db: sqlite3.Connection, table: Table, found: Found) -> bool:
                 low = max(low, row["seq"] + 1)
                 if table.unsealed(row) is not None:
                     found.keep(table, {name: row[name] for name in row.keys()})  # noqa: SIM118
-        except sqlite3.DatabaseError:
+        except DAMAGE:
             failures += 1
             middle = (low + high) // 2
             if low < high:

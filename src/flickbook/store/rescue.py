@@ -15,7 +15,7 @@ from typing import Final
 
 from flickbook.errors import FlickbookError, StoreError
 from flickbook.store.base import Job, Note
-from flickbook.store.database import REPAIR, Connect, Database, connection, denied, told
+from flickbook.store.database import DAMAGE, REPAIR, Connect, Database, connection, denied, told
 from flickbook.store.migrations import begin, migrate
 from flickbook.store.sealed import TABLES
 
@@ -133,7 +133,7 @@ def faults(db: sqlite3.Connection) -> list[str]:
                         Note.of(**row)
                 except (FlickbookError, ValueError, TypeError) as error:
                     lines.append(f"{table.name} {name} does not parse: {error}")
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         lines.append(str(error))
     return lines
 
