@@ -5,12 +5,22 @@ A studio is started on an empty directory, films are made by the built-in model,
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 from playwright.sync_api import sync_playwright
 from tests.browser.chromium import Seen, browser, studio
+from tests.desktop.conftest import shown, until, xdotool
+
+from flickbook.jobs.desk import Desk
+from flickbook.store.base import Query
 
 HERE = Path(__file__).parent
 FILMS = (
@@ -44,10 +54,43 @@ def page(place: Path) -> None:
         seen.page.screenshot(path=HERE / "studio-gallery.png")
 
 
+def window(place: Path) -> None:
+    """The window on the same films, with one more on its way."""
+    os.environ |= {"XDG_DATA_HOME": str(place), "FLICKBOOK_THREADS": "1"}
+    os.chdir(place)
+    with screen() as display, shown(display) as seen, Desk.at() as desk:
+        xdotool(display, "windowsize", "--sync", seen.id, "1180", "760")
+        xdotool(display, "windowmove", "--sync", seen.id, "0", "0")
+        seen.type("a neon city in the rain with flying vehicles")
+        seen.press("Return")
+
+        def half() -> bool:
+            running = desk.ask(desk.store.find(Query(states=("running",))))
+            return bool(running) and desk.shelf.progress(running[0].id).get("index", 0) >= 14
+
+        until(half)
+        time.sleep(1.0)  # for the preview
+        seen.grab().crop((0, 0, 1180, 760)).save(HERE / "desktop.png", optimize=True)
+
+
+@contextmanager
+def screen() -> Iterator[str]:
+    """An X server without a screen, by its name."""
+    words = ["Xvfb", "-displayfd", "1", "-screen", "0", "1440x900x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    try:
+        yield ":" + re.sub(r"\D", "", server.stdout.readline())
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
 def main() -> None:
     """Make them."""
-    with tempfile.TemporaryDirectory() as place:
-        page(Path(place))
+    with tempfile.TemporaryDirectory() as name:
+        page(Path(name))
+        window(Path(name))
 
 
 if __name__ == "__main__":
