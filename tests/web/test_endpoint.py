@@ -64,3 +64,12 @@ def test_a_key_makes_films_of_its_owner(tmp_path: Path) -> None:
         _, reader = service.key("carol", "read")
         with pytest.raises(Exception, match="403|create"):
             client(service, **reader).predict(prompt="a red circle", api_name="/generate", **QUICK)
+
+
+def test_seconds_that_are_used_up_count_here_too(tmp_path: Path) -> None:
+    with live(tmp_path, mount) as service:
+        key, headers = service.key("ada", quota=1.0)
+        job = service.job(owner=key.owner)
+        service.ask(service.service.store.change(job.id, ("queued",), {"seconds": 5.0}))
+        with pytest.raises(AppError, match="5 s of 1 s on the device were used"):
+            client(service, **headers).predict(prompt="a red circle", api_name="/generate", **QUICK)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import gradio as gr
 import pytest
 
 from flickbook import catalogue
+from flickbook.engine.sequence import plan_of
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 from flickbook.web import form
@@ -19,8 +21,14 @@ MODELS = [each.name for each in catalogue.list_models()]
 def test_each_models_own_values_lie_within_its_limits(name: str) -> None:
     model = catalogue.find(name)
     for field, told in form.ranges(model).items():
-        if "minimum" in told and field != "num_frames":
+        if "minimum" in told:
+            gr.Slider(**told)  # Gradio refuses one whose ends are equal
             assert told["minimum"] <= told["value"] <= told["maximum"], field
+        if field == "num_frames":
+            low, step = told["minimum"], told["step"]
+            assert low > 1 and (told["value"] - low) % step == 0
+            if "text" in model.inputs:
+                resolve(Request.of(prompt="a film", model=name, num_frames=low))
         if "choices" in told:
             assert told["value"] in told["choices"]
     for size in form.sizes(model):
@@ -72,3 +80,12 @@ def test_another_model_changes_the_limits(fields: dict[str, Any]) -> None:
     told = form.changed("text-to-video-ms-1.7b", fields)
     assert told[fields["guidance_scale"]]["value"] == 9.0
     assert told[fields["size"]]["choices"][0] == "256x256"
+
+
+def test_a_sequence_fills_its_own_form(fields: dict[str, Any]) -> None:
+    plan = plan_of(["a red circle", "a blue square"], Request.of(prompt="", seed=3), frames_per=6, drift=0.5)
+    with gr.Blocks(analytics_enabled=False):
+        own = fields | {"prompts": gr.Textbox(), "frames_per": gr.Slider(1, 240), "drift": gr.Slider(0, 1)}
+    told = form.filled(json.loads(plan.to_json()), own)
+    assert told[own["prompts"]]["value"] == "a red circle\na blue square"
+    assert (told[own["frames_per"]]["value"], told[own["drift"]]["value"]) == (6, 0.5)

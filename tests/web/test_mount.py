@@ -58,6 +58,22 @@ def test_no_file_goes_into_gradios_cache(service: Live) -> None:
     assert answer.status_code == 404
 
 
+FILE = {"path": "http://127.0.0.1:9/a.png", "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize("value", [FILE, [FILE], [[{"path": "/etc/hostname"}]], {"x": 1}])
+def test_no_value_is_fetched_or_copied_as_a_file(service: Live, value: object) -> None:
+    for path, body in (
+        ("queue/join", {"data": [value], "fn_index": 0, "session_hash": "x"}),
+        ("queue/join", {"data": ["x"], "fn_index": 0, "session_hash": "x", "event_data": FILE}),
+        ("call/generate", {"data": [value]}),
+    ):
+        answer = service.post(f"/studio/gradio_api/{path}", json=body)
+        assert answer.status_code == 400 and "no file" in answer.text, (path, answer.text)
+    form = service.post("/studio/gradio_api/queue/join", files={"data": (None, "[]")})
+    assert form.status_code == 415
+
+
 def test_a_stranger_is_sent_to_log_in(service: Live, tmp_path_factory: pytest.TempPathFactory) -> None:
     with live(tmp_path_factory.mktemp("closed"), mount, accounts={"ada": "a long enough one"}) as closed:
         answer = httpx2.get(f"{closed.url}/studio/", headers=HTML, follow_redirects=False)

@@ -12,9 +12,9 @@ from gradio.events import api
 from flickbook.errors import FlickbookError
 from flickbook.jobs import links
 from flickbook.jobs.order import ordered
-from flickbook.server.guard import caller_of
+from flickbook.server.guard import Guard, caller_of
 from flickbook.server.media import link_path
-from flickbook.server.service import Caller, Service
+from flickbook.server.service import Service
 from flickbook.server.submission import submitted
 from flickbook.spec import Request
 from flickbook.store.base import DONE
@@ -23,7 +23,7 @@ from flickbook.store.base import DONE
 _LOOK: Final = 0.15
 
 
-def endpoint(service: Service) -> None:
+def endpoint(service: Service, guard: Guard) -> None:
     """Add it to the page that is being made."""
 
     async def generate(
@@ -43,7 +43,9 @@ def endpoint(service: Service) -> None:
         an address below that of the service which holds for an hour and needs no key, and the `recipe`. Whoever leaves
         finds the job in the queue.
         """
-        caller = Caller() if request is None or request.request is None else caller_of(request.request.scope)
+        if request is None or request.request is None:
+            raise gr.Error("nobody is known to ask", print_exception=False)
+        caller, scope = caller_of(request.request.scope), request.request.scope
         fields = {
             "prompt": prompt,
             "model": model or service.settings.model,
@@ -57,13 +59,15 @@ def endpoint(service: Service) -> None:
         try:
             if not caller.scopes & {"create", "admin"}:
                 raise gr.Error("this key lacks the scope create; ask for one that has it", print_exception=False)
+            await guard.afford(scope)
             job = await submitted(service, lambda _: ordered(Request.of(**fields), owner=caller.owner))
             async for told in _told(service, job.id):
                 yield told
         except FlickbookError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    api(generate, api_name="generate")
+    # Each call only looks at its job, so none waits for another to end.
+    api(generate, api_name="generate", concurrency_limit=None)
 
 
 async def _told(service: Service, id: str) -> AsyncIterator[dict[str, Any]]:

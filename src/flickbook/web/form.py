@@ -12,7 +12,7 @@ from typing import Any, Final
 import gradio as gr
 
 from flickbook import catalogue
-from flickbook.catalogue import Model
+from flickbook.catalogue import Model, Real, Whole
 from flickbook.resolution import PROMPT_CHARACTERS
 
 FILMS: Final = ("mp4", "webm", "mkv", "gif", "webp", "apng")
@@ -50,36 +50,39 @@ def sizes(model: Model) -> list[str]:
 
 def ranges(model: Model) -> dict[str, dict[str, Any]]:
     """What each component that depends on the model is told: its limits, its choices, and the model's own value."""
-    frames, steps, guidance, fps = model.num_frames, model.num_inference_steps, model.guidance_scale, model.fps
-    strength = model.strength
+    strength, low = model.strength, model.num_frames.range[0]
     usual = f"The model's own: {model.negative_prompt}" if model.negative_prompt else "What it should not show"
-    return {
-        "num_frames": {
-            "minimum": max(2, frames.range[0]),
-            "maximum": frames.range[1],
-            "step": frames.every,
-            "value": frames.default,
-        },
-        "num_inference_steps": {"minimum": steps.range[0], "maximum": steps.range[1], "value": steps.default},
-        "guidance_scale": {"minimum": guidance.range[0], "maximum": guidance.range[1], "value": guidance.default},
-        "fps": {"minimum": fps.range[0], "maximum": fps.range[1], "value": fps.default},
+    # A film has two frames or more; the next number that fits lies one step up.
+    frames = _limits(low if low > 1 else low + model.num_frames.every, model.num_frames, model.num_frames.every)
+    told = {
+        "num_inference_steps": _limits(model.num_inference_steps.range[0], model.num_inference_steps, 1),
+        "guidance_scale": _limits(model.guidance_scale.range[0], model.guidance_scale, 0.1),
+        "fps": _limits(model.fps.range[0], model.fps, 1),
         "size": {"choices": sizes(model), "value": sizes(model)[0]},
         "scheduler": {"choices": list(model.schedulers), "value": model.schedulers[0]},
         "negative_prompt": {"placeholder": usual},
-        "strength": {
-            "visible": strength is not None,
-            "minimum": strength.range[0] if strength else 0.05,
-            "maximum": strength.range[1] if strength else 1.0,
-            "value": strength.default if strength else 0.8,
-        },
+        # Where the model does not ask, nothing is said.
+        "strength": {"value": None} if strength is None else _limits(strength.range[0], strength, 0.05),
         "hint": {"value": f"{model.good_at}. {model.faults}."},
     }
+    return told if model.num_frames.range[1] == 1 else {"num_frames": frames} | told
+
+
+def _limits(low: float, limits: Whole | Real, step: float) -> dict[str, Any]:
+    """A Slider's limits; one that has no choice stands still, because its ends may not be equal."""
+    high = limits.range[1]
+    still = {"maximum": low + step, "interactive": False} if high <= low else {"maximum": high, "interactive": True}
+    return {"minimum": low, "step": step, "value": limits.default} | still
+
+
+def chosen(choices: list[tuple[str, str]], value: str) -> str:
+    """The usual model if it is one of the choices, else the first of them."""
+    return value if value in [name for _, name in choices] else choices[0][1]
 
 
 def model_box(choices: list[tuple[str, str]], value: str) -> gr.Dropdown:
     """Which model."""
-    known = value if value in [name for _, name in choices] else choices[0][1]
-    return gr.Dropdown(choices, value=known, label="Model", filterable=True)
+    return gr.Dropdown(choices, value=chosen(choices, value), label="Model", filterable=True)
 
 
 def prompt_box(label: str, placeholder: str, lines: int = 2) -> gr.Textbox:
@@ -92,7 +95,7 @@ def numbers(model: Model, film: bool = True) -> Fields:
     told, found = ranges(model), dict[str, Any]()
     if film:
         found["num_frames"] = gr.Slider(label="Frames", precision=0, **told["num_frames"])
-    found["num_inference_steps"] = gr.Slider(label="Steps", step=1, precision=0, **told["num_inference_steps"])
+    found["num_inference_steps"] = gr.Slider(label="Steps", precision=0, **told["num_inference_steps"])
     return found
 
 
@@ -113,11 +116,11 @@ def details(model: Model, film: bool = True) -> Fields:
     found: Fields = {
         "negative_prompt": gr.Textbox(label="Negative prompt", lines=1, max_lines=4, **told["negative_prompt"]),
         "guidance_scale": gr.Slider(
-            label="Guidance", info="How closely to follow the prompt", step=0.1, **told["guidance_scale"]
+            label="Guidance", info="How closely to follow the prompt", **told["guidance_scale"]
         ),
     }
     if film:
-        found["fps"] = gr.Slider(label="Frames a second", step=1, **told["fps"])
+        found["fps"] = gr.Slider(label="Frames a second", **told["fps"])
     found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **told["size"])
     found["scheduler"] = gr.Dropdown(label="Scheduler", **told["scheduler"])
     found["precision"] = gr.Dropdown(list(PRECISIONS), value="auto", label="Precision")
@@ -183,30 +186,38 @@ def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]
     """What the components become to hold a Plan's choices, as far as this machine knows its model."""
     model = next((each for each in catalogue.list_models() if each.name == plan.get("model")), None)
     told: dict[str, dict[str, Any]] = ranges(model) if model is not None else {}
-    polish = plan.get("polish") or {}
-    said: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
-    said["size"] = f"{plan.get('width')}x{plan.get('height')}"
-    said["seed"], said["keep_seed"] = str(plan.get("seed", "")), True
-    said["loras"] = ""  # their files are known by what is in them, and not by a name
-    for factor in ("interpolate", "upscale"):
-        said[f"polish.{factor}"] = f"{polish[factor]}x" if polish.get(factor, 1) in (2, 3, 4) else ""
-    said["polish.steady"], said["polish.loop"] = polish.get("steady") or 0, polish.get("loop") or ""
-    said["prompt_at"] = "\n".join(f"{frame}: {text}" for frame, text in plan.get("prompt_at") or ())
-    said["codec"] = plan["codec"] if plan.get("codec") in CODECS else ""
-    said["pixel_format"] = plan["pixel_format"] if plan.get("pixel_format") == "yuv420p10le" else ""
-    said["polish.speed"] = polish.get("speed") or 1
-    said["polish.rate"], said["polish.trim"] = "", _trim(polish.get("trim"))
-    said["polish.text"] = polish.get("text") or ""
-    if said.get("container") not in FILMS + PICTURES:
-        said.pop("container", None)
-    if not isinstance(said.get("quality"), int):
-        said.pop("quality", None)
+    said = _said(plan, fields)
     if model is None:
         said.pop("model", None)
     names = [name for name in fields if name in told or name in said]
     return {
-        fields[name]: gr.update(**told.get(name, {}), **({"value": said[name]} if name in said else {}))
-        if name not in told or name not in said
-        else gr.update(**{**told[name], "value": said[name]})
+        fields[name]: gr.update(**told.get(name, {}) | ({"value": said[name]} if name in said else {}))
         for name in names
     }
+
+
+def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the components are to hold, by the names of their fields."""
+    polish, turns = plan.get("polish") or {}, [tuple(turn) for turn in plan.get("prompt_at") or ()]
+    said: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
+    said |= {"seed": str(plan.get("seed", "")), "keep_seed": True}
+    said["loras"] = ""  # their files are known by what is in them, and not by a name
+    if plan.get("width") and plan.get("height"):
+        said["size"] = f"{plan['width']}x{plan['height']}"
+    if plan.get("task") == "sequence":
+        said["prompts"] = "\n".join([str(plan.get("prompt", "")), *(str(text) for _, text in turns)])
+        said["frames_per"] = int(plan.get("num_frames", 24)) // (1 + len(turns))
+    else:
+        said["prompt_at"] = "\n".join(f"{frame}: {text}" for frame, text in turns)
+    said["codec"] = plan["codec"] if plan.get("codec") in CODECS else ""
+    said["pixel_format"] = plan["pixel_format"] if plan.get("pixel_format") == "yuv420p10le" else ""
+    for factor in ("interpolate", "upscale"):
+        said[f"polish.{factor}"] = f"{polish[factor]}x" if polish.get(factor, 1) in (2, 3, 4) else ""
+    said |= {"polish.steady": polish.get("steady") or 0, "polish.loop": polish.get("loop") or ""}
+    said |= {"polish.speed": polish.get("speed") or 1, "polish.rate": "", "polish.text": polish.get("text") or ""}
+    said["polish.trim"] = f"{polish['trim'][0]}:{polish['trim'][1]}f" if polish.get("trim") else ""
+    if said.get("container") not in FILMS + PICTURES:
+        said.pop("container", None)
+    if not isinstance(said.get("quality"), int):
+        said.pop("quality", None)
+    return {name: value for name, value in said.items() if name in fields}

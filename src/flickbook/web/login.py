@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from flickbook.errors import LimitReached
 from flickbook.server.guard import Guard, address_of, guard_of
@@ -66,6 +66,12 @@ async def log_in(
     secure = request.url.scheme == "https"
     answer.set_cookie(COOKIE, value, max_age=lasts, httponly=True, samesite="strict", secure=secure)
     return answer
+
+
+@router.get(f"{PATH}/session")
+async def session(request: Request) -> Response:
+    """Whether there is something to log out from, for the page."""
+    return JSONResponse({"closed": await guard_of(request).closed()})
 
 
 @router.post(LOGOUT)

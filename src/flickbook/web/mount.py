@@ -7,6 +7,7 @@ that the page needs: no file passes through its cache, in which whoever knows a 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,8 +22,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flickbook.errors import FlickbookError
+from flickbook.server.bodies import JSON
 from flickbook.server.errors import refusal
-from flickbook.server.guard import Guard
+from flickbook.server.guard import SAFE, Guard
+from flickbook.server.wire import header
 from flickbook.web import login
 from flickbook.web.login import LOGIN, LOGOUT, OWN_ORIGIN, PATH
 
@@ -31,7 +34,7 @@ STATIC: Final = Path(__file__).parent / "static"
 _OPEN: Final = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/(?:assets|static|svelte)/.+"
     r"|/gradio_api/(?:info/?|openapi\.json|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
-    r"|heartbeat/[a-z0-9]+|(?:call|run|api)/[A-Za-z0-9_./-]+)"
+    r"|heartbeat/[a-z0-9]+|call/generate(?:/[a-z0-9]+)?)"
 )
 _LASTING: Final = ("/assets/", "/static/")
 #: Nothing from elsewhere, whatever stands in a prompt. Gradio's page has scripts in it, and makes functions of texts.
@@ -97,6 +100,12 @@ class Studio:
             answer = RedirectResponse(LOGIN, 303) if away else refusal(scope, error)
             await answer(scope, receive, send)
             return
+        if scope["method"] not in SAFE:
+            try:
+                receive = await _plain(scope, receive)
+            except HTTPException as error:
+                await refusal(scope, error)(scope, receive, send)
+                return
         inner = await self.ready()
         own = {**scope, "root_path": scope.get("app_root_path", "")}
         await self._until_closing(inner(own, receive, _dressed(send, path)))
@@ -113,6 +122,49 @@ class Studio:
         finally:
             closing.cancel()
             answering.cancel()
+
+
+async def _plain(scope: Scope, receive: Receive) -> Receive:
+    """The same body, once it is sure that it names no file.
+
+    Gradio takes an object with a path or an address among the values for a file, and fetches it. No value of this page
+    is an object. Raises HTTPException.
+    """
+    if header(scope, b"content-type").partition(";")[0].strip().lower() not in ("", JSON):
+        raise HTTPException(415, f"the type of the body must be {JSON}")
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the body ended early")
+        parts.append(message.get("body", b""))
+        more = bool(message.get("more_body"))
+    whole = b"".join(parts)
+    try:
+        found = json.loads(whole or b"{}")
+    except ValueError:
+        raise HTTPException(400, "the body is no JSON") from None
+    if not isinstance(found, dict) or _holds_object(found.get("data")) or _typed(found):
+        raise HTTPException(400, "a value must be a text, a number, yes or no, or a list of them, and no file")
+    given = iter([{"type": "http.request", "body": whole, "more_body": False}])
+
+    async def again() -> Message:
+        return next(given, None) or await receive()
+
+    return again
+
+
+def _holds_object(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds_object, value))
+    return isinstance(value, dict)
+
+
+def _typed(value: Any) -> bool:
+    """Whether something in it says that it is of one of Gradio's own types."""
+    if isinstance(value, list):
+        return any(map(_typed, value))
+    return isinstance(value, dict) and ("_type" in value or any(map(_typed, value.values())))
 
 
 def _dressed(send: Send, path: str) -> Send:
@@ -137,6 +189,6 @@ def _made(parent: FastAPI) -> FastAPI:
     from flickbook.web.page import page
 
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    blocks, looks = page(parent.state.service)
+    blocks, looks = page(parent.state.service, parent.state.guard)
     gr.mount_gradio_app(inner, blocks, PATH, footer_links=[], run_history=False, ssr_mode=False, pwa=False, **looks)
     return inner

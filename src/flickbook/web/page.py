@@ -14,32 +14,35 @@ from typing import Any, Final
 import gradio as gr
 
 from flickbook import catalogue
+from flickbook.server.guard import Guard
 from flickbook.server.service import Service
 from flickbook.web import form
 from flickbook.web.endpoint import endpoint
 from flickbook.web.form import Fields
-from flickbook.web.login import LOGOUT, PATH
+from flickbook.web.login import PATH
 from flickbook.web.theme import theme
 
 _HEAD: Final = f"""<link rel="stylesheet" href="{PATH}/own/studio.css">
 <script type="module" src="{PATH}/own/studio.js"></script>
 <link rel="icon" href="{PATH}/own/icon.svg">
 <meta name="color-scheme" content="light dark">"""
+_HEADER: Final = """<header class="fb-header"><h1>Flickbook</h1><p>A sentence in, a short film out, on this machine.</p>
+<flickbook-line></flickbook-line><flickbook-leave></flickbook-leave></header>"""
 _PROMPT: Final = "a red circle moving left on a blue background"
 
 
-def page(service: Service) -> tuple[gr.Blocks, dict[str, Any]]:
+def page(service: Service, guard: Guard) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and how it is to look where it is mounted."""
     model = service.settings.model
     with gr.Blocks(title="Flickbook studio", analytics_enabled=False) as blocks:
-        _own(_header(bool(service.accounts)))
+        _own(_HEADER)
         with gr.Tabs(elem_id="fb-tabs"):
             with gr.Tab("Film", id="film"):
                 film = _film(model)
             with gr.Tab("Picture", id="picture"):
                 picture = _picture(model)
             with gr.Tab("Sequence", id="sequence"):
-                _sequence(model)
+                sequence = _sequence(model)
             with gr.Tab("Batch", id="batch"):
                 _batch()
             with gr.Tab("Gallery", id="gallery"):
@@ -48,18 +51,11 @@ def page(service: Service) -> tuple[gr.Blocks, dict[str, Any]]:
                 _own("<flickbook-models></flickbook-models>")
         _bridge("film", film)
         _bridge("picture", picture)
-        endpoint(service)
+        _bridge("sequence", sequence)
+        endpoint(service, guard)
     # Its events only look at jobs and at forms; what computes is elsewhere.
     blocks.queue(default_concurrency_limit=64, api_open=True)
     return blocks, {"theme": theme(), "head": _HEAD}
-
-
-def _header(accounts: bool) -> str:
-    leave = f'<form method="post" action="{LOGOUT}"><button class="fb-quiet">Log out</button></form>'
-    return (
-        '<header class="fb-header"><h1>Flickbook</h1><p>A sentence in, a short film out, on this machine.</p>'
-        f"<flickbook-line></flickbook-line>{leave if accounts else ''}</header>"
-    )
 
 
 def _own(text: str) -> gr.HTML:
@@ -101,7 +97,8 @@ def _quoted(text: str) -> str:
 
 
 def _film(usual: str) -> Fields:
-    found = catalogue.find(usual)
+    choices = form.film_models()
+    found = catalogue.find(form.chosen(choices, usual))
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
             prompt = form.prompt_box("Prompt", _PROMPT)
@@ -110,13 +107,12 @@ def _film(usual: str) -> Fields:
                 go = gr.Button("Make the film", variant="primary", elem_id="fb-make", scale=2)
                 drafts = gr.Button("Eight drafts", elem_id="fb-drafts", scale=1)
             _own('<flickbook-refusal for="film"></flickbook-refusal>')
-            model = form.model_box(form.film_models(), usual)
+            model = form.model_box(choices, usual)
             fields: Fields = {"prompt": prompt, "model": model}
             fields |= form.numbers(found) | form.seed()
             _own('<flickbook-begin for="film"></flickbook-begin>')
-            strength = {**form.ranges(found)["strength"], "visible": True}
             fields["strength"] = gr.Slider(
-                label="How much is made anew", step=0.05, elem_classes="fb-strength", **strength
+                label="How much is made anew", elem_classes="fb-strength", **form.ranges(found)["strength"]
             )
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
@@ -152,7 +148,7 @@ def _picture(usual: str) -> Fields:
     return fields
 
 
-def _sequence(usual: str) -> None:
+def _sequence(usual: str) -> Fields:
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
             gr.Markdown("Pictures that belong together, one prompt flowing into the next.")
@@ -185,6 +181,7 @@ def _sequence(usual: str) -> None:
             _stage()
     _follows(fields, hint)
     _sent(go, "sequence", fields)
+    return fields
 
 
 def _batch() -> None:

@@ -20,8 +20,10 @@ export async function ask(path, { method, json, form, headers = {}, signal } = {
   } else if (form) {
     how.body = form;
   }
-  const answer = await fetch(path.startsWith("/") ? path : `${ROOT}/${path}`, how);
-  if (answer.status === 401) location.assign("/studio/login");
+  const answer = await fetch(path.startsWith("/") ? path : `${ROOT}/${path}`, how).catch((error) => {
+    throw new TypeError(`the service is out of reach; see that it runs, and try again (${error.message})`);
+  });
+  if (answer.status === 401) throw new Refused("you are logged out; log in again in another tab, and go on here", 401);
   if (!answer.ok) {
     const { error } = await answer.json().catch(() => ({}));
     throw new Refused(error?.message ?? `the service answers ${answer.status}`, answer.status, error?.field);
@@ -36,7 +38,12 @@ export async function link(id, file, download = false) {
   const name = `${id}/${file}/${download}`;
   const known = signed.get(name);
   if (known && known.until > Date.now()) return known.url;
-  const { url } = await ask(`jobs/${id}/links`, { json: { file, seconds: 3600, download } });
+  // A key that may only read makes no links: the session itself opens the file.
+  const own = `${ROOT}/jobs/${id}/${file}${download ? "?download=true" : ""}`;
+  const { url } = await ask(`jobs/${id}/links`, { json: { file, seconds: 3600, download } }).catch((error) => {
+    if (error.status === 403) return { url: own };
+    throw error;
+  });
   signed.set(name, { url, until: Date.now() + 3000_000 });
   return url;
 }

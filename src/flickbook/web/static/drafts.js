@@ -23,7 +23,8 @@ class Drafts extends Alive {
   }
 
   #again = async () => {
-    const { data } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({ data: [] }));
+    const { data } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({}));
+    if (!data) return; // what was there stays
     // Those of one wall differ in nothing but their seed.
     const wall = (job) => JSON.stringify({ ...job.plan, seed: 0 });
     this.#drafts = data.filter((job) => wall(job) === wall(data[0])).sort((one, other) => one.seed - other.seed);
@@ -76,9 +77,16 @@ class Drafts extends Alive {
   }
 
   async #remove() {
-    for (const job of this.#drafts) await ask(`jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
+    if (!confirm(`Delete these ${this.#drafts.length} drafts?`)) return;
     this.#chosen.clear();
-    this.#drafts = [];
+    try {
+      for (const job of [...this.#drafts]) {
+        await ask(`jobs/${job.id}`, { method: "DELETE" });
+        this.#drafts = this.#drafts.filter((each) => each.id !== job.id);
+      }
+    } finally {
+      this.draw();
+    }
     jobs.soon();
     this.draw();
   }

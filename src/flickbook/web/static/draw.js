@@ -35,8 +35,10 @@ let voice;
 export function say(text, wrong = false) {
   if (!voice) {
     voice = h("div", { class: "fb-voice", role: "status", "aria-live": "polite" });
-    document.body.append(voice);
   }
+  // What stands over the page makes all else silent.
+  const over = [...document.querySelectorAll("dialog[open]")].pop() ?? document.body;
+  if (voice.parentNode !== over) over.append(voice);
   voice.textContent = text;
   voice.classList.toggle("wrong", wrong);
   voice.classList.add("shown");
@@ -58,7 +60,12 @@ export function titled(job, most = 90) {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
-/** Whether what a job makes is shown as a picture, and not as a film. */
+/** Whether what a job makes does not move. */
 export function still(job) {
+  return job.plan.num_frames === 1;
+}
+
+/** Whether its file is shown as a picture: also a GIF, which moves by itself. */
+export function pictured(job) {
   return (job.result?.media_type ?? "").startsWith("image/");
 }

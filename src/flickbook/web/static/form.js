@@ -5,6 +5,10 @@ import { h, say } from "./draw.js";
 import { jobs } from "./jobs.js";
 
 const DRAFTS = 8;
+/** Where the slider of quality stands untouched. */
+const USUAL = 75;
+let sending = false;
+let key = null;
 
 /** The body of a request of a form's values, by the names of its fields. */
 export function body(names, values) {
@@ -13,7 +17,7 @@ export function body(names, values) {
     const value = values[place];
     if (name === "keep_seed" || value === null || value === undefined || value === "") return;
     if (name.startsWith("polish.")) polish[name.slice(7)] = value;
-    else if (name === "size") [told.width, told.height] = String(value).split(/[x×]/).map(Number);
+    else if (name === "size") [told.width, told.height] = sized(String(value));
     else if (name === "seed") told.seed = whole(value);
     else if (name === "prompt_at") told.prompt_at = turns(value);
     else if (name === "loras") told.loras = loras(value);
@@ -24,8 +28,15 @@ export function body(names, values) {
   if (polish.speed === 1) delete polish.speed;
   if (polish.rate) polish.rate = Number(polish.rate);
   if (Object.keys(polish).length) told.polish = polish;
-  if (["mkv", "gif", "apng"].includes(told.container) || told.container === "png") delete told.quality;
+  // Left as it is, the format's own quality is the best guess; without loss there is none.
+  if (told.quality === USUAL || told.codec === "ffv1" || ["apng", "png"].includes(told.container)) delete told.quality;
   return told;
+}
+
+function sized(text) {
+  const [, width, height] = text.match(/^\s*([0-9]+)\s*[x×*]\s*([0-9]+)\s*$/i) ?? [];
+  if (!height) throw new Error(`size ${text} is no width and height; write 128x128`);
+  return [Number(width), Number(height)];
 }
 
 function turns(text) {
@@ -38,7 +49,9 @@ function turns(text) {
 
 function whole(text) {
   if (!/^\s*[0-9]{1,19}\s*$/.test(text)) throw new Error(`seed ${text} must be a whole number; leave it empty to have one drawn`);
-  return Number(text);
+  const seed = Number(text);
+  if (!Number.isSafeInteger(seed)) throw new Error(`seed ${text} is larger than a page can hold; ask the service itself`);
+  return seed;
 }
 
 function loras(text) {
@@ -50,6 +63,8 @@ function loras(text) {
 
 /** Send what a form holds: a film, a picture, eight drafts, a sequence or a batch. Answers the seed to show next. */
 export async function send(what, names, values) {
+  if (sending) return values[names.indexOf("seed")] ?? null; // pressed twice
+  sending = true;
   const place = document.querySelector(`flickbook-refusal[for="${what === "drafts" ? "film" : what}"]`);
   place?.tell("");
   try {
@@ -63,55 +78,82 @@ export async function send(what, names, values) {
     return values[names.indexOf("keep_seed")] ? String(first.seed) : "";
   } catch (error) {
     place?.tell(error.message);
+    // Where no answer came the job may be there: the same key asks for that one.
+    if (!(error instanceof TypeError)) key = null;
     return values[names.indexOf("seed")] ?? null;
+  } finally {
+    sending = false;
   }
+}
+
+/** Ask for something to be made; asked again after a lost answer it is the same job. */
+async function made(path, told) {
+  const asked = JSON.stringify([path, told.json ?? [...told.form].map(([name, value]) => [name, value.name ?? value])]);
+  if (key?.asked !== asked) key = { asked, value: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
+  const answer = await ask(path, { ...told, headers: { "Idempotency-Key": key.value } });
+  key = null;
+  return answer;
 }
 
 async function sent(what, names, values) {
   if (what === "batch") return batch(String(values[0] ?? ""));
   const told = body(names, values);
-  if (what === "sequence") return [await ask("sequences", { json: told })];
+  if (what === "sequence") return [await made("sequences", { json: told })];
   const file = document.querySelector(`flickbook-begin[for="${what === "drafts" ? "film" : what}"]`)?.file;
   if (!file) delete told.strength;
   if (what === "drafts") {
     if (file) throw new Error("drafts begin from words alone; take the picture away");
-    return (await ask("drafts", { json: { ...told, seeds: DRAFTS } })).data;
+    return (await made("drafts", { json: { ...told, seeds: DRAFTS } })).data;
   }
   if (what === "picture") told.kind = "picture";
-  if (!file) return [await ask("jobs", { json: told })];
+  if (!file) return [await made("jobs", { json: told })];
   const form = new FormData();
   form.append("request", JSON.stringify(told));
   form.append(file.type.startsWith("video/") || file.type === "image/gif" ? "video" : "image", file);
-  return [await ask("jobs", { form })];
+  return [await made("jobs", { form })];
 }
 
 async function batch(text) {
   const form = new FormData();
-  const file = document.querySelector("flickbook-rows")?.file;
+  const given = document.querySelector("flickbook-rows"), file = given?.file;
   if (!file && !text.trim()) throw new Error("there are no rows; write some, or choose a file");
+  if (file && text.trim()) throw new Error("there are rows and a file; take one of them away");
   const named = text.trim().startsWith("{") ? "rows.jsonl" : "rows.csv";
   form.append("file", file ?? new File([`${text.trim()}\n`], named, { type: "text/plain" }));
-  return (await ask("batches", { form })).data;
+  const { data } = await made("batches", { form });
+  given?.take(null);
+  return data;
 }
 
-/** Have the form of films, or of pictures, hold the choices of a Plan. */
+/** Have the form of films, of pictures or of sequences hold the choices of a Plan; says what it cannot hold. */
 export async function fill(plan) {
-  const name = plan.num_frames === 1 ? "picture" : "film";
+  if (!plan?.model || plan.task === "polish") throw new Error("this was finished from a film, and no form makes it");
+  const name = plan.task === "sequence" ? "sequence" : plan.num_frames === 1 ? "picture" : "film";
   document.querySelector(`#fb-tabs button[role="tab"][data-tab-id="${name}"]`)?.click();
   await new Promise((done) => setTimeout(done, 50));
-  window[`flickbook_fill_${name}`]?.(JSON.stringify(plan));
-  say("The form holds its settings now.");
+  window[`flickbook_fill_${name}`](JSON.stringify(plan));
+  const polish = plan.polish ?? {};
+  const lacks = [
+    plan.loras?.length && "its LoRAs", (plan.image || plan.video) && "what it began from", polish.rate && "its rate",
+    plan.quality === "lossless" && "lossless", (polish.interpolate > 4 || polish.upscale > 4) && "its enlargement",
+  ].filter(Boolean);
+  say(lacks.length ? `The form holds its settings, but for ${lacks.join(", ")}.` : "The form holds its settings.");
 }
 
 /** A file of Flickbook's that was dropped: the form holds its settings. */
 export async function load(file) {
-  const form = new FormData();
   if (/\.json$/i.test(file.name)) {
-    const told = JSON.parse(await file.text());
-    const plan = told.plan ?? told.recipe?.plan;
+    let told = null;
+    try {
+      told = JSON.parse(await file.text());
+    } catch {
+      throw new Error(`${file.name} is no JSON`);
+    }
+    const plan = told?.plan ?? told?.recipe?.plan;
     if (!plan) throw new Error(`${file.name} holds no recipe`);
     return fill(plan);
   }
+  const form = new FormData();
   form.append("file", file);
   const { recipe } = await ask("recipes/inspect", { form });
   if (!recipe) throw new Error(`${file.name} carries no recipe of Flickbook's`);
@@ -147,6 +189,7 @@ class Begin extends HTMLElement {
 
   take(file) {
     this.file = file;
+    for (const each of this.shown.querySelectorAll("img, video")) URL.revokeObjectURL(each.src);
     this.shown.replaceChildren();
     if (!file) this.input.value = "";
     this.closest(".fb-desk")?.classList.toggle("fb-begun", Boolean(file));
@@ -166,8 +209,15 @@ class Rows extends HTMLElement {
 
   connectedCallback() {
     if (this.firstChild) return;
-    const input = h("input", { type: "file", accept: ".csv,.jsonl,.toml", onchange: () => { this.file = input.files[0] ?? null; } });
-    this.append(h("label", { class: "fb-file" }, "Or a file: .csv, .jsonl or .toml", input));
+    this.input = h("input", { type: "file", accept: ".csv,.jsonl,.toml", onchange: () => this.take(this.input.files[0] ?? null) });
+    this.away = h("button", { type: "button", class: "fb-button fb-quiet", hidden: true, onclick: () => this.take(null) }, "Take it away");
+    this.append(h("label", { class: "fb-file" }, "Or a file: .csv, .jsonl or .toml", this.input), this.away);
+  }
+
+  take(file) {
+    this.file = file;
+    this.away.hidden = !file;
+    if (!file) this.input.value = "";
   }
 }
 

@@ -1,7 +1,7 @@
 // The gallery: what was made, to be found again, looked at, compared, and gone on from.
 
 import { ask, link, ROOT } from "./api.js";
-import { button, h, titled } from "./draw.js";
+import { button, h, say, titled } from "./draw.js";
 import { jobs } from "./jobs.js";
 import { actions, facts, player } from "./stage.js";
 
@@ -19,12 +19,12 @@ class Gallery extends HTMLElement {
   connectedCallback() {
     jobs.start();
     if (!this.firstChild) this.#build();
-    jobs.addEventListener("done", this.#again);
+    jobs.addEventListener("done", this.#refresh);
     this.#again();
   }
 
   disconnectedCallback() {
-    jobs.removeEventListener("done", this.#again);
+    jobs.removeEventListener("done", this.#refresh);
   }
 
   #build() {
@@ -50,9 +50,21 @@ class Gallery extends HTMLElement {
     return this.#page();
   };
 
-  async #page() {
+  /** As many as are shown, once something has changed; whoever was on one of them still is. */
+  #refresh = async () => {
+    const held = document.activeElement?.closest?.("[data-job]")?.dataset.job;
+    this.#last = null;
+    await this.#page(Math.min(100, Math.max(PAGE, this.grid.children.length)));
+    if (held) this.grid.querySelector(`[data-job="${held}"] button`)?.focus({ preventScroll: true });
+  };
+
+  #page(count = PAGE) {
+    return this.#asks(count).catch((error) => say(error.message, true));
+  }
+
+  async #asks(count) {
     const turn = ++this.#asked;
-    const words = new URLSearchParams({ limit: PAGE });
+    const words = new URLSearchParams({ limit: count });
     for (const state of this.#states) words.append("state", state);
     for (const kind of ["film", "picture", "extension", "sequence"]) words.append("kind", kind);
     if (this.#text.trim()) words.set("text", this.#text.trim());
@@ -74,10 +86,10 @@ class Gallery extends HTMLElement {
       type: "checkbox", checked: this.#chosen.some((each) => each.id === job.id), "aria-label": `compare ${titled(job)}`,
       onchange: () => this.#choose(job, mark),
     });
-    const open = h("button", { type: "button", class: "fb-card", onclick: () => opened(job, open) },
+    const open = h("button", { type: "button", class: "fb-card", onclick: () => opened(job, open).catch((error) => say(error.message, true)) },
       h("img", { src: `${ROOT}/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy" }),
       h("span", { class: "fb-name" }, job.favourite ? "★ " : "", titled(job, 60)));
-    return h("li", {}, open, h("label", { class: "fb-check" }, mark, "compare"));
+    return h("li", { "data-job": job.id }, open, h("label", { class: "fb-check" }, mark, "compare"));
   }
 
   /** A job that made nothing: why, and what can be done about it. */
@@ -114,6 +126,7 @@ function together(films) {
     for (const film of others) {
       const at = Math.min(leader.currentTime, film.duration || 0);
       if (now || Math.abs(film.currentTime - at) > 0.06) film.currentTime = at;
+      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) film.play(); // it had ended before
     }
     where.value = (leader.currentTime / leader.duration) * 1000 || 0;
   };
@@ -137,7 +150,7 @@ function shown(title, inside, from) {
   const dialog = h("dialog", { class: "fb-dialog", "aria-label": title },
     h("header", {}, h("h2", {}, title), h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => dialog.close() }, "Close")),
     ...inside);
-  dialog.addEventListener("close", () => { dialog.remove(); from.focus(); });
+  dialog.addEventListener("close", () => { dialog.remove(); from.isConnected && from.focus(); });
   document.body.append(dialog);
   dialog.showModal();
   return dialog;

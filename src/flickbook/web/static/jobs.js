@@ -9,12 +9,11 @@ const BUSY = 350, QUIET = 2500, HIDDEN = 6000, LONGEST = 8000;
 class Jobs extends EventTarget {
   active = [];
   shown = null;      // the job on the stage
+  count = 0;         // all that run or wait, also those that are not shown
   lost = false;      // whether the service is out of reach
   #chosen = null;    // its id, where somebody chose it
   #wait = QUIET;
   #timer = 0;
-  #known = new Map();
-
   start() {
     if (this.#timer) return;
     this.#timer = 1;
@@ -59,13 +58,14 @@ class Jobs extends EventTarget {
   async #look() {
     clearTimeout(this.#timer);
     try {
-      const asked = WAITING.map((state) => `state=${state}`).join("&");
-      const { data } = await ask(`jobs?${asked}&limit=100`);
-      const before = this.active;
+      const [busy, queued, queue] = await Promise.all([
+        ask("jobs?state=running&state=paused&limit=100"), ask("jobs?order=queue&limit=100"), ask("queue")]);
+      const data = [...busy.data, ...queued.data];
+      const gone = this.active.filter((job) => !data.some((each) => each.id === job.id));
+      this.count = queue.counts.running + queue.counts.queued;
       this.active = data;
-      for (const job of before) {
-        if (!data.some((each) => each.id === job.id)) await this.#ended(job);
-      }
+      const ended = await Promise.all(gone.map((job) => this.#ended(job)));
+      if (ended.some(Boolean)) this.dispatchEvent(new CustomEvent("done"));
       await this.#stage();
       this.#wait = document.hidden ? HIDDEN : data.some((job) => job.state !== "paused") ? BUSY : QUIET;
       this.lost = false;
@@ -79,24 +79,30 @@ class Jobs extends EventTarget {
     this.#timer = setTimeout(() => this.#look(), this.#wait);
   }
 
-  /** A job that is not waiting any more: how it ended. */
+  /** Whether a job that was not told of any more has ended, and how; one that waits too far back has not. */
   async #ended(job) {
     try {
       const now = await ask(`jobs/${job.id}`);
-      this.#known.set(job.id, now);
       if (this.shown?.id === job.id) this.shown = now;
+      return !WAITING.includes(now.state);
     } catch (error) {
-      if (this.shown?.id === job.id) this.shown = null;
+      if (error.status === 404) {
+        if (this.shown?.id === job.id) this.shown = this.#chosen = null;
+        return true;
+      }
+      this.active.push(job); // it is asked for again
+      return false;
     }
-    this.dispatchEvent(new CustomEvent("done"));
   }
 
   /** The stage has what was chosen; else what runs; else what was done last. */
   async #stage() {
     const waiting = this.active.find((job) => job.id === this.#chosen);
     if (waiting) this.shown = waiting;
-    else if (this.#chosen && this.shown?.id === this.#chosen) return;
-    else if (!this.#chosen) {
+    else if (this.#chosen && this.shown?.id === this.#chosen) {
+      // It waits behind those that are told of: it is asked for by itself.
+      if (WAITING.includes(this.shown.state)) await this.#ended(this.shown);
+    } else {
       const running = this.active.find((job) => job.state === "running" && job.kind !== "draft");
       if (running) this.shown = running;
       else if (!this.shown || this.shown.state === "running") {

@@ -10,7 +10,13 @@ class Models extends HTMLElement {
   async connectedCallback() {
     if (this.firstChild) return;
     this.append(h("p", { class: "fb-dim", role: "status" }, "Looking at this machine…"));
-    const [machine, { data }] = await Promise.all([ask("machine"), ask("models")]);
+    let machine, data;
+    try {
+      [machine, { data }] = await Promise.all([ask("machine"), ask("models")]);
+    } catch (error) {
+      const again = () => { this.replaceChildren(); this.connectedCallback(); };
+      return this.replaceChildren(h("p", { class: "wrong", role: "alert" }, error.message), button("Try again", again));
+    }
     const memory = machine.gpu_total ? `${size(machine.gpu_free)} of ${size(machine.gpu_total)} free` : `${size(machine.memory_free)} of ${size(machine.memory_total)} free`;
     this.replaceChildren(
       h("p", {}, `${machine.device_name}: ${memory}, ${size(machine.disk_free)} free on the disk.`),
@@ -38,7 +44,7 @@ class Models extends HTMLElement {
     try {
       const found = await ask("estimate", { json: { prompt: "a film", model: model.name } });
       const time = found.seconds ? `, about ${spoken(found.seconds)}` : "";
-      place.textContent = found.fits ? `It fits: ${size(found.peak)} of ${size(found.room)}${time}.` : `It does not fit: ${found.remedy.replaceAll(/--([a-z])/g, "$1")}.`;
+      place.textContent = found.fits ? `It fits: ${size(found.peak)} at most, ${size(found.room)} free${time}.` : `It does not fit: ${found.remedy.replaceAll(/--([a-z])/g, "$1")}.`;
       place.classList.toggle("fb-fits", found.fits);
     } catch (error) {
       place.textContent = error.message;
@@ -54,6 +60,7 @@ class Models extends HTMLElement {
 
   #follow(model, place, now) {
     if (now.state === "done") return place.replaceChildren(h("span", { class: "fb-here" }, "here"));
+    if (now.state === "absent") return this.#offer(model, place); // the service was started anew
     if (now.state === "failed") {
       this.#offer(model, place);
       place.append(h("span", { class: "wrong", role: "alert" }, now.error));

@@ -56,7 +56,7 @@ class Line extends Alive {
   #left = null;
 
   async draw() {
-    const count = jobs.active.filter((job) => job.state !== "paused").length;
+    const count = Math.max(jobs.count, jobs.active.filter((job) => job.state !== "paused").length);
     if (count && Date.now() - this.#asked > 2000) {
       this.#asked = Date.now();
       this.#left = (await ask("queue").catch(() => ({}))).eta_seconds ?? null;
@@ -67,5 +67,16 @@ class Line extends Alive {
   }
 }
 
+/** Logging out, where somebody has logged in. */
+class Leave extends HTMLElement {
+  async connectedCallback() {
+    const { closed } = await ask("/studio/session").catch(() => ({}));
+    if (closed && !this.firstChild) {
+      this.append(h("form", { method: "post", action: "/studio/logout" }, h("button", { class: "fb-button fb-quiet" }, "Log out")));
+    }
+  }
+}
+
+customElements.define("flickbook-leave", Leave);
 customElements.define("flickbook-queue", Queue);
 customElements.define("flickbook-line", Line);

@@ -2,7 +2,7 @@
 // a film goes on playing, and whoever is about to press a button still finds it.
 
 import { ask, link, ROOT, save } from "./api.js";
-import { button, h, say, spoken, still, titled } from "./draw.js";
+import { button, h, pictured, say, spoken, still, titled } from "./draw.js";
 import { fill } from "./form.js";
 import { Alive, change, jobs } from "./jobs.js";
 
@@ -47,14 +47,17 @@ class Stage extends Alive {
   #whole(job) {
     this.#id = job.id;
     this.#state = job.state;
+    this.#release(this.screen);
     this.screen = h("div", { class: "fb-screen" });
-    this.status = h("p", { class: "fb-status", role: "status", "aria-live": "polite" });
+    this.status = h("p", { class: "fb-status" });
+    // A reader hears of phases, and not of each step.
+    this.heard = h("p", { class: "fb-heard", role: "status", "aria-live": "polite" });
     this.left = h("span", { class: "fb-left" });
     this.bar = h("progress", { max: 1, "aria-label": "how much of the work is done" });
     const running = ["queued", "running", "paused"].includes(job.state);
     this.replaceChildren(
       this.screen,
-      h("div", { class: "fb-under" }, this.status, this.left),
+      h("div", { class: "fb-under" }, this.status, this.left), this.heard,
       running ? this.bar : "",
       h("h2", { class: "fb-title" }, titled(job, 200)),
       h("div", { class: "fb-actions" }, ...(running ? this.#steering(job) : actions(job))));
@@ -69,10 +72,12 @@ class Stage extends Alive {
   }
 
   #moving(job) {
-    const words = job.lost ? "" : doing(job);
+    const words = doing(job);
     const problem = job.error && job.state !== "completed" ? job.error.message : "";
     const text = jobs.lost ? "the service is out of reach; asking again" : problem ? `${words}: ${problem}` : words;
     if (this.status.textContent !== text) this.status.textContent = text;
+    const phase = text.replace(/, [0-9]+ of [0-9]+$/, "");
+    if (this.heard.textContent !== phase) this.heard.textContent = phase;
     this.status.classList.toggle("wrong", Boolean(problem) || jobs.lost);
     const left = job.state === "completed" ? facts(job) : job.eta_seconds ? `${spoken(job.eta_seconds)} left` : "";
     if (this.left.textContent !== left) this.left.textContent = left;
@@ -83,23 +88,25 @@ class Stage extends Alive {
 
   /** The newest preview, asked for at most three times a second; while it is asked for, more of them are made. */
   async #preview(job) {
-    const now = Date.now();
-    if (now - this.#stamp < 300) return;
+    const now = Date.now(), screen = this.screen;
+    if (!screen.firstChild) screen.append(h("div", { class: "fb-noise", "aria-hidden": "true" }));
+    else if (now - this.#stamp < 300) return;
     this.#stamp = now;
     const answer = await fetch(`${ROOT}/jobs/${job.id}/preview`).catch(() => null);
-    if (answer?.status !== 200 || jobs.shown?.id !== job.id || this.#state === "completed") {
-      if (!this.screen.firstChild) this.screen.append(h("div", { class: "fb-noise", "aria-hidden": "true" }));
-      return;
-    }
+    if (answer?.status !== 200 || this.screen !== screen) return;
     const tag = answer.headers.get("etag");
-    if (tag === this.screen.dataset.tag) return;
-    this.screen.dataset.tag = tag;
+    if (tag === screen.dataset.tag) return;
+    screen.dataset.tag = tag;
     const picture = h("img", { class: "fb-preview", alt: `${titled(job)}, as it emerges` });
     picture.src = URL.createObjectURL(await answer.blob());
     await picture.decode().catch(() => {});
-    if (this.#state === "completed") return;
-    const before = this.screen.querySelector("img");
-    this.screen.replaceChildren(picture);
+    if (this.screen !== screen || this.#state === "completed") return URL.revokeObjectURL(picture.src);
+    this.#release(screen);
+    screen.replaceChildren(picture);
+  }
+
+  #release(screen) {
+    const before = screen?.querySelector("img.fb-preview");
     if (before) URL.revokeObjectURL(before.src);
   }
 
@@ -112,9 +119,10 @@ class Stage extends Alive {
 
 /** A film that plays, or a picture. */
 export function player(job, url, told = {}) {
-  if (still(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...told });
+  if (pictured(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...told });
   return h("video", {
     src: url, class: "fb-film", controls: true, loop: true, autoplay: true, muted: true, playsInline: true,
+    onerror: () => say("this browser does not play this format; save the film instead", true),
     "aria-label": titled(job), ...told,
   });
 }
