@@ -15,7 +15,7 @@ from tests.server.settled import QUICK, settled
 
 from flickbook.desktop import reel
 from flickbook.desktop.remote import Remote, address
-from flickbook.errors import FlickbookError, RequestError, ServiceError
+from flickbook.errors import FlickbookError, JobNotFound, RequestError, ServiceError
 from flickbook.files import sha256
 from flickbook.spec import Request
 
@@ -177,3 +177,21 @@ def test_what_is_no_address_is_refused_and_shows_no_password(given: str) -> None
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
     with pytest.raises(RequestError, match=r"key=\(hidden\): is no key"):
         Remote("http://127.0.0.1:8000", "fb_\nX-Evil: 1")
+
+
+def test_a_film_asked_for_again_after_a_lost_answer_is_the_same(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        source = Remote(service.url)
+        told, source._told = source._told, lambda job: (_ for _ in ()).throw(ServiceError("x", "cut off", "try again"))
+        with pytest.raises(ServiceError, match="cut off"):
+            source.make(Request.of(**QUICK))
+        source._told = told
+        made = source.make(Request.of(**QUICK))
+        assert [entry.id for entry in source.recent()] == [made.id]
+        # Once it was answered, the same again is another one.
+        assert source.make(Request.of(**QUICK)).id != made.id
+
+
+def test_a_film_that_was_deleted_is_told_so(tmp_path: Path) -> None:
+    with live(tmp_path) as service, pytest.raises(JobNotFound):
+        Remote(service.url).entry("job_" + "1" * 26)

@@ -11,10 +11,12 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any, Final, get_args
 from urllib.parse import urlsplit
 
@@ -25,7 +27,7 @@ from flickbook import __version__
 from flickbook.catalogue import Model
 from flickbook.desktop import reel
 from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
-from flickbook.errors import FlickbookError, OutputError, RequestError, ServiceError, escaped, one_line
+from flickbook.errors import FlickbookError, JobNotFound, OutputError, RequestError, ServiceError, escaped, one_line
 from flickbook.files import replace_whole
 from flickbook.spec import Plan, Request
 from flickbook.store.base import ID, State
@@ -77,6 +79,7 @@ class Remote:
         parts = urlsplit(self.url)
         self.title = parts.netloc
         self._key = key.strip()
+        self._pending: tuple[dict[str, Any], str] | None = None
         handlers: list[urllib.request.BaseHandler] = [_Stay()]
         if _loopback(parts.hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))
@@ -106,7 +109,18 @@ class Remote:
     def make(self, request: Request) -> Entry:
         """Raises FlickbookError with the service's own words for what it refuses."""
         fields = request.model_dump(mode="json", exclude_none=True)
-        return self._told(self._json("POST", "/jobs", fields))
+        # Where no answer comes the job may be there: who asks for the same again is given that one.
+        if self._pending is None or self._pending[0] != fields:
+            self._pending = (fields, token_urlsafe(24))
+        try:
+            made = self._told(self._json("POST", "/jobs", fields, {"Idempotency-Key": self._pending[1]}))
+        except ServiceError:
+            raise
+        except FlickbookError:
+            self._pending = None
+            raise
+        self._pending = None
+        return made
 
     def entry(self, id: str) -> Entry:
         """One job."""
@@ -189,9 +203,9 @@ class Remote:
         if mark and digest.hexdigest() != mark:
             raise ServiceError(self.title, "sent a film that is cut short or damaged", "open it again")
 
-    def _json(self, method: str, path: str, body: Any = None) -> Any:
+    def _json(self, method: str, path: str, body: Any = None, more: Mapping[str, str] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode("ascii")
-        headers = {} if data is None else {"Content-Type": "application/json"}
+        headers = dict(more or {}) | ({} if data is None else {"Content-Type": "application/json"})
         with self._answer(method, path, data, headers) as answer:
             text = self._bytes(answer, _MAX_TEXT)
         try:
@@ -253,6 +267,8 @@ class Remote:
             return refused
         if not message:
             return ServiceError(self.title, *_UNLIKE)
+        if error.code == 404 and field == "id":
+            return JobNotFound(urlsplit(error.url).path.split("/")[-1])
         found = FlickbookError(message)
         found.field = field if isinstance(field, str) else None
         return found

@@ -29,7 +29,7 @@ from flickbook.desktop.remote import Remote
 from flickbook.desktop.source import Entry, Offer, Source
 from flickbook.desktop.stage import Stage
 from flickbook.desktop.theme import Theme
-from flickbook.errors import FlickbookError, one_line
+from flickbook.errors import FlickbookError, JobNotFound, one_line
 
 T = TypeVar("T")
 TITLE: Final = "Flickbook"
@@ -153,7 +153,7 @@ class Window:
     def make(self) -> None:
         """Ask for what the form says; as soon as there is a connection, if somebody was faster."""
         self._hasty = not self._open
-        if self._hasty:
+        if self._hasty or self.form.make.instate(["disabled"]):  # Return is pressed while an answer is waited for
             return
         self.form.unblame()
         try:
@@ -300,6 +300,10 @@ class Window:
 
     def _overlooked(self, error: Exception) -> None:
         self._looking = False
+        if isinstance(error, JobNotFound):
+            self.stage.show(None)
+            self.tell("This film was deleted elsewhere.")
+            return
         self._fault(error)
         self._away = True
 

@@ -176,7 +176,7 @@ async def file_of(service: Service, job: Job, kind: Kind, download: bool = False
     try:
         file, facts = await asyncio.to_thread(opened, service.shelf.root, path)
     except OSError:
-        if kind == "preview" and job.state in ("queued", "running"):
+        if kind == "preview" and job.state in ("queued", "running", "paused"):
             return Response(status_code=204)  # not yet
         raise JobNotFound(job.id) from None
     known = job.result.sha256 if job.result is not None and kind == "film" else ""

@@ -4,7 +4,7 @@
 import { ask, link, ROOT, save } from "./api.js";
 import { button, h, pictured, say, spoken, still, titled } from "./draw.js";
 import { fill } from "./form.js";
-import { Alive, change, jobs } from "./jobs.js";
+import { Alive, change, jobs, WAITING } from "./jobs.js";
 
 const PHASES = {
   load: "loading the model", encode: "reading the prompt", denoise: "denoising", decode: "decoding",
@@ -91,6 +91,7 @@ class Stage extends Alive {
     const now = Date.now(), screen = this.screen;
     if (!screen.firstChild) screen.append(h("div", { class: "fb-noise", "aria-hidden": "true" }));
     else if (now - this.#stamp < 300) return;
+    if (!WAITING.includes(job.state)) return; // of what came to nothing there may be none
     this.#stamp = now;
     const answer = await fetch(`${ROOT}/jobs/${job.id}/preview`).catch(() => null);
     if (answer?.status !== 200 || this.screen !== screen) return;
