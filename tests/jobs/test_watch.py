@@ -84,8 +84,10 @@ def test_there_is_no_preview_without_time_for_it(
     monkeypatch.setattr(watch, "_UNSEEN", 0.0)
     list(films([job.plan], on_step=watching, previews=True))
     assert desk.shelf.preview(job.id) is None
-    # Somebody looks now.
-    monkeypatch.setattr(watch, "_SEEN", 1e9)
+    # Somebody looks now, and is shown something at once; there is no time for more.
+    monkeypatch.setattr(watch, "_SEEN", 0.0)
     desk.shelf.watch(job.id)
+    shown = []
+    monkeypatch.setattr(desk.shelf, "show", lambda id, picture: shown.append(picture))
     list(films([job.plan], on_step=watching, previews=True))
-    assert desk.shelf.preview(job.id) is not None
+    assert len(shown) == 1
