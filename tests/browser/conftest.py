@@ -10,8 +10,9 @@ from tests.browser import chromium
 from tests.browser.chromium import CHROMIUM, Seen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for longer: while Playwright is there it runs an event loop in this thread, and no other test can run one."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here")
     with sync_playwright() as playwright:

@@ -56,6 +56,7 @@ def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_requests_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.server.limits.STRIKES", STRIKES)
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
