@@ -104,10 +104,7 @@ def test_a_model_comes_while_the_service_goes_on(online: Hub, data: Path) -> Non
         assert not [each.path for each in psutil.Process(process.pid).memory_maps() if "libtorch" in each.path]
 
 
-def test_it_ends_with_the_service_and_goes_on_where_it_stopped(
-    online: Hub, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "120")  # on a busy machine it would ask anew before it is ended
+def test_it_ends_with_the_service_and_goes_on_where_it_stopped(online: Hub, data: Path) -> None:
     online.stall_after[WEIGHTS] = 12_000_000
     with serving(data) as (process, client):
         assert pull(client)["state"] == "pulling"
