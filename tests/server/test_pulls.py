@@ -117,7 +117,8 @@ def test_it_ends_with_the_service_and_goes_on_where_it_stopped(online: Hub, data
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0 and not child.is_running()
     with serving(data) as (_, client):
-        assert told(client)["state"] == "absent"
+        # On a busy machine the stalled part may have been asked for anew, and come, before the service ended.
+        assert told(client)["state"] in ("absent", "done")
         pull(client)
         assert ended(client)["state"] == "done"
     assert online.sent(WEIGHTS)[0] == "" and online.sent(WEIGHTS)[1].startswith("bytes=1")
