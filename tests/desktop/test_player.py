@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,10 +32,11 @@ def test_it_plays_round_and_round(player: Player, root: Any) -> None:
     def look() -> bool:
         if not seen or seen[-1] != player.index:
             seen.append(player.index)
-        return len(seen) > 7
+        return len(seen) > 7 and set(seen) == set(range(5))
 
+    # A machine with no time leaves frames out, each round others.
     until(look, root.update)
-    assert set(seen) == set(range(5)) and seen[0] == 0
+    assert seen[0] == 0 and any(later < earlier for earlier, later in pairwise(seen))
 
 
 def test_it_pauses_steps_and_is_pulled(player: Player, root: Any) -> None:

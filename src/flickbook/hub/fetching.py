@@ -24,16 +24,33 @@ _TELL: Final = 0.2
 _PATIENCE: Final = 3.0
 
 
-class _Told:
-    """Says how far it is, but not with every piece."""
+class _Telling:
+    """Says how far it is, but not with every piece; from a thread, so that all that came is told when no more comes."""
 
     def __init__(self) -> None:
-        self._at = 0.0
+        self._now = self._said = (0, 0)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
+
+    def __enter__(self) -> _Telling:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
     def __call__(self, done: int, total: int) -> None:
-        if done >= total or time.monotonic() - self._at > _TELL:
-            self._at = time.monotonic()
-            _say(bytes=done, total=total)
+        self._now = (done, total)
+
+    def _run(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(_TELL)
+            now = self._now
+            if now != self._said:
+                _say(bytes=now[0], total=now[1])
+                self._said = now
 
 
 def _say(**told: object) -> None:
@@ -45,7 +62,8 @@ def main(name: str) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     threading.Thread(target=_until_the_end, name="parent", daemon=True).start()
     try:
-        fetch(catalogue.find(name), _Told())
+        with _Telling() as telling:
+            fetch(catalogue.find(name), telling)
     except KeyboardInterrupt:
         return 130
     except FlickbookError as error:
