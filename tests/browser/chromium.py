@@ -25,7 +25,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-PATIENCE = 60.0
+#: Seconds after which nothing is waited for any more: many, for a machine that has other work.
+PATIENCE = 180.0
 FILM = "a red circle moving left on a blue background"
 
 

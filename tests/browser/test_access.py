@@ -14,8 +14,6 @@ pytestmark = pytest.mark.slow
 #: npm's axe-core, which `make browser` fetches.
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 TABS = ("Film", "Picture", "Sequence", "Batch", "Gallery", "Models")
-#: What Gradio's own widgets are found wanting in, by axe's names of rules: not ours to mend.
-GRADIOS: dict[str, str] = {}
 RUN = """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21aa"]})).violations.flatMap(
   (each) => each.nodes.map((node) => [each.impact, each.id, node.target.join(" "), node.html.slice(0, 160)]))"""
 
@@ -24,9 +22,8 @@ RUN = """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "w
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Browser, url: str, scheme: Any) -> None:
     made(url)
-    page = browser.new_context(
-        viewport={"width": 1440, "height": 1000}, color_scheme=scheme, bypass_csp=True
-    ).new_page()
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
     seen = Seen.at(page, url)
     page.add_script_tag(path=AXE)
     found = []
@@ -34,8 +31,8 @@ def test_axe_finds_nothing_serious(browser: Browser, url: str, scheme: Any) -> N
         seen.tab(tab)
         page.wait_for_timeout(700)
         found += [(tab, *each) for each in page.evaluate(RUN) if each[0] in ("serious", "critical")]
-    ours = [each for each in found if each[2] not in GRADIOS or "fb-" in each[4] or "flickbook" in each[3]]
-    assert ours == []
+    context.close()
+    assert found == []
 
 
 def test_a_film_is_made_by_keys_alone(seen: Seen) -> None:

@@ -122,6 +122,10 @@ def test_a_dropped_film_fills_the_form(seen: Seen, tmp_path: Path) -> None:
     seen.page.wait_for_function("() => [...document.querySelectorAll('textarea')][0].value.includes('yellow star')")
     assert seen.page.get_by_label("Seed").first.input_value() == "4711"
     assert seen.page.get_by_label("number input for Frames").first.input_value() == "12"
+    plan = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"] | {"seed": 2**62 + 1}
+    drop(seen, "film.json", json.dumps({"plan": plan}).encode())
+    seen.page.get_by_text("The form holds its settings, but for its seed.").wait_for()
+    assert seen.page.get_by_label("Seed").first.input_value() == "", "a page rounds it"
     drop(seen, "notes.mp4", b"no film at all")
     seen.page.locator(".fb-voice.wrong.shown").wait_for()
     seen.wrong = [each for each in seen.wrong if "400" not in each]
@@ -209,3 +213,8 @@ def test_a_stranger_sees_nothing_of_it(browser: Browser, tmp_path: Path) -> None
         assert "flickbook_session" in cookie
         own.get_by_role("button", name="Log out").click()
         own.get_by_label("Name").wait_for()
+        assert [page.request.get(f"{url}/api/v1/jobs").status for page in pages] == [401, 200]
+        own.goto(f"{url}/studio/")
+        own.get_by_label("Name").wait_for()
+        for page in pages:
+            page.context.close()

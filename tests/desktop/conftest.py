@@ -23,7 +23,7 @@ from flickbook.jobs.desk import Desk
 from flickbook.store.base import Job, Query
 
 SOURCE = Path(flickbook.__file__).parents[1]
-PATIENCE = 60.0
+PATIENCE = 180.0
 #: What makes a film of the built-in model in a moment.
 QUICK = {"num_frames": "4", "num_inference_steps": "2", "seed": "7"}
 #: Tk ends the program if it is freed by another thread than its own, and Python frees where it happens to be.

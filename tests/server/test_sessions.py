@@ -80,6 +80,7 @@ def test_another_page_cannot_use_a_session(service: Live) -> None:
         lambda text: text.replace("ada", "bob"),
         lambda text: text.replace("account.", "key."),
         lambda text: ".".join([*text.split(".")[:2], "99999999999", text.split(".")[3]]),
+        lambda text: text.replace("account.", "account.account-"),
         lambda _: "account.ada.1.",
         lambda _: "",
     ],
@@ -104,6 +105,11 @@ def test_logging_out_ends_it(service: Live) -> None:
     answer = httpx2.post(f"{service.url}/studio/logout", headers={"origin": service.url}, follow_redirects=False)
     assert answer.status_code == 303 and answer.headers["location"] == LOGIN
     assert f'{COOKIE}=""' in answer.headers["set-cookie"]
+    with httpx2.Client(base_url=service.url, headers={"origin": service.url}, trust_env=False) as browser:
+        browser.post(LOGIN, data={"name": "ada", "secret": ACCOUNTS["ada"]})
+        assert browser.get(JOBS).status_code == 200
+        browser.post("/studio/logout")
+        assert browser.get(JOBS).status_code == 401
 
 
 def test_the_page_to_log_in_runs_no_script(service: Live) -> None:

@@ -68,6 +68,14 @@ def test_a_plan_fills_the_form(fields: dict[str, Any]) -> None:
     assert (shown["prompt"], shown["seed"], shown["keep_seed"]) == ("a blue square", "7", True)
     assert (shown["num_frames"], shown["guidance_scale"], shown["fps"]) == (24, 3.0, 12.0)
     assert (shown["size"], shown["container"]) == ("128x128", "gif")
+    assert shown["quality"] == 100
+
+
+def test_what_a_form_cannot_hold_is_empty(fields: dict[str, Any]) -> None:
+    plan = resolve(Request.of(prompt="a blue square", container="mkv")).model_dump(mode="json")
+    told = form.filled(plan | {"seed": None}, fields)
+    shown = {name: told[fields[name]].get("value") for name in ("seed", "keep_seed", "quality")}
+    assert shown == {"seed": "", "keep_seed": False, "quality": None}
 
 
 def test_a_plan_of_a_model_that_is_not_known_fills_what_it_can(fields: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ _DRAW_EVERY = 0.2
 def list_(as_json: AsJson = False) -> None:
     """List the models, one a line."""
     from flickbook.catalogue import list_models
+    from flickbook.hub.find import found
 
     models = list_models()
     if as_json:
@@ -32,13 +33,14 @@ def list_(as_json: AsJson = False) -> None:
         return
     widest = max(len(model.name) for model in models)
     for model in models:
-        print(f"{model.name:<{widest}}  {'here' if _here(model) else '    '}  {model.summary}")
+        print(f"{model.name:<{widest}}  {'here' if found(model) else '    '}  {model.summary}")
 
 
 @app.command("show")
 def show(name: Name, as_json: AsJson = False) -> None:
     """Describe one model: its files, sizes, limits, defaults, and what its figures rest on."""
     from flickbook.catalogue import find
+    from flickbook.hub.find import found
 
     model = find(name)
     if as_json:
@@ -52,7 +54,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     rows = {
         "title": model.title,
         "summary": model.summary,
-        "files": f"here, in {_here(model)}" if _here(model) else f"not here: `flickbook models pull {model.name}`",
+        "files": f"here, in {place}" if (place := found(model)) else f"not here: `flickbook models pull {model.name}`",
         "repo": model.repo or "none",
         "revision": model.revision(),
         "pipeline": model.pipeline or "Flickbook's own",
@@ -169,17 +171,6 @@ class _Bytes:
         print(f"\rpulling {self.name}: {done / 1e9:.2f} of {total / 1e9:.2f} GB{left}   ", end=end, file=sys.stderr)
 
 
-def _here(model: Model) -> Path | None:
-    """The directory of a model's files, if they are on this machine."""
-    from flickbook.errors import HubError, WeightsError
-    from flickbook.hub.find import directory
-
-    try:
-        return directory(model)
-    except (HubError, WeightsError):
-        return None
-
-
 def _range(allowed: Whole | Real) -> str:
     smallest, largest = allowed.range
     every = getattr(allowed, "every", 1)
@@ -188,4 +179,6 @@ def _range(allowed: Whole | Real) -> str:
 
 
 def _document(model: Model) -> dict[str, Any]:
-    return {**model.model_dump(mode="json"), "revision": model.revision(), "here": _here(model) is not None}
+    from flickbook.hub.find import found
+
+    return {**model.model_dump(mode="json"), "revision": model.revision(), "here": found(model) is not None}

@@ -32,7 +32,7 @@ def studio(
         page = f"{url}/studio/"
         serving.say(f"the studio is at {page}")
         if share:
-            serving.say(f"shared at {await _tunnel(service.port, service.hosts_too)}/studio/ for a week at most")
+            serving.say(f"shared at {await _tunnel(service.port, service.hosts)}/studio/ for a week at most")
         if not no_browser:
             import asyncio
             import webbrowser

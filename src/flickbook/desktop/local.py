@@ -10,11 +10,10 @@ from typing import Final
 from PIL import Image
 
 from flickbook import catalogue, formats
-from flickbook.catalogue import Model
 from flickbook.desktop import reel
 from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
-from flickbook.errors import HubError, MissingExtra, OutputError, StoreError, WeightsError
-from flickbook.hub.find import directory
+from flickbook.errors import MissingExtra, OutputError, StoreError
+from flickbook.hub.find import directory, found
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.order import ordered
 from flickbook.jobs.supervisor import Supervisor
@@ -56,7 +55,7 @@ class Local:
             if self._supervisor is None and self._workers and find_spec("torch") is not None:
                 self._supervisor = Supervisor(self._store, self._desk.shelf.root, self._workers)
                 self._supervisor.start()
-        return [Offer(model, _here(model)) for model in catalogue.list_models()]
+        return [Offer(model, found(model) is not None) for model in catalogue.list_models()]
 
     def close(self) -> None:
         """Have the worker lay its job down with a checkpoint, and let go of the store."""
@@ -142,11 +141,3 @@ def _file(job: Job) -> Path | None:
         return None
     path = Path(job.result.path)
     return path if path.is_file() else None
-
-
-def _here(model: Model) -> bool:
-    try:
-        directory(model)
-    except (HubError, WeightsError):
-        return False
-    return True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
-from flickbook.errors import HubError, WeightsError
+from flickbook.errors import HubError, ModelNotFound, WeightsError
 
 
 def directory(model: Model) -> Path:
@@ -30,6 +30,14 @@ def directory(model: Model) -> Path:
         return here
     size = f"{model.download_gb:g} GB" if model.download_gb else "size unknown"
     raise HubError(model.name, "its files are not here", f"run `flickbook models pull {model.name}` ({size})")
+
+
+def found(model: Model) -> Path | None:
+    """The directory of a model's files; None where they are not here, or not whole."""
+    try:
+        return directory(model)
+    except (HubError, ModelNotFound, WeightsError):
+        return None
 
 
 def converted(model: Model) -> Path:

@@ -57,6 +57,13 @@ class Key(Record):
         return "expired" if 0 < self.expires_at <= time.time() else "live"
 
 
+def plain(field: str, name: str) -> None:
+    """Refuse a name for a key, an owner or an account that would have to be quoted somewhere. Raises RequestError."""
+    if not _PLAIN.fullmatch(name):
+        limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and begin with a letter or digit"
+        raise RequestError(field, name, limit, "choose a plainer one")
+
+
 def digest(token: str) -> str:
     """What is kept of a key's text."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
@@ -84,9 +91,7 @@ class Keys:
         """A new key and its text, which is told this once; it ends after `seconds`, if not 0. The owner is its name
         unless one is given, and must then be new. Raises RequestError."""
         for field, value in (("name", name), ("owner", owner or name)):
-            if not _PLAIN.fullmatch(value):
-                limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and begin with a letter or digit"
-                raise RequestError(field, value, limit, "choose a plainer one")
+            plain(field, value)
         granted = _scopes(scopes)
         if not owner and any(each.owner == name for each in await self.list()):
             remedy = f"share its jobs with --owner {name}, or choose another name"

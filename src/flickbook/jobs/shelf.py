@@ -29,7 +29,7 @@ PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
 PICTURES: Final = "pictures"
-TRY: Final = "try-"
+_TRY: Final = "try-"
 _FILM: Final = re.compile(r"film-(\d+)")
 _MAX_PROGRESS: Final = 1 << 16
 _WATCHED: Final = "watched"
@@ -144,13 +144,13 @@ class Shelf:
     def forget(self, id: str) -> None:
         """Remove the states that a job went on from: of its film, of tries with other seeds, a sequence's pictures."""
         with suppress(OSError):
-            for path in [self.checkpoint(id), *self.of(id).glob(f"{TRY}*")]:
+            for path in [self.checkpoint(id), *self.of(id).glob(f"{_TRY}*")]:
                 path.unlink(missing_ok=True)
         shutil.rmtree(self.pictures(id), ignore_errors=True)
 
     def attempt(self, id: str, key: str) -> Path:
         """Where the state of a try with another seed is kept, by the `key` of its Plan."""
-        return self.made(id) / f"{TRY}{key[:16]}.safetensors"
+        return self.made(id) / f"{_TRY}{key[:16]}.safetensors"
 
     def clear(self, id: str) -> int:
         """Remove a job's directory; the bytes that this freed."""

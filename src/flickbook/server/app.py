@@ -49,19 +49,6 @@ _ROUTES: Final = (
     *(ops, videos, images, models),
     *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, media, events, webhooks),
 )
-_REFUSALS: Final = {
-    400: "A field is wrong; it is named.",
-    401: "No key, or none that is live.",
-    403: "The key lacks the scope, or another page asked.",
-    404: "No such thing, or another owner's.",
-    408: "The body came too slowly.",
-    413: "The body is too large.",
-    415: "The type of the body is not read.",
-    421: "The service has another name.",
-    429: "Too much for now; Retry-After says when.",
-    503: "The store or the files are out of reach.",
-    507: "There is no space left.",
-}
 _ASKED: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
 _TOLD: Final = ["accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"]
 
@@ -121,7 +108,7 @@ def _responses(router: APIRouter) -> dict[int | str, dict[str, Any]]:
     paths = [str(getattr(route, "path", "")) for route in router.routes]
     compatible = bool(paths) and all(path.startswith("/v1/") for path in paths)
     model = errors.CompatibleRefusal if compatible else errors.Refusal
-    return {status: {"model": model, "description": text} for status, text in _REFUSALS.items()}
+    return errors.refusals(model=model, always=errors.EVERYWHERE)
 
 
 def _describe(app: FastAPI) -> None:

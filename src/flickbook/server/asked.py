@@ -124,21 +124,32 @@ class EstimateAsked(Film):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
 
-class Effort(Body):
-    """How something is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+class Wait(Body):
+    """How something waits. A higher `priority` comes first; more than 0 takes the scope admin.
 
     `expires_in` is how many seconds it may wait.
     """
 
-    precision: Precision = "auto"
     priority: Priority = 0
     expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
 
     def extra(self, is_admin: bool) -> dict[str, Any]:
         """The fields of a Job that these are, asked for now. Raises RequestError for a priority."""
         expires = 0.0 if self.expires_in is None else time.time() + self.expires_in
-        priority = allowed(self.priority, is_admin)
-        return {"precision": self.precision, "priority": priority, "expires_at": expires}
+        return {"priority": allowed(self.priority, is_admin), "expires_at": expires}
+
+
+class Effort(Wait):
+    """How something waits and is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+
+    `expires_in` is how many seconds it may wait.
+    """
+
+    precision: Precision = "auto"
+
+    def extra(self, is_admin: bool) -> dict[str, Any]:
+        """The fields of a Job that these are, asked for now. Raises RequestError for a priority."""
+        return super().extra(is_admin) | {"precision": self.precision}
 
 
 class Work(Effort, Film):
@@ -189,12 +200,10 @@ class SequenceAsked(Effort, Choices):
     )
 
 
-class FinishAsked(Body):
-    """Drafts to go on from, and how the rest is worked on."""
+class FinishAsked(Wait):
+    """Drafts to go on from, and how the rest waits."""
 
     ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS)]
-    priority: Priority = 0
-    expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
 
 
 class AgainAsked(Body):

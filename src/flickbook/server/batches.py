@@ -14,11 +14,12 @@ from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
 from flickbook.errors import RequestError
 from flickbook.jobs.order import ordered
 from flickbook.server.asked import EXAMPLE, Effort, Film, Wish, validated
-from flickbook.server.form import Body, body_of, from_json
+from flickbook.server.errors import refusals
+from flickbook.server.form import Body, body_of, request_of, request_schema
 from flickbook.server.guard import creator
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import IdempotencyKey, together
-from flickbook.server.told import ROOT, Several, refusals, told
+from flickbook.server.told import ROOT, Several, told
 from flickbook.store.base import Job
 
 Creator = Annotated[Caller, Depends(creator)]
@@ -26,6 +27,7 @@ Creator = Annotated[Caller, Depends(creator)]
 ROWS: Final = 1000
 #: What names a file, here or with the command.
 _PATHS: Final = ("image", "video", "interpolator", "upscaler", "lora", "loras", "output", "model_dir")
+_FILES: Final = ("file",)
 _REF: Final = "#/components/schemas/{model}"
 router = APIRouter(tags=["batches"])
 
@@ -50,17 +52,9 @@ def _body() -> dict[str, Any]:
     for schema in (meant, plain):
         schema["properties"]["defaults"] = film | {"default": {}}
     plain["properties"]["rows"]["items"] = film
-    parts = {"file": {"type": "string", "format": "binary"}, "request": meant}
-    form = {"type": "object", "properties": parts, "required": ["file"], "additionalProperties": False}
     rows = [{"seed": 7}, {"prompt": "a green star on a black background"}]
-    content = {
-        "application/json": {
-            "schema": plain,
-            "example": {"rows": rows, "defaults": {"prompt": EXAMPLE["prompt"], "num_inference_steps": 8}},
-        },
-        "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
-    }
-    return {"requestBody": {"required": True, "content": content}}
+    example = {"rows": rows, "defaults": {"prompt": EXAMPLE["prompt"], "num_inference_steps": 8}}
+    return request_schema(plain, example, meant, _FILES, _FILES)
 
 
 @router.post(
@@ -90,16 +84,10 @@ async def _asked(body: Body) -> tuple[BatchMeant, Sequence[Mapping[str, Any]], M
     if body.typed:
         asked = validated(BatchAsked, body.fields, "batch")
         return asked, asked.rows, {}
-    fields, files = dict(body.fields), dict(body.files)
-    text: Any = fields.pop("request", "{}")
-    if "request" in files:
-        text = await files.pop("request").read((1 << 20) + 1)
-    file = files.pop("file", None)
-    for name in (*fields, *files):
-        raise RequestError(name, "", "no such part of the form", "send file, and maybe request")
-    if file is None or not isinstance(text, str | bytes):
+    fields, files = await request_of(body, _FILES)
+    if not files:
         raise RequestError("file", "", "missing from the form", "send the rows as a file in this part")
-    meant = validated(BatchMeant, from_json(text), "batch")
+    meant, file = validated(BatchMeant, fields or {}, "batch"), files["file"]
     data = await file.read(FILE_BYTES + 1)
     found, defaults = await asyncio.to_thread(parsed, file.filename or "", data, ROWS)
     return meant, [row.values for row in found], defaults

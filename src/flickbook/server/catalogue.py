@@ -16,13 +16,13 @@ from flickbook.engine.estimate import Estimate
 from flickbook.engine.films import foresee
 from flickbook.engine.machine import Machine
 from flickbook.engine.polish import asked, finished
-from flickbook.errors import HubError, WeightsError
-from flickbook.hub.find import directory
+from flickbook.hub.find import found
 from flickbook.resolution import resolve
 from flickbook.server.asked import EstimateAsked
+from flickbook.server.errors import refusals
 from flickbook.server.guard import changer, reader
 from flickbook.server.service import Caller, service_of
-from flickbook.server.told import ROOT, refusals
+from flickbook.server.told import ROOT
 from flickbook.spec import Plan
 
 Reader = Annotated[Caller, Depends(reader)]
@@ -52,13 +52,8 @@ class EstimateTold(Estimate):
 
 
 def _told(model: Model) -> ModelTold:
-    try:
-        directory(model)
-        here = True
-    except (HubError, WeightsError):
-        here = False
     fields = {name: getattr(model, name) for name in Model.model_fields if name != "directory"}
-    return ModelTold.model_construct(**fields, directory="", here=here, fixed=model.revision())
+    return ModelTold.model_construct(**fields, directory="", here=found(model) is not None, fixed=model.revision())
 
 
 @router.get(f"{ROOT}/models", operation_id="list_models", responses=refusals())

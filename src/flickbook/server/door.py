@@ -15,7 +15,7 @@ from flickbook.errors import FlickbookError
 from flickbook.server.errors import refusal
 from flickbook.server.guard import SAFE, Guard, is_loopback
 from flickbook.server.service import Service
-from flickbook.server.wire import has_body, header, lingering
+from flickbook.server.wire import has_body, header, lingering, of_own_page
 
 _WILD: Final = frozenset({"", "0.0.0.0", "::"})
 
@@ -28,8 +28,8 @@ class Hosts:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
-        self._wild, self._too = service.host in _WILD, service.hosts_too
-        names = [service.host, *service.hosts, *(urlsplit(origin).hostname or "" for origin in service.origins)]
+        self._wild, self._too = service.host in _WILD, service.hosts
+        names = [service.host, *(urlsplit(origin).hostname or "" for origin in service.origins)]
         self._names = {name.lower() for name in names if name} - _WILD
         if self._wild:
             self._names.add(socket.gethostname().lower())
@@ -75,7 +75,7 @@ class Door:
     def _check_origin(self, scope: Scope) -> None:
         """A browser says which page asks; other programs say nothing."""
         origin = header(scope, b"origin")
-        if origin in self._origins or urlsplit(origin).netloc == header(scope, b"host") != "":
+        if origin in self._origins or of_own_page(scope):
             return
         if origin or header(scope, b"sec-fetch-site") in ("cross-site", "same-site"):
             raise HTTPException(403, "another page asks; name it with --origin if it may")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +12,11 @@ from flickbook.errors import JobConflict
 from flickbook.jobs import queue
 from flickbook.jobs.order import ordered
 from flickbook.resolution import SEED_LIMIT, resolve
-from flickbook.server.asked import DraftsAsked, FinishAsked, allowed
+from flickbook.server.asked import DraftsAsked, FinishAsked
+from flickbook.server.errors import refusals
 from flickbook.server.guard import creator
 from flickbook.server.service import Caller, service_of
-from flickbook.server.told import ROOT, Several, refusals, told
+from flickbook.server.told import ROOT, Several, told
 from flickbook.store.base import Job
 
 Creator = Annotated[Caller, Depends(creator)]
@@ -28,7 +28,7 @@ router = APIRouter(tags=["drafts"])
 async def create(body: DraftsAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
     """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
     service = service_of(request)
-    extra = _extra(body, caller) | {"until": body.until, "precision": body.precision}
+    extra = body.extra("admin" in caller.scopes) | {"until": body.until}
     jobs = await asyncio.to_thread(_drafts, body, service.loras, caller.owner, idempotency_key or "", extra)
     found = await service.queue.submit(jobs)
     favourites = await service.queue.favourites(found)
@@ -60,7 +60,7 @@ def _drafts(body: DraftsAsked, loras: Path, owner: str, key: str, extra: dict[st
 async def finish(body: FinishAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
     """Go on from finished drafts to whole films, each with the Plan of its draft."""
     service = service_of(request)
-    extra, jobs = _extra(body, caller), []
+    extra, jobs = body.extra("admin" in caller.scopes), []
     for number, id in enumerate(dict.fromkeys(body.ids)):
         draft = await service.queue.job(id, caller.sees)
         if draft.kind != "draft":
@@ -87,8 +87,3 @@ def finished(draft: Job, owner: str, **told: Any) -> Job:
         networks=draft.networks,
         **told,
     )
-
-
-def _extra(body: DraftsAsked | FinishAsked, caller: Caller) -> dict[str, Any]:
-    priority = allowed(body.priority, "admin" in caller.scopes)
-    return {"priority": priority, "expires_at": 0.0 if body.expires_in is None else time.time() + body.expires_in}

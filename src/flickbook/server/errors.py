@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -58,6 +58,25 @@ _CODE: Final = {
     421: "wrong_host",
     429: "limit_reached",
 }
+#: What the documentation says of each.
+_WHY: Final = {
+    400: "A field is wrong, or this cannot be done now; the message says which, and what to do",
+    401: "The key is missing, wrong, revoked or expired",
+    403: "The key may not do this, or another page asks",
+    404: "There is none, or it is somebody else's",
+    408: "The body comes too slowly",
+    413: "The body is larger than is read",
+    415: "The body is of another type",
+    416: "The range lies outside of the file",
+    421: "The service has another name",
+    429: "Too many requests or jobs for now; retry-after says when to ask again",
+    501: "A package that this needs is not installed on the service",
+    503: "The store or the disk does not answer; ask again",
+    507: "There is no space left",
+}
+#: What every request may be refused for, and one that is known for what it is.
+EVERYWHERE: Final = (400, 401, 403, 404, 408, 413, 415, 421, 429, 503, 507)
+_KNOWN: Final = (400, 401, 403, 429, 503)
 _TYPE: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _FULL: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "the disk is full")
 
@@ -91,6 +110,13 @@ class CompatibleRefusal(BaseModel):
     """Every answer below /v1 that is not what was asked for."""
 
     error: CompatibleFault
+
+
+def refusals(
+    *statuses: int, model: type[BaseModel] = Refusal, always: Iterable[int] = _KNOWN
+) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route for its OpenAPI, those that are always possible among them."""
+    return {code: {"model": model, "description": _WHY[code]} for code in sorted({*always, *statuses})}
 
 
 def answer(

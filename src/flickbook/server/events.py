@@ -23,9 +23,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from flickbook.errors import FlickbookError, LimitReached
 from flickbook.jobs.shelf import PREVIEW, PROGRESS
+from flickbook.server.errors import refusals
 from flickbook.server.guard import reader
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.told import ROOT, JobTold, progress, refusals, told
+from flickbook.server.told import ROOT, JobTold, progress, told
 from flickbook.store import base
 from flickbook.store.base import DONE, Job
 

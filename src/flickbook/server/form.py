@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -26,6 +26,7 @@ _BRACKETS: Final = 4
 _FIELDS: Final = 256
 _FILES: Final = 4
 _FIELD_BYTES: Final = 16 << 20
+_REQUEST_BYTES: Final = 1 << 20
 _NAME: Final = re.compile(r"([^\[\]]{1,128})((?:\[[^\[\]]{0,128}\])*)", re.DOTALL)
 _PLACE: Final = re.compile(r"[0-9]{1,3}")
 _JSON: Final = "application/json"
@@ -63,6 +64,33 @@ async def body_of(request: Request) -> AsyncIterator[Body]:
         yield Body(nested(texts), _files(items), typed=False)
     finally:
         await form.close()
+
+
+async def request_of(body: Body, files: Collection[str]) -> tuple[dict[str, Any] | None, dict[str, UploadFile]]:
+    """The JSON in the part `request` of a form, None if it is missing, and the `files` beside it.
+
+    Raises RequestError for parts of other names.
+    """
+    fields, found = dict(body.fields), dict(body.files)
+    text = fields.pop("request", None)
+    if "request" in found:
+        text = await found.pop("request").read(_REQUEST_BYTES + 1)
+    for name in (*fields, *(name for name in found if name not in files)):
+        raise RequestError(name, "", "no such part of the form", f"send {', '.join(('request', *files))}")
+    return from_json(text) if isinstance(text, str | bytes) else None, found
+
+
+def request_schema(
+    plain: dict[str, Any], example: dict[str, Any], request: dict[str, Any], files: Sequence[str], needed: Sequence[str]
+) -> dict[str, Any]:
+    """A route's `openapi_extra` for a body that is JSON, or a form of `files` with JSON in its part `request`."""
+    parts = {"request": request} | {name: {"type": "string", "format": "binary"} for name in files}
+    form = {"type": "object", "properties": parts, "required": list(needed), "additionalProperties": False}
+    content = {
+        "application/json": {"schema": plain, "example": example},
+        "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def from_json(data: bytes | str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import time
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 from fastapi import Depends
 from fastapi.security import HTTPBearer
@@ -26,6 +25,7 @@ from flickbook.jobs.keys import Scope as Right
 from flickbook.server import limits
 from flickbook.server.service import Caller, Service
 from flickbook.server.sessions import Sessions
+from flickbook.server.wire import cookies, header, of_own_page
 
 DAY: Final = 86_400.0
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -91,12 +91,12 @@ class Guard:
             if not is_loopback(self._service.host) or not is_loopback(address):
                 raise _unknown("there is no key yet; make one with `flickbook keys create --name NAME`")
             return Caller(), None
-        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        if not header and own_page(scope):
+        told = header(scope, b"authorization")
+        if not told and _from_own_page(scope):
             key = await self.sessions.find(cookies(scope))
             if key is not None:
                 return Caller(key.owner, key.id, frozenset(key.scopes)), key
-        kind, _, token = header.partition(" ")
+        kind, _, token = told.partition(" ")
         if kind.lower() != "bearer" or not token:
             raise _unknown("a key is needed; send it as `Authorization: Bearer fb_…`")
         key = await self.opened(address, token.strip())
@@ -143,18 +143,11 @@ def caller_of(scope: Scope) -> Caller:
     return found[0]
 
 
-def own_page(scope: Scope) -> bool:
-    """Whether a request that changes something comes, as a browser says, from a page of this service."""
-    headers = dict(scope["headers"])
+def _from_own_page(scope: Scope) -> bool:
+    """Whether a browser says that a page of this service asks, or somebody who typed its address."""
     if scope["method"] in SAFE:
-        return headers.get(b"sec-fetch-site", b"same-origin") in (b"same-origin", b"none")
-    origin, host = headers.get(b"origin", b"").decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
-    return bool(host) and urlsplit(origin).netloc == host
-
-
-def cookies(scope: Scope) -> str:
-    """All that a browser says it was given."""
-    return "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie")
+        return header(scope, b"sec-fetch-site") in ("", "same-origin", "none")
+    return of_own_page(scope)
 
 
 def _unknown(text: str, error: str = "") -> HTTPException:

@@ -28,11 +28,12 @@ from flickbook.server.asked import (
     allowed,
     validated,
 )
-from flickbook.server.form import Body, body_of, from_json
+from flickbook.server.errors import refusals
+from flickbook.server.form import Body, body_of, request_of, request_schema
 from flickbook.server.guard import changer, creator, reader
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import IdempotencyKey, submitted
-from flickbook.server.told import ROOT, Deleted, JobTold, Page, QueueTold, refusals, told, told_run
+from flickbook.server.told import ROOT, Deleted, JobTold, Page, QueueTold, told, told_run
 from flickbook.server.waiting import line_of
 from flickbook.spec import Run
 from flickbook.store import base
@@ -53,14 +54,7 @@ def _body() -> dict[str, Any]:
     """What a new job may be asked for with, as OpenAPI says it."""
     plain = JobAsked.model_json_schema(ref_template="#/components/schemas/{model}")
     plain.pop("$defs", None)
-    file = {"type": "string", "format": "binary"}
-    parts = {"request": plain, "image": file, "video": file}
-    form = {"type": "object", "properties": parts, "required": ["request"], "additionalProperties": False}
-    content = {
-        "application/json": {"schema": plain, "example": EXAMPLE},
-        "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
-    }
-    return {"requestBody": {"required": True, "content": content}}
+    return request_schema(plain, EXAMPLE, plain, tuple(_KINDS), ["request"])
 
 
 @router.post(
@@ -92,16 +86,10 @@ async def _asked(body: Body) -> tuple[JobAsked, dict[str, UploadFile]]:
     """The fields of a body and the files that the film begins from."""
     if body.typed:
         return validated(JobAsked, body.fields, "job"), {}
-    fields, files = dict(body.fields), dict(body.files)
-    text: Any = fields.pop("request", None)
-    if "request" in files:
-        part = files.pop("request")
-        text = await part.read((1 << 20) + 1)
-    for name in (*fields, *(name for name in files if name not in _KINDS)):
-        raise RequestError(name, "", "no such part of the form", "send request, image and video")
-    if not isinstance(text, str | bytes):
+    fields, files = await request_of(body, _KINDS)
+    if fields is None:
         raise RequestError("request", "", "missing from the form", "send the job as JSON in this part")
-    return validated(JobAsked, from_json(text), "job"), files
+    return validated(JobAsked, fields, "job"), files
 
 
 def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, UploadFile], key: str, id: str) -> Job:

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from flickbook.errors import RequestError
+from flickbook.server.errors import refusals
 from flickbook.server.guard import reader
 from flickbook.server.service import Caller, service_of
-from flickbook.server.told import ROOT, refusals
+from flickbook.server.told import ROOT
 
 Reader = Annotated[Caller, Depends(reader)]
 router = APIRouter(tags=["models"])

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from io import BytesIO
 from pathlib import Path
@@ -27,9 +28,10 @@ from flickbook.jobs import links as signed
 from flickbook.jobs.shelf import PREVIEW
 from flickbook.server import stills
 from flickbook.server.asked import Body
+from flickbook.server.errors import refusals
 from flickbook.server.guard import changer, reader
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.told import ROOT, LinkTold, media_type, refusals
+from flickbook.server.told import ROOT, LinkTold, media_type
 from flickbook.store.base import Job
 
 Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
@@ -59,9 +61,14 @@ router = APIRouter(tags=["files"])
 
 
 class Held(Response):
-    """An open file as an answer: whole, or the one range that was asked for. It is closed afterwards."""
+    """An open file as an answer: whole, or the one range that was asked for. It is closed afterwards.
 
-    def __init__(self, file: Any, size: int, kind: str, etag: str, name: str, download: bool, modified: float) -> None:
+    Raises HTTPException with 416 for a range outside of it.
+    """
+
+    def __init__(
+        self, asked: Request, file: Any, size: int, kind: str, etag: str, name: str, download: bool, modified: float
+    ) -> None:
         self.status_code, self.background, self.body = 200, None, b""
         self._file, self._size, self._etag = file, size, f'"{etag}"'
         place = "attachment" if download else "inline"
@@ -75,45 +82,35 @@ class Held(Response):
             }
         )
         del self.headers["content-length"]
+        try:
+            self._first, self._count = self._part(asked.headers)
+        except HTTPException:
+            file.close()
+            raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            first, count = self._part(asked)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] == "HEAD" or not count:
+            if scope["method"] == "HEAD" or not self._count:
                 await send({"type": "http.response.body", "body": b""})
                 return
-            await self._send(send, first, count)
+            await self._send(send, self._first, self._count)
         finally:
             self._file.close()
 
-    def _part(self, asked: dict[str, str]) -> tuple[int, int]:
+    def _part(self, asked: Mapping[str, str]) -> tuple[int, int]:
         """The first byte and how many; sets status and headers."""
         if self._etag in [each.strip().removeprefix("W/") for each in asked.get("if-none-match", "").split(",")]:
             self.status_code = 304
             return 0, 0
-        first, count = 0, self._size
         unchanged = asked.get("if-range", self._etag) in (self._etag, self.headers["last-modified"])
-        match = _RANGE.fullmatch(asked.get("range", "").replace(" ", "")) if unchanged else None
-        # Several ranges, and what is no range, are answered with all of it (RFC 9110, 14.2).
-        if match is not None and (match[1] or match[2]):
-            first = int(match[1]) if match[1] else max(0, self._size - int(match[2]))
-            last = min(self._size - 1, int(match[2])) if match[1] and match[2] else self._size - 1
-            backwards = match[1] and match[2] and int(match[2]) < int(match[1])
-            if not backwards:
-                if first > last:
-                    self.headers["content-range"] = f"bytes */{self._size}"
-                    self.status_code = 416
-                    self.headers["content-length"] = "0"
-                    return 0, 0
-                count = last + 1 - first
-                self.status_code = 206
-                self.headers["content-range"] = f"bytes {first}-{last}/{self._size}"
-            else:
-                first = 0
-        self.headers["content-length"] = str(count)
-        return first, count
+        part = _range(asked.get("range", ""), self._size) if unchanged else None
+        first, last = part or (0, self._size - 1)
+        if part:
+            self.status_code = 206
+            self.headers["content-range"] = f"bytes {first}-{last}/{self._size}"
+        self.headers["content-length"] = str(last + 1 - first)
+        return first, last + 1 - first
 
     async def _send(self, send: Send, first: int, count: int) -> None:
         self._file.seek(first)
@@ -123,6 +120,21 @@ class Held(Response):
                 break  # cut short under our hands: the length that was told shows it
             count -= len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": count > 0})
+
+
+def _range(asked: str, size: int) -> tuple[int, int] | None:
+    """The first and the last byte of the one range asked for. Several ranges, and what is no range, are answered with
+    all of it (RFC 9110, 14.2). Raises HTTPException with 416."""
+    match = _RANGE.fullmatch(asked.replace(" ", ""))
+    if match is None or not (match[1] or match[2]):
+        return None
+    if match[1] and match[2] and int(match[2]) < int(match[1]):
+        return None
+    first = int(match[1]) if match[1] else max(0, size - int(match[2]))
+    last = min(size - 1, int(match[2])) if match[1] and match[2] else size - 1
+    if first > last:
+        raise HTTPException(416, "the range lies outside of the file", {"content-range": f"bytes */{size}"})
+    return first, last
 
 
 def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
@@ -155,10 +167,18 @@ def film_of(service: Service, job: Job) -> Path:
     return service.shelf.of(job.id) / name
 
 
-async def file_of(service: Service, job: Job, kind: Kind, download: bool = False) -> Response:
+async def held(asked: Request, root: Path, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
+    """A file below `root` as the answer to a request; `digest` is its SHA-256, where that is known. Raises OSError."""
+    file, facts = await asyncio.to_thread(opened, root, path)
+    etag = digest or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
+    return Held(asked, file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
+
+
+async def file_of(asked: Request, job: Job, kind: Kind, download: bool = False) -> Response:
     """One file of a job. Raises JobNotFound where there is none yet, or none any more."""
+    service = service_of(asked)
     if kind == "recipe":
-        return _recipe(job, download)
+        return _recipe(asked, job, download)
     if kind == "preview":
         path = service.shelf.of(job.id) / PREVIEW
         if job.state in ("queued", "running"):
@@ -173,26 +193,24 @@ async def file_of(service: Service, job: Job, kind: Kind, download: bool = False
             path = await stills.sheet(path, job.plan.prompt)
         elif kind == "last":
             path = await stills.last(path)
+    known = job.result.sha256 if job.result is not None and kind == "film" else ""
+    name = f"{job.id}{'' if kind == 'film' else f'-{kind}'}{path.suffix}"
     try:
-        file, facts = await asyncio.to_thread(opened, service.shelf.root, path)
+        return await held(asked, service.shelf.root, path, name, download=download, digest=known)
     except OSError:
         if kind == "preview" and job.state in ("queued", "running", "paused"):
             return Response(status_code=204)  # not yet
         raise JobNotFound(job.id) from None
-    known = job.result.sha256 if job.result is not None and kind == "film" else ""
-    etag = known or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
-    name = f"{job.id}{'' if kind == 'film' else f'-{kind}'}{path.suffix}"
-    return Held(file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
 
 
-def _recipe(job: Job, download: bool) -> Response:
+def _recipe(asked: Request, job: Job, download: bool) -> Response:
     recipe = None if job.result is None else job.result.sidecar.recipe
     if recipe is None:
         raise JobNotFound(job.id)
     text = json.dumps(recipe.model_dump(mode="json"), indent=1).encode("ascii")
     etag = recipe.plan.key() if recipe.plan.task != "polish" else recipe.frames_sha256
     name = f"{job.id}-recipe.json"
-    return Held(BytesIO(text), len(text), "application/json", etag, name, download, job.finished_at)
+    return Held(asked, BytesIO(text), len(text), "application/json", etag, name, download, job.finished_at)
 
 
 def _served(kind: Kind, what: str, media: str) -> None:
@@ -204,8 +222,7 @@ def _served(kind: Kind, what: str, media: str) -> None:
         responses[206] = {"description": "One range of it", "content": {media: _BINARY}}
 
     async def file(id: str, request: Request, caller: Reader, download: Download = False) -> Response:
-        service = service_of(request)
-        return await file_of(service, await service.queue.job(id, caller.sees), kind, download)
+        return await file_of(request, await service_of(request).queue.job(id, caller.sees), kind, download)
 
     path, how = f"{ROOT}/jobs/{{id}}/{kind}", {"response_class": Response, "responses": responses}
     router.get(path, name=f"job_{kind}", summary=what, operation_id=f"job_{kind}", **how)(file)  # type: ignore[arg-type]
@@ -267,4 +284,4 @@ async def linked_file(
     holds = signed.holds(secret, target, "" if job is None else job.owner)
     if job is None or not holds:
         raise HTTPException(404, "no such file, or the link to it is over")
-    return await file_of(service, job, kind, download)
+    return await file_of(request, job, kind, download)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from flickbook.catalogue import Model, Real, Whole, find
 from flickbook.catalogue import list_models as catalogued
-from flickbook.errors import FlickbookError, ModelNotFound
-from flickbook.hub.find import directory
+from flickbook.errors import ModelNotFound
+from flickbook.hub.find import directory, found
 from flickbook.server.guard import reader
 from flickbook.server.objects import refusals
 from flickbook.server.service import Caller, service_of
@@ -119,22 +119,14 @@ def _numbers(allowed: Whole | Real) -> Numbers:
 
 def here() -> dict[str, Model]:
     """The models whose files are on this machine, by their names. It blocks."""
-    return {model.name: model for model in catalogued() if _is_here(model)}
-
-
-def _is_here(model: Model) -> bool:
-    try:
-        directory(model)
-    except FlickbookError:
-        return False
-    return True
+    return {model.name: model for model in catalogued() if found(model)}
 
 
 def model_of(name: str | None, usual: str) -> Model:
     """The model that was asked for, or the usual one. It blocks. Raises ModelNotFound, which names what is here."""
     wanted = name or usual
     try:
-        if _is_here(model := find(wanted)):
+        if found(model := find(wanted)):
             return model
     except ModelNotFound:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -12,6 +13,7 @@ from flickbook.engine.polish import finished
 from flickbook.errors import JobNotFound, OutputError
 from flickbook.files import replace_whole
 from flickbook.jobs.queue import Queue
+from flickbook.server import errors
 from flickbook.server.compatible import Fields
 from flickbook.server.errors import CompatibleRefusal
 from flickbook.server.service import Caller
@@ -38,31 +40,9 @@ _ORIGIN: Final = "remixed-from"
 _SOON: Final = 200
 _LATER: Final = 1000
 
-_REASONS: Final = {
-    400: "A field is wrong, or this cannot be done to a job in its state.",
-    401: "No key, or none that is valid.",
-    403: "The key may not do this.",
-    404: "There is none, or it is somebody else's.",
-    413: "The body is too large.",
-    415: "The content type is not one that is read.",
-    416: "The range lies outside of the file.",
-    429: "Too much for now; Retry-After says when to ask again.",
-    501: "A package that this needs is not installed on the service.",
-    503: "The service cannot reach its store or its files.",
-    507: "The service has no space left.",
-}
-#: What a request may always be refused for.
-_ALWAYS: Final = (400, 401, 403, 429, 503)
-#: And one that makes something.
+#: What a request that makes something may be refused for beside what every other may.
 MAKING: Final = (404, 413, 415, 501, 507)
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answers to a request that is refused, for a route's documentation."""
-    return {
-        status: {"model": CompatibleRefusal, "description": _REASONS[status]}
-        for status in sorted({*_ALWAYS, *statuses})
-    }
+refusals = partial(errors.refusals, model=CompatibleRefusal)
 
 
 class Failure(BaseModel):

@@ -15,11 +15,12 @@ from pydantic import BaseModel, Field
 
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
-from flickbook.errors import HubError, LimitReached, RequestError, WeightsError
-from flickbook.hub.find import directory
+from flickbook.errors import LimitReached, RequestError
+from flickbook.hub.find import found
+from flickbook.server.errors import refusals
 from flickbook.server.guard import admin, reader
 from flickbook.server.service import Caller
-from flickbook.server.told import ROOT, refusals
+from flickbook.server.told import ROOT
 
 Reader = Annotated[Caller, Depends(reader)]
 Admin = Annotated[Caller, Depends(admin)]
@@ -122,20 +123,12 @@ def _pulls_of(request: Request) -> Pulls:
     return found
 
 
-def _is_here(model: Model) -> bool:
-    try:
-        directory(model)
-    except (HubError, WeightsError):
-        return False
-    return True
-
-
 async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullTold:
     """How far a model is; a reader is not told of the directories that an error names."""
     told = pulls.of(model.name)
     if told is not None and told.state == "pulling":
         return told
-    if await asyncio.to_thread(_is_here, model):
+    if await asyncio.to_thread(found, model):
         return (told or PullTold(state="done")).model_copy(update={"state": "done", "error": None})
     if told is None or told.state != "failed":
         return PullTold(state="absent")

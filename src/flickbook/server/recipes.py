@@ -13,10 +13,11 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from flickbook.errors import MediaError, RequestError
+from flickbook.server.errors import refusals
 from flickbook.server.form import body_of
 from flickbook.server.guard import changer
 from flickbook.server.service import Caller
-from flickbook.server.told import ROOT, refusals
+from flickbook.server.told import ROOT
 from flickbook.spec import Recipe
 
 Changer = Annotated[Caller, Depends(changer)]

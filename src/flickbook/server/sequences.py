@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from flickbook.jobs.order import sequenced
 from flickbook.server.asked import SequenceAsked
+from flickbook.server.errors import refusals
 from flickbook.server.guard import creator
 from flickbook.server.jobs import shown
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import IdempotencyKey, submitted
-from flickbook.server.told import ROOT, JobTold, refusals
+from flickbook.server.told import ROOT, JobTold
 from flickbook.store.base import Job
 
 Creator = Annotated[Caller, Depends(creator)]

@@ -21,7 +21,7 @@ MAX_UPLOAD: Final = 256 << 20
 
 @dataclass
 class Service:
-    """One service. `hosts` are the names it answers to; `origins` the pages elsewhere that may ask it."""
+    """One service. `origins` are the pages elsewhere that may ask it."""
 
     store: Store
     shelf: Shelf
@@ -29,13 +29,13 @@ class Service:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
-    hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     #: Who may log in on the page beside those who have a key: passwords by names.
     accounts: Mapping[str, str] = field(default_factory=dict)
-    #: Whether it is reached from elsewhere through a tunnel, and under which names beside its own.
+    #: Whether it is reached from elsewhere through a tunnel.
     shared: bool = False
-    hosts_too: set[str] = field(default_factory=set)
+    #: Names that it answers to beside its own; a tunnel's is known once it stands.
+    hosts: set[str] = field(default_factory=set)
     #: Hosts that webhooks may be sent to; none by default.
     webhook_hosts: tuple[str, ...] = ()
     #: Seconds for which what is done is kept, 0 for always, and bytes that all files may take.

@@ -17,7 +17,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Final, Literal
 
 from flickbook.errors import RequestError
-from flickbook.jobs.keys import SCOPES, Key, Keys
+from flickbook.jobs.keys import SCOPES, Key, Keys, plain
 from flickbook.store.base import Store
 
 COOKIE: Final = "flickbook_session"
@@ -25,16 +25,15 @@ COOKIE: Final = "flickbook_session"
 LASTS: Final = 7 * 86_400
 SECRET: Final = "sessions"
 _VALUE: Final = re.compile(r"(key|account)\.([A-Za-z0-9._@+-]{1,64})\.([0-9]{1,12})\.([0-9a-f]{64})")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _SHORTEST: Final = 8
+#: What ids of accounts begin with; that of a key has no hyphen.
+_ACCOUNT: Final = "account-"
 
 
 def accounts_of(told: Mapping[str, str]) -> dict[str, str]:
     """Local accounts, passwords by names. Raises RequestError for a name or a password that will not do."""
     for name, password in told.items():
-        if not _NAME.fullmatch(name):
-            limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and begin with a letter or digit"
-            raise RequestError("auth", name, limit, "choose a plainer name")
+        plain("auth", name)
         if len(password) < _SHORTEST:
             limit = f"its password has {len(password)} characters, must be {_SHORTEST} or more"
             raise RequestError("auth", name, limit, "write NAME:PASSWORD with a longer one")
@@ -56,7 +55,7 @@ class Sessions:
         """What an account may do, as a key says it: all that is its own."""
         digest = hashlib.sha256(self._accounts[name].encode()).hexdigest()
         scopes = tuple(scope for scope in SCOPES if scope != "admin")
-        return Key.of(id=f"account-{name}", name=name, owner=name, digest=digest, scopes=scopes)
+        return Key.of(id=_ACCOUNT + name, name=name, owner=name, digest=digest, scopes=scopes)
 
     def login(self, name: str, password: str) -> Key | None:
         """The account of this name and password; compared in constant time, also where there is none."""
@@ -66,7 +65,7 @@ class Sessions:
     async def begin(self, key: Key) -> tuple[str, int]:
         """The value of a new cookie, and the seconds that it holds."""
         lasts = LASTS if not key.expires_at else int(min(LASTS, max(0.0, key.expires_at - time.time())))
-        kind: Literal["key", "account"] = "account" if key.id.startswith("account-") else "key"
+        kind: Literal["key", "account"] = "account" if key.id.startswith(_ACCOUNT) else "key"
         name = key.name if kind == "account" else key.id
         until = int(time.time()) + lasts
         return f"{kind}.{name}.{until}.{await self._sign(kind, name, until, key)}", lasts

@@ -5,36 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
 from flickbook.engine.polish import finished
 from flickbook.jobs.shelf import Shelf
-from flickbook.server.errors import Refusal
 from flickbook.spec import Plan, Polish, Run
 from flickbook.store.base import DONE, Job, Kind, State
 
 ROOT: Final = "/api/v1"
-_WHY: Final = {
-    400: "A field is wrong; the message says which, and what to do",
-    401: "The key is missing, wrong, revoked or expired",
-    403: "The key may not do this",
-    404: "There is none, or it is somebody else's",
-    408: "The body comes too slowly",
-    413: "The body is larger than is read",
-    415: "The body is of another type",
-    416: "The range lies outside of the file",
-    421: "The service has another name",
-    429: "Too many requests or jobs for now; retry-after says when to ask again",
-    503: "The store or the disk does not answer; ask again",
-    507: "There is no space left",
-}
-
-
-def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route for its OpenAPI, those that every route knows among them."""
-    return {code: {"model": Refusal, "description": _WHY[code]} for code in sorted({*codes, 400, 401, 403, 429, 503})}
 
 
 class Progress(BaseModel):

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flickbook.jobs.webhooks import EVENTS, Delivery, Endpoint, Event, Webhooks
 from flickbook.server.asked import Body
-from flickbook.server.errors import CompatibleRefusal
+from flickbook.server.errors import CompatibleRefusal, refusals
 from flickbook.server.guard import changer, reader
 from flickbook.server.service import Caller, service_of
-from flickbook.server.told import ROOT, Deleted, refusals
+from flickbook.server.told import ROOT, Deleted
 
 Reader = Annotated[Caller, Depends(reader)]
 Changer = Annotated[Caller, Depends(changer)]

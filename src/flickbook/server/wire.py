@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -15,6 +16,19 @@ LINGER: Final = 2.0
 def header(scope: Scope, name: bytes) -> str:
     """The first header of this name, "" if there is none."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def cookies(scope: Scope) -> str:
+    """All that a browser says it was given."""
+    return "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie")
+
+
+def of_own_page(scope: Scope) -> bool:
+    """Whether the page that sends something, as a browser names it, is one of the host that it is sent to."""
+    try:
+        return urlsplit(header(scope, b"origin")).netloc == header(scope, b"host") != ""
+    except ValueError:
+        return False
 
 
 def has_body(scope: Scope) -> bool:

@@ -7,19 +7,29 @@ Each component stands for the field of its name in the body of `/api/v1/jobs`; t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import gradio as gr
 
-from flickbook import catalogue
+from flickbook import catalogue, formats
 from flickbook.catalogue import Model, Real, Whole
 from flickbook.resolution import PROMPT_CHARACTERS
+from flickbook.server.asked import Precision
+from flickbook.spec import Loop
 
-FILMS: Final = ("mp4", "webm", "mkv", "gif", "webp", "apng")
-PICTURES: Final = ("png", "jpg", "webp", "avif")
-PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16", "fp8", "int8")
-CODECS: Final = ("h264", "h265", "av1", "vp9", "ffv1")
-LOOPS: Final = ("pingpong", "blend", "cut")
+FILMS: Final = tuple(name for name in formats.FILMS if name != "frames")
+PICTURES: Final = formats.STILLS
+PRECISIONS: Final = get_args(Precision)
+#: Those that a container leaves a choice of, and that every machine has.
+CODECS: Final = tuple(
+    dict.fromkeys(
+        codec
+        for name in FILMS
+        for codec in formats.FORMS[name].codecs
+        if len(formats.FORMS[name].codecs) > 1 and not formats.CODECS[codec].hardware
+    )
+)
+LOOPS: Final = tuple(each for each in get_args(Loop) if each)
 Fields = dict[str, Any]
 
 
@@ -128,7 +138,14 @@ def details(model: Model, film: bool = True) -> Fields:
         label="LoRAs", info="Names in the LoRA folder with their weights: ink:0.8, film-grain:0.5", placeholder="none"
     )
     found["container"] = gr.Dropdown(list(FILMS if film else PICTURES), value="mp4" if film else "png", label="Format")
-    found["quality"] = gr.Slider(0, 100, value=75, step=1, label="Quality of the file")
+    found["quality"] = gr.Number(
+        label="Quality of the file",
+        info="0 to 100",
+        placeholder="the format's own",
+        precision=0,
+        minimum=0,
+        maximum=100,
+    )
     if film:
         found["codec"] = gr.Dropdown([("the format's own", ""), *CODECS], value="", label="Codec")
         found["pixel_format"] = gr.Dropdown(
@@ -200,7 +217,8 @@ def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """What the components are to hold, by the names of their fields."""
     polish, turns = plan.get("polish") or {}, [tuple(turn) for turn in plan.get("prompt_at") or ()]
     said: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
-    said |= {"seed": str(plan.get("seed", "")), "keep_seed": True}
+    seed = plan.get("seed")
+    said |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
     said["loras"] = ""  # their files are known by what is in them, and not by a name
     if plan.get("width") and plan.get("height"):
         said["size"] = f"{plan['width']}x{plan['height']}"
@@ -218,6 +236,5 @@ def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     said["polish.trim"] = f"{polish['trim'][0]}:{polish['trim'][1]}f" if polish.get("trim") else ""
     if said.get("container") not in FILMS + PICTURES:
         said.pop("container", None)
-    if not isinstance(said.get("quality"), int):
-        said.pop("quality", None)
+    said["quality"] = plan["quality"] if isinstance(plan.get("quality"), int) else None
     return {name: value for name, value in said.items() if name in fields}

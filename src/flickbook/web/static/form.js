@@ -5,8 +5,6 @@ import { h, say } from "./draw.js";
 import { jobs } from "./jobs.js";
 
 const DRAFTS = 8;
-/** Where the slider of quality stands untouched. */
-const USUAL = 75;
 let sending = false;
 let key = null;
 
@@ -28,8 +26,6 @@ export function body(names, values) {
   if (polish.speed === 1) delete polish.speed;
   if (polish.rate) polish.rate = Number(polish.rate);
   if (Object.keys(polish).length) told.polish = polish;
-  // Left as it is, the format's own quality is the best guess; without loss there is none.
-  if (told.quality === USUAL || told.codec === "ffv1" || ["apng", "png"].includes(told.container)) delete told.quality;
   return told;
 }
 
@@ -131,9 +127,12 @@ export async function fill(plan) {
   const name = plan.task === "sequence" ? "sequence" : plan.num_frames === 1 ? "picture" : "film";
   document.querySelector(`#fb-tabs button[role="tab"][data-tab-id="${name}"]`)?.click();
   await new Promise((done) => setTimeout(done, 50));
-  window[`flickbook_fill_${name}`](JSON.stringify(plan));
+  // What is larger than a page can hold has been rounded, and would be another film's.
+  const exact = Number.isSafeInteger(plan.seed ?? 0);
+  window[`flickbook_fill_${name}`](JSON.stringify(exact ? plan : { ...plan, seed: null }));
   const polish = plan.polish ?? {};
   const lacks = [
+    !exact && "its seed",
     plan.loras?.length && "its LoRAs", (plan.image || plan.video) && "what it began from", polish.rate && "its rate",
     plan.quality === "lossless" && "lossless", (polish.interpolate > 4 || polish.upscale > 4) && "its enlargement",
   ].filter(Boolean);
