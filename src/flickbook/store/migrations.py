@@ -33,7 +33,7 @@ CREATE TABLE jobs (
     turn REAL NOT NULL, position REAL NOT NULL, attempt INTEGER NOT NULL, stalls INTEGER NOT NULL,
     reached REAL NOT NULL, worker TEXT NOT NULL, lease_until REAL NOT NULL, wanted TEXT NOT NULL,
     created_at REAL NOT NULL, started_at REAL NOT NULL, finished_at REAL NOT NULL, expires_at REAL NOT NULL,
-    seconds REAL NOT NULL, error_code TEXT NOT NULL, error TEXT NOT NULL,
+    not_before REAL NOT NULL, seconds REAL NOT NULL, error_code TEXT NOT NULL, error TEXT NOT NULL,
     result TEXT NOT NULL, key TEXT NOT NULL,
     seal TEXT NOT NULL
 )"""
@@ -43,8 +43,8 @@ MIGRATIONS: Final = (
         "0001 jobs, notes, buckets and marks",
         (
             _JOBS,
-            # The whole of a claim's question, so that jobs which are over are passed over without being read.
-            "CREATE INDEX jobs_queue ON jobs (priority DESC, turn, position, expires_at)"
+            # The whole of a claim's question, so that jobs which must wait are passed over without being read.
+            "CREATE INDEX jobs_queue ON jobs (priority DESC, turn, position, not_before, expires_at)"
             " WHERE state='queued' AND home='queue'",
             "CREATE UNIQUE INDEX jobs_key ON jobs (owner, key) WHERE key != ''",
             "CREATE INDEX jobs_owner ON jobs (owner)",
@@ -60,6 +60,15 @@ MIGRATIONS: Final = (
             " ends REAL NOT NULL, taken INTEGER NOT NULL, seal TEXT NOT NULL)",
             "CREATE TABLE marks (seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, text TEXT NOT NULL,"
             " number REAL NOT NULL, seal TEXT NOT NULL)",
+        ),
+    ),
+    Migration(
+        "0002 jobs wait for nothing but their turn",  # not_before was 0 in every row
+        (
+            "DROP INDEX jobs_queue",
+            "ALTER TABLE jobs DROP COLUMN not_before",
+            "CREATE INDEX jobs_queue ON jobs (priority DESC, turn, position, expires_at)"
+            " WHERE state='queued' AND home='queue'",
         ),
     ),
 )

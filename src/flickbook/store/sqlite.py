@@ -165,7 +165,9 @@ class SqliteStore:
         row = job.to_row() | {"turn": turn, "position": float(seq), "created_at": self._clocks.wall()}
         try:
             JOBS.insert(db, row, seq)
-        except sqlite3.IntegrityError:
+        except sqlite3.IntegrityError as error:
+            if "jobs.id" not in str(error):
+                raise
             raise RequestError("id", job.id, "there is a job of this id", "give it a new one") from None
         return self._job(row)
 
