@@ -54,8 +54,8 @@ CANONICAL = (
     '"image":"","loras":[],"model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
     '"pixel_format":"yuv420p","polish":{"interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
     '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
-    '"quality":69,"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"strength":null,"task":"film",'
-    '"video":"","width":128,"window":0}'
+    '"quality":69,"revision":"0123456789ab","scheduler":"ddim","schema_version":3,"seed":7,"speed":"exact","strength":null,'
+    '"task":"film","video":"","width":128,"window":0}'
 )
 RECIPE = Recipe(
     plan=PLAN,
@@ -84,7 +84,18 @@ def changed(**values: object) -> Plan:
 
 def test_the_canonical_json_of_a_plan_and_its_key() -> None:
     assert PLAN.to_json() == CANONICAL
-    assert PLAN.key() == hashlib.sha256(CANONICAL.encode()).hexdigest()
+    other = changed(speed="balanced", prompt='"speed":"exact",')
+    assert other.key() == hashlib.sha256(other.to_json().encode()).hexdigest()
+
+
+def test_a_plan_that_was_kept_keeps_its_key() -> None:
+    """A job that was paused before there was speed goes on from its checkpoint, which knows it by its key."""
+    before = CANONICAL.replace('"speed":"exact",', "")
+    assert PLAN.key() == hashlib.sha256(before.encode()).hexdigest()
+    old = before.replace('"schema_version":3', '"schema_version":2')
+    assert Plan.from_json(old).key() == hashlib.sha256(old.encode()).hexdigest()
+    quoted = changed(prompt='"speed":"exact",')
+    assert quoted.key() == hashlib.sha256(quoted.to_json().replace('"speed":"exact","str', '"str').encode()).hexdigest()
 
 
 @pytest.mark.parametrize("record", [PLAN, RECIPE, RUN, TREATMENT, Placement(), Request(prompt="x")])
@@ -115,6 +126,7 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "video": "b" * 64,
         "strength": 0.5,
         "loras": (Lora(name="other", sha256="c" * 64),),
+        "speed": "balanced",
         "drift": 0.5,
         "feedback": 0.5,
         "polish": Polish(upscale=2, upscaler=Network(name="n", sha256="d" * 64)),
@@ -133,7 +145,7 @@ def test_shape_is_what_a_batch_must_share() -> None:
     apart = {"model": "m", "revision": "r", "width": 64, "height": 64, "num_frames": 8, "num_inference_steps": 9}
     assert changed(**alike).shape() == PLAN.shape()
     apart |= {"image": "a" * 64, "video": "b" * 64, "strength": 0.5, "loras": (Lora(name="l", sha256="c" * 64),)}
-    for field, value in {**apart, "scheduler": "unipc", "guidance_scale": 1.0}.items():
+    for field, value in {**apart, "scheduler": "unipc", "guidance_scale": 1.0, "speed": "balanced"}.items():
         assert changed(**{field: value}).shape() != PLAN.shape(), field
 
 
@@ -141,7 +153,7 @@ def test_a_plan_knows_no_machine() -> None:
     """The committed list: a field that one machine decides belongs to Placement."""
     words = "container codec quality pixel_format "
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
-    words += " num_inference_steps guidance_scale seed scheduler window prompt_at image video strength loras"
+    words += " num_inference_steps guidance_scale seed scheduler window prompt_at image video strength loras speed"
     words += " drift feedback polish"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)
@@ -176,7 +188,7 @@ def test_records_are_frozen() -> None:
         ({"fps": math.nan}, "fps"),
         ({"guidance_scale": math.inf}, "guidance_scale"),
         ({"container": "avi"}, "container"),
-        ({"schema_version": 3}, "schema_version"),
+        ({"schema_version": 4}, "schema_version"),
         ({"quality": 101}, "quality.constrained-int"),
         ({"device": "cuda"}, "device"),
     ],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
+from math import isfinite
 from pathlib import Path
+from typing import get_args
 
 from flickbook import formats
 from flickbook.catalogue import Model, Real, Sides, Whole, find, list_models
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
-from flickbook.spec import Container, Lora, Plan, Polish, Request
+from flickbook.spec import Container, Lora, Plan, Polish, Request, Speed
 from flickbook.windows import prompt_of, starts
 
 PROMPT_CHARACTERS = 2000
@@ -66,9 +68,37 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         video=video,
         strength=_strength(request, model, steps),
         loras=_loras(request),
+        speed=request.speed or "exact",
         polish=polish,
         **encoding.model_dump(),
     )
+
+
+def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
+    """What `speed` says: a level ("exact", "balanced"), how fast to play (2, 0.5), or both ("balanced,2").
+
+    Raises RequestError for what is neither, and for two of a kind.
+    """
+    level: Speed | None = None
+    played: float | None = None
+    for word in [] if said is None else str(said).split(","):
+        word = word.strip().lower()
+        known = next((each for each in get_args(Speed) if each == word), None)
+        number = None if known else _number(word)
+        if (known is None and number is None) or (known and level) or (number is not None and played is not None):
+            levels = ", ".join(get_args(Speed))
+            limit = f"must be {levels}, a number, or one of each"
+            raise RequestError("speed", said, limit, "write balanced to have it sooner, 2 to play it twice as fast")
+        level, played = known or level, played if number is None else number
+    return level, played
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def usual(model: Model) -> Plan:

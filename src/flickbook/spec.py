@@ -16,12 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flickbook.errors import RequestError
 
-#: 2 added encodings, polish and kernels. A record of schema 1 is read: what it lacks is what was usual then.
-SCHEMA_VERSION: Final = 2
-Version = Literal[1, 2]
+#: 2 added encodings, polish and kernels, 3 speed. Records of earlier schemas are read: what they lack is what was usual
+#: then.
+SCHEMA_VERSION: Final = 3
+Version = Literal[1, 2, 3]
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
+#: How much exactness is given for speed: exact gives none; balanced foretells what it need not compute.
+Speed = Literal["exact", "balanced"]
+#: As it stands in the canonical JSON of a Plan; within a prompt its quotes would be escaped.
+_EXACT: Final = '"speed":"exact",'
 Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -143,6 +148,7 @@ class Request(Record):
     video: str | None = None
     strength: float | None = None
     loras: tuple[tuple[str, float], ...] | None = None
+    speed: Speed | None = None
     polish: Polish | None = None
     container: Container | None = None
     codec: str | None = None
@@ -192,13 +198,18 @@ class Plan(Encoded):
     video: Sha256 | Literal[""] = ""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     loras: tuple[Lora, ...] = ()
+    speed: Speed = "exact"
     drift: Annotated[float, Field(ge=0, le=1)] | None = None
     feedback: Annotated[float, Field(ge=0, le=1)] | None = None
     polish: Polish = Polish()
 
     def key(self) -> str:
-        """SHA-256 (64 hexadecimal digits) of the canonical JSON: equal Plans, equal keys."""
-        return hashlib.sha256(self.to_json().encode("ascii")).hexdigest()
+        """SHA-256 (64 hexadecimal digits) of the canonical JSON: equal Plans, equal keys.
+
+        A Plan that was kept before there was `speed` has the key that it had then.
+        """
+        text = self.to_json()
+        return hashlib.sha256((text if self.speed != "exact" else text.replace(_EXACT, "")).encode("ascii")).hexdigest()
 
     def guided(self) -> bool:
         """Whether classifier-free guidance runs: it doubles the network's batch."""
@@ -206,7 +217,7 @@ class Plan(Encoded):
 
     def shape(self) -> tuple[object, ...]:
         """What films of one batch must share: model, revision, LoRAs, width, height, frames, steps, scheduler, guided,
-        window, the frames at which prompts begin, and what they begin from."""
+        speed, window, the frames at which prompts begin, and what they begin from."""
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
         begins = (bool(self.image), bool(self.video), self.strength)
@@ -217,6 +228,7 @@ class Plan(Encoded):
             *size,
             self.scheduler,
             self.guided(),
+            self.speed,
             self.window,
             turns,
             *begins,

@@ -32,7 +32,7 @@ _MARK = "flickbook batch"
 _LINES = 10
 
 
-@options.taking(film=options.FILM, polish=options.POLISH, encoding=options.ENCODING)
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
 def batch(
     file: File,
     film: Any,
@@ -101,11 +101,11 @@ class _Order:
         drawn = values.get("seed") is None
         if drawn:
             values["seed"] = self.seeds.get(row)
-        said = {**dict.fromkeys((*options.FILM, *options.ENCODING, *options.POLISH, "width", "height")), **values}
+        said = {**dict.fromkeys((*options.FILM, *options.ENCODING, *options.FINISH, "width", "height")), **values}
         first, turns = turns_of(values.get("prompt"), said["prompt_at"] or [])
         film = {name: said[name] for name in (*options.FILM, "width", "height")}
         asked = fields(film, {name: said[name] for name in options.ENCODING}, self._sample()) | {"prompt_at": turns}
-        polish = {name: said[name] for name in options.POLISH}
+        polish = {name: said[name] for name in options.FINISH}
         extras = replace(self.extras, polish=polish, loras=said["lora"] or [])
         request, (plan,), networks = prepared(Request.of(prompt=first or "", **asked), extras)
         path = self._path(row, plan, values.get("name", ""), drawn and values["seed"] is None)

@@ -22,7 +22,7 @@ Sheet = Annotated[Path | None, typer.Option(help="Also write a PNG of all drafts
 Ids = Annotated[list[str], typer.Argument(help="Drafts, as `flickbook draft` printed them.")]
 
 
-@options.taking(film=options.FILM, polish=options.POLISH, encoding=options.ENCODING)
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
 def draft(
     film: Any,
     polish: Any,

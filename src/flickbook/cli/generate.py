@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flickbook.spec import Plan
 
 
-@options.taking(film=options.FILM, polish=options.POLISH, encoding=options.ENCODING)
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
 def generate(
     context: typer.Context,
     film: Any,

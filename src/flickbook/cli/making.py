@@ -95,7 +95,7 @@ def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request,
 
     The Request is returned with what had to be looked up for it.
     """
-    from flickbook.resolution import resolve
+    from flickbook.resolution import resolve, speed_of
 
     if not 1 <= count <= COUNT_LIMIT:
         raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
@@ -107,6 +107,8 @@ def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request,
         from flickbook.engine.films import located
 
         request = complete(request.model_copy(update={"loras": located(extras.loras) or request.loras}))
+    level, _ = speed_of(extras.polish.get("speed"))
+    request = request if level is None else request.model_copy(update={"speed": level})
     first = resolve(request, home)
     request, networks = _polished(request, first, extras)
     # A seed that was drawn stays.
@@ -125,7 +127,11 @@ def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, An
 
     What was not named stays as the Request has it: a variation of a film keeps how that was polished.
     """
-    named: Any = {name: value for name, value in words(extras.polish).items() if value is not None}
+    from flickbook.resolution import speed_of
+
+    _, played = speed_of(extras.polish.get("speed"))
+    said = {**words(extras.polish), "speed": played}
+    named: Any = {name: value for name, value in said.items() if value is not None}
     if not named:
         return request, {}
     from flickbook.engine.polish import asked

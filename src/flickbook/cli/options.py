@@ -77,6 +77,13 @@ POLISH: Mapping[str, Any] = {
     "rate": Annotated[float | None, typer.Option(help="Frames a second, at the same speed.")],
     "text": Annotated[str | None, typer.Option(help="Words to lay over the film.")],
 }
+#: The same for what a model makes, where speed is also how it is made.
+FINISH: Mapping[str, Any] = {
+    **POLISH,
+    "speed": Annotated[
+        str | None, typer.Option(help="exact or balanced: have it sooner; 2 or 0.5: play faster; both as balanced,2.")
+    ],
+}
 
 
 def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

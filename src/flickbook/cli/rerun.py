@@ -12,7 +12,7 @@ from flickbook.cli.reproduce import File, Inputs
 from flickbook.engine.rows import turns_of
 
 
-@options.taking(film=options.FILM, polish=options.POLISH, encoding=options.ENCODING)
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
 def rerun(
     file: File,
     film: Any,

@@ -42,6 +42,7 @@ def sequence(
     prompts: Prompts,
     frames_per: FramesPer = 24,
     model_dir: options.ModelDir = None,
+    speed: Annotated[str | None, typer.Option(help="exact, or balanced: have it sooner.")] = None,
     drift: Drift = 0.3,
     feedback: Feedback = 0.0,
     precision: options.Precision = "auto",
@@ -58,7 +59,7 @@ def sequence(
     chosen = settings.load(model=film["model"])
     report.start(chosen.log_level)
     asked = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
-    request = Request.of(prompt="", **asked)
+    request = Request.of(prompt="", **asked, speed=speed)
     if output is not None and request.container not in FILMS:
         raise RequestError("output", output.name, "a sequence is a film", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tkinter
 from collections.abc import Callable, Sequence
 from tkinter import ttk
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from flickbook.catalogue import Model, Real, Whole
 from flickbook.desktop import theme
@@ -13,7 +13,7 @@ from flickbook.desktop.scroll import Scrolled
 from flickbook.desktop.source import Offer
 from flickbook.desktop.theme import Theme
 from flickbook.errors import RequestError
-from flickbook.spec import Plan, Polish, Request
+from flickbook.spec import Plan, Polish, Request, Speed
 
 WIDTH: Final = 284
 #: Fields by their names: what they are called, and how far an arrow key goes.
@@ -130,7 +130,10 @@ class Form(ttk.Frame):
         before = set(self._body.grid_slaves())
         self._number("guidance_scale", 11, 0)
         self._number("fps", 11, 1)
-        self._combo("scheduler", "Scheduler", 13, 0, 2)
+        self._combo("scheduler", "Scheduler", 13, 0)
+        self._combo("speed", "Speed", 13, 1)
+        self.fields["speed"].configure(values=get_args(Speed))
+        self.fields["speed"].current(0)
         self._label("negative_prompt", "What it should not show", 15, 0, 2)
         self._text("negative_prompt", 16, 2).bind("<Return>", self._returned)
         self._folded = [each for each in self._body.grid_slaves() if each not in before]
@@ -236,6 +239,7 @@ class Form(ttk.Frame):
             asked["num_frames"] = 1
         asked |= _size(str(self.fields["size"].get()))
         asked["scheduler"] = self.fields["scheduler"].get() or None
+        asked["speed"] = self.fields["speed"].get()
         negative = self.fields["negative_prompt"].get("1.0", "end-1c").strip()
         if negative != model.negative_prompt:
             asked["negative_prompt"] = negative
@@ -264,6 +268,7 @@ class Form(ttk.Frame):
             self._set(name, f"{getattr(plan, name):.10g}" if name != "seed" else str(plan.seed))
         self.fields["size"].set(f"{plan.width} × {plan.height}")
         self.fields["scheduler"].set(plan.scheduler)
+        self.fields["speed"].set(plan.speed)
         self.prompt.focus_set()
         lacks = {
             "its picture or video to begin from": plan.image or plan.video,

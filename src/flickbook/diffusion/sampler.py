@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flickbook.diffusion import forecast
+from flickbook.diffusion.forecast import Answers, Asked, Pace
 from flickbook.diffusion.schedule import ALPHA_FLOOR, END, Level, NoiseSchedule
 from flickbook.errors import RequestError, WeightsError
 
@@ -38,6 +40,7 @@ class SamplerState:
     `index` counts the steps done. `latents` is x at timesteps[index]; after the last step, the result. `x0` is the last
     estimate (a preview). `history` is newest last. `generators` holds one state of a CPU generator per film, as bytes
     (films, bytes) uint8, for solvers that add noise: a film's noise depends on no other film and on no device.
+    `answers` are the network's last ones for each film, in a run that does not ask it at every step.
     """
 
     latents: Tensor
@@ -46,6 +49,7 @@ class SamplerState:
     x0: Tensor | None = None
     history: tuple[Past, ...] = ()
     generators: Tensor | None = None
+    answers: tuple[Answers, ...] = ()
 
     @classmethod
     def begin(
@@ -81,7 +85,8 @@ class SamplerState:
         flat = {name: value.detach().cpu().clone() for name, value in tensors.items() if value is not None}
         numbers = {"index": [self.index], "timesteps": self.timesteps}
         numbers["history.timesteps"] = [past.timestep for past in self.history]
-        return flat | {name: torch.tensor(value, dtype=torch.int64) for name, value in numbers.items()}
+        flat |= {name: torch.tensor(value, dtype=torch.int64) for name, value in numbers.items()}
+        return flat | forecast.to_tensors(self.answers)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], device: str | torch.device = "cpu") -> SamplerState:
@@ -99,6 +104,7 @@ class SamplerState:
                 x0=tensors["x0"].to(device) if "x0" in tensors else None,
                 history=history,
                 generators=tensors.get("generators"),
+                answers=forecast.from_tensors(tensors, device),
             )
         except KeyError as error:
             raise WeightsError("checkpoint", f"misses {error}", "start the run again") from error
@@ -118,19 +124,26 @@ def sample(
     schedule: NoiseSchedule,
     solver: str | Solver = "ddim",
     known: Known | None = None,
+    paced: tuple[Pace, Asked] | None = None,
 ) -> Iterator[SamplerState]:
     """Run the steps that are left, yielding the state after each; its `x0` is the preview.
 
     `known` puts what is known of x_0, such as a first frame, into every estimate: there the latents then follow the
-    straight path from their own noise to it. Latents keep their dtype whatever the network computes in. Raises
-    RequestError for an unknown solver.
+    straight path from their own noise to it. Latents keep their dtype whatever the network computes in. `paced` is a
+    pace, at which forecasts stand in for answers, and `model` for some of the films. Raises RequestError for an unknown
+    solver.
     """
     if isinstance(solver, str) and solver not in SOLVERS:
         raise RequestError("scheduler", solver, "no such sampler", f"choose one of {', '.join(SOLVERS)}")
     step = SOLVERS[solver] if isinstance(solver, str) else solver
     while not state.done:
         x, timestep = state.latents, state.timesteps[state.index]
-        output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
+        if paced is None:
+            output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
+        else:
+            pace, some = paced
+            output, answers = forecast.answered(some, x, timestep, state.answers, pace, state.index, state.total)
+            state = replace(state, answers=answers)
         # Contiguous, because a restored state is: other strides could take other kernels, and end in other bits.
         x0 = schedule.x0_from(output, x, timestep).contiguous()
         if known is not None:

@@ -42,6 +42,8 @@ class Engine:
     def __init__(self, model: catalogue.Model, placement: Placement, loras: Sequence[tuple[Path, float]] = ()) -> None:
         self.model, self.placement, self.loras = model, placement, tuple(loras)
         self._family: Family | None = None
+        #: What was done for speed in the last run, in words for each of its films; "" for nothing.
+        self.applied: list[str] = []
 
     @property
     def weights(self) -> dict[str, str]:
@@ -175,6 +177,7 @@ class Engine:
         if keeper is not None:
             keeper.flush()
         assert state is not None, "there is a step at least"
+        self.applied = self.loaded().applied(plans, state)
         return state.latents
 
     def _found(self, plans: Sequence[Plan], keeper: Keeper) -> Any | None:

@@ -73,6 +73,9 @@ class Family(Protocol):
         """One state after each step; films of one shape, each from the noise of its own seed. `x0` may be None unless
         `previews` are asked for. A family that can goes on from the state `start`; the others begin again."""
 
+    def applied(self, plans: Sequence[Plan], state: Any) -> list[str]:
+        """What was done for speed in the run of films that ended in `state`, in words for each; "" for nothing."""
+
     def lower(self, placement: Placement) -> None:
         """Go on with less memory, as a placement further down the ladder says."""
 

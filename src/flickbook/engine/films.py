@@ -142,7 +142,7 @@ def _batch(
             else:
                 meter(event)
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        told = [] if keeper is None else keeper.notes
+        told = [*([] if keeper is None else keeper.notes), *filter(None, engine.applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, means, films=len(plans), notes=told)
         # Of a film that went on, the run tells the time of its last part only.
         if number == 0 and (keeper is None or keeper.went_on is None):

@@ -248,8 +248,8 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
         return None  # its pictures are made one by one, which no record tells of
     found = []
     for record in question.records:
-        alike = (record.get("model"), record.get("device_name"), record.get("dtype"))
-        if alike == (question.plan.model, device_name, dtype):
+        alike = (record.get("model"), record.get("device_name"), record.get("dtype"), record.get("speed", "exact"))
+        if alike == (question.plan.model, device_name, dtype, question.plan.speed):
             try:
                 found.append(_brought(record, question.plan))
             except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):

@@ -12,7 +12,7 @@ from flickbook.engine import beginning
 from flickbook.engine.films import OnStep, films, located, means_of
 from flickbook.engine.polish import Wishes, asked, finished
 from flickbook.media.clip import Clip
-from flickbook.resolution import resolve
+from flickbook.resolution import resolve, speed_of
 from flickbook.spec import Request
 
 
@@ -49,7 +49,8 @@ def generate(
     fp16, fp8 or int8. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is
     called with every Step; when `cancel`, asked between steps, says yes, Cancelled is raised. `num_frames=1` makes a
     still. The `wishes` are what is done to its frames: trim, steady, interpolate, upscale, loop and so on, as
-    `flickbook.engine.polish.Wishes` explains them. The model stays warm for the next call.
+    `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, "exact" unless "balanced" is asked
+    for, which has it sooner. The model stays warm for the next call.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
     or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files.
@@ -84,9 +85,10 @@ def _made(
     on_step: OnStep | None,
     cancel: Callable[[], bool] | None,
 ) -> Clip:
-    request = beginning.complete(request)
+    level, played = speed_of(wishes.get("speed"))
+    request = beginning.complete(request.model_copy(update={"speed": level}))
     plan = resolve(request, model_dir)
-    polish, networks = asked(plan.num_frames, plan.fps, wishes)
+    polish, networks = asked(plan.num_frames, plan.fps, {**wishes, "speed": played})
     plan = plan.model_copy(update={"polish": polish})
     finished(plan)  # refused before it is made
     means = replace(means_of(plan, request, model_dir, precision), networks=networks)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
+from flickbook.engine.pipeline_cache import hastened
 from flickbook.engine.pipeline_call import Call, Stage
 from flickbook.engine.pipeline_preview import pictures
 from flickbook.engine.pipeline_table import PIPELINES, SCHEDULERS, arguments, begins_from
@@ -44,6 +45,7 @@ class PipelineFamily:
         self._pipes = {self._root: _placed(pipe, setup.placement)}
         self._native = pipe.scheduler
         self._last: tuple[Any, Plan] | None = None
+        self._hastes: list[str] = []
 
     @classmethod
     def load(cls, setup: Setup) -> PipelineFamily:
@@ -116,13 +118,15 @@ class PipelineFamily:
         A call cannot go on from a state in its middle: `start` is not looked at.
         """
         films: list[np.ndarray] = []
+        hastes = self._hastes = []
         for number, plan in enumerate(plans):
             pipe = self.pipe_of(plan)
             self._last = pipe, plan
             said = {**arguments(pipe, plan, _source(plan, sources or {})), **self.always_said(pipe)}
             said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
             call = Call(pipe, said, plan.seed)
-            with closing(call.stages(previews)) as stages, explained(plan):
+            with hastened(pipe, plan) as how, closing(call.stages(previews)) as stages, explained(plan):
+                hastes.append(how)
                 for stage in stages:
                     done = number * stage.total + stage.index
                     yield Stage(done, len(plans) * stage.total, films, stage.clean)
@@ -159,6 +163,10 @@ class PipelineFamily:
             pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
         pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **said, **self.model.scheduling)
         return pipe
+
+    def applied(self, plans: Sequence[Plan], state: Stage) -> list[str]:
+        """What was done for speed, in words for each film of the last run; "" for nothing."""
+        return self._hastes
 
     def lower(self, placement: Placement) -> None:
         """Take a placement further down the ladder."""

@@ -14,6 +14,7 @@ from flickbook.errors import RequestError, WeightsError
 from flickbook.files import sha256
 from flickbook.media import cut
 from flickbook.media.write import MAX_FPS, MIN_FPS
+from flickbook.resolution import speed_of
 from flickbook.spec import Loop, Network, Plan, Polish, Step, Treatment
 
 #: SHA-256 -> the file of a network that polishes.
@@ -29,8 +30,8 @@ class Wishes(TypedDict, total=False):
 
     `trim` is "1.5:3" in seconds or "8:24f" in frames; `steady` a strength, 0 to 1; `interpolate` and `upscale` are
     "3x" or 3. `interpolator` is a RIFE and `upscaler` a Real-ESRGAN in safetensors, by its path, or "lanczos". `loop`
-    is "pingpong", "blend" or "cut". `speed` plays faster or slower with the same frames, `rate` is frames a second with
-    the same seconds, `text` is laid over the film.
+    is "pingpong", "blend" or "cut". `speed` plays faster or slower with the same frames (of a film that is still to be
+    made it can also say how), `rate` is frames a second with the same seconds, `text` is laid over the film.
     """
 
     trim: str | None
@@ -40,7 +41,7 @@ class Wishes(TypedDict, total=False):
     upscale: str | int | None
     upscaler: str | None
     loop: str | None
-    speed: float | None
+    speed: str | float | None
     rate: float | None
     text: str | None
 
@@ -50,10 +51,11 @@ def asked(num_frames: int, fps: float, wishes: Wishes) -> tuple[Polish, Networks
 
     Raises RequestError for the first wish that is out of its limits, WeightsError for a network's file.
     """
-    _check(wishes, fps)
+    speed = _played(wishes.get("speed"))
+    _check(wishes, fps, speed)
     networks: dict[str, Path] = {}
     trim, factor = wishes.get("trim"), _factor("upscale", wishes.get("upscale"))
-    speed, rate = wishes.get("speed"), wishes.get("rate")
+    rate = wishes.get("rate")
     polish = Polish(
         trim=None if trim is None else cut.span(trim, fps, num_frames),
         steady=float(wishes.get("steady") or 0),
@@ -69,7 +71,14 @@ def asked(num_frames: int, fps: float, wishes: Wishes) -> tuple[Polish, Networks
     return polish, networks
 
 
-def _check(wishes: Wishes, fps: float) -> None:
+def _played(speed: str | float | None) -> float | None:
+    level, played = speed_of(speed)
+    if level is not None:
+        raise RequestError("speed", speed, "says how a film is made, and these frames are", "write a number, as 2")
+    return played
+
+
+def _check(wishes: Wishes, fps: float, speed: float | None) -> None:
     for network, work in (("interpolator", "interpolate"), ("upscaler", "upscale")):
         if wishes.get(network) is not None and wishes.get(work) is None:
             limit = f"means nothing without {work}"
@@ -79,7 +88,7 @@ def _check(wishes: Wishes, fps: float) -> None:
         raise RequestError("loop", loop, "unknown", f"choose {', '.join(filter(None, get_args(Loop)))}")
     if not 0 <= steady <= 1:
         raise RequestError("steady", steady, "must be 0 to 1", "1 takes away all flicker that it finds")
-    speed, rate = wishes.get("speed"), wishes.get("rate")
+    rate = wishes.get("rate")
     for name, asked, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
         if value is not None and not MIN_FPS <= value <= MAX_FPS:
             limit = f"makes {value:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"

@@ -77,7 +77,7 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
 
 _NOT_OURS: Final = "its recipe is not one that Flickbook wrote"
 #: What another model can be asked for as well.
-_ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "polish")
+_ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "speed", "polish")
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")
 
 

@@ -273,6 +273,8 @@ def _value(name: str, value: Any) -> Any:
             raise RequestError(name, value, "must be true or false", "write true, or leave it out")
         return flag
     number = _number(value.strip()) if isinstance(value, str) else value
+    if name == "speed" and isinstance(number, str):
+        return _words(name, number)
     if type(number) is int and abs(number) >= _LARGEST:
         raise RequestError(name, value, "is too large a number", "write a smaller one")
     if name in _WHOLES:

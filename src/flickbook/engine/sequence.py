@@ -26,7 +26,7 @@ from flickbook.media.clip import Clip
 from flickbook.media.similarity import coherence
 from flickbook.media.tone import Tone
 from flickbook.resolution import resolve
-from flickbook.spec import Phase, Plan, Request, Step
+from flickbook.spec import Phase, Plan, Request, Speed, Step
 
 if TYPE_CHECKING:
     from flickbook.engine.travel import Travel
@@ -271,6 +271,7 @@ def sequence(
     drift: float = DRIFT,
     feedback: float = 0.0,
     lora: str | Sequence[str] | None = None,
+    speed: Speed | None = None,
     precision: str = "auto",
     model_dir: str | Path | None = None,
     directory: str | Path | None = None,
@@ -296,6 +297,7 @@ def sequence(
         height=height,
         scheduler=scheduler,
         loras=located([lora] if isinstance(lora, str) else lora or ()),
+        speed=speed,
     )
     home = None if model_dir is None else Path(model_dir)
     plan = plan_of(prompts, request, frames_per=frames_per, drift=drift, feedback=feedback, model_dir=home)

@@ -19,6 +19,7 @@ from flickbook.diffusion import text_to_video
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.engine import unet_family
 from flickbook.engine.family import Family
+from flickbook.engine.pipeline_cache import hastened
 from flickbook.engine.pipeline_call import Call
 from flickbook.engine.pipeline_table import ANSWERS, arguments, no_stills, parameters
 from flickbook.engine.pipelines import PipelineFamily, explained, frames_of
@@ -151,7 +152,7 @@ class PipelineStills:
         if over is None:
             said["latents"] = self._latents(pipe, noise, meaning["prompt_embeds"].dtype)
         call = Call(pipe, said, plan.seed)
-        with _noised(pipe.scheduler, noise), closing(call.stages()) as stages, explained(plan):
+        with _noised(pipe.scheduler, noise), hastened(pipe, plan), closing(call.stages()) as stages, explained(plan):
             for _ in stages:
                 if step is not None:
                     step()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flickbook.diffusion.sampler import Known, SamplerState, sample
+from flickbook.diffusion.forecast import Answers, Pace
+from flickbook.diffusion.sampler import Known, Model, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
@@ -17,7 +20,7 @@ from flickbook.engine.family import Setup, Sources
 from flickbook.engine.quantize import quantize
 from flickbook.errors import WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
-from flickbook.spec import Placement, Plan
+from flickbook.spec import Placement, Plan, Speed
 from flickbook.windows import prompt_of
 
 
@@ -29,6 +32,9 @@ class Meaning:
     contexts: list[Tensor]
     negative: Tensor
 
+
+#: How far forecasts of the network's answers are trusted; None asks it at every step. docs/speed.md has what it costs.
+PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1)}
 
 #: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
 _TEXTS = 256
@@ -126,15 +132,23 @@ class UNetFamily:
         state = state if start is None else start.to(networks.device)
         self._awake(networks.unet)
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
-        device, negative = networks.device, meaning.negative.to(networks.device)
-        halves = self.placement.slicing
-        models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in meaning.contexts]
+        device, halves = networks.device, self.placement.slicing
 
-        def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
-            return models[prompt_of(begins, window, meaning.frames)](x, timestep)
+        @cache
+        def of(films: tuple[int, ...]) -> Model:
+            """The model of some films of the batch."""
+            some = list(films)
+            told = meaning.negative[some].to(device), [scales[film] for film in some], [rates[film] for film in some]
+            models = [networks.guided(words[some].to(device), *told, halves) for words in meaning.contexts]
 
-        whole = long.blended(model, plan.num_frames, window, state.timesteps)
-        yield from sample(whole, state, networks.schedule, plan.scheduler, known)
+            def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
+                return models[prompt_of(begins, window, meaning.frames)](x, timestep)
+
+            return long.blended(model, plan.num_frames, window, state.timesteps)
+
+        pace = PACES[plan.speed]
+        paced = None if pace is None else (pace, lambda x, timestep, films: of(tuple(films))(x, timestep))
+        yield from sample(of(tuple(range(len(plans)))), state, networks.schedule, plan.scheduler, known, paced)
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:
         """The state before the first step, and what is known of x0 all along.
@@ -169,7 +183,7 @@ class UNetFamily:
     def pack(self, state: SamplerState) -> dict[str, Tensor]:
         """A state as tensors, without what can be told from the rest."""
         if state.done:
-            state = replace(state, history=())
+            state = replace(state, history=(), answers=tuple(Answers(asked=each.asked) for each in state.answers))
         tensors = state.to_tensors()
         if state.done or (state.history and state.history[-1].x0 is state.x0):
             tensors.pop("x0", None)
@@ -184,6 +198,11 @@ class UNetFamily:
             # The last estimate is the result itself.
             state = replace(state, x0=state.latents if state.done else state.history[-1].x0)
         return state
+
+    def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
+        """How often the network was asked, of each film that was not made at speed exact; "" for the others."""
+        told = [f"{state.total - each.asked} of {state.total} steps were foretold" for each in state.answers]
+        return [f"speed {plan.speed}: {said}" for plan, said in zip(plans, told, strict=False)] or [""] * len(plans)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""

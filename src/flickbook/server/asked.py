@@ -14,7 +14,7 @@ from flickbook.engine.sequence import DRIFT, FRAMES, FRAMES_PER, PROMPTS
 from flickbook.errors import RequestError
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.loras import files_of
-from flickbook.spec import Loop, Quality, Request, refused
+from flickbook.spec import Loop, Quality, Request, Speed, refused
 
 #: The longest that a job may wait, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
@@ -72,6 +72,7 @@ class Choices(Body):
     width: Annotated[int, Field(ge=1)] | None = None
     height: Annotated[int, Field(ge=1)] | None = None
     scheduler: Name | None = None
+    speed: Annotated[Speed, Field(description="balanced: have it sooner, nearly the same")] | None = None
     loras: Annotated[list[LoraNamed], Field(max_length=8)] | None = None
     container: Container | None = None
     codec: Name | None = None

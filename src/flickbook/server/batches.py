@@ -13,6 +13,7 @@ from flickbook import formats
 from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
 from flickbook.errors import RequestError
 from flickbook.jobs.order import ordered
+from flickbook.resolution import speed_of
 from flickbook.server.asked import EXAMPLE, Effort, Film, Wish, validated
 from flickbook.server.errors import refusals
 from flickbook.server.form import Body, body_of, request_of, request_schema
@@ -153,4 +154,7 @@ def _film(values: Mapping[str, Any]) -> Film:
         own |= {} if first is None else {"prompt": first}
         own["prompt_at"] = None if later is None else list(later)
     polish = {name: own.pop(name) for name in Wish.model_fields if name in own}
+    level, played = speed_of(polish.pop("speed", None))
+    own |= {} if level is None else {"speed": level}
+    polish |= {} if played is None else {"speed": played}
     return validated(Film, own | ({"polish": polish} if polish else {}), "row")

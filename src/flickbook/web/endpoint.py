@@ -35,6 +35,7 @@ def endpoint(service: Service, guard: Guard) -> None:
         guidance_scale: float | None = None,
         fps: float | None = None,
         seed: int | None = None,
+        speed: str | None = None,
         request: gr.Request | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Make a film. What is left out is the model's choice.
@@ -55,6 +56,7 @@ def endpoint(service: Service, guard: Guard) -> None:
             "guidance_scale": None if guidance_scale is None else float(guidance_scale),
             "fps": None if fps is None else float(fps),
             "seed": seed,
+            "speed": speed,
         }
         try:
             if not caller.scopes & {"create", "admin"}:

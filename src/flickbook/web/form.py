@@ -133,6 +133,9 @@ def details(model: Model, film: bool = True) -> Fields:
         found["fps"] = gr.Slider(label="Frames a second", **told["fps"])
     found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **told["size"])
     found["scheduler"] = gr.Dropdown(label="Scheduler", **told["scheduler"])
+    found["speed"] = gr.Dropdown(
+        [("exact", "exact"), ("balanced: sooner, nearly the same", "balanced")], value="exact", label="Speed"
+    )
     found["precision"] = gr.Dropdown(list(PRECISIONS), value="auto", label="Precision")
     found["loras"] = gr.Textbox(
         label="LoRAs", info="Names in the LoRA folder with their weights: ink:0.8, film-grain:0.5", placeholder="none"
@@ -178,7 +181,7 @@ def finishing() -> Fields:
         ),
         "polish.steady": gr.Slider(0, 1, value=0, step=0.05, label="Steady the light"),
         "polish.loop": gr.Dropdown([("no loop", ""), *[(each, each) for each in LOOPS]], value="", label="Loop"),
-        "polish.speed": gr.Slider(0.25, 4, value=1, step=0.05, label="Speed"),
+        "polish.speed": gr.Slider(0.25, 4, value=1, step=0.05, label="Play at this speed"),
         "polish.trim": gr.Textbox(
             label="Keep only", placeholder="all of it; 0.5:1.5 in seconds, 4:12f in frames", max_length=40
         ),
