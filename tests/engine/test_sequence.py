@@ -24,7 +24,7 @@ from flickbook.engine.films import Means, engine_of
 from flickbook.engine.generate import generate
 from flickbook.engine.sequence import Moment, continued, made, moment, plan_of
 from flickbook.errors import Cancelled, ModelNotFound, OutputError, RequestError
-from flickbook.media.similarity import coherence
+from flickbook.media.similarity import coherence, psnr
 from flickbook.media.tone import Tone
 from flickbook.spec import Placement, Plan, Request, Step
 
@@ -288,3 +288,13 @@ def test_a_pipelines_sequence_goes_on_too(build: str, tmp_path: Path, monkeypatc
         (tmp_path / "pictures" / "00002.png").unlink()
         again = made(plan, directory=tmp_path / "pictures")
         assert np.array_equal(whole.frames, again.frames) and whole.recipe == again.recipe
+
+
+def test_balanced_pictures_are_nearly_the_same_and_say_so() -> None:
+    exact, balanced = (made(planned(num_inference_steps=12, speed=speed)) for speed in ("exact", "balanced"))
+    assert balanced.recipe is not None and balanced.recipe.plan.speed == "balanced"
+    assert 30 < psnr(exact.frames, balanced.frames) < float("inf")
+    assert exact.run is not None and balanced.run is not None
+    (note,) = [note for note in balanced.run.notes if note.startswith("speed balanced: ")]
+    assert 4 <= int(note.split()[2]) < 48 and note.endswith("of 48 steps were foretold")
+    assert not [note for note in exact.run.notes if "speed" in note]

@@ -244,6 +244,7 @@ def made(
     score = coherence(frames)
     notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
     notes += [f"{maker.kept} of the pictures were there already"] if maker.kept else []
+    notes += filter(None, [maker.travel().stills.applied()])
     return clip_of(plan, engine, frames, meter, means, notes=notes, scores={"coherence": score})
 
 

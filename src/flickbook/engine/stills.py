@@ -47,6 +47,9 @@ class Stills(Protocol):
         `feedback` says how much. `step` is called after each denoising step; what it raises stops the picture.
         """
 
+    def applied(self) -> str:
+        """What was done for speed in the pictures so far, in words; "" for nothing."""
+
 
 def stills(family: Family, plan: Plan) -> Stills:
     """The maker of a Plan's pictures. Raises RequestError for a pipeline that cannot make them."""
@@ -70,6 +73,7 @@ class UNetStills:
         self._family, self._plan, self._strength = family, _single(plan), plan.feedback or 0.0
         self._shape = family.networks.latent_shape(1, plan.height, plan.width)
         self._negative = family.networks.embed([plan.negative_prompt])
+        self._steps = self._asked = 0
 
     def meaning(self, prompt: str) -> Meaning:
         """The prompt's vectors (1, tokens, width)."""
@@ -92,13 +96,19 @@ class UNetStills:
                 source = networks.encode(torch.from_numpy(over[None]))[None]
                 start = networks.schedule.add_noise(source, start, timesteps[0])
         words = unet_family.Meaning([0], [meaning["context"]], self._negative)
-        latents = start
-        for state in self._family.denoise([self._plan], words, start=SamplerState.begin(start, timesteps)):
-            latents = state.latents
+        state = SamplerState.begin(start, timesteps)
+        for reached in self._family.denoise([self._plan], words, start=state):
+            state = reached
             if step is not None:
                 step()
-        ((_, _, frames),) = self._family.decode(latents)
+        self._steps += state.total
+        self._asked += sum(each.asked for each in state.answers)
+        ((_, _, frames),) = self._family.decode(state.latents)
         return np.asarray(frames[0])
+
+    def applied(self) -> str:
+        """How many steps of the pictures so far were foretold."""
+        return unet_family.foretold(self._plan, self._steps - self._asked, self._steps) if self._asked else ""
 
 
 class PipelineStills:
@@ -106,7 +116,7 @@ class PipelineStills:
 
     def __init__(self, family: PipelineFamily, plan: Plan) -> None:
         self._family, self._plan = family, _single(plan)
-        self._strength = plan.feedback or 0.0
+        self._strength, self._how = plan.feedback or 0.0, ""
         self._name = type(family.pipe_of(self._plan)).__name__
         if self._name not in ANSWERS:
             raise no_stills(plan.model, self._name)
@@ -152,7 +162,12 @@ class PipelineStills:
         if over is None:
             said["latents"] = self._latents(pipe, noise, meaning["prompt_embeds"].dtype)
         call = Call(pipe, said, plan.seed)
-        with _noised(pipe.scheduler, noise), hastened(pipe, plan), closing(call.stages()) as stages, explained(plan):
+        with (
+            _noised(pipe.scheduler, noise),
+            hastened(pipe, plan) as self._how,
+            explained(plan),
+            closing(call.stages()) as stages,
+        ):
             for _ in stages:
                 if step is not None:
                     step()
@@ -161,6 +176,10 @@ class PipelineStills:
             rungs = (*placed.rungs, "decode: tiling")
             self._family.placement = placed.model_copy(update={"tiling": True, "rungs": rungs})
         return np.asarray(frames_of(call.result, plan)[0])
+
+    def applied(self) -> str:
+        """What was done for speed in the last picture."""
+        return self._how
 
     def _said(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
         return {**arguments(pipe, plan, source), **self._family.always_said(pipe)}

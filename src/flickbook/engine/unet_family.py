@@ -36,6 +36,12 @@ class Meaning:
 #: How far forecasts of the network's answers are trusted; None asks it at every step. docs/speed.md has what it costs.
 PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1)}
 
+
+def foretold(plan: Plan, count: int, total: int) -> str:
+    """What is told of a film, of whose steps so many were foretold."""
+    return f"speed {plan.speed}: {count} of {total} steps were foretold"
+
+
 #: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
 _TEXTS = 256
 
@@ -201,8 +207,10 @@ class UNetFamily:
 
     def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
         """How often the network was asked, of each film that was not made at speed exact; "" for the others."""
-        told = [f"{state.total - each.asked} of {state.total} steps were foretold" for each in state.answers]
-        return [f"speed {plan.speed}: {said}" for plan, said in zip(plans, told, strict=False)] or [""] * len(plans)
+        if not state.answers:
+            return [""] * len(plans)
+        counts = [state.total - each.asked for each in state.answers]
+        return [foretold(plan, count, state.total) for plan, count in zip(plans, counts, strict=True)]
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""
