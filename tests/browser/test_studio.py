@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser
-from tests.browser.chromium import FILM, Seen, jobs, studio
+from playwright.sync_api import Browser, expect
+from tests.browser.chromium import FILM, PATIENCE, Seen, jobs, studio
 
 pytestmark = pytest.mark.slow
 VIDEO = "flickbook-stage video:visible"
@@ -120,12 +120,13 @@ def test_a_dropped_film_fills_the_form(seen: Seen, tmp_path: Path) -> None:
     film = httpx2.get(f"{seen.url}/api/v1/jobs/{id}/film").content
     drop(seen, "film.mp4", film)
     seen.page.wait_for_function("() => [...document.querySelectorAll('textarea')][0].value.includes('yellow star')")
-    assert seen.page.get_by_label("Seed").first.input_value() == "4711"
-    assert seen.page.get_by_label("number input for Frames").first.input_value() == "12"
+    patience = PATIENCE * 1000
+    expect(seen.page.get_by_label("Seed").first).to_have_value("4711", timeout=patience)
+    expect(seen.page.get_by_label("number input for Frames").first).to_have_value("12", timeout=patience)
     plan = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"] | {"seed": 2**62 + 1}
     drop(seen, "film.json", json.dumps({"plan": plan}).encode())
     seen.page.get_by_text("The form holds its settings, but for its seed.").wait_for()
-    assert seen.page.get_by_label("Seed").first.input_value() == "", "a page rounds it"
+    expect(seen.page.get_by_label("Seed").first).to_have_value("", timeout=patience)
     drop(seen, "notes.mp4", b"no film at all")
     seen.page.locator(".fb-voice.wrong.shown").wait_for()
     seen.wrong = [each for each in seen.wrong if "400" not in each]
