@@ -61,8 +61,7 @@ def our_film(networks: TextToVideo, latents: torch.Tensor, speed: Speed = "exact
     context, negative = networks.embed([PROMPT, ""]).chunk(2)
     begin, pace = SamplerState.begin(latents, networks.schedule.timesteps(STEPS)), PACES[speed]
     model = networks.guided(context, negative, [GUIDANCE])
-    paced = None if pace is None else (pace, lambda x, timestep, films: model(x, timestep))
-    for state in sample(model, begin, networks.schedule, "ddim", paced=paced):
+    for state in sample(model, begin, networks.schedule, "ddim", pace=pace):
         latents = state.latents
     return torch.cat(list(networks.decode(latents[0])))
 

@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flickbook.errors import RequestError
 
-#: 2 added encodings, polish and kernels, 3 speed. Records of earlier schemas are read: what they lack is what was usual
-#: then.
-SCHEMA_VERSION: Final = 3
-Version = Literal[1, 2, 3]
+#: 2 added encodings, polish and kernels. A record of schema 1 is read: what it lacks is what was usual then.
+SCHEMA_VERSION: Final = 2
+Version = Literal[1, 2]
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]

@@ -85,6 +85,15 @@ def test_the_stronger_layer_wins_and_one_thing_takes_the_place_of_another() -> N
         merged({"size": "1x1", "height": 1})
 
 
+def test_speed_says_two_things_that_are_merged_each_by_itself() -> None:
+    def speed(*layers: str | float) -> object:
+        return merged(*({"speed": each} for each in layers))["speed"]
+
+    assert speed("balanced", 2.0) == speed(2.0, "balanced") == "balanced,2.0"
+    assert speed("balanced,2", "exact") == "exact,2.0" and speed("balanced,2", 0.5) == "balanced,0.5"
+    assert speed("balanced", "exact") == "exact" and merged({"speed": 2.0}, {})["speed"] == 2.0
+
+
 def test_what_was_sent_is_parsed_and_no_path_in_it_is_looked_at(tmp_path: Path) -> None:
     text = f'{{"prompt": "a fox", "image": "~/a.png", "lora": "{tmp_path}"}}\n{{"prompt": "b"}}'
     rows, _ = parsed("a.jsonl", text.encode())

@@ -291,10 +291,12 @@ def test_a_pipelines_sequence_goes_on_too(build: str, tmp_path: Path, monkeypatc
 
 
 def test_balanced_pictures_are_nearly_the_same_and_say_so() -> None:
-    exact, balanced = (made(planned(num_inference_steps=12, speed=speed)) for speed in ("exact", "balanced"))
+    exact, balanced = (made(planned(num_inference_steps=25, speed=speed)) for speed in ("exact", "balanced"))
     assert balanced.recipe is not None and balanced.recipe.plan.speed == "balanced"
-    assert 30 < psnr(exact.frames, balanced.frames) < float("inf")
+    assert 30 < min(psnr(*pair) for pair in zip(exact.frames, balanced.frames, strict=True)) < float("inf")
     assert exact.run is not None and balanced.run is not None
-    (note,) = [note for note in balanced.run.notes if note.startswith("speed balanced: ")]
-    assert 4 <= int(note.split()[2]) < 48 and note.endswith("of 48 steps were foretold")
+    told = [note.split() for note in balanced.run.notes if note.startswith("speed balanced: ")]
+    assert sum(int(words[-4]) for words in told) == 4
+    assert all(" ".join(words[3:8]) == "of 25 steps were foretold" for words in told)
+    assert sum(int(words[2]) * int(words[-4]) for words in told) >= 4
     assert not [note for note in exact.run.notes if "speed" in note]

@@ -29,6 +29,16 @@ def test_twice_the_steps_take_twice_the_denoising(small: Small) -> None:
     assert work(longer)["decode"] == work(plan)["decode"]
 
 
+def test_what_was_foretold_says_nothing_of_what_is_computed(small: Small) -> None:
+    exact = small().plan
+    quick = exact.model_copy(update={"speed": "balanced"})
+    longer = small(num_inference_steps=6).plan
+    found = [Past(quick, SECONDS | {"denoise": 5.0}), Past(exact, SECONDS)]
+    assert expected(longer, found) == SECONDS | {"denoise": 20.0}
+    assert expected(quick, found[:1]) == SECONDS | {"denoise": 5.0}
+    assert expected(quick, found[1:]) == SECONDS, "no longer than that"
+
+
 def test_one_slow_run_decides_nothing(small: Small) -> None:
     plan = small().plan
     slow = {name: 100 * seconds for name, seconds in SECONDS.items()}

@@ -97,6 +97,23 @@ def test_rows_of_json_take_what_a_job_takes_and_the_row_wins_over_the_defaults(s
     assert {job["priority"] for job in found} == {-5} and all(job["expires_at"] for job in found)
 
 
+@pytest.mark.parametrize(
+    ("defaults", "row"),
+    [
+        ({}, {"speed": "balanced", "polish": {"speed": 2}}),
+        ({"speed": "balanced"}, {"polish": {"speed": 2}}),
+        ({"polish": {"speed": 2}}, {"speed": "balanced"}),
+        ({"speed": "exact", "polish": {"speed": 3}}, {"speed": "balanced,2"}),
+    ],
+)
+def test_how_a_film_is_made_and_how_it_is_played_are_two_things(service: Live, defaults: Any, row: Any) -> None:
+    asked = {"rows": [{"prompt": "a red circle"} | row], "defaults": defaults}
+    (job,) = jobs(service.post(PATH, json=asked))
+    assert (job["plan"]["speed"], job["plan"]["polish"]["speed"]) == ("balanced", 2.0)
+    twice = {"rows": [{"prompt": "a red circle", "speed": 2, "polish": {"speed": 2}}]}
+    assert "stands in polish and beside it" in refused(service.post(PATH, json=twice), "speed")
+
+
 def test_a_file_comes_with_what_is_said_for_all(service: Live) -> None:
     meant = {"defaults": {"container": "webp", "num_frames": 4, "seed": 3}, "priority": -1}
     first, second = jobs(sent(service, "a.jsonl", JSONL, data={"request": json.dumps(meant)}))

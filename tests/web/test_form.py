@@ -74,8 +74,10 @@ def test_a_plan_fills_the_form(fields: dict[str, Any]) -> None:
 def test_what_a_form_cannot_hold_is_empty(fields: dict[str, Any]) -> None:
     plan = resolve(Request.of(prompt="a blue square", container="mkv")).model_dump(mode="json")
     told = form.filled(plan | {"seed": None}, fields)
-    shown = {name: told[fields[name]].get("value") for name in ("seed", "keep_seed", "quality")}
-    assert shown == {"seed": "", "keep_seed": False, "quality": None}
+    shown = {name: told[fields[name]].get("value") for name in ("seed", "keep_seed", "quality", "speed")}
+    assert shown == {"seed": "", "keep_seed": False, "quality": None, "speed": "exact"}
+    older = {name: value for name, value in plan.items() if name != "speed"}
+    assert form.filled(older, fields)[fields["speed"]]["value"] == "exact"
 
 
 def test_a_plan_of_a_model_that_is_not_known_fills_what_it_can(fields: dict[str, Any]) -> None:

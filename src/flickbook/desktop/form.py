@@ -239,7 +239,8 @@ class Form(ttk.Frame):
             asked["num_frames"] = 1
         asked |= _size(str(self.fields["size"].get()))
         asked["scheduler"] = self.fields["scheduler"].get() or None
-        asked["speed"] = self.fields["speed"].get()
+        speed = self.fields["speed"].get()
+        asked["speed"] = None if speed == "exact" else speed  # what an older service does not know
         negative = self.fields["negative_prompt"].get("1.0", "end-1c").strip()
         if negative != model.negative_prompt:
             asked["negative_prompt"] = negative

@@ -21,29 +21,31 @@ _POINTS: Final = 2
 #: What is kept of a film's answers beside the tensors: rest, gap and asked, and the timesteps.
 _NUMBERS: Final = 3
 
-#: (x of some films, timestep as a 0-d tensor, their numbers in the batch) -> what the network says, in x's shape.
-Asked = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+#: (x, timestep as a 0-d tensor on x's device) -> what the network says, in x's shape.
+Model = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Pace:
     """How far forecasts are trusted.
 
-    `error` is the most that an output may be expected to be wrong by, relative to its own size (root mean square), and
-    `most` the steps in a row that may be foretold. The first `lead` steps and the last one ask the network.
+    `error` is the most that an output may be expected to be wrong by, relative to its own size (root mean square), in a
+    run of `steps` or more; of a shorter one each step weighs more, and may be wrong by less. `most` are the steps in a
+    row that may be foretold. The first `lead` steps and the last one ask the network.
     """
 
     error: float
     most: int = 3
     lead: int = 3
+    steps: int = 25
 
     def rest(self, index: int, total: int, gap: int, wrong: float) -> int:
         """How many steps after step `index` of `total` need not ask, where a forecast over `gap` steps was `wrong` by
         so much: the error of a line grows with the square of the distance."""
         if index + 1 < self.lead:
             return 0
-        reach = 0
-        while reach < self.most and wrong * ((reach + 1) / gap) ** 2 <= self.error:
+        reach, allowed = 0, self.error * min(1.0, total / self.steps)
+        while reach < self.most and wrong * ((reach + 1) / gap) ** 2 <= allowed:
             reach += 1
         return max(0, min(reach, total - 2 - index))
 
@@ -81,27 +83,23 @@ class Answers:
 
 
 def answered(
-    ask: Asked, x: Tensor, timestep: int, answers: Sequence[Answers], pace: Pace, index: int, total: int
+    model: Model, x: Tensor, timestep: int, answers: Sequence[Answers], pace: Pace, index: int, total: int
 ) -> tuple[Tensor, tuple[Answers, ...]]:
     """What the network says of x (films, ...) at step `index` of `total`, foretold for films that may rest, and all
-    that it has answered by then. A film's steps depend on no other film of its batch."""
+    that it has answered by then.
+
+    It is asked about the whole batch or not at all, because a smaller one would round otherwise: what a film becomes
+    depends on the size of its batch, and not on the other films.
+    """
     answers = answers or [Answers() for _ in x]
-    asking = [film for film, each in enumerate(answers) if not each.rest]
-    said: Mapping[int, Tensor] = {}
-    if asking:
-        some = x if len(asking) == len(x) else x[asking]
-        outputs = ask(some, torch.tensor(timestep, device=x.device), asking).to(x.dtype)
+    asking = [not each.rest for each in answers]
+    said = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype) if any(asking) else x
+    outputs, after = [], []
+    for each, output, asks in zip(answers, said, asking, strict=True):
         # Contiguous and its own, as a restored one is.
-        said = {
-            film: output.clone(memory_format=torch.contiguous_format)
-            for film, output in zip(asking, outputs, strict=True)
-        }
-    after = [
-        each.heard(pace, timestep, said[film], index, total) if film in said else each.foretold()
-        for film, each in enumerate(answers)
-    ]
-    output = torch.stack([said[film] if film in said else each.forecast(timestep) for film, each in enumerate(answers)])
-    return output, tuple(after)
+        outputs.append(output.clone(memory_format=torch.contiguous_format) if asks else each.forecast(timestep))
+        after.append(each.heard(pace, timestep, outputs[-1], index, total) if asks else each.foretold())
+    return torch.stack(outputs), tuple(after)
 
 
 def to_tensors(answers: Sequence[Answers]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion import forecast
-from flickbook.diffusion.forecast import Answers, Asked, Pace
+from flickbook.diffusion.forecast import Answers, Model, Pace
 from flickbook.diffusion.schedule import ALPHA_FLOOR, END, Level, NoiseSchedule
 from flickbook.errors import RequestError, WeightsError
 
@@ -112,8 +112,6 @@ class SamplerState:
 
 #: A solver takes the estimate of x_0 at the state's timestep and returns the state with new latents and history.
 Solver = Callable[[NoiseSchedule, SamplerState, Tensor], SamplerState]
-#: (x, timestep as a 0-d tensor on x's device) -> what the schedule's prediction_type says, in x's shape.
-Model = Callable[[Tensor, Tensor], Tensor]
 #: The estimate of x_0 -> the same where something is known about it.
 Known = Callable[[Tensor], Tensor]
 
@@ -124,25 +122,23 @@ def sample(
     schedule: NoiseSchedule,
     solver: str | Solver = "ddim",
     known: Known | None = None,
-    paced: tuple[Pace, Asked] | None = None,
+    pace: Pace | None = None,
 ) -> Iterator[SamplerState]:
     """Run the steps that are left, yielding the state after each; its `x0` is the preview.
 
     `known` puts what is known of x_0, such as a first frame, into every estimate: there the latents then follow the
-    straight path from their own noise to it. Latents keep their dtype whatever the network computes in. `paced` is a
-    pace, at which forecasts stand in for answers, and `model` for some of the films. Raises RequestError for an unknown
-    solver.
+    straight path from their own noise to it. Latents keep their dtype whatever the network computes in. At a `pace`
+    forecasts stand in for answers. Raises RequestError for an unknown solver.
     """
     if isinstance(solver, str) and solver not in SOLVERS:
         raise RequestError("scheduler", solver, "no such sampler", f"choose one of {', '.join(SOLVERS)}")
     step = SOLVERS[solver] if isinstance(solver, str) else solver
     while not state.done:
         x, timestep = state.latents, state.timesteps[state.index]
-        if paced is None:
+        if pace is None:
             output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
         else:
-            pace, some = paced
-            output, answers = forecast.answered(some, x, timestep, state.answers, pace, state.index, state.total)
+            output, answers = forecast.answered(model, x, timestep, state.answers, pace, state.index, state.total)
             state = replace(state, answers=answers)
         # Contiguous, because a restored state is: other strides could take other kernels, and end in other bits.
         x0 = schedule.x0_from(output, x, timestep).contiguous()

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
+from flickbook.diffusion.forecast import Model
 from flickbook.diffusion.pack import pack
-from flickbook.diffusion.sampler import Model, SamplerState, sample
+from flickbook.diffusion.sampler import SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tiles import decode_in_tiles

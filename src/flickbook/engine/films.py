@@ -141,8 +141,9 @@ def _batch(
                 pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
             else:
                 meter(event)
+    applied = list(engine.applied)  # which another film may change before this one's is asked for
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        told = [*([] if keeper is None else keeper.notes), *filter(None, engine.applied[number : number + 1])]
+        told = [*([] if keeper is None else keeper.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, means, films=len(plans), notes=told)
         # Of a film that went on, the run tells the time of its last part only.
         if number == 0 and (keeper is None or keeper.went_on is None):

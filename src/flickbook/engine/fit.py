@@ -246,17 +246,19 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
     """The time of this film from those of films like it: steps and sizes are scaled, the middle one is taken."""
     if question.plan.task == "sequence":
         return None  # its pictures are made one by one, which no record tells of
-    found = []
+    found: dict[str, list[tuple[float, float]]] = {}
     for record in question.records:
-        alike = (record.get("model"), record.get("device_name"), record.get("dtype"), record.get("speed", "exact"))
-        if alike == (question.plan.model, device_name, dtype, question.plan.speed):
+        alike = (record.get("model"), record.get("device_name"), record.get("dtype"))
+        if alike == (question.plan.model, device_name, dtype):
             try:
-                found.append(_brought(record, question.plan))
+                found.setdefault(record.get("speed", "exact"), []).append(_brought(record, question.plan))
             except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):
                 continue  # a record of another version, or one that was written by hand
-    if not found:
+    # Where none was balanced, the exact ones took as long or longer.
+    told = found.get(question.plan.speed) or found.get("exact")
+    if not told:
         return None
-    nearest = sorted(found, key=lambda each: each[0])[:_ALIKE]
+    nearest = sorted(told, key=lambda each: each[0])[:_ALIKE]
     return statistics.median(seconds for _, seconds in nearest)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook.errors import FlickbookError, RequestError, shown
+from flickbook.resolution import speed_of
 
 ROWS: Final = 10_000
 FILE_BYTES: Final = 16 << 20
@@ -98,7 +99,8 @@ def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[st
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked for by several layers, the last the strongest; size as width and height.
+    """What is asked for by several layers, the last the strongest; size as width and height. Of `speed` one may say how
+    a film is made, and another how it is played.
 
     A picture to begin from takes the place of a video in a weaker layer, and the other way round.
     """
@@ -112,8 +114,16 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for name, other in (("image", "video"), ("video", "image")):
             if name in own and other not in own:
                 found.pop(other, None)
+        if "speed" in found and own.get("speed") is not None:
+            own["speed"] = _speeds(found["speed"], own["speed"])
         found |= own
     return found
+
+
+def _speeds(weaker: str | float, stronger: str | float) -> str | float:
+    """Both things that `speed` can say, those of the stronger first."""
+    both = [one if one is not None else other for one, other in zip(speed_of(stronger), speed_of(weaker), strict=True)]
+    return ",".join(str(each) for each in both if each is not None)
 
 
 def size_of(size: str | None) -> dict[str, int]:

@@ -7,6 +7,7 @@ the arc between their ends; with feedback each picture also begins from the one 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,7 @@ class _Maker:
     album: Album | None
     step: Callable[[], None]
     kept: int = 0  # pictures that were there already
+    applied: Counter[str] = field(default_factory=Counter)  # what was done for speed, and in how many pictures
     _travels: dict[str, Travel] = field(default_factory=dict)
 
     def travel(self) -> Travel:
@@ -185,9 +187,13 @@ class _Maker:
 
         def make() -> np.ndarray:
             travel = self.travel()
-            return travel.stills.picture(*travel.at(when), over, self.step)
+            made = travel.stills.picture(*travel.at(when), over, self.step)
+            applied.append(travel.stills.applied())
+            return made
 
+        applied: list[str] = []
         picture = self.engine.enduring(make)
+        self.applied[applied[-1]] += 1
         # A pipeline decodes within its call, and may have given something up there.
         self.engine.placement = self.engine.loaded().placement
         if self.album is not None:
@@ -244,7 +250,7 @@ def made(
     score = coherence(frames)
     notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
     notes += [f"{maker.kept} of the pictures were there already"] if maker.kept else []
-    notes += filter(None, [maker.travel().stills.applied()])
+    notes += [f"{told} in {count} of the pictures" for told, count in maker.applied.items() if told]
     return clip_of(plan, engine, frames, meter, means, notes=notes, scores={"coherence": score})
 
 

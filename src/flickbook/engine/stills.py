@@ -48,7 +48,7 @@ class Stills(Protocol):
         """
 
     def applied(self) -> str:
-        """What was done for speed in the pictures so far, in words; "" for nothing."""
+        """What was done for speed in the last picture, in words; "" for nothing."""
 
 
 def stills(family: Family, plan: Plan) -> Stills:
@@ -73,7 +73,7 @@ class UNetStills:
         self._family, self._plan, self._strength = family, _single(plan), plan.feedback or 0.0
         self._shape = family.networks.latent_shape(1, plan.height, plan.width)
         self._negative = family.networks.embed([plan.negative_prompt])
-        self._steps = self._asked = 0
+        self._how = ""
 
     def meaning(self, prompt: str) -> Meaning:
         """The prompt's vectors (1, tokens, width)."""
@@ -101,14 +101,13 @@ class UNetStills:
             state = reached
             if step is not None:
                 step()
-        self._steps += state.total
-        self._asked += sum(each.asked for each in state.answers)
+        (self._how,) = self._family.applied([self._plan], state)
         ((_, _, frames),) = self._family.decode(state.latents)
         return np.asarray(frames[0])
 
     def applied(self) -> str:
-        """How many steps of the pictures so far were foretold."""
-        return unet_family.foretold(self._plan, self._steps - self._asked, self._steps) if self._asked else ""
+        """How many steps of the last picture were foretold."""
+        return self._how
 
 
 class PipelineStills:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Final
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion.forecast import Answers, Pace
-from flickbook.diffusion.sampler import Known, Model, SamplerState, sample
+from flickbook.diffusion.sampler import Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
@@ -34,12 +33,7 @@ class Meaning:
 
 
 #: How far forecasts of the network's answers are trusted; None asks it at every step. docs/speed.md has what it costs.
-PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1)}
-
-
-def foretold(plan: Plan, count: int, total: int) -> str:
-    """What is told of a film, of whose steps so many were foretold."""
-    return f"speed {plan.speed}: {count} of {total} steps were foretold"
+PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.15, most=4, lead=7)}
 
 
 #: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
@@ -138,23 +132,15 @@ class UNetFamily:
         state = state if start is None else start.to(networks.device)
         self._awake(networks.unet)
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
-        device, halves = networks.device, self.placement.slicing
+        device, negative = networks.device, meaning.negative.to(networks.device)
+        halves = self.placement.slicing
+        models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in meaning.contexts]
 
-        @cache
-        def of(films: tuple[int, ...]) -> Model:
-            """The model of some films of the batch."""
-            some = list(films)
-            told = meaning.negative[some].to(device), [scales[film] for film in some], [rates[film] for film in some]
-            models = [networks.guided(words[some].to(device), *told, halves) for words in meaning.contexts]
+        def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
+            return models[prompt_of(begins, window, meaning.frames)](x, timestep)
 
-            def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
-                return models[prompt_of(begins, window, meaning.frames)](x, timestep)
-
-            return long.blended(model, plan.num_frames, window, state.timesteps)
-
-        pace = PACES[plan.speed]
-        paced = None if pace is None else (pace, lambda x, timestep, films: of(tuple(films))(x, timestep))
-        yield from sample(of(tuple(range(len(plans)))), state, networks.schedule, plan.scheduler, known, paced)
+        whole = long.blended(model, plan.num_frames, window, state.timesteps)
+        yield from sample(whole, state, networks.schedule, plan.scheduler, known, PACES[plan.speed])
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:
         """The state before the first step, and what is known of x0 all along.
@@ -207,10 +193,9 @@ class UNetFamily:
 
     def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
         """How often the network was asked, of each film that was not made at speed exact; "" for the others."""
-        if not state.answers:
-            return [""] * len(plans)
         counts = [state.total - each.asked for each in state.answers]
-        return [foretold(plan, count, state.total) for plan, count in zip(plans, counts, strict=True)]
+        said = f"of {state.total} steps were foretold"
+        return [f"speed {plans[0].speed}: {count} {said}" for count in counts] or [""] * len(plans)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step, 0 after the last."""

@@ -70,6 +70,7 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False) -> dict[str,
     A model that is `warm` needs no loading.
     """
     alike = [each for each in found if _way(each.plan) == _way(plan)]
+    alike = [each for each in alike if each.plan.speed == plan.speed] or alike
     alike = ([each for each in alike if each.plan.shape() == plan.shape()] or alike)[:_ALIKE]
     if not alike:
         return None

@@ -125,6 +125,10 @@ def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
     polish = found.pop("polish", {})
     if not isinstance(polish, dict):
         raise RequestError("polish", type(polish).__name__, "must be an object", 'send for example {"loop": "cut"}')
+    level, played = speed_of(found.get("speed"))
+    if level is not None and played is None and polish.get("speed") is not None:
+        polish = polish | {"speed": f"{level},{polish['speed']}"}  # two things of one name
+        del found["speed"]
     for name, value in polish.items():
         if name in found:
             raise RequestError(name, value, "stands in polish and beside it", "leave one of them out")

@@ -77,7 +77,9 @@ async def request_of(body: Body, files: Collection[str]) -> tuple[dict[str, Any]
         text = await found.pop("request").read(_REQUEST_BYTES + 1)
     for name in (*fields, *(name for name in found if name not in files)):
         raise RequestError(name, "", "no such part of the form", f"send {', '.join(('request', *files))}")
-    return from_json(text) if isinstance(text, str | bytes) else None, found
+    if text is not None and not isinstance(text, str | bytes):
+        raise RequestError("request", type(text).__name__, "must be JSON in one part", 'send for example {"seed": 7}')
+    return None if text is None else from_json(text), found
 
 
 def request_schema(

@@ -62,15 +62,6 @@ MIGRATIONS: Final = (
             " number REAL NOT NULL, seal TEXT NOT NULL)",
         ),
     ),
-    Migration(
-        "0002 jobs wait for nothing but their turn",  # not_before was 0 in every row
-        (
-            "DROP INDEX jobs_queue",
-            "ALTER TABLE jobs DROP COLUMN not_before",
-            "CREATE INDEX jobs_queue ON jobs (priority DESC, turn, position, expires_at)"
-            " WHERE state='queued' AND home='queue'",
-        ),
-    ),
 )
 
 

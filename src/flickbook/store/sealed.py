@@ -30,7 +30,8 @@ def seal(row: Mapping[str, Any], reals: Collection[str] = (), whole: Collection[
 class Table:
     """A table: its columns without `seq`, the number of the row, and `seal`; the first `keys` of them name a row.
 
-    `reals` hold floats and `whole` whole numbers, all others text.
+    `reals` hold floats and `whole` whole numbers, all others text. `unused` are columns that nothing asks for any more:
+    0 in every row.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     keys: int = 1
     reals: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
+    unused: tuple[str, ...] = ()
 
     def seal(self, row: Mapping[str, Any]) -> str:
         return seal(row, self.reals, self.whole)
@@ -57,10 +59,10 @@ class Table:
 
     def insert(self, db: sqlite3.Connection, row: Mapping[str, Any], seq: int | None = None) -> None:
         """Write a new row. Raises sqlite3.IntegrityError where there is one of this name."""
-        names = ", ".join(("seq", *self.columns, "seal"))
-        places = ", ".join("?" * (len(self.columns) + 2))
         values = {name: row[name] for name in self.columns}
-        db.execute(f"INSERT INTO {self.name} ({names}) VALUES ({places})", (seq, *values.values(), self.seal(values)))
+        whole = {"seq": seq, **values, **dict.fromkeys(self.unused, 0.0), "seal": self.seal(values)}
+        names, places = ", ".join(whole), ", ".join("?" * len(whole))
+        db.execute(f"INSERT INTO {self.name} ({names}) VALUES ({places})", tuple(whole.values()))
 
     def update(self, db: sqlite3.Connection, row: Mapping[str, Any], changes: Mapping[str, Any]) -> Row:
         """Write some columns of a row that was read; all of it."""
@@ -99,7 +101,7 @@ def _of_kind(kind: type) -> frozenset[str]:
     return frozenset(name for name, field in Job.model_fields.items() if type(field.default) is kind)
 
 
-JOBS: Final = Table("jobs", tuple(Job.model_fields), reals=_of_kind(float), whole=_of_kind(int))
+JOBS: Final = Table("jobs", tuple(Job.model_fields), reals=_of_kind(float), whole=_of_kind(int), unused=("not_before",))
 NOTES: Final = Table("notes", ("kind", "id", "owner", "due", "body"), keys=2, reals=frozenset({"due"}))
 BUCKETS: Final = Table(
     "buckets", ("bucket", "began", "ends", "taken"), reals=frozenset({"began", "ends"}), whole=frozenset({"taken"})

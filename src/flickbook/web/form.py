@@ -222,6 +222,7 @@ def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
     seed = plan.get("seed")
     said |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
+    said["speed"] = plan.get("speed") or "exact"  # a recipe from before there was a choice
     said["loras"] = ""  # their files are known by what is in them, and not by a name
     if plan.get("width") and plan.get("height"):
         said["size"] = f"{plan['width']}x{plan['height']}"

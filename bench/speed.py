@@ -1,0 +1,74 @@
+"""What speed balanced costs on the built-in model: `python -m bench.speed [--prompts 96] [--scheduler ddim]`.
+
+Each prompt's film is made at speed exact and at speed balanced, in turn, from the same noise, in fp32. Printed are how
+often the network was asked, the ratio of denoising times, PSNR and SSIM to the exact film, and how many films of each
+the world's judge finds right in everything. `--error 0.2 --most 4` tries another pace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from flickbook.catalogue import find
+from flickbook.diffusion.forecast import Pace
+from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.engine.unet_family import PACES
+from flickbook.learn.evaluate import prompts
+from flickbook.media.similarity import psnr, ssim
+from flickbook.world.captions import captions
+from flickbook.world.detect import judge
+from flickbook.world.scenes import FPS, FRAMES, SIZE, Scene
+
+STEPS, GUIDANCE = 25, 2.5
+
+
+@torch.inference_mode()
+def film(networks: TextToVideo, scene: Scene, scheduler: str, pace: Pace | None) -> tuple[np.ndarray, float, int]:
+    """The frames (16, 128, 128, 3) uint8, the seconds of its denoising, and how often the network was asked."""
+    model = networks.guided(networks.embed([captions(scene)[0]]), networks.embed([""]), [GUIDANCE], [FPS])
+    latents = noise([scene.seed], networks.latent_shape(FRAMES, SIZE, SIZE))
+    state, began = SamplerState.begin(latents, networks.schedule.timesteps(STEPS)), time.perf_counter()
+    for reached in sample(model, state, networks.schedule, scheduler, pace=pace):
+        state = reached
+    seconds = time.perf_counter() - began
+    asked = state.answers[0].asked if state.answers else STEPS
+    return torch.cat(list(networks.decode(state.latents[0]))).numpy(), seconds, asked
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=96)
+    parser.add_argument("--scheduler", default="ddim")
+    parser.add_argument("--error", type=float)
+    parser.add_argument("--most", type=int, default=4)
+    options = parser.parse_args()
+    pace = PACES["balanced"] if options.error is None else Pace(options.error, options.most)
+    networks = TextToVideo.load(find("builtin").path()).pack()
+    scenes = [scene for group in prompts(options.prompts).values() for scene in group]
+    ratios, asked, near, alike, right = [], [], [], [], [0, 0]
+    for scene in scenes:
+        exact, slow, _ = film(networks, scene, options.scheduler, None)
+        balanced, quick, count = film(networks, scene, options.scheduler, pace)
+        ratios.append(slow / quick)
+        asked.append(count)
+        near.append(psnr(balanced, exact))
+        alike.append(min(ssim(one, other) for one, other in zip(balanced, exact, strict=True)))
+        right = [right[0] + judge(scene, exact).all_correct, right[1] + judge(scene, balanced).all_correct]
+    low = statistics.quantiles(near, n=20)[0] if len(near) > 1 else near[0]
+    print(f"{len(scenes)} films, {STEPS} steps of {options.scheduler}, {pace}")
+    print(f"network asked {statistics.mean(asked):.1f} times ({min(asked)} to {max(asked)}) of {STEPS}")
+    print(f"denoising exact / balanced: median {statistics.median(ratios):.2f}")
+    print(f"PSNR: mean {statistics.mean(near):.1f} dB, 5 % below {low:.1f}, worst {min(near):.1f}; goals 32 and 30")
+    print(f"SSIM of the worst frame of a film: mean {statistics.mean(alike):.3f}, worst {min(alike):.3f}; goal 0.95")
+    print(f"right in everything: exact {right[0]}, balanced {right[1]} of {len(scenes)}")
+
+
+if __name__ == "__main__":
+    main()
