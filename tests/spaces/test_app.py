@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
@@ -104,7 +103,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             yield client
             client.close()
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # SIGINT is not heard where the tests run in the background of a shell
             process.wait(60)
 
 
