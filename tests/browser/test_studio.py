@@ -10,6 +10,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 from tests.browser.chromium import FILM, PATIENCE, Seen, jobs, studio
 
+from flickbook.resolution import resolve
+from flickbook.spec import Request
+
 pytestmark = pytest.mark.slow
 VIDEO = "flickbook-stage video:visible"
 PREVIEW = "flickbook-stage img.fb-preview:visible"
@@ -41,7 +44,7 @@ def made(url: str, **fields: object) -> str:
 
 
 def test_a_film_emerges_and_plays(seen: Seen) -> None:
-    make(seen, steps=60)
+    id = make(seen, steps=60)
     first = seen.page.wait_for_selector(PREVIEW).get_attribute("src")
     seen.status("Denoising")
     seen.page.locator("flickbook-stage .fb-left:visible", has_text="left").wait_for()
@@ -55,6 +58,10 @@ def test_a_film_emerges_and_plays(seen: Seen) -> None:
     # The film itself comes by a link of the service's own.
     assert "/media/job_" in str(film.get_attribute("src")) and "signature=" in str(film.get_attribute("src"))
     assert film.evaluate("(video) => [video.videoWidth, video.videoHeight]") == [128, 128]
+    # What nobody touched is the model's and the format's own choice.
+    plan = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"]
+    usual = resolve(Request.of(prompt=FILM, num_inference_steps=60, seed=plan["seed"]))
+    assert plan == usual.model_dump(mode="json")
 
 
 def test_a_film_is_stopped(seen: Seen) -> None:

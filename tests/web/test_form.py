@@ -68,14 +68,14 @@ def test_a_plan_fills_the_form(fields: dict[str, Any]) -> None:
     assert (shown["prompt"], shown["seed"], shown["keep_seed"]) == ("a blue square", "7", True)
     assert (shown["num_frames"], shown["guidance_scale"], shown["fps"]) == (24, 3.0, 12.0)
     assert (shown["size"], shown["container"]) == ("128x128", "gif")
-    assert shown["quality"] == 100
+    assert shown["quality"] == "100"
 
 
 def test_what_a_form_cannot_hold_is_empty(fields: dict[str, Any]) -> None:
     plan = resolve(Request.of(prompt="a blue square", container="mkv")).model_dump(mode="json")
     told = form.filled(plan | {"seed": None}, fields)
     shown = {name: told[fields[name]].get("value") for name in ("seed", "keep_seed", "quality", "speed")}
-    assert shown == {"seed": "", "keep_seed": False, "quality": None, "speed": "exact"}
+    assert shown == {"seed": "", "keep_seed": False, "quality": "lossless", "speed": "exact"}
     older = {name: value for name, value in plan.items() if name != "speed"}
     assert form.filled(older, fields)[fields["speed"]]["value"] == "exact"
 

@@ -141,13 +141,9 @@ def details(model: Model, film: bool = True) -> Fields:
         label="LoRAs", info="Names in the LoRA folder with their weights: ink:0.8, film-grain:0.5", placeholder="none"
     )
     found["container"] = gr.Dropdown(list(FILMS if film else PICTURES), value="mp4" if film else "png", label="Format")
-    found["quality"] = gr.Number(
-        label="Quality of the file",
-        info="0 to 100",
-        placeholder="the format's own",
-        precision=0,
-        minimum=0,
-        maximum=100,
+    # Not a Number, which shows 0 where it is empty, and is sent as such.
+    found["quality"] = gr.Textbox(
+        label="Quality of the file", info="0 to 100, or lossless", placeholder="the format's own", max_length=8, lines=1
     )
     if film:
         found["codec"] = gr.Dropdown([("the format's own", ""), *CODECS], value="", label="Codec")
@@ -240,5 +236,5 @@ def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     said["polish.trim"] = f"{polish['trim'][0]}:{polish['trim'][1]}f" if polish.get("trim") else ""
     if said.get("container") not in FILMS + PICTURES:
         said.pop("container", None)
-    said["quality"] = plan["quality"] if isinstance(plan.get("quality"), int) else None
+    said["quality"] = "" if plan.get("quality") is None else str(plan["quality"])
     return {name: value for name, value in said.items() if name in fields}

@@ -17,6 +17,7 @@ export function body(names, values) {
     if (name.startsWith("polish.")) polish[name.slice(7)] = value;
     else if (name === "size") [told.width, told.height] = sized(String(value));
     else if (name === "seed") told.seed = whole(value);
+    else if (name === "quality") told.quality = quality(value);
     else if (name === "prompt_at") told.prompt_at = turns(value);
     else if (name === "loras") told.loras = loras(value);
     else if (name === "prompts") told.prompts = String(value).split("\n").map((line) => line.trim()).filter(Boolean);
@@ -48,6 +49,12 @@ function whole(text) {
   const seed = Number(text);
   if (!Number.isSafeInteger(seed)) throw new Error(`seed ${text} is larger than a page can hold; ask the service itself`);
   return seed;
+}
+
+function quality(text) {
+  if (/^\s*lossless\s*$/i.test(text)) return "lossless";
+  if (!/^\s*[0-9]{1,3}\s*$/.test(text)) throw new Error(`quality ${text} must be 0 to 100, or lossless; leave it empty for the format's own`);
+  return Number(text);
 }
 
 function loras(text) {
@@ -134,7 +141,7 @@ export async function fill(plan) {
   const lacks = [
     !exact && "its seed",
     plan.loras?.length && "its LoRAs", (plan.image || plan.video) && "what it began from", polish.rate && "its rate",
-    plan.quality === "lossless" && "lossless", (polish.interpolate > 4 || polish.upscale > 4) && "its enlargement",
+    (polish.interpolate > 4 || polish.upscale > 4) && "its enlargement",
   ].filter(Boolean);
   say(lacks.length ? `The form holds its settings, but for ${lacks.join(", ")}.` : "The form holds its settings.");
 }
