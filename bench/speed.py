@@ -2,7 +2,7 @@
 
 Each prompt's film is made at speed exact and at speed balanced, in turn, from the same noise, in fp32. Printed are how
 often the network was asked, the ratio of denoising times, PSNR and SSIM to the exact film, and how many films of each
-the world's judge finds right in everything. `--error 0.2 --most 4` tries another pace.
+the world's judge finds right in everything. `--error 0.2 --most 4 --lead 3` tries another pace.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from flickbook.catalogue import find
 from flickbook.diffusion.forecast import Pace
-from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.engine.unet_family import PACES
 from flickbook.learn.evaluate import prompts
@@ -28,13 +28,12 @@ from flickbook.world.scenes import FPS, FRAMES, SIZE, Scene
 STEPS, GUIDANCE = 25, 2.5
 
 
-@torch.inference_mode()
 def film(networks: TextToVideo, scene: Scene, scheduler: str, pace: Pace | None) -> tuple[np.ndarray, float, int]:
     """The frames (16, 128, 128, 3) uint8, the seconds of its denoising, and how often the network was asked."""
-    model = networks.guided(networks.embed([captions(scene)[0]]), networks.embed([""]), [GUIDANCE], [FPS])
+    context, negative = networks.embed([captions(scene)[0]]), networks.embed([""])
     latents = noise([scene.seed], networks.latent_shape(FRAMES, SIZE, SIZE))
     state, began = SamplerState.begin(latents, networks.schedule.timesteps(STEPS)), time.perf_counter()
-    for reached in sample(model, state, networks.schedule, scheduler, pace=pace):
+    for reached in networks.denoise(state, context, negative, [GUIDANCE], scheduler, [FPS], pace):
         state = reached
     seconds = time.perf_counter() - began
     asked = state.answers[0].asked if state.answers else STEPS
@@ -48,8 +47,9 @@ def main() -> None:
     parser.add_argument("--scheduler", default="ddim")
     parser.add_argument("--error", type=float)
     parser.add_argument("--most", type=int, default=4)
+    parser.add_argument("--lead", type=int, default=3)
     options = parser.parse_args()
-    pace = PACES["balanced"] if options.error is None else Pace(options.error, options.most)
+    pace = PACES["balanced"] if options.error is None else Pace(options.error, options.most, options.lead)
     networks = TextToVideo.load(find("builtin").path()).pack()
     scenes = [scene for group in prompts(options.prompts).values() for scene in group]
     ratios, asked, near, alike, right = [], [], [], [], [0, 0]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from flickbook import catalogue
-from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.engine.unet_family import PACES
 from flickbook.media.similarity import psnr
@@ -55,13 +55,11 @@ def stock_film(pipeline: Any, latents: torch.Tensor) -> Any:
     return pipeline(PROMPT, guidance_scale=GUIDANCE, latents=latents.clone(), **call).frames[0]
 
 
-@torch.inference_mode()
 def our_film(networks: TextToVideo, latents: torch.Tensor, speed: Speed = "exact") -> torch.Tensor:
     """(16, 128, 128, 3) uint8."""
     context, negative = networks.embed([PROMPT, ""]).chunk(2)
-    begin, pace = SamplerState.begin(latents, networks.schedule.timesteps(STEPS)), PACES[speed]
-    model = networks.guided(context, negative, [GUIDANCE])
-    for state in sample(model, begin, networks.schedule, "ddim", pace=pace):
+    begin = SamplerState.begin(latents, networks.schedule.timesteps(STEPS))
+    for state in networks.denoise(begin, context, negative, [GUIDANCE], "ddim", pace=PACES[speed]):
         latents = state.latents
     return torch.cat(list(networks.decode(latents[0])))
 

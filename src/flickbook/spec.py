@@ -172,7 +172,8 @@ class Plan(Encoded):
     its first frame. `image` and `video` are the SHA-256 of the files the film begins from, "" for none; `strength`, 0
     to 1, says how much of them is made anew, and is None where the model does not ask. A sequence is a film of pictures
     that were each made by themselves: `drift`, 0 to 1, says how far the noise travels from one prompt to the next,
-    `feedback`, 0 to 1, how much of each picture is made anew over the one before it, 0 for none.
+    `feedback`, 0 to 1, how much of each picture is made anew over the one before it, 0 for none. At `speed` "balanced"
+    some of the network's answers are foretold, or taken from an earlier step.
 
     `polish` is done to the frames that the model made, which `num_frames`, `width`, `height` and `fps` speak of.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
-from flickbook.diffusion.forecast import Model
+from flickbook.diffusion.forecast import Model, Pace
 from flickbook.diffusion.pack import pack
 from flickbook.diffusion.sampler import SamplerState, sample
 from flickbook.diffusion.schedule import NoiseSchedule
@@ -111,9 +111,11 @@ class TextToVideo:
         guidance: Sequence[float],
         solver: str,
         fps: Sequence[float] | None = None,
+        pace: Pace | None = None,
     ) -> Iterator[SamplerState]:
-        """Run the steps that are left of `state`, yielding the state after each; arguments as those of `guided`."""
-        yield from sample(self.guided(context, negative, guidance, fps), state, self.schedule, solver)
+        """Run the steps that are left of `state`, yielding the state after each; arguments as those of `guided` and of
+        `sample`."""
+        yield from sample(self.guided(context, negative, guidance, fps), state, self.schedule, solver, pace=pace)
 
     @torch.inference_mode()
     def guided(
