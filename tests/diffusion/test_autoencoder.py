@@ -21,9 +21,9 @@ from flickbook.diffusion.autoencoder import (
     DiagonalGaussian,
     Downsample,
     ResnetBlock,
-    Upsample,
     autoencoder_keys,
 )
+from flickbook.diffusion.upsample import Upsample
 from flickbook.errors import WeightsError
 
 #: The library has no types.

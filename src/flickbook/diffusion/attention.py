@@ -12,16 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over (..., tokens, d); with `causal` no token sees those after it.
+def repeated(x: Tensor, count: int) -> Tensor:
+    """x (b, ...) one after another until there are `count` = k * b of them, in the memory format of x."""
+    return x if len(x) == count else torch.cat([x] * (count // len(x)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T) v over (..., tokens, d); with `causal` no token sees those after it.
+
+    `scale` is 1 / sqrt(d) where it is not said.
 
     The fused kernel is made for long sequences; over few tokens two matrix products are several times faster on a CPU,
     most of all backwards.
     """
     few = k.shape[-2] <= 64 and (q.shape[-2] <= 64 or torch.is_grad_enabled())
     if not few or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.mT
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores: Tensor = (q if scale == 1 else q * scale) @ k.mT
     if causal:
         scores = scores + torch.full(scores.shape[-2:], -math.inf, dtype=scores.dtype, device=scores.device).triu(1)
     return scores.softmax(dim=-1) @ v
@@ -51,7 +59,10 @@ class _Heads(nn.Module):
 
 
 class Attention(_Heads):
-    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one."""
+    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one.
+
+    Of k * b contexts for b sets of tokens, each set asks k of them.
+    """
 
     def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
         super().__init__(width, context_width or width, heads, head_dim)
@@ -60,7 +71,7 @@ class Attention(_Heads):
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
         q = self._split(self.to_q(x))
         k, v = keys_values if keys_values is not None else self.keys_values(x)
-        return self._join(attend(q, k, v))
+        return self._join(attend(repeated(q, len(k)), k, v))
 
 
 class RelativePosition(nn.Module):

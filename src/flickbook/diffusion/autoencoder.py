@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flickbook.diffusion.upsample import Upsample
 from flickbook.errors import WeightsError
 
 _DOWN, _UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
@@ -156,18 +157,6 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
-        return out
-
-
-class Upsample(nn.Module):
-    """Twice the size: every pixel four times, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 
 

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flickbook.diffusion.attention import TransformerBlock
+from flickbook.diffusion.attention import TransformerBlock, repeated
+from flickbook.diffusion.upsample import Upsample
 from flickbook.errors import WeightsError
 
 _CROSS_DOWN, _PLAIN_DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
@@ -125,7 +126,10 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Linear(heads * head_dim, channels)
 
     def forward(self, x: Tensor, context: Prompt, frames: int) -> Tensor:
-        """x (b*f, c, h, w), context (b, tokens, width) or its keys and values -> (b*f, c, h, w)."""
+        """x (b*f, c, h, w), context (b, tokens, width) or its keys and values -> (b*f, c, h, w).
+
+        Of k * b contexts each film asks k, and so many films come out: what stands before the question is done once.
+        """
         height, width = x.shape[-2:]
         tokens = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))  # (b*f, n, c)
         block = self.transformer_blocks[0]
@@ -134,9 +138,11 @@ class SpatialTransformer(nn.Module):
         asking = block.norm2(tokens).unflatten(0, (-1, frames)).flatten(1, 2)  # (b, f*n, c)
         known = context[self] if isinstance(context, dict) else block.attn2.keys_values(context)
         answer = block.attn2(asking, known)
-        tokens = tokens + answer.view_as(tokens)
+        answer = answer.unflatten(1, (frames, -1)).flatten(0, 1)  # (k*b*f, n, c)
+        tokens = repeated(tokens, len(answer)) + answer
         tokens = tokens + block.ff(block.norm3(tokens))
-        return x + self.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        out: Tensor = self.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return repeated(x, len(out)) + out
 
 
 class TemporalTransformer(nn.Module):
@@ -221,19 +227,20 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(inside, out, 1) if inside != out else None
 
     def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
-        """x (b*f, c, h, w), time (b, time_width) -> (b*f, out, h, w)."""
+        """x (k*b*f, c, h, w), time (b, time_width) -> (k*b*f, out, h, w)."""
         hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = hidden + self.time_emb_proj(F.silu(time)).repeat_interleave(frames, dim=0)[:, :, None, None]
+        shift = self.time_emb_proj(F.silu(time)).repeat_interleave(frames, dim=0)
+        hidden = hidden + repeated(shift, len(hidden))[:, :, None, None]
         hidden = self.conv2(F.silu(self.norm2(hidden)))
         return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))  # type: ignore[no-any-return]
 
 
-class Resample(nn.Module):
-    """One 3x3 convolution at half or twice the size; its weights sit under the name `conv`."""
+class Downsample(nn.Module):
+    """A 3x3 convolution at every second pixel; its weights sit under the name `conv`."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=stride, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)  # type: ignore[no-any-return]
@@ -277,7 +284,7 @@ class DownBlock(Block):
         widths = [(first if i == 0 else out, out) for i in range(config.layers_per_block)]
         super().__init__(config, widths, config.down_block_types[level] == _CROSS_DOWN)
         last = level == len(channels) - 1
-        self.downsamplers = None if last else nn.ModuleList([Resample(out, stride=2)])
+        self.downsamplers = None if last else nn.ModuleList([Downsample(out)])
 
     def forward(self, x: Tensor, time: Tensor, context: Prompt, frames: int) -> tuple[Tensor, list[Tensor]]:
         skips = []
@@ -314,16 +321,13 @@ class UpBlock(Block):
         widths = [((before if i == 0 else out) + (skip_last if i == count - 1 else out), out) for i in range(count)]
         super().__init__(config, widths, config.up_block_types[place] == _CROSS_UP)
         last = place == len(channels) - 1
-        self.upsamplers = None if last else nn.ModuleList([Resample(out, stride=1)])
+        self.upsamplers = None if last else nn.ModuleList([Upsample(out)])
 
     def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Prompt, frames: int) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context, frames)
-        if self.upsamplers is not None:
-            # Sizes that do not halve evenly come back at the size of the skip that waits.
-            size = skips[-1].shape[-2:]
-            x = self.upsamplers[0](F.interpolate(x, size=size, mode="nearest"))
-        return x
+            x = self.layer(i, torch.cat([x, repeated(skips.pop(), len(x))], dim=1), time, context, frames)
+        # Sizes that do not halve evenly come back at the size of the skip that waits.
+        return x if self.upsamplers is None else self.upsamplers[0](x, skips[-1].shape[-2:])
 
 
 class UNet3D(nn.Module):
@@ -357,8 +361,6 @@ class UNet3D(nn.Module):
         first prompt is asked is computed once. `fps` (b,), frames a second, is for networks with `fps_cond`.
         """
         films, _, frames, height, width = x.shape
-        asked = context if isinstance(context, Tensor) else next(iter(context.values()))[0]
-        turns = asked.shape[0] // films
         time = timestep_embedding(timestep.reshape(-1).expand(films), self.config.block_out_channels[0])
         time = self.time_embedding(time.to(self.conv_in.weight.dtype))
         if self.fps_embedding is not None:
@@ -368,8 +370,6 @@ class UNet3D(nn.Module):
         # (b, c, f, h, w) -> (b*f, c, h, w) whose memory is (b, f, h, w, c)
         hidden = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1).permute(0, 3, 1, 2)
         hidden = self.transformer_in(self.conv_in(hidden), frames)
-        if turns > 1:
-            hidden, time = torch.cat([hidden] * turns), torch.cat([time] * turns)
         skips = [hidden]
         for down in self.down_blocks:
             hidden, kept = down(hidden, time, context, frames)
