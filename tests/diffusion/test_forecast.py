@@ -22,7 +22,7 @@ SCHEDULE = NoiseSchedule.from_config(
         "prediction_type": "v_prediction",
     }
 )
-PACE = Pace(error=0.02)
+PACE = Pace(error=0.05)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -60,7 +60,7 @@ def test_fewer_answers_give_nearly_the_same(solver: str) -> None:
     assert len(some.asked) < 0.7 * len(all_of_them.asked) == 0.7 * 25
     assert paced[-1].answers[0].asked == len(some.asked)
     away = (paced[-1].latents - exact[-1].latents).square().mean() / exact[-1].latents.square().mean()
-    assert away.sqrt() < 0.02
+    assert away.sqrt() < 0.03
 
 
 def test_trusting_nothing_is_exact() -> None:
@@ -112,20 +112,53 @@ def test_the_error_of_a_line_grows_with_the_square_of_the_distance() -> None:
     assert [Pace(error=0.1, lead=0).rest(3, total, 1, 0.05) for total in (12, 13, 25, 50)] == [0, 1, 1, 1]
 
 
-def test_a_line_goes_through_both_answers_and_on() -> None:
-    first, last = noise(2, 3, seed=1), noise(2, 3, seed=2)
+def test_a_forecast_leads_on_by_half_the_slope() -> None:
+    first, last = noise(1, 2, 3, seed=1), noise(1, 2, 3, seed=2)
     answers = Answers((800, 700), (first, last))
-    assert torch.allclose(answers.forecast(600), 2 * last - first)
+    assert torch.allclose(answers.forecast(600), 1.5 * last - 0.5 * first)
     assert torch.allclose(answers.forecast(700), last)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_answer_mends_the_steps_before_it(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> float:
+        paced, _ = run(begin(1), Pace(error=1e9, most=2), solver)
+        return float((paced[-1].latents - exact[-1].latents).square().mean().sqrt())
+
+    exact, _ = run(begin(1), None, solver)
+    mended = away()
+    monkeypatch.setattr(Answers, "corrected", lambda self, film, estimate, step: film)
+    assert mended < 0.7 * away()
+
+
+def test_what_is_known_stays_known() -> None:
+    first = noise(1, 4, 1, 4, 4, seed=9)
+
+    def known(x0: Tensor) -> Tensor:
+        return torch.cat([first, x0[:, :, 1:]], dim=2)
+
+    states = list(sample(Network(), begin(1), SCHEDULE, "ddim", known, Pace(error=1e9, most=3)))
+    assert all(torch.allclose(state.x0[:, :, :1], first, atol=1e-6) for state in states if state.x0 is not None)
+    assert torch.allclose(states[-1].latents[:, :, :1], first, atol=1e-6)
+
+
 def test_answers_are_kept_as_plain_tensors() -> None:
-    states, _ = run(begin(), PACE)
+    states, _ = run(begin(), PACE, "unipc")
     flat = forecast.to_tensors(states[9].answers)
-    (one, other) = forecast.from_tensors(flat, "cpu")
-    assert (one.rest, one.gap, one.asked, one.timesteps) == tuple(
-        getattr(states[9].answers[0], name) for name in ("rest", "gap", "asked", "timesteps")
+    (one, other) = forecast.from_tensors(flat, "cpu", SamplerState.from_tensors)
+    assert (one.rest, one.asked, one.timesteps) == tuple(
+        getattr(states[9].answers[0], name) for name in ("rest", "asked", "timesteps")
     )
-    assert torch.equal(other.outputs[1], states[9].answers[1].outputs[1])
+    kept = states[9].answers[1]
+    assert torch.equal(other.estimates[1], kept.estimates[1])
+    assert other.since is not None and kept.since is not None and torch.equal(other.since.latents, kept.since.latents)
     assert len({tensor.data_ptr() for tensor in flat.values()}) == len(flat)
-    assert forecast.to_tensors(()) == {} and forecast.from_tensors({}, "cpu") == ()
+    assert forecast.to_tensors(()) == {} and forecast.from_tensors({}, "cpu", SamplerState.from_tensors) == ()
+
+
+def test_films_apart_and_together_again_are_the_same() -> None:
+    state = run(begin(3), None, "unipc")[0][4]
+    again = SamplerState.together(state.films())
+    flat = state.to_tensors()
+    assert flat.keys() == again.to_tensors().keys()
+    assert all(torch.equal(flat[name], tensor) for name, tensor in again.to_tensors().items())

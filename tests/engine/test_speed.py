@@ -64,7 +64,7 @@ def test_the_guard_sees_a_broken_forecast(broken: str, guarded: Any, monkeypatch
     if broken == "stale":
 
         def first(answers: Answers, timestep: int) -> Tensor:
-            return answers.outputs[0] * 0.5
+            return answers.estimates[0] * 0.5
 
         monkeypatch.setattr(Answers, "forecast", first)
     monkeypatch.setitem(unet_family.PACES, "balanced", Pace(error=1e9, most=20))

@@ -73,6 +73,32 @@ class SamplerState:
         """The same state on another device."""
         return SamplerState.from_tensors(self.to_tensors(), device)
 
+    def films(self) -> list[SamplerState]:
+        """The state of each film by itself."""
+        return [self._film(slice(film, film + 1)) for film in range(len(self.latents))]
+
+    def _film(self, one: slice) -> SamplerState:
+        x0, generators = (None if each is None else each[one] for each in (self.x0, self.generators))
+        history = tuple(Past(p.timestep, p.x0[one], None if p.x is None else p.x[one]) for p in self.history)
+        return replace(self, latents=self.latents[one], x0=x0, history=history, generators=generators, answers=())
+
+    @classmethod
+    def together(cls, films: Sequence[SamplerState], answers: tuple[Answers, ...] = ()) -> SamplerState:
+        """The states of films at one step as one."""
+
+        def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+            held = [part for part in parts if part is not None]
+            return torch.cat(held) if held else None
+
+        latents = torch.cat([film.latents for film in films])
+        history = tuple(
+            Past(pasts[0].timestep, torch.cat([past.x0 for past in pasts]), joined([past.x for past in pasts]))
+            for pasts in zip(*(film.history for film in films), strict=True)
+        )
+        x0, generators = joined([film.x0 for film in films]), joined([film.generators for film in films])
+        first = films[0]
+        return cls(latents, first.timesteps, first.index, x0, history, generators, answers)
+
     def next_timestep(self) -> int:
         """The timestep that this step leads to; `END` in the last step."""
         return self.timesteps[self.index + 1] if self.index + 1 < len(self.timesteps) else END
@@ -104,7 +130,7 @@ class SamplerState:
                 x0=tensors["x0"].to(device) if "x0" in tensors else None,
                 history=history,
                 generators=tensors.get("generators"),
-                answers=forecast.from_tensors(tensors, device),
+                answers=forecast.from_tensors(tensors, device, cls.from_tensors),
             )
         except KeyError as error:
             raise WeightsError("checkpoint", f"misses {error}", "start the run again") from error
@@ -132,21 +158,39 @@ def sample(
     """
     if isinstance(solver, str) and solver not in SOLVERS:
         raise RequestError("scheduler", solver, "no such sampler", f"choose one of {', '.join(SOLVERS)}")
-    step = SOLVERS[solver] if isinstance(solver, str) else solver
-    while not state.done:
-        x, timestep = state.latents, state.timesteps[state.index]
-        if pace is None:
-            output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
-        else:
-            output, answers = forecast.answered(model, x, timestep, state.answers, pace, state.index, state.total)
-            state = replace(state, answers=answers)
+    solve = SOLVERS[solver] if isinstance(solver, str) else solver
+
+    def step(state: SamplerState, x0: Tensor) -> SamplerState:
+        state = solve(schedule, state, x0)
         # Contiguous, because a restored state is: other strides could take other kernels, and end in other bits.
+        return replace(state, latents=state.latents.contiguous(), x0=x0, index=state.index + 1)
+
+    def estimate(state: SamplerState) -> Tensor:
+        x, timestep = state.latents, state.timesteps[state.index]
+        output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
         x0 = schedule.x0_from(output, x, timestep).contiguous()
-        if known is not None:
-            x0 = known(x0).contiguous()
-        state = step(schedule, state, x0)
-        state = replace(state, latents=state.latents.contiguous(), x0=x0, index=state.index + 1)
+        return x0 if known is None else known(x0).contiguous()
+
+    while not state.done:
+        state = step(state, estimate(state)) if pace is None else _paced(state, estimate, pace, step)
         yield state
+
+
+def _paced(
+    state: SamplerState, estimate: Callable[[SamplerState], Tensor], pace: Pace, step: forecast.Step
+) -> SamplerState:
+    """All films one step on, each by its own answers or forecasts.
+
+    The network is asked about the whole batch or not at all, because a smaller one would round otherwise: what a film
+    becomes depends on the size of its batch, and not on the other films.
+    """
+    answers = state.answers or tuple(Answers() for _ in state.latents)
+    asking = any(not each.rest for each in answers)
+    x0 = torch.split(estimate(state) if asking else state.latents, 1)
+    moved = [
+        forecast.paced(film, each, own, pace, step) for film, each, own in zip(state.films(), answers, x0, strict=True)
+    ]
+    return SamplerState.together([film for film, _ in moved], tuple(each for _, each in moved))
 
 
 def ddim(schedule: NoiseSchedule, state: SamplerState, x0: Tensor, eta: float = 0.0) -> SamplerState:
