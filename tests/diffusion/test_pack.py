@@ -42,8 +42,24 @@ def test_the_heavy_layers_are_packed(networks: tuple[TextToVideo, TextToVideo]) 
     assert {PackedLinear, PackedConv, PackedGEGLU} <= {type(module) for module in packed.unet.modules()}
 
 
+@pytest.mark.skipif(not available(torch.bfloat16), reason="this processor has no kernels for bfloat16")
+def test_packed_bfloat16_is_as_near_as_plain_bfloat16(networks: tuple[TextToVideo, TextToVideo]) -> None:
+    full, half, packed = networks[0], *(TextToVideo.load(find("builtin").path(), torch.bfloat16) for _ in range(2))
+    pack(packed.unet)
+    assert not {nn.Linear, nn.Conv2d, nn.Conv3d} & {type(module) for module in packed.unet.modules()}
+    latents = noise([3], full.latent_shape(4, 128, 128))
+    context = full.embed(["a red circle moving left on a blue background"])
+    with torch.inference_mode():
+        expected = full.unet(latents, torch.tensor(500), context)
+        plain, found = (
+            float((each.unet(latents.bfloat16(), torch.tensor(500), context.bfloat16()) - expected).square().mean())
+            for each in (half, packed)
+        )
+    assert found <= 1.2 * plain <= 1.2 * 1e-3 * float(expected.square().mean())
+
+
 def test_other_precisions_and_missing_operators_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = nn.Sequential(nn.Linear(4, 4)).bfloat16()
+    half = nn.Sequential(nn.Linear(4, 4)).half()
     pack(half)
     assert type(half[0]) is nn.Linear
     available.cache_clear()

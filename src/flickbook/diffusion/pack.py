@@ -116,15 +116,23 @@ def _geometry(conv: nn.Conv2d | nn.Conv3d) -> tuple[tuple[int, ...], tuple[int, 
     return conv.padding, conv.stride, conv.dilation
 
 
+#: The precisions that are packed -> how far a packed layer may be from a plain one, where both are of order 1.
+_PRECISIONS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
 @cache
-def available() -> bool:
-    """Whether this PyTorch has the operators, and they compute what they should."""
+def available(dtype: torch.dtype = torch.float32) -> bool:
+    """Whether this PyTorch has the operators in a precision, and they compute what they should."""
     x, linear, conv = torch.ones(2, 4, 4, 4), nn.Linear(4, 4), nn.Conv2d(4, 4, 3, padding=1)
     gated = GEGLU(4, 4)
     pairs: tuple[tuple[Any, nn.Module], ...] = ((PackedLinear, linear), (PackedConv, conv), (PackedGEGLU, gated))
     try:
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
         with torch.inference_mode():
-            return all(torch.allclose(packed(plain)(x), plain(x), atol=1e-5) for packed, plain in pairs)
+            x = x.to(dtype)
+            pairs = tuple((packed, plain.to(dtype)) for packed, plain in pairs)
+            return all(torch.allclose(packed(plain)(x), plain(x), atol=_PRECISIONS[dtype]) for packed, plain in pairs)
     except (RuntimeError, AttributeError, TypeError):  # an operator that is missing, or that asks for other arguments
         return False
 
@@ -132,10 +140,11 @@ def available() -> bool:
 def pack(network: nn.Module) -> None:
     """Replace the layers of a network on the CPU by packed ones, in place; each layer's own weights are let go.
 
-    Nothing happens on another device, in another precision than float32, or where the operators are missing.
+    Nothing happens on another device, in other precisions than float32 and bfloat16, or where the operators are
+    missing.
     """
     weight = next(network.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not available():
+    if weight.device.type != "cpu" or weight.dtype not in _PRECISIONS or not available(weight.dtype):
         return
     with torch.inference_mode():
         _replace(network)

@@ -33,7 +33,7 @@ class Meaning:
 
 
 #: How far forecasts of the network's answers are trusted; None asks it at every step. docs/speed.md has what it costs.
-PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.12, most=4, lead=7)}
+PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1, most=4, lead=7)}
 
 
 #: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
