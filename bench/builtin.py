@@ -50,7 +50,7 @@ def rivals(pairs: int, steps: int = warm.STEPS) -> dict[str, Any]:
         worker, converted = _tried(lambda: openvino.sides(subject), "OpenVINO", missing) or (None, [])
         compiled = tuned.compiled(subject, frozen, subject.threads)
         if isinstance(compiled, str):
-            missing["stock tuned and compiled"], compiled = compiled, None
+            missing["stock tuned and compiled"] = compiled
         cached: list[Side] = []
         for pipeline, interval, name in ((plain, 2, ""), (plain, 3, ""), (quick, 3, " on tuned")):
             make = partial(deepcache.side, subject, pipeline, interval, name)
@@ -60,7 +60,7 @@ def rivals(pairs: int, steps: int = warm.STEPS) -> dict[str, Any]:
             *ours.sides(subject, torch.bfloat16, ("exact", "balanced")),
             stock.side(subject, plain),
             eager,
-            *([compiled] if compiled else []),
+            *([] if isinstance(compiled, str) else [compiled]),
             *cached,
             pab.side(subject, plain),
             *converted,

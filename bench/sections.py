@@ -140,7 +140,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=25, help="denoising steps of the built-in film (25)")
     parser.add_argument("--prompts", type=int, default=24, help="films of the section quality (24)")
     parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64], help="of the section growth")
-    parser.add_argument("--pixels", type=int, nargs="+", default=[128, 192, 256, 384, 512], help="of the section growth")
+    parser.add_argument(
+        "--pixels", type=int, nargs="+", default=[128, 192, 256, 384, 512], help="of the section growth"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the replica, too: it takes long")
     parser.add_argument("--without-openvino", action="store_true", help="leave OpenVINO out of the replica")
 

@@ -1,9 +1,9 @@
 """A model of the published size, text-to-video-ms-1.7b with random weights, beside stock diffusers.
 
-A whole film would take an hour, so what is timed is one guided step of 8 frames of 256 x 256; DeepCache takes one period
-of its steps and counts as seconds for one. One precision after the other, because two networks in fp32 are 11 GB. The
-weights mean nothing: how near two answers are to each other is that of rounding alone, and nothing that depends on how a
-film emerges (balanced, the quality of caches) is measured here.
+A whole film would take an hour, so what is timed is one guided step of 8 frames of 256 x 256; DeepCache takes one
+period of its steps and counts as seconds for one. One precision after the other, because two networks in fp32 are
+11 GB. The weights mean nothing: how near two answers are to each other is that of rounding alone, and nothing that
+depends on how a film emerges (balanced, the quality of caches) is measured here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ import torch
 from bench.rivals import stock
 from bench.subject import Side, Subject, at, name_of
 
-NOTE = "it keeps attention only, and most of this network is convolution and feed-forward; between timesteps 800 and 100"
+NOTE = (
+    "it keeps attention only, and most of this network is convolution and feed-forward; between timesteps 800 and 100"
+)
 _HOOK = "pyramid_attention_broadcast"
 _RANGES = {"spatial": 2, "temporal": 3, "cross": 4}
 _NAMES = {

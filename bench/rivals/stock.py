@@ -19,8 +19,11 @@ def pipeline_of(subject: Subject, dtype: torch.dtype = torch.float32) -> Any:
     warnings.filterwarnings("ignore")
     from diffusers import DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
     from diffusers.utils import logging
+    from transformers.utils import logging as words
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    words.disable_progress_bar()
     directory, library = subject.directory, TextToVideoSDPipeline
     if subject.whole:
         pipeline = library.from_pretrained(directory, torch_dtype=dtype)
