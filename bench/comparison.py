@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ def compare(sides: Sequence[Side], turns: int, reference: str, own: dict[str, st
 
     calls: dict[str, Callable[[], object]] = {side.name: partial(kept, side) for side in sides}
     units = {side.name: side.per for side in sides}
-    found = measured(lambda: interleave(calls, turns, sides[0].name, units=units))
+    found = measured(lambda: interleave(calls, turns, sides[0].name, units=units, between=gc.collect))
     rows = {}
     for side in sides:
         row: dict[str, Any] = {"dtype": side.dtype, "lossy": side.lossy, "notes": side.notes}

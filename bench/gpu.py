@@ -1,9 +1,9 @@
 """One guided step of a model of the published size on a GPU, by everybody: `python -m bench.gpu --out FILE.json`.
 
-Prepared to finish in one call of ten minutes: cases go from the most to the least wanted, the file is written after each,
-and what there was no time for says so. Needs torch, numpy, safetensors and tokenizers; rows of libraries that are not
-here say so. Weights are random and made on the spot, ours and stock's the same. `python -m bench --gpu FILE.json` puts
-the table into docs/reports/speed.md. On a CPU, `--tiny` tries all of it with small networks.
+Prepared to finish in one call of ten minutes: cases go from the most to the least wanted, the file is written after
+each, and what there was no time for says so. Needs torch, numpy, safetensors and tokenizers; rows of libraries that are
+not here say so. Weights are random and made on the spot, ours and stock's the same. `python -m bench --gpu FILE.json`
+puts the table into docs/reports/speed.md. On a CPU, `--tiny` tries all of it with small networks.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def one(machine: Machine, config: dict[str, Any], networks: dict[str, nn.Module]
         calls[name], found["units"][name] = call, units
     if "ours" not in calls:
         return found | {"void": True}
-    turns = interleave(calls, given.pairs, "ours", machine.clock, units=found["units"])
+    turns = interleave(calls, given.pairs, "ours", machine.clock, units=found["units"], between=gc.collect)
     return found | _rates(turns, operations(config, case), machine)
 
 
@@ -160,7 +160,7 @@ def table(found: dict[str, Any]) -> str:
         f"{found['parameters'] / 1e6:,.0f} million random weights; the floor is its operations at the matmul's rate. "
         "DeepCache is the mean of one period of three steps.",
         "",
-        "| film | at once | side | ms a step | TFLOP/s | of matmul | floor, ms | stock eager / it | GiB beside weights |",
+        "| film | at once | side | ms a step | TFLOP/s | of matmul | floor, ms | stock / it | GiB beside weights |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     notes = []

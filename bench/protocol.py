@@ -8,7 +8,6 @@ turns, with a bootstrap interval (Efron 1979, "Bootstrap Methods: Another Look a
 
 from __future__ import annotations
 
-import gc
 import random
 import statistics
 import time
@@ -103,11 +102,12 @@ def interleave(
     clock: Callable[[], float] = time.perf_counter,
     warm: int = 1,
     units: Mapping[str, int] | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> Turns:
     """Time all calls in turn, `control` twice in each; the first `warm` turns are not counted.
 
     The control's second run is half a turn away from its first. `units` says how many of what is measured one call
-    makes, where it is not one.
+    makes, where it is not one. `between` is done before each call, untimed.
     """
     names = [name for name in calls if name != control]
     half = (len(names) + 1) // 2
@@ -116,7 +116,7 @@ def interleave(
     for turn in range(turns + warm):
         for name in order(names, turn):
             call = calls[name.removesuffix(AGAIN) if name == control + AGAIN else name]
-            gc.collect()
+            between()
             began = clock()
             call()
             seconds = (clock() - began) / (units or {}).get(name.removesuffix(AGAIN), 1)

@@ -125,9 +125,9 @@ def _quality(part: dict[str, Any]) -> str:
         f"{part['films']} prompts, each made exactly and balanced in turn, fp32. The network was asked "
         f"{statistics.mean(part['asked']):.1f} times ({min(part['asked'])} to {max(part['asked'])}) of 25; denoising "
         f"{Ratio.of(part['ratios'], [1.0] * part['films'])} times as fast. PSNR to exact: mean "
-        f"{statistics.mean(part['psnr']):.1f} dB, 5 % below {low:.1f}, worst {min(part['psnr']):.1f}. SSIM of the worst "
-        f"frame: mean {statistics.mean(part['ssim']):.3f}, worst {min(part['ssim']):.3f}. Right in everything by the "
-        f"world's judge: exact {part['right'][0]}, balanced {part['right'][1]}."
+        f"{statistics.mean(part['psnr']):.1f} dB, 5 % below {low:.1f}, worst {min(part['psnr']):.1f}. "
+        f"SSIM of the worst frame: mean {statistics.mean(part['ssim']):.3f}, worst {min(part['ssim']):.3f}. "
+        f"Right in everything by the world's judge: exact {part['right'][0]}, balanced {part['right'][1]}."
     )
 
 
@@ -163,8 +163,8 @@ def _roofline(part: dict[str, Any]) -> str:
         reached.append([name, f"{1e3 * medians[name]:.0f}", f"{rate:.0f}", f"{100 * rate / best:.0f} %"])
     counts = (
         f"A guided step is {work['step']:.4g} TFLOP as stock computes it and {work['step, ours']:.4g} as ours does, "
-        f"which computes once what both halves of guidance share; decoding is {work['decode']:.4g}. Rates are by stock's "
-        "count, so what is left out counts as done. Attention's operations are included."
+        f"which computes once what both halves of guidance share; decoding is {work['decode']:.4g}. "
+        "Rates are by stock's count, so what is left out counts as done. Attention's operations are included."
     )
     head = ["what", "ms", "GFLOP/s", "of the best matmul"]
     return "\n\n".join(

@@ -21,7 +21,7 @@ EVERYTHING = sorted(
 )
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "accelerate", "gradio", "tkinter"}
 #: Folders of tests that mirror no folder of the package.
-OTHERS = ("bench", "contract", "crash", "browser", "spaces", "examples")
+OTHERS = ("contract", "crash", "browser", "spaces", "examples")
 #: What the world, the networks and the training loop may need beside the standard library.
 TRAINING = {"torch", "numpy", "PIL", "safetensors", "tokenizers", "flickbook"}
 
