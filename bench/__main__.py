@@ -17,27 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Run, compared, goals
-from bench.protocol import TRIES
 from bench.sections import SECTIONS, options
 
 REPORTS, QUICK = Path("docs/reports"), Path("build/bench/quick")
 #: A trial: everything once, and as little of it as there can be.
-_TRIAL = {"pairs": 1, "steps": 3, "prompts": 2, "frames": [8, 16], "pixels": [128, 192]}
+_TRIAL = {"pairs": 1, "tries": 1, "steps": 3, "prompts": 2, "frames": [8, 16], "pixels": [128, 192]}
 
 
-def foretold(names: list[str], pairs: int) -> list[str]:
+def foretold(names: list[str], pairs: int, tries: int) -> list[str]:
     """How long it will take on two quiet cores."""
     lines = [f"{name:9} about {SECTIONS[name].estimate(pairs) / 60:4.1f} min: {SECTIONS[name].what}" for name in names]
     total = sum(SECTIONS[name].estimate(pairs) for name in names) / 60
     return [
         *lines,
-        f"together  about {total:4.0f} min on two quiet cores, up to {TRIES} times that where it is not quiet",
+        f"together  about {total:4.0f} min on two quiet cores, up to {tries} times that where it is not quiet",
     ]
 
 
 def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """A section's figures, from a process of its own. Raises CalledProcessError."""
-    words = [f"--{key}={value}" for key in ("pairs", "steps", "prompts") if (value := getattr(given, key))]
+    words = [f"--{key}={value}" for key in ("pairs", "tries", "steps", "prompts") if (value := getattr(given, key))]
     for key in ("frames", "pixels"):
         words += [f"--{key}", *map(str, getattr(given, key))]
     words += [f"--{key.replace('_', '-')}" for key in ("compile", "without_openvino") if getattr(given, key)]
@@ -108,7 +107,7 @@ def main() -> int:
         write(read(folder) | table, folder)
         return 0
     names = given.only or list(SECTIONS)
-    print("\n".join(foretold(names, given.pairs)), flush=True)
+    print("\n".join(foretold(names, given.pairs, given.tries)), flush=True)
     fresh, failed = {}, []
     for name in names:
         print(f"-- {name}", flush=True)

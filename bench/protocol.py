@@ -125,9 +125,10 @@ def interleave(
     return Turns(taken, control)
 
 
-def measured(measure: Callable[[], Turns], tries: int = TRIES, say: Callable[[str], object] = print) -> Turns:
-    """`measure()`, again where it was void, `tries` times at most; the last try stands, void or not."""
+def measured(measure: Callable[[], Turns], tries: int | None = None, say: Callable[[str], object] = print) -> Turns:
+    """`measure()`, again where it was void, `tries` times (`TRIES`) at most; the last try stands, void or not."""
     before: list[float] = []
+    tries = tries or TRIES
     while True:
         turns = measure()
         turns = Turns(turns.seconds, turns.control, tuple(before))

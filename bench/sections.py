@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench import protocol
+
 Measure = Callable[[argparse.Namespace], dict[str, Any]]
 _LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 
@@ -137,6 +139,7 @@ def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
 def options(parser: argparse.ArgumentParser) -> None:
     """What a section may be told."""
     parser.add_argument("--pairs", type=int, default=7, help="turns that count (7)")
+    parser.add_argument("--tries", type=int, default=protocol.TRIES, help="how often a void section is measured (3)")
     parser.add_argument("--steps", type=int, default=25, help="denoising steps of the built-in film (25)")
     parser.add_argument("--prompts", type=int, default=24, help="films of the section quality (24)")
     parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64], help="of the section growth")
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     options(parser)
     given = parser.parse_args()
+    protocol.TRIES = given.tries
     given.out.write_text(json.dumps(run(given.name, given)) + "\n", encoding="utf-8")
 
 

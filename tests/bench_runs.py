@@ -44,9 +44,40 @@ def builtin(exact: float = 1.0, void: bool = False) -> dict[str, Any]:
     return {"reference": "stock, fp32", "turns": timed, "void": void, "sides": sides, "steps": 25, "about": ABOUT}
 
 
+def growth() -> dict[str, Any]:
+    """The section of that name, of three sizes."""
+    return {
+        "turns": turns("16 x 128 x 128", **{"64 x 128 x 128": 4.4, "16 x 512 x 512": 17.0}),
+        "tflop": {"16 x 128 x 128": 0.01, "64 x 128 x 128": 0.04, "16 x 512 x 512": 0.17},
+        "peak_mib": {name: [300.0, 320.0, 400.0] for name in ("16 x 128 x 128", "64 x 128 x 128", "16 x 512 x 512")},
+        "of_law": {
+            "16 x 128 x 128": {"median": 1.0, "low": 0.99, "high": 1.01},
+            "64 x 128 x 128": {"median": 1.1, "low": 1.05, "high": 1.12},
+            "16 x 512 x 512": {"median": 1.0, "low": 0.95, "high": 1.02},
+        },
+        "void": False,
+        "about": ABOUT,
+    }
+
+
+def replica() -> dict[str, Any]:
+    """The section of that name."""
+    part = {**builtin(), "reference": "stock, fp32"}
+    return {
+        "fp32": part,
+        "bf16": {**part, "reference": "stock tuned, bf16"},
+        "across": {"turns": turns("ours, bf16", stock__fp32=3.3), "void": False},
+        "tflop": {"step": 4.9},
+        "missing": {},
+        "unmeasured": ["balanced: no"],
+        "loading": {"float32": {name: {"own": 1.05, "with_files": 1.5} for name in ("ours", "stock")}},
+        "void": False,
+        "about": ABOUT,
+    }
+
+
 def whole() -> dict[str, Any]:
     """Every section."""
-    replica = {**builtin(), "reference": "stock, fp32"}
     return {
         "builtin": builtin(),
         "rivals": {**builtin(), "missing": {"OpenVINO": "there was no room"}},
@@ -66,20 +97,7 @@ def whole() -> dict[str, Any]:
             "void": False,
             "about": ABOUT,
         },
-        "growth": {
-            "turns": turns("16 x 128 x 128", **{"64 x 128 x 128": 4.4, "16 x 512 x 512": 17.0}),
-            "tflop": {"16 x 128 x 128": 0.01, "64 x 128 x 128": 0.04, "16 x 512 x 512": 0.17},
-            "peak_mib": {
-                name: [300.0, 320.0, 400.0] for name in ("16 x 128 x 128", "64 x 128 x 128", "16 x 512 x 512")
-            },
-            "of_law": {
-                "16 x 128 x 128": {"median": 1.0, "low": 0.99, "high": 1.01},
-                "64 x 128 x 128": {"median": 1.1, "low": 1.05, "high": 1.12},
-                "16 x 512 x 512": {"median": 1.0, "low": 0.95, "high": 1.02},
-            },
-            "void": False,
-            "about": ABOUT,
-        },
+        "growth": growth(),
         "training": {
             "batch": 8,
             "frames": 16,
@@ -96,15 +114,5 @@ def whole() -> dict[str, Any]:
             "void": False,
             "about": ABOUT,
         },
-        "replica": {
-            "fp32": replica,
-            "bf16": {**replica, "reference": "stock tuned, bf16"},
-            "across": {"turns": turns("ours, bf16", stock__fp32=3.3), "void": False},
-            "tflop": {"step": 4.9},
-            "missing": {},
-            "unmeasured": ["balanced: no"],
-            "loading": {"float32": {name: {"own": 1.05, "with_files": 1.5} for name in ("ours", "stock")}},
-            "void": False,
-            "about": ABOUT,
-        },
+        "replica": replica(),
     }

@@ -68,4 +68,4 @@ def test_every_section_claims_something_and_says_how_long_it_takes() -> None:
     claimed = {name.partition(":")[0].partition(" ")[0] for name in ratios(runs.whole())}
     assert claimed == {"builtin", "rivals", "cold", "growth", "training", "replica"}
     assert set(runs.whole()) == set(SECTIONS)
-    assert len(foretold(list(SECTIONS), 7)) == len(SECTIONS) + 1
+    assert len(foretold(list(SECTIONS), 7, 3)) == len(SECTIONS) + 1
