@@ -21,7 +21,7 @@ from bench.sections import SECTIONS, options
 
 REPORTS, QUICK = Path("docs/reports"), Path("build/bench/quick")
 #: A trial: everything once, and as little of it as there can be.
-_TRIAL = {"pairs": 1, "tries": 1, "steps": 3, "prompts": 2, "frames": [8, 16], "pixels": [128, 192]}
+_TRIAL = {"pairs": 1, "tries": 1, "steps": 4, "prompts": 2, "frames": [8, 16], "pixels": [128, 192]}
 
 
 def foretold(names: list[str], pairs: int, tries: int) -> list[str]:

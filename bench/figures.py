@@ -72,7 +72,8 @@ class Goal:
 
 
 def goals(run: Run) -> list[Goal]:
-    """Everything that was aimed at."""
+    """Everything that was aimed at; a void section says nothing of it."""
+    run = {name: part for name, part in run.items() if not part["void"]}
     found = {name: each.median for name, each in ratios(run).items()}
 
     def ratio(what: str, name: str, bound: float) -> Goal:

@@ -75,7 +75,8 @@ def measure(pairs: int, frames: tuple[int, ...] = FRAMES, pixels: tuple[int, ...
         directory = warm.comparable(Path(folder))
         chosen = sizes(frames, pixels)
         calls = {name_of(size): step(directory, size)[0] for size in chosen}
-        turns = measured(lambda: interleave(calls, pairs, name_of(BASE)))
+        # Steps are short: twice as many turns as of films.
+        turns = measured(lambda: interleave(calls, 2 * pairs, name_of(BASE), warm=2))
         peaks = {name_of(size): [round(each, 1) for each in memory(directory, size)] for size in chosen}
         law = {name_of(size): _law(directory, size) for size in chosen}
     found: dict[str, Any] = {"turns": turns.to_dict(), "void": turns.void, "tflop": law, "peak_mib": peaks}
