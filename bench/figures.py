@@ -129,9 +129,11 @@ def _cold(run: Run) -> list[Goal]:
 
 
 def _growth(run: Run) -> list[Goal]:
-    worst = (
-        max((each["median"] for each in run["growth"]["of_law"].values()), default=None) if "growth" in run else None
-    )
+    """Of the sizes above the base: a smaller one that takes more than its share is growth that is slower than the law."""
+    part, worst = run.get("growth"), None
+    if part:
+        base = part["tflop"][part["turns"]["control"]]
+        worst = max(each["median"] for name, each in part["of_law"].items() if part["tflop"][name] >= base)
     return [Goal("growth with frames and pixels, the worst size over the law", None, 1.15, worst)]
 
 
