@@ -129,7 +129,7 @@ def _cold(run: Run) -> list[Goal]:
 
 
 def _growth(run: Run) -> list[Goal]:
-    """Of the sizes above the base: a smaller one that takes more than its share is growth that is slower than the law."""
+    """Of the sizes above the base: a smaller one that takes more than its share means slower growth than the law."""
     part, worst = run.get("growth"), None
     if part:
         base = part["tflop"][part["turns"]["control"]]
