@@ -24,7 +24,7 @@ help:
 	@echo 'make test        the tests (minutes)      make test-slow   the long ones'
 	@echo 'make crash       kill workers and servers a thousand times, write docs/reports/crash-DATE.md (an hour): CRASH='
 	@echo 'make check       lint, format, types, layers'
-	@echo 'make bench       time and memory, beside stock diffusers'
+	@echo 'make bench       time and memory, beside stock diffusers and its rivals (an hour or more): BENCH='
 	@echo 'make browser     what the tests of the page and the window need: Chromium, axe-core, Xvfb, xdotool'
 	@echo 'make screenshots the pictures of the README, from the real page and window'
 	@echo 'make replica     a model of true size with random weights, to measure with (3.7 GB): MODEL= DIR='
@@ -57,10 +57,11 @@ check: $(DEV)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# Sections by themselves: make bench BENCH="--only builtin cold"; `python -m bench --help` has the rest.
+BENCH ?=
 bench: $(DEV)
-	@$(BIN)/python -m bench
-	@$(BIN)/python -m bench.service
-	@$(BIN)/python -m bench.studio
+	@$(BIN)/python -m bench $(BENCH)
+	@if [ -z "$(BENCH)" ]; then $(BIN)/python -m bench.service && $(BIN)/python -m bench.studio; fi
 
 # Their tests are skipped where these are not: Debian's packages need root, npm's does not.
 AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js

@@ -1,104 +1,142 @@
-"""The built-in film against stock diffusers loading the same directory: `python -m bench [--pairs 5] [--json]`.
+"""Speed and memory beside stock diffusers and its rivals: `python -m bench [--only SECTION ...] [--check]`.
 
-Warm: one process, both pipelines loaded, runs in turn (ours, stock, ours, balanced, ours, ...), the ratio pair by pair;
-ours against itself is the control, and balanced is ours at that speed. Cold: fresh processes in turn, from start to a
-file on disk. All fp32, the same prompt, seed, steps and latents. Where the built-in network has frame positions, which
-stock diffusers refuses, both sides run the same size without them.
+Each section is measured in a process of its own, with a control that says whether the machine was quiet; one that was
+not is measured again, three times at most, and is then void: it is told, the exit code is 1, and it does not take the
+place of a valid one unless `--keep-void` says so. Written are speed.json and from it speed.md, in docs/reports.
+`--check` writes nothing and compares with what is there. `--quick` is a trial of a few minutes, in build/bench/quick.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import cold, warm
+from bench.figures import Run, compared, goals
+from bench.sections import SECTIONS, options
+
+REPORTS, QUICK = Path("docs/reports"), Path("build/bench/quick")
+#: A trial: everything once, and as little of it as there can be.
+_TRIAL = {"pairs": 1, "tries": 1, "steps": 4, "prompts": 2, "frames": [8, 16], "pixels": [128, 192]}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, smallest and largest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+def foretold(names: list[str], pairs: int, tries: int) -> list[str]:
+    """How long it will take on two quiet cores."""
+    lines = [f"{name:9} about {SECTIONS[name].estimate(pairs) / 60:4.1f} min: {SECTIONS[name].what}" for name in names]
+    total = sum(SECTIONS[name].estimate(pairs) for name in names) / 60
+    return [
+        *lines,
+        f"together  about {total:4.0f} min on two quiet cores, up to {tries} times that where it is not quiet",
+    ]
 
 
-def ratios(over: list[float], under: list[float]) -> dict[str, float]:
-    """The spread of over / under, pair by pair."""
-    return spread([a / b for a, b in zip(over, under, strict=True)])
-
-
-def measure(pairs: int) -> dict[str, Any]:
-    """All figures."""
-    result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "pairs": pairs}
+def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """A section's figures, from a process of its own. Raises CalledProcessError."""
+    words = [f"--{key}={value}" for key in ("pairs", "tries", "steps", "prompts") if (value := getattr(given, key))]
+    for key in ("frames", "pixels"):
+        words += [f"--{key}", *map(str, getattr(given, key))]
+    words += [f"--{key.replace('_', '-')}" for key in ("compile", "without_openvino") if getattr(given, key)]
     with tempfile.TemporaryDirectory() as folder:
-        directory = warm.comparable(Path(folder))
-        runs, near = warm.measure(directory, pairs)
-        mine, stock, balanced = runs["ours"], runs["stock"], runs["balanced"]
-        result["warm"] = {
-            "ours_s": spread(mine),
-            "stock_s": spread(stock),
-            "stock_over_ours": ratios(stock, mine),
-            "near_stock_db": near["ours"],
-            "control": ratios(mine, runs["ours again"]),
-        }
-        result["balanced"] = {
-            "ours_s": spread(balanced),
-            "stock_s": spread(stock),
-            "stock_over_ours": ratios(stock, balanced),
-            "near_exact_db": near["balanced"],
-        }
-        ours, theirs = cold.seconds(directory, Path(folder), pairs)
-        result["cold"] = {
-            "ours_s": spread([s for s, _ in ours]),
-            "stock_s": spread([s for s, _ in theirs]),
-            "stock_over_ours": ratios([s for s, _ in theirs], [s for s, _ in ours]),
-            "ours_peak_mib": spread([m for _, m in ours]),
-            "stock_peak_mib": spread([m for _, m in theirs]),
-        }
-    helps = [cold.timed([sys.executable, "-m", "flickbook", "--help"])[0] for _ in range(pairs)]
-    result["help_s"] = spread(helps)
-    return result
+        out = Path(folder) / "found.json"
+        subprocess.run([sys.executable, "-m", "bench.sections", name, str(out), *words], check=True)
+        return dict(json.loads(out.read_text(encoding="utf-8")))
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    result = measure(options.pairs)
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(f"{result['machine']}, {result['pairs']} pairs, medians (smallest to largest)")
-    for name, unit, goal in (
-        ("warm", "s", "at least 1.3"),
-        ("balanced", "s", "at least 2.3"),
-        ("cold", "s", "at least 2"),
-    ):
-        part = result[name]
-        ratio = part["stock_over_ours"]
-        print(
-            f"{name}: ours {part['ours_s']['median']:.2f} {unit}, stock {part['stock_s']['median']:.2f} {unit}, "
-            f"stock / ours {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}), goal {goal}"
-        )
-    near_stock, near_exact = result["warm"]["near_stock_db"], result["balanced"]["near_exact_db"]
-    print(f"PSNR: exact to stock {near_stock:.1f} dB, balanced to exact {near_exact:.1f} dB, goals 60 and 30")
-    control = result["warm"]["control"]
-    print(f"control (ours / ours): {control['median']:.2f} ({control['min']:.2f} to {control['max']:.2f})")
-    print(
-        f"peak memory: ours {result['cold']['ours_peak_mib']['median']:.0f} MiB, "
-        f"stock {result['cold']['stock_peak_mib']['median']:.0f} MiB, goal at most 1024"
+def merged(before: Run, fresh: Run, keep_void: bool = False) -> tuple[Run, list[str]]:
+    """What is to be written, and the sections that were void and did not replace a valid one."""
+    refused = [
+        name
+        for name, part in fresh.items()
+        if part["void"] and not keep_void and name in before and not before[name]["void"]
+    ]
+    return before | {name: part for name, part in fresh.items() if name not in refused}, refused
+
+
+def write(run: Run, folder: Path) -> None:
+    """speed.json, speed.md and the plot."""
+    from bench import growth
+    from bench.report import report
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "speed.json").write_text(json.dumps(run, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / "speed.md").write_text(report(run), encoding="utf-8")
+    if "growth" in run:
+        growth.plot(run["growth"], folder / growth.PICTURE)
+
+
+def read(folder: Path) -> Run:
+    """What was written before, or nothing."""
+    path = folder / "speed.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def check(committed: Run, fresh: Run) -> bool:
+    """Say which ratios are what was committed, and whether all are."""
+    rows = compared(committed, fresh)
+    for name, old, new, same in rows:
+        print(f"{'reproduced' if same else 'NOT REPRODUCED'}  {name}: {old} before, {new} now")
+    if not rows:
+        print("nothing to compare with: no speed.json has these sections")
+    return bool(rows) and all(same for *_, same in rows)
+
+
+def main() -> int:
+    """Measure, print and write; the exit code is 1 where a section failed, was void or was not reproduced."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[], help="these sections alone")
+    parser.add_argument("--check", action="store_true", help="compare with the committed figures, write nothing")
+    parser.add_argument("--keep-void", action="store_true", help="let void figures take the place of valid ones")
+    parser.add_argument("--quick", action="store_true", help="a trial: no figures, only whether all of it works")
+    parser.add_argument("--report", action="store_true", help="measure nothing; write speed.md anew from speed.json")
+    parser.add_argument(
+        "--gpu", type=Path, help="measure nothing; put the table of this file of bench.gpu into the report"
     )
-    print(f"flickbook --help: {result['help_s']['median']:.2f} s, goal at most 0.4")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the report (docs/reports)")
+    options(parser)
+    given = parser.parse_args()
+    if given.quick:
+        parser.set_defaults(**_TRIAL)
+        given = parser.parse_args()
+    folder = given.out or (QUICK if given.quick else REPORTS)
+    if given.report or given.gpu:
+        table = {"gpu": json.loads(given.gpu.read_text(encoding="utf-8"))} if given.gpu else {}
+        write(read(folder) | table, folder)
+        return 0
+    names = given.only or list(SECTIONS)
+    print("\n".join(foretold(names, given.pairs, given.tries)), flush=True)
+    fresh, failed = {}, []
+    for name in names:
+        print(f"-- {name}", flush=True)
+        try:
+            fresh[name] = measured(name, given)
+        except subprocess.CalledProcessError as error:
+            failed.append(name)
+            print(f"error: {name} was not measured: it ended with {error.returncode}", file=sys.stderr)
+    return finished(fresh, failed, given, folder)
+
+
+def finished(fresh: Run, failed: list[str], given: argparse.Namespace, folder: Path) -> int:
+    """Compare or write, and say what came of it."""
+    void = [name for name, part in fresh.items() if part["void"]]
+    if given.check:
+        good = check(read(folder), {name: part for name, part in fresh.items() if name not in void})
+    else:
+        run, refused = merged(read(folder), fresh, given.keep_void)
+        write(run, folder)
+        for goal in goals(run):
+            print(f"{goal.said:>12}  {goal.what}, goal {goal.bound}{'' if goal.met is not False else ': MISSED'}")
+        for name in refused:
+            print(f"{name}: void, so the valid figures of before stay (--keep-void replaces them)", file=sys.stderr)
+        print(folder / "speed.md")
+        good = True
+    for name in void:
+        print(f"VOID: {name}: the machine was not quiet, these figures mean nothing", file=sys.stderr)
+    return 0 if good and not void and not failed else 1
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"a measured command failed: {error}")
+    sys.exit(main())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
-from bench.warm import FRAMES, GUIDANCE, PROMPT, SEED, SIZE, STEPS
+from bench.process import timed
+from bench.protocol import interleave, measured
+from bench.warm import FRAMES, GUIDANCE, PROMPT, SEED, SIZE, STEPS, comparable
 
 _STOCK = f"""
 import sys, torch
@@ -22,34 +25,28 @@ write_mp4(sys.argv[2], (frames * 255).round().astype("uint8"), 8, None)
 """
 
 
-#: The peak that the system keeps for a process includes what its parent held when it started it, and this process
-#: holds two models; so a small one stands between.
-_BETWEEN = """
-import os, subprocess, sys, time
-began = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-_, status, usage = os.wait4(process.pid, 0)
-print(time.perf_counter() - began, usage.ru_maxrss / 1024)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
+def commands(directory: Path, film: Path) -> dict[str, list[str]]:
+    """From a sentence to a file, ours and the shortest script for stock, and our help."""
+    options = ["--seed", str(SEED), "--num-inference-steps", str(STEPS), "--guidance-scale", str(GUIDANCE)]
+    ours = [sys.executable, "-m", "flickbook"]
+    return {
+        "ours": [*ours, "generate", PROMPT, *options, "--output", str(film)],
+        "stock": [sys.executable, "-W", "ignore", "-c", _STOCK, str(directory), str(film.with_suffix(".stock.mp4"))],
+        "help": [*ours, "--help"],
+    }
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory (MiB) of a command. Raises CalledProcessError if it fails."""
-    between = [sys.executable, "-I", "-S", "-c", _BETWEEN, *command]
-    seconds, peak = subprocess.run(between, capture_output=True, text=True, check=True).stdout.split()
-    return float(seconds), float(peak)
+def measure(pairs: int) -> dict[str, Any]:
+    """Seconds in turn, each in a fresh process, and what each held at most. Raises CalledProcessError."""
+    peaks: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        directory, number = comparable(Path(folder)), [0]
 
+        def run(name: str) -> None:
+            number[0] += 1  # a name of its own for each film, since none is written over another
+            peak = timed(commands(directory, Path(folder) / f"{number[0]}.mp4")[name])[1]
+            peaks.setdefault(name, []).append(round(peak, 1))
 
-def seconds(directory: Path, folder: Path, pairs: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """(seconds, peak MiB) of `pairs` runs of our command and of the stock script, in turn; the first pair warms."""
-    ours, theirs = [], []
-    for turn in range(pairs + 1):
-        film = folder / f"ours-{turn}.mp4"
-        options = ["--seed", str(SEED), "--num-inference-steps", str(STEPS), "--guidance-scale", str(GUIDANCE)]
-        mine = timed([sys.executable, "-m", "flickbook", "generate", PROMPT, *options, "--output", str(film)])
-        stock = timed([sys.executable, "-W", "ignore", "-c", _STOCK, str(directory), str(folder / f"stock-{turn}.mp4")])
-        if turn:
-            ours.append(mine)
-            theirs.append(stock)
-    return ours, theirs
+        calls = {name: lambda name=name: run(name) for name in commands(directory, Path(folder))}
+        turns = measured(lambda: interleave(calls, pairs, "ours"))
+    return {"turns": turns.to_dict(), "void": turns.void, "peak_mib": {name: max(each) for name, each in peaks.items()}}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,22 @@ def film(networks: TextToVideo, scene: Scene, scheduler: str, pace: Pace | None)
     return torch.cat(list(networks.decode(state.latents[0]))).numpy(), seconds, asked
 
 
+def measure(count: int, scheduler: str = "ddim", pace: Pace | None = PACES["balanced"]) -> dict[str, Any]:
+    """Both films of `count` prompts, in turn."""
+    networks = TextToVideo.load(find("builtin").path()).pack()
+    scenes = [scene for group in prompts(count).values() for scene in group]
+    ratios, asked, near, alike, right = [], [], [], [], [0, 0]
+    for scene in scenes:
+        exact, slow, _ = film(networks, scene, scheduler, None)
+        balanced, quick, times = film(networks, scene, scheduler, pace)
+        ratios.append(slow / quick)
+        asked.append(times)
+        near.append(psnr(balanced, exact))
+        alike.append(min(ssim(one, other) for one, other in zip(balanced, exact, strict=True)))
+        right = [right[0] + judge(scene, exact).all_correct, right[1] + judge(scene, balanced).all_correct]
+    return {"films": len(scenes), "ratios": ratios, "asked": asked, "psnr": near, "ssim": alike, "right": right}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -50,24 +67,15 @@ def main() -> None:
     parser.add_argument("--lead", type=int, default=3)
     options = parser.parse_args()
     pace = PACES["balanced"] if options.error is None else Pace(options.error, options.most, options.lead)
-    networks = TextToVideo.load(find("builtin").path()).pack()
-    scenes = [scene for group in prompts(options.prompts).values() for scene in group]
-    ratios, asked, near, alike, right = [], [], [], [], [0, 0]
-    for scene in scenes:
-        exact, slow, _ = film(networks, scene, options.scheduler, None)
-        balanced, quick, count = film(networks, scene, options.scheduler, pace)
-        ratios.append(slow / quick)
-        asked.append(count)
-        near.append(psnr(balanced, exact))
-        alike.append(min(ssim(one, other) for one, other in zip(balanced, exact, strict=True)))
-        right = [right[0] + judge(scene, exact).all_correct, right[1] + judge(scene, balanced).all_correct]
+    found = measure(options.prompts, options.scheduler, pace)
+    near, alike, asked = found["psnr"], found["ssim"], found["asked"]
     low = statistics.quantiles(near, n=20)[0] if len(near) > 1 else near[0]
-    print(f"{len(scenes)} films, {STEPS} steps of {options.scheduler}, {pace}")
+    print(f"{found['films']} films, {STEPS} steps of {options.scheduler}, {pace}")
     print(f"network asked {statistics.mean(asked):.1f} times ({min(asked)} to {max(asked)}) of {STEPS}")
-    print(f"denoising exact / balanced: median {statistics.median(ratios):.2f}")
+    print(f"denoising exact / balanced: median {statistics.median(found['ratios']):.2f}")
     print(f"PSNR: mean {statistics.mean(near):.1f} dB, 5 % below {low:.1f}, worst {min(near):.1f}; goals 32 and 30")
     print(f"SSIM of the worst frame of a film: mean {statistics.mean(alike):.3f}, worst {min(alike):.3f}; goal 0.95")
-    print(f"right in everything: exact {right[0]}, balanced {right[1]} of {len(scenes)}")
+    print(f"right in everything: exact {found['right'][0]}, balanced {found['right'][1]} of {found['films']}")
 
 
 if __name__ == "__main__":

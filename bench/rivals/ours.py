@@ -1,0 +1,62 @@
+"""Flickbook's own networks, packed as the engine packs them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from bench.subject import SOLVER, Side, Subject, at, name_of
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.schedule import NoiseSchedule
+from flickbook.diffusion.text_to_video import FILES, TextToVideo
+from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
+from flickbook.diffusion.weights import load_weights
+from flickbook.engine.unet_family import PACES
+from flickbook.hub.layout import weights_file
+from flickbook.hub.manifest import read_config
+from flickbook.spec import Speed
+
+
+def networks_of(subject: Subject, dtype: torch.dtype) -> TextToVideo:
+    """The networks, packed; without words where the subject has none but vectors."""
+    if subject.whole:
+        return TextToVideo.load(subject.directory, dtype).pack()
+    directory, absent = subject.directory, None
+    configs = {part: read_config(directory / part / "config.json") for part in ("unet", "vae")}
+    unet, vae = UNet3DConfig.from_dict(configs["unet"]), AutoencoderConfig.from_dict(configs["vae"])
+    files = {part: weights_file(directory / part, FILES[part].rpartition("/")[2].partition(".")[0]) for part in configs}
+    scheduler = directory / "scheduler/scheduler_config.json"
+    return TextToVideo(
+        absent,  # type: ignore[arg-type]
+        absent,  # type: ignore[arg-type]
+        load_weights(lambda: UNet3D(unet), files["unet"], dtype=dtype).eval(),
+        load_weights(lambda: Autoencoder(vae), files["vae"], dtype=dtype, rename=autoencoder_keys).eval(),
+        NoiseSchedule.from_config(read_config(scheduler), scheduler),
+        torch.device("cpu"),
+    ).pack()
+
+
+def made(networks: TextToVideo, subject: Subject, dtype: torch.dtype, speed: Speed = "exact") -> Any:
+    """The film, or where the subject is not whole its latents after the steps."""
+    context, negative = subject.context.to(dtype), subject.negative.to(dtype)
+    state = SamplerState.begin(subject.latents, networks.schedule.timesteps(subject.steps))
+    for reached in networks.denoise(state, context, negative, [subject.guidance], SOLVER, pace=PACES[speed]):
+        state = reached
+    return torch.cat(list(networks.decode(state.latents[0]))).numpy() if subject.whole else state.latents
+
+
+def sides(subject: Subject, dtype: torch.dtype, speeds: tuple[Speed, ...] = ("exact",)) -> list[Side]:
+    """One side for each speed, on the same networks."""
+    networks, kind = networks_of(subject, dtype), name_of(dtype)
+    return [
+        Side(
+            f"ours {speed}, {kind}",
+            at(subject.threads, partial(made, networks, subject, dtype, speed)),
+            kind,
+            lossy=speed != "exact",
+        )
+        for speed in speeds
+    ]
