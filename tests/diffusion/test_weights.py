@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flickbook.diffusion.weights import load_weights, save_weights
+from flickbook.engine import place
 from flickbook.errors import WeightsError
 
 
@@ -43,6 +44,20 @@ def test_loads_what_was_saved(tmp_path: Path) -> None:
     assert all(not p.is_meta and p.requires_grad and p.dtype == torch.float32 for p in found.parameters())
     x = torch.randn(5, 3)
     assert torch.equal(found(x), module(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_loading_takes_no_more_memory_than_the_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Also where they are converted: of the file only a part is in memory at once."""
+    count, path = 12, tmp_path / "m.safetensors"
+    save_file({f"{n}.weight": torch.full((4096, 2048), n, dtype=torch.float16) for n in range(count)}, path)
+    place.forget_peak()
+    before = place.peak_memory()
+    layers = [nn.Linear(2048, 4096, bias=False, device="meta") for _ in range(count)]
+    found = load_weights(lambda: nn.Sequential(*layers), path, dtype=dtype)
+    assert [int(layer.weight[0, 0]) for layer in found] == list(range(count))  # type: ignore[index]
+    size = sum(weight.numel() * weight.element_size() for weight in found.parameters())
+    assert place.peak_memory() - before < 1.1 * size + (48 << 20)
 
 
 def test_the_network_is_built_without_memory(tmp_path: Path) -> None:
