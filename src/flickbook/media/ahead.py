@@ -19,7 +19,7 @@ from flickbook.media.encode import encoded
 from flickbook.spec import Encoding
 
 if TYPE_CHECKING:
-    from av import Packet
+    from av import Packet, VideoStream
 
 #: Slices of frames that wait for the encoder; where it is slower, the frames wait for it.
 _WAITING: Final = 2
@@ -37,7 +37,7 @@ class Ahead:
         self._how, self._shape, self._fps = how, shape, fps
         self._slices: Queue[np.ndarray | None] = Queue(_WAITING)
         self._digest = hashlib.sha256(f"uint8 {','.join(map(str, shape))}\n".encode())
-        self._made: list[Packet] | None = None
+        self._made: list[Packet[VideoStream]] | None = None
         self._thread: threading.Thread | None = None
 
     def add(self, frames: np.ndarray) -> None:
@@ -52,7 +52,7 @@ class Ahead:
         if self._thread is not None and self._thread.is_alive():
             self._slices.put(None)
 
-    def packets(self, how: Encoding, frames_sha256: str) -> Sequence[Packet] | None:
+    def packets(self, how: Encoding, frames_sha256: str) -> Sequence[Packet[VideoStream]] | None:
         """The packets of the film, waited for; None unless they are of just these frames, encoded as `how` says."""
         if self._thread is not None:
             self._thread.join()
@@ -61,7 +61,7 @@ class Ahead:
     def _encode(self) -> None:
         slices = self._coming()
         try:
-            self._made = encoded(slices, *self._shape[1:3], self._fps, self._how)
+            self._made = encoded(slices, self._shape[1], self._shape[2], self._fps, self._how)
         except Exception:  # of whatever class: it is tried again where somebody hears of it
             for _ in slices:
                 pass

@@ -44,7 +44,7 @@ def encode_film(
     fps: Fraction,
     comment: str | None,
     how: Encoding,
-    packets: Sequence[Packet] | None = None,
+    packets: Sequence[Packet[VideoStream]] | None = None,
 ) -> None:
     """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how` says. `write` is the safe door.
 
@@ -60,7 +60,7 @@ def encode_film(
         with av.open(str(path), "w", format=_MUXERS[how.container], options=flags) as container:
             if comment:
                 container.metadata["comment"] = comment
-            stream = _stream(container, *frames.shape[1:3], fps, how)
+            stream = _stream(container, frames.shape[1], frames.shape[2], fps, how)
             for packet in _packets(stream, [frames], fps, how) if packets is None else packets:
                 container.mux(packet)
     except av.FFmpegError as error:
@@ -69,7 +69,9 @@ def encode_film(
         raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
 
 
-def encoded(slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding) -> list[Packet]:
+def encoded(
+    slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding
+) -> list[Packet[VideoStream]]:
     """A film's frames, (n, height, width, 3) uint8 as they come, as the packets of its file, which is written later:
     its header holds what is known at the end. Raises RequestError, or FFmpegError."""
     import av
@@ -94,7 +96,9 @@ def _stream(container: OutputContainer, height: int, width: int, fps: Fraction, 
     return stream
 
 
-def _packets(stream: VideoStream, slices: Iterable[np.ndarray], fps: Fraction, how: Encoding) -> Iterator[Packet]:
+def _packets(
+    stream: VideoStream, slices: Iterable[np.ndarray], fps: Fraction, how: Encoding
+) -> Iterator[Packet[VideoStream]]:
     pixel_format = stream.codec_context.pix_fmt or how.pixel_format
     for index, frame in enumerate(frame for frames in slices for frame in _grown(frames, how)):
         picture = _converted(frame, pixel_format)
