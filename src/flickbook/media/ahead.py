@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from queue import Queue
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,7 @@ from flickbook.media.encode import encoded
 from flickbook.spec import Encoding
 
 if TYPE_CHECKING:
-    from av import Packet, VideoStream
+    from flickbook.media.encode import Packets
 
 #: Slices of frames that wait for the encoder; where it is slower, the frames wait for it.
 _WAITING: Final = 2
@@ -37,7 +37,7 @@ class Ahead:
         self._how, self._shape, self._fps = how, shape, fps
         self._slices: Queue[np.ndarray | None] = Queue(_WAITING)
         self._digest = hashlib.sha256(f"uint8 {','.join(map(str, shape))}\n".encode())
-        self._made: list[Packet[VideoStream]] | None = None
+        self._made: Packets | None = None
         self._thread: threading.Thread | None = None
 
     def add(self, frames: np.ndarray) -> None:
@@ -52,7 +52,7 @@ class Ahead:
         if self._thread is not None and self._thread.is_alive():
             self._slices.put(None)
 
-    def packets(self, how: Encoding, frames_sha256: str) -> Sequence[Packet[VideoStream]] | None:
+    def packets(self, how: Encoding, frames_sha256: str) -> Packets | None:
         """The packets of the film, waited for; None unless they are of just these frames, encoded as `how` says."""
         if self._thread is not None:
             self._thread.join()

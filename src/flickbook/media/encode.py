@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,9 @@ from flickbook.spec import Container, Encoding
 if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame, VideoStream
     from av.container import OutputContainer
+
+    #: A film's frames, encoded, before they are put into a file.
+    Packets = list[Packet[VideoStream]]
 
 _MUXERS: Final[dict[Container, str]] = {"mp4": "mp4", "webm": "webm", "mkv": "matroska"}
 _LIBRARIES: Final = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
@@ -44,7 +47,7 @@ def encode_film(
     fps: Fraction,
     comment: str | None,
     how: Encoding,
-    packets: Sequence[Packet[VideoStream]] | None = None,
+    packets: Packets | None = None,
 ) -> None:
     """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how` says. `write` is the safe door.
 
@@ -69,9 +72,7 @@ def encode_film(
         raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
 
 
-def encoded(
-    slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding
-) -> list[Packet[VideoStream]]:
+def encoded(slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding) -> Packets:
     """A film's frames, (n, height, width, 3) uint8 as they come, as the packets of its file, which is written later:
     its header holds what is known at the end. Raises RequestError, or FFmpegError."""
     import av

@@ -21,7 +21,7 @@ from flickbook.media import animate, encode
 from flickbook.spec import Encoding
 
 if TYPE_CHECKING:
-    from av import Packet, VideoStream
+    from flickbook.media.encode import Packets
 
 FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
@@ -240,7 +240,7 @@ def encode_parts(
     comment: str | None,
     how: Encoding,
     path: FilePath,
-    packets: Sequence[Packet[VideoStream]] | None = None,
+    packets: Packets | None = None,
 ) -> None:
     """Encode frames (frames, height, width, 3) uint8 into `parts`, which `staged` gave for `targets` of `path`.
 
