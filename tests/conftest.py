@@ -31,6 +31,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path / f"no-{name[4:-5].lower()}"))
+    # What an earlier test's code made of a text is no answer to this one's.
+    monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
 
 
 @pytest.fixture

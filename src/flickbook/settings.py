@@ -27,17 +27,19 @@ class Settings(BaseSettings):
     """One person's settings on one machine.
 
     `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be
-    deleted at any time. `data_dir`: what may not: converted models, and the list of models that were added. `threads`:
-    processor threads to compute with, None for the library's choice. `model`: the model of a request that names none.
-    `log_level`: what is written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or
-    mongodb://…; empty for a file in data_dir. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory
-    in data_dir. `url`, `key`: a Flickbook service that the window asks instead of this machine, and the key for it.
+    deleted at any time. `text_cache_mib`: the most MiB that the meanings of prompts take there, 0 keeps none.
+    `data_dir`: what may not: converted models, and the list of models that were added. `threads`: processor threads to
+    compute with, None for the library's choice. `model`: the model of a request that names none. `log_level`: what is
+    written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a
+    file in data_dir. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory in data_dir. `url`,
+    `key`: a Flickbook service that the window asks instead of this machine, and the key for it.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     output_dir: HomePath = Path("outputs")
     cache_dir: HomePath = Field(default_factory=lambda: user_cache_path("flickbook"))
+    text_cache_mib: Annotated[int, Field(ge=0, le=1 << 20)] = 256
     data_dir: HomePath = Field(default_factory=lambda: user_data_path("flickbook"))
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     model: str = "builtin"

@@ -309,14 +309,16 @@ class Recipe(Record):
 class Run(Record):
     """What happened in one run and may differ in the next: it stands in the sidecar, never inside the film.
 
-    `seconds` and `peak_memory` (bytes of the process) by phase, `peak_memory_bytes` the most of them, times as ISO 8601
-    in UTC, `rungs` what was given up because memory ran out, `notes` for people, `scores` of the film by their names,
-    `inputs` where the files that the Plan names by SHA-256 were.
+    `seconds` and `peak_memory` (bytes of the process) by phase, `peak_memory_bytes` the most of them, `first_preview`
+    the seconds until something of the film could be seen, a preview or else a finished frame, times as ISO 8601 in UTC,
+    `rungs` what was given up because memory ran out, `notes` for people, `scores` of the film by their names, `inputs`
+    where the files that the Plan names by SHA-256 were.
     """
 
     seconds: dict[str, float]
     peak_memory_bytes: Annotated[int, Field(ge=0)]
     peak_memory: dict[str, int] = {}
+    first_preview: Annotated[float, Field(ge=0)] | None = None
     started_at: str
     finished_at: str
     rungs: list[str] = []

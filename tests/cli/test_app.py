@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,13 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out.startswith("Usage: flickbook")
     assert err == ""
+
+
+def test_help_waits_for_no_library_that_it_does_not_need() -> None:
+    program = "import sys; from flickbook.cli.app import run; run(['--help'])\n"
+    program += "print({'pydantic', 'numpy', 'torch', 'asyncio', 'tomllib'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ran.stdout.endswith("\nset()\n")
 
 
 def test_every_option_has_a_help_text() -> None:

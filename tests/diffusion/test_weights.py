@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flickbook.diffusion.weights import load_weights, save_weights
+from flickbook.engine import place
 from flickbook.errors import WeightsError
 
 
@@ -43,6 +46,38 @@ def test_loads_what_was_saved(tmp_path: Path) -> None:
     assert all(not p.is_meta and p.requires_grad and p.dtype == torch.float32 for p in found.parameters())
     x = torch.randn(5, 3)
     assert torch.equal(found(x), module(x))
+
+
+def _layers_on_disk(path: Path, count: int) -> None:
+    """Linear layers of 2048 to 4096 in float16, 16 MiB each, whose first weight is their number; not made in memory,
+    which would stay there."""
+    size = 4096 * 2048 * 2
+    tensors = {
+        f"{n}.weight": {"dtype": "F16", "shape": [4096, 2048], "data_offsets": [n * size, (n + 1) * size]}
+        for n in range(count)
+    }
+    header = json.dumps(tensors).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        begin = file.tell()
+        file.truncate(begin + count * size)
+        for number in range(count):
+            file.seek(begin + number * size)
+            file.write(np.float16(number).tobytes())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_loading_takes_no_more_memory_than_the_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Also where they are converted: of the file only a part is in memory at once."""
+    count, path = 12, tmp_path / "m.safetensors"
+    _layers_on_disk(path, count)
+    place.forget_peak()
+    before = place.peak_memory()
+    layers = [nn.Linear(2048, 4096, bias=False, device="meta") for _ in range(count)]
+    found = load_weights(lambda: nn.Sequential(*layers), path, dtype=dtype)
+    assert [int(layer.weight[0, 0]) for layer in found] == list(range(count))  # type: ignore[index]
+    size = sum(weight.numel() * weight.element_size() for weight in found.parameters())
+    assert place.peak_memory() - before < 1.1 * size + (48 << 20)
 
 
 def test_the_network_is_built_without_memory(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from flickbook.engine.place import threads
 from flickbook.errors import Cancelled
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
-from flickbook.spec import Placement, Plan, Request, Step
+from flickbook.spec import Placement, Plan, Polish, Request, Step
 
 MakePlan = Callable[..., Plan]
 
@@ -54,6 +55,43 @@ def test_films_run_together_as_far_as_memory_allows() -> None:
     assert abreast(model, made, small, Placement(), 8) == 1
     assert abreast(model, made, SMALL, Placement(rungs=("denoise: slicing",)), 8) == 1, "memory ran out before"
     assert abreast(find("sd15"), film("sd15"), SMALL, Placement(), 8) == 1, "pipelines run one by one"
+
+
+def test_films_encoded_while_they_are_decoded_are_the_same_files(plan: MakePlan, tmp_path: Path) -> None:
+    means = Means(placement=Placement(decode_frames=3, batch=2))
+    plans = [plan(container="mp4"), plan(container="mp4", seed=8)]
+    for number, (early, late) in enumerate(zip(films(plans, means, ahead=True), films(plans, means), strict=True)):
+        assert early.recipe is not None and early.ahead is not None and late.ahead is None
+        how = early.recipe.plan.encoding()
+        assert how is not None and early.ahead.packets(how, early.recipe.frames_sha256)
+        files = [clip.save(tmp_path / f"{name}-{number}.mp4") for name, clip in (("early", early), ("late", late))]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_what_needs_the_whole_film_is_encoded_at_the_end(plan: MakePlan) -> None:
+    polished = plan(container="mp4").model_copy(update={"polish": Polish(loop="pingpong")})
+    for each in (polished, plan(container="gif"), plan(num_frames=1)):
+        assert next(films([each], ahead=True)).ahead is None
+
+
+def test_a_film_given_up_while_it_is_decoded_leaves_no_thread(plan: MakePlan) -> None:
+    means, seen = Means(placement=Placement(decode_frames=1)), list[str]()
+
+    def on_step(step: Step) -> None:
+        seen.append(step.phase)
+
+    with pytest.raises(Cancelled):
+        next(films([plan(container="mp4")], means, on_step=on_step, cancel=lambda: "decode" in seen, ahead=True))
+    for thread in threading.enumerate():
+        if thread.name == "encoder":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_a_run_says_when_something_could_first_be_seen(plan: MakePlan) -> None:
+    means = Means(placement=Placement(decode_frames=3))
+    runs = [next(films([plan()], means, previews=previews)).run for previews in (True, False)]
+    assert all(run is not None and run.first_preview for run in runs)
 
 
 def test_a_warm_model_serves_whoever_asks_for_the_place_where_it_lies(plan: MakePlan) -> None:

@@ -46,7 +46,7 @@ def networks(stock: Any, builtin: TextToVideo) -> TextToVideo:
     return replace(
         builtin,
         unet=unet,
-        text_encoder=copy.deepcopy(builtin.text_encoder),
+        reader=lambda: copy.deepcopy(builtin.text_encoder),
         autoencoder=copy.deepcopy(builtin.autoencoder),
     )
 
@@ -109,7 +109,8 @@ def test_the_text_encoder_learns_too(networks: TextToVideo, tmp_path: Path) -> N
     torch.manual_seed(1)
     made, unchanged = adapter(networks.text_encoder), networks.unet.state_dict()
     path = write(tmp_path / "words.safetensors", made, "kohya", "text_encoder")
-    other = replace(networks, text_encoder=changed(networks.text_encoder, deltas(made, 2.0)))
+    encoder = changed(networks.text_encoder, deltas(made, 2.0))
+    other = replace(networks, reader=lambda: encoder)
     expected = other.embed(["a red circle"])
     (match,) = inject(networks, [(path, 1.0)])
     assert match.matched == 3 * len(made)

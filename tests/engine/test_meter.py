@@ -30,3 +30,14 @@ def test_each_phase_has_its_own_peak() -> None:
 
 def test_a_run_without_a_step_has_a_peak_all_the_same() -> None:
     assert Meter().run().peak_memory_bytes > MIB
+
+
+def test_the_first_preview_is_what_could_be_seen_first() -> None:
+    meter = Meter()
+    meter(Step("load", 1, 1, 0.1))
+    assert meter.run().first_preview is None
+    meter(Step("denoise", 1, 2, 0.1, preview=object()))
+    first = meter.run().first_preview
+    meter(Step("denoise", 2, 2, 0.2, preview=object()))
+    meter.shown()
+    assert first is not None and meter.run().first_preview == first

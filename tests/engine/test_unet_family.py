@@ -63,6 +63,25 @@ def test_the_schedulers_are_those_the_catalogue_offers() -> None:
     assert set(find("builtin").schedulers) == {"ddim", "dpm++", "unipc"}
 
 
+def test_what_the_autoencoder_takes_does_not_grow_with_the_film(family: UNetFamily) -> None:
+    taken: list[int] = []
+
+    def count(_: object, given: tuple[torch.Tensor, ...]) -> None:
+        taken.append(given[0].numel())
+
+    hook = family.networks.autoencoder.decoder.conv_in.register_forward_pre_hook(count)
+    try:
+        most = []
+        for frames in (6, 24):
+            taken.clear()
+            list(family.decode(noise([1], (8, frames, 8, 8))))
+            assert len(taken) == frames / 3
+            most.append(max(taken))
+    finally:
+        hook.remove()
+    assert most[0] == most[1]
+
+
 def test_decoding_by_parts_changes_nothing(family: UNetFamily) -> None:
     latents = noise([1, 2], (8, 4, 8, 8))
     parts = list(family.decode(latents))

@@ -5,12 +5,13 @@ Torch, safetensors and tokenizers only: training, evaluation and the engine all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
 from flickbook.diffusion.forecast import Model, Pace
@@ -21,7 +22,7 @@ from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tiles import decode_in_tiles
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
-from flickbook.diffusion.weights import load_weights
+from flickbook.diffusion.weights import load_weights, present
 from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
 
@@ -42,12 +43,16 @@ def noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
+def _reader(config: TextConfig, path: Path, dtype: torch.dtype, device: str | torch.device) -> TextEncoder:
+    return load_weights(lambda: TextEncoder(config), path, dtype=dtype, device=device, rename=text_keys).eval()
+
+
 @dataclass(eq=False)
 class TextToVideo:
-    """A model in diffusers' layout, loaded."""
+    """A model in diffusers' layout, loaded; `reader` loads its text encoder, once a text is read."""
 
     tokenizer: Tokenizer
-    text_encoder: TextEncoder
+    reader: Callable[[], TextEncoder]
     unet: UNet3D
     autoencoder: Autoencoder
     schedule: NoiseSchedule
@@ -57,7 +62,8 @@ class TextToVideo:
     def load(
         cls, directory: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
     ) -> TextToVideo:
-        """Read a model directory. Raises WeightsError naming the file that is missing, damaged or of another kind."""
+        """Read a model directory. Raises WeightsError naming the file that is missing, damaged or of another kind; a
+        damaged text encoder once a text is read."""
         configs = {part: read_config(directory / part / "config.json") for part in FILES}
         text = TextConfig.from_dict(configs["text_encoder"], directory / "text_encoder/config.json")
         unet = UNet3DConfig.from_dict(configs["unet"], directory / "unet/config.json")
@@ -66,9 +72,7 @@ class TextToVideo:
         file = {part: weights_file(directory / part, Path(name).stem) for part, name in FILES.items()}
         return cls(
             Tokenizer(directory / "tokenizer"),
-            load_weights(
-                lambda: TextEncoder(text), file["text_encoder"], dtype=dtype, device=device, rename=text_keys
-            ).eval(),
+            partial(_reader, text, present(file["text_encoder"]), dtype, device),
             load_weights(lambda: UNet3D(unet), file["unet"], dtype=dtype, device=device).eval(),
             load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device, rename=autoencoder_keys)
             .to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,6 +80,15 @@ class TextToVideo:
             NoiseSchedule.from_config(read_config(scheduler), scheduler),
             torch.device(device),
         )
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The network that reads texts, loaded now if it was not."""
+        return self.reader()
+
+    def in_memory(self) -> list[nn.Module]:
+        """The networks that are loaded."""
+        return [self.unet, self.autoencoder, *([self.text_encoder] if "text_encoder" in vars(self) else [])]
 
     def pack(self) -> TextToVideo:
         """Make the networks that run most ready for this processor (see `pack`); they then learn no more."""

@@ -5,19 +5,23 @@ No pickle is ever read: a checkpoint in another format is refused by its name be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from flickbook.errors import WeightsError
 from flickbook.files import replace_whole
 
 _FETCH = "fetch the model again"
+#: Numbers that are read through one mapping of a file: what was read stays in memory until the mapping is gone.
+_MAPPED: Final = 16 << 20
 
 Module = TypeVar("Module", bound=nn.Module)
 #: Turns the keys of a file into the keys of the network; a key that is left out is not loaded.
@@ -44,16 +48,13 @@ def load_weights(
 ) -> Module:
     """`build()` with the weights of a safetensors file, in `dtype` on `device`.
 
-    The network is built without memory (on the meta device) and takes the file's tensors one by one, so the peak is
-    one copy of the weights. Raises WeightsError, naming up to three keys, if a key is missing, unexpected, or of
-    another shape, and if the file is not safetensors or is damaged.
+    The network is built without memory (on the meta device), and the file is mapped into it. In another precision its
+    tensors are converted one by one and the file's own let go, so the peak is one copy of the weights. Raises
+    WeightsError, naming up to three keys, if a key is missing, unexpected, or of another shape, and if the file is not
+    safetensors or is damaged.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise WeightsError(path, "not a .safetensors file, and no other format is loaded", "convert it to safetensors")
-    if not path.is_file():
-        raise WeightsError(path, "no such file", _FETCH)
-    with torch.device("meta"):
+    path = present(path)
+    with torch.device("meta"), _Undrawn():
         module = build()
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     try:
@@ -61,11 +62,47 @@ def load_weights(
             sources = {ours: theirs for theirs, ours in rename(file.keys()).items()}
             shapes = {key: tuple(file.get_slice(source).get_shape()) for key, source in sources.items()}
             _check(path, wanted, shapes)
-            state = {key: _cast(file.get_tensor(source), dtype) for key, source in sources.items()}
+        state: dict[str, Tensor] = {}
+        for part in _parts(shapes):
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                state |= {key: _cast(file.get_tensor(sources[key]), dtype) for key in part}
     except (SafetensorError, OSError) as error:
         raise WeightsError(path, f"damaged ({error})", _FETCH) from error
     module.load_state_dict(state, strict=True, assign=True)
     return module
+
+
+def present(path: str | Path) -> Path:
+    """`path`, where a safetensors file is there. Raises WeightsError."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(path, "not a .safetensors file, and no other format is loaded", "convert it to safetensors")
+    if not path.is_file():
+        raise WeightsError(path, "no such file", _FETCH)
+    return path
+
+
+class _Undrawn(TorchFunctionMode):
+    """Networks whose weights come from a file need no first ones: to draw them takes longer than to read the file."""
+
+    _DRAW: Final = frozenset({nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_})
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What `function` returns, or for those that draw the tensor as it is."""
+        given = kwargs or {}
+        return given["tensor"] if function in self._DRAW else function(*args, **given)
+
+
+def _parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[list[str]]:
+    """Keys in their order, in parts of at most `_MAPPED` numbers or one tensor."""
+    part, count = list[str](), 0
+    for key, shape in shapes.items():
+        if part and count + math.prod(shape) > _MAPPED:
+            yield part
+            part, count = [], 0
+        part.append(key)
+        count += math.prod(shape)
+    yield part
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

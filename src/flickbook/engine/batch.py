@@ -289,7 +289,7 @@ def _together(
         )
     done = 0
     try:
-        for clip in films([film.plan for film, _ in ready], means, on_step=on_step, cancel=cancel):
+        for clip in films([film.plan for film, _ in ready], means, on_step=on_step, cancel=cancel, ahead=True):
             film, own = ready[done]
             done += 1
             assert clip.run is not None

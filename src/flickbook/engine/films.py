@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,10 @@ from flickbook.engine.family import Sources
 from flickbook.engine.fit import Estimate, Machine, abreast, estimate
 from flickbook.engine.meter import Meter
 from flickbook.engine.polish import Networks, judged, libraries_of, polished, weights_of
+from flickbook.media.ahead import Ahead
 from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.encode import streamed
+from flickbook.media.write import frame_rate
 from flickbook.spec import Placement, Plan, Recipe, Request, Step
 
 if TYPE_CHECKING:
@@ -55,11 +58,13 @@ def films(
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
     keep: Keep | None = None,
+    ahead: bool = False,
 ) -> Iterator[Clip]:
     """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
 
-    `keep` is asked once for each batch, for a Keeper of its own: the batch goes on from what that finds. A film is the
-    same to the bit if its batch has the same Plans and `means` the placement of the first attempt.
+    With `ahead` frames are encoded while the next ones are decoded, for who saves films as their Plans say. `keep` is
+    asked once for each batch, for a Keeper of its own: the batch goes on from what that finds. A film is the same to
+    the bit if its batch has the same Plans and `means` the placement of the first attempt.
     """
     means = means or Means()
     for _, group in groupby(plans, key=Plan.shape):
@@ -70,7 +75,7 @@ def films(
             # Sums are rounded in the order of the threads.
             kept = None if keeper is None else keeper.look(part)
             with nullcontext() if kept is None else place.threads(kept.made.get("threads")):
-                yield from _batch(engine, part, means, on_step, previews, cancel, keeper)
+                yield from _batch(engine, part, means, on_step, previews, cancel, keeper, ahead)
 
 
 def together(plans: Sequence[Plan], means: Means) -> int:
@@ -129,27 +134,52 @@ def _batch(
     previews: bool,
     cancel: Callable[[], bool] | None,
     keeper: Keeper | None,
+    ahead: bool,
 ) -> Iterator[Clip]:
     """The films of one batch, each polished when it is asked for."""
     plan, meter = plans[0], Meter(on_step)
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
+    encoders = [_encoder(each) if ahead else None for each in plans]
     # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
     how: dict[str, Any] = {"sources": means.sources, "previews": previews, "cancel": cancel, "keeper": keeper}
-    with closing(engine.run(plans, **how)) as events:
+    with closing(engine.run(plans, **how)) as events, _ended(encoders):
         for event in events:
             if isinstance(event, Frames):
-                pixels[event.film, event.start : event.start + len(event.frames)] = event.frames
+                made = pixels[event.film, event.start : event.start + len(event.frames)]
+                made[:] = event.frames
+                meter.shown()
+                if (encoder := encoders[event.film]) is not None:
+                    encoder.add(made)
             else:
                 meter(event)
     applied = list(engine.applied)  # which another film may change before this one's is asked for
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
         told = [*([] if keeper is None else keeper.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, means, films=len(plans), notes=told)
+        clip = replace(clip, ahead=encoders[number])
         # Of a film that went on, the run tells the time of its last part only.
         if number == 0 and (keeper is None or keeper.went_on is None):
             assert clip.recipe is not None and clip.run is not None
             records.append(records.record(clip.recipe, clip.run, len(plans)))
         yield clip
+
+
+def _encoder(plan: Plan) -> Ahead | None:
+    """What encodes the film of a Plan as it comes; None where its file needs all of it at once."""
+    how = plan.encoding()
+    if how is None or not streamed(how) or not plan.polish.nothing():
+        return None
+    return Ahead(how, (plan.num_frames, plan.height, plan.width, 3), frame_rate(plan.fps))
+
+
+@contextmanager
+def _ended(encoders: Sequence[Ahead | None]) -> Iterator[None]:
+    """However a run ends, its encoders do not wait for more."""
+    try:
+        yield
+    finally:
+        for encoder in filter(None, encoders):
+            encoder.end()
 
 
 def clip_of(

@@ -15,18 +15,26 @@ class Meter:
 
     def __init__(self, on_step: Callable[[Step], None] | None = None) -> None:
         self._on_step = on_step
-        self.began = time.time()
+        self.began, self._start = time.time(), time.perf_counter()
+        self.first_preview: float | None = None
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, int] = {}
         place.forget_peak()
 
     def __call__(self, step: Step) -> None:
+        if step.preview is not None:
+            self.shown()
         self.seconds[step.phase] = step.seconds
         self.memory[step.phase] = max(self.memory.get(step.phase, 0), place.peak_memory())
         if step.index == step.total:
             place.forget_peak()
         if self._on_step is not None:
             self._on_step(step)
+
+    def shown(self) -> None:
+        """Something of the film can be looked at now: a preview, or frames."""
+        if self.first_preview is None:
+            self.first_preview = round(time.perf_counter() - self._start, 3)
 
     def run(self, **told: object) -> Run:
         """The Run that began with this meter and ends now; `told` are its other fields."""
@@ -35,4 +43,4 @@ class Meter:
         )
         peak = max(self.memory.values(), default=place.peak_memory())
         taken = {"seconds": dict(self.seconds), "peak_memory": dict(self.memory), "peak_memory_bytes": peak}
-        return Run.of(**taken, started_at=first, finished_at=last, **told)
+        return Run.of(**taken, first_preview=self.first_preview, started_at=first, finished_at=last, **told)

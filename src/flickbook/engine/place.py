@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,17 @@ def versions(more: Sequence[str] = ()) -> dict[str, str]:
     """Version of each library that can change a pixel, those of `more` included, and of Python."""
     found = {"python": platform.python_version()}
     for name in (*_LIBRARIES, *more):
-        try:
-            found[name] = version(name)
-        except (PackageNotFoundError, ValueError):  # a source tree that was never installed, or no name at all
-            continue
+        if (told := _version(name)) is not None:
+            found[name] = told
     return found
+
+
+@cache
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except (PackageNotFoundError, ValueError):  # a source tree that was never installed, or no name at all
+        return None
 
 
 def kernels(device: str) -> dict[str, str]:

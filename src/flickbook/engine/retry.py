@@ -30,7 +30,8 @@ def good_films(
     try. `keep` is asked for each batch and each try, as in `films`.
     """
     thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
-    for clip in films(plans, means, **how):
+    # What may be thrown away is not encoded yet.
+    for clip in films(plans, means, ahead=not thresholds, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
         while tries[-1].missed and len(tries) <= retries:
             seed = (tries[0].plan.seed + len(tries) * (apart or len(plans))) % 2**63

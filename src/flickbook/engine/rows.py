@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook.errors import FlickbookError, RequestError, shown
-from flickbook.resolution import speed_of
 
 ROWS: Final = 10_000
 FILE_BYTES: Final = 16 << 20
@@ -122,6 +120,8 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _speeds(weaker: str | float, stronger: str | float) -> str | float:
     """Both things that `speed` can say, those of the stronger first."""
+    from flickbook.resolution import speed_of  # records take a moment to load, and help needs none
+
     both = [one if one is not None else other for one, other in zip(speed_of(stronger), speed_of(weaker), strict=True)]
     return ",".join(str(each) for each in both if each is not None)
 
@@ -249,6 +249,8 @@ def _no_constant(name: str) -> None:
 
 
 def _toml(text: str, name: str, most: int) -> Parsed:
+    import tomllib  # help needs none of it
+
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

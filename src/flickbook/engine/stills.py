@@ -72,12 +72,12 @@ class UNetStills:
     def __init__(self, family: UNetFamily, plan: Plan) -> None:
         self._family, self._plan, self._strength = family, _single(plan), plan.feedback or 0.0
         self._shape = family.networks.latent_shape(1, plan.height, plan.width)
-        self._negative = family.networks.embed([plan.negative_prompt])
+        self._negative = family.embedded(plan.negative_prompt)
         self._how = ""
 
     def meaning(self, prompt: str) -> Meaning:
         """The prompt's vectors (1, tokens, width)."""
-        return {"context": self._family.networks.embed([prompt])}
+        return {"context": self._family.embedded(prompt)}
 
     def noise(self, seed: int) -> Tensor:
         """(1, c, 1, h, w)."""

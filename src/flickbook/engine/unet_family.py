@@ -16,6 +16,7 @@ from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
 from flickbook.engine.family import Setup, Sources
+from flickbook.engine.meanings import Meanings
 from flickbook.engine.quantize import quantize
 from flickbook.errors import WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
@@ -43,8 +44,10 @@ _TEXTS = 256
 class UNetFamily:
     """A loaded text-to-video model; films of one shape run as one batch."""
 
-    def __init__(self, networks: TextToVideo, weights: dict[str, str], placement: Placement) -> None:
-        self.networks, self.weights, self.placement = networks, weights, placement
+    def __init__(
+        self, networks: TextToVideo, weights: dict[str, str], placement: Placement, kept: Meanings | None = None
+    ) -> None:
+        self.networks, self.weights, self.placement, self._kept = networks, weights, placement, kept
         self.notes: list[str] = []
         self._read: dict[str, Tensor] = {}
 
@@ -68,7 +71,7 @@ class UNetFamily:
             quantize(networks.unet, placement.quantize)
         elif placement.device == "cpu":
             networks.pack()
-        family = cls(networks, weights, placement)
+        family = cls(networks, weights, placement, Meanings.of(setup, weights))
         family.notes += notes
         family.lower(placement)
         return family
@@ -78,7 +81,7 @@ class UNetFamily:
         networks, before = self.networks, self.placement
         self._read.clear()
         self.placement, networks.device = placement, torch.device(placement.device)
-        for network in (networks.text_encoder, networks.unet, networks.autoencoder):
+        for network in networks.in_memory():
             if placement.dtype != before.dtype:
                 network.to(dtype=getattr(torch, placement.dtype))
             if placement.offload == "none":
@@ -89,7 +92,7 @@ class UNetFamily:
         if self.placement.offload == "none":
             return
         networks = self.networks
-        for network in (networks.text_encoder, networks.unet, networks.autoencoder):
+        for network in networks.in_memory():
             if network is not working:
                 network.to("cpu")
         working.to(networks.device)
@@ -104,17 +107,32 @@ class UNetFamily:
         turns = [(0, [p.prompt for p in plans])]
         turns += [(frame, [p.prompt_at[i][1] for p in plans]) for i, (frame, _) in enumerate(plans[0].prompt_at)]
         texts = [text for _, prompts in turns for text in prompts] + [p.negative_prompt for p in plans]
-        *contexts, negative = torch.split(torch.cat([self._embedded(text) for text in texts]), count)
+        *contexts, negative = torch.split(torch.cat([self.embedded(text) for text in texts]), count)
         return Meaning([frame for frame, _ in turns], contexts, negative)
 
-    def _embedded(self, text: str) -> Tensor:
+    def embedded(self, text: str) -> Tensor:
         """What a text means (1, tokens, width). Each is read by itself: no bit may depend on its company."""
         if text not in self._read:
             if len(self._read) >= _TEXTS:
                 self._read.clear()
-            self._awake(self.networks.text_encoder)
-            self._read[text] = self.networks.embed([text])
+            ids = self.networks.tokenizer([text])
+            found = None if self._kept is None else self._kept.find(ids, self.placement)
+            if found is None:
+                found = self._encoded(text)
+                if self._kept is not None:
+                    self._kept.keep(ids, self.placement, found)
+            self._read[text] = found.to(self.networks.device)
         return self._read[text]
+
+    def _encoded(self, text: str) -> Tensor:
+        """What the text encoder makes of a text; it may be loaded for that."""
+        encoder = self.networks.text_encoder
+        # It was not there when the others were lowered.
+        encoder.to(dtype=getattr(torch, self.placement.dtype))
+        if self.placement.offload == "none":
+            encoder.to(self.networks.device)
+        self._awake(encoder)
+        return self.networks.embed([text])
 
     @torch.inference_mode()
     def denoise(

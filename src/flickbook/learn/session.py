@@ -157,7 +157,7 @@ class Session:
     def networks(self, trainer: Trainer, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
         """The model under training as one that makes films."""
         model, schedule = trainer.model, NoiseSchedule.from_config(self.config.scheduler)
-        return TextToVideo(tokenizer, model.text_encoder, model.unet, autoencoder, schedule, self.device)
+        return TextToVideo(tokenizer, lambda: model.text_encoder, model.unet, autoencoder, schedule, self.device)
 
     def run(self) -> Path | None:
         """All parts. Returns the model's directory; None in every process but the first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 
 from flickbook import formats
 from flickbook.errors import OutputError, RequestError
+from flickbook.media.ahead import Ahead
 from flickbook.media.write import (
     FilePath,
     check_film,
@@ -50,14 +51,15 @@ class Clip:
     """A film, or a picture if it has one frame.
 
     `frames` is (frames, height, width, 3) uint8 RGB, `fps` frames a second (0.1 to 240). `recipe` says how to make
-    it again and `run` what happened when it was made; both may be unknown. Raises RequestError for other frames or
-    rates.
+    it again and `run` what happened when it was made; both may be unknown. `ahead` has its file's packets, where they
+    were made with the frames. Raises RequestError for other frames or rates.
     """
 
     frames: np.ndarray
     fps: float
     recipe: Recipe | None = None
     run: Run | None = None
+    ahead: Ahead | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -93,14 +95,16 @@ class Clip:
         check_save(target, len(self.frames), overwrite=overwrite)
         how = self._encoding(target, codec, quality, pixel_format)
         check_fits(target, how)
-        if self.recipe is not None and self.recipe.frames_sha256 != frames_sha256(self.frames):
+        digest = "" if self.recipe is None else frames_sha256(self.frames)
+        if self.recipe is not None and self.recipe.frames_sha256 != digest:
             limit = "must be the frames of the recipe, which names another SHA-256"
             raise RequestError("frames", self.frames.shape, limit, "save changed frames in a Clip with recipe=None")
         # What stands in a file is about that file, whichever the Plan had thought of.
         recipe = None if self.recipe is None else self.recipe.encoded(how)
         comment = None if recipe is None else recipe.to_json()
+        packets = None if self.ahead is None else self.ahead.packets(how, digest)
         with staged_film(target, len(self.frames), sidecar_path(target), overwrite=overwrite) as parts:
-            encode_parts(parts[:-1], self.frames, self.fps, comment, how, target)
+            encode_parts(parts[:-1], self.frames, self.fps, comment, how, target, packets)
             beside = Sidecar(recipe=recipe, run=self.run).model_dump(mode="json")
             parts[-1].write_text(json.dumps(beside, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return target

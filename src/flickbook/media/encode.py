@@ -6,8 +6,9 @@ Every lossy film is BT.709 in limited range. Of a quality, `formats.Codec` makes
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,11 @@ from flickbook.formats import CODECS, FORMS, LOSSLESS, encoding
 from flickbook.spec import Container, Encoding
 
 if TYPE_CHECKING:
-    from av import VideoCodecContext, VideoFrame
+    from av import Packet, VideoCodecContext, VideoFrame, VideoStream
+    from av.container import OutputContainer
+
+    #: A film's frames, encoded, before they are put into a file.
+    Packets = list[Packet[VideoStream]]
 
 _MUXERS: Final[dict[Container, str]] = {"mp4": "mp4", "webm": "webm", "mkv": "matroska"}
 _LIBRARIES: Final = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
@@ -36,35 +41,71 @@ _THREADS: Final = "/proc/self/task"
 _PROBED: Final = (144, 256)  # height and width at which an encoder is tried: some take no smaller film
 
 
-def encode_film(path: Path, frames: np.ndarray, fps: Fraction, comment: str | None, how: Encoding) -> None:
+def encode_film(
+    path: Path,
+    frames: np.ndarray,
+    fps: Fraction,
+    comment: str | None,
+    how: Encoding,
+    packets: Packets | None = None,
+) -> None:
     """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how` says. `write` is the safe door.
 
-    Where colours are halved, odd sizes grow by one repeated row or column, and the smallest by more. Raises
-    RequestError if the encoder does not work here, OSError if it fails later or the disk does.
+    Where colours are halved, odd sizes grow by one repeated row or column, and the smallest by more. `packets` are what
+    `encoded` made of these very frames, if it did. Raises RequestError if the encoder does not work here, OSError if it
+    fails later or the disk does.
     """
     import av  # here, so that machines which only train need no codecs
 
-    frames = _grown(frames, how)
     # bitexact leaves versions, dates and random numbers out, so that equal films are equal files.
     flags = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if how.container == "mp4" else {})
     try:
         with av.open(str(path), "w", format=_MUXERS[how.container], options=flags) as container:
             if comment:
                 container.metadata["comment"] = comment
-            check_library(how)
-            stream = container.add_stream(_library(how), rate=fps)
-            assert isinstance(stream, av.VideoStream)
-            context = stream.codec_context
-            _open(context, how, frames.shape[1], frames.shape[2], fps)
-            for index, frame in enumerate(frames):
-                picture = _converted(frame, context.pix_fmt or how.pixel_format)
-                picture.pts, picture.time_base = index, 1 / fps
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
+            stream = _stream(container, frames.shape[1], frames.shape[2], fps, how)
+            for packet in _packets(stream, [frames], fps, how) if packets is None else packets:
+                container.mux(packet)
     except av.FFmpegError as error:
         if isinstance(error, OSError):  # of the disk, and `staged` knows what to say about it
             raise
         raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
+
+
+def encoded(slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding) -> Packets:
+    """A film's frames, (n, height, width, 3) uint8 as they come, as the packets of its file, which is written later:
+    its header holds what is known at the end. Raises RequestError, or FFmpegError."""
+    import av
+
+    with av.open(io.BytesIO(), "w", format=_MUXERS[how.container]) as container:
+        return list(_packets(_stream(container, height, width, fps, how), slices, fps, how))
+
+
+def streamed(how: Encoding) -> bool:
+    """Whether `encoded` makes such films: those of the other containers are seen whole before they are written."""
+    return how.container in _MUXERS
+
+
+def _stream(container: OutputContainer, height: int, width: int, fps: Fraction, how: Encoding) -> VideoStream:
+    """The one stream of a film, its encoder open."""
+    from av import VideoStream
+
+    check_library(how)
+    stream = container.add_stream(_library(how), rate=fps)
+    assert isinstance(stream, VideoStream)
+    _open(stream.codec_context, how, *_grown_size(height, width, how), fps)
+    return stream
+
+
+def _packets(
+    stream: VideoStream, slices: Iterable[np.ndarray], fps: Fraction, how: Encoding
+) -> Iterator[Packet[VideoStream]]:
+    pixel_format = stream.codec_context.pix_fmt or how.pixel_format
+    for index, frame in enumerate(frame for frames in slices for frame in _grown(frames, how)):
+        picture = _converted(frame, pixel_format)
+        picture.pts, picture.time_base = index, 1 / fps
+        yield from stream.encode(picture)
+    yield from stream.encode(None)
 
 
 def check_encoder(how: Encoding, height: int, width: int, fps: Fraction = Fraction(8)) -> None:

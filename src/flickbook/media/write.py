@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from flickbook import formats
 from flickbook.errors import OutputError, RequestError
 from flickbook.media import animate, encode
 from flickbook.spec import Encoding
+
+if TYPE_CHECKING:
+    from flickbook.media.encode import Packets
 
 FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
@@ -231,18 +234,25 @@ def _remove_after(path: Path, num_frames: int) -> None:
 
 
 def encode_parts(
-    parts: Sequence[Path], frames: np.ndarray, fps: float, comment: str | None, how: Encoding, path: FilePath
+    parts: Sequence[Path],
+    frames: np.ndarray,
+    fps: float,
+    comment: str | None,
+    how: Encoding,
+    path: FilePath,
+    packets: Packets | None = None,
 ) -> None:
     """Encode frames (frames, height, width, 3) uint8 into `parts`, which `staged` gave for `targets` of `path`.
 
-    Raises RequestError for frames, fps and an encoder that does not work here, OutputError for the comment.
+    `packets` are what these frames were made to already, if they were. Raises RequestError for frames, fps and an
+    encoder that does not work here, OutputError for the comment.
     """
     check_frames(frames)
     rate = frame_rate(fps)
     formats.encoding(how.container, how.codec, how.quality, how.pixel_format, num_frames=len(frames), fps=fps)
     check_comment(path, comment, how)
     if how.container in ("mp4", "webm", "mkv"):
-        encode.encode_film(parts[0], frames, rate, comment, how)
+        encode.encode_film(parts[0], frames, rate, comment, how, packets)
     elif how.container == "frames":
         animate.encode_frames(parts, frames, comment, how)
     elif how.container == "gif":
