@@ -105,8 +105,8 @@ class ToldShelf(Shelf):
 class Eager(Runner):
     """Keeps its state after nearly every step, as a film of an hour would."""
 
-    def _keeper(self, job: Job, attempt: Attempt) -> Keeper:
-        keeper = super()._keeper(job, attempt)
+    def _keeper(self, job: Job, attempt: Attempt, batch: str = "") -> Keeper:
+        keeper = super()._keeper(job, attempt, batch)
         keeper.share = 1.0
         return keeper
 

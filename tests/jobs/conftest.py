@@ -33,6 +33,7 @@ def small() -> Small:
             num_frames=told.pop("num_frames", 4),
             num_inference_steps=told.pop("num_inference_steps", 3),
             container=told.pop("container", None),
+            image=told.pop("image", None),
             seed=seed,
         )
         return ordered(request, told.pop("wishes", None), **told)  # type: ignore[arg-type]

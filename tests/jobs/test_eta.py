@@ -7,7 +7,7 @@ from tests.jobs.conftest import Moving, Small
 
 from flickbook.jobs import queue
 from flickbook.jobs.desk import Desk
-from flickbook.jobs.eta import PHASES, Pace, Past, expected, history, past, work
+from flickbook.jobs.eta import PHASES, Pace, Past, abreast, expected, history, past, work
 from flickbook.jobs.runner import Runner
 from flickbook.spec import Step
 from flickbook.store.base import Job
@@ -124,3 +124,12 @@ def test_a_job_that_went_on_teaches_nothing(small: Small) -> None:
     job = small()
     assert past(job) is None
     assert past(job.model_copy(update=queue.failed(job, "x"))) is None
+
+
+def test_films_that_are_made_at_once_teach_each_other(small: Small) -> None:
+    plan = small().plan
+    found = [Past(plan, SECONDS | {"denoise": 40.0}, films=4), Past(plan, SECONDS)]
+    assert expected(plan, found, films=1) == SECONDS
+    assert expected(plan, found, films=4) == SECONDS | {"denoise": 40.0}
+    assert expected(plan, found[:1], films=1) == SECONDS | {"denoise": 40.0}, "for want of another"
+    assert (abreast(plan, found[:1]), abreast(plan, found), abreast(plan, [])) == (4.0, 2.5, 1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.store.examples import job
 
 from flickbook.errors import OutputError, RequestError
 from flickbook.jobs.shelf import Shelf
@@ -90,3 +91,20 @@ def test_what_killed_attempts_left_goes_and_the_rest_stays(tmp_path: Path) -> No
         (place / name).touch()
     shelf.tidy(id, 3)
     assert {path.name for path in place.iterdir()} == stays
+
+
+def test_a_batch_goes_with_the_last_of_its_jobs(tmp_path: Path) -> None:
+    shelf, jobs = Shelf(tmp_path), [job(), job(), job()]
+    first = shelf.gather(jobs[:2])
+    assert shelf.batch(jobs[0].id) == (first, jobs[:2]) and shelf.batch(jobs[2].id) == ("", [])
+    batch = shelf.gather(jobs)
+    assert first not in shelf.ids() and shelf.batch(jobs[1].id) == (batch, jobs)
+    assert shelf.members(batch) == sorted(each.id for each in jobs)
+    shelf.forget(jobs[0].id)
+    shelf.clear(jobs[1].id)
+    assert shelf.batch(jobs[0].id) == ("", []) and shelf.members(batch) == [jobs[2].id]
+    (shelf.of(batch) / "jobs.json").write_text("torn")
+    assert shelf.batch(jobs[2].id) == ("", [])
+    shelf.leave(jobs[2].id)
+    shelf.leave(jobs[2].id)
+    assert shelf.ids() == sorted(each.id for each in (jobs[0], jobs[2]))

@@ -10,6 +10,7 @@ from typing import Any
 
 from flickbook.spec import Plan, Request
 from flickbook.store.base import Job, Store, new_id
+from flickbook.store.blocking import Blocking
 
 #: Makes another face of the same store, not yet open: what a second process would have.
 Another = Callable[[], Store]
@@ -37,6 +38,18 @@ PLAN = Plan(
 def job(**fields: Any) -> Job:
     """A job with an id of its own."""
     return Job.of(**{"id": new_id("job"), "plan": PLAN, "request": Request(prompt="a red circle"), **fields})
+
+
+def ids(jobs: list[Job]) -> list[str]:
+    return [each.id for each in jobs]
+
+
+def drained(store: Blocking) -> list[str]:
+    """The ids in the order in which the queue is claimed."""
+    found = []
+    while (each := store.claim("one", 60.0)) is not None:
+        found.append(each.id)
+    return found
 
 
 class Hasty(sqlite3.Connection):

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.store.examples import PLAN, Another, job
+from tests.store.examples import PLAN, Another, drained, ids, job
 
 from flickbook.errors import FlickbookError, RequestError
 from flickbook.spec import Request
@@ -18,23 +18,11 @@ LATER = 4_000_000_000.0
 ANY: tuple[State, ...] = ("queued", "running", "paused", *DONE)
 
 
-def ids(jobs: list[Job]) -> list[str]:
-    return [each.id for each in jobs]
-
-
 def claimed(store: Blocking, seconds: float = 60.0, **fields: object) -> Job:
     """A new job that is running."""
     added = store.add([job(**fields)])[0]
     found = store.claim("one", seconds, added.id)
     assert found is not None
-    return found
-
-
-def drained(store: Blocking) -> list[str]:
-    """The ids in the order in which the queue is claimed."""
-    found = []
-    while (each := store.claim("one", 60.0)) is not None:
-        found.append(each.id)
     return found
 
 

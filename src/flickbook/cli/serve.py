@@ -15,6 +15,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="The port; 0 picks a free one.", min=0, max=65_535)] = 8000,
     store: serving.Store = "",
     workers: serving.Workers = 1,
+    batch: serving.Batch = None,
     keep: Annotated[str, typer.Option("--keep", help="Forget what is done for longer: 12h, 30d.", metavar="TIME")] = "",
     max_disk: Annotated[
         str, typer.Option("--max-disk", help="Forget the oldest beyond this: 500M, 50G.", metavar="SIZE")
@@ -38,6 +39,7 @@ def serve(
         store,
         workers,
         auth=auth,
+        batch=batch,
         json_logs=json_logs,
         origins=tuple(_origin(each) for each in origin or ()),
         webhook_hosts=tuple(webhook_host or ()),

@@ -21,6 +21,10 @@ Store = Annotated[
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes that make films; each has a GPU of its own.", min=0, max=256)
 ]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", help="Waiting jobs of one shape made at once; else what pays here.", min=1, max=64),
+]
 Auth = Annotated[
     list[str] | None,
     typer.Option("--auth", help="Who may log in beside keys; again for another.", metavar="NAME:PASSWORD"),
@@ -44,6 +48,7 @@ def service_of(
     workers: int,
     *,
     auth: list[str] | None = None,
+    batch: int | None = None,
     json_logs: bool = False,
     **told: Any,
 ) -> Service:
@@ -62,7 +67,7 @@ def service_of(
     from flickbook.server.sessions import accounts_of
     from flickbook.store.connect import connect
 
-    chosen = settings.load(store=store or None)
+    chosen = settings.load(store=store or None, batch=batch)
     report.start(chosen.log_level)
     logs.start(chosen.log_level, json_logs)
     return Service(

@@ -21,11 +21,12 @@ def studio(
     auth: serving.Auth = None,
     store: serving.Store = "",
     workers: serving.Workers = 1,
+    batch: serving.Batch = None,
 ) -> None:
     """Open the studio: films, pictures, sequences and batches, by a page in the browser."""
     if not serving.has_studio():
         raise MissingExtra("gradio", "ui")
-    service = serving.service_of(host, port, store, workers, auth=auth)
+    service = serving.service_of(host, port, store, workers, auth=auth, batch=batch)
     service.shared = share
 
     async def opened(url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 OnStep = Callable[[Step], None]
 #: The Plans of a batch -> what keeps their state while they run, None for nothing.
 Keep = Callable[[Sequence[Plan]], "Keeper | None"]
+#: The place of a film among its Plans -> whether anybody still wants it.
+Wanted = Callable[[int], bool]
 
 #: One engine for each model, its LoRAs and placement, warm for the life of the process.
 _ENGINES: dict[tuple[object, ...], Engine] = {}
@@ -39,7 +42,8 @@ _ENGINES: dict[tuple[object, ...], Engine] = {}
 class Means:
     """What films need beside their Plans: where the model's files are if not where the catalogue says, LoRA files with
     their weights, the frames that films begin from, and the precision asked for; by SHA-256, the files of the networks
-    that polish and the paths of what was given; a placement, where it must not be chosen here."""
+    that polish and the paths of what was given; a placement, where it must not be chosen here; how many films are made
+    abreast, where that was decided before."""
 
     model_dir: Path | None = None
     loras: tuple[tuple[Path, float], ...] = ()
@@ -48,6 +52,7 @@ class Means:
     networks: Networks = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     placement: Placement | None = None
+    abreast: int | None = None
 
 
 def films(
@@ -59,14 +64,16 @@ def films(
     cancel: Callable[[], bool] | None = None,
     keep: Keep | None = None,
     ahead: bool = False,
+    wanted: Wanted | None = None,
 ) -> Iterator[Clip]:
     """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
 
     With `ahead` frames are encoded while the next ones are decoded, for who saves films as their Plans say. `keep` is
     asked once for each batch, for a Keeper of its own: the batch goes on from what that finds. A film is the same to
-    the bit if its batch has the same Plans and `means` the placement of the first attempt.
+    the bit if its batch has as many Plans and `means` the placement of the first attempt. `wanted` is asked for each
+    film, by its place among the Plans, once its batch is decoded: one that is not is not polished, nor given.
     """
-    means = means or Means()
+    means, begun = means or Means(), 0
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
         engine, size = engine_of(same[0], means), together(same, means)
@@ -75,13 +82,23 @@ def films(
             # Sums are rounded in the order of the threads.
             kept = None if keeper is None else keeper.look(part)
             with nullcontext() if kept is None else place.threads(kept.made.get("threads")):
-                yield from _batch(engine, part, means, on_step, previews, cancel, keeper, ahead)
+                asked = None if wanted is None else partial(_further, wanted, begun)
+                yield from _batch(engine, part, means, on_step, previews, cancel, keeper, ahead, asked)
+            begun += len(part)
+
+
+def _further(wanted: Wanted, begun: int, number: int) -> bool:
+    return wanted(begun + number)
 
 
 def together(plans: Sequence[Plan], means: Means) -> int:
-    """How many films of one shape run at once: as the placement says that was asked for, or as memory allows."""
+    """How many films of one shape run at once: as was decided before, as the placement says, or as memory allows."""
+    if means.abreast is not None:
+        return means.abreast
     if means.placement is not None:
         return means.placement.batch
+    if len(plans) == 1:
+        return 1
     engine = engine_of(plans[0], means)
     return abreast(engine.model, plans[0], Machine.here(), engine.placement, len(plans), means.model_dir)
 
@@ -135,6 +152,7 @@ def _batch(
     cancel: Callable[[], bool] | None,
     keeper: Keeper | None,
     ahead: bool,
+    wanted: Wanted | None,
 ) -> Iterator[Clip]:
     """The films of one batch, each polished when it is asked for."""
     plan, meter = plans[0], Meter(on_step)
@@ -153,13 +171,17 @@ def _batch(
             else:
                 meter(event)
     applied = list(engine.applied)  # which another film may change before this one's is asked for
+    told_of = keeper is not None and keeper.went_on is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
+        if wanted is not None and not wanted(number):
+            continue
         told = [*([] if keeper is None else keeper.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, means, films=len(plans), notes=told)
         clip = replace(clip, ahead=encoders[number])
         # Of a film that went on, the run tells the time of its last part only.
-        if number == 0 and (keeper is None or keeper.went_on is None):
+        if not told_of:
             assert clip.recipe is not None and clip.run is not None
+            told_of = True
             records.append(records.record(clip.recipe, clip.run, len(plans)))
         yield clip
 

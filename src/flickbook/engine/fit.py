@@ -33,8 +33,8 @@ _USABLE = 0.95
 _LARGE = 0.5
 #: Frames decoded at once, from the second rung on.
 _FEWER = (8, 4, 1)
-#: Films made at once at most, by the device.
-_ABREAST = {"cpu": 2, "cuda": 4}
+#: Films made at once at most, by the device, unless somebody says how many.
+_ABREAST = {"cpu": 2, "cuda": 8, "mps": 8}
 #: Runs that are most like the one that is asked about, from whose times the middle one is taken.
 _ALIKE = 5
 _SAME_PLACE = ("device", "quantize", "offload", "decode_frames", "slicing", "tiling")
@@ -72,16 +72,18 @@ def abreast(
     placement: Placement,
     count: int,
     directory: Path | None = None,
+    most: int | None = None,
 ) -> int:
     """How many of `count` films of a shape are made at once on a placement, as far as memory allows; 1 or more.
 
-    All of the machine's memory counts, not what is free: what runs beside must not change a film's last bits. Two take
-    a seventh less time each on a CPU, four hardly less than two. For a GPU nothing was measured.
+    `most` is what somebody asked for instead of what is usual on the device. All of the machine's memory counts, not
+    what is free: what runs beside must not change a film's last bits. Two take a seventh less time each on a CPU, four
+    hardly less than two. For a GPU nothing was measured.
     """
     if model.family != "unet" or placement.offload != "none" or placement.rungs:
         return 1
     room = machine.gpu_total if placement.device == "cuda" else machine.memory_total
-    for number in range(min(count, _ABREAST.get(placement.device, 1)), 1, -1):
+    for number in range(min(count, most or _ABREAST.get(placement.device, 1)), 1, -1):
         wider = placement.model_copy(update={"batch": number})
         if needs(model, plan, directory or _here(model), wider).hard <= room / 2:
             return number

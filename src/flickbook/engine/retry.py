@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Self, TypedDict
 
-from flickbook.engine.films import Keep, Means, OnStep, films
+from flickbook.engine.films import Keep, Means, OnStep, Wanted, films
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 
@@ -21,17 +21,18 @@ def good_films(
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
     keep: Keep | None = None,
+    wanted: Wanted | None = None,
     apart: int | None = None,
 ) -> Iterator[Clip]:
     """The films of `plans` in order; one with a score below its threshold is made again, at most `retries` times.
 
     The seeds that are tried are `apart`, by default as many as there are plans, so that no two films meet. Where no
     seed is good enough the best is kept: the one that misses its thresholds by least. The run's notes tell of every
-    try. `keep` is asked for each batch and each try, as in `films`.
+    try. `keep` is asked for each batch and each try, as in `films`, and `wanted` for each film.
     """
     thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
     # What may be thrown away is not encoded yet.
-    for clip in films(plans, means, ahead=not thresholds, **how):
+    for clip in films(plans, means, ahead=not thresholds, wanted=wanted, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
         while tries[-1].missed and len(tries) <= retries:
             seed = (tries[0].plan.seed + len(tries) * (apart or len(plans))) % 2**63

@@ -32,19 +32,23 @@ _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "p
 
 @dataclass(frozen=True)
 class Past:
-    """What a job took, seconds by phase, in one attempt; `write` is what is left."""
+    """What a job took that ran with others or alone, seconds by phase, in one attempt; `write` is what is left."""
 
     plan: Plan
     seconds: Mapping[str, float]
+    films: int = 1
 
 
 def past(job: Job) -> Past | None:
     """What a job took that was done in one go; None for another."""
-    run = None if job.result is None else job.result.sidecar.run
-    if run is None or job.state != "completed" or any(told in note for note in run.notes for told in _WENT_ON):
+    if job.result is None or job.result.sidecar.run is None:
+        return None
+    recipe, run = job.result.sidecar.recipe, job.result.sidecar.run
+    if job.state != "completed" or any(told in note for note in run.notes for told in _WENT_ON):
         return None
     told = {name: seconds for name, seconds in run.seconds.items() if name in PHASES}
-    return Past(job.plan, told | {"write": max(0.0, job.seconds - sum(told.values()))})
+    films = 1 if recipe is None else recipe.placement.batch
+    return Past(job.plan, told | {"write": max(0.0, films * job.seconds - sum(told.values()))}, films)
 
 
 async def history(queue: Queue) -> list[Past]:
@@ -64,14 +68,15 @@ def work(plan: Plan) -> dict[str, float]:
     return {"load": 1.0, "encode": 1.0, "denoise": pixels * steps, "decode": pixels, "polish": polish, "write": whole}
 
 
-def expected(plan: Plan, found: Sequence[Past], warm: bool = False) -> dict[str, float] | None:
+def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int = 0) -> dict[str, float] | None:
     """Seconds of each phase of a Plan's film; None where no job of its model and its way is among `found`.
 
-    A model that is `warm` needs no loading.
+    `films` is how many are made at once, 0 for as many as lately. A model that is `warm` needs no loading.
     """
     alike = [each for each in found if _way(each.plan) == _way(plan)]
     alike = [each for each in alike if each.plan.speed == plan.speed] or alike
-    alike = ([each for each in alike if each.plan.shape() == plan.shape()] or alike)[:_ALIKE]
+    alike = [each for each in alike if each.plan.shape() == plan.shape()] or alike
+    alike = ([each for each in alike if each.films == films] or alike)[:_ALIKE]
     if not alike:
         return None
     own = work(plan)
@@ -87,6 +92,12 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False) -> dict[str,
     return seconds | ({"load": 0.0} if warm else {})
 
 
+def abreast(plan: Plan, found: Sequence[Past]) -> float:
+    """How many films of a Plan's model ran at once lately."""
+    alike = [each.films for each in found if _way(each.plan) == _way(plan)][:_ALIKE]
+    return statistics.fmean(alike) if alike else 1.0
+
+
 def _way(plan: Plan) -> tuple[str, bool]:
     """What must be shared for one film to say anything of another's time."""
     return plan.model, plan.task == "sequence"
@@ -95,8 +106,10 @@ def _way(plan: Plan) -> tuple[str, bool]:
 class Pace:
     """How far a run is, and the seconds that are left of it."""
 
-    def __init__(self, plan: Plan, found: Sequence[Past] = (), *, warm: bool = False, until: float = 1.0) -> None:
-        known = expected(plan, found, warm)
+    def __init__(
+        self, plan: Plan, found: Sequence[Past] = (), *, warm: bool = False, until: float = 1.0, films: int = 1
+    ) -> None:
+        known = expected(plan, found, warm, films)
         self._known = known is not None
         self._seconds = dict(known or _USUAL)
         self._until = until

@@ -1,97 +1,127 @@
 """Runs claimed jobs in this process: their films are made, written under names of this attempt, and settled.
 
 Whatever happens, a job leaves here in a state that the store knows: done, failed with its reason, or laid down where it
-is. Only a process that dies leaves it running, until its lease is over.
+is. Only a process that dies leaves it running, until its lease is over. What goes wrong with one of several is its own.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import logging
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
-import numpy as np
-
-from flickbook import formats
 from flickbook.engine.checkpoint import Keeper
 from flickbook.engine.draft import drafts
 from flickbook.engine.films import Means, means_of
 from flickbook.engine.ladder import ran_out
 from flickbook.engine.retry import good_films
-from flickbook.engine.treat import polish
-from flickbook.errors import Cancelled, FlickbookError, OutputError, StoreError
-from flickbook.files import sha256
+from flickbook.errors import Cancelled, StoreError
 from flickbook.jobs import queue
 from flickbook.jobs.attempt import Attempt
 from flickbook.jobs.desk import Desk
+from flickbook.jobs.filing import PathOf, drafted, filed, removed
+from flickbook.jobs.log import logged
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.jobs.scribe import Scribe
 from flickbook.jobs.sequencing import sequence
-from flickbook.jobs.shelf import CHECKPOINT, LOG
+from flickbook.jobs.shelf import CHECKPOINT
 from flickbook.jobs.watch import OnStep, Watch
-from flickbook.media.carried import carried
-from flickbook.media.clip import Clip, sidecar_path
-from flickbook.media.write import write
-from flickbook.spec import Plan, Sidecar
+from flickbook.spec import Plan
 from flickbook.store.base import Job, Query, Result
 
 logger = logging.getLogger(__name__)
 #: Films that one command makes at most.
 _TOGETHER: Final = 1000
-#: The name of a film that was sent to be gone on from.
-PARENT: Final = "given-parent"
+#: What is written while the next is made. What is joined behind a film, or stays a draft, is written at once.
+_ASIDE: Final = ("film", "picture")
+#: Makes the file of a film.
+Write = Callable[[], Result]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """How a run was asked for, beside its jobs."""
+
+    on_step: OnStep | None = None
+    previews: bool = False
+    strict: bool = False
+    path_of: PathOf | None = None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One pass over a batch: `slots` are all its jobs in their order, of which those that are left are made."""
+
+    attempt: Attempt
+    slots: Sequence[Job]
+    batch: str
+    means: Means
+    keeper: Keeper
+    watch: Watch
+    told: _Told
 
 
 class Runner:
-    """Makes what claimed jobs ask for. `lease`, `beat` and `look` are seconds."""
+    """Makes what claimed jobs ask for. `lease`, `beat` and `look` are seconds.
 
-    def __init__(self, desk: Desk, *, lease: float = LEASE, beat: float = BEAT, look: float = LOOK) -> None:
+    With `aside` the films of the queue are written, and their jobs settled, while the next ones are made: `run` returns
+    before, and `rest` when all is written.
+    """
+
+    def __init__(
+        self, desk: Desk, *, lease: float = LEASE, beat: float = BEAT, look: float = LOOK, aside: bool = False
+    ) -> None:
         self._desk, self._times = desk, {"lease": lease, "beat": beat, "look": look}
-        self._attempt: Attempt | None = None
-        self._path_of: Callable[[Job, Clip], Path] | None = None
+        self._scribe = Scribe() if aside else None
+        self._attempts: list[Attempt] = []
         self._leaving = False
 
     def leave(self) -> None:
         """Lay down what runs at its next step, and start nothing more."""
         self._leaving = True
-        if self._attempt is not None:
-            self._attempt.leaving = True
+        for attempt in list(self._attempts):
+            attempt.leaving = True
+
+    def rest(self) -> None:
+        """Wait until all films are written and settled."""
+        if self._scribe is not None:
+            self._scribe.rest()
 
     def run(
         self,
         jobs: Sequence[Job],
         *,
         beside: Sequence[Job] = (),
+        batch: str = "",
         on_step: OnStep | None = None,
         previews: bool = False,
         strict: bool = False,
-        path_of: Callable[[Job, Clip], Path] | None = None,
+        path_of: PathOf | None = None,
     ) -> list[Job]:
         """Run jobs of one shape that were claimed together; as what they ended, without those that count no more.
 
-        `beside` are all jobs of their batch, in its order, where some are done: the batch decides the last bits.
-        `on_step` is told of every Step, with `previews` those of the denoising carry theirs. With `strict` the error of
-        a job that fails is raised once it is settled, and `path_of` says where a command's film goes. A
-        KeyboardInterrupt lays down what is left, and is raised again.
+        `beside` are all jobs of their batch, in its order, where some are done: the batch decides the last bits. With a
+        `batch` their state is kept there, and not with the first of them. `on_step` is told of every Step, with
+        `previews` those of the denoising carry theirs. With `strict` the error of a job that fails is raised once it
+        is settled, and fails the others that are left; `path_of` says where a command's film goes. A KeyboardInterrupt
+        lays down what is left, and is raised again.
         """
-        self._path_of = path_of
-        ended: list[Job] = []
-        counted = True
-        attempt = self._attempt = Attempt(self._desk, jobs, **self._times)
+        own = {job.id: job for job in jobs}
+        slots = [own.get(job.id, job) for job in beside or jobs]
+        attempt = Attempt(self._desk, jobs, films=len(slots), **self._times)
+        self._attempts.append(attempt)
         attempt.leaving = self._leaving
-        try:
-            with attempt, self._logged(jobs[0]):
+        with ExitStack() as stack:
+            stack.callback(self._attempts.remove, attempt)
+            stack.enter_context(attempt)
+            with logged(self._desk.shelf, jobs):
                 try:
-                    own = {job.id: job for job in jobs}
-                    together = [own.get(job.id, job) for job in beside or jobs]
-                    for job, result in self._made(attempt, together, on_step, previews):
-                        done = self._settled(attempt, job, result)
-                        ended, counted = ended + done, counted and bool(done)
+                    self._work(attempt, slots, batch, _Told(on_step, previews, strict, path_of))
                 except Cancelled:
                     pass
                 except KeyboardInterrupt:
@@ -103,104 +133,174 @@ class Runner:
                     if strict:
                         raise
                 except Exception as error:
-                    ended += self._failed(attempt, error)
+                    self._failed(attempt, error, jobs)
                     if strict:
                         raise
-                else:
-                    # What counts no more is somebody else's, who may go on from this state.
-                    if counted:
-                        self._forget((beside or jobs)[0])
                 finally:
-                    ended += attempt.lay_down()
-        finally:
-            self._attempt = None
-        return ended
+                    attempt.lay_down()
+            if attempt.aside and self._scribe is not None:  # their leases are kept until they are settled
+                self._scribe.after(stack.pop_all().close)
+        return attempt.ended
 
-    def _settled(self, attempt: Attempt, job: Job, result: Result) -> list[Job]:
-        """The job that is done; where that counts no more, what was made is not left behind."""
+    def _work(self, attempt: Attempt, slots: Sequence[Job], batch: str, told: _Told) -> None:
+        """Make the films of all that are left. Raises Cancelled where they are to stop, and what the last one raises.
+
+        What goes wrong while one film of several is finished is that one's; the others go on from what is denoised.
+        Before that it is nobody's, and each is made by itself.
+        """
+        begun = {job.id for job in slots if job.id in attempt.jobs}
+        while own := [job for job in slots if job.id in attempt.jobs]:
+            means = self._means(attempt, slots, own, told)
+            if means is None:
+                continue
+            run = self._run(attempt, slots, batch, means, told)
+            try:
+                for job, write in self._made(run):
+                    self._finish(run, job, write)
+                break
+            except Cancelled:
+                if run.watch.finishing is None or attempt.leaving or attempt.lost:
+                    raise
+                attempt.lay_down([run.watch.finishing.id])
+            except StoreError:
+                raise
+            except Exception as error:
+                if told.strict or len(own) < 2:
+                    raise
+                if run.watch.finishing is None:
+                    self._apiece(attempt, own, told, error)
+                else:
+                    self._failed(attempt, error, [run.watch.finishing])
+        # What counts no more is somebody else's, who may go on from this state.
+        if len(slots) > 1 and not batch and begun <= {job.id for job in attempt.ended if job.state == "completed"}:
+            self._forget(slots[0])
+
+    def _apiece(self, attempt: Attempt, jobs: Sequence[Job], told: _Told, error: Exception) -> None:
+        """Make the films of jobs whose batch failed one by one, from their beginning."""
+        logger.warning("%d films that were made together failed, and are made one by one: %s", len(jobs), error)
+        for job in jobs:
+            self._desk.shelf.leave(job.id)
+            try:
+                self._work(attempt, [job], "", told)
+            except (Cancelled, StoreError) as stopped:
+                if isinstance(stopped, StoreError) or attempt.leaving or attempt.lost:
+                    raise
+            except Exception as own:
+                self._failed(attempt, own, [job])
+
+    def _means(self, attempt: Attempt, slots: Sequence[Job], own: Sequence[Job], told: _Told) -> Means | None:
+        """What the films of a batch need; jobs that lack it fail alone. None if there is none left."""
+        if told.strict or len(own) < 2:
+            return _filled(means_for(own), slots) if len(own) < len(slots) else means_for(slots)
+        ready = []
+        for job in own:
+            try:
+                ready.append(means_for([job]))
+            except Exception as error:
+                self._failed(attempt, error, [job])
+        return _filled(_merged(ready), slots) if ready else None
+
+    def _run(self, attempt: Attempt, slots: Sequence[Job], batch: str, means: Means, told: _Told) -> _Run:
+        """A pass over a batch, as it was begun."""
+        for job in list(attempt.jobs.values()):
+            self._desk.shelf.tidy(job.id, job.attempt)
+        keeper = self._keeper(slots[0], attempt, batch)
+        kept = keeper.look([job.plan for job in slots])
+        means = replace(means, abreast=len(slots))
+        if kept is not None:  # what was decided then is decided again, so that no bit changes
+            means = replace(means, placement=kept.placement.model_copy(update={"batch": len(slots)}))
+        watch = Watch(self._desk, attempt, slots, means, told.on_step)
+        return _Run(attempt, slots, batch, means, keeper, watch, told)
+
+    def _made(self, run: _Run) -> Iterator[tuple[Job, Write]]:
+        """What makes the file of each job that is left, in their order. Raises Cancelled where they are to stop."""
+        first, plans, desk, path_of = run.slots[0], [job.plan for job in run.slots], self._desk, run.told.path_of
+
+        def keep(some: Sequence[Plan]) -> Keeper:
+            """A try with another seed has a state of its own."""
+            if [plan.key() for plan in some] == [plan.key() for plan in plans] or first.kind == "draft":
+                return run.keeper
+            return Keeper(desk.shelf.attempt(first.id, some[0].key()), may=lambda: not run.attempt.lost)
+
+        stop = partial(run.attempt.stop, [job.id for job in run.slots])
+        how: dict[str, Any] = {"on_step": run.watch, "cancel": stop, "keep": keep}
+        if first.kind == "draft":
+            draft = next(drafts(plans, run.means, until=first.until, **how))
+            yield first, partial(drafted, desk, first, draft.frames, draft.fps)
+            return
+        if first.kind == "sequence":
+            clip = sequence(desk.shelf, first, run.means, run.watch, stop)
+            yield first, partial(filed, desk, first, clip, path_of)
+            return
+        # Nobody looks at those of a command, but itself.
+        how |= {"previews": run.told.previews or first.home == "queue", "apart": self._apart(first)}
+        clips = good_films(plans, run.means, first.thresholds, first.retries, wanted=partial(_wanted, run), **how)
+        for clip in clips:
+            assert run.watch.finishing is not None
+            yield run.watch.finishing, partial(filed, desk, run.watch.finishing, clip, path_of)
+
+    def _finish(self, run: _Run, job: Job, write: Write) -> None:
+        """Write a film, and settle its job: by the scribe, unless the job brought its worker down before."""
+        attempt, strict = run.attempt, run.told.strict
+        if self._scribe is not None and job.home == "queue" and job.kind in _ASIDE and job.stalls < 2:
+            with run.watch.writing(job):
+                attempt.put_aside(job.id)
+            self._scribe.hand(partial(self._aside, run, job, write))
+            return
+        try:
+            with run.watch.writing(job):
+                result = _written(run, job, write)
+            self._settle(run, job, result)
+        except (Cancelled, StoreError):
+            raise
+        except Exception as error:
+            if strict or len(attempt.jobs) < 2:
+                raise
+            self._failed(attempt, error, [job])
+
+    def _aside(self, run: _Run, job: Job, write: Write) -> None:
+        """Write a film in the scribe's thread."""
+        try:
+            with logged(self._desk.shelf, [job], scribe=True):
+                self._settle(run, job, _written(run, job, write))
+        except Cancelled:
+            run.attempt.lay_down([job.id])
+        except StoreError as error:  # free when its lease is over
+            logger.error("%s: %s", job.id, error)
+        except Exception as error:
+            try:
+                self._failed(run.attempt, error, [job])
+            except StoreError as lost:
+                logger.error("%s: %s", job.id, lost)
+        finally:
+            run.attempt.aside.pop(job.id, None)
+
+    def _settle(self, run: _Run, job: Job, result: Result) -> None:
+        """Settle a job whose film is written, and let go of its state."""
+        attempt = run.attempt
         found = None if attempt.lost else attempt.settle(job.id, queue.completed(job, result, attempt.seconds))
         if found is None:
+            # It counts no more, and what was made is not left behind.
             attempt.jobs.pop(job.id, None)
-            self._remove(job, result)
-            return []
-        return [found]
+            removed(job, result)
+        elif run.batch:
+            self._desk.shelf.leave(job.id)
+        elif len(run.slots) == 1:
+            self._forget(job)
 
     def _forget(self, job: Job) -> None:
         """Remove the state of a batch that is done, a sequence's pictures too; of a draft it is what it leaves."""
         if job.kind != "draft":
             self._desk.shelf.forget(job.id)
 
-    def _remove(self, job: Job, result: Result) -> None:
-        if job.home == "queue":
-            for path in (Path(result.path), sidecar_path(result.path)):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
-
-    def _failed(self, attempt: Attempt, error: Exception) -> list[Job]:
-        """What an error makes of the jobs that are left: it is theirs alone."""
+    def _failed(self, attempt: Attempt, error: Exception, jobs: Sequence[Job]) -> None:
+        """What an error makes of these of the jobs that are left."""
         text = "".join(traceback.format_exception(error))
         code = "out_of_memory" if ran_out(error) else "unexpected"
-        ended = []
-        for job in list(attempt.jobs.values()):
-            self._desk.shelf.log(job.id, f"attempt {job.attempt} failed\n{text}")
-            found = attempt.settle(job.id, queue.failed(job, error, attempt.seconds, code))
-            ended += [] if found is None else [found]
-        return ended
-
-    @contextmanager
-    def _logged(self, job: Job) -> Iterator[None]:
-        """What the package logs goes to the job's log too, and what a crash of the process leaves."""
-        with ExitStack() as stack:
-            with suppress(OSError, OutputError):
-                path = self._desk.shelf.made(job.id) / LOG
-                file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-                stack.callback(_closed, file)
-                handler = _Quiet(file)
-                handler.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s"))
-                handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
-                package = logging.getLogger("flickbook")
-                package.addHandler(handler)
-                stack.callback(package.removeHandler, handler)
-                if job.home == "queue":
-                    faulthandler.enable(file)
-                    stack.callback(faulthandler.enable)
-            yield
-
-    def _made(
-        self, attempt: Attempt, jobs: Sequence[Job], on_step: OnStep | None, previews: bool
-    ) -> Iterator[tuple[Job, Result]]:
-        """What each job made that is not done, in their order. Raises Cancelled where they are to stop."""
-        for job in list(attempt.jobs.values()):
-            self._desk.shelf.tidy(job.id, job.attempt)
-        first, plans, means = jobs[0], [job.plan for job in jobs], means_for(jobs)
-        keeper = self._keeper(first, attempt)
-        kept = keeper.look(plans)
-        if kept is not None:  # what was decided then is decided again, so that no bit changes
-            means = replace(means, placement=kept.placement.model_copy(update={"batch": len(jobs)}))
-        watch = Watch(self._desk, attempt, jobs, means, on_step)
-
-        def keep(some: Sequence[Plan]) -> Keeper:
-            """A try with another seed has a state of its own."""
-            if [plan.key() for plan in some] == [plan.key() for plan in plans] or first.kind == "draft":
-                return keeper
-            return Keeper(self._desk.shelf.attempt(first.id, some[0].key()), may=lambda: not attempt.lost)
-
-        how: dict[str, Any] = {"on_step": watch, "cancel": attempt.stop, "keep": keep}
-        if first.kind == "draft":
-            draft = next(drafts(plans, means, until=first.until, **how))
-            yield first, self._drafted(first, draft.frames, draft.fps)
-            return
-        if first.kind == "sequence":
-            clips = iter([sequence(self._desk.shelf, first, means, watch, attempt.stop)])
-        else:
-            # Nobody looks at those of a command, but itself.
-            how |= {"previews": previews or first.home == "queue", "apart": self._apart(first)}
-            clips = good_films(plans, means, first.thresholds, first.retries, **how)
-        for job, clip in zip(jobs, clips, strict=True):
-            if job.id in attempt.jobs:
-                with watch.writing():
-                    result = self._written(attempt, job, clip)
-                yield job, result
+        for job in jobs:
+            if job.id in attempt.jobs or job.id in attempt.aside:
+                self._desk.shelf.log(job.id, f"attempt {job.attempt} failed\n{text}")
+                attempt.settle(job.id, queue.failed(job, error, attempt.seconds, code))
 
     def _apart(self, job: Job) -> int:
         """How far the seeds of other tries are apart: as many as one command asked for films."""
@@ -208,63 +308,31 @@ class Runner:
             return 1
         return len(self._desk.ask(self._desk.store.find(Query(leader=job.leader, limit=_TOGETHER))))
 
-    def _keeper(self, job: Job, attempt: Attempt) -> Keeper:
-        """Where a job's state is kept; a finished draft's own is gone on from, and stays."""
+    def _keeper(self, job: Job, attempt: Attempt, batch: str = "") -> Keeper:
+        """Where the state of a job, or of its batch, is kept; a finished draft's own is gone on from, and stays."""
         shelf = self._desk.shelf
         also = [shelf.checkpoint(job.parent)] if job.parent and job.kind != "extension" else []
-        return Keeper(shelf.made(job.id) / CHECKPOINT, also=also, may=lambda: not attempt.lost)
-
-    def _drafted(self, job: Job, frames: np.ndarray, fps: float) -> Result:
-        """A draft as a moving picture; its latents stay where they are."""
-        path = self._desk.shelf.film(job.id, job.attempt, ".webp")
-        write(path, frames, fps, None, overwrite=True)
-        return Result(path=str(path), bytes=path.stat().st_size, sha256=sha256(path))
-
-    def _written(self, attempt: Attempt, job: Job, clip: Clip) -> Result:
-        """A film as a file, under a name of this attempt or the one that its command was given."""
-        if attempt.given_up:
-            raise Cancelled
-        if job.home == "command":
-            path = Path(job.output) if self._path_of is None else self._path_of(job, clip)
-            clip.save(path, overwrite=bool(job.overwrite) or _written_before(job, clip, path))
-        else:
-            path = self._desk.shelf.film(job.id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
-            clip = self._joined(job, clip) if job.kind == "extension" else clip
-            clip.save(path, overwrite=True)
-        sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
-        if formats.is_frames(path):
-            return Result(path=str(path), sidecar=sidecar)
-        return Result(path=str(path.absolute()), bytes=path.stat().st_size, sha256=sha256(path), sidecar=sidecar)
-
-    def _joined(self, job: Job, clip: Clip) -> Clip:
-        """A film behind the one that it goes on from."""
-        place = self._desk.shelf.of(job.id)
-        before = next(iter(sorted(place.glob(f"{PARENT}.*"))), None)
-        part = self._desk.shelf.film(job.id, job.attempt, "-part.mkv")
-        try:
-            clip.save(part, overwrite=True)
-            encoding = job.plan.encoding()
-            how = {} if encoding is None else encoding.model_dump()
-            return polish(before or self._parent(job), join=[part], fit=True, **how)
-        finally:
-            part.unlink(missing_ok=True)
-            sidecar_path(part).unlink(missing_ok=True)
-
-    def _parent(self, job: Job) -> Path:
-        parent = self._desk.ask(self._desk.queue.job(job.parent))
-        if parent.result is None or not parent.result.path:
-            raise OutputError(job.parent, "the film to go on from is gone", "extend another")
-        return Path(parent.result.path)
+        return Keeper(shelf.made(batch or job.id) / CHECKPOINT, also=also, may=lambda: not attempt.lost)
 
 
-def _written_before(job: Job, clip: Clip, path: Path) -> bool:
-    """Whether the film at `path` is this one, which an attempt wrote that was killed before it could say so."""
-    if job.attempt < 2 or clip.recipe is None:
+def _written(run: _Run, job: Job, write: Write) -> Result:
+    """The file of a film. Raises Cancelled where nobody wants it any more."""
+    if job.kind != "draft" and run.attempt.unwanted(job.id):
+        raise Cancelled
+    return write()
+
+
+def _wanted(run: _Run, number: int) -> bool:
+    """Whether a film of a batch is still wanted, which is finished next if it is. Raises Cancelled for a runner that
+    leaves: the others are finished by whoever takes them up."""
+    run.watch.finishing, job = None, run.slots[number]
+    if run.attempt.leaving and len(run.slots) > 1:
+        raise Cancelled
+    if run.attempt.unwanted(job.id):
+        run.attempt.lay_down([job.id])
         return False
-    try:
-        return carried(path)[0].frames_sha256 == clip.recipe.frames_sha256
-    except FlickbookError:
-        return False
+    run.watch.finishing = job
+    return True
 
 
 def means_for(jobs: Sequence[Job]) -> Means:
@@ -274,19 +342,19 @@ def means_for(jobs: Sequence[Job]) -> Means:
         home = Path(job.model_dir) if job.model_dir else None
         means = means_of(job.plan, job.request, home, job.precision)
         found.append(replace(means, networks={digest: Path(path) for digest, path in job.networks.items()}))
+    return _merged(found)
+
+
+def _merged(found: Sequence[Means]) -> Means:
     sources = {digest: frames for means in found for digest, frames in means.sources.items()}
     networks = {digest: path for means in found for digest, path in means.networks.items()}
     return replace(found[0], sources=sources, networks=networks)
 
 
-class _Quiet(logging.StreamHandler[TextIO]):
-    """A log on a full disk is no reason to stop."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Do without this line."""
-
-
-def _closed(file: TextIO) -> None:
-    """Close a log; what could not be written is lost."""
-    with suppress(OSError):
-        file.close()
+def _filled(means: Means, slots: Sequence[Job]) -> Means:
+    """With something for every film of a batch to begin from: those that nobody wants any more need not be theirs."""
+    begins = [job.plan.image or job.plan.video for job in slots]
+    frames = next((means.sources[each] for each in begins if each in means.sources), None)
+    if frames is None:
+        return means
+    return replace(means, sources=dict.fromkeys(begins, frames) | dict(means.sources))

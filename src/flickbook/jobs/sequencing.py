@@ -16,7 +16,7 @@ from flickbook.jobs.shelf import Shelf
 from flickbook.jobs.watch import Watch
 from flickbook.media.clip import Clip
 from flickbook.media.read import read_picture
-from flickbook.spec import Plan, Step
+from flickbook.spec import Step
 from flickbook.store.base import Job
 
 #: Pictures of a preview at most.
@@ -30,7 +30,7 @@ def sequence(shelf: Shelf, job: Job, means: Means, watch: Watch, cancel: Callabl
     like this one. Raises what `flickbook.engine.sequence.made` raises.
     """
     place = shelf.pictures(job.id)
-    teller = _Teller(place, job.plan, watch)
+    teller = _Teller(place, job, watch)
     # Nobody else writes there, so that what is of another placement may go.
     return made(job.plan, means, directory=place, overwrite=True, on_step=teller, cancel=cancel)
 
@@ -41,8 +41,8 @@ class _Teller:
     `place` is where the pictures are.
     """
 
-    def __init__(self, place: Path, plan: Plan, watch: Watch) -> None:
-        self._place, self._plan, self._watch = place, plan, watch
+    def __init__(self, place: Path, job: Job, watch: Watch) -> None:
+        self._place, self._job, self._plan, self._watch = place, job, job.plan, watch
         self._kept, self._read = 0, 0.0
 
     def __call__(self, step: Step) -> None:
@@ -56,7 +56,7 @@ class _Teller:
         if step.index == self._kept:
             self._read = step.seconds
         self._watch(replace(step, seconds=step.seconds - self._read))
-        self._watch.show(lambda: [self._so_far(step.index)])
+        self._watch.show(lambda: [(self._job, self._so_far(step.index))])
 
     def _path(self, frame: int) -> Path:
         return self._place / f"{frame:05d}.png"

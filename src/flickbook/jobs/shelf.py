@@ -8,6 +8,10 @@
 <job>/given-…             what it begins from, as it was sent
 <job>/film-<attempt>.mp4  what came out, and beside it its recipe
 <job>/log.txt             what its attempts said
+<job>/batch               the batch that it runs in with others
+<batch>/jobs.json         the jobs that a batch began with, in its order
+<batch>/<job>             empty, while that job may go on from the batch's state
+<batch>/checkpoint.safetensors   the state of all of its films
 """
 
 from __future__ import annotations
@@ -17,18 +21,23 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from flickbook.errors import OutputError, RequestError
-from flickbook.store.base import ID
+from flickbook.files import replace_whole
+from flickbook.store.base import ID, Job, new_id
 
 PROGRESS: Final = "progress.json"
 PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
 PICTURES: Final = "pictures"
+#: Also what the ids of batches begin with.
+_BATCH: Final = "batch"
+_JOBS: Final = "jobs.json"
 _TRY: Final = "try-"
 _FILM: Final = re.compile(r"film-(\d+)")
 _MAX_PROGRESS: Final = 1 << 16
@@ -141,8 +150,44 @@ class Shelf:
                 if path.name.startswith(".") or (film is not None and int(film[1]) < attempt):
                     path.unlink(missing_ok=True)
 
+    def gather(self, jobs: Sequence[Job]) -> str:
+        """Begin a batch of these jobs, which is on the disk when this returns; its id. Raises OutputError, OSError."""
+        batch = new_id(_BATCH)
+        text = json.dumps([job.to_row() for job in jobs]).encode("ascii")
+        replace_whole(self.made(batch) / _JOBS, lambda draft: draft.write_bytes(text))
+        for job in jobs:
+            self.leave(job.id)
+            (self.made(job.id) / _BATCH).write_text(batch, encoding="ascii")
+            (self.of(batch) / job.id).touch()
+        return batch
+
+    def batch(self, id: str) -> tuple[str, list[Job]]:
+        """The batch that a job is of, and the jobs that it began with, as they were then; "" and none without."""
+        with suppress(OSError, ValueError, KeyError, RequestError):
+            batch = (self.of(id) / _BATCH).read_text(encoding="ascii")
+            rows = json.loads((self.of(batch) / _JOBS).read_bytes())
+            return batch, [Job.from_row(row) for row in rows]
+        return "", []
+
+    def leave(self, id: str) -> None:
+        """Take a job out of its batch, for which it has no more use; who leaves last removes it."""
+        with suppress(OSError, ValueError, RequestError):
+            pointer = self.of(id) / _BATCH
+            batch = pointer.read_text(encoding="ascii")
+            (self.of(batch) / id).unlink(missing_ok=True)
+            pointer.unlink()
+            if not self.members(batch):
+                self.clear(batch)
+
+    def members(self, batch: str) -> list[str]:
+        """The jobs that may yet go on from a batch's state."""
+        with suppress(OSError):
+            return sorted(path.name for path in self.of(batch).iterdir() if ID.fullmatch(path.name))
+        return []
+
     def forget(self, id: str) -> None:
         """Remove the states that a job went on from: of its film, of tries with other seeds, a sequence's pictures."""
+        self.leave(id)
         with suppress(OSError):
             for path in [self.checkpoint(id), *self.of(id).glob(f"{_TRY}*")]:
                 path.unlink(missing_ok=True)
@@ -153,14 +198,15 @@ class Shelf:
         return self.made(id) / f"{_TRY}{key[:16]}.safetensors"
 
     def clear(self, id: str) -> int:
-        """Remove a job's directory; the bytes that this freed."""
+        """Remove the directory of a job or of a batch; the bytes that this freed."""
+        self.leave(id)
         place = self.of(id)
         size = _size(place)
         shutil.rmtree(place, ignore_errors=True)
         return size
 
     def ids(self) -> list[str]:
-        """The jobs that have a directory."""
+        """The jobs and the batches that have a directory."""
         return sorted(place.name for place in self.root.glob("??/*") if ID.fullmatch(place.name))
 
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -35,13 +35,15 @@ class Watch:
         found: list[Past] = []
         with suppress(StoreError):  # only the time that is left is told worse
             found = desk.ask(history(desk.queue))
-        self._pace = Pace(jobs[0].plan, found, until=jobs[0].until)
+        self._pace = Pace(jobs[0].plan, found, until=jobs[0].until, films=len(jobs))
         self._began, self._spent, self._cost = time.monotonic(), 0.0, _FIRST
         self._blind = False
+        #: The one whose film is polished and written now, once all of them are decoded.
+        self.finishing: Job | None = None
 
     def __call__(self, step: Step) -> None:
         # Of polish no state is kept, so only what is not wanted at all is broken off there.
-        if step.phase == "polish" and self._attempt.given_up:
+        if step.phase == "polish" and self._attempt.unwanted((self.finishing or self._jobs[0]).id):
             raise Cancelled
         self._say(step)
         if self._on_step is not None:
@@ -51,8 +53,9 @@ class Watch:
             self.show(lambda: self._drawn(previews))
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, job: Job | None = None) -> Iterator[None]:
         """Say that a film is whole but for its file, and then that it is written."""
+        self.finishing = job or self._jobs[0]
         self._say(Step("write", 0, 1, 0.0))
         began = time.perf_counter()
         yield
@@ -63,8 +66,9 @@ class Watch:
         if self._attempt.lost:
             return  # another tells of it now
         share, left = self._pace.after(step)
-        self._attempt.reach(share)
-        for job in self._jobs:
+        told = self._left() if self.finishing is None else [self.finishing]
+        self._attempt.reach(share, [job.id for job in told])
+        for job in told:
             self._desk.shelf.tell(
                 job.id,
                 phase=step.phase,
@@ -75,23 +79,31 @@ class Watch:
                 attempt=job.attempt,
             )
 
-    def _drawn(self, previews: Any) -> list[bytes]:
-        engine = engine_of(self._jobs[0].plan, self._means)
-        return [moving(engine, job.plan, x0) for job, x0 in zip(self._jobs, previews, strict=False)]
+    def _left(self) -> list[Job]:
+        """The jobs of this worker that are not done."""
+        return [job for job in self._jobs if job.id in self._attempt.jobs]
 
-    def show(self, draw: Callable[[], Sequence[bytes]]) -> None:
-        """Keep a moving preview of each film, which `draw` makes, as often as its share of the time allows."""
+    def _drawn(self, previews: Any) -> Iterator[tuple[Job, bytes]]:
+        engine = engine_of(self._jobs[0].plan, self._means)
+        left = self._left()
+        seen = [job for job in left if self._desk.shelf.watched(job.id)] or left
+        for job, x0 in zip(self._jobs, previews, strict=False):
+            if job in seen:
+                yield job, moving(engine, job.plan, x0)
+
+    def show(self, draw: Callable[[], Iterable[tuple[Job, bytes]]]) -> None:
+        """Keep the moving previews that `draw` makes, as often as their share of the time allows."""
         if self._blind or self._jobs[0].home != "queue":
             return
         began = time.monotonic()
-        watched = self._desk.shelf.watched(self._jobs[0].id)
+        watched = any(self._desk.shelf.watched(job.id) for job in self._left())
         allowed = _SEEN if watched else _UNSEEN
         # Whoever looks on is shown something at once; what that took is made up for by a longer wait for the next.
         at_once = watched and not self._spent
         if not at_once and self._spent + self._cost > allowed * (began - self._began):
             return
         try:
-            for job, preview in zip(self._jobs, draw(), strict=False):
+            for job, preview in draw():
                 self._desk.shelf.show(job.id, preview)
         except Exception as error:  # no film fails because it could not be looked at
             logger.warning("no more previews of this film: %s", error)

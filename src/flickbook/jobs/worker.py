@@ -23,6 +23,7 @@ import psutil
 from flickbook import settings
 from flickbook.errors import FlickbookError, StoreError
 from flickbook.files import replace_whole
+from flickbook.jobs.crew import gather
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.runner import Runner
@@ -46,15 +47,25 @@ def gone(name: str) -> bool:
 
 
 class Worker:
-    """Works on the queue in this thread until `leave` is called; `lease`, `beat` and `look` are seconds."""
+    """Works on the queue in this thread until `leave` is called; `lease`, `beat` and `look` are seconds.
+
+    `batch` is how many jobs of one shape run together at most, as the settings say by default.
+    """
 
     def __init__(
-        self, desk: Desk, name: str = "", *, lease: float = LEASE, beat: float = BEAT, look: float = LOOK
+        self,
+        desk: Desk,
+        name: str = "",
+        *,
+        lease: float = LEASE,
+        beat: float = BEAT,
+        look: float = LOOK,
+        batch: int | None = None,
     ) -> None:
         self.name = name or name_of()
         self._desk, self._lease, self._beat, self._leaving = desk, lease, beat, threading.Event()
-        self._runner = Runner(desk, lease=lease, beat=beat, look=look)
-        self._tended = 0.0
+        self._runner = Runner(desk, lease=lease, beat=beat, look=look, aside=True)
+        self._batch, self._tended = batch, 0.0
 
     def leave(self) -> None:
         """Lay down what runs at its next step, and return from `work`."""
@@ -75,12 +86,14 @@ class Worker:
             if job is None:
                 self._leaving.wait(wait)
                 continue
+            crew = gather(self._desk, self.name, self._lease, job, self._batch, jobs and jobs - done)
             try:
-                self._runner.run([job])
+                self._runner.run(crew.jobs, beside=crew.slots, batch=crew.batch)
             except (FlickbookError, OSError) as error:
                 # What could not be settled is free again when its lease is over.
                 logger.error("%s: %s", job.id, error)
-            done += 1
+            done += len(crew.jobs)
+        self._runner.rest()
         return done
 
     def _tend(self) -> None:
@@ -98,13 +111,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="", help="what this worker is called")
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds a claim holds")
     parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")
+    parser.add_argument("--batch", type=int, help="jobs of one shape that run as one batch at most")
     parser.add_argument("--ready", type=Path, help="a file to write once it works")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=settings.load().log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     faulthandler.enable()
     try:
         with Desk.at(given.store, given.jobs_dir) as desk:
-            worker = Worker(desk, given.name, lease=given.lease, beat=given.beat)
+            worker = Worker(desk, given.name, lease=given.lease, beat=given.beat, batch=given.batch)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.leave())
             threading.Thread(target=_until_the_end, args=(worker,), name="parent", daemon=True).start()

@@ -51,7 +51,8 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
     try:
         await _refuse_strangers(service)
         listener = listening(service)
-        supervisor = Supervisor(service.settings.store, service.shelf.root, service.workers)
+        batch = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
+        supervisor = Supervisor(service.settings.store, service.shelf.root, service.workers, batch)
         service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])

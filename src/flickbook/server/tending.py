@@ -52,6 +52,9 @@ async def sweep(service: Service) -> None:
         for job in await service.queue.sweep(service.keep, service.max_disk):
             logger.info("%s is forgotten", job.id)
     for id in await asyncio.to_thread(_old, service):
+        # A batch goes with the last of its jobs that may go on from it.
+        if await asyncio.to_thread(lambda id: bool(service.shelf.members(id)), id):
+            continue
         found = await service.store.get(id)
         # Files come before their job does, so only what is old and without one belongs to nobody.
         if found is None:

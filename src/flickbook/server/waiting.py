@@ -75,18 +75,21 @@ class Line:
         if now - self._past[0] > _LEARNED:
             self._past = (now, await eta.history(self._queue))
         find = self._queue.store.find
-        look, ahead, known = Look(now), 0.0, True
+        look, known, busy = Look(now), True, dict[str, float]()
         for job in await find(Query(states=("running",), limit=_MOST)):
             left = self._queue.shelf.progress(job.id).get("eta_seconds")
             seconds = float(left) if isinstance(left, int | float) else self._expected(job)
-            ahead, known = ahead + (seconds or 0.0), known and seconds is not None
+            # Those of one worker run together.
+            busy[job.worker] = max(busy.get(job.worker, 0.0), seconds or 0.0)
+            known = known and seconds is not None
+        ahead = sum(busy.values())
         for place, job in enumerate(await find(Query(states=("queued",), order="queue", limit=_MOST)), 1):
             look.places[job.id] = place
             own = self._expected(job)
             known = known and own is not None
             if known and own is not None:
                 look.etas[job.id] = ahead / self._workers + own
-                ahead += own
+                ahead += own / eta.abreast(job.plan, self._past[1])
         behind = (await self._queue.store.counts())["queued"] - len(look.places)
         if known:
             # Those too far back to be looked at are taken to be as long as the others.

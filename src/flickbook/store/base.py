@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, Self
 
@@ -208,6 +208,15 @@ class Store(Protocol):
 
         The job is running then, `started_at` now, with one more `attempt` and of `stalls`, nothing `wanted`, and it
         expires no more. A job that is past its `expires_at` is passed over. None if there is nothing to take.
+        """
+
+    async def claim_more(
+        self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
+    ) -> list[Job]:
+        """Take up to `most` queued jobs that `fits` says yes to, in the order of the queue, each as `claim` does.
+
+        Only the first `among` of the queue are looked at, or those of these ids. Who comes next stands behind what was
+        taken in one go from the front, and not behind what was taken past others. Each is one change of its own.
         """
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:

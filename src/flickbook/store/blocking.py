@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from flickbook.store.base import Job, Note, Query, State, Store
@@ -67,6 +67,11 @@ class Blocking:
 
     def claim(self, worker: str, seconds: float, id: str | None = None) -> Job | None:
         return self.ask(self.store.claim(worker, seconds, id))
+
+    def claim_more(
+        self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
+    ) -> list[Job]:
+        return self.ask(self.store.claim_more(worker, seconds, fits, most, among))
 
     def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:
         return self.ask(self.store.renew(id, attempt, seconds, reached))

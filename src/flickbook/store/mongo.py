@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, get_args
 
 from pymongo import ReturnDocument
@@ -29,6 +29,8 @@ from flickbook.store.mongo_url import MongoUrl
 STATES: Final[tuple[State, ...]] = get_args(State)
 WAITING: Final = [state for state in STATES if state not in DONE and state != "running"]
 _AFTER: Final = ReturnDocument.AFTER
+#: What workers take.
+_WAITING: Final[Document] = {"state": "queued", "home": "queue", "batch": ""}
 #: What stands for the rest of a job where only changes are checked.
 _ANY: Final[dict[str, Any]] = {"id": "", "plan": Plan.model_construct(), "request": Request.model_construct()}
 
@@ -141,16 +143,11 @@ class MongoStore:
         return [self._job(row) for row in await self._batches.read(filter, sort=order, limit=query.limit)]
 
     async def claim(self, worker: str, seconds: float, id: str | None = None) -> Job | None:
-        wall = time.time()
-        alive = {"$or": [{"expires_at": 0.0}, {"expires_at": {"$gt": wall}}]}
-        lease = {"state": "running", "worker": worker, "wanted": "", "started_at": tick(wall), "expires_at": 0.0}
-        lease["lease_until"] = tick(await self.now() + seconds)
-        update = {"$set": lease, "$inc": {"attempt": 1, "stalls": 1}}
+        update = await self._claiming(worker, seconds)
         if id is not None:
             named = {"state": {"$in": ["queued", "paused"]}}
-            return await self._swap(id, {"$and": [named, alive]}, update)
-        waiting = {"state": "queued", "home": "queue", "batch": ""}
-        first = {"$and": [waiting, alive]}
+            return await self._swap(id, {"$and": [named, _alive()]}, update)
+        first = {"$and": [_WAITING, _alive()]}
         with self._link.told():
             row = await self._link["jobs"].find_one_and_update(first, update, sort=QUEUE, return_document=_AFTER)
         if row is None:
@@ -158,6 +155,34 @@ class MongoStore:
         job = self._job(row)
         await self._order.claimed(job)
         return job
+
+    async def claim_more(
+        self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
+    ) -> list[Job]:
+        front, asked = isinstance(among, int), [_WAITING, _alive()]
+        if not isinstance(among, int):
+            asked.append({"_id": {"$in": [*among]}})
+        limit = among if isinstance(among, int) else 0
+        taken: list[Job] = []
+        for row in await self._batches.read({"$and": asked}, sort=QUEUE, limit=limit):
+            if len(taken) == most or not fits(self._job(row)):
+                front = False
+                continue
+            # As it was judged: what came between, another has or is another job.
+            seen = {name: row[name] for name in ("attempt", "priority", "turn", "position")}
+            update = await self._claiming(worker, seconds)
+            job = await self._swap(str(row["_id"]), {"$and": [_WAITING, _alive(), seen]}, update)
+            if job is not None:
+                taken.append(job)
+                if front:
+                    await self._order.claimed(job)
+        return taken
+
+    async def _claiming(self, worker: str, seconds: float) -> Document:
+        """What a claim makes of a job."""
+        lease = {"state": "running", "worker": worker, "wanted": "", "started_at": tick(time.time()), "expires_at": 0.0}
+        lease["lease_until"] = tick(await self.now() + seconds)
+        return {"$set": lease, "$inc": {"attempt": 1, "stalls": 1}}
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:
         held = {"state": "running", "attempt": attempt}
@@ -300,6 +325,11 @@ class MongoStore:
         except RequestError as error:
             reason = f"has a job {row['_id']} that cannot be read: {error}"
             raise StoreError(self._link.address.shown, reason, "`flickbook store check` looks through it") from None
+
+
+def _alive() -> Document:
+    """What has not waited past its time."""
+    return {"$or": [{"expires_at": 0.0}, {"expires_at": {"$gt": time.time()}}]}
 
 
 def _row(job: Job) -> Document:

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
@@ -24,12 +24,15 @@ from flickbook.store.clock import Clocks
 from flickbook.store.database import REPAIR, Connect, Database
 from flickbook.store.migrations import migrate
 from flickbook.store.sealed import BUCKETS, JOBS, MARKS, NOTES
+from flickbook.store.sqlite_query import asked
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 STATES: Final[tuple[State, ...]] = get_args(State)
 #: Ids in one value: a statement takes only so many.
 _LISTED: Final = "id IN (SELECT value FROM json_each(?))"
+#: A job that has not waited past its time.
+_DUE: Final = "(expires_at = 0 OR expires_at > ?)"
 #: A backup older than this many seconds is made anew when the store is opened.
 DAY: Final = 86400.0
 
@@ -189,7 +192,7 @@ class SqliteStore:
         return None if row is None else self._job(row)
 
     async def find(self, query: Query) -> list[Job]:
-        where, values, order = _asked(query)
+        where, values, order = asked(query)
         text = f"SELECT * FROM jobs WHERE {where} ORDER BY {order} LIMIT ?"
         found = await self._read(lambda db: db.execute(text, (*values, query.limit)).fetchall())
         return self._jobs(found)
@@ -198,31 +201,57 @@ class SqliteStore:
         return await self._write(lambda db: self._claim(db, worker, seconds, id))
 
     def _claim(self, db: sqlite3.Connection, worker: str, seconds: float, id: str | None) -> Job | None:
-        due = "(expires_at = 0 OR expires_at > ?)"
-        wall = self._clocks.wall()
         if id is None:
-            ask = f"state='queued' AND home='queue' AND {due} ORDER BY priority DESC, turn, position LIMIT 1"
-            # Named, because without statistics SQLite would read and sort all that is queued.
-            found = db.execute(f"SELECT * FROM jobs INDEXED BY jobs_queue WHERE {ask}", (wall,)).fetchone()
+            row = next(self._waiting(db, 1), None)
         else:
-            ask = f"id=? AND state IN ('queued', 'paused') AND {due}"
-            found = db.execute(f"SELECT * FROM jobs WHERE {ask}", (id, wall)).fetchone()
-        if found is None:
-            return None
+            named = f"SELECT * FROM jobs WHERE id=? AND state IN ('queued', 'paused') AND {_DUE}"
+            found = db.execute(named, (id, self._clocks.wall())).fetchone()
+            row = None if found is None else self._free(found)
+        return None if row is None else self._taken(db, row, worker, seconds, id is None)
+
+    async def claim_more(
+        self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
+    ) -> list[Job]:
+        def work(db: sqlite3.Connection) -> list[Job]:
+            taken: list[Job] = []
+            front = isinstance(among, int)
+            for row in [*self._waiting(db, among)]:
+                if len(taken) < most and fits(self._job(row)):
+                    taken.append(self._taken(db, row, worker, seconds, front))
+                else:
+                    front = False
+            return taken
+
+        return await self._write(work)
+
+    def _waiting(self, db: sqlite3.Connection, among: int | Collection[str]) -> Iterator[Row]:
+        """What the queue gives next: the first so many, or those of these ids."""
+        order = f"state='queued' AND home='queue' AND {_DUE} ORDER BY priority DESC, turn, position"
+        wall = self._clocks.wall()
+        if isinstance(among, int):
+            # Named, because without statistics SQLite would read and sort all that is queued.
+            ask = f"SELECT * FROM jobs INDEXED BY jobs_queue WHERE {order} LIMIT ?"
+            found = db.execute(ask, (wall, among)).fetchall()
+        else:
+            found = db.execute(
+                f"SELECT * FROM jobs WHERE {_LISTED} AND {order}", (json.dumps([*among]), wall)
+            ).fetchall()
+        return map(self._free, found)
+
+    def _free(self, found: sqlite3.Row) -> Row:
+        """The row of a job that can be claimed."""
         row = JOBS.row(self.path, found)
         if row["state"] not in ("queued", "paused"):  # SQLite takes a damaged index at its word
             raise StoreError(self.path, "the index of jobs is damaged", REPAIR)
-        if id is None and float(row["turn"]) > self._mark(db, f"turn {row['priority']}"):
+        return row
+
+    def _taken(self, db: sqlite3.Connection, row: Row, worker: str, seconds: float, front: bool) -> Job:
+        """The job, claimed; whoever comes next stands behind one from the `front`."""
+        if front and float(row["turn"]) > self._mark(db, f"turn {row['priority']}"):
             self._put_mark(db, f"turn {row['priority']}", float(row["turn"]))
-        lease = {
-            "worker": worker,
-            "lease_until": self._now() + seconds,
-            "state": "running",
-            "wanted": "",
-            "expires_at": 0.0,
-        }
-        counted = {"attempt": int(row["attempt"]) + 1, "stalls": int(row["stalls"]) + 1, "started_at": wall}
-        return self._changed(db, row, {**lease, **counted})
+        lease = {"worker": worker, "lease_until": self._now() + seconds, "state": "running", "wanted": ""}
+        counted = {"attempt": int(row["attempt"]) + 1, "stalls": int(row["stalls"]) + 1}
+        return self._changed(db, row, {**lease, **counted, "started_at": self._clocks.wall(), "expires_at": 0.0})
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:
         def work(db: sqlite3.Connection) -> Job | None:
@@ -362,34 +391,3 @@ class SqliteStore:
 
     async def check(self) -> list[str]:
         return await self._off("read", lambda: self._db.read(rescue.faults))
-
-
-def _asked(query: Query) -> tuple[str, list[object], str]:
-    """A Query in SQL: the condition, its values, the order."""
-    where: list[str] = ["1"]
-    values: list[object] = []
-    # Few have a note: a plus keeps SQLite from looking through all that an index of another column finds.
-    by = "" if query.noted is None else "+"
-    for column, value in (("owner", query.owner), ("leader", query.leader), ("worker", query.worker)):
-        if value is not None:
-            where.append(f"{by}{column}=?")
-            values.append(value)
-    for column, allowed in (("state", query.states), ("kind", query.kinds)):
-        if allowed:
-            where.append(f"{by}{column} IN ({', '.join('?' * len(allowed))})")
-            values += allowed
-    if query.finished_since:
-        where.append("finished_at >= ?")
-        values.append(query.finished_since)
-    if query.noted is not None:
-        where.append("id IN (SELECT id FROM notes WHERE kind=?)")
-        values.append(query.noted)
-    if query.text:
-        # As bytes: what was damaged need not be text.
-        where.append("instr(folded(CAST(json_extract(plan, '$.prompt') AS BLOB)), ?)")
-        values.append(query.text.casefold())
-    if query.after is not None and query.order != "queue":
-        where.append(f"seq {'<' if query.order == 'new' else '>'} (SELECT seq FROM jobs WHERE id=?)")
-        values.append(query.after)
-    order = {"new": "seq DESC", "old": "seq", "queue": "priority DESC, turn, position"}[query.order]
-    return " AND ".join(where), values, order

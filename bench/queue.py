@@ -1,0 +1,84 @@
+"""Queued jobs one after the other against the same as batches: `python -m bench.queue [--jobs 8] [--batch 8] [--json]`.
+
+One warm worker in this process on a queue of its own: films of one shape with a seed each, made with batch 1 and with
+batch N in turn, from the first claim to the last settled job, files written. The ratio is pair by pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.__main__ import ratios, spread
+from flickbook.jobs.crew import room
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.order import ordered
+from flickbook.jobs.worker import Worker
+from flickbook.spec import Request
+from flickbook.store.base import Job
+
+PROMPT = "a red circle moving left on a blue background"
+
+
+def queued(count: int, model: str, steps: int | None) -> list[Job]:
+    """So many jobs of one shape, a seed each."""
+    how = {"prompt": PROMPT, "model": model, "num_inference_steps": steps}
+    return [ordered(Request.of(**how, seed=seed)) for seed in range(count)]
+
+
+def seconds(desk: Desk, jobs: list[Job], batch: int) -> float:
+    """What a worker takes for all of these."""
+    kept = desk.ask(desk.queue.submit(jobs))
+    began = time.perf_counter()
+    Worker(desk, "bench", batch=batch).work(len(kept))
+    taken = time.perf_counter() - began
+    found = [desk.ask(desk.queue.job(job.id)) for job in kept]
+    wrong = [job for job in found if job.state != "completed"]
+    if wrong:
+        raise SystemExit(f"{wrong[0].id} is {wrong[0].state}: {wrong[0].error}")
+    return taken
+
+
+def measure(count: int, batch: int | None, pairs: int, model: str, steps: int | None) -> dict[str, Any]:
+    """The figures."""
+    with tempfile.TemporaryDirectory() as place, Desk.at(f"sqlite:///{place}/jobs.db", Path(place) / "jobs") as desk:
+        jobs = queued(count, model, steps)
+        size = batch or max(2, room(jobs[0]))
+        for warm in (1, size):
+            seconds(desk, queued(size, model, steps), warm)
+        serial, batched = [], []
+        for _ in range(pairs):
+            serial.append(seconds(desk, queued(count, model, steps), 1))
+            batched.append(seconds(desk, queued(count, model, steps), size))
+    plan = jobs[0].plan
+    shape = f"{plan.width}x{plan.height}, {plan.num_frames} frames, {plan.num_inference_steps} steps"
+    figures = {"serial_s": spread(serial), "batched_s": spread(batched), "ratio": ratios(serial, batched)}
+    return {"model": model, "shape": shape, "jobs": count, "batch": size, "pairs": pairs, **figures}
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.queue", description="Jobs one by one and as batches.")
+    parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="films at once; what pays here by default, 2 at least")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    found = measure(given.jobs, given.batch, given.pairs, given.model, given.steps)
+    if given.json:
+        print(json.dumps(found, indent=2))
+        return
+    print(f"{found['jobs']} jobs of {found['model']}, {found['shape']}; batches of {found['batch']}")
+    for name in ("serial_s", "batched_s", "ratio"):
+        each = found[name]
+        print(f"{name:10} median {each['median']:.2f}  ({each['min']:.2f} to {each['max']:.2f})")
+
+
+if __name__ == "__main__":
+    main()

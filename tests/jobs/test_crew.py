@@ -1,0 +1,313 @@
+"""Jobs of one shape run as one batch: each is its own film, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.jobs.conftest import Small
+
+from flickbook import settings
+from flickbook.engine.films import Means, films
+from flickbook.jobs import crew
+from flickbook.jobs.crew import gather
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.runner import Runner
+from flickbook.jobs.worker import Worker
+from flickbook.media.read import read_any
+from flickbook.spec import Recipe, Request, Step
+from flickbook.store.base import Job
+
+LEASE = 30.0
+PATIENCE = 180.0
+
+
+@pytest.fixture(autouse=True)
+def _three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLICKBOOK_BATCH", "3")
+
+
+def submitted(desk: Desk, *jobs: Job) -> list[Job]:
+    return desk.ask(desk.queue.submit(jobs))
+
+
+def now(desk: Desk, job: Job) -> Job:
+    return desk.ask(desk.queue.job(job.id))
+
+
+def recipe_of(job: Job) -> Recipe:
+    assert job.result is not None and job.result.sidecar.recipe is not None, (job.state, job.error)
+    return job.result.sidecar.recipe
+
+
+def together(jobs: Sequence[Job]) -> list[str]:
+    """The hashes of the films of these jobs, made as one batch without a queue."""
+    found = [clip.recipe for clip in films([job.plan for job in jobs], Means(abreast=len(jobs)))]
+    return [recipe.frames_sha256 for recipe in found if recipe is not None]
+
+
+def hashes(desk: Desk, jobs: Sequence[Job]) -> list[str]:
+    return [recipe_of(now(desk, job)).frames_sha256 for job in jobs]
+
+
+def crew_of(desk: Desk, name: str = "a worker") -> crew.Crew:
+    first = desk.ask(desk.store.claim(name, LEASE))
+    assert first is not None
+    return gather(desk, name, LEASE, first)
+
+
+def run(desk: Desk, found: crew.Crew, on_step: Callable[[Step], None] | None = None) -> list[Job]:
+    return Runner(desk, look=0.01).run(found.jobs, beside=found.slots, batch=found.batch, on_step=on_step)
+
+
+def at(steps: int, do: Callable[[], object], phase: str = "denoise") -> Callable[[Step], None]:
+    def on_step(step: Step) -> None:
+        if step.phase == phase and step.index == steps:
+            do()
+
+    return on_step
+
+
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_jobs_of_one_shape_are_films_of_one_batch(desk: Desk, small: Small) -> None:
+    jobs = submitted(desk, *(small(seed) for seed in (5, 6, 7)))
+    assert Worker(desk).work(3) == 3
+    done = [now(desk, job) for job in jobs]
+    assert [job.state for job in done] == ["completed"] * 3
+    assert hashes(desk, jobs) == together(jobs) and len(set(hashes(desk, jobs))) == 3
+    for job in done:
+        recipe = recipe_of(job)
+        assert recipe.plan == job.plan and recipe.placement.batch == 3 and job.result is not None
+        assert read_any(job.result.path)[0].shape[0] == job.plan.num_frames
+        assert Path(job.result.path).parent == desk.shelf.of(job.id) and job.attempt == 1
+        assert desk.shelf.progress(job.id)["phase"] == "write"
+    # Each is told apart, and what the three took is shared out among them.
+    assert sum(job.seconds for job in done) < 1.05 * max(job.finished_at - job.started_at for job in done) + 0.1
+    assert desk.shelf.ids() == sorted(job.id for job in jobs), "the batch's own directory is gone"
+
+
+def test_one_alone_is_as_ever(desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLICKBOOK_BATCH", "1")
+    jobs = submitted(desk, small(5), small(6))
+    assert [found.batch for found in (crew_of(desk), crew_of(desk))] == ["", ""]
+    monkeypatch.delenv("FLICKBOOK_BATCH")
+    assert crew.room(jobs[0]) == 1 or settings.load().batch is None
+    monkeypatch.setenv("FLICKBOOK_BATCH", "3")
+    (job,) = submitted(desk, small(5))
+    Worker(desk).work(1)
+    assert recipe_of(now(desk, job)).placement.batch == 1
+    assert hashes(desk, [job]) == together([job])
+
+
+def test_others_keep_their_places(desk: Desk, small: Small) -> None:
+    shapes = [(1, 3), (2, 4), (3, 3), (4, 4), (5, 3), (6, 3)]
+    jobs = submitted(desk, *(small(seed, num_inference_steps=steps) for seed, steps in shapes))
+    taken = [[job.plan.seed for job in crew_of(desk).jobs] for _ in range(3)]
+    assert taken == [[1, 3, 5], [2, 4], [6]]
+    assert {now(desk, job).state for job in jobs} == {"running"}
+
+
+def test_only_what_is_alike_goes_together(desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted(desk, small(0))
+    alone = [
+        small(1, priority=-1),
+        small(2, kind="draft", until=0.5),
+        small(3, thresholds={"sharp": 0.1}),
+        small(4, parent="job_" + "0" * 26),
+        small(5, precision="fp32"),
+        small(6, num_frames=1),
+    ]
+    assert len(submitted(desk, *alone)) == 6 and len(crew_of(desk).jobs) == 1
+    while (first := desk.ask(desk.store.claim("w", LEASE))) is not None:
+        assert len(gather(desk, "w", LEASE, first).jobs) == 1
+    # One that was begun before is not taken along: it may have a state of its own.
+    (begun,) = submitted(desk, small(7))
+    claimed = desk.ask(desk.store.claim("w", LEASE))
+    assert claimed is not None
+    desk.ask(desk.queue.lay_down(claimed))
+    submitted(desk, small(8))
+    assert [job.id for job in crew_of(desk).jobs] == [begun.id]
+    # Nor those too far behind.
+    submitted(desk, small(9))
+    monkeypatch.setattr(crew, "NEXT", 1)
+    assert [job.plan.seed for job in crew_of(desk).jobs] == [8, 9]
+
+
+@pytest.mark.parametrize("wish", ["cancel", "remove"])
+def test_one_that_is_cancelled_leaves_and_the_others_go_on(desk: Desk, small: Small, wish: str) -> None:
+    jobs = submitted(desk, *(small(seed, num_inference_steps=12) for seed in (1, 2, 3)))
+    ended: list[str] = []
+
+    def step(each: Step) -> None:
+        if each.phase == "denoise" and each.index == 3:
+            desk.ask(desk.queue.cancel(jobs[0].id))
+        if each.phase == "denoise" and each.index == 11:
+            ended.append(now(desk, jobs[0]).state)
+            if wish == "remove":
+                desk.ask(desk.queue.remove(jobs[0].id))
+
+    found = run(desk, crew_of(desk), lambda each: (step(each), time.sleep(0.03))[0])
+    assert ended == ["cancelled"], "before the others are done"
+    assert {job.id: job.state for job in found} == dict(
+        zip([job.id for job in jobs], ["cancelled", "completed", "completed"], strict=True)
+    )
+    assert hashes(desk, jobs[1:]) == together(jobs)[1:]
+    assert not list(desk.shelf.of(jobs[0].id).glob("film-*"))
+
+
+def test_one_that_is_paused_goes_on_from_the_state_of_all(desk: Desk, small: Small) -> None:
+    jobs = submitted(desk, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
+    pause = at(3, lambda: (desk.ask(desk.queue.pause(jobs[1].id)), time.sleep(0.1)))
+    assert sorted(job.state for job in run(desk, crew_of(desk), pause)) == ["completed", "completed", "paused"]
+    desk.ask(desk.queue.resume(jobs[1].id))
+    again = crew_of(desk)
+    assert [job.id for job in again.jobs] == [jobs[1].id] and len(again.slots) == 3
+    steps: list[Step] = []
+    run(desk, again, steps.append)
+    assert hashes(desk, jobs) == together(jobs)
+    assert [step.index for step in steps if step.phase == "denoise"] == [8], "it was denoised with the others"
+    assert desk.shelf.ids() == sorted(job.id for job in jobs)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_batch_that_was_laid_down_goes_on_together(desk: Desk, small: Small, gone: bool) -> None:
+    jobs = submitted(desk, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
+    runner, found = Runner(desk, look=0.01), crew_of(desk)
+    laid = runner.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, runner.leave))
+    assert [(job.state, job.stalls) for job in laid] == [("queued", 0)] * 3
+    if gone:  # with all of its files
+        desk.ask(desk.queue.remove(jobs[0].id))
+    submitted(desk, small(9, num_inference_steps=6))
+    again = crew_of(desk, "another")
+    assert [job.id for job in again.jobs] == [job.id for job in jobs[gone:]] and again.batch == found.batch
+    steps: list[Step] = []
+    assert {job.state for job in run(desk, again, steps.append)} == {"completed"}
+    assert min(step.index for step in steps if step.phase == "denoise") == 4
+    assert hashes(desk, jobs[gone:]) == together(jobs)[gone:]
+    assert all(job.id not in desk.shelf.ids() for job in jobs[:gone]) and found.batch not in desk.shelf.ids()
+
+
+def killed_at(desk: Desk, jobs: Sequence[Job], share: float, tmp_path: Path) -> None:
+    """Have a worker process take the jobs, and kill it when they are so far."""
+    words = [sys.executable, "-m", "flickbook.jobs.worker", "--store", f"sqlite:///{tmp_path}/jobs.db", "--name", "w"]
+    words += ["--jobs-dir", str(tmp_path / "jobs"), "--batch", "3"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+        until(lambda: all(desk.shelf.progress(job.id).get("fraction", 0) >= share for job in jobs))
+        os.kill(process.pid, signal.SIGKILL)
+    assert all(job.state == "queued" for job in desk.ask(desk.queue.bury("w", "it was killed")))
+
+
+def test_a_killed_workers_batch_goes_on_to_the_same_pixels(
+    desk: Desk, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLICKBOOK_BATCH")  # its option says it, and its batch whoever goes on
+    jobs = submitted(desk, *(small(seed, num_frames=8, num_inference_steps=40) for seed in (1, 2, 3)))
+    killed_at(desk, jobs, 0.5, tmp_path)
+    steps: list[Step] = []
+    again = crew_of(desk, "another")
+    assert [job.attempt for job in again.jobs] == [2, 2, 2]
+    run(desk, again, steps.append)
+    assert [now(desk, job).state for job in jobs] == ["completed"] * 3
+    assert hashes(desk, jobs) == together(jobs)
+    assert min(step.index for step in steps if step.phase == "denoise") > 1, "from their checkpoint"
+
+
+def test_who_kills_its_workers_is_left_by_the_others(desk: Desk, small: Small) -> None:
+    jobs = submitted(desk, *(small(seed) for seed in (1, 2, 3)))
+    for _ in range(2):  # twice the worker of all three dies before anything is done
+        assert len(crew_of(desk, "w").jobs) == 3
+        desk.ask(desk.queue.bury("w", "it was killed"))
+    assert len(crew_of(desk, "w").jobs) == 1
+    desk.ask(desk.queue.bury("w", "it was killed"))
+    assert Worker(desk).work(2) == 2
+    assert [now(desk, job).error_code for job in jobs] == ["worker_lost", "", ""]
+    assert [recipe_of(now(desk, job)).placement.batch for job in jobs[1:]] == [1, 1]
+    assert hashes(desk, jobs[1:]) == [*together(jobs[1:2]), *together(jobs[2:])]
+    assert all(not id.startswith("batch_") for id in desk.shelf.ids())
+
+
+def test_what_fails_fails_alone(desk: Desk, small: Small, tmp_path: Path) -> None:
+    picture = tmp_path / "in.png"
+    next(films([small(num_frames=1).plan])).save(picture)
+    started = [small(seed, image=str(picture)) for seed in (1, 2, 3)]
+    jobs = submitted(desk, *started)
+    changed = Request.model_validate({**jobs[0].request.model_dump(), "image": str(tmp_path / "none.png")})
+    desk.ask(desk.store.change(jobs[0].id, ("queued",), {"request": changed}))
+    (desk.shelf.made(jobs[1].id) / "film-1.mp4").mkdir()
+    run(desk, crew_of(desk))
+    found = [now(desk, job) for job in jobs]
+    assert [job.state for job in found] == ["failed", "failed", "completed"]
+    assert "none.png" in found[0].error and "none.png" not in desk.shelf.read_log(jobs[2].id)
+    assert recipe_of(found[2]).placement.batch == 3
+    assert not desk.shelf.read_log(jobs[2].id).count("Traceback")
+
+
+def test_what_fails_together_is_made_one_by_one(desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that memory does not hold, say: what then fails by itself fails for its own reason."""
+    from flickbook.engine.unet_family import UNetFamily
+
+    true = UNetFamily.denoise
+
+    def crowded(self: UNetFamily, plans, *words, **told):  # type: ignore[no-untyped-def]
+        if len(plans) > 1 or plans[0].seed == 2:
+            raise ValueError("too many films")
+        return true(self, plans, *words, **told)
+
+    monkeypatch.setattr(UNetFamily, "denoise", crowded)
+    jobs = submitted(desk, *(small(seed) for seed in (1, 2, 3)))
+    run(desk, crew_of(desk))
+    monkeypatch.undo()
+    assert [now(desk, job).state for job in jobs] == ["completed", "failed", "completed"]
+    assert "too many films" in now(desk, jobs[1]).error
+    assert hashes(desk, [jobs[0], jobs[2]]) == [*together(jobs[:1]), *together(jobs[2:])]
+
+
+def test_an_error_of_one_film_costs_the_others_no_step(
+    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flickbook.engine import films as engine
+
+    true = engine.polished
+
+    def polished(frames, fps, polish, *words):  # type: ignore[no-untyped-def]
+        if polish.text:
+            raise ValueError("cannot be written upon")
+        return true(frames, fps, polish, *words)
+
+    monkeypatch.setattr(engine, "polished", polished)
+    jobs = submitted(desk, *(small(seed) for seed in (1, 2, 3)))
+    bad = jobs[1].plan.model_copy(update={"polish": jobs[1].plan.polish.model_copy(update={"text": "no"})})
+    desk.ask(desk.store.change(jobs[1].id, ("queued",), {"plan": bad}))
+    steps: list[Step] = []
+    run(desk, crew_of(desk), steps.append)
+    assert [now(desk, job).state for job in jobs] == ["completed", "failed", "completed"]
+    assert [step.index for step in steps if step.phase == "denoise"] == [1, 2, 3, 3]
+    assert hashes(desk, [jobs[0], jobs[2]]) == [together(jobs)[0], together(jobs)[2]]
+
+
+def test_what_was_taken_away_is_no_concern_of_the_others(desk: Desk, small: Small) -> None:
+    jobs = submitted(desk, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
+    found = crew_of(desk)
+
+    def lose() -> None:
+        mine = now(desk, jobs[1])
+        desk.ask(desk.store.settle(mine.id, mine.attempt, {"state": "queued"}))
+        assert desk.ask(desk.store.claim("another", LEASE)) is not None
+        time.sleep(0.1)
+
+    assert sorted(job.id for job in run(desk, found, at(3, lose))) == sorted([jobs[0].id, jobs[2].id])
+    assert (now(desk, jobs[1]).state, now(desk, jobs[1]).attempt) == ("running", 2)
+    assert hashes(desk, [jobs[0], jobs[2]]) == [together(jobs)[0], together(jobs)[2]]
+    assert desk.shelf.members(found.batch) == [jobs[1].id], "who has it now may go on from there"

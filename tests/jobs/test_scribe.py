@@ -1,0 +1,115 @@
+"""A film is written while the next one is made, and its job is done only when its file is whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.jobs.conftest import Small
+
+from flickbook.engine.films import films
+from flickbook.errors import OutputError
+from flickbook.files import sha256
+from flickbook.jobs import queue, runner
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.scribe import Scribe
+from flickbook.jobs.worker import Worker
+from flickbook.store.base import Job, Result
+
+PATIENCE = 180.0
+
+
+def now(desk: Desk, job: Job) -> Job:
+    return desk.ask(desk.queue.job(job.id))
+
+
+@pytest.fixture
+def held(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Job], object]], None]:
+    """Has something happen in the scribe's thread before a film is written."""
+    true = runner.filed
+
+    def hold(before: Callable[[Job], object]) -> None:
+        def filed(desk: Desk, job: Job, *words: object) -> Result:
+            before(job)
+            return true(desk, job, *words)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(runner, "filed", filed)
+
+    return hold
+
+
+Held = Callable[[Callable[[Job], object]], None]
+
+
+def test_a_film_is_written_while_the_next_is_denoised(desk: Desk, small: Small, held: Held) -> None:
+    first, second = desk.ask(desk.queue.submit([small(1), small(2, num_inference_steps=20)]))
+    seen: list[tuple[str, str, bool]] = []
+
+    def wait(job: Job) -> None:
+        if job.id == first.id:
+            for _ in range(int(PATIENCE * 100)):
+                if desk.shelf.progress(second.id).get("phase") == "denoise":
+                    break
+                threading.Event().wait(0.01)
+            told = now(desk, first).state, str(desk.shelf.progress(second.id).get("phase"))
+            seen.append((*told, desk.shelf.checkpoint(first.id).exists()))
+
+    held(wait)
+    assert Worker(desk).work(2) == 2
+    # Until its file is whole a job runs under its lease, with the state that it could be gone on from.
+    assert seen == [("running", "denoise", True)]
+    for job in (first, second):
+        done = now(desk, job)
+        assert done.state == "completed" and done.result is not None and done.result.sidecar.recipe is not None
+        assert done.result.sha256 == sha256(Path(done.result.path))
+        recipe = next(films([job.plan])).recipe
+        assert recipe is not None and done.result.sidecar.recipe.frames_sha256 == recipe.frames_sha256
+        assert not desk.shelf.checkpoint(job.id).exists()
+
+
+def test_a_film_that_cannot_be_written_fails_alone_and_says_so_itself(desk: Desk, small: Small, held: Held) -> None:
+    first, second = desk.ask(desk.queue.submit([small(1), small(2, num_inference_steps=4)]))
+
+    def fail(job: Job) -> None:
+        if job.id == first.id:
+            raise OutputError(Path("x.mp4"), "the disk is full", "free some space")
+
+    held(fail)
+    Worker(desk).work(2)
+    assert [now(desk, job).state for job in (first, second)] == ["failed", "completed"]
+    assert "the disk is full" in now(desk, first).error and "the disk is full" in desk.shelf.read_log(first.id)
+    assert "the disk is full" not in desk.shelf.read_log(second.id)
+
+
+def test_who_dies_while_a_film_is_written_loses_none(desk: Desk, small: Small, held: Held) -> None:
+    first, second = desk.ask(desk.queue.submit([small(1), small(2, num_inference_steps=4)]))
+    once: list[str] = []
+
+    def die(job: Job) -> None:
+        if not once:
+            once.append(job.id)
+            desk.ask(desk.store.settle(job.id, job.attempt, queue.orphaned(now(desk, job), "it was killed")))
+
+    held(die)
+    assert Worker(desk, "w", look=0.01).work(3) == 3
+    found = [now(desk, job) for job in (first, second)]
+    assert [job.state for job in found] == ["completed", "completed"] and found[0].attempt == 2
+    assert sorted(path.name for path in desk.shelf.of(first.id).glob("film-*")) == ["film-2.mp4", "film-2.mp4.json"]
+    assert found[0].result is not None and found[0].result.sidecar.run is not None
+    assert any("went on from step 3 of 3" in note for note in found[0].result.sidecar.run.notes)
+
+
+def test_one_film_waits_to_be_written_at_most() -> None:
+    scribe, go, done = Scribe(), threading.Event(), list[int]()
+    scribe.hand(lambda: (go.wait(PATIENCE), done.append(1))[1])
+    third = threading.Thread(target=lambda: [scribe.hand(lambda: done.append(2)), done.append(0)])
+    third.start()
+    third.join(0.2)
+    assert third.is_alive() and done == []
+    go.set()
+    third.join(PATIENCE)
+    scribe.after(lambda: done.append(3))
+    scribe.rest()
+    assert sorted(done) == [0, 1, 2, 3] and done[0] == 1 and done[-1] == 3
