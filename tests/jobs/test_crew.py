@@ -137,12 +137,15 @@ def test_only_what_is_alike_goes_together(desk: Desk, small: Small, monkeypatch:
     claimed = desk.ask(desk.store.claim("w", LEASE))
     assert claimed is not None
     desk.ask(desk.queue.lay_down(claimed))
-    submitted(desk, small(8))
-    assert [job.id for job in crew_of(desk).jobs] == [begun.id]
-    # Nor those too far behind.
+    (fresh,) = submitted(desk, small(8))
+    desk.ask(desk.queue.reorder(fresh.id, begun.id))
+    assert [job.id for job in crew_of(desk).jobs] == [fresh.id]
     submitted(desk, small(9))
+    assert [job.id for job in crew_of(desk).jobs] == [begun.id], "nor does it take others along"
+    # Nor those too far behind.
+    submitted(desk, small(10), small(11))
     monkeypatch.setattr(crew, "NEXT", 1)
-    assert [job.plan.seed for job in crew_of(desk).jobs] == [8, 9]
+    assert [job.plan.seed for job in crew_of(desk).jobs] == [9, 10]
 
 
 @pytest.mark.parametrize("wish", ["cancel", "remove"])
