@@ -26,7 +26,7 @@ from bench.process import last_line
 from bench.protocol import interleave, measured
 from bench.rivals import deepcache, openvino, ours, stock, tuned
 from bench.roofline import operations
-from bench.subject import Side, Subject
+from bench.subject import Side, Subject, name_of
 from flickbook.diffusion.text_to_video import noise
 
 MODEL, PLACE = "text-to-video-ms-1.7b", Path("build/bench/replica")
@@ -35,6 +35,8 @@ UNMEASURED = (
     "balanced: how many answers it foretells depends on the film, and films of random weights mean nothing",
     "torch.compile of the whole network: it takes longer than all turns together; `--compile` does it",
 )
+#: Bytes with room for OpenVINO's process beside two networks.
+_CONVERTING = 21e9
 #: Bytes of two networks in a precision, and room for what they compute.
 _NEEDED = {torch.float32: 15e9, torch.bfloat16: 9e9}
 
@@ -101,27 +103,39 @@ def _one(
     subject: Subject, dtype: torch.dtype, pairs: int, compiling: bool, converting: bool, missing: dict[str, str]
 ) -> dict[str, Any]:
     """Ours beside stock in one precision, and what goes around stock."""
-    pipeline = stock.pipeline_of(subject) if dtype == torch.float32 else tuned.pipeline_of(subject)
-    side = stock.side(subject, pipeline) if dtype == torch.float32 else tuned.side(subject, pipeline)
-    sides: list[Side] = [*ours.sides(subject, dtype), side, deepcache.side(subject, pipeline, 3)]
-    if dtype == torch.bfloat16 and compiling:
+    name = name_of(dtype)
+    # First, because converting holds the network twice and lets go of it again.
+    worker, converted = _converted(subject, name, missing) if converting else (None, [])
+    pipeline = stock.pipeline_of(subject) if name == "fp32" else tuned.pipeline_of(subject)
+    side = stock.side(subject, pipeline) if name == "fp32" else tuned.side(subject, pipeline)
+    sides: list[Side] = [*ours.sides(subject, dtype), side, deepcache.side(subject, pipeline, 3), *converted]
+    if name == "bf16" and compiling:
         compiled = tuned.compiled(subject, tuned.pipeline_of(subject), subject.threads)
         if isinstance(compiled, str):
             missing["stock tuned and compiled"] = compiled
         else:
             sides.append(compiled)
-    worker = None
-    if converting:
-        try:
-            worker, converted = openvino.sides(subject, ("f32" if dtype == torch.float32 else "bf16",))
-            sides += converted
-        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-            missing[f"OpenVINO, {side.dtype}"] = f"{type(error).__name__}: {error}"[:300]
     try:
         return compare(sides, pairs, side.name)
     finally:
         if worker:
             worker.close()
+
+
+def _converted(
+    subject: Subject, name: str, missing: dict[str, str]
+) -> tuple[openvino.Worker, list[Side]] | tuple[None, list[Side]]:
+    """OpenVINO's side, or none, with the reason."""
+    if (free := psutil.virtual_memory().available) < _CONVERTING:
+        missing[f"OpenVINO, {name}"] = f"needs {_CONVERTING / 1e9:.0f} GB of memory and {free / 1e9:.0f} GB are free"
+        return None, []
+    keep = PLACE / "openvino"
+    keep.mkdir(exist_ok=True)
+    try:
+        return openvino.sides(subject, (name.replace("fp32", "f32"),), keep)
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        missing[f"OpenVINO, {name}"] = f"{type(error).__name__}: {error}"[:300]
+        return None, []
 
 
 def _across(subject: Subject, pairs: int) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def environment() -> Path:
 class Worker:
     """The process that has OpenVINO, spoken to by lines of JSON."""
 
-    def __init__(self, subject: Subject, precisions: tuple[str, ...]) -> None:
+    def __init__(self, subject: Subject, precisions: tuple[str, ...], keep: Path | None) -> None:
         self.folder = tempfile.TemporaryDirectory()
         given = {"latents": subject.latents, "context": subject.context, "negative": subject.negative}
         np.savez(Path(self.folder.name) / "given.npz", **{name: value.numpy() for name, value in given.items()})
@@ -59,6 +59,7 @@ class Worker:
             "whole": subject.whole,
             "threads": subject.threads,
             "precisions": precisions,
+            "keep": str(keep.resolve()) if keep else None,
         }
         command = [str(environment()), "-W", "ignore", "-m", "bench.rivals.openvino_worker", json.dumps(task)]
         search = os.pathsep.join(path for path in (str(Path.cwd()), *sys.path) if path and "site-packages" not in path)
@@ -97,10 +98,15 @@ class Worker:
         self.folder.cleanup()
 
 
-def sides(subject: Subject, precisions: tuple[str, ...] = ("f32", "bf16")) -> tuple[Worker, list[Side]]:
-    """One side for each precision that OpenVINO computes in; in bf16 it is not exact. Raises RuntimeError,
-    CalledProcessError or OSError, in words, where it cannot be installed or cannot convert the network."""
-    worker = Worker(subject, precisions)
+def sides(
+    subject: Subject, precisions: tuple[str, ...] = ("f32", "bf16"), keep: Path | None = None
+) -> tuple[Worker, list[Side]]:
+    """One side for each precision that OpenVINO computes in; in bf16 it is not exact.
+
+    A large U-Net is converted once, into the folder `keep`. Raises RuntimeError, CalledProcessError or OSError, in
+    words, where OpenVINO cannot be installed or cannot convert the network.
+    """
+    worker = Worker(subject, precisions, keep)
     found = []
     for precision in precisions:
         prepared = worker.ready["convert_s"] + worker.ready["compile_s"][precision]

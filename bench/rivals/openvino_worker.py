@@ -5,6 +5,7 @@ A line is the precision to compute in; the answer is a line of JSON when the fil
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -46,15 +47,27 @@ class Pictures(nn.Module):
 
 
 def converted(task: dict[str, Any], given: dict[str, Tensor]) -> dict[str, openvino.Model]:
-    """The networks as OpenVINO has them, traced for this size of film; PyTorch's are let go."""
+    """The networks as OpenVINO has them, traced for this size of film; PyTorch's are let go.
+
+    Where `keep` names a folder the U-Net is kept there in fp16, as large models are published, and read from there.
+    """
     from diffusers import AutoencoderKL, UNet3DConditionModel
 
     directory, latents = Path(task["directory"]), given["latents"]
-    variant = None if (directory / "unet/diffusion_pytorch_model.safetensors").exists() else "fp16"
-    unet = UNet3DConditionModel.from_pretrained(directory, subfolder="unet", variant=variant, torch_dtype=torch.float32)
-    x = torch.cat([latents] * 2)
-    example = (x, torch.tensor(500), torch.cat([given["negative"], given["context"]]))
-    found = {"unet": traced(Answer(unet.eval()), example)}
+    kept = Path(task["keep"]) / "unet.xml" if task["keep"] else None
+    found = {}
+    if kept is None or not kept.exists():
+        variant = None if (directory / "unet/diffusion_pytorch_model.safetensors").exists() else "fp16"
+        how = {"subfolder": "unet", "variant": variant, "torch_dtype": torch.float32}
+        network = Answer(UNet3DConditionModel.from_pretrained(directory, **how).eval())
+        words = torch.cat([given["negative"], given["context"]])
+        found["unet"] = traced(network, (torch.cat([latents] * 2), torch.tensor(500), words))
+    if kept is not None:
+        if found:
+            openvino.save_model(found.pop("unet"), kept, compress_to_fp16=True)
+            del network
+            gc.collect()
+        found["unet"] = openvino.Core().read_model(kept)
     if task["whole"]:
         vae = AutoencoderKL.from_pretrained(directory, subfolder="vae", torch_dtype=torch.float32)
         found["vae"] = traced(Pictures(vae.eval()), (latents[0].transpose(0, 1).contiguous(),))
