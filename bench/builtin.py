@@ -46,9 +46,10 @@ def rivals(pairs: int, steps: int = warm.STEPS) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         subject = subject_of(Path(folder), steps)
         plain, quick, frozen = stock.pipeline_of(subject), tuned.pipeline_of(subject), tuned.pipeline_of(subject)
-        eager = tuned.side(subject, quick)
+        counts = tuned.threads(subject, quick)
+        eager = tuned.side(subject, quick, counts)
         worker, converted = _tried(lambda: openvino.sides(subject), "OpenVINO", missing) or (None, [])
-        compiled = tuned.compiled(subject, frozen, subject.threads)
+        compiled = tuned.compiled(subject, frozen, tuned.best_of(counts))
         if isinstance(compiled, str):
             missing["stock tuned and compiled"] = compiled
         cached: list[Side] = []

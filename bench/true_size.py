@@ -107,10 +107,11 @@ def _one(
     # First, because converting holds the network twice and lets go of it again.
     worker, converted = _converted(subject, name, missing) if converting else (None, [])
     pipeline = stock.pipeline_of(subject) if name == "fp32" else tuned.pipeline_of(subject)
-    side = stock.side(subject, pipeline) if name == "fp32" else tuned.side(subject, pipeline)
+    counts = {} if name == "fp32" else tuned.threads(subject, pipeline)
+    side = stock.side(subject, pipeline) if name == "fp32" else tuned.side(subject, pipeline, counts)
     sides: list[Side] = [*ours.sides(subject, dtype), side, deepcache.side(subject, pipeline, 3), *converted]
     if name == "bf16" and compiling:
-        compiled = tuned.compiled(subject, tuned.pipeline_of(subject), subject.threads)
+        compiled = tuned.compiled(subject, tuned.pipeline_of(subject), tuned.best_of(counts))
         if isinstance(compiled, str):
             missing["stock tuned and compiled"] = compiled
         else:

@@ -47,10 +47,15 @@ def threads(subject: Subject, pipeline: Any) -> dict[int, float]:
         return best_threads(call, sorted({1, max(1, most // 2), most}), time.perf_counter, 3 if subject.whole else 1)
 
 
-def side(subject: Subject, pipeline: Any) -> Side:
-    """Without compiling."""
-    kind, counts = name_of(pipeline.unet.dtype), threads(subject, pipeline)
-    best = min(counts, key=lambda count: counts[count])
+def best_of(counts: dict[int, float]) -> int:
+    """The number of threads that took least."""
+    return min(counts, key=lambda count: counts[count])
+
+
+def side(subject: Subject, pipeline: Any, counts: dict[int, float] | None = None) -> Side:
+    """Without compiling; `counts` is what `threads` found, if it was asked."""
+    kind, counts = name_of(pipeline.unet.dtype), counts or threads(subject, pipeline)
+    best = best_of(counts)
     tried = ", ".join(f"{count}: {seconds:.2f} s" for count, seconds in counts.items())
     notes = [f"{best} threads, the best of {tried} for a few steps", LIMITS[0]]
     return Side(f"stock tuned, {kind}", at(best, partial(stock.film, pipeline, subject)), kind, notes=notes)
