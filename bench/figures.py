@@ -105,12 +105,14 @@ def _likeness(run: Run) -> list[Goal]:
     worst, mean, alike = (
         (min(part["psnr"]), statistics.mean(part["psnr"]), min(part["ssim"])) if part else (None, None, None)
     )
+    lost = part["adherence"][0] - part["adherence"][1] if part else None
     return [
         Goal("exact fp32 to stock, PSNR in dB", 60, None, exact[0], 1),
         Goal("exact bf16 to stock, PSNR in dB", 40, None, exact[1], 1),
         Goal("balanced to our exact, worst prompt, PSNR in dB", 30, None, worst, 1),
         Goal("balanced to our exact, mean, PSNR in dB", 32, None, mean, 1),
         Goal("balanced to our exact, worst frame of all films, SSIM", 0.95, None, alike, 3),
+        Goal("of what prompts say, points that balanced shows less", None, 1, lost, 1),
     ]
 
 

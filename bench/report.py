@@ -127,7 +127,8 @@ def _quality(part: dict[str, Any]) -> str:
         f"{Ratio.of(part['ratios'], [1.0] * part['films'])} times as fast. PSNR to exact: mean "
         f"{statistics.mean(part['psnr']):.1f} dB, 5 % below {low:.1f}, worst {min(part['psnr']):.1f}. "
         f"SSIM of the worst frame: mean {statistics.mean(part['ssim']):.3f}, worst {min(part['ssim']):.3f}. "
-        f"Right in everything by the world's judge: exact {part['right'][0]}, balanced {part['right'][1]}."
+        f"Right in everything by the world's judge: exact {part['right'][0]}, balanced {part['right'][1]}; of what the "
+        f"prompts say the films show {part['adherence'][0]:.1f} % and {part['adherence'][1]:.1f} %."
     )
 
 

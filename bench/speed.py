@@ -22,6 +22,7 @@ from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.engine.unet_family import PACES
 from flickbook.learn.evaluate import prompts
 from flickbook.media.similarity import psnr, ssim
+from flickbook.world.agreement import agreement
 from flickbook.world.captions import captions
 from flickbook.world.detect import judge
 from flickbook.world.scenes import FPS, FRAMES, SIZE, Scene
@@ -45,7 +46,7 @@ def measure(count: int, scheduler: str = "ddim", pace: Pace | None = PACES["bala
     """Both films of `count` prompts, in turn."""
     networks = TextToVideo.load(find("builtin").path()).pack()
     scenes = [scene for group in prompts(count).values() for scene in group]
-    ratios, asked, near, alike, right = [], [], [], [], [0, 0]
+    ratios, asked, near, alike, right, shown = [], [], [], [], [0, 0], []
     for scene in scenes:
         exact, slow, _ = film(networks, scene, scheduler, None)
         balanced, quick, times = film(networks, scene, scheduler, pace)
@@ -54,7 +55,11 @@ def measure(count: int, scheduler: str = "ddim", pace: Pace | None = PACES["bala
         near.append(psnr(balanced, exact))
         alike.append(min(ssim(one, other) for one, other in zip(balanced, exact, strict=True)))
         right = [right[0] + judge(scene, exact).all_correct, right[1] + judge(scene, balanced).all_correct]
-    return {"films": len(scenes), "ratios": ratios, "asked": asked, "psnr": near, "ssim": alike, "right": right}
+        each = [agreement(captions(scene)[0], frames) for frames in (exact, balanced)]
+        shown += [] if None in each else [each]
+    adherence = [100 * statistics.mean(column) for column in zip(*shown, strict=True)]
+    told = {"psnr": near, "ssim": alike, "right": right, "adherence": adherence}
+    return {"films": len(scenes), "ratios": ratios, "asked": asked, **told}
 
 
 def main() -> None:
@@ -76,6 +81,8 @@ def main() -> None:
     print(f"PSNR: mean {statistics.mean(near):.1f} dB, 5 % below {low:.1f}, worst {min(near):.1f}; goals 32 and 30")
     print(f"SSIM of the worst frame of a film: mean {statistics.mean(alike):.3f}, worst {min(alike):.3f}; goal 0.95")
     print(f"right in everything: exact {found['right'][0]}, balanced {found['right'][1]} of {found['films']}")
+    exact, balanced = found["adherence"]
+    print(f"of what the prompts say is shown: exact {exact:.1f} %, balanced {balanced:.1f} %; goal within 1 point")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def whole() -> dict[str, Any]:
             "psnr": [33.0, 40.0, 50.0],
             "ssim": [0.94, 0.99, 0.99],
             "right": [2, 2],
+            "adherence": [98.0, 97.5],
             "void": False,
             "about": ABOUT,
         },
