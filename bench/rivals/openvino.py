@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import venv
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ import torch
 from bench.subject import Side, Subject, bytes_of
 
 PACKAGE, PLACE = "openvino==2026.4.1", Path("build/bench/openvino")
+#: Seconds to convert and compile in; a network that takes longer is not measured.
+_PATIENCE = 1800
 NOTES = (
     "converted by tracing for this one size of film; another size is converted again",
     "the words' keys and values are computed in every step, as the stock network does",
@@ -63,24 +66,30 @@ class Worker:
         }
         command = [str(environment()), "-W", "ignore", "-m", "bench.rivals.openvino_worker", json.dumps(task)]
         search = os.pathsep.join(path for path in (str(Path.cwd()), *sys.path) if path and "site-packages" not in path)
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": search},
-        )
-        self.ready = self._told()
+        self.said = Path(self.folder.name) / "said.txt"  # a pipe that nobody reads would fill up
+        with self.said.open("w", encoding="utf-8") as said:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env={**os.environ, "PYTHONPATH": search},
+            )
+        limit = threading.Timer(_PATIENCE, self.process.kill)
+        limit.start()
+        try:
+            self.ready = self._told()
+        finally:
+            limit.cancel()
 
     def _told(self) -> Any:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):  # libraries may print, too
                 return json.loads(line)
-        assert self.process.stderr is not None
-        said = self.process.stderr.read().strip().splitlines()
-        raise RuntimeError(said[-1] if said else f"it ended with code {self.process.wait()}")
+        said = self.said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise RuntimeError(f"it ended with code {self.process.wait()}" + (f": {said[-1]}" if said else ""))
 
     def film(self, precision: str, whole: bool) -> Any:
         """Have a film made, and read it."""
