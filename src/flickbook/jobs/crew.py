@@ -89,7 +89,7 @@ def _like(job: Job) -> tuple[object, ...]:
 
 def room(job: Job, batch: int | None = None) -> int:
     """How many jobs like this one may run together here: `batch`, or as the setting or the device has it, as far as
-    memory allows. One on a processor unless it is asked for: the first waits twice as long there, for a tenth.
+    memory allows. One on a processor unless it is asked for: the first waits twice as long there, for little.
     """
     asked = batch or settings.load().batch
     if asked == 1:
