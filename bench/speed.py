@@ -1,8 +1,9 @@
 """What speed balanced costs on the built-in model: `python -m bench.speed [--prompts 96] [--scheduler ddim]`.
 
 Each prompt's film is made at speed exact and at speed balanced, in turn, from the same noise, in fp32. Printed are how
-often the network was asked, the ratio of denoising times, PSNR and SSIM to the exact film, and how many films of each
-the world's judge finds right in everything. `--error 0.2 --most 4 --lead 3` tries another pace.
+often the network was asked, the ratio of denoising times, PSNR and SSIM to the exact film, how many films of each the
+world's judge finds right in everything, and how much of their prompts they show. `--error 0.2 --most 4 --lead 3` tries
+another pace.
 """
 
 from __future__ import annotations
