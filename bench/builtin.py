@@ -14,7 +14,10 @@ import torch
 from bench import warm
 from bench.comparison import compare
 from bench.rivals import deepcache, openvino, ours, pab, stock, tuned
-from bench.subject import Side, Subject
+from bench.subject import Side, Subject, films_of
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.learn.evaluate import prompts
+from flickbook.world.captions import captions
 
 EXACT, BALANCED = "ours exact", "ours balanced"
 _OWN = {f"{BALANCED}, {kind}": f"{EXACT}, {kind}" for kind in ("fp32", "bf16")}
@@ -37,7 +40,14 @@ def measure(pairs: int, steps: int = warm.STEPS) -> dict[str, Any]:
             *ours.sides(subject, torch.bfloat16, ("exact", "balanced")),
             tuned.side(subject, quick),
         ]
-        return compare(sides, pairs, "stock, fp32", _OWN) | {"steps": steps, "threads": subject.threads}
+        begin = films_of(subject, TextToVideo.load(subject.directory), _films(pairs + 1))
+        return compare(sides, pairs, "stock, fp32", _OWN, begin) | {"steps": steps, "threads": subject.threads}
+
+
+def _films(count: int) -> list[tuple[str, int]]:
+    """Prompt and seed of as many of the evaluation's films: what balanced spares is another share of each."""
+    scenes = [scene for group in prompts(max(count, 8)).values() for scene in group]
+    return [(captions(scene)[0], scene.seed) for scene in scenes[:count]]
 
 
 def rivals(pairs: int, steps: int = warm.STEPS) -> dict[str, Any]:

@@ -102,9 +102,11 @@ def _likeness(run: Run) -> list[Goal]:
     sides = run.get("builtin", {}).get("sides", {})
     exact = [sides.get(f"ours exact, {kind}", {}).get("beside_reference", {}).get("psnr") for kind in ("fp32", "bf16")]
     part = run.get("quality")
-    worst, mean, alike = (
-        (min(part["psnr"]), statistics.mean(part["psnr"]), min(part["ssim"])) if part else (None, None, None)
-    )
+    worst, mean, alike = (None, None, None)
+    if part:  # of both precisions the worse one
+        both = [each for each in (part, part.get("bf16")) if each]
+        worst, alike = (min(min(each[key]) for each in both) for key in ("psnr", "ssim"))
+        mean = min(statistics.mean(each["psnr"]) for each in both)
     lost = part["adherence"][0] - part["adherence"][1] if part else None
     return [
         Goal("exact fp32 to stock, PSNR in dB", 60, None, exact[0], 1),
@@ -121,11 +123,18 @@ def _cold(run: Run) -> list[Goal]:
     part, loading = run.get("cold"), run.get("replica", {}).get("loading", {})
     medians = Turns.from_dict(part["turns"]).medians() if part else {}
     memory = part["peak_mib"]["ours"] / part["peak_mib"]["stock"] if part else None
+    large = run.get("replica", {}).get("memory")
     loaded = [each["ours"]["own"] for each in loading.values()]
     return [
         Goal("cold start, seconds from command to file", None, 3.5, medians.get("ours")),
         Goal("`flickbook --help`, seconds", None, 0.15, medians.get("help")),
-        Goal("peak memory of the process beside stock's", None, 0.5, memory),
+        Goal("built-in, peak memory of the process beside stock's", None, 0.5, memory),
+        Goal(
+            "replica, peak memory of the process beside the default call's",
+            None,
+            0.5,
+            large["ours, bf16"] / large["stock, fp32"] if large else None,
+        ),
         Goal("load peak over the weights (replica, the worse precision)", None, 1.1, max(loaded, default=None)),
     ]
 

@@ -103,17 +103,19 @@ def interleave(
     warm: int = 1,
     units: Mapping[str, int] | None = None,
     between: Callable[[], object] = lambda: None,
+    begin: Callable[[int], object] = lambda turn: None,
 ) -> Turns:
     """Time all calls in turn, `control` twice in each; the first `warm` turns are not counted.
 
     The control's second run is half a turn away from its first. `units` says how many of what is measured one call
-    makes, where it is not one. `between` is done before each call, untimed.
+    makes, where it is not one. `between` is done before each call and `begin` before each turn, untimed.
     """
     names = [name for name in calls if name != control]
     half = (len(names) + 1) // 2
     names = [control, *names[:half], control + AGAIN, *names[half:]]
     taken: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(turns + warm):
+        begin(turn)
         for name in order(names, turn):
             call = calls[name.removesuffix(AGAIN) if name == control + AGAIN else name]
             between()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import ratios, spread
+from bench.protocol import Ratio
 from flickbook.jobs.crew import room
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.order import ordered
@@ -56,8 +58,9 @@ def measure(count: int, batch: int | None, pairs: int, model: str, steps: int | 
             batched.append(seconds(desk, queued(count, model, steps), size))
     plan = jobs[0].plan
     shape = f"{plan.width}x{plan.height}, {plan.num_frames} frames, {plan.num_inference_steps} steps"
-    figures = {"serial_s": spread(serial), "batched_s": spread(batched), "ratio": ratios(serial, batched)}
-    return {"model": model, "shape": shape, "jobs": count, "batch": size, "pairs": pairs, **figures}
+    figures = {"serial_s": statistics.median(serial), "batched_s": statistics.median(batched)}
+    ratio = asdict(Ratio.of(serial, batched))
+    return {"model": model, "shape": shape, "jobs": count, "batch": size, "pairs": pairs, **figures, "ratio": ratio}
 
 
 def main() -> None:
@@ -75,9 +78,7 @@ def main() -> None:
         print(json.dumps(found, indent=2))
         return
     print(f"{found['jobs']} jobs of {found['model']}, {found['shape']}; batches of {found['batch']}")
-    for name in ("serial_s", "batched_s", "ratio"):
-        each = found[name]
-        print(f"{name:10} median {each['median']:.2f}  ({each['min']:.2f} to {each['max']:.2f})")
+    print(f"one by one {found['serial_s']:.2f} s, as batches {found['batched_s']:.2f} s: {Ratio(**found['ratio'])}")
 
 
 if __name__ == "__main__":

@@ -121,6 +121,15 @@ def _rivals(part: dict[str, Any]) -> str:
 
 def _quality(part: dict[str, Any]) -> str:
     low = statistics.quantiles(part["psnr"], n=20)[0] if len(part["psnr"]) > 1 else part["psnr"][0]
+    half = part.get("bf16")
+    halved = (
+        f" In bfloat16, which `auto` takes for balanced where the processor computes in it, denoising is "
+        f"{Ratio.of(half['ratios'], [1.0] * part['films'])} times as fast as exact in fp32; PSNR to that: mean "
+        f"{statistics.mean(half['psnr']):.1f} dB, worst {min(half['psnr']):.1f}, SSIM of the worst frame "
+        f"{min(half['ssim']):.3f}."
+        if half
+        else ""
+    )
     return (
         f"{part['films']} prompts, each made exactly and balanced in turn, fp32. The network was asked "
         f"{statistics.mean(part['asked']):.1f} times ({min(part['asked'])} to {max(part['asked'])}) of 25; denoising "
@@ -128,7 +137,7 @@ def _quality(part: dict[str, Any]) -> str:
         f"{statistics.mean(part['psnr']):.1f} dB, 5 % below {low:.1f}, worst {min(part['psnr']):.1f}. "
         f"SSIM of the worst frame: mean {statistics.mean(part['ssim']):.3f}, worst {min(part['ssim']):.3f}. "
         f"Right in everything by the world's judge: exact {part['right'][0]}, balanced {part['right'][1]}; of what the "
-        f"prompts say the films show {part['adherence'][0]:.1f} % and {part['adherence'][1]:.1f} %."
+        f"prompts say the films show {part['adherence'][0]:.1f} % and {part['adherence'][1]:.1f} %." + halved
     )
 
 
@@ -149,28 +158,51 @@ def _replica(part: dict[str, Any]) -> str:
         for side, each in sides.items()
     ]
     parts.append(table(["load peak over the weights", "the process's own", "with mapped files"], rows))
+    if memory := part.get("memory"):
+        sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in memory.items())
+        parts.append(f"Peak of a process that loads and makes one step, mapped files not counted: {sizes}.")
+    stocks = {kind: Turns.from_dict(part[kind]["turns"]).medians() for kind in ("fp32", "bf16") if kind in part}
+    parts.append(_ceiling(part, {kind: seconds[part[kind]["reference"]] for kind, seconds in stocks.items()}))
     parts.append("\n".join(f"- {name}: could not be measured. {why}" for name, why in part["missing"].items()))
     parts.append("\n".join(f"- Not measured: {each}." for each in part["unmeasured"]))
     return "\n\n".join(each for each in parts if each)
 
 
+def _best(peaks: dict[str, float], kind: str) -> float:
+    """GFLOP/s of the fastest matrix product in a precision."""
+    return max(value for peak, value in peaks.items() if f"matmul {kind}" in peak)
+
+
+def _ceiling(part: dict[str, Any], stocks: dict[str, float]) -> str:
+    """How fast a step could be at most, beside stock's seconds in each precision."""
+    floors = {kind: part["tflop"]["step, ours"] / _best(part["peaks"], kind) * 1e3 for kind in stocks}
+    said = [
+        f"{floors[kind]:.3g} s in {kind}, {seconds / floors[kind]:.2f} times as fast"
+        for kind, seconds in stocks.items()
+    ]
+    return (
+        "All of ours at the rate of this processor's best matrix product, and nothing but products, would be a step in "
+        + "; ".join(said)
+        + " as stock: the ceiling of what is exact here."
+    )
+
+
 def _roofline(part: dict[str, Any]) -> str:
-    """Peaks, then what is reached of them."""
+    """Peaks, then what is reached of them, and what would be the end of it."""
     peaks, work, turns = part["peaks"], part["tflop"], Turns.from_dict(part["turns"])
     rows = [[name, f"{value:.0f}"] for name, value in peaks.items()]
     medians, reached = turns.medians(), []
     for name, rate in part["reached"].items():
-        best = max(value for peak, value in peaks.items() if f"matmul {name[-4:]}" in peak)
+        best = _best(peaks, name[-4:])
         reached.append([name, f"{1e3 * medians[name]:.0f}", f"{rate:.0f}", f"{100 * rate / best:.0f} %"])
     counts = (
         f"A guided step is {work['step']:.4g} TFLOP as stock computes it and {work['step, ours']:.4g} as ours does, "
         f"which computes once what both halves of guidance share; decoding is {work['decode']:.4g}. "
         "Rates are by stock's count, so what is left out counts as done. Attention's operations are included."
     )
-    head = ["what", "ms", "GFLOP/s", "of the best matmul"]
-    return "\n\n".join(
-        [table(["peak of this processor", "GFLOP/s"], rows), counts, table(head, reached), _control(part["turns"])]
-    )
+    stocks = {kind: medians[name] for kind in ("fp32", "bf16") if (name := f"step: stock, {kind}") in medians}
+    head, tops = ["what", "ms", "GFLOP/s", "of the best matmul"], table(["peak of this processor", "GFLOP/s"], rows)
+    return "\n\n".join([tops, counts, table(head, reached), _ceiling(part, stocks), _control(part["turns"])])
 
 
 def _cold(part: dict[str, Any]) -> str:

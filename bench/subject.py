@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,18 @@ class Subject:
         return cls(directory, noise([seed], networks.latent_shape(*size)), context, negative, steps, guidance)
 
 
+def films_of(subject: Subject, networks: TextToVideo, prompts: Sequence[tuple[str, int]]) -> Callable[[int], None]:
+    """A call that gives the subject the film of a turn, of (prompt, seed) one after the other."""
+    words, negative = networks.embed([prompt for prompt, _ in prompts]).split(1), networks.embed([""])
+    noises = [noise([seed], tuple(subject.latents.shape[1:])) for _, seed in prompts]  # type: ignore[arg-type]
+
+    def begin(turn: int) -> None:
+        place = turn % len(prompts)
+        subject.latents, subject.context, subject.negative = noises[place], words[place], negative
+
+    return begin
+
+
 @dataclass(eq=False)
 class Side:
     """One of those that are compared. `make` gives frames (f, height, width, 3) uint8, or latents (1, c, f, h, w)."""
@@ -82,6 +94,11 @@ def likeness(made: Any, reference: Any) -> dict[str, float]:
         return {"error": float(error.sqrt())}
     worst = min(ssim(one, other) for one, other in zip(made, reference, strict=True))
     return {"psnr": min(psnr(made, reference), 99.0), "ssim": worst}
+
+
+def worst(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of several likenesses the least, measure by measure."""
+    return {key: (max if key == "error" else min)(each[key] for each in found) for key in found[0]}
 
 
 def name_of(dtype: torch.dtype) -> str:

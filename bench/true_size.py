@@ -25,7 +25,7 @@ from bench.comparison import compare
 from bench.process import last_line
 from bench.protocol import interleave, measured
 from bench.rivals import deepcache, openvino, ours, stock, tuned
-from bench.roofline import operations
+from bench.roofline import operations, peaks
 from bench.subject import Side, Subject, name_of
 from flickbook.diffusion.text_to_video import noise
 
@@ -40,6 +40,7 @@ _CONVERTING = 21e9
 #: Bytes of two networks in a precision, and room for what they compute.
 _NEEDED = {torch.float32: 15e9, torch.bfloat16: 9e9}
 
+#: A process that loads one side, and with "step" makes one.
 _LOAD = """
 import json, resource, sys, threading, torch
 from pathlib import Path
@@ -54,10 +55,12 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 kept = ours.networks_of(subject, dtype) if sys.argv[1] == "ours" else stock.pipeline_of(subject, dtype)
+if sys.argv[4] == "step":
+    ours.made(kept, subject, dtype) if sys.argv[1] == "ours" else stock.film(kept, subject)
 ended.set()
 watcher.join()
 whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps([peaks[0] - before[0], whole - before[1]]))
+print(json.dumps([peaks[0] - before[0], whole - before[1], peaks[0]]))
 """
 
 
@@ -85,6 +88,7 @@ def measure(pairs: int, compiling: bool = False, converting: bool = False) -> di
     directory = built()
     subject = subject_of(directory)
     found: dict[str, Any] = {"tflop": operations(directory, SHAPE, TOKENS), "missing": {}, "void": False}
+    found["peaks"] = peaks()
     found["tokens"], found["unmeasured"] = TOKENS, [*UNMEASURED[:1], *([] if compiling else UNMEASURED[1:])]
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         if (free := psutil.virtual_memory().available) < _NEEDED[dtype]:
@@ -96,6 +100,7 @@ def measure(pairs: int, compiling: bool = False, converting: bool = False) -> di
     found["across"] = _across(subject, pairs)
     found["void"] = found["void"] or found["across"]["void"]
     found["loading"] = {dtype: loading(directory, dtype) for dtype in ("float32", "bfloat16")}
+    found["memory"] = memory(directory)
     return found
 
 
@@ -154,6 +159,19 @@ def loading(directory: Path, dtype: str) -> dict[str, dict[str, float]]:
     for name, loaded in parts.items():
         tensors = [each for part in loaded for each in replica.tensors_of(replica.MODELS[MODEL].parts[part]).values()]
         size = sum(math.prod(shape) for shape, _ in tensors) * getattr(torch, dtype).itemsize
-        peaks = json.loads(last_line([sys.executable, "-W", "ignore", "-c", _LOAD, name, dtype, str(directory)]))
-        found[name] = {"own": peaks[0] / size, "with_files": peaks[1] / size}
+        taken = _peaks(name, dtype, directory, "load")
+        found[name] = {"own": taken[0] / size, "with_files": taken[1] / size}
     return found
+
+
+def memory(directory: Path) -> dict[str, int]:
+    """Peak bytes of a process, its own alone, that loads and makes a step: ours as it is placed, stock by default."""
+    calls = {"ours, bf16": ("ours", "bfloat16"), "stock, fp32": ("stock", "float32")}
+    return {name: _peaks(*call, directory, "step")[2] for name, call in calls.items()}
+
+
+def _peaks(side: str, dtype: str, directory: Path, until: str) -> list[int]:
+    """Bytes that a fresh process takes until it has loaded, or made a step: its own and all of it, over what it began
+    with; and its own with that."""
+    found = last_line([sys.executable, "-W", "ignore", "-c", _LOAD, side, dtype, str(directory), until])
+    return [int(each) for each in json.loads(found)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from flickbook.catalogue import find
-from flickbook.diffusion.pack import PackedConv, PackedGEGLU, PackedLinear, available, pack
+from flickbook.diffusion.pack import PackedConv, PackedGEGLU, PackedLinear, PackedNorm, available, pack
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 
 
@@ -69,3 +74,37 @@ def test_other_precisions_and_missing_operators_stay_as_they_are(monkeypatch: py
     pack(plain)
     assert not available() and type(plain[0]) is nn.Linear
     available.cache_clear()
+
+
+@pytest.mark.parametrize("size", [(4, 4), (32, 32)])
+def test_a_norm_in_bfloat16_is_as_near_as_can_be(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    norm, x = nn.GroupNorm(4, 16), torch.randn(3, 16, *size).contiguous(memory_format=torch.channels_last)
+    norm.weight.data.uniform_(0.5, 2)
+    with torch.inference_mode():
+        expected, found = norm(x), PackedNorm(norm.bfloat16())(x.bfloat16())
+    assert found.dtype == torch.bfloat16 and found.stride() == expected.stride()
+    torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing says here what a process holds")
+def test_packing_holds_little_more_than_the_weights() -> None:
+    """Layers of which half are packed with what is freed between them: without giving it back it would stay."""
+    code = """
+        import torch
+        from pathlib import Path
+        from torch import nn
+        from flickbook.diffusion.pack import pack
+        def own():
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+        with torch.no_grad():
+            nn.Linear(2, 2)(torch.ones(2, 2))
+            before = own()
+            network = nn.Sequential(*(nn.Conv2d(384, 384, 3) for _ in range(64)))
+            held = own() - before
+            pack(network)
+            print((own() - before) / held)
+    """
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
+    assert float(found.stdout) < 1.4

@@ -78,6 +78,13 @@ def test_a_processor_without_bfloat16_computes_in_float32() -> None:
     assert asked(MODELSCOPE, card(24, bf16=False)).placement.dtype == "float16"
 
 
+def test_balanced_is_made_in_bfloat16_where_a_processor_computes_in_it() -> None:
+    assert asked("builtin", machine(), speed="balanced").placement.dtype == "bfloat16"
+    assert asked("builtin", machine(), "fp32", speed="balanced").placement.dtype == "float32"
+    assert asked("builtin", machine(bf16=False), speed="balanced").placement.dtype == "float32"
+    assert asked("builtin", card(24), speed="balanced").placement.dtype == "float32"
+
+
 def test_a_card_of_8_gib_runs_modelscope_whole_and_larger_films_in_pieces() -> None:
     on = card(8)
     assert asked(MODELSCOPE, on).placement == Placement(device="cuda", dtype="bfloat16")

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_ROWS = 64
+
 
 class Upsample(nn.Module):
     """Every pixel four times, then a 3x3 convolution; its weights sit under the name `conv`."""
@@ -27,7 +29,18 @@ def transposed(weight: Tensor) -> Tensor:
     Of the nine products for a pixel of the larger picture the copies fall together: four are left (the sub-pixel
     convolution of Shi et al. 2016, arXiv 1609.05158, read backwards). Equal up to rounding.
     """
-    copies = torch.ones(2, 2, dtype=weight.dtype, device=weight.device)
-    flipped = weight.transpose(0, 1).flip(-1, -2)
-    spread = F.conv2d(flipped.flatten(0, 1)[:, None], copies[None, None], padding=1)
-    return spread.view(*flipped.shape[:2], 4, 4)
+    kernel = torch.empty(weight.shape[1], weight.shape[0], 4, 4, dtype=weight.dtype, device=weight.device)
+    # Some inputs at a time: summed in float32, of a large kernel as little as can be is there twice.
+    for rows in map(slice, range(0, len(kernel), _ROWS), range(_ROWS, len(kernel) + _ROWS, _ROWS)):
+        flipped = weight[:, rows].detach().transpose(0, 1).flip(-1, -2).float()
+        kernel[rows] = sum(F.pad(flipped, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1))
+    return kernel
+
+
+def plain(kernel: Tensor) -> Tensor:
+    """The 3x3 kernel (out, in, 3, 3) that `transposed` made this one from, up to rounding."""
+    wide = kernel.float()
+    # Of the four rows the outer ones are the kernel's own, and the inner ones sums of two neighbours.
+    tall = torch.stack([wide[..., 0, :], wide[..., 1, :] - wide[..., 0, :], wide[..., 3, :]], dim=-2)
+    own = torch.stack([tall[..., 0], tall[..., 1] - tall[..., 0], tall[..., 3]], dim=-1)
+    return own.flip(-1, -2).transpose(0, 1).to(kernel.dtype)

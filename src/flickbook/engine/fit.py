@@ -110,7 +110,7 @@ class _Question:
     def answer(self) -> Estimate:
         """The estimate without a remedy."""
         thriftiest = None
-        for home in _homes(self.model, self.machine, self.precision):
+        for home in _homes(self.model, self.plan, self.machine, self.precision):
             placement: Placement | None = home
             while placement is not None:
                 needed, measured = self._needs(placement)
@@ -171,13 +171,13 @@ def _download(model: catalogue.Model) -> int:
 # ---- placements ----
 
 
-def _homes(model: catalogue.Model, machine: Machine, precision: str) -> Iterator[Placement]:
+def _homes(model: catalogue.Model, plan: Plan, machine: Machine, precision: str) -> Iterator[Placement]:
     """The placement that gives nothing up, and behind a GPU's that of the processor."""
     if precision not in ("auto", *PRECISIONS):
         limit = f"must be auto or one of {', '.join(PRECISIONS)}"
         raise RequestError("precision", precision, limit, "leave it out for auto")
     if precision == "auto":
-        precision = _automatic(model, machine)
+        precision = _automatic(model, plan, machine)
     if precision == "fp16" and machine.device == "cpu":
         raise RequestError("precision", precision, "needs a GPU", "ask for bf16 or fp32")
     if precision == "fp8" and machine.device != "cuda":
@@ -194,10 +194,14 @@ def _homes(model: catalogue.Model, machine: Machine, precision: str) -> Iterator
         yield Placement.of(device="cpu", dtype="bfloat16" if dtype == "float16" else dtype, quantize=kept)
 
 
-def _automatic(model: catalogue.Model, machine: Machine) -> str:
-    """Half precision for large models where the machine computes in it; the others' promises are made in float32."""
+def _automatic(model: catalogue.Model, plan: Plan, machine: Machine) -> str:
+    """Half precision for large models where the machine computes in it; the others' promises are made in float32.
+
+    Balanced promises less than bfloat16 takes, and is by a third quicker in it; tried on processors.
+    """
+    nearly = plan.speed == "balanced" and model.family == "unet" and machine.device == "cpu" and machine.bf16
     if model.parameters < _LARGE:
-        return "fp32"
+        return "bf16" if nearly else "fp32"
     if machine.bf16:
         return "bf16"
     # Some models make noise in float16: then the catalogue has no figure for it.
