@@ -12,6 +12,7 @@ from torch import Tensor
 from flickbook import generate
 from flickbook.diffusion.forecast import Answers, Pace
 from flickbook.engine import unet_family
+from flickbook.engine.films import forget
 from flickbook.errors import RequestError
 from flickbook.media.clip import Clip
 from flickbook.media.similarity import psnr, ssim
@@ -57,6 +58,14 @@ def test_balanced_asks_the_network_less_and_looks_the_same(exact: list[Clip], gu
         assert 8 <= int(note.split()[2]) <= 16 and note.endswith("of 25 steps were foretold")
     assert all("speed" not in note for clip in exact for note in (clip.run.notes if clip.run else []))
     assert found[0].recipe != exact[0].recipe
+
+
+def test_balanced_before_it_leaves_an_exact_film_exact(exact: list[Clip]) -> None:
+    forget()
+    generate(PROMPTS[0], seed=0, num_frames=8, speed="balanced")
+    after = generate(PROMPTS[0], seed=0, num_frames=8)
+    assert after.recipe is not None and after.recipe.placement.dtype == "float32"
+    np.testing.assert_array_equal(after.frames, exact[0].frames)
 
 
 @pytest.mark.parametrize("broken", ["stale", "reckless"])

@@ -29,7 +29,7 @@ def small() -> Small:
 
     def make(seed: int = 7, **told: object) -> Job:
         request = Request.of(
-            prompt="a red circle moving left on a blue background",
+            prompt=told.pop("prompt", "a red circle moving left on a blue background"),
             num_frames=told.pop("num_frames", 4),
             num_inference_steps=told.pop("num_inference_steps", 3),
             container=told.pop("container", None),

@@ -89,6 +89,11 @@ class Engine:
                 self._lower("denoise")
         return self._family
 
+    def read(self, plan: Plan) -> None:
+        """Read the prompts of a film that comes later, beside one that is made; only where nothing is moved for it."""
+        if self._family is not None and self.placement.offload == "none":
+            self._family.encode([plan])
+
     def enduring(self, work: Callable[[], np.ndarray], phase: ladder.Climbing = "denoise") -> np.ndarray:
         """What `work` returns; where memory runs out, it is done again with less of it as often as that is possible."""
         while True:

@@ -113,10 +113,7 @@ def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") 
 
 def engine_of(plan: Plan, means: Means) -> Engine:
     """The process's engine for a Plan's model, placed as its first film fits. Raises what `foresee` raises."""
-    model = catalogue.find(plan.model)
-    if means.model_dir is not None:
-        model = model.at(means.model_dir)
-    key = (model.to_json(), plan.revision, plan.loras, means.loras, means.precision, means.placement)
+    model, key = _key(plan, means)
     if key not in _ENGINES:
         found = means.placement or foresee(plan, means.model_dir, means.precision).placement
         # Whoever says the placement says the threads too.
@@ -131,6 +128,22 @@ def engine_of(plan: Plan, means: Means) -> Engine:
             engine = Engine(model, placed, means.loras)
         _ENGINES[key] = engine
     return _ENGINES[key]
+
+
+def _key(plan: Plan, means: Means) -> tuple[catalogue.Model, tuple[object, ...]]:
+    """The model of a film, and all that decides its engine: first what is loaded, then what decides where."""
+    model = catalogue.find(plan.model)
+    if means.model_dir is not None:
+        model = model.at(means.model_dir)
+    where = (means.precision, means.placement, plan.speed)
+    return model, (model.to_json(), plan.revision, plan.loras, means.loras, *where)
+
+
+def read_ahead(plan: Plan, means: Means) -> None:
+    """Read the prompts of a film that comes next, if its model is warm: its run finds them read."""
+    engine = _ENGINES.get(_key(plan, means)[1])
+    if engine is not None:
+        engine.read(plan)
 
 
 def _beside(one: Placement, other: Placement) -> bool:

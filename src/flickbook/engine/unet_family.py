@@ -112,17 +112,20 @@ class UNetFamily:
 
     def embedded(self, text: str) -> Tensor:
         """What a text means (1, tokens, width). Each is read by itself: no bit may depend on its company."""
-        if text not in self._read:
-            if len(self._read) >= _TEXTS:
-                self._read.clear()
+        found, placement = self._read.get(text), self.placement
+        if found is None:
             ids = self.networks.tokenizer([text])
-            found = None if self._kept is None else self._kept.find(ids, self.placement)
+            found = None if self._kept is None else self._kept.find(ids, placement)
             if found is None:
                 found = self._encoded(text)
                 if self._kept is not None:
-                    self._kept.keep(ids, self.placement, found)
-            self._read[text] = found.to(self.networks.device)
-        return self._read[text]
+                    self._kept.keep(ids, placement, found)
+            found = found.to(self.networks.device)
+            if len(self._read) >= _TEXTS:
+                self._read.clear()
+            if self.placement is placement:  # and not lowered by the film beside which this is read
+                self._read[text] = found
+        return found
 
     def _encoded(self, text: str) -> Tensor:
         """What the text encoder makes of a text; it may be loaded for that."""

@@ -27,6 +27,7 @@ from flickbook.jobs.desk import Desk
 from flickbook.jobs.filing import PathOf, drafted, filed, removed
 from flickbook.jobs.log import logged
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.jobs.reader import Reader
 from flickbook.jobs.scribe import Scribe
 from flickbook.jobs.sequencing import sequence
 from flickbook.jobs.shelf import CHECKPOINT
@@ -70,7 +71,7 @@ class Runner:
     """Makes what claimed jobs ask for. `lease`, `beat` and `look` are seconds.
 
     With `aside` the films of the queue are written, and their jobs settled, while the next ones are made: `run` returns
-    before, and `rest` when all is written.
+    before, and `rest` when all is written. What the next job says is then read while this one is denoised.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Runner:
     ) -> None:
         self._desk, self._times = desk, {"lease": lease, "beat": beat, "look": look}
         self._scribe = Scribe() if aside else None
+        self._reader = Reader(desk) if aside else None
         self._attempts: list[Attempt] = []
         self._leaving = False
 
@@ -88,7 +90,9 @@ class Runner:
             attempt.leaving = True
 
     def rest(self) -> None:
-        """Wait until all films are written and settled."""
+        """Wait until all films are written and settled, and nothing is read."""
+        if self._reader is not None:
+            self._reader.rest()
         if self._scribe is not None:
             self._scribe.rest()
 
@@ -209,7 +213,9 @@ class Runner:
         means = replace(means, abreast=len(slots))
         if kept is not None:  # what was decided then is decided again, so that no bit changes
             means = replace(means, placement=kept.placement.model_copy(update={"batch": len(slots)}))
-        watch = Watch(self._desk, attempt, slots, means, told.on_step)
+        if self._reader is not None:
+            self._reader.rest()
+        watch = Watch(self._desk, attempt, slots, means, told.on_step, self._reader)
         return _Run(attempt, slots, batch, means, keeper, watch, told)
 
     def _made(self, run: _Run) -> Iterator[tuple[Job, Write]]:

@@ -14,6 +14,7 @@ from flickbook.jobs.attempt import Attempt
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.eta import Pace, Past, history
 from flickbook.jobs.preview import moving
+from flickbook.jobs.reader import Reader
 from flickbook.spec import Step
 from flickbook.store.base import Job
 
@@ -30,7 +31,16 @@ logger = logging.getLogger(__name__)
 class Watch:
     """Told of every Step of a run: it says where the jobs are, and shows what emerges as far as there is time."""
 
-    def __init__(self, desk: Desk, attempt: Attempt, jobs: Sequence[Job], means: Means, on_step: OnStep | None) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        attempt: Attempt,
+        jobs: Sequence[Job],
+        means: Means,
+        on_step: OnStep | None,
+        reader: Reader | None = None,
+    ) -> None:
+        self._reader = reader
         self._desk, self._attempt, self._jobs, self._means, self._on_step = desk, attempt, jobs, means, on_step
         found: list[Past] = []
         with suppress(StoreError):  # only the time that is left is told worse
@@ -48,6 +58,8 @@ class Watch:
         self._say(step)
         if self._on_step is not None:
             self._on_step(step)
+        if step.phase == "denoise" and self._reader is not None:
+            self._reader.look()
         if step.preview is not None:
             previews = step.preview
             self.show(lambda: self._drawn(previews))

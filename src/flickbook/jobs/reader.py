@@ -1,0 +1,47 @@
+"""Prompts of the next job read in a thread, while a film is denoised."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Final
+
+from flickbook.engine.films import Means, read_ahead
+from flickbook.jobs.desk import Desk
+from flickbook.store.base import Query
+
+#: What its thread is called.
+READER: Final = "reader"
+logger = logging.getLogger(__name__)
+
+
+class Reader:
+    """Reads what the next film of the queue says, once for each film that is made; only by a model that is warm."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> None:
+        """Begin to read, unless that was done since `rest`."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._read, name=READER, daemon=True)
+            self._thread.start()
+
+    def rest(self) -> None:
+        """Wait until it is read: a film that begins reads by itself, and not beside this."""
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = None
+
+    def _read(self) -> None:
+        try:
+            waiting = self._desk.ask(self._desk.store.find(Query(states=("queued",), order="queue", limit=1)))
+            for job in waiting:
+                if job.home == "queue" and job.kind in ("film", "picture"):
+                    loras = tuple((Path(path), weight) for path, weight in job.request.loras or ())
+                    home = Path(job.model_dir) if job.model_dir else None
+                    read_ahead(job.plan, Means(home, loras, precision=job.precision))
+        except Exception as error:  # its own run will say what is wrong
+            logger.debug("the next job was not read ahead: %s", error)

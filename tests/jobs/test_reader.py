@@ -1,0 +1,71 @@
+"""What the next job says is read while a film is denoised, and changes nothing of either."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tests.jobs.conftest import Small
+
+from flickbook.engine import films as engines
+from flickbook.engine.films import Means, films
+from flickbook.engine.unet_family import UNetFamily
+from flickbook.jobs.desk import Desk
+from flickbook.jobs.reader import READER, Reader
+from flickbook.jobs.worker import Worker
+
+PROMPTS = ["a red circle moving left on a blue background", "a yellow star spinning on a black background"]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The texts that the encoder reads -> the thread that it reads them in; nothing is kept on disk."""
+    found: dict[str, str] = {}
+    encoded = UNetFamily._encoded
+
+    def told(family: UNetFamily, text: str) -> torch.Tensor:
+        found[text] = threading.current_thread().name
+        return encoded(family, text)
+
+    monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
+    monkeypatch.setattr(UNetFamily, "_encoded", told)
+    engines.forget()
+    yield found
+    engines.forget()
+
+
+def test_the_next_prompt_is_read_beside_and_the_films_are_the_same(
+    desk: Desk, small: Small, read: dict[str, str]
+) -> None:
+    jobs = [small(prompt=prompt, num_inference_steps=8) for prompt in PROMPTS]
+    kept = desk.ask(desk.queue.submit(jobs))
+    assert Worker(desk, "a worker", batch=1).work(2) == 2
+    assert read[PROMPTS[0]] != READER and read[PROMPTS[1]] == READER
+    engines.forget()
+    for job in kept:
+        done = desk.ask(desk.queue.job(job.id))
+        assert done.result is not None and done.result.sidecar.recipe is not None, done.error
+        (alone,) = films([job.plan], Means())
+        assert alone.recipe is not None
+        assert done.result.sidecar.recipe.frames_sha256 == alone.recipe.frames_sha256
+
+
+def test_a_model_that_is_not_warm_is_not_loaded_for_it(desk: Desk, small: Small, read: dict[str, str]) -> None:
+    desk.ask(desk.queue.submit([small()]))
+    reader = Reader(desk)
+    reader.look()
+    reader.rest()
+    assert not read and not engines._ENGINES
+
+
+def test_what_cannot_be_read_is_left_to_its_run(desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("flickbook.jobs.reader.read_ahead", broken)
+    desk.ask(desk.queue.submit([small()]))
+    reader = Reader(desk)
+    reader.look()
+    reader.rest()
