@@ -32,10 +32,8 @@ MakePlan = Callable[..., Plan]
 def machine(**changes: Any) -> Machine:
     """A machine made by hand: a laptop of 16 GiB, 12 of them free."""
     laptop = {"device": "cpu", "device_name": "a laptop", "memory_total": 16 * GIB, "memory_free": 12 * GIB}
-    laptop |= {"bf16": True, "cores": 4}
-    return Machine(
-        **{**laptop, "gpu_total": 0, "gpu_free": 0, "disk_free": 10**12, "bf16": True, "cores": 4, **changes}
-    )
+    laptop |= {"gpu_total": 0, "gpu_free": 0, "disk_free": 10**12, "bf16": True, "cores": 4}
+    return Machine(**{**laptop, **changes})
 
 
 def card(gib: float, **changes: Any) -> Machine:
@@ -78,11 +76,9 @@ def test_a_processor_without_bfloat16_computes_in_float32() -> None:
     assert asked(MODELSCOPE, card(24, bf16=False)).placement.dtype == "float16"
 
 
-def test_balanced_is_made_in_bfloat16_where_a_processor_computes_in_it() -> None:
-    assert asked("builtin", machine(), speed="balanced").placement.dtype == "bfloat16"
-    assert asked("builtin", machine(), "fp32", speed="balanced").placement.dtype == "float32"
-    assert asked("builtin", machine(bf16=False), speed="balanced").placement.dtype == "float32"
-    assert asked("builtin", card(24), speed="balanced").placement.dtype == "float32"
+@pytest.mark.parametrize(("on", "dtype"), [(machine(), "bfloat16"), (machine(bf16=False), "float32")])
+def test_balanced_takes_bfloat16_where_a_processor_has_it(on: Machine, dtype: str) -> None:
+    assert asked("builtin", on, speed="balanced").placement.dtype == dtype
 
 
 def test_a_card_of_8_gib_runs_modelscope_whole_and_larger_films_in_pieces() -> None:
