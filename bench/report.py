@@ -94,7 +94,8 @@ def _sides(part: dict[str, Any]) -> str:
     turns, reference = Turns.from_dict(part["turns"]), part["reference"]
     tuned = next((name for name in turns.seconds if name.startswith("stock tuned, ")), reference)
     medians, rows, notes = turns.medians(), [], []
-    for name, side in part["sides"].items():
+    for name in sorted(part["sides"], key=lambda side: medians[side]):
+        side = part["sides"][name]
         row = [name, f"{medians[name]:.2f}"]
         row += [str(turns.ratio(over, name)) if over != name else "1" for over in dict.fromkeys((reference, tuned))]
         own = side.get("beside_own")

@@ -92,7 +92,7 @@ SECTIONS = {
     "cold": Section(_cold, "from a command to a file, in fresh processes", 5, 20),
     "growth": Section(_growth, "with frames and pixels", 70, 8),
     "training": Section(_training, "clips a second while learning", 15, 14),
-    "replica": Section(_replica, "one step of a model of the published size", 300, 150),
+    "replica": Section(_replica, "one step of a model of the published size", 420, 220),
 }
 
 
