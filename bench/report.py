@@ -17,8 +17,9 @@ Written by `make bench` from `speed.json` beside it; `python -m bench --check` m
 intervals meet. All sides of a table take turns in one process, in an order that rotates, on the same noise, words,
 scheduler, steps and threads; a ratio is the median over the turns, with the interval that 95 of 100 such runs would
 give (bootstrap). One side runs twice in each turn: where the median of its ratio to itself is outside {low} to {high},
-the section is **void** and says so. Quality stands beside every figure. What `--speed balanced` does is told in
-[speed.md](../speed.md).
+the section is **void** and says so. Quality stands beside every figure, and beside a goal for exact speed the ceiling:
+what this processor's best matrix product would allow (sections of the published size, and of the roofline). What
+`--speed balanced` does is told in [speed.md](../speed.md).
 """
 
 
@@ -32,7 +33,7 @@ def report(run: Run) -> str:
     """The whole page."""
     parts = [HEAD.format(low=CONTROL[0], high=CONTROL[1]), _goals(run)]
     writers = {
-        "builtin": ("The built-in film", _sides),
+        "builtin": ("The built-in film", _builtin),
         "rivals": ("Beside all others", _rivals),
         "quality": ("Balanced, over prompts", _quality),
         "replica": ("A model of the published size", _replica),
@@ -108,6 +109,11 @@ def _sides(part: dict[str, Any]) -> str:
     faster = [f"{over} / it" for over in dict.fromkeys((reference, tuned))]
     head = ["side", "s", *faster, f"PSNR to {reference}", "SSIM", "PSNR to our exact"]
     return "\n\n".join([table(head, rows), _control(part["turns"]), "\n".join(notes)])
+
+
+def _builtin(part: dict[str, Any]) -> str:
+    """The same of several films."""
+    return "Each turn makes another film of the evaluation; PSNR and SSIM are those of the worst.\n\n" + _sides(part)
 
 
 def _paid(turns: Turns, name: str, without: str, prepared: float) -> str:
