@@ -112,8 +112,11 @@ def _sides(part: dict[str, Any]) -> str:
 
 
 def _builtin(part: dict[str, Any]) -> str:
-    """The same of several films."""
-    return "Each turn makes another film of the evaluation; PSNR and SSIM are those of the worst.\n\n" + _sides(part)
+    """`_sides`, of several films."""
+    words = (
+        "Each turn makes another of the evaluation's films; PSNR and SSIM are the worst one's, the untimed first too."
+    )
+    return f"{words}\n\n{_sides(part)}"
 
 
 def _paid(turns: Turns, name: str, without: str, prepared: float) -> str:
@@ -184,13 +187,13 @@ def _ceiling(part: dict[str, Any], stocks: dict[str, float]) -> str:
     """How fast a step could be at most, beside stock's seconds in each precision."""
     floors = {kind: part["tflop"]["step, ours"] / _best(part["peaks"], kind) * 1e3 for kind in stocks}
     said = [
-        f"{floors[kind]:.3g} s in {kind}, {seconds / floors[kind]:.2f} times as fast"
+        f"{floors[kind]:.3g} s in {kind}, {seconds / floors[kind]:.2f} times as fast as stock in it"
         for kind, seconds in stocks.items()
     ]
     return (
         "All of ours at the rate of this processor's best matrix product, and nothing but products, would be a step in "
         + "; ".join(said)
-        + " as stock: the ceiling of what is exact here."
+        + ": the ceiling of what is exact here."
     )
 
 

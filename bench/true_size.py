@@ -34,7 +34,7 @@ SHAPE, TOKENS, WIDTH = (4, 8, 32, 32), 77, 1024
 UNMEASURED = (
     "balanced: how many answers it foretells depends on the film, and films of random weights mean nothing",
     "torch.compile of the whole network: it takes longer than all turns together; `--compile` does it",
-    "OpenVINO: its conversion of this network, at 12 GB of memory, had not ended after 7 minutes; it was left out",
+    "OpenVINO: left out by `--without-openvino`; once its conversion, at 12 GB, had not ended after 7 minutes",
 )
 #: Bytes with room for OpenVINO's process beside two networks.
 _CONVERTING = 21e9

@@ -89,7 +89,7 @@ def test_a_norm_in_bfloat16_is_as_near_as_can_be(size: tuple[int, int]) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing says here what a process holds")
 def test_packing_holds_little_more_than_the_weights() -> None:
-    """Layers of which half are packed with what is freed between them: without giving it back it would stay."""
+    """Twice as much stays where what is freed between packed layers is not given back: then it is 1.99."""
     code = """
         import torch
         from pathlib import Path

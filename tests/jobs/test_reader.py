@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -60,12 +61,17 @@ def test_a_model_that_is_not_warm_is_not_loaded_for_it(desk: Desk, small: Small,
     assert not read and not engines._ENGINES
 
 
-def test_what_cannot_be_read_is_left_to_its_run(desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_left_to_its_run(
+    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "flickbook.jobs.reader")
+
     def broken(*_: object) -> None:
-        raise RuntimeError("no")
+        raise RuntimeError("no words")
 
     monkeypatch.setattr("flickbook.jobs.reader.read_ahead", broken)
     desk.ask(desk.queue.submit([small()]))
     reader = Reader(desk)
     reader.look()
     reader.rest()
+    assert "not read ahead: no words" in caplog.text

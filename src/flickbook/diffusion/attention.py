@@ -32,8 +32,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
     scores: Tensor = (q if scale == 1 else q * scale) @ k.mT
     if causal:
         scores = scores + torch.full(scores.shape[-2:], -math.inf, dtype=scores.dtype, device=scores.device).triu(1)
-    # In float32 whatever the precision: on a CPU that is more than twice as fast as in bfloat16, and nearer.
-    return scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
+    # In no less than float32: on a CPU that is more than twice as fast as in bfloat16, and nearer.
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return weights.to(v.dtype) @ v
 
 
 class _Heads(nn.Module):

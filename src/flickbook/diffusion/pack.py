@@ -10,7 +10,7 @@ These operators are internal to PyTorch: `available` tries them once, and where 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
@@ -113,7 +113,8 @@ class PackedUpsample(nn.Module):
     def _plain(self) -> PackedConv:
         """For sizes that are not twice the picture's, which few films have."""
         kernel = plain(self.weight)
-        conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False)
+        # Without weights of its own: drawing them would move the process's random numbers on.
+        conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False, device="meta")
         conv.weight = nn.Parameter(kernel, requires_grad=False)
         packed = PackedConv(conv)
         packed.bias = self.bias
@@ -180,23 +181,26 @@ def pack(network: nn.Module) -> None:
     weight = next(network.parameters())
     if weight.device.type != "cpu" or weight.dtype not in _PRECISIONS or not available(weight.dtype):
         return
+    freed = 0
     with torch.inference_mode():
-        _replace(network, [0])
+        for size in _replaced(network):
+            freed += size
+            if freed >= _GIVEN_BACK:
+                _give_back()
+                freed = 0
 
 
-def _replace(parent: nn.Module, freed: list[int]) -> None:
-    """Pack the layers below `parent`; `freed` counts the bytes of plain weights let go since memory was given back."""
+def _replaced(parent: nn.Module) -> Iterator[int]:
+    """Pack the layers below `parent` one by one; after each, the bytes of its plain weights, which are let go."""
     for name, child in parent.named_children():
         packed = next((packing for kind, packing in _PACKINGS if isinstance(child, kind) and _packs(child)), None)
         if packed is None:
-            _replace(child, freed)
+            yield from _replaced(child)
             continue
+        size = sum(weight.nbytes for weight in child.parameters())
         setattr(parent, name, packed(child))
-        freed[0] += sum(weight.numel() * weight.element_size() for weight in child.parameters())
         del child
-        if freed[0] >= _GIVEN_BACK:
-            _give_back()
-            freed[0] = 0
+        yield size
 
 
 def _packs(layer: nn.Module) -> bool:

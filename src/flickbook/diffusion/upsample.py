@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Inputs of a kernel that are worked on at a time.
 _ROWS = 64
 
 

@@ -87,6 +87,12 @@ def _like(job: Job) -> tuple[object, ...]:
     return job.priority, job.plan.shape(), job.request.loras, job.model_dir, job.precision
 
 
+def warm_means(job: Job) -> Means:
+    """What decides the engine of a job's film, without what the film begins from."""
+    loras = tuple((Path(path), weight) for path, weight in job.request.loras or ())
+    return Means(Path(job.model_dir) if job.model_dir else None, loras, precision=job.precision)
+
+
 def room(job: Job, batch: int | None = None) -> int:
     """How many jobs like this one may run together here: `batch`, or as the setting or the device has it, as far as
     memory allows. One on a processor unless it is asked for: the first waits twice as long there, for little.
@@ -94,8 +100,7 @@ def room(job: Job, batch: int | None = None) -> int:
     asked = batch or settings.load().batch
     if asked == 1:
         return 1
-    loras = tuple((Path(path), weight) for path, weight in job.request.loras or ())
-    means = Means(Path(job.model_dir) if job.model_dir else None, loras, precision=job.precision)
+    means = warm_means(job)
     try:
         engine = engine_of(job.plan, means)
         if engine.placement.device == "cpu" and asked is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
 from typing import Final
 
-from flickbook.engine.films import Means, read_ahead
+from flickbook.engine.films import read_ahead
+from flickbook.jobs.crew import sociable, warm_means
 from flickbook.jobs.desk import Desk
 from flickbook.store.base import Query
 
@@ -38,10 +38,7 @@ class Reader:
     def _read(self) -> None:
         try:
             waiting = self._desk.ask(self._desk.store.find(Query(states=("queued",), order="queue", limit=1)))
-            for job in waiting:
-                if job.home == "queue" and job.kind in ("film", "picture"):
-                    loras = tuple((Path(path), weight) for path, weight in job.request.loras or ())
-                    home = Path(job.model_dir) if job.model_dir else None
-                    read_ahead(job.plan, Means(home, loras, precision=job.precision))
+            for job in filter(sociable, waiting):
+                read_ahead(job.plan, warm_means(job))
         except Exception as error:  # its own run will say what is wrong
             logger.debug("the next job was not read ahead: %s", error)
