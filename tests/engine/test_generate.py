@@ -196,6 +196,16 @@ def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
         steps_sheet(plan(), emerging, tmp_path / "steps.png")
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"), [("steps", "num_inference_steps"), ("guidance", "guidance_scale"), ("interpolat", "interpolate")]
+)
+def test_a_keyword_that_is_none_is_refused_as_python_does(word: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=f"generate\\(\\) got an unexpected .* '{word}'; did you mean {hint}\\?"):
+        generate(PROMPT, **{word: 2})
+    with pytest.raises(TypeError, match=r"'wibble'$"):
+        generate(PROMPT, **{"wibble": 2})
+
+
 @pytest.mark.model
 def test_the_background_is_the_one_that_was_asked_for() -> None:
     for word in ("blue", "black"):

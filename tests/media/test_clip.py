@@ -52,6 +52,11 @@ def clip(frames: int = 4, prompt: str = "a red circle") -> Clip:
     return Clip(pixels, 8.0, recipe, RUN)
 
 
+def test_in_a_line() -> None:
+    assert repr(clip()) == "Clip(4 frames, 48x32, 8 fps, 'a red circle', seed 7)"
+    assert repr(Clip(clip(1).frames, 12.5)) == "Clip(1 frame, 48x32, 12.5 fps)"
+
+
 def in_file(made: Clip, name: str) -> Recipe:
     """The recipe as a file of this name carries it: with how its frames were encoded."""
     assert made.recipe is not None

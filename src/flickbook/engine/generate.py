@@ -10,7 +10,7 @@ from typing import Unpack
 from flickbook import settings
 from flickbook.engine import beginning
 from flickbook.engine.films import OnStep, films, located, means_of
-from flickbook.engine.polish import Wishes, asked, finished
+from flickbook.engine.polish import Wishes, asked, check_names, finished
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve, speed_of
 from flickbook.spec import Request
@@ -55,6 +55,7 @@ def generate(
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
     or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files.
     """
+    check_names(generate, wishes)
     request = Request.of(
         prompt=prompt,
         model=model or settings.load().model,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict, get_args
 
@@ -44,6 +46,16 @@ class Wishes(TypedDict, total=False):
     speed: str | float | None
     rate: float | None
     text: str | None
+
+
+def check_names(function: Callable[..., object], wishes: Mapping[str, object]) -> None:
+    """That each of a function's further keywords is a wish. Raises TypeError, as Python does for any other function."""
+    for name in wishes:
+        if name not in Wishes.__annotations__:
+            known = [*inspect.signature(function).parameters, *Wishes.__annotations__]
+            near = [each for each in known if name in each] or get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
 
 
 def asked(num_frames: int, fps: float, wishes: Wishes) -> tuple[Polish, Networks]:

@@ -16,6 +16,7 @@ from flickbook.engine.polish import (
     Networks,
     Wishes,
     asked,
+    check_names,
     finished,
     judged,
     libraries_of,
@@ -115,6 +116,7 @@ def polish(
     them. Without a `container` a still is PNG and a film MP4. Raises RequestError, MediaError, WeightsError,
     MissingExtra.
     """
+    check_names(polish, wishes)
     paths = [Path(each) for each in (file, *join)]
     sources = [_digest(path) for path in paths]
     frames, fps = joined(paths, fade, fit)

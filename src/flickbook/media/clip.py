@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from flickbook.media.write import (
     frame_rate,
     staged_film,
 )
-from flickbook.spec import Encoding, Recipe, Run, Sidecar
+from flickbook.spec import Encoding, Plan, Recipe, Run, Sidecar
 
 
 def frames_sha256(frames: np.ndarray) -> str:
@@ -46,7 +46,7 @@ def sidecar_path(path: FilePath) -> Path:
     return Path(f"{os.fspath(film)}.json")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Clip:
     """A film, or a picture if it has one frame.
 
@@ -59,11 +59,20 @@ class Clip:
     fps: float
     recipe: Recipe | None = None
     run: Run | None = None
-    ahead: Ahead | None = field(default=None, repr=False)
+    ahead: Ahead | None = None
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
         frame_rate(self.fps)
+
+    def __repr__(self) -> str:
+        """What it is in a line, without its pixels: Clip(16 frames, 128x128, 8 fps, 'a red circle', seed 7)."""
+        count, height, width, _ = self.frames.shape
+        said = [f"{count} frame{'s' * (count > 1)}", f"{width}x{height}", f"{self.fps:g} fps"]
+        plan = None if self.recipe is None else self.recipe.plan
+        if isinstance(plan, Plan):
+            said += [repr(plan.prompt), f"seed {plan.seed}"]
+        return f"Clip({', '.join(said)})"
 
     @property
     def seconds(self) -> float:
