@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from bench.process import last_line
 from bench.protocol import AGAIN, Ratio, Turns, interleave, measured, order
 
 
@@ -121,3 +123,8 @@ def test_turns_survive_being_written() -> None:
     read = Turns.from_dict(turns.to_dict())
     assert read.ratio("stock", "ours").median == pytest.approx(turns.ratio("stock", "ours").median, rel=1e-4)
     assert Ratio(1.0, 0.9, 1.1).meets(Ratio(1.2, 1.1, 1.3)) and not Ratio(1.0, 0.9, 1.1).meets(Ratio(1.3, 1.2, 1.4))
+
+
+def test_a_process_that_is_timed_may_keep_its_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert last_line([sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"]) == "False"
