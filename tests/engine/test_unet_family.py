@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import noise
 from flickbook.engine.family import Setup
+from flickbook.engine.films import Means, engine_of
 from flickbook.engine.generate import generate
 from flickbook.engine.unet_family import UNetFamily
-from flickbook.spec import Placement, Plan
+from flickbook.media.similarity import psnr
+from flickbook.spec import Placement, Plan, Step
 
 MakePlan = Callable[..., Plan]
 
@@ -101,6 +106,29 @@ def test_noise_left_falls_to_nothing(family: UNetFamily) -> None:
     left = family.noise_left(25)
     assert len(left) == 25 and left == sorted(left, reverse=True)
     assert left[0] > 0.95 and left[-1] == 0
+
+
+def test_a_film_that_emerges_is_drawn_nearly_as_it_is_decoded(plan: MakePlan) -> None:
+    """By the tiny decoder: a preview's estimate early on, and the film itself."""
+    means = Means()
+    engine = engine_of(plan(num_frames=16, num_inference_steps=25), means)
+    seen: dict[int, Any] = {}
+    for event in engine.run([plan(num_frames=16, num_inference_steps=25)], previews=True):
+        if isinstance(event, Step) and event.preview is not None:
+            seen[event.index] = event.preview[0]
+    for index, least in ((8, 25.0), (25, 25.0)):
+        decoded, drawn = engine.show(seen[index]), engine.sketch(seen[index])
+        assert drawn.shape == decoded.shape and drawn.dtype == decoded.dtype
+        assert not np.array_equal(drawn, decoded) and psnr(decoded, drawn) > least
+
+
+def test_an_autoencoder_that_taught_no_tiny_decoder_shows_its_own_frames(
+    family: UNetFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flickbook.engine.unet_family._SKETCHES", tmp_path)
+    other = UNetFamily(family.networks, family.weights, family.placement)
+    latents = noise([3], (8, 2, 8, 8))[0]
+    assert np.array_equal(other.sketch(latents), family.show(latents))
 
 
 def test_words_never_learned(family: UNetFamily) -> None:

@@ -71,6 +71,11 @@ class Engine:
         assert self._family is not None, "a preview comes from a run"
         return self._family.show(preview)
 
+    def sketch(self, preview: Any) -> np.ndarray:
+        """What `show` shows, nearly and sooner where there is a way; for looking on while a film emerges."""
+        assert self._family is not None, "a preview comes from a run"
+        return self._family.sketch(preview)
+
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """The share of noise (0 to 1) that is left after each step of a run."""
         assert self._family is not None, "known once a model is loaded"

@@ -85,6 +85,9 @@ class Family(Protocol):
     def show(self, preview: Any) -> np.ndarray:
         """The frames (n, h, w, 3) uint8 of one film of a state's `x0`, of the last run."""
 
+    def sketch(self, preview: Any) -> np.ndarray:
+        """What `show` shows, nearly and sooner where there is a way; for looking on while a film emerges."""
+
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames (n, h, w, 3) uint8), in order, `Placement.decode_frames` at once."""
 

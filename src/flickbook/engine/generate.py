@@ -55,7 +55,6 @@ def generate(
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
     or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files.
     """
-    check_names(generate, wishes)
     request = Request.of(
         prompt=prompt,
         model=model or settings.load().model,
@@ -86,6 +85,7 @@ def _made(
     on_step: OnStep | None,
     cancel: Callable[[], bool] | None,
 ) -> Clip:
+    check_names(generate, wishes)
     level, played = speed_of(wishes.get("speed"))
     request = beginning.complete(request.model_copy(update={"speed": level}))
     plan = resolve(request, model_dir)

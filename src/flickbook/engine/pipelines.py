@@ -199,6 +199,10 @@ class PipelineFamily:
         pipe, plan = self._last
         return pictures(pipe, preview, plan)
 
+    def sketch(self, preview: Any) -> np.ndarray:
+        """The same: a pipeline's autoencoder has no tiny decoder here."""
+        return self.show(preview)
+
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames): a pipeline has decoded already."""
         for film, frames in enumerate(latents):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from flickbook.diffusion.forecast import Answers, Pace
 from flickbook.diffusion.sampler import Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
+from flickbook.diffusion.sketch import Sketch, load_sketch
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
 from flickbook.engine.family import Setup, Sources
@@ -36,7 +39,8 @@ class Meaning:
 #: How far forecasts of the network's answers are trusted; None asks it at every step. docs/speed.md has what it costs.
 PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1, most=4, lead=7)}
 
-
+#: Tiny decoders, each under the first 16 digits of the SHA-256 of the autoencoder that taught it.
+_SKETCHES: Final = Path(__file__).parent / "sketches"
 #: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
 _TEXTS = 256
 
@@ -226,6 +230,18 @@ class UNetFamily:
     def show(self, preview: Tensor) -> np.ndarray:
         """The frames of one film's x0 (channels, frames, h, w)."""
         return np.concatenate([frames for _, _, frames in self.decode(preview[None])])
+
+    @cached_property
+    def _tiny(self) -> Sketch | None:
+        """The tiny decoder that was taught by this very autoencoder, if there is one; loaded with the first preview."""
+        taught = next((digest for name, digest in self.weights.items() if name.startswith("vae/")), "")
+        path = _SKETCHES / f"{taught[:16]}.safetensors"
+        dtype = getattr(torch, self.placement.dtype)
+        return load_sketch(path, dtype, self.networks.device) if path.exists() else None
+
+    def sketch(self, preview: Tensor) -> np.ndarray:
+        """As `show`, by the tiny decoder where there is one."""
+        return self.show(preview) if self._tiny is None else self._tiny.draw(preview).numpy()
 
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
         """(film, first frame, frames), in order."""

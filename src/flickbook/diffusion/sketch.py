@@ -1,0 +1,78 @@
+"""A tiny decoder: what a film is about to be, seen in a fraction of the time that its autoencoder takes.
+
+The idea is that of Ollin Boer Bohan's TAESD (github.com/madebyollin/taesd): a small network without norms or attention
+is taught to answer what one autoencoder's decoder answers. Good enough to look at while a film emerges, never for the
+film itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from flickbook.diffusion.upsample import Upsample
+from flickbook.diffusion.weights import load_weights
+from flickbook.errors import WeightsError
+
+#: Beyond this no autoencoder's latents of unit size mean anything; as in TAESD they are bent towards it.
+_LIMIT = 3.0
+
+
+class Stage(nn.Module):
+    """One size of the picture: the channels are changed, then it is grown if it is not the first, then refined."""
+
+    def __init__(self, inside: int, out: int, grows: bool) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(inside, out, 3, padding=1)
+        self.grow = Upsample(out) if grows else None
+        self.refine = nn.Conv2d(out, out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inside, h, w) -> (n, out, h, w), or twice the height and width."""
+        x = F.relu(self.enter(x))
+        if self.grow is not None:
+            x = F.relu(self.grow(x))
+        return F.relu(x + self.refine(x))
+
+
+class Sketch(nn.Module):
+    """Latents (n, latent_channels, h, w) of about unit size -> images (n, 3, f * h, f * w) in about [-1, 1].
+
+    One Stage for each of `widths`, each at twice the size of the one before; the last size comes out of the channels
+    (Shi et al. 2016, arXiv 1609.05158). So f is 2 to the power of their number.
+    """
+
+    def __init__(self, latent_channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        inside = (latent_channels, *widths[:-1])
+        self.stages = nn.Sequential(*(Stage(a, b, i > 0) for i, (a, b) in enumerate(zip(inside, widths, strict=True))))
+        self.out = nn.Conv2d(widths[-1], 12, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        out: Tensor = F.pixel_shuffle(self.out(self.stages(torch.tanh(z / _LIMIT) * _LIMIT)), 2)
+        return out
+
+    @torch.inference_mode()
+    def draw(self, latents: Tensor) -> Tensor:
+        """Latents (c, f, h, w) of one film -> frames (f, height, width, 3) uint8 on the CPU."""
+        weight = self.out.weight
+        pictures = latents.transpose(0, 1).to(weight).contiguous(memory_format=torch.channels_last)
+        drawn: Tensor = self(pictures)
+        scaled = (drawn.float() / 2 + 0.5).clamp(0, 1) * 255
+        return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def load_sketch(path: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Sketch:
+    """The tiny decoder of a file; its header names the widths. Raises WeightsError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+        channels, widths = int(said["latent_channels"]), tuple(map(int, said["widths"].split(",")))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise WeightsError(path, f"is no tiny decoder ({error})", "train one again") from error
+    sketch = load_weights(lambda: Sketch(channels, widths), path, dtype=dtype, device=device)
+    return sketch.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
