@@ -251,7 +251,10 @@ def _growth(part: dict[str, Any]) -> str:
         "MiB, step",
         "MiB, decoded",
     ]
-    words = f"One guided step of the built-in network in fp32. Time over the law is at most {GOAL} if the goal is met."
+    words = (
+        "One guided step of the built-in network in fp32. Of sizes above the first, time over the law is at most "
+        f"{GOAL} if the goal is met."
+    )
     return "\n\n".join([words, f"![growth]({PICTURE})", table(head, rows), _control(part["turns"])])
 
 

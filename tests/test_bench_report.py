@@ -76,6 +76,11 @@ def test_every_section_claims_something_and_says_how_long_it_takes() -> None:
     assert len(foretold(list(SECTIONS), 7, 3)) == len(SECTIONS) + 1
 
 
+def test_the_report_is_written_from_its_figures() -> None:
+    folder = ROOT / "docs/reports"
+    assert report(read(folder)) == (folder / "speed.md").read_text(encoding="utf-8")
+
+
 PARTS = sorted(".".join(each.relative_to(ROOT).with_suffix("").parts) for each in ROOT.glob("bench/**/[!_]*.py"))
 
 

@@ -87,6 +87,26 @@ def test_a_norm_in_bfloat16_is_as_near_as_can_be(size: tuple[int, int]) -> None:
     torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups", "size", "raised"),
+    [(64, 2, (4, 4), True), (128, 2, (4, 4), False), (64, 2, (32, 32), False), (64, 2, (16, 32), True)],
+)
+def test_a_norm_in_bfloat16_goes_through_float32_only_where_that_is_quicker(
+    channels: int, groups: int, size: tuple[int, int], raised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norm, seen = PackedNorm(nn.GroupNorm(groups, channels).bfloat16()), []
+    group_norm = torch.nn.functional.group_norm
+
+    def told(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(x.dtype)
+        return group_norm(x, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("torch.nn.functional.group_norm", told)
+    with torch.inference_mode():
+        norm(torch.ones(1, channels, *size, dtype=torch.bfloat16))
+    assert seen == [torch.float32 if raised else torch.bfloat16]
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing says here what a process holds")
 def test_packing_holds_little_more_than_the_weights() -> None:
     """Twice as much stays where what is freed between packed layers is not given back: then it is 1.99."""

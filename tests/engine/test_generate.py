@@ -15,6 +15,7 @@ import flickbook
 from flickbook.catalogue import find
 from flickbook.engine.films import films, steps_sheet
 from flickbook.engine.generate import generate
+from flickbook.engine.treat import polish
 from flickbook.errors import (
     Cancelled,
     HubError,
@@ -202,8 +203,14 @@ def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
 def test_a_keyword_that_is_none_is_refused_as_python_does(word: str, hint: str) -> None:
     with pytest.raises(TypeError, match=f"generate\\(\\) got an unexpected .* '{word}'; did you mean {hint}\\?"):
         generate(PROMPT, **{word: 2})
-    with pytest.raises(TypeError, match=r"'wibble'$"):
-        generate(PROMPT, **{"wibble": 2})
+
+
+@pytest.mark.parametrize("word", ["wibble", "wishes"])
+def test_a_keyword_like_none_is_refused_before_anything_is_done(word: str) -> None:
+    with pytest.raises(TypeError, match=f"generate.*'{word}'$"):
+        generate(PROMPT, lora="a/repository that nobody has", **{word: 2})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=f"polish.*'{word}'$"):
+        polish("no such file.mp4", **{word: 2})  # type: ignore[arg-type]
 
 
 @pytest.mark.model

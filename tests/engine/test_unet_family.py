@@ -131,6 +131,42 @@ def test_an_autoencoder_that_taught_no_tiny_decoder_shows_its_own_frames(
     assert np.array_equal(other.sketch(latents), family.show(latents))
 
 
+def test_a_tiny_decoder_that_cannot_be_read_costs_no_preview(
+    family: UNetFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / f"{family.weights['vae/diffusion_pytorch_model.safetensors'][:16]}.safetensors").write_bytes(b"damaged")
+    monkeypatch.setattr("flickbook.engine.unet_family._SKETCHES", tmp_path)
+    other = UNetFamily(family.networks, family.weights, family.placement)
+    latents = noise([3], (8, 2, 8, 8))[0]
+    assert np.array_equal(other.sketch(latents), family.show(latents))
+    assert "previews are decoded by the autoencoder itself" in caplog.text
+
+
+def test_a_tiny_decoder_goes_where_the_networks_go(family: UNetFamily) -> None:
+    own = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
+    drawn = own.sketch(noise([3], (8, 2, 8, 8))[0])
+    own.lower(Placement(dtype="bfloat16"))
+    assert own._tiny is not None and own._tiny.out.weight.dtype == torch.bfloat16
+    assert psnr(own.sketch(noise([3], (8, 2, 8, 8))[0]), drawn) > 30
+
+
+def test_a_network_that_waits_while_something_is_shown_is_woken_for_the_next_step(
+    plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement(offload="model")))
+    awake: list[torch.nn.Module] = []
+    monkeypatch.setattr(waiting, "_awake", awake.append)
+    asked = waiting.networks.unet.register_forward_pre_hook(lambda network, _: awake.append(network))
+    plans, places = [plan(num_frames=2, num_inference_steps=3)], []
+    for state in waiting.denoise(plans, waiting.encode(plans), previews=True):
+        waiting.show(state.x0[0])
+        places.append(len(awake))
+    asked.remove()
+    unet, vae = waiting.networks.unet, waiting.networks.autoencoder
+    for before, after in zip(places, places[1:], strict=False):
+        assert awake[before - 1] is vae and awake[before:after] == [unet, unet, vae], "woken, asked, and then shown"
+
+
 def test_words_never_learned(family: UNetFamily) -> None:
     assert family.unknown_words("A red panda, moving LEFT") == ("panda",)
 

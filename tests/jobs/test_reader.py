@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,23 @@ def test_a_model_that_is_not_warm_is_not_loaded_for_it(desk: Desk, small: Small,
     reader.look()
     reader.rest()
     assert not read and not engines._ENGINES
+
+
+@pytest.mark.parametrize(
+    ("told", "ahead"),
+    [({}, True), ({"thresholds": {"steady": 0.5}}, True), ({"kind": "sequence"}, False), ({"home": "command"}, False)],
+)
+def test_films_and_pictures_of_the_queue_are_read_ahead(
+    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], ahead: bool
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("flickbook.jobs.reader.read_ahead", lambda plan, _: seen.append(plan.prompt))
+    job = small().model_copy(update=told)
+    monkeypatch.setattr(desk, "ask", lambda waiting: (waiting.close(), [job])[1])
+    reader = Reader(desk)
+    reader.look()
+    reader.rest()
+    assert seen == ([job.plan.prompt] if ahead else [])
 
 
 def test_what_cannot_be_read_is_left_to_its_run(

@@ -193,7 +193,8 @@ def pack(network: nn.Module) -> None:
 
 def _replaced(parent: nn.Module) -> Iterator[int]:
     """Pack the layers below `parent` one by one; after each, the bytes of its plain weights, which are let go."""
-    for name, child in parent.named_children():
+    for name in [name for name, _ in parent.named_children()]:  # which would hold all of them to its end
+        child = parent.get_submodule(name)
         packed = next((packing for kind, packing in _PACKINGS if isinstance(child, kind) and _packs(child)), None)
         if packed is None:
             yield from _replaced(child)

@@ -73,6 +73,6 @@ def load_sketch(path: Path, dtype: torch.dtype = torch.float32, device: str | to
             said = file.metadata() or {}
         channels, widths = int(said["latent_channels"]), tuple(map(int, said["widths"].split(",")))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise WeightsError(path, f"is no tiny decoder ({error})", "train one again") from error
+        raise WeightsError(path, f"is no tiny decoder ({error})", "install flickbook again") from error
     sketch = load_weights(lambda: Sketch(channels, widths), path, dtype=dtype, device=device)
     return sketch.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -53,8 +53,9 @@ def generate(
     for, which has it sooner. The model stays warm for the next call.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
-    or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files.
+    or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files, TypeError.
     """
+    check_names(generate, wishes)
     request = Request.of(
         prompt=prompt,
         model=model or settings.load().model,
@@ -73,8 +74,7 @@ def generate(
         strength=None if strength is None else float(strength),
         loras=located([lora] if isinstance(lora, str) else lora or ()),
     )
-    home = None if model_dir is None else Path(model_dir)
-    return _made(request, home, precision, wishes, on_step, cancel)
+    return _made(request, None if model_dir is None else Path(model_dir), precision, wishes, on_step, cancel)
 
 
 def _made(
@@ -85,7 +85,6 @@ def _made(
     on_step: OnStep | None,
     cancel: Callable[[], bool] | None,
 ) -> Clip:
-    check_names(generate, wishes)
     level, played = speed_of(wishes.get("speed"))
     request = beginning.complete(request.model_copy(update={"speed": level}))
     plan = resolve(request, model_dir)

@@ -52,8 +52,9 @@ def check_names(function: Callable[..., object], wishes: Mapping[str, object]) -
     """That each of a function's further keywords is a wish. Raises TypeError, as Python does for any other function."""
     for name in wishes:
         if name not in Wishes.__annotations__:
-            known = [*inspect.signature(function).parameters, *Wishes.__annotations__]
-            near = [each for each in known if name in each] or get_close_matches(name, known, 1)
+            own = inspect.signature(function).parameters.values()
+            known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *Wishes.__annotations__]
+            near = [each for each in known if name in each] or get_close_matches(name, known, 1, 0.75)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
 

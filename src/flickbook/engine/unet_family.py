@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,8 @@ from flickbook.errors import WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.spec import Placement, Plan, Speed
 from flickbook.windows import prompt_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class UNetFamily:
         """Take a placement further down the ladder."""
         networks, before = self.networks, self.placement
         self._read.clear()
+        vars(self).pop("_tiny", None)
         self.placement, networks.device = placement, torch.device(placement.device)
         for network in networks.in_memory():
             if placement.dtype != before.dtype:
@@ -155,13 +159,14 @@ class UNetFamily:
         window = plan.window or plan.num_frames
         state, known = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
-        self._awake(networks.unet)
+        self._awake(networks.unet)  # `guided` shows it the prompts at once
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
         device, negative = networks.device, meaning.negative.to(networks.device)
         halves = self.placement.slicing
         models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in meaning.contexts]
 
         def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
+            self._awake(networks.unet)  # a preview may have woken the autoencoder since
             return models[prompt_of(begins, window, meaning.frames)](x, timestep)
 
         whole = long.blended(model, plan.num_frames, window, state.timesteps)
@@ -236,8 +241,13 @@ class UNetFamily:
         """The tiny decoder that was taught by this very autoencoder, if there is one; loaded with the first preview."""
         taught = next((digest for name, digest in self.weights.items() if name.startswith("vae/")), "")
         path = _SKETCHES / f"{taught[:16]}.safetensors"
-        dtype = getattr(torch, self.placement.dtype)
-        return load_sketch(path, dtype, self.networks.device) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return load_sketch(path, getattr(torch, self.placement.dtype), self.networks.device)
+        except WeightsError as error:  # nothing that is kept depends on it
+            logger.warning("previews are decoded by the autoencoder itself: %s", error)
+            return None
 
     def sketch(self, preview: Tensor) -> np.ndarray:
         """As `show`, by the tiny decoder where there is one."""

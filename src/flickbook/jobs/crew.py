@@ -68,9 +68,14 @@ def gather(desk: Desk, worker: str, lease: float, job: Job, batch: int | None = 
         return Crew.alone(job)
 
 
+def plain(job: Job) -> bool:
+    """Whether a job of the queue makes one film or one picture from its own prompts."""
+    return job.home == "queue" and job.kind in ("film", "picture")
+
+
 def sociable(job: Job) -> bool:
-    """Whether a job may run with others: a film or a picture, from its beginning to its end, with the seed it has."""
-    return job.home == "queue" and job.kind in ("film", "picture") and not job.parent and not job.thresholds
+    """Whether a job may run with others: `plain`, from its beginning to its end, with the seed it has."""
+    return plain(job) and not job.parent and not job.thresholds
 
 
 def fitting(job: Job) -> Callable[[Job], bool]:

@@ -18,7 +18,7 @@ _SIDE: Final = 256
 
 def moving(engine: Engine, plan: Plan, x0: Any) -> bytes:
     """A WebP of some frames of one film's estimate x0 (channels, frames, h, w), at the film's own speed."""
-    # Frames are drawn one by one in our own networks, and cost their share each.
+    # In our own networks each frame costs its share; a pipeline decodes a film in groups of frames.
     every = max(1, plan.num_frames // _FRAMES) if engine.model.family == "unet" else 1
     return webp(engine.sketch(x0[:, ::every] if every > 1 else x0), plan.fps / every)
 

@@ -7,7 +7,7 @@ import threading
 from typing import Final
 
 from flickbook.engine.films import read_ahead
-from flickbook.jobs.crew import sociable, warm_means
+from flickbook.jobs.crew import plain, warm_means
 from flickbook.jobs.desk import Desk
 from flickbook.store.base import Query
 
@@ -38,7 +38,7 @@ class Reader:
     def _read(self) -> None:
         try:
             waiting = self._desk.ask(self._desk.store.find(Query(states=("queued",), order="queue", limit=1)))
-            for job in filter(sociable, waiting):
+            for job in filter(plain, waiting):
                 read_ahead(job.plan, warm_means(job))
         except Exception as error:  # its own run will say what is wrong
             logger.debug("the next job was not read ahead: %s", error)

@@ -24,7 +24,7 @@ OnStep = Callable[[Step], None]
 _UNSEEN: Final = 0.03
 _SEEN: Final = 0.25
 #: Seconds that the first preview is expected to take.
-_FIRST: Final = 0.2
+_FIRST: Final = 0.05
 logger = logging.getLogger(__name__)
 
 

@@ -1,14 +1,14 @@
-"""Teach a tiny decoder what the built-in model's own answers: `python -m flickbook.learn.sketch OUT [--steps 3000]`.
+"""Teach a tiny decoder what the built-in model's own answers: `python -m flickbook.learn.sketch DIR [--steps 4000]`.
 
-It learns from what previews show: the estimates x0 after every step of films from training prompts, and for sharp edges
-also films of the world as the autoencoder's encoder reads them. What it should answer is what the autoencoder answers.
+It learns from what previews show: the estimates x0 after every third step of films from training prompts, and for
+sharp edges also films of the world as the autoencoder's encoder reads them. What it should answer is what the
+autoencoder answers.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from flickbook.catalogue import find
 from flickbook.diffusion.sketch import Sketch
-from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.engine.films import films
+from flickbook.files import replace_whole, sha256
 from flickbook.hub.find import directory
 from flickbook.learn.autoencode import loss_of, psnr
 from flickbook.learn.dataset import training_scenes
@@ -33,10 +34,10 @@ WIDTHS: Final = (96, 96, 64, 32)
 _BATCH: Final = 32
 _RATE: Final = 2e-3
 _WARMUP: Final = 100
-#: Steps over which the weights are averaged.
+#: How much of the averaged weights stays at each step.
 _MEMORY: Final = 0.995
-#: Of a film's 16 frames, which are kept, and of its 25 estimates.
-_FRAMES, _ESTIMATES = slice(1, None, 4), slice(0, None, 3)
+#: Of a film's 16 frames, which are learned from, and of the steps that make an estimate of it.
+_FRAMES, _ESTIMATES = slice(1, None, 4), range(3, 25, 3)
 _SHAKEN: Final = 0.1
 #: Where the seeds of films begin that are only judged by.
 _UNSEEN: Final = 90_000_000
@@ -48,7 +49,7 @@ def estimates(scenes: int, first: int) -> Tensor:
     found: list[Tensor] = []
 
     def look(step: Step) -> None:
-        if isinstance(step.preview, Tensor) and step.index in range(26)[_ESTIMATES]:
+        if isinstance(step.preview, Tensor) and step.index in _ESTIMATES:
             found.append(step.preview[0, :, _FRAMES].transpose(0, 1).float().cpu())
 
     for number, scene in enumerate(training_scenes(_share(scenes), first)):
@@ -115,9 +116,8 @@ class SketchTrainer:
     def save(self, path: Path) -> None:
         """float16 with the shape in the header; whole or absent."""
         said = {"latent_channels": str(self.latents.shape[1]), "widths": ",".join(map(str, WIDTHS))}
-        staged = path.with_name(f"{path.name}.part")
-        save_file({name: value.half().contiguous() for name, value in self.average.items()}, staged, said)
-        os.replace(staged, path)
+        halves = {name: value.half().contiguous() for name, value in self.average.items()}
+        replace_whole(path, lambda temporary: save_file(halves, temporary, said))
 
 
 @torch.inference_mode()
@@ -130,14 +130,15 @@ def likeness(network: Sketch, latents: Tensor, answers: Tensor) -> float:
     return float(np.mean(found))
 
 
-def main(path: Path, steps: int, scenes: int) -> float:
-    """Train and save; returns the PSNR (dB) on films it did not see."""
-    networks = TextToVideo.load(directory(find("builtin"))).pack()
+def main(folder: Path, steps: int, scenes: int) -> Path:
+    """Train and save; returns the file, which is named by the hash of the autoencoder, as the engine looks for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = directory(find("builtin"))
+    networks = TextToVideo.load(model).pack()
     seen = torch.cat([estimates(scenes, 0), readings(networks, 4 * scenes, 0)])
     # What a network gets slightly wrong is to be forgiven.
-    seen = torch.cat(
-        [seen, seen[::4] + _SHAKEN * torch.randn(seen[::4].shape, generator=torch.Generator().manual_seed(0))]
-    )
+    some = seen[::4]
+    seen = torch.cat([seen, some + _SHAKEN * torch.randn(some.shape, generator=torch.Generator().manual_seed(0))])
     unseen = torch.cat([estimates(5, _UNSEEN), readings(networks, 20, _UNSEEN)])
     print(f"{len(seen)} pictures to learn from, {len(unseen)} to judge by", flush=True)
     trainer, judged = SketchTrainer(seen, answered(networks, seen), steps), (unseen, answered(networks, unseen))
@@ -145,14 +146,15 @@ def main(path: Path, steps: int, scenes: int) -> float:
         loss = trainer.step(number)
         if number % 200 == 199:
             print(f"step {number + 1}: loss {loss:.4f}, {likeness(trainer.averaged(), *judged):.2f} dB", flush=True)
+    path = folder / f"{sha256(model / FILES['vae'])[:16]}.safetensors"
     trainer.save(path)
-    return likeness(trainer.averaged(), *judged)
+    return path
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("path", type=Path, help="the safetensors file to write")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("folder", type=Path, help="where to; the engine's is src/flickbook/engine/sketches")
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--scenes", type=int, default=100)
     options = parser.parse_args()
-    print(f"{main(options.path, options.steps, options.scenes):.2f} dB")
+    print(main(options.folder, options.steps, options.scenes))
