@@ -144,7 +144,8 @@ def _growth(run: Run) -> list[Goal]:
     part, worst = run.get("growth"), None
     if part:
         base = part["tflop"][part["turns"]["control"]]
-        worst = max(each["median"] for name, each in part["of_law"].items() if part["tflop"][name] > base)
+        larger = (each["median"] for name, each in part["of_law"].items() if part["tflop"][name] > base)
+        worst = max(larger, default=None)
     return [Goal("growth with frames and pixels, the worst size over the law", None, 1.15, worst)]
 
 

@@ -71,8 +71,7 @@ def test_films_and_pictures_of_the_queue_are_read_ahead(
 ) -> None:
     seen: list[str] = []
     monkeypatch.setattr("flickbook.jobs.reader.read_ahead", lambda plan, _: seen.append(plan.prompt))
-    job = small().model_copy(update=told)
-    monkeypatch.setattr(desk, "ask", lambda waiting: (waiting.close(), [job])[1])
+    (job,) = desk.ask(desk.queue.submit([small().model_copy(update=told)]))
     reader = Reader(desk)
     reader.look()
     reader.rest()

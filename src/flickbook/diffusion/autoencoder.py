@@ -261,6 +261,12 @@ class Decoder(nn.Module):
         return out
 
 
+def frames_of(images: Tensor) -> Tensor:
+    """Images (n, 3, h, w) in [-1, 1] -> (n, h, w, 3) uint8 on the CPU; what lies beyond is cut off."""
+    levels = (images.float() / 2 + 0.5).clamp(0, 1) * 255
+    return levels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
 class Autoencoder(nn.Module):
     """Images to latents and back. Every layer keeps channels-last memory: `.to(memory_format=torch.channels_last)`."""
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from flickbook.diffusion.autoencoder import frames_of
 from flickbook.diffusion.upsample import Upsample
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import WeightsError
@@ -61,9 +62,7 @@ class Sketch(nn.Module):
         """Latents (c, f, h, w) of one film -> frames (f, height, width, 3) uint8 on the CPU."""
         weight = self.out.weight
         pictures = latents.transpose(0, 1).to(weight).contiguous(memory_format=torch.channels_last)
-        drawn: Tensor = self(pictures)
-        scaled = (drawn.float() / 2 + 0.5).clamp(0, 1) * 255
-        return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+        return frames_of(self(pictures))
 
 
 def load_sketch(path: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Sketch:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
+from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys, frames_of
 from flickbook.diffusion.forecast import Model, Pace
 from flickbook.diffusion.pack import pack
 from flickbook.diffusion.sampler import SamplerState, sample
@@ -177,8 +177,6 @@ class TextToVideo:
         for part in torch.split(pictures.to(weight.dtype), at_once):
             part = part.to(weight.device).contiguous(memory_format=torch.channels_last)
             if tiled:
-                decoded = decode_in_tiles(self.autoencoder.decode, part, self.autoencoder.config.factor)
+                yield frames_of(decode_in_tiles(self.autoencoder.decode, part, self.autoencoder.config.factor))
             else:
-                decoded = self.autoencoder.decode(part)
-            scaled = (decoded.float() / 2 + 0.5).clamp(0, 1) * 255
-            yield scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+                yield frames_of(self.autoencoder.decode(part))

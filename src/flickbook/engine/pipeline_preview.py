@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flickbook.diffusion.autoencoder import frames_of
 from flickbook.spec import Plan
 
 #: Pipelines whose latents are (b, frames, channels, h, w).
@@ -64,9 +65,7 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
         decoded = vae.decode(x, return_dict=False, **how)[0]
         if decoded.ndim == 5:
             decoded = decoded[0].transpose(0, 1) if decoded.shape[1] == 3 else decoded[0]
-    scaled = (decoded.float() / 2 + 0.5).clamp(0, 1) * 255
-    frames = scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return np.asarray(frames)
+    return np.asarray(frames_of(decoded))
 
 
 def _timed(vae: Any) -> bool:

@@ -6,7 +6,6 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict, get_args
 
@@ -52,6 +51,8 @@ def check_names(function: Callable[..., object], wishes: Mapping[str, object]) -
     """That each of a function's further keywords is a wish. Raises TypeError, as Python does for any other function."""
     for name in wishes:
         if name not in Wishes.__annotations__:
+            from difflib import get_close_matches  # only for the hint
+
             own = inspect.signature(function).parameters.values()
             known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *Wishes.__annotations__]
             near = [each for each in known if name in each] or get_close_matches(name, known, 1, 0.75)

@@ -24,7 +24,7 @@ from flickbook.engine.films import films
 from flickbook.files import replace_whole, sha256
 from flickbook.hub.find import directory
 from flickbook.learn.autoencode import loss_of, psnr
-from flickbook.learn.dataset import training_scenes
+from flickbook.learn.dataset import pixels, training_scenes
 from flickbook.resolution import resolve
 from flickbook.spec import Request, Step
 from flickbook.world.captions import captions
@@ -70,18 +70,18 @@ def readings(networks: TextToVideo, scenes: int, first: int) -> Tensor:
     return torch.cat([each.transpose(0, 1) for each in kept])
 
 
-def answered(networks: TextToVideo, latents: Tensor) -> Tensor:
-    """What the autoencoder makes of latents (n, c, h, w): (n, 3, height, width) uint8."""
-    return torch.cat(list(networks.decode(latents.transpose(0, 1)))).permute(0, 3, 1, 2)
+def answered(networks: TextToVideo, latents: Tensor) -> np.ndarray:
+    """What the autoencoder makes of latents (n, c, h, w): (n, height, width, 3) uint8."""
+    return torch.cat(list(networks.decode(latents.transpose(0, 1)))).numpy()
 
 
 class SketchTrainer:
     """Network, optimizer and average; every draw follows from (seed, step).
 
-    `latents` (n, c, h, w), and what the autoencoder answers to them, `answers` (n, 3, height, width) uint8.
+    `latents` (n, c, h, w), and what the autoencoder answers to them, `answers` (n, height, width, 3) uint8.
     """
 
-    def __init__(self, latents: Tensor, answers: Tensor, steps: int, seed: int = 0) -> None:
+    def __init__(self, latents: Tensor, answers: np.ndarray, steps: int, seed: int = 0) -> None:
         torch.manual_seed(seed)
         self.latents, self.answers, self.steps, self.seed = latents, answers, steps, seed
         self.network = Sketch(latents.shape[1], WIDTHS).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,13 +92,12 @@ class SketchTrainer:
         """One update; returns the loss."""
         chosen = np.random.default_rng([self.seed, number]).integers(len(self.latents), size=_BATCH)
         latents = self.latents[chosen].contiguous(memory_format=torch.channels_last)
-        answers = self.answers[chosen].float() / 127.5 - 1
         rate = _RATE * min(1.0, (number + 1) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * number / self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
             drawn = self.network(latents)
-        loss = loss_of(answers, drawn.float())
+        loss = loss_of(pixels(self.answers[chosen]), drawn.float())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -121,13 +120,9 @@ class SketchTrainer:
 
 
 @torch.inference_mode()
-def likeness(network: Sketch, latents: Tensor, answers: Tensor) -> float:
-    """Mean PSNR (dB) of what it draws beside what the autoencoder answers (n, 3, height, width) uint8."""
-    found = [
-        psnr(theirs.float() / 127.5 - 1, network(z))
-        for z, theirs in zip(torch.split(latents, 1), torch.split(answers, 1), strict=True)
-    ]
-    return float(np.mean(found))
+def likeness(network: Sketch, latents: Tensor, answers: np.ndarray) -> float:
+    """Mean PSNR (dB) of what it draws beside what the autoencoder answers (n, height, width, 3) uint8."""
+    return psnr(pixels(answers), network(latents))
 
 
 def main(folder: Path, steps: int, scenes: int) -> Path:
