@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from tests.store.examples import job
 from tests.store.mongo_front import front
 from tests.store.mongo_server import database, running, shared
@@ -113,6 +116,21 @@ def test_a_server_that_is_away_is_said_plainly(caplog: pytest.LogCaptureFixture)
 def test_an_option_that_is_not_understood_is_refused(url: str, option: str) -> None:
     with pytest.raises(StoreError, match="cannot be understood by the driver"):
         asyncio.run(MongoStore(f"{url}?{option}").open())
+
+
+def test_what_else_warns_while_a_client_is_made_is_not_the_addresses_fault(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def amid_warnings(*given: Any, **options: Any) -> AsyncMongoClient[Any]:
+        socket.socket()  # collected at once, and Python warns of it
+        warnings.warn("of another thread", stacklevel=1)
+        return AsyncMongoClient(*given, **options)
+
+    monkeypatch.setattr("flickbook.store.mongo_link.AsyncMongoClient", amid_warnings)
+    with Blocking(MongoStore(url)) as store:
+        assert store.find(ALL) == []
+    with pytest.raises(StoreError, match="cannot be understood by the driver"):
+        asyncio.run(MongoStore(f"{url}?nonsense=1").open())
 
 
 def test_writes_that_a_crash_may_undo_are_refused(url: str) -> None:

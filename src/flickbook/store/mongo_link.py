@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from flickbook.errors import MissingExtra, StoreError
 from flickbook.store.mongo_url import MongoUrl
 
 try:
+    import pymongo
     from bson.errors import BSONError
     from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
     from pymongo import errors as failures
@@ -35,6 +37,7 @@ REFRESH: Final = 60.0
 STRIDE: Final = 0.5
 #: but one that is further out (s) is simply wrong, and would keep dead workers' leases for hours.
 ASTRAY: Final = 30.0
+_DRIVER: Final = Path(pymongo.__file__).parent
 _UNAUTHORISED: Final = frozenset({8000, 13, 18, 31})
 
 
@@ -156,8 +159,10 @@ class MongoLink:
             except ValueError as error:
                 raise failures.ConfigurationError(str(error)) from None
         # The driver leaves out what it does not understand: tls=yes would send everything in the clear.
-        if caught:
-            raise failures.ConfigurationError(str(caught[0].message))
+        for warning in caught:
+            # Whatever else this process warns of at that moment, as of a socket left open, is not about the address.
+            if warning.category in (UserWarning, DeprecationWarning) and _DRIVER in Path(warning.filename).parents:
+                raise failures.ConfigurationError(str(warning.message))
         return client
 
     def _refuse_weak(self) -> None:
