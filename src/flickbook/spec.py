@@ -240,7 +240,7 @@ class Placement(Record):
 
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    decode_frames: Annotated[int, Field(ge=1)] = 16  # frames decoded at once
+    decode_frames: Annotated[int, Field(ge=1)] = 2  # frames decoded at once
     batch: Annotated[int, Field(ge=1, le=64)] = 1  # films denoised at once
     quantize: Literal["", "fp8", "int8"] = ""  # what the denoising network's weights are kept in, if not in dtype
     offload: Literal["none", "model", "sequential"] = "none"  # networks wait in the machine's memory, whole or by layer

@@ -49,7 +49,7 @@ def _cold() -> Iterator[None]:
 def test_films_run_together_as_far_as_memory_allows() -> None:
     model = find("builtin")
     made = film("builtin")
-    small = replace(SMALL, memory_total=900 * MIB)
+    small = replace(SMALL, memory_total=700 * MIB)
     assert abreast(model, made, SMALL, Placement(), 8) == 2
     assert abreast(model, made, SMALL, Placement(), 1) == 1
     assert abreast(model, made, small, Placement(), 8) == 1

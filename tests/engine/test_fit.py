@@ -60,7 +60,7 @@ def test_the_built_in_film_fits_a_small_laptop() -> None:
     answer = asked("builtin", SMALL)
     assert answer.fits and answer.remedy == "" and answer.basis == "computed"
     assert answer.placement == Placement() and answer.download == 0
-    assert 400 * MIB < answer.peak < 700 * MIB and answer.room == SMALL.memory_free
+    assert 350 * MIB < answer.peak < 500 * MIB and answer.room == SMALL.memory_free
 
 
 def test_a_large_film_does_not_fit_a_small_laptop_and_the_remedy_names_what_does() -> None:
@@ -83,7 +83,7 @@ def test_balanced_takes_bfloat16_where_a_processor_has_it(on: Machine, dtype: st
 
 def test_a_card_of_8_gib_runs_modelscope_whole_and_larger_films_in_pieces() -> None:
     on = card(8)
-    assert asked(MODELSCOPE, on).placement == Placement(device="cuda", dtype="bfloat16")
+    assert asked(MODELSCOPE, on).placement == Placement(device="cuda", dtype="bfloat16", decode_frames=16)
     larger = asked("zeroscope-v2-xl", on)
     assert larger.fits and larger.placement.device == "cuda" and larger.placement.decode_frames < 16
     assert larger.peak <= on.gpu_free
@@ -102,7 +102,7 @@ def given_up(placement: Placement) -> tuple[bool, ...]:
 
 def test_a_card_of_80_gib_runs_a_model_of_14_billion_whole() -> None:
     answer = asked("wan-2.1-14b", card(80, memory_free=200 * GIB))
-    assert answer.fits and answer.placement == Placement(device="cuda", dtype="bfloat16")
+    assert answer.fits and answer.placement == Placement(device="cuda", dtype="bfloat16", decode_frames=16)
     assert answer.basis == "believed"
 
 
@@ -205,7 +205,7 @@ def test_what_fits_still_fits_when_less_is_asked_for(side: int, frames: int, fre
 
 def test_every_rung_takes_no_more_than_the_one_above() -> None:
     model, plan = find("zeroscope-v2-xl"), film("zeroscope-v2-xl")
-    placement: Placement | None = Placement(device="cuda", dtype="bfloat16")
+    placement: Placement | None = Placement(device="cuda", dtype="bfloat16", decode_frames=16)
     peaks, seen = [], []
     while placement is not None:
         needs = footprint.needs(model, plan, None, placement)
@@ -307,7 +307,7 @@ def ran(**changes: Any) -> dict[str, Any]:
     seconds = {"load": 10.0, "encode": 1.0, "denoise": 100.0, "decode": 20.0, "write": 1.0}
     entry = {"model": MODELSCOPE, "device": "cpu", "device_name": "a laptop", "dtype": "bfloat16", "steps": 25}
     entry |= {"width": 256, "height": 256, "frames": 16, "guided": True, "films": 1, "seconds": seconds}
-    entry |= {"quantize": "", "offload": "none", "decode_frames": 16, "slicing": False, "tiling": False, "rungs": []}
+    entry |= {"quantize": "", "offload": "none", "decode_frames": 2, "slicing": False, "tiling": False, "rungs": []}
     return {**entry, "peak_memory_bytes": 6_500_000_000, **changes}
 
 

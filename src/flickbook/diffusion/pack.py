@@ -9,9 +9,7 @@ These operators are internal to PyTorch: `available` tries them once, and where 
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -19,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flickbook.diffusion import heap
 from flickbook.diffusion.attention import GEGLU, Attention, attend
 from flickbook.diffusion.upsample import Upsample, plain, transposed
 
 #: A hint for the best order: about as many rows as a small film has tokens.
 _ROWS = 2048
-#: Bytes of plain weights after whose packing freed memory goes back to the system.
+#: Bytes of plain weights after whose packing freed memory goes back to the system: it would be a fifth of them.
 _GIVEN_BACK = 64 << 20
 
 
@@ -187,7 +186,7 @@ def pack(network: nn.Module) -> None:
         for size in _replaced(network):
             freed += size
             if freed >= _GIVEN_BACK:
-                _give_back()
+                heap.give_back()
                 freed = 0
 
 
@@ -221,9 +220,3 @@ _PACKINGS: tuple[tuple[type[nn.Module], Callable[[Any], nn.Module]], ...] = (
     (nn.Conv3d, PackedConv),
     (nn.GroupNorm, PackedNorm),
 )
-
-
-def _give_back() -> None:
-    """Return to the system what was freed between what is kept: it would be a fifth of the weights. glibc alone can."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

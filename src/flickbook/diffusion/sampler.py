@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flickbook.diffusion import forecast
+from flickbook.diffusion import forecast, heap
 from flickbook.diffusion.forecast import Answers, Model, Pace
 from flickbook.diffusion.schedule import ALPHA_FLOOR, END, Level, NoiseSchedule
 from flickbook.errors import RequestError, WeightsError
@@ -171,9 +171,10 @@ def sample(
         x0 = schedule.x0_from(output, x, timestep).contiguous()
         return x0 if known is None else known(x0).contiguous()
 
-    while not state.done:
-        state = step(state, estimate(state)) if pace is None else _paced(state, estimate, pace, step)
-        yield state
+    with heap.reused():
+        while not state.done:
+            state = step(state, estimate(state)) if pace is None else _paced(state, estimate, pace, step)
+            yield state
 
 
 def _paced(

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from flickbook.diffusion import heap
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys, frames_of
 from flickbook.diffusion.forecast import Model, Pace
 from flickbook.diffusion.pack import pack
@@ -170,13 +171,14 @@ class TextToVideo:
         return model
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, at_once: int = 16, tiled: bool = False) -> Iterator[Tensor]:
+    def decode(self, latents: Tensor, at_once: int = 2, tiled: bool = False) -> Iterator[Tensor]:
         """Latents (c, f, h, w) of one film -> frames (n, height, width, 3) uint8 on the CPU, `at_once` at a time."""
         pictures = latents.transpose(0, 1) / self.autoencoder.config.scaling_factor
         weight = next(self.autoencoder.parameters())
-        for part in torch.split(pictures.to(weight.dtype), at_once):
-            part = part.to(weight.device).contiguous(memory_format=torch.channels_last)
-            if tiled:
-                yield frames_of(decode_in_tiles(self.autoencoder.decode, part, self.autoencoder.config.factor))
-            else:
-                yield frames_of(self.autoencoder.decode(part))
+        with heap.reused():
+            for part in torch.split(pictures.to(weight.dtype), at_once):
+                part = part.to(weight.device).contiguous(memory_format=torch.channels_last)
+                if tiled:
+                    yield frames_of(decode_in_tiles(self.autoencoder.decode, part, self.autoencoder.config.factor))
+                else:
+                    yield frames_of(self.autoencoder.decode(part))

@@ -62,11 +62,16 @@ class Estimate:
         return [*found, "it fits" if self.fits else f"it does not fit: {self.remedy}"]
 
 
+def at_once(device: str) -> int:
+    """Frames decoded at once where memory allows it: on a processor more of them only wear out its caches."""
+    return 2 if device == "cpu" else 16
+
+
 def spoken(placement: Placement) -> str:
     """A placement in words: "bfloat16, 4 frames decoded at once, in tiles"."""
     said = [placement.dtype + (f" with {placement.quantize} weights" if placement.quantize else "")]
     count = placement.decode_frames
-    said += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < 16 else []
+    said += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < at_once(placement.device) else []
     said += ["in tiles"] * placement.tiling + ["guidance in halves"] * placement.slicing
     waits = {"none": [], "model": ["networks wait in memory"], "sequential": ["layers wait in memory"]}
     return ", ".join(said + waits[placement.offload])

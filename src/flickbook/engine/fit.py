@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flickbook import catalogue
-from flickbook.engine.estimate import Estimate
+from flickbook.engine.estimate import Estimate, at_once
 from flickbook.engine.footprint import Needs, known, needs
 from flickbook.engine.machine import Machine
 from flickbook.engine.place import PRECISIONS, device_name
@@ -187,7 +187,8 @@ def _homes(model: catalogue.Model, plan: Plan, machine: Machine, precision: str)
     if quantize and find_spec("torchao") is None:
         remedy = "ask for bf16, or run `pip install torchao`"
         raise RequestError("precision", precision, "needs the package torchao", remedy)
-    yield Placement.of(device=machine.device, dtype=dtype, quantize=quantize)
+    count = at_once(machine.device)
+    yield Placement.of(device=machine.device, dtype=dtype, quantize=quantize, decode_frames=count)
     if machine.device == "cuda":
         # Of half precisions only bfloat16 has kernels on every processor, and of eight bits only whole numbers.
         kept = quantize if quantize == "int8" else ""

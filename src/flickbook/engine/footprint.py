@@ -15,13 +15,14 @@ A process on a CPU holds at most the larger of two moments. Loading: the process
 the one that comes, and where it is cast the pages of its file, which the system takes back when it must. Running: the
 process, all weights, the film's frames, and denoising or decoding with what kernels keep beside, which is four times
 the largest tensor of the network, laid out anew in each call, or in packed float32 a fifteenth of what was packed; and
-freed blocks below 32 MiB, which stay with the allocator: as much again as decoding holds, and a little, to 160 MiB.
+freed blocks between those that are held: as much again and a little, in pipelines of diffusers to 160 MiB.
 
-Measured on an EPYC with torch 2.13, in MiB. Built-in model, float32, 1, 4, 8, 16, 32 frames: 355, 396, 443, 575, 574.
-text-to-video-ms-1.7b, bfloat16, 16 frames of 256x256: loading 6292, denoising 4477, decoding 5613, by fours 4544;
-float32, 4 frames of 128x128: loading 9633, decoding 8018. Wan 2.1 1.3B by diffusers, bfloat16, decoding 5 and 17 frames
-of 256x256: 5239, 5273; denoising 17 of 480x256: 4018. The formula is within 7 % of each. What it says of GPUs, and of
-other pipelines, whose figure is brought from the catalogue's film to this one, is not measured. Sizes here are bytes.
+Measured with torch 2.13, in MiB, on a Xeon. Built-in model, float32, 1, 4, 8, 16, 32, 64 frames: 374, 388, 398, 394,
+397, 401; bfloat16, 1 and 16: 356, 370. The networks of text-to-video-ms-1.7b beside their weights, frames of 256x256:
+bfloat16, 8 and 16: 733, 1246; float32, 8: 1430. On an EPYC, loading it whole: 6292 in bfloat16, 9633 in float32. Wan
+2.1 1.3B by diffusers, bfloat16, decoding 5 and 17 frames of 256x256: 5239, 5273; denoising 17 of 480x256: 4018. The
+formula is within 7 % of each process. What it says of GPUs, and of other pipelines, whose figure is brought from the
+catalogue's film to this one, is not measured. Sizes here are bytes.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ _PROCESS, _LIBRARIES = 300 * MIB, 440 * MIB
 _KERNELS, _COPIES = 10 * MIB, 4
 #: What packed weights take beside themselves, as a share of them.
 _PACKED = 0.07
-#: Freed blocks that the allocator keeps: at most this share of what decoding holds, and at most so many bytes.
+#: Freed blocks that stay with the process, as a share of what our own networks hold while they run; in other libraries'
+#: pipelines while they decode, and at most so many bytes.
 _KEPT, _KEPT_MOST = 1.2, 160 * MIB
 #: Of a GPU, believed: its context with workspaces, what its process takes of the machine, what its allocator rounds up.
 _CONTEXT, _GPU_PROCESS, _ROUNDED = 600 * MIB, 2048 * MIB, 1.1
@@ -349,7 +351,10 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
         kernels += _COPIES * max(part.largest for part in convolved)
     # A pipeline hands its frames over in float32, all at once, and holds them as they were before.
     frames = placement.batch * plan.num_frames * plan.width * plan.height * 3 * (1 if ours else 15)
-    denoise, decode = kernels + live, max(kernels, int(min(_KEPT * shown, _KEPT_MOST))) + shown
+    if ours:
+        denoise, decode = (kernels + held + int(_KEPT * held) for held in (live, shown))
+    else:
+        denoise, decode = kernels + live, max(kernels, int(min(_KEPT * shown, _KEPT_MOST))) + shown
     running = process + total + beside + frames + max(denoise, decode)
     peak = hard = running
     before = process

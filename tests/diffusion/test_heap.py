@@ -1,0 +1,83 @@
+"""Memory that is reused, by the pages that the kernel has to make."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import threading
+
+import pytest
+import torch
+
+from flickbook.diffusion import heap
+
+MIB = 2**20
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this machine has another allocator")
+
+
+def pages(size: int = 50 * MIB) -> int:
+    """The pages of 4 KiB that it takes to fill one block after the other of `size` and half as much again."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for each in (size, size * 3 // 2) * 2:
+        torch.empty(each, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def warm() -> None:
+    """Until every block has its gap."""
+    for _ in range(6):
+        pages()
+
+
+def returned() -> bool:
+    """Whether blocks that are larger than any gap are made anew each time."""
+    pages(160 * MIB)
+    return pages(160 * MIB) > 1000  # far fewer where the kernel makes large pages
+
+
+def held() -> int:
+    """MiB that the process holds by itself."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) // 1024 for line in file if line.startswith("RssAnon"))
+
+
+def test_what_was_freed_serves_what_is_computed_next() -> None:
+    assert returned()
+    before = held()
+    with heap.reused():
+        warm()
+        assert pages() < 100
+        assert held() > before + 60
+    assert held() < before + 20, "given back"
+    assert returned()
+
+
+def test_the_last_to_leave_ends_it() -> None:
+    inside, ended = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with heap.reused():
+            inside.set()
+            ended.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(10)
+    with heap.reused():
+        warm()
+    assert pages() < 100, "the other one is still inside"
+    ended.set()
+    thread.join()
+    assert returned()
+
+
+def test_what_breaks_off_ends_it_too() -> None:
+    with pytest.raises(MemoryError), heap.reused():
+        raise MemoryError
+    assert returned()
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    with heap.reused():
+        heap.give_back()
