@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import typer.main
 
 import flickbook
-from flickbook.cli.app import app, run
+from flickbook.cli.app import command_line, run
 
 OPTIONS = Path(__file__).with_name("options.txt")
 
@@ -29,7 +30,7 @@ def options(command: Any, name: str) -> Iterator[str]:
 
 def test_the_options_equal_the_committed_list() -> None:
     """A new option is a decision: write it into options.txt, where a reader of the change sees it."""
-    assert list(options(typer.main.get_command(app), "flickbook")) == OPTIONS.read_text(encoding="utf-8").splitlines()
+    assert list(options(typer.main.get_command(command_line()), "flickbook")) == OPTIONS.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["generate", "--help"], ["models", "--help"], []])
@@ -47,6 +48,13 @@ def test_help_waits_for_no_library_that_it_does_not_need() -> None:
     assert ran.stdout.endswith("\nset()\n")
 
 
+def test_a_shell_completes_the_options_of_any_command() -> None:
+    line = {"_FLICKBOOK_COMPLETE": "complete_bash", "COMP_WORDS": "flickbook jobs reorder --pri", "COMP_CWORD": "3"}
+    program = [sys.executable, "-m", "flickbook"]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, env={**os.environ, **line})
+    assert ran.stdout.split() == ["--priority"]
+
+
 def test_every_option_has_a_help_text() -> None:
     def check(command: Any) -> None:
         assert command.help
@@ -54,7 +62,7 @@ def test_every_option_has_a_help_text() -> None:
         for below in getattr(command, "commands", {}).values():
             check(below)
 
-    check(typer.main.get_command(app))
+    check(typer.main.get_command(command_line()))
 
 
 def test_version(command: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 import typer
 
@@ -32,34 +33,52 @@ from flickbook.cli import (
 )
 from flickbook.errors import Cancelled
 
-app = typer.Typer(
-    name="flickbook",
-    help="Turn a sentence into a short film on your own machine.",
-    rich_markup_mode=None,  # plain help starts sooner and pipes well
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
-app.command("generate")(generate.generate)
-app.command("draft")(draft.draft)
-app.command("finish")(draft.finish)
-app.command("sequence")(sequence.sequence)
-app.command("batch")(batch.batch)
-app.command("polish")(polish.polish)
-app.command("inspect")(inspect.inspect)
-app.command("reproduce")(reproduce.reproduce)
-app.command("rerun")(rerun.rerun)
-app.command("diff")(diff.diff)
-app.add_typer(jobs.app, name="jobs")
-app.command("studio")(studio.studio)
-app.command("serve")(serve.serve)
-app.command("desktop")(desktop.desktop)
-app.add_typer(keys.app, name="keys")
-app.add_typer(store.app, name="store")
-app.command("repair")(store.repair)
-app.add_typer(models.app, name="models")
-app.command("doctor")(doctor.doctor)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
+#: In the order of the help.
+_COMMANDS: Final[dict[str, Callable[..., object]]] = {
+    "generate": generate.generate,
+    "draft": draft.draft,
+    "finish": draft.finish,
+    "sequence": sequence.sequence,
+    "batch": batch.batch,
+    "polish": polish.polish,
+    "inspect": inspect.inspect,
+    "reproduce": reproduce.reproduce,
+    "rerun": rerun.rerun,
+    "diff": diff.diff,
+    "studio": studio.studio,
+    "serve": serve.serve,
+    "desktop": desktop.desktop,
+    "repair": store.repair,
+    "doctor": doctor.doctor,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+}
+_GROUPS: Final = {"jobs": jobs.app, "keys": keys.app, "store": store.app, "models": models.app}
+
+
+def command_line(wanted: str | None = None) -> typer.Typer:
+    """All commands. Where one is `wanted`, the others are there by name and first sentence alone: to read the options
+    of all of them takes longer than to run some."""
+    app = typer.Typer(
+        name="flickbook",
+        help=_root.__doc__,
+        rich_markup_mode=None,  # plain help starts sooner and pipes well
+        pretty_exceptions_enable=False,
+        add_completion=True,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name, command in _COMMANDS.items():
+        app.command(name, help=command.__doc__)(command if wanted in (None, name) else _unread)
+    for name, group in _GROUPS.items():
+        if wanted in (None, name):
+            app.add_typer(group, name=name)
+        else:
+            app.command(name, help=group.info.help)(_unread)
+    return app
+
+
+def _unread() -> None:
+    """A command that is not the one that was asked for."""
 
 
 def _version(wanted: bool) -> None:
@@ -68,8 +87,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
-def root(
+def _root(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
@@ -85,8 +103,10 @@ def run(arguments: list[str]) -> int:
     # What stands after two dashes is the prompt.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in options
+    # Nothing but `--help` and the like stands before the command; a shell that completes a line hands over no words.
+    wanted = next((word for word in arguments if not word.startswith("-")), "") if arguments else None
     try:
-        code = app(args=arguments, prog_name="flickbook", standalone_mode=False)
+        code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, a number that is none
         parameter = getattr(getattr(error, "param", None), "name", None)
         report.refusal(f"{error.format_message()} See `flickbook --help`.", "usage", parameter, as_json)
