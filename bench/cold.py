@@ -28,7 +28,7 @@ write_mp4(sys.argv[2], (frames * 255).round().astype("uint8"), 8, None)
 def commands(directory: Path, film: Path) -> dict[str, list[str]]:
     """From a sentence to a file, ours and the shortest script for stock, and our help."""
     options = ["--seed", str(SEED), "--num-inference-steps", str(STEPS), "--guidance-scale", str(GUIDANCE)]
-    ours = [sys.executable, "-m", "flickbook"]
+    ours = [str(Path(sys.executable).with_name("flickbook"))]
     return {
         "ours": [*ours, "generate", PROMPT, *options, "--output", str(film)],
         "stock": [sys.executable, "-W", "ignore", "-c", _STOCK, str(directory), str(film.with_suffix(".stock.mp4"))],
