@@ -87,7 +87,7 @@ def _replica(given: argparse.Namespace) -> dict[str, Any]:
 SECTIONS = {
     "builtin": Section(_builtin, "the built-in film beside stock, exact and balanced", 20, 18),
     "rivals": Section(_rivals, "beside DeepCache, PAB, OpenVINO and stock compiled", 300, 35),
-    "quality": Section(_quality, "balanced beside exact, over prompts", 150, 0),
+    "quality": Section(_quality, "balanced beside exact, over prompts", 200, 0),
     "roofline": Section(_roofline, "what the processor can do, and how much of it is reached", 30, 4),
     "cold": Section(_cold, "from a command to a file, in fresh processes", 5, 20),
     "growth": Section(_growth, "with frames and pixels", 70, 8),
