@@ -30,7 +30,8 @@ def options(command: Any, name: str) -> Iterator[str]:
 
 def test_the_options_equal_the_committed_list() -> None:
     """A new option is a decision: write it into options.txt, where a reader of the change sees it."""
-    assert list(options(typer.main.get_command(command_line()), "flickbook")) == OPTIONS.read_text(encoding="utf-8").splitlines()
+    found = list(options(typer.main.get_command(command_line()), "flickbook"))
+    assert found == OPTIONS.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["generate", "--help"], ["models", "--help"], []])
@@ -39,6 +40,13 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out.startswith("Usage: flickbook")
     assert err == ""
+
+
+def test_help_is_the_same_with_the_options_of_all_commands_and_of_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"], ["--help", "jobs"]):
+        assert run(words) == 0
+    whole, *others = capsys.readouterr().out.split("Usage: ")[1:]
+    assert [each.strip() for each in others] == 2 * [whole.strip()]
 
 
 def test_help_waits_for_no_library_that_it_does_not_need() -> None:

@@ -154,8 +154,8 @@ def test_a_film_of_a_batch_is_the_film_alone(engine: Engine, plan: MakePlan) -> 
 
 
 def test_frames_decoded_few_at_once_are_the_same(engine: Engine, plan: MakePlan) -> None:
-    other = Engine(find("builtin"), Placement(decode_frames=3))
-    assert frames_sha256(films(other, [plan()])[0]) == frames_sha256(films(engine, [plan()])[0])
+    other = Engine(find("builtin"), Placement(decode_frames=1))
+    assert np.abs(films(other, [plan()])[0].astype(int) - films(engine, [plan()])[0]).max() <= 1
 
 
 def test_words_never_learned_are_noted(engine: Engine, plan: MakePlan) -> None:

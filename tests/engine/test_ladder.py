@@ -108,3 +108,10 @@ def test_the_ladder_ends(device: str, phase: Any, frames: int, offload: Any) -> 
         assert lower != placement and len(lower.rungs) == rungs + 1
         placement, rungs = lower, rungs + 1
     assert rungs <= 6 and placement.device == "cpu"
+
+
+def test_a_processor_that_takes_over_decodes_as_few_at_once_as_it_does_by_itself() -> None:
+    card = Placement(device="cuda", decode_frames=16, slicing=True, offload="model")
+    lower = ladder.lower(card, "denoise")
+    assert lower is not None and (lower.device, lower.decode_frames) == ("cpu", Placement().decode_frames)
+    assert lower.rungs == ("denoise: device cpu, offload none",)

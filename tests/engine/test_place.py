@@ -25,8 +25,8 @@ def threads() -> Iterator[int]:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_placement_on_a_device_that_torch_has_not_goes_to_the_processor() -> None:
-    asked = Placement(device="cuda", dtype="float16", offload="model")
-    assert place.confirmed(asked) == Placement(device="cpu", dtype="bfloat16")
+    asked = Placement(device="cuda", dtype="float16", offload="model", decode_frames=16)
+    assert place.confirmed(asked) == Placement(device="cpu", dtype="bfloat16", decode_frames=2)
     assert place.confirmed(Placement(dtype="bfloat16", tiling=True)) == Placement(dtype="bfloat16", tiling=True)
 
 

@@ -103,8 +103,8 @@ def run(arguments: list[str]) -> int:
     # What stands after two dashes is the prompt.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in options
-    # Nothing but `--help` and the like stands before the command; a shell that completes a line hands over no words.
-    wanted = next((word for word in arguments if not word.startswith("-")), "") if arguments else None
+    # No option before the command lets it run; a shell that completes a line hands over no words.
+    wanted = next((word for word in arguments if word != "--"), None)
     try:
         code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, a number that is none

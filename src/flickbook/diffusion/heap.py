@@ -7,6 +7,7 @@ the kernel clears each page anew: a million of them, 4 KiB each, in one step of 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,8 @@ _KEEP: Final = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
 #: What glibc comes to by itself in a process that has let go of a large block.
 _RETURN: Final = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
-_counting = threading.Lock()
+# Left again by what is collected while it is held.
+_counting = threading.RLock()
 _inside = 0
 
 
@@ -27,20 +29,22 @@ _inside = 0
 def reused() -> Iterator[None]:
     """Inside, what is freed stays with the process for what is computed next; at the end it goes back to the system.
 
-    May be nested and entered by several threads; the last one to leave ends it. It changes speed alone, and without
-    glibc nothing.
+    May be nested and entered by several threads; the last one to leave ends it. It changes no value, only speed and
+    memory. Afterwards glibc's thresholds are the largest that it comes to by itself, whatever they were; without glibc
+    nothing happens.
     """
     global _inside
-    with _counting:
-        _inside += 1
-        if _inside == 1:
-            _set(_KEEP)
+    counted = False
     try:
+        with _counting:
+            _inside, counted = _inside + 1, True
+            if _inside == 1:
+                _set(_KEEP)
         yield
     finally:
         with _counting:
-            _inside -= 1
-            if _inside == 0:
+            _inside -= counted
+            if counted and _inside == 0:
                 _set(_RETURN)
                 give_back()
 
@@ -55,3 +59,16 @@ def _set(options: dict[int, int]) -> None:
     with suppress(AttributeError, OSError, TypeError):
         for option, value in options.items():
             ctypes.CDLL(None).mallopt(option, value)
+
+
+def _forked() -> None:
+    """No film of the process that this one was forked from is made here."""
+    global _counting, _inside
+    _counting = threading.RLock()
+    if _inside:
+        _inside = 0
+        _set(_RETURN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -192,7 +192,9 @@ def _homes(model: catalogue.Model, plan: Plan, machine: Machine, precision: str)
     if machine.device == "cuda":
         # Of half precisions only bfloat16 has kernels on every processor, and of eight bits only whole numbers.
         kept = quantize if quantize == "int8" else ""
-        yield Placement.of(device="cpu", dtype="bfloat16" if dtype == "float16" else dtype, quantize=kept)
+        yield Placement.of(
+            device="cpu", dtype="bfloat16" if dtype == "float16" else dtype, quantize=kept, decode_frames=at_once("cpu")
+        )
 
 
 def _automatic(model: catalogue.Model, plan: Plan, machine: Machine) -> str:

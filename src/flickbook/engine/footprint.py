@@ -351,7 +351,7 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
         kernels += _COPIES * max(part.largest for part in convolved)
     # A pipeline hands its frames over in float32, all at once, and holds them as they were before.
     frames = placement.batch * plan.num_frames * plan.width * plan.height * 3 * (1 if ours else 15)
-    if ours:
+    if ours and placement.device == "cpu":
         denoise, decode = (kernels + held + int(_KEPT * held) for held in (live, shown))
     else:
         denoise, decode = kernels + live, max(kernels, int(min(_KEPT * shown, _KEPT_MOST))) + shown

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from flickbook.engine.estimate import at_once
 from flickbook.spec import Placement
 
 Climbing = Literal["denoise", "decode"]
@@ -46,4 +47,6 @@ def lower(placement: Placement, phase: Climbing, family: str = "unet") -> Placem
     else:
         return None
     name = ", ".join(f"{field} {value}" if value is not True else field for field, value in changes.items() if value)
-    return placement.model_copy(update={**changes, "rungs": (*placement.rungs, f"{phase}: {name}")})
+    # Not a rung by itself: more of them gain nothing there.
+    few = {"decode_frames": min(placement.decode_frames, at_once("cpu"))} if changes.get("device") == "cpu" else {}
+    return placement.model_copy(update={**changes, **few, "rungs": (*placement.rungs, f"{phase}: {name}")})

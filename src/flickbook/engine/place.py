@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from flickbook.engine.estimate import at_once
 from flickbook.spec import Placement
 
 #: Libraries that can change a pixel.
@@ -38,7 +39,9 @@ def confirmed(placement: Placement, threads: int | None = None) -> Placement:
     # Of half precisions only bfloat16 has kernels on every processor.
     dtype = "bfloat16" if placement.dtype == "float16" else placement.dtype
     quantize = "" if placement.quantize == "fp8" else placement.quantize
-    return placement.model_copy(update={"device": "cpu", "dtype": dtype, "offload": "none", "quantize": quantize})
+    changes = {"device": "cpu", "dtype": dtype, "offload": "none", "quantize": quantize}
+    count = min(placement.decode_frames, at_once("cpu"))
+    return placement.model_copy(update={**changes, "decode_frames": count})
 
 
 def peak_memory() -> int:
