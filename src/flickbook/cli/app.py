@@ -3,62 +3,50 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Annotated, Final
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
 from flickbook import __version__
-from flickbook.cli import (
-    batch,
-    desktop,
-    diff,
-    doctor,
-    draft,
-    evaluate,
-    generate,
-    inspect,
-    jobs,
-    keys,
-    models,
-    polish,
-    report,
-    reproduce,
-    rerun,
-    sequence,
-    serve,
-    store,
-    studio,
-    train,
-)
+from flickbook.cli import report
 from flickbook.errors import Cancelled
 
-#: In the order of the help.
-_COMMANDS: Final[dict[str, Callable[..., object]]] = {
-    "generate": generate.generate,
-    "draft": draft.draft,
-    "finish": draft.finish,
-    "sequence": sequence.sequence,
-    "batch": batch.batch,
-    "polish": polish.polish,
-    "inspect": inspect.inspect,
-    "reproduce": reproduce.reproduce,
-    "rerun": rerun.rerun,
-    "diff": diff.diff,
-    "studio": studio.studio,
-    "serve": serve.serve,
-    "desktop": desktop.desktop,
-    "repair": store.repair,
-    "doctor": doctor.doctor,
-    "train": train.train,
-    "evaluate": evaluate.evaluate,
+#: Each command's first sentence, in the order of the help: a module is read when its command is asked for.
+_COMMANDS: Final = {
+    "generate": "Make a film from a sentence and print its path.",
+    "draft": "Begin several films and print what each is about to be; `flickbook finish` goes on with the chosen ones.",
+    "finish": "Go on with drafts to whole films, and print their paths.",
+    "sequence": "Make pictures that belong together, put them together as a film, and print its path.",
+    "batch": "Make a film of each row of a file, and a sheet of them all. The same command again goes on.",
+    "polish": "Polish a film that is there already, and print the new one's path.",
+    "inspect": "Show a film's format, and the recipe it carries.",
+    "reproduce": "Make a film again and say whether it is the same: exit code 0 identical, 10 to the eye, 11 not.",
+    "rerun": "Make a film as another was made, with what is given here changed, and print its path.",
+    "diff": "Show what two films' recipes do not share.",
+    "studio": "Open the studio: films, pictures, sequences and batches, by a page in the browser.",
+    "serve": (
+        "Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, /api/v1, /studio."
+    ),
+    "desktop": "Open a window: say what a film shows, watch it emerge, play it, keep it.",
+    "repair": "Put a damaged store aside, and save into a new one what it or its last backup still holds.",
+    "doctor": "Check this machine: exit code 0 if the built-in model can run on it, 1 if not.",
+    "train": "Train a model on the films of the procedural world and print its directory.",
+    "evaluate": "Judge a model's films by their own frames and print the table.",
 }
-_GROUPS: Final = {"jobs": jobs.app, "keys": keys.app, "store": store.app, "models": models.app}
+_GROUPS: Final = {
+    "jobs": "See and steer the jobs of the queue.",
+    "keys": "Make, list and revoke keys of the service.",
+    "store": "Check, back up and repair where jobs are kept.",
+    "models": "List, describe, pull and add models.",
+}
+#: The modules of the others have their names.
+_MODULES: Final = {"finish": "draft", "repair": "store"}
 
 
 def command_line(wanted: str | None = None) -> typer.Typer:
-    """All commands. Where one is `wanted`, the others are there by name and first sentence alone: to read the options
-    of all of them takes longer than to run some."""
+    """All commands. Where one is `wanted`, the others are there by name and first sentence alone: to read all of them
+    takes longer than to run some."""
     app = typer.Typer(
         name="flickbook",
         help=_root.__doc__,
@@ -67,14 +55,21 @@ def command_line(wanted: str | None = None) -> typer.Typer:
         add_completion=True,
     )
     app.callback(invoke_without_command=True)(_root)
-    for name, command in _COMMANDS.items():
-        app.command(name, help=command.__doc__)(command if wanted in (None, name) else _unread)
-    for name, group in _GROUPS.items():
+    for name, summary in _COMMANDS.items():
         if wanted in (None, name):
-            app.add_typer(group, name=name)
+            app.command(name)(getattr(_module(name), name))
         else:
-            app.command(name, help=group.info.help)(_unread)
+            app.command(name, help=summary)(_unread)
+    for name, summary in _GROUPS.items():
+        if wanted in (None, name):
+            app.add_typer(_module(name).app, name=name)
+        else:
+            app.command(name, help=summary)(_unread)
     return app
+
+
+def _module(name: str) -> Any:
+    return import_module(f"flickbook.cli.{_MODULES.get(name, name)}")
 
 
 def _unread() -> None:
