@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from flickbook.engine.place import at_once
 from flickbook.spec import Placement
 
 Basis = Literal["measured", "computed", "believed"]
@@ -60,11 +61,6 @@ class Estimate:
             found.append(f"download  {self.download / 1e9:.1f} GB")
         found.append(f"time      {'unknown before a first run' if self.seconds is None else _about(self.seconds)}")
         return [*found, "it fits" if self.fits else f"it does not fit: {self.remedy}"]
-
-
-def at_once(device: str) -> int:
-    """Frames decoded at once where memory allows it: on a processor more of them only wear out its caches."""
-    return 2 if device == "cpu" else 16
 
 
 def spoken(placement: Placement) -> str:

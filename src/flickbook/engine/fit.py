@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flickbook import catalogue
-from flickbook.engine.estimate import Estimate, at_once
+from flickbook.engine.estimate import Estimate
 from flickbook.engine.footprint import Needs, known, needs
 from flickbook.engine.machine import Machine
-from flickbook.engine.place import PRECISIONS, device_name
+from flickbook.engine.place import PRECISIONS, at_once, device_name, on_processor
 from flickbook.errors import FlickbookError, RequestError
 from flickbook.hub import find
 from flickbook.spec import Placement, Plan
@@ -188,13 +188,10 @@ def _homes(model: catalogue.Model, plan: Plan, machine: Machine, precision: str)
         remedy = "ask for bf16, or run `pip install torchao`"
         raise RequestError("precision", precision, "needs the package torchao", remedy)
     count = at_once(machine.device)
-    yield Placement.of(device=machine.device, dtype=dtype, quantize=quantize, decode_frames=count)
+    home = Placement.of(device=machine.device, dtype=dtype, quantize=quantize, decode_frames=count)
+    yield home
     if machine.device == "cuda":
-        # Of half precisions only bfloat16 has kernels on every processor, and of eight bits only whole numbers.
-        kept = quantize if quantize == "int8" else ""
-        yield Placement.of(
-            device="cpu", dtype="bfloat16" if dtype == "float16" else dtype, quantize=kept, decode_frames=at_once("cpu")
-        )
+        yield on_processor(home)
 
 
 def _automatic(model: catalogue.Model, plan: Plan, machine: Machine) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flickbook.engine.estimate import at_once
+from flickbook.engine.place import on_processor
 from flickbook.spec import Placement
 
 Climbing = Literal["denoise", "decode"]
@@ -41,12 +41,12 @@ def lower(placement: Placement, phase: Climbing, family: str = "unet") -> Placem
     elif phase == "denoise" and not alone and not own and placement.offload == "model":
         changes = {"offload": "sequential"}
     elif not alone:
-        # Of half precisions only bfloat16 has kernels on every processor.
-        changes = {"device": "cpu", "offload": "none"}
-        changes |= {"dtype": "bfloat16"} if placement.dtype == "float16" else {}
+        dtype, quantize = placement.dtype, placement.quantize
+        # What weights are kept in stays as it is, for they are there already.
+        placement = on_processor(placement).model_copy(update={"quantize": quantize})
+        changes = {"device": placement.device, "offload": placement.offload}
+        changes |= {"dtype": placement.dtype} if placement.dtype != dtype else {}
     else:
         return None
     name = ", ".join(f"{field} {value}" if value is not True else field for field, value in changes.items() if value)
-    # Not a rung by itself: more of them gain nothing there.
-    few = {"decode_frames": min(placement.decode_frames, at_once("cpu"))} if changes.get("device") == "cpu" else {}
-    return placement.model_copy(update={**changes, **few, "rungs": (*placement.rungs, f"{phase}: {name}")})
+    return placement.model_copy(update={**changes, "rungs": (*placement.rungs, f"{phase}: {name}")})

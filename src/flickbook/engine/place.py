@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 
-from flickbook.engine.estimate import at_once
 from flickbook.spec import Placement
 
 #: Libraries that can change a pixel.
@@ -36,12 +35,22 @@ def confirmed(placement: Placement, threads: int | None = None) -> Placement:
         return placement if placement.device != "mps" else placement.model_copy(update={"device": "cuda"})
     if placement.device == "mps" and torch.backends.mps.is_available():
         return placement
-    # Of half precisions only bfloat16 has kernels on every processor.
-    dtype = "bfloat16" if placement.dtype == "float16" else placement.dtype
-    quantize = "" if placement.quantize == "fp8" else placement.quantize
-    changes = {"device": "cpu", "dtype": dtype, "offload": "none", "quantize": quantize}
-    count = min(placement.decode_frames, at_once("cpu"))
-    return placement.model_copy(update={**changes, "decode_frames": count})
+    return on_processor(placement)
+
+
+def at_once(device: str) -> int:
+    """Frames decoded at once where memory allows it: a processor takes as long for each of more, and more memory."""
+    return 2 if device == "cpu" else 16
+
+
+def on_processor(placement: Placement) -> Placement:
+    """A placement brought to the processor, in what it computes in."""
+    changes: dict[str, object] = {"device": "cpu", "offload": "none"}
+    changes["decode_frames"] = min(placement.decode_frames, at_once("cpu"))
+    # Of half precisions only bfloat16 has kernels on every processor, and of eight bits only whole numbers.
+    changes["dtype"] = "bfloat16" if placement.dtype == "float16" else placement.dtype
+    changes["quantize"] = "" if placement.quantize == "fp8" else placement.quantize
+    return placement.model_copy(update=changes)
 
 
 def peak_memory() -> int:
