@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -241,6 +242,23 @@ def test_what_is_removed_is_gone_with_its_files(desk: Desk, small: Small) -> Non
     desk.shelf.tell(job.id, fraction=0.5)
     desk.ask(desk.queue.remove(job.id))
     assert not desk.shelf.of(job.id).exists()
+    with pytest.raises(JobNotFound):
+        desk.ask(desk.queue.job(job.id))
+
+
+def test_what_ends_in_the_moment_it_is_removed_is_removed(
+    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = submitted(desk, small())
+    running, settle, change = claimed(desk, job), desk.store.settle, desk.store.change
+
+    async def too_late(id: str, states: Collection[State], changes: Mapping[str, Any]) -> Job | None:
+        if changes.get("wanted") == "cancel":
+            await settle(id, 1, queue.completed(running, Result()))
+        return await change(id, states, changes)
+
+    monkeypatch.setattr(desk.store, "change", too_late)
+    desk.ask(desk.queue.remove(job.id))
     with pytest.raises(JobNotFound):
         desk.ask(desk.queue.job(job.id))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from flickbook.errors import FlickbookError, JobConflict, JobNotFound, LimitReached, one_line
@@ -228,7 +229,8 @@ class Queue:
         while True:
             job = await self.job(id, owner)
             if job.state not in DONE:
-                job = await self.cancel(id, owner)
+                with suppress(JobConflict):  # it ended between the two looks
+                    job = await self.cancel(id, owner)
             found = await self.store.remove(id, DONE)
             if found is not None:
                 await self.store.drop(FAVOURITE, id)
@@ -245,10 +247,11 @@ class Queue:
 
     async def _met(self, job: Job) -> Job:
         """A job that was freed, once what came to be wanted of it in that moment is met."""
-        if job.state in ("queued", "paused") and job.wanted == "cancel":
-            return await self.cancel(job.id)
-        if job.state == "queued" and job.wanted == "pause":
-            return await self.pause(job.id)
+        with suppress(JobConflict, JobNotFound):  # somebody else was quicker
+            if job.state in ("queued", "paused") and job.wanted == "cancel":
+                return await self.cancel(job.id)
+            if job.state == "queued" and job.wanted == "pause":
+                return await self.pause(job.id)
         return job
 
     async def tend(self) -> list[Job]:
