@@ -29,6 +29,15 @@ def test_a_run_is_written_and_read(tmp_path: Path) -> None:
     assert "VOID" not in text and "## Not measured" not in text
 
 
+def test_the_page_is_in_the_order_of_the_file(tmp_path: Path) -> None:
+    run = runs.whole()
+    for section in run.values():
+        if "sides" in section:
+            section["sides"] = dict(sorted(section["sides"].items(), reverse=True))
+    write(run, tmp_path)
+    assert report(read(tmp_path)) == (tmp_path / "speed.md").read_text(encoding="utf-8")
+
+
 def test_what_is_void_or_missing_is_told_in_plain_words() -> None:
     text = report({"builtin": runs.builtin(void=True)})
     assert "**VOID: the machine was not quiet" in text

@@ -10,8 +10,12 @@ import threading
 
 import pytest
 import torch
+from torch import Tensor
 
+from flickbook.catalogue import find
 from flickbook.diffusion import heap
+from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.text_to_video import TextToVideo
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this machine has another allocator")
@@ -76,6 +80,26 @@ def test_the_last_to_leave_ends_it() -> None:
 def test_what_breaks_off_ends_it_too() -> None:
     with pytest.raises(MemoryError), heap.reused():
         raise MemoryError
+    assert returned()
+
+
+def test_films_are_denoised_and_decoded_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks, made = TextToVideo.load(find("builtin").path()), []
+
+    def network(x: Tensor, timestep: Tensor) -> Tensor:
+        warm()
+        made.append(pages())
+        return x
+
+    def decode(latents: Tensor) -> Tensor:
+        return network(latents.new_zeros(len(latents), 3, 8, 8), torch.tensor(0))
+
+    latents = torch.zeros(1, 8, 2, 8, 8)
+    state = SamplerState.begin(latents, networks.schedule.timesteps(25)[-1:])
+    list(sample(network, state, networks.schedule, "ddim"))
+    monkeypatch.setattr(networks.autoencoder, "decode", decode)
+    list(networks.decode(latents[0]))
+    assert len(made) == 2 and max(made) < 100
     assert returned()
 
 
