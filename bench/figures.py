@@ -120,17 +120,17 @@ def _likeness(run: Run) -> list[Goal]:
 
 def _cold(run: Run) -> list[Goal]:
     """Of fresh processes, and of loading."""
-    part, loading = run.get("cold"), run.get("replica", {}).get("loading", {})
+    part, loading = run.get("cold"), run.get("memory", {}).get("loading", {})
     medians = Turns.from_dict(part["turns"]).medians() if part else {}
     memory = part["peak_mib"]["ours"] / part["peak_mib"]["stock"] if part else None
-    large = run.get("replica", {}).get("memory")
+    large = run.get("memory", {}).get("film")
     loaded = [each["ours"]["own"] for each in loading.values()]
     return [
         Goal("cold start, seconds from command to file", None, 3.5, medians.get("ours")),
         Goal("`flickbook --help`, seconds", None, 0.15, medians.get("help")),
         Goal("built-in, peak memory of the process beside stock's", None, 0.5, memory),
         Goal(
-            "replica, peak memory of the process beside the default call's",
+            "replica, 16 x 256 x 256, peak memory of the process beside the default call's",
             None,
             0.5,
             large["ours, bf16"] / large["stock, fp32"] if large else None,

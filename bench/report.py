@@ -37,6 +37,7 @@ def report(run: Run) -> str:
         "rivals": ("Beside all others", _rivals),
         "quality": ("Balanced, over prompts", _quality),
         "replica": ("A model of the published size", _replica),
+        "memory": ("The memory of the published size", _memory),
         "roofline": ("Roofline", _roofline),
         "cold": ("Cold starts", _cold),
         "growth": ("Growth", _growth),
@@ -152,7 +153,7 @@ def _quality(part: dict[str, Any]) -> str:
 
 
 def _replica(part: dict[str, Any]) -> str:
-    """Both precisions, the default call, loading, and what is not known."""
+    """Both precisions, the default call, and what is not known."""
     parts = []
     for name in ("fp32", "bf16"):
         if name in part:
@@ -162,20 +163,25 @@ def _replica(part: dict[str, Any]) -> str:
             parts.append(f"GFLOP/s by the stock network's operations: {', '.join(rates)}.")
     turns = Turns.from_dict(part["across"]["turns"])
     parts.append(f"The default call (stock, fp32) / ours in bf16: {turns.ratio('stock, fp32', 'ours, bf16')}.")
-    rows = [
-        [f"{side}, {dtype}", f"{each['own']:.2f}", f"{each['with_files']:.2f}"]
-        for dtype, sides in part["loading"].items()
-        for side, each in sides.items()
-    ]
-    parts.append(table(["load peak over the weights", "the process's own", "with mapped files"], rows))
-    if memory := part.get("memory"):
-        sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in memory.items())
-        parts.append(f"Peak of a process that loads and makes one step, mapped files not counted: {sizes}.")
     stocks = {kind: Turns.from_dict(part[kind]["turns"]).medians() for kind in ("fp32", "bf16") if kind in part}
     parts.append(_ceiling(part, {kind: seconds[part[kind]["reference"]] for kind, seconds in stocks.items()}))
     parts.append("\n".join(f"- {name}: could not be measured. {why}" for name, why in part["missing"].items()))
     parts.append("\n".join(f"- Not measured: {each}." for each in part["unmeasured"]))
     return "\n\n".join(each for each in parts if each)
+
+
+def _memory(part: dict[str, Any]) -> str:
+    """Of loading, and of a film."""
+    rows = [
+        [f"{side}, {dtype}", f"{each['own']:.2f}", f"{each['with_files']:.2f}"]
+        for dtype, sides in part["loading"].items()
+        for side, each in sides.items()
+    ]
+    loads = table(["load peak over the weights", "the process's own", "with mapped files"], rows)
+    sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in part["film"].items())
+    return (
+        f"{loads}\n\nPeak of a process that makes 16 frames of 256 x 256 from words, mapped files not counted: {sizes}."
+    )
 
 
 def _best(peaks: dict[str, float], kind: str) -> float:

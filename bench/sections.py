@@ -84,6 +84,12 @@ def _replica(given: argparse.Namespace) -> dict[str, Any]:
     return true_size.measure(given.pairs, given.compile, not given.without_openvino)
 
 
+def _memory(_: argparse.Namespace) -> dict[str, Any]:
+    from bench import held
+
+    return held.measure()
+
+
 SECTIONS = {
     "builtin": Section(_builtin, "the built-in film beside stock, exact and balanced", 20, 18),
     "rivals": Section(_rivals, "beside DeepCache, PAB, OpenVINO and stock compiled", 300, 35),
@@ -92,7 +98,8 @@ SECTIONS = {
     "cold": Section(_cold, "from a command to a file, in fresh processes", 5, 20),
     "growth": Section(_growth, "with frames and pixels", 70, 8),
     "training": Section(_training, "clips a second while learning", 15, 14),
-    "replica": Section(_replica, "one step of a model of the published size", 420, 220),
+    "replica": Section(_replica, "one step of a model of the published size", 340, 220),
+    "memory": Section(_memory, "what a model of the published size holds", 300, 0),
 }
 
 

@@ -9,10 +9,7 @@ depends on how a film emerges (balanced, the quality of caches) is measured here
 from __future__ import annotations
 
 import gc
-import json
-import math
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,6 @@ import torch
 
 from bench import replica
 from bench.comparison import compare
-from bench.process import last_line
 from bench.protocol import interleave, measured
 from bench.rivals import deepcache, openvino, ours, stock, tuned
 from bench.roofline import operations, peaks
@@ -41,40 +37,11 @@ _CONVERTING = 21e9
 #: Bytes of two networks in a precision, and room for what they compute.
 _NEEDED = {torch.float32: 15e9, torch.bfloat16: 9e9}
 
-#: A process that loads one side, and with "step" makes one.
-_LOAD = """
-import json, resource, sys, threading, torch
-from pathlib import Path
-from diffusers import TextToVideoSDPipeline
-from bench.rivals import ours, stock
-from bench.true_size import own, subject_of
-dtype, subject, peaks = getattr(torch, sys.argv[2]), subject_of(Path(sys.argv[3])), [own()]
-before, ended = (peaks[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024), threading.Event()
-def watch():
-    while not ended.wait(0.002):
-        peaks[0] = max(peaks[0], own())
-watcher = threading.Thread(target=watch)
-watcher.start()
-kept = ours.networks_of(subject, dtype) if sys.argv[1] == "ours" else stock.pipeline_of(subject, dtype)
-if sys.argv[4] == "step":
-    ours.made(kept, subject, dtype) if sys.argv[1] == "ours" else stock.film(kept, subject)
-ended.set()
-watcher.join()
-whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps([peaks[0] - before[0], whole - before[1], peaks[0]]))
-"""
-
-
-def own() -> int:
-    """Bytes that are this process's alone; pages of a file that is only mapped can be dropped, and do not count."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
-
 
 def built() -> Path:
-    """The directory, written the first time: 3 GB."""
-    if not (PLACE / "model_index.json").exists():
-        replica.build(MODEL, PLACE, ("unet", "scheduler", "vae"))
+    """The directory, written the first time: 3.7 GB."""
+    if not (PLACE / "text_encoder/config.json").exists():
+        replica.build(MODEL, PLACE)
     return PLACE
 
 
@@ -85,7 +52,7 @@ def subject_of(directory: Path) -> Subject:
 
 
 def measure(pairs: int, compiling: bool = False, converting: bool = False) -> dict[str, Any]:
-    """fp32, then bf16, then the memory of loading."""
+    """fp32, then bf16."""
     directory = built()
     subject = subject_of(directory)
     found: dict[str, Any] = {"tflop": operations(directory, SHAPE, TOKENS), "missing": {}, "void": False}
@@ -102,8 +69,6 @@ def measure(pairs: int, compiling: bool = False, converting: bool = False) -> di
         gc.collect()
     found["across"] = _across(subject, pairs)
     found["void"] = found["void"] or found["across"]["void"]
-    found["loading"] = {dtype: loading(directory, dtype) for dtype in ("float32", "bfloat16")}
-    found["memory"] = memory(directory)
     return found
 
 
@@ -154,27 +119,3 @@ def _across(subject: Subject, pairs: int) -> dict[str, Any]:
     calls["stock, fp32"] = partial(stock.film, pipeline, subject)
     turns = measured(lambda: interleave(calls, pairs, "ours, bf16"))  # type: ignore[arg-type]
     return {"turns": turns.to_dict(), "void": turns.void}
-
-
-def loading(directory: Path, dtype: str) -> dict[str, dict[str, float]]:
-    """What loading adds to the peak of a process, over the bytes of the weights: its own, and with mapped files."""
-    parts, found = {"ours": ("unet", "vae"), "stock": ("unet",)}, {}
-    for name, loaded in parts.items():
-        tensors = [each for part in loaded for each in replica.tensors_of(replica.MODELS[MODEL].parts[part]).values()]
-        size = sum(math.prod(shape) for shape, _ in tensors) * getattr(torch, dtype).itemsize
-        taken = _peaks(name, dtype, directory, "load")
-        found[name] = {"own": taken[0] / size, "with_files": taken[1] / size}
-    return found
-
-
-def memory(directory: Path) -> dict[str, int]:
-    """Peak bytes of a process, its own alone, that loads and makes a step: ours as it is placed, stock by default."""
-    calls = {"ours, bf16": ("ours", "bfloat16"), "stock, fp32": ("stock", "float32")}
-    return {name: _peaks(*call, directory, "step")[2] for name, call in calls.items()}
-
-
-def _peaks(side: str, dtype: str, directory: Path, until: str) -> list[int]:
-    """Bytes that a fresh process takes until it has loaded, or made a step: its own and all of it, over what it began
-    with; and its own with that."""
-    found = last_line([sys.executable, "-W", "ignore", "-c", _LOAD, side, dtype, str(directory), until])
-    return [int(each) for each in json.loads(found)]

@@ -63,7 +63,7 @@ def test_goals_are_met_missed_or_not_measured() -> None:
     assert found["built-in, exact fp32 beside stock fp32"].met is True
     assert found["built-in, exact bf16 beside stock tuned"].met is None
     assert found["built-in, peak memory of the process beside stock's"].met is False
-    assert found["replica, peak memory of the process beside the default call's"].met is True
+    assert found["replica, 16 x 256 x 256, peak memory of the process beside the default call's"].met is True
     assert found["growth with frames and pixels, the worst size over the law"].met is True
     assert found["balanced to our exact, worst frame of all films, SSIM"].said == "0.940"
     assert all(goal.met is None for goal in goals({}))

@@ -22,7 +22,7 @@ from flickbook.engine import fit, footprint, place
 from flickbook.engine.fit import Machine, estimate
 from flickbook.errors import RequestError, WeightsError
 from flickbook.resolution import resolve
-from flickbook.spec import Placement, Plan, Request
+from flickbook.spec import Lora, Placement, Plan, Request
 
 MIB, GIB = 2**20, 2**30
 MODELSCOPE = "text-to-video-ms-1.7b"
@@ -214,6 +214,16 @@ def test_every_rung_takes_no_more_than_the_one_above() -> None:
         placement = fit.lower(placement, needs.crowded, model.family)
     assert peaks == sorted(peaks, reverse=True) and len(seen) > 3
     assert seen[-1].offload == "model" and len({each.to_json() for each in seen}) == len(seen)
+
+
+def test_a_large_text_encoder_takes_nothing_of_a_film_unless_a_lora_changed_it() -> None:
+    model, plan = find(MODELSCOPE), film(MODELSCOPE)
+    tuned = plan.model_copy(update={"loras": (Lora(name="a", sha256="0" * 64),)})
+    (words,) = (part.loaded for part in footprint.parts(model, None, Placement()) if part.kind == "words")
+    alone, with_it = (footprint.needs(model, each, None, Placement()) for each in (plan, tuned))
+    assert with_it.peak - alone.peak == words > 500 * MIB and with_it.weights == alone.weights
+    small, more = (footprint.needs(find("builtin"), each, None, Placement()) for each in (plan, tuned))
+    assert small == more
 
 
 def test_the_pictures_of_a_sequence_are_made_one_by_one() -> None:

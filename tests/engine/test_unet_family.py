@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from flickbook.catalogue import find
+from flickbook.diffusion.text import TextEncoder
 from flickbook.diffusion.text_to_video import noise
 from flickbook.engine.family import Setup
 from flickbook.engine.films import Means, engine_of
@@ -100,6 +101,24 @@ def test_decoding_by_parts_changes_nothing(family: UNetFamily) -> None:
     for film, _, frames in whole.decode(latents):
         pieces = [torch.from_numpy(part) for owner, _, part in parts if owner == film]
         assert int((torch.cat(pieces).int() - torch.from_numpy(frames).int()).abs().max()) <= 1
+
+
+def test_a_large_text_encoder_makes_room_for_the_film(
+    family: UNetFamily, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
+    plans = [plan(), plan(prompt="a green star")]
+    usual = [list(family.denoise([each], family.encode([each])))[-1].latents for each in plans]
+    family.networks.embed([""])
+    assert family.reads_aside()
+    other = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
+    monkeypatch.setattr("flickbook.engine.unet_family.LARGE_READER", 1)
+    for each, latents in zip(plans, usual, strict=True):
+        for state in other.denoise([each], other.encode([each])):
+            assert not any(isinstance(network, TextEncoder) for network in other.networks.in_memory())
+            assert not other.reads_aside(), "it would be loaded beside the film"
+            made = state.latents
+        assert torch.equal(made, latents)
 
 
 def test_noise_left_falls_to_nothing(family: UNetFamily) -> None:

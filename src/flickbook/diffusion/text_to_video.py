@@ -87,6 +87,11 @@ class TextToVideo:
         """The network that reads texts, loaded now if it was not."""
         return self.reader()
 
+    def let_go_of_reader(self) -> None:
+        """Free the memory of the text encoder; a text that is read later loads it anew."""
+        vars(self).pop("text_encoder", None)
+        heap.give_back()
+
     def in_memory(self) -> list[nn.Module]:
         """The networks that are loaded."""
         return [self.unet, self.autoencoder, *([self.text_encoder] if "text_encoder" in vars(self) else [])]

@@ -95,8 +95,8 @@ class Engine:
         return self._family
 
     def read(self, plan: Plan) -> None:
-        """Read the prompts of a film that comes later, beside one that is made; only where nothing is moved for it."""
-        if self._family is not None and self.placement.offload == "none":
+        """Read the prompts of a film that comes later, beside one that is made, where that can be done."""
+        if self._family is not None and self._family.reads_aside():
             self._family.encode([plan])
 
     def enduring(self, work: Callable[[], np.ndarray], phase: ladder.Climbing = "denoise") -> np.ndarray:

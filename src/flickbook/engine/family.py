@@ -62,6 +62,9 @@ class Family(Protocol):
     def encode(self, plans: Sequence[Plan]) -> Any:
         """What the prompts of films of one shape mean to the network."""
 
+    def reads_aside(self) -> bool:
+        """Whether `encode` may be called beside a film that is made."""
+
     def denoise(
         self,
         plans: Sequence[Plan],

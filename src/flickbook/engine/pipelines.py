@@ -105,6 +105,10 @@ class PipelineFamily:
     def encode(self, plans: Sequence[Plan]) -> None:
         """A pipeline reads the words within its call."""
 
+    def reads_aside(self) -> bool:
+        """Nothing is read by itself."""
+        return False
+
     def denoise(
         self,
         plans: Sequence[Plan],

@@ -20,6 +20,7 @@ from flickbook.diffusion.sketch import Sketch, load_sketch
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
 from flickbook.engine.family import Setup, Sources
+from flickbook.engine.footprint import LARGE_READER
 from flickbook.engine.meanings import Meanings
 from flickbook.engine.quantize import quantize
 from flickbook.errors import WeightsError
@@ -135,6 +136,10 @@ class UNetFamily:
                 self._read[text] = found
         return found
 
+    def reads_aside(self) -> bool:
+        """Only by a text encoder that is there, and where nothing is moved for it."""
+        return "text_encoder" in vars(self.networks) and self.placement.offload == "none"
+
     def _encoded(self, text: str) -> Tensor:
         """What the text encoder makes of a text; it may be loaded for that."""
         encoder = self.networks.text_encoder
@@ -159,6 +164,7 @@ class UNetFamily:
         window = plan.window or plan.num_frames
         state, known = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
+        self._let_go_of_reader()
         self._awake(networks.unet)  # `guided` shows it the prompts at once
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
         device, negative = networks.device, meaning.negative.to(networks.device)
@@ -171,6 +177,14 @@ class UNetFamily:
 
         whole = long.blended(model, plan.num_frames, window, state.timesteps)
         yield from sample(whole, state, networks.schedule, plan.scheduler, known, PACES[plan.speed])
+
+    def _let_go_of_reader(self) -> None:
+        """On a processor a film takes minutes where its text encoder is large, and seconds to load it again."""
+        encoder = vars(self.networks).get("text_encoder")
+        if encoder is None or self.placement.device != "cpu":
+            return
+        if sum(each.nbytes for each in encoder.parameters()) >= LARGE_READER:
+            self.networks.let_go_of_reader()
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:
         """The state before the first step, and what is known of x0 all along.
