@@ -10,6 +10,7 @@ from bench.comparison import break_even
 from bench.figures import Run, goals
 from bench.growth import BASE, GOAL, PICTURE, name_of
 from bench.protocol import AGAIN, CONTROL, Ratio, Turns
+from bench.sections import SECTIONS
 
 HEAD = """# Speed, measured
 
@@ -45,7 +46,7 @@ def report(run: Run) -> str:
     }
     for name, (title, write) in writers.items():
         if name in run:
-            parts += [f"## {title}", _about(run[name]), write(run[name])]
+            parts += [f"## {title}", _about(name, run[name]), write(run[name])]
     missing = [name for name in writers if name not in run]
     if missing:
         parts += ["## Not measured", ", ".join(missing) + ": `python -m bench --only " + " ".join(missing) + "`."]
@@ -62,13 +63,14 @@ def _goals(run: Run) -> str:
     return "## Goals\n\n" + table(["what", "goal", "found", ""], rows)
 
 
-def _about(part: dict[str, Any]) -> str:
+def _about(name: str, part: dict[str, Any]) -> str:
     """When, where and whether it may be believed."""
     about, machine = part["about"], part["about"]["machine"]
+    turns = f"{about['pairs']} turns; " if SECTIONS[name].turn else ""
     libraries = ", ".join(f"{name} {each}" for name, each in machine["libraries"].items())
     lines = [
         f"{about['date']}, {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"{machine['memory_gb']} GB; {libraries}; {about['pairs']} turns; load before it {about['load_before']}."
+        f"{machine['memory_gb']} GB; {libraries}; {turns}load before it {about['load_before']}."
     ]
     if part["void"]:
         lines.insert(
@@ -179,9 +181,9 @@ def _memory(part: dict[str, Any]) -> str:
     ]
     loads = table(["load peak over the weights", "the process's own", "with mapped files"], rows)
     sizes = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in part["film"].items())
-    return (
-        f"{loads}\n\nPeak of a process that makes 16 frames of 256 x 256 from words, mapped files not counted: {sizes}."
-    )
+    made = "Peak of a process that makes 16 frames of 256 x 256 from words, mapped files not counted, one run each"
+    plain = "Stock's is its plain call, which on a processor computes in fp32 unless told otherwise."
+    return f"{loads}\n\n{made}: {sizes}. {plain}"
 
 
 def _best(peaks: dict[str, float], kind: str) -> float:

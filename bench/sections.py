@@ -99,7 +99,7 @@ SECTIONS = {
     "growth": Section(_growth, "with frames and pixels", 70, 8),
     "training": Section(_training, "clips a second while learning", 15, 14),
     "replica": Section(_replica, "one step of a model of the published size", 340, 220),
-    "memory": Section(_memory, "what a model of the published size holds", 300, 0),
+    "memory": Section(_memory, "what a model of the published size holds", 540, 0),
 }
 
 

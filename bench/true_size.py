@@ -40,7 +40,9 @@ _NEEDED = {torch.float32: 15e9, torch.bfloat16: 9e9}
 
 def built() -> Path:
     """The directory, written the first time: 3.7 GB."""
-    if not (PLACE / "text_encoder/config.json").exists():
+    last = PLACE / "model_index.json"
+    if not (last.exists() and (PLACE / "text_encoder/config.json").exists()):
+        last.unlink(missing_ok=True)  # of one without words
         replica.build(MODEL, PLACE)
     return PLACE
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flickbook.catalogue import find
 from flickbook.diffusion.tiles import TILE
 from flickbook.engine import footprint
+from flickbook.engine.parts import parts, passing
 from flickbook.errors import WeightsError
 from flickbook.resolution import resolve
 from flickbook.spec import Lora, Placement, Plan, Request
@@ -55,14 +56,19 @@ def test_the_pictures_of_a_sequence_are_made_one_by_one() -> None:
     assert one.denoise < all_of_them.denoise
 
 
-def test_a_large_text_encoder_takes_nothing_of_a_film_unless_a_lora_changed_it() -> None:
-    plan = film()
+def test_a_large_text_encoder_makes_room_unless_a_lora_changed_it() -> None:
+    plan = film(num_frames=32)
     tuned = plan.model_copy(update={"loras": (Lora(name="a", sha256="0" * 64),)})
-    (words,) = (part.loaded for part in footprint.parts(MODELSCOPE, None, Placement()) if part.kind == "words")
+    (words,) = (part.loaded for part in parts(MODELSCOPE, None, Placement()) if part.kind == "words")
     alone, with_it = (footprint.needs(MODELSCOPE, each, None, Placement()) for each in (plan, tuned))
     assert with_it.peak - alone.peak == words > 500 * footprint.MIB and with_it.weights == alone.weights
-    small, more = (footprint.needs(find("builtin"), each, None, Placement()) for each in (plan, tuned))
-    assert small == more
+    assert not passing(MODELSCOPE, None, Placement(device="cuda"), False)
+    assert not passing(find("builtin"), None, Placement(), False)
+
+
+def test_a_small_film_takes_what_it_takes_to_read() -> None:
+    one, two = (footprint.needs(MODELSCOPE, film(num_frames=frames), None, Placement()) for frames in (1, 2))
+    assert one.peak == two.peak > one.weights and one.denoise < two.denoise
 
 
 # ---- files ----
@@ -95,16 +101,16 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_weights_are_counted_from_headers(directory: Path) -> None:
-    words, network, decoder = footprint.parts(MODELSCOPE, directory, Placement(dtype="float32"))
+    words, network, decoder = parts(MODELSCOPE, directory, Placement(dtype="float32"))
     assert (words.stored, words.loaded, words.cast) == (2040, 4040, True)
     assert (network.stored, network.loaded, network.largest) == (2000, 4000, 2800)
     # Of two precisions the plain one is loaded.
     assert (decoder.stored, decoder.loaded, decoder.cast) == (800, 800, False)
-    words, network, decoder = footprint.parts(MODELSCOPE, directory, Placement(dtype="bfloat16"))
+    words, network, decoder = parts(MODELSCOPE, directory, Placement(dtype="bfloat16"))
     assert (words.loaded, network.loaded, decoder.loaded) == (2040, 2000, 400)
     # float16 to bfloat16 is a cast of the same width.
-    assert network.cast and not footprint.parts(MODELSCOPE, directory, Placement(dtype="float16"))[1].cast
-    eight = footprint.parts(MODELSCOPE, directory, Placement(dtype="bfloat16", quantize="int8"))
+    assert network.cast and not parts(MODELSCOPE, directory, Placement(dtype="float16"))[1].cast
+    eight = parts(MODELSCOPE, directory, Placement(dtype="bfloat16", quantize="int8"))
     assert [part.loaded for part in eight] == [2040, 600 + 700, 400]
 
 

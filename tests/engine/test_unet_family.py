@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 from flickbook.catalogue import find
+from flickbook.diffusion import heap
 from flickbook.diffusion.text import TextEncoder
 from flickbook.diffusion.text_to_video import noise
 from flickbook.engine.family import Setup
@@ -23,6 +27,10 @@ from flickbook.media.similarity import psnr
 from flickbook.spec import Placement, Plan, Step
 
 MakePlan = Callable[..., Plan]
+
+
+def has_encoder(family: UNetFamily) -> bool:
+    return any(isinstance(network, TextEncoder) for network in family.networks.in_memory())
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +111,49 @@ def test_decoding_by_parts_changes_nothing(family: UNetFamily) -> None:
         assert int((torch.cat(pieces).int() - torch.from_numpy(frames).int()).abs().max()) <= 1
 
 
-def test_a_large_text_encoder_makes_room_for_the_film(
-    family: UNetFamily, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> UNetFamily:
+    """One whose text encoder counts as large; nothing that texts mean is kept on disk."""
     monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
-    plans = [plan(), plan(prompt="a green star")]
-    usual = [list(family.denoise([each], family.encode([each])))[-1].latents for each in plans]
-    family.networks.embed([""])
-    assert family.reads_aside()
-    other = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
-    monkeypatch.setattr("flickbook.engine.unet_family.LARGE_READER", 1)
+    monkeypatch.setattr("flickbook.engine.parts._LARGE", 1)
+    return UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
+
+
+def test_a_large_text_encoder_makes_room_for_the_film(
+    family: UNetFamily, large: UNetFamily, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans, freed = [plan(), plan(prompt="a green star")], []
+    with monkeypatch.context() as small:
+        small.setattr("flickbook.engine.parts._LARGE", 1 << 40)
+        assert family.reads_aside()
+        usual = [list(family.denoise([each], family.encode([each])))[-1].latents for each in plans]
+    give_back = heap.give_back
+    monkeypatch.setattr("flickbook.diffusion.heap.give_back", lambda: (freed.append(encoder() is None), give_back()))
     for each, latents in zip(plans, usual, strict=True):
-        for state in other.denoise([each], other.encode([each])):
-            assert not any(isinstance(network, TextEncoder) for network in other.networks.in_memory())
-            assert not other.reads_aside(), "it would be loaded beside the film"
+        meaning = large.encode([each])
+        encoder = weakref.ref(large.networks.text_encoder)
+        assert not large.reads_aside(), "it would be loaded beside the film"
+        freed.clear()
+        for state in large.denoise([each], meaning):
+            assert encoder() is None and not has_encoder(large)
             made = state.latents
+        assert freed[0], "there was nothing yet to give back"
         assert torch.equal(made, latents)
+
+
+def test_a_text_encoder_that_a_lora_changed_stays(large: UNetFamily, plan: MakePlan) -> None:
+    setup = large._setup
+    assert setup is not None
+    tuned = UNetFamily(large.networks, {}, Placement(), None, replace(setup, loras=((Path("a.safetensors"), 1.0),)))
+    next(tuned.denoise([plan()], tuned.encode([plan()])))
+    assert has_encoder(tuned) and tuned.reads_aside()
+
+
+def test_a_text_encoder_is_loaded_where_there_is_room_by_then(family: UNetFamily) -> None:
+    networks = replace(family.networks, reader=partial(family.networks.reader, device="nowhere"))
+    lowered = UNetFamily(networks, {}, Placement())
+    lowered.lower(Placement(slicing=True))
+    assert lowered.embedded("a circle").device.type == "cpu"
 
 
 def test_noise_left_falls_to_nothing(family: UNetFamily) -> None:

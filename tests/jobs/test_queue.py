@@ -77,6 +77,26 @@ def test_a_wish_that_comes_while_an_orphan_is_freed_is_met(desk: Desk, small: Sm
     assert desk.ask(desk.queue._met(freed)).state == "cancelled"
 
 
+def test_an_orphan_that_is_removed_while_it_is_freed_is_gone(
+    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = submitted(desk, small())
+    before, store = claimed(desk, job), desk.store
+    desk.ask(desk.queue.cancel(job.id))
+    settle, change, remove = store.settle, store.change, store.remove
+
+    async def unaware(id: str, attempt: int, changes: Mapping[str, Any], lapsed: bool = False) -> Job | None:
+        return await settle(id, attempt, queue.orphaned(before), lapsed=lapsed)
+
+    async def too_late(id: str, states: Collection[State], changes: Mapping[str, Any]) -> Job | None:
+        await remove(id, ("queued",))
+        return await change(id, states, changes)
+
+    monkeypatch.setattr(store, "settle", unaware)
+    monkeypatch.setattr(store, "change", too_late)
+    assert desk.ask(desk.queue.bury("a worker", "it died")) == []
+
+
 def test_what_has_begun_does_not_expire(desk: Desk, small: Small) -> None:
     (job,) = submitted(desk, small(expires_at=time.time() + 60))
     claimed(desk, job)

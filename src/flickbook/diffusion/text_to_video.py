@@ -34,8 +34,8 @@ FILES = {
     "vae": "vae/diffusion_pytorch_model.safetensors",
 }
 
-#: Frames encoded at once.
-_ENCODED = 8
+#: Frames encoded at once: of so many the encoder holds no more than the decoder.
+_ENCODED = 2
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
@@ -50,10 +50,13 @@ def _reader(config: TextConfig, path: Path, dtype: torch.dtype, device: str | to
 
 @dataclass(eq=False)
 class TextToVideo:
-    """A model in diffusers' layout, loaded; `reader` loads its text encoder, once a text is read."""
+    """A model in diffusers' layout, loaded; `reader` loads its text encoder, once a text is read.
+
+    That of a file takes `dtype` and `device`, too.
+    """
 
     tokenizer: Tokenizer
-    reader: Callable[[], TextEncoder]
+    reader: Callable[..., TextEncoder]
     unet: UNet3D
     autoencoder: Autoencoder
     schedule: NoiseSchedule
@@ -73,7 +76,7 @@ class TextToVideo:
         file = {part: weights_file(directory / part, Path(name).stem) for part, name in FILES.items()}
         return cls(
             Tokenizer(directory / "tokenizer"),
-            partial(_reader, text, present(file["text_encoder"]), dtype, device),
+            partial(_reader, text, present(file["text_encoder"]), dtype=dtype, device=device),
             load_weights(lambda: UNet3D(unet), file["unet"], dtype=dtype, device=device).eval(),
             load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device, rename=autoencoder_keys)
             .to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,8 +92,8 @@ class TextToVideo:
 
     def let_go_of_reader(self) -> None:
         """Free the memory of the text encoder; a text that is read later loads it anew."""
-        vars(self).pop("text_encoder", None)
-        heap.give_back()
+        if vars(self).pop("text_encoder", None) is not None:
+            heap.give_back()
 
     def in_memory(self) -> list[nn.Module]:
         """The networks that are loaded."""

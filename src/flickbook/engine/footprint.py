@@ -1,8 +1,7 @@
 """What a model and one film of it take in memory, from file headers and configurations alone: no torch, no network.
 
-Weights are added up from the shapes in the safetensors headers. What a network holds while it runs is walked layer by
-layer, as its own code runs it: a moment is counted by the tensors that someone still refers to. In units of one tensor
-(rows, channels, height, width), c being the channels of a level:
+What a network holds while it runs is walked layer by layer, as its own code runs it: a moment is counted by the tensors
+that someone still refers to. In units of one tensor (rows, channels, height, width), c being the channels of a level:
 
 - Most crowded in a transformer of the 3D U-Net is the gated feed-forward: value, gate and activated gate are 4 c each,
   beside the block's input, its tokens before and after, the question to the prompt and the answer: 17 c, or 13 c where
@@ -11,51 +10,33 @@ layer, as its own code runs it: a moment is counted by the tensors that someone 
   its norm and that activated, or the first convolution's output, its norm and that activated. Beside them waits the
   level's input. For Stable Diffusion's decoder this is 768 values a pixel.
 
-A process on a CPU holds at most the larger of two moments. Loading: the process without a model, the networks before,
-the one that comes, and where it is cast pages of its file, which the system takes back when it must: all of them in
-pipelines of diffusers, in our own what is mapped at once (`weights`). Running: the process, the weights (but a large
-text encoder of our own that no LoRA changed, which is let go of once it has read), the film's frames, and denoising or
-decoding with what kernels keep beside, which is four times the largest tensor of the network, laid out anew in each
-call, or in packed float32 a fifteenth of what was packed; and freed blocks between those that are held: as much again
-and a little, in pipelines of diffusers to 160 MiB.
+A process on a CPU holds at most the largest of three moments. Loading: the process without a model, the networks that
+came before, the one that comes, and where it is cast pages of its file, which the system takes back when it must: all
+of them in pipelines of diffusers, in our own what is mapped at once (`weights`). Reading, in our own: all weights,
+packed. Running: the process, the weights but those of a text encoder that is let go of once it has read
+(`parts.passing`), the film's frames, and denoising or decoding with what kernels keep beside, which is four times the
+largest tensor of the network, laid out anew in each call, or in packed float32 a fifteenth of what was packed; and
+freed blocks between those that are held: as much again and a little, in pipelines of diffusers to 160 MiB.
 
 Measured with torch 2.13, in MiB, on a Xeon. Built-in model, float32, 1, 4, 8, 16, 32, 64 frames: 374, 388, 398, 394,
 397, 401; bfloat16, 1 and 16: 356, 370. The networks of text-to-video-ms-1.7b beside their weights, frames of 256x256:
-bfloat16, 8 and 16: 733, 1246; float32, 8: 1430; whole films, all of the process: bfloat16, 16: 4643; float32, 8: 7492.
+bfloat16, 8 and 16: 733, 1246; float32, 8: 1430; whole films, all of the process: bfloat16, 16: 4427; float32, 8: 7491.
 On an EPYC, Wan 2.1 1.3B by diffusers, bfloat16, decoding 5 and 17 frames of 256x256: 5239, 5273; denoising 17 of
-480x256: 4018. The formula is within 8 % of each process. What it says of GPUs, and of other pipelines, whose figure is
+480x256: 4018. The formula is within 7 % of each process. What it says of GPUs, and of other pipelines, whose figure is
 brought from the catalogue's film to this one, is not measured. Sizes here are bytes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from flickbook.catalogue import Model
-from flickbook.errors import WeightsError
-from flickbook.hub.manifest import read_config
+from flickbook.engine.parts import BYTES, KINDS, Config, Part, optional, parts, passing
 from flickbook.spec import Placement, Plan
 
-Kind = Literal["words", "network", "decoder"]
-Config = Mapping[str, Any]
-
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-#: What safetensors calls a precision.
-_CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-_STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-_FLOATS = {"F64", "F32", "F16", "BF16"}
-_FETCH = "fetch the model again"
-#: safetensors itself refuses longer headers.
-_HEADER_LIMIT = 100_000_000
-_NETWORKS = ("unet", "transformer", "transformer_2", "motion_adapter")
-_DECODERS = ("vae", "audio_vae", "vocoder")
 MIB = 2**20
 #: A process with torch and no model, and one with diffusers and transformers too.
 _PROCESS, _LIBRARIES = 300 * MIB, 440 * MIB
@@ -63,8 +44,6 @@ _PROCESS, _LIBRARIES = 300 * MIB, 440 * MIB
 _KERNELS, _COPIES = 10 * MIB, 4
 #: What is mapped at once of a file of our own networks: 16 million numbers.
 _MAPPED = 64 * MIB
-#: Bytes from which on a text encoder is let go of on a CPU.
-LARGE_READER = 256 * MIB
 #: What packed weights take beside themselves, as a share of them.
 _PACKED = 0.07
 #: Freed blocks that stay with the process, as a share of what our own networks hold while they run; in other libraries'
@@ -75,12 +54,8 @@ _CONTEXT, _GPU_PROCESS, _ROUNDED = 600 * MIB, 2048 * MIB, 1.1
 #: Wan: pixels along a side and frames in one latent; what its transformer holds in units of its width beside the
 #: feed-forward's; what its decoder holds in units of its width, for each pixel.
 _WAN_PIXELS, _WAN_FRAMES, _WAN_WIDTHS, _WAN_DECODED = 8, 4, 36, 64
-#: Autoencoders that stay in float32 beside a network in half precision.
-_FULL = ("AutoencoderKLWan",)
 #: Latents along a tile's side when frames are decoded in tiles.
 TILE = 32
-#: ModelScope's parameters by part (text encoder, U-Net, autoencoder), as shares: for models whose files are not here.
-_SHARES: dict[Kind, float] = {"words": 0.186, "network": 0.769, "decoder": 0.045}
 #: unet/config.json and vae/config.json of ModelScope and of all that were made from it.
 _UNET: Config = {
     "block_out_channels": [320, 640, 1280, 1280],
@@ -89,104 +64,6 @@ _UNET: Config = {
     "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3,
 }
 _KL: Config = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One network of a model: bytes of its file, in memory, of its largest tensor in memory; and if it is cast."""
-
-    kind: Kind
-    stored: int
-    loaded: int
-    largest: int
-    cast: bool
-
-
-# ---- weights ----
-
-
-def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[Part, ...]:
-    """The networks of a model as a placement loads them: from the headers of its files, or where they are not here
-    from the catalogue's count. Raises WeightsError for a file that is damaged."""
-    # A motion adapter's base lies elsewhere; the catalogue counts both.
-    folders = () if directory is None or model.base else _folders(directory)
-    found = [_part(model, folder, placement) for folder in folders]
-    if any(found):
-        return tuple(part for part in found if part)
-    count, item = model.parameters * 1e9, BYTES[placement.dtype]
-    made = []
-    for kind, share in _SHARES.items():
-        each = item / 2 if placement.quantize and kind == "network" else item
-        size = int(count * share * each)
-        # Most are published in float16 or float32, and so are cast to anything else.
-        made.append(Part(kind, int(count * share * 2), size, int(0.02 * size), cast=placement.dtype != "float16"))
-    return tuple(made)
-
-
-def _folders(directory: Path) -> Iterator[Path]:
-    """The folders that model_index.json names, in the order in which they are loaded."""
-    for name, value in read_config(directory / "model_index.json").items():
-        if isinstance(value, list) and (directory / name).is_dir():
-            yield directory / name
-
-
-def _part(model: Model, folder: Path, placement: Placement) -> Part | None:
-    kind: Kind = "network" if folder.name in _NETWORKS else "decoder" if folder.name in _DECODERS else "words"
-    full = kind == "decoder" and _optional(folder / "config.json").get("_class_name") in _FULL
-    dtype = "float32" if full else placement.dtype
-    stored = loaded = largest = 0
-    cast = False
-    for path in _files(model, folder):
-        for kept, matrix, count, most in _summary(path, _stamp(path)):
-            inside = _STORED.get(kept, 1)
-            # Linear layers alone are kept in eight bits.
-            small = placement.quantize and kind == "network" and matrix
-            size = inside if kept not in _FLOATS else 1 if small else BYTES[dtype]
-            cast = cast or (kept in _FLOATS and kept != _CODES[dtype])
-            stored, loaded, largest = stored + count * inside, loaded + count * size, max(largest, most * size)
-    return Part(kind, stored, loaded, largest, cast) if stored else None
-
-
-def _files(model: Model, folder: Path) -> list[Path]:
-    """The safetensors of one network, whole or in pieces, in the precision that would be loaded."""
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        match = re.search(r"\.(fp16|bf16|fp32)(?=[.-])", path.name)
-        groups.setdefault(match[1] if match else "", []).append(path)
-    order = [model.variant] if model.family != "unet" else []
-    return next((groups[each] for each in (*order, "", "fp16", "bf16", "fp32") if each in groups), [])
-
-
-def _stamp(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError as error:
-        raise WeightsError(path, error.strerror or "cannot be read", _FETCH) from None
-
-
-@lru_cache(maxsize=256)
-def _summary(path: Path, stamp: int) -> tuple[tuple[str, bool, int, int], ...]:
-    """(precision, whether matrices, values in all such tensors, in the largest) of a file that changed at `stamp`.
-
-    Raises WeightsError.
-    """
-    found: dict[tuple[str, bool], list[int]] = {}
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(_HEADER_LIMIT, path.stat().st_size - 8):
-                raise ValueError("its header is cut")
-            header = json.loads(file.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                found.setdefault((str(entry["dtype"]), len(entry["shape"]) == 2), []).append(math.prod(entry["shape"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise WeightsError(path, f"damaged ({error})", _FETCH) from None
-    return tuple((kept, matrix, sum(counts), max(counts)) for (kept, matrix), counts in found.items())
-
-
-def _optional(path: Path) -> Config:
-    return read_config(path) if path.is_file() else {}
 
 
 # ---- what runs ----
@@ -234,7 +111,7 @@ def _frames(plan: Plan) -> int:
 
 
 def _config(directory: Path | None, folder: str) -> Config:
-    return {} if directory is None else _optional(directory / folder / "config.json")
+    return {} if directory is None else optional(directory / folder / "config.json")
 
 
 def _autoencoder(directory: Path | None) -> Config:
@@ -361,15 +238,16 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
         denoise, decode = (kernels + held + int(_KEPT * held) for held in (live, shown))
     else:
         denoise, decode = kernels + live, max(kernels, int(min(_KEPT * shown, _KEPT_MOST))) + shown
-    read = sum(part.loaded for part in found if part.kind == "words")
-    stays = total - (read if ours and placement.device == "cpu" and read >= LARGE_READER and not plan.loras else 0)
+    stays = total - passing(model, directory, placement, bool(plan.loras))
     running = process + stays + beside + frames + max(denoise, decode)
     peak = hard = running
     before = process
-    for part in plain:
-        hard = max(hard, before + part.loaded)
+    # Our own text encoder comes last, when the others are packed.
+    for part in sorted(plain, key=lambda part: part.kind == "words") if ours else plain:
+        packed = beside if part.kind == "words" else 0
+        hard = max(hard, before + part.loaded + packed)
         mapped = min(part.stored, _MAPPED) if ours else part.stored
-        peak = max(peak, before + part.loaded + (mapped if part.cast else 0))
+        peak = max(peak, before + part.loaded + packed + (mapped if part.cast else 0))
         before += part.loaded
     return Needs(total, denoise, decode, peak, hard, hard, "denoise" if denoise >= decode else "decode")
 
@@ -382,7 +260,7 @@ def _on_gpu(
     model: Model, found: tuple[Part, ...], plain: tuple[Part, ...], placement: Placement, live: int, shown: int
 ) -> Needs:
     total, first = sum(part.loaded for part in found), sum(part.loaded for part in plain)
-    each = {kind: sum(part.loaded for part in found if part.kind == kind) for kind in _SHARES}
+    each = {kind: sum(part.loaded for part in found if part.kind == kind) for kind in KINDS}
     # What of the weights is there while words are read, while the network runs, while frames are decoded.
     there = (total, total, total)
     if placement.offload == "model":

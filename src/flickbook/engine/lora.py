@@ -91,9 +91,6 @@ def inject(networks: TextToVideo, loras: Sequence[tuple[Path, float]]) -> list[M
             _add(parts[part], "lora", factors)
             _activate(parts[part], {"lora": weight})
             _take_out(parts[part], merge=True)
-    # The file knows nothing of them.
-    encoder = networks.text_encoder
-    networks.reader = lambda: encoder
     return [fit.match for fit in fits]
 
 

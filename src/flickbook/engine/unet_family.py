@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,8 @@ from flickbook.diffusion.sketch import Sketch, load_sketch
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine import long
 from flickbook.engine.family import Setup, Sources
-from flickbook.engine.footprint import LARGE_READER
 from flickbook.engine.meanings import Meanings
+from flickbook.engine.parts import passing
 from flickbook.engine.quantize import quantize
 from flickbook.errors import WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
@@ -53,9 +53,14 @@ class UNetFamily:
     """A loaded text-to-video model; films of one shape run as one batch."""
 
     def __init__(
-        self, networks: TextToVideo, weights: dict[str, str], placement: Placement, kept: Meanings | None = None
+        self,
+        networks: TextToVideo,
+        weights: dict[str, str],
+        placement: Placement,
+        kept: Meanings | None = None,
+        setup: Setup | None = None,
     ) -> None:
-        self.networks, self.weights, self.placement, self._kept = networks, weights, placement, kept
+        self.networks, self.weights, self.placement, self._kept, self._setup = networks, weights, placement, kept, setup
         self.notes: list[str] = []
         self._read: dict[str, Tensor] = {}
 
@@ -79,7 +84,7 @@ class UNetFamily:
             quantize(networks.unet, placement.quantize)
         elif placement.device == "cpu":
             networks.pack()
-        family = cls(networks, weights, placement, Meanings.of(setup, weights))
+        family = cls(networks, weights, placement, Meanings.of(setup, weights), setup)
         family.notes += notes
         family.lower(placement)
         return family
@@ -90,6 +95,8 @@ class UNetFamily:
         self._read.clear()
         vars(self).pop("_tiny", None)
         self.placement, networks.device = placement, torch.device(placement.device)
+        # Loaded again it goes where there is room now.
+        networks.reader = partial(networks.reader, device=placement.device if placement.offload == "none" else "cpu")
         for network in networks.in_memory():
             if placement.dtype != before.dtype:
                 network.to(dtype=getattr(torch, placement.dtype))
@@ -137,8 +144,13 @@ class UNetFamily:
         return found
 
     def reads_aside(self) -> bool:
-        """Only by a text encoder that is there, and where nothing is moved for it."""
-        return "text_encoder" in vars(self.networks) and self.placement.offload == "none"
+        """Where nothing is moved for it, and no text encoder loaded again."""
+        return self.placement.offload == "none" and not self._passing()
+
+    def _passing(self) -> bool:
+        """Whether the text encoder is let go of once it has read."""
+        setup = self._setup
+        return setup is not None and passing(setup.model, setup.directory, self.placement, bool(setup.loras)) > 0
 
     def _encoded(self, text: str) -> Tensor:
         """What the text encoder makes of a text; it may be loaded for that."""
@@ -162,9 +174,10 @@ class UNetFamily:
         """One state after each step, from each film's own noise, from what it begins with, or going on from `start`."""
         plan, networks = plans[0], self.networks
         window = plan.window or plan.num_frames
+        if self._passing():
+            networks.let_go_of_reader()
         state, known = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
-        self._let_go_of_reader()
         self._awake(networks.unet)  # `guided` shows it the prompts at once
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
         device, negative = networks.device, meaning.negative.to(networks.device)
@@ -177,14 +190,6 @@ class UNetFamily:
 
         whole = long.blended(model, plan.num_frames, window, state.timesteps)
         yield from sample(whole, state, networks.schedule, plan.scheduler, known, PACES[plan.speed])
-
-    def _let_go_of_reader(self) -> None:
-        """On a processor a film takes minutes where its text encoder is large, and seconds to load it again."""
-        encoder = vars(self.networks).get("text_encoder")
-        if encoder is None or self.placement.device != "cpu":
-            return
-        if sum(each.nbytes for each in encoder.parameters()) >= LARGE_READER:
-            self.networks.let_go_of_reader()
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:
         """The state before the first step, and what is known of x0 all along.

@@ -245,18 +245,20 @@ class Queue:
         found = await self.store.settle(job.id, job.attempt, stopped(job, seconds))
         return None if found is None else await self._met(found)
 
-    async def _met(self, job: Job) -> Job:
-        """A job that was freed, once what came to be wanted of it in that moment is met."""
-        with suppress(JobConflict, JobNotFound):  # somebody else was quicker
+    async def _met(self, job: Job) -> Job | None:
+        """A job that was freed, once what came to be wanted of it in that moment is met; None if it is gone by then."""
+        try:
             if job.state in ("queued", "paused") and job.wanted == "cancel":
                 return await self.cancel(job.id)
             if job.state == "queued" and job.wanted == "pause":
                 return await self.pause(job.id)
+        except (JobConflict, JobNotFound):  # somebody else was quicker
+            return await self.store.get(job.id)
         return job
 
     async def tend(self) -> list[Job]:
         """Give jobs whose worker is gone, or whose time is over, the state that they then have; those changed."""
-        changed = []
+        changed: list[Job | None] = []
         for job in await self.store.lapsed():
             if job.state == "running":
                 found = await self.store.settle(job.id, job.attempt, orphaned(job), lapsed=True)
@@ -265,7 +267,7 @@ class Queue:
             if found is not None:
                 self._tidied(found)
                 changed.append(await self._met(found))
-        return changed
+        return [job for job in changed if job is not None]
 
     def _tidied(self, job: Job) -> None:
         """What a dead worker's job leaves if no other attempt will clear it up."""
@@ -274,14 +276,14 @@ class Queue:
 
     async def bury(self, worker: str, reason: str) -> list[Job]:
         """What a worker that is known to be dead has left behind is free at once, before its lease is over."""
-        changed = []
+        changed: list[Job | None] = []
         for job in await self.store.find(Query(states=_RUNNING, worker=worker)):
             if job.worker == worker:
                 found = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
                 if found is not None:
                     self._tidied(found)
                     changed.append(await self._met(found))
-        return changed
+        return [job for job in changed if job is not None]
 
     async def sweep(self, keep: float, most_bytes: int | None = None) -> list[Job]:
         """Forget what is done for longer than `keep` seconds, then the oldest until the files take `most_bytes`.
