@@ -225,7 +225,7 @@ HARMLESS = {
 }
 
 
-#: Files that take longer than the others, up to what may be counted in them: a second or two.
+#: Files that take longer than the others, though no reading of one takes two seconds.
 HEAVY = {
     *("segments.mkv", "void.mkv", "blocks.mkv", "laces.mkv", "unpacked.mkv", "bytes.avi", "nothings.avi"),
     *("comments.gif", "frames.gif", "frames.apng", "frames.webp", "times.apng"),
