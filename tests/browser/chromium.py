@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 from playwright.sync_api import Browser, Page, Playwright
+from tests.patience import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -25,8 +26,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-#: Seconds after which nothing is waited for any more: many, for a machine that has other work.
-PATIENCE = 180.0
 FILM = "a red circle moving left on a blue background"
 
 

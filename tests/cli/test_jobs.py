@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import flickbook
 from flickbook.cli.app import run
@@ -44,8 +44,7 @@ def killed(work: Path, sign: int, *words: str) -> None:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("encode"):
-                while not list(jobs.glob("*/*/checkpoint.safetensors")):
-                    time.sleep(0.02)
+                until(lambda: process.poll() is not None or list(jobs.glob("*/*/checkpoint.safetensors")))
                 process.send_signal(sign)
         process.wait()
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from tests.patience import PATIENCE, until
 
 import flickbook
 
@@ -49,13 +49,8 @@ def serving(work: Path, data: Path) -> Serving:
     return serve
 
 
-def gone(number: int, patience: float = 20.0) -> bool:
-    until = time.monotonic() + patience
-    while psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
+def gone(number: int) -> bool:
+    return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 
 def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving) -> None:
@@ -69,7 +64,7 @@ def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving
         assert not [each.path for each in seen.memory_maps() if "libtorch" in each.path]
         assert seen.memory_info().rss < 250 << 20
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{url}/healthz")
 
@@ -81,14 +76,14 @@ def test_its_workers_live_and_die_with_it(serving: Serving) -> None:
         (worker,) = (each.pid for each in psutil.Process(process.pid).children())
         process.kill()
         process.wait()
-        assert gone(worker)
+        until(lambda: gone(worker))
 
 
 def test_on_sigterm_the_workers_leave_first(serving: Serving) -> None:
     with serving("--workers", "1") as (process, _, _):
         (worker,) = (each.pid for each in psutil.Process(process.pid).children())
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
         assert not psutil.pid_exists(worker)
 
 
@@ -103,8 +98,7 @@ def test_others_are_let_in_only_with_a_key(serving: Serving, command: Any) -> No
         headers = {"authorization": f"Bearer {token}"}
         assert httpx2.get(f"{here}/api/v1/jobs", headers=headers).status_code == 200
         assert command("keys", "revoke", token[3:13]).returncode == 0
-        time.sleep(1.1)
-        assert httpx2.get(f"{here}/api/v1/jobs", headers=headers).status_code == 401
+        until(lambda: httpx2.get(f"{here}/api/v1/jobs", headers=headers).status_code == 401)
     # A key that is over opens no door.
     assert command("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "0").returncode == 2
 
@@ -138,7 +132,7 @@ def test_json_logs_have_a_line_for_each_request_and_no_secret(serving: Serving) 
         headers = {"x-request-id": "mine", "authorization": "Bearer fb_secret"}
         httpx2.get(f"{url}/api/v1/jobs/{id}?signature=secret", headers=headers)
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(PATIENCE)
     told = [json.loads(line) for line in lines if line.startswith("{")]
     (line,) = (each for each in told if each.get("status"))
     expected = {"request_id": "mine", "job_id": id, "method": "GET", "status": 404, "client": "127.0.0.1"}

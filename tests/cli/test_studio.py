@@ -7,11 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx2
 import pytest
+from tests.patience import PATIENCE
 
 
 def start(place: Path, *words: str) -> subprocess.Popen[str]:
@@ -23,16 +23,16 @@ def start(place: Path, *words: str) -> subprocess.Popen[str]:
 def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "0")
     assert process.stderr is not None
-    said, until = "", time.monotonic() + 60
+    said = ""
     while not (found := re.search(r"the studio is at (\S+)", said)):
-        assert time.monotonic() < until and process.poll() is None, said
+        assert process.poll() is None, said
         said += process.stderr.readline()
     page = httpx2.get(found[1])
     assert page.status_code == 200 and "Flickbook studio" in page.text
     # A page holds a stream open that has no end of its own.
-    with httpx2.stream("GET", f"{found[1]}gradio_api/heartbeat/abc", timeout=5):
+    with httpx2.stream("GET", f"{found[1]}gradio_api/heartbeat/abc", timeout=PATIENCE):
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     assert "Traceback" not in process.stderr.read()
 
 
@@ -47,5 +47,5 @@ def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> Non
 )
 def test_what_is_not_safe_is_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:
     process = start(tmp_path, *words)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and said.count("\n") == 1 and told in said, said

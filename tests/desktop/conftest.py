@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageGrab
+from tests.patience import PATIENCE
 
 import flickbook
 from flickbook.jobs.desk import Desk
 from flickbook.store.base import Job, Query
 
 SOURCE = Path(flickbook.__file__).parents[1]
-PATIENCE = 180.0
 #: What makes a film of the built-in model in a moment.
 QUICK = {"num_frames": "4", "num_inference_steps": "2", "seed": "7"}
 #: Tk ends the program if it is freed by another thread than its own, and Python frees where it happens to be.
@@ -57,7 +57,7 @@ def display() -> Iterator[str]:
         number = told.readline().strip()
     yield f":{number}"
     server.terminate()
-    server.wait(10)
+    server.wait(PATIENCE)
 
 
 @pytest.fixture

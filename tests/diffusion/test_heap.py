@@ -10,6 +10,7 @@ import threading
 
 import pytest
 import torch
+from tests.patience import PATIENCE
 from torch import Tensor
 
 from flickbook.catalogue import find
@@ -64,11 +65,11 @@ def test_the_last_to_leave_ends_it() -> None:
     def other() -> None:
         with heap.reused():
             inside.set()
-            ended.wait(10)
+            ended.wait(PATIENCE)
 
     thread = threading.Thread(target=other)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(PATIENCE)
     with heap.reused():
         warm()
     assert pages() < 100, "the other one is still inside"
@@ -108,7 +109,7 @@ def test_a_process_forked_from_one_that_makes_a_film_makes_none() -> None:
     with heap.reused():
         child = multiprocessing.get_context("fork").Process(target=_ends_it)
         child.start()
-        child.join(60)
+        child.join(PATIENCE)
     assert child.exitcode == 0
 
 

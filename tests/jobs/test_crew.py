@@ -6,16 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.jobs.conftest import Small
+from tests.patience import until
 
-from flickbook import settings
 from flickbook.engine.films import Means, films
-from flickbook.jobs import crew
+from flickbook.jobs import crew, runner
+from flickbook.jobs.attempt import Attempt
 from flickbook.jobs.crew import gather
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.runner import Runner
@@ -24,8 +25,7 @@ from flickbook.media.read import read_any
 from flickbook.spec import Recipe, Request, Step
 from flickbook.store.base import Job
 
-LEASE = 30.0
-PATIENCE = 180.0
+LEASE = 600.0
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +74,24 @@ def at(steps: int, do: Callable[[], object], phase: str = "denoise") -> Callable
     return on_step
 
 
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Attempt]:
+    """The attempts that runners make, so that a test can wait until one has seen a change in the store."""
+    found: list[Attempt] = []
+
+    class Seen(Attempt):
+        def __init__(self, *words: Any, **named: Any) -> None:
+            super().__init__(*words, **named)
+            found.append(self)
+
+    monkeypatch.setattr(runner, "Attempt", Seen)
+    return found
+
+
+def wanted(attempts: list[Attempt], job: Job) -> str:
+    """What the running attempt knows to be wanted of a job."""
+    held = attempts[-1].jobs.get(job.id)
+    return "" if held is None else held.wanted
 
 
 def test_jobs_of_one_shape_are_films_of_one_batch(desk: Desk, small: Small) -> None:
@@ -93,8 +106,8 @@ def test_jobs_of_one_shape_are_films_of_one_batch(desk: Desk, small: Small) -> N
         assert read_any(job.result.path)[0].shape[0] == job.plan.num_frames
         assert Path(job.result.path).parent == desk.shelf.of(job.id) and job.attempt == 1
         assert desk.shelf.progress(job.id)["phase"] == "write"
-    # Each is told apart, and what the three took is shared out among them.
-    assert sum(job.seconds for job in done) < 1.05 * max(job.finished_at - job.started_at for job in done) + 0.1
+    # The three share the device, so each is charged for a third of the time.
+    assert sum(job.seconds for job in done) <= max(job.finished_at - job.started_at for job in done) + 0.1
     assert desk.shelf.ids() == sorted(job.id for job in jobs), "the batch's own directory is gone"
 
 
@@ -102,9 +115,9 @@ def test_one_alone_is_as_ever(desk: Desk, small: Small, monkeypatch: pytest.Monk
     monkeypatch.setenv("FLICKBOOK_BATCH", "1")
     jobs = submitted(desk, small(5), small(6))
     assert [found.batch for found in (crew_of(desk), crew_of(desk))] == ["", ""]
-    monkeypatch.delenv("FLICKBOOK_BATCH")
-    assert crew.room(jobs[0]) == 1 or settings.load().batch is None
+    assert crew.room(jobs[0]) == 1
     monkeypatch.setenv("FLICKBOOK_BATCH", "3")
+    assert crew.room(jobs[0]) == 3
     (job,) = submitted(desk, small(5))
     Worker(desk).work(1)
     assert recipe_of(now(desk, job)).placement.batch == 1
@@ -149,19 +162,22 @@ def test_only_what_is_alike_goes_together(desk: Desk, small: Small, monkeypatch:
 
 
 @pytest.mark.parametrize("wish", ["cancel", "remove"])
-def test_one_that_is_cancelled_leaves_and_the_others_go_on(desk: Desk, small: Small, wish: str) -> None:
-    jobs = submitted(desk, *(small(seed, num_inference_steps=12) for seed in (1, 2, 3)))
+def test_one_that_is_cancelled_leaves_and_the_others_go_on(
+    desk: Desk, small: Small, attempts: list[Attempt], wish: str
+) -> None:
+    jobs = submitted(desk, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
     ended: list[str] = []
 
     def step(each: Step) -> None:
         if each.phase == "denoise" and each.index == 3:
             desk.ask(desk.queue.cancel(jobs[0].id))
-        if each.phase == "denoise" and each.index == 11:
+            until(lambda: wanted(attempts, jobs[0]))
+        if each.phase == "denoise" and each.index == 5:
             ended.append(now(desk, jobs[0]).state)
             if wish == "remove":
                 desk.ask(desk.queue.remove(jobs[0].id))
 
-    found = run(desk, crew_of(desk), lambda each: (step(each), time.sleep(0.03))[0])
+    found = run(desk, crew_of(desk), step)
     assert ended == ["cancelled"], "before the others are done"
     assert {job.id: job.state for job in found} == dict(
         zip([job.id for job in jobs], ["cancelled", "completed", "completed"], strict=True)
@@ -170,9 +186,9 @@ def test_one_that_is_cancelled_leaves_and_the_others_go_on(desk: Desk, small: Sm
     assert not list(desk.shelf.of(jobs[0].id).glob("film-*"))
 
 
-def test_one_that_is_paused_goes_on_from_the_state_of_all(desk: Desk, small: Small) -> None:
+def test_one_that_is_paused_goes_on_from_the_state_of_all(desk: Desk, small: Small, attempts: list[Attempt]) -> None:
     jobs = submitted(desk, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
-    pause = at(3, lambda: (desk.ask(desk.queue.pause(jobs[1].id)), time.sleep(0.1)))
+    pause = at(3, lambda: (desk.ask(desk.queue.pause(jobs[1].id)), until(lambda: wanted(attempts, jobs[1]))))
     assert sorted(job.state for job in run(desk, crew_of(desk), pause)) == ["completed", "completed", "paused"]
     desk.ask(desk.queue.resume(jobs[1].id))
     again = crew_of(desk)
@@ -187,8 +203,8 @@ def test_one_that_is_paused_goes_on_from_the_state_of_all(desk: Desk, small: Sma
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_batch_that_was_laid_down_goes_on_together(desk: Desk, small: Small, gone: bool) -> None:
     jobs = submitted(desk, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
-    runner, found = Runner(desk, look=0.01), crew_of(desk)
-    laid = runner.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, runner.leave))
+    first, found = Runner(desk, look=0.01), crew_of(desk)
+    laid = first.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, first.leave))
     assert [(job.state, job.stalls) for job in laid] == [("queued", 0)] * 3
     if gone:  # with all of its files
         desk.ask(desk.queue.remove(jobs[0].id))
@@ -300,7 +316,7 @@ def test_an_error_of_one_film_costs_the_others_no_step(
     assert hashes(desk, [jobs[0], jobs[2]]) == [together(jobs)[0], together(jobs)[2]]
 
 
-def test_what_was_taken_away_is_no_concern_of_the_others(desk: Desk, small: Small) -> None:
+def test_what_was_taken_away_is_no_concern_of_the_others(desk: Desk, small: Small, attempts: list[Attempt]) -> None:
     jobs = submitted(desk, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
     found = crew_of(desk)
 
@@ -308,7 +324,7 @@ def test_what_was_taken_away_is_no_concern_of_the_others(desk: Desk, small: Smal
         mine = now(desk, jobs[1])
         desk.ask(desk.store.settle(mine.id, mine.attempt, {"state": "queued"}))
         assert desk.ask(desk.store.claim("another", LEASE)) is not None
-        time.sleep(0.1)
+        until(lambda: jobs[1].id not in attempts[-1].jobs)
 
     assert sorted(job.id for job in run(desk, found, at(3, lose))) == sorted([jobs[0].id, jobs[2].id])
     assert (now(desk, jobs[1]).state, now(desk, jobs[1]).attempt) == ("running", 2)

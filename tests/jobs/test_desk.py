@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from tests.jobs.conftest import Small
+from tests.patience import until
 
 from flickbook.errors import JobNotFound, StoreError
 from flickbook.jobs.desk import Desk, shelf
@@ -33,10 +33,7 @@ def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     with pytest.raises(StoreError):
         Desk.at(f"sqlite:///{tmp_path}/jobs.db", tmp_path)
-    until = time.monotonic() + 5
-    while threading.active_count() > before:
-        assert time.monotonic() < until, threading.enumerate()
-        time.sleep(0.01)
+    until(lambda: threading.active_count() <= before)
 
 
 def test_it_may_be_closed_twice(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.jobs.conftest import Small
+from tests.patience import PATIENCE, until
 
 from flickbook.engine.films import films
 from flickbook.errors import OutputError
@@ -17,8 +18,6 @@ from flickbook.jobs.desk import Desk
 from flickbook.jobs.scribe import Scribe
 from flickbook.jobs.worker import Worker
 from flickbook.store.base import Job, Result
-
-PATIENCE = 180.0
 
 
 def now(desk: Desk, job: Job) -> Job:
@@ -49,10 +48,7 @@ def test_a_film_is_written_while_the_next_is_denoised(desk: Desk, small: Small, 
 
     def wait(job: Job) -> None:
         if job.id == first.id:
-            for _ in range(int(PATIENCE * 100)):
-                if desk.shelf.progress(second.id).get("phase") == "denoise":
-                    break
-                threading.Event().wait(0.01)
+            until(lambda: desk.shelf.progress(second.id).get("phase") == "denoise")
             told = now(desk, first).state, str(desk.shelf.progress(second.id).get("phase"))
             seen.append((*told, desk.shelf.checkpoint(first.id).exists()))
 

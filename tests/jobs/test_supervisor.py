@@ -6,27 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.jobs.conftest import Moving, Small
+from tests.patience import until
 
 from flickbook.engine import sequence
 from flickbook.engine.films import films
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.supervisor import Supervisor
 from flickbook.store.base import DONE, Job
-
-PATIENCE = 60.0
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.02)
 
 
 def state(desk: Desk, job: Job) -> str:
@@ -60,10 +51,10 @@ def supervisor(tmp_path: Path, desk: Desk) -> Iterator[Supervisor]:
 
 def test_a_killed_workers_film_goes_on_to_the_same_pixels(desk: Desk, small: Small, supervisor: Supervisor) -> None:
     (job,) = desk.ask(desk.queue.submit([small(num_frames=8, num_inference_steps=40)]))
-    wait_for(lambda: reached(desk, job, 0.3))
+    until(lambda: reached(desk, job, 0.3))
     (process,) = supervisor.processes
     os.kill(process, signal.SIGKILL)
-    wait_for(lambda: state(desk, job) in DONE)
+    until(lambda: state(desk, job) in DONE)
     found = desk.ask(desk.queue.job(job.id))
     assert (found.state, found.attempt) == ("completed", 2)
     assert made(desk, job) == frames_of(job)
@@ -75,10 +66,10 @@ def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
     desk: Desk, moving: Moving, supervisor: Supervisor
 ) -> None:
     (job,) = desk.ask(desk.queue.submit([moving(frames_per=20, num_inference_steps=4)]))
-    wait_for(lambda: (desk.shelf.pictures(job.id) / "00004.png").exists())
+    until(lambda: (desk.shelf.pictures(job.id) / "00004.png").exists())
     (process,) = supervisor.processes
     os.kill(process, signal.SIGKILL)
-    wait_for(lambda: state(desk, job) in DONE)
+    until(lambda: state(desk, job) in DONE)
     found = desk.ask(desk.queue.job(job.id))
     assert (found.state, found.attempt) == ("completed", 2) and found.result is not None
     recipe, run = sequence.made(job.plan).recipe, found.result.sidecar.run
@@ -89,7 +80,7 @@ def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
 
 def test_a_worker_that_is_told_to_leave_lays_its_film_down(desk: Desk, small: Small, supervisor: Supervisor) -> None:
     (job,) = desk.ask(desk.queue.submit([small(num_frames=16, num_inference_steps=60)]))
-    wait_for(lambda: reached(desk, job, 0.1))
+    until(lambda: reached(desk, job, 0.1))
     supervisor.stop()
     found = desk.ask(desk.queue.job(job.id))
     assert (found.state, found.stalls, found.lease_until) == ("queued", 0, 0.0)
@@ -106,9 +97,9 @@ def test_workers_die_with_whoever_started_them(tmp_path: Path, desk: Desk, small
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
-        wait_for(lambda: reached(desk, job, 0.05))
+        until(lambda: reached(desk, job, 0.05))
         parent.kill()
-    wait_for(lambda: not Path(f"/proc/{worker}").exists())
+    until(lambda: not Path(f"/proc/{worker}").exists())
     assert state(desk, job) == "queued"
 
 
@@ -116,10 +107,10 @@ def test_a_job_that_kills_its_workers_fails_alone(desk: Desk, small: Small, supe
     """A film that never gets anywhere, because whoever takes it dies: the next one is made all the same."""
     bad, good = desk.ask(desk.queue.submit([small(num_frames=16, num_inference_steps=100), small(2)]))
     for attempt in (1, 2, 3):
-        wait_for(lambda attempt=attempt: (f := desk.ask(desk.queue.job(bad.id))).attempt == attempt and bool(f.worker))  # type: ignore[misc]
+        until(lambda attempt=attempt: (f := desk.ask(desk.queue.job(bad.id))).attempt == attempt and bool(f.worker))  # type: ignore[misc]
         for process in supervisor.processes:
             os.kill(process, signal.SIGSEGV)
-        wait_for(lambda: state(desk, bad) != "running")
+        until(lambda: state(desk, bad) != "running")
     found = desk.ask(desk.queue.job(bad.id))
     assert (found.state, found.error_code) == ("failed", "worker_lost") and "SIGSEGV" in found.error
-    wait_for(lambda: state(desk, good) == "completed")
+    until(lambda: state(desk, good) == "completed")

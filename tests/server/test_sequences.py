@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.patience import PATIENCE
 from tests.server.live import Live, live
 from tests.server.working import working
 
@@ -102,7 +103,7 @@ def test_a_priority_above_the_others_takes_an_admin(tmp_path: Path) -> None:
 def test_a_worker_makes_it_and_its_film_is_served(tmp_path: Path) -> None:
     with working(tmp_path) as at:
         job = told(at.http.post(PATH, json=QUICK))
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while job["state"] not in DONE:
             assert time.monotonic() < until, job
             time.sleep(0.1)

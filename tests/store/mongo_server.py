@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pymongo import MongoClient
+from tests.patience import PATIENCE
 
 PROGRAM = Path(sys.executable).parent / "nx-27017"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
@@ -51,7 +52,7 @@ class Server:
             self.process = subprocess.Popen(
                 [PROGRAM, *words, *files], stdout=out, stderr=out, cwd=self.place, preexec_fn=_die_with_parent
             )
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self.process.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

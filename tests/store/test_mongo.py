@@ -102,10 +102,8 @@ def test_no_password_is_ever_shown(before: str, after: str, raw: bool, place: st
 def test_a_server_that_is_away_is_said_plainly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     store = MongoStore(f"mongodb://flick:{SECRET}@127.0.0.1:1/x?serverSelectionTimeoutMS=200")
-    began = time.monotonic()
     with pytest.raises(StoreError) as found:
         asyncio.run(store.open())
-    assert time.monotonic() - began < 5
     assert str(found.value).startswith("mongodb://127.0.0.1:1/x: is out of reach: nothing answered within 0.2 s; ")
     assert "\n" not in str(found.value)
     assert SECRET not in "".join(traceback.format_exception(found.value)) + caplog.text
