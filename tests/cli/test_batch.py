@@ -9,13 +9,14 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from tests.conftest import SOURCE, Command
+from tests.patience import until
 
 from flickbook.cli.app import run
 from flickbook.media.inspect import read_recipe
@@ -235,15 +236,17 @@ def test_without_json_paths_are_printed(work: Path, command: Command) -> None:
 @pytest.mark.slow
 def test_a_batch_that_was_stopped_goes_on(work: Path) -> None:
     """Ctrl-C after the first film: it is whole, the seeds are kept, and the second run makes the rest alone."""
-    name = written(work, "prompt\n" + "a red circle moving left\n" * 4)
-    words = [sys.executable, "-m", "flickbook", "batch", name, "--num-inference-steps", "30", "--num-frames", "4"]
+    rows = "".join(f"a red circle moving left,{steps}\n" for steps in (2, 2, 100, 2))
+    name = written(work, "prompt,num_inference_steps\n" + rows)
+    words = [sys.executable, "-m", "flickbook", "batch", name, "--num-frames", "16"]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     home = work / "outputs/p"
-    with subprocess.Popen(words, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        for _ in range(3000):
-            if list(home.glob("*.mp4")) or process.poll() is not None:
-                break
-            time.sleep(0.1)
+    # A shell may have this process ignore Ctrl-C, which a child would inherit.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        words, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard
+    ) as process:
+        until(lambda: len(list(home.glob("*.mp4"))) >= 2 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130, err

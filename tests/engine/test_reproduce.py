@@ -248,10 +248,12 @@ def test_a_recipe_that_asks_for_what_no_model_makes_is_not_run(
 
 def test_a_recipe_leads_to_no_other_file(film: Path, tmp_path: Path) -> None:
     recipe, _ = carried(film)
-    secret = tmp_path / "secret.safetensors"
+    secret, home = tmp_path / "secret.safetensors", tmp_path / "model"
     secret.write_text("secret")
+    shutil.copytree(catalogue.find("builtin").path(), home)
     weights = {str(secret): "0" * 64, "../secret.safetensors": "0" * 64, "x" * 5000 + ".safetensors": "0" * 64}
-    verdict = reproduce(changed(tmp_path / "curious.mp4", recipe.model_copy(update={"weights": weights})))
+    curious = changed(tmp_path / "curious.mp4", recipe.model_copy(update={"weights": weights}))
+    verdict = reproduce(curious, model_dir=home)
     assert sha256(secret) not in verdict.line() and verdict.line().count("are not here") == 3
 
 

@@ -203,6 +203,9 @@ def test_what_waits_too_long_expires(desk: Desk, small: Small) -> None:
     assert found is not None and found.id == kept.id
     assert [each.id for each in desk.ask(desk.queue.tend())] == [late.id]
     assert desk.ask(desk.queue.job(late.id)).state == "expired"
+    desk.ask(desk.queue.retry(late.id))
+    assert desk.ask(desk.queue.tend()) == [], "a retried job does not expire again"
+    assert desk.ask(desk.queue.job(late.id)).state == "queued"
 
 
 def test_owners_take_turns_and_priority_comes_first(desk: Desk, small: Small) -> None:

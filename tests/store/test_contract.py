@@ -306,6 +306,7 @@ def test_a_bucket_holds_its_limit_in_each_window(store: Blocking) -> None:
         assert given == expected and abs(still - ends) < 0.01
     assert store.take("b", 1, 5, 60.0)[0] == 1
     assert store.take("c", 4, 0, 60.0)[0] == 0
+    assert store.take("a", 1, 3, 60.0)[0] == 0, "a limit that is lowered within a window gives nothing back"
     assert store.take("short", 9, 5, 0.05)[0] == 5
     time.sleep(0.06)
     assert store.take("short", 9, 5, 0.05)[0] == 5
