@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,12 +55,14 @@ def _bury(desk: Desk) -> None:
 
 @app.command("list")
 def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: options.AsJson = False) -> None:
-    """List the newest jobs, one a line."""
+    """List paused jobs first, then the newest others, one a line."""
     from flickbook.jobs.queue import states
     from flickbook.store.base import Query
 
     with _desk(store) as desk:
-        jobs = desk.ask(desk.store.find(Query(states=states(state or ()), limit=limit)))
+        paused = [] if state else desk.ask(desk.store.find(Query(states=("paused",), limit=limit)))
+        newest = desk.ask(desk.store.find(Query(states=states(state or ()), limit=limit)))
+        jobs = [*paused, *(job for job in newest if job not in paused)][:limit]
         if as_json:
             report.document({"jobs": [_document(desk, job) for job in jobs]})
             return
@@ -68,6 +70,15 @@ def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: o
             print(f"{job.id}  {_state(desk, job):<14}  {_age(job):>6}  {job.kind:<9}  {job.plan.model}  {_prompt(job)}")
         if not jobs:
             report.note("there are no jobs yet" if not state else "there are none in this state")
+        _explain_paused([job for job in jobs if job.state == "paused"])
+
+
+def _explain_paused(jobs: Sequence[Job]) -> None:
+    """Say how to continue or discard paused jobs: those of a command that was killed wait for a person."""
+    if jobs:
+        id = jobs[0].id if len(jobs) == 1 else "ID"
+        count = "1 job is" if len(jobs) == 1 else f"{len(jobs)} jobs are"
+        report.note(f"{count} paused: `flickbook jobs resume {id}` continues, `flickbook jobs cancel {id}` discards")
 
 
 @app.command("show")

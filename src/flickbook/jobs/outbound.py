@@ -31,6 +31,8 @@ _PORTS: Final = {"https": 443, "http": 80}
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?:[ \r\n]|$)")
 #: Addresses that carry an IPv4 address in their last four bytes: NAT64 reaches it.
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+#: Ranges that Python's `is_global` lets through: deprecated site-local addresses (RFC 3879), 6to4 relays (RFC 7526).
+_NOT_PUBLIC: Final = tuple(map(ipaddress.ip_network, ("fec0::/10", "192.88.99.0/24")))
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def target(url: str, hosts: Sequence[str]) -> Target:
     query = f"?{parts.query}" if parts.query else ""
     found = Target(parts.scheme, host, port or _PORTS[parts.scheme], (parts.path or "/") + query)
     if (found.host, found.port) not in {_entry(each, found.scheme) for each in hosts}:
-        listed = ", ".join(hosts)
-        raise RequestError("url", url, f"its host is not on this service's list ({listed})", "choose a listed host")
+        remedy = "ask the operator to add it with --webhook-host"
+        raise RequestError("url", url, "its host is not on this service's list of allowed hosts", remedy)
     if found.scheme == "http" and not _is_here(host):
         raise RequestError("url", url, "must be https, as what is sent leaves this machine", "write https://")
     return found
@@ -104,6 +106,8 @@ def public(address: Address) -> bool:
     """Whether an address is one of the open internet, and so is every address that it carries inside."""
     if address in _NAT64:
         return public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
         return False
     if isinstance(address, ipaddress.IPv6Address):

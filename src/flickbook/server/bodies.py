@@ -69,6 +69,9 @@ class _Body:
         if header(self._scope, b"content-encoding").lower() not in ("", "identity"):
             raise self._refuse(415, "compressed bodies are not read; send it plain")
         length = header(self._scope, b"content-length")
+        if length and header(self._scope, b"transfer-encoding"):
+            # A proxy in front may have read the other one of the two: RFC 9112, 6.3, calls for an end of the connection.
+            raise self._refuse(400, "the request has both Content-Length and Transfer-Encoding; send one of them")
         if length.isdecimal() and int(length) > self.limit:
             raise self._too_large()
         if self._scope["method"] in _WITH_BODY and self.type not in _TYPES:

@@ -182,9 +182,14 @@ async def list_jobs(
 
 @router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())
 async def show_queue(request: Request, caller: Reader) -> QueueTold:
-    """How many jobs there are in each state, and when all that wait or run will be done."""
+    """How many of your jobs are in each state, and how many seconds until they are done. An admin sees all jobs."""
     look = await line_of(request).look()
-    return QueueTold(counts=await service_of(request).store.counts(caller.sees), eta_seconds=look.seconds)
+    counts = await service_of(request).store.counts(caller.sees)
+    if caller.sees is None:
+        seconds = look.seconds
+    else:
+        seconds = look.owners.get(caller.sees) if counts["queued"] or counts["running"] else 0.0
+    return QueueTold(counts=counts, eta_seconds=seconds)
 
 
 @router.get(f"{ROOT}/jobs/{{id}}", operation_id="show_job", responses=refusals(404))

@@ -110,7 +110,8 @@ class Deleted(BaseModel):
 
 
 class QueueTold(BaseModel):
-    """How many jobs are in each state, and the seconds until all of them are done, where that can be told."""
+    """How many jobs are in each state, and the seconds until they are done, null if unknown. Other owners' jobs are not
+    counted, except for an admin."""
 
     counts: dict[State, int]
     eta_seconds: float | None

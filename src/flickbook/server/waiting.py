@@ -31,12 +31,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Look:
-    """Places from 1 and seconds by a waiting job's id; `seconds` until all that is known of is done, None if unsaid."""
+    """The place (from 1) and the seconds until it is done of each waiting job, by its id; `seconds` until all jobs are
+    done, None if unknown; `owners` has the same for the jobs of each owner."""
 
     at: float = -_GOOD
     places: dict[str, int] = field(default_factory=dict)
     etas: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    owners: dict[str, float | None] = field(default_factory=dict)
+
+    def note(self, owner: str, seconds: float | None) -> None:
+        """Count a job of this owner that is done in so many seconds, None if unknown."""
+        last = self.owners.get(owner, 0.0)
+        self.owners[owner] = None if last is None or seconds is None else max(last, seconds)
 
 
 class Line:
@@ -81,6 +88,7 @@ class Line:
             seconds = float(left) if isinstance(left, int | float) else self._expected(job)
             # Those of one worker run together.
             busy[job.worker] = max(busy.get(job.worker, 0.0), seconds or 0.0)
+            look.note(job.owner, seconds)
             known = known and seconds is not None
         ahead = sum(busy.values())
         for place, job in enumerate(await find(Query(states=("queued",), order="queue", limit=_MOST)), 1):
@@ -90,6 +98,7 @@ class Line:
             if known and own is not None:
                 look.etas[job.id] = ahead / self._workers + own
                 ahead += own / eta.abreast(job.plan, self._past[1])
+            look.note(job.owner, look.etas.get(job.id))
         behind = (await self._queue.store.counts())["queued"] - len(look.places)
         if known:
             # Those too far back to be looked at are taken to be as long as the others.

@@ -26,6 +26,7 @@ APPLICATION_ID: Final = 0x466C696B
 #: What damage is told as: where SQLite's own message quotes what it met, that need not be text.
 DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
 REPAIR: Final = "run `flickbook repair`"
+NO_TEXT: Final = "a text in it is not valid UTF-8"
 
 
 def journal_of(version: tuple[int, int, int]) -> str:
@@ -133,7 +134,10 @@ class Database:
                 raise told(self.path, error) from error
             except UnicodeDecodeError as error:
                 self._drop()
-                raise StoreError(self.path, f"is damaged ({error.reason})", REPAIR) from error
+                raise StoreError(self.path, f"is damaged ({NO_TEXT})", REPAIR) from error
+            except IndexError as error:  # a row without a column that the schema has: the schema itself was changed
+                self._drop()
+                raise StoreError(self.path, "is damaged (its schema lacks a column)", REPAIR) from error
             except (UnicodeEncodeError, OverflowError) as error:  # half a character, or a number of 20 digits
                 self._drop()
                 raise RequestError("store", self.path.name, f"cannot hold this: {error}", "correct it") from None

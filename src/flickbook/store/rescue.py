@@ -15,7 +15,7 @@ from typing import Final
 
 from flickbook.errors import FlickbookError, StoreError
 from flickbook.store.base import Job, Note
-from flickbook.store.database import DAMAGE, REPAIR, Connect, Database, connection, denied, told
+from flickbook.store.database import DAMAGE, NO_TEXT, REPAIR, Connect, Database, connection, denied, told
 from flickbook.store.migrations import begin, migrate
 from flickbook.store.sealed import TABLES
 
@@ -133,6 +133,8 @@ def faults(db: sqlite3.Connection) -> list[str]:
                         Note.of(**row)
                 except (FlickbookError, ValueError, TypeError) as error:
                     lines.append(f"{table.name} {name} does not parse: {error}")
+    except UnicodeDecodeError:
+        lines.append(NO_TEXT)
     except DAMAGE as error:
         lines.append(str(error))
     return lines

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from flickbook.errors import FlickbookError
 from flickbook.server.bodies import JSON
@@ -37,6 +37,7 @@ _OPEN: Final = re.compile(
     r"|heartbeat/[a-z0-9]+|call/generate(?:/[a-z0-9]+)?)"
 )
 _LASTING: Final = ("/assets/", "/static/")
+_MESSAGES: Final = re.compile(r"/gradio_api/call/generate/([a-z0-9]+)")
 #: Nothing from elsewhere, whatever stands in a prompt. Gradio's page has scripts in it, and makes functions of texts.
 _POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -68,7 +69,7 @@ class Studio:
 
     def __init__(self, parent: FastAPI) -> None:
         self._parent = parent
-        self._inner: ASGIApp | None = None
+        self._inner: FastAPI | None = None
         self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
 
@@ -78,7 +79,7 @@ class Studio:
         async with self._stack:
             yield
 
-    async def ready(self) -> ASGIApp:
+    async def ready(self) -> FastAPI:
         """Gradio's application, made if it was not."""
         async with self._making:
             if self._inner is None:
@@ -107,6 +108,11 @@ class Studio:
                 await refusal(scope, error)(scope, receive, send)
                 return
         inner = await self.ready()
+        session = _session(scope, path)
+        if session is not None and session not in inner.state.blocks._queue.pending_messages_per_session:
+            # Gradio would answer 200 and then write a traceback.
+            await refusal(scope, HTTPException(404, "no such session"))(scope, receive, send)
+            return
         own = {**scope, "root_path": scope.get("app_root_path", "")}
         await self._until_closing(inner(own, receive, _dressed(send, path)))
 
@@ -154,6 +160,14 @@ async def _plain(scope: Scope, receive: Receive) -> Receive:
     return again
 
 
+def _session(scope: Scope, path: str) -> str | None:
+    """The session of Gradio's queue whose messages a request asks for; None if it asks for none."""
+    if path == "/gradio_api/queue/data":
+        return QueryParams(scope["query_string"]).get("session_hash")
+    match = _MESSAGES.fullmatch(path)
+    return match[1] if match else None
+
+
 def _holds_object(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_holds_object, value))
@@ -190,5 +204,6 @@ def _made(parent: FastAPI) -> FastAPI:
 
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     blocks, looks = page(parent.state.service, parent.state.guard)
+    inner.state.blocks = blocks
     gr.mount_gradio_app(inner, blocks, PATH, footer_links=[], run_history=False, ssr_mode=False, pwa=False, **looks)
     return inner
