@@ -91,6 +91,11 @@ def test_a_power_cut_leaves_a_job_that_can_be_taken_up(work: Path, capsys: pytes
     killed(work, signal.SIGKILL, *steps, "--output", "a.mp4")
     (job,) = listed(capsys)
     assert job["state"] == "paused" and not (work / "a.mp4").exists()
+    assert run(["generate", PROMPT, *SHORT, "--output", "later.mp4"]) == 0
+    assert [each["state"] for each in listed(capsys)] == ["paused", "completed"], "paused jobs come first"
+    assert run(["jobs", "list"]) == 0
+    how = f"`flickbook jobs resume {job['id']}` continues, `flickbook jobs cancel {job['id']}` discards"
+    assert how in capsys.readouterr().err
     assert run(["jobs", "resume", job["id"], "--json"]) == 0
     (film,) = json.loads(capsys.readouterr().out)["films"]
     assert any("went on from step" in note for note in film["run"]["notes"])

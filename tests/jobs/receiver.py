@@ -13,13 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Receiver:
-    """What came, as (path, headers, body); `answers` are the statuses to come, 200 afterwards; 0 is silence."""
+    """What came, as (path, headers, body); `answers` are the statuses to come, 200 afterwards; 0 is silence.
+
+    `broken_off` says that a client closed its connection before it had read the whole answer.
+    """
 
     port: int = 0
     came: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     body: bytes = b"thanks"
     patience: float = 5.0
+    broken_off: bool = False
 
     def bodies(self) -> list[bytes]:
         return [body for _, _, body in self.came]
@@ -44,7 +48,10 @@ def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             if 300 <= status < 400:
                 self.send_header("location", f"http://127.0.0.1:{found.port}/elsewhere")
             self.end_headers()
-            self.wfile.write(found.body)
+            try:
+                self.wfile.write(found.body)
+            except OSError:
+                found.broken_off = True
 
         def log_message(self, *_: object) -> None:
             pass

@@ -8,7 +8,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.jobs.receiver import receiver
+from tests.patience import until
 
 from flickbook.errors import RequestError
 from flickbook.jobs import outbound
@@ -99,6 +99,7 @@ def test_any_text_leads_to_a_listed_host_or_nowhere(url: str) -> None:
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1"),
         *("::ffff:10.0.0.1", "2002:0a00:0001::", "2001:db8::1", "64:ff9b::a00:1", "64:ff9b::7f00:1"),
+        *("fec0::1", "feff::1", "192.88.99.1", "::ffff:192.88.99.1", "64:ff9b::c058:6301"),
     ],
 )
 def test_these_addresses_are_not_public(text: str) -> None:
@@ -156,9 +157,8 @@ def test_redirects_are_not_followed() -> None:
 def test_an_answer_without_an_end_is_not_read() -> None:
     with receiver() as other:
         other.body = bytes(50_000_000)
-        began = time.monotonic()
         assert asyncio.run(post(Target("http", "127.0.0.1", other.port, "/"), b"{}", {})) == 200
-        assert time.monotonic() - began < 5
+        until(lambda: other.broken_off)
 
 
 def test_silence_is_waited_for_only_so_long() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import httpx2
 import uvicorn
 from fastapi import FastAPI
+from tests.patience import PATIENCE
 from tests.store.examples import job
 
 from flickbook import settings
@@ -50,7 +53,7 @@ class Live:
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """What a coroutine returns that must run where the service does."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
 
     def key(self, name: str, *scopes: str, **told: Any) -> tuple[Key, dict[str, str]]:
         """A new key, and the headers of a request that has it. The service knows it at once."""
@@ -71,6 +74,16 @@ class Live:
     def post(self, path: str, **told: Any) -> httpx2.Response:
         return self.http.post(self.url + path, **told)
 
+    @contextmanager
+    def posting(self, path: str, body: Any, **headers: str) -> Iterator[None]:
+        """A JSON POST that is sent, and whose connection is closed when the block ends, without reading an answer."""
+        data = json.dumps(body)
+        named = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(data)), **headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        with socket.create_connection(("127.0.0.1", self.service.port), PATIENCE) as line:
+            line.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n{data}".encode())
+            yield
+
 
 @contextmanager
 def live(place: Path, app: Any = None, **told: Any) -> Iterator[Live]:
@@ -88,7 +101,7 @@ def live(place: Path, app: Any = None, **told: Any) -> Iterator[Live]:
         config = uvicorn.Config(made, http=Connection, ws="none", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 1
         server = box["server"] = uvicorn.Server(config)
-        box["live"] = Live(made, service, asyncio.get_running_loop(), httpx2.Client(trust_env=False, timeout=30))
+        box["live"] = Live(made, service, asyncio.get_running_loop(), httpx2.Client(trust_env=False, timeout=PATIENCE))
         asyncio.get_running_loop().call_later(0.05, ready.set)
         await server.serve([listener])
         listener.close()
@@ -96,10 +109,10 @@ def live(place: Path, app: Any = None, **told: Any) -> Iterator[Live]:
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE)
     try:
         yield box["live"]
     finally:
         box["live"].http.close()
         box["server"].should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)

@@ -285,7 +285,8 @@ def test_a_stranger_sees_nothing(tmp_path: Path) -> None:
             assert refused(service.get(path, headers=other), "id", 404)
         assert refused(service.post("/api/v1/drafts/finish", json={"ids": [id]}, headers=other), "id", 404)
         assert told(service.get(JOBS, headers=other))["data"] == []
-        assert told(service.get("/api/v1/queue", headers=other))["counts"]["queued"] == 0
+        queue = told(service.get("/api/v1/queue", headers=other))
+        assert (queue["counts"]["queued"], queue["eta_seconds"]) == (0, 0.0)
         assert service.post(f"{JOBS}/{id}/cancel", headers=low).status_code == 403
         assert "admin" in refused(service.post(JOBS, json=QUICK | {"priority": 1}, headers=mine), "priority")
         assert service.get(f"{JOBS}/{id}").status_code == 401

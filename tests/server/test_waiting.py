@@ -55,6 +55,16 @@ def test_what_runs_is_waited_for_as_long_as_it_says(service: Live) -> None:
     assert look(service).etas == {waiting: pytest.approx(100.0 + own)}
 
 
+def test_each_owner_is_told_of_their_own_jobs_alone(service: Live) -> None:
+    settled(service, made(service))
+    mine, others = made(service), [made(service) for _ in range(3)]
+    for id in others:
+        service.ask(service.service.store.change(id, ("queued",), {"owner": "other"}))
+    found = look(service)
+    assert found.owners == {"": pytest.approx(found.etas[mine]), "other": pytest.approx(found.etas[others[-1]])}
+    assert found.seconds == pytest.approx(found.etas[others[-1]])
+
+
 def test_a_draft_takes_a_part_of_the_time(service: Live) -> None:
     settled(service, made(service))
     whole, draft = made(service), str(service.post(JOBS, json={**QUICK, "kind": "draft", "until": 0.5}).json()["id"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 from tests.jobs.receiver import Receiver, receiver
+from tests.patience import until
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, failed
 
@@ -74,9 +74,7 @@ def test_the_sdk_makes_them_and_unwraps_what_comes(service: Live, other: Receive
         assert [each.id for each in sdk.webhooks.list(limit=1)][-1] == made.id
         id = service.post("/api/v1/jobs", json=QUICK).json()["id"]
         failed(service, id)
-        until = time.monotonic() + 20
-        while not other.came and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: other.came)
         (_, headers, body) = other.came[0]
         event = sdk.webhooks.unwrap(body, headers, secret=made.signing_secret)
         assert (event.type, event.data.id) == ("video.failed", id.replace("job_", "video_"))

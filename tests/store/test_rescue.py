@@ -289,3 +289,14 @@ def test_who_is_at_work_meanwhile_goes_on_with_the_repaired_store(path: Path) ->
         added = store.add([job()])[0]
     with opened(path) as store:
         assert store.get(added.id) == added
+
+
+@pytest.mark.parametrize("broken", [b"se\xffl", b"sea!"])
+def test_a_damaged_schema_is_named_in_plain_words(path: Path, broken: bytes) -> None:
+    with Blocking(SqliteStore(path)) as store:
+        store.add([job()])
+    path.write_bytes(path.read_bytes().replace(b"seal TEXT", broken + b" TEXT"))
+    with pytest.raises(StoreError) as caught, Blocking(SqliteStore(path)) as store:
+        store.find(Query())
+    text = str(caught.value)
+    assert "is damaged" in text and "run `flickbook repair`" in text and "codec" not in text and "byte" not in text

@@ -74,6 +74,13 @@ def test_no_value_is_fetched_or_copied_as_a_file(service: Live, value: object) -
     assert form.status_code == 415
 
 
+@pytest.mark.parametrize("path", ["queue/data?session_hash=x", "call/generate/abc"])
+def test_a_session_that_is_unknown_is_not_found(service: Live, path: str, capfd: pytest.CaptureFixture[str]) -> None:
+    answer = service.get(f"/studio/gradio_api/{path}")
+    assert answer.status_code == 404 and answer.json()["error"]["message"] == "no such session"
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_stranger_is_sent_to_log_in(service: Live, tmp_path_factory: pytest.TempPathFactory) -> None:
     with live(tmp_path_factory.mktemp("closed"), mount, accounts={"ada": "a long enough one"}) as closed:
         answer = httpx2.get(f"{closed.url}/studio/", headers=HTML, follow_redirects=False)

@@ -70,7 +70,7 @@ class _Body:
             raise self._refuse(415, "compressed bodies are not read; send it plain")
         length = header(self._scope, b"content-length")
         if length and header(self._scope, b"transfer-encoding"):
-            # A proxy in front may have read the other one of the two: RFC 9112, 6.3, calls for an end of the connection.
+            # A proxy may have read the other of the two, so the connection must end (RFC 9112, section 6.3).
             raise self._refuse(400, "the request has both Content-Length and Transfer-Encoding; send one of them")
         if length.isdecimal() and int(length) > self.limit:
             raise self._too_large()
