@@ -136,6 +136,19 @@ class JobConflict(RequestError):
         return (JobConflict, (self.value, self.state, self.wish, self.remedy))
 
 
+class IdempotencyKeyReused(RequestError):
+    """An Idempotency-Key that was used on this route before, with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: object) -> None:
+        limit = "was used before with another request"
+        super().__init__("Idempotency-Key", key, limit, "send another key, or the same request")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (IdempotencyKeyReused, (self.value,))
+
+
 class LimitReached(RequestError):
     """Too many requests, jobs or seconds for now. `retry_after` is when to ask again, in seconds."""
 
