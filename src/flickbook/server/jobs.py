@@ -69,8 +69,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """Ask for a film, a picture or a draft.
 
     As JSON; or as a form with the same JSON in its part `request`, and the file that the film begins from in `image` or
-    `video`. What the model cannot do is refused now. With an Idempotency-Key that was used before, the job of then is
-    given back.
+    `video`. What the model cannot do is refused now.
     """
     service = service_of(request)
     async with body_of(request) as body:

@@ -28,8 +28,7 @@ async def create(
 ) -> JobTold:
     """Ask for a film of pictures that belong together, a stretch of it for each prompt.
 
-    It is a job of the kind sequence. What the model cannot do is refused now. With an Idempotency-Key that was used
-    before, the job of then is given back.
+    It is a job of the kind sequence. What the model cannot do is refused now.
     """
     service = service_of(request)
     make = partial(_job, service, body, caller)
