@@ -7,6 +7,7 @@
     │   ├── SettingsError          exit 2   code "invalid_setting"     a setting in the environment or flickbook.toml
     │   ├── JobNotFound            exit 2   code "job_not_found"       no such job, or somebody else's
     │   ├── JobConflict            exit 2   code "job_state"           this cannot be done to a job in this state
+    │   ├── IdempotencyKeyReused   exit 2   code "idempotency_key_reused"  the key was used with another request
     │   └── LimitReached           exit 2   code "limit_reached"       too many requests, jobs or seconds for now
     ├── OutputError                exit 2   code "output"              a file exists or cannot be written
     ├── MediaError                 exit 2   code "media"               a film or picture cannot be read

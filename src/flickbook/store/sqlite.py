@@ -343,14 +343,8 @@ class SqliteStore:
 
     async def put_new(self, note: Note) -> Note | None:
         row = note.model_dump() | {"due": float(note.due)}
-        standing = await self._write(lambda db: self._put_new(db, row))
+        standing = await self._write(lambda db: NOTES.put_new(db, self.path, row))
         return None if standing is None else Note.of(**standing)
-
-    def _put_new(self, db: sqlite3.Connection, row: dict[str, Any]) -> Mapping[str, Any] | None:
-        standing = NOTES.named(db, self.path, row["kind"], row["id"])
-        if standing is None:
-            NOTES.put(db, self.path, row)
-        return standing
 
     async def note(self, kind: str, id: str) -> Note | None:
         row = await self._read(lambda db: NOTES.named(db, self.path, kind, id))
