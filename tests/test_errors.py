@@ -14,6 +14,7 @@ from flickbook.errors import (
     Cancelled,
     FlickbookError,
     HubError,
+    IdempotencyKeyReused,
     JobConflict,
     JobNotFound,
     LimitReached,
@@ -47,6 +48,7 @@ ONE_OF_EACH = [
     MissingExtra("matplotlib", "gen"),
     ServiceError("films.example", "cannot be reached", "check the address"),
     WindowError("there is no display", "use `flickbook generate`"),
+    IdempotencyKeyReused("once"),
     Cancelled(),
 ]
 

@@ -7,6 +7,7 @@
     │   ├── SettingsError          exit 2   code "invalid_setting"     a setting in the environment or flickbook.toml
     │   ├── JobNotFound            exit 2   code "job_not_found"       no such job, or somebody else's
     │   ├── JobConflict            exit 2   code "job_state"           this cannot be done to a job in this state
+    │   ├── IdempotencyKeyReused   exit 2   code "idempotency_key_reused"  the key was used with another request
     │   └── LimitReached           exit 2   code "limit_reached"       too many requests, jobs or seconds for now
     ├── OutputError                exit 2   code "output"              a file exists or cannot be written
     ├── MediaError                 exit 2   code "media"               a film or picture cannot be read
@@ -134,6 +135,19 @@ class JobConflict(RequestError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (JobConflict, (self.value, self.state, self.wish, self.remedy))
+
+
+class IdempotencyKeyReused(RequestError):
+    """An Idempotency-Key that was used on this route before, with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: object) -> None:
+        limit = "was used before with another request"
+        super().__init__("Idempotency-Key", key, limit, "send another key, or the same request")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (IdempotencyKeyReused, (self.value,))
 
 
 class LimitReached(RequestError):

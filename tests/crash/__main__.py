@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from tests.crash import cancel, claims, disk, report, server_kill, shown, worker_kill
+from tests.crash import cancel, claims, disk, idempotency, report, server_kill, shown, worker_kill
 from tests.crash.report import Section, spread
 from tests.crash.ward import ROOT, Ward
 
@@ -167,6 +167,16 @@ def _cancel(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Se
     return Section("cancelling", len(found.running), 0.0, lines, found.faults)
 
 
+def _idempotency(options: argparse.Namespace, place: Path, _: Ward, serving: Ward) -> Section:
+    found = idempotency.run(serving, place, options.seed)
+    lines = [
+        f"- {len(idempotency.ROUTES)} routes, two server processes on one store, {found.kills} kills during a request",
+        "- equal requests at once and after a kill make one set of jobs; another body under a used key is 422, "
+        "and makes nothing; owners and routes are independent",
+    ]
+    return Section("Idempotency-Key on every route", found.tried, 0.0, lines, found.faults)
+
+
 def _shown(options: argparse.Namespace, place: Path, _: Ward, __: Ward) -> Section:
     found = shown.run(place, options.seed)
     lines = [
@@ -186,6 +196,7 @@ PARTS: dict[str, Made] = {
     "stops": _stops,
     "disk": _disk,
     "cancel": _cancel,
+    "idempotency": _idempotency,
     "shown": _shown,
 }
 

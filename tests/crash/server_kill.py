@@ -180,13 +180,13 @@ class _Served:
         """Ask again for what was not answered when the service died, under the same keys."""
         link = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
         with Blocking(connect(self._url)) as store:
-            there = {job.key for job in store.find(Query(limit=1_000_000))}
+            there = {job.id for job in store.find(Query(limit=1_000_000))}
         faults = []
         for key, (path, body) in self._open.items():
             outcome.unanswered += 1
-            outcome.kept_unanswered += key in there
             try:
                 self._keys[key] = ask(link, path, body, key)
+                outcome.kept_unanswered += self._keys[key] in there
             except (OSError, http.client.HTTPException, Refused) as error:
                 faults.append(f"{key} asked again: {error}")
         self._open.clear()
@@ -195,9 +195,10 @@ class _Served:
     def _doubles(self) -> list[str]:
         """Each key has one job, and there is no other."""
         with Blocking(connect(self._url)) as store:
-            jobs = {job.key: job.id for job in store.find(Query(limit=1_000_000))}
+            jobs = {job.id for job in store.find(Query(limit=1_000_000))}
             count = sum(store.counts().values())
-        faults = [f"{key} has another job than was told" for key, id in self._keys.items() if jobs.get(key) != id]
+        faults = [f"{key} has no job" for key, id in self._keys.items() if id not in jobs]
+        faults += ["two keys have one job"] * (len(set(self._keys.values())) != len(self._keys))
         return faults + ([f"{count} jobs of {len(self._keys)} keys"] if count != len(self._keys) else [])
 
     @contextmanager

@@ -124,8 +124,5 @@ def test_the_same_key_gives_the_same_pictures(at: Working) -> None:
     body = {"prompt": "a red circle", "n": 2, **STEPS}
     one, other = (at.http.post("/v1/images/generations", json=body, headers=headers).json() for _ in range(2))
     assert one["data"] == other["data"]
-    assert (
-        at.http.post("/v1/images/generations", json={**body, "n": 1}, headers=headers).json()["data"] == one["data"][:1]
-    )
-    answer = at.http.post("/v1/images/generations", json={**body, "prompt": "a blue circle"}, headers=headers)
-    assert answer.status_code == 400 and answer.json()["error"]["param"] == "Idempotency-Key"
+    answer = at.http.post("/v1/images/generations", json={**body, "n": 1}, headers=headers)
+    assert answer.status_code == 422 and answer.json()["error"]["param"] == "Idempotency-Key"

@@ -144,4 +144,4 @@ def test_the_same_key_gives_the_same_again(service: Live) -> None:
         first = told(service.post(path.format(id), json=body, headers=head), 201)
         assert told(service.post(path.format(id), json=body, headers=head), 201)["id"] == first["id"]
         other = service.post(path.format(id), json={"prompt": "a green triangle"}, headers=head)
-        assert told(other, 400)["error"]["field"] == "Idempotency-Key"
+        assert told(other, 422)["error"]["field"] == "Idempotency-Key"

@@ -284,6 +284,9 @@ def test_notes(store: Blocking) -> None:
     for each in notes:
         store.put(each)
     assert store.note("key", "b") == notes[0]
+    fresh = Note(kind="once", id="b", body='{"a":1}')
+    assert store.put_new(fresh) is None and store.note("once", "b") == fresh
+    assert store.put_new(fresh.model_copy(update={"body": "{}"})) == fresh == store.note("once", "b")
     assert [each.id for each in store.notes("key")] == ["a", "b", "c"]
     assert [each.id for each in store.notes("key", owner="y")] == ["a", "c"]
     # What has no time wants no attention.

@@ -121,6 +121,8 @@ def _describe(app: FastAPI) -> None:
             for operation in operations.values():
                 responses = operation.get("responses", {})
                 responses.pop("422", None)
+                if any(each["name"].lower() == "idempotency-key" for each in operation.get("parameters", ())):
+                    responses |= {"422": responses["400"] | {"description": errors.WHY[422]}}
                 for status, response in responses.items():
                     if status >= "400" and response.get("content"):
                         # Whatever a route sends, its refusals are JSON.

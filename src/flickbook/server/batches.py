@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -18,8 +19,9 @@ from flickbook.server.asked import EXAMPLE, Effort, Film, Wish, validated
 from flickbook.server.errors import refusals
 from flickbook.server.form import Body, body_of, request_of, request_schema
 from flickbook.server.guard import creator
+from flickbook.server.idempotency import IdempotencyKey
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.submission import IdempotencyKey, together
+from flickbook.server.submission import together
 from flickbook.server.told import ROOT, Several, told
 from flickbook.store.base import Job
 
@@ -65,7 +67,7 @@ def _body() -> dict[str, Any]:
     responses=refusals(404, 413, 415, 507),
     openapi_extra=_body(),
 )
-async def create(request: Request, caller: Creator, idempotency_key: IdempotencyKey = None) -> Several:
+async def create(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Several:
     """Ask for a film for each row: all of them are in the queue, or none, and what is wrong names its row.
 
     As JSON; or as a form with the rows in the part `file`, .csv, .jsonl or .toml as `flickbook batch` reads them, and
@@ -74,8 +76,8 @@ async def create(request: Request, caller: Creator, idempotency_key: Idempotency
     service = service_of(request)
     async with body_of(request) as body:
         meant, rows, defaults = await _asked(body)
-    jobs, seeded = await asyncio.to_thread(_jobs, service, meant, rows, defaults, caller, idempotency_key or "")
-    found = await together(service, jobs, seeded)
+    make = partial(asyncio.to_thread, _jobs, service, meant, rows, defaults, caller)
+    found = await together(service, make, idempotency)
     favourites = await service.queue.favourites(found)
     return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
@@ -100,20 +102,17 @@ def _jobs(
     rows: Sequence[Mapping[str, Any]],
     defaults: Mapping[str, Any],
     caller: Caller,
-    key: str,
-) -> tuple[list[Job], list[bool]]:
-    """A job for each row, and whether its seed was named. It blocks. Raises RequestError that names the row."""
+) -> list[Job]:
+    """A job for each row. It blocks. Raises RequestError that names the row."""
     extra = meant.extra("admin" in caller.scopes)
     with at("defaults"):
         given = merged(_plain(meant.defaults), _plain(defaults))
-    jobs, seeded = [], []
+    jobs = []
     for number, row in enumerate(rows):
         with at(f"row {number + 1}"):
             film = _film(merged(given, _plain(row)))
-            own = f"{key}/{number}" if key else ""
-            jobs.append(ordered(film.request(service.loras), film.wishes(), owner=caller.owner, key=own, **extra))
-        seeded.append(film.seed is not None)
-    return jobs, seeded
+            jobs.append(ordered(film.request(service.loras), film.wishes(), owner=caller.owner, **extra))
+    return jobs
 
 
 def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:

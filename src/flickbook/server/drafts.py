@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 
 from flickbook.errors import JobConflict
 from flickbook.jobs import queue
@@ -15,27 +16,28 @@ from flickbook.resolution import SEED_LIMIT, resolve
 from flickbook.server.asked import DraftsAsked, FinishAsked
 from flickbook.server.errors import refusals
 from flickbook.server.guard import creator
-from flickbook.server.service import Caller, service_of
+from flickbook.server.idempotency import IdempotencyKey
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission import together
 from flickbook.server.told import ROOT, Several, told
 from flickbook.store.base import Job
 
 Creator = Annotated[Caller, Depends(creator)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=190, pattern=r"^[!-~]+$")]
 router = APIRouter(tags=["drafts"])
 
 
 @router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 413, 507))
-async def create(body: DraftsAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
+async def create(body: DraftsAsked, request: Request, caller: Creator, idempotency: IdempotencyKey) -> Several:
     """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
     service = service_of(request)
     extra = body.extra("admin" in caller.scopes) | {"until": body.until}
-    jobs = await asyncio.to_thread(_drafts, body, service.loras, caller.owner, idempotency_key or "", extra)
-    found = await service.queue.submit(jobs)
+    make = partial(asyncio.to_thread, _drafts, body, service.loras, caller.owner, extra)
+    found = await together(service, make, idempotency)
     favourites = await service.queue.favourites(found)
     return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
 
 
-def _drafts(body: DraftsAsked, loras: Path, owner: str, key: str, extra: dict[str, Any]) -> list[Job]:
+def _drafts(body: DraftsAsked, loras: Path, owner: str, extra: dict[str, Any]) -> list[Job]:
     """A job for each seed."""
     request = body.request(loras)
     if isinstance(body.seeds, list):
@@ -49,29 +51,32 @@ def _drafts(body: DraftsAsked, loras: Path, owner: str, key: str, extra: dict[st
             body.wishes(),
             kind="draft",
             owner=owner,
-            key=f"{key}/{number}" if key else "",
             **extra,
         )
-        for number, seed in enumerate(seeds)
+        for seed in seeds
     ]
 
 
 @router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 413))
-async def finish(body: FinishAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
+async def finish(body: FinishAsked, request: Request, caller: Creator, idempotency: IdempotencyKey) -> Several:
     """Go on from finished drafts to whole films, each with the Plan of its draft."""
     service = service_of(request)
+    found = await together(service, partial(_finished, service, body, caller), idempotency)
+    favourites = await service.queue.favourites(found)
+    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
+
+
+async def _finished(service: Service, body: FinishAsked, caller: Caller) -> list[Job]:
+    """A job for each draft that is to be finished. Raises JobNotFound, JobConflict."""
     extra, jobs = body.extra("admin" in caller.scopes), []
-    for number, id in enumerate(dict.fromkeys(body.ids)):
+    for id in dict.fromkeys(body.ids):
         draft = await service.queue.job(id, caller.sees)
         if draft.kind != "draft":
             raise JobConflict(id, f"a {draft.kind}", "finished as a draft", "name a draft")
         if draft.state != "completed":
             raise JobConflict(id, draft.state, "finished yet", "wait until the draft is completed")
-        key = f"{idempotency_key}/{number}" if idempotency_key else ""
-        jobs.append(finished(draft, caller.owner, key=key, **extra))
-    found = await service.queue.submit(jobs)
-    favourites = await service.queue.favourites(found)
-    return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
+        jobs.append(finished(draft, caller.owner, **extra))
+    return jobs
 
 
 def finished(draft: Job, owner: str, **told: Any) -> Job:

@@ -25,6 +25,7 @@ from starlette.types import Scope
 
 from flickbook.errors import (
     FlickbookError,
+    IdempotencyKeyReused,
     JobNotFound,
     LimitReached,
     MediaError,
@@ -40,6 +41,7 @@ from flickbook.errors import (
 _STATUS: Final[tuple[tuple[type[FlickbookError], int], ...]] = (
     (JobNotFound, 404),
     (ModelNotFound, 404),
+    (IdempotencyKeyReused, 422),
     (LimitReached, 429),
     (OutputError, 503),
     (StoreError, 503),
@@ -59,7 +61,7 @@ _CODE: Final = {
     429: "limit_reached",
 }
 #: What the documentation says of each.
-_WHY: Final = {
+WHY: Final = {
     400: "A field is wrong, or this cannot be done now; the message says which, and what to do",
     401: "The key is missing, wrong, revoked or expired",
     403: "The key may not do this, or another page asks",
@@ -69,6 +71,7 @@ _WHY: Final = {
     415: "The body is of another type",
     416: "The range lies outside of the file",
     421: "The service has another name",
+    422: "The Idempotency-Key was used before with another request",
     429: "Too many requests or jobs for now; retry-after says when to ask again",
     501: "A package that this needs is not installed on the service",
     503: "The store or the disk does not answer; ask again",
@@ -116,7 +119,7 @@ def refusals(
     *statuses: int, model: type[BaseModel] = Refusal, always: Iterable[int] = _KNOWN
 ) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route for its OpenAPI, those that are always possible among them."""
-    return {code: {"model": model, "description": _WHY[code]} for code in sorted({*always, *statuses})}
+    return {code: {"model": model, "description": WHY[code]} for code in sorted({*always, *statuses})}
 
 
 def answer(

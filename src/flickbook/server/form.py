@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from fastapi import HTTPException
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from flickbook.errors import RequestError
@@ -48,22 +48,36 @@ async def body_of(request: Request) -> AsyncIterator[Body]:
 
     Raises RequestError for what cannot be read, HTTPException 415 for another content type.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind == _JSON or kind.endswith("+json"):
         yield Body(from_json(await request.body()))
         return
     if kind not in _FORMS:
         raise HTTPException(415, f"send {_JSON} or {_FORMS[0]}")
-    try:
-        form = await request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
-    except (ValueError, LookupError):  # a charset that is none, or that its texts are not of
-        raise RequestError("body", kind, "cannot be read", "write it in UTF-8") from None
+    form = await form_of(request)
     try:
         items = form.multi_items()
         texts = [(name, value) for name, value in items if isinstance(value, str)]
         yield Body(nested(texts), _files(items), typed=False)
     finally:
         await form.close()
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body is a form."""
+    return _kind(request) in _FORMS
+
+
+async def form_of(request: Request) -> FormData:
+    """The parts of a form, which are read once for all who ask. Raises RequestError for what cannot be read."""
+    try:
+        return await request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+    except (ValueError, LookupError):  # a charset that is none, or that its texts are not of
+        raise RequestError("body", _kind(request), "cannot be read", "write it in UTF-8") from None
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def request_of(body: Body, files: Collection[str]) -> tuple[dict[str, Any] | None, dict[str, UploadFile]]:

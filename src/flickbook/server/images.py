@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from io import BytesIO
 from typing import Annotated, Any, Final, Literal
 
@@ -21,20 +22,20 @@ from flickbook.jobs.order import ordered
 from flickbook.server.compatible import CreateImage, asked, ignored, named, request_of, wishes_of
 from flickbook.server.form import body_of
 from flickbook.server.guard import creator
+from flickbook.server.idempotency import Idempotency, IdempotencyKey
 from flickbook.server.media import link_path
 from flickbook.server.models import model_of
 from flickbook.server.objects import MAKING, body_schema, refusals
 from flickbook.server.revisions import failure
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import (
-    IdempotencyKey,
     check_open,
     closing,
     dropped,
     ended,
     film_path,
     hung_up,
-    submitted,
+    together,
 )
 from flickbook.server.videos import only_files
 from flickbook.spec import Container
@@ -86,15 +87,15 @@ class Images(BaseModel):
     },
     openapi_extra=body_schema(CreateImage, _EXAMPLE),
 )
-async def create_image(request: Request, caller: Creator, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_image(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
     """Make pictures and wait for them; whoever hangs up stops them."""
     service = service_of(request)
     async with body_of(request) as body:
         wanted = asked(CreateImage, body)
         only_files(body, ())
     _check(wanted)
-    jobs = await _submitted(service, wanted, caller, idempotency_key or "")
-    keep = bool(idempotency_key)
+    jobs = await _submitted(service, wanted, caller, idempotency)
+    keep = idempotency is not None
     if wanted.stream:
         return StreamingResponse(_events(service, request, wanted, jobs, keep), media_type="text/event-stream")
     done = await ended(service, request, jobs, keep=keep)
@@ -124,23 +125,18 @@ def _check(wanted: CreateImage) -> None:
         raise RequestError("response_format", "url", "a stream holds the bytes", "leave it out")
 
 
-async def _submitted(service: Service, wanted: CreateImage, caller: Caller, key: str) -> list[Job]:
-    """A job for each picture; the seeds of several follow that of the first."""
-    jobs: list[Job] = []
-    try:
-        for number in range(wanted.n or 1):
+async def _submitted(
+    service: Service, wanted: CreateImage, caller: Caller, idempotency: Idempotency | None
+) -> list[Job]:
+    """A job for each picture, all or none; the seeds of several follow that of the first."""
 
-            def make(id: str, number: int = number) -> Job:
-                return _made(service, wanted, number, caller.owner, key and f"{key}/{number}")
+    def make() -> list[Job]:
+        return [_made(service, wanted, number, caller.owner) for number in range(wanted.n or 1)]
 
-            jobs.append(await submitted(service, make, seeded=wanted.seed is not None))
-    except FlickbookError:
-        await dropped(service, jobs if not key else [])
-        raise
-    return jobs
+    return await together(service, partial(asyncio.to_thread, make), idempotency)
 
 
-def _made(service: Service, wanted: CreateImage, number: int, owner: str, key: str) -> Job:
+def _made(service: Service, wanted: CreateImage, number: int, owner: str) -> Job:
     """The job of one picture. It blocks."""
     model = model_of(wanted.model, service.settings.model)
     container = _CONTAINERS[wanted.output_format or "png"]
@@ -153,7 +149,7 @@ def _made(service: Service, wanted: CreateImage, number: int, owner: str, key: s
         more["seed"] = (wanted.seed + number) % 2**63
     request = request_of(wanted, model, service.loras, **more)
     with named(wanted):
-        return ordered(request, wishes_of(wanted), owner=owner, key=key)
+        return ordered(request, wishes_of(wanted), owner=owner)
 
 
 async def _image(service: Service, request: Request, wanted: CreateImage, job: Job) -> Image:

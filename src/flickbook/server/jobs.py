@@ -31,8 +31,9 @@ from flickbook.server.asked import (
 from flickbook.server.errors import refusals
 from flickbook.server.form import Body, body_of, request_of, request_schema
 from flickbook.server.guard import changer, creator, reader
+from flickbook.server.idempotency import IdempotencyKey
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.submission import IdempotencyKey, submitted
+from flickbook.server.submission import submitted
 from flickbook.server.told import ROOT, Deleted, JobTold, Page, QueueTold, told, told_run
 from flickbook.server.waiting import line_of
 from flickbook.spec import Run
@@ -64,20 +65,17 @@ def _body() -> dict[str, Any]:
     responses=refusals(404, 413, 415, 507),
     openapi_extra=_body(),
 )
-async def create(
-    request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
-) -> JobTold:
+async def create(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> JobTold:
     """Ask for a film, a picture or a draft.
 
     As JSON; or as a form with the same JSON in its part `request`, and the file that the film begins from in `image` or
-    `video`. What the model cannot do is refused now. With an Idempotency-Key that was used before, the job of then is
-    given back.
+    `video`. What the model cannot do is refused now.
     """
     service = service_of(request)
     async with body_of(request) as body:
         asked, files = await _asked(body)
-        make = partial(_job, service, caller, asked, files, idempotency_key or "")
-        job = await submitted(service, make, seeded=asked.seed is not None)
+        make = partial(_job, service, caller, asked, files)
+        job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 
@@ -92,7 +90,7 @@ async def _asked(body: Body) -> tuple[JobAsked, dict[str, UploadFile]]:
     return validated(JobAsked, fields, "job"), files
 
 
-def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, UploadFile], key: str, id: str) -> Job:
+def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, UploadFile], id: str) -> Job:
     """The job of what was asked, with its files on the shelf. It blocks."""
     kind, until = _kind(asked)
     fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
@@ -105,7 +103,6 @@ def _job(service: Service, caller: Caller, asked: JobAsked, files: dict[str, Upl
         asked.wishes(),
         kind=kind,
         owner=caller.owner,
-        key=key,
         until=until,
         **asked.extra("admin" in caller.scopes),
     )
@@ -236,15 +233,15 @@ async def again(
     request: Request,
     response: Response,
     caller: Creator,
-    idempotency_key: IdempotencyKey = None,
+    idempotency: IdempotencyKey,
 ) -> JobTold:
     """Ask for the same once more, with the files that it begins from; it runs in the queue, whoever ran the first."""
     service = service_of(request)
     parent = await service.queue.job(id, caller.sees)
     seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
-    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner, "key": idempotency_key or ""}
+    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner}
     make = partial(revisions.again, service, parent=parent, **how)
-    job = await submitted(service, make, seeded=seed is not None)
+    job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 

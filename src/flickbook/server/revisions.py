@@ -35,7 +35,7 @@ def moving(job: Job) -> Job:
 
 
 def edit(
-    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str, key: str
+    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
     """The job that makes a film anew from another: a file that was `sent`, or what `parent` made. It blocks."""
     place = service.shelf.made(id)
@@ -44,11 +44,11 @@ def edit(
     path = _film(service, sent, parent, place, "given-video")
     film = film_of(wanted, model, service.loras, video=str(path))
     with named(wanted):
-        return moving(ordered(film, wishes_of(wanted), owner=owner, key=key))
+        return moving(ordered(film, wishes_of(wanted), owner=owner))
 
 
 def extend(
-    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str, key: str
+    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
     """The job that goes on from the last frame of a film. It blocks.
 
@@ -63,11 +63,11 @@ def extend(
     wishes = wishes_of(wanted)
     if parent is None:
         with named(wanted):
-            return moving(ordered(request, wishes, kind="extension", owner=owner, key=key))
+            return moving(ordered(request, wishes, kind="extension", owner=owner))
     frames = frames_of(wanted.seconds, wanted.num_frames, wanted.fps or parent.plan.fps, model)
     request = _behind(request.model_copy(update={"num_frames": frames}), parent, wanted)
     with named(wanted):
-        job = moving(ordered(request, wishes, kind="extension", parent=parent.id, owner=owner, key=key))
+        job = moving(ordered(request, wishes, kind="extension", parent=parent.id, owner=owner))
     return job if wishes else job.model_copy(update={"networks": parent.networks})
 
 
@@ -83,10 +83,10 @@ def _behind(request: Request, parent: Job, wanted: EditVideo) -> Request:
     return parent.request.model_copy(update=own | {"polish": polish} | said)
 
 
-def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str, key: str) -> Job:
+def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str) -> Job:
     """The job of the same Plan with other words. It blocks."""
     mark_remix(service.shelf.made(id), parent.id)
-    return again(service, id, parent, prompt=prompt, seed=seed_of(parent), owner=owner, key=key)
+    return again(service, id, parent, prompt=prompt, seed=seed_of(parent), owner=owner)
 
 
 def seed_of(job: Job) -> int:
@@ -95,14 +95,14 @@ def seed_of(job: Job) -> int:
     return recipe.plan.seed if recipe is not None and isinstance(recipe.plan, Plan) else job.plan.seed
 
 
-def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: int | None, owner: str, key: str) -> Job:
+def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:
     """The job of the same request, which the queue runs, with a copy of what it begins from. It blocks.
 
     A `prompt` of None is the same one, a `seed` of None is drawn. Raises RequestError for a file that is gone or was
     changed.
     """
     if parent.kind == "sequence":
-        return _sequence(parent, prompt=prompt, seed=seed, owner=owner, key=key)
+        return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
     place = service.shelf.made(id)
     changes: dict[str, object] = {"model": parent.plan.model, "seed": seed}
     if prompt is not None:
@@ -121,7 +121,6 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
         kind=parent.kind,
         parent=parent.parent if parent.kind == "extension" else "",
         owner=owner,
-        key=key,
         model_dir=home,
         until=parent.until,
         precision=parent.precision,
@@ -134,7 +133,7 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
     return job.model_copy(update={"networks": parent.networks})
 
 
-def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str, key: str) -> Job:
+def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:
     """The job of the same sequence, whose first prompt may be another."""
     plan = parent.plan
     prompts = [plan.prompt if prompt is None else prompt, *(text for _, text in plan.prompt_at)]
@@ -145,7 +144,6 @@ def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str, 
         drift=DRIFT if plan.drift is None else plan.drift,
         feedback=plan.feedback or 0.0,
         owner=owner,
-        key=key,
         model_dir=Path(parent.model_dir) if parent.model_dir else None,
         precision=parent.precision,
     )

@@ -11,9 +11,10 @@ from flickbook.jobs.order import sequenced
 from flickbook.server.asked import SequenceAsked
 from flickbook.server.errors import refusals
 from flickbook.server.guard import creator
+from flickbook.server.idempotency import IdempotencyKey
 from flickbook.server.jobs import shown
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.submission import IdempotencyKey, submitted
+from flickbook.server.submission import submitted
 from flickbook.server.told import ROOT, JobTold
 from flickbook.store.base import Job
 
@@ -23,21 +24,20 @@ router = APIRouter(tags=["sequences"])
 
 @router.post(f"{ROOT}/sequences", operation_id="create_sequence", status_code=201, responses=refusals(404, 413, 507))
 async def create(
-    body: SequenceAsked, request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
+    body: SequenceAsked, request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey
 ) -> JobTold:
     """Ask for a film of pictures that belong together, a stretch of it for each prompt.
 
-    It is a job of the kind sequence. What the model cannot do is refused now. With an Idempotency-Key that was used
-    before, the job of then is given back.
+    It is a job of the kind sequence. What the model cannot do is refused now.
     """
     service = service_of(request)
-    make = partial(_job, service, body, caller, idempotency_key or "")
-    job = await submitted(service, make, seeded=body.seed is not None)
+    make = partial(_job, service, body, caller)
+    job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 
 
-def _job(service: Service, asked: SequenceAsked, caller: Caller, key: str, id: str) -> Job:
+def _job(service: Service, asked: SequenceAsked, caller: Caller, id: str) -> Job:
     """The job of what was asked. It blocks."""
     return sequenced(
         asked.prompts,
@@ -46,6 +46,5 @@ def _job(service: Service, asked: SequenceAsked, caller: Caller, key: str, id: s
         drift=float(asked.drift),
         feedback=float(asked.feedback),
         owner=caller.owner,
-        key=key,
         **asked.extra("admin" in caller.scopes),
     )

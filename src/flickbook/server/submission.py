@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Header, HTTPException, Response
+from fastapi import HTTPException, Response
 from starlette.requests import Request as HttpRequest
 
-from flickbook.errors import JobConflict, JobNotFound, LimitReached, RequestError
+from flickbook.errors import IdempotencyKeyReused, JobConflict, JobNotFound, LimitReached
 from flickbook.server import media
+from flickbook.server.idempotency import Idempotency
 from flickbook.server.service import Service
 from flickbook.store.base import DONE, Job, new_id
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        pattern=r"^[\x21-\x7e]{1,255}$",
-        description="The same key with the same request gives the job of the first time.",
-    ),
-]
 #: Seconds between two looks at a job that somebody waits for.
 _LOOK: Final = 0.08
-_ANOTHER: Final = "send another key, or the same request"
 _AGAIN: Final = {"retry-after": "5"}
 #: How long the store is asked to stop what nobody waits for any more.
 _PATIENCE: Final = 10.0
 
 
-async def submitted(service: Service, make: Callable[[str], Job], *, seeded: bool = True) -> Job:
+async def submitted(service: Service, make: Callable[[str], Job], idempotency: Idempotency | None = None) -> Job:
     """Keep the job that `make` makes of an id, in a thread, with what it begins from on the shelf.
 
-    Where its key was used before, the job of then is given back; `seeded` is whether the request named a seed. Raises
-    RequestError where that job is of another request, LimitReached.
+    An equal request under the same Idempotency-Key gives the same job. Raises IdempotencyKeyReused, LimitReached.
     """
+    if idempotency is not None and (before := await idempotency.jobs(service)):
+        return before[0]
     id = new_id("job")
     try:
         job = (await asyncio.to_thread(make, id)).model_copy(update={"id": id})
@@ -44,40 +38,28 @@ async def submitted(service: Service, make: Callable[[str], Job], *, seeded: boo
         await asyncio.to_thread(service.shelf.clear, id)
         raise
     try:
-        (found,) = await service.queue.submit([job])
-    except LimitReached:  # of any other failure it is not known whether the job was kept
+        (found,) = await _kept(service, [job], idempotency)
+    except (LimitReached, IdempotencyKeyReused):  # of any other failure it is not known whether the job was kept
         await asyncio.to_thread(service.shelf.clear, id)
         raise
     if found.id != id:
         await asyncio.to_thread(service.shelf.clear, id)
-        if not _same(found, job, seeded):
-            raise _other(job.key)
     return found
 
 
-async def together(service: Service, jobs: list[Job], seeded: Sequence[bool]) -> list[Job]:
-    """Keep jobs, all or none; those whose keys were used before are those of then, as `submitted` has it.
-
-    `seeded` says of each whether its seed was named. Raises RequestError where one is of another request, and nothing
-    new stays then, LimitReached.
-    """
-    found = await service.queue.submit(jobs)
-    for there, job, named in zip(found, jobs, seeded, strict=True):
-        if there.id != job.id and not _same(there, job, named):
-            ids = {each.id for each in jobs}
-            await dropped(service, [each for each in found if each.id in ids])
-            raise _other(job.key)
-    return found
+async def together(
+    service: Service, make: Callable[[], Awaitable[list[Job]]], idempotency: Idempotency | None
+) -> list[Job]:
+    """Keep the jobs that `make` makes, all or none; `submitted` for several."""
+    if idempotency is not None and (before := await idempotency.jobs(service)):
+        return before
+    return await _kept(service, await make(), idempotency)
 
 
-def _other(key: str) -> RequestError:
-    return RequestError("Idempotency-Key", key, "was sent before with another request", _ANOTHER)
-
-
-def _same(found: Job, job: Job, seeded: bool) -> bool:
-    """Whether two requests ask for the same: what they make says so, however it was written, but for a drawn seed."""
-    plan = job.plan if seeded else job.plan.model_copy(update={"seed": found.plan.seed})
-    return (found.kind, found.parent, found.plan) == (job.kind, job.parent, plan)
+async def _kept(service: Service, jobs: list[Job], idempotency: Idempotency | None) -> list[Job]:
+    if idempotency is None:
+        return await service.queue.submit(jobs)
+    return await idempotency.submit(service, jobs)
 
 
 async def ended(service: Service, request: HttpRequest, jobs: list[Job], *, keep: bool) -> list[Job]:

@@ -25,6 +25,7 @@ from flickbook.server.compatible import (
 from flickbook.server.form import Body, body_of
 from flickbook.server.given import inline, keep
 from flickbook.server.guard import changer, creator, reader
+from flickbook.server.idempotency import Idempotency, IdempotencyKey
 from flickbook.server.models import model_of
 from flickbook.server.objects import (
     MAKING,
@@ -40,7 +41,7 @@ from flickbook.server.objects import (
     video_of,
 )
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.submission import IdempotencyKey, ended, film_path, hung_up, submitted
+from flickbook.server.submission import ended, film_path, hung_up, submitted
 from flickbook.server.waiting import line_of
 from flickbook.store.base import Job
 from flickbook.store.base import Query as Jobs
@@ -77,17 +78,17 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
     responses=refusals(*MAKING) | _POLL,
     openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
 )
-async def create_video(
-    request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
-) -> Video:
+async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Make a film of a sentence, and of a picture if one is sent."""
     service = service_of(request)
-    job, without = await _created(service, request, caller, idempotency_key or "")
+    job, without = await _created(service, request, caller, idempotency)
     response.headers.update(poll_after(job))
     return video_of(service.queue, job, without)
 
 
-async def _created(service: Service, request: Request, caller: Caller, key: str) -> tuple[Job, list[str]]:
+async def _created(
+    service: Service, request: Request, caller: Caller, idempotency: Idempotency | None
+) -> tuple[Job, list[str]]:
     """The job of a new film, and the fields that have no effect on it."""
     async with body_of(request) as body:
         wanted = asked(CreateVideo, body)
@@ -101,9 +102,9 @@ async def _created(service: Service, request: Request, caller: Caller, key: str)
                 more["image"] = str(keep(field, source, service.shelf.made(id), "given-image", "picture"))
             film = film_of(wanted, model, service.loras, **more)
             with named(wanted):
-                return revisions.moving(ordered(film, wishes_of(wanted), owner=caller.owner, key=key))
+                return revisions.moving(ordered(film, wishes_of(wanted), owner=caller.owner))
 
-        job = await submitted(service, make, seeded=wanted.seed is not None)
+        job = await submitted(service, make, idempotency)
     return job, ignored(wanted)
 
 
@@ -131,11 +132,11 @@ def only_files(body: Body, names: Collection[str]) -> None:
     responses=refusals(*MAKING) | _FILES,
     openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
 )
-async def create_video_and_wait(request: Request, caller: Creator, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_video_and_wait(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
     """Make a film and answer with its file once it is done; whoever hangs up stops it."""
     service = service_of(request)
-    job, _ = await _created(service, request, caller, idempotency_key or "")
-    found = await ended(service, request, [job], keep=bool(idempotency_key))
+    job, _ = await _created(service, request, caller, idempotency)
+    found = await ended(service, request, [job], keep=idempotency is not None)
     if not found:
         return hung_up()
     (job,) = found
@@ -151,11 +152,9 @@ async def create_video_and_wait(request: Request, caller: Creator, idempotency_k
     responses=refusals(*MAKING) | _POLL,
     openapi_extra=body_schema(EditVideo, {"prompt": "a painting of it", "video": {"id": "video_…"}}, video=_FILM),
 )
-async def edit_video(
-    request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
-) -> Video:
+async def edit_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Make a film anew from one that is sent, or from one of the service: its motion under other words."""
-    return await _revised(revisions.edit, request, response, caller, idempotency_key or "")
+    return await _revised(revisions.edit, request, response, caller, idempotency)
 
 
 @router.post(
@@ -167,20 +166,20 @@ async def edit_video(
         EditVideo, {"prompt": "it goes on", "seconds": "2", "video": {"id": "video_…"}}, video=_FILM
     ),
 )
-async def extend_video(
-    request: Request, response: Response, caller: Creator, idempotency_key: IdempotencyKey = None
-) -> Video:
+async def extend_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Go on from the last frame of a film, and join both."""
-    return await _revised(revisions.extend, request, response, caller, idempotency_key or "")
+    return await _revised(revisions.extend, request, response, caller, idempotency)
 
 
-async def _revised(revise: revisions.Revise, request: Request, response: Response, caller: Caller, key: str) -> Video:
+async def _revised(
+    revise: revisions.Revise, request: Request, response: Response, caller: Caller, idempotency: Idempotency | None
+) -> Video:
     """The job of a film that is made of another, as `revise` makes it."""
     service = service_of(request)
     async with body_of(request) as body:
         wanted, sent, parent = await _parent(service, caller, body)
-        make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner, key=key)
-        job = await submitted(service, make, seeded=wanted.seed is not None)
+        make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner)
+        job = await submitted(service, make, idempotency)
     response.headers.update(poll_after(job))
     return video_of(service.queue, job, ignored(wanted))
 
@@ -262,7 +261,7 @@ async def cancel_video(request: Request, response: Response, video_id: str, call
     openapi_extra=body_schema(RemixVideo, {"prompt": "a blue circle moving left"}),
 )
 async def remix_video(
-    request: Request, response: Response, video_id: str, caller: Creator, idempotency_key: IdempotencyKey = None
+    request: Request, response: Response, video_id: str, caller: Creator, idempotency: IdempotencyKey
 ) -> Video:
     """The same film with other words: size, frames, steps and seed stay."""
     service = service_of(request)
@@ -272,7 +271,8 @@ async def remix_video(
         only_files(body, ())
     made = await submitted(
         service,
-        lambda id: revisions.remix(service, id, job, wanted.prompt, owner=caller.owner, key=idempotency_key or ""),
+        lambda id: revisions.remix(service, id, job, wanted.prompt, owner=caller.owner),
+        idempotency,
     )
     response.headers.update(poll_after(made))
     return video_of(service.queue, made)

@@ -65,7 +65,7 @@ class Job(Record):
     `position`. `attempt` counts claims and is the fencing token of the lease, which is `worker`'s until `lease_until`;
     `stalls` are attempts that got no further than `reached`, a share of the work from 0 to 1. `wanted` is what the
     runner is asked to do at its next step. Times are 0 where there is none. `seconds` is what all attempts took on the
-    device. `key` is the Idempotency-Key, unique for each owner where it is not empty.
+    device. `key` is derived from the Idempotency-Key, unique for each owner where it is not empty.
     """
 
     id: str
@@ -255,6 +255,9 @@ class Store(Protocol):
 
     async def put(self, note: Note) -> None:
         """Keep a note, in the place of the one of its kind and id."""
+
+    async def put_new(self, note: Note) -> Note | None:
+        """Keep a note unless there is one of its kind and id; the one that stands, None if this one was kept."""
 
     async def note(self, kind: str, id: str) -> Note | None:
         """The note of this kind and id."""

@@ -100,6 +100,9 @@ class Blocking:
     def put(self, note: Note) -> None:
         self.ask(self.store.put(note))
 
+    def put_new(self, note: Note) -> Note | None:
+        return self.ask(self.store.put_new(note))
+
     def note(self, kind: str, id: str) -> Note | None:
         return self.ask(self.store.note(kind, id))
 

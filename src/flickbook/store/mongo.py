@@ -281,6 +281,9 @@ class MongoStore:
     async def put(self, note: Note) -> None:
         await self._notes.put(note)
 
+    async def put_new(self, note: Note) -> Note | None:
+        return await self._notes.put_new(note)
+
     async def note(self, kind: str, id: str) -> Note | None:
         return await self._notes.note(kind, id)
 

@@ -23,6 +23,19 @@ class Notes:
         row = note.model_dump() | {"due": float(note.due)}
         await self._first("notes", {"_id": _name(note.kind, note.id)}, {"$set": row})
 
+    async def put_new(self, note: Note) -> Note | None:
+        row = note.model_dump() | {"due": float(note.due)}
+        while True:
+            with self.link.told():
+                try:
+                    await self.link["notes"].insert_one({"_id": _name(note.kind, note.id), **row})
+                    return None
+                except DuplicateKeyError:
+                    pass
+            standing = await self.note(note.kind, note.id)
+            if standing is not None:  # else it was dropped in between
+                return standing
+
     async def note(self, kind: str, id: str) -> Note | None:
         with self.link.told():
             row = await self.link["notes"].find_one({"_id": _name(kind, id)}, {"_id": 0})

@@ -83,6 +83,13 @@ class Table:
         else:
             self.update(db, found, row)
 
+    def put_new(self, db: sqlite3.Connection, path: Path, row: Mapping[str, Any]) -> Row | None:
+        """Write a row unless there is one of its name; the one that stands."""
+        found = self.named(db, path, *(row[name] for name in self.columns[: self.keys]))
+        if found is None:
+            self.insert(db, row)
+        return found
+
     def named(self, db: sqlite3.Connection, path: Path, *key: object) -> Row | None:
         """The row of this name. Raises StoreError where it is damaged, or its index leads to another."""
         names = self.columns[: self.keys]

@@ -341,6 +341,11 @@ class SqliteStore:
         row = note.model_dump() | {"due": float(note.due)}
         await self._write(lambda db: NOTES.put(db, self.path, row))
 
+    async def put_new(self, note: Note) -> Note | None:
+        row = note.model_dump() | {"due": float(note.due)}
+        standing = await self._write(lambda db: NOTES.put_new(db, self.path, row))
+        return None if standing is None else Note.of(**standing)
+
     async def note(self, kind: str, id: str) -> Note | None:
         row = await self._read(lambda db: NOTES.named(db, self.path, kind, id))
         return None if row is None else Note.of(**row)

@@ -1,0 +1,34 @@
+"""One Idempotency-Key makes one set of jobs on every route, also while a server is killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.crash import idempotency
+from tests.crash.ward import Ward
+
+from flickbook import settings
+from flickbook.jobs.shelf import Shelf
+from flickbook.store.sqlite import SqliteStore
+
+pytest.importorskip("fastapi")
+
+
+def test_the_matrix_has_every_route_that_takes_the_header(tmp_path: Path) -> None:
+    from flickbook.server.app import create_app
+    from flickbook.server.service import Service
+
+    service = Service(SqliteStore(tmp_path / "jobs.db"), Shelf(tmp_path), settings.load(), port=0)
+    paths = create_app(service).openapi()["paths"]
+    taking = {
+        path
+        for path, operations in paths.items()
+        if any(each["name"].lower() == "idempotency-key" for each in operations.get("post", {}).get("parameters", ()))
+    }
+    assert taking == set(idempotency.ROUTES)
+
+
+def test_one_key_makes_one_set_of_jobs_on_every_route(serving: Ward, tmp_path: Path) -> None:
+    found = idempotency.run(serving, tmp_path / "idempotency", 3)
+    assert found.faults == [] and found.kills == len(idempotency.ROUTES)
