@@ -23,10 +23,14 @@ LOGIN = "/studio/login"
 ACCOUNTS = {"ada": "a long enough one", "bob": "another long one"}
 
 
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "FRESH", 0.0)
     monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Live]:
     with live(tmp_path, mount, accounts=ACCOUNTS) as found:
         yield found
 

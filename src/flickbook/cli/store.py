@@ -75,6 +75,7 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
         "scattered": found.scattered,
         "restored": found.restored,
         "lost_keys": [{"id": id, "name": name} for id, name in found.lost_keys.items()],
+        "closed": (found.closed or open_) and not opened,
     }
     if as_json:
         report.document(told)

@@ -131,8 +131,8 @@ class Strangers:
             self._strikes.popitem(last=False)
 
     def forgive(self, address: str) -> None:
-        """Take back one strike, of an attempt that was right. Earlier strikes stay, or whoever has an account could clear
-        them by logging in to it."""
+        """Take back one strike, of an attempt that was right. Earlier strikes stay, or whoever has an account could
+        clear them by logging in to it."""
         count, since = self._strikes.get(_place(address), (0, 0.0))
         if count:
             self._strikes[_place(address)] = (count - 1, since)

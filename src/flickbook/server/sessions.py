@@ -1,8 +1,8 @@
 """Sessions: what a browser has instead of a key, once somebody has logged in on the studio's page.
 
-A session is a random token in a cookie. The store keeps its SHA-256 in a note, with the id of its key or account, so
-that logging out, revoking the key or changing the password ends it on the server. It is read from the service's own pages
-only: a page elsewhere cannot have a browser send it.
+A session is a random token in a cookie. The store keeps its SHA-256 in a note, with the id of the key or account, so
+that logging out, revoking the key or changing the password ends it on the server. It is read from the service's own
+pages only: a page elsewhere cannot have a browser send it.
 """
 
 from __future__ import annotations

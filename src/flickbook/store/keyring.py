@@ -135,6 +135,11 @@ def protected(db: sqlite3.Connection, path: Path) -> bool:
     return there(path) or db.execute("SELECT 1 FROM marks WHERE name=?", (MARK,)).fetchone() is not None
 
 
+def needed(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether requests need a key; also for a store of before there was a record."""
+    return protected(db, path) or db.execute("SELECT 1 FROM notes WHERE kind=?", (KEY,)).fetchone() is not None
+
+
 def adopt(db: sqlite3.Connection, path: Path) -> None:
     """Complete the record from the keys of a store that was written before there was one, or that lost a part of it."""
     marks = [row for row in map(MARKS.unsealed, db.execute("SELECT * FROM marks")) if row is not None]

@@ -75,7 +75,7 @@ def repair(path: Path) -> Repaired:
     with database.turn():
         there = path.exists()
         if there and _sound(database):
-            return Repaired(None)
+            return Repaired(None, closed=database.use(lambda db: keyring.needed(db, path)))
         database.close()
         source = path if there else max(path.parent.glob(f"{path.name}.damaged-*Z"), default=None)
         read = _read(source, backup_of(path)) if source is not None else (Found(), Found())
