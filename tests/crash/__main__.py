@@ -168,7 +168,7 @@ def _cancel(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Se
 
 
 def _keys(options: argparse.Namespace, place: Path, _: Ward, serving: Ward) -> Section:
-    found = access.keys(serving, place, options.trials, options.seed)
+    found = access.keys(serving, place, max(10, options.trials // 5), options.seed)
     ways = ", ".join(f"{way} {count}" for way, count in found.damage.most_common())
     lines = [
         f"- {found.keys} keys in {found.trials} stores; {found.lost} were lost to the damage, the repair named each "

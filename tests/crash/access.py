@@ -82,7 +82,7 @@ def _repaired(ward: Ward, base: Path, chance: random.Random, outcome: Repairs) -
         db.close()
         keyring.file_of(path).unlink()
     what = _damage(path, chance)
-    outcome.damage[f"{what}, {backup} backup"] += 1
+    outcome.damage[what] += 1
     outcome.keys += len(tokens)
     try:
         done = repair(path)

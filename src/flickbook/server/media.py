@@ -269,8 +269,8 @@ async def linked_file(
     kind: Kind,
     request: Request,
     expires: Annotated[int, Query(ge=0, lt=10**12)],
-    key: Annotated[str, Query(max_length=80)],
     signature: Annotated[str, Query(pattern="^[0-9a-f]{64}$")],
+    key: Annotated[str, Query(max_length=80)] = "",
     download: Download = False,
 ) -> Response:
     """One file, for whoever holds a link to it that is not over; it needs no key. Other links lead to nothing."""

@@ -96,7 +96,7 @@ def listening(service: Service) -> socket.socket:
 def config(service: Service, app: FastAPI) -> uvicorn.Config:
     """How uvicorn serves the application. Forwarded headers are read from trusted proxies only: any other client could
     write into them what it likes."""
-    trusted = service.settings.trusted_proxies
+    chosen = service.settings
     return uvicorn.Config(
         app,
         http=Connection,
@@ -105,8 +105,8 @@ def config(service: Service, app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(trusted),
-        forwarded_allow_ips=list(trusted),
+        proxy_headers=bool(chosen.trusted_proxies),
+        forwarded_allow_ips=list(chosen.trusted_proxies),
         timeout_keep_alive=_REST,
         timeout_graceful_shutdown=GRACE,
     )
