@@ -55,7 +55,12 @@ def test_the_extras() -> None:
 def test_what_the_source_imports_is_declared() -> None:
     """A package that is only there because another one brought it along may be gone tomorrow."""
     homes = {"PIL": "pillow", "cv2": "opencv-python-headless", "huggingface_hub": "huggingface-hub"}
-    homes |= {"pydantic_settings": "pydantic-settings", "prometheus_client": "prometheus-client", "bson": "pymongo"}
+    homes |= {
+        "argon2": "argon2-cffi",
+        "pydantic_settings": "pydantic-settings",
+        "prometheus_client": "prometheus-client",
+        "bson": "pymongo",
+    }
     # torchao is for those who ask for eight bits: it slows every other start, and its absence is an error with a name.
     declared = {each.name for each in requirements()} | {"flickbook", "torchao"}
     for path in Path(flickbook.__file__).parent.rglob("*.py"):

@@ -90,3 +90,21 @@ def test_any_file_gives_settings_or_a_refusal(work: Path, content: bytes) -> Non
         settings.load()
     except SettingsError as error:
         assert "\n" not in str(error)
+
+
+def test_trusted_proxies_are_addresses_and_networks_and_none_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert settings.load().trusted_proxies == ()
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.2")
+    assert settings.load().trusted_proxies == ("10.0.0.2",)
+    (tmp_path / "flickbook.toml").write_text('trusted_proxies = ["10.0.0.3"]\n')
+    assert settings.load().trusted_proxies == ("10.0.0.3",)
+    monkeypatch.setenv("FLICKBOOK_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,::1")
+    assert settings.load().trusted_proxies == ("127.0.0.1", "10.0.0.0/8", "::1")
+    assert settings.load(trusted_proxies=["192.0.2.1"]).trusted_proxies == ("192.0.2.1",)
+    for wrong in ("*", "proxy.example"):
+        with pytest.raises(SettingsError, match="trusted_proxies"):
+            settings.load(trusted_proxies=[wrong])

@@ -7,20 +7,42 @@ about 0.15 s of process time, so the command line does it inside the commands.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from flickbook.errors import SettingsError
 
 PREFIX = "FLICKBOOK_"
 FILE = "flickbook.toml"
 HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _listed(value: object) -> tuple[str, ...]:
+    """A text with commas, or a list, as its parts."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else (value,)
+    return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def _proxies(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"{value} is no IP address and no network such as 10.0.0.0/8") from None
+    return values
 
 
 class Settings(BaseSettings):
@@ -33,7 +55,9 @@ class Settings(BaseSettings):
     written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a
     file in data_dir. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory in data_dir. `batch`:
     queued jobs of one shape that a worker runs as one batch at most, None for what pays on its device. `url`, `key`: a
-    Flickbook service that the window asks instead of this machine, and the key for it.
+    Flickbook service that the window asks instead of this machine, and the key for it. `trusted_proxies`: addresses or
+    networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto the service believes, none by default; a text
+    with commas between them, or what FORWARDED_ALLOW_IPS holds.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -50,6 +74,9 @@ class Settings(BaseSettings):
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
     url: str = ""
     key: SecretStr = SecretStr("")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_proxies)] = Field(
+        default_factory=lambda: _proxies(_listed(os.environ.get("FORWARDED_ALLOW_IPS", "")))
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.jobs.conftest import Small, small  # noqa: F401
 
 from flickbook.cli.app import run
 from flickbook.jobs.desk import Desk
+from flickbook.jobs.keys import Keys
 
 
 @pytest.fixture
@@ -48,6 +50,49 @@ def test_a_damaged_store_is_put_aside_and_saved(jobs: Path, capsys: pytest.Captu
     assert Path(told["quarantined"]).read_bytes() == data
     assert run(["jobs", "list", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["jobs"]) == 3
+
+
+@pytest.fixture
+def keyless(jobs: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A store whose only key is damaged."""
+    assert run(["keys", "create", "--name", "laptop"]) == 0
+    db = sqlite3.connect(jobs)
+    db.execute("UPDATE notes SET due = 1.0 WHERE kind = 'key'")
+    db.commit()
+    db.close()
+    capsys.readouterr()
+    return jobs
+
+
+def test_lost_keys_are_named_and_the_service_is_opened_by_hand(
+    keyless: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["repair"]) == 0
+    said = capsys.readouterr().out
+    assert "lost 1 API key: laptop (" in said
+    assert "flickbook keys create --name NAME" in said and "flickbook repair --open" in said
+    with Desk.at() as desk:
+        assert desk.ask(Keys(desk.store).lost())
+    assert run(["repair", "--open"]) == 0
+    assert "no key is needed" in capsys.readouterr().err
+    with Desk.at() as desk:
+        assert not desk.ask(Keys(desk.store).exist())
+
+
+def test_repair_says_as_json_which_keys_are_lost_and_that_one_is_needed(
+    keyless: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["store", "repair", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in told["lost_keys"]] == ["laptop"] and told["closed"] is True
+
+
+def test_where_there_are_keys_nothing_is_opened(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "create", "--name", "laptop"]) == 0
+    assert run(["repair", "--open"]) == 2
+    assert "open=True: there are keys" in capsys.readouterr().err
+    with Desk.at() as desk:
+        assert desk.ask(Keys(desk.store).exist())
 
 
 def test_a_server_is_repaired_by_its_own_tools(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from tests.crash import cancel, claims, disk, idempotency, report, server_kill, shown, worker_kill
+from tests.crash import access, cancel, claims, disk, idempotency, report, server_kill, shown, worker_kill
 from tests.crash.report import Section, spread
 from tests.crash.ward import ROOT, Ward
 
@@ -177,6 +177,29 @@ def _idempotency(options: argparse.Namespace, place: Path, _: Ward, serving: War
     return Section("Idempotency-Key on every route", found.tried, 0.0, lines, found.faults)
 
 
+def _keys(options: argparse.Namespace, place: Path, _: Ward, serving: Ward) -> Section:
+    found = access.keys(serving, place, max(10, options.trials // 5), options.seed)
+    ways = ", ".join(f"{way} {count}" for way, count in found.damage.most_common())
+    lines = [
+        f"- {found.keys} keys in {found.trials} stores; {found.lost} were lost to the damage, the repair named each "
+        "of them where the store had a record of its keys",
+        f"- the service of each repaired store refused a request without a key; {found.unreadable} stores held "
+        "nothing that could be repaired",
+        f"- damage: {ways}",
+    ]
+    return Section("keys after repair", found.trials, 0.0, lines, found.faults)
+
+
+def _passwords(options: argparse.Namespace, place: Path, _: Ward, serving: Ward) -> Section:
+    found = access.passwords(serving, place, options.trials, options.seed)
+    lines = [
+        f"- {found.sent} wrong passwords were sent from the address that the owner had logged in from, under changing "
+        f"forwarded addresses; {found.verified} were verified, the others refused unseen",
+        f"- {found.right} times the right password was sent to a locked account, and answered as the wrong one was",
+    ]
+    return Section("password guessing", found.sent, 0.0, lines, found.faults)
+
+
 def _shown(options: argparse.Namespace, place: Path, _: Ward, __: Ward) -> Section:
     found = shown.run(place, options.seed)
     lines = [
@@ -195,6 +218,8 @@ PARTS: dict[str, Made] = {
     "claims": _claims,
     "stops": _stops,
     "disk": _disk,
+    "keys": _keys,
+    "passwords": _passwords,
     "cancel": _cancel,
     "idempotency": _idempotency,
     "shown": _shown,

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +183,15 @@ def submitter(fifo: str, name: str, store: str, jobs: str) -> None:
                 pipe.say("kept", job.id)
 
 
-def server(store: str, jobs: str) -> None:
-    """The service without workers, on a free port that it tells on stderr."""
+def server(store: str, jobs: str, accounts: Sequence[str] = ()) -> None:
+    """The service without workers, on a free port that it prints on stderr; `accounts` are NAME:PASSWORD."""
     from flickbook.server.run import run
     from flickbook.server.service import Service
+    from flickbook.web.mount import mount
 
-    run(Service(connect(store), Shelf(Path(jobs)), settings.load(store=store), port=0, workers=0))
+    named = {name: password for name, _, password in (each.partition(":") for each in accounts)}
+    files, chosen = Shelf(Path(jobs)), settings.load(store=store)
+    run(Service(connect(store), files, chosen, port=0, workers=0, accounts=named), mount)
 
 
 ROLES: dict[str, Callable[..., None]] = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flickbook.errors import RequestError
 from flickbook.jobs import links
+from flickbook.jobs.keys import Key
 
 SECRET = "0f" * 32
 PATH = "/api/v1/files/job_0000000000000000000000000/film"
@@ -31,6 +32,16 @@ def test_it_opens_nothing_else() -> None:
     assert not links.holds(SECRET, made.replace("film", "recipe"), "ann")
     assert not links.holds(SECRET, made.replace("?", "?download=true&"), "ann")
     assert not links.holds(SECRET, PATH, "ann")
+
+
+def test_it_is_of_the_key_that_asked_for_it() -> None:
+    ann, bob = (Key.of(id=id, name=id, owner="ann", digest="0" * 64) for id in ("account-a+b@c", "bob"))
+    made = links.link(SECRET, PATH, "ann", key=ann)
+    assert "&key=account-a%2Bb%40c&" in made
+    assert links.holds(SECRET, made, "ann", ann)
+    assert not links.holds(SECRET, made, "ann") and not links.holds(SECRET, made, "ann", bob)
+    changed = ann.model_copy(update={"digest": "1" * 64})
+    assert not links.holds(SECRET, made, "ann", changed), "an account whose password was changed"
 
 
 def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ from flickbook import settings
 from flickbook.jobs.keys import Key
 from flickbook.jobs.shelf import Shelf
 from flickbook.server.app import create_app
-from flickbook.server.connections import Connection
 from flickbook.server.guard import Guard
+from flickbook.server.run import config as configured
 from flickbook.server.run import listening
 from flickbook.server.service import Service
 from flickbook.store.base import Job
@@ -98,7 +98,7 @@ def live(place: Path, app: Any = None, **told: Any) -> Iterator[Live]:
         if app is not None:
             app(made)
         listener = listening(service)
-        config = uvicorn.Config(made, http=Connection, ws="none", log_config=None, access_log=False)
+        config = configured(service, made)
         config.timeout_graceful_shutdown = 1
         server = box["server"] = uvicorn.Server(config)
         box["live"] = Live(made, service, asyncio.get_running_loop(), httpx2.Client(trust_env=False, timeout=PATIENCE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.server.live import live
 
 from flickbook.server import limits
-from flickbook.server.limits import Rates, Strangers
+from flickbook.server.limits import Attempts, Rates, Strangers
 from flickbook.store.sqlite import SqliteStore
 
 
@@ -125,6 +126,93 @@ def test_a_network_of_ipv6_is_one_address() -> None:
         strangers.strike(f"2001:db8:1:2::{number:x}")
     assert strangers.locked("2001:db8:1:2:ffff::1", "")
     assert not strangers.locked("2001:db8:1:3::1", "")
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(limits.time, "monotonic", lambda: self.now)
+
+
+def test_strikes_are_counted_in_windows_that_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, strangers = Clock(monkeypatch), Strangers()
+    for _ in range(limits.STRIKES):
+        strangers.strike("10.0.0.1")
+    clock.now += limits.STRIKES_WINDOW - 1
+    assert strangers.locked("10.0.0.1") == 1
+    clock.now += 1
+    assert strangers.locked("10.0.0.1") == 0
+    # The next one begins a window of its own, which locks as the first did.
+    for number in range(limits.STRIKES):
+        assert strangers.locked("10.0.0.1") == 0, number
+        strangers.strike("10.0.0.1")
+    assert strangers.locked("10.0.0.1") == limits.STRIKES_WINDOW
+
+
+def test_one_ipv4_client_of_a_dual_stack_socket_does_not_lock_the_others() -> None:
+    strangers = Strangers()
+    for _ in range(limits.STRIKES):
+        strangers.strike("::ffff:203.0.113.1")
+    assert strangers.locked("203.0.113.1") and strangers.locked("::ffff:203.0.113.1")
+    assert not strangers.locked("::ffff:203.0.113.2")
+
+
+def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_MOST", 2)
+    monkeypatch.setattr(limits, "STRIKES", 1)
+    strangers = Strangers()
+    for address in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3"):
+        strangers.strike(address)
+    # The one that was quiet for longest is forgotten.
+    assert [bool(strangers.locked(f"10.0.0.{number}")) for number in (1, 2, 3)] == [True, False, True]
+
+
+def test_each_further_attempt_waits_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, attempts = Clock(monkeypatch), Attempts(["ada"])
+    waits = []
+    for _ in range(limits.FREE_ATTEMPTS + 12):
+        attempts.count("ada")
+        waits.append(attempts.wait("ada"))
+        clock.now += waits[-1]
+    assert waits[: limits.FREE_ATTEMPTS - 1] == [0.0] * (limits.FREE_ATTEMPTS - 1)
+    assert waits[limits.FREE_ATTEMPTS - 1 :][:9] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert waits[-1] == limits.LONGEST_DELAY
+    assert attempts.wait("bob") == 0
+    attempts.count("ada")
+    attempts.forget("ada")
+    assert attempts.wait("ada") == 0
+    # A day without an attempt forgets them too.
+    for _ in range(limits.FREE_ATTEMPTS + 9):
+        attempts.count("ada")
+    clock.now += limits.LONGEST_DELAY + limits.FORGOTTEN
+    attempts.count("ada")
+    assert attempts.wait("ada") == 0
+
+
+def test_names_that_are_no_accounts_are_delayed_as_well_and_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_MOST", 3)
+    attempts = Attempts(["ada"])
+    for number in range(100):
+        attempts.count(f"nobody{number}")
+    assert attempts.wait("nobody1") > 0 and attempts.wait("ada") == 0
+    assert len(attempts._failed) <= 3
+
+
+def test_tokens_of_a_window_that_is_over_are_not_carried_into_the_next(tmp_path: Path) -> None:
+    async def work(another: Callable[[], Awaitable[Counted]]) -> None:
+        store = await another()
+        rates = Rates(store)
+        # 200 a window are taken in blocks of 2: one is left over.
+        assert await rates.take("k", 200, 0.3) == 0
+        bucket = rates._buckets["k"]
+        assert bucket.tokens == 1
+        await asyncio.sleep(max(0.0, bucket.until - time.monotonic()) + 0.01)
+        assert await rates.take("k", 200, 600.0) == 0
+        assert bucket.tokens == 1
+
+    on(tmp_path, work)
 
 
 def test_over_http_a_limit_is_429_with_the_time_to_wait(tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_link_needs_no_key_and_opens_one_file(service: Live, job: Job, film: b
     assert service.get(told).headers["content-disposition"].startswith("attachment")
 
 
+def test_a_link_ends_with_the_key_that_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flickbook.jobs.keys.FRESH", 0.0)
+    with live(tmp_path) as service:
+        links = f"{JOBS}/{settled(service, service.post(JOBS, json=QUICK).json()['id']).id}/links"
+        before = service.post(links, json={}).json()["url"]
+        assert service.get(before).status_code == 200
+        key, headers = service.key("operator", "admin")
+        assert service.get(before).status_code == 404, "it was made without a key, and now one is needed"
+        made = service.post(links, json={}, headers=headers).json()["url"]
+        assert service.get(made).status_code == 200
+        service.ask(service.guard.keys.revoke(key.id))
+        assert service.get(made).status_code == 404
+
+
 def test_a_link_ends(service: Live, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = service.ask(service.service.store.secret("links"))
     with monkeypatch.context() as patch:

@@ -321,6 +321,20 @@ def test_all_who_ask_at_once_get_no_more_than_the_limit(store: Blocking, another
     assert sum(given) == 50
 
 
+def test_a_store_remembers_that_keys_were_made_though_none_is_left(store: Blocking, another: Another) -> None:
+    assert not store.protected()
+    store.protect("k1", "laptop")
+    store.protect("k1", "laptop", 5.0)
+    with Blocking(another()) as other:
+        assert other.protected() and other.notes("key") == []
+        other.release()
+    assert not store.protected()
+    # Keys of a store from before there was such a record count when it is opened.
+    store.put(Note(kind="key", id="k2", body='{"name": "ci"}'))
+    with Blocking(another()):
+        assert store.protected()
+
+
 def test_a_secret_is_drawn_once(store: Blocking, another: Another) -> None:
     found = store.secret("links")
     assert len(bytes.fromhex(found)) == 32

@@ -162,6 +162,7 @@ def test_no_damage_is_silent_and_repair_brings_back_what_is_left(tmp_path: Path,
             with opened(path) as store:
                 jobs, notes = all_of(store)
                 assert store.check() == []
+                assert store.protected(), "there are keys, and requests need one"
                 assert len(store.add([job(owner="a", key=f"new{i}") for i in range(3)])) == 3
         except BaseException as error:
             error.add_note(f"trial {trial}: {what}")

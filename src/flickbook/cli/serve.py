@@ -28,6 +28,7 @@ def serve(
         typer.Option("--origin", help="A page that may ask, or where a proxy is: https://films.example."),
     ] = None,
     auth: serving.Auth = None,
+    trusted_proxy: serving.Proxy = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log every request, a JSON object a line.")] = False,
 ) -> None:
     """Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, /api/v1, /studio."""
@@ -40,6 +41,7 @@ def serve(
         workers,
         auth=auth,
         batch=batch,
+        proxies=trusted_proxy,
         json_logs=json_logs,
         origins=tuple(_origin(each) for each in origin or ()),
         webhook_hosts=tuple(webhook_host or ()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,16 @@ Auth = Annotated[
 ]
 
 
+Proxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy",
+        help="Address or network of a proxy whose X-Forwarded headers are believed; again for another.",
+        metavar="ADDRESS",
+    ),
+]
+
+
 def has_studio() -> bool:
     """Whether the studio's page can be made here."""
     return find_spec("gradio") is not None
@@ -49,6 +59,7 @@ def service_of(
     *,
     auth: list[str] | None = None,
     batch: int | None = None,
+    proxies: Sequence[str] | None = None,
     json_logs: bool = False,
     **told: Any,
 ) -> Service:
@@ -63,11 +74,11 @@ def service_of(
         raise MissingExtra(error.name or "fastapi", "server") from None
     from flickbook.jobs.shelf import Shelf
     from flickbook.server import logs
+    from flickbook.server.passwords import accounts_of
     from flickbook.server.service import Service
-    from flickbook.server.sessions import accounts_of
     from flickbook.store.connect import connect
 
-    chosen = settings.load(store=store or None, batch=batch)
+    chosen = settings.load(store=store or None, batch=batch, trusted_proxies=proxies or None)
     report.start(chosen.log_level)
     logs.start(chosen.log_level, json_logs)
     return Service(

@@ -12,10 +12,14 @@ from flickbook.errors import OutputError, RequestError
 
 if TYPE_CHECKING:
     from flickbook.store.base import Store
+    from flickbook.store.repair import Repaired
     from flickbook.store.sqlite import SqliteStore
 
 app = typer.Typer(help="Check, back up and repair where jobs are kept.", no_args_is_help=True, rich_markup_mode=None)
 Address = Annotated[str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…")]
+Open = Annotated[
+    bool, typer.Option("--open", help="Where keys were made and none is left: let requests need none again.")
+]
 Copy = Annotated[Path, typer.Argument(help="Where the copy goes.")]
 
 
@@ -52,21 +56,39 @@ def backup(path: Copy, store: Address = "", overwrite: options.Overwrite = False
 
 
 @app.command("repair")
-def repair(store: Address = "", as_json: options.AsJson = False) -> None:
+def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = False) -> None:
     """Put a damaged store aside, and save into a new one what it or its last backup still holds."""
     from flickbook.store.connect import connect
+    from flickbook.store.repair import Repaired
     from flickbook.store.repair import repair as repaired
+    from flickbook.store.sqlite import SqliteStore
 
-    found = repaired(_embedded(connect(store), "repaired").path)
+    place = connect(store)
+    if open_ and not isinstance(place, SqliteStore):
+        found = Repaired(None)  # its server's own tools repair it
+    else:
+        found = repaired(_embedded(place, "repaired").path)
+    opened = open_ and _released(store)
     told: dict[str, Any] = {
         "quarantined": None if found.quarantined is None else str(found.quarantined),
         "salvaged": found.salvaged,
         "scattered": found.scattered,
         "restored": found.restored,
+        "lost_keys": [{"id": id, "name": name} for id, name in found.lost_keys.items()],
+        "closed": (found.closed or open_) and not opened,
     }
     if as_json:
         report.document(told)
-        return
+    else:
+        _print_repair(found, told)
+    if opened:
+        report.note("no key is needed any more on this machine")
+    elif open_:
+        limit = "there are keys, and requests need one of them"
+        raise RequestError("open", True, limit, "`flickbook keys list` shows them")
+
+
+def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
     if found.quarantined is None:
         print("it is sound, and stays as it is")
         return
@@ -75,6 +97,26 @@ def repair(store: Address = "", as_json: options.AsJson = False) -> None:
     for name, words in said.items():
         rows = ", ".join(f"{count} {table}" for table, count in told[name].items() if count)
         print(f"{words}: {rows or 'nothing'}")
+    if found.lost_keys:
+        names = ", ".join(f"{name or 'name unknown'} ({id})" for id, name in found.lost_keys.items())
+        print(f"lost {len(found.lost_keys)} API {'key' if len(found.lost_keys) == 1 else 'keys'}: {names}")
+    if found.closed and told["restored"]["notes"]:
+        print("keys from the backup may have been revoked since: `flickbook keys list` shows them")
+    if found.closed:
+        print("the service needs a key: make one with `flickbook keys create --name NAME`", end="")
+        print(", or allow requests without one with `flickbook repair --open`")
+
+
+def _released(address: str) -> bool:
+    """Let requests need no key; False, and nothing changed, where the store holds keys."""
+    from flickbook.jobs.desk import Desk
+    from flickbook.jobs.keys import Keys
+
+    with Desk.at(address) as desk:
+        if desk.ask(Keys(desk.store).list()):
+            return False
+        desk.ask(desk.store.release())
+    return True
 
 
 def _embedded(store: Store, wish: str) -> SqliteStore:

@@ -20,14 +20,13 @@ from pydantic import Field
 
 from flickbook.errors import RequestError
 from flickbook.spec import Record, Sha256
-from flickbook.store.base import Note, Store
+from flickbook.store.base import KEY, Note, Store
 
 Scope = Literal["read", "create", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = ("read", "create", "admin")
 PREFIX: Final = "fb_"
 #: Seconds that a reader of keys may take what it has seen for true.
 FRESH: Final = 1.0
-KIND: Final = "key"
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 _NAME_LENGTH: Final = 10
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
@@ -75,6 +74,7 @@ class Keys:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, tuple[str, Key]] = {}
+        self._protected = False
         self._read = float("-inf")
         self._reading = asyncio.Lock()
 
@@ -115,12 +115,12 @@ class Keys:
 
     async def list(self) -> list[Key]:
         """All keys, the oldest first."""
-        found = [Key.from_json(note.body) for note in await self._store.notes(KIND)]
+        found = [Key.from_json(note.body) for note in await self._store.notes(KEY)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def revoke(self, id: str) -> Key:
         """End a key for good; one that is revoked stays so. Raises RequestError if there is none of this id."""
-        note = await self._store.note(KIND, id)
+        note = await self._store.note(KEY, id)
         if note is None:
             raise RequestError("id", id, "no such key", "`flickbook keys list` shows them")
         key = Key.from_json(note.body)
@@ -130,9 +130,15 @@ class Keys:
         return key
 
     async def exist(self) -> bool:
-        """Whether a key was ever made. Those that are over count: the end of a key must not open what it closed."""
+        """Whether a key was ever made. Revoked, expired and lost keys count: the end of a key must not open what it
+        closed."""
         await self._refresh()
-        return bool(self._known)
+        return bool(self._known) or self._protected
+
+    async def lost(self) -> bool:
+        """Whether keys were made, and the store holds none of them any more."""
+        await self._refresh()
+        return self._protected and not self._known
 
     async def find(self, token: str) -> Key | None:
         """The key of this text, live or not."""
@@ -148,7 +154,9 @@ class Keys:
         return self._known.get(id, ("", None))[1]
 
     async def _put(self, key: Key) -> None:
-        await self._store.put(Note.of(kind=KIND, id=key.id, owner=key.owner, body=key.to_json()))
+        # The record first: if only one of the two is written, the service must be closed.
+        await self._store.protect(key.id, key.name, key.revoked_at)
+        await self._store.put(Note.of(kind=KEY, id=key.id, owner=key.owner, body=key.to_json()))
         self._read = float("-inf")
 
     async def _refresh(self) -> None:
@@ -159,9 +167,10 @@ class Keys:
             if began - self._read < FRESH:
                 return
             known = {}
-            for note in await self._store.notes(KIND):
+            for note in await self._store.notes(KEY):
                 body, key = self._known.get(note.id, ("", None))
                 known[note.id] = (note.body, key if key and body == note.body else Key.from_json(note.body))
+            self._protected = await self._store.protected()
             self._known, self._read = known, began
 
 

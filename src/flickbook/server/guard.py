@@ -20,15 +20,22 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from flickbook.errors import LimitReached
+from flickbook.jobs import links
 from flickbook.jobs.keys import Key, Keys
 from flickbook.jobs.keys import Scope as Right
 from flickbook.server import limits
+from flickbook.server.passwords import Passwords
 from flickbook.server.service import Caller, Service
 from flickbook.server.sessions import Sessions
 from flickbook.server.wire import cookies, header, of_own_page
 
 DAY: Final = 86_400.0
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: What a caller is told where keys were made, and none of them is left.
+LOST: Final = (
+    "a key is needed, and none is left in the store; make one with `flickbook keys create --name NAME`, or let "
+    "requests need none again with `flickbook repair --open`"
+)
 #: What was found out about a request, so that it is asked once: kept in its scope.
 _FOUND: Final = "flickbook.caller"
 _CHARGED: Final = "flickbook.charged"
@@ -56,7 +63,14 @@ class Guard:
         self.keys = Keys(service.store)
         self.rates = limits.Rates(service.store)
         self.strangers = limits.Strangers()
-        self.sessions = Sessions(service.store, self.keys, service.accounts)
+        self.attempts = limits.Attempts(service.accounts)
+        self.passwords = Passwords(service.store, service.accounts)
+        self.sessions = Sessions(service.store, self.keys, self.passwords)
+
+    async def prepare(self) -> None:
+        """Hash the passwords of the accounts, so that the service holds them no longer."""
+        await self.passwords.prepare()
+        self._service.accounts = dict.fromkeys(self._service.accounts, "")
 
     async def admit(self, scope: Scope, right: Right) -> Caller:
         """The caller of a request that needs a right. Raises HTTPException with 401 or 403, and LimitReached."""
@@ -87,8 +101,8 @@ class Guard:
     async def _find(self, scope: Scope) -> tuple[Caller, Key | None]:
         address = address_of(scope)
         if not await self.closed():
-            # A proxy on this machine speaks for somebody elsewhere.
-            if not is_loopback(self._service.host) or not is_loopback(address):
+            # A proxy on this machine may forward requests of others, whether or not its headers are trusted.
+            if not is_loopback(self._service.host) or not is_loopback(address) or _forwarded(scope):
                 raise _unknown("there is no key yet; make one with `flickbook keys create --name NAME`")
             return Caller(), None
         told = header(scope, b"authorization")
@@ -98,18 +112,54 @@ class Guard:
                 return Caller(key.owner, key.id, frozenset(key.scopes)), key
         kind, _, token = told.partition(" ")
         if kind.lower() != "bearer" or not token:
-            raise _unknown("a key is needed; send it as `Authorization: Bearer fb_…`")
+            lost = not self.accounts and await self.keys.lost()
+            raise _unknown(LOST if lost else "a key is needed; send it as `Authorization: Bearer fb_…`")
         key = await self.opened(address, token.strip())
         return Caller(key.owner, key.id, frozenset(key.scopes)), key
 
     async def closed(self) -> bool:
         """Whether callers must say who they are: a key was made, or there are accounts."""
-        return self.sessions.accounts or await self.keys.exist()
+        return self.accounts or await self.keys.exist()
 
-    async def opened(self, address: str, token: str, name: str = "") -> Key:
-        """The live key of a text, or the account of a `name` and its password. Raises HTTPException with 401, and
-        LimitReached where too many wrong ones came from an address."""
-        key = self.sessions.login(name, token) if name else await self.keys.find(token)
+    @property
+    def accounts(self) -> bool:
+        """Whether there are local accounts."""
+        return bool(self.passwords.names)
+
+    async def link(self, caller: Caller, path: str, owner: str, seconds: int) -> str:
+        """`path` so that it can be fetched without a key for so many seconds, while the caller's key is live."""
+        key = await self.sessions.holder(caller.key) if caller.key else None
+        return links.link(await self._service.store.secret("links"), path, owner, seconds, key)
+
+    async def linked(self, target: str, owner: str, id: str) -> bool:
+        """Whether a path with its query is a link to a file of this owner, made with the key `id`, which is live."""
+        key = await self.sessions.holder(id) if id else None
+        holds = links.holds(await self._service.store.secret("links"), target, owner, key)
+        # A link that was made before the first key ends with the openness of the service.
+        return holds and not (key is None and await self.closed())
+
+    async def log_in(self, address: str, name: str, password: str) -> Key:
+        """The account of a name and its password. Raises HTTPException with 401, and LimitReached after too many
+        attempts for the name or from the address: then no password is verified, right or wrong."""
+        wait = max(self.strangers.locked(address), self.attempts.wait(name))
+        if wait:
+            limit = "too many attempts for this name or from this address"
+            raise LimitReached("login", "(hidden)", limit, f"try again in {wait:.0f} s", wait)
+        # Counted before it is verified: attempts that are sent at once must not pass together.
+        self.strangers.strike(address)
+        self.attempts.count(name)
+        if not await self.passwords.verify(name, password):
+            raise _unknown("the name or the password is wrong")
+        self.strangers.forgive(address)
+        self.attempts.forget(name)
+        key = await self.sessions.account(name)
+        assert key is not None
+        return key
+
+    async def opened(self, address: str, token: str) -> Key:
+        """The live key of a text. Raises HTTPException with 401, and LimitReached where too many wrong ones came from
+        an address."""
+        key = await self.keys.find(token)
         wait = self.strangers.locked(address, "" if key is None else key.id)
         if wait:
             raise LimitReached("key", "(hidden)", "too many bad keys came from this address", "wait", wait)
@@ -135,6 +185,14 @@ def address_of(scope: Scope) -> str:
     """Where a request comes from."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _forwarded(scope: Scope) -> bool:
+    """Whether a header says that a proxy forwards the request of another machine."""
+    listed = header(scope, b"x-forwarded-for")
+    return bool(header(scope, b"forwarded")) or any(
+        listed and not is_loopback(each.strip()) for each in listed.split(",")
+    )
 
 
 def caller_of(scope: Scope) -> Caller:

@@ -21,7 +21,7 @@ from flickbook.jobs import links
 from flickbook.jobs.order import ordered
 from flickbook.server.compatible import CreateImage, asked, ignored, named, request_of, wishes_of
 from flickbook.server.form import body_of
-from flickbook.server.guard import creator
+from flickbook.server.guard import caller_of, creator, guard_of
 from flickbook.server.idempotency import Idempotency, IdempotencyKey
 from flickbook.server.media import link_path
 from flickbook.server.models import model_of
@@ -159,7 +159,7 @@ async def _image(service: Service, request: Request, wanted: CreateImage, job: J
     facts: dict[str, Any] = {"seed": job.plan.seed, "frames_sha256": recipe and recipe.frames_sha256}
     if wanted.response_format == "url":
         path = link_path(job.id, "film")
-        signed = links.link(await service.store.secret("links"), path, job.owner, links.LONGEST)
+        signed = await guard_of(request).link(caller_of(request.scope), path, job.owner, links.LONGEST)
         return Image(url=str(request.base_url).rstrip("/") + signed, **facts)
     return Image(b64_json=await _encoded(service, job), **facts)
 

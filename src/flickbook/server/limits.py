@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,11 @@ WINDOW: Final = 60.0
 #: Bad keys that an address may send in a window of so many seconds.
 STRIKES: Final = 20
 STRIKES_WINDOW: Final = 300.0
+#: Wrong passwords that an account may be sent before the next attempt is delayed, the longest delay, and after how long
+#: without an attempt they are forgotten, both in seconds.
+FREE_ATTEMPTS: Final = 5
+LONGEST_DELAY: Final = 300.0
+FORGOTTEN: Final = 86_400.0
 #: Buckets, addresses and visitors that are remembered.
 _MOST: Final = 10_000
 
@@ -124,6 +130,13 @@ class Strangers:
         if len(self._strikes) > _MOST:
             self._strikes.popitem(last=False)
 
+    def forgive(self, address: str) -> None:
+        """Take back one strike, of an attempt that was right. Earlier strikes stay, or whoever has an account could
+        clear them by logging in to it."""
+        count, since = self._strikes.get(_place(address), (0, 0.0))
+        if count:
+            self._strikes[_place(address)] = (count - 1, since)
+
     def welcome(self, address: str, key: str) -> None:
         """Remember that a good key came from an address."""
         self._known[_place(address), key] = None
@@ -131,14 +144,48 @@ class Strangers:
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 
-    def locked(self, address: str, key: str) -> float:
-        """In how many seconds an address is heard again; 0 if it is heard now, or has used this key before."""
+    def locked(self, address: str, key: str = "") -> float:
+        """In how many seconds an address is heard again; 0 if it is heard now, or has used this key before. Passwords
+        can be guessed, so no address is exempt for them: they give no key."""
         place = _place(address)
         count, since = self._strikes.get(place, (0, 0.0))
         left = since + STRIKES_WINDOW - time.monotonic()
         if count < STRIKES or left <= 0 or (place, key) in self._known:
             return 0.0
         return left
+
+
+class Attempts:
+    """Failed logins by the name of an account. After some of them each further attempt has to wait twice as long.
+
+    A name that is no account is delayed as well, together with others of its hash, so that the delay tells nobody which
+    names there are, and made-up names take no memory.
+    """
+
+    def __init__(self, accounts: Collection[str]) -> None:
+        self._accounts = frozenset(accounts)
+        self._failed: dict[str | int, tuple[int, float]] = {}
+
+    def wait(self, name: str) -> float:
+        """In how many seconds the next attempt may be made; 0 for now."""
+        return max(0.0, self._of(name)[1] - time.monotonic())
+
+    def count(self, name: str) -> None:
+        """Count an attempt as failed."""
+        count = self._of(name)[0] + 1
+        delay = min(LONGEST_DELAY, 2.0 ** min(count - FREE_ATTEMPTS, 30)) if count >= FREE_ATTEMPTS else 0.0
+        self._failed[self._key(name)] = (count, time.monotonic() + delay)
+
+    def forget(self, name: str) -> None:
+        """Forget the failures of an account: its password was given."""
+        self._failed.pop(self._key(name), None)
+
+    def _of(self, name: str) -> tuple[int, float]:
+        count, until = self._failed.get(self._key(name), (0, 0.0))
+        return (count, until) if time.monotonic() - until < FORGOTTEN else (0, 0.0)
+
+    def _key(self, name: str) -> str | int:
+        return name if name in self._accounts else hash(name) % _MOST
 
 
 def _place(address: str) -> str:

@@ -29,7 +29,7 @@ from flickbook.jobs.shelf import PREVIEW
 from flickbook.server import stills
 from flickbook.server.asked import Body
 from flickbook.server.errors import refusals
-from flickbook.server.guard import changer, reader
+from flickbook.server.guard import changer, guard_of, reader
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.told import ROOT, LinkTold, media_type
 from flickbook.store.base import Job
@@ -253,7 +253,7 @@ async def make_link(id: str, body: LinkAsked, request: Request, caller: Changer)
     service = service_of(request)
     job = await service.queue.job(id, caller.sees)
     path = link_path(job.id, body.file) + ("?download=true" if body.download else "")
-    url = signed.link(await service.store.secret("links"), path, job.owner, body.seconds)
+    url = await guard_of(request).link(caller, path, job.owner, body.seconds)
     return LinkTold(url=url, expires_at=float(int(time.time()) + body.seconds))
 
 
@@ -270,6 +270,7 @@ async def linked_file(
     request: Request,
     expires: Annotated[int, Query(ge=0, lt=10**12)],
     signature: Annotated[str, Query(pattern="^[0-9a-f]{64}$")],
+    key: Annotated[str, Query(max_length=80)] = "",
     download: Download = False,
 ) -> Response:
     """One file, for whoever holds a link to it that is not over; it needs no key. Other links lead to nothing."""
@@ -279,9 +280,8 @@ async def linked_file(
     except JobNotFound:
         job = None
     target = f"{request.url.path}?{request.url.query}"
-    secret = await service.store.secret("links")
     # As long for a job that is not there.
-    holds = signed.holds(secret, target, "" if job is None else job.owner)
+    holds = await guard_of(request).linked(target, "" if job is None else job.owner, key)
     if job is None or not holds:
         raise HTTPException(404, "no such file, or the link to it is over")
     return await file_of(request, job, kind, download)

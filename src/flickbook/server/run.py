@@ -17,12 +17,12 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
-from flickbook.errors import FlickbookError, RequestError
+from flickbook.errors import FlickbookError, RequestError, StoreError
 from flickbook.jobs.keys import Keys
 from flickbook.jobs.supervisor import Supervisor
 from flickbook.server.app import create_app
 from flickbook.server.connections import Connection
-from flickbook.server.guard import is_loopback
+from flickbook.server.guard import LOST, is_loopback
 from flickbook.server.service import Service
 
 #: Seconds in which answers that are under way may end.
@@ -65,7 +65,12 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
 
 async def _refuse_strangers(service: Service) -> None:
     """Raises RequestError where others could reach the service, and no key keeps them out."""
-    if (is_loopback(service.host) and not service.shared) or service.accounts:
+    if service.accounts:
+        return
+    if is_loopback(service.host) and not service.shared:
+        with suppress(StoreError):  # damaged keys are reported to each request
+            if await Keys(service.store).lost():
+                print(f"note: {LOST}", file=sys.stderr)
         return
     if any(key.state == "live" for key in await Keys(service.store).list()):
         return
@@ -88,6 +93,25 @@ def listening(service: Service) -> socket.socket:
     return listener
 
 
+def config(service: Service, app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves the application. Forwarded headers are read from trusted proxies only: any other client could
+    write into them what it likes."""
+    chosen = service.settings
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(chosen.trusted_proxies),
+        forwarded_allow_ips=list(chosen.trusted_proxies),
+        timeout_keep_alive=_REST,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
 class _Server(uvicorn.Server):
     """Uvicorn's, with workers that start and end with it."""
 
@@ -97,19 +121,7 @@ class _Server(uvicorn.Server):
         self._app = create_app(service)
         if dress is not None:
             dress(self._app)
-        super().__init__(
-            uvicorn.Config(
-                self._app,
-                http=Connection,
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=_REST,
-                timeout_graceful_shutdown=GRACE,
-            )
-        )
+        super().__init__(config(service, self._app))
         self._service, self._supervisor, self._opened = service, supervisor, opened
         self._opening: asyncio.Future[None] | None = None
 

@@ -30,6 +30,9 @@ Kind = Literal["film", "picture", "draft", "extension", "sequence"]
 Home = Literal["queue", "command"]
 ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+#: Kinds of notes that stores know: API keys, and sessions of browsers.
+KEY: Final = "key"
+SESSION: Final = "session"
 
 Value = str | int | float
 Row = dict[str, Value]
@@ -275,6 +278,15 @@ class Store(Protocol):
 
         What was given, 0 or more, and when (by `now`) the window ends, which began with the first that was taken.
         """
+
+    async def protected(self) -> bool:
+        """Whether an API key was ever made. It stays true if every key is lost or revoked, until `release`."""
+
+    async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
+        """Record that the key `id` was made, or when it was revoked, apart from the note that holds the key."""
+
+    async def release(self) -> None:
+        """Forget that keys were ever made. It does not remove any."""
 
     async def secret(self, name: str) -> str:
         """64 hexadecimal digits that are drawn once and kept."""

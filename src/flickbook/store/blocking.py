@@ -117,6 +117,15 @@ class Blocking:
     def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
         return self.ask(self.store.take(bucket, amount, limit, window))
 
+    def protected(self) -> bool:
+        return self.ask(self.store.protected())
+
+    def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
+        self.ask(self.store.protect(id, name, revoked_at))
+
+    def release(self) -> None:
+        self.ask(self.store.release())
+
     def secret(self, name: str) -> str:
         return self.ask(self.store.secret(name))
 

@@ -56,6 +56,7 @@ class MongoStore:
         try:
             self.title = await self._link.open()
             await migrate(self._link)
+            await self._notes.adopt()
             await self._batches.mend()
         except BaseException:
             await self._link.close()
@@ -297,6 +298,15 @@ class MongoStore:
 
     async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
         return await self._notes.take(bucket, amount, limit, window)
+
+    async def protected(self) -> bool:
+        return await self._notes.protected()
+
+    async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
+        await self._notes.protect()
+
+    async def release(self) -> None:
+        await self._notes.release()
 
     async def secret(self, name: str) -> str:
         return await self._notes.secret(name)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pymongo.errors import DuplicateKeyError
 
 from flickbook.errors import RequestError, StoreError
-from flickbook.store.base import Note
+from flickbook.store.base import KEY, Note
 from flickbook.store.mongo_link import Document, MongoLink
 
 
@@ -95,6 +95,24 @@ class Notes:
         except DuplicateKeyError:
             return False
         return True
+
+    async def protected(self) -> bool:
+        with self.link.told():
+            return await self.link["meta"].find_one({"_id": "keys"}) is not None
+
+    async def protect(self) -> None:
+        await self._first("meta", {"_id": "keys"}, {"$set": {"made": True}})
+
+    async def release(self) -> None:
+        with self.link.told():
+            await self.link["meta"].delete_one({"_id": "keys"})
+
+    async def adopt(self) -> None:
+        """Record that keys were made in a database that was written before there was a record."""
+        with self.link.told():
+            found = await self.link["notes"].find_one({"kind": KEY})
+        if found is not None and not await self.protected():
+            await self.protect()
 
     async def secret(self, name: str) -> str:
         await self._first("secrets", {"_id": name}, {"$setOnInsert": {"value": secrets.token_hex(32)}})

@@ -6,7 +6,8 @@ owners    the last `turn` that is reserved for an owner's jobs, and `until` when
 notes     notes; their kind and id make `_id`
 buckets   what is `taken` of a limit, when its window `began` and `ends`
 secrets   `value`
-meta      "schema": `number`; "queue": the last `position` given; "turn 0": the last `turn` claimed of priority 0
+meta      "schema": `number`; "queue": the last `position` given; "turn 0": the last `turn` claimed of priority 0;
+          "keys": there once an API key was made
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook.errors import StoreError
-from flickbook.store import pages
-from flickbook.store.base import DONE
+from flickbook.store import keyring, pages
+from flickbook.store.base import DONE, KEY, SESSION
 from flickbook.store.database import APPLICATION_ID, DAMAGE, Database
 from flickbook.store.migrations import MIGRATIONS, names, refuse
 from flickbook.store.rescue import BESIDE, backup_of, create, faults, opened, quarantine
-from flickbook.store.sealed import JOBS, MARKS, TABLES, Table
+from flickbook.store.sealed import JOBS, MARKS, NOTES, TABLES, Table
 
 #: More claims than a job can have had since a backup: no token of then is ever given out again.
 _TOKENS: Final = 1000
@@ -29,10 +30,13 @@ Key = tuple[object, ...]
 
 @dataclass
 class Found:
-    """The rows of one file, by table and name, with their `seq`. `whole` are the tables that lack nothing."""
+    """The rows of one file, by table and name, with their `seq`. `whole` are the tables that lack nothing, `indexed`
+    those whose index could be read, and `keys` the API keys that the file had, lost ones included."""
 
     rows: dict[str, dict[Key, dict[str, Any]]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
     whole: set[str] = field(default_factory=set)
+    indexed: set[str] = field(default_factory=set)
+    keys: keyring.Entries = field(default_factory=dict)
 
     def keep(self, table: Table, row: Mapping[str, Any]) -> bool:
         """Keep a row if there is none of its name yet; of a job the one that was claimed more often."""
@@ -48,13 +52,17 @@ class Repaired:
     """What a repair did: where the damaged file is now, and how many rows of each table came from where.
 
     `salvaged` were read from the damaged file, `scattered` found on pages of it that had lost their place, `restored`
-    are from the last backup. `quarantined` is None for a store that was sound, and was left as it is.
+    are from the last backup. `quarantined` is None for a store that was sound, and was left as it is. `lost_keys` are
+    the names of API keys that could not be saved, by their ids; "" is an unknown name. `closed` says that requests need
+    a key from now on: one was made, or the damaged file cannot show that none was.
     """
 
     quarantined: Path | None
     salvaged: dict[str, int] = field(default_factory=dict)
     scattered: dict[str, int] = field(default_factory=dict)
     restored: dict[str, int] = field(default_factory=dict)
+    lost_keys: dict[str, str] = field(default_factory=dict)
+    closed: bool = False
 
 
 def repair(path: Path) -> Repaired:
@@ -67,7 +75,7 @@ def repair(path: Path) -> Repaired:
     with database.turn():
         there = path.exists()
         if there and _sound(database):
-            return Repaired(None)
+            return Repaired(None, closed=database.use(lambda db: keyring.needed(db, path)))
         database.close()
         source = path if there else max(path.parent.glob(f"{path.name}.damaged-*Z"), default=None)
         read = _read(source, backup_of(path)) if source is not None else (Found(), Found())
@@ -75,9 +83,38 @@ def repair(path: Path) -> Repaired:
         if not any(any(found.rows.values()) for found in (*read, backup)) and (source is None or _foreign(source)):
             raise StoreError(path, "holds nothing of Flickbook's that can be read", "move it away to begin anew")
         counts = _merged(*read, backup)
+        keys, lost = _keys(path, read[0])
+        closed = bool(keys or lost or _protected(path, read[0]))
         moved: list[Path] = []
-        create(database, lambda db: _write(db, read[0]), lambda: moved.append(quarantine(path)) if there else None)
-    return Repaired(moved[0] if moved else source, *counts)
+
+        def fill(db: sqlite3.Connection) -> None:
+            _write(db, read[0])
+            if closed:
+                keyring.mark(db, path, keys)
+
+        create(database, fill, lambda: moved.append(quarantine(path)) if there else None)
+        if closed:
+            keyring.write(path, keys)
+    names = {id: entry.name for id, entry in sorted(lost.items())}
+    return Repaired(moved[0] if moved else source, counts[0], counts[1], counts[2], names, closed)
+
+
+def _keys(path: Path, found: Found) -> tuple[keyring.Entries, keyring.Entries]:
+    """The API keys that were saved, and those that were lost. A key that is restored from before it was revoked is
+    revoked again."""
+    rows = {name[1]: row for name, row in found.rows[NOTES.name].items() if name[0] == KEY}
+    notes = {str(id): keyring.entry_of(row["body"]) for id, row in rows.items()}
+    known = keyring.joined(notes, keyring.marked(found.rows[MARKS.name].values()), keyring.read(path), found.keys)
+    for id, entry in known.items():
+        if id in rows and entry.revoked_at and not notes.get(id, entry).revoked_at:
+            rows[id]["body"] = json.dumps(json.loads(rows[id]["body"]) | {"revoked_at": entry.revoked_at})
+    saved = {id: entry for id, entry in known.items() if id in rows}
+    return saved, {id: entry for id, entry in known.items() if id not in rows}
+
+
+def _protected(path: Path, found: Found) -> bool:
+    """Whether keys were made for the store, or may have been: without its index nobody knows which notes it had."""
+    return keyring.there(path) or (keyring.MARK,) in found.rows[MARKS.name] or NOTES.name not in found.indexed
 
 
 def _sound(database: Database) -> bool:
@@ -155,6 +192,9 @@ def _ask_table(db: sqlite3.Connection, table: Table, found: Found) -> bool:
         keys = ", ".join(table.columns[: table.keys])
         by_name = f"SELECT {keys} FROM {table.name} INDEXED BY sqlite_autoindex_{table.name}_1"
         expected = {tuple(row) for row in db.execute(by_name)}
+        found.indexed.add(table.name)
+        if table is NOTES:
+            found.keys.update({str(id): keyring.Entry() for kind, id in expected if kind == KEY})
     except DAMAGE:
         last, expected = 2**20, None
     ranges, failures = [(0, last)], 0
@@ -165,6 +205,10 @@ def _ask_table(db: sqlite3.Connection, table: Table, found: Found) -> bool:
                 low = max(low, row["seq"] + 1)
                 if table.unsealed(row) is not None:
                     found.keep(table, {name: row[name] for name in row.keys()})  # noqa: SIM118
+                elif table is NOTES:
+                    names = keyring.noted([row]).items()
+                    here = {id: entry for id, entry in names if expected is None or id in found.keys}
+                    found.keys = keyring.joined(found.keys, here)
         except DAMAGE:
             failures += 1
             middle = (low + high) // 2
@@ -184,6 +228,8 @@ def _merged(found: Found, scattered: Found, backup: Found) -> list[dict[str, int
             for name, row in more.rows[table.name].items():
                 if name in found.rows[table.name]:
                     continue
+                if table is NOTES and name[0] == SESSION:
+                    continue  # somebody may have logged out since
                 if table is JOBS and row["state"] not in DONE:
                     row = row | {"attempt": row["attempt"] + _TOKENS}
                 found.keep(table, row)
@@ -198,6 +244,8 @@ def _write(db: sqlite3.Connection, found: Found) -> None:
     for table in TABLES:
         taken: set[int] = set()
         for row in sorted(found.rows[table.name].values(), key=lambda row: row["seq"]):
+            if table is MARKS and str(row["name"]).partition(" ")[0] == keyring.MARK:
+                continue  # written anew, for the keys that were saved
             seq = row["seq"]
             if seq in taken:
                 last = seq = last + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -116,3 +117,12 @@ BUCKETS: Final = Table(
 #: What the store itself remembers: secrets, its clock on each boot, how far the queue has come.
 MARKS: Final = Table("marks", ("name", "text", "number"), reals=frozenset({"number"}))
 TABLES: Final = (JOBS, NOTES, BUCKETS, MARKS)
+
+
+def drawn(db: sqlite3.Connection, path: Path, name: str) -> str:
+    """The secret of this name, 64 hexadecimal digits; made if there is none."""
+    mark = MARKS.named(db, path, f"secret {name}")
+    if mark is None:
+        mark = {"name": f"secret {name}", "text": secrets.token_hex(32), "number": 0.0}
+        MARKS.insert(db, mark)
+    return str(mark["text"])

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 from flickbook.errors import RequestError, StoreError
-from flickbook.store import rescue
+from flickbook.store import keyring, rescue
 from flickbook.store.base import Job, Note, Query, Row, State, flat
 from flickbook.store.clock import Clocks
 from flickbook.store.database import REPAIR, Connect, Database
 from flickbook.store.migrations import migrate
-from flickbook.store.sealed import BUCKETS, JOBS, MARKS, NOTES
+from flickbook.store.sealed import BUCKETS, JOBS, MARKS, NOTES, drawn
 from flickbook.store.sqlite_query import asked
 
 T = TypeVar("T")
@@ -67,6 +66,13 @@ class SqliteStore:
                 rescue.create(self._db)
             self._db.use(lambda db: migrate(db, self.path))
             self._offset = self._db.change(self._meet_boot)
+            try:
+                self._db.change(lambda db: keyring.adopt(db, self.path))
+            except StoreError as error:
+                if error.remedy != REPAIR:
+                    raise
+                # Damage to keys is reported when they are used: commands that need none still work.
+                logger.warning("the record of keys could not be completed: %s", error)
         try:
             self._keep()
         except StoreError as error:
@@ -378,21 +384,19 @@ class SqliteStore:
             BUCKETS.put(db, self.path, row | {"taken": int(row["taken"]) + given})
         return given, float(row["ends"])
 
+    async def protected(self) -> bool:
+        return await self._read(lambda db: keyring.protected(db, self.path))
+
+    async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
+        entry = keyring.Entry(name, revoked_at)
+        await self._write(lambda db: keyring.protect(db, self.path, id, entry))
+
+    async def release(self) -> None:
+        await self._write(lambda db: keyring.release(db, self.path))
+
     async def secret(self, name: str) -> str:
-        def known(db: sqlite3.Connection) -> Row | None:
-            return MARKS.named(db, self.path, f"secret {name}")
-
-        def drawn(db: sqlite3.Connection) -> Row:
-            mark = known(db)
-            if mark is None:
-                mark = {"name": f"secret {name}", "text": secrets.token_hex(32), "number": 0.0}
-                MARKS.insert(db, mark)
-            return mark
-
-        mark = await self._read(known)
-        if mark is None:
-            mark = await self._write(drawn)
-        return str(mark["text"])
+        mark = await self._read(lambda db: MARKS.named(db, self.path, f"secret {name}"))
+        return str(mark["text"]) if mark is not None else await self._write(lambda db: drawn(db, self.path, name))
 
     async def check(self) -> list[str]:
         return await self._off("read", lambda: self._db.read(rescue.faults))

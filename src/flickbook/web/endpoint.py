@@ -14,7 +14,7 @@ from flickbook.jobs import links
 from flickbook.jobs.order import ordered
 from flickbook.server.guard import Guard, caller_of
 from flickbook.server.media import link_path
-from flickbook.server.service import Service
+from flickbook.server.service import Caller, Service
 from flickbook.server.submission import submitted
 from flickbook.spec import Request
 from flickbook.store.base import DONE
@@ -63,7 +63,7 @@ def endpoint(service: Service, guard: Guard) -> None:
                 raise gr.Error("this key lacks the scope create; ask for one that has it", print_exception=False)
             await guard.afford(scope)
             job = await submitted(service, lambda _: ordered(Request.of(**fields), owner=caller.owner))
-            async for told in _told(service, job.id):
+            async for told in _told(service, guard, caller, job.id):
                 yield told
         except FlickbookError as error:
             raise gr.Error(str(error), print_exception=False) from None
@@ -72,7 +72,7 @@ def endpoint(service: Service, guard: Guard) -> None:
     api(generate, api_name="generate", concurrency_limit=None)
 
 
-async def _told(service: Service, id: str) -> AsyncIterator[dict[str, Any]]:
+async def _told(service: Service, guard: Guard, caller: Caller, id: str) -> AsyncIterator[dict[str, Any]]:
     """The job as it stands, whenever that changes, until it is done."""
     before: dict[str, Any] = {}
     while True:
@@ -83,7 +83,7 @@ async def _told(service: Service, id: str) -> AsyncIterator[dict[str, Any]]:
         if job.state in DONE:
             if job.state != "completed" or job.result is None or job.result.sidecar.recipe is None:
                 raise gr.Error(job.error or f"the job was {job.state}", print_exception=False)
-            film = links.link(await service.store.secret("links"), link_path(id, "film"), job.owner, links.LONGEST)
+            film = await guard.link(caller, link_path(id, "film"), job.owner, links.LONGEST)
             yield told | {"film": film, "recipe": job.result.sidecar.recipe.model_dump(mode="json")}
             return
         if told != before:

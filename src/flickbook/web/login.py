@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import math
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
@@ -11,7 +13,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from flickbook.errors import LimitReached
 from flickbook.server.guard import Guard, address_of, guard_of
+from flickbook.server.service import service_of
 from flickbook.server.sessions import COOKIE
+from flickbook.server.wire import cookies
 
 PATH: Final = "/studio"
 LOGIN: Final = f"{PATH}/login"
@@ -56,14 +60,16 @@ async def log_in(
     """Begin a session, and go to the studio; or say on the page why not."""
     guard = guard_of(request)
     try:
-        key = await guard.opened(address_of(request.scope), secret.strip(), name.strip())
+        address, name = address_of(request.scope), name.strip()
+        key = await (guard.log_in(address, name, secret.strip()) if name else guard.opened(address, secret.strip()))
     except LimitReached as error:
-        return _page(guard, str(error), 429)
+        return _page(guard, str(error), 429, {"retry-after": str(math.ceil(error.retry_after))})
     except HTTPException as error:
-        return _page(guard, "the name or the password is wrong" if name else str(error.detail), 401)
+        return _page(guard, str(error.detail), 401)
     value, lasts = await guard.sessions.begin(key)
     answer = RedirectResponse(f"{PATH}/", 303)
-    secure = request.url.scheme == "https"
+    # A tunnel is always reached by HTTPS, and forwards by HTTP.
+    secure = request.url.scheme == "https" or request.url.hostname in service_of(request).hosts
     answer.set_cookie(COOKIE, value, max_age=lasts, httponly=True, samesite="strict", secure=secure)
     return answer
 
@@ -75,15 +81,16 @@ async def session(request: Request) -> Response:
 
 
 @router.post(LOGOUT)
-async def log_out() -> Response:
-    """End the session of this browser."""
+async def log_out(request: Request) -> Response:
+    """End the session of this browser, here and there."""
+    await guard_of(request).sessions.end(cookies(request.scope))
     answer = RedirectResponse(LOGIN, 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
 
 
-def _page(guard: Guard, problem: str = "", status: int = 200) -> Response:
-    accounts = guard.sessions.accounts
+def _page(guard: Guard, problem: str = "", status: int = 200, headers: Mapping[str, str] = {}) -> Response:
+    accounts = guard.accounts
     text = _PAGE.format(
         path=PATH,
         intro="Log in with your name, or leave it empty and give a key." if accounts else "Log in with your key.",
@@ -92,4 +99,4 @@ def _page(guard: Guard, problem: str = "", status: int = 200) -> Response:
         label="Password or key" if accounts else "Key",
         focus="" if accounts else "autofocus",
     )
-    return HTMLResponse(text, status, {"content-security-policy": _POLICY, **OWN_ORIGIN})
+    return HTMLResponse(text, status, {"content-security-policy": _POLICY, **OWN_ORIGIN, **headers})
