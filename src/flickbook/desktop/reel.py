@@ -13,7 +13,8 @@ from typing import Any, Final
 from PIL import Image
 
 from flickbook.errors import MediaError
-from flickbook.media.read import film, read_picture
+from flickbook.media.decode import film
+from flickbook.media.read import read_picture
 from flickbook.media.sniff import opened
 
 #: Pixels of all frames that are held at once (3 bytes each), and the most of a side, which no stage exceeds.
