@@ -209,19 +209,19 @@ def film_bombs(mp4: bytes, avi: bytes) -> dict[str, bytes]:
 HARMLESS = {
     "frames.gif": {"picture", "facts", "frames"},  # 100,000 of them
     "frames.apng": {"picture", "facts", "frames"},  # as many
-    "times.apng": {"picture", "facts", "frames", "video", "inspect", "any"},  # 4,000 denominators
-    "long.png": {"picture", "inspect", "any"},  # 100 MB behind the last row
-    "animated.png": {"picture", "inspect", "any"},  # a billion frames by its header, and none
-    "exif.jpg": {"picture", "inspect", "any"},  # 15 MB of it
-    "profiles.tif": {"picture", "inspect", "any"},  # 40 GB, all in the same bytes
-    "playlist-behind.png": {"picture", "inspect", "any"},
-    "frame.gif": {"inspect"},  # whose header is in order
+    "times.apng": {"picture", "facts", "frames", "video", "metadata"},  # 4,000 denominators
+    "long.png": {"picture", "metadata"},  # 100 MB behind the last row
+    "animated.png": {"picture", "metadata"},  # a billion frames by its header, and none
+    "exif.jpg": {"picture", "metadata"},  # 15 MB of it
+    "profiles.tif": {"picture", "metadata"},  # 40 GB, all in the same bytes
+    "playlist-behind.png": {"picture", "metadata"},
+    "frame.gif": {"metadata"},  # whose header is in order
     "fewer.apng": {"picture"},
-    "16384.avi": {"video", "frames", "facts", "inspect", "any"},  # its stream says what is true
-    "tiny-samples.mp4": {"inspect"},
+    "16384.avi": {"video", "frames", "facts", "metadata"},  # its stream says what is true
+    "tiny-samples.mp4": {"metadata"},
     # Only reading the packet, or decoding it, tells:
-    "huge-sample.mp4": {"inspect"},
-    "lower.mp4": {"inspect"},
+    "huge-sample.mp4": {"metadata"},
+    "lower.mp4": {"metadata"},
 }
 
 

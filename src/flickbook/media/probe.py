@@ -30,7 +30,7 @@ from flickbook.settings import inherited
 
 #: Children at once, and callers that may wait for one.
 CHILDREN: Final = 2
-WAITING: Final = 8
+WAITING: Final = 46
 #: Requests after which a child is replaced, so that what leaks in a library does not add up.
 REQUESTS: Final = 200
 #: Longest line of an answer; a comment has at most 1 MiB, and JSON may write a byte of it as six.

@@ -23,7 +23,7 @@ Kind = Literal["picture", "film"]
 MAX_INLINE: Final = 12 << 20
 #: Threads that wait while files that were sent are read, so that no other request waits for one of the loop's own
 #: threads. They are more than the callers that `probe` lets wait: further ones are refused at once.
-READERS: Final = ThreadPoolExecutor(2 * (probe.CHILDREN + probe.WAITING), "readers")
+READERS: Final = ThreadPoolExecutor(probe.CHILDREN + probe.WAITING + 16, "readers")
 _HEAD: Final = 64
 _COPIED: Final = 1 << 20
 _DATA: Final = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.ASCII | re.IGNORECASE)
