@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -67,6 +68,20 @@ def test_a_picture_that_needs_more_memory_is_refused(tmp_path: Path, pool: Pool)
         asked(pool, path, "picture", small, limits=None)
     check_reads(pool, tmp_path)
     assert asked(pool, path, "picture", PLENTY, limits=None) == {"shape": [6000, 6000, 3]}
+
+
+@linux
+def test_a_film_whose_decoder_needs_more_memory_is_refused(tmp_path: Path, pool: Pool) -> None:
+    """FFV1 keeps a model for each slice: a thousand of them take 30 times what the pixels do."""
+    path = tmp_path / "slices.mkv"
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=8, options={"slices": "1024", "level": "3", "context": "1"})
+        stream.width, stream.height, stream.pix_fmt = 640, 640, "bgr0"
+        frame = av.VideoFrame.from_ndarray(np.zeros((640, 640, 3), np.uint8), format="rgb24")
+        container.mux([*stream.encode(frame.reformat(format="bgr0")), *stream.encode(None)])
+    with pytest.raises(MediaError, match="slices.mkv: needs more than 64 MiB of memory to read; make it shorter"):
+        asked(pool, path, "video", Budget(memory_mib=64, cpu_seconds=300, seconds=3600), limits=MANY)
+    check_reads(pool, tmp_path)
 
 
 @linux

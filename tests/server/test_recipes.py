@@ -46,7 +46,7 @@ def test_a_file_that_exceeds_a_limit_is_refused_in_one_line(tmp_path: Path, monk
         refused = service.post(INSPECT, files={"file": ("a.jpg", harmless()["exif.jpg"])})
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["field"]) == (400, "invalid_request", "file")
-    assert "needs more than 1 MiB of memory to read; make it shorter or smaller" in error["message"]
+    assert "needs more than 1 MiB of memory to read; make it shorter or smaller, or export it again" in error["message"]
     assert error["message"] == one_line(error["message"]) and str(tmp_path) not in error["message"]
 
 

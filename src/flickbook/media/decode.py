@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from flickbook.errors import MediaError, shown
-from flickbook.media import av1, boxes, ffv1
+from flickbook.media import av1, boxes
 from flickbook.media.picture import Animation, picture, pixels
 from flickbook.media.sniff import (
     AVI,
@@ -70,14 +70,11 @@ class Film:
             self.rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
             self.tags = dict(container.metadata)
             self._seconds = Fraction(stream.duration or 0) * (stream.time_base or 0)
-            header = bytes(context.extradata or b"") if context else b""
         if self.codec == "mpeg4" and not self.width:
             # In MP4, only the codec's own header says the size of MPEG-4 part 2.
             with self._demuxed(codec_whitelist="mpeg4") as (_, stream):
                 self.height, self.width = stream.height, stream.width
         check_size(path, 1, self.height, self.width, limits)
-        if self.codec == "ffv1":
-            ffv1.check(path, header, self.width)
         if self.frames:
             if self.rate <= 0:
                 raise MediaError(path, "says no frame rate", "export it again")

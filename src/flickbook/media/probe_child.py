@@ -44,6 +44,7 @@ def tasks() -> dict[str, Task]:
         "frames": decode.frames_task,
         "last": still.last,
         "metadata": metadata.metadata,
+        "middle": still.middle,
         "picture": decode.picture_task,
         "sheet": still.sheet,
         "size": metadata.size,
@@ -142,22 +143,18 @@ def _run(task: Task, request: dict[str, Any], answers: _Answers) -> None:
             if begun:
                 answers.send(last, answer=False)
             last, begun = part, True
-    except MediaError as error:
-        last = {"refused": [_reason(error, request["memory_mib"]), error.remedy]}
-    except MemoryError:
-        last = {"refused": [_too_large(request["memory_mib"]), "make it shorter or smaller"]}
+    except (MediaError, MemoryError) as error:
+        last = {"refused": _refusal(error, request["memory_mib"])}
     answers.send(last, answer=True)
 
 
-def _reason(error: MediaError, memory_mib: int) -> str:
-    """The reason; where memory ran out, the limit of it."""
+def _refusal(error: MediaError | MemoryError, memory_mib: int) -> tuple[str, str]:
+    """The reason and the remedy; where memory ran out, the limit of it."""
     cause = error.__cause__ or error.__context__
     full = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
-    return _too_large(memory_mib) if full else error.reason
-
-
-def _too_large(memory_mib: int) -> str:
-    return f"needs more than {memory_mib} MiB of memory to read"
+    if isinstance(error, MemoryError) or full:
+        return f"needs more than {memory_mib} MiB of memory to read", "make it shorter or smaller, or export it again"
+    return error.reason, error.remedy
 
 
 if __name__ == "__main__":

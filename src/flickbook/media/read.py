@@ -54,7 +54,7 @@ def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:
 
     What is transparent lies on white. Raises MediaError as `read_video` does.
     """
-    return _array(probe.ask("picture", path, probe.DECODE, limits=asdict(limits)))
+    return array(probe.ask("picture", path, probe.DECODE, limits=asdict(limits)))
 
 
 def read_any(path: FilePath) -> tuple[np.ndarray, float]:
@@ -80,11 +80,12 @@ def _received(task: str, path: FilePath, **arguments: Any) -> tuple[np.ndarray, 
     messages = probe.stream(task, path, **arguments)
     with closing(messages):
         told = next(messages).value
-        frames = (_array(message) for message in messages if not message.answer)
+        frames = (array(message) for message in messages if not message.answer)
         return _gathered(path, frames, told["most"]), told["rate"]
 
 
-def _array(message: probe.Message) -> np.ndarray:
+def array(message: probe.Message) -> np.ndarray:
+    """The pixels (height, width, 3) uint8 RGB in one message of a child."""
     return np.frombuffer(message.data, np.uint8).reshape(message.value["shape"])
 
 

@@ -27,8 +27,13 @@ _NO_FRAMES: Final = ("holds no frames", "make it again")
 
 def thumbnail(path: FilePath) -> Iterator[bytes]:
     """Task: a WebP of the frame in the middle of a film, at most 512 pixels wide and high."""
-    frame = _frames(path, lambda count: [count // 2], _SIDE)[0]
+    (frame,) = middle(path, _SIDE)
     yield _saved(Image.fromarray(frame), "WEBP", quality=85)
+
+
+def middle(path: FilePath, side: int) -> Iterator[np.ndarray]:
+    """Task: the frame in the middle of a film, or a picture, (height, width, 3) uint8, at most `side` wide and high."""
+    yield _frames(path, lambda count: [count // 2], side)[0]
 
 
 def sheet(path: FilePath, label: str) -> Iterator[bytes]:
