@@ -137,10 +137,10 @@ class Pool:
         self._closed = False
 
     def stream(self, task: str, path: FilePath, budget: Budget, **arguments: Any) -> Generator[Message, None, None]:
-        """The messages of a child that runs `task` (a name in `probe_child.TASKS`) on the file at `path`.
+        """The messages of a child that runs `task` (a name in `probe_child.tasks()`) on the file at `path`.
 
         Blocks while no child is free. Raises MediaError for what the task refuses and for a child that exceeded its
-        budget or crashed, LimitReached where too many callers wait.
+        budget or crashed, LimitReached where too many callers wait or no process can be started.
         """
         name = os.fspath(path)
         request = {"task": task, "path": os.path.abspath(name), "arguments": arguments, **asdict(budget)}
@@ -179,7 +179,11 @@ class Pool:
         with self._lock:
             while self._idle and (fresh or self._idle[-1].process.poll() is not None):
                 self._drop(self._idle.pop())
-            child = self._idle.pop() if self._idle else _Child()
+            try:
+                child = self._idle.pop() if self._idle else _Child()
+            except OSError as error:
+                limit = f"no process can be started to read files ({error.strerror})"
+                raise LimitReached("file", "", limit, "send it again in a moment", _RETRY_AFTER) from error
             self._all.add(child)
         child.answered = False
         try:
