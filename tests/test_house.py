@@ -203,7 +203,7 @@ def test_matplotlib_opencv_and_pyav_are_imported_in_one_place() -> None:
     assert users["matplotlib"] <= {name(PACKAGE / "media/plot.py")}
     assert users["cv2"] <= {name(PACKAGE / "media/flow.py")}
     # The doctor asks which codecs there are.
-    assert users["av"] <= {name(PACKAGE / each) for each in ("media/read.py", "media/encode.py", "cli/doctor.py")}
+    assert users["av"] <= {name(PACKAGE / each) for each in ("media/decode.py", "media/encode.py", "cli/doctor.py")}
 
 
 def test_tests_have_the_names_of_what_they_test() -> None:

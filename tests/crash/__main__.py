@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from tests.crash import access, cancel, claims, disk, idempotency, report, server_kill, shown, worker_kill
+from tests.crash import access, cancel, claims, disk, idempotency, inspections, report, server_kill, shown, worker_kill
 from tests.crash.report import Section, spread
 from tests.crash.ward import ROOT, Ward
 
@@ -211,6 +211,19 @@ def _shown(options: argparse.Namespace, place: Path, _: Ward, __: Ward) -> Secti
     return Section("ten films, everything killed twice", found.films, 0.0, lines, found.faults)
 
 
+def _inspections(options: argparse.Namespace, place: Path, _: Ward, __: Ward) -> Section:
+    found = inspections.run(place)
+    counts = ", ".join(f"{found.statuses.count(status)} with {status}" for status in sorted({*found.statuses}))
+    lines = [
+        f"- eight at once: a PNG of 1 x 50,000,000 pixels in 97 kB, then eight different files; answered: {counts}",
+        f"- other requests meanwhile: {spread(found.latencies)}; the goal of {inspections.LATENCY:.0f} s is "
+        f"{'met' if max(found.latencies) < inspections.LATENCY else 'missed'}",
+        f"- the server's process took at most {found.server_mib} MiB, of {inspections.MEMORY} MiB; with the processes "
+        f"that read the files {found.together_mib} MiB",
+    ]
+    return Section("heavy inspections", found.tried, 0.0, lines, found.faults)
+
+
 PARTS: dict[str, Made] = {
     "workers": _workers,
     "queue": _queue,
@@ -222,6 +235,7 @@ PARTS: dict[str, Made] = {
     "passwords": _passwords,
     "cancel": _cancel,
     "idempotency": _idempotency,
+    "inspections": _inspections,
     "shown": _shown,
 }
 

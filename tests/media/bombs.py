@@ -119,54 +119,6 @@ def avif(items: list[Item], sizes: list[tuple[int, int]], *more: bytes, way: int
     return brand + meta(start) + box(b"mdat", stored)
 
 
-class RangeCoder:
-    """Writes what FFV1's header is written with (RFC 9043, 3.8.1), in numbers of any length."""
-
-    def __init__(self, moves: bytes) -> None:
-        self._moves, self._low, self._range, self._bytes = moves, 0, 0xFF00, 2
-
-    def bit(self, states: bytearray, place: int, value: bool) -> None:
-        part = self._range * states[place] >> 8
-        self._range -= part
-        if value:
-            self._low, self._range = self._low + self._range, part
-        state = states[place]
-        states[place] = self._moves[state] if value else 256 - self._moves[256 - state]
-        while self._range < 0x100:
-            self._low, self._range, self._bytes = self._low << 8, self._range << 8, self._bytes + 1
-
-    def number(self, states: bytearray, value: int) -> None:
-        self.bit(states, 0, value == 0)
-        bits = value.bit_length() - 1
-        for each in range(bits if value else 0):
-            self.bit(states, 1 + min(each, 9), True)
-        if value:
-            self.bit(states, 1 + min(bits, 9), False)
-        for each in reversed(range(bits)):
-            self.bit(states, 22 + min(each, 9), bool(value >> each & 1))
-
-    def data(self) -> bytes:
-        return self._low.to_bytes(self._bytes, "big")
-
-
-def ffv1_header(moves: bytes, across: int, down: int, steps: int, version: int = 3, sets: int = 1) -> bytes:
-    """A header of FFV1 with slices `across` and `down`, and tables of `steps` steps each."""
-    coder, states = RangeCoder(moves), bytearray([128] * 32)
-    for value in (version, 4, 1, 1, 8):
-        coder.number(states, value)
-    coder.bit(states, 0, True)
-    for value in (0, 0):
-        coder.number(states, value)
-    coder.bit(states, 0, False)
-    for value in (across - 1, down - 1, sets):
-        coder.number(states, value)
-    for _ in range(5 * sets):
-        states = bytearray([128] * 32)
-        for each in range(steps):
-            coder.number(states, (128 - (steps - 1) if each == steps - 1 else 1) - 1)
-    return coder.data() + bytes(16)
-
-
 def patched(data: bytes, kind: bytes, offset: int, patch: bytes) -> bytes:
     """`data` with `patch` so many bytes behind the first `kind`."""
     at = data.index(kind) + len(kind) + offset

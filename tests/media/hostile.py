@@ -15,7 +15,6 @@ from tests.media.bombs import (
     box,
     chunk,
     element,
-    ffv1_header,
     gif,
     patched,
     png,
@@ -24,8 +23,6 @@ from tests.media.bombs import (
     sequence,
     webp,
 )
-
-from flickbook.media.ffv1 import MOVES
 
 SVG = b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' width='1' height='1'/>"
 HLS = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
@@ -147,7 +144,7 @@ def cluster(*blocks: bytes) -> bytes:
 
 
 def matroska_bombs() -> dict[str, bytes]:
-    """EBML that nests, repeats or unpacks, and FFV1 that asks for gigabytes."""
+    """EBML that nests, repeats or unpacks."""
     head = element("1A45DFA3", element("4282", b"webm"))
     block = element("A3", b"\x81\0\0\x80" + bytes(9))
     laced = element("A3", b"\x81\0\0\x84\xff" + bytes(256))  # 256 frames of one byte each
@@ -156,7 +153,6 @@ def matroska_bombs() -> dict[str, bytes]:
     nested = b""
     for _ in range(900):
         nested = element("67C8", nested)
-    slices = ffv1_header(MOVES, 32, 32, 5)
     unknown = b"\x01" + b"\xff" * 7
     return {
         "no-film.webm": head + element("18538067", element("1549A966", b"") + element("1654AE6B", b"")),
@@ -171,9 +167,6 @@ def matroska_bombs() -> dict[str, bytes]:
         "unpacked.mkv": matroska(b"V_VP9", cluster(packed * 3), more=unpack),
         "16384.mkv": matroska(b"V_FFV1", cluster(block), size=(16_384, 16_384)),
         "16384.webm": matroska(b"V_VP9", cluster(block), size=(16_384, 16_384)).replace(b"matroska", b"webm", 1),
-        "slices.mkv": matroska(b"V_FFV1", cluster(block), private=slices),
-        "models.mkv": matroska(b"V_FFV1", cluster(block), private=ffv1_header(MOVES, 400, 300, 5, sets=8)),
-        "version.mkv": matroska(b"V_FFV1", cluster(block), private=ffv1_header(MOVES, 1, 1, 3, version=4)),
         "header.mkv": matroska(b"V_FFV1", cluster(block), private=b"\xff" * 400_000),
     }
 
@@ -209,19 +202,20 @@ def film_bombs(mp4: bytes, avi: bytes) -> dict[str, bytes]:
 HARMLESS = {
     "frames.gif": {"picture", "facts", "frames"},  # 100,000 of them
     "frames.apng": {"picture", "facts", "frames"},  # as many
-    "times.apng": {"picture", "facts", "frames", "video", "inspect", "any"},  # 4,000 denominators
-    "long.png": {"picture", "inspect", "any"},  # 100 MB behind the last row
-    "animated.png": {"picture", "inspect", "any"},  # a billion frames by its header, and none
-    "exif.jpg": {"picture", "inspect", "any"},  # 15 MB of it
-    "profiles.tif": {"picture", "inspect", "any"},  # 40 GB, all in the same bytes
-    "playlist-behind.png": {"picture", "inspect", "any"},
-    "frame.gif": {"inspect"},  # whose header is in order
+    "times.apng": {"picture", "facts", "frames", "video", "metadata"},  # 4,000 denominators
+    "long.png": {"picture", "metadata"},  # 100 MB behind the last row
+    "animated.png": {"picture", "metadata"},  # a billion frames by its header, and none
+    "exif.jpg": {"picture", "metadata"},  # 15 MB of it
+    "profiles.tif": {"picture", "metadata"},  # 40 GB, all in the same bytes
+    "playlist-behind.png": {"picture", "metadata"},
+    "frame.gif": {"metadata"},  # whose header is in order
     "fewer.apng": {"picture"},
-    "16384.avi": {"video", "frames", "facts", "inspect", "any"},  # its stream says what is true
-    "tiny-samples.mp4": {"inspect"},
+    "16384.avi": {"video", "frames", "facts", "metadata"},  # its stream says what is true
+    "tiny-samples.mp4": {"metadata"},
     # Only reading the packet, or decoding it, tells:
-    "huge-sample.mp4": {"inspect"},
-    "lower.mp4": {"inspect"},
+    "header.mkv": {"metadata"},
+    "huge-sample.mp4": {"metadata"},
+    "lower.mp4": {"metadata"},
 }
 
 

@@ -1,7 +1,7 @@
 """Hostile files: bombs, lies, disguises and damage are refused in a process that may grow by 512 MB and no more.
 
-Each reading may take two seconds of the processor's time, to the second that the system counts in, and open no other
-file and no socket.
+The tasks of a probe's child run here without its limits of time. What each may do is counted: bytes that are read of
+the file, and calls that Python makes. None opens another file or a socket.
 """
 
 from __future__ import annotations
@@ -30,21 +30,30 @@ from flickbook.media.read import facts, read_any, read_frames, read_picture, rea
 from flickbook.media.write import write
 
 GROWTH = 512 << 20
-SECONDS = 2
-#: Run with a folder: tries each reader on each file in it, and prints what came of it and how much memory it took.
+#: What one reading may do at most: calls that Python makes, and bytes read for each of the file, and beyond those.
+CALLS = 6_000_000
+READS, MORE_BYTES = 8, 4 << 20
+#: Seconds after which the system kills a reading that has no end; no machine is that slow.
+ENDLESS = 300
+#: Run with a folder: tries each task on each file in it, and prints what came of it, and how much memory it took.
 PROGRAM = """
 import json, os, resource, sys, threading, time
+from dataclasses import asdict
 from pathlib import Path
 from PIL import Image
 from flickbook.errors import MediaError
-from flickbook.media.inspect import inspect
-from flickbook.media.read import facts, read_any, read_frames, read_picture, read_video
-readers = {"picture": read_picture, "video": read_video, "frames": lambda path: read_frames(path, 4, 8),
-           "facts": facts, "inspect": inspect, "any": read_any}
+from flickbook.media.probe_child import tasks
+from flickbook.media.sniff import DEFAULT_LIMITS, PICTURE_LIMITS
+film, known = {"limits": asdict(DEFAULT_LIMITS)}, tasks()
+asked = {"picture": ("picture", {"limits": asdict(PICTURE_LIMITS)}), "video": ("video", film), "facts": ("facts", film),
+         "frames": ("frames", film | {"count": 4, "fps": 8.0}),
+         "metadata": ("metadata", {"limits": None, "digest": True})}
 Image.init()
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))
+def bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
 def grow(path):
     with open(path, "ab") as file:
         while not done.wait(0.001) and file.tell() < 16 << 20:
@@ -59,33 +68,41 @@ def watch(event, arguments):
                                             or str(arguments[0]).endswith((".py", ".pyc", ".so"))):
         raise SystemExit(f"opens {arguments[0]}")
 sys.addaudithook(watch)
+calls = 0
+def count(frame, event, argument):
+    global calls
+    calls += event.endswith("call")
 folder, growth, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 before = memory("VmHWM")
 resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + growth,) * 2)
 hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-found = {}
+found, work = {}, {}
 for path in sorted(folder.iterdir()):
-    found[path.name] = {}
-    for name, read in readers.items():
+    found[path.name], work[path.name] = {}, {}
+    for name, (task, arguments) in asked.items():
         print(path.name.encode("unicode_escape"), name, file=sys.stderr, flush=True)
-        # The system kills a process that takes longer.
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))
         done, writer = threading.Event(), None
         if path.name.startswith("growing"):
             writer = threading.Thread(target=grow, args=(path,))
             writer.start()
-        watched = (str(path), path, f"{path}.json")
+        calls, read = 0, bytes_read()
+        watched = (str(path), path)
         try:
-            read(path)
+            sys.setprofile(count)
+            for _ in known[task](path, **arguments):
+                pass
             found[path.name][name] = None
         except MediaError as error:
             found[path.name][name] = str(error)
         finally:
+            sys.setprofile(None)
             watched = None
             done.set()
             if writer:
                 writer.join()
-print(json.dumps([found, memory("VmHWM") - before]))
+        work[path.name][name] = [calls, bytes_read() - read]
+print(json.dumps([found, work, memory("VmHWM") - before]))
 """
 Found = dict[str, dict[str, str | None]]
 
@@ -122,13 +139,22 @@ def flipped(data: bytes, seed: int) -> bytes:
 
 
 def outcomes(folder: Path) -> tuple[Found, int]:
-    """What each reader said of each file, None if it read it, and the bytes that the process grew by."""
+    """What each reader said of each file, None if it read it, and the bytes that the process grew by.
+
+    No reading may do more work than is allowed.
+    """
     # One arena for all threads: each further one would set aside addresses that are never used.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(GROWTH), str(SECONDS)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(GROWTH), str(ENDLESS)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent)
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    found, growth = json.loads(done.stdout)
+    found, work, growth = json.loads(done.stdout)
+    for name, readings in work.items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else 0
+        for reader, (calls, read) in readings.items():
+            assert calls <= CALLS, (name, reader, calls)
+            assert read <= READS * size + MORE_BYTES, (name, reader, read, size)
     return found, growth
 
 
@@ -218,7 +244,7 @@ def test_what_is_cut_or_flipped_is_read_or_refused_within_its_memory(tmp_path: P
         if not name.startswith("flipped") and refusal is None
     }
     # Where the headers of a picture are in order, and so is the first picture of a film.
-    inspected = {(name, reader) for name, reader in read if reader == "inspect"}
+    inspected = {(name, reader) for name, reader in read if reader == "metadata"}
     assert all(name.endswith((".png", ".bmp", ".tiff")) for name, _ in inspected), inspected
     first = {(f"{begin}-{name}", "picture") for begin in ("half", "nearly") for name in ("a.gif", "a.apng")}
     assert read - inspected <= first, read - inspected - first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.media.bombs import png
 
 from flickbook.errors import MediaError
 from flickbook.formats import container_of, encoding
+from flickbook.media import probe
 from flickbook.media.clip import Clip, frames_sha256, sidecar_path
 from flickbook.media.inspect import inspect, read_comment, read_recipe
+from flickbook.media.probe import Budget
 from flickbook.media.write import MAX_COMMENT_BYTES, MAX_JPEG_COMMENT_BYTES, write, write_mp4, write_png
 from flickbook.spec import SCHEMA_VERSION, Placement, Plan, Recipe, Run
 
@@ -234,3 +238,34 @@ def test_a_moving_png_of_too_many_chunks_or_a_broken_one_is_refused(tmp_path: Pa
         (tmp_path / "a.apng").write_bytes(damaged)
         with pytest.raises(MediaError):
             inspect(tmp_path / "a.apng")
+
+
+def test_the_comment_of_a_png_is_found_behind_its_pixels_in_any_kind_of_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_png(path, film(1)[0])
+    data = path.read_bytes()
+    end = data.index(b"IEND") - 4
+    packed = zlib.compress("größe".encode())
+    kinds = {
+        "tEXt": b"comment\0gr\xf6\xdfe",
+        "zTXt": b"Comment\0\0" + zlib.compress(b"gr\xf6\xdfe"),
+        "iTXt": b"comment\0\0\0\0\0" + "größe".encode(),
+        "iTXt, packed": b"comment\0\1\0de\0Kommentar\0" + packed,
+    }
+    for kind, content in kinds.items():
+        path.write_bytes(data[:end] + chunk(kind[:4].encode(), content) + data[end:])
+        assert read_comment(path) == "größe", kind
+    path.write_bytes(data[:end] + chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(100 << 20))) + data[end:])
+    with pytest.raises(MediaError, match="bytes of comment, more than the limit"):
+        read_comment(path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system enforces no such limit")
+def test_a_picture_is_inspected_without_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "tall.png"
+    path.write_bytes(png(1, 50_000_000, rows=bytes(4 * 50_000_000)))
+    less_than_its_pixels = Budget(memory_mib=64, cpu_seconds=300, seconds=3600)
+    found = probe.ask("metadata", path, less_than_its_pixels, limits=None, digest=False).value
+    assert (found["width"], found["height"], found["comment"]) == (1, 50_000_000, None)
+    with pytest.raises(MediaError, match="needs more than 64 MiB of memory"):
+        probe.ask("picture", path, less_than_its_pixels, limits=None)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections import deque
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
-from flickbook.errors import MediaError
-from flickbook.media.read import film, read_picture
-from flickbook.media.sniff import opened
+from flickbook.media import probe
+from flickbook.media.read import array, read_picture
+from flickbook.media.sniff import Limits, opened
 
 #: Pixels of all frames that are held at once (3 bytes each), and the most of a side, which no stage exceeds.
 _PIXELS: Final = 64 << 20
 _SIDE: Final = 1280
-_GONE: Final = ("holds no frames", "make it again")
+#: Each frame is made smaller when it comes, so that a film may hold more of them than are read elsewhere.
+_LIMITS: Final = Limits(frames=1 << 18, decoded_bytes=1 << 50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +38,14 @@ def read(path: Path) -> Reel:
     """What the file at `path` shows; a picture is a reel of one frame. Raises MediaError."""
     if not _moves(path):
         return Reel((_fitted(read_picture(path), _SIDE),), 1.0)
-    with film(path) as source:
-        count, rate = source.counted()
-        side = min(_SIDE, _affordable(source.width, source.height, max(1, count)))
-        with closing(source.shown()) as shown:
-            frames = tuple(_fitted(frame.pixels, side) for frame in shown)
-    if not frames:
-        raise MediaError(path, *_GONE)
-    return Reel(frames, float(rate))
+    frames: list[Image.Image] = []
+    with closing(probe.stream("video", path, limits=asdict(_LIMITS))) as messages:
+        told = next(messages).value
+        for message in messages:
+            if not message.answer:
+                height, width, _ = message.value["shape"]
+                frames.append(_fitted(array(message), min(_SIDE, _affordable(width, height, told["most"]))))
+    return Reel(tuple(frames), told["rate"])
 
 
 def of_bytes(data: bytes, suffix: str = ".webp") -> Reel:
@@ -59,15 +58,7 @@ def of_bytes(data: bytes, suffix: str = ".webp") -> Reel:
 
 def still(path: Path, side: int) -> Image.Image:
     """The frame in the middle of a film, or the picture, at most `side` pixels wide and high. Raises MediaError."""
-    if not _moves(path):
-        return _fitted(read_picture(path), side)
-    with film(path) as source:
-        middle = source.counted()[0] // 2
-        with closing(source.shown()) as shown:
-            last = deque(islice(shown, middle + 1), maxlen=1)
-    if not last:
-        raise MediaError(path, *_GONE)
-    return _fitted(last[0].pixels, side)
+    return _fitted(array(probe.ask("middle", path, probe.DECODE, side=side)), side)
 
 
 def _moves(path: Path) -> bool:

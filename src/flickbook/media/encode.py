@@ -40,6 +40,10 @@ _CUTREE_WIDTH: Final = 64  # x265 (build 216) writes past a buffer if it plans n
 _THREADS: Final = "/proc/self/task"
 _PROBED: Final = (144, 256)  # height and width at which an encoder is tried: some take no smaller film
 
+# SVT-AV1 prints to stderr, past every callback, and this is its only switch. It reads it once in a process, when any
+# thread opens it first, so it is set before there can be one.
+os.putenv("SVT_LOG", "0")
+
 
 def encode_film(
     path: Path,
@@ -175,8 +179,6 @@ def _open(context: VideoCodecContext, how: Encoding, height: int, width: int, fp
     context.color_range = ColorRange.JPEG if rgb else ColorRange.MPEG
     context.colorspace = _IDENTITY if rgb else _BT709
     context.color_primaries = context.color_trc = _BT709
-    if how.codec == "av1":
-        os.putenv("SVT_LOG", "0")  # the library prints to stderr, past every callback; this is its only switch
     try:
         with _modest():
             context.open(strict=False)

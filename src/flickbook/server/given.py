@@ -7,17 +7,23 @@ import binascii
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Final, Literal
 
 from flickbook.errors import MediaError, OutputError, RequestError
 from flickbook.files import replace_whole
-from flickbook.media.sniff import sniff
+from flickbook.media import probe
+from flickbook.media.sniff import DEFAULT_LIMITS, sniff
 
 Kind = Literal["picture", "film"]
 #: Bytes of a picture in a data: URL.
 MAX_INLINE: Final = 12 << 20
+#: Threads that wait while files that were sent are read, so that no other request waits for one of the loop's own
+#: threads. They are more than the callers that `probe` lets wait: further ones are refused at once.
+READERS: Final = ThreadPoolExecutor(probe.CHILDREN + probe.WAITING + 16, "readers")
 _HEAD: Final = 64
 _COPIED: Final = 1 << 20
 _DATA: Final = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.ASCII | re.IGNORECASE)
@@ -68,17 +74,14 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
 
 
 def judge(path: Path, kind: Kind) -> None:
-    """Raises MediaError unless a file is what it should be, by its header; of a film one frame is decoded."""
+    """Raises MediaError unless a file is what it should be, by its header; of a film one frame is decoded.
+
+    A child process reads it. Raises LimitReached where too many callers wait for one.
+    """
     if kind == "film":
-        from flickbook.media.read import facts  # FFmpeg's library takes a moment to load
-
-        facts(path)
-        return
-    from flickbook.media.picture import picture
-    from flickbook.media.sniff import opened
-
-    with opened(path, None, "picture") as (file, form, limits), picture(path, file, form, limits):
-        pass
+        probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
+    else:
+        probe.ask("size", path)
 
 
 def again(path: Path, place: Path, stem: str, field: str = "video") -> Path:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from flickbook.errors import MediaError, RequestError
 from flickbook.server.errors import refusals
 from flickbook.server.form import body_of
+from flickbook.server.given import READERS
 from flickbook.server.guard import changer
 from flickbook.server.service import Caller
 from flickbook.server.told import ROOT
@@ -54,16 +55,20 @@ class Inspected(BaseModel):
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _BODY}}}},
 )
 async def inspect(request: Request, caller: Changer) -> Inspected:
-    """What a file says of itself: its format, its size, and the recipe that it carries. Nothing is decoded or kept."""
+    """What a file says of itself: its format, its size, and the recipe that it carries. Nothing is decoded or kept.
+
+    A process of its own reads the file, with limits of memory and time; where too many files wait to be read, it is
+    429, and retry-after says when to send it again.
+    """
     async with body_of(request) as body:
         file = body.files.get("file")
         if body.typed or file is None or body.fields or len(body.files) > 1:
             raise RequestError("file", "", "must be the one part of a form", "send the film as the part file")
-        return await asyncio.to_thread(_inspected, file.file)
+        return await asyncio.get_running_loop().run_in_executor(READERS, _inspected, file.file)
 
 
 def _inspected(source: Any) -> Inspected:
-    from flickbook.media.inspect import inspect as facts_of  # FFmpeg's library takes a moment to load
+    from flickbook.media.inspect import inspect as facts_of  # NumPy takes a moment to load
 
     # Nothing may stand beside it: a sidecar would be read too.
     with tempfile.TemporaryDirectory(prefix="flickbook-") as place:

@@ -13,6 +13,7 @@ from starlette.requests import Request as HttpRequest
 
 from flickbook.errors import IdempotencyKeyReused, JobConflict, JobNotFound, LimitReached
 from flickbook.server import media
+from flickbook.server.given import READERS
 from flickbook.server.idempotency import Idempotency
 from flickbook.server.service import Service
 from flickbook.store.base import DONE, Job, new_id
@@ -33,7 +34,9 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
         return before[0]
     id = new_id("job")
     try:
-        job = (await asyncio.to_thread(make, id)).model_copy(update={"id": id})
+        # What was sent is read meanwhile, which may take as long as a file lets it.
+        made = await asyncio.get_running_loop().run_in_executor(READERS, make, id)
+        job = made.model_copy(update={"id": id})
     except Exception:
         await asyncio.to_thread(service.shelf.clear, id)
         raise

@@ -19,7 +19,7 @@ def last_frame(path: Path, place: Path, stem: str) -> Path:
     image = stills.last_frame(path)
     target = place / f"{stem}.png"
     try:
-        replace_whole(target, lambda draft: image.save(draft, "PNG"))
+        replace_whole(target, lambda draft: draft.write_bytes(image))
     except OSError as error:
         raise OutputError(target.name, error.strerror or str(error), "free some space, and ask again") from None
     return target
