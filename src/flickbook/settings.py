@@ -26,14 +26,15 @@ HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 class Settings(BaseSettings):
     """One person's settings on one machine.
 
-    `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be
-    deleted at any time. `text_cache_mib`: the most MiB that the meanings of prompts take there, 0 keeps none.
-    `data_dir`: what may not: converted models, and the list of models that were added. `threads`: processor threads to
-    compute with, None for the library's choice. `model`: the model of a request that names none. `log_level`: what is
-    written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a
-    file in data_dir. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory in data_dir. `batch`:
-    queued jobs of one shape that a worker runs as one batch at most, None for what pays on its device. `url`, `key`: a
-    Flickbook service that the window asks instead of this machine, and the key for it.
+    `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be deleted
+    at any time. `text_cache_mib`: the most MiB that the meanings of prompts take there, 0 keeps none. `data_dir`: what
+    may not: converted models, and the list of models that were added. `threads`: processor threads to compute with,
+    None for the library's choice. `model`: the model of a request that names none. `log_level`: what is written to
+    stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a file in
+    data_dir. `pull`: whether the files of a model that is not on this machine are downloaded when a film needs them:
+    ask on a terminal and refuse elsewhere, or auto. `jobs_dir`: the films, checkpoints and logs of jobs; None for a
+    directory in data_dir. `batch`: queued jobs of one shape that a worker runs as one batch at most, None for what pays
+    on its device. `url`, `key`: a Flickbook service that the window asks instead of this machine, and the key for it.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     model: str = "builtin"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     store: str = ""
+    pull: Literal["ask", "auto"] = "ask"
     jobs_dir: HomePath | None = None
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
     url: str = ""
