@@ -55,6 +55,15 @@ def found(model: Model) -> Path | None:
         return None
 
 
+def to_pull(name: str) -> bool:
+    """Whether a model of the catalogue has to be downloaded, and can be."""
+    try:
+        model = catalogue.find(name)
+    except ModelNotFound:
+        return False
+    return bool(model.repo) and found(model) is None
+
+
 def converted(model: Model) -> Path:
     """Where the safetensors of a model go that is published as checkpoints."""
     return settings.load().data_dir / "models" / model.repo.replace("/", "--") / model.commit

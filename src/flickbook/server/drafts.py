@@ -13,6 +13,7 @@ from flickbook.jobs import queue
 from flickbook.jobs.order import ordered
 from flickbook.resolution import SEED_LIMIT, resolve
 from flickbook.server.asked import DraftsAsked, FinishAsked
+from flickbook.server.availability import require_models
 from flickbook.server.errors import refusals
 from flickbook.server.guard import creator
 from flickbook.server.service import Caller, service_of
@@ -24,12 +25,13 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_le
 router = APIRouter(tags=["drafts"])
 
 
-@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 413, 507))
+@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 409, 413, 507))
 async def create(body: DraftsAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
     """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
     service = service_of(request)
     extra = body.extra("admin" in caller.scopes) | {"until": body.until}
     jobs = await asyncio.to_thread(_drafts, body, service.loras, caller.owner, idempotency_key or "", extra)
+    await require_models(service, jobs)
     found = await service.queue.submit(jobs)
     favourites = await service.queue.favourites(found)
     return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])
@@ -56,7 +58,7 @@ def _drafts(body: DraftsAsked, loras: Path, owner: str, key: str, extra: dict[st
     ]
 
 
-@router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 413))
+@router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 409, 413))
 async def finish(body: FinishAsked, request: Request, caller: Creator, idempotency_key: Key = None) -> Several:
     """Go on from finished drafts to whole films, each with the Plan of its draft."""
     service = service_of(request)
@@ -69,6 +71,7 @@ async def finish(body: FinishAsked, request: Request, caller: Creator, idempoten
             raise JobConflict(id, draft.state, "finished yet", "wait until the draft is completed")
         key = f"{idempotency_key}/{number}" if idempotency_key else ""
         jobs.append(finished(draft, caller.owner, key=key, **extra))
+    await require_models(service, jobs)
     found = await service.queue.submit(jobs)
     favourites = await service.queue.favourites(found)
     return Several(data=[told(service.shelf, job, favourites=favourites) for job in found])

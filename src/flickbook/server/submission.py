@@ -11,8 +11,9 @@ from typing import Annotated, Final
 from fastapi import Header, HTTPException, Response
 from starlette.requests import Request as HttpRequest
 
-from flickbook.errors import JobConflict, JobNotFound, LimitReached, RequestError
+from flickbook.errors import JobConflict, JobNotFound, LimitReached, ModelNotPulled, RequestError
 from flickbook.server import media
+from flickbook.server.availability import require_models
 from flickbook.server.service import Service
 from flickbook.store.base import DONE, Job, new_id
 
@@ -35,7 +36,7 @@ async def submitted(service: Service, make: Callable[[str], Job], *, seeded: boo
     """Keep the job that `make` makes of an id, in a thread, with what it begins from on the shelf.
 
     Where its key was used before, the job of then is given back; `seeded` is whether the request named a seed. Raises
-    RequestError where that job is of another request, LimitReached.
+    RequestError where that job is of another request, LimitReached, ModelNotPulled.
     """
     id = new_id("job")
     try:
@@ -44,8 +45,9 @@ async def submitted(service: Service, make: Callable[[str], Job], *, seeded: boo
         await asyncio.to_thread(service.shelf.clear, id)
         raise
     try:
+        await require_models(service, [job])
         (found,) = await service.queue.submit([job])
-    except LimitReached:  # of any other failure it is not known whether the job was kept
+    except (LimitReached, ModelNotPulled):  # of any other failure it is not known whether the job was kept
         await asyncio.to_thread(service.shelf.clear, id)
         raise
     if found.id != id:
@@ -59,8 +61,9 @@ async def together(service: Service, jobs: list[Job], seeded: Sequence[bool]) ->
     """Keep jobs, all or none; those whose keys were used before are those of then, as `submitted` has it.
 
     `seeded` says of each whether its seed was named. Raises RequestError where one is of another request, and nothing
-    new stays then, LimitReached.
+    new stays then, LimitReached, ModelNotPulled.
     """
+    await require_models(service, jobs)
     found = await service.queue.submit(jobs)
     for there, job, named in zip(found, jobs, seeded, strict=True):
         if there.id != job.id and not _same(there, job, named):
