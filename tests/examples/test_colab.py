@@ -97,7 +97,7 @@ def colab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (site / top).symlink_to(here / top)
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         monkeypatch.delenv(name)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "ipykernel"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "ipykernel", "torch"], check=True)
     kernels = tmp_path / "jupyter" / "kernels" / "colab"
     kernels.mkdir(parents=True)
     words = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]

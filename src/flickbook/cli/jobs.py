@@ -233,6 +233,8 @@ def _document(desk: Desk, job: Job) -> dict[str, Any]:
 def _state(desk: Desk, job: Job) -> str:
     """A job's state, and how far it is where it runs or waits in its middle."""
     told = desk.shelf.progress(job.id) if job.state in ("running", "paused") else {}
+    if job.state == "queued" and not job.model_dir and desk.shelf.pulling(job.plan.model):
+        return "queued, its model is being downloaded"
     share = f" {100 * told['fraction']:.0f} %" if "fraction" in told else ""
     return f"{job.state}{share}"
 
