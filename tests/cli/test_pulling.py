@@ -116,7 +116,7 @@ def test_it_refuses_where_the_hub_cannot_be_reached(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, said = terminal(b"y\n", "generate", *FILM)
     assert code == 2 and "[y/N]" not in said
-    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; somebody/tiny the network is switched off" in said
+    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; somebody/tiny: the network is switched off" in said
 
 
 def test_a_disk_without_room_is_refused_before_the_question(

@@ -89,6 +89,8 @@ def test_with_auto_a_job_waits_for_the_download_and_is_made(
         found = job(client, id)
         assert found["state"] == "queued" and found["progress"]["phase"] == "pull" and found["eta_seconds"] is None
         assert found["progress"]["total"] > found["progress"]["index"]
+        with client.stream("GET", f"/api/v1/jobs/{id}/events") as stream:
+            assert "event: progress" in stream.iter_lines()
         other = client.post("/api/v1/jobs", json=FILM | {"model": "builtin"}).json()["id"]
         wait(lambda: job(client, other)["state"] == "completed")
         assert job(client, id)["state"] == "queued" and job(client, id)["attempt"] == 0

@@ -37,7 +37,7 @@ def require(model: Model, yes: bool = False) -> None:
     try:
         left = remaining(model)
     except HubError as error:
-        raise ModelNotPulled(model.name, absent.terms, f"{error.repo} {error.reason}; {error.remedy}") from error
+        raise ModelNotPulled(model.name, absent.terms, str(error)) from error
     rest = f" {left / 1e9:.2f} GB are left to download." if model.download_gb != round(left / 1e9, 2) else ""
     print(f"{model.name} is not on this machine yet: {absent.terms}.{rest}", file=sys.stderr, flush=True)
     if not agreed:

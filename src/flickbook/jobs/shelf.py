@@ -113,25 +113,26 @@ class Shelf:
     def tell_pull(self, model: str, done: int, total: int | None) -> None:
         """Say how many bytes of a model's files are downloaded; its queued jobs are shown as waiting for them."""
         with suppress(OSError):
-            place = self._pull(model)
+            place = self.pull_file(model)
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._put(place, json.dumps({"index": done, "total": total or 0}).encode("ascii"))
 
     def pulling(self, model: str) -> dict[str, int]:
         """The bytes of a model that are downloaded as `index`, and of all as `total`; empty without a download."""
         try:
-            found = json.loads(self._pull(model).read_bytes())
+            found = json.loads(self.pull_file(model).read_bytes())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def end_pull(self, model: str = "") -> None:
         """Say that the download of a model has ended, or that there is none at all."""
-        for path in [self._pull(model)] if model else [*(self.root / _PULLS).glob("*.json")]:
+        for path in [self.pull_file(model)] if model else [*(self.root / _PULLS).glob("*.json")]:
             with suppress(OSError):
                 path.unlink()
 
-    def _pull(self, model: str) -> Path:
+    def pull_file(self, model: str) -> Path:
+        """Where the progress of a model's download is kept."""
         return self.root / _PULLS / f"{Path(model).name}.json"
 
     def watch(self, id: str) -> None:
