@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.wfile.write(body[: hub.stall_after.pop(name)])
             hub.stalled.set()
-            hub.ended.wait(60)
+            hub.ended.wait(600)
             return
         self._send(206 if start else 200, headers, body, "application/octet-stream")
 

@@ -79,7 +79,7 @@ def test_with_auto_a_job_waits_for_the_download_and_is_made(
 ) -> None:
     """A killed service goes on with the download, and jobs of other models do not wait for it."""
     monkeypatch.setenv("FLICKBOOK_PULL", "auto")
-    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "50")
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "600")
     absent.stall_after[WEIGHTS] = 12_000_000
     with serving(data, workers=1) as (process, client):
         response = client.post("/api/v1/jobs", json=FILM)

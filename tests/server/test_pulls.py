@@ -62,7 +62,7 @@ def serving(data: Path, workers: int = 0) -> Iterator[tuple[subprocess.Popen[str
 
 
 def wait(ready: Callable[[], Any]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not ready():
         assert time.monotonic() < until
         time.sleep(0.05)
