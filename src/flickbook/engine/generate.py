@@ -55,8 +55,7 @@ def generate(
     for, which has it sooner. The model stays warm for the next call.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
-    or a video that cannot be read, WeightsError for damaged files, TypeError, HubError for a model that is not on
-    this machine: with the setting `pull = "auto"` its files are downloaded first.
+    or a video that cannot be read, HubError for a model that is not here (unless `pull` is auto), WeightsError, TypeError.
     """
     check_names(generate, wishes)
     request = Request.of(
