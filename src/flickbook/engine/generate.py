@@ -55,7 +55,7 @@ def generate(
     for, which has it sooner. The model stays warm for the next call.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
-    or a video that cannot be read, HubError for a model that is not here (unless `pull` is auto), WeightsError, TypeError.
+    or a video that cannot be read, HubError for a model not here (unless `pull` is auto), WeightsError, TypeError.
     """
     check_names(generate, wishes)
     request = Request.of(
