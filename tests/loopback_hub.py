@@ -27,6 +27,7 @@ class Hub:
     stall_after: dict[str, int] = field(default_factory=dict)  # file -> bytes sent before nothing more comes, once
     stalled: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+    sizes: dict[str, int] = field(default_factory=dict)  # file -> bytes that the listing says it has
     corrupt: set[str] = field(default_factory=set)  # files sent with one byte changed
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
     tokens: set[str] = field(default_factory=set)  # every Authorization header seen
@@ -88,7 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _listing(self, repo: str, what: str | None) -> None:
         files = self.hub.repos[repo]
         if what == "tree":
-            value: object = [self._entry(name, data) for name, data in files.items()]
+            said = [self._entry(name, data) for name, data in files.items()]
+            value: object = [entry | {"size": self.hub.sizes.get(str(entry["path"]), entry["size"])} for entry in said]
         else:
             siblings = [{"rfilename": name} for name in files]
             value = {"id": repo, "modelId": repo, "sha": SHA, "siblings": siblings, "private": False, "tags": []}
@@ -127,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.wfile.write(body[: hub.stall_after.pop(name)])
             hub.stalled.set()
-            hub.ended.wait(60)
+            hub.ended.wait(600)
             return
         self._send(206 if start else 200, headers, body, "application/octet-stream")
 

@@ -21,6 +21,7 @@ from flickbook.errors import (
     MediaError,
     MissingExtra,
     ModelNotFound,
+    ModelNotPulled,
     OutputError,
     RequestError,
     SchedulerMismatch,
@@ -45,6 +46,7 @@ ONE_OF_EACH = [
     WeightsError("unet.safetensors", "corrupt", "reinstall"),
     StoreError("jobs.db", "damaged", "run `flickbook repair`"),
     HubError("owner/films", "gated", "set HF_TOKEN"),
+    ModelNotPulled("films", "3.4 GB, CC-BY-NC-4.0", "run `flickbook models pull films`"),
     MissingExtra("matplotlib", "gen"),
     ServiceError("films.example", "cannot be reached", "check the address"),
     WindowError("there is no display", "use `flickbook generate`"),
@@ -67,7 +69,8 @@ def test_the_message_reads_as_documented() -> None:
     assert "did you mean builtin?" in str(ONE_OF_EACH[1])
     assert "ddim, unipc" in str(ONE_OF_EACH[2])
     assert str(ONE_OF_EACH[11]) == "owner/films: gated; set HF_TOKEN"
-    assert 'pip install "flickbook[gen]"' in str(ONE_OF_EACH[12])
+    assert str(ONE_OF_EACH[12]).startswith("films is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; run ")
+    assert 'pip install "flickbook[gen]"' in str(ONE_OF_EACH[13])
 
 
 def test_the_docstring_draws_the_whole_tree() -> None:

@@ -13,6 +13,7 @@
     ├── MediaError                 exit 2   code "media"               a film or picture cannot be read
     ├── WeightsError               exit 2   code "weights"             weights are missing, corrupt or do not fit
     ├── HubError                   exit 2   code "hub"                 a repository is gated, gone or out of reach
+    │   └── ModelNotPulled         exit 2   code "model_not_pulled"    a model's files are not on this machine
     ├── StoreError                 exit 2   code "store"               the store of jobs is damaged, newer or away
     ├── ServiceError               exit 2   code "service"             a Flickbook service is away or refuses the key
     ├── MissingExtra               exit 2   code "missing_extra"       an optional package is not installed
@@ -224,6 +225,21 @@ class HubError(FlickbookError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (HubError, (self.repo, self.reason, self.remedy))
+
+
+class ModelNotPulled(HubError):
+    """A model's files are not on this machine. `terms` are the size of the download and the licence."""
+
+    code = "model_not_pulled"
+
+    def __init__(self, model: object, terms: str, remedy: str) -> None:
+        self.model = str(model)
+        self.terms = escaped(one_line(terms))
+        super().__init__(model, f"is not on this machine yet: {self.terms}", remedy)
+        self.args = (f"{shown(self.model)} {self.reason}; {self.remedy}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ModelNotPulled, (self.model, self.terms, self.remedy))
 
 
 class ServiceError(FlickbookError):

@@ -21,7 +21,8 @@ def test_without_its_files_the_film_itself_ends_in_one_line(command: Command) ->
     done = command("generate", "a panda surfing", "--model", "text-to-video-ms-1.7b")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "run `flickbook models pull text-to-video-ms-1.7b` (3.67 GB)" in done.stderr
+    assert "text-to-video-ms-1.7b is not on this machine yet: 3.67 GB, CC BY-NC 4.0" in done.stderr
+    assert "; run `flickbook models pull text-to-video-ms-1.7b`, or add --yes" in done.stderr
 
 
 def test_json_has_the_plan_and_the_estimate(command: Command) -> None:

@@ -81,7 +81,7 @@ def test_a_model_is_added_pulled_verified_used_and_removed(repository: Hub, comm
     assert command("models", "add", "tiny", "somebody/tiny", "--like", "builtin").stdout == "tiny\n"
     missing = command("generate", "a red circle", "--model", "tiny")
     assert (missing.returncode, missing.stdout) == (2, "")
-    assert missing.stderr.startswith("error: tiny: its files are not here; run `flickbook models pull tiny`")
+    assert missing.stderr.startswith("error: tiny is not on this machine yet: size unknown, licence unknown; ")
     pulled = command("models", "pull", "tiny")
     assert pulled.returncode == 0, pulled.stderr
     directory = Path(pulled.stdout.strip())

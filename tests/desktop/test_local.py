@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tests.desktop.conftest import until
+from tests.desktop.conftest import SOURCE, until
+from tests.loopback_hub import Hub
+from tests.server.test_pulls import online
 
 from flickbook.desktop.local import Local
 from flickbook.errors import HubError, OutputError, RequestError, StoreError
 from flickbook.jobs.desk import Desk
 from flickbook.spec import Request
 
+__all__ = ["online"]
 QUICK = {"prompt": "a red circle moving left", "num_inference_steps": 2, "num_frames": 4, "seed": 7}
 
 
@@ -62,7 +68,37 @@ def test_what_cannot_be_made_is_refused_now(place: Path) -> None:
         source.make(Request.of(**QUICK | {"num_frames": 999}))
     away = next(name for name, offer in offers.items() if not offer.here and offer.fits(picture=False))
     model = offers[away].model
-    with pytest.raises(HubError, match=f"run `flickbook models pull {away}`"):
+    size = f"{model.download_gb:g} GB, "
+    with pytest.raises(
+        HubError, match=f"{away} is not on this machine yet: {size}.*; run `flickbook models pull {away}`"
+    ):
         source.make(Request.of(prompt="a panda", model=model.name))
     assert source.recent() == []
     source.close()
+
+
+#: In a process of its own, because the hub's library reads its environment once.
+PROGRAM = """
+import sys, time
+from flickbook.desktop.local import Local
+from flickbook.spec import Request
+source = Local()
+source.open()
+for name in sys.argv[1:]:
+    made = source.make(Request.of(prompt="a red circle", model=name, num_inference_steps=1, num_frames=2))
+    while not (entry := source.entry(made.id)).over:
+        time.sleep(0.05)
+    print(entry.state, entry.error)
+source.close()
+"""
+
+
+@pytest.mark.model
+def test_with_the_setting_auto_a_job_waits_for_its_model(online: Hub) -> None:
+    """What cannot be downloaded fails the job; what can be is downloaded, and the film is made."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "FLICKBOOK_PULL": "auto"}
+    words = [sys.executable, "-c", PROGRAM, "lost", "tiny"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    lost, tiny = done.stdout.splitlines()
+    assert lost.startswith("failed lost could not be downloaded: somebody/lost: no such repository")
+    assert tiny == "completed "

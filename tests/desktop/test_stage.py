@@ -27,7 +27,10 @@ def test_where_it_is() -> None:
     assert progress(replace(RUNNING, index=3, total=25), 12.0) == "Step 3 of 25 · about 12 s left"
     assert progress(replace(RUNNING, phase="load")) == "Loading the model"
     assert progress(replace(RUNNING, stopping=True), 12.0) == "Stopping"
-    assert progress(replace(RUNNING, state="queued")) == "Waiting for its turn"
+    waiting = replace(RUNNING, state="queued", phase="")
+    assert progress(waiting) == "Waiting for its turn"
+    pulling = replace(waiting, phase="pull", index=1_200_000_000, total=3_400_000_000)
+    assert progress(pulling) == "Downloading builtin: 1.20 of 3.40 GB"
 
 
 def test_what_became_of_it() -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sysconfig
+import venv
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -72,4 +78,53 @@ def test_it_runs_and_the_film_it_shows_can_be_made_again(kernel: None, tmp_path:
     assert "image/png" in shown(notebook, "noise")
     (player,) = [each.data["text/html"] for each in outputs(notebook, "film")]
     assert re.search(r"<video[^>]*>\s*<source src=\"data:video/mp4;base64,", player)
-    assert "without one" in printed(notebook, "gpu")
+    assert "without one" in printed(notebook, "gpu") and "text/html" in shown(notebook, "gpu")
+
+
+@pytest.fixture
+def colab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A new environment that has what Colab has of what is asked for: Python, a kernel and PyTorch; its site-packages.
+
+    Its PyTorch is a link to this environment's, so that gigabytes need not be downloaded.
+    """
+    home = tmp_path / "colab"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)}))
+    here = Path(str(distribution("torch").locate_file("")))
+    tops = {Path(file).parts[0] for file in distribution("torch").files or ()}
+    for top in sorted(tops - {"..", "__pycache__"}):
+        (site / top).symlink_to(here / top)
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        monkeypatch.delenv(name)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "ipykernel", "torch"], check=True)
+    kernels = tmp_path / "jupyter" / "kernels" / "colab"
+    kernels.mkdir(parents=True)
+    words = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernels / "kernel.json").write_text(json.dumps({"argv": words, "display_name": "Colab", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")))
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "FLICKBOOK_CACHE_DIR", "FLICKBOOK_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    return site
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.model
+def test_its_first_cell_installs_a_checkout_that_lies_beside_it(colab: Path, tmp_path: Path) -> None:
+    """Every cell as it is given, where Flickbook was never installed. PyTorch stays the one that was there."""
+    work = tmp_path / "content"
+    checkout = work / "flickbook"
+    checkout.mkdir(parents=True)
+    for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
+        (checkout / name).symlink_to(ROOT / name)
+    notebook = read()
+    resources = {"metadata": {"path": str(work)}}
+    NotebookClient(notebook, timeout=1800, kernel_name="colab", resources=resources).execute()
+    assert (colab / "flickbook" / "builtin" / "manifest.json").is_file() and (colab / "torch").is_symlink()
+    assert printed(notebook, "again").startswith("identical")
+    (player,) = [each.data["text/html"] for each in outputs(notebook, "gpu") if "data" in each]
+    assert "data:video/mp4;base64," in player and (work / "last.mp4").is_file()

@@ -158,10 +158,11 @@ def test_every_number_of_seconds_gives_frames_that_the_model_makes(seconds: floa
     assert (frames - smallest) % model.num_frames.every == 0
 
 
-def test_models_that_are_not_here_are_not_found_and_those_here_are_named() -> None:
+def test_models_that_do_not_exist_are_not_found_and_those_here_are_named() -> None:
     assert model_of(None, "builtin").name == "builtin"
-    assert "builtin" in here()
-    for name in ("sora-2", "wan-2.1-14b", "../builtin", "x" * 100_000):
+    assert "builtin" in here() and "wan-2.1-14b" not in here()
+    assert model_of("wan-2.1-14b", "builtin").name == "wan-2.1-14b"
+    for name in ("sora-2", "../builtin", "x" * 100_000):
         with pytest.raises(ModelNotFound, match="builtin") as caught:
             model_of(name, "builtin")
         assert caught.value.code == "model_not_found" and caught.value.field == "model"

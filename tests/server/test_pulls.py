@@ -44,9 +44,9 @@ def online(hub: Hub, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
+def serving(data: Path, workers: int = 0) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
     """`flickbook serve` as a process, which reads its environment anew, and a client of it."""
-    words = [sys.executable, "-m", "flickbook", "serve", "--port", "0", "--workers", "0"]
+    words = [sys.executable, "-m", "flickbook", "serve", "--port", "0", "--workers", str(workers)]
     env = os.environ | {"PYTHONPATH": str(Path(flickbook.__file__).parents[1])}
     with (data.parent / "stderr").open("w+") as said:
         process = subprocess.Popen(words, env=env, stderr=said, text=True)
@@ -62,7 +62,7 @@ def serving(data: Path) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]
 
 
 def wait(ready: Callable[[], Any]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not ready():
         assert time.monotonic() < until
         time.sleep(0.05)

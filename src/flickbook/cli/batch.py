@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report, target
-from flickbook.cli.making import Extras, fields, prepared
+from flickbook.cli.making import Extras, fields, prepared, require_model
 from flickbook.cli.progress import ProgressLine
 from flickbook.engine.rows import Row, at, merged, read, turns_of
 from flickbook.errors import Cancelled, FlickbookError, OutputError
@@ -43,6 +43,7 @@ def batch(
     output: Output = None,
     overwrite: options.Overwrite = False,
     dry_run: DryRun = False,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> int:
     """Make a film of each row of a file, and a sheet of them all. The same command again goes on."""
@@ -63,7 +64,9 @@ def batch(
     with at("defaults"):
         given = merged({"model": chosen.model}, defaults)
     given = merged(given, asked)
-    order = _Order(given, template, output is None, seeds, len(rows), Extras({}, (), model_dir, precision), dry_run)
+    order = _Order(
+        given, template, output is None, seeds, len(rows), Extras({}, (), model_dir, precision, yes=yes), dry_run
+    )
     work = _Work(order.films(rows), seeds, template.home / f"{file.stem}-sheet.png", overwrite, as_json, order.extras)
     work.check()
     if dry_run:
@@ -225,17 +228,16 @@ class _Work:
             raise
 
     def _begin(self, rest: Sequence[Film]) -> None:
-        """Say what will be done. Raises HubError for a model that was not pulled, RequestError for a precision."""
-        from flickbook.catalogue import find
+        """Have the models' files here, and say what will be done. Raises as `require`, RequestError for a precision."""
         from flickbook.engine.films import foresee
-        from flickbook.hub.find import directory
 
         home = self.extras.model_dir
         if self.kept:
             report.note(f"{len(self.kept)} of {len(self.films)} films are there already and kept")
-        for plan in {film.plan.model: film.plan for film in reversed(rest)}.values():
-            model = find(plan.model)
-            directory(model if home is None else model.at(home))
+        plans = {film.plan.model: film.plan for film in reversed(rest)}
+        for name in plans:
+            require_model(name, home, self.extras.yes)
+        for plan in plans.values():
             report.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, each film")
 
     def _sheet(self) -> Sheet:

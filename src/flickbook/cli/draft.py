@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, own, report
-from flickbook.cli.making import Extras, fields, paths_of, prepared
+from flickbook.cli.making import Extras, fields, paths_of, prepared, require_model
 from flickbook.cli.progress import ProgressLine
 from flickbook.engine.rows import turns_of
 from flickbook.errors import JobConflict, RequestError
@@ -34,6 +34,7 @@ def draft(
     precision: options.Precision = "auto",
     sheet: Sheet = None,
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Begin several films and print what each is about to be; `flickbook finish` goes on with the chosen ones."""
@@ -52,7 +53,7 @@ def draft(
         check_target(sheet, overwrite=overwrite)
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     asked = fields(film, encoding, None) | {"model": chosen.model, "prompt_at": turns}
-    extras = Extras(polish, film["lora"] or [], model_dir, precision)
+    extras = Extras(polish, film["lora"] or [], model_dir, precision, yes=yes)
     request, plans, networks = prepared(Request.of(prompt=first or "", **asked), extras, seeds)
     if plans[0].num_frames == 1:
         raise RequestError("num_frames", 1, "a draft is of a film", "ask for more frames")
@@ -78,6 +79,7 @@ def finish(
     ids: Ids,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Go on with drafts to whole films, and print their paths."""
@@ -86,7 +88,7 @@ def finish(
     chosen = settings.load()
     report.start(chosen.log_level)
     told = []
-    with own.desk() as desk, ProgressLine() as progress:
+    with own.desk() as desk:
         drafts = [desk.ask(desk.queue.job(id)) for id in ids]
         for each in drafts:
             if each.kind != "draft" or each.state != "completed":
@@ -98,15 +100,18 @@ def finish(
                 place = output.with_name(f"{output.stem}-{number}{output.suffix}")
             paths += paths_of([each.plan], chosen, place, overwrite)
             jobs.append(_finishing(each, paths[-1], overwrite))
+        for each in drafts:
+            require_model(each.plan.model, Path(each.model_dir) if each.model_dir else None, yes)
         if len(jobs) > 1:
             jobs = [job.model_copy(update={"leader": jobs[0].id}) for job in jobs]
-        for job, path in zip(desk.ask(desk.queue.submit(jobs)), paths, strict=True):
-            for done in own.run(desk, [job], progress):
-                assert done.result is not None
-                sidecar = done.result.sidecar
-                told.append({"id": done.id, **report.made(path, sidecar.recipe, sidecar.run)})
-                if not as_json:
-                    print(path, flush=True)
+        with ProgressLine() as progress:
+            for job, path in zip(desk.ask(desk.queue.submit(jobs)), paths, strict=True):
+                for done in own.run(desk, [job], progress):
+                    assert done.result is not None
+                    sidecar = done.result.sidecar
+                    told.append({"id": done.id, **report.made(path, sidecar.recipe, sidecar.run)})
+                    if not as_json:
+                        print(path, flush=True)
     if as_json:
         report.document({"films": told})
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flickbook.cli import report
+from flickbook.cli import options, report
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import RequestError
 
@@ -19,15 +19,16 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A name, or the directory of a model.")] = "builtin",
     prompts: Annotated[int, typer.Option(help="How many prompts to judge.")] = 100,
     out: Annotated[Path | None, typer.Option(help="Also write contact sheets into this directory.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Judge a model's films by their own frames and print the table."""
     if not 1 <= prompts <= PROMPTS_LIMIT:
         raise RequestError("prompts", prompts, f"must be 1 to {PROMPTS_LIMIT}", "ask for a number in that range")
     if not Path(model).is_dir():
-        from flickbook.catalogue import find
+        from flickbook.cli.making import require_model
 
-        find(model)  # a wrong name is refused before anything heavy is loaded
+        require_model(model, None, yes)  # a wrong name is refused before anything heavy is loaded
     from flickbook.learn.evaluate import main, table
 
     began = time.perf_counter()

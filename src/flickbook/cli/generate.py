@@ -33,6 +33,7 @@ def generate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would take, and whether it fits.")
     ] = False,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a film from a sentence and print its path."""
@@ -46,7 +47,7 @@ def generate(
     request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **asked)
     # A LoRA is small; nothing is pulled only to say what a film takes.
     loras = [] if dry_run else film["lora"] or []
-    extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries)
+    extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries, yes)
     request, plans, networks = prepared(request, extras, count)
     if dry_run:
         _foretell(plans[0], model_dir, precision, as_json)

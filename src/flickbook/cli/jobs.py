@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, own, report
+from flickbook.cli.making import require_model
 from flickbook.cli.progress import ProgressLine
 from flickbook.cli.target import of_seed
 
@@ -140,17 +141,17 @@ def pause(id: Id, store: Store = "") -> None:
 
 
 @app.command("resume")
-def resume(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
+def resume(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.AsJson = False) -> None:
     """Go on with a paused job from where it was: in the queue, or here if a command began it."""
     with _desk(store) as desk:
-        _again(desk, id, as_json, lambda: desk.ask(desk.queue.resume(id)))
+        _again(desk, id, yes, as_json, lambda: desk.ask(desk.queue.resume(id)))
 
 
 @app.command("retry")
-def retry(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
+def retry(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.AsJson = False) -> None:
     """Try a job again that failed, was cancelled or expired."""
     with _desk(store) as desk:
-        _again(desk, id, as_json, lambda: desk.ask(desk.queue.retry(id)))
+        _again(desk, id, yes, as_json, lambda: desk.ask(desk.queue.retry(id)))
 
 
 @app.command("cancel")
@@ -187,7 +188,7 @@ def _asked(store: str, change: Callable[[Desk], Job]) -> None:
         print(f"{job.id}  {_state(desk, job)}")
 
 
-def _again(desk: Desk, id: str, as_json: bool, change: Callable[[], Job]) -> None:
+def _again(desk: Desk, id: str, yes: bool, as_json: bool, change: Callable[[], Job]) -> None:
     """Go on with a job: a command's is run here with those that belong to it, the others' goes to the queue."""
     from flickbook.store.base import DONE, Query
 
@@ -196,6 +197,7 @@ def _again(desk: Desk, id: str, as_json: bool, change: Callable[[], Job]) -> Non
         job = change()
         report.document(_document(desk, job)) if as_json else print(f"{job.id}  {_state(desk, job)}")
         return
+    require_model(job.plan.model, Path(job.model_dir) if job.model_dir else None, yes)
     if job.state in DONE:
         job = change()
     jobs = desk.ask(desk.store.find(Query(leader=job.leader, order="old", limit=1000))) if job.leader else [job]
@@ -242,6 +244,8 @@ def _document(desk: Desk, job: Job) -> dict[str, Any]:
 def _state(desk: Desk, job: Job) -> str:
     """A job's state, and how far it is where it runs or waits in its middle."""
     told = desk.shelf.progress(job.id) if job.state in ("running", "paused") else {}
+    if job.state == "queued" and not job.model_dir and desk.shelf.pulling(job.plan.model):
+        return "queued, its model is being downloaded"
     share = f" {100 * told['fraction']:.0f} %" if "fraction" in told else ""
     return f"{job.state}{share}"
 

@@ -27,7 +27,10 @@ AGREEMENT = "agreement"
 
 @dataclass(frozen=True)
 class Extras:
-    """What a command was asked for beside the Request: how to polish and to write, where the model is."""
+    """What a command was asked for beside the Request: how to polish and to write, where the model is.
+
+    With `yes` its files are downloaded without a question.
+    """
 
     polish: Mapping[str, Any]
     loras: Sequence[str] = ()
@@ -35,6 +38,7 @@ class Extras:
     precision: str = "auto"
     retry_below: Sequence[str] = ()
     retries: int = 0
+    yes: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,18 +146,24 @@ def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, An
 
 
 def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -> Making:
-    """The films of `plans`; says on stderr what they will take. Raises HubError for missing files."""
-    from flickbook.catalogue import find
+    """The films of `plans`, whose model's files are here; says on stderr what they will take. Raises as `require`."""
     from flickbook.engine.films import foresee, means_of
-    from flickbook.hub.find import directory
 
     thresholds = _thresholds(extras)
     plan, home = plans[0], extras.model_dir
-    model = find(plan.model)
-    directory(model if home is None else model.at(home))
+    require_model(plan.model, home, extras.yes)
     means = replace(means_of(plan, request, home, extras.precision), networks=networks)
     report.note(foresee(plan, home, extras.precision).line())
     return Making(plans, request, means, thresholds, extras)
+
+
+def require_model(name: str, home: Path | None, yes: bool) -> None:
+    """`require` for a model by its name, whose files may be in a directory of one's own."""
+    from flickbook.catalogue import find
+    from flickbook.cli.pulling import require
+
+    model = find(name)
+    require(model if home is None else model.at(home), yes)
 
 
 def _thresholds(extras: Extras) -> dict[str, float]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flickbook.cli import report
+from flickbook.cli.pulling import PullProgress
 from flickbook.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, describe, pull and add models.", no_args_is_help=True, rich_markup_mode=None)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Name = Annotated[str, typer.Argument(help="A name of `flickbook models list`.")]
-_DRAW_EVERY = 0.2
 
 
 @app.command("list")
@@ -91,7 +89,7 @@ def pull(name: Name) -> None:
     from flickbook.hub.fetch import fetch
 
     model = find(name)
-    directory = fetch(model, _Bytes(model.name))
+    directory = fetch(model, PullProgress(model.name))
     print(directory)
 
 
@@ -151,24 +149,6 @@ def convert(
         raise RequestError("output", output.name, "must end in .safetensors", "name it model.safetensors")
     with checkpoint.Checkpoint(source) as opened:
         print(checkpoint.convert(opened, output))
-
-
-class _Bytes:
-    """A line of progress on stderr."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.drawn, self.began, self.first = name, 0.0, time.monotonic(), -1
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        self.first = done if self.first < 0 else self.first
-        if done < total and now - self.drawn < _DRAW_EVERY or not sys.stderr.isatty():
-            return
-        self.drawn = now
-        rate = (done - self.first) / max(now - self.began, 1e-3)
-        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        end = "\n" if done >= total else ""
-        print(f"\rpulling {self.name}: {done / 1e9:.2f} of {total / 1e9:.2f} GB{left}   ", end=end, file=sys.stderr)
 
 
 def _range(allowed: Whole | Real) -> str:

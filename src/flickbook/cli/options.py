@@ -39,6 +39,9 @@ RetryBelow = Annotated[
 Retries = Annotated[int, typer.Option(help="How many other seeds to try.")]
 Output = Annotated[Path | None, typer.Option(help="Where to; the suffix chooses the format.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Download the model without asking, if its files are not on this machine.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 #: What a film shows and how it is made.

@@ -21,6 +21,7 @@ def reproduce(
     model_dir: options.ModelDir = None,
     output: Annotated[Path | None, typer.Option(help="Also keep what was made again.")] = None,
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a film again and say whether it is the same: exit code 0 identical, 10 to the eye, 11 not."""
@@ -36,6 +37,8 @@ def reproduce(
         check_target(output, overwrite=overwrite)
         if output.suffix.lower() != file.suffix.lower():
             raise OutputError(output, f"the film is {file.suffix}", f"name it {output.stem}{file.suffix}")
+    if model_dir is None:
+        _require(file, yes)
     with ProgressLine() as progress:
         verdict = made_again(file, given=inputs or [], model_dir=model_dir, on_step=progress)
     if output is not None and verdict.clip is not None:
@@ -47,3 +50,14 @@ def reproduce(
         # What stands in a file is a stranger's text.
         print(escaped(verdict.line()))
     raise typer.Exit(verdict.exit_code)
+
+
+def _require(file: Path, yes: bool) -> None:
+    """Have the files here of the model that a film's recipe names, if it was made by one."""
+    from flickbook.cli.making import require_model
+    from flickbook.media.carried import carried
+    from flickbook.spec import Plan
+
+    recipe, _ = carried(file)
+    if isinstance(recipe.plan, Plan):
+        require_model(recipe.plan.model, None, yes)

@@ -27,6 +27,7 @@ def rerun(
     count: options.Count = 1,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a film as another was made, with what is given here changed, and print its path."""
@@ -38,7 +39,7 @@ def rerun(
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     asked = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
     request, found = varied(file, asked, inputs or [])
-    extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries)
+    extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries, yes)
     request, plans, networks = prepared(request, extras, count)
     paths = paths_of(plans, chosen, output, overwrite)
     made = making(request, plans, {**found, **networks}, extras)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import options, report, target
-from flickbook.cli.making import fields
+from flickbook.cli.making import fields, require_model
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import Cancelled, MissingExtra, RequestError
 
@@ -49,6 +49,7 @@ def sequence(
     output: Output = None,
     overwrite: Overwrite = False,
     sheet: Sheet = None,
+    yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make pictures that belong together, put them together as a film, and print its path."""
@@ -69,6 +70,7 @@ def sequence(
     path = target.targets(output, chosen.output_dir, plan.prompt, [plan.seed], plan.container)[0]
     sheet = _sheet(sheet, path)
     _check(plan, path, sheet, overwrite)
+    require_model(plan.model, model_dir, yes)
     means = _means(plan, request, model_dir, precision)
     report.note(_foretold(plan, model_dir, precision))
     told = _film(plan, means, path, sheet, overwrite)

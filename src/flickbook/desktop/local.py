@@ -9,10 +9,11 @@ from typing import Final
 
 from PIL import Image
 
-from flickbook import catalogue, formats
+from flickbook import catalogue, formats, settings
 from flickbook.desktop import reel
+from flickbook.desktop.downloads import Downloads
 from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
-from flickbook.errors import MissingExtra, OutputError, StoreError
+from flickbook.errors import MissingExtra, ModelNotPulled, OutputError, StoreError
 from flickbook.hub.find import directory, found
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.order import ordered
@@ -36,6 +37,7 @@ class Local:
         self._store, self._jobs_dir, self._workers = store, jobs_dir, workers
         self._desk: Desk | None = None
         self._supervisor: Supervisor | None = None
+        self._downloads: Downloads | None = None
         # The window may be torn from the screen while it is opened.
         self._moving = threading.Lock()
 
@@ -55,26 +57,40 @@ class Local:
             if self._supervisor is None and self._workers and find_spec("torch") is not None:
                 self._supervisor = Supervisor(self._store, self._desk.shelf.root, self._workers)
                 self._supervisor.start()
+                if settings.load().pull == "auto":
+                    self._downloads = Downloads(self._desk)
         return [Offer(model, found(model) is not None) for model in catalogue.list_models()]
 
     def close(self) -> None:
         """Have the worker lay its job down with a checkpoint, and let go of the store."""
         with self._moving:
             supervisor, self._supervisor = self._supervisor, None
+            downloads, self._downloads = self._downloads, None
             desk, self._desk = self._desk, None
+            if downloads is not None:
+                downloads.stop()
             if supervisor is not None:
                 supervisor.stop()
             if desk is not None:
                 desk.close()
 
     def make(self, request: Request) -> Entry:
-        """Raises what `ordered` raises, HubError for a model that was not pulled, MissingExtra without torch."""
+        """Raises what `ordered` raises, MissingExtra without torch, ModelNotPulled for a model that is not here.
+
+        Where the setting `pull` is auto, the job waits for the download of such a model.
+        """
         desk = self.desk
         if find_spec("torch") is None:
             raise MissingExtra("torch", "gen")
         job = ordered(request)
-        directory(catalogue.find(request.model))
+        try:
+            directory(catalogue.find(request.model))
+        except ModelNotPulled:
+            if self._downloads is None:
+                raise
         (kept,) = desk.ask(desk.queue.submit([job]))
+        if self._downloads is not None:
+            self._downloads.look()
         return self._told(kept)
 
     def entry(self, id: str) -> Entry:
@@ -112,6 +128,8 @@ class Local:
 
     def _told(self, job: Job) -> Entry:
         told = self.desk.shelf.progress(job.id) if job.state == "running" else {}
+        if job.state == "queued" and not job.model_dir and (pulling := self.desk.shelf.pulling(job.plan.model)):
+            told = {"phase": "pull", **pulling}
         if told.get("attempt", job.attempt) != job.attempt:
             told = {}  # what an attempt before said counts no more
         path = _file(job)

@@ -35,7 +35,8 @@ class Offer:
 class Entry:
     """A job as the window shows it.
 
-    `phase`, `index`, `total`, `fraction` (0 to 1) and `eta` (seconds, None if unknown) are those of a running one.
+    `phase`, `index`, `total`, `fraction` (0 to 1) and `eta` (seconds, None if unknown) are those of a running one; a
+    queued one whose model is being downloaded has the phase pull, and bytes for `index` and `total`.
     `made` is whether there is a file to see, `stopping` whether it was asked to stop, `mark` changes with the file.
     """
 

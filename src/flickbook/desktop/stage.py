@@ -188,6 +188,9 @@ class Pace:
 
 def progress(entry: Entry, eta: float | None = None) -> str:
     """Where an entry is, and how long is left."""
+    if entry.state == "queued" and entry.phase == "pull":
+        done = f": {entry.index / 1e9:.2f} of {entry.total / 1e9:.2f} GB" if entry.total else ""
+        return f"Downloading {entry.plan.model}{done}"
     if entry.state == "queued":
         return _STATES["queued"]
     if entry.stopping:

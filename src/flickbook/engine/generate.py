@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Unpack
 
 from flickbook import settings
+from flickbook.catalogue import find
 from flickbook.engine import beginning
 from flickbook.engine.films import OnStep, films, located, means_of
 from flickbook.engine.polish import Wishes, asked, check_names, finished
+from flickbook.hub.fetch import available
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve, speed_of
 from flickbook.spec import Request
@@ -53,7 +55,7 @@ def generate(
     for, which has it sooner. The model stays warm for the next call.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
-    or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files, TypeError.
+    or a video that cannot be read, HubError for a model not here (unless `pull` is auto), WeightsError, TypeError.
     """
     check_names(generate, wishes)
     request = Request.of(
@@ -88,6 +90,8 @@ def _made(
     level, played = speed_of(wishes.get("speed"))
     request = beginning.complete(request.model_copy(update={"speed": level}))
     plan = resolve(request, model_dir)
+    if model_dir is None:
+        available(find(plan.model))
     polish, networks = asked(plan.num_frames, plan.fps, {**wishes, "speed": played})
     plan = plan.model_copy(update={"polish": polish})
     finished(plan)  # refused before it is made

@@ -2,26 +2,101 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from flickbook import catalogue
+from flickbook import catalogue, settings
 from flickbook.catalogue import Model
-from flickbook.errors import OutputError, RequestError, WeightsError
+from flickbook.errors import ModelNotPulled, OutputError, RequestError, WeightsError
 from flickbook.hub import videocrafter
 from flickbook.hub.checkpoint import Checkpoint, convert
-from flickbook.hub.find import converted
+from flickbook.hub.find import cache_folder, converted, directory, terms
 from flickbook.hub.manifest import write_manifest
-from flickbook.hub.pull import OnBytes, pull
+from flickbook.hub.pull import OnBytes, Pulled, check_room, pull
+from flickbook.hub.pull import remaining as remaining_of
 
+logger = logging.getLogger(__name__)
 #: What diffusers calls the weights of a part, by what old files are called.
 _NAMES = {"diffusion_pytorch_model.bin": "diffusion_pytorch_model", "pytorch_model.bin": "model"}
 #: Its tokenizer is open_clip's, which this repository holds in transformers' layout.
 _CLIP = "text-to-video-ms-1.7b"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a model takes of one repository."""
+
+    repo: str
+    revision: str
+    variant: str = ""
+    only: tuple[str, ...] = ()
+    weights: bool = True
+
+    def pull(self, on_bytes: OnBytes | None) -> Pulled:
+        return pull(self.repo, self.revision, self.variant, self.only, on_bytes, self.weights)
+
+    def remaining(self) -> int:
+        return remaining_of(self.repo, self.revision, self.variant, self.only, self.weights)
+
+
+def _sources(model: Model) -> list[_Source]:
+    """The repositories that a model's own files come from, its base aside."""
+    revision = "main" if model.commit == "unpinned" else model.commit
+    found = [_Source(model.repo, revision, model.variant, model.files)]
+    if model.convert in videocrafter.VERSIONS:
+        clip = catalogue.find(_CLIP)
+        found.append(_Source(clip.repo, clip.commit, only=("tokenizer/*",), weights=False))
+    return found
+
+
+def _is_converted(model: Model) -> bool:
+    return bool(model.convert) and (converted(model) / "model_index.json").is_file()
+
+
+def remaining(model: Model) -> int:
+    """Bytes that `fetch` still has to download for a model, its base included.
+
+    Raises what `fetch` raises before the first byte: RequestError for a model without a repository, HubError for a hub
+    that cannot be reached and for a disk without room for the download and, where files are converted, their copy.
+    """
+    if not model.repo:
+        raise RequestError("model", model.name, "has its files already", "pull models that name a repository")
+    left = remaining(catalogue.find(model.base)) if model.base else 0
+    if _is_converted(model):
+        return left
+    left += sum(source.remaining() for source in _sources(model))
+    cache, copies = cache_folder(model.repo), converted(model)
+    copied = max(left, int(model.download_gb * 1e9)) if model.convert else 0
+    if copied and _disk(cache) != _disk(copies):
+        check_room(model.name, copies, copied)
+        copied = 0
+    check_room(model.name, cache, left + copied)
+    return left
+
+
+def _disk(place: Path) -> int:
+    """The device of the file system that a directory is on, or would be."""
+    return next(folder for folder in (place, *place.parents) if folder.exists()).stat().st_dev
+
+
+def available(model: Model) -> Path:
+    """The directory of a model's files, which are downloaded now where the setting `pull` is auto.
+
+    Raises ModelNotPulled where it is not, and what `fetch` raises.
+    """
+    try:
+        return directory(model)
+    except ModelNotPulled:
+        if settings.load().pull != "auto":
+            raise
+    logger.info("%s is not on this machine and is downloaded: %s", model.name, terms(model))
+    return fetch(model)
 
 
 def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
@@ -29,19 +104,16 @@ def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
 
     Raises RequestError for a model that lies in a directory, HubError and WeightsError for what can go wrong.
     """
-    if not model.repo:
-        raise RequestError("model", model.name, "has its files already", "pull models that name a repository")
+    if not model.repo or model.base or model.convert:
+        remaining(model)  # `pull` sees the room for one repository, and none for the conversion
     if model.base:
         fetch(catalogue.find(model.base), on_bytes)
-    revision = "main" if model.commit == "unpinned" else model.commit
-    if model.convert and (converted(model) / "model_index.json").is_file():
+    if _is_converted(model):
         return converted(model)
-    found = pull(model.repo, revision, model.variant, model.files, on_bytes)
+    found, *others = [source.pull(on_bytes) for source in _sources(model)]
     if model.convert in videocrafter.VERSIONS:
-        clip = catalogue.find(_CLIP)
-        words = pull(clip.repo, clip.commit, only=["tokenizer/*"], on_bytes=on_bytes, weights=False)
         checkpoint = found.directory / model.files[0]
-        return convert_videocrafter(checkpoint, converted(model), words.directory, model.convert)
+        return convert_videocrafter(checkpoint, converted(model), others[0].directory, model.convert)
     if model.convert == "parts":
         return convert_parts(found.directory, converted(model))
     return found.directory

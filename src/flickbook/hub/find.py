@@ -6,16 +6,16 @@ from pathlib import Path
 
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
-from flickbook.errors import HubError, ModelNotFound, WeightsError
+from flickbook.errors import HubError, ModelNotFound, ModelNotPulled, WeightsError
 
 
 def directory(model: Model) -> Path:
     """The directory of a model's files.
 
-    Raises HubError with the command that brings them, WeightsError for a directory that is no model.
+    Raises ModelNotPulled with the command that brings them, WeightsError for a directory that is no model.
     """
-    if model.base:
-        directory(catalogue.find(model.base))
+    if model.base and found(catalogue.find(model.base)) is None:
+        raise _absent(model)
     # A motion adapter alone is no pipeline, and has no index.
     index = "config.json" if model.base else "model_index.json"
     if model.directory:
@@ -28,8 +28,23 @@ def directory(model: Model) -> Path:
     here = converted(model) if model.convert else cached(model.repo, model.commit)
     if here is not None and (here / index).is_file():
         return here
-    size = f"{model.download_gb:g} GB" if model.download_gb else "size unknown"
-    raise HubError(model.name, "its files are not here", f"run `flickbook models pull {model.name}` ({size})")
+    raise _absent(model)
+
+
+def _absent(model: Model) -> ModelNotPulled:
+    return ModelNotPulled(model.name, terms(model), f"run `flickbook models pull {model.name}`")
+
+
+def terms(model: Model) -> str:
+    """The size of a model's download, with that of its base where it is missing too, and its licence.
+
+    For example "3.67 GB, CC BY-NC 4.0".
+    """
+    sizes = [model.download_gb]
+    if model.base and found(base := catalogue.find(model.base)) is None:
+        sizes.append(base.download_gb)
+    size = f"{sum(sizes):g} GB" if all(sizes) else "size unknown"
+    return f"{size}, {'licence unknown' if model.licence in ('', 'unknown') else model.licence}"
 
 
 def found(model: Model) -> Path | None:
@@ -38,6 +53,15 @@ def found(model: Model) -> Path | None:
         return directory(model)
     except (HubError, ModelNotFound, WeightsError):
         return None
+
+
+def to_pull(name: str) -> bool:
+    """Whether a model of the catalogue has to be downloaded, and can be."""
+    try:
+        model = catalogue.find(name)
+    except ModelNotFound:
+        return False
+    return bool(model.repo) and found(model) is None
 
 
 def converted(model: Model) -> Path:

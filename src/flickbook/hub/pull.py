@@ -27,6 +27,8 @@ from flickbook.hub.manifest import HashCache
 
 OnBytes = Callable[[int, int], None]
 
+#: Written last: a model whose index is here is complete.
+_INDEX = ("model_index.json", "config.json")
 #: Small files that describe networks, tokenizers and schedulers.
 _PLAIN = (".json", ".txt", ".model", ".md", ".jinja")
 _WEIGHTS = ".safetensors"
@@ -34,6 +36,8 @@ _CHECKPOINTS = (".ckpt", ".bin", ".pt", ".pth")
 _AGAIN = "pull again: it goes on where it was"
 #: Large files fetched at the same time.
 _AT_ONCE = 4
+#: Seconds between two looks at a file that another process downloads.
+_LOOK = 0.5
 #: Kept free on the disk beside what is pulled.
 _MARGIN = 256 << 20
 
@@ -133,15 +137,12 @@ def pull(
     out of reach or, where `weights` are asked for, without any, for a disk without room, and for a file whose hash is
     not the listed one; that file is deleted.
     """
-    commit, files = listing(repo, revision)
-    chosen = choose(files, variant, only)
-    if weights and not any(file.name.endswith((_WEIGHTS, *_CHECKPOINTS)) for file in chosen):
-        raise HubError(repo, "holds no weights", "check the repository's name")
+    commit, chosen, missing = _wanted(repo, revision, variant, only, weights)
     with _explained(repo, revision) as hub:
-        missing = [f for f in chosen if not isinstance(hub.try_to_load_from_cache(repo, f.name, revision=commit), str)]
         # Two files of one content are one in the cache.
         large = list({file.sha256: file for file in missing if file.sha256}.values())
-        _room(repo, missing)
+        blobs = cache_folder(repo) / "blobs"
+        check_room(repo, blobs, sum(file.size - _held(blobs, file) for file in missing))
         count = _Count(sum(file.size for file in large), on_bytes)
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
@@ -152,8 +153,11 @@ def pull(
             count.stopped = True
             pool.shutdown(cancel_futures=True)
         # The small files, and the cache's own links to the large ones; names may hold a pattern's signs.
-        names = [glob.escape(file.name) for file in chosen]
+        names = [glob.escape(file.name) for file in chosen if file.name not in _INDEX]
         directory = Path(hub.snapshot_download(repo, revision=commit, allow_patterns=names, tqdm_class=_silent()))
+        for file in chosen:
+            if file.name in _INDEX:
+                hub.hf_hub_download(repo, file.name, revision=commit)
         if revision != commit:  # remembered as the library does, for whoever asks for the branch later
             reference = directory.parents[1] / "refs" / revision
             reference.parent.mkdir(parents=True, exist_ok=True)
@@ -161,45 +165,98 @@ def pull(
     return Pulled(directory, commit, tuple(chosen))
 
 
+def remaining(
+    repo: str, revision: str = "main", variant: str = "", only: Sequence[str] = (), weights: bool = True
+) -> int:
+    """Bytes that `pull` with these arguments still has to transfer. Raises HubError as it does."""
+    _, _, missing = _wanted(repo, revision, variant, only, weights)
+    blobs = cache_folder(repo) / "blobs"
+    return sum(file.size - _held(blobs, file) for file in missing)
+
+
+def _wanted(
+    repo: str, revision: str, variant: str, only: Sequence[str], weights: bool
+) -> tuple[str, list[File], list[File]]:
+    """The commit, the files to take, and those of them that are not in the cache."""
+    commit, files = listing(repo, revision)
+    chosen = choose(files, variant, only)
+    if weights and not any(file.name.endswith((_WEIGHTS, *_CHECKPOINTS)) for file in chosen):
+        raise HubError(repo, "holds no weights", "check the repository's name")
+    with _explained(repo, revision) as hub:
+        missing = [f for f in chosen if not isinstance(hub.try_to_load_from_cache(repo, f.name, revision=commit), str)]
+    return commit, chosen, missing
+
+
+def check_room(name: str, place: Path, needed: int) -> None:
+    """Raise HubError unless the disk of `place`, which may not exist yet, has room for so many bytes."""
+    place = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed and needed + _MARGIN > free:
+        reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"
+        raise HubError(name, reason, "free some space, or set HF_HOME to a larger disk")
+
+
 def _large(repo: str, commit: str, file: File, count: _Count) -> None:
     """One large file to its place in the cache, where its name is its hash.
 
     The library begins a file anew when its process was killed; here the bytes that are there stay, and the rest is
-    asked for. The file gets its name after its hash was compared, so a cached file is a whole one.
+    asked for. The file gets its name after its hash was compared, so a cached file is a whole one. If another process
+    is downloading the file, this waits for it, and continues the download if that process ends early.
     """
+    folder = cache_folder(repo)
+    blobs, locks = folder / "blobs", folder.parent / ".locks" / folder.name
+    for place in (blobs, locks):
+        place.mkdir(parents=True, exist_ok=True)
+    whole, part = blobs / file.sha256, blobs / f"{file.sha256}.part"
+    with _locked(locks / f"{file.sha256}.part.lock", lambda: _held(blobs, file), count) as counted:
+        if whole.exists():
+            count.add(file.size - counted)
+            return
+        _transfer(repo, commit, file, part, count, counted)
+        _named(repo, file, part, whole)
+
+
+@contextmanager
+def _locked(path: Path, held: Callable[[], int], count: _Count) -> Iterator[int]:
+    """Hold a file lock. While another process has it, the bytes that it downloads are counted; yields their number."""
     from filelock import FileLock, Timeout
+
+    lock, counted = FileLock(path), 0
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_LOOK)
+        except Timeout:
+            now = held()
+            count.add(now - counted)
+            counted = now
+    try:
+        yield counted
+    finally:
+        lock.release()
+
+
+def _transfer(repo: str, commit: str, file: File, part: Path, count: _Count, counted: int) -> None:
+    """Download the rest of a file behind what `part` holds, of which so many bytes are counted already."""
     from huggingface_hub import constants, file_download, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    folder = cache_folder(repo)
-    blobs, lock = folder / "blobs", folder.parent / ".locks" / folder.name / f"{file.sha256}.part.lock"
-    for place in (blobs, lock.parent):
-        place.mkdir(parents=True, exist_ok=True)
-    whole, part = blobs / file.sha256, blobs / f"{file.sha256}.part"
-    try:
-        with FileLock(lock, timeout=0):
-            if not whole.exists():
-                found = get_hf_file_metadata(hf_hub_url(repo, file.name, revision=commit))
-                headers = build_hf_headers(library_name="flickbook")
-                if urlsplit(found.location)[:2] != urlsplit(constants.ENDPOINT)[:2]:
-                    headers.pop("authorization", None)  # the storage behind the hub signs its addresses
-                if part.exists() and part.stat().st_size > file.size:
-                    part.unlink()
-                with part.open("ab") as out:
-                    have = out.tell()
-                    count.add(have)
-                    bar = _silent(count.add)
-                    file_download.http_get(
-                        found.location,
-                        out,
-                        resume_size=have,
-                        headers=headers,
-                        expected_size=file.size,
-                        tqdm_class=bar,
-                    )
-                _named(repo, file, part, whole)
-    except Timeout:
-        raise HubError(repo, f"{file.name} is being pulled by another process", "wait for it to end") from None
+    found = get_hf_file_metadata(hf_hub_url(repo, file.name, revision=commit))
+    headers = build_hf_headers(library_name="flickbook")
+    if urlsplit(found.location)[:2] != urlsplit(constants.ENDPOINT)[:2]:
+        headers.pop("authorization", None)  # the storage behind the hub signs its addresses
+    if part.exists() and part.stat().st_size > file.size:
+        part.unlink()
+    with part.open("ab") as out:
+        have = out.tell()
+        count.add(have - counted)
+        file_download.http_get(
+            found.location,
+            out,
+            resume_size=have,
+            headers=headers,
+            expected_size=file.size,
+            tqdm_class=_silent(count.add),
+        )
 
 
 def _named(repo: str, file: File, part: Path, whole: Path) -> None:
@@ -225,17 +282,6 @@ class _Count:
             self.done += int(count)
             if self._on_bytes is not None:
                 self._on_bytes(self.done, self.total)
-
-
-def _room(repo: str, missing: Sequence[File]) -> None:
-    """Refuse before the first byte what the disk cannot hold."""
-    blobs = cache_folder(repo) / "blobs"
-    needed = sum(file.size - _held(blobs, file) for file in missing)
-    place = next(folder for folder in blobs.parents if folder.exists())
-    free = shutil.disk_usage(place).free
-    if needed and needed + _MARGIN > free:
-        reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"
-        raise HubError(repo, reason, "free some space, or set HF_HOME to a larger disk")
 
 
 def _held(blobs: Path, file: File) -> int:

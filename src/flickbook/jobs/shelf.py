@@ -38,6 +38,7 @@ PICTURES: Final = "pictures"
 #: Also what the ids of batches begin with.
 _BATCH: Final = "batch"
 _JOBS: Final = "jobs.json"
+_PULLS: Final = "pulls"
 _TRY: Final = "try-"
 _FILM: Final = re.compile(r"film-(\d+)")
 _MAX_PROGRESS: Final = 1 << 16
@@ -108,6 +109,31 @@ class Shelf:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    def tell_pull(self, model: str, done: int, total: int | None) -> None:
+        """Say how many bytes of a model's files are downloaded; its queued jobs are shown as waiting for them."""
+        with suppress(OSError):
+            place = self.pull_file(model)
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._put(place, json.dumps({"index": done, "total": total or 0}).encode("ascii"))
+
+    def pulling(self, model: str) -> dict[str, int]:
+        """The bytes of a model that are downloaded as `index`, and of all as `total`; empty without a download."""
+        try:
+            found = json.loads(self.pull_file(model).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def end_pull(self, model: str = "") -> None:
+        """Say that the download of a model has ended, or that there is none at all."""
+        for path in [self.pull_file(model)] if model else [*(self.root / _PULLS).glob("*.json")]:
+            with suppress(OSError):
+                path.unlink()
+
+    def pull_file(self, model: str) -> Path:
+        """Where the progress of a model's download is kept."""
+        return self.root / _PULLS / f"{Path(model).name}.json"
 
     def watch(self, id: str) -> None:
         """Say that somebody looks at a job's previews now: while that is so, more of its time may go into them."""

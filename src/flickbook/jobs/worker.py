@@ -23,14 +23,18 @@ import psutil
 from flickbook import settings
 from flickbook.errors import FlickbookError, StoreError
 from flickbook.files import replace_whole
+from flickbook.hub.find import to_pull
 from flickbook.jobs.crew import gather
 from flickbook.jobs.desk import Desk
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.runner import Runner
+from flickbook.store.base import Job
 
 #: Seconds between two looks into an empty queue, and the longest wait for a store that does not answer.
 IDLE = 0.1
 _PATIENCE = 30.0
+#: Queued jobs that are looked at for one whose model is here.
+_AMONG = 200
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +70,7 @@ class Worker:
         self._desk, self._lease, self._beat, self._leaving = desk, lease, beat, threading.Event()
         self._runner = Runner(desk, lease=lease, beat=beat, look=look, aside=True)
         self._batch, self._tended = batch, 0.0
+        self._auto = settings.load().pull == "auto"
 
     def leave(self) -> None:
         """Lay down what runs at its next step, and return from `work`."""
@@ -78,7 +83,7 @@ class Worker:
         while not self._leaving.is_set() and (jobs is None or done < jobs):
             try:
                 self._tend()
-                job = self._desk.ask(self._desk.store.claim(self.name, self._lease))
+                job = self._claim()
                 wait = IDLE
             except StoreError as error:
                 logger.error("%s", error)
@@ -96,11 +101,24 @@ class Worker:
         self._runner.rest()
         return done
 
+    def _claim(self) -> Job | None:
+        """The next job. Where the service downloads models, the jobs behind one that waits for its model come first."""
+        store = self._desk.store
+        if not self._auto:
+            return self._desk.ask(store.claim(self.name, self._lease))
+        taken = self._desk.ask(store.claim_more(self.name, self._lease, _ready, 1, _AMONG))
+        return taken[0] if taken else None
+
     def _tend(self) -> None:
         """Now and then, what others left behind."""
         if time.monotonic() - self._tended > self._beat:
             self._desk.ask(self._desk.queue.tend())
             self._tended = time.monotonic()
+
+
+def _ready(job: Job) -> bool:
+    """Whether a job need not wait for the download of its model. One that can have none fails when it is run."""
+    return bool(job.model_dir) or not to_pull(job.plan.model)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -59,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await app.state.guard.prepare()
-        async with tended(service, app.state.webhooks):
+        async with tended(service, app.state.webhooks), pulls.supplied(service, app.state.pulls):
             try:
                 yield
             finally:

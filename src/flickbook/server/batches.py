@@ -64,7 +64,7 @@ def _body() -> dict[str, Any]:
     f"{ROOT}/batches",
     operation_id="create_batch",
     status_code=201,
-    responses=refusals(404, 413, 415, 507),
+    responses=refusals(404, 409, 413, 415, 507),
     openapi_extra=_body(),
 )
 async def create(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Several:

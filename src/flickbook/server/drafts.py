@@ -26,7 +26,7 @@ Creator = Annotated[Caller, Depends(creator)]
 router = APIRouter(tags=["drafts"])
 
 
-@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 413, 507))
+@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 409, 413, 507))
 async def create(body: DraftsAsked, request: Request, caller: Creator, idempotency: IdempotencyKey) -> Several:
     """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
     service = service_of(request)
@@ -57,7 +57,7 @@ def _drafts(body: DraftsAsked, loras: Path, owner: str, extra: dict[str, Any]) -
     ]
 
 
-@router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 413))
+@router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 409, 413))
 async def finish(body: FinishAsked, request: Request, caller: Creator, idempotency: IdempotencyKey) -> Several:
     """Go on from finished drafts to whole films, each with the Plan of its draft."""
     service = service_of(request)

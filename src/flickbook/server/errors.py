@@ -31,12 +31,14 @@ from flickbook.errors import (
     MediaError,
     MissingExtra,
     ModelNotFound,
+    ModelNotPulled,
     OutputError,
     StoreError,
     WeightsError,
     one_line,
     shown,
 )
+from flickbook.server.availability import pull_path
 
 _STATUS: Final[tuple[tuple[type[FlickbookError], int], ...]] = (
     (JobNotFound, 404),
@@ -66,6 +68,7 @@ WHY: Final = {
     401: "The key is missing, wrong, revoked or expired",
     403: "The key may not do this, or another page asks",
     404: "There is none, or it is somebody else's",
+    409: "The model is not on this machine; `pull` is the address that downloads it",
     408: "The body comes too slowly",
     413: "The body is larger than is read",
     415: "The body is of another type",
@@ -87,11 +90,15 @@ logger = logging.getLogger(__name__)
 
 
 class Fault(BaseModel):
-    """What is wrong: `code` is stable, `message` is for people, `field` is the field of the request, if it is one."""
+    """What is wrong: `code` is stable, `message` is for people, `field` is the field of the request, if it is one.
+
+    `pull` is there with the code model_not_pulled alone: a POST to this address downloads the model.
+    """
 
     code: str
     message: str
     field: str | None = None
+    pull: str | None = None
 
 
 class Refusal(BaseModel):
@@ -152,6 +159,8 @@ def refusal(scope: Scope, error: Exception) -> Response:
 
 
 def _ours(scope: Scope, error: FlickbookError) -> Response:
+    if isinstance(error, ModelNotPulled):
+        return _absent(scope, error)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
     message, headers = str(error), dict[str, str]()
     if isinstance(error, LimitReached):
@@ -166,6 +175,16 @@ def _ours(scope: Scope, error: FlickbookError) -> Response:
     elif isinstance(error, MediaError | WeightsError):
         message = f"{error.reason}; {error.remedy}"  # without the path
     return answer(scope, status, error.code, message, error.field, headers)
+
+
+def _absent(scope: Scope, error: ModelNotPulled) -> Response:
+    """409 with the address of the pull; below /v1 it is 400, because OpenAI's clients send again what gets a 409."""
+    where = pull_path(error.model)
+    message = f"{error.model} {error.reason}; POST {where} downloads it"
+    if str(scope["path"]).startswith("/v1/"):
+        return answer(scope, 400, error.code, message, error.field)
+    fault = {"code": error.code, "message": message, "field": error.field, "pull": where}
+    return JSONResponse({"error": fault}, 409)
 
 
 def _invalid(scope: Scope, error: RequestValidationError) -> Response:

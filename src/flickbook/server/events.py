@@ -22,7 +22,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from flickbook.errors import FlickbookError, LimitReached
-from flickbook.jobs.shelf import PREVIEW, PROGRESS
+from flickbook.jobs.shelf import PREVIEW, PROGRESS, Shelf
 from flickbook.server.errors import refusals
 from flickbook.server.guard import reader
 from flickbook.server.service import Caller, Service, service_of
@@ -130,11 +130,17 @@ class Watches:
     async def job(self, watch: Watch, id: str) -> None:
         """Look at one job."""
         job = await self.service.store.get(id)
-        place = self.service.shelf.of(id)
-        seen = Seen(job, _written(place / PROGRESS), _written(place / PREVIEW)) if job is not None else Seen(None)
+        shelf = self.service.shelf
+        seen = Seen(job, _progressed(shelf, job), _written(shelf.of(id) / PREVIEW)) if job is not None else Seen(None)
         watch.over = job is None or job.state in DONE
         if seen != watch.seen:
             watch.show(seen)
+
+
+def _progressed(shelf: Shelf, job: Job) -> int:
+    """When the progress of a job was written; of a queued one that of its model's download."""
+    waits = job.state == "queued" and not job.model_dir
+    return _written(shelf.pull_file(job.plan.model) if waits else shelf.of(job.id) / PROGRESS)
 
 
 def _written(path: os.PathLike[str]) -> int:
@@ -190,7 +196,8 @@ async def job_events(
             if seen.state != state and job.state not in DONE:
                 yield ServerSentEvent(event="state", id=seen.id(), data=await _told(service, job), retry=_RETRY)
             running = job.state == "running"
-            if running and seen.progress != moved and (now := progress(service.shelf, job)) is not None:
+            moving = running or job.state == "queued"
+            if moving and seen.progress != moved and (now := progress(service.shelf, job)) is not None:
                 yield ServerSentEvent(event="progress", id=seen.id(), data={"id": id, **now.model_dump()})
             if previews and running:
                 service.shelf.watch(id)
@@ -228,7 +235,7 @@ async def _look_at_all(watches: Watches, watch: Watch, owner: str | None) -> Non
     for states in (("running",), ("queued", "paused")):
         query = base.Query(owner=owner, states=states, order="queue", limit=_FOLLOWED)
         jobs |= {job.id: job for job in await service.store.find(query)}
-    written = {id: _written(service.shelf.of(id) / PROGRESS) for id, job in jobs.items() if job.state == "running"}
+    written = {id: _progressed(service.shelf, job) for id, job in jobs.items() if job.state != "paused"}
     before = watch.seen
     now = All(jobs, written, at)
     if before is None or _states(before) != _states(now) or before.progress != now.progress:

@@ -28,6 +28,7 @@ from flickbook.server.asked import (
     allowed,
     validated,
 )
+from flickbook.server.availability import require_models
 from flickbook.server.errors import refusals
 from flickbook.server.form import Body, body_of, request_of, request_schema
 from flickbook.server.guard import changer, creator, reader
@@ -62,7 +63,7 @@ def _body() -> dict[str, Any]:
     f"{ROOT}/jobs",
     operation_id="create_job",
     status_code=201,
-    responses=refusals(404, 413, 415, 507),
+    responses=refusals(404, 409, 413, 415, 507),
     openapi_extra=_body(),
 )
 async def create(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> JobTold:
@@ -214,19 +215,25 @@ async def pause(id: str, request: Request, caller: Changer) -> JobTold:
     return await shown(request, await service_of(request).queue.pause(id, caller.sees))
 
 
-@router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404))
+@router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404, 409))
 async def resume(id: str, request: Request, caller: Creator) -> JobTold:
     """Put a paused job back into the queue, at its old place."""
-    return await shown(request, await service_of(request).queue.resume(id, caller.sees))
+    service = service_of(request)
+    await require_models(service, [await service.queue.job(id, caller.sees)])
+    return await shown(request, await service.queue.resume(id, caller.sees))
 
 
-@router.post(f"{ROOT}/jobs/{{id}}/retry", operation_id="retry_job", responses=refusals(404))
+@router.post(f"{ROOT}/jobs/{{id}}/retry", operation_id="retry_job", responses=refusals(404, 409))
 async def retry(id: str, request: Request, caller: Creator) -> JobTold:
     """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
-    return await shown(request, await service_of(request).queue.retry(id, caller.sees))
+    service = service_of(request)
+    await require_models(service, [await service.queue.job(id, caller.sees)])
+    return await shown(request, await service.queue.retry(id, caller.sees))
 
 
-@router.post(f"{ROOT}/jobs/{{id}}/again", operation_id="job_again", status_code=201, responses=refusals(404, 413, 507))
+@router.post(
+    f"{ROOT}/jobs/{{id}}/again", operation_id="job_again", status_code=201, responses=refusals(404, 409, 413, 507)
+)
 async def again(
     id: str,
     body: AgainAsked,

@@ -82,7 +82,14 @@ async def list_models(request: Request, caller: Reader) -> ModelList:
 async def retrieve_model(request: Request, model: str, caller: Reader) -> ModelShown:
     """One model."""
     usual = service_of(request).settings.model
-    return await asyncio.to_thread(lambda: _shown(model_of(model, usual), usual))
+    return await asyncio.to_thread(_retrieved, model, usual)
+
+
+def _retrieved(name: str, usual: str) -> ModelShown:
+    model = model_of(name, usual)
+    if found(model) is None:
+        raise ModelNotFound(name, list(here())[:8])
+    return _shown(model, usual)
 
 
 def _shown(model: Model, usual: str) -> ModelShown:
@@ -123,11 +130,11 @@ def here() -> dict[str, Model]:
 
 
 def model_of(name: str | None, usual: str) -> Model:
-    """The model that was asked for, or the usual one. It blocks. Raises ModelNotFound, which names what is here."""
-    wanted = name or usual
+    """The model that was asked for, or the usual one; its files may have to be downloaded.
+
+    It blocks. Raises ModelNotFound, which names what is here.
+    """
     try:
-        if found(model := find(wanted)):
-            return model
+        return find(name or usual)
     except ModelNotFound:
-        pass
-    raise ModelNotFound(wanted, list(here())[:8])
+        raise ModelNotFound(name or usual, list(here())[:8]) from None

@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -15,18 +16,24 @@ from pydantic import BaseModel, Field
 
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
-from flickbook.errors import LimitReached, RequestError
-from flickbook.hub.find import found
+from flickbook.errors import FlickbookError, LimitReached, RequestError
+from flickbook.hub.find import found, to_pull
+from flickbook.jobs import queue
 from flickbook.server.errors import refusals
 from flickbook.server.guard import admin, reader
-from flickbook.server.service import Caller
+from flickbook.server.service import Caller, Service
 from flickbook.server.told import ROOT
+from flickbook.store.base import Query, State
 
 Reader = Annotated[Caller, Depends(reader)]
 Admin = Annotated[Caller, Depends(admin)]
 #: Seconds in which a process that is to leave may do so, and after which another model may be asked for again.
 _PATIENCE: Final = 5.0
 _BUSY: Final = 30.0
+#: Seconds between two reports of a download's progress, and queued jobs that are looked at together.
+_TELL: Final = 0.5
+_LOOKED_AT: Final = 1000
+_QUEUED: Final[tuple[State, ...]] = ("queued",)
 router = APIRouter(tags=["models"])
 
 logger = logging.getLogger(__name__)
@@ -62,6 +69,12 @@ class Pulls:
     def of(self, name: str) -> PullTold | None:
         """How far a model is that was asked for; None for another."""
         return self._told.get(name)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the end of what is being fetched, at most so long; whether nothing is."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=seconds)
+        return self._task is None or self._task.done()
 
     async def stop(self) -> None:
         """End what is being fetched; a later pull goes on from there."""
@@ -102,6 +115,75 @@ class Pulls:
         finally:
             await _ended(process)
         return error or (f"its process ended with exit code {code}; pull again" if code else "")
+
+
+@asynccontextmanager
+async def supplied(service: Service, pulls: Pulls) -> AsyncIterator[None]:
+    """While this stands, the models of queued jobs are downloaded, if the setting `pull` is auto.
+
+    The queue alone says which: a service that was killed goes on with what its queued jobs need.
+    """
+    await asyncio.to_thread(service.shelf.end_pull)
+    if service.settings.pull != "auto":
+        yield
+        return
+    task = asyncio.create_task(_supply(service, pulls))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _supply(service: Service, pulls: Pulls) -> None:
+    while True:
+        service.models_wanted.clear()
+        try:
+            for name in await _wanted(service):
+                await _supplied(service, pulls, name)
+        except FlickbookError as error:
+            logger.error("%s", error)
+        except Exception:
+            logger.exception("unexpected error while models are downloaded")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(service.models_wanted.wait(), _PATIENCE)
+
+
+async def _wanted(service: Service) -> list[str]:
+    """The models to download for queued jobs, in the order of the queue."""
+    jobs = await service.store.find(Query(states=("queued",), order="queue", limit=_LOOKED_AT))
+    names = dict.fromkeys(job.plan.model for job in jobs if not job.model_dir)
+    return [name for name in names if await asyncio.to_thread(to_pull, name)]
+
+
+async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
+    """Download a model, and fail the jobs that wait for it if that fails."""
+    while not await pulls.wait(_TELL):
+        service.shelf.tell_pull(name, 0, None)  # another model comes first
+    pulls.start(name)
+    while True:
+        over = await pulls.wait(_TELL)
+        told = pulls.of(name)
+        assert told is not None
+        if over:
+            break
+        await asyncio.to_thread(service.shelf.tell_pull, name, told.bytes, told.total)
+    if told.state == "failed" or await asyncio.to_thread(to_pull, name):
+        await _failed(service, name, told.error or "its repository is no model in diffusers' layout")
+    await asyncio.to_thread(service.shelf.end_pull, name)
+
+
+async def _failed(service: Service, name: str, reason: str) -> None:
+    """Fail all queued jobs of a model that could not be downloaded."""
+    error = f"{name} could not be downloaded: {reason}"
+    while True:
+        jobs = await service.store.find(Query(states=("queued",), limit=_LOOKED_AT))
+        for job in jobs:
+            if job.plan.model == name and not job.model_dir:
+                await service.store.change(job.id, _QUEUED, queue.failed(job, error, code="hub"))
+        if len(jobs) < _LOOKED_AT or not any(job.plan.model == name for job in jobs):
+            return
 
 
 async def _ended(process: Process) -> None:

@@ -22,7 +22,9 @@ Creator = Annotated[Caller, Depends(creator)]
 router = APIRouter(tags=["sequences"])
 
 
-@router.post(f"{ROOT}/sequences", operation_id="create_sequence", status_code=201, responses=refusals(404, 413, 507))
+@router.post(
+    f"{ROOT}/sequences", operation_id="create_sequence", status_code=201, responses=refusals(404, 409, 413, 507)
+)
 async def create(
     body: SequenceAsked, request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey
 ) -> JobTold:

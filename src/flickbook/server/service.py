@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ class Service:
     max_disk: int | None = None
     #: How many of its workers are alive; None for a service that has none.
     alive: Callable[[], int] | None = None
+    #: Set when a job was kept whose model is not on this machine: its files are downloaded then.
+    models_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:

@@ -11,8 +11,9 @@ from typing import Final
 from fastapi import HTTPException, Response
 from starlette.requests import Request as HttpRequest
 
-from flickbook.errors import IdempotencyKeyReused, JobConflict, JobNotFound, LimitReached
+from flickbook.errors import IdempotencyKeyReused, JobConflict, JobNotFound, LimitReached, ModelNotPulled
 from flickbook.server import media
+from flickbook.server.availability import require_models
 from flickbook.server.given import READERS
 from flickbook.server.idempotency import Idempotency
 from flickbook.server.service import Service
@@ -28,7 +29,8 @@ _PATIENCE: Final = 10.0
 async def submitted(service: Service, make: Callable[[str], Job], idempotency: Idempotency | None = None) -> Job:
     """Keep the job that `make` makes of an id, in a thread, with what it begins from on the shelf.
 
-    An equal request under the same Idempotency-Key gives the same job. Raises IdempotencyKeyReused, LimitReached.
+    An equal request under the same Idempotency-Key gives the same job. Raises IdempotencyKeyReused, LimitReached,
+    ModelNotPulled.
     """
     if idempotency is not None and (before := await idempotency.jobs(service)):
         return before[0]
@@ -42,7 +44,7 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
         raise
     try:
         (found,) = await _kept(service, [job], idempotency)
-    except (LimitReached, IdempotencyKeyReused):  # of any other failure it is not known whether the job was kept
+    except (LimitReached, IdempotencyKeyReused, ModelNotPulled):  # of any other failure it is not known whether the job was kept
         await asyncio.to_thread(service.shelf.clear, id)
         raise
     if found.id != id:
@@ -60,6 +62,7 @@ async def together(
 
 
 async def _kept(service: Service, jobs: list[Job], idempotency: Idempotency | None) -> list[Job]:
+    await require_models(service, jobs)
     if idempotency is None:
         return await service.queue.submit(jobs)
     return await idempotency.submit(service, jobs)

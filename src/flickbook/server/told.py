@@ -18,7 +18,10 @@ ROOT: Final = "/api/v1"
 
 
 class Progress(BaseModel):
-    """Where a running job is: step `index` of `total` in a `phase`, and the `fraction` of all its work that is done."""
+    """Where a running job is: step `index` of `total` in a `phase`, and the `fraction` of all its work that is done.
+
+    Of a queued job whose model is being downloaded the phase is pull, and `index` and `total` are bytes.
+    """
 
     phase: str = ""
     index: int = 0
@@ -179,7 +182,12 @@ def links(job: Job) -> dict[str, str]:
 
 
 def progress(shelf: Shelf, job: Job) -> Progress | None:
-    """Where a running job is; what an attempt before said counts no more."""
+    """Where a running job is, and a queued one whose model is being downloaded, in bytes.
+
+    What an attempt before said counts no more.
+    """
+    if job.state == "queued" and not job.model_dir and (pulling := shelf.pulling(job.plan.model)):
+        return Progress(phase="pull", index=pulling["index"], total=pulling["total"])
     if job.state != "running":
         return None
     found = shelf.progress(job.id)
@@ -208,7 +216,7 @@ def told(
         parent=job.parent or None,
         until=job.until if job.kind == "draft" else None,
         place=place,
-        eta_seconds=eta if now is None or now.eta_seconds is None else now.eta_seconds,
+        eta_seconds=_eta(now, eta),
         progress=now,
         seconds=job.seconds,
         created_at=job.created_at,
@@ -220,6 +228,15 @@ def told(
         plan=job.plan,
         links=links(job),
     )
+
+
+def _eta(now: Progress | None, usual: float | None) -> float | None:
+    """Seconds until a job is done; unknown while its model is being downloaded."""
+    if now is None:
+        return usual
+    if now.phase == "pull":
+        return None
+    return usual if now.eta_seconds is None else now.eta_seconds
 
 
 def told_run(run: Run) -> Run:

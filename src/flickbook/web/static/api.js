@@ -26,6 +26,8 @@ export async function ask(path, { method, json, form, headers = {}, signal } = {
   if (answer.status === 401) throw new Refused("you are logged out; log in again in another tab, and go on here", 401);
   if (!answer.ok) {
     const { error } = await answer.json().catch(() => ({}));
+    // The page has a button for what other clients send a request for.
+    if (error?.code === "model_not_pulled") error.message = error.message.replace(/POST \S+ downloads it$/, "download it under Models");
     throw new Refused(error?.message ?? `the service answers ${answer.status}`, answer.status, error?.field);
   }
   return answer.status === 204 ? null : answer.json();

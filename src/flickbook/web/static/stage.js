@@ -15,6 +15,11 @@ const PHASES = {
 export function doing(job) {
   if (job.stopping === "cancel") return "stopping";
   if (job.stopping === "pause") return "pausing";
+  if (job.state === "queued" && job.progress?.phase === "pull") {
+    const gigabytes = (bytes) => (bytes / 1e9).toFixed(2);
+    const { index, total } = job.progress;
+    return `waiting for the download of ${job.model}${total ? `, ${gigabytes(index)} of ${gigabytes(total)} GB` : ""}`;
+  }
   if (job.state === "queued") return job.place > 1 ? `waiting, place ${job.place}` : "waiting for its turn";
   if (job.state === "failed") return "failed";
   if (job.state !== "running") return job.state;

@@ -1,0 +1,81 @@
+"""The models of this machine's queued jobs, downloaded while the window is open, where the setting `pull` is auto."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+from flickbook import catalogue
+from flickbook.errors import Cancelled, FlickbookError, HubError
+from flickbook.hub.fetch import fetch
+from flickbook.hub.find import to_pull
+from flickbook.jobs import queue
+from flickbook.jobs.desk import Desk
+from flickbook.store.base import Query, State
+
+#: Seconds between two looks at the queue, and queued jobs that are looked at.
+_LOOK: Final = 5.0
+_AMONG: Final = 1000
+#: Seconds that a hub which does not answer may delay the end.
+_PATIENCE: Final = 10.0
+_QUEUED: Final[tuple[State, ...]] = ("queued",)
+
+logger = logging.getLogger(__name__)
+
+
+class Downloads:
+    """A thread that downloads one model after the other until `stop`; the queue says which."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._stopped, self._wanted = desk, threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="downloads", daemon=True)
+        desk.shelf.end_pull()
+        self._thread.start()
+
+    def look(self) -> None:
+        """Look at the queue now."""
+        self._wanted.set()
+
+    def stop(self) -> None:
+        """End the download; the next one goes on from there."""
+        self._stopped.set()
+        self._wanted.set()
+        self._thread.join(_PATIENCE)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wanted.clear()
+            try:
+                jobs = self._desk.ask(self._desk.store.find(Query(states=_QUEUED, order="queue", limit=_AMONG)))
+                for name in dict.fromkeys(job.plan.model for job in jobs if not job.model_dir):
+                    if to_pull(name):
+                        self._download(name)
+            except Cancelled:
+                return
+            except FlickbookError as error:
+                logger.error("%s", error)
+            self._wanted.wait(_LOOK)
+
+    def _download(self, name: str) -> None:
+        """Download a model. If that fails, the jobs that wait for it fail for the same reason."""
+
+        def on_bytes(done: int, total: int) -> None:
+            if self._stopped.is_set():
+                raise Cancelled
+            self._desk.shelf.tell_pull(name, done, total)
+
+        self._desk.shelf.tell_pull(name, 0, None)
+        try:
+            fetch(catalogue.find(name), on_bytes)
+            if to_pull(name):
+                raise HubError(name, "its repository is no model in diffusers' layout", "choose another model")
+        except Cancelled:
+            raise
+        except FlickbookError as error:
+            said = f"{name} could not be downloaded: {error}"
+            for job in self._desk.ask(self._desk.store.find(Query(states=_QUEUED, limit=_AMONG))):
+                if job.plan.model == name and not job.model_dir:
+                    self._desk.ask(self._desk.store.change(job.id, _QUEUED, queue.failed(job, said, code="hub")))
+        finally:
+            self._desk.shelf.end_pull(name)
