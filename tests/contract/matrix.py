@@ -94,7 +94,9 @@ def row(case: Case, model: str, begins: str, directory: Path) -> str:
     preview = "yes" if _shows(engine, denoised, plan) else "no"
     _cancels(plan, request)
     made = "picture" if plan.task == "picture" else "film"
-    resume = "yes" if _resumes(plan, request, clip, directory) else "no"
+    # The sampler of our own networks is stopped after each of its steps in tests of its own.
+    stops = denoised[-1].total if case.family == "pipeline" else 1
+    resume = "yes" if all(_resumes(plan, request, clip, directory, stop) for stop in range(1, stops + 1)) else "no"
     return f"| {case.name} | {begins} to {made} | {preview} | yes | {resume} |"
 
 
@@ -116,20 +118,15 @@ def _shows(engine: Engine, steps: list[Step], plan: Plan) -> bool:
     return True
 
 
-def _resumes(plan: Plan, request: Request, whole: Clip, directory: Path) -> bool:
-    """Whether a film that is stopped after any of its steps is continued, by an engine that is loaded for it, to the
-    same bits, without a step that was done being done again."""
-    means, stop, total = films.means_of(plan, request), 0, 1
-    while stop < total:
-        stop += 1
-        path, steps = directory / f"{stop}.safetensors", list[Step]()
-        total = _stopped(plan, means, stop, path)
-        films.forget()
-        clip = next(films.films([plan], means, keep=partial(_keeper, path), on_step=steps.append))
-        denoised = [step.index for step in steps if step.phase == "denoise"]
-        if denoised != list(range(stop, total + 1)) or not np.array_equal(whole.frames, clip.frames):
-            return False
-    return True
+def _resumes(plan: Plan, request: Request, whole: Clip, directory: Path, stop: int) -> bool:
+    """Whether a film that is stopped after `stop` steps is continued, by an engine that is loaded for it, to the same
+    bits, without a step that was done being done again."""
+    means, path, steps = films.means_of(plan, request), directory / f"{stop}.safetensors", list[Step]()
+    total = _stopped(plan, means, stop, path)
+    films.forget()
+    clip = next(films.films([plan], means, keep=partial(_keeper, path), on_step=steps.append))
+    denoised = [step.index for step in steps if step.phase == "denoise"]
+    return denoised == list(range(stop, total + 1)) and np.array_equal(whole.frames, clip.frames)
 
 
 def _stopped(plan: Plan, means: films.Means, stop: int, path: Path) -> int:
