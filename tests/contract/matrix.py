@@ -28,9 +28,10 @@ from flickbook.spec import Plan, Request, Step
 PAGE = Path(__file__).parents[2] / "docs/matrix.md"
 HEADER = """# What each family can do
 
-Found out by the contract test on tiny random pipelines of the real classes (`tests/contract`), not by hand: every task
-below made a file that was read back, reported each step, stopped when it was told to, and repeated itself from its
-seed. *Preview* is the picture of a film that is still noise; *resume* is going on from a saved step.
+The contract test (`tests/contract`) measures this on tiny random pipelines of the real classes. Every task below made a
+file that was read back, reported each step, stopped when asked, and repeated itself from its seed. *Preview* means that
+the film can be shown while it is still noise. *Resume* means that a film that is stopped after any of its steps is
+continued in a new process, without a step being computed again, and ends in the same bits on a CPU.
 `python -m tests.contract.matrix` writes this page.
 
 | family | task | preview | cancel | resume |
