@@ -163,7 +163,8 @@ def test_a_plan_knows_no_machine() -> None:
     """The committed list: a field that one machine decides belongs to Placement."""
     words = "container codec quality pixel_format "
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
-    words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps prompt_at image video strength loras speed"
+    words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
+    words += " prompt_at image video strength loras speed"
     words += " drift feedback polish"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)

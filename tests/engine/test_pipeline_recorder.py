@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from tests.contract.cases import CASES, Case
-from tests.contract.matrix import asked, ready
+from tests.contract.matrix import asked
 
+from flickbook import catalogue
 from flickbook.catalogue import find
 from flickbook.engine.checkpoint import Checkpoint, Keeper
 from flickbook.engine.engine import Engine, Frames
@@ -28,13 +29,19 @@ def planned(case: Case, model: str, place: Path, **changes: Any) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny models on the disk."""
+    found = {case.build: tmp_path_factory.mktemp(case.build) for case in (SD15, WAN)}
+    for case in (SD15, WAN):
+        case.save(found[case.build])
+    return found
+
+
+@pytest.fixture
+def saved(directories: dict[str, Path], data: Path) -> None:
     """The tiny models, on the list of this machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-        patch.setenv("FLICKBOOK_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        with ready(SD15), ready(WAN):
-            yield
+    for case in (SD15, WAN):
+        catalogue.add(case.model(directories[case.build]))
 
 
 def whole(plans: Sequence[Plan]) -> list[np.ndarray]:
