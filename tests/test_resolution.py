@@ -59,6 +59,11 @@ def test_sizes_that_are_not_native() -> None:
 def test_long_films_are_made_of_windows() -> None:
     assert plan(num_frames=16).window == 0 and plan(num_frames=17).window == 16
     assert plan(model="text-to-video-ms-1.7b", num_frames=64).window == 0
+    long = plan(model="zeroscope-v2-576w", num_frames=25)
+    assert (long.window, long.stride) == (24, 6) and plan(model="zeroscope-v2-576w").window == 0
+    short, long = plan(model="videocrafter2"), plan(model="videocrafter2", num_frames=17)
+    assert (short.window, short.stride, short.scheduler, short.condition_fps) == (0, 0, "ddim-eta1", 28.0)
+    assert (long.window, long.stride, long.scheduler, long.condition_fps) == (16, 4, "ddim", 28.0)
 
 
 def test_several_prompts_along_time() -> None:

@@ -82,6 +82,8 @@ class Model(Record):
     sides: Sides | None = None
     num_frames: Whole
     window: int = 0  # frames the network sees at once; longer films are made of overlapping windows
+    stride: int = 0  # frames from one window to the next; 0 is half a window
+    condition_fps: float | None = None  # frame rate that the network is given, whatever the film's; None is the film's
     num_inference_steps: Whole
     guidance_scale: Real
     fps: Real

@@ -61,9 +61,11 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         num_inference_steps=steps,
         guidance_scale=_real("guidance_scale", request.guidance_scale, model.guidance_scale),
         seed=seed,
-        scheduler=_scheduler(request.scheduler, model),
+        scheduler=_scheduler(request.scheduler, model, num_frames),
         window=model.window if num_frames > model.window else 0,
-        prompt_at=_prompt_at(request, num_frames, model.window or num_frames),
+        stride=model.stride if num_frames > model.window else 0,
+        condition_fps=model.condition_fps,
+        prompt_at=_prompt_at(request, num_frames, model.window or num_frames, model.stride),
         image=image,
         video=video,
         strength=_strength(request, model, steps),
@@ -115,6 +117,7 @@ def usual(model: Model) -> Plan:
         height=height,
         num_frames=num_frames,
         fps=model.fps.default,
+        condition_fps=model.condition_fps,
         num_inference_steps=model.num_inference_steps.default,
         guidance_scale=model.guidance_scale.default,
         seed=0,
@@ -140,7 +143,7 @@ def _prompt(field: str, text: str, smallest: int) -> str:
     return stripped
 
 
-def _prompt_at(request: Request, num_frames: int, window: int) -> tuple[tuple[int, str], ...]:
+def _prompt_at(request: Request, num_frames: int, window: int, stride: int) -> tuple[tuple[int, str], ...]:
     """The prompts after the first in their order."""
     found = sorted(request.prompt_at or ())
     for place, (frame, _) in enumerate(found):
@@ -150,7 +153,7 @@ def _prompt_at(request: Request, num_frames: int, window: int) -> tuple[tuple[in
         if place and frame == found[place - 1][0]:
             raise RequestError("prompt_at", frame, "has two prompts", "give each prompt a frame of its own")
     begins = [0, *(frame for frame, _ in found)]
-    shown = {prompt_of(start, window, begins) for start in starts(num_frames, window)}
+    shown = {prompt_of(start, window, begins) for start in starts(num_frames, window, stride=stride)}
     for place, frame in enumerate(begins):
         if found and place not in shown:
             limit = f"no window of {min(window, num_frames)} frames has its middle in this prompt's part"
@@ -294,9 +297,12 @@ def _within(field: str, value: float, ends: tuple[float, float]) -> float:
     raise RequestError(field, value, f"must be {smallest:g} to {largest:g}", remedy)
 
 
-def _scheduler(name: str | None, model: Model) -> str:
+def _scheduler(name: str | None, model: Model, num_frames: int) -> str:
+    """The scheduler asked for, or the model's first. Noise that a sampler adds to each frame by itself would undo the
+    shared noise of a long film, so that takes the first one that adds none."""
     if name is None:
-        return model.schedulers[0]
+        quiet = [each for each in model.schedulers if each != "ddim-eta1"]
+        return quiet[0] if model.window and num_frames > model.window else model.schedulers[0]
     if name not in model.schedulers:
         raise SchedulerMismatch(name, model.name, model.schedulers)
     return name

@@ -24,8 +24,9 @@ Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
 #: How much exactness is given for speed: exact gives none; balanced foretells what it need not compute.
 Speed = Literal["exact", "balanced"]
-#: As it stands in the canonical JSON of a Plan; within a prompt its quotes would be escaped.
-_EXACT: Final = '"speed":"exact",'
+#: Fields of a Plan that came later, as they stand in its canonical JSON where they change nothing; within a prompt the
+#: quotes would be escaped.
+_UNCHANGED: Final = ('"speed":"exact",', '"condition_fps":null,', '"stride":0,')
 Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -168,12 +169,13 @@ class Plan(Encoded):
 
     Sizes in pixels, `fps` in frames a second, `guidance_scale` without unit (1 switches guidance off),
     `seed` 0 to 2**63 - 1, `revision` the fixed version of the model's files. With a `window` the film is made of
-    overlapping windows of that many frames; 0 is none. `prompt_at` holds the prompts that follow the first, each with
-    its first frame. `image` and `video` are the SHA-256 of the files the film begins from, "" for none; `strength`, 0
-    to 1, says how much of them is made anew, and is None where the model does not ask. A sequence is a film of pictures
-    that were each made by themselves: `drift`, 0 to 1, says how far the noise travels from one prompt to the next,
-    `feedback`, 0 to 1, how much of each picture is made anew over the one before it, 0 for none. At `speed` "balanced"
-    some of the network's answers are foretold, or taken from an earlier step.
+    overlapping windows of that many frames; 0 is none. They are `stride` frames apart, half a window where that is 0.
+    A network that knows the frame rate is given `condition_fps`, and `fps` where that is None. `prompt_at` holds the
+    prompts that follow the first, each with its first frame. `image` and `video` are the SHA-256 of the files the film
+    begins from, "" for none; `strength`, 0 to 1, says how much of them is made anew, and is None where the model does
+    not ask. A sequence is a film of pictures that were each made by themselves: `drift`, 0 to 1, says how far the noise
+    travels from one prompt to the next, `feedback`, 0 to 1, how much of each picture is made anew over the one before
+    it, 0 for none. At `speed` "balanced" some of the network's answers are foretold, or taken from an earlier step.
 
     `polish` is done to the frames that the model made, which `num_frames`, `width`, `height` and `fps` speak of.
     """
@@ -193,6 +195,8 @@ class Plan(Encoded):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     scheduler: str
     window: Annotated[int, Field(ge=0)] = 0
+    stride: Annotated[int, Field(ge=0)] = 0
+    condition_fps: Annotated[float, Field(gt=0)] | None = None
     prompt_at: tuple[tuple[int, str], ...] = ()
     image: Sha256 | Literal[""] = ""
     video: Sha256 | Literal[""] = ""
@@ -206,10 +210,12 @@ class Plan(Encoded):
     def key(self) -> str:
         """SHA-256 (64 hexadecimal digits) of the canonical JSON: equal Plans, equal keys.
 
-        A Plan that was kept before there was `speed` has the key that it had then.
+        A field that was added later is left out of the text where it changes nothing, so older Plans keep their keys.
         """
         text = self.to_json()
-        return hashlib.sha256((text if self.speed != "exact" else text.replace(_EXACT, "")).encode("ascii")).hexdigest()
+        for unchanged in _UNCHANGED:
+            text = text.replace(unchanged, "")
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def guided(self) -> bool:
         """Whether classifier-free guidance runs: it doubles the network's batch."""
@@ -229,7 +235,7 @@ class Plan(Encoded):
             self.scheduler,
             self.guided(),
             self.speed,
-            self.window,
+            (self.window, self.stride),
             turns,
             *begins,
         )

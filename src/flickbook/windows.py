@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def starts(frames: int, window: int, shift: int = 0) -> list[int]:
-    """The first frame of each window: half a window apart, the last one ending with the film.
+def starts(frames: int, window: int, shift: int = 0, stride: int = 0) -> list[int]:
+    """The first frame of each window: `stride` frames apart, the last one ending with the film; 0 is half a window.
 
-    With a `shift`, from 0 to half a window, all but the first and the last begin that much later.
+    With a `shift`, from 0 to the stride, all but the first and the last begin that much later.
     """
     if frames <= window:
         return [0]
-    return sorted({0, *range(shift, frames - window, window // 2), frames - window})
+    return sorted({0, *range(shift, frames - window, stride or window // 2), frames - window})
 
 
 def prompt_of(start: int, window: int, beginnings: Sequence[int]) -> int:

@@ -57,6 +57,34 @@ def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
     assert any("decode_frames 1" in note for note in starved.notes("a red circle"))
 
 
+def test_frames_that_were_handed_out_before_memory_ran_out_are_not_handed_out_again(
+    plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second piece of the second film fails: what follows begins with the first frame that is missing."""
+    plans = [plan(), plan(seed=8)]
+    whole = [made(Engine(find("builtin"), Placement(decode_frames=1)), each)[0] for each in plans]
+    kept, calls = Autoencoder.decode, list[int]()
+
+    def decode(self: Any, x: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        if len(calls) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return kept(self, x)
+
+    monkeypatch.setattr(Autoencoder, "decode", decode)
+    handed = [e for e in Engine(find("builtin"), Placement(decode_frames=3)).run(plans) if isinstance(e, Frames)]
+    assert calls[:4] == [3, 1, 3, 1]
+    assert [(each.film, each.start, len(each.frames)) for each in handed] == [
+        (0, 0, 3),
+        (0, 3, 1),
+        (1, 0, 3),
+        (1, 3, 1),
+    ]
+    for film, frames in enumerate(whole):
+        found = np.concatenate([each.frames for each in handed if each.film == film])
+        assert np.abs(found.astype(int) - frames).max() <= 1
+
+
 def test_denoising_goes_on_from_the_last_step(
     engine: Engine, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests import tiny
 from tests.loras import Adapter, adapter, changed, deltas, worst, write
 from torch import Tensor, nn
@@ -178,3 +179,34 @@ def test_a_damaged_file_changes_nothing(stock: Any, networks: TextToVideo, tmp_p
     with pytest.raises(WeightsError):
         inject(networks, [(good, 1.0), (bad, 1.0)])
     assert same(networks, before)
+
+
+def test_a_kernel_of_another_size_is_no_linear_layer(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+    """A 1x1 convolution may stand for a linear layer; one of 3x3 with the same channels is another model's."""
+    name = next(
+        name for name, layer in stock.named_modules() if name.endswith("proj_in") and isinstance(layer, nn.Linear)
+    )
+    out, inside = stock.get_submodule(name).weight.shape
+    made: Adapter = {name: (torch.ones(2, inside, 3, 3), torch.ones(out, 2, 1, 1), 1.0)}
+    before = states(networks)
+    with pytest.raises(WeightsError, match=r"is \[\d+, \d+\] here and \[\d+, \d+, 3, 3\] there"):
+        inject(networks, [(write(tmp_path / "a.safetensors", made, "kohya"), 1.0)])
+    assert same(networks, before)
+
+
+def test_of_two_pairs_for_one_layer_one_is_added(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+    name = next(iter(adapter(stock)))
+    twice: dict[str, Tensor] = {}
+    for style in ("peft", "kohya"):
+        path = write(tmp_path / f"{style}.safetensors", {name: adapter(stock)[name]}, style)
+        twice |= load_file(path)
+    save_file(twice, tmp_path / "twice.safetensors")
+    (match,) = inject(networks, [(tmp_path / "twice.safetensors", 1.0)])
+    # Keys, not layers: a pair has two, and the one that found its place taken has its alpha as well.
+    assert match.matched == 2 and len(match.unmatched) == 3
+
+
+def test_nothing_of_peft_stays_in_our_networks(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+    inject(networks, [(write(tmp_path / "a.safetensors", adapter(stock), "peft"), 1.0)])
+    assert not hasattr(networks.unet, "peft_config")
+    assert not any("lora" in name for name, _ in networks.unet.named_modules())

@@ -236,5 +236,23 @@ def test_what_is_there_already_stays_as_strong_as_it_is(tmp_path: Path) -> None:
     assert len(pipe.get_active_adapters()) == 2
 
 
+def test_a_refused_file_leaves_what_was_there_as_strong_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    pipe = tiny.sd15()
+    first, second = (adapter(pipe.unet, lambda name: "attn2.to_k" in name) for _ in range(2))
+    load_into(pipe, [(write(tmp_path / "a.safetensors", first, "diffusers"), 0.5)])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("not today")
+
+    with monkeypatch.context() as patch, pytest.raises(WeightsError, match="not today"):
+        patch.setattr("peft.set_peft_model_state_dict", refuse)
+        load_into(pipe, [(write(tmp_path / "b.safetensors", second, "diffusers"), -2.0)])
+    assert len(pipe.get_active_adapters()) == 1
+    check(pipe.unet, deltas(first, 0.5))
+
+
 def test_nothing_asked_nothing_done() -> None:
     assert load_into(tiny.sd15(), []) == []

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.contract.cases import CASES
+from tests.contract.matrix import asked, ready
 from tests.jobs.conftest import Moving, Small
 from tests.patience import until
 
 from flickbook.engine import sequence
 from flickbook.engine.films import films
 from flickbook.jobs.desk import Desk
+from flickbook.jobs.order import ordered
 from flickbook.jobs.supervisor import Supervisor
 from flickbook.store.base import DONE, Job
 
@@ -60,6 +63,25 @@ def test_a_killed_workers_film_goes_on_to_the_same_pixels(desk: Desk, small: Sma
     assert made(desk, job) == frames_of(job)
     assert "killed by SIGKILL" in desk.shelf.read_log(job.id)
     assert sorted(path.name for path in desk.shelf.of(job.id).glob("film-*")) == ["film-2.mp4", "film-2.mp4.json"]
+
+
+def test_a_killed_workers_film_of_a_pipeline_is_resumed(
+    desk: Desk, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny Wan of diffusers: its worker is killed while it denoises, and the next one continues after that step."""
+    case = next(case for case in CASES if case.build == "wan")
+    with ready(case) as model:
+        request = asked(case, model, "text", tmp_path, num_inference_steps=40)
+        (job,) = desk.ask(desk.queue.submit([ordered(request)]))
+        wait_for(lambda: reached(desk, job, 0.4))
+        (process,) = supervisor.processes
+        os.kill(process, signal.SIGKILL)
+        wait_for(lambda: state(desk, job) in DONE)
+        found = desk.ask(desk.queue.job(job.id))
+        assert (found.state, found.attempt) == ("completed", 2), found.error
+        assert found.result is not None and found.result.sidecar.run is not None
+        assert any("went on from step" in note for note in found.result.sidecar.run.notes)
+        assert made(desk, job) == frames_of(job)
 
 
 def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -156,9 +157,10 @@ def sample(
     straight path from their own noise to it. Latents keep their dtype whatever the network computes in. At a `pace`
     forecasts stand in for answers. Raises RequestError for an unknown solver.
     """
-    if isinstance(solver, str) and solver not in SOLVERS:
-        raise RequestError("scheduler", solver, "no such sampler", f"choose one of {', '.join(SOLVERS)}")
-    solve = SOLVERS[solver] if isinstance(solver, str) else solver
+    known_solvers = SOLVERS | STOCHASTIC
+    if isinstance(solver, str) and solver not in known_solvers:
+        raise RequestError("scheduler", solver, "no such sampler", f"choose one of {', '.join(known_solvers)}")
+    solve = known_solvers[solver] if isinstance(solver, str) else solver
 
     def step(state: SamplerState, x0: Tensor) -> SamplerState:
         state = solve(schedule, state, x0)
@@ -197,19 +199,22 @@ def _paced(
 def ddim(schedule: NoiseSchedule, state: SamplerState, x0: Tensor, eta: float = 0.0) -> SamplerState:
     """DDIM (Song et al. 2020, arXiv 2010.02502, equations 12 and 16); eta 0 is deterministic, 1 is DDPM.
 
-    x_t = alpha_t x_0 + sqrt(sigma_t^2 - s^2) eps + s z,  s = eta (sigma_t / sigma_s) sqrt(1 - alpha_s^2 / alpha_t^2)
+    x_t = alpha_t x_0 + sqrt(sigma_t^2 - s^2) eps + s z,
+    s = eta (sigma_t / sigma_s) sqrt(1 - (1 - sigma_s^2) / (1 - sigma_t^2))
 
-    With eta > 0 the state must carry generators; without them RequestError is raised.
+    Where the schedule scales the signal, s is that of the schedule without the scale, as VideoCrafter2 samples. With
+    eta > 0 the state must carry generators; without them RequestError is raised.
     """
     before, after = schedule.level(state.timesteps[state.index]), schedule.level(state.next_timestep())
     # sigma is 0 at the end only, which is never a place to start from.
     eps = (state.latents - before.alpha * x0) / before.sigma
     if not eta:
         return replace(state, latents=after.alpha * x0 + after.sigma * eps)
-    spread = eta * (after.sigma / before.sigma) * math.sqrt(max(0.0, 1.0 - (before.alpha / after.alpha) ** 2))
+    kept = (1.0 - before.sigma**2) / (1.0 - after.sigma**2)
+    spread = eta * (after.sigma / before.sigma) * math.sqrt(max(0.0, 1.0 - kept))
     noise, generators = draw(state.generators, x0)
-    kept = math.sqrt(max(0.0, after.sigma**2 - spread**2))
-    return replace(state, latents=after.alpha * x0 + kept * eps + spread * noise, generators=generators)
+    direction = math.sqrt(max(0.0, after.sigma**2 - spread**2))
+    return replace(state, latents=after.alpha * x0 + direction * eps + spread * noise, generators=generators)
 
 
 def draw(generators: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,3 +304,5 @@ def _correct(schedule: NoiseSchedule, history: Sequence[Past], timestep: int, m_
 
 
 SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpm++": dpm_solver_pp, "unipc": unipc}
+#: Solvers that add noise in each step: their state must carry a generator for each film.
+STOCHASTIC: dict[str, Solver] = {"ddim-eta1": partial(ddim, eta=1.0)}

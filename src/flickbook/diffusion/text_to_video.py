@@ -44,6 +44,14 @@ def noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
+def generators(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> list[torch.Generator]:
+    """Each film's CPU generator after it has drawn `noise` of this shape."""
+    found = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for generator in found:
+        torch.randn(shape, generator=generator)
+    return found
+
+
 def _reader(config: TextConfig, path: Path, dtype: torch.dtype, device: str | torch.device) -> TextEncoder:
     return load_weights(lambda: TextEncoder(config), path, dtype=dtype, device=device, rename=text_keys).eval()
 

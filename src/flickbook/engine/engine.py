@@ -166,7 +166,7 @@ class Engine:
     ) -> Generator[Step, None, Any]:
         """The Steps up to the denoised latents, which are returned, or up to the share `until` of them."""
         state = None if keeper is None else self._found(plans, keeper)
-        ended = state is not None and state.index >= _stop(until, state.total)
+        ended = state is not None and (state.done if until == 1 else state.index >= _stop(until, state.total))
         clock.restart()
         meaning = None
         if not ended:

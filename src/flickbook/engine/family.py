@@ -39,6 +39,10 @@ class Denoised(Protocol):
         """Steps of the whole run."""
 
     @property
+    def done(self) -> bool:
+        """Whether `latents` can be decoded as they are, without another call of `denoise`."""
+
+    @property
     def latents(self) -> Any:
         """Where the process stands; the last is what `decode` is given."""
 

@@ -249,7 +249,11 @@ def clip_of(
 
 def _seams(plan: Plan) -> list[int]:
     """Where the windows of a long film begin, unless its frames were moved since."""
-    return windows.starts(plan.num_frames, plan.window)[1:] if plan.window and plan.polish.nothing() else []
+    return (
+        windows.starts(plan.num_frames, plan.window, stride=plan.stride)[1:]
+        if plan.window and plan.polish.nothing()
+        else []
+    )
 
 
 def _agreement(plan: Plan, frames: np.ndarray) -> dict[str, float]:

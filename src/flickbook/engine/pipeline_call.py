@@ -1,4 +1,4 @@
-"""One call of a diffusers pipeline, step by step: it runs in a thread that waits after each step to be asked on."""
+"""One call of a diffusers pipeline, step by step: it runs in a thread that waits after each step to be continued."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -15,22 +14,9 @@ import torch
 
 from flickbook.engine.ladder import ran_out
 from flickbook.engine.pipeline_preview import clean_latents
+from flickbook.engine.pipeline_recorder import Recorder
+from flickbook.engine.pipeline_state import CallState, Stage
 from flickbook.engine.pipeline_table import parameters
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How far a call is. `latents` is what `decode` is given in the end; `clean` says what x0 is estimated to be."""
-
-    index: int
-    total: int
-    latents: Any = None
-    clean: Callable[[], Any] | None = None
-
-    @property
-    def x0(self) -> Any:
-        """The estimate of the clean latents (films, ...), in the pipeline's own layout; None where it is not known."""
-        return self.clean() if self.clean is not None else None
 
 
 class _Stopped(BaseException):
@@ -38,13 +24,14 @@ class _Stopped(BaseException):
 
 
 class Call:
-    """`pipe(**said)` as a generator of stages."""
+    """`pipe(**said)` as a generator of stages. With `start` the steps that are done there are not computed again."""
 
-    def __init__(self, pipe: Any, said: dict[str, Any], seed: int) -> None:
+    def __init__(self, pipe: Any, said: dict[str, Any], seed: int, start: CallState | None = None) -> None:
         self.pipe, self.said, self.seed = pipe, said, seed
+        self._recorder = Recorder(pipe, said["generator"], start)
         self.result: Any = None  # what the pipeline returned, once the stages are through
         self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
-        self._go, self._stop, self._count = threading.Semaphore(0), False, 0
+        self._go, self._stop = threading.Semaphore(0), False
         self._seen: tuple[Any, ...] | None = None
         self.tiled = False  # whether memory ran out while decoding, and tiles were taken instead
 
@@ -72,9 +59,10 @@ class Call:
     def _run(self, previews: bool) -> None:
         try:
             # Some pipelines draw a part of their noise from nobody's generator.
-            with self._watched(previews) as said, self._patient(), torch.no_grad(), torch.random.fork_rng():
+            with torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(self.seed)
-                self.result = self.pipe(**said)
+                with self._watched(previews) as said, self._recorder.watched(), self._patient():
+                    self.result = self.pipe(**said)
             self._events.put(None)
         except _Stopped:
             pass
@@ -82,13 +70,24 @@ class Call:
             self._events.put(error)
 
     def _after_step(self) -> None:
-        self._count += 1
+        if not self._recorder.done():
+            return
+        count = self._recorder.count
         total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
         # A pipeline that makes a film window by window says the steps of one.
-        self._events.put(Stage(self._count, max(total, self._count), clean=self._clean()))
+        self._events.put(Stage(count, max(total, count), clean=self._clean(), call=self._state(total)))
         self._go.acquire()
         if self._stop:
             raise _Stopped
+
+    def _state(self, total: int) -> CallState | str:
+        """What the rest of the call depends on, or why that cannot be saved."""
+        if self._recorder.count > total:
+            return "the later windows of a film that is made window by window depend on the earlier ones"
+        try:
+            return self._recorder.state()
+        except ValueError as error:
+            return f"{type(self.pipe.scheduler).__name__}: {error}"
 
     def _clean(self) -> Callable[[], Any] | None:
         if self._seen is None:
@@ -98,7 +97,7 @@ class Call:
 
     @contextmanager
     def _watched(self, previews: bool) -> Iterator[dict[str, Any]]:
-        """What to say to the call so that it reports its steps: a callback, or else the scheduler is watched."""
+        """What to say to the call so that it reports its steps: a callback, or else the scheduler does."""
         known, said = parameters(self.pipe), dict(self.said)
         reports = True
         if "callback_on_step_end" in known:
@@ -108,17 +107,19 @@ class Call:
             said |= {"callback": lambda *_: self._after_step(), "callback_steps": 1}
         else:
             reports = False
-        if reports and not previews:
-            yield said
-            return
         scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
 
         @wraps(kind.step)  # pipelines ask its signature which extra arguments it takes
         def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
             index = getattr(this, "step_index", None)
-            answer = kind.step(this, model_output, timestep, sample, *args, **kwargs)
+
+            def compute() -> Any:
+                return kind.step(this, model_output, timestep, sample, *args, **kwargs)
+
+            replayed = self._recorder.replaying
+            answer = self._recorder.step(this, compute, sample)
             if this is scheduler:  # and not the copy that some pipelines make for sound, or for each frame
-                if previews:
+                if previews and not replayed:
                     self._seen = (model_output, timestep, sample, index, answer)
                 if not reports:
                     self._after_step()

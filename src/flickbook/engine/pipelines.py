@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from PIL import Image
 from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
 from flickbook.engine.pipeline_cache import hastened
-from flickbook.engine.pipeline_call import Call, Stage
+from flickbook.engine.pipeline_call import Call
 from flickbook.engine.pipeline_preview import pictures
+from flickbook.engine.pipeline_state import CallState, Stage
 from flickbook.engine.pipeline_table import PIPELINES, SCHEDULERS, arguments, begins_from
 from flickbook.engine.quantize import quantize
 from flickbook.errors import MissingExtra, RequestError, WeightsError
@@ -115,29 +117,52 @@ class PipelineFamily:
         meaning: None,
         sources: Sources | None = None,
         previews: bool = False,
-        start: object = None,
+        start: Stage | None = None,
     ) -> Generator[Stage, None, None]:
         """One stage after each step of each film. All share one list as `latents`, which then fills with frames.
 
-        A call cannot go on from a state in its middle: `start` is not looked at.
+        From a stage `start` the run continues after its step; films that were finished before are not made again.
         """
-        films: list[np.ndarray] = []
+        films: list[np.ndarray] = [] if start is None else start.latents
         hastes = self._hastes = []
         for number, plan in enumerate(plans):
             pipe = self.pipe_of(plan)
             self._last = pipe, plan
             said = {**arguments(pipe, plan, _source(plan, sources or {})), **self.always_said(pipe)}
             said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
-            call = Call(pipe, said, plan.seed)
-            with hastened(pipe, plan) as how, closing(call.stages(previews)) as stages, explained(plan):
+            with hastened(pipe, plan) as how, explained(plan):
                 hastes.append(how)
-                for stage in stages:
-                    done = number * stage.total + stage.index
-                    yield Stage(done, len(plans) * stage.total, films, stage.clean)
+                if number < len(films):
+                    continue
+                call = Call(pipe, said, plan.seed, self._continued(start, number))
+                with closing(call.stages(previews)) as stages:
+                    for stage in stages:
+                        done, total = number * stage.total + stage.index, len(plans) * stage.total
+                        stage = replace(stage, latents=films, film=number, dtype=self.placement.dtype)
+                        yield replace(stage, index=done, total=total)
             films.append(frames_of(call.result, plan))
             if call.tiled:
                 rungs = (*self.placement.rungs, "decode: tiling")
                 self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
+
+    def _continued(self, start: Stage | None, film: int) -> CallState | None:
+        """The state from which the call of a film continues, None for its beginning."""
+        if start is None or start.film != film or start.dtype != self.placement.dtype:
+            return None
+        return start.call if isinstance(start.call, CallState) else None
+
+    def pack(self, state: Stage) -> dict[str, torch.Tensor]:
+        """A stage as tensors on the CPU. Raises ValueError where its call cannot be resumed."""
+        return state.to_tensors()
+
+    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, torch.Tensor]) -> Stage:
+        """The stage that `pack` wrote. Raises WeightsError for films of another shape or another diffusers."""
+        stage = Stage.from_tensors(tensors)
+        shape = (plans[0].num_frames, plans[0].height, plans[0].width, 3)
+        if stage.film >= len(plans) or any(frames.shape != shape for frames in stage.latents):
+            raise WeightsError("checkpoint", "is of films of another shape", "start the run again")
+        self._last = self.pipe_of(plans[stage.film]), plans[stage.film]
+        return stage
 
     def always_said(self, pipe: Any) -> dict[str, Any]:
         """What the catalogue always says to this model's call, as far as the class at hand knows it."""

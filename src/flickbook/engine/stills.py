@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from flickbook.diffusion import text_to_video
-from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.sampler import STOCHASTIC, SamplerState
 from flickbook.engine import unet_family
 from flickbook.engine.family import Family
 from flickbook.engine.pipeline_cache import hastened
@@ -96,7 +96,9 @@ class UNetStills:
                 source = networks.encode(torch.from_numpy(over[None]))[None]
                 start = networks.schedule.add_noise(source, start, timesteps[0])
         words = unet_family.Meaning([0], [meaning["context"]], self._negative)
-        state = SamplerState.begin(start, timesteps)
+        stochastic = self._plan.scheduler in STOCHASTIC
+        drawing = text_to_video.generators([self._plan.seed], self._shape) if stochastic else []
+        state = SamplerState.begin(start, timesteps, drawing)
         for reached in self._family.denoise([self._plan], words, start=state):
             state = reached
             if step is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion.forecast import Answers, Pace
-from flickbook.diffusion.sampler import Known, SamplerState, sample
+from flickbook.diffusion.sampler import STOCHASTIC, Known, SamplerState, sample
 from flickbook.diffusion.schedule import END
 from flickbook.diffusion.sketch import Sketch, load_sketch
 from flickbook.diffusion.text_to_video import TextToVideo
@@ -179,7 +179,7 @@ class UNetFamily:
         state, known = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
         self._awake(networks.unet)  # `guided` shows it the prompts at once
-        scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
+        scales, rates = [p.guidance_scale for p in plans], [p.condition_fps or p.fps for p in plans]
         device, negative = networks.device, meaning.negative.to(networks.device)
         halves = self.placement.slicing
         models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in meaning.contexts]
@@ -188,7 +188,7 @@ class UNetFamily:
             self._awake(networks.unet)  # a preview may have woken the autoencoder since
             return models[prompt_of(begins, window, meaning.frames)](x, timestep)
 
-        whole = long.blended(model, plan.num_frames, window, state.timesteps)
+        whole = long.blended(model, plan.num_frames, window, state.timesteps, plan.stride)
         yield from sample(whole, state, networks.schedule, plan.scheduler, known, PACES[plan.speed])
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, Known | None]:
@@ -199,9 +199,11 @@ class UNetFamily:
         """
         plan, networks = plans[0], self.networks
         shape, left = self._outline(plan)
-        noise = long.noise([p.seed for p in plans], shape, window).to(networks.device)
+        seeds = [p.seed for p in plans]
+        noise = long.noise(seeds, shape, window, plan.stride).to(networks.device)
+        drawing = long.generators(seeds, shape, window) if plan.scheduler in STOCHASTIC else []
         if plan.strength is None:
-            return SamplerState.begin(noise, left), None
+            return SamplerState.begin(noise, left, drawing), None
         self._awake(networks.autoencoder)
         given = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
         source = torch.stack([each.expand(shape) for each in given])
@@ -212,7 +214,7 @@ class UNetFamily:
         def known(x0: Tensor) -> Tensor:
             return torch.cat([first, x0[:, :, 1:]], dim=2)
 
-        return SamplerState.begin(start, left), known if holds else None
+        return SamplerState.begin(start, left, drawing), known if holds else None
 
     def _outline(self, plan: Plan) -> tuple[tuple[int, int, int, int], Sequence[int]]:
         """The shape (c, f, h, w) of a film's latents, and the time steps that are taken."""

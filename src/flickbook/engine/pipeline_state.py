@@ -1,0 +1,174 @@
+"""The state of a pipeline between two steps, as plain tensors and JSON. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flickbook.errors import WeightsError
+
+#: The entries of a checkpoint that hold JSON, as bytes.
+_JSON, _STAGE = "call", "stage"
+
+
+@dataclass(frozen=True, eq=False)
+class CallState:
+    """All that the rest of a call depends on after `index` of its steps.
+
+    `tree` is JSON in which `tensors` are referred to by their place.
+    """
+
+    index: int
+    tree: Any
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, index: int, changing: Mapping[str, Any], fixed: Mapping[str, Any]) -> Self:
+        """The state that consists of two dicts of plain values. Tensors of `changing` are copied, because later steps
+        may write into them; those of `fixed` are only referred to.
+
+        Raises ValueError for a value that is neither a tensor, an array, a number, a text, nor a container of those.
+        """
+        tensors: list[Tensor] = []
+        tree = _flat(changing, tensors)
+        copies = [tensor.clone() for tensor in tensors]
+        more = _flat(fixed, copies)
+        return cls(index, {"dict": [*tree["dict"], *more["dict"]]}, tuple(copies))
+
+    def values(self, device: torch.device) -> dict[str, Any]:
+        """The values again. Tensors that were on an accelerator are placed on `device`."""
+        found: dict[str, Any] = _whole(self.tree, self.tensors, device)
+        return found
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """A flat dict of CPU tensors, none sharing memory, as safetensors stores them."""
+        found = {_JSON: _text({"index": self.index, "tree": self.tree})}
+        for place, tensor in enumerate(self.tensors):
+            found[f"{_JSON}.{place}"] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The state that `to_tensors` returned. Raises KeyError or ValueError for malformed ones."""
+        said = json.loads(bytes(tensors[_JSON].numpy()))
+        count = sum(name.startswith(f"{_JSON}.") for name in tensors)
+        return cls(int(said["index"]), said["tree"], tuple(tensors[f"{_JSON}.{place}"] for place in range(count)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a call is. `latents` is what `decode` is given in the end; `clean` says what x0 is estimated to be.
+
+    `call` is what the rest of the call depends on, or why that cannot be saved. `film` counts the films of the batch
+    that were finished before this call, and `dtype` is the precision that it runs in.
+    """
+
+    index: int
+    total: int
+    latents: Any = None
+    clean: Callable[[], Any] | None = None
+    call: CallState | str = ""
+    film: int = 0
+    dtype: str = ""
+    #: A pipeline decodes within its call, so a call that is resumed after its last step still has to run to its end.
+    done = False
+
+    @property
+    def x0(self) -> Any:
+        """The estimate of the clean latents (films, ...), in the pipeline's own layout; None where it is not known."""
+        return self.clean() if self.clean is not None else None
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """A flat dict of CPU tensors, none sharing memory. Raises ValueError where the call cannot be resumed here."""
+        if not isinstance(self.call, CallState):
+            raise ValueError(self.call)
+        said = {"index": self.index, "total": self.total, "film": self.film, "dtype": self.dtype}
+        tensors = {_STAGE: _text(said | {"diffusers": version("diffusers")}), **self.call.to_tensors()}
+        # The list is shared by all stages, and may have grown since.
+        for number, frames in enumerate(self.latents[: self.film]):
+            tensors[f"frames.{number}"] = torch.from_numpy(frames.copy())
+        x0 = self.x0
+        if x0 is not None:
+            tensors["x0"] = x0.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The stage that `to_tensors` returned.
+
+        Raises WeightsError for one of another version of diffusers, KeyError or ValueError for a malformed one.
+        """
+        said = json.loads(bytes(tensors[_STAGE].numpy()))
+        if said["diffusers"] != version("diffusers"):
+            raise WeightsError("checkpoint", f"was written with diffusers {said['diffusers']}", "start the run again")
+        films = [tensors[f"frames.{number}"].numpy() for number in range(said["film"])]
+        x0, call = tensors.get("x0"), CallState.from_tensors(tensors)
+        clean = None if x0 is None else lambda: x0
+        return cls(said["index"], said["total"], films, clean, call, said["film"], said["dtype"])
+
+
+def answer(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    """What a network or a scheduler returns: read by name, as the libraries' output classes are, or as a tuple."""
+    return namedtuple("Answer", names)(*values)
+
+
+def named(returned: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The names and values of what a network or a scheduler returned; a bare tuple's first value is its `sample`."""
+    if isinstance(returned, Mapping):
+        return tuple(returned.keys()), tuple(returned.values())
+    if hasattr(returned, "_fields"):
+        return returned._fields, tuple(returned)
+    values = returned if isinstance(returned, tuple) else (returned,)
+    return ("sample", *(f"value_{place}" for place in range(1, len(values)))), values
+
+
+def _text(value: Any) -> Tensor:
+    """A value as the bytes of its JSON."""
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _flat(value: Any, tensors: list[Tensor]) -> Any:
+    """A value as JSON, its tensors appended to `tensors`."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Tensor):
+        tensors.append(value.detach())
+        # Kernels may round differently over another memory layout, so the layout is part of the state.
+        strides = None if value.is_contiguous() or 0 in value.stride() else list(value.stride())
+        return {"tensor": len(tensors) - 1, "cpu": value.device.type == "cpu", "strides": strides}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
+        tensors.append(torch.from_numpy(np.array(value)))
+        return {"array" if isinstance(value, np.ndarray) else "scalar": len(tensors) - 1}
+    if isinstance(value, Mapping):
+        return {"dict": [[_flat(name, tensors), _flat(each, tensors)] for name, each in value.items()]}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_flat(each, tensors) for each in value]}
+    raise ValueError(f"a value of the class {type(value).__name__} cannot be saved")
+
+
+def _whole(tree: Any, tensors: tuple[Tensor, ...], device: torch.device) -> Any:
+    """The value that `_flat` turned into JSON."""
+    if not isinstance(tree, dict):
+        return tree
+    kind, inside = next(iter(tree.items()))
+    if kind == "tensor":
+        tensor = tensors[inside].to("cpu" if tree["cpu"] else device)
+        if tree["strides"] is None:
+            return tensor.clone(memory_format=torch.contiguous_format)
+        shaped = torch.empty_strided(tensor.shape, tree["strides"], dtype=tensor.dtype, device=tensor.device)
+        return shaped.copy_(tensor)
+    if kind in ("array", "scalar"):
+        array = tensors[inside].cpu().numpy().copy()
+        return array if kind == "array" else array[()]
+    if kind == "dict":
+        return {_whole(name, tensors, device): _whole(each, tensors, device) for name, each in inside}
+    found = [_whole(each, tensors, device) for each in inside]
+    return tuple(found) if kind == "tuple" else found
