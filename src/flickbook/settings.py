@@ -48,17 +48,17 @@ def _proxies(values: tuple[str, ...]) -> tuple[str, ...]:
 class Settings(BaseSettings):
     """One person's settings on one machine.
 
-    `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be
-    deleted at any time. `text_cache_mib`: the most MiB that the meanings of prompts take there, 0 keeps none.
-    `data_dir`: what may not: converted models, and the list of models that were added. `threads`: processor threads to
-    compute with, None for the library's choice. `model`: the model of a request that names none. `log_level`: what is
-    written to stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a
-    file in data_dir. `pull`: whether the files of a model that is not on this machine are downloaded when a film needs
-    them: ask on a terminal and refuse elsewhere, or auto. `jobs_dir`: the films, checkpoints and logs of jobs; None for a directory in data_dir. `batch`:
-    queued jobs of one shape that a worker runs as one batch at most, None for what pays on its device. `url`, `key`: a
-    Flickbook service that the window asks instead of this machine, and the key for it. `trusted_proxies`: addresses or
-    networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto the service believes, none by default; a text
-    with commas between them, or what FORWARDED_ALLOW_IPS holds.
+    `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be deleted
+    at any time. `text_cache_mib`: the most MiB that the meanings of prompts take there, 0 keeps none. `data_dir`: what
+    may not: converted models, and the list of models that were added. `threads`: processor threads to compute with,
+    None for the library's choice. `model`: the model of a request that names none. `log_level`: what is written to
+    stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a file in
+    data_dir. `pull`: whether the files of a model that is not on this machine are downloaded when a film needs them:
+    ask on a terminal and refuse elsewhere, or auto. `jobs_dir`: the films, checkpoints and logs of jobs; None for a
+    directory in data_dir. `batch`: queued jobs of one shape that a worker runs as one batch at most, None for what pays
+    on its device. `url`, `key`: a Flickbook service that the window asks instead of this machine, and the key for it.
+    `trusted_proxies`: addresses or networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto the service
+    believes, none by default; a text with commas between them, or what FORWARDED_ALLOW_IPS holds.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)

@@ -44,7 +44,8 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
         raise
     try:
         (found,) = await _kept(service, [job], idempotency)
-    except (LimitReached, IdempotencyKeyReused, ModelNotPulled):  # of any other failure it is not known whether the job was kept
+    # Of any other failure it is not known whether the job was kept.
+    except (LimitReached, IdempotencyKeyReused, ModelNotPulled):
         await asyncio.to_thread(service.shelf.clear, id)
         raise
     if found.id != id:
