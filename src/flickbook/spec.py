@@ -24,6 +24,8 @@ Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
 #: How much exactness is given for speed: exact gives none; balanced foretells what it need not compute.
 Speed = Literal["exact", "balanced"]
+#: Settings chosen together: recommended takes those of the model's catalogue entry.
+Preset = Literal["recommended"]
 #: As it stands in the canonical JSON of a Plan; within a prompt its quotes would be escaped.
 _EXACT: Final = '"speed":"exact",'
 Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
@@ -128,11 +130,13 @@ class Polish(Record):
 class Request(Record):
     """What a person asked for. A field left None means "the model's choice"; limits live in the catalogue.
 
-    `image` and `video` are paths of what the film begins from, `loras` pairs of a file's path and its weight.
+    `preset` fills fields that are left None. `image` and `video` are paths of what the film begins from, `loras` pairs
+    of a file's path and its weight.
     """
 
     prompt: str
     model: str = "builtin"
+    preset: Preset | None = None
     negative_prompt: str | None = None
     num_frames: int | None = None
     num_inference_steps: int | None = None

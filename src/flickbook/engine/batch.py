@@ -23,6 +23,7 @@ from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestErro
 from flickbook.formats import encoding, frame_paths, is_frames
 from flickbook.media.quality import LIMITS, faults
 from flickbook.media.sheet import chosen, contact_sheet
+from flickbook.resolution import notes
 from flickbook.spec import SCHEMA_VERSION, Placement, Plan, Recipe, Request
 
 if TYPE_CHECKING:
@@ -294,7 +295,8 @@ def _together(
             done += 1
             assert clip.run is not None
             # Each names its own files, not those of its neighbours.
-            yield film, replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
+            clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
+            yield film, clip.noted(notes(film.request, film.plan, own.model_dir))
         return
     except Exception as error:
         failure = _failure(error)

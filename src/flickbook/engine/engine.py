@@ -16,12 +16,14 @@ import numpy as np
 from flickbook import catalogue
 from flickbook.engine import ladder
 from flickbook.engine.family import LIBRARIES, Denoised, Family, Setup, Sources, loader
-from flickbook.errors import Cancelled, RequestError
+from flickbook.errors import Cancelled, RequestError, escaped
 from flickbook.hub.find import directory
 from flickbook.spec import Phase, Placement, Plan, Step
 
 if TYPE_CHECKING:
     from flickbook.engine.checkpoint import Keeper
+
+_SHOWN = 40  # characters of a prompt's end that a note quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,13 @@ class Engine:
         more = ("peft",) if self.loras else ()
         return (*LIBRARIES[self.model.family], *more, *(("torchao",) if self.placement.quantize else ()))
 
-    def notes(self, prompt: str) -> list[str]:
-        """What people should know: how the model was loaded, and words of the prompt that it never learned."""
+    def notes(self, prompts: Sequence[str]) -> list[str]:
+        """What people should know: how the model was loaded, and what of a film's prompts it never learned or reads."""
         if self._family is None:
             return []
-        unlearned = self.model.unlearned(self._family.unknown_words(prompt))
         rungs = [f"memory ran out; went on with {rung}" for rung in self.placement.rungs]
-        return [*self._family.notes, *rungs, *([unlearned] if unlearned else [])]
+        cut = [_cut(self.model.name, rest) for each in prompts if (rest := self._family.unread(each))]
+        return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts))]), *cut]
 
     def show(self, preview: Any) -> np.ndarray:
         """The frames (n, h, w, 3) uint8 of one film's preview, of this engine's last run."""
@@ -256,6 +258,15 @@ def _stop(until: float, total: int) -> int:
     """The number of the step after which a run ends that is made up to the share `until`; at least 1."""
     # 0.28 of 25 is a hair more than 7.
     return max(1, math.ceil(until * total - 1e-9))
+
+
+def _cut(name: str, rest: str) -> str:
+    """A note about the end of a prompt that is cut off."""
+    shown = rest if len(rest) <= _SHOWN else f"{rest[:_SHOWN]}…"
+    return (
+        f'the prompt is longer than {name} reads: it is cut off before "{escaped(shown)}", '
+        "so prompts that differ only from there on make the same film"
+    )
 
 
 class _Clock:

@@ -239,10 +239,10 @@ def clip_of(
         device_name=place.device_name(placement.device),
         kernels=place.kernels(placement.device),
     )
-    prompt = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
+    prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
     found, said = judged(frames, fps, plan.polish, _seams(plan))
     found |= _agreement(plan, frames) | told.pop("scores", {})
-    notes = [*engine.notes(prompt), *told.pop("notes", []), *said]
+    notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
     return Clip(frames, fps, recipe, run)
 
