@@ -240,7 +240,7 @@ def clip_of(
         kernels=place.kernels(placement.device),
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
-    found, said = judged(frames, fps, plan.polish, _seams(plan))
+    found, said = judged(frames, fps, plan.polish, _seams(plan), prompts)
     found |= _agreement(plan, frames) | told.pop("scores", {})
     notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
