@@ -258,6 +258,7 @@ class Step:
     """One event of a run: `index` of `total` in `phase` is done, `seconds` after that phase began.
 
     `preview`, when asked for, is the x0 estimate: an array (films, channels, frames, height, width) of latents.
+    `noisy`, of the same shape, is x_t as the step left it; None where a model does not give it.
     """
 
     phase: Phase
@@ -265,6 +266,7 @@ class Step:
     total: int
     seconds: float
     preview: Any | None = None
+    noisy: Any | None = None
 
 
 class Treatment(Encoded):

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,13 +176,13 @@ class Engine:
             yield clock.step("encode", 1, 1)
             clock.restart()
         if state is not None:
-            yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
+            yield clock.denoised(state, previews)
         if not ended:
             with closing(self._denoised(plans, meaning, sources, previews, state)) as states:
                 for state in states:
                     if keeper is not None:
                         keeper.save(state)
-                    yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
+                    yield clock.denoised(state, previews)
                     # A pipeline makes its frames after its last step, and must be let.
                     if until < 1 and state.index >= _stop(until, state.total):
                         break
@@ -282,3 +282,8 @@ class _Clock:
         if self._cancel is not None and self._cancel():
             raise Cancelled
         return Step(phase, index, total, time.perf_counter() - self._began, preview)
+
+    def denoised(self, state: Denoised, previews: bool) -> Step:
+        """The Step of a denoising state; with `previews` its x0 estimate, and its x_t."""
+        step = self.step("denoise", state.index, state.total, state.x0 if previews else None)
+        return replace(step, noisy=state.noisy) if previews else step

@@ -43,6 +43,10 @@ class Denoised(Protocol):
         """Where the process stands; the last is what `decode` is given."""
 
     @property
+    def noisy(self) -> Any:
+        """x_t as the step left it, in the layout of `x0`; None where it is not known."""
+
+    @property
     def x0(self) -> Any:
         """The estimate of the clean latents (films, ...), in the family's own layout; None where there is none."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from flickbook.engine.ladder import ran_out
-from flickbook.engine.pipeline_preview import clean_latents
+from flickbook.engine.pipeline_preview import clean_latents, left_latents
 from flickbook.engine.pipeline_table import parameters
 
 
@@ -26,6 +26,7 @@ class Stage:
     total: int
     latents: Any = None
     clean: Callable[[], Any] | None = None
+    noisy: Any = None  # x_t as the step left it, in the layout of `x0`; None where nothing watches the scheduler
 
     @property
     def x0(self) -> Any:
@@ -85,10 +86,13 @@ class Call:
         self._count += 1
         total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
         # A pipeline that makes a film window by window says the steps of one.
-        self._events.put(Stage(self._count, max(total, self._count), clean=self._clean()))
+        self._events.put(Stage(self._count, max(total, self._count), clean=self._clean(), noisy=self._noisy()))
         self._go.acquire()
         if self._stop:
             raise _Stopped
+
+    def _noisy(self) -> Any:
+        return None if self._seen is None else left_latents(self._seen[-1])
 
     def _clean(self) -> Callable[[], Any] | None:
         if self._seen is None:

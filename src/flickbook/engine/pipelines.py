@@ -133,7 +133,7 @@ class PipelineFamily:
                 hastes.append(how)
                 for stage in stages:
                     done = number * stage.total + stage.index
-                    yield Stage(done, len(plans) * stage.total, films, stage.clean)
+                    yield Stage(done, len(plans) * stage.total, films, stage.clean, stage.noisy)
             films.append(frames_of(call.result, plan))
             if call.tiled:
                 rungs = (*self.placement.rungs, "decode: tiling")
