@@ -49,9 +49,8 @@ def generate(
     and `strength`, 0 to 1, how much of it is made anew. `lora` names additions to the weights, each a file or a
     repository and after a colon its weight. `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is where
     the model's files are, if not where the catalogue says. `on_step` is called with every Step; when `cancel`, asked
-    between steps, says yes, Cancelled is raised. `num_frames=1` makes a still. The `wishes` are what is done to its
-    frames, as `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, "exact" unless "balanced"
-    is asked for, which has it sooner. The model stays warm for the next call.
+    between steps, says yes, Cancelled is raised. `num_frames=1` makes a still. The `wishes` are done to its frames, as
+    `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, exact or balanced.
 
     Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
     or a video that cannot be read, HubError for a model that was not pulled, WeightsError for damaged files, TypeError.
