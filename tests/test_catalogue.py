@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flickbook import catalogue
-from flickbook.catalogue import Model, find, list_models
+from flickbook.catalogue import ADVISED, Model, find, list_models
 from flickbook.errors import ModelNotFound, RequestError, SettingsError
 
 
@@ -67,10 +67,44 @@ def test_a_damaged_list_of_added_models_is_named(data: Path, text: str) -> None:
 
 def test_a_note_about_unlearned_words_names_them_and_a_bigger_model() -> None:
     model = find("builtin")
-    assert model.unlearned(()) == ""
-    note = model.unlearned(["panda", "a\x1b[1m"])
-    assert '"panda"' in note and model.bigger in note and note.isprintable()
-    assert "and 92 more" in model.unlearned([f"w{number}" for number in range(100)])
+    assert model.unlearned("a red circle moving left from the right") == ""
+    note = model.unlearned("A red panda on a WAVE, a\u202ecircle")
+    assert '"panda"' in note and '"wave" (nearest: "waves")' in note and '"red"' not in note
+    assert model.bigger in note and note.isprintable()
+    assert "68 more" in model.unlearned(" ".join(f"w{number}" for number in range(100)))
+
+
+def test_a_word_that_only_ever_named_something_else_is_told_unless_that_is_asked_for() -> None:
+    model = find("builtin")
+    note = model.unlearned("a rainy cyberpunk alley")
+    assert '"alley"' in note and '"cyberpunk" only as another word for its neon city' in note
+    assert model.unlearned("a cyberpunk city in the rain") == ""
+
+
+def test_every_entry_recommends_what_it_supports_and_what_has_a_source_first() -> None:
+    for model in list_models():
+        said = model.recommended
+        for name, (low, high) in ADVISED.items():
+            allowed, value = getattr(model, name), getattr(said, name)
+            assert allowed.range[0] <= value <= allowed.range[1]
+            assert (value - allowed.range[0]) % getattr(allowed, "every", 1) == 0 or name in ("guidance_scale", "fps")
+            sourced = name in model.seen or allowed.range[0] == allowed.range[1]
+            assert value == allowed.default if sourced else low <= value <= high or model.name in ("zeroscope-v2-xl",)
+    film = find("text-to-video-ms-1.7b").recommended
+    assert (film.num_frames, film.num_inference_steps, film.guidance_scale, film.fps) == (16, 25, 9.0, 8.0)
+    assert film.negative_prompt == "blurry, low quality, distorted, artifacts, flicker, jitter"
+    assert find("builtin").recommended.guidance_scale == 2.5
+
+
+def test_a_number_without_a_source_follows_the_advice_by_the_models_own_rule() -> None:
+    entry = find("builtin").model_dump(mode="json", exclude={"recommended"})
+    entry |= {
+        "seen": {},
+        "num_frames": {"range": [1, 81], "default": 81, "every": 5},
+        "num_inference_steps": {"range": [1, 4], "default": 4},
+    }
+    said = Model.model_validate(entry, strict=False).recommended
+    assert (said.num_frames, said.num_inference_steps, said.guidance_scale, said.fps) == (26, 4, 7.0, 8.0)
 
 
 def test_the_revision_follows_the_manifest(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flickbook import catalogue
 from flickbook.catalogue import Model, Whole, find, list_models
 from flickbook.errors import MediaError, ModelNotFound, RequestError, SchedulerMismatch, WeightsError
-from flickbook.resolution import resolve, usual
+from flickbook.resolution import notes, resolve, usual
 from flickbook.spec import Plan, Request
 
 
@@ -29,7 +29,7 @@ def test_the_models_choice() -> None:
 
 def test_what_is_asked_for_is_kept() -> None:
     asked = dict(
-        negative_prompt="blurry",
+        negative_prompt="red, a blue square",
         num_frames=8,
         num_inference_steps=5,
         guidance_scale=2.5,
@@ -253,3 +253,51 @@ def test_what_is_usual_is_what_is_made_when_nothing_is_asked_for(model: Model) -
         asked = resolve(Request(prompt="a film", model=model.name, seed=0))
         assert made == asked
     assert (made.width, made.height) == model.sizes[0] and made.num_frames == model.num_frames.default
+
+
+@pytest.mark.parametrize("model", ["flux-schnell", "sdxl-turbo"])
+def test_a_negative_prompt_is_refused_where_guidance_is_fixed(model: str) -> None:
+    with pytest.raises(RequestError, match=r"^negative_prompt=rain: changes nothing"):
+        plan(model=model, negative_prompt="rain")
+    assert plan(model=model, negative_prompt=" ").negative_prompt == ""
+
+
+def test_negative_words_that_the_model_never_learned_are_left_out_and_named() -> None:
+    request = Request(prompt="a red circle", negative_prompt="blurry, low quality, a green star")
+    made = resolve(request)
+    assert made.negative_prompt == "a green star"
+    assert notes(request, made) == ['builtin never learned "blurry", "low", "quality": left out of the negative prompt']
+    other = Request(prompt="a red circle", model="text-to-video-ms-1.7b", negative_prompt="blurry, low quality")
+    assert resolve(other).negative_prompt == "blurry, low quality" and notes(other, resolve(other)) == []
+
+
+def test_a_guidance_that_spoils_the_built_in_film_is_told() -> None:
+    request = Request(prompt="a red circle", guidance_scale=8.0)
+    assert [note.partition(":")[0] for note in notes(request, resolve(request))] == [
+        "guidance 8 is far above the 2.5 that builtin was measured to be best at"
+    ]
+    assert notes(request, resolve(request.model_copy(update={"guidance_scale": 4.0}))) == []
+
+
+def test_a_preset_fills_what_is_unset_and_tells_where_it_leaves_the_advice() -> None:
+    request = Request(prompt="a panda", model="text-to-video-ms-1.7b", preset="recommended")
+    made = resolve(request)
+    assert (made.num_frames, made.num_inference_steps, made.guidance_scale, made.fps) == (16, 25, 9.0, 8.0)
+    assert made.negative_prompt.startswith("blurry, low quality") and notes(request, made) == []
+    own = resolve(request.model_copy(update={"guidance_scale": 3.0, "num_frames": 4, "negative_prompt": ""}))
+    assert (own.guidance_scale, own.num_frames, own.negative_prompt, own.fps) == (3.0, 4, "", 8.0)
+    large = Request(prompt="a panda", model="wan-2.1-1.3b", preset="recommended", num_inference_steps=40)
+    (note,) = notes(large, resolve(large))
+    assert note == (
+        "preset recommended: 81 frames, guidance 5, 16 frames a second, as recommended for wan-2.1-1.3b, "
+        "instead of 16 to 24 frames, guidance 7 to 9, 6 to 8 frames a second"
+    )
+
+
+def test_a_preset_leaves_a_picture_one_frame_and_a_fixed_guidance_alone() -> None:
+    request = Request(prompt="a panda", model="flux-schnell", preset="recommended")
+    made = resolve(request)
+    assert (made.task, made.guidance_scale, made.num_inference_steps) == ("picture", 1.0, 4)
+    (note,) = notes(request, made)
+    assert note.startswith("preset recommended: 4 steps, guidance 1, as recommended for flux-schnell, instead of")
+    assert resolve(Request(prompt="a star", preset="recommended", container="png")).num_frames == 1

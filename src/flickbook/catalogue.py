@@ -7,18 +7,20 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from flickbook import settings
+from flickbook import settings, vocabulary
 from flickbook.errors import ModelNotFound, RequestError, SettingsError, escaped
 from flickbook.files import replace_whole
 from flickbook.spec import Record
 
 _PACKAGE = Path(__file__).parent
+_MOST_NAMED = 32  # words that a note names
 
 
 Input = Literal["text", "image", "video"]
@@ -46,6 +48,40 @@ class Sides(Record):
     multiple: int
 
 
+class Recommended(Record):
+    """The settings recommended for a model: its publisher's or measured ones, else `ADVISED` as far as it can."""
+
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    fps: float
+    negative_prompt: str
+
+
+#: General advice for films, both ends included. It applies where nothing was published or measured for a model.
+ADVISED: dict[str, tuple[float, float]] = {
+    "num_frames": (16, 24),
+    "num_inference_steps": (20, 30),
+    "guidance_scale": (7, 9),
+    "fps": (6, 8),
+}
+
+
+def _recommended(entry: dict[str, Any]) -> Recommended:
+    """The recommended settings of an entry that has none: sourced defaults, else what is nearest to the advice."""
+    found: dict[str, Any] = {"negative_prompt": entry["negative_prompt"]}
+    for name, (low, high) in ADVISED.items():
+        allowed: Whole | Real = entry[name]
+        smallest, largest = allowed.range
+        value = min(max(allowed.default, low, smallest), high, largest)
+        if name in entry["seen"] or smallest == largest:
+            value = allowed.default
+        elif isinstance(allowed, Whole):
+            value = int(smallest + round((value - smallest) / allowed.every) * allowed.every)
+        found[name] = value if isinstance(allowed, Whole) else float(value)
+    return Recommended(**found)
+
+
 class Model(Record):
     """One entry of models.toml: what a model is, where its files are, and what it can be asked for.
 
@@ -54,6 +90,8 @@ class Model(Record):
     the diffusers class of a model that one of them runs, `base` the model whose files it adds to, `call` what its call
     is always given, `scheduling` what its scheduler is told beside its configuration, `lora` the file of its own that
     is always added. `seen` says for each figure where it was published or measured; one that is not in it is believed.
+    `synonyms` maps a word to what the model shows for it: training used the word only as another name for that.
+    `recommended` comes from the defaults where an entry has none.
     """
 
     name: str
@@ -89,6 +127,7 @@ class Model(Record):
     fps: Real
     schedulers: Annotated[tuple[str, ...], Field(min_length=1)]
     negative_prompt: str
+    synonyms: dict[str, str] = {}
     examples: tuple[str, ...] = ()  # prompts that show what it is good at
     parameters: float  # billions, all networks together
     download_gb: float = 0.0
@@ -97,6 +136,7 @@ class Model(Record):
     faults: str
     bigger: str
     seen: dict[str, str] = {}
+    recommended: Recommended = Field(default_factory=_recommended)
 
     @field_validator("sizes", mode="before")
     @classmethod
@@ -131,16 +171,48 @@ class Model(Record):
             return "none"  # the engine refuses missing weights; resolving a Plan needs none
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else "none"
 
-    def unlearned(self, words: list[str] | tuple[str, ...]) -> str:
-        """A note for people about the words of a prompt that the model never saw in training; "" for no words."""
-        if not words:
+    def advice(self) -> str:
+        """The recommended settings in a line; a negative prompt is quoted where one is recommended."""
+        said = self.recommended
+        film = f"{said.num_frames} frames at {said.fps:g} a second, " if self.num_frames.range[1] > 1 else ""
+        negative = f'; negative prompt "{said.negative_prompt}"' if said.negative_prompt else ""
+        return f"{film}{said.num_inference_steps} steps, guidance {said.guidance_scale:g}{negative}"
+
+    def known_words(self) -> frozenset[str] | None:
+        """The words of its training captions; None for a model without a list of them."""
+        return vocabulary.known_words(self.path() / "tokenizer") if self.directory else None
+
+    def unlearned(self, prompt: str) -> str:
+        """A note that names every content word of a prompt that the model never saw in training, with the nearest word
+        it knows, and every word it knows only as another name for something; "" where there is none."""
+        known = self.known_words()
+        unknown = vocabulary.unknown_words(prompt, known)
+        said = [f"never learned {quoted(unknown, known or ())}"] if unknown else []
+        for shown, names in self._taken_for(prompt).items():
+            said.append(f"knows {quoted(names)} only as another word for its {shown}")
+        if not said:
             return ""
-        listed = ", ".join(f'"{escaped(word[:40])}"' for word in words[:8])
-        more = f" and {len(words) - 8} more" if len(words) > 8 else ""
-        return (
-            f"{self.name} never learned {listed}{more}: the film may not show it; "
-            f"for free wording use a bigger model such as {self.bigger}"
-        )
+        advice = "the film may not show it; for free wording use a bigger model such as"
+        return f"{self.name} {', and '.join(said)}: {advice} {self.bigger}"
+
+    def _taken_for(self, prompt: str) -> dict[str, list[str]]:
+        """What the model shows -> the words of a prompt that it takes for it, where the prompt does not name that."""
+        found: dict[str, list[str]] = {}
+        asked = vocabulary.words(prompt)
+        for word in dict.fromkeys(asked):
+            if (shown := self.synonyms.get(word)) and not {*shown.split()} & {*asked}:
+                found.setdefault(shown, []).append(word)
+        return found
+
+
+def quoted(names: Sequence[str], known: Collection[str] = ()) -> str:
+    """Words in quotes for a note, shortened and escaped for a terminal, each with the nearest of the `known` words."""
+    told = []
+    for name in names[:_MOST_NAMED]:
+        near = vocabulary.nearest(name, known)
+        told.append(f'"{escaped(name[:40])}"' + (f' (nearest: "{near}")' if near else ""))
+    more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    return ", ".join(told + more)
 
 
 def _gist(path: Path) -> str | int:

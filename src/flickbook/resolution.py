@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import get_args
 
 from flickbook import formats
-from flickbook.catalogue import Model, Real, Sides, Whole, find, list_models
+from flickbook.catalogue import ADVISED, Model, Real, Sides, Whole, find, list_models, quoted
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
 from flickbook.spec import Container, Lora, Plan, Polish, Request, Speed
+from flickbook.vocabulary import unknown_words, without_unknown, words
 from flickbook.windows import prompt_of, starts
 
 PROMPT_CHARACTERS = 2000
@@ -20,6 +21,12 @@ SEED_LIMIT = 2**63
 #: A drawn seed is short enough to be read aloud and to stand in a file name.
 DRAWN_SEED_BITS = 32
 
+_NUMBERS = {
+    "num_frames": "{} frames",
+    "num_inference_steps": "{} steps",
+    "guidance_scale": "guidance {}",
+    "fps": "{} frames a second",
+}
 _UNITS = {"num_frames": "frames", "num_inference_steps": "steps", "fps": "frames a second"}
 
 
@@ -29,9 +36,8 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
     `model_dir` is where the model's files are, if not where the catalogue says. Raises RequestError (or ModelNotFound,
     SchedulerMismatch) for the first field that the model cannot serve.
     """
-    model = find(request.model)
-    if model_dir is not None:
-        model = model.at(model_dir)
+    model = _model(request, model_dir)
+    request = _preset(request, model)
     container, num_frames = _frames(request, model)
     width, height = _size(request, model)
     seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
@@ -74,6 +80,51 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         polish=polish,
         **encoding.model_dump(),
     )
+
+
+def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[str]:
+    """What its author should know of how a Request became a Plan: words that were left out of the negative prompt, and
+    recommended settings outside of the general advice. Raises ModelNotFound."""
+    model = _model(request, model_dir)
+    found = []
+    left_out = set(words(request.negative_prompt or "")) - set(words(plan.negative_prompt))
+    if unknown := [
+        word for word in unknown_words(request.negative_prompt or "", model.known_words()) if word in left_out
+    ]:
+        found.append(f"{model.name} never learned {quoted(unknown)}: left out of the negative prompt")
+    if model.seen.get("guidance_scale") == "as evaluated" and plan.guidance_scale > 2 * model.guidance_scale.default:
+        best = f"above the {model.guidance_scale.default:g} that {model.name} was measured to be best at"
+        found.append(f"guidance {plan.guidance_scale:g} is far {best}: the film may show less of the prompt")
+    if request.preset is not None and (other := _other_than_advised(request, plan, model)):
+        own, advice = (", ".join(texts) for texts in zip(*other, strict=True))
+        found.append(f"preset {request.preset}: {own}, as recommended for {model.name}, instead of {advice}")
+    return found
+
+
+def _model(request: Request, model_dir: Path | None) -> Model:
+    model = find(request.model)
+    return model if model_dir is None else model.at(model_dir)
+
+
+def _preset(request: Request, model: Model) -> Request:
+    """The Request with the unset fields that its preset fills."""
+    if request.preset is None:
+        return request
+    values = model.recommended.model_dump()
+    if request.container is not None and request.container not in formats.FILMS:
+        del values["num_frames"]  # a still has one frame
+    return request.model_copy(update={name: value for name, value in values.items() if getattr(request, name) is None})
+
+
+def _other_than_advised(request: Request, plan: Plan, model: Model) -> list[tuple[str, str]]:
+    """The numbers that a preset filled with others than the general advice: each in words, beside that advice."""
+    found = []
+    for name, (low, high) in ADVISED.items():
+        value = getattr(plan, name)
+        filled = getattr(request, name) is None and value == getattr(model.recommended, name)
+        if filled and not low <= value <= high and not (plan.task == "picture" and name in ("num_frames", "fps")):
+            found.append((_NUMBERS[name].format(f"{value:g}"), _NUMBERS[name].format(f"{low:g} to {high:g}")))
+    return found
 
 
 def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
@@ -222,7 +273,9 @@ def _negative(request: Request, model: Model) -> str:
     if request.negative_prompt.strip() and (not model.prompted or model.guidance_scale.range[1] <= 1):
         limit = f"changes nothing with {model.name}"
         raise RequestError("negative_prompt", request.negative_prompt, limit, "leave it out")
-    return _prompt("negative_prompt", request.negative_prompt, smallest=0)
+    text = _prompt("negative_prompt", request.negative_prompt, smallest=0)
+    # Guidance steers away from whatever an unknown word happens to mean to the network, and spoils the film.
+    return without_unknown(text, model.known_words())
 
 
 def _frames(request: Request, model: Model) -> tuple[Container, int]:

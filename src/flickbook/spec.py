@@ -24,6 +24,8 @@ Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
 #: How much exactness is given for speed: exact gives none; balanced foretells what it need not compute.
 Speed = Literal["exact", "balanced"]
+#: Settings chosen together: recommended takes those of the model's catalogue entry.
+Preset = Literal["recommended"]
 #: Fields of a Plan that came later, as they stand in its canonical JSON where they change nothing; within a prompt the
 #: quotes would be escaped.
 _UNCHANGED: Final = ('"speed":"exact",', '"condition_fps":null,', '"stride":0,')
@@ -129,11 +131,13 @@ class Polish(Record):
 class Request(Record):
     """What a person asked for. A field left None means "the model's choice"; limits live in the catalogue.
 
-    `image` and `video` are paths of what the film begins from, `loras` pairs of a file's path and its weight.
+    `preset` fills fields that are left None. `image` and `video` are paths of what the film begins from, `loras` pairs
+    of a file's path and its weight.
     """
 
     prompt: str
     model: str = "builtin"
+    preset: Preset | None = None
     negative_prompt: str | None = None
     num_frames: int | None = None
     num_inference_steps: int | None = None
@@ -260,6 +264,7 @@ class Step:
     """One event of a run: `index` of `total` in `phase` is done, `seconds` after that phase began.
 
     `preview`, when asked for, is the x0 estimate: an array (films, channels, frames, height, width) of latents.
+    `noisy`, of the same shape, is x_t as the step left it; None where a model does not give it.
     """
 
     phase: Phase
@@ -267,6 +272,7 @@ class Step:
     total: int
     seconds: float
     preview: Any | None = None
+    noisy: Any | None = None
 
 
 class Treatment(Encoded):

@@ -106,6 +106,16 @@ def test_a_plan_comes_back_as_it_was(form: Form) -> None:
         form.fill(plan.model_copy(update={"model": "gone"}))
 
 
+def test_the_recommended_settings_are_shown_and_filled_in(form: Form) -> None:
+    form.offer([Offer(catalogue.find("text-to-video-ms-1.7b"), True)], "")
+    form.fields["guidance_scale"].set("2")
+    form._recommend()
+    request = form.request()
+    assert (request.guidance_scale, request.num_inference_steps) == (9.0, 25)
+    assert request.negative_prompt == "blurry, low quality, distorted, artifacts, flicker, jitter"
+    assert "25 steps, guidance 9" in str(form._advice.cget("text"))
+
+
 def test_return_makes_it_and_tab_goes_on(form: Form, root: Any) -> None:
     root.focus_force()
     form.prompt.focus_force()

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer, words
+from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
 from flickbook.errors import RequestError, WeightsError
 
 CAPTIONS = [
@@ -135,25 +135,14 @@ def test_too_small_a_vocabulary_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_unknown_words_are_named_once_and_in_order(trained: Path) -> None:
+def test_the_end_of_a_prompt_that_does_not_fit_is_named(trained: Path) -> None:
     tokenizer = Tokenizer(trained)
-    prompt = "A RED dragon’s flight, over the sun's circle — dragon 🐉 don't (blue) 9 + 7"
-    assert tokenizer.unknown_words(prompt) == ("dragon", "flight", "over", "🐉", "don't", "9")
-    assert tokenizer.unknown_words("a red circle moving left on a blue background") == ()
-
-
-def test_without_a_word_list_nothing_is_called_unknown(trained: Path, tmp_path: Path) -> None:
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(trained / name, tmp_path / name)
-    assert Tokenizer(tmp_path).unknown_words("anything at all") == ()
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text())
-def test_words_are_never_empty_and_are_their_own_words(text: str) -> None:
-    for word in words(text):
-        assert word and not any(character.isspace() for character in word)
-        assert words(word) == [word]
+    assert tokenizer.unread("a red circle") == ""
+    long = "a red circle, " * 11 + "a blue 🐉 square"
+    rest = tokenizer.unread(long)
+    assert rest and long.endswith(rest)
+    kept = long[: -len(rest)]
+    assert tokenizer.encode(long) == tokenizer.encode(kept) and tokenizer.unread(kept) == ""
 
 
 @pytest.mark.parametrize(

@@ -183,11 +183,12 @@ def test_a_model_that_was_not_pulled_says_how() -> None:
 
 
 def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
-    emerging: list[tuple[int, Any]] = []
+    emerging: list[tuple[int, Any, Any]] = []
 
     def on_step(step: Step) -> None:
         if step.preview is not None:
-            emerging.append((step.index, step.preview[0]))
+            assert step.noisy is not None and step.noisy.shape == step.preview.shape
+            emerging.append((step.index, step.preview[0], step.noisy[0]))
 
     list(films([plan()], on_step=on_step, previews=True))
     path = steps_sheet(plan(), emerging, tmp_path / "steps.png")

@@ -73,10 +73,10 @@ def test_a_killed_workers_film_of_a_pipeline_is_resumed(
     with ready(case) as model:
         request = asked(case, model, "text", tmp_path, num_inference_steps=40)
         (job,) = desk.ask(desk.queue.submit([ordered(request)]))
-        wait_for(lambda: reached(desk, job, 0.4))
+        until(lambda: reached(desk, job, 0.4))
         (process,) = supervisor.processes
         os.kill(process, signal.SIGKILL)
-        wait_for(lambda: state(desk, job) in DONE)
+        until(lambda: state(desk, job) in DONE)
         found = desk.ask(desk.queue.job(job.id))
         assert (found.state, found.attempt) == ("completed", 2), found.error
         assert found.result is not None and found.result.sidecar.run is not None

@@ -75,6 +75,16 @@ def test_frames_stand_in_reading_order(tmp_path: Path) -> None:
     assert (np.diff(rows, axis=0) > 50).all() and (np.diff(columns, axis=1) > 50).all()
 
 
+def test_each_step_has_a_row_of_x_t_above_its_x0(tmp_path: Path) -> None:
+    films = previews(4, frames=2)
+    path = steps_sheet(films[:2], [1, 2], [1, 0.5], tmp_path / "s.png", title="x", noisy=films[2:])
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    tops = [np.argwhere((pixels == film[0][0, 0]).all(axis=2)).mean(axis=0)[0] for film in films]
+    assert tops[2] < tops[0] < tops[3] < tops[1]
+    with pytest.raises(RequestError, match="1 noisy"):
+        steps_sheet(films[:2], [1, 2], [1, 0.5], tmp_path / "n.png", title="x", noisy=films[2:3])
+
+
 def test_titles_of_any_kind_are_drawn(tmp_path: Path) -> None:
     for number, title in enumerate(["from $5 to $9", "$\\frac{$", "long " * 100, "", "scène 雪 \n two lines"]):
         path = steps_sheet(previews(1), [1], [0.3], tmp_path / f"{number}.png", title=title)
@@ -88,7 +98,7 @@ def test_one_frame_makes_a_sheet(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.png"
-    with pytest.raises(RequestError, match="^previews=2 previews, 1 steps"):
+    with pytest.raises(RequestError, match="^previews=2 previews, 0 noisy, 1 steps"):
         steps_sheet(previews(2), [1], [1, 0], path, title="")
     with pytest.raises(RequestError, match="^previews=0"):
         steps_sheet([], [], [], path, title="")

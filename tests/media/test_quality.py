@@ -19,7 +19,10 @@ from flickbook.media.quality import (
     faults,
     grain,
     jerk,
+    jump,
+    repeats,
     scores,
+    sharpness,
     speed,
     threshold,
 )
@@ -247,3 +250,36 @@ def test_what_is_no_film_is_refused() -> None:
     for seam in (0, 16, -1):
         with pytest.raises(RequestError, match="seams"):
             scores(clean, 8, seams=[seam])
+
+
+def test_a_frame_repeats_only_if_nothing_changes_in_the_mean_and_nowhere() -> None:
+    rng = np.random.default_rng(0)
+    busy = rng.uniform(0, 200, (6, 8, 8, 3)).astype(np.float32)
+    change = np.full(5, 20.0)
+    change[2] = 0.1
+    small = busy.copy()
+    small[3] = small[2]
+    assert repeats(small, change) == 1
+    small[3, 4, 4] += 7  # something small moved
+    assert repeats(small, change) == 0
+    everywhere = np.cumsum(np.full((6, 8, 8, 3), 5, np.float32), axis=0)
+    assert repeats(everywhere, np.full(5, 5.0)) == 0
+
+
+def test_a_change_of_light_alone_is_no_motion() -> None:
+    still = np.random.default_rng(0).uniform(40, 200, (1, 32, 32, 3)).astype(np.float32)
+    light = still + np.arange(8, dtype=np.float32)[:, None, None, None] * 4
+    assert speed(light) < 0.01 < speed(np.stack([np.roll(still[0], step, axis=1) for step in range(8)]))
+
+
+def test_the_steps_beside_a_seam_do_not_count_as_usual() -> None:
+    levels = np.zeros((4, 8, 8, 3), np.float32)
+    levels[2:] = 40
+    assert jump(levels, [2]) > 100
+
+
+def test_blur_in_one_direction_alone_is_seen_in_either() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.float32)
+    rows = sum(np.roll(picture, step, axis=0) for step in range(9)) / 9
+    clear, down, across = (sharpness(each.astype(np.uint8)[None]) for each in (picture, rows, rows.transpose(1, 0, 2)))
+    assert abs(down - across) < 0.01 and clear > down + 0.1

@@ -99,3 +99,20 @@ def test_a_sequence_fills_its_own_form(fields: dict[str, Any]) -> None:
     told = form.filled(json.loads(plan.to_json()), own)
     assert told[own["prompts"]]["value"] == "a red circle\na blue square"
     assert (told[own["frames_per"]]["value"], told[own["drift"]]["value"]) == (6, 0.5)
+
+
+def test_the_codecs_offered_are_those_that_every_machine_has_and_a_format_has_a_choice_of() -> None:
+    assert set(form.CODECS) == {"h264", "h265", "av1", "vp9", "ffv1"}
+
+
+def test_the_recommended_settings_are_shown_and_filled_in() -> None:
+    model = catalogue.find("text-to-video-ms-1.7b")
+    assert "25 steps, guidance 9" in form.ranges(model)["hint"]["value"]
+    fields = {name: name for name in ("num_inference_steps", "guidance_scale", "fps", "negative_prompt", "seed")}
+    filled = {name: change["value"] for name, change in form.recommended(model.name, fields).items()}
+    assert filled == {
+        "num_inference_steps": 25,
+        "guidance_scale": 9.0,
+        "fps": 8.0,
+        "negative_prompt": "blurry, low quality, distorted, artifacts, flicker, jitter",
+    }

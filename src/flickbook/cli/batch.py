@@ -358,5 +358,11 @@ def _label(film: Film, run: Run | None) -> str:
     from flickbook.engine.batch import worst
 
     return " · ".join(
-        part for part in (str(film.row.number), worst(run.scores if run else {}), film.plan.prompt) if part
+        part
+        for part in (
+            str(film.row.number),
+            worst(run.scores if run else {}, [film.plan.prompt, *(text for _, text in film.plan.prompt_at)]),
+            film.plan.prompt,
+        )
+        if part
     )

@@ -38,6 +38,7 @@ def generate(
 ) -> None:
     """Make a film from a sentence and print its path."""
     from flickbook import settings
+    from flickbook.resolution import notes
     from flickbook.spec import Request
 
     chosen = settings.load(model=film["model"])
@@ -50,6 +51,8 @@ def generate(
     extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries, yes)
     request, plans, networks = prepared(request, extras, count)
     if dry_run:
+        for text in notes(request, plans[0], model_dir):
+            report.note(text)
         _foretell(plans[0], model_dir, precision, as_json)
         return
     paths = paths_of(plans, chosen, output, overwrite, steps_sheet, bool(retry_below))

@@ -207,13 +207,13 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
     from flickbook.cli import own
 
     told: list[dict[str, Any]] = []
-    emerging: list[tuple[int, Any]] = []
+    emerging: list[tuple[int, Any, Any]] = []
     with own.desk() as desk, ProgressLine() as progress:
 
         def on_step(step: Step) -> None:
             # The sheet shows the first film; in a batch that is the first row of the preview.
             if step.preview is not None and not told:
-                emerging.append((step.index, step.preview[0]))
+                emerging.append((step.index, step.preview[0], None if step.noisy is None else step.noisy[0]))
             progress(step)
 
         jobs = desk.ask(desk.queue.submit(made.jobs(paths, overwrite)))
@@ -242,7 +242,7 @@ def tell(films: list[dict[str, Any]], as_json: bool) -> None:
         print(film["path"])
 
 
-def _write_sheet(plan: Plan, emerging: list[tuple[int, Any]], path: Path, overwrite: bool, means: Means) -> None:
+def _write_sheet(plan: Plan, emerging: list[tuple[int, Any, Any]], path: Path, overwrite: bool, means: Means) -> None:
     from flickbook.engine.films import steps_sheet
 
     if not emerging:

@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="A name of `flickbook models list`.")]
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the models, one a line."""
+    """List the models, one a line, with their recommended steps and guidance."""
     from flickbook.catalogue import list_models
     from flickbook.hub.find import found
 
@@ -31,7 +31,9 @@ def list_(as_json: AsJson = False) -> None:
         return
     widest = max(len(model.name) for model in models)
     for model in models:
-        print(f"{model.name:<{widest}}  {'here' if found(model) else '    '}  {model.summary}")
+        steps, guidance = model.recommended.num_inference_steps, model.recommended.guidance_scale
+        advice = f"{steps:>2} steps, guidance {guidance:g}"
+        print(f"{model.name:<{widest}}  {'here' if found(model) else '    '}  {advice:<22}  {model.summary}")
 
 
 @app.command("show")
@@ -70,6 +72,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "guidance_scale": _range(model.guidance_scale),
         "fps": _range(model.fps),
         "negative_prompt": model.negative_prompt or "none",
+        "recommended": model.advice(),
         "scheduler": f"{', '.join(model.schedulers)}; {model.schedulers[0]} if unset",
         "parameters": f"{model.parameters:g} billion",
         "download_gb": f"{model.download_gb:g}",

@@ -12,6 +12,7 @@ import typer
 
 ModelDir = Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")]
 Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")]
+Preset = Annotated[str | None, typer.Option(help="recommended: what the model's entry recommends, where unset.")]
 NegativePrompt = Annotated[str | None, typer.Option(help="What the film should not show.")]
 NumFrames = Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.")]
 NumInferenceSteps = Annotated[int | None, typer.Option(help="Denoising steps: more is slower and finer.")]
@@ -47,6 +48,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 #: What a film shows and how it is made.
 FILM: Mapping[str, Any] = {
     "model": Model,
+    "preset": Preset,
     "negative_prompt": NegativePrompt,
     "num_frames": NumFrames,
     "num_inference_steps": NumInferenceSteps,

@@ -23,6 +23,7 @@ _NUMBERS: Final = {
     "guidance_scale": ("Guidance", 0.5),
     "fps": ("Frames/s", 1.0),
 }
+_SHOWN: Final = 160  # characters of the recommended settings, whose negative prompts may be long
 _WHOLE: Final = ("num_frames", "num_inference_steps", "seed")
 
 
@@ -136,9 +137,20 @@ class Form(ttk.Frame):
         self.fields["speed"].current(0)
         self._label("negative_prompt", "What it should not show", 15, 0, 2)
         self._text("negative_prompt", 16, 2).bind("<Return>", self._returned)
+        self._advice = ttk.Label(self._body, style="Soft.TLabel", wraplength=WIDTH - 24, justify="left")
+        self._advice.grid(row=18, column=0, columnspan=2, sticky="w", pady=(12, 0))
+        use = ttk.Button(self._body, style="Link.TButton", command=self._recommend, text="Use these settings")
+        use.grid(row=19, column=0, columnspan=2, sticky="w")
         self._folded = [each for each in self._body.grid_slaves() if each not in before]
         self._unfolded = True
         self._unfold()
+
+    def _recommend(self) -> None:
+        """Fill in the recommended settings of the model that is chosen."""
+        if self.model is None:
+            return
+        for name, value in self.model.recommended.model_dump().items():
+            self._write(name, value) if name == "negative_prompt" else self._set(name, f"{value:g}")
 
     def _unfold(self) -> None:
         """Show what is seldom asked for, or hide it."""
@@ -210,6 +222,7 @@ class Form(ttk.Frame):
         self.fields["scheduler"].configure(values=list(model.schedulers))
         self.fields["scheduler"].current(0)
         self._write("negative_prompt", model.negative_prompt)
+        self._advice.configure(text=_shortened(f"Recommended: {model.advice()}"))
         self.unblame()
 
     def _limit(self, name: str, allowed: Whole | Real, keep: bool) -> None:
@@ -305,6 +318,10 @@ class Form(ttk.Frame):
         """Nothing is wrong any more."""
         for label, text in self._labels.values():
             label.configure(style="Soft.TLabel", text=text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _moved(widget: Any) -> str:

@@ -61,6 +61,11 @@ class SamplerState:
         return cls(latents.contiguous(), tuple(timesteps), generators=states)
 
     @property
+    def noisy(self) -> Tensor:
+        """x_t as the last step left it: the latents."""
+        return self.latents
+
+    @property
     def total(self) -> int:
         """Steps of the whole run."""
         return len(self.timesteps)

@@ -6,11 +6,9 @@ Token ids are those of transformers' `CLIPTokenizer`.
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from flickbook.errors import RequestError, WeightsError
 from flickbook.hub.manifest import read_config
+from flickbook.vocabulary import words
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
@@ -104,21 +103,6 @@ def _pipeline(vocabulary: dict[str, int], merges: list[_Merge], special: Mapping
     return core
 
 
-def words(text: str) -> list[str]:
-    """The words of a text in order, lower case: letters, digits and inner apostrophes; emoji count as words."""
-
-    def kind(character: str) -> str:
-        category = unicodedata.category(character)
-        if category[0] in "LNM" or character == "'":
-            return "word"
-        return "symbol" if category[0] == "S" and not character.isascii() else "gap"
-
-    plain = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    runs = ((k, "".join(run)) for k, run in groupby(plain, kind))
-    found = (re.sub(r"'s$", "", run.strip("'")) if k == "word" else run for k, run in runs if k != "gap")
-    return [word for word in found if word]
-
-
 class Tokenizer:
     """Prompts to token ids, from a directory in transformers' layout. Any text works: a new word is spelt in bytes."""
 
@@ -136,8 +120,6 @@ class Tokenizer:
         self.max_length = length if isinstance(length, int) and 2 < length <= 4096 else _CLIP_LENGTH
         self.pad_id: int = self._core.token_to_id(special["pad_token"].content)
         self.vocab_size: int = self._core.get_vocab_size()
-        listed = directory / "words.txt"
-        self.known_words = frozenset(listed.read_text(encoding="utf-8").split()) if listed.exists() else None
         self._core.enable_truncation(self.max_length)
         self._core.enable_padding(length=self.max_length, pad_id=self.pad_id, pad_token=special["pad_token"].content)
 
@@ -151,11 +133,11 @@ class Tokenizer:
         """n prompts -> ids (n, max_length) int64."""
         return torch.tensor([self.encode(prompt) for prompt in prompts], dtype=torch.long).view(-1, self.max_length)
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words that no training caption held, in order, each once; empty where the model has no list of words."""
-        if self.known_words is None:
-            return ()
-        return tuple(dict.fromkeys(word for word in words(prompt) if word not in self.known_words))
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that does not fit into `max_length` tokens and is cut off; "" where all of it fits."""
+        text = prompt.encode("utf-8", "replace").decode("utf-8")
+        rest = self._core.encode(text).overflowing
+        return text[rest[0].offsets[1][0] :] if rest else ""
 
 
 def learn_merges(counts: Mapping[tuple[str, ...], int], limit: int) -> list[_Merge]:

@@ -21,8 +21,10 @@ from flickbook.engine.ladder import ran_out
 from flickbook.engine.rows import FILE_BYTES, ROWS, Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError, one_line, shown
 from flickbook.formats import encoding, frame_paths, is_frames
+from flickbook.media.expected import expected
 from flickbook.media.quality import LIMITS, faults
 from flickbook.media.sheet import chosen, contact_sheet
+from flickbook.resolution import notes
 from flickbook.spec import SCHEMA_VERSION, Placement, Plan, Recipe, Request
 
 if TYPE_CHECKING:
@@ -294,7 +296,8 @@ def _together(
             done += 1
             assert clip.run is not None
             # Each names its own files, not those of its neighbours.
-            yield film, replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
+            clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
+            yield film, clip.noted(notes(film.request, film.plan, own.model_dir))
         return
     except Exception as error:
         failure = _failure(error)
@@ -357,8 +360,13 @@ class Sheet:
         return contact_sheet([film for _, film in rows], [label for label, _ in rows], self.columns, cell=self.cell)
 
 
-def worst(scores: Mapping[str, float]) -> str:
-    """The score that lies least above its limit, as "steady 0.81"; "low: steady 0.52" for a fault; "" for no scores."""
+def worst(scores: Mapping[str, float], prompts: Sequence[str] = ()) -> str:
+    """The score that lies least above its limit, as "steady 0.81"; "low: steady 0.52" for a fault; "" for no scores.
+
+    Scores whose low value the `prompts` explain are left out.
+    """
+    explained = expected(prompts)
+    scores = {name: value for name, value in scores.items() if name not in explained}
 
     def above(name: str) -> float:
         limit = LIMITS.get(name, 0.0)

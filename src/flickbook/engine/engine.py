@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,14 @@ import numpy as np
 from flickbook import catalogue
 from flickbook.engine import ladder
 from flickbook.engine.family import LIBRARIES, Denoised, Family, Setup, Sources, loader
-from flickbook.errors import Cancelled, RequestError
+from flickbook.errors import Cancelled, RequestError, escaped
 from flickbook.hub.find import directory
 from flickbook.spec import Phase, Placement, Plan, Step
 
 if TYPE_CHECKING:
     from flickbook.engine.checkpoint import Keeper
+
+_SHOWN = 40  # characters of a prompt's end that a note quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,13 @@ class Engine:
         more = ("peft",) if self.loras else ()
         return (*LIBRARIES[self.model.family], *more, *(("torchao",) if self.placement.quantize else ()))
 
-    def notes(self, prompt: str) -> list[str]:
-        """What people should know: how the model was loaded, and words of the prompt that it never learned."""
+    def notes(self, prompts: Sequence[str]) -> list[str]:
+        """What people should know: how the model was loaded, and what of a film's prompts it never learned or reads."""
         if self._family is None:
             return []
-        unlearned = self.model.unlearned(self._family.unknown_words(prompt))
         rungs = [f"memory ran out; went on with {rung}" for rung in self.placement.rungs]
-        return [*self._family.notes, *rungs, *([unlearned] if unlearned else [])]
+        cut = [_cut(self.model.name, rest) for each in prompts if (rest := self._family.unread(each))]
+        return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts))]), *cut]
 
     def show(self, preview: Any) -> np.ndarray:
         """The frames (n, h, w, 3) uint8 of one film's preview, of this engine's last run."""
@@ -174,13 +176,13 @@ class Engine:
             yield clock.step("encode", 1, 1)
             clock.restart()
         if state is not None:
-            yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
+            yield clock.denoised(state, previews)
         if not ended:
             with closing(self._denoised(plans, meaning, sources, previews, state)) as states:
                 for state in states:
                     if keeper is not None:
                         keeper.save(state)
-                    yield clock.step("denoise", state.index, state.total, state.x0 if previews else None)
+                    yield clock.denoised(state, previews)
                     # A pipeline makes its frames after its last step, and must be let.
                     if until < 1 and state.index >= _stop(until, state.total):
                         break
@@ -258,6 +260,15 @@ def _stop(until: float, total: int) -> int:
     return max(1, math.ceil(until * total - 1e-9))
 
 
+def _cut(name: str, rest: str) -> str:
+    """A note about the end of a prompt that is cut off."""
+    shown = rest if len(rest) <= _SHOWN else f"{rest[:_SHOWN]}…"
+    return (
+        f'the prompt is longer than {name} reads: it is cut off before "{escaped(shown)}", '
+        "so prompts that differ only from there on make the same film"
+    )
+
+
 class _Clock:
     """Seconds since a phase began, and the place where a run asks whether it should stop."""
 
@@ -271,3 +282,8 @@ class _Clock:
         if self._cancel is not None and self._cancel():
             raise Cancelled
         return Step(phase, index, total, time.perf_counter() - self._began, preview)
+
+    def denoised(self, state: Denoised, previews: bool) -> Step:
+        """The Step of a denoising state; with `previews` its x0 estimate, and its x_t."""
+        step = self.step("denoise", state.index, state.total, state.x0 if previews else None)
+        return replace(step, noisy=state.noisy) if previews else step

@@ -47,6 +47,10 @@ class Denoised(Protocol):
         """Where the process stands; the last is what `decode` is given."""
 
     @property
+    def noisy(self) -> Any:
+        """x_t as the step left it, in the layout of `x0`; None where it is not known."""
+
+    @property
     def x0(self) -> Any:
         """The estimate of the clean latents (films, ...), in the family's own layout; None where there is none."""
 
@@ -60,8 +64,8 @@ class Family(Protocol):
     #: What a person should know about how the model was loaded.
     notes: list[str]
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words of a prompt that the model never met in training; empty where that is not known."""
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that does not fit and is cut off; "" where all of it fits, or where that is not known."""
 
     def encode(self, plans: Sequence[Plan]) -> Any:
         """What the prompts of films of one shape mean to the network."""

@@ -239,10 +239,10 @@ def clip_of(
         device_name=place.device_name(placement.device),
         kernels=place.kernels(placement.device),
     )
-    prompt = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
-    found, said = judged(frames, fps, plan.polish, _seams(plan))
+    prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
+    found, said = judged(frames, fps, plan.polish, _seams(plan), prompts)
     found |= _agreement(plan, frames) | told.pop("scores", {})
-    notes = [*engine.notes(prompt), *told.pop("notes", []), *said]
+    notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
     return Clip(frames, fps, recipe, run)
 
@@ -268,17 +268,17 @@ def _agreement(plan: Plan, frames: np.ndarray) -> dict[str, float]:
 
 def steps_sheet(
     plan: Plan,
-    emerging: Sequence[tuple[int, Any]],
+    emerging: Sequence[tuple[int, Any, Any]],
     path: Path,
     *,
     means: Means | None = None,
     overwrite: bool = False,
-    rows: int = 8,
+    rows: int = 6,
 ) -> Path:
-    """Write a PNG of a film emerging from noise.
+    """Write a PNG of a film emerging from noise: x_t and x0 after some of its steps, both decoded.
 
-    `emerging` holds (step, x0 estimate (channels, frames, h, w)) of the film that this process just made from `plan`;
-    `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
+    `emerging` holds (step, x0 estimate, x_t or None), both (channels, frames, h, w), of the film that this process just
+    made from `plan`; `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
     """
     from flickbook.media import plot
 
@@ -289,9 +289,11 @@ def steps_sheet(
     chosen = [emerging[i] for i in places]
     # A film that began from something took the last steps only.
     left = engine.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
-    steps = [step for step, _ in chosen]
-    pictures, levels = [engine.show(x0) for _, x0 in chosen], [left[step - 1] for step in steps]
-    return plot.steps_sheet(pictures, steps, levels, path, title=plan.prompt, rows=rows, overwrite=overwrite)
+    steps = [step for step, _, _ in chosen]
+    pictures, levels = [engine.show(x0) for _, x0, _ in chosen], [left[step - 1] for step in steps]
+    noisy = [engine.show(x_t) for _, _, x_t in chosen if x_t is not None]
+    how: dict[str, Any] = {"title": plan.prompt, "rows": rows, "overwrite": overwrite}
+    return plot.steps_sheet(pictures, steps, levels, path, noisy=noisy if len(noisy) == len(chosen) else (), **how)
 
 
 def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:

@@ -14,14 +14,15 @@ from flickbook.engine.films import OnStep, films, located, means_of
 from flickbook.engine.polish import Wishes, asked, check_names, finished
 from flickbook.hub.fetch import available
 from flickbook.media.clip import Clip
-from flickbook.resolution import resolve, speed_of
-from flickbook.spec import Request
+from flickbook.resolution import notes, resolve, speed_of
+from flickbook.spec import Preset, Request
 
 
 def generate(
     prompt: str = "",
     *,
     model: str | None = None,
+    preset: Preset | None = None,
     negative_prompt: str | None = None,
     num_frames: int | None = None,
     num_inference_steps: int | None = None,
@@ -45,22 +46,22 @@ def generate(
     """One film from a sentence.
 
     `width` and `height` in pixels, `fps` in frames a second, `seed` 0 to 2**63 - 1 (drawn if None); whatever is None
-    is the model's choice. `prompt_at` holds prompts that follow the first, each with the frame it begins at. `image` or
-    `video` is the file that the film begins from, and `strength`, 0 to 1, how much of it is made anew. `lora` names
-    additions to the weights, each a file or a repository and after a colon its weight. `precision` is auto, fp32, bf16,
-    fp16, fp8 or int8. `model_dir` is where the model's files are, if not where the catalogue says. `on_step` is
-    called with every Step; when `cancel`, asked between steps, says yes, Cancelled is raised. `num_frames=1` makes a
-    still. The `wishes` are what is done to its frames: trim, steady, interpolate, upscale, loop and so on, as
-    `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, "exact" unless "balanced" is asked
-    for, which has it sooner. The model stays warm for the next call.
+    is the model's choice, or with `preset="recommended"` what its catalogue entry recommends. `prompt_at` holds prompts
+    that follow the first, each with the frame it begins at. `image` or `video` is the file that the film begins from,
+    and `strength`, 0 to 1, how much of it is made anew. `lora` names additions to the weights, each a file or a
+    repository and after a colon its weight. `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is where
+    the model's files are, if not where the catalogue says. `on_step` is called with every Step; when `cancel`, asked
+    between steps, says yes, Cancelled is raised. `num_frames=1` makes a still. The `wishes` are done to its frames, as
+    `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, exact or balanced.
 
-    Raises RequestError (also ModelNotFound, SchedulerMismatch) for what the model cannot make, MediaError for an image
-    or a video that cannot be read, HubError for a model not here (unless `pull` is auto), WeightsError, TypeError.
+    Raises RequestError for what the model cannot make, MediaError for inputs, HubError for a model that is
+    not here (unless `pull` is auto), WeightsError.
     """
     check_names(generate, wishes)
     request = Request.of(
         prompt=prompt,
         model=model or settings.load().model,
+        preset=preset,
         negative_prompt=negative_prompt,
         num_frames=num_frames,
         num_inference_steps=num_inference_steps,
@@ -96,4 +97,4 @@ def _made(
     plan = plan.model_copy(update={"polish": polish})
     finished(plan)  # refused before it is made
     means = replace(means_of(plan, request, model_dir, precision), networks=networks)
-    return next(films([plan], means, on_step=on_step, cancel=cancel))
+    return next(films([plan], means, on_step=on_step, cancel=cancel)).noted(notes(request, plan, model_dir))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from flickbook.engine.ladder import ran_out
-from flickbook.engine.pipeline_preview import clean_latents
+from flickbook.engine.pipeline_preview import clean_latents, left_latents
 from flickbook.engine.pipeline_recorder import Recorder
 from flickbook.engine.pipeline_state import CallState, Stage
 from flickbook.engine.pipeline_table import parameters
@@ -75,7 +75,8 @@ class Call:
         count = self._recorder.count
         total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
         # A pipeline that makes a film window by window says the steps of one.
-        self._events.put(Stage(count, max(total, count), clean=self._clean(), call=self._state(total)))
+        seen = {"clean": self._clean(), "noisy": self._noisy()}
+        self._events.put(Stage(count, max(total, count), call=self._state(total), **seen))
         self._go.acquire()
         if self._stop:
             raise _Stopped
@@ -88,6 +89,9 @@ class Call:
             return self._recorder.state()
         except ValueError as error:
             return f"{type(self.pipe.scheduler).__name__}: {error}"
+
+    def _noisy(self) -> Any:
+        return None if self._seen is None else left_latents(self._seen[-1])
 
     def _clean(self) -> Callable[[], Any] | None:
         if self._seen is None:

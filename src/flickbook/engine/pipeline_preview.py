@@ -20,9 +20,17 @@ def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor,
 
     `output` is the network's answer at `timestep`, `index` the scheduler's count before the step.
     """
-    x0 = _estimate(scheduler, output, timestep, sample, index, answer)
+    return _as_film(_estimate(scheduler, output, timestep, sample, index, answer))
+
+
+def left_latents(answer: Any) -> Any:
+    """x_t of one film as a step of a scheduler left it, (1, ...) in the layout of `clean_latents`."""
+    return _as_film(answer[0] if isinstance(answer, tuple) else answer.prev_sample)
+
+
+def _as_film(x: Any) -> Any:
     # Some pipelines step each frame of a film as a picture of its own.
-    return x0.transpose(0, 1)[None] if x0 is not None and x0.ndim == 4 and len(x0) > 1 else x0
+    return x.transpose(0, 1)[None] if x is not None and x.ndim == 4 and len(x) > 1 else x
 
 
 def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, index: int | None, answer: Any) -> Any:

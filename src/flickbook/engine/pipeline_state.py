@@ -75,6 +75,8 @@ class Stage:
     total: int
     latents: Any = None
     clean: Callable[[], Any] | None = None
+    #: x_t as the step left it, in the layout of `x0`; None where nothing watches the scheduler.
+    noisy: Any = None
     call: CallState | str = ""
     film: int = 0
     dtype: str = ""

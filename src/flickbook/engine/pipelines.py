@@ -100,9 +100,9 @@ class PipelineFamily:
         family.notes += notes
         return family
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """Nothing is known about it."""
-        return ()
+    def unread(self, prompt: str) -> str:
+        """Not known: each pipeline cuts prompts by its own rules."""
+        return ""
 
     def encode(self, plans: Sequence[Plan]) -> None:
         """A pipeline reads the words within its call."""

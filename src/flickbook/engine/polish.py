@@ -219,17 +219,18 @@ def polished(
 
 
 def judged(
-    frames: np.ndarray, fps: float, polish: Polish, seams: Sequence[int] = ()
+    frames: np.ndarray, fps: float, polish: Polish, seams: Sequence[int] = (), prompts: Sequence[str] = ()
 ) -> tuple[dict[str, float], list[str]]:
-    """The scores of polished frames, and a line for people about each fault.
+    """The scores of polished frames, and a line for people about each fault that its `prompts` do not ask for.
 
     Frames that interpolation holds at the end are no fault.
     """
+    from flickbook.media.expected import expected
     from flickbook.media.quality import faults, scores
 
     shown = frames if polish.loop or polish.rate is not None else frames[: len(frames) - _held(polish)]
     found = scores(shown, fps, seams=seams)
-    return found, faults(found, len(shown))
+    return found, faults(found, len(shown), expected(prompts))
 
 
 def _held(polish: Polish) -> int:

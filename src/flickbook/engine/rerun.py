@@ -45,6 +45,8 @@ def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -
     own = asked_of(plan, evidence.found, other_model)
     if changes.get("container", plan.container) != plan.container or "codec" in changes:
         own |= {"codec": None, "quality": None, "pixel_format": None}
+    if changes.get("preset") is not None:
+        own |= dict.fromkeys(catalogue.Recommended.model_fields)
     if "quality" in changes:
         own["pixel_format"] = None
     return Request.of(**{**own, **changes}), evidence.found
@@ -67,8 +69,10 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
     else:
         request = Request.of(**asked)
         made = resolve(request, model_dir)
+    # A negative prompt may hold words that earlier versions did not leave out.
+    free = (*_FORMAT, "schema_version", "revision", "negative_prompt")
     for name in Plan.model_fields:
-        if name not in (*_FORMAT, "schema_version", "revision") and getattr(made, name) != getattr(plan, name):
+        if name not in free and getattr(made, name) != getattr(plan, name):
             limit = f"{plan.model} would be given {getattr(made, name)}"
             raise RequestError(name, getattr(plan, name), limit, _NOT_OURS)
     finished(plan)
@@ -86,7 +90,7 @@ def asked_of(plan: Plan, found: Networks, other_model: bool = False) -> dict[str
 
     Raises ModelNotFound for a model that is not in the catalogue, unless it is another that is asked for.
     """
-    named = {name: getattr(plan, name) for name in Request.model_fields}
+    named = {name: getattr(plan, name) for name in Request.model_fields if name != "preset"}
     named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}
     named |= {name: str(found[named[name]]) for name in ("image", "video") if named[name]}
     named["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None

@@ -24,7 +24,19 @@ FILE_BYTES: Final = 16 << 20
 _LARGEST: Final = 1 << 64
 
 _TEXTS: Final = (
-    *("prompt", "name", "model", "negative_prompt", "size", "scheduler", "trim", "interpolate", "upscale", "upscaler"),
+    *(
+        "prompt",
+        "name",
+        "model",
+        "preset",
+        "negative_prompt",
+        "size",
+        "scheduler",
+        "trim",
+        "interpolate",
+        "upscale",
+        "upscaler",
+    ),
     *("loop", "text", "codec", "quality", "pixel_format"),
 )
 _WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")

@@ -26,8 +26,8 @@ from flickbook.errors import Cancelled, OutputError, RequestError
 from flickbook.media.clip import Clip
 from flickbook.media.similarity import coherence
 from flickbook.media.tone import Tone
-from flickbook.resolution import resolve
-from flickbook.spec import Phase, Plan, Request, Speed, Step
+from flickbook.resolution import notes, resolve
+from flickbook.spec import Phase, Plan, Preset, Request, Speed, Step
 
 if TYPE_CHECKING:
     from flickbook.engine.travel import Travel
@@ -267,6 +267,7 @@ def sequence(
     *,
     frames_per: int = FRAMES_PER,
     model: str | None = None,
+    preset: Preset | None = None,
     negative_prompt: str | None = None,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -295,6 +296,7 @@ def sequence(
     request = Request.of(
         prompt="",
         model=model or settings.load().model,
+        preset=preset,
         negative_prompt=negative_prompt,
         num_inference_steps=num_inference_steps,
         guidance_scale=None if guidance_scale is None else float(guidance_scale),
@@ -312,4 +314,5 @@ def sequence(
     if album is not None and seed is None:
         plan = continued(plan, album)
     means = means_of(plan, request, home, precision)
-    return made(plan, means, directory=album, overwrite=overwrite, on_step=on_step)
+    clip = made(plan, means, directory=album, overwrite=overwrite, on_step=on_step)
+    return clip.noted(notes(request, plan, home))

@@ -32,7 +32,7 @@ from flickbook.media.encode import check_encoder
 from flickbook.media.join import join
 from flickbook.media.read import read_any
 from flickbook.media.write import frame_rate
-from flickbook.spec import Container, Placement, Recipe, Step, Treatment
+from flickbook.spec import Container, Placement, Plan, Recipe, Step, Treatment
 
 
 def joined(paths: Sequence[Path], fade: int = 0, fit: bool = False) -> tuple[np.ndarray, float]:
@@ -63,6 +63,15 @@ def _origin(path: Path) -> Recipe | None:
         return None
 
 
+def _prompts(plan: Treatment) -> list[str]:
+    """What the joined films show, as far as the first one's recipe says; each of the others counts as a prompt."""
+    made: Plan | Treatment | None = plan
+    while isinstance(made, Treatment):
+        made = None if made.origin is None else made.origin.plan
+    first = [""] if made is None else [made.prompt, *(text for _, text in made.prompt_at)]
+    return first + [f"film {number}" for number in range(2, len(plan.sources) + 1)]
+
+
 def treated(
     plan: Treatment,
     frames: np.ndarray,
@@ -85,7 +94,7 @@ def treated(
         # Asking torch takes a second, and without a network it has no part in this.
         kernels=place.kernels("cpu") if with_torch else {},
     )
-    found, said = judged(made, fps, plan.polish)
+    found, said = judged(made, fps, plan.polish, prompts=_prompts(plan))
     return Clip(made, fps, recipe, meter.run(scores=found, notes=said, inputs=dict(inputs or {})))
 
 

@@ -113,9 +113,9 @@ class UNetFamily:
                 network.to("cpu")
         working.to(networks.device)
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words of a prompt that the model never met in training."""
-        return self.networks.tokenizer.unknown_words(prompt)
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that is cut off."""
+        return self.networks.tokenizer.unread(prompt)
 
     def encode(self, plans: Sequence[Plan]) -> Meaning:
         """What each film shows from which frame on, and what it should not show."""

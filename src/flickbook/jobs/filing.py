@@ -17,6 +17,7 @@ from flickbook.jobs.desk import Desk
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, sidecar_path
 from flickbook.media.write import write
+from flickbook.resolution import notes
 from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Result
 
@@ -27,12 +28,15 @@ PARENT: Final = "given-parent"
 
 def filed(desk: Desk, job: Job, clip: Clip, path_of: PathOf | None = None) -> Result:
     """A film as a file; `path_of` says where a command's goes. Raises OutputError, OSError."""
+    told = notes(job.request, job.plan, Path(job.model_dir) if job.model_dir else None)
     if job.home == "command":
         path = Path(job.output) if path_of is None else path_of(job, clip)
+        clip = clip.noted(told)
         clip.save(path, overwrite=bool(job.overwrite) or _filed_before(job, clip, path))
     else:
         path = desk.shelf.film(job.id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
         clip = _joined(desk, job, clip) if job.kind == "extension" else clip
+        clip = clip.noted(told)
         clip.save(path, overwrite=True)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     if formats.is_frames(path):

@@ -13,6 +13,7 @@ jpeg.py  tiff.py  png.py  avif.py         pictures walked before that
 interpolate.py  flow.py  rife.py          frames between frames: by OpenCV, or a network
 upscale.py  compact.py  rrdb.py           larger: by Lanczos, or one of two networks
 steady.py  loop.py  join.py  cut.py  caption.py      light, ends, one after another, a part, words
+expected.py     low scores that a prompt explains
 quality.py      scores that need no model                       similarity.py   how alike two pictures are
 tone.py         one picture in the colours of another           sheet.py        contact sheets and film strips (Pillow)
 plot.py         figures (matplotlib)

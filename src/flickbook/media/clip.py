@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,12 @@ class Clip:
         if isinstance(plan, Plan):
             said += [repr(plan.prompt), f"seed {plan.seed}"]
         return f"Clip({', '.join(said)})"
+
+    def noted(self, notes: Sequence[str]) -> Clip:
+        """The same film, its run with these `notes` before its own."""
+        if self.run is None or not notes:
+            return self
+        return replace(self, run=self.run.model_copy(update={"notes": [*notes, *self.run.notes]}))
 
     @property
     def seconds(self) -> float:

@@ -59,53 +59,73 @@ def steps_sheet(
     path: FilePath,
     *,
     title: str,
+    noisy: Sequence[np.ndarray] = (),
     rows: int = 8,
     columns: int = 6,
     overwrite: bool = False,
 ) -> Path:
-    """Write a PNG of a film emerging from noise: one row for a sampling step, some of its frames along the row.
+    """Write a PNG of a film emerging from noise: for each sampling step a row of x_t and a row of x0, named.
 
-    `previews` are the estimates of the finished film after each step, each (frames, height, width, 3) uint8 and of
-    one shape; `steps` their numbers; `noise_levels` how much noise was left, 0 to 1, where 1 is noise alone. Shows at
-    most `rows` of them, evenly chosen, and `columns` frames. Raises RequestError for sequences that do not fit
+    `previews` are the estimates x0 of the finished film in each step, `noisy` the latents x_t that the step left,
+    decoded, or nothing where a model does not give them; each is (frames, height, width, 3) uint8 and all have one
+    shape. `steps` are their numbers; `noise_levels` how much noise was left in x_t, 0 to 1, where 1 is noise alone.
+    Shows at most `rows` steps, evenly chosen, and `columns` frames. Raises RequestError for sequences that do not fit
     together, OutputError for the path, MissingExtra without matplotlib.
     """
-    if not len(previews) == len(steps) == len(noise_levels) > 0:
-        found = f"{len(previews)} previews, {len(steps)} steps, {len(noise_levels)} noise levels"
-        raise RequestError("previews", found, "must be as many of each, and at least one", "give one of each a step")
-    for preview in previews:
-        check_frames(preview)
-        if preview.shape != previews[0].shape:
-            raise RequestError("previews", preview.shape, "must have one shape", f"make all {previews[0].shape}")
-    shown = chosen(len(previews), rows)
-    frames = chosen(len(previews[0]), columns)
+    _check_steps(previews, noisy, steps, noise_levels)
+    shown, frames = chosen(len(previews), rows), chosen(len(previews[0]), columns)
     height, width = previews[0].shape[1:3]
-    cell = 0.9  # inches
-    label, head, gap = 1.15, 0.85, 0.05
+    cell, label, head, gap, apart = 0.9, 1.25, 1.1, 0.05, 0.16  # inches
     across, down = cell + gap, cell * height / width + gap
-    with _figure(label + across * len(frames) + 0.2, head + down * len(shown) + 0.2) as figure:
+    lines = 1 + bool(len(noisy))
+    block = down * lines + apart
+    with _figure(label + across * len(frames) + 0.2, head + block * len(shown) + 0.1) as figure:
         wide, tall = figure.get_size_inches()
         figure.text(0.2 / wide, 1 - 0.36 / tall, _cut(title, int(wide * 9.5)), fontsize=11, va="baseline")
+        legend = "x0: the finished film as each step estimates it, decoded"
+        legend = f"x_t: what each step leaves, decoded      {legend}" if len(noisy) else legend
+        figure.text(0.2 / wide, 1 - 0.6 / tall, legend, fontsize=7.5, color=_QUIET, va="baseline")
         for row, index in enumerate(shown):
-            base = tall - head - down * row - (down - gap)
-            _step_label(figure, base + (down - gap) / 2, steps[index], noise_levels[index])
-            for column, frame in enumerate(frames):
-                box = (label + across * column) / wide, base / tall, cell / wide, (down - gap) / tall
-                axes = figure.add_axes(box)
-                axes.imshow(previews[index][frame], interpolation="antialiased")
-                axes.set_axis_off()
-                if row == 0:
-                    axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=4)
+            top = tall - head - block * row
+            films = [noisy[index], previews[index]] if len(noisy) else [previews[index]]
+            for line, film in enumerate(films):
+                base = top - down * (line + 1) + gap
+                name = "x_t" if line + 1 < lines else "x0"
+                _step_label(figure, base + (down - gap) / 2, steps[index], name, noise_levels[index])
+                for column, frame in enumerate(frames):
+                    axes = figure.add_axes(
+                        ((label + across * column) / wide, base / tall, cell / wide, (down - gap) / tall)
+                    )
+                    axes.imshow(film[frame], interpolation="antialiased")
+                    axes.set_axis_off()
+                    if row == line == 0:
+                        axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=4)
         return _saved(figure, path, overwrite)
 
 
-def _step_label(figure: Figure, middle: float, step: int, noise: float) -> None:
-    """ "step 5" with a meter of the noise left, around `middle` inches from the figure's foot."""
+def _check_steps(
+    previews: Sequence[np.ndarray], noisy: Sequence[np.ndarray], steps: Sequence[int], noise_levels: Sequence[float]
+) -> None:
+    """Refuse sequences that do not fit together."""
+    if not len(previews) == len(steps) == len(noise_levels) > 0 or len(noisy) not in (0, len(previews)):
+        found = f"{len(previews)} previews, {len(noisy)} noisy, {len(steps)} steps, {len(noise_levels)} noise levels"
+        raise RequestError("previews", found, "must be as many of each, and at least one", "give one of each a step")
+    for film in (*previews, *noisy):
+        check_frames(film)
+        if film.shape != previews[0].shape:
+            raise RequestError("previews", film.shape, "must have one shape", f"make all {previews[0].shape}")
+
+
+def _step_label(figure: Figure, middle: float, step: int, name: str, noise: float) -> None:
+    """The name of a row around `middle` inches from the figure's foot: x_t with a meter of its noise, or x0."""
     from matplotlib.lines import Line2D
 
     wide, tall = figure.get_size_inches()
-    left, right = 0.2, 0.98
-    figure.text(left / wide, (middle + 0.1) / tall, f"step {step}", fontsize=9, va="baseline")
+    left, right = 0.2, 1.08
+    figure.text(left / wide, (middle + 0.1) / tall, f"step {step}, {name}", fontsize=9, va="baseline")
+    if name == "x0":
+        figure.text(left / wide, (middle - 0.06) / tall, "estimate", fontsize=7.5, color=_QUIET, va="baseline")
+        return
     for end, colour in ((right, _FAINT), (left + (right - left) * float(np.clip(noise, 0, 1)), _ACCENT)):
         ends = [left / wide, end / wide], [middle / tall, middle / tall]
         figure.add_artist(Line2D(*ends, color=colour, linewidth=2.2, solid_capstyle="butt"))

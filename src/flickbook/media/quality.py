@@ -10,7 +10,7 @@ the others are ours, and where VBench has a counterpart that needs weights, the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -139,13 +139,17 @@ def threshold(text: str, others: Sequence[str] = ()) -> tuple[str, float]:
     return name, number
 
 
-def faults(scores: Mapping[str, float], frames: int | None = None) -> list[str]:
+def faults(
+    scores: Mapping[str, float], frames: int | None = None, expected: Collection[str] = frozenset()
+) -> list[str]:
     """A line for people about each score that is below its limit; none for a film without a fault.
 
     With the number of `frames` the certain faults (repeated, black and noise frames) are counted in them, else in
-    percent. The others are a judgement by `LIMITS`, and their lines show the score.
+    percent. The others are a judgement by `LIMITS`, and their lines show the score. Nothing is said of the scores that
+    are `expected` to be low.
     """
     said = []
+    scores = {name: value for name, value in scores.items() if name not in expected}
     for name, (one, more) in _COUNTED.items():
         share = 1 - scores.get(name, 1.0)
         count = round(share * frames) if frames else 0

@@ -14,7 +14,7 @@ from flickbook.engine.sequence import DRIFT, FRAMES, FRAMES_PER, PROMPTS
 from flickbook.errors import RequestError
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.loras import files_of
-from flickbook.spec import Loop, Quality, Request, Speed, refused
+from flickbook.spec import Loop, Preset, Quality, Request, Speed, refused
 
 #: The longest that a job may wait, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
@@ -64,6 +64,9 @@ class Choices(Body):
     """What may be chosen of a film, however its frames come about. What is left out is the model's choice."""
 
     model: Name | None = None
+    preset: (
+        Annotated[Preset, Field(description="recommended: the model's recommended settings, where unset")] | None
+    ) = None
     negative_prompt: Prompt | None = None
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
     guidance_scale: Annotated[float, Field(ge=1)] | None = None

@@ -36,6 +36,7 @@ def endpoint(service: Service, guard: Guard) -> None:
         fps: float | None = None,
         seed: int | None = None,
         speed: str | None = None,
+        preset: str | None = None,
         request: gr.Request | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Make a film. What is left out is the model's choice.
@@ -50,6 +51,7 @@ def endpoint(service: Service, guard: Guard) -> None:
         fields = {
             "prompt": prompt,
             "model": model or service.settings.model,
+            "preset": preset,
             "negative_prompt": negative_prompt,
             "num_frames": num_frames,
             "num_inference_steps": num_inference_steps,

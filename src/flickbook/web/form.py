@@ -73,7 +73,7 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
         "negative_prompt": {"placeholder": usual},
         # Where the model does not ask, nothing is said.
         "strength": {"value": None} if strength is None else _limits(strength.range[0], strength, 0.05),
-        "hint": {"value": f"{model.good_at}. {model.faults}."},
+        "hint": {"value": f"{model.good_at}. {model.faults}. Recommended: {model.advice()}."},
     }
     return told if model.num_frames.range[1] == 1 else {"num_frames": frames} | told
 
@@ -192,6 +192,12 @@ def changed(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
     """What the components become when another model is chosen."""
     told = ranges(catalogue.find(name))
     return {fields[field]: gr.update(**said) for field, said in told.items() if field in fields}
+
+
+def recommended(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
+    """What the components become to hold a model's recommended settings."""
+    values = catalogue.find(name).recommended.model_dump()
+    return {fields[field]: gr.update(value=value) for field, value in values.items() if field in fields}
 
 
 def _trim(span: Any) -> str:

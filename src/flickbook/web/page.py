@@ -74,8 +74,8 @@ def _sent(button: gr.Button, what: str, fields: Fields) -> None:
     button.click(None, list(fields.values()), fields.get("seed"), js=words, api_visibility="private")
 
 
-def _follows(fields: Fields, hint: gr.Markdown, examples: gr.HTML | None = None) -> None:
-    """Keep a form within the limits of the model that it names."""
+def _follows(fields: Fields, hint: gr.Markdown, recommend: gr.Button, examples: gr.HTML | None = None) -> None:
+    """Keep a form within the limits of the model that it names, and fill in what is recommended for it."""
     told: Fields = fields | {"hint": hint}
     outputs = [told[name] for name in form.ranges(catalogue.find("builtin")) if name in told]
 
@@ -84,7 +84,10 @@ def _follows(fields: Fields, hint: gr.Markdown, examples: gr.HTML | None = None)
         return changes if examples is None else changes | {examples: _examples(name)}
 
     changed = outputs if examples is None else [*outputs, examples]
-    fields["model"].change(change, fields["model"], changed, show_progress="hidden", api_visibility="private")
+    quiet: Fields = {"show_progress": "hidden", "api_visibility": "private"}
+    fields["model"].change(change, fields["model"], changed, **quiet)
+    filled = list(form.recommended("builtin", fields))
+    recommend.click(lambda name: form.recommended(name, fields), fields["model"], filled, **quiet)
 
 
 def _examples(name: str) -> str:
@@ -116,13 +119,14 @@ def _film(usual: str) -> Fields:
             )
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
+                recommend = gr.Button("Use the recommended settings", size="sm")
                 fields |= form.along() | form.details(found)
             with gr.Accordion("Finishing", open=False):
                 fields |= form.finishing()
         with gr.Column(scale=7, min_width=280):
             _stage()
             _own("<flickbook-drafts></flickbook-drafts>")
-    _follows(fields, hint, examples)
+    _follows(fields, hint, recommend, examples)
     _sent(go, "film", fields)
     _sent(drafts, "drafts", fields)
     return fields
@@ -140,10 +144,11 @@ def _picture(usual: str) -> Fields:
             _own('<flickbook-refusal for="picture"></flickbook-refusal>')
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
+                recommend = gr.Button("Use the recommended settings", size="sm")
                 fields |= form.details(found, film=False)
         with gr.Column(scale=7, min_width=280):
             _stage()
-    _follows(fields, hint)
+    _follows(fields, hint, recommend)
     _sent(go, "picture", fields)
     return fields
 
@@ -167,6 +172,7 @@ def _sequence(usual: str) -> Fields:
             _own('<flickbook-refusal for="sequence"></flickbook-refusal>')
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
+                recommend = gr.Button("Use the recommended settings", size="sm")
                 fields["drift"] = gr.Slider(0, 1, value=0.3, step=0.05, label="How far things travel between prompts")
                 fields["feedback"] = gr.Slider(
                     0,
@@ -179,7 +185,7 @@ def _sequence(usual: str) -> Fields:
                 fields |= {name: each for name, each in more.items() if name != "loras"}
         with gr.Column(scale=7, min_width=280):
             _stage()
-    _follows(fields, hint)
+    _follows(fields, hint, recommend)
     _sent(go, "sequence", fields)
     return fields
 

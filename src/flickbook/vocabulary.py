@@ -1,0 +1,68 @@
+"""The words of prompts: how a text is cut into them, and which of them a model never saw in training."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+_FUNCTION_WORDS: Final = """
+    a an the and or but nor of in on at to for from by with without into onto over under above below as is are was were
+    be been being it its this that these those there here no not any some very so than then
+"""
+#: Words that carry no content by themselves: a phrase of these alone asks for nothing, and none is worth a note.
+FUNCTION_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
+_CLOSE = 0.75  # how alike two words must be, 0 to 1, for one to be suggested for the other
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in order, lower case: letters, digits and inner apostrophes; emoji count as words."""
+
+    def kind(character: str) -> str:
+        category = unicodedata.category(character)
+        if category[0] in "LNM" or character == "'":
+            return "word"
+        return "symbol" if category[0] == "S" and not character.isascii() else "gap"
+
+    plain = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    runs = ((k, "".join(run)) for k, run in groupby(plain, kind))
+    found = (re.sub(r"'s$", "", run.strip("'")) if k == "word" else run for k, run in runs if k != "gap")
+    return [word for word in found if word]
+
+
+def known_words(tokenizer_dir: Path) -> frozenset[str] | None:
+    """The words of a model's training captions, from words.txt beside its tokenizer; None where there is none."""
+    try:
+        return frozenset((tokenizer_dir / "words.txt").read_text(encoding="utf-8").split())
+    except OSError:
+        return None
+
+
+def unknown_words(text: str, known: Collection[str] | None) -> tuple[str, ...]:
+    """The content words of a text that are not `known`, in order, each once; empty without a list of known words."""
+    if known is None:
+        return ()
+    return tuple(dict.fromkeys(word for word in words(text) if word not in known and word not in FUNCTION_WORDS))
+
+
+def without_unknown(text: str, known: Collection[str] | None) -> str:
+    """A negative prompt without the words that are not `known`.
+
+    Phrases are separated by commas; one that is left without a content word is dropped. A text of known words alone is
+    returned as it is.
+    """
+    if not unknown_words(text, known):
+        return text
+    phrases = ([word for word in words(phrase) if word in (known or ())] for phrase in re.split(r"[,;.\n]", text))
+    return ", ".join(" ".join(phrase) for phrase in phrases if set(phrase) - FUNCTION_WORDS)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is spelt most like `word`, "" where none is close."""
+    candidates = sorted({each for each in known if len(each) > 2} - FUNCTION_WORDS)
+    # A hostile word may be long; matching is quadratic.
+    return next(iter(difflib.get_close_matches(word[:40], candidates, n=1, cutoff=_CLOSE)), "")
