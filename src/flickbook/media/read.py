@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from functools import partial
 from io import BufferedReader
-from itertools import chain, takewhile
+from itertools import chain
 from typing import Any, Final
 
 import av
@@ -20,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from flickbook.errors import MediaError, RequestError, shown
-from flickbook.formats import frame_paths, is_frames
+from flickbook.formats import is_frames, numbered_frames
 from flickbook.media import av1, boxes, ffv1
 from flickbook.media.picture import Animation, picture, pixels
 from flickbook.media.sniff import (
@@ -302,9 +301,7 @@ def read_any(path: FilePath) -> tuple[np.ndarray, float]:
     What is not a film has no rate, and is given 1. Raises MediaError as `read_video` does.
     """
     if is_frames(path):
-        numbered = list(takewhile(os.path.exists, frame_paths(path, DEFAULT_LIMITS.frames + 1)))
-        if not numbered:
-            raise MediaError(path, "has no first frame", "check the name")
+        numbered = numbered_frames(path, DEFAULT_LIMITS.frames)
         first = read_picture(numbered[0])
         height, width, _ = first.shape
         check_size(path, len(numbered), height, width, DEFAULT_LIMITS)
