@@ -2,12 +2,12 @@
 
 Nothing is trained for it. Three things make the frames after it follow (n films, c channels, f frames, h, w):
 
-- The estimate of the first frame is replaced by the picture in every step (Ho et al. 2022, arXiv 2204.03458, section 3.1).
-- The network sees the first frame without noise, so its temporal layers can read the picture from the first step on. At
-  the noise level of the other frames it would be hidden until their layout is fixed.
-- While there is much noise, the difference between the picture and the network's own estimate of the first frame is added
-  to the other frames as well, less the later they are. Frames that lie close together are nearly equal at that stage, so
-  this approximates the conditional mean of the other frames.
+- The estimate of the first frame is replaced by the picture in every step (Ho et al. 2022, arXiv 2204.03458).
+- The network sees the first frame without noise, so its temporal layers can read the picture from the first step on.
+  At the noise level of the other frames it would be hidden until their layout is fixed.
+- While there is much noise, the difference between the picture and the network's own estimate of the first frame is
+  added to the other frames as well, less the later they are. Neighbouring frames are nearly equal at that stage, so
+  this approximates their conditional mean.
 
 Measured on the built-in model: docs/generate.md.
 """
@@ -39,7 +39,7 @@ class FirstFrame:
         return torch.cat([self.latents.to(x.dtype), x[:, :, 1:]], dim=2)
 
     def held(self, x0: Tensor, timestep: int) -> Tensor:
-        """The estimate `x0` at a timestep with the picture as its first frame, and the other frames drawn towards it."""
+        """The estimate `x0` at a timestep with the picture as its first frame, and the others drawn towards it."""
         others, share = x0[:, :, 1:], timestep / self.num_train_timesteps
         if share >= _UNTIL:
             place = torch.arange(1, x0.shape[2], device=x0.device, dtype=x0.dtype)[:, None, None]

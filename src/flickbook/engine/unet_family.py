@@ -188,7 +188,7 @@ class UNetFamily:
             networks.let_go_of_reader()
         state, first = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
-        self._taken = state.timesteps
+        self._taken = state.timesteps if plan.strength else ()
         self._awake(networks.unet)  # `guided` shows it the prompts at once
         scales, rates = [p.guidance_scale for p in plans], [p.fps for p in plans]
         device, negative = networks.device, meaning.negative.to(networks.device)
@@ -245,7 +245,9 @@ class UNetFamily:
         found = float(10 * torch.log10(255**2 / error))
         if found < REPRESENTABLE:
             kind = "image" if plan.image else "video"
-            able = [m.name for m in list_models() if m.family != "unet" and kind in m.inputs and m.num_frames.range[1] > 1]
+            able = [
+                m.name for m in list_models() if m.family != "unet" and kind in m.inputs and m.num_frames.range[1] > 1
+            ]
             limit = f"{plan.model} only knows pictures of its own world, and gives this one back at {found:.0f} dB"
             remedy = f"choose a model that can begin from it: {', '.join(able)}"
             raise RequestError(kind, (plan.image or plan.video)[:12], limit, remedy)
