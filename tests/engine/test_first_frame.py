@@ -41,8 +41,8 @@ def test_a_film_begins_with_a_picture_of_the_world_and_goes_on_from_it(tmp_path:
     Image.fromarray(TRUE[0]).save(tmp_path / "picture.png")
     frames = generate(WORDS, image=tmp_path / "picture.png", seed=3, num_inference_steps=12).frames
     assert psnr(frames[0], TRUE[0]) > 30
-    # Without the first frame's lead the second is elsewhere: a cut.
-    assert moves(frames)[0] < 2 * np.median(moves(frames)[1:])
+    # 1.03 as measured; 1.83 where the first frame is only put in place, which is a cut.
+    assert moves(frames)[0] < 1.4 * np.median(moves(frames)[1:])
     (seen,) = detect.read(frames).objects
     assert (seen.colour, seen.shape, seen.motion) == ("red", "circle", "left")
 

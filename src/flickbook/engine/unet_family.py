@@ -51,6 +51,8 @@ BUILTIN: Final = "builtin"
 #: PSNR (dB) below which the built-in autoencoder is taken not to know a picture. Of 96 frames of its world the lowest
 #: was 24.0 dB; of nine photographs and logos the highest was 19.5.
 REPRESENTABLE: Final = 22.0
+#: Standard deviation over the pixels of a channel, of 255, below which a picture is a plain colour.
+PLAIN: Final = 4.0
 #: A film of strength s starts where alpha is (1 - s) to this power. What is remade has s as its share of noise in the
 #: variance, so 0.5 has as much noise as signal. A still picture must give way sooner, or nothing would move.
 _REMADE, _LED = 0.5, 1.5
@@ -239,7 +241,12 @@ class UNetFamily:
         return shape, schedule.timesteps_from((1 - plan.strength) ** fall, int(steps * plan.strength))
 
     def _check_representable(self, plan: Plan, picture: np.ndarray, latents: Tensor) -> None:
-        """Refuse a picture (h, w, 3) uint8 that its `latents` (c, 1, h, w) do not give back."""
+        """Refuse a picture (h, w, 3) uint8 that its `latents` (c, 1, h, w) do not give back.
+
+        A plain colour is taken as it is: there is nothing in it that a film could lose.
+        """
+        if picture.std(axis=(0, 1)).max() < PLAIN:
+            return
         (made,) = self.networks.decode(latents)
         error = (made[0].float() - torch.from_numpy(picture).float()).square().mean().clamp(min=1e-6)
         found = float(10 * torch.log10(255**2 / error))
