@@ -94,7 +94,7 @@ CASES = (
 
 
 def beginning(case: Case) -> np.ndarray:
-    """Frames (n, side, side, 3) uint8 for a film to begin from: a square that moves, in colours of the built-in world."""
+    """Frames (n, side, side, 3) uint8 for a film to begin from: a moving square in colours of the built-in world."""
     frames = np.full((case.frames, case.side, case.side, 3), 12, np.uint8)
     for number, frame in enumerate(frames):
         left = number * case.side // (2 * case.frames)
