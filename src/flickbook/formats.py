@@ -18,17 +18,22 @@ quality is 0 to 100, 100 the best, and becomes the encoder's own number:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from flickbook.errors import OutputError, RequestError, shown
+from flickbook.errors import MediaError, OutputError, RequestError, shown
+from flickbook.files import sha256
 from flickbook.spec import Container, Encoding
 
 LOSSLESS: Final = "lossless"
+#: The most files of a numbered sequence that are read.
+MOST_FRAMES: Final = 4096
 Quality = int | Literal["lossless"]
 
 
@@ -141,6 +146,32 @@ def frame_paths(path: str | os.PathLike[str], num_frames: int) -> tuple[Path, ..
     pattern = Path(path)
     begin, digits, end = _NUMBER.split(pattern.name)
     return tuple(pattern.with_name(f"{begin}{number:0{digits or 0}d}{end}") for number in range(1, num_frames + 1))
+
+
+def numbered_frames(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> tuple[Path, ...]:
+    """The files of a numbered sequence, frames/%05d.png, from number 1 on. At most one more than `most` is listed.
+
+    Raises MediaError where the first frame is missing, and where a later frame exists behind a missing one.
+    """
+    found = tuple(takewhile(os.path.exists, frame_paths(path, most + 1)))
+    if not found:
+        raise MediaError(path, f"its first frame {frame_paths(path, 1)[0].name} is missing", "number the frames from 1")
+    begin, _, end = (re.escape(part or "") for part in _NUMBER.split(Path(path).name))
+    numbers = (re.fullmatch(f"{begin}([0-9]+){end}", name) for name in os.listdir(found[0].parent))
+    last = max((int(number[1]) for number in numbers if number), default=0)
+    if len(found) <= most and last > len(found):
+        missing = frame_paths(path, len(found) + 1)[-1].name
+        raise MediaError(path, f"frame {missing} is missing, and later frames exist", "add it, or renumber the frames")
+    return found
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file; of numbered frames (shot-%04d.png), that of the line of their SHA-256. Raises OSError."""
+    if not is_frames(path):
+        return sha256(os.fspath(path))
+    frames = list(takewhile(os.path.exists, frame_paths(path, MOST_FRAMES + 1)))
+    hashes = [sha256(each) for each in frames or frame_paths(path, 1)]
+    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
 
 
 def quality_of(text: str) -> Quality:

@@ -234,8 +234,10 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
         raise RequestError(kind, "", f"{model.name} begins from {' or '.join(model.inputs)}", f"add --{kind} PATH")
     hashes = {}
     for kind, path in given.items():
+        if kind == "video" and formats.is_frames(path):
+            formats.numbered_frames(path)
         try:
-            hashes[kind] = sha256(path)
+            hashes[kind] = formats.digest(path) if kind == "video" else sha256(path)
         except OSError as error:
             raise MediaError(path, error.strerror or "cannot be read", "check the path") from None
     return hashes.get("image", ""), hashes.get("video", "")

@@ -61,6 +61,20 @@ def test_a_video_decides_how_many_frames_there_are(command: Command, work: Path)
     assert frames.shape == (3, 128, 128, 3) and fps == 8.0
 
 
+@pytest.mark.model
+def test_a_numbered_sequence_is_a_video_and_the_film_can_be_reproduced(command: Command, work: Path) -> None:
+    (work / "frames").mkdir()
+    for number in range(1, 4):
+        Image.new("RGB", (64, 64), (30, 60, 150)).save(work / "frames" / f"{number:05d}.png")
+    done = command("generate", PROMPT, "--video", "frames/%05d.png", "--output", "film.mp4", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert read_video(work / "film.mp4")[0].shape == (3, 128, 128, 3)
+    assert command("reproduce", "film.mp4").returncode == 0
+    (work / "frames" / "00002.png").unlink()
+    gap = command("generate", PROMPT, "--video", "frames/%05d.png", "--output", "other.mp4", *SHORT)
+    assert gap.returncode == 2 and "00002.png is missing" in gap.stderr and not (work / "other.mp4").exists()
+
+
 def bomb(side: int) -> bytes:
     """A PNG that says it is side x side and unpacks to nothing but zeros."""
 

@@ -94,9 +94,9 @@ CASES = (
 
 
 def beginning(case: Case) -> np.ndarray:
-    """Frames (n, side, side, 3) uint8 for a film to begin from: a bright square that moves."""
-    frames = np.full((case.frames, case.side, case.side, 3), 40, np.uint8)
+    """Frames (n, side, side, 3) uint8 for a film to begin from: a moving square in colours of the built-in world."""
+    frames = np.full((case.frames, case.side, case.side, 3), 12, np.uint8)
     for number, frame in enumerate(frames):
         left = number * case.side // (2 * case.frames)
-        frame[case.side // 4 : case.side // 2, left : left + case.side // 4] = (230, 180, 40)
+        frame[case.side // 4 : case.side // 2, left : left + case.side // 4] = (250, 215, 30)
     return frames

@@ -134,7 +134,7 @@ def test_an_answer_mends_the_steps_before_it(solver: str, monkeypatch: pytest.Mo
 def test_what_is_known_stays_known() -> None:
     first = noise(1, 4, 1, 4, 4, seed=9)
 
-    def known(x0: Tensor) -> Tensor:
+    def known(x0: Tensor, timestep: int) -> Tensor:
         return torch.cat([first, x0[:, :, 1:]], dim=2)
 
     states = list(sample(Network(), begin(1), SCHEDULE, "ddim", known, Pace(error=1e9, most=3)))

@@ -83,3 +83,28 @@ def test_a_film_goes_on_where_another_one_ended(tmp_path: Path) -> None:
     (begun,) = sources(plan, request).values()
     assert begun.shape == (1, 128, 128, 3)
     assert np.abs(begun[0].astype(int) - (200, 60, 60)).max() < 12
+
+
+def numbered(directory: Path, numbers: tuple[int, ...]) -> str:
+    """Frames of 32x32 pixels, each as bright as ten times its number, and the name of the sequence."""
+    for number in numbers:
+        Image.new("RGB", (32, 32), (10 * number,) * 3).save(directory / f"{number:05d}.png")
+    return str(directory / "%05d.png")
+
+
+def test_a_video_may_be_numbered_frames_which_have_the_films_rate(tmp_path: Path) -> None:
+    request = complete(Request(prompt="a star", video=numbered(tmp_path, (1, 2, 3))))
+    assert request.num_frames == 3
+    before = resolve(request)
+    (frames,) = sources(before, request).values()
+    assert frames.shape == (3, 128, 128, 3) and frames.mean((1, 2, 3)).tolist() == [10, 20, 30]
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "00003.png")
+    assert resolve(request).video != before.video, "the hash covers every frame"
+    with pytest.raises(MediaError, match="was changed"):
+        sources(before, request)
+
+
+@pytest.mark.parametrize(("numbers", "said"), [((2, 3), "00001.png is missing"), ((1, 2, 4), "00003.png is missing")])
+def test_a_missing_frame_is_named(tmp_path: Path, numbers: tuple[int, ...], said: str) -> None:
+    with pytest.raises(MediaError, match=said):
+        resolve(Request(prompt="a star", video=numbered(tmp_path, numbers), num_frames=2))

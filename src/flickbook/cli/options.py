@@ -27,7 +27,7 @@ PromptAt = Annotated[
 Image = Annotated[
     Path | None, typer.Option(help="A picture that the film begins from, or a film, whose last frame it is.")
 ]
-Video = Annotated[Path | None, typer.Option(help="A video that the film is made from.")]
+Video = Annotated[Path | None, typer.Option(help="A video that the film is made from, or frames/%05d.png.")]
 Strength = Annotated[float | None, typer.Option(help="How much of it is made anew, 0 to 1.")]
 Lora = Annotated[
     list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="An addition to the weights; repeatable.")

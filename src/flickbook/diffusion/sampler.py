@@ -144,8 +144,8 @@ class SamplerState:
 
 #: A solver takes the estimate of x_0 at the state's timestep and returns the state with new latents and history.
 Solver = Callable[[NoiseSchedule, SamplerState, Tensor], SamplerState]
-#: The estimate of x_0 -> the same where something is known about it.
-Known = Callable[[Tensor], Tensor]
+#: (the estimate of x_0, its timestep) -> the estimate with what is known of x_0 in it.
+Known = Callable[[Tensor, int], Tensor]
 
 
 def sample(
@@ -176,7 +176,7 @@ def sample(
         x, timestep = state.latents, state.timesteps[state.index]
         output = model(x, torch.tensor(timestep, device=x.device)).to(x.dtype)
         x0 = schedule.x0_from(output, x, timestep).contiguous()
-        return x0 if known is None else known(x0).contiguous()
+        return x0 if known is None else known(x0, timestep).contiguous()
 
     with heap.reused():
         while not state.done:

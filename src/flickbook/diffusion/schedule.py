@@ -171,6 +171,12 @@ class NoiseSchedule:
             return tuple(i * (count // n) + offset for i in reversed(range(n)))
         return tuple(round(i * ((count - 1) / max(1, n - 1))) for i in reversed(range(n)))
 
+    def timesteps_from(self, alpha: float, count: int) -> tuple[int, ...]:
+        """`count` timesteps or fewer, evenly spaced, from the one whose alpha is nearest to `alpha` (0 to 1) down."""
+        start = int((self.alphas_cumprod.double().sqrt() - alpha).abs().argmin()) + 1
+        count = min(count, start)
+        return tuple(round(start * (1 - i / count)) - 1 for i in range(count))
+
     def level(self, timestep: int) -> Level:
         """alpha and sigma at a timestep, in double precision; `END` is the level that DDIM ends at."""
         if timestep == END and self.ends_clean:

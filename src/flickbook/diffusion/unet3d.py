@@ -227,9 +227,9 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(inside, out, 1) if inside != out else None
 
     def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
-        """x (k*b*f, c, h, w), time (b, time_width) -> (k*b*f, out, h, w)."""
+        """x (k*b*f, c, h, w), time (b, 1 or f, time_width) -> (k*b*f, out, h, w)."""
         hidden = self.conv1(F.silu(self.norm1(x)))
-        shift = self.time_emb_proj(F.silu(time)).repeat_interleave(frames, dim=0)
+        shift = self.time_emb_proj(F.silu(time)).expand(-1, frames, -1).flatten(0, 1)
         hidden = hidden + repeated(shift, len(hidden))[:, :, None, None]
         hidden = self.conv2(F.silu(self.norm2(hidden)))
         return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))  # type: ignore[no-any-return]
@@ -355,18 +355,20 @@ class UNet3D(nn.Module):
         return {layer: layer.transformer_blocks[0].attn2.keys_values(context) for layer in layers}
 
     def forward(self, x: Tensor, timestep: Tensor, context: Prompt, fps: Tensor | None = None) -> Tensor:
-        """x (b, c, f, h, w), timestep (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w).
+        """x (b, c, f, h, w), timestep (b, f), (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w).
 
         A context of k * b prompts, k at a time for the same films, gives (k * b, c, f, h, w): what comes before the
         first prompt is asked is computed once. `fps` (b,), frames a second, is for networks with `fps_cond`.
         """
         films, _, frames, height, width = x.shape
-        time = timestep_embedding(timestep.reshape(-1).expand(films), self.config.block_out_channels[0])
+        width = self.config.block_out_channels[0]
+        rows = timestep if timestep.ndim == 2 else timestep.reshape(-1, 1).expand(films, 1)
+        time = timestep_embedding(rows.reshape(-1), width).unflatten(0, rows.shape)
         time = self.time_embedding(time.to(self.conv_in.weight.dtype))
         if self.fps_embedding is not None:
             assert fps is not None, "this network wants to know the frames a second"
-            rate = timestep_embedding(fps.reshape(-1).expand(films), self.config.block_out_channels[0])
-            time = time + self.fps_embedding(rate.to(self.conv_in.weight.dtype))
+            rate = timestep_embedding(fps.reshape(-1).expand(films), width)
+            time = time + self.fps_embedding(rate.to(self.conv_in.weight.dtype))[:, None]
         # (b, c, f, h, w) -> (b*f, c, h, w) whose memory is (b, f, h, w, c)
         hidden = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1).permute(0, 3, 1, 2)
         hidden = self.transformer_in(self.conv_in(hidden), frames)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from flickbook import catalogue
+from flickbook import catalogue, formats
 from flickbook.engine.family import Sources
 from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
+from flickbook.formats import is_frames, numbered_frames
 from flickbook.media.read import facts, read_any, read_frames
 from flickbook.spec import Plan, Request
 
@@ -21,9 +22,12 @@ def complete(request: Request) -> Request:
     if request.video is None or request.num_frames is not None or request.container == "png":
         return request
     model = catalogue.find(request.model)
-    there, _, _, rate = facts(request.video)
     allowed = model.num_frames
-    held = int(there / rate * (request.fps or model.fps.default) + 1e-6)
+    if is_frames(request.video):
+        held = len(numbered_frames(request.video))  # a numbered sequence has the film's own rate
+    else:
+        there, _, _, rate = facts(request.video)
+        held = int(there / rate * (request.fps or model.fps.default) + 1e-6)
     fewest = allowed.range[0]
     fitting = fewest + max(0, held - fewest) // allowed.every * allowed.every
     return request.model_copy(update={"num_frames": min(allowed.default, fitting)})
@@ -40,13 +44,16 @@ def sources(plan: Plan, request: Request) -> Sources:
         frames = read_any(path)[0][-1:]
     elif request.video is not None:
         path, digest = request.video, plan.video
-        frames = read_frames(path, plan.num_frames, plan.fps)
+        numbered = is_frames(path)
+        frames = read_any(path)[0][: plan.num_frames] if numbered else read_frames(path, plan.num_frames, plan.fps)
         if len(frames) < plan.num_frames:
-            limit = f"{path} holds {len(frames)} at {plan.fps:g} frames a second"
-            raise RequestError("num_frames", plan.num_frames, limit, f"ask for {len(frames)} or fewer, or more --fps")
+            limit, remedy = f"{path} holds {len(frames)}", f"ask for {len(frames)} or fewer"
+            if not numbered:
+                limit, remedy = f"{limit} at {plan.fps:g} frames a second", f"{remedy}, or more --fps"
+            raise RequestError("num_frames", plan.num_frames, limit, remedy)
     else:
         return {}
-    if sha256(path) != digest:
+    if (formats.digest(path) if request.image is None else sha256(path)) != digest:
         raise MediaError(path, "was changed while it was read", "start again")
     return {digest: np.stack([fitted(frame, plan.width, plan.height) for frame in frames])}
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 from flickbook import formats
 from flickbook.errors import MediaError
-from flickbook.files import sha256
-from flickbook.media.sniff import DEFAULT_LIMITS
+from flickbook.formats import digest
 from flickbook.spec import Plan, Treatment
 
 #: What is read but never written.
@@ -42,15 +39,6 @@ def wanted(plan: Plan | Treatment) -> list[Wanted]:
         found += [Wanted("source", digest) for digest in plan.sources]
     networks = (("interpolator", plan.polish.interpolator), ("upscaler", plan.polish.upscaler))
     return found + [Wanted(f"{role} {each.name}", each.sha256) for role, each in networks if each is not None]
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file; of numbered frames (shot-%04d.png), that of the line of their SHA-256. Raises OSError."""
-    if not formats.is_frames(path):
-        return sha256(path)
-    frames = list(takewhile(os.path.exists, formats.frame_paths(path, DEFAULT_LIMITS.frames + 1)))
-    hashes = [sha256(each) for each in frames or formats.frame_paths(path, 1)]
-    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Any, Final, Literal
 
 from flickbook import catalogue
 from flickbook.engine import place
-from flickbook.engine.evidence import digest, gather
+from flickbook.engine.evidence import gather
 from flickbook.engine.films import films, forget, means_of
 from flickbook.engine.polish import Networks, weights_of
 from flickbook.engine.rerun import sound
 from flickbook.engine.sequence import made as made_sequence
 from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
-from flickbook.formats import CODECS, FORMS, is_frames
+from flickbook.formats import CODECS, FORMS, digest, is_frames
 from flickbook.hub.find import directory
 from flickbook.hub.manifest import HashCache
 from flickbook.media.carried import carried

@@ -10,7 +10,6 @@ import numpy as np
 
 from flickbook import formats
 from flickbook.engine import place
-from flickbook.engine.evidence import digest
 from flickbook.engine.meter import Meter
 from flickbook.engine.polish import (
     Networks,
@@ -25,7 +24,7 @@ from flickbook.engine.polish import (
     weights_of,
 )
 from flickbook.errors import MediaError
-from flickbook.formats import is_frames
+from flickbook.formats import digest, is_frames
 from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.encode import check_encoder

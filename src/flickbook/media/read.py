@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from itertools import chain, takewhile
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from flickbook.errors import MediaError, RequestError
-from flickbook.formats import frame_paths, is_frames
+from flickbook.formats import is_frames, numbered_frames
 from flickbook.media import probe
 from flickbook.media.sniff import DEFAULT_LIMITS, PICTURE_LIMITS, Limits, check_size, opened
 from flickbook.media.write import FilePath, frame_rate
@@ -63,9 +62,7 @@ def read_any(path: FilePath) -> tuple[np.ndarray, float]:
     What is not a film has no rate, and is given 1. Raises MediaError as `read_video` does.
     """
     if is_frames(path):
-        numbered = list(takewhile(os.path.exists, frame_paths(path, DEFAULT_LIMITS.frames + 1)))
-        if not numbered:
-            raise MediaError(path, "has no first frame", "check the name")
+        numbered = numbered_frames(path, DEFAULT_LIMITS.frames)
         first = read_picture(numbered[0])
         height, width, _ = first.shape
         check_size(path, len(numbered), height, width, DEFAULT_LIMITS)
