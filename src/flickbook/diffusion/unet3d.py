@@ -363,7 +363,7 @@ class UNet3D(nn.Module):
         films, _, frames, height, width = x.shape
         width = self.config.block_out_channels[0]
         rows = timestep if timestep.ndim == 2 else timestep.reshape(-1, 1).expand(films, 1)
-        time = timestep_embedding(rows.reshape(-1), width).unflatten(0, rows.shape)
+        time = timestep_embedding(rows.reshape(-1), width).unflatten(0, rows.shape)  # type: ignore[no-untyped-call]
         time = self.time_embedding(time.to(self.conv_in.weight.dtype))
         if self.fps_embedding is not None:
             assert fps is not None, "this network wants to know the frames a second"
