@@ -54,8 +54,7 @@ def generate(
     between steps, says yes, Cancelled is raised. `num_frames=1` makes a still. The `wishes` are done to its frames, as
     `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, exact or balanced.
 
-    Raises RequestError for what the model cannot make, MediaError for inputs, HubError for a model that is
-    not here (unless `pull` is auto), WeightsError.
+    Raises RequestError for what the model cannot make, MediaError for inputs, HubError, WeightsError.
     """
     check_names(generate, wishes)
     request = Request.of(

@@ -156,6 +156,10 @@ class Note(Record):
     due: float = 0.0
     body: str = "{}"
 
+    def to_row(self) -> Row:
+        """The note as a store keeps it."""
+        return self.model_dump() | {"due": float(self.due)}
+
 
 @dataclass(frozen=True)
 class Query:

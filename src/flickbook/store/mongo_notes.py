@@ -20,11 +20,9 @@ class Notes:
         self.link = link
 
     async def put(self, note: Note) -> None:
-        row = note.model_dump() | {"due": float(note.due)}
-        await self._first("notes", {"_id": _name(note.kind, note.id)}, {"$set": row})
+        await self._first("notes", {"_id": _name(note.kind, note.id)}, {"$set": note.to_row()})
 
     async def put_new(self, note: Note) -> Note | None:
-        row = note.model_dump() | {"due": float(note.due)}
         while True:
             with self.link.told():
                 try:

@@ -344,12 +344,10 @@ class SqliteStore:
         return float(await self._read(lambda db: db.execute(ask, (owner, since)).fetchone()[0]) or 0.0)
 
     async def put(self, note: Note) -> None:
-        row = note.model_dump() | {"due": float(note.due)}
-        await self._write(lambda db: NOTES.put(db, self.path, row))
+        await self._write(lambda db: NOTES.put(db, self.path, note.to_row()))
 
     async def put_new(self, note: Note) -> Note | None:
-        row = note.model_dump() | {"due": float(note.due)}
-        standing = await self._write(lambda db: NOTES.put_new(db, self.path, row))
+        standing = await self._write(lambda db: NOTES.put_new(db, self.path, note.to_row()))
         return None if standing is None else Note.of(**standing)
 
     async def note(self, kind: str, id: str) -> Note | None:
@@ -388,8 +386,7 @@ class SqliteStore:
         return await self._read(lambda db: keyring.protected(db, self.path))
 
     async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
-        entry = keyring.Entry(name, revoked_at)
-        await self._write(lambda db: keyring.protect(db, self.path, id, entry))
+        await self._write(lambda db: keyring.protect(db, self.path, id, keyring.Entry(name, revoked_at)))
 
     async def release(self) -> None:
         await self._write(lambda db: keyring.release(db, self.path))
