@@ -26,7 +26,7 @@ class Notes:
         while True:
             with self.link.told():
                 try:
-                    await self.link["notes"].insert_one({"_id": _name(note.kind, note.id), **row})
+                    await self.link["notes"].insert_one({"_id": _name(note.kind, note.id), **note.to_row()})
                     return None
                 except DuplicateKeyError:
                     pass
