@@ -51,12 +51,12 @@ def test_a_form_and_json_ask_for_the_same() -> None:
         "num_inference_steps": 4,
         "enable_frame_interpolation": True,
         "frame_interpolation_exp": 2,
-        "extra_params": {"negative_prompt": "blur"},
+        "extra_params": {"negative_prompt": "green"},
         "lora": {"name": "ink", "scale": 0.5},
     }
     form = {name: str(value).lower() if not isinstance(value, dict) else value for name, value in said.items()}
     form["lora"] = '{"name": "ink", "scale": 0.5}'
-    form["extra_params"] = '{"negative_prompt": "blur"}'
+    form["extra_params"] = '{"negative_prompt": "green"}'
     assert video(**said) == video(typed=False, **form, container="")
 
 
@@ -65,7 +65,7 @@ def test_shared_names_become_a_plan() -> None:
         size="128x128",
         width=5,
         seconds="1.5",
-        negative_prompt="blur",
+        negative_prompt="green",
         num_inference_steps=4,
         guidance_scale=3,
         seed=7,
@@ -78,7 +78,7 @@ def test_shared_names_become_a_plan() -> None:
     )
     plan = resolve(film_of(wanted, BUILTIN, Path("none")))
     assert (plan.width, plan.height, plan.num_frames, plan.seed) == (128, 128, 12, 7)
-    assert (plan.num_inference_steps, plan.guidance_scale, plan.negative_prompt) == (4, 3.0, "blur")
+    assert (plan.num_inference_steps, plan.guidance_scale, plan.negative_prompt) == (4, 3.0, "green")
     assert (plan.container, plan.quality) == ("webm", 45)
     assert wishes_of(wanted) == {"interpolate": 4, "upscale": 2}
     assert wishes_of(video(frame_interpolation_exp=2, upscaling_scale=2)) is None
