@@ -149,20 +149,25 @@ def frame_paths(path: str | os.PathLike[str], num_frames: int) -> tuple[Path, ..
 
 
 def numbered_frames(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> tuple[Path, ...]:
-    """The files of a numbered sequence, frames/%05d.png, from number 1 on. At most one more than `most` is listed.
+    """The files of a numbered sequence, frames/%05d.png, from number 1 to the first number that is missing.
 
-    Raises MediaError where the first frame is missing, and where a later frame exists behind a missing one.
+    At most one more than `most` is listed. Raises MediaError where the first frame is missing.
     """
     found = tuple(takewhile(os.path.exists, frame_paths(path, most + 1)))
     if not found:
         raise MediaError(path, f"its first frame {frame_paths(path, 1)[0].name} is missing", "number the frames from 1")
+    return found
+
+
+def check_numbers(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> None:
+    """Raise MediaError where the first frame of a numbered sequence is missing, or a frame before an existing one."""
+    found = numbered_frames(path, most)
     begin, _, end = (re.escape(part or "") for part in _NUMBER.split(Path(path).name))
     numbers = (re.fullmatch(f"{begin}([0-9]+){end}", name) for name in os.listdir(found[0].parent))
     last = max((int(number[1]) for number in numbers if number), default=0)
     if len(found) <= most and last > len(found):
         missing = frame_paths(path, len(found) + 1)[-1].name
         raise MediaError(path, f"frame {missing} is missing, and later frames exist", "add it, or renumber the frames")
-    return found
 
 
 def digest(path: str | os.PathLike[str]) -> str:

@@ -235,7 +235,7 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
     hashes = {}
     for kind, path in given.items():
         if kind == "video" and formats.is_frames(path):
-            formats.numbered_frames(path)
+            formats.check_numbers(path)
         try:
             hashes[kind] = formats.digest(path) if kind == "video" else sha256(path)
         except OSError as error:

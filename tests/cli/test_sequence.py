@@ -82,7 +82,7 @@ def test_the_librarys_call_has_the_same_names_and_the_same_defaults() -> None:
     ours, theirs = inspect.signature(sequence).parameters, inspect.signature(command_sequence).parameters
     # A size has two sides, the pictures' place follows the film's, and what only a command says.
     assert set(ours) - set(theirs) == {"width", "height", "directory", "on_step"}
-    assert set(theirs) - set(ours) == {"size", "output", "sheet", "as_json", "codec", "quality", "pixel_format"}
+    assert set(theirs) - set(ours) == {"size", "output", "sheet", "as_json", "codec", "quality", "pixel_format", "yes"}
     assert theirs["frames_per"].default == FRAMES_PER and theirs["drift"].default == DRIFT
     for name in set(ours) & set(theirs) - {"prompts"}:
         assert ours[name].default == theirs[name].default, name

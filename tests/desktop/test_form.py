@@ -95,7 +95,7 @@ def test_what_is_no_number_or_no_size_is_refused(form: Form) -> None:
 def test_a_plan_comes_back_as_it_was(form: Form) -> None:
     asked = Request.of(
         prompt="a green square", model="text-to-video-ms-1.7b", num_frames=24, num_inference_steps=9, seed=2**40,
-        guidance_scale=7.25, fps=12.5, width=320, height=192, scheduler="unipc", negative_prompt="blur",
+        guidance_scale=7.25, fps=12.5, width=320, height=192, scheduler="unipc", negative_prompt="green",
     )  # fmt: skip
     plan = resolve(asked)
     assert form.fill(plan) == ""

@@ -116,9 +116,9 @@ def test_resnet_at_modelscope_width() -> None:
     stock = ResnetBlock2D(in_channels=640, out_channels=320, temb_channels=1280, groups=32, eps=1e-5).eval()
     ours = ResnetBlock(640, 320, 1280, 32, 1e-5).eval()
     ours.load_state_dict(stock.state_dict())
-    x, time = torch.randn(3, 640, 8, 8), torch.randn(1, 1280)
+    x, time = torch.randn(3, 640, 8, 8), torch.randn(1, 1, 1280)
     with torch.no_grad():
-        assert worst(ours(x, time, 3), stock(x, time.repeat(3, 1))) <= 1e-5
+        assert worst(ours(x, time, 3), stock(x, time[0].repeat(3, 1))) <= 1e-5
 
 
 def test_modelscope_keys() -> None:

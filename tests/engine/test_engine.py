@@ -167,13 +167,13 @@ def test_frames_decoded_few_at_once_are_the_same(engine: Engine, plan: MakePlan,
 
 def test_words_never_learned_are_noted(engine: Engine, plan: MakePlan) -> None:
     list(engine.run([plan()]))
-    assert engine.notes("a red circle") == []
-    (note,) = engine.notes("a red panda")
+    assert engine.notes(["a red circle"]) == []
+    (note,) = engine.notes(["a red panda"])
     assert '"panda"' in note and "text-to-video-ms-1.7b" in note
 
 
 def test_before_the_first_run_there_are_no_notes() -> None:
-    assert Engine(find("builtin"), Placement()).notes("a red panda") == []
+    assert Engine(find("builtin"), Placement()).notes(["a red panda"]) == []
 
 
 def copied(tmp_path: Path) -> Path:

@@ -252,7 +252,7 @@ def test_numbered_frames_are_read_in_order_up_to_the_first_gap(tmp_path: Path) -
     (tmp_path / "shot-0004.png").unlink()
     assert np.array_equal(read_any(tmp_path / "shot-%04d.png")[0], film(12)[:3])
     (tmp_path / "shot-0001.png").unlink()
-    with pytest.raises(MediaError, match="has no first frame"):
+    with pytest.raises(MediaError, match="first frame shot-0001.png is missing"):
         read_any(tmp_path / "shot-%04d.png")
 
 

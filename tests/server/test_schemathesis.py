@@ -12,14 +12,15 @@ import pytest
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, settled
 
-#: What a schema cannot say, as that a model makes 128x128 alone, is refused with 400; what waits for no worker is not
-#: asked; a stream without an end is left at its first event.
+#: What a schema cannot say, as that a model makes 128x128 alone, is refused with 400, and an Idempotency-Key that was
+#: used before with 409 or 422. Routes that wait for a worker are not called. A stream without an end is left at its
+#: first event.
 CONFIG = """
 max-stream-events = 1
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "416", "429", "501"]
+expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "416", "422", "429", "501"]
 [checks.negative_data_rejection]
-expected-statuses = ["400", "401", "403", "404", "405", "413", "415", "416", "421", "429", "501"]
+expected-statuses = ["400", "401", "403", "404", "405", "413", "415", "416", "421", "422", "429", "501"]
 [[operations]]
 include-path-regex = "^/api/v1/jobs/.id./(film|preview|thumbnail|sheet|last|recipe|run)$"
 parameters = { "path.id" = "DONE" }

@@ -261,7 +261,7 @@ def test_what_is_no_picture_is_refused_and_leaves_nothing(at: Working, content: 
     ("status", "param", "code", "fields"),
     [
         (404, "model", "model_not_found", {"model": "sora-2"}),
-        (404, "model", "model_not_found", {"model": "wan-2.1-14b"}),
+        (400, "model", "model_not_pulled", {"model": "wan-2.1-14b"}),
         (400, "nonsense", "invalid_request", {"nonsense": 1}),
         (400, "video_url", "invalid_request", {"video_url": "http://127.0.0.1/"}),
         (400, "input_reference", "invalid_request", {"input_reference": "http://127.0.0.1/a.png"}),
