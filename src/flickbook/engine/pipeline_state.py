@@ -114,9 +114,7 @@ class Stage:
         films = [tensors[f"frames.{number}"].numpy() for number in range(said["film"])]
         x0, call = tensors.get("x0"), CallState.from_tensors(tensors)
         clean = None if x0 is None else lambda: x0
-        return cls(
-            said["index"], said["total"], films, clean=clean, call=call, film=said["film"], dtype=said["dtype"]
-        )
+        return cls(said["index"], said["total"], films, clean=clean, call=call, film=said["film"], dtype=said["dtype"])
 
 
 def answer(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:

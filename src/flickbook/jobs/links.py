@@ -32,11 +32,14 @@ def sign(secret: str, path: str, owner: str, expires: int, key: Key | None) -> s
     return hmac.new(bytes.fromhex(secret), signed, hashlib.sha256).hexdigest()
 
 
-def link(secret: str, path: str, owner: str, seconds: int = USUAL, key: Key | None = None) -> str:
-    """`path` so that it can be fetched without a key for 1 to 3600 `seconds`. Raises RequestError."""
+def link(
+    secret: str, path: str, owner: str, seconds: int = USUAL, key: Key | None = None, since: float | None = None
+) -> str:
+    """`path` so that it can be fetched without a key for 1 to 3600 `seconds`, counted from `since`, seconds since 1970
+    (now if None). Raises RequestError."""
     if not 1 <= seconds <= LONGEST:
         raise RequestError("seconds", seconds, f"must be 1 to {LONGEST}", "make another link when this one is over")
-    expires = int(time.time()) + seconds
+    expires = int(time.time() if since is None else since) + seconds
     mark, id = "&" if "?" in path else "?", "" if key is None else quote(key.id, safe="")
     return f"{path}{mark}expires={expires}&key={id}&signature={sign(secret, path, owner, expires, key)}"
 

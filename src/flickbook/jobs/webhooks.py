@@ -106,16 +106,25 @@ class Webhooks:
         self._since, self._noted = 0.0, 0.0
         self._known: dict[str, float] = {}
 
-    async def create(self, owner: str, url: str, events: Sequence[Event], name: str = "") -> tuple[Endpoint, str]:
-        """A new endpoint and its secret. Raises RequestError for a URL that may not be told, LimitReached."""
+    async def create(
+        self, owner: str, url: str, events: Sequence[Event], name: str = "", id: str = ""
+    ) -> tuple[Endpoint, str]:
+        """A new endpoint and its secret, or the one that has this `id` already.
+
+        Raises RequestError for a URL that may not be told, LimitReached.
+        """
+        if id and (standing := await self.endpoint(id, owner)) is not None:
+            return standing, await self.secret(standing)
         outbound.target(url, self.hosts)
         if len(await self.endpoints(owner)) >= LIMIT:
             raise LimitReached("url", url, f"there are {LIMIT} webhooks already", "remove one", 60.0)
         chosen = tuple(each for each in EVENTS if each in events)
         created = Endpoint.of(
-            id=new_id("whk"), owner=owner, url=url, name=name, events=chosen, created_at=round(time.time(), 3)
+            id=id or new_id("whk"), owner=owner, url=url, name=name, events=chosen, created_at=round(time.time(), 3)
         )
-        await self.store.put(created.note())
+        # Of two equal requests at once, both give the endpoint that was kept first.
+        kept = await self.store.put_new(created.note())
+        created = created if kept is None else Endpoint.from_json(kept.body)
         return created, await self.secret(created)
 
     async def endpoints(self, owner: str | None) -> list[Endpoint]:

@@ -126,10 +126,10 @@ class Guard:
         """Whether there are local accounts."""
         return bool(self.passwords.names)
 
-    async def link(self, caller: Caller, path: str, owner: str, seconds: int) -> str:
+    async def link(self, caller: Caller, path: str, owner: str, seconds: int, since: float | None = None) -> str:
         """`path` so that it can be fetched without a key for so many seconds, while the caller's key is live."""
         key = await self.sessions.holder(caller.key) if caller.key else None
-        return links.link(await self._service.store.secret("links"), path, owner, seconds, key)
+        return links.link(await self._service.store.secret("links"), path, owner, seconds, key, since)
 
     async def linked(self, target: str, owner: str, id: str) -> bool:
         """Whether a path with its query is a link to a file of this owner, made with the key `id`, which is live."""

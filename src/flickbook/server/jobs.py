@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -32,7 +33,7 @@ from flickbook.server.availability import require_models
 from flickbook.server.errors import refusals
 from flickbook.server.form import Body, body_of, request_of, request_schema
 from flickbook.server.guard import changer, creator, reader
-from flickbook.server.idempotency import IdempotencyKey
+from flickbook.server.idempotency import Idempotency, IdempotencyKey
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import submitted
 from flickbook.server.told import ROOT, Deleted, JobTold, Page, QueueTold, told, told_run
@@ -216,19 +217,33 @@ async def pause(id: str, request: Request, caller: Changer) -> JobTold:
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404, 409))
-async def resume(id: str, request: Request, caller: Creator) -> JobTold:
+async def resume(id: str, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobTold:
     """Put a paused job back into the queue, at its old place."""
-    service = service_of(request)
-    await require_models(service, [await service.queue.job(id, caller.sees)])
-    return await shown(request, await service.queue.resume(id, caller.sees))
+    return await _back(id, request, caller, idempotency, service_of(request).queue.resume)
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/retry", operation_id="retry_job", responses=refusals(404, 409))
-async def retry(id: str, request: Request, caller: Creator) -> JobTold:
+async def retry(id: str, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobTold:
     """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
+    return await _back(id, request, caller, idempotency, service_of(request).queue.retry)
+
+
+async def _back(
+    id: str,
+    request: Request,
+    caller: Caller,
+    idempotency: Idempotency | None,
+    put: Callable[[str, str | None], Awaitable[Job]],
+) -> JobTold:
+    """A job that `put` puts back into the queue."""
     service = service_of(request)
-    await require_models(service, [await service.queue.job(id, caller.sees)])
-    return await shown(request, await service.queue.retry(id, caller.sees))
+
+    async def change() -> Job:
+        await require_models(service, [await service.queue.job(id, caller.sees)])
+        return await put(id, caller.sees)
+
+    job = await (change() if idempotency is None else idempotency.change(service, id, change))
+    return await shown(request, job)
 
 
 @router.post(

@@ -30,6 +30,7 @@ from flickbook.server import stills
 from flickbook.server.asked import Body
 from flickbook.server.errors import refusals
 from flickbook.server.guard import changer, guard_of, reader
+from flickbook.server.idempotency import ChangeKey
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.told import ROOT, LinkTold, media_type
 from flickbook.store.base import Job
@@ -248,13 +249,15 @@ class LinkAsked(Body):
 @router.post(
     f"{ROOT}/jobs/{{id}}/links", operation_id="make_link", responses=refusals(404, 413), summary="A link without a key"
 )
-async def make_link(id: str, body: LinkAsked, request: Request, caller: Changer) -> LinkTold:
+async def make_link(id: str, body: LinkAsked, request: Request, caller: Changer, idempotency: ChangeKey) -> LinkTold:
     """An address of one file of a job that needs no key: for a player, or a page."""
     service = service_of(request)
     job = await service.queue.job(id, caller.sees)
     path = link_path(job.id, body.file) + ("?download=true" if body.download else "")
-    url = await guard_of(request).link(caller, path, job.owner, body.seconds)
-    return LinkTold(url=url, expires_at=float(int(time.time()) + body.seconds))
+    since = None if idempotency is None else await idempotency.claim(service)
+    since = time.time() if since is None else since
+    url = await guard_of(request).link(caller, path, job.owner, body.seconds, since)
+    return LinkTold(url=url, expires_at=float(int(since) + body.seconds))
 
 
 def link_path(id: str, kind: Kind) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from flickbook.errors import FlickbookError
 from flickbook.jobs.webhooks import Webhooks
+from flickbook.server import idempotency
 from flickbook.server.service import Service
 
 #: Seconds between two looks at leases, between two clearings up, and until files without a job are removed.
@@ -48,6 +49,7 @@ async def tend(service: Service) -> None:
 async def sweep(service: Service) -> None:
     """Forget what is done for longer than is kept, or takes too much space, and files that belong to no job."""
     await service.store.keep()
+    await idempotency.forget(service.store)
     if service.keep > 0 or service.max_disk is not None:
         for job in await service.queue.sweep(service.keep, service.max_disk):
             logger.info("%s is forgotten", job.id)

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from flickbook.errors import FlickbookError
 from flickbook.jobs.webhooks import EVENTS, Delivery, Endpoint, Event, Webhooks
 from flickbook.server.asked import Body
 from flickbook.server.errors import CompatibleRefusal, refusals
 from flickbook.server.guard import changer, reader
+from flickbook.server.idempotency import ChangeKey
 from flickbook.server.service import Caller, service_of
 from flickbook.server.told import ROOT, Deleted
 
@@ -115,9 +117,19 @@ async def _found(id: str, request: Request, caller: Caller) -> Endpoint:
     return endpoint
 
 
-async def create(body: WebhookAsked, request: Request, caller: Changer) -> WebhookMade:
+async def create(body: WebhookAsked, request: Request, caller: Changer, idempotency: ChangeKey) -> WebhookMade:
     """Be told of finished jobs: each message is signed, sent until it is answered with 2xx, for a day at most."""
-    endpoint, secret = await webhooks_of(request).create(caller.owner, body.url, body.event_types, body.name)
+    webhooks, asked = webhooks_of(request), (caller.owner, body.url, body.event_types, body.name)
+    if idempotency is None:
+        endpoint, secret = await webhooks.create(*asked)
+    else:
+        fresh = await idempotency.claim(service_of(request)) is None
+        try:
+            endpoint, secret = await webhooks.create(*asked, id=idempotency.id("whk"))
+        except FlickbookError:
+            if fresh:
+                await idempotency.release(service_of(request))
+            raise
     return WebhookMade(**_told(endpoint, secret), signing_secret=secret)
 
 
