@@ -9,7 +9,7 @@ from flickbook import catalogue, formats
 from flickbook.engine.family import Sources
 from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
-from flickbook.formats import is_frames, numbered_frames
+from flickbook.formats import check_numbers, is_frames, numbered_frames
 from flickbook.media.read import facts, read_any, read_frames
 from flickbook.spec import Plan, Request
 
@@ -24,6 +24,7 @@ def complete(request: Request) -> Request:
     model = catalogue.find(request.model)
     allowed = model.num_frames
     if is_frames(request.video):
+        check_numbers(request.video)
         held = len(numbered_frames(request.video))  # a numbered sequence has the film's own rate
     else:
         there, _, _, rate = facts(request.video)
