@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from tests.browser.chromium import Seen, browser, studio
 from tests.desktop.conftest import shown, until, xdotool
 
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.store.base import Query
 
 HERE = Path(__file__).parent
@@ -58,15 +58,15 @@ def window(place: Path) -> None:
     """The window on the same films, with one more on its way."""
     os.environ |= {"XDG_DATA_HOME": str(place), "FLICKBOOK_THREADS": "1"}
     os.chdir(place)
-    with screen() as display, shown(display) as seen, Desk.at() as desk:
+    with screen() as display, shown(display) as seen, Backend.at() as backend:
         xdotool(display, "windowsize", "--sync", seen.id, "1180", "760")
         xdotool(display, "windowmove", "--sync", seen.id, "0", "0")
         seen.type("a neon city in the rain with flying vehicles")
         seen.press("Return")
 
         def half() -> bool:
-            running = desk.ask(desk.store.find(Query(states=("running",))))
-            return bool(running) and desk.shelf.progress(running[0].id).get("index", 0) >= 14
+            running = backend.ask(backend.store.find(Query(states=("running",))))
+            return bool(running) and backend.artifacts.progress(running[0].id).get("index", 0) >= 14
 
         until(half)
         time.sleep(1.0)  # for the preview

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.protocol import Ratio
-from flickbook.jobs.crew import room
-from flickbook.jobs.desk import Desk
-from flickbook.jobs.order import ordered
-from flickbook.jobs.worker import Worker
+from flickbook.jobs.backend import Backend
+from flickbook.jobs.create import ordered
+from flickbook.jobs.workers.batching import room
+from flickbook.jobs.workers.worker import Worker
 from flickbook.spec import Request
 from flickbook.store.base import Job
 
@@ -32,13 +32,13 @@ def queued(count: int, model: str, steps: int | None) -> list[Job]:
     return [ordered(Request.of(**how, seed=seed)) for seed in range(count)]
 
 
-def seconds(desk: Desk, jobs: list[Job], batch: int) -> float:
+def seconds(backend: Backend, jobs: list[Job], batch: int) -> float:
     """What a worker takes for all of these."""
-    kept = desk.ask(desk.queue.submit(jobs))
+    kept = backend.ask(backend.queue.submit(jobs))
     began = time.perf_counter()
-    Worker(desk, "bench", batch=batch).work(len(kept))
+    Worker(backend, "bench", batch=batch).work(len(kept))
     taken = time.perf_counter() - began
-    found = [desk.ask(desk.queue.job(job.id)) for job in kept]
+    found = [backend.ask(backend.queue.job(job.id)) for job in kept]
     wrong = [job for job in found if job.state != "completed"]
     if wrong:
         raise SystemExit(f"{wrong[0].id} is {wrong[0].state}: {wrong[0].error}")
@@ -47,15 +47,18 @@ def seconds(desk: Desk, jobs: list[Job], batch: int) -> float:
 
 def measure(count: int, batch: int | None, pairs: int, model: str, steps: int | None) -> dict[str, Any]:
     """The figures."""
-    with tempfile.TemporaryDirectory() as place, Desk.at(f"sqlite:///{place}/jobs.db", Path(place) / "jobs") as desk:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        Backend.at(f"sqlite:///{place}/jobs.db", Path(place) / "jobs") as backend,
+    ):
         jobs = queued(count, model, steps)
         size = batch or max(2, room(jobs[0]))
         for warm in (1, size):
-            seconds(desk, queued(size, model, steps), warm)
+            seconds(backend, queued(size, model, steps), warm)
         serial, batched = [], []
         for _ in range(pairs):
-            serial.append(seconds(desk, queued(count, model, steps), 1))
-            batched.append(seconds(desk, queued(count, model, steps), size))
+            serial.append(seconds(backend, queued(count, model, steps), 1))
+            batched.append(seconds(backend, queued(count, model, steps), size))
     plan = jobs[0].plan
     shape = f"{plan.width}x{plan.height}, {plan.num_frames} frames, {plan.num_inference_steps} steps"
     figures = {"serial_s": statistics.median(serial), "batched_s": statistics.median(batched)}

@@ -22,10 +22,10 @@ from typing import Any
 import httpx2
 import psutil
 
-from flickbook.jobs.order import ordered
+from flickbook.jobs.create import ordered
 from flickbook.spec import Request
 from flickbook.store.base import Job, Note, new_id
-from flickbook.store.sqlite import SqliteStore
+from flickbook.store.sqlite.store import SqliteStore
 
 GOALS = {"poll": "p50 at most 2", "read": "p50 at most 5, p99 at most 15", "claim": "p99 at most 40"}
 

@@ -21,9 +21,9 @@ from flickbook.diffusion.forecast import Pace
 from flickbook.diffusion.pack import available
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
-from flickbook.engine.unet_family import PACES
+from flickbook.engine.unet.family import PACES
 from flickbook.learn.evaluate import prompts
-from flickbook.media.similarity import psnr, ssim
+from flickbook.media.metrics.similarity import psnr, ssim
 from flickbook.world.agreement import agreement
 from flickbook.world.captions import captions
 from flickbook.world.detect import judge

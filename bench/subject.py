@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flickbook.diffusion.text_to_video import TextToVideo, noise
-from flickbook.media.similarity import psnr, ssim
+from flickbook.media.metrics.similarity import psnr, ssim
 
 SOLVER = "ddim"
 

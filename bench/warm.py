@@ -16,8 +16,8 @@ import torch
 from flickbook import catalogue
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
-from flickbook.engine.unet_family import PACES
-from flickbook.media.similarity import psnr
+from flickbook.engine.unet.family import PACES
+from flickbook.media.metrics.similarity import psnr
 from flickbook.spec import Speed
 
 PROMPT, SEED, STEPS, GUIDANCE, FRAMES, SIZE = "a red circle moving left on a blue background", 7, 25, 3.0, 16, 128

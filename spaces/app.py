@@ -20,8 +20,8 @@ from flickbook import formats
 from flickbook.errors import FlickbookError
 from flickbook.hub.fetch import fetch
 from flickbook.jobs.eta import Pace, Past
-from flickbook.media.carried import carried
 from flickbook.media.clip import Clip
+from flickbook.media.embedded import carried
 from flickbook.media.sheet import contact_sheet
 from flickbook.spec import Plan, Step
 
@@ -94,7 +94,7 @@ def film(
         raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
 
 
-def made(plan: Plan, means: Any) -> Iterator[tuple[Any, ...]]:
+def made(plan: Plan, run_options: Any) -> Iterator[tuple[Any, ...]]:
     """What `film` shows and returns."""
     model, picture, clip = MODELS[plan.model], "", None
     if model.repo:
@@ -102,7 +102,7 @@ def made(plan: Plan, means: Any) -> Iterator[tuple[Any, ...]]:
         fetch(model)
     warm = bool(past) and past[0].plan.model == plan.model and not is_zero_gpu_space()
     pace = Pace(plan, past, warm=warm)
-    with closing(making(plan, means)) as told:
+    with closing(making(plan, run_options)) as told:
         for each in told:
             if isinstance(each, Clip):
                 clip = each

@@ -13,11 +13,11 @@ from gradio.utils import is_zero_gpu_space
 
 from flickbook.catalogue import Model, list_models
 from flickbook.engine.engine import Frames
-from flickbook.engine.films import Means, clip_of, engine_of
-from flickbook.engine.fit import Estimate, Machine, estimate
-from flickbook.engine.meter import Meter
+from flickbook.engine.films import RunOptions, clip_of, engine_of
+from flickbook.engine.memory.fit import Estimate, Machine, estimate
+from flickbook.engine.usage import Meter
 from flickbook.errors import RequestError
-from flickbook.jobs.preview import moving
+from flickbook.jobs.workers.preview import moving
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve, usual
 from flickbook.spec import Plan, Request, Step
@@ -82,7 +82,7 @@ def _suits(model: Model, plan: Plan, answer: Estimate) -> bool:
 MODELS: Final = offered()
 
 
-def planned(asked: dict[str, Any]) -> tuple[Plan, Means]:
+def planned(asked: dict[str, Any]) -> tuple[Plan, RunOptions]:
     """The Plan of the fields of a Request, and where it runs. Raises RequestError for what this Space does not make."""
     model = MODELS.get(str(asked["model"]))
     if model is None:
@@ -94,13 +94,13 @@ def planned(asked: dict[str, Any]) -> tuple[Plan, Means]:
             raise RequestError(field, value, limit, f"ask for {whole.range[1]}, or run Flickbook yourself")
         asked = asked | {field: whole.default if value is None else value}
     plan = resolve(Request.of(**asked))
-    return plan, Means(placement=estimate(model, plan, machine()).placement)
+    return plan, RunOptions(placement=estimate(model, plan, machine()).placement)
 
 
 @GPU(duration=GPU_SECONDS)
-def making(plan: Plan, means: Means) -> Iterator[tuple[Step, bytes | None] | Clip]:
+def making(plan: Plan, run_options: RunOptions) -> Iterator[tuple[Step, bytes | None] | Clip]:
     """The Steps of a film, some of them with a moving picture of what emerges, and at the end the film."""
-    engine, meter = engine_of(plan, means), Meter()
+    engine, meter = engine_of(plan, run_options), Meter()
     pixels = np.empty((plan.num_frames, plan.height, plan.width, 3), np.uint8)
     began, spent = time.monotonic(), 0.0
     # Closed at once: when a visitor leaves, nothing goes on.
@@ -115,4 +115,4 @@ def making(plan: Plan, means: Means) -> Iterator[tuple[Step, bytes | None] | Cli
                 picture = moving(engine, plan, event.preview[0])
                 spent += time.monotonic() - now
             yield replace(event, preview=None), picture
-    yield clip_of(plan, engine, pixels, meter, means)
+    yield clip_of(plan, engine, pixels, meter, run_options)

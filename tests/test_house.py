@@ -201,9 +201,11 @@ def test_matplotlib_opencv_and_pyav_are_imported_in_one_place() -> None:
         for module in {each.partition(".")[0] for each in imports(parsed(path))} & set(users):
             users[module].add(name(path))
     assert users["matplotlib"] <= {name(PACKAGE / "media/plot.py")}
-    assert users["cv2"] <= {name(PACKAGE / "media/flow.py")}
+    assert users["cv2"] <= {name(PACKAGE / "media/finishing/flow.py")}
     # The doctor asks which codecs there are.
-    assert users["av"] <= {name(PACKAGE / each) for each in ("media/decode.py", "media/encode.py", "cli/doctor.py")}
+    assert users["av"] <= {
+        name(PACKAGE / each) for each in ("media/untrusted/decode.py", "media/encode.py", "cli/doctor.py")
+    }
 
 
 def test_tests_have_the_names_of_what_they_test() -> None:

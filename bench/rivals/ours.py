@@ -14,7 +14,7 @@ from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.diffusion.weights import load_weights
-from flickbook.engine.unet_family import PACES
+from flickbook.engine.unet.family import PACES
 from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
 from flickbook.spec import Speed

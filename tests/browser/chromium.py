@@ -86,7 +86,7 @@ class Seen:
         """Go to a tab."""
         self.page.get_by_role("tab", name=name).click()
 
-    def desk(self, name: str) -> Any:
+    def backend(self, name: str) -> Any:
         """The form and the stage of a tab."""
         self.tab(name)
         return self.page.get_by_role("tabpanel").filter(visible=True)

@@ -160,29 +160,29 @@ def test_what_is_refused_stands_beside_the_button(seen: Seen) -> None:
 
 
 def test_a_picture_a_sequence_and_a_batch_are_made(seen: Seen) -> None:
-    desk = seen.desk("Picture")
-    desk.get_by_label("Prompt", exact=True).fill("a peaceful sunset over mountain ranges")
-    desk.get_by_label("number input for Steps").fill("4")
-    desk.get_by_role("button", name="Make the picture").click()
-    desk.locator("flickbook-stage img.fb-film").wait_for()
-    desk = seen.desk("Sequence")
-    desk.get_by_label("Prompts, one a line").fill(
+    backend = seen.backend("Picture")
+    backend.get_by_label("Prompt", exact=True).fill("a peaceful sunset over mountain ranges")
+    backend.get_by_label("number input for Steps").fill("4")
+    backend.get_by_role("button", name="Make the picture").click()
+    backend.locator("flickbook-stage img.fb-film").wait_for()
+    backend = seen.backend("Sequence")
+    backend.get_by_label("Prompts, one a line").fill(
         "a red circle on a blue background\na blue circle on a red background"
     )
-    desk.get_by_label("number input for Frames for each prompt").fill("2")
-    desk.get_by_label("number input for Steps").fill("2")
-    desk.get_by_role("button", name="Make the sequence").click()
-    desk.locator("flickbook-stage video").wait_for()
+    backend.get_by_label("number input for Frames for each prompt").fill("2")
+    backend.get_by_label("number input for Steps").fill("2")
+    backend.get_by_role("button", name="Make the sequence").click()
+    backend.locator("flickbook-stage video").wait_for()
     assert jobs(seen.url)[0]["kind"] == "sequence"
-    desk = seen.desk("Batch")
+    backend = seen.backend("Batch")
     rows = "prompt,seed,num_frames,num_inference_steps\na red circle,1,4,2\na blue circle,2,4,2"
-    desk.get_by_label("Rows").fill(rows)
-    desk.get_by_role("button", name="Make the films").click()
+    backend.get_by_label("Rows").fill(rows)
+    backend.get_by_role("button", name="Make the films").click()
     idle(seen)
     assert [job["seed"] for job in jobs(seen.url, limit="2")] == [2, 1]
-    desk.get_by_label("Rows").fill("prompt,num_frames\na red circle,9999999")
-    desk.get_by_role("button", name="Make the films").click()
-    desk.locator('flickbook-refusal[for="batch"]').get_by_text("num_frames=9999999").wait_for()
+    backend.get_by_label("Rows").fill("prompt,num_frames\na red circle,9999999")
+    backend.get_by_role("button", name="Make the films").click()
+    backend.locator('flickbook-refusal[for="batch"]').get_by_text("num_frames=9999999").wait_for()
     seen.wrong = [each for each in seen.wrong if "400" not in each]
 
 

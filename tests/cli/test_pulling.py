@@ -18,7 +18,7 @@ from flickbook import catalogue
 from flickbook.catalogue import find
 from flickbook.cli.app import run
 from flickbook.hub.add import describe
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.store.base import new_id
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -138,12 +138,12 @@ def test_every_command_that_makes_films_needs_the_model(
     assert run(["generate", "a red circle", *quick, *there, "--output", "a.mp4"]) == 0
     assert run(["draft", "a red circle", *quick, *there, "--seeds", "1", "--until", "0.5"]) == 0
     draft = capsys.readouterr().out.splitlines()[-1].split()[0]
-    with Desk.at() as desk:
-        desk.ask(desk.store.change(draft, ("completed",), {"model_dir": ""}))
-        paused = desk.ask(desk.queue.job(draft)).model_copy(
+    with Backend.at() as backend:
+        backend.ask(backend.store.change(draft, ("completed",), {"model_dir": ""}))
+        paused = backend.ask(backend.queue.job(draft)).model_copy(
             update={"id": new_id("job"), "state": "paused", "home": "command", "output": str(work / "e.mp4")}
         )
-        desk.ask(desk.store.add([paused]))
+        backend.ask(backend.store.add([paused]))
     (work / "films.csv").write_text("prompt\na red circle\n")
     for words in (
         ("draft", "a red circle", *quick),

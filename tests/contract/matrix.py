@@ -16,9 +16,9 @@ from tests.contract.cases import CASES, STEPS, Case, beginning
 
 from flickbook import catalogue
 from flickbook.engine import films
-from flickbook.engine.beginning import complete
-from flickbook.engine.checkpoint import Keeper
+from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.engine import Engine
+from flickbook.engine.sources import complete
 from flickbook.errors import Cancelled
 from flickbook.media.clip import Clip
 from flickbook.media.read import read_picture, read_video
@@ -72,8 +72,8 @@ def asked(case: Case, model: str, begins: str, directory: Path, **changes: objec
 
 def film(plan: Plan, request: Request, steps: list[Step] | None = None) -> Clip:
     """The film of a plan; `steps` collects its steps, with previews."""
-    means = films.means_of(plan, request)
-    made = films.films([plan], means, previews=steps is not None, on_step=None if steps is None else steps.append)
+    run_options = films.run_options_of(plan, request)
+    made = films.films([plan], run_options, previews=steps is not None, on_step=None if steps is None else steps.append)
     return next(made)
 
 
@@ -91,7 +91,7 @@ def row(case: Case, model: str, begins: str, directory: Path) -> str:
     assert np.array_equal(clip.frames, again.frames), "a fixed seed repeats itself"
     other = asked(case, model, begins, directory, seed=4)
     assert not np.array_equal(clip.frames, film(resolve(other), other).frames), "another seed makes another film"
-    engine = films.engine_of(plan, films.means_of(plan, request))
+    engine = films.engine_of(plan, films.run_options_of(plan, request))
     preview = "yes" if _shows(engine, denoised, plan) else "no"
     _cancels(plan, request)
     made = "picture" if plan.task == "picture" else "film"
@@ -122,15 +122,15 @@ def _shows(engine: Engine, steps: list[Step], plan: Plan) -> bool:
 def _resumes(plan: Plan, request: Request, whole: Clip, directory: Path, stop: int) -> bool:
     """Whether a film that is stopped after `stop` steps is continued, by an engine that is loaded for it, to the same
     bits, without a step that was done being done again."""
-    means, path, steps = films.means_of(plan, request), directory / f"{stop}.safetensors", list[Step]()
-    total = _stopped(plan, means, stop, path)
+    run_options, path, steps = films.run_options_of(plan, request), directory / f"{stop}.safetensors", list[Step]()
+    total = _stopped(plan, run_options, stop, path)
     films.forget()
-    clip = next(films.films([plan], means, keep=partial(_keeper, path), on_step=steps.append))
+    clip = next(films.films([plan], run_options, keep=partial(_checkpointer, path), on_step=steps.append))
     denoised = [step.index for step in steps if step.phase == "denoise"]
     return denoised == list(range(stop, total + 1)) and np.array_equal(whole.frames, clip.frames)
 
 
-def _stopped(plan: Plan, means: films.Means, stop: int, path: Path) -> int:
+def _stopped(plan: Plan, run_options: films.RunOptions, stop: int, path: Path) -> int:
     """Stop a film after `stop` steps, its state kept in the file `path`; returns how many steps it would take."""
 
     def count(step: Step) -> None:
@@ -141,14 +141,14 @@ def _stopped(plan: Plan, means: films.Means, stop: int, path: Path) -> int:
 
     total = 0
     try:
-        next(films.films([plan], means, keep=partial(_keeper, path), on_step=count))
+        next(films.films([plan], run_options, keep=partial(_checkpointer, path), on_step=count))
     except Cancelled:
         return total
     raise AssertionError("the film was made to its end")
 
 
-def _keeper(path: Path, plans: Sequence[Plan]) -> Keeper:
-    return Keeper(path)
+def _checkpointer(path: Path, plans: Sequence[Plan]) -> Checkpointer:
+    return Checkpointer(path)
 
 
 def _cancels(plan: Plan, request: Request) -> None:
@@ -156,7 +156,7 @@ def _cancels(plan: Plan, request: Request) -> None:
     seen: list[Step] = []
     made = films.films(
         [plan],
-        films.means_of(plan, request),
+        films.run_options_of(plan, request),
         on_step=seen.append,
         cancel=lambda: any(step.phase == "denoise" for step in seen),
     )

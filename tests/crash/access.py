@@ -20,16 +20,16 @@ from urllib.parse import urlencode
 from tests.crash.server_kill import port_of
 from tests.crash.ward import Ward
 from tests.store.examples import job
-from tests.store.test_rescue import flip
+from tests.store.sqlite.test_backup import flip
 
 from flickbook.errors import StoreError
-from flickbook.jobs.keys import Keys
-from flickbook.server.limits import FREE_ATTEMPTS
-from flickbook.store import keyring
+from flickbook.jobs.api_keys import Keys
+from flickbook.server.access.rate_limits import FREE_ATTEMPTS
 from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
-from flickbook.store.repair import repair
-from flickbook.store.rescue import backup_of
+from flickbook.store.sqlite import key_record
+from flickbook.store.sqlite.backup import backup_of
+from flickbook.store.sqlite.repair import repair
 
 _PATIENCE: Final = 60.0
 _ACCOUNT: Final = ("ada", "a long enough one")
@@ -80,7 +80,7 @@ def _repaired(ward: Ward, base: Path, chance: random.Random, outcome: Repairs) -
         db.execute("DELETE FROM marks WHERE name LIKE 'keys%'")
         db.commit()
         db.close()
-        keyring.file_of(path).unlink()
+        key_record.file_of(path).unlink()
     what = _damage(path, chance)
     outcome.damage[what] += 1
     outcome.keys += len(tokens)

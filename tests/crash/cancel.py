@@ -12,9 +12,9 @@ from typing import Final
 from tests.crash import made
 from tests.crash.ward import Said, Ward
 
-from flickbook.jobs.order import ordered
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.jobs.create import ordered
 from flickbook.jobs.queue import Queue
-from flickbook.jobs.shelf import Shelf
 from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 
@@ -36,11 +36,11 @@ class Outcome:
 def run(ward: Ward, place: Path, trials: int, seed: int, latest: int = 20) -> Outcome:
     """Cancel films at random steps of the first `latest` of 25, and jobs that wait."""
     place.mkdir(parents=True)
-    url, shelf, outcome = f"sqlite:///{place / 'jobs.db'}", Shelf(place / "jobs"), Outcome()
+    url, artifacts, outcome = f"sqlite:///{place / 'jobs.db'}", ArtifactStore(place / "jobs"), Outcome()
     chance, template = random.Random(f"{seed} cancel"), ordered(made.LONG)
     with Blocking(connect(url)) as store:
-        queue = Queue(store.store, shelf)
-        ward.fork("worker", "cancelled", store=url, jobs=str(shelf.root), lease=30.0, beat=5.0)
+        queue = Queue(store.store, artifacts)
+        ward.fork("worker", "cancelled", store=url, jobs=str(artifacts.root), lease=30.0, beat=5.0)
         for _ in range(trials):
             job, waiting = made.fresh(template), made.fresh(template)
             began = time.monotonic()
@@ -56,8 +56,8 @@ def run(ward: Ward, place: Path, trials: int, seed: int, latest: int = 20) -> Ou
         ward.signal("cancelled", signal.SIGTERM)
         code = ward.reap("cancelled")
         outcome.faults += [f"the worker ended with {code}"] if code else []
-        for id in shelf.ids():
-            left = [each.name for each in shelf.of(id).iterdir() if each.name.startswith(("film-", "."))]
+        for id in artifacts.ids():
+            left = [each.name for each in artifacts.of(id).iterdir() if each.name.startswith(("film-", "."))]
             outcome.faults += [f"{id} left {left}"] if left else []
         outcome.faults += store.check()
     return outcome

@@ -11,8 +11,8 @@ from tests.crash.made import Twin
 
 from flickbook.errors import FlickbookError
 from flickbook.files import sha256
+from flickbook.jobs.artifacts import CHECKPOINT, LOG, PREVIEW, PROGRESS, ArtifactStore
 from flickbook.jobs.queue import STALLS
-from flickbook.jobs.shelf import CHECKPOINT, LOG, PREVIEW, PROGRESS, Shelf
 from flickbook.media.clip import sidecar_path
 from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Query
@@ -42,7 +42,7 @@ class Found:
 
 def everything(
     store: Blocking,
-    shelf: Shelf,
+    artifacts: ArtifactStore,
     asked: Mapping[str, str],
     twins: Mapping[str, Twin],
     killed: Mapping[str, int] | None = None,
@@ -57,11 +57,11 @@ def everything(
     jobs = {job.id: job for job in store.find(Query(limit=1_000_000))}
     found.faults += [f"{id} is lost" for id in asked if id not in jobs]
     found.faults += [f"{id} was never asked for" for id in jobs if id not in asked]
-    found.faults += [f"{id} has files and no job" for id in shelf.ids() if id not in jobs]
+    found.faults += [f"{id} has files and no job" for id in artifacts.ids() if id not in jobs]
     for job in jobs.values():
         if job.state == "completed":
             found.completed += 1
-            found.faults += _whole(job, shelf, twins[job.plan.key()])
+            found.faults += _whole(job, artifacts, twins[job.plan.key()])
             run = None if job.result is None else job.result.sidecar.run
             found.went_on += run is not None and any("went on from" in note for note in run.notes)
         elif job.error_code == "worker_lost" and (killed or {}).get(job.id, 0) >= STALLS:
@@ -70,20 +70,20 @@ def everything(
             found.failed += 1
         else:
             found.faults.append(f"{job.id} is {job.state}: {job.error_code} {job.error}")
-        found.faults += _left(job, shelf)
+        found.faults += _left(job, artifacts)
         # Killed after it was settled and before it was cleared up: it costs space, and nothing else.
-        found.checkpoints += job.state == "completed" and shelf.checkpoint(job.id).exists()
+        found.checkpoints += job.state == "completed" and artifacts.checkpoint(job.id).exists()
     return found
 
 
-def _whole(job: Job, shelf: Shelf, twin: Twin) -> Iterator[str]:
+def _whole(job: Job, artifacts: ArtifactStore, twin: Twin) -> Iterator[str]:
     """What is wrong with the result of a completed job."""
     result = job.result
     if result is None or result.sidecar.recipe is None:
         yield f"{job.id} is completed without a result"
         return
     path = Path(result.path)
-    if path != shelf.film(job.id, job.attempt, path.suffix):
+    if path != artifacts.film(job.id, job.attempt, path.suffix):
         yield f"{job.id} names {path.name}, which is not of its attempt {job.attempt}"
     if not path.is_file() or (path.stat().st_size, sha256(path)) != (result.bytes, result.sha256):
         yield f"{job.id} has another film than its row says"
@@ -99,9 +99,9 @@ def _whole(job: Job, shelf: Shelf, twin: Twin) -> Iterator[str]:
         yield f"{job.id} has no recipe beside its film: {error}"
 
 
-def _left(job: Job, shelf: Shelf) -> Iterator[str]:
+def _left(job: Job, artifacts: ArtifactStore) -> Iterator[str]:
     """Files of a job that is done which should not be there."""
-    place = shelf.of(job.id)
+    place = artifacts.of(job.id)
     names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
     films = [name for name in names if _FILM.fullmatch(name)]
     if len(films) != (2 if job.state == "completed" else 0):

@@ -15,8 +15,8 @@ from tests.crash import check, made
 from tests.crash.ward import Said, Ward
 
 from flickbook.errors import StoreError
+from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue, completed
-from flickbook.jobs.shelf import Shelf
 from flickbook.store.base import Job, Query, Result, State
 from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
@@ -66,7 +66,7 @@ def stopped_holders(ward: Ward, place: Path, trials: int, processes: int, seed: 
     url, chance, outcome = f"sqlite:///{place / 'jobs.db'}", random.Random(f"{seed} holders"), Outcome()
     templates = made.templates()
     with Blocking(connect(url)) as store:
-        queue = Queue(store.store, Shelf(place / "jobs"))
+        queue = Queue(store.store, ArtifactStore(place / "jobs"))
         store.add([made.fresh(templates[0]) for _ in range(trials + processes)])
         names = [f"p{n}" for n in range(processes)]
         for name in names:
@@ -130,11 +130,11 @@ def _each(
 def stopped_workers(ward: Ward, place: Path, trials: int, seed: int, lease: float = 1.0) -> Outcome:
     """Workers are stopped past their lease at random phases of a film, while another makes it; then they go on."""
     place.mkdir(parents=True)
-    url, shelf, outcome = f"sqlite:///{place / 'jobs.db'}", Shelf(place / "jobs"), Outcome()
+    url, artifacts, outcome = f"sqlite:///{place / 'jobs.db'}", ArtifactStore(place / "jobs"), Outcome()
     chance, asked, templates = random.Random(f"{seed} stopped"), dict[str, str](), made.templates()
-    how = {"store": url, "jobs": str(shelf.root), "lease": lease, "beat": lease / 6}
+    how = {"store": url, "jobs": str(artifacts.root), "lease": lease, "beat": lease / 6}
     with Blocking(connect(url)) as store:
-        queue = Queue(store.store, shelf)
+        queue = Queue(store.store, artifacts)
         names = ["stopped", "other"]
         for name in names:
             ward.fork("worker", name, **how, eager=True)
@@ -155,7 +155,7 @@ def stopped_workers(ward: Ward, place: Path, trials: int, seed: int, lease: floa
             outcome.tried += 1
             outcome.refused += _given_up(ward, store, first)
         outcome.faults += _laid_down(ward, names)
-        found = check.everything(store, shelf, asked, ward.twins)
+        found = check.everything(store, artifacts, asked, ward.twins)
         outcome.faults += found.faults
     return outcome
 

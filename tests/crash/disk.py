@@ -18,8 +18,8 @@ from typing import Final
 from tests.crash import check, made
 from tests.crash.ward import Said, Ward
 
+from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue
-from flickbook.jobs.shelf import Shelf
 from flickbook.store.base import Job
 from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
@@ -59,10 +59,10 @@ class _Trial:
     ) -> list[str]:
         """The fault begins when `phase` does, and ends once the worker looks for other work; what was wrong, and at the
         end of the list how the first job ended."""
-        shelf, templates = Shelf(self.jobs), made.templates()
+        artifacts, templates = ArtifactStore(self.jobs), made.templates()
         how = {"store": self._url, "jobs": str(self.jobs), "lease": _LEASE, "beat": _LEASE / 6, "eager": True}
         with Blocking(connect(self._url)) as store:
-            queue, job = Queue(store.store, shelf), made.fresh(templates[3])
+            queue, job = Queue(store.store, artifacts), made.fresh(templates[3])
             store.ask(queue.submit([job]))
             # A model that is warm says nothing when it encodes.
             pid = self._ward.fork("worker", self._name, **how, plain=plain, cold=phase in ("load", "encode"))
@@ -86,7 +86,7 @@ class _Trial:
             if second is None or second.state != "completed":
                 faults.append(f"the next job is {'stuck' if second is None else second.state + ' ' + second.error}")
             asked = {each.id: each.plan.key() for each in (job, after)}
-            faults += check.everything(store, shelf, asked, self._ward.twins, failures=CODES).faults
+            faults += check.everything(store, artifacts, asked, self._ward.twins, failures=CODES).faults
         if first is None:
             return [*faults, "it is stuck", "stuck"]
         return [*faults, first.state + (f": {first.error}" if first.error else "")]
@@ -190,11 +190,11 @@ def every_call(ward: Ward, place: Path, every: int = 1, most: int = 200) -> Outc
         for n in range(1, most, every):
             name, base = f"f{n}{'a' if after else 'b'}", place / f"call-{n}-{after}"
             base.mkdir(parents=True)
-            url, shelf = f"sqlite:///{base / 'jobs.db'}", Shelf(base / "jobs")
+            url, artifacts = f"sqlite:///{base / 'jobs.db'}", ArtifactStore(base / "jobs")
             with Blocking(connect(url)) as store:
                 jobs = [made.fresh(made.templates()[number]) for number in (3, 0)]
-                store.ask(Queue(store.store, shelf).submit(jobs))
-                how = {"store": url, "jobs": str(shelf.root), "lease": 0.5, "beat": 0.1}
+                store.ask(Queue(store.store, artifacts).submit(jobs))
+                how = {"store": url, "jobs": str(artifacts.root), "lease": 0.5, "beat": 0.1}
                 ward.fork("worker", name, **how, fails=n, after=after)
                 ended = [_done(store, job.id) for job in jobs]
                 hit = [said.word for said in ward.said(0) if said.name == name and said.word.startswith("failed-")]
@@ -203,7 +203,7 @@ def every_call(ward: Ward, place: Path, every: int = 1, most: int = 200) -> Outc
                 faults = [f"the worker ended with {code}"] if code else []
                 faults += ["a job is stuck"] * (None in ended)
                 asked = {job.id: job.plan.key() for job in jobs}
-                faults += check.everything(store, shelf, asked, ward.twins, failures=CODES).faults
+                faults += check.everything(store, artifacts, asked, ward.twins, failures=CODES).faults
             outcome.faults += [f"call {n} {hit} {'after' if after else 'before'}: {fault}" for fault in faults]
             if not hit:
                 break

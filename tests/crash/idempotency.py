@@ -17,7 +17,7 @@ from tests.crash.server_kill import port_of
 from tests.crash.ward import Ward
 from tests.store.examples import job
 
-from flickbook.jobs.keys import Keys
+from flickbook.jobs.api_keys import Keys
 from flickbook.store.base import Query
 from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect

@@ -164,6 +164,6 @@ def _now(process: psutil.Process) -> int:
     total = process.memory_full_info().pss
     for child in process.children():
         with suppress(psutil.Error):
-            if "flickbook.media.probe_child" in child.cmdline():
+            if "flickbook.media.untrusted.probe_child" in child.cmdline():
                 total += child.memory_full_info().pss
     return int(total) >> 20

@@ -8,7 +8,7 @@ from typing import Final
 
 from flickbook.engine.films import films
 from flickbook.files import sha256
-from flickbook.jobs.order import ordered
+from flickbook.jobs.create import ordered
 from flickbook.spec import Request
 from flickbook.store.base import Job, new_id
 

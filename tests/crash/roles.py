@@ -16,15 +16,15 @@ from typing import Any
 from tests.crash import made
 
 from flickbook import settings
-from flickbook.engine.checkpoint import Keeper
+from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.films import forget
 from flickbook.errors import StoreError
-from flickbook.jobs.attempt import Attempt
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import completed
-from flickbook.jobs.runner import Runner
-from flickbook.jobs.shelf import Shelf
-from flickbook.jobs.worker import Worker
+from flickbook.jobs.workers.lease import Attempt
+from flickbook.jobs.workers.runner import Runner
+from flickbook.jobs.workers.worker import Worker
 from flickbook.store.base import Job, Result, Store
 from flickbook.store.connect import connect
 
@@ -83,7 +83,7 @@ class ToldStore:
         return job
 
 
-class ToldShelf(Shelf):
+class ToldShelf(ArtifactStore):
     """A shelf that says which phase of a job begins."""
 
     def __init__(self, root: Path, pipe: Pipe) -> None:
@@ -105,10 +105,10 @@ class ToldShelf(Shelf):
 class Eager(Runner):
     """Keeps its state after nearly every step, as a film of an hour would."""
 
-    def _keeper(self, job: Job, attempt: Attempt, batch: str = "") -> Keeper:
-        keeper = super()._keeper(job, attempt, batch)
-        keeper.share = 1.0
-        return keeper
+    def _checkpointer(self, job: Job, attempt: Attempt, batch: str = "") -> Checkpointer:
+        checkpointer = super()._checkpointer(job, attempt, batch)
+        checkpointer.share = 1.0
+        return checkpointer
 
 
 def worker(
@@ -132,10 +132,10 @@ def worker(
         forget()
     pipe = Pipe(fifo, name)
     told: Any = ToldStore(connect(store), pipe, fails, after)
-    with Desk(told, ToldShelf(Path(jobs), pipe)) as desk:
-        found = Worker(desk, name, lease=lease, beat=beat)
+    with Backend(told, ToldShelf(Path(jobs), pipe)) as backend:
+        found = Worker(backend, name, lease=lease, beat=beat)
         if eager:
-            found._runner = Eager(desk, lease=lease, beat=beat)
+            found._runner = Eager(backend, lease=lease, beat=beat)
         signal.signal(signal.SIGTERM, lambda *_: found.leave())
         found.work()
 
@@ -150,36 +150,36 @@ def _no_capabilities() -> None:
 def claimer(store: str, out: str, start: float) -> None:
     """Claim and settle whatever there is, and write down what was claimed."""
     claimed = []
-    with Desk(connect(store), Shelf(Path(out).parent / "jobs")) as desk:
+    with Backend(connect(store), ArtifactStore(Path(out).parent / "jobs")) as backend:
         time.sleep(max(0.0, start - time.monotonic()))
-        while (job := desk.ask(desk.store.claim(str(os.getpid()), 600.0))) is not None:
+        while (job := backend.ask(backend.store.claim(str(os.getpid()), 600.0))) is not None:
             claimed.append(job.id)
-            desk.ask(desk.store.settle(job.id, job.attempt, completed(job, Result(), 0.1)))
+            backend.ask(backend.store.settle(job.id, job.attempt, completed(job, Result(), 0.1)))
     Path(out).write_text(json.dumps(claimed), encoding="ascii")
 
 
 def holder(fifo: str, name: str, store: str, jobs: str, lease: float) -> None:
     """Claim, stop, and once continued try to renew and to settle; over and over."""
     pipe = Pipe(fifo, name)
-    with Desk(connect(store), Shelf(Path(jobs))) as desk:
-        while (job := desk.ask(desk.store.claim(name, lease))) is not None:
+    with Backend(connect(store), ArtifactStore(Path(jobs))) as backend:
+        while (job := backend.ask(backend.store.claim(name, lease))) is not None:
             pipe.say("held", job.id, job.attempt)
             os.kill(os.getpid(), signal.SIGSTOP)
-            renewed = desk.ask(desk.store.renew(job.id, job.attempt, lease, 0.9))
-            settled = desk.ask(desk.store.settle(job.id, job.attempt, completed(job, Result(path=name), 1.0)))
+            renewed = backend.ask(backend.store.renew(job.id, job.attempt, lease, 0.9))
+            settled = backend.ask(backend.store.settle(job.id, job.attempt, completed(job, Result(path=name), 1.0)))
             pipe.say("refused" if renewed is None and settled is None else "accepted", job.id, job.attempt)
 
 
 def submitter(fifo: str, name: str, store: str, jobs: str) -> None:
     """Submit bursts of jobs, and acknowledge each once it is kept."""
     pipe, templates = Pipe(fifo, name), made.templates()
-    with Desk(connect(store), Shelf(Path(jobs))) as desk:
+    with Backend(connect(store), ArtifactStore(Path(jobs))) as backend:
         pipe.say("ready")
         number = 0
         while True:
             number += 1
             burst = [made.fresh(templates[n % len(templates)]) for n in range(1 + number % 4)]
-            for job in desk.ask(desk.queue.submit(burst)):
+            for job in backend.ask(backend.queue.submit(burst)):
                 pipe.say("kept", job.id)
 
 
@@ -190,7 +190,7 @@ def server(store: str, jobs: str, accounts: Sequence[str] = ()) -> None:
     from flickbook.web.mount import mount
 
     named = {name: password for name, _, password in (each.partition(":") for each in accounts)}
-    files, chosen = Shelf(Path(jobs)), settings.load(store=store)
+    files, chosen = ArtifactStore(Path(jobs)), settings.load(store=store)
     run(Service(connect(store), files, chosen, port=0, workers=0, accounts=named), mount)
 
 

@@ -9,12 +9,12 @@ from tests.crash import idempotency
 from tests.crash.ward import Ward
 
 from flickbook import settings
-from flickbook.jobs.shelf import Shelf
-from flickbook.store.sqlite import SqliteStore
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.store.sqlite.store import SqliteStore
 
 pytest.importorskip("fastapi")
 
-#: Routes that take the header and make no job; tests/server/test_idempotency.py has them.
+#: Routes that take the header and make no job; tests/server/submission/test_idempotency.py has them.
 NO_NEW_JOB = {
     "/api/v1/jobs/{id}/links",
     "/api/v1/jobs/{id}/resume",
@@ -28,7 +28,7 @@ def test_the_matrix_has_every_route_that_takes_the_header(tmp_path: Path) -> Non
     from flickbook.server.app import create_app
     from flickbook.server.service import Service
 
-    service = Service(SqliteStore(tmp_path / "jobs.db"), Shelf(tmp_path), settings.load(), port=0)
+    service = Service(SqliteStore(tmp_path / "jobs.db"), ArtifactStore(tmp_path), settings.load(), port=0)
     paths = create_app(service).openapi()["paths"]
     taking = {
         path

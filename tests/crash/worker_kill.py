@@ -14,8 +14,8 @@ from typing import Final
 from tests.crash import check, made
 from tests.crash.ward import Said, Ward
 
+from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue
-from flickbook.jobs.shelf import Shelf
 from flickbook.store.base import Query
 from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
@@ -57,10 +57,10 @@ class Batch:
 
     def __init__(self, ward: Ward, place: Path, chance: random.Random, lease: float, beat: float) -> None:
         self._ward, self._chance, self._lease, self._beat = ward, chance, lease, beat
-        self._url, self._shelf = f"sqlite:///{place / 'jobs.db'}", Shelf(place / "jobs")
+        self._url, self._artifacts = f"sqlite:///{place / 'jobs.db'}", ArtifactStore(place / "jobs")
         place.mkdir(parents=True)
         self._store = Blocking(connect(self._url))
-        self._queue = Queue(self._store.store, self._shelf)
+        self._queue = Queue(self._store.store, self._artifacts)
         self._templates, self._asked = made.templates(), dict[str, str]()
         self._fates, self._killed = dict[str, _Fate](), Counter[str]()
         self._orphans: dict[tuple[str, int], float] = {}
@@ -86,7 +86,7 @@ class Batch:
             while len(self._fates) < WORKERS:
                 self._start(_Fate("", 0, 0.0))
             self._finish()
-            found = check.everything(self._store, self._shelf, self._asked, self._ward.twins, self._killed)
+            found = check.everything(self._store, self._artifacts, self._asked, self._ward.twins, self._killed)
             self.outcome.found.add(found)
             self.outcome.jobs = len(self._asked)
         return self.outcome
@@ -107,7 +107,7 @@ class Batch:
         cold, eager = fate.phase in ("load", "encode"), self._chance.random() < 0.5
         if cold:
             fate.after = 0  # only the first of its jobs loads the model, and says where that ends
-        place = {"store": self._url, "jobs": str(self._shelf.root), "lease": self._lease, "beat": self._beat}
+        place = {"store": self._url, "jobs": str(self._artifacts.root), "lease": self._lease, "beat": self._beat}
         self._ward.fork("worker", name, **place, cold=cold, eager=eager)
         self._fates[name] = fate
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageColor, ImageGrab
 from tests.patience import PATIENCE
 
 import flickbook
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.store.base import Job, Query
 
 SOURCE = Path(flickbook.__file__).parents[1]
@@ -70,15 +70,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def desk(place: Path) -> Iterator[Desk]:
+def backend(place: Path) -> Iterator[Backend]:
     """The queue that the window works on."""
-    with Desk.at() as found:
+    with Backend.at() as found:
         yield found
 
 
-def only(desk: Desk) -> Job | None:
+def only(backend: Backend) -> Job | None:
     """The one job that there is."""
-    found = desk.ask(desk.store.find(Query()))
+    found = backend.ask(backend.store.find(Query()))
     assert len(found) < 2
     return found[0] if found else None
 

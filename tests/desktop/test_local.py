@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from tests.desktop.conftest import SOURCE, until
 from tests.loopback_hub import Hub
-from tests.server.test_pulls import online
+from tests.server.api.test_pulls import online
 
 from flickbook.desktop.local import Local
 from flickbook.errors import HubError, OutputError, RequestError, StoreError
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.spec import Request
 
 __all__ = ["online"]
@@ -42,21 +42,21 @@ def test_a_job_from_its_asking_to_its_file(place: Path) -> None:
         source.recent()
 
 
-def test_what_runs_by_another_window_or_command_is_listed_too(desk: Desk) -> None:
+def test_what_runs_by_another_window_or_command_is_listed_too(backend: Backend) -> None:
     source = Local(workers=0)
     source.open()
     first, second = (source.make(Request.of(**QUICK | {"seed": seed})) for seed in (1, 2))
     assert [entry.id for entry in source.recent()] == [second.id, first.id]
-    claimed = desk.ask(desk.store.claim("a test", 60.0, first.id))
+    claimed = backend.ask(backend.store.claim("a test", 60.0, first.id))
     assert claimed is not None
-    desk.shelf.tell(first.id, phase="denoise", index=3, total=10, fraction=0.3, eta_seconds=7.5, attempt=1)
+    backend.artifacts.tell(first.id, phase="denoise", index=3, total=10, fraction=0.3, eta_seconds=7.5, attempt=1)
     running = source.entry(first.id)
     assert (running.phase, running.index, running.total, running.fraction, running.eta) == ("denoise", 3, 10, 0.3, 7.5)
-    desk.shelf.show(first.id, b"RIFF")
-    assert source.preview(first.id) == b"RIFF" and desk.shelf.watched(first.id)
+    backend.artifacts.show(first.id, b"RIFF")
+    assert source.preview(first.id) == b"RIFF" and backend.artifacts.watched(first.id)
     assert source.cancel(first.id).stopping
     # What an attempt before said counts no more.
-    desk.shelf.tell(first.id, phase="denoise", index=9, total=10, fraction=0.9, eta_seconds=1.0, attempt=0)
+    backend.artifacts.tell(first.id, phase="denoise", index=9, total=10, fraction=0.9, eta_seconds=1.0, attempt=0)
     assert source.entry(first.id).index == 0
     source.close()
 

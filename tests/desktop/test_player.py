@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from tests.desktop.conftest import until
 
+from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.player import Player
-from flickbook.desktop.reel import Reel
 from flickbook.desktop.theme import Theme
 
-REEL = Reel(tuple(Image.new("RGB", (32, 24), (40 * number, 0, 0)) for number in range(5)), 20.0)
+REEL = FrameBuffer(tuple(Image.new("RGB", (32, 24), (40 * number, 0, 0)) for number in range(5)), 20.0)
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def test_it_pauses_steps_and_is_pulled(player: Player, root: Any) -> None:
 
 
 def test_a_picture_stands_still_and_a_preview_has_no_controls(player: Player, root: Any) -> None:
-    player.show(Reel(REEL.frames[:1], 1.0))
+    player.show(FrameBuffer(REEL.frames[:1], 1.0))
     player.toggle()
     assert not player.playing
     player.show(REEL, controls=False)
     root.update()
     assert player.playing and not player._scale.winfo_ismapped()
     player.clear()
-    assert player.reel is None and not player.playing
+    assert player.frame_buffer is None and not player.playing

@@ -13,7 +13,7 @@ import pytest
 from tests.server.live import live
 from tests.server.settled import QUICK, settled
 
-from flickbook.desktop import reel
+from flickbook.desktop import frame_buffer
 from flickbook.desktop.remote import Remote, address
 from flickbook.errors import FlickbookError, JobNotFound, RequestError, ServiceError
 from flickbook.files import sha256
@@ -59,7 +59,7 @@ def test_a_job_from_its_asking_to_its_film(tmp_path: Path) -> None:
         assert entry == source.entry(made.id) and entry.made and entry.over
         path = source.film(entry)
         assert sha256(path) == job.result.sha256 and path == source.film(entry)
-        assert len(reel.read(path).frames) == 4
+        assert len(frame_buffer.read(path).frames) == 4
         assert max(source.still(entry, 64).size) <= 64
         assert source.folder(entry) is None
         source.close()
@@ -78,9 +78,9 @@ def test_a_preview_is_sent_only_if_it_changed(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         source = Remote(service.url)
         made = source.make(Request.of(**QUICK))
-        service.service.shelf.show(made.id, b"RIFF one")
+        service.service.artifacts.show(made.id, b"RIFF one")
         assert source.preview(made.id) == source.preview(made.id) == b"RIFF one"
-        service.service.shelf.show(made.id, b"RIFF another")
+        service.service.artifacts.show(made.id, b"RIFF another")
         assert source.preview(made.id) == b"RIFF another"
 
 

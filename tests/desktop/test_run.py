@@ -10,7 +10,7 @@ import psutil
 import pytest
 from tests.desktop.conftest import Screen, only, seen, shown, until
 
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.media.read import read_video
 
 PROMPT = "a red circle moving left on a blue background"
@@ -26,23 +26,23 @@ def ask(screen: Screen, frames: int, steps: int) -> None:
     screen.press("Return")
 
 
-def under_way(desk: Desk) -> bool:
+def under_way(backend: Backend) -> bool:
     """Whether the one job is in the middle of its steps."""
-    job = only(desk)
-    told = {} if job is None else desk.shelf.progress(job.id)
+    job = only(backend)
+    told = {} if job is None else backend.artifacts.progress(job.id)
     return job is not None and job.state == "running" and told.get("phase") == "denoise" and told.get("index", 0) > 1
 
 
-def state(desk: Desk) -> str:
-    job = only(desk)
+def state(backend: Backend) -> str:
+    job = only(backend)
     return "" if job is None else job.state
 
 
 @pytest.mark.model
-def test_what_is_typed_becomes_a_film_that_is_seen(display: str, desk: Desk) -> None:
+def test_what_is_typed_becomes_a_film_that_is_seen(display: str, backend: Backend) -> None:
     with shown(display) as screen:
         ask(screen, 4, 8)
-        job: Any = until(lambda: (job := only(desk)) is not None and job.state == "completed" and job)
+        job: Any = until(lambda: (job := only(backend)) is not None and job.state == "completed" and job)
         assert (job.plan.prompt, job.plan.num_frames, job.plan.num_inference_steps) == (PROMPT, 4, 8)
         frames, _ = read_video(job.result.path)
         # The background is most of the film, and its colour nowhere in an empty window.
@@ -55,36 +55,36 @@ def test_what_is_typed_becomes_a_film_that_is_seen(display: str, desk: Desk) -> 
 
 
 @pytest.mark.model
-def test_escape_cancels(display: str, desk: Desk) -> None:
+def test_escape_cancels(display: str, backend: Backend) -> None:
     with shown(display) as screen:
         ask(screen, 16, 100)
-        until(lambda: under_way(desk))
+        until(lambda: under_way(backend))
         screen.press("Escape")
-        until(lambda: state(desk) == "cancelled")
+        until(lambda: state(backend) == "cancelled")
         screen.press("ctrl+q")
         assert screen.end() == (0, "")
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("way", ["key", *(pytest.param(way, marks=pytest.mark.slow) for way in ("signal", "killed"))])
-def test_closed_during_a_run_it_goes_on_at_the_next_start(way: str, display: str, desk: Desk) -> None:
+def test_closed_during_a_run_it_goes_on_at_the_next_start(way: str, display: str, backend: Backend) -> None:
     with shown(display) as screen:
         ask(screen, 16, 40)
-        until(lambda: under_way(desk))
+        until(lambda: under_way(backend))
         if way == "key":
             screen.press("ctrl+w")
         else:
             screen.process.send_signal(signal.SIGINT if way == "signal" else signal.SIGKILL)
         assert screen.end() == (-9 if way == "killed" else 0, "")
-    until(lambda: state(desk) == "queued")  # one that was killed leaves that to its worker
-    job = only(desk)
+    until(lambda: state(backend) == "queued")  # one that was killed leaves that to its worker
+    job = only(backend)
     assert job is not None and (job.stalls, job.worker) == (0, "")
-    assert desk.shelf.checkpoint(job.id).exists()
+    assert backend.artifacts.checkpoint(job.id).exists()
     with shown(display) as screen:
-        until(lambda: state(desk) == "running")
-        until(lambda: state(desk) == "completed")
+        until(lambda: state(backend) == "running")
+        until(lambda: state(backend) == "completed")
         screen.press("ctrl+q")
         assert screen.end() == (0, "")
-    done = only(desk)
+    done = only(backend)
     assert done is not None and done.result is not None and done.result.sidecar.run is not None
     assert any("went on from" in note for note in done.result.sidecar.run.notes)

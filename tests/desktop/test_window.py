@@ -99,7 +99,7 @@ def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open
         # It came round between any two of the steps that it showed, and the rest of the time as well.
         assert ticks[0] - began > 2 * len(steps)
     assert any(text.startswith("Step ") for text in seen)
-    assert len(shown.stage.player.reel.frames) == 8
+    assert len(shown.stage.player.frame_buffer.frames) == 8
     assert shown.message.cget("text") == ""
     first = shown.stage.player.index
     until(lambda: shown.stage.player.index != first, lambda: round_(root))
@@ -114,8 +114,8 @@ def test_a_picture_is_made(window: Open, root: Any) -> None:
     assert shown.form.make.cget("text") == "Make picture"
     say(shown)
     shown.make()
-    until(lambda: shown.stage.player.reel is not None and shown.stage.entry.made, lambda: round_(root))
-    assert shown.stage.entry.kind == "picture" and len(shown.stage.player.reel.frames) == 1
+    until(lambda: shown.stage.player.frame_buffer is not None and shown.stage.entry.made, lambda: round_(root))
+    assert shown.stage.entry.kind == "picture" and len(shown.stage.player.frame_buffer.frames) == 1
 
 
 def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: Any) -> None:
@@ -180,7 +180,7 @@ def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> No
         say(shown, num_inference_steps="12")
         shown.make()
         until(lambda: played(shown), lambda: round_(root))
-        assert len(shown.stage.player.reel.frames) == 4
+        assert len(shown.stage.player.frame_buffer.frames) == 4
         assert "folder" not in [name for name, each in shown.stage.buttons.items() if each.winfo_manager()]
         (told,) = service.http.get("/api/v1/jobs").json()["data"]
         assert (told["state"], told["prompt"]) == ("completed", "a red circle moving left")

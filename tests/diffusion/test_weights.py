@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flickbook.diffusion.weights import load_weights, save_weights
-from flickbook.engine import place
+from flickbook.engine.memory import device
 from flickbook.errors import WeightsError
 
 
@@ -71,13 +71,13 @@ def test_loading_takes_no_more_memory_than_the_weights(tmp_path: Path, dtype: to
     """Also where they are converted: of the file only a part is in memory at once."""
     count, path = 12, tmp_path / "m.safetensors"
     _layers_on_disk(path, count)
-    place.forget_peak()
-    before = place.peak_memory()
+    device.forget_peak()
+    before = device.peak_memory()
     layers = [nn.Linear(2048, 4096, bias=False, device="meta") for _ in range(count)]
     found = load_weights(lambda: nn.Sequential(*layers), path, dtype=dtype)
     assert [int(layer.weight[0, 0]) for layer in found] == list(range(count))  # type: ignore[index]
     size = sum(weight.numel() * weight.element_size() for weight in found.parameters())
-    assert place.peak_memory() - before < 1.1 * size + (48 << 20)
+    assert device.peak_memory() - before < 1.1 * size + (48 << 20)
 
 
 def test_the_network_is_built_without_memory(tmp_path: Path) -> None:

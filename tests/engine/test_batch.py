@@ -17,7 +17,7 @@ from flickbook.engine.rows import Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
 from flickbook.formats import container_of
 from flickbook.media.clip import Clip
-from flickbook.media.quality import LIMITS
+from flickbook.media.metrics.quality import LIMITS
 from flickbook.media.write import write, write_mp4
 from flickbook.resolution import resolve
 from flickbook.spec import Network, Placement, Polish, Request, Step

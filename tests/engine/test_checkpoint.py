@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from flickbook.catalogue import find
 from flickbook.diffusion.unet3d import UNet3D
-from flickbook.engine.checkpoint import Checkpoint, Keeper
+from flickbook.engine.checkpoint import Checkpoint, Checkpointer
 from flickbook.engine.engine import Engine, Frames
 from flickbook.errors import Cancelled, RequestError
 from flickbook.resolution import resolve
@@ -131,12 +131,12 @@ def test_a_run_asks_for_its_own_file_first(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     draft = tmp_path / "draft.safetensors"
     checkpoint(index=3).write(draft)
-    found = Keeper(path, also=[tmp_path / "missing", draft]).look(PLANS)
+    found = Checkpointer(path, also=[tmp_path / "missing", draft]).look(PLANS)
     assert found is not None and found.index == 3
     checkpoint(index=9).write(path)
-    found = Keeper(path, also=[draft]).look(PLANS)
+    found = Checkpointer(path, also=[draft]).look(PLANS)
     assert found is not None and found.index == 9
-    assert Keeper(path).look(PLANS[:1]) is None
+    assert Checkpointer(path).look(PLANS[:1]) is None
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "unipc"])
@@ -146,14 +146,14 @@ def test_wherever_a_film_is_stopped_it_becomes_the_same(
     plans = [plan(scheduler=scheduler, num_inference_steps=5)]
     whole, _ = made(engine, plans)
     for at in range(1, 6):
-        stopped(engine, plans, at, keeper=Keeper(path))
-        keeper = Keeper(path)
-        frames, steps = made(engine, plans, keeper=keeper)
+        stopped(engine, plans, at, checkpointer=Checkpointer(path))
+        checkpointer = Checkpointer(path)
+        frames, steps = made(engine, plans, checkpointer=checkpointer)
         words = [("encode", 1)] if at < 5 else []
         rest = [*words, *(("denoise", index) for index in range(at, 6))]
         assert steps[: len(rest)] == rest and steps[len(rest)][0] == "decode", "no step is made twice"
-        assert np.array_equal(frames, whole) and keeper.notes == [f"went on from step {at} of 5"]
-        keeper.forget()
+        assert np.array_equal(frames, whole) and checkpointer.notes == [f"went on from step {at} of 5"]
+        checkpointer.forget()
         assert not path.exists()
 
 
@@ -161,10 +161,10 @@ def test_it_may_be_stopped_again_and_again(engine: Engine, plan: MakePlan, path:
     plans = [plan(scheduler="unipc", num_inference_steps=6)]
     whole, _ = made(engine, plans)
     for at in range(1, 6):
-        stopped(engine, plans, at, keeper=Keeper(path), previews=at % 2 == 0)
-        found = Keeper(path).look(plans)
+        stopped(engine, plans, at, checkpointer=Checkpointer(path), previews=at % 2 == 0)
+        found = Checkpointer(path).look(plans)
         assert found is not None and found.index == at
-    assert np.array_equal(made(engine, plans, keeper=Keeper(path))[0], whole)
+    assert np.array_equal(made(engine, plans, checkpointer=Checkpointer(path))[0], whole)
 
 
 def test_denoised_latents_are_on_the_disk_before_they_are_decoded(
@@ -172,12 +172,12 @@ def test_denoised_latents_are_on_the_disk_before_they_are_decoded(
 ) -> None:
     plans = [plan(), plan(seed=8)]
     whole, _ = made(engine, plans)
-    with closing(engine.run(plans, keeper=Keeper(path, share=0))) as run:
+    with closing(engine.run(plans, checkpointer=Checkpointer(path, share=0))) as run:
         next(event for event in run if isinstance(event, Frames))
-        found = Keeper(path).look(plans)
+        found = Checkpointer(path).look(plans)
         assert found is not None and found.phase == "decode"
     monkeypatch.setattr(UNet3D, "forward", None)  # not a step is made any more
-    frames, steps = made(engine, plans, keeper=Keeper(path))
+    frames, steps = made(engine, plans, checkpointer=Checkpointer(path))
     assert np.array_equal(frames, whole) and steps[0] == ("denoise", 3) and steps[1][0] == "decode"
 
 
@@ -195,24 +195,24 @@ def test_whatever_ends_a_run_the_last_whole_step_is_kept(
 
     monkeypatch.setattr(UNet3D, "forward", forward)
     with pytest.raises(error):
-        made(engine, [plan()], keeper=Keeper(path, share=0))
-    found = Keeper(path).look([plan()])
+        made(engine, [plan()], checkpointer=Checkpointer(path, share=0))
+    found = Checkpointer(path).look([plan()])
     assert found is not None and found.index == 2
 
 
 def test_how_often_it_writes_is_a_matter_of_time(engine: Engine, plan: MakePlan, path: Path) -> None:
     for share, writes in ((0.0, 1), (1e9, 3)):
-        keeper = Keeper(path, share)
-        made(engine, [plan()], keeper=keeper)
-        assert keeper.writes == writes and keeper.spent > 0, share
-        keeper.forget()
+        checkpointer = Checkpointer(path, share)
+        made(engine, [plan()], checkpointer=checkpointer)
+        assert checkpointer.writes == writes and checkpointer.spent > 0, share
+        checkpointer.forget()
 
 
 def test_what_killed_writers_left_goes(engine: Engine, plan: MakePlan, path: Path) -> None:
     path.parent.mkdir()
     (path.parent / f".{path.name}.torn").write_bytes(b"half")
     (path.parent / "film.mp4").write_bytes(b"film")
-    made(engine, [plan()], keeper=Keeper(path))
+    made(engine, [plan()], checkpointer=Checkpointer(path))
     assert sorted(each.name for each in path.parent.iterdir()) == ["film.mp4", path.name]
 
 
@@ -225,15 +225,15 @@ def test_a_full_disk_does_not_end_the_film(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    keeper = Keeper(path, share=1e9)
-    assert np.array_equal(made(engine, [plan()], keeper=keeper)[0], whole)
-    (note,) = keeper.notes
+    checkpointer = Checkpointer(path, share=1e9)
+    assert np.array_equal(made(engine, [plan()], checkpointer=checkpointer)[0], whole)
+    (note,) = checkpointer.notes
     assert "No space left" in note and [each.message for each in caplog.records] == [note]
-    assert list(path.parent.iterdir()) == [] and keeper.writes == 0
+    assert list(path.parent.iterdir()) == [] and checkpointer.writes == 0
 
 
 def test_a_state_of_other_weights_or_another_shape_is_passed_over(engine: Engine, plan: MakePlan, path: Path) -> None:
-    whole, _ = made(engine, [plan()], keeper=Keeper(path))
+    whole, _ = made(engine, [plan()], checkpointer=Checkpointer(path))
     found = Checkpoint.read(path, [plan()])
     assert found is not None
     short = {**found.tensors, "latents": found.tensors["latents"][:, :, :2].clone()}
@@ -242,9 +242,9 @@ def test_a_state_of_other_weights_or_another_shape_is_passed_over(engine: Engine
     others = [replace(found, weights="1" * 64), *(replace(found, tensors=each) for each in (short, less, odd))]
     for other in others:
         other.write(path)
-        keeper = Keeper(path)
-        frames, steps = made(engine, [plan()], keeper=keeper)
-        assert steps[1] == ("denoise", 1) and np.array_equal(frames, whole) and keeper.notes == []
+        checkpointer = Checkpointer(path)
+        frames, steps = made(engine, [plan()], checkpointer=checkpointer)
+        assert steps[1] == ("denoise", 1) and np.array_equal(frames, whole) and checkpointer.notes == []
 
 
 def test_what_was_given_up_for_want_of_memory_stays_given_up(
@@ -266,9 +266,9 @@ def test_what_was_given_up_for_want_of_memory_stays_given_up(
         starved.setattr(UNet3D, "forward", forward)
         whole, _ = made(fresh(), [plan()])
         calls.clear()
-        stopped(fresh(), [plan()], 2, keeper=Keeper(path))
+        stopped(fresh(), [plan()], 2, checkpointer=Checkpointer(path))
     resumed = fresh()
-    frames, steps = made(resumed, [plan()], keeper=Keeper(path))
+    frames, steps = made(resumed, [plan()], checkpointer=Checkpointer(path))
     assert resumed.placement.rungs == ("denoise: slicing",) and steps[2] == ("denoise", 2)
     assert np.array_equal(frames, whole)
 
@@ -285,8 +285,8 @@ def test_a_film_is_made_up_to_a_share_of_its_steps(
 ) -> None:
     plans = [plan(num_frames=1, num_inference_steps=25, guidance_scale=1.0)]
     for _ in range(2):  # the second time it is there already
-        *_, step = engine.run(plans, keeper=Keeper(path), until=until, previews=True)
+        *_, step = engine.run(plans, checkpointer=Checkpointer(path), until=until, previews=True)
         assert isinstance(step, Step) and (step.phase, step.index, step.total) == ("denoise", last, 25)
         assert step.preview is not None and engine.show(step.preview[0]).shape == (1, 128, 128, 3)
-        found = Keeper(path).look(plans)
+        found = Checkpointer(path).look(plans)
         assert found is not None and found.index == last

@@ -12,9 +12,9 @@ from tests.contract.matrix import asked
 
 from flickbook import catalogue
 from flickbook.diffusion.unet3d import UNet3D
-from flickbook.engine.checkpoint import Keeper
+from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.draft import Draft, drafts
-from flickbook.engine.films import Keep, Means, films, forget
+from flickbook.engine.films import Keep, RunOptions, films, forget
 from flickbook.errors import Cancelled, RequestError
 from flickbook.resolution import resolve
 from flickbook.spec import Plan, Step
@@ -24,18 +24,18 @@ MakePlan = Callable[..., Plan]
 
 @pytest.fixture
 def keep(tmp_path: Path) -> Keep:
-    return lambda plans: Keeper(tmp_path / "drafts" / f"{plans[0].seed}.safetensors")
+    return lambda plans: Checkpointer(tmp_path / "drafts" / f"{plans[0].seed}.safetensors")
 
 
 def finished(draft: Draft, keep: Keep, path: Path) -> tuple[str, list[int]]:
     """The hash of the draft's whole film, and the denoising steps it was told of."""
-    keeper, steps = keep([draft.plan]), list[Step]()
-    assert keeper is not None
+    checkpointer, steps = keep([draft.plan]), list[Step]()
+    assert checkpointer is not None
 
-    def own(_: Sequence[Plan]) -> Keeper:
-        return Keeper(path, also=[keeper.path])
+    def own(_: Sequence[Plan]) -> Checkpointer:
+        return Checkpointer(path, also=[checkpointer.path])
 
-    (clip,) = films([draft.plan], Means(placement=draft.placement), keep=own, on_step=steps.append)
+    (clip,) = films([draft.plan], RunOptions(placement=draft.placement), keep=own, on_step=steps.append)
     assert clip.recipe is not None and clip.run is not None
     assert clip.run.notes == [f"went on from step {draft.index} of {draft.total}"]
     return clip.recipe.frames_sha256, [step.index for step in steps if step.phase == "denoise"]

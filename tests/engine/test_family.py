@@ -8,8 +8,8 @@ import pytest
 
 from flickbook.catalogue import Model, list_models
 from flickbook.engine.family import Family, Setup, loader
-from flickbook.engine.pipelines import PipelineFamily
-from flickbook.engine.unet_family import UNetFamily
+from flickbook.engine.pipelines.family import PipelineFamily
+from flickbook.engine.unet.family import UNetFamily
 from flickbook.spec import Placement
 
 

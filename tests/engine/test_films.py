@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.engine.test_fit import MIB, SMALL, film
+from tests.engine.memory.test_fit import MIB, SMALL, film
 from tests.loras import adapter, write
 
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.engine import records
-from flickbook.engine.checkpoint import Keeper
-from flickbook.engine.films import Means, engine_of, films, forget, located, means_of
-from flickbook.engine.fit import abreast
-from flickbook.engine.place import threads
+from flickbook.engine.checkpoint import Checkpointer
+from flickbook.engine.films import RunOptions, engine_of, films, forget, located, run_options_of
+from flickbook.engine.memory import run_history
+from flickbook.engine.memory.device import threads
+from flickbook.engine.memory.fit import abreast
 from flickbook.errors import Cancelled
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
@@ -58,9 +58,11 @@ def test_films_run_together_as_far_as_memory_allows() -> None:
 
 
 def test_films_encoded_while_they_are_decoded_are_the_same_files(plan: MakePlan, tmp_path: Path) -> None:
-    means = Means(placement=Placement(decode_frames=3, batch=2))
+    run_options = RunOptions(placement=Placement(decode_frames=3, batch=2))
     plans = [plan(container="mp4"), plan(container="mp4", seed=8)]
-    for number, (early, late) in enumerate(zip(films(plans, means, ahead=True), films(plans, means), strict=True)):
+    for number, (early, late) in enumerate(
+        zip(films(plans, run_options, ahead=True), films(plans, run_options), strict=True)
+    ):
         assert early.recipe is not None and early.ahead is not None and late.ahead is None
         how = early.recipe.plan.encoding()
         assert how is not None and early.ahead.packets(how, early.recipe.frames_sha256)
@@ -75,13 +77,13 @@ def test_what_needs_the_whole_film_is_encoded_at_the_end(plan: MakePlan) -> None
 
 
 def test_a_film_given_up_while_it_is_decoded_leaves_no_thread(plan: MakePlan) -> None:
-    means, seen = Means(placement=Placement(decode_frames=1)), list[str]()
+    run_options, seen = RunOptions(placement=Placement(decode_frames=1)), list[str]()
 
     def on_step(step: Step) -> None:
         seen.append(step.phase)
 
     with pytest.raises(Cancelled):
-        next(films([plan(container="mp4")], means, on_step=on_step, cancel=lambda: "decode" in seen, ahead=True))
+        next(films([plan(container="mp4")], run_options, on_step=on_step, cancel=lambda: "decode" in seen, ahead=True))
     for thread in threading.enumerate():
         if thread.name == "encoder":
             thread.join(60)
@@ -89,72 +91,80 @@ def test_a_film_given_up_while_it_is_decoded_leaves_no_thread(plan: MakePlan) ->
 
 
 def test_a_run_says_when_something_could_first_be_seen(plan: MakePlan) -> None:
-    means = Means(placement=Placement(decode_frames=3))
-    runs = [next(films([plan()], means, previews=previews)).run for previews in (True, False)]
+    run_options = RunOptions(placement=Placement(decode_frames=3))
+    runs = [next(films([plan()], run_options, previews=previews)).run for previews in (True, False)]
     assert all(run is not None and run.first_preview for run in runs)
 
 
 def test_a_warm_model_serves_whoever_asks_for_the_place_where_it_lies(plan: MakePlan) -> None:
-    chosen = engine_of(plan(), Means())
-    given = Means(placement=chosen.placement.model_copy(update={"batch": 2}))
-    assert engine_of(plan(), given) is chosen and engine_of(plan(), Means()) is chosen
-    assert engine_of(plan(), Means(placement=Placement(decode_frames=1))) is not chosen
+    chosen = engine_of(plan(), RunOptions())
+    given = RunOptions(placement=chosen.placement.model_copy(update={"batch": 2}))
+    assert engine_of(plan(), given) is chosen and engine_of(plan(), RunOptions()) is chosen
+    assert engine_of(plan(), RunOptions(placement=Placement(decode_frames=1))) is not chosen
 
 
-def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], Means]:
+def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], RunOptions]:
     """Films that begin from something, or are something more than four frames of words."""
-    wishes: dict[str, Any] = {"num_frames": 4, "num_inference_steps": 4, "seed": 3, "scheduler": "dpm++"}
+    polish_options: dict[str, Any] = {"num_frames": 4, "num_inference_steps": 4, "seed": 3, "scheduler": "dpm++"}
     if kind == "long":
-        wishes |= {"num_frames": 24, "prompt_at": ((12, "a green star"),)}
+        polish_options |= {"num_frames": 24, "prompt_at": ((12, "a green star"),)}
     elif kind == "image":
         Image.new("RGB", (128, 128), "red").save(tmp_path / "given.png")
-        wishes |= {"image": str(tmp_path / "given.png")}
+        polish_options |= {"image": str(tmp_path / "given.png")}
     elif kind == "video":
         frames = np.stack([np.full((128, 128, 3), 40 * number, np.uint8) for number in range(4)])
-        wishes |= {"video": str(Clip(frames, 8.0).save(tmp_path / "given.mp4")), "strength": 0.8}
+        polish_options |= {"video": str(Clip(frames, 8.0).save(tmp_path / "given.mp4")), "strength": 0.8}
     elif kind == "lora":
         networks = TextToVideo.load(find("builtin").path())
         file = write(tmp_path / "style.safetensors", adapter(networks.unet, lambda name: "attn" in name), "peft")
-        wishes |= {"loras": located([f"{file}:0.1"])}
-    request = Request.of(prompt="a red circle", **wishes)
+        polish_options |= {"loras": located([f"{file}:0.1"])}
+    request = Request.of(prompt="a red circle", **polish_options)
     plans = [resolve(request)]
     if kind == "two":
         plans.append(resolve(request.model_copy(update={"seed": 4, "prompt": "a green star"})))
-    return plans, means_of(plans[0], request)
+    return plans, run_options_of(plans[0], request)
 
 
 @pytest.mark.parametrize(
     "kind", ["two", "image", "video", *(pytest.param(each, marks=pytest.mark.slow) for each in ("long", "lora"))]
 )
 def test_a_film_of_any_kind_has_the_recipe_of_the_uninterrupted(tmp_path: Path, path: Path, kind: str) -> None:
-    plans, means = asked(tmp_path, kind)
-    means = replace(means, placement=Placement(batch=len(plans)))
-    whole, known = list(films(plans, means)), len(records.read())
+    plans, run_options = asked(tmp_path, kind)
+    run_options = replace(run_options, placement=Placement(batch=len(plans)))
+    whole, known = list(films(plans, run_options)), len(run_history.read())
     forget()
     steps: list[Step] = []
     with pytest.raises(Cancelled):
-        list(films(plans, means, keep=lambda _: Keeper(path), on_step=steps.append, cancel=lambda: len(steps) > 2))
+        list(
+            films(
+                plans,
+                run_options,
+                keep=lambda _: Checkpointer(path),
+                on_step=steps.append,
+                cancel=lambda: len(steps) > 2,
+            )
+        )
     assert steps[-1].index == 1 and steps[-1].phase == "denoise"
     forget()
-    resumed = list(films(plans, means, keep=lambda _: Keeper(path)))
+    resumed = list(films(plans, run_options, keep=lambda _: Checkpointer(path)))
     assert [clip.recipe for clip in resumed] == [clip.recipe for clip in whole]
     assert [len(films_of) for films_of in (whole, resumed)] == [len(plans)] * 2
     total = steps[-1].total
     assert all(clip.run and f"went on from step 2 of {total}" in clip.run.notes for clip in resumed)
-    assert len(records.read()) == known, "what a part of a film took says nothing about films"
+    assert len(run_history.read()) == known, "what a part of a film took says nothing about films"
 
 
 KILLED = """
 import sys
 from pathlib import Path
 import torch
-from flickbook.engine.checkpoint import Keeper
+from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.films import films
 from flickbook.spec import Plan
 
 torch.set_num_threads(1)
 plan = Plan.from_json(sys.argv[1])
-keeper = Keeper(Path(sys.argv[2]), share=1e9)
+keeper = Checkpointer(Path(sys.argv[2]), share=1e9)
 (clip,) = films([plan], keep=lambda _: keeper, on_step=lambda step: print(step, flush=True))
 print(clip.recipe.to_json())
 """
@@ -181,11 +191,11 @@ def test_a_process_that_was_killed_left_all_that_another_needs(
 
 
 def test_sums_are_rounded_in_the_order_of_the_first_attempts_threads(plan: MakePlan, path: Path) -> None:
-    means, seen = Means(placement=Placement()), set[int]()
+    run_options, seen = RunOptions(placement=Placement()), set[int]()
     with threads("1"):
-        (first,) = films([plan()], means, keep=lambda _: Keeper(path))
+        (first,) = films([plan()], run_options, keep=lambda _: Checkpointer(path))
     with threads("2"):
         how: dict[str, Any] = {"on_step": lambda _: seen.add(torch.get_num_threads())}
-        (clip,) = films([plan()], means, keep=lambda _: Keeper(path), **how)
+        (clip,) = films([plan()], run_options, keep=lambda _: Checkpointer(path), **how)
         assert torch.get_num_threads() == 2
     assert seen == {1} and clip.recipe == first.recipe

@@ -14,7 +14,7 @@ from tests import tiny
 from tests.loras import Adapter, adapter, changed, deltas, worst, write
 from torch import Tensor
 
-from flickbook.engine.lora import load_into
+from flickbook.engine.lora.apply import load_into
 from flickbook.errors import WeightsError
 
 

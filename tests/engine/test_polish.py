@@ -43,8 +43,15 @@ def test_words_become_numbers() -> None:
 
 
 def test_all_is_done_in_the_order_of_the_fields(frames: np.ndarray) -> None:
-    wishes: Any = {"trim": "2:10f", "interpolate": 2, "upscale": 2, "loop": "pingpong", "speed": 0.5, "text": "hi"}
-    polish, networks = asked(12, 8.0, wishes)
+    polish_options: Any = {
+        "trim": "2:10f",
+        "interpolate": 2,
+        "upscale": 2,
+        "loop": "pingpong",
+        "speed": 0.5,
+        "text": "hi",
+    }
+    polish, networks = asked(12, 8.0, polish_options)
     told: list[Step] = []
     made, fps = polished(frames, 8.0, polish, networks, told.append)
     # 8 frames, then 15 with those between, then there and back without either end twice.
@@ -57,7 +64,7 @@ def test_all_is_done_in_the_order_of_the_fields(frames: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "field"),
+    ("polish_options", "field"),
     [
         ({"interpolate": 1}, "interpolate"),
         ({"interpolate": "9x"}, "interpolate"),
@@ -72,9 +79,9 @@ def test_all_is_done_in_the_order_of_the_fields(frames: np.ndarray) -> None:
         ({"trim": "3"}, "trim"),
     ],
 )
-def test_wishes_out_of_their_limits(wishes: Any, field: str) -> None:
+def test_wishes_out_of_their_limits(polish_options: Any, field: str) -> None:
     with pytest.raises(RequestError) as caught:
-        asked(16, 8.0, wishes)
+        asked(16, 8.0, polish_options)
     assert caught.value.field == field
 
 
@@ -135,9 +142,9 @@ NUMBERS = st.none() | st.floats()
     ),
     st.integers(1, 64),
 )
-def test_any_wish_is_a_polish_or_refused(wishes: Any, num_frames: int) -> None:
+def test_any_wish_is_a_polish_or_refused(polish_options: Any, num_frames: int) -> None:
     try:
-        polish, _ = asked(num_frames, 8.0, wishes)
+        polish, _ = asked(num_frames, 8.0, polish_options)
         size_after(polish, num_frames, 16, 16, 8.0)
     except FlickbookError:
         return

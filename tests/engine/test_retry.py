@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flickbook.engine.films import Means
+from flickbook.engine.films import RunOptions
 from flickbook.engine.retry import good_films
 from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request
@@ -16,7 +16,7 @@ def plans(count: int) -> list[Plan]:
 
 
 def seeds(made: list[Plan], **asked: object) -> tuple[list[int], list[list[str]]]:
-    clips = list(good_films(made, Means(), **asked))  # type: ignore[arg-type]
+    clips = list(good_films(made, RunOptions(), **asked))  # type: ignore[arg-type]
     found = [clip.recipe.plan for clip in clips if clip.recipe is not None]
     assert all(isinstance(plan, Plan) for plan in found)
     notes = [[note for note in clip.run.notes if "seed" in note] for clip in clips if clip.run is not None]

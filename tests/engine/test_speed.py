@@ -11,11 +11,11 @@ from torch import Tensor
 
 from flickbook import generate
 from flickbook.diffusion.forecast import Answers, Pace
-from flickbook.engine import unet_family
 from flickbook.engine.films import forget
+from flickbook.engine.unet import family
 from flickbook.errors import RequestError
 from flickbook.media.clip import Clip
-from flickbook.media.similarity import psnr, ssim
+from flickbook.media.metrics.similarity import psnr, ssim
 
 PROMPTS = (
     "a red circle moving left on a blue background",
@@ -76,7 +76,7 @@ def test_the_guard_sees_a_broken_forecast(broken: str, guarded: Any, monkeypatch
             return answers.estimates[0] * 0.5
 
         monkeypatch.setattr(Answers, "forecast", first)
-    monkeypatch.setitem(unet_family.PACES, "balanced", Pace(error=1e9, most=20))
+    monkeypatch.setitem(family.PACES, "balanced", Pace(error=1e9, most=20))
     assert not guarded(films("balanced"))
 
 

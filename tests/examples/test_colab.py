@@ -18,7 +18,7 @@ import pytest
 from nbclient import NotebookClient
 
 import flickbook
-from flickbook.media.carried import carried
+from flickbook.media.embedded import carried
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "colab.ipynb"

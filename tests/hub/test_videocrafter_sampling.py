@@ -23,7 +23,7 @@ from torch import Tensor
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.family import Setup
-from flickbook.engine.unet_family import UNetFamily
+from flickbook.engine.unet.family import UNetFamily
 from flickbook.hub.videocrafter import convert_directory
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Request
@@ -83,7 +83,7 @@ def test_the_trajectory_is_the_published_one(family: UNetFamily) -> None:
     assert (plan.num_inference_steps, plan.negative_prompt, plan.fps) == (50, "", 10.0)
     ours = stepped(family, plan)
     networks = family.networks
-    meaning = family.encode([plan])
+    embedding = family.encode([plan])
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     abar = np.cumprod(1 - betas)
     scale = np.concatenate([np.linspace(1, 0.7, 400), np.full(600, 0.7)])
@@ -95,7 +95,7 @@ def test_the_trajectory_is_the_published_one(family: UNetFamily) -> None:
         with torch.no_grad():
             both = [
                 networks.unet(x.float(), torch.tensor(int(t)), words, torch.tensor([28.0])).double()
-                for words in (meaning.negative, meaning.contexts[0])
+                for words in (embedding.negative, embedding.contexts[0])
             ]
         e = both[0] + 12.0 * (both[1] - both[0])
         sigma = math.sqrt((1 - abar[s]) / (1 - abar[t])) * math.sqrt(1 - abar[t] / abar[s])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flickbook.jobs.desk import Desk
-from flickbook.jobs.order import ordered, sequenced
+from flickbook.jobs.backend import Backend
+from flickbook.jobs.create import ordered, sequenced
 from flickbook.spec import Request
 from flickbook.store.base import Job
 
@@ -17,9 +17,9 @@ Moving = Callable[..., Job]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def backend(tmp_path: Path) -> Iterator[Backend]:
     """An empty queue."""
-    with Desk.at(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs") as found:
+    with Backend.at(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs") as found:
         yield found
 
 
@@ -36,7 +36,7 @@ def small() -> Small:
             image=told.pop("image", None),
             seed=seed,
         )
-        return ordered(request, told.pop("wishes", None), **told)  # type: ignore[arg-type]
+        return ordered(request, told.pop("polish_options", None), **told)  # type: ignore[arg-type]
 
     return make
 

@@ -6,9 +6,9 @@ import pytest
 from tests.jobs.conftest import Moving, Small
 
 from flickbook.jobs import queue
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.jobs.eta import PHASES, Pace, Past, abreast, expected, history, past, work
-from flickbook.jobs.runner import Runner
+from flickbook.jobs.workers.runner import Runner
 from flickbook.spec import Step
 from flickbook.store.base import Job
 
@@ -81,19 +81,19 @@ def test_a_first_run_tells_from_its_own_steps(small: Small) -> None:
     assert told[4] == pytest.approx(10.0 + 20.0 * 0.12 / 0.8)
 
 
-def test_a_film_that_is_done_teaches_the_next(desk: Desk, small: Small) -> None:
+def test_a_film_that_is_done_teaches_the_next(backend: Backend, small: Small) -> None:
     def run(job: Job) -> Job:
-        (kept,) = desk.ask(desk.queue.submit([job]))
-        claimed = desk.ask(desk.store.claim("w", 30, id=kept.id))
+        (kept,) = backend.ask(backend.queue.submit([job]))
+        claimed = backend.ask(backend.store.claim("w", 30, id=kept.id))
         assert claimed is not None
-        (done,) = Runner(desk).run([claimed])
+        (done,) = Runner(backend).run([claimed])
         return done
 
     done = run(small(2))
     found = past(done)
     assert found is not None and set(found.seconds) <= set(PHASES)
     assert sum(found.seconds.values()) == pytest.approx(done.seconds, rel=0.05)
-    assert len(desk.ask(history(desk.queue))) == 1
+    assert len(backend.ask(history(backend.queue))) == 1
 
 
 def test_sequences_and_films_teach_each_other_nothing(small: Small, moving: Moving) -> None:
@@ -107,16 +107,16 @@ def test_sequences_and_films_teach_each_other_nothing(small: Small, moving: Movi
     assert work(partly)["denoise"] == work(sequence)["denoise"] / 2
 
 
-def test_a_sequence_that_is_done_teaches_the_next(desk: Desk, moving: Moving) -> None:
+def test_a_sequence_that_is_done_teaches_the_next(backend: Backend, moving: Moving) -> None:
     for seed, pauses in ((1, False), (2, True)):
-        (kept,) = desk.ask(desk.queue.submit([moving(seed)]))
-        runner = Runner(desk, look=0.01)
-        while (job := desk.ask(desk.store.claim("w", 30, id=kept.id))) is not None:
+        (kept,) = backend.ask(backend.queue.submit([moving(seed)]))
+        runner = Runner(backend, look=0.01)
+        while (job := backend.ask(backend.store.claim("w", 30, id=kept.id))) is not None:
             leave = runner.leave if pauses else lambda: None
             runner.run([job], on_step=lambda step, leave=leave: leave() if step.phase == "denoise" else None)  # type: ignore[misc]
-            runner, pauses = Runner(desk), False
+            runner, pauses = Runner(backend), False
     # The one that was stopped tells nothing of how long a whole one takes.
-    (found,) = desk.ask(history(desk.queue))
+    (found,) = backend.ask(history(backend.queue))
     assert found.plan.task == "sequence" and found.plan.seed == 1
 
 

@@ -11,78 +11,78 @@ from tests.jobs.conftest import Small
 
 from flickbook.errors import JobConflict, JobNotFound, LimitReached, MediaError, RequestError
 from flickbook.jobs import queue
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.store.base import DONE, Job, Result, State
 
 LEASE = 30.0
 
 
-def submitted(desk: Desk, *jobs: Job) -> list[Job]:
-    return desk.ask(desk.queue.submit(jobs))
+def submitted(backend: Backend, *jobs: Job) -> list[Job]:
+    return backend.ask(backend.queue.submit(jobs))
 
 
-def claimed(desk: Desk, job: Job) -> Job:
-    found = desk.ask(desk.store.claim("a worker", LEASE, id=job.id))
+def claimed(backend: Backend, job: Job) -> Job:
+    found = backend.ask(backend.store.claim("a worker", LEASE, id=job.id))
     assert found is not None
     return found
 
 
-def test_a_job_waits_is_run_and_is_done(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
+def test_a_job_waits_is_run_and_is_done(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
     assert (job.state, job.kind, job.attempt) == ("queued", "film", 0)
-    running = claimed(desk, job)
+    running = claimed(backend, job)
     assert (running.state, running.attempt, running.stalls) == ("running", 1, 1)
-    done = desk.ask(desk.store.settle(job.id, 1, queue.completed(running, Result(path="x.mp4"), 2.5)))
+    done = backend.ask(backend.store.settle(job.id, 1, queue.completed(running, Result(path="x.mp4"), 2.5)))
     assert done is not None and (done.state, done.seconds, done.reached) == ("completed", 2.5, 1.0)
     assert done.finished_at > 0 and done.lease_until == 0 and done.worker == ""
 
 
-def test_what_waits_is_cancelled_and_paused_at_once(desk: Desk, small: Small) -> None:
-    one, two = submitted(desk, small(1), small(2))
-    assert desk.ask(desk.queue.cancel(one.id)).state == "cancelled"
-    assert desk.ask(desk.queue.cancel(one.id)).state == "cancelled"  # asked twice is no error
-    assert desk.ask(desk.queue.pause(two.id)).state == "paused"
-    assert desk.ask(desk.store.claim("a worker", LEASE)) is None
-    assert desk.ask(desk.queue.resume(two.id)).state == "queued"
-    assert desk.ask(desk.queue.retry(one.id)).state == "queued"
-    assert desk.ask(desk.store.claim("a worker", LEASE)) is not None
+def test_what_waits_is_cancelled_and_paused_at_once(backend: Backend, small: Small) -> None:
+    one, two = submitted(backend, small(1), small(2))
+    assert backend.ask(backend.queue.cancel(one.id)).state == "cancelled"
+    assert backend.ask(backend.queue.cancel(one.id)).state == "cancelled"  # asked twice is no error
+    assert backend.ask(backend.queue.pause(two.id)).state == "paused"
+    assert backend.ask(backend.store.claim("a worker", LEASE)) is None
+    assert backend.ask(backend.queue.resume(two.id)).state == "queued"
+    assert backend.ask(backend.queue.retry(one.id)).state == "queued"
+    assert backend.ask(backend.store.claim("a worker", LEASE)) is not None
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused")])
-def test_what_runs_is_asked_to_stop(desk: Desk, small: Small, wish: str, state: str) -> None:
-    (job,) = submitted(desk, small())
-    running = claimed(desk, job)
-    asked = desk.ask(getattr(desk.queue, wish)(job.id))
+def test_what_runs_is_asked_to_stop(backend: Backend, small: Small, wish: str, state: str) -> None:
+    (job,) = submitted(backend, small())
+    running = claimed(backend, job)
+    asked = backend.ask(getattr(backend.queue, wish)(job.id))
     assert (asked.state, asked.wanted) == ("running", wish)
-    laid = desk.ask(desk.queue.lay_down(asked, 1.0))
+    laid = backend.ask(backend.queue.lay_down(asked, 1.0))
     assert laid is not None and laid.state == state and laid.attempt == running.attempt
     # To lay a job down is no failure to get on.
     assert laid.stalls == (1 if state in DONE else 0)
 
 
-def test_a_wish_that_comes_while_a_job_is_laid_down_is_met(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
-    before = claimed(desk, job)
-    desk.ask(desk.queue.cancel(job.id))
-    laid = desk.ask(desk.queue.lay_down(before))  # its runner had not heard of it
+def test_a_wish_that_comes_while_a_job_is_laid_down_is_met(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
+    before = claimed(backend, job)
+    backend.ask(backend.queue.cancel(job.id))
+    laid = backend.ask(backend.queue.lay_down(before))  # its runner had not heard of it
     assert laid is not None and laid.state == "cancelled"
 
 
-def test_a_wish_that_comes_while_an_orphan_is_freed_is_met(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
-    before = claimed(desk, job)
-    desk.ask(desk.queue.cancel(job.id))
-    freed = desk.ask(desk.store.settle(job.id, 1, queue.orphaned(before)))
+def test_a_wish_that_comes_while_an_orphan_is_freed_is_met(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
+    before = claimed(backend, job)
+    backend.ask(backend.queue.cancel(job.id))
+    freed = backend.ask(backend.store.settle(job.id, 1, queue.orphaned(before)))
     assert freed is not None and (freed.state, freed.wanted) == ("queued", "cancel")
-    assert desk.ask(desk.queue._met(freed)).state == "cancelled"
+    assert backend.ask(backend.queue._met(freed)).state == "cancelled"
 
 
 def test_an_orphan_that_is_removed_while_it_is_freed_is_gone(
-    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (job,) = submitted(desk, small())
-    before, store = claimed(desk, job), desk.store
-    desk.ask(desk.queue.cancel(job.id))
+    (job,) = submitted(backend, small())
+    before, store = claimed(backend, job), backend.store
+    backend.ask(backend.queue.cancel(job.id))
     settle, change, remove = store.settle, store.change, store.remove
 
     async def unaware(id: str, attempt: int, changes: Mapping[str, Any], lapsed: bool = False) -> Job | None:
@@ -94,48 +94,48 @@ def test_an_orphan_that_is_removed_while_it_is_freed_is_gone(
 
     monkeypatch.setattr(store, "settle", unaware)
     monkeypatch.setattr(store, "change", too_late)
-    assert desk.ask(desk.queue.bury("a worker", "it died")) == []
+    assert backend.ask(backend.queue.bury("a worker", "it died")) == []
 
 
-def test_what_has_begun_does_not_expire(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small(expires_at=time.time() + 60))
-    claimed(desk, job)
-    desk.ask(desk.queue.bury("a worker", "the service ended"))
-    assert desk.ask(desk.queue.job(job.id)).expires_at == 0.0
+def test_what_has_begun_does_not_expire(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small(expires_at=time.time() + 60))
+    claimed(backend, job)
+    backend.ask(backend.queue.bury("a worker", "the service ended"))
+    assert backend.ask(backend.queue.job(job.id)).expires_at == 0.0
 
 
-def test_a_pause_does_not_undo_a_cancellation(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
-    claimed(desk, job)
-    desk.ask(desk.queue.cancel(job.id))
-    assert desk.ask(desk.queue.pause(job.id)).wanted == "cancel"
+def test_a_pause_does_not_undo_a_cancellation(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
+    claimed(backend, job)
+    backend.ask(backend.queue.cancel(job.id))
+    assert backend.ask(backend.queue.pause(job.id)).wanted == "cancel"
 
 
 @pytest.mark.parametrize("wish", ["cancel", "pause", "resume"])
-def test_what_is_done_stays_done(desk: Desk, small: Small, wish: str) -> None:
-    (job,) = submitted(desk, small())
-    running = claimed(desk, job)
-    desk.ask(desk.store.settle(job.id, 1, queue.completed(running, Result())))
+def test_what_is_done_stays_done(backend: Backend, small: Small, wish: str) -> None:
+    (job,) = submitted(backend, small())
+    running = claimed(backend, job)
+    backend.ask(backend.store.settle(job.id, 1, queue.completed(running, Result())))
     with pytest.raises(JobConflict, match=f"{job.id}: is completed and cannot be .*; .*flickbook jobs show"):
-        desk.ask(getattr(desk.queue, wish)(job.id))
+        backend.ask(getattr(backend.queue, wish)(job.id))
     with pytest.raises(JobConflict):
-        desk.ask(desk.queue.retry(job.id))
+        backend.ask(backend.queue.retry(job.id))
 
 
 @pytest.mark.parametrize(
     "id", ["", "job_", "../../etc/passwd", "job_" + "0" * 25, "job_" + "0" * 26, "JOB_" + "0" * 26]
 )
-def test_other_ids_are_not_found(desk: Desk, id: str) -> None:
+def test_other_ids_are_not_found(backend: Backend, id: str) -> None:
     with pytest.raises(JobNotFound):
-        desk.ask(desk.queue.job(id))
+        backend.ask(backend.queue.job(id))
 
 
-def test_another_owners_job_is_not_found_either(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small(owner="ada"))
-    assert desk.ask(desk.queue.job(job.id, "ada")).id == job.id == desk.ask(desk.queue.job(job.id)).id
-    for ask in (desk.queue.job, desk.queue.cancel, desk.queue.pause, desk.queue.remove):
+def test_another_owners_job_is_not_found_either(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small(owner="ada"))
+    assert backend.ask(backend.queue.job(job.id, "ada")).id == job.id == backend.ask(backend.queue.job(job.id)).id
+    for ask in (backend.queue.job, backend.queue.cancel, backend.queue.pause, backend.queue.remove):
         with pytest.raises(JobNotFound):
-            desk.ask(ask(job.id, "bob"))
+            backend.ask(ask(job.id, "bob"))
 
 
 def orphan(job: Job, **told: Any) -> State:
@@ -156,173 +156,173 @@ def test_what_becomes_of_a_job_whose_worker_is_gone(small: Small) -> None:
     assert "killed by SIGSEGV" in told["error"] and "3 attempts" in told["error"]
 
 
-def test_lapsed_leases_are_found_and_stale_tokens_count_no_more(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
-    first = desk.ask(desk.store.claim("one", 0.0))
+def test_lapsed_leases_are_found_and_stale_tokens_count_no_more(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
+    first = backend.ask(backend.store.claim("one", 0.0))
     assert first is not None
-    assert [each.state for each in desk.ask(desk.queue.tend())] == ["queued"]
-    second = claimed(desk, job)
+    assert [each.state for each in backend.ask(backend.queue.tend())] == ["queued"]
+    second = claimed(backend, job)
     assert second.attempt == 2
-    assert desk.ask(desk.store.renew(job.id, 1, LEASE, 0.9)) is None
-    assert desk.ask(desk.store.settle(job.id, 1, queue.completed(first, Result(path="stale")))) is None
-    assert desk.ask(desk.queue.job(job.id)).result is None
+    assert backend.ask(backend.store.renew(job.id, 1, LEASE, 0.9)) is None
+    assert backend.ask(backend.store.settle(job.id, 1, queue.completed(first, Result(path="stale")))) is None
+    assert backend.ask(backend.queue.job(job.id)).result is None
 
 
-def test_three_attempts_that_get_no_further_are_enough(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
+def test_three_attempts_that_get_no_further_are_enough(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
     for _ in range(3):
-        assert desk.ask(desk.store.claim("one", 0.0)) is not None
-        desk.ask(desk.queue.tend())
-    assert desk.ask(desk.queue.job(job.id)).state == "failed"
-    again = desk.ask(desk.queue.retry(job.id))
+        assert backend.ask(backend.store.claim("one", 0.0)) is not None
+        backend.ask(backend.queue.tend())
+    assert backend.ask(backend.queue.job(job.id)).state == "failed"
+    again = backend.ask(backend.queue.retry(job.id))
     assert (again.state, again.stalls, again.error) == ("queued", 0, "")
 
 
-def test_attempts_that_get_on_are_not_counted(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
+def test_attempts_that_get_on_are_not_counted(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
     for number in range(1, 6):
-        found = desk.ask(desk.store.claim("one", 0.02))
+        found = backend.ask(backend.store.claim("one", 0.02))
         assert found is not None
-        desk.ask(desk.store.renew(job.id, number, 0.01, number / 10))
+        backend.ask(backend.store.renew(job.id, number, 0.01, number / 10))
         time.sleep(0.03)
-        desk.ask(desk.queue.tend())
-    assert desk.ask(desk.queue.job(job.id)).state == "queued"
+        backend.ask(backend.queue.tend())
+    assert backend.ask(backend.queue.job(job.id)).state == "queued"
 
 
-def test_a_dead_workers_jobs_are_free_at_once(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
-    desk.ask(desk.store.claim("the dead", LEASE))
-    assert desk.ask(desk.queue.bury("another", "it died")) == []
-    (found,) = desk.ask(desk.queue.bury("the dead", "its worker was killed by SIGKILL"))
+def test_a_dead_workers_jobs_are_free_at_once(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
+    backend.ask(backend.store.claim("the dead", LEASE))
+    assert backend.ask(backend.queue.bury("another", "it died")) == []
+    (found,) = backend.ask(backend.queue.bury("the dead", "its worker was killed by SIGKILL"))
     assert (found.state, found.error) == ("queued", "its worker was killed by SIGKILL")
 
 
-def test_what_waits_too_long_expires(desk: Desk, small: Small) -> None:
-    late, kept = submitted(desk, small(1, expires_at=time.time() - 1), small(2, expires_at=time.time() + 999))
-    found = desk.ask(desk.store.claim("a worker", LEASE))
+def test_what_waits_too_long_expires(backend: Backend, small: Small) -> None:
+    late, kept = submitted(backend, small(1, expires_at=time.time() - 1), small(2, expires_at=time.time() + 999))
+    found = backend.ask(backend.store.claim("a worker", LEASE))
     assert found is not None and found.id == kept.id
-    assert [each.id for each in desk.ask(desk.queue.tend())] == [late.id]
-    assert desk.ask(desk.queue.job(late.id)).state == "expired"
-    desk.ask(desk.queue.retry(late.id))
-    assert desk.ask(desk.queue.tend()) == [], "a retried job does not expire again"
-    assert desk.ask(desk.queue.job(late.id)).state == "queued"
+    assert [each.id for each in backend.ask(backend.queue.tend())] == [late.id]
+    assert backend.ask(backend.queue.job(late.id)).state == "expired"
+    backend.ask(backend.queue.retry(late.id))
+    assert backend.ask(backend.queue.tend()) == [], "a retried job does not expire again"
+    assert backend.ask(backend.queue.job(late.id)).state == "queued"
 
 
-def test_owners_take_turns_and_priority_comes_first(desk: Desk, small: Small) -> None:
-    ada = submitted(desk, *(small(seed, owner="ada") for seed in range(4)))
-    bob = submitted(desk, *(small(seed, owner="bob") for seed in range(2)))
-    urgent = submitted(desk, small(9, owner="ada", priority=5))
+def test_owners_take_turns_and_priority_comes_first(backend: Backend, small: Small) -> None:
+    ada = submitted(backend, *(small(seed, owner="ada") for seed in range(4)))
+    bob = submitted(backend, *(small(seed, owner="bob") for seed in range(2)))
+    urgent = submitted(backend, small(9, owner="ada", priority=5))
     order = []
-    while (job := desk.ask(desk.store.claim("a worker", LEASE))) is not None:
+    while (job := backend.ask(backend.store.claim("a worker", LEASE))) is not None:
         order.append(job.id)
     assert order == [urgent[0].id, ada[0].id, bob[0].id, ada[1].id, bob[1].id, ada[2].id, ada[3].id]
 
 
-def test_one_owner_reorders_their_own(desk: Desk, small: Small) -> None:
-    one, two, three = submitted(desk, *(small(seed, owner="ada") for seed in range(3)))
-    (other,) = submitted(desk, small(owner="bob"))
-    desk.ask(desk.queue.reorder(three.id, before=one.id, owner="ada"))
+def test_one_owner_reorders_their_own(backend: Backend, small: Small) -> None:
+    one, two, three = submitted(backend, *(small(seed, owner="ada") for seed in range(3)))
+    (other,) = submitted(backend, small(owner="bob"))
+    backend.ask(backend.queue.reorder(three.id, before=one.id, owner="ada"))
     with pytest.raises(JobConflict, match="same owner"):
-        desk.ask(desk.queue.reorder(three.id, before=other.id))
+        backend.ask(backend.queue.reorder(three.id, before=other.id))
     with pytest.raises(JobNotFound):
-        desk.ask(desk.queue.reorder(three.id, before=other.id, owner="ada"))
+        backend.ask(backend.queue.reorder(three.id, before=other.id, owner="ada"))
     order = []
-    while (job := desk.ask(desk.store.claim("a worker", LEASE))) is not None:
+    while (job := backend.ask(backend.store.claim("a worker", LEASE))) is not None:
         order.append(job.id)
     # Nobody else's place moves.
     assert order == [three.id, other.id, one.id, two.id]
     with pytest.raises(JobConflict, match="is running"):
-        desk.ask(desk.queue.reorder(one.id, before=two.id))
+        backend.ask(backend.queue.reorder(one.id, before=two.id))
 
 
-def test_the_same_key_gives_the_same_job(desk: Desk, small: Small) -> None:
-    (one,) = submitted(desk, small(1, key="again", owner="ada"))
-    (two,) = submitted(desk, small(2, key="again", owner="ada"))
-    (three,) = submitted(desk, small(3, key="again", owner="bob"))
+def test_the_same_key_gives_the_same_job(backend: Backend, small: Small) -> None:
+    (one,) = submitted(backend, small(1, key="again", owner="ada"))
+    (two,) = submitted(backend, small(2, key="again", owner="ada"))
+    (three,) = submitted(backend, small(3, key="again", owner="bob"))
     assert one.id == two.id != three.id
 
 
-def test_a_full_queue_says_when_to_come_back(desk: Desk, small: Small) -> None:
-    submitted(desk, small(1))
+def test_a_full_queue_says_when_to_come_back(backend: Backend, small: Small) -> None:
+    submitted(backend, small(1))
     with pytest.raises(LimitReached) as caught:
-        desk.ask(desk.queue.submit([small(2)], depth=1))
+        backend.ask(backend.queue.submit([small(2)], depth=1))
     assert caught.value.retry_after > 0
 
 
-def test_a_job_of_a_command_waits_for_its_command(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small(home="command", output="/tmp/x.mp4"))
-    assert job.state == "paused" and desk.ask(desk.store.claim("a worker", LEASE)) is None
-    assert desk.ask(desk.queue.resume(job.id)).state == "paused"
-    claimed(desk, job)
-    laid = desk.ask(desk.queue.lay_down(desk.ask(desk.queue.job(job.id))))
+def test_a_job_of_a_command_waits_for_its_command(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small(home="command", output="/tmp/x.mp4"))
+    assert job.state == "paused" and backend.ask(backend.store.claim("a worker", LEASE)) is None
+    assert backend.ask(backend.queue.resume(job.id)).state == "paused"
+    claimed(backend, job)
+    laid = backend.ask(backend.queue.lay_down(backend.ask(backend.queue.job(job.id))))
     assert laid is not None and laid.state == "paused"
 
 
-def test_what_is_removed_is_gone_with_its_files(desk: Desk, small: Small) -> None:
-    (job,) = submitted(desk, small())
-    desk.shelf.tell(job.id, fraction=0.5)
-    desk.ask(desk.queue.remove(job.id))
-    assert not desk.shelf.of(job.id).exists()
+def test_what_is_removed_is_gone_with_its_files(backend: Backend, small: Small) -> None:
+    (job,) = submitted(backend, small())
+    backend.artifacts.tell(job.id, fraction=0.5)
+    backend.ask(backend.queue.remove(job.id))
+    assert not backend.artifacts.of(job.id).exists()
     with pytest.raises(JobNotFound):
-        desk.ask(desk.queue.job(job.id))
+        backend.ask(backend.queue.job(job.id))
 
 
 def test_what_ends_in_the_moment_it_is_removed_is_removed(
-    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (job,) = submitted(desk, small())
-    running, settle, change = claimed(desk, job), desk.store.settle, desk.store.change
+    (job,) = submitted(backend, small())
+    running, settle, change = claimed(backend, job), backend.store.settle, backend.store.change
 
     async def too_late(id: str, states: Collection[State], changes: Mapping[str, Any]) -> Job | None:
         if changes.get("wanted") == "cancel":
             await settle(id, 1, queue.completed(running, Result()))
         return await change(id, states, changes)
 
-    monkeypatch.setattr(desk.store, "change", too_late)
-    desk.ask(desk.queue.remove(job.id))
+    monkeypatch.setattr(backend.store, "change", too_late)
+    backend.ask(backend.queue.remove(job.id))
     with pytest.raises(JobNotFound):
-        desk.ask(desk.queue.job(job.id))
+        backend.ask(backend.queue.job(job.id))
 
 
-def test_what_is_done_for_long_is_swept(desk: Desk, small: Small) -> None:
-    old, new, waiting = submitted(desk, small(1), small(2), small(3))
+def test_what_is_done_for_long_is_swept(backend: Backend, small: Small) -> None:
+    old, new, waiting = submitted(backend, small(1), small(2), small(3))
     for job, age in ((old, 100.0), (new, 1.0)):
-        running = claimed(desk, job)
+        running = claimed(backend, job)
         changes = queue.completed(running, Result()) | {"finished_at": time.time() - age}
-        desk.ask(desk.store.settle(job.id, 1, changes))
-        (desk.shelf.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
-    assert [job.id for job in desk.ask(desk.queue.sweep(50))] == [old.id]
-    assert [job.id for job in desk.ask(desk.queue.sweep(0, most_bytes=500))] == [new.id]
-    assert desk.ask(desk.queue.job(waiting.id)).state == "queued"
-    assert not desk.shelf.of(old.id).exists() and not desk.shelf.of(new.id).exists()
+        backend.ask(backend.store.settle(job.id, 1, changes))
+        (backend.artifacts.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
+    assert [job.id for job in backend.ask(backend.queue.sweep(50))] == [old.id]
+    assert [job.id for job in backend.ask(backend.queue.sweep(0, most_bytes=500))] == [new.id]
+    assert backend.ask(backend.queue.job(waiting.id)).state == "queued"
+    assert not backend.artifacts.of(old.id).exists() and not backend.artifacts.of(new.id).exists()
 
 
-def test_a_favourite_is_swept_for_room_alone_and_last(desk: Desk, small: Small) -> None:
-    jobs = desk.ask(desk.queue.submit([small() for _ in range(3)]))
+def test_a_favourite_is_swept_for_room_alone_and_last(backend: Backend, small: Small) -> None:
+    jobs = backend.ask(backend.queue.submit([small() for _ in range(3)]))
     for job in jobs:
-        desk.ask(desk.store.claim("one", 60, job.id))
-        desk.ask(desk.store.settle(job.id, 1, queue.completed(job, Result()) | {"finished_at": 1.0}))
-        (desk.shelf.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
+        backend.ask(backend.store.claim("one", 60, job.id))
+        backend.ask(backend.store.settle(job.id, 1, queue.completed(job, Result()) | {"finished_at": 1.0}))
+        (backend.artifacts.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
     first, second, _ = jobs
     for job in (first, second):
-        desk.ask(desk.queue.favour(job.id, True))
-    assert desk.ask(desk.queue.favourites(jobs)) == {first.id, second.id}
-    assert [job.id for job in desk.ask(desk.queue.sweep(0, most_bytes=2500))] == [jobs[2].id]
-    assert desk.ask(desk.queue.sweep(50)) == []
-    assert [job.id for job in desk.ask(desk.queue.sweep(50, most_bytes=1500))] == [first.id]
-    desk.ask(desk.queue.favour(second.id, False))
-    assert [job.id for job in desk.ask(desk.queue.sweep(50))] == [second.id]
-    assert desk.ask(desk.store.notes("favourite")) == []
+        backend.ask(backend.queue.favour(job.id, True))
+    assert backend.ask(backend.queue.favourites(jobs)) == {first.id, second.id}
+    assert [job.id for job in backend.ask(backend.queue.sweep(0, most_bytes=2500))] == [jobs[2].id]
+    assert backend.ask(backend.queue.sweep(50)) == []
+    assert [job.id for job in backend.ask(backend.queue.sweep(50, most_bytes=1500))] == [first.id]
+    backend.ask(backend.queue.favour(second.id, False))
+    assert [job.id for job in backend.ask(backend.queue.sweep(50))] == [second.id]
+    assert backend.ask(backend.store.notes("favourite")) == []
 
 
-def test_a_removed_job_is_no_favourite(desk: Desk, small: Small) -> None:
-    (job,) = desk.ask(desk.queue.submit([small(owner="a")]))
+def test_a_removed_job_is_no_favourite(backend: Backend, small: Small) -> None:
+    (job,) = backend.ask(backend.queue.submit([small(owner="a")]))
     with pytest.raises(JobNotFound):
-        desk.ask(desk.queue.favour(job.id, True, "b"))
-    assert desk.ask(desk.queue.favour(job.id, True, "a")) == job
-    assert [note.owner for note in desk.ask(desk.store.notes("favourite"))] == ["a"]
-    desk.ask(desk.queue.remove(job.id))
-    assert desk.ask(desk.store.notes("favourite")) == []
+        backend.ask(backend.queue.favour(job.id, True, "b"))
+    assert backend.ask(backend.queue.favour(job.id, True, "a")) == job
+    assert [note.owner for note in backend.ask(backend.store.notes("favourite"))] == ["a"]
+    backend.ask(backend.queue.remove(job.id))
+    assert backend.ask(backend.store.notes("favourite")) == []
 
 
 def test_a_failure_keeps_its_reason(small: Small) -> None:

@@ -18,49 +18,49 @@ from tests.jobs.receiver import Receiver, receiver
 
 from flickbook.errors import LimitReached, RequestError
 from flickbook.jobs import webhooks
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.jobs.webhooks import BACKOFF, EVENTS, Endpoint, Webhooks
 from flickbook.store.base import DONE, Job
 
 ROOT = Path(__file__).parents[2]
 
 
-def told(desk: Desk, other: Receiver) -> Webhooks:
-    return Webhooks(desk.store, (f"127.0.0.1:{other.port}",))
+def told(backend: Backend, other: Receiver) -> Webhooks:
+    return Webhooks(backend.store, (f"127.0.0.1:{other.port}",))
 
 
-def endpoint(desk: Desk, hooks: Webhooks, *events: Any, owner: str = "") -> tuple[Endpoint, str]:
+def endpoint(backend: Backend, hooks: Webhooks, *events: Any, owner: str = "") -> tuple[Endpoint, str]:
     url = f"http://{hooks.hosts[0]}/hook"
-    return desk.ask(hooks.create(owner, url, events or EVENTS))
+    return backend.ask(hooks.create(owner, url, events or EVENTS))
 
 
-def ended(desk: Desk, job: Job, state: str = "completed") -> Job:
+def ended(backend: Backend, job: Job, state: str = "completed") -> Job:
     """The job, settled in this state."""
-    (added,) = desk.ask(desk.queue.submit([job]))
-    claimed = desk.ask(desk.store.claim("a test", 60.0, added.id))
+    (added,) = backend.ask(backend.queue.submit([job]))
+    claimed = backend.ask(backend.store.claim("a test", 60.0, added.id))
     assert claimed is not None
     changes = {"state": state, "finished_at": time.time()}
-    found = desk.ask(desk.store.settle(added.id, claimed.attempt, changes))
+    found = backend.ask(backend.store.settle(added.id, claimed.attempt, changes))
     assert found is not None
     return found
 
 
-def delivered(desk: Desk, hooks: Webhooks) -> int:
+def delivered(backend: Backend, hooks: Webhooks) -> int:
     """Find and send once."""
 
     async def both() -> int:
         await hooks.find()
         return await hooks.send()
 
-    return desk.ask(both())
+    return backend.ask(both())
 
 
-def test_the_openai_sdk_accepts_what_is_sent(desk: Desk, small: Small) -> None:
+def test_the_openai_sdk_accepts_what_is_sent(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        hooks = told(desk, other)
-        _, secret = endpoint(desk, hooks, "video.completed", "job.completed")
-        job = ended(desk, small())
-        assert delivered(desk, hooks) == 2
+        hooks = told(backend, other)
+        _, secret = endpoint(backend, hooks, "video.completed", "job.completed")
+        job = ended(backend, small())
+        assert delivered(backend, hooks) == 2
         client = openai.OpenAI(api_key="x", webhook_secret=secret)
         found = {}
         for path, headers, body in other.came:
@@ -75,133 +75,135 @@ def test_the_openai_sdk_accepts_what_is_sent(desk: Desk, small: Small) -> None:
 
 
 @pytest.mark.parametrize("state", DONE)
-def test_each_end_is_told_once_to_those_who_asked_for_it(desk: Desk, small: Small, state: str) -> None:
+def test_each_end_is_told_once_to_those_who_asked_for_it(backend: Backend, small: Small, state: str) -> None:
     with receiver() as other:
-        hooks = told(desk, other)
-        endpoint(desk, hooks, f"job.{state}")
-        endpoint(desk, hooks, f"job.{state}", owner="stranger")
-        ended(desk, small(), state)
-        assert [delivered(desk, hooks) for _ in range(3)] == [1, 0, 0]
+        hooks = told(backend, other)
+        endpoint(backend, hooks, f"job.{state}")
+        endpoint(backend, hooks, f"job.{state}", owner="stranger")
+        ended(backend, small(), state)
+        assert [delivered(backend, hooks) for _ in range(3)] == [1, 0, 0]
         # A sender that begins anew finds the same end, and knows that it was told.
-        assert delivered(desk, told(desk, other)) == 0
+        assert delivered(backend, told(backend, other)) == 0
         assert [json.loads(body)["type"] for body in other.bodies()] == [f"job.{state}"]
 
 
-def test_a_job_that_ends_again_is_told_again(desk: Desk, small: Small) -> None:
+def test_a_job_that_ends_again_is_told_again(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        hooks = told(desk, other)
-        endpoint(desk, hooks, "job.failed")
-        job = ended(desk, small(), "failed")
-        delivered(desk, hooks)
-        desk.ask(desk.queue.retry(job.id))
-        desk.ask(desk.store.claim("a test", 60.0, job.id))
-        desk.ask(desk.store.settle(job.id, 2, {"state": "failed", "finished_at": time.time()}))
-        delivered(desk, hooks)
+        hooks = told(backend, other)
+        endpoint(backend, hooks, "job.failed")
+        job = ended(backend, small(), "failed")
+        delivered(backend, hooks)
+        backend.ask(backend.queue.retry(job.id))
+        backend.ask(backend.store.claim("a test", 60.0, job.id))
+        backend.ask(backend.store.settle(job.id, 2, {"state": "failed", "finished_at": time.time()}))
+        delivered(backend, hooks)
         assert len(set(other.ids())) == 2
 
 
-def test_what_ended_before_is_not_told(desk: Desk, small: Small) -> None:
+def test_what_ended_before_is_not_told(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        hooks = told(desk, other)
-        ended(desk, small())
+        hooks = told(backend, other)
+        ended(backend, small())
         time.sleep(0.01)
-        endpoint(desk, hooks)
-        assert delivered(desk, hooks) == 0 == len(other.came)
+        endpoint(backend, hooks)
+        assert delivered(backend, hooks) == 0 == len(other.came)
 
 
 def test_what_is_not_taken_is_sent_again_under_the_same_id(
-    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "BACKOFF", (0.01,) * 10)
     with receiver() as other:
-        hooks = told(desk, other)
-        made, _ = endpoint(desk, hooks, "job.completed")
-        ended(desk, small())
+        hooks = told(backend, other)
+        made, _ = endpoint(backend, hooks, "job.completed")
+        ended(backend, small())
         other.answers = [500, 302]
         for expected in (0, 0, 1, 0):
-            assert delivered(desk, hooks) == expected
+            assert delivered(backend, hooks) == expected
             time.sleep(0.02)
         assert len(other.came) == 3 and len(set(other.ids())) == 1 and len(set(other.bodies())) == 1
-        (delivery,) = desk.ask(hooks.deliveries(made))
+        (delivery,) = backend.ask(hooks.deliveries(made))
         assert (delivery.state, delivery.attempt, delivery.status, delivery.error) == ("delivered", 3, 200, "")
 
 
 def test_it_waits_longer_each_time_and_gives_up_after_a_day(
-    desk: Desk, small: Small, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list(BACKOFF) == sorted(BACKOFF) and 0.9 < sum(BACKOFF) / 86_400 < 1.1
     monkeypatch.setattr(webhooks, "BACKOFF", (0.001,) * 2)
     with receiver() as other:
-        hooks = told(desk, other)
-        made, _ = endpoint(desk, hooks, "job.completed")
-        ended(desk, small())
+        hooks = told(backend, other)
+        made, _ = endpoint(backend, hooks, "job.completed")
+        ended(backend, small())
         other.answers = [500] * 9
         for _ in range(6):
-            delivered(desk, hooks)
+            delivered(backend, hooks)
             time.sleep(0.01)
-        (delivery,) = desk.ask(hooks.deliveries(made))
+        (delivery,) = backend.ask(hooks.deliveries(made))
         assert (delivery.state, len(other.came), delivery.error) == ("given_up", 3, "answered 500")
 
 
-def test_who_is_gone_for_good_is_told_no_more(desk: Desk, small: Small) -> None:
+def test_who_is_gone_for_good_is_told_no_more(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        hooks = told(desk, other)
-        made, _ = endpoint(desk, hooks, "job.completed")
+        hooks = told(backend, other)
+        made, _ = endpoint(backend, hooks, "job.completed")
         other.answers = [410]
-        ended(desk, small())
-        delivered(desk, hooks)
-        assert desk.ask(hooks.deliveries(made))[0].state == "given_up"
+        ended(backend, small())
+        delivered(backend, hooks)
+        assert backend.ask(hooks.deliveries(made))[0].state == "given_up"
 
 
-def test_a_webhook_that_was_removed_is_told_nothing(desk: Desk, small: Small) -> None:
+def test_a_webhook_that_was_removed_is_told_nothing(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        hooks = told(desk, other)
-        made, _ = endpoint(desk, hooks)
-        ended(desk, small())
-        desk.ask(hooks.find())
-        assert desk.ask(hooks.remove(made.id))
-        assert desk.ask(hooks.send()) == 0 == len(other.came)
-        assert desk.ask(desk.store.notes("delivery")) == []
+        hooks = told(backend, other)
+        made, _ = endpoint(backend, hooks)
+        ended(backend, small())
+        backend.ask(hooks.find())
+        assert backend.ask(hooks.remove(made.id))
+        assert backend.ask(hooks.send()) == 0 == len(other.came)
+        assert backend.ask(backend.store.notes("delivery")) == []
 
 
-def test_a_host_that_is_listed_no_more_is_told_nothing(desk: Desk, small: Small) -> None:
+def test_a_host_that_is_listed_no_more_is_told_nothing(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        made, _ = endpoint(desk, told(desk, other))
-        ended(desk, small())
-        hooks = Webhooks(desk.store, ("elsewhere.example.com",))
-        assert delivered(desk, hooks) == 0 == len(other.came)
-        assert "list" in desk.ask(hooks.deliveries(made))[0].error
+        made, _ = endpoint(backend, told(backend, other))
+        ended(backend, small())
+        hooks = Webhooks(backend.store, ("elsewhere.example.com",))
+        assert delivered(backend, hooks) == 0 == len(other.came)
+        assert "list" in backend.ask(hooks.deliveries(made))[0].error
 
 
-def test_two_senders_send_once(desk: Desk, small: Small) -> None:
+def test_two_senders_send_once(backend: Backend, small: Small) -> None:
     with receiver() as other:
-        one, two = told(desk, other), told(desk, other)
-        endpoint(desk, one, "job.completed")
+        one, two = told(backend, other), told(backend, other)
+        endpoint(backend, one, "job.completed")
         for seed in range(5):
-            ended(desk, small(seed))
-        desk.ask(one.find())
+            ended(backend, small(seed))
+        backend.ask(one.find())
 
         async def both() -> list[int]:
             return await asyncio.gather(one.send(), two.send())
 
-        assert sum(desk.ask(both())) == 5 == len(set(other.ids())) == len(other.came)
+        assert sum(backend.ask(both())) == 5 == len(set(other.ids())) == len(other.came)
 
 
-def test_an_owner_has_so_many_webhooks_and_a_secret_for_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_has_so_many_webhooks_and_a_secret_for_each(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "LIMIT", 2)
-    hooks = Webhooks(desk.store, ("hooks.example.com",))
+    hooks = Webhooks(backend.store, ("hooks.example.com",))
 
     def create(owner: str = "") -> tuple[Endpoint, str]:
-        return desk.ask(hooks.create(owner, "https://hooks.example.com/x", ("job.failed",)))
+        return backend.ask(hooks.create(owner, "https://hooks.example.com/x", ("job.failed",)))
 
     (one, first), (_, second) = create(), create()
     assert first != second and first.startswith("whsec_")
-    assert desk.ask(hooks.secret(one)) == first and first[6:] not in desk.ask(desk.store.notes("webhook"))[0].body
+    assert (
+        backend.ask(hooks.secret(one)) == first and first[6:] not in backend.ask(backend.store.notes("webhook"))[0].body
+    )
     with pytest.raises(LimitReached):
         create()
     assert create("another")
     with pytest.raises(RequestError):
-        desk.ask(hooks.create("", "https://evil.example.com/", ("job.failed",)))
+        backend.ask(hooks.create("", "https://evil.example.com/", ("job.failed",)))
 
 
 def test_what_was_to_be_told_survives_a_kill(tmp_path: Path, small: Small) -> None:
@@ -221,10 +223,10 @@ asyncio.run(main())
     with receiver() as other:
         words = [sys.executable, "-c", program, address, f"127.0.0.1:{other.port}"]
         other.answers, other.patience = [0], 20.0
-        with Desk.at(address, tmp_path / "jobs") as desk:
-            hooks = told(desk, other)
-            made, _ = endpoint(desk, hooks, "job.completed")
-            ended(desk, small())
+        with Backend.at(address, tmp_path / "jobs") as backend:
+            hooks = told(backend, other)
+            made, _ = endpoint(backend, hooks, "job.completed")
+            ended(backend, small())
             for number in (1, 2):
                 sender = subprocess.Popen(words, cwd=ROOT, env={"PYTHONPATH": str(ROOT / "src")})
                 try:
@@ -232,10 +234,10 @@ asyncio.run(main())
                     while len(other.came) < number and time.monotonic() < until:
                         time.sleep(0.02)
                     if number == 2:
-                        while desk.ask(hooks.deliveries(made))[0].state == "waiting" and time.monotonic() < until:
+                        while backend.ask(hooks.deliveries(made))[0].state == "waiting" and time.monotonic() < until:
                             time.sleep(0.02)
                 finally:
                     sender.send_signal(signal.SIGKILL)
                     sender.wait()
             assert len(set(other.ids())) == 1 and len(other.came) == 2
-            assert desk.ask(hooks.deliveries(made))[0].state == "delivered"
+            assert backend.ask(hooks.deliveries(made))[0].state == "delivered"

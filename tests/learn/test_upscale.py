@@ -27,7 +27,7 @@ from flickbook.learn.upscale import (
     save_bank,
     seen,
 )
-from flickbook.media.upscale import upscale
+from flickbook.media.finishing.upscale import upscale
 from flickbook.world.render import render
 from flickbook.world.scenes import sample
 

@@ -13,7 +13,7 @@ import pytest
 from flickbook.errors import MediaError, RequestError
 from flickbook.media.inspect import inspect
 from flickbook.media.read import facts, read_frames, read_picture, read_video
-from flickbook.media.sniff import Limits
+from flickbook.media.untrusted.sniff import Limits
 from flickbook.media.write import write_mp4
 
 Encode = Callable[..., Path]

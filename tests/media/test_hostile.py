@@ -42,8 +42,8 @@ from dataclasses import asdict
 from pathlib import Path
 from PIL import Image
 from flickbook.errors import MediaError
-from flickbook.media.probe_child import tasks
-from flickbook.media.sniff import DEFAULT_LIMITS, PICTURE_LIMITS
+from flickbook.media.untrusted.probe_child import tasks
+from flickbook.media.untrusted.sniff import DEFAULT_LIMITS, PICTURE_LIMITS
 film, known = {"limits": asdict(DEFAULT_LIMITS)}, tasks()
 asked = {"picture": ("picture", {"limits": asdict(PICTURE_LIMITS)}), "video": ("video", film), "facts": ("facts", film),
          "frames": ("frames", film | {"count": 4, "fps": 8.0}),

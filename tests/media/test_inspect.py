@@ -18,10 +18,10 @@ from tests.media.bombs import png
 
 from flickbook.errors import MediaError
 from flickbook.formats import container_of, encoding
-from flickbook.media import probe
 from flickbook.media.clip import Clip, frames_sha256, sidecar_path
 from flickbook.media.inspect import inspect, read_comment, read_recipe
-from flickbook.media.probe import Budget
+from flickbook.media.untrusted import probe
+from flickbook.media.untrusted.probe import Budget
 from flickbook.media.write import MAX_COMMENT_BYTES, MAX_JPEG_COMMENT_BYTES, write, write_mp4, write_png
 from flickbook.spec import SCHEMA_VERSION, Placement, Plan, Recipe, Run
 

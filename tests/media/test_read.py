@@ -17,7 +17,7 @@ from flickbook.formats import CODECS, FORMS, LOSSLESS, encoding
 from flickbook.media.encode import check_encoder
 from flickbook.media.inspect import inspect, read_comment, read_recipe
 from flickbook.media.read import facts, read_any, read_picture, read_video
-from flickbook.media.sniff import Limits
+from flickbook.media.untrusted.sniff import Limits
 from flickbook.media.write import write, write_mp4, write_png
 from flickbook.spec import Encoding
 

@@ -19,15 +19,15 @@ from tests.patience import PATIENCE
 from tests.store.examples import job
 
 from flickbook import settings
-from flickbook.jobs.keys import Key
-from flickbook.jobs.shelf import Shelf
+from flickbook.jobs.api_keys import Key
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.server.access.dependencies import Guard
 from flickbook.server.app import create_app
-from flickbook.server.guard import Guard
 from flickbook.server.run import config as configured
 from flickbook.server.run import listening
 from flickbook.server.service import Service
 from flickbook.store.base import Job
-from flickbook.store.sqlite import SqliteStore
+from flickbook.store.sqlite.store import SqliteStore
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def live(place: Path, app: Any = None, **told: Any) -> Iterator[Live]:
     async def main() -> None:
         store = SqliteStore(place / "flickbook.db")
         await store.open()
-        service = Service(store, Shelf(place / "jobs"), settings.load(), port=0, **told)
+        service = Service(store, ArtifactStore(place / "jobs"), settings.load(), port=0, **told)
         made = create_app(service)
         if app is not None:
             app(made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.server.live import Live
 
 from flickbook import formats
-from flickbook.engine.films import films, means_of
+from flickbook.engine.films import films, run_options_of
 from flickbook.files import sha256
 from flickbook.jobs import queue
 from flickbook.spec import Sidecar
@@ -25,10 +25,10 @@ def claimed(service: Live, id: str) -> Job:
 def settled(service: Live, id: str) -> Job:
     """The job with its film."""
     job = claimed(service, id)
-    shelf = service.service.shelf
-    shelf.made(id)
-    path = shelf.film(id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
-    clip = next(films([job.plan], means_of(job.plan, job.request)))
+    artifacts = service.service.artifacts
+    artifacts.made(id)
+    path = artifacts.film(id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
+    clip = next(films([job.plan], run_options_of(job.plan, job.request)))
     clip.save(path, overwrite=True)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     result = Result(path=str(path), bytes=path.stat().st_size, sha256=sha256(path), sidecar=sidecar)

@@ -19,7 +19,7 @@ from tests.server.live import Live, live
 import flickbook.server
 from flickbook.errors import JobConflict, MediaError, MissingExtra, OutputError, StoreError
 from flickbook.server import app
-from flickbook.server.logs import Json, about
+from flickbook.server.operations.logs import Json, about
 
 PACKAGE = Path(flickbook.server.__file__).parent
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import pytest
 from tests.server.live import Live, live
 
-from flickbook.jobs import keys
-from flickbook.server import limits
-from flickbook.server.guard import SAFE
+from flickbook.jobs import api_keys
+from flickbook.server.access import rate_limits
+from flickbook.server.access.dependencies import SAFE
 
 #: Who may: anybody; with a right; or whoever has a link.
 Access = Literal["public", "read", "create", "admin", "link"]
@@ -116,8 +116,8 @@ OWNED = ("{id}", "{video_id}", "{hook}")
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     patch = pytest.MonkeyPatch()
-    patch.setattr(keys, "FRESH", 0.0)
-    patch.setattr(limits, "STRIKES", 10**9)
+    patch.setattr(api_keys, "FRESH", 0.0)
+    patch.setattr(rate_limits, "STRIKES", 10**9)
     with live(tmp_path_factory.mktemp("matrix"), webhook_hosts=("hooks.example",)) as found:
         yield found
     patch.undo()

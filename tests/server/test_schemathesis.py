@@ -48,7 +48,7 @@ def run(service: Live, place: Path, *words: str) -> tuple[int, str, list[Any]]:
 
 
 def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flickbook.server.limits.STRIKES", STRIKES)
+    monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     tags = ["--include-tag", "jobs", "--include-tag", "files"]
     with live(tmp_path) as service:
         code, said, statuses = run(service, tmp_path, "--phases", "examples,coverage", *tags)
@@ -59,7 +59,7 @@ def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.long
 def test_ten_thousand_requests_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flickbook.server.limits.STRIKES", STRIKES)
+    monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
         code, said, statuses = run(service, tmp_path, "--max-examples", "150")
         assert service.get("/healthz").status_code == 200

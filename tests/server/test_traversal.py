@@ -170,7 +170,7 @@ def id(service: Live) -> str:
     """A job that is done, and has beside its film a link to what is nobody's business."""
     made = str(service.post("/api/v1/jobs", json=QUICK).json()["id"])
     settled(service, made)
-    (service.service.shelf.of(made) / "preview.webp").symlink_to("/etc/passwd")
+    (service.service.artifacts.of(made) / "preview.webp").symlink_to("/etc/passwd")
     return made
 
 
@@ -267,7 +267,7 @@ def test_nothing_outside_the_shelf_is_opened(service: Live, place: Path, id: str
     assert asked >= 2 * count
     assert outside(opened, place) == []
     # Nothing of it was kept, and nothing was lost.
-    assert service.service.shelf.ids() == [id]
+    assert service.service.artifacts.ids() == [id]
     assert service.get(f"/api/v1/jobs/{id}/film").status_code == 200
 
 
@@ -278,7 +278,7 @@ def test_a_link_beside_the_film_is_not_followed(service: Live, place: Path, id: 
 
 
 def test_names_of_files_that_are_sent_are_never_paths(service: Live, place: Path, id: str) -> None:
-    from tests.server.test_jobs import picture
+    from tests.server.api.test_jobs import picture
 
     before = set(place.parent.rglob("*"))
     with WATCHER.watching() as opened:

@@ -60,7 +60,7 @@ def working(place: Path, workers: int = 1) -> Iterator[Working]:
 def working_processes(count: int, place: Path) -> Iterator[None]:
     """Worker processes, which end when their standard input does."""
     store, files = f"sqlite:///{place / 'flickbook.db'}", str(place / "jobs")
-    words = [sys.executable, "-m", "flickbook.jobs.worker", "--store", store, "--jobs-dir", files]
+    words = [sys.executable, "-m", "flickbook.jobs.workers.worker", "--store", store, "--jobs-dir", files]
     env = os.environ | {"XDG_DATA_HOME": str(place), "OMP_NUM_THREADS": "1", "FLICKBOOK_THREADS": "1"}
     processes = [subprocess.Popen(words, stdin=subprocess.PIPE, env=env) for _ in range(count)]
     try:

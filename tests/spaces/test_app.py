@@ -23,7 +23,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import flickbook
-from flickbook.media.carried import carried
+from flickbook.media.embedded import carried
 from flickbook.media.read import read_any
 
 ROOT = Path(__file__).parents[2]

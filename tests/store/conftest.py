@@ -15,7 +15,7 @@ from flickbook.store.blocking import Blocking
 
 @contextmanager
 def sqlite(place: Path) -> Iterator[Another]:
-    from flickbook.store.sqlite import SqliteStore
+    from flickbook.store.sqlite.store import SqliteStore
 
     yield lambda: SqliteStore(place / "flickbook.db")
 
@@ -25,7 +25,7 @@ def mongo(place: Path) -> Iterator[Another]:
     """On nx-27017, which speaks MongoDB's wire protocol and is none."""
     from tests.store.mongo_server import database, shared
 
-    from flickbook.store.mongo import MongoStore
+    from flickbook.store.mongo.store import MongoStore
 
     with database(shared().url()) as url:
         yield lambda: MongoStore(url)
@@ -35,7 +35,7 @@ def mongo(place: Path) -> Iterator[Another]:
 def true_mongo(place: Path) -> Iterator[Another]:
     from tests.store.mongo_server import database
 
-    from flickbook.store.mongo import MongoStore
+    from flickbook.store.mongo.store import MongoStore
 
     if "TEST_MONGODB_URL" not in os.environ:
         pytest.skip("TEST_MONGODB_URL names no true MongoDB")

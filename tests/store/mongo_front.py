@@ -22,7 +22,7 @@ _HELLO = {"hello", "ismaster", "isMaster"}
 _LEAD = {_MESSAGE: 5, _REPLY: 20}
 
 
-class Front(socketserver.ThreadingTCPServer):
+class RequestContext(socketserver.ThreadingTCPServer):
     """Commands pass until `left` of them have (None: all); then every connection is cut."""
 
     daemon_threads = True
@@ -53,7 +53,7 @@ class Front(socketserver.ThreadingTCPServer):
 
 
 class _Passing(socketserver.BaseRequestHandler):
-    server: Front
+    server: RequestContext
 
     def handle(self) -> None:
         with socket.create_connection(("127.0.0.1", self.server.behind)) as behind:
@@ -106,9 +106,9 @@ def _with(message: bytes, document: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def front(behind: int, left: int | None = None) -> Iterator[Front]:
+def front(behind: int, left: int | None = None) -> Iterator[RequestContext]:
     """A door that is open as long as it is entered."""
-    with Front(behind, left) as server:
+    with RequestContext(behind, left) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

@@ -14,7 +14,7 @@ from tests.store.examples import hasty, job
 from flickbook.errors import StoreError
 from flickbook.store.base import Store
 from flickbook.store.blocking import Blocking
-from flickbook.store.sqlite import SqliteStore
+from flickbook.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flickbook.errors import FlickbookError, MissingExtra, RequestError
 from flickbook.store.connect import connect, hidden
-from flickbook.store.sqlite import SqliteStore
+from flickbook.store.sqlite.store import SqliteStore
 
 
 def place(url: str | None = None) -> Path:
@@ -93,7 +93,7 @@ def test_what_is_before_an_at_sign_is_hidden(user: str, rest: str) -> None:
 
 
 def test_mongodb_needs_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in sys.modules if each.startswith(("pymongo", "bson", "flickbook.store.mongo"))]:
+    for name in [each for each in sys.modules if each.startswith(("pymongo", "bson", "flickbook.store.mongo.store"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pymongo", None)
     with pytest.raises(MissingExtra) as caught:

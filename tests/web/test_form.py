@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from flickbook import catalogue
-from flickbook.engine.sequence import plan_of
+from flickbook.engine.sequences.sequence import plan_of
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 from flickbook.web import form

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from flickbook import __version__
-from flickbook.cli import report
+from flickbook.cli import console
 from flickbook.errors import Cancelled
 
 #: Each command's first sentence, in the order of the help: a module is read when its command is asked for.
@@ -41,7 +41,14 @@ _GROUPS: Final = {
     "models": "List, describe, pull and add models.",
 }
 #: The modules of the others have their names.
-_MODULES: Final = {"finish": "draft", "repair": "store"}
+#: The modules of commands, below this package; a command that is missing here is a module of its own name.
+_MODULES: Final = {
+    **{name: f"films.{name}" for name in ("generate", "draft", "sequence", "batch", "polish", "inspect", "reproduce")},
+    **{name: f"films.{name}" for name in ("rerun", "diff")},
+    "finish": "films.draft",
+    **{name: f"services.{name}" for name in ("studio", "serve", "desktop", "jobs", "keys", "store")},
+    "repair": "services.store",
+}
 
 
 def command_line(wanted: str | None = None) -> typer.Typer:
@@ -104,16 +111,16 @@ def run(arguments: list[str]) -> int:
         code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, a number that is none
         parameter = getattr(getattr(error, "param", None), "name", None)
-        report.refusal(f"{error.format_message()} See `flickbook --help`.", "usage", parameter, as_json)
+        console.refusal(f"{error.format_message()} See `flickbook --help`.", "usage", parameter, as_json)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return report.failure(Cancelled(), as_json)
+        return console.failure(Cancelled(), as_json)
     except BrokenPipeError:  # the reader of stdout went away; there is nobody left to tell
         sys.stdout = None
         return 1
     except Exception as error:
-        return report.failure(error, as_json)
+        return console.failure(error, as_json)
     # Typer turns Ctrl-C inside a command into this return value.
     if code == Cancelled.exit_code:
-        return report.failure(Cancelled(), as_json)
+        return console.failure(Cancelled(), as_json)
     return code if isinstance(code, int) else 0

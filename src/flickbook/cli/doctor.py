@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from flickbook.cli import report
+from flickbook.cli import console
 from flickbook.errors import FlickbookError
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from flickbook import settings
 
     chosen = settings.load()
-    report.start(chosen.log_level)
+    console.start(chosen.log_level)
     checks = list(examine(chosen))
     healthy = all(check.state != "fail" for check in checks)
     if as_json:
-        report.document({"ok": healthy, "checks": [asdict(check) for check in checks]})
+        console.document({"ok": healthy, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             print(f"{check.state:<4}  {check.name:<11} {check.value}")
@@ -74,7 +74,7 @@ def examine(chosen: Settings) -> Iterator[Check]:
 
 def _jobs() -> Check:
     """The store of jobs: what it is, and whether it opens."""
-    from flickbook.jobs.desk import Desk
+    from flickbook.jobs.backend import Backend
     from flickbook.store.connect import connect
 
     try:
@@ -82,8 +82,8 @@ def _jobs() -> Check:
         title, path = store.title, getattr(store, "path", None)
         if path is not None and not path.exists():
             return Check("jobs", "ok", f"{title}: none yet")
-        with Desk.at() as desk:
-            counts = desk.ask(desk.store.counts())
+        with Backend.at() as backend:
+            counts = backend.ask(backend.store.counts())
     except FlickbookError as error:
         text, _, remedy = str(error).rpartition("; ")
         return Check("jobs", "warn", text, remedy)
@@ -234,8 +234,8 @@ def _weights() -> Check:
 def _fits() -> Iterator[Check]:
     """Which models make a film of their own size on this machine, as far as is known before they were run."""
     from flickbook.catalogue import list_models
-    from flickbook.engine.fit import estimate
-    from flickbook.engine.machine import Machine
+    from flickbook.engine.memory.fit import estimate
+    from flickbook.engine.memory.machine import Machine
     from flickbook.resolution import usual
 
     machine, able, large = Machine.here(), list[str](), list[str]()

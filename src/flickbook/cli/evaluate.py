@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flickbook.cli import options, report
+from flickbook.cli import console, options
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import RequestError
 
@@ -26,7 +26,7 @@ def evaluate(
     if not 1 <= prompts <= PROMPTS_LIMIT:
         raise RequestError("prompts", prompts, f"must be 1 to {PROMPTS_LIMIT}", "ask for a number in that range")
     if not Path(model).is_dir():
-        from flickbook.cli.making import require_model
+        from flickbook.cli.films.making import require_model
 
         require_model(model, None, yes)  # a wrong name is refused before anything heavy is loaded
     from flickbook.learn.evaluate import main, table
@@ -37,6 +37,6 @@ def evaluate(
             model, prompts, out, lambda done, total: progress.show("films", done, total, time.perf_counter() - began)
         )
     if as_json:
-        report.document(found)
+        console.document(found)
     else:
         print(table(found))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flickbook.cli import report
+from flickbook.cli import console
 from flickbook.cli.pulling import PullProgress
 from flickbook.errors import RequestError
 
@@ -27,7 +27,7 @@ def list_(as_json: AsJson = False) -> None:
 
     models = list_models()
     if as_json:
-        report.document([_document(model) for model in models])
+        console.document([_document(model) for model in models])
         return
     widest = max(len(model.name) for model in models)
     for model in models:
@@ -44,7 +44,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
     model = find(name)
     if as_json:
-        report.document(_document(model))
+        console.document(_document(model))
         return
     sizes = ", ".join(f"{width}x{height}" for width, height in model.sizes)
     if model.sides is not None:
@@ -105,7 +105,7 @@ def verify(name: Name, as_json: AsJson = False) -> None:
 
     found = fingerprint(directory(find(name)))
     if as_json:
-        report.document(found)
+        console.document(found)
         return
     for path, digest in found.items():
         print(f"{digest}  {path}")

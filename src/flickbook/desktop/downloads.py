@@ -11,7 +11,7 @@ from flickbook.errors import Cancelled, FlickbookError, HubError
 from flickbook.hub.fetch import fetch
 from flickbook.hub.find import to_pull
 from flickbook.jobs import queue
-from flickbook.jobs.desk import Desk
+from flickbook.jobs.backend import Backend
 from flickbook.store.base import Query, State
 
 #: Seconds between two looks at the queue, and queued jobs that are looked at.
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 class Downloads:
     """A thread that downloads one model after the other until `stop`; the queue says which."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk, self._stopped, self._wanted = desk, threading.Event(), threading.Event()
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._stopped, self._wanted = backend, threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="downloads", daemon=True)
-        desk.shelf.end_pull()
+        backend.artifacts.end_pull()
         self._thread.start()
 
     def look(self) -> None:
@@ -47,7 +47,7 @@ class Downloads:
         while not self._stopped.is_set():
             self._wanted.clear()
             try:
-                jobs = self._desk.ask(self._desk.store.find(Query(states=_QUEUED, order="queue", limit=_AMONG)))
+                jobs = self._backend.ask(self._backend.store.find(Query(states=_QUEUED, order="queue", limit=_AMONG)))
                 for name in dict.fromkeys(job.plan.model for job in jobs if not job.model_dir):
                     if to_pull(name):
                         self._download(name)
@@ -63,9 +63,9 @@ class Downloads:
         def on_bytes(done: int, total: int) -> None:
             if self._stopped.is_set():
                 raise Cancelled
-            self._desk.shelf.tell_pull(name, done, total)
+            self._backend.artifacts.tell_pull(name, done, total)
 
-        self._desk.shelf.tell_pull(name, 0, None)
+        self._backend.artifacts.tell_pull(name, 0, None)
         try:
             fetch(catalogue.find(name), on_bytes)
             if to_pull(name):
@@ -74,8 +74,8 @@ class Downloads:
             raise
         except FlickbookError as error:
             said = f"{name} could not be downloaded: {error}"
-            for job in self._desk.ask(self._desk.store.find(Query(states=_QUEUED, limit=_AMONG))):
+            for job in self._backend.ask(self._backend.store.find(Query(states=_QUEUED, limit=_AMONG))):
                 if job.plan.model == name and not job.model_dir:
-                    self._desk.ask(self._desk.store.change(job.id, _QUEUED, queue.failed(job, said, code="hub")))
+                    self._backend.ask(self._backend.store.change(job.id, _QUEUED, queue.failed(job, said, code="hub")))
         finally:
-            self._desk.shelf.end_pull(name)
+            self._backend.artifacts.end_pull(name)

@@ -10,14 +10,14 @@ from typing import Final
 from PIL import Image
 
 from flickbook import catalogue, formats, settings
-from flickbook.desktop import reel
+from flickbook.desktop import frame_buffer
 from flickbook.desktop.downloads import Downloads
 from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import MissingExtra, ModelNotPulled, OutputError, StoreError
 from flickbook.hub.find import directory, found
-from flickbook.jobs.desk import Desk
-from flickbook.jobs.order import ordered
-from flickbook.jobs.supervisor import Supervisor
+from flickbook.jobs.backend import Backend
+from flickbook.jobs.create import ordered
+from flickbook.jobs.workers.supervisor import Supervisor
 from flickbook.spec import Request
 from flickbook.store.base import Job, Query
 
@@ -35,30 +35,30 @@ class Local:
 
     def __init__(self, store: str = "", jobs_dir: Path | None = None, workers: int = 1) -> None:
         self._store, self._jobs_dir, self._workers = store, jobs_dir, workers
-        self._desk: Desk | None = None
+        self._backend: Backend | None = None
         self._supervisor: Supervisor | None = None
         self._downloads: Downloads | None = None
         # The window may be torn from the screen while it is opened.
         self._moving = threading.Lock()
 
     @property
-    def desk(self) -> Desk:
+    def backend(self) -> Backend:
         """The queue. Raises StoreError while it is not open."""
-        if self._desk is None:
+        if self._backend is None:
             raise StoreError(self._store or "store", *_AWAY)
-        return self._desk
+        return self._backend
 
     def open(self) -> list[Offer]:
         """Open the store and start the worker."""
         with self._moving:
-            if self._desk is None:
-                self._desk = Desk.at(self._store, self._jobs_dir)
-            self._desk.ask(self._desk.queue.tend())
+            if self._backend is None:
+                self._backend = Backend.at(self._store, self._jobs_dir)
+            self._backend.ask(self._backend.queue.tend())
             if self._supervisor is None and self._workers and find_spec("torch") is not None:
-                self._supervisor = Supervisor(self._store, self._desk.shelf.root, self._workers)
+                self._supervisor = Supervisor(self._store, self._backend.artifacts.root, self._workers)
                 self._supervisor.start()
                 if settings.load().pull == "auto":
-                    self._downloads = Downloads(self._desk)
+                    self._downloads = Downloads(self._backend)
         return [Offer(model, found(model) is not None) for model in catalogue.list_models()]
 
     def close(self) -> None:
@@ -66,20 +66,20 @@ class Local:
         with self._moving:
             supervisor, self._supervisor = self._supervisor, None
             downloads, self._downloads = self._downloads, None
-            desk, self._desk = self._desk, None
+            backend, self._backend = self._backend, None
             if downloads is not None:
                 downloads.stop()
             if supervisor is not None:
                 supervisor.stop()
-            if desk is not None:
-                desk.close()
+            if backend is not None:
+                backend.close()
 
     def make(self, request: Request) -> Entry:
         """Raises what `ordered` raises, MissingExtra without torch, ModelNotPulled for a model that is not here.
 
         Where the setting `pull` is auto, the job waits for the download of such a model.
         """
-        desk = self.desk
+        backend = self.backend
         if find_spec("torch") is None:
             raise MissingExtra("torch", "gen")
         job = ordered(request)
@@ -88,31 +88,31 @@ class Local:
         except ModelNotPulled:
             if self._downloads is None:
                 raise
-        (kept,) = desk.ask(desk.queue.submit([job]))
+        (kept,) = backend.ask(backend.queue.submit([job]))
         if self._downloads is not None:
             self._downloads.look()
         return self._told(kept)
 
     def entry(self, id: str) -> Entry:
         """Raises JobNotFound."""
-        return self._told(self.desk.ask(self.desk.queue.job(id)))
+        return self._told(self.backend.ask(self.backend.queue.job(id)))
 
     def recent(self) -> list[Entry]:
         """The newest jobs of the store, whoever asked for them."""
-        return [self._told(job) for job in self.desk.ask(self.desk.store.find(Query(kinds=KINDS, limit=NEWEST)))]
+        return [self._told(job) for job in self.backend.ask(self.backend.store.find(Query(kinds=KINDS, limit=NEWEST)))]
 
     def cancel(self, id: str) -> Entry:
         """Raises JobConflict for what is done."""
-        return self._told(self.desk.ask(self.desk.queue.cancel(id)))
+        return self._told(self.backend.ask(self.backend.queue.cancel(id)))
 
     def preview(self, id: str) -> bytes | None:
         """As the shelf has it."""
-        self.desk.shelf.watch(id)
-        return self.desk.shelf.preview(id)
+        self.backend.artifacts.watch(id)
+        return self.backend.artifacts.preview(id)
 
     def film(self, entry: Entry) -> Path:
         """Raises OutputError for a file that is gone."""
-        job = self.desk.ask(self.desk.queue.job(entry.id))
+        job = self.backend.ask(self.backend.queue.job(entry.id))
         path = _file(job)
         if path is None:
             raise OutputError(entry.id, "its file is gone", "make it again")
@@ -120,15 +120,15 @@ class Local:
 
     def still(self, entry: Entry, side: int) -> Image.Image:
         """The frame in the middle."""
-        return reel.still(self.film(entry), side)
+        return frame_buffer.still(self.film(entry), side)
 
     def folder(self, entry: Entry) -> Path | None:
         """Where its file is, or would be."""
         return self.film(entry).parent
 
     def _told(self, job: Job) -> Entry:
-        told = self.desk.shelf.progress(job.id) if job.state == "running" else {}
-        if job.state == "queued" and not job.model_dir and (pulling := self.desk.shelf.pulling(job.plan.model)):
+        told = self.backend.artifacts.progress(job.id) if job.state == "running" else {}
+        if job.state == "queued" and not job.model_dir and (pulling := self.backend.artifacts.pulling(job.plan.model)):
             told = {"phase": "pull", **pulling}
         if told.get("attempt", job.attempt) != job.attempt:
             told = {}  # what an attempt before said counts no more

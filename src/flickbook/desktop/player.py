@@ -10,7 +10,7 @@ from typing import Any, Final
 from PIL import Image, ImageTk
 
 from flickbook.desktop import theme
-from flickbook.desktop.reel import Reel
+from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.theme import Theme
 
 #: Pixels of frames at the size of the canvas that are held for the next round, and times that a film is enlarged.
@@ -30,7 +30,7 @@ class Player(ttk.Frame):
     def __init__(self, parent: tkinter.Misc, theme_: Theme) -> None:
         super().__init__(parent)
         self._theme = theme_
-        self._reel: Reel | None = None
+        self._reel: FrameBuffer | None = None
         self._images: dict[int, ImageTk.PhotoImage] = {}
         self._index, self._playing, self._due = 0, False, 0.0
         self._timer = self._settling = ""
@@ -72,16 +72,16 @@ class Player(ttk.Frame):
         return self._playing
 
     @property
-    def reel(self) -> Reel | None:
+    def frame_buffer(self) -> FrameBuffer | None:
         """What is on the stage."""
         return self._reel
 
-    def show(self, reel: Reel, controls: bool = True) -> None:
+    def show(self, frame_buffer: FrameBuffer, controls: bool = True) -> None:
         """Play a reel from its beginning; one that replaces a preview of as many frames goes on where that was."""
-        again = self._reel is not None and not controls and len(self._reel.frames) == len(reel.frames)
-        self._reel, self._images = reel, {}
+        again = self._reel is not None and not controls and len(self._reel.frames) == len(frame_buffer.frames)
+        self._reel, self._images = frame_buffer, {}
         self._index = self._index if again else 0
-        moves = len(reel.frames) > 1
+        moves = len(frame_buffer.frames) > 1
         self.hint("")
         self._control(controls and moves)
         self._draw()

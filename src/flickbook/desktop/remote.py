@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from flickbook import __version__
 from flickbook.catalogue import Model
-from flickbook.desktop import reel
+from flickbook.desktop import frame_buffer
 from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import FlickbookError, JobNotFound, OutputError, RequestError, ServiceError, escaped, one_line
 from flickbook.files import replace_whole
@@ -170,7 +170,7 @@ class Remote:
     def still(self, entry: Entry, side: int) -> Image.Image:
         """As the service makes it."""
         with self._answer("GET", f"/jobs/{entry.id}/thumbnail") as answer:
-            image = reel.of_bytes(self._bytes(answer, _MAX_PICTURE)).frames[0]
+            image = frame_buffer.of_bytes(self._bytes(answer, _MAX_PICTURE)).frames[0]
         image.thumbnail((side, side))
         return image
 

@@ -9,8 +9,8 @@ from tkinter import ttk
 from typing import Any, Final
 
 from flickbook.desktop import theme
+from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.player import Player
-from flickbook.desktop.reel import Reel
 from flickbook.desktop.source import Entry
 from flickbook.desktop.theme import Theme
 
@@ -120,7 +120,7 @@ class Stage(ttk.Frame):
         self._said.configure(text=said(entry), style="Fault.TLabel" if entry.error else "Soft.TLabel")
         self.bar.configure(value=entry.fraction if entry.state == "running" else 0.0)
         self.phase.configure(text=progress(entry, self._pace.left(entry)))
-        if self.player.reel is None:
+        if self.player.frame_buffer is None:
             self.player.hint("" if entry.over else "It appears here as soon as there is something to see")
         self.cancel.state(["disabled" if entry.stopping else "!disabled"])
 
@@ -146,13 +146,13 @@ class Stage(ttk.Frame):
             if name == "again" or (entry.made and (name == "save" or self._local)):
                 button.pack(side="left", padx=(0, theme.GAP))
 
-    def emerge(self, reel: Reel) -> None:
+    def emerge(self, frame_buffer: FrameBuffer) -> None:
         """What emerges in the entry that is shown."""
-        self.player.show(reel, controls=False)
+        self.player.show(frame_buffer, controls=False)
 
-    def play(self, reel: Reel) -> None:
+    def play(self, frame_buffer: FrameBuffer) -> None:
         """What became of it."""
-        self.player.show(reel)
+        self.player.show(frame_buffer)
 
     def _sized(self, event: Any) -> None:
         for label in (self._caption, self._facts, self._said):

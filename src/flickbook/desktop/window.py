@@ -18,13 +18,13 @@ from typing import Any, Final, TypeVar
 from PIL import Image
 
 from flickbook import settings
-from flickbook.desktop import reel, theme
+from flickbook.desktop import frame_buffer, theme
 from flickbook.desktop.background import Background, Told, pumped
+from flickbook.desktop.connection import Place
 from flickbook.desktop.files import revealed, saved, suggested
 from flickbook.desktop.form import Form
+from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.history import HEIGHT, WIDTH, History
-from flickbook.desktop.place import Place
-from flickbook.desktop.reel import Reel
 from flickbook.desktop.remote import Remote
 from flickbook.desktop.source import Entry, Offer, Source
 from flickbook.desktop.stage import Stage
@@ -226,9 +226,9 @@ class Window:
             self._play(entry)
 
     def _play(self, entry: Entry) -> None:
-        self._ask(self._pictures, lambda source: reel.read(source.film(entry)), partial(self._played, entry))
+        self._ask(self._pictures, lambda source: frame_buffer.read(source.film(entry)), partial(self._played, entry))
 
-    def _played(self, entry: Entry, found: Reel) -> None:
+    def _played(self, entry: Entry, found: FrameBuffer) -> None:
         if self.stage.entry is not None and self.stage.entry.id == entry.id:
             self.stage.play(found)
 
@@ -296,7 +296,7 @@ class Window:
         self._changed(entry)
         if preview is not None and preview != self._seen and not entry.over:
             self._seen = preview
-            self._ask(self._pictures, lambda _: reel.of_bytes(preview), partial(self._emerged, entry), _ignored)
+            self._ask(self._pictures, lambda _: frame_buffer.of_bytes(preview), partial(self._emerged, entry), _ignored)
 
     def _overlooked(self, error: Exception) -> None:
         self._looking = False
@@ -307,7 +307,7 @@ class Window:
         self._fault(error)
         self._away = True
 
-    def _emerged(self, entry: Entry, found: Reel) -> None:
+    def _emerged(self, entry: Entry, found: FrameBuffer) -> None:
         shown = self.stage.entry
         if shown is not None and shown.id == entry.id and not shown.over:
             self.stage.emerge(found)

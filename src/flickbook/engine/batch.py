@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
-from flickbook.engine.ladder import ran_out
+from flickbook.engine.memory.fallback import ran_out
 from flickbook.engine.rows import FILE_BYTES, ROWS, Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError, one_line, shown
 from flickbook.formats import encoding, frame_paths, is_frames
-from flickbook.media.expected import expected
-from flickbook.media.quality import LIMITS, faults
+from flickbook.media.metrics.expected import expected
+from flickbook.media.metrics.quality import LIMITS, faults
 from flickbook.media.sheet import chosen, contact_sheet
 from flickbook.resolution import notes
 from flickbook.spec import SCHEMA_VERSION, Placement, Plan, Recipe, Request
 
 if TYPE_CHECKING:
-    from flickbook.engine.films import Means, OnStep
+    from flickbook.engine.films import OnStep, RunOptions
     from flickbook.engine.polish import Networks
     from flickbook.media.clip import Clip
 
@@ -181,7 +181,7 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
     first = frame_paths(film.path, 1)[0] if is_frames(film.path) else film.path
     if not os.path.lexists(first):
         return None
-    from flickbook.media.carried import carried
+    from flickbook.media.embedded import carried
 
     try:
         recipe = carried(film.path)[0]
@@ -249,12 +249,16 @@ def made(
     film's turn comes, `check` is asked and what it begins from is read; what they raise is its failure. Raises
     Cancelled.
     """
-    from flickbook.engine.films import Means, means_of, together  # records and networks take a moment to load
+    from flickbook.engine.films import (  # records and networks take a moment to load
+        RunOptions,
+        run_options_of,
+        together,
+    )
 
-    def needs(film: Film) -> Means:
+    def needs(film: Film) -> RunOptions:
         if check is not None:
             check(film)
-        found = means_of(film.plan, film.request, model_dir, precision)
+        found = run_options_of(film.plan, film.request, model_dir, precision)
         return replace(found, networks=film.networks, placement=placement)
 
     for _, group in groupby(films, key=lambda film: (film.plan.shape(), film.request.loras)):
@@ -262,12 +266,12 @@ def made(
         loras = tuple((Path(path), weight) for path, weight in same[0].request.loras or ())
         while same:
             try:
-                alone = Means(model_dir, loras, precision=precision, placement=placement)
+                alone = RunOptions(model_dir, loras, precision=precision, placement=placement)
                 size = together([film.plan for film in same], alone)
             except (FlickbookError, OSError):
                 size = 1  # running it will say so again
             part, same = same[:size], same[size:]
-            ready: list[tuple[Film, Means]] = []
+            ready: list[tuple[Film, RunOptions]] = []
             for film in part:
                 try:
                     ready.append((film, needs(film)))
@@ -277,21 +281,23 @@ def made(
 
 
 def _together(
-    ready: Sequence[tuple[Film, Means]], on_step: OnStep | None, cancel: Callable[[], bool] | None
+    ready: Sequence[tuple[Film, RunOptions]], on_step: OnStep | None, cancel: Callable[[], bool] | None
 ) -> Iterator[tuple[Film, Clip | Failure]]:
     """The films of one batch of the engine; each by itself where they fail together."""
     from flickbook.engine.films import films
 
     if not ready:
         return
-    means = ready[0][1]
+    run_options = ready[0][1]
     for _, other in ready[1:]:
-        means = replace(
-            means, sources={**means.sources, **other.sources}, networks={**means.networks, **other.networks}
+        run_options = replace(
+            run_options,
+            sources={**run_options.sources, **other.sources},
+            networks={**run_options.networks, **other.networks},
         )
     done = 0
     try:
-        for clip in films([film.plan for film, _ in ready], means, on_step=on_step, cancel=cancel, ahead=True):
+        for clip in films([film.plan for film, _ in ready], run_options, on_step=on_step, cancel=cancel, ahead=True):
             film, own = ready[done]
             done += 1
             assert clip.run is not None

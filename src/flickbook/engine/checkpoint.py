@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from flickbook.engine import place
 from flickbook.engine.family import Denoised, Family, Resumable
+from flickbook.engine.memory import device
 from flickbook.errors import FlickbookError
 from flickbook.files import replace_whole
 from flickbook.spec import Placement, Plan
@@ -132,7 +132,7 @@ class Checkpoint:
         )
 
 
-class Keeper:
+class Checkpointer:
     """Keeps the state of one run on the disk, in as little of the run's time as it is told.
 
     The state is looked for in the file `path`, then in those of `also`, and written to `path`. Writing takes at most
@@ -174,7 +174,7 @@ class Keeper:
         if not isinstance(family, Resumable):
             return None
         self._began, self._family, self._name, self._plans = time.perf_counter(), family, name, tuple(plans)
-        self._versions = place.versions()
+        self._versions = device.versions()
         self._weights = hashlib.sha256(json.dumps(family.weights, sort_keys=True).encode()).hexdigest()
         self._make_room()
         found = self.look(plans)
@@ -236,7 +236,7 @@ class Keeper:
         """What decides the last bits of a step, beside the Plan and the weights."""
         assert self._family is not None
         where = self._family.placement
-        return place.kernels(where.device) | self._versions | {"device": where.device, "precision": where.dtype}
+        return device.kernels(where.device) | self._versions | {"device": where.device, "precision": where.dtype}
 
     def _make_room(self) -> None:
         """The directory, without what writers left that were killed."""

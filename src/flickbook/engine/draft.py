@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flickbook.engine import place
-from flickbook.engine.films import Keep, Means, OnStep, engine_of
+from flickbook.engine.films import Keep, OnStep, RunOptions, engine_of
+from flickbook.engine.memory import device
 from flickbook.errors import RequestError
 from flickbook.spec import Placement, Plan, Step
 
 if TYPE_CHECKING:
-    from flickbook.engine.checkpoint import Keeper
+    from flickbook.engine.checkpoint import Checkpointer
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
     """A film after `index` of `total` steps: `frames` (n, h, w, 3) uint8 are what it is about to be, `fps` its rate.
 
-    It is finished by `films` with the same Plan and `placement`, and a Keeper that looks where this one kept its state.
+    `films` finishes it with the same Plan and `placement`, and a Checkpointer that looks where this one kept its state.
     """
 
     plan: Plan
@@ -36,7 +36,7 @@ class Draft:
 
 def drafts(
     plans: Sequence[Plan],
-    means: Means | None = None,
+    run_options: RunOptions | None = None,
     until: float = 0.4,
     *,
     keep: Keep | None = None,
@@ -50,24 +50,29 @@ def drafts(
     """
     if not 0 < until < 1:
         raise RequestError("until", until, "must be above 0 and below 1", "ask for 0.4; a whole film is no draft")
-    means = means or Means()
+    run_options = run_options or RunOptions()
     for plan in plans:
-        keeper = None if keep is None else keep([plan])
-        kept = None if keeper is None else keeper.look([plan])
-        with nullcontext() if kept is None else place.threads(kept.made.get("threads")):
-            yield _draft(plan, means, until, keeper, on_step, cancel)
+        checkpointer = None if keep is None else keep([plan])
+        kept = None if checkpointer is None else checkpointer.look([plan])
+        with nullcontext() if kept is None else device.threads(kept.made.get("threads")):
+            yield _draft(plan, run_options, until, checkpointer, on_step, cancel)
 
 
 def _draft(
     plan: Plan,
-    means: Means,
+    run_options: RunOptions,
     until: float,
-    keeper: Keeper | None,
+    checkpointer: Checkpointer | None,
     on_step: OnStep | None,
     cancel: Callable[[], bool] | None,
 ) -> Draft:
-    engine, last = engine_of(plan, means), None
-    how: dict[str, Any] = {"sources": means.sources, "cancel": cancel, "keeper": keeper, "until": until}
+    engine, last = engine_of(plan, run_options), None
+    how: dict[str, Any] = {
+        "sources": run_options.sources,
+        "cancel": cancel,
+        "checkpointer": checkpointer,
+        "until": until,
+    }
     # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
     with closing(engine.run([plan], previews=True, **how)) as events:
         for event in events:
@@ -84,7 +89,7 @@ def _draft(
         frames=engine.enduring(lambda: engine.show(shown), "decode"),
         fps=plan.fps,
         placement=engine.placement.model_copy(update={"batch": 1}),
-        notes=() if keeper is None else tuple(keeper.notes),
+        notes=() if checkpointer is None else tuple(checkpointer.notes),
     )
 
 

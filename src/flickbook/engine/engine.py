@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flickbook import catalogue
-from flickbook.engine import ladder
 from flickbook.engine.family import LIBRARIES, Denoised, Family, Setup, Sources, loader
+from flickbook.engine.memory import fallback
 from flickbook.errors import Cancelled, RequestError, escaped
 from flickbook.hub.find import directory
 from flickbook.spec import Phase, Placement, Plan, Step
 
 if TYPE_CHECKING:
-    from flickbook.engine.checkpoint import Keeper
+    from flickbook.engine.checkpoint import Checkpointer
 
 _SHOWN = 40  # characters of a prompt's end that a note quotes
 
@@ -101,7 +101,7 @@ class Engine:
         if self._family is not None and self._family.reads_aside():
             self._family.encode([plan])
 
-    def enduring(self, work: Callable[[], np.ndarray], phase: ladder.Climbing = "denoise") -> np.ndarray:
+    def enduring(self, work: Callable[[], np.ndarray], phase: fallback.Climbing = "denoise") -> np.ndarray:
         """What `work` returns; where memory runs out, it is done again with less of it as often as that is possible."""
         while True:
             try:
@@ -117,7 +117,7 @@ class Engine:
         sources: Sources | None = None,
         previews: bool = False,
         cancel: Callable[[], bool] | None = None,
-        keeper: Keeper | None = None,
+        checkpointer: Checkpointer | None = None,
         until: float = 1.0,
     ) -> Generator[Event, None, None]:
         """Make the films of `plans`, which share one shape, as one batch; `sources` has what they begin from.
@@ -141,7 +141,7 @@ class Engine:
             self.loaded()
             yield clock.step("load", 1, 1)
         try:
-            latents = yield from self._stepped(plans, sources, previews, keeper, until, clock)
+            latents = yield from self._stepped(plans, sources, previews, checkpointer, until, clock)
             if until < 1:
                 return
             # A pipeline decodes within its call, and may have given something up there.
@@ -153,8 +153,8 @@ class Engine:
                 done += len(part.frames)
                 yield clock.step("decode", done, frames)
         except BaseException:  # also GeneratorExit and KeyboardInterrupt: whatever ends it, no whole step is lost
-            if keeper is not None:
-                keeper.flush()
+            if checkpointer is not None:
+                checkpointer.flush()
             raise
 
     def _stepped(
@@ -162,55 +162,55 @@ class Engine:
         plans: Sequence[Plan],
         sources: Sources | None,
         previews: bool,
-        keeper: Keeper | None,
+        checkpointer: Checkpointer | None,
         until: float,
         clock: _Clock,
     ) -> Generator[Step, None, Any]:
         """The Steps up to the denoised latents, which are returned, or up to the share `until` of them."""
-        state = None if keeper is None else self._found(plans, keeper)
+        state = None if checkpointer is None else self._found(plans, checkpointer)
         ended = state is not None and (state.done if until == 1 else state.index >= _stop(until, state.total))
         clock.restart()
-        meaning = None
+        embedding = None
         if not ended:
-            meaning = self.loaded().encode(plans)
+            embedding = self.loaded().encode(plans)
             yield clock.step("encode", 1, 1)
             clock.restart()
         if state is not None:
             yield clock.denoised(state, previews)
         if not ended:
-            with closing(self._denoised(plans, meaning, sources, previews, state)) as states:
+            with closing(self._denoised(plans, embedding, sources, previews, state)) as states:
                 for state in states:
-                    if keeper is not None:
-                        keeper.save(state)
+                    if checkpointer is not None:
+                        checkpointer.save(state)
                     yield clock.denoised(state, previews)
                     # A pipeline makes its frames after its last step, and must be let.
                     if until < 1 and state.index >= _stop(until, state.total):
                         break
-        if keeper is not None:
-            keeper.flush()
+        if checkpointer is not None:
+            checkpointer.flush()
         assert state is not None, "there is a step at least"
         self.applied = self.loaded().applied(plans, state)
         return state.latents
 
-    def _found(self, plans: Sequence[Plan], keeper: Keeper) -> Any | None:
+    def _found(self, plans: Sequence[Plan], checkpointer: Checkpointer) -> Any | None:
         """The state to go on from, with what had been given up by then: it is given up now, for the same bits."""
-        state = keeper.begin(plans, self.model.family, self.loaded())
-        if state is not None and keeper.went_on is not None:
-            own, then = self.placement.rungs, keeper.went_on.placement
+        state = checkpointer.begin(plans, self.model.family, self.loaded())
+        if state is not None and checkpointer.went_on is not None:
+            own, then = self.placement.rungs, checkpointer.went_on.placement
             if len(then.rungs) > len(own) and then.rungs[: len(own)] == own:
                 self.placement = then.model_copy(update={"batch": self.placement.batch})
                 self.loaded().lower(self.placement)
         return state
 
     def _denoised(
-        self, plans: Sequence[Plan], meaning: Any, sources: Sources | None, previews: bool, last: Any = None
+        self, plans: Sequence[Plan], embedding: Any, sources: Sources | None, previews: bool, last: Any = None
     ) -> Generator[Denoised, None, None]:
         """The states of a run, which climbs down the ladder where memory runs out and goes on from the last one."""
         assert self._family is not None
         while True:
             try:
                 # Closed at once where a run is cancelled: a pipeline's thread must not live on.
-                with closing(self._family.denoise(plans, meaning, sources, previews, last)) as states:
+                with closing(self._family.denoise(plans, embedding, sources, previews, last)) as states:
                     for last in states:
                         yield last
                 return
@@ -235,14 +235,14 @@ class Engine:
                 self._check(error, "decode")
             self._lower("decode")
 
-    def _check(self, error: Exception, phase: ladder.Climbing) -> None:
+    def _check(self, error: Exception, phase: fallback.Climbing) -> None:
         """Raise `error` again where it is not about memory, or nothing is left to give up."""
-        if not ladder.ran_out(error) or ladder.lower(self.placement, phase, self.model.family) is None:
+        if not fallback.ran_out(error) or fallback.lower(self.placement, phase, self.model.family) is None:
             raise error
 
-    def _lower(self, phase: ladder.Climbing) -> None:
+    def _lower(self, phase: fallback.Climbing) -> None:
         """Take the next rung; called once the failed attempt's frames, and what they hold, are gone."""
-        lower = ladder.lower(self.placement, phase, self.model.family)
+        lower = fallback.lower(self.placement, phase, self.model.family)
         assert lower is not None, "checked before"
         gc.collect()
         if self.placement.device.startswith("cuda"):

@@ -76,7 +76,7 @@ class Family(Protocol):
     def denoise(
         self,
         plans: Sequence[Plan],
-        meaning: Any,
+        embedding: Any,
         sources: Sources | None = None,
         previews: bool = False,
         start: Any = None,
@@ -118,8 +118,8 @@ Loader = Callable[[Setup], Family]
 
 #: Family name in models.toml -> where its loader is. Imported when a model is loaded, because torch is heavy.
 _FAMILIES = {
-    "unet": "flickbook.engine.unet_family:UNetFamily.load",
-    "pipeline": "flickbook.engine.pipelines:PipelineFamily.load",
+    "unet": "flickbook.engine.unet.family:UNetFamily.load",
+    "pipeline": "flickbook.engine.pipelines.family:PipelineFamily.load",
 }
 
 

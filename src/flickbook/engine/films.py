@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flickbook import catalogue, settings, windows
-from flickbook.engine import beginning, place, records
+from flickbook.engine import sources as beginning
 from flickbook.engine.engine import Engine, Frames
 from flickbook.engine.family import Sources
-from flickbook.engine.fit import Estimate, Machine, abreast, estimate
-from flickbook.engine.meter import Meter
+from flickbook.engine.memory import device, run_history
+from flickbook.engine.memory.fit import Estimate, Machine, abreast, estimate
 from flickbook.engine.polish import Networks, judged, libraries_of, polished, weights_of
-from flickbook.media.ahead import Ahead
+from flickbook.engine.usage import Meter
+from flickbook.media.background_encoder import Ahead
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.encode import streamed
 from flickbook.media.write import frame_rate
 from flickbook.spec import Placement, Plan, Recipe, Request, Step
 
 if TYPE_CHECKING:
-    from flickbook.engine.checkpoint import Keeper
+    from flickbook.engine.checkpoint import Checkpointer
 
 OnStep = Callable[[Step], None]
 #: The Plans of a batch -> what keeps their state while they run, None for nothing.
-Keep = Callable[[Sequence[Plan]], "Keeper | None"]
+Keep = Callable[[Sequence[Plan]], "Checkpointer | None"]
 #: The place of a film among its Plans -> whether anybody still wants it.
 Wanted = Callable[[int], bool]
 
@@ -39,7 +40,7 @@ _ENGINES: dict[tuple[object, ...], Engine] = {}
 
 
 @dataclass(frozen=True)
-class Means:
+class RunOptions:
     """What films need beside their Plans: where the model's files are if not where the catalogue says, LoRA files with
     their weights, the frames that films begin from, and the precision asked for; by SHA-256, the files of the networks
     that polish and the paths of what was given; a placement, where it must not be chosen here; how many films are made
@@ -57,7 +58,7 @@ class Means:
 
 def films(
     plans: Sequence[Plan],
-    means: Means | None = None,
+    run_options: RunOptions | None = None,
     *,
     on_step: OnStep | None = None,
     previews: bool = False,
@@ -69,21 +70,21 @@ def films(
     """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
 
     With `ahead` frames are encoded while the next ones are decoded, for who saves films as their Plans say. `keep` is
-    asked once for each batch, for a Keeper of its own: the batch goes on from what that finds. A film is the same to
+    called once for each batch, for its Checkpointer: the batch continues from what that finds. A film is the same to
     the bit if its batch has as many Plans and `means` the placement of the first attempt. `wanted` is asked for each
     film, by its place among the Plans, once its batch is decoded: one that is not is not polished, nor given.
     """
-    means, begun = means or Means(), 0
+    run_options, begun = run_options or RunOptions(), 0
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
-        engine, size = engine_of(same[0], means), together(same, means)
+        engine, size = engine_of(same[0], run_options), together(same, run_options)
         for part in (same[first : first + size] for first in range(0, len(same), size)):
-            keeper = None if keep is None else keep(part)
+            checkpointer = None if keep is None else keep(part)
             # Sums are rounded in the order of the threads.
-            kept = None if keeper is None else keeper.look(part)
-            with nullcontext() if kept is None else place.threads(kept.made.get("threads")):
+            kept = None if checkpointer is None else checkpointer.look(part)
+            with nullcontext() if kept is None else device.threads(kept.made.get("threads")):
                 asked = None if wanted is None else partial(_further, wanted, begun)
-                yield from _batch(engine, part, means, on_step, previews, cancel, keeper, ahead, asked)
+                yield from _batch(engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, asked)
             begun += len(part)
 
 
@@ -91,16 +92,16 @@ def _further(wanted: Wanted, begun: int, number: int) -> bool:
     return wanted(begun + number)
 
 
-def together(plans: Sequence[Plan], means: Means) -> int:
+def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
     """How many films of one shape run at once: as was decided before, as the placement says, or as memory allows."""
-    if means.abreast is not None:
-        return means.abreast
-    if means.placement is not None:
-        return means.placement.batch
+    if run_options.abreast is not None:
+        return run_options.abreast
+    if run_options.placement is not None:
+        return run_options.placement.batch
     if len(plans) == 1:
         return 1
-    engine = engine_of(plans[0], means)
-    return abreast(engine.model, plans[0], Machine.here(), engine.placement, len(plans), means.model_dir)
+    engine = engine_of(plans[0], run_options)
+    return abreast(engine.model, plans[0], Machine.here(), engine.placement, len(plans), run_options.model_dir)
 
 
 def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
@@ -108,40 +109,40 @@ def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") 
 
     Raises ModelNotFound, RequestError for a precision that this machine lacks, WeightsError for damaged files.
     """
-    return estimate(catalogue.find(plan.model), plan, Machine.here(), precision, model_dir, records.read())
+    return estimate(catalogue.find(plan.model), plan, Machine.here(), precision, model_dir, run_history.read())
 
 
-def engine_of(plan: Plan, means: Means) -> Engine:
+def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
     """The process's engine for a Plan's model, placed as its first film fits. Raises what `foresee` raises."""
-    model, key = _key(plan, means)
+    model, key = _key(plan, run_options)
     if key not in _ENGINES:
-        found = means.placement or foresee(plan, means.model_dir, means.precision).placement
+        found = run_options.placement or foresee(plan, run_options.model_dir, run_options.precision).placement
         # Whoever says the placement says the threads too.
-        threads = settings.load().threads if means.placement is None else None
-        placed = place.confirmed(found, threads)
+        threads = settings.load().threads if run_options.placement is None else None
+        placed = device.confirmed(found, threads)
         # One that is warm and lies there already, whoever chose the place.
         warm = (each for other, each in _ENGINES.items() if other[:4] == key[:4] and _beside(each.placement, placed))
         engine = next(warm, None)
         if engine is None:
             # Two large models at once are more than most machines hold.
             _ENGINES.clear()
-            engine = Engine(model, placed, means.loras)
+            engine = Engine(model, placed, run_options.loras)
         _ENGINES[key] = engine
     return _ENGINES[key]
 
 
-def _key(plan: Plan, means: Means) -> tuple[catalogue.Model, tuple[object, ...]]:
+def _key(plan: Plan, run_options: RunOptions) -> tuple[catalogue.Model, tuple[object, ...]]:
     """The model of a film, and all that decides its engine: first what is loaded, then what decides where."""
     model = catalogue.find(plan.model)
-    if means.model_dir is not None:
-        model = model.at(means.model_dir)
-    where = (means.precision, means.placement, plan.speed)
-    return model, (model.to_json(), plan.revision, plan.loras, means.loras, *where)
+    if run_options.model_dir is not None:
+        model = model.at(run_options.model_dir)
+    where = (run_options.precision, run_options.placement, plan.speed)
+    return model, (model.to_json(), plan.revision, plan.loras, run_options.loras, *where)
 
 
-def read_ahead(plan: Plan, means: Means) -> None:
+def read_ahead(plan: Plan, run_options: RunOptions) -> None:
     """Read the prompts of a film that comes next, if its model is warm: its run finds them read."""
-    engine = _ENGINES.get(_key(plan, means)[1])
+    engine = _ENGINES.get(_key(plan, run_options)[1])
     if engine is not None:
         engine.read(plan)
 
@@ -159,11 +160,11 @@ def forget() -> None:
 def _batch(
     engine: Engine,
     plans: list[Plan],
-    means: Means,
+    run_options: RunOptions,
     on_step: OnStep | None,
     previews: bool,
     cancel: Callable[[], bool] | None,
-    keeper: Keeper | None,
+    checkpointer: Checkpointer | None,
     ahead: bool,
     wanted: Wanted | None,
 ) -> Iterator[Clip]:
@@ -172,7 +173,12 @@ def _batch(
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     encoders = [_encoder(each) if ahead else None for each in plans]
     # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
-    how: dict[str, Any] = {"sources": means.sources, "previews": previews, "cancel": cancel, "keeper": keeper}
+    how: dict[str, Any] = {
+        "sources": run_options.sources,
+        "previews": previews,
+        "cancel": cancel,
+        "checkpointer": checkpointer,
+    }
     with closing(engine.run(plans, **how)) as events, _ended(encoders):
         for event in events:
             if isinstance(event, Frames):
@@ -184,18 +190,18 @@ def _batch(
             else:
                 meter(event)
     applied = list(engine.applied)  # which another film may change before this one's is asked for
-    told_of = keeper is not None and keeper.went_on is not None
+    told_of = checkpointer is not None and checkpointer.went_on is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
         if wanted is not None and not wanted(number):
             continue
-        told = [*([] if keeper is None else keeper.notes), *filter(None, applied[number : number + 1])]
-        clip = clip_of(each, engine, frames, meter, means, films=len(plans), notes=told)
+        told = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
+        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=told)
         clip = replace(clip, ahead=encoders[number])
         # Of a film that went on, the run tells the time of its last part only.
         if not told_of:
             assert clip.recipe is not None and clip.run is not None
             told_of = True
-            records.append(records.record(clip.recipe, clip.run, len(plans)))
+            run_history.append(run_history.record(clip.recipe, clip.run, len(plans)))
         yield clip
 
 
@@ -222,28 +228,28 @@ def clip_of(
     engine: Engine,
     frames: np.ndarray,
     meter: Meter,
-    means: Means,
+    run_options: RunOptions,
     *,
     films: int = 1,
     **told: Any,
 ) -> Clip:
     """The Clip of the `frames` that an engine just made, polished: its recipe, and its run with what else is `told`."""
-    frames, fps = polished(frames, plan.fps, plan.polish, means.networks, meter)
+    frames, fps = polished(frames, plan.fps, plan.polish, run_options.networks, meter)
     placement = engine.placement.model_copy(update={"batch": films})
     recipe = Recipe(
         plan=plan,
         placement=placement,
         weights=engine.weights | weights_of(plan.polish),
         frames_sha256=frames_sha256(frames),
-        versions=place.versions((*engine.libraries, *libraries_of(plan.polish))),
-        device_name=place.device_name(placement.device),
-        kernels=place.kernels(placement.device),
+        versions=device.versions((*engine.libraries, *libraries_of(plan.polish))),
+        device_name=device.device_name(placement.device),
+        kernels=device.kernels(placement.device),
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
     found, said = judged(frames, fps, plan.polish, _seams(plan), prompts)
     found |= _agreement(plan, frames) | told.pop("scores", {})
     notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
-    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(means.inputs), **told)
+    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(run_options.inputs), **told)
     return Clip(frames, fps, recipe, run)
 
 
@@ -271,7 +277,7 @@ def steps_sheet(
     emerging: Sequence[tuple[int, Any, Any]],
     path: Path,
     *,
-    means: Means | None = None,
+    run_options: RunOptions | None = None,
     overwrite: bool = False,
     rows: int = 6,
 ) -> Path:
@@ -282,7 +288,7 @@ def steps_sheet(
     """
     from flickbook.media import plot
 
-    engine = engine_of(plan, means or Means())
+    engine = engine_of(plan, run_options or RunOptions())
     count = min(rows, len(emerging))
     # Early steps decide most, so they are shown closer together.
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
@@ -300,15 +306,15 @@ def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
     """Files and weights of LoRAs named "PATH_OR_REPO[:weight]", pulled if need be. Raises RequestError, HubError."""
     if not loras:
         return None
-    from flickbook.engine.lora_find import locate  # the hub's library takes a moment to load
+    from flickbook.engine.lora.find import locate  # the hub's library takes a moment to load
 
     return tuple((str(path), weight) for path, weight in map(locate, loras))
 
 
-def means_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> Means:
+def run_options_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> RunOptions:
     """What the film of `plan`, resolved from `request`, needs beside it. Raises MediaError, RequestError."""
     loras = tuple((Path(path), weight) for path, weight in request.loras or ())
     given = {plan.image: request.image, plan.video: request.video}
     given |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
     inputs = {digest: str(Path(path).absolute()) for digest, path in given.items() if digest and path is not None}
-    return Means(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)
+    return RunOptions(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)

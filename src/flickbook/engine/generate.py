@@ -9,9 +9,9 @@ from typing import Unpack
 
 from flickbook import settings
 from flickbook.catalogue import find
-from flickbook.engine import beginning
-from flickbook.engine.films import OnStep, films, located, means_of
-from flickbook.engine.polish import Wishes, asked, check_names, finished
+from flickbook.engine import sources
+from flickbook.engine.films import OnStep, films, located, run_options_of
+from flickbook.engine.polish import PolishOptions, asked, check_names, finished
 from flickbook.hub.fetch import available
 from flickbook.media.clip import Clip
 from flickbook.resolution import notes, resolve, speed_of
@@ -41,7 +41,7 @@ def generate(
     model_dir: str | Path | None = None,
     on_step: OnStep | None = None,
     cancel: Callable[[], bool] | None = None,
-    **wishes: Unpack[Wishes],
+    **polish_options: Unpack[PolishOptions],
 ) -> Clip:
     """One film from a sentence.
 
@@ -56,7 +56,7 @@ def generate(
 
     Raises RequestError for what the model cannot make, MediaError for inputs, HubError, WeightsError.
     """
-    check_names(generate, wishes)
+    check_names(generate, polish_options)
     request = Request.of(
         prompt=prompt,
         model=model or settings.load().model,
@@ -76,24 +76,24 @@ def generate(
         strength=None if strength is None else float(strength),
         loras=located([lora] if isinstance(lora, str) else lora or ()),
     )
-    return _made(request, None if model_dir is None else Path(model_dir), precision, wishes, on_step, cancel)
+    return _made(request, None if model_dir is None else Path(model_dir), precision, polish_options, on_step, cancel)
 
 
 def _made(
     request: Request,
     model_dir: Path | None,
     precision: str,
-    wishes: Wishes,
+    polish_options: PolishOptions,
     on_step: OnStep | None,
     cancel: Callable[[], bool] | None,
 ) -> Clip:
-    level, played = speed_of(wishes.get("speed"))
-    request = beginning.complete(request.model_copy(update={"speed": level}))
+    level, played = speed_of(polish_options.get("speed"))
+    request = sources.complete(request.model_copy(update={"speed": level}))
     plan = resolve(request, model_dir)
     if model_dir is None:
         available(find(plan.model))
-    polish, networks = asked(plan.num_frames, plan.fps, {**wishes, "speed": played})
+    polish, networks = asked(plan.num_frames, plan.fps, {**polish_options, "speed": played})
     plan = plan.model_copy(update={"polish": polish})
     finished(plan)  # refused before it is made
-    means = replace(means_of(plan, request, model_dir, precision), networks=networks)
-    return next(films([plan], means, on_step=on_step, cancel=cancel)).noted(notes(request, plan, model_dir))
+    run_options = replace(run_options_of(plan, request, model_dir, precision), networks=networks)
+    return next(films([plan], run_options, on_step=on_step, cancel=cancel)).noted(notes(request, plan, model_dir))

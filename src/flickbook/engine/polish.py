@@ -13,7 +13,7 @@ import numpy as np
 
 from flickbook.errors import RequestError, WeightsError
 from flickbook.files import sha256
-from flickbook.media import cut
+from flickbook.media.finishing import cut
 from flickbook.media.write import MAX_FPS, MIN_FPS
 from flickbook.resolution import speed_of
 from flickbook.spec import Loop, Network, Plan, Polish, Step, Treatment
@@ -26,7 +26,7 @@ LIMIT_BYTES: Final = 3 << 30
 _FACTORS: Final = {"interpolate": 8, "upscale": 4}
 
 
-class Wishes(TypedDict, total=False):
+class PolishOptions(TypedDict, total=False):
     """What can be asked of a film's frames, in a person's words; None asks for nothing.
 
     `trim` is "1.5:3" in seconds or "8:24f" in frames; `steady` a strength, 0 to 1; `interpolate` and `upscale` are
@@ -47,40 +47,40 @@ class Wishes(TypedDict, total=False):
     text: str | None
 
 
-def check_names(function: Callable[..., object], wishes: Mapping[str, object]) -> None:
+def check_names(function: Callable[..., object], polish_options: Mapping[str, object]) -> None:
     """That each of a function's further keywords is a wish. Raises TypeError, as Python does for any other function."""
-    for name in wishes:
-        if name not in Wishes.__annotations__:
+    for name in polish_options:
+        if name not in PolishOptions.__annotations__:
             from difflib import get_close_matches  # only for the hint
 
             own = inspect.signature(function).parameters.values()
-            known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *Wishes.__annotations__]
+            known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *PolishOptions.__annotations__]
             near = [each for each in known if name in each] or get_close_matches(name, known, 1, 0.75)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
 
 
-def asked(num_frames: int, fps: float, wishes: Wishes) -> tuple[Polish, Networks]:
+def asked(num_frames: int, fps: float, polish_options: PolishOptions) -> tuple[Polish, Networks]:
     """The Polish of a film of `num_frames` frames at `fps`, and the files of its networks.
 
     Raises RequestError for the first wish that is out of its limits, WeightsError for a network's file.
     """
-    speed = _played(wishes.get("speed"))
-    _check(wishes, fps, speed)
+    speed = _played(polish_options.get("speed"))
+    _check(polish_options, fps, speed)
     networks: dict[str, Path] = {}
-    trim, factor = wishes.get("trim"), _factor("upscale", wishes.get("upscale"))
-    rate = wishes.get("rate")
+    trim, factor = polish_options.get("trim"), _factor("upscale", polish_options.get("upscale"))
+    rate = polish_options.get("rate")
     polish = Polish(
         trim=None if trim is None else cut.span(trim, fps, num_frames),
-        steady=float(wishes.get("steady") or 0),
-        interpolate=_factor("interpolate", wishes.get("interpolate")),
-        interpolator=_network(wishes.get("interpolator"), networks),
+        steady=float(polish_options.get("steady") or 0),
+        interpolate=_factor("interpolate", polish_options.get("interpolate")),
+        interpolator=_network(polish_options.get("interpolator"), networks),
         upscale=factor,
-        upscaler=_upscaler(wishes.get("upscaler"), factor, networks),
-        loop=wishes.get("loop") or "",  # type: ignore[arg-type]
+        upscaler=_upscaler(polish_options.get("upscaler"), factor, networks),
+        loop=polish_options.get("loop") or "",  # type: ignore[arg-type]
         speed=1.0 if speed is None else float(speed),
         rate=None if rate is None else float(rate),
-        text=wishes.get("text") or "",
+        text=polish_options.get("text") or "",
     )
     return polish, networks
 
@@ -92,23 +92,23 @@ def _played(speed: str | float | None) -> float | None:
     return played
 
 
-def _check(wishes: Wishes, fps: float, speed: float | None) -> None:
+def _check(polish_options: PolishOptions, fps: float, speed: float | None) -> None:
     for network, work in (("interpolator", "interpolate"), ("upscaler", "upscale")):
-        if wishes.get(network) is not None and wishes.get(work) is None:
+        if polish_options.get(network) is not None and polish_options.get(work) is None:
             limit = f"means nothing without {work}"
-            raise RequestError(network, wishes.get(network), limit, f"add --{work} 2x")
-    loop, steady, text = wishes.get("loop"), wishes.get("steady") or 0, wishes.get("text")
+            raise RequestError(network, polish_options.get(network), limit, f"add --{work} 2x")
+    loop, steady, text = polish_options.get("loop"), polish_options.get("steady") or 0, polish_options.get("text")
     if loop not in (None, *get_args(Loop)):
         raise RequestError("loop", loop, "unknown", f"choose {', '.join(filter(None, get_args(Loop)))}")
     if not 0 <= steady <= 1:
         raise RequestError("steady", steady, "must be 0 to 1", "1 takes away all flicker that it finds")
-    rate = wishes.get("rate")
+    rate = polish_options.get("rate")
     for name, asked, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
         if value is not None and not MIN_FPS <= value <= MAX_FPS:
             limit = f"makes {value:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
             raise RequestError(name, asked, limit, "choose a gentler one")
     if text:
-        from flickbook.media.caption import MAX_CHARACTERS
+        from flickbook.media.finishing.caption import MAX_CHARACTERS
 
         if len(text) > MAX_CHARACTERS:
             raise RequestError("text", text, f"must be at most {MAX_CHARACTERS} characters", "shorten it")
@@ -225,8 +225,8 @@ def judged(
 
     Frames that interpolation holds at the end are no fault.
     """
-    from flickbook.media.expected import expected
-    from flickbook.media.quality import faults, scores
+    from flickbook.media.metrics.expected import expected
+    from flickbook.media.metrics.quality import faults, scores
 
     shown = frames if polish.loop or polish.rate is not None else frames[: len(frames) - _held(polish)]
     found = scores(shown, fps, seams=seams)
@@ -244,26 +244,26 @@ def _trimmed(frames: np.ndarray, fps: float, polish: Polish, networks: Networks)
 
 
 def _steadied(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.steady import steady
+    from flickbook.media.finishing.steady import steady
 
     return steady(frames, polish.steady), fps
 
 
 def _interpolated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.interpolate import interpolate
+    from flickbook.media.finishing.interpolate import interpolate
 
     model = _file("interpolator", polish.interpolator, networks)
     return interpolate(frames, polish.interpolate, model=model), fps * polish.interpolate
 
 
 def _upscaled(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.upscale import upscale
+    from flickbook.media.finishing.upscale import upscale
 
     return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps
 
 
 def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.loop import loop
+    from flickbook.media.finishing.loop import loop
 
     assert polish.loop
     # The last frame is held to keep the seconds, which in a loop would be a halt.
@@ -280,7 +280,7 @@ def _rated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -
 
 
 def _captioned(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.caption import caption
+    from flickbook.media.finishing.caption import caption
 
     return caption(frames, polish.text), fps
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Self, TypedDict
 
-from flickbook.engine.films import Keep, Means, OnStep, Wanted, films
+from flickbook.engine.films import Keep, OnStep, RunOptions, Wanted, films
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 
 
 def good_films(
     plans: Sequence[Plan],
-    means: Means | None = None,
+    run_options: RunOptions | None = None,
     thresholds: Mapping[str, float] | None = None,
     retries: int = 0,
     *,
@@ -32,11 +32,11 @@ def good_films(
     """
     thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
     # What may be thrown away is not encoded yet.
-    for clip in films(plans, means, ahead=not thresholds, wanted=wanted, **how):
+    for clip in films(plans, run_options, ahead=not thresholds, wanted=wanted, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
         while tries[-1].missed and len(tries) <= retries:
             seed = (tries[0].plan.seed + len(tries) * (apart or len(plans))) % 2**63
-            clip = next(films([tries[0].plan.model_copy(update={"seed": seed})], means, **how))
+            clip = next(films([tries[0].plan.model_copy(update={"seed": seed})], run_options, **how))
             found = _Try.of(clip, thresholds)
             if found.short < min(each.short for each in tries):
                 best = clip

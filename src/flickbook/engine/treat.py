@@ -9,11 +9,10 @@ from typing import Unpack
 import numpy as np
 
 from flickbook import formats
-from flickbook.engine import place
-from flickbook.engine.meter import Meter
+from flickbook.engine.memory import device
 from flickbook.engine.polish import (
     Networks,
-    Wishes,
+    PolishOptions,
     asked,
     check_names,
     finished,
@@ -23,12 +22,13 @@ from flickbook.engine.polish import (
     size_after,
     weights_of,
 )
+from flickbook.engine.usage import Meter
 from flickbook.errors import MediaError
 from flickbook.formats import digest, is_frames
-from flickbook.media.carried import carried
 from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.embedded import carried
 from flickbook.media.encode import check_encoder
-from flickbook.media.join import join
+from flickbook.media.finishing.join import join
 from flickbook.media.read import read_any
 from flickbook.media.write import frame_rate
 from flickbook.spec import Container, Placement, Plan, Recipe, Step, Treatment
@@ -88,10 +88,10 @@ def treated(
         placement=Placement(),
         weights=weights_of(plan.polish),
         frames_sha256=frames_sha256(made),
-        versions=place.versions(libraries_of(plan.polish)),
-        device_name=place.device_name("cpu"),
+        versions=device.versions(libraries_of(plan.polish)),
+        device_name=device.device_name("cpu"),
         # Asking torch takes a second, and without a network it has no part in this.
-        kernels=place.kernels("cpu") if with_torch else {},
+        kernels=device.kernels("cpu") if with_torch else {},
     )
     found, said = judged(made, fps, plan.polish, prompts=_prompts(plan))
     return Clip(made, fps, recipe, meter.run(scores=found, notes=said, inputs=dict(inputs or {})))
@@ -115,7 +115,7 @@ def polish(
     quality: formats.Quality | None = None,
     pixel_format: str | None = None,
     on_step: Callable[[Step], None] | None = None,
-    **wishes: Unpack[Wishes],
+    **polish_options: Unpack[PolishOptions],
 ) -> Clip:
     """A film that is a file, polished: a Clip whose recipe says what was done.
 
@@ -124,11 +124,11 @@ def polish(
     them. Without a `container` a still is PNG and a film MP4. Raises RequestError, MediaError, WeightsError,
     MissingExtra.
     """
-    check_names(polish, wishes)
+    check_names(polish, polish_options)
     paths = [Path(each) for each in (file, *join)]
     sources = [_digest(path) for path in paths]
     frames, fps = joined(paths, fade, fit)
-    wanted, networks = asked(len(frames), fps, wishes)
+    wanted, networks = asked(len(frames), fps, polish_options)
     count, height, width, _ = frames.shape
     size = size_after(wanted, count, height, width, fps)
     still = size.num_frames == 1

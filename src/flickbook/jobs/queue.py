@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from flickbook.errors import FlickbookError, JobConflict, JobNotFound, LimitReached, one_line
-from flickbook.jobs.shelf import Shelf
+from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.spec import Plan, Request
 from flickbook.store.base import DONE, ID, Home, Job, Kind, Note, Query, Result, State, Store, new_id
 
@@ -118,8 +118,8 @@ def _freed(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
 class Queue:
     """The jobs of a store and their files, as all faces use them. `owner` None may do everything to every job."""
 
-    def __init__(self, store: Store, shelf: Shelf) -> None:
-        self.store, self.shelf = store, shelf
+    def __init__(self, store: Store, artifacts: ArtifactStore) -> None:
+        self.store, self.artifacts = store, artifacts
 
     async def submit(self, jobs: Sequence[Job], depth: int = DEPTH) -> list[Job]:
         """Keep new jobs; one whose `key` its owner has used before gives the job of then. Raises LimitReached."""
@@ -234,7 +234,7 @@ class Queue:
             found = await self.store.remove(id, DONE)
             if found is not None:
                 await self.store.drop(FAVOURITE, id)
-                await asyncio.to_thread(self.shelf.clear, id)
+                await asyncio.to_thread(self.artifacts.clear, id)
                 return found
             if time.monotonic() > until:
                 raise JobConflict(id, job.state, "removed", "its worker does not answer; ask again")
@@ -272,7 +272,7 @@ class Queue:
     def _tidied(self, job: Job) -> None:
         """What a dead worker's job leaves if no other attempt will clear it up."""
         if job.state in DONE:
-            self.shelf.tidy(job.id, job.attempt + 1)
+            self.artifacts.tidy(job.id, job.attempt + 1)
 
     async def bury(self, worker: str, reason: str) -> list[Job]:
         """What a worker that is known to be dead has left behind is free at once, before its lease is over."""
@@ -294,7 +294,7 @@ class Queue:
         favourites = {note.id for note in await self.store.notes(FAVOURITE)}
         done = await self.store.find(Query(states=DONE, order="old", limit=1_000_000))
         done.sort(key=lambda job: job.id in favourites)
-        size = await asyncio.to_thread(self.shelf.size) if most_bytes is not None else 0
+        size = await asyncio.to_thread(self.artifacts.size) if most_bytes is not None else 0
         for job in done:
             old = keep > 0 and job.finished_at < time.time() - keep and job.id not in favourites
             if not old and (most_bytes is None or size <= most_bytes):
@@ -302,7 +302,7 @@ class Queue:
             found = await self.store.remove(job.id, DONE)
             if found is not None:
                 await self.store.drop(FAVOURITE, job.id)
-                size -= await asyncio.to_thread(self.shelf.clear, job.id)
+                size -= await asyncio.to_thread(self.artifacts.clear, job.id)
                 gone.append(found)
         return gone
 

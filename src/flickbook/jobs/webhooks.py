@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import Field
 
 from flickbook.errors import FlickbookError, LimitReached, RequestError, one_line
-from flickbook.jobs import outbound
+from flickbook.jobs import safe_http
 from flickbook.spec import Record
 from flickbook.store.base import DONE, Job, Note, Query, Store, new_id
 
@@ -115,7 +115,7 @@ class Webhooks:
         """
         if id and (standing := await self.endpoint(id, owner)) is not None:
             return standing, await self.secret(standing)
-        outbound.target(url, self.hosts)
+        safe_http.target(url, self.hosts)
         if len(await self.endpoints(owner)) >= LIMIT:
             raise LimitReached("url", url, f"there are {LIMIT} webhooks already", "remove one", 60.0)
         chosen = tuple(each for each in EVENTS if each in events)
@@ -256,8 +256,8 @@ class Webhooks:
         headers = {"webhook-id": delivery.id, "webhook-timestamp": str(stamp), "webhook-signature": signed}
         try:
             # The list may be another one by now.
-            to = outbound.target(endpoint.url, self.hosts)
-            status = await outbound.post(to, delivery.body.encode("utf-8"), headers, self._context)
+            to = safe_http.target(endpoint.url, self.hosts)
+            status = await safe_http.post(to, delivery.body.encode("utf-8"), headers, self._context)
         except (OSError, ValueError, RequestError) as error:
             return 0, one_line(str(error) or type(error).__name__)[:200]
         return status, "" if 200 <= status < 300 else f"answered {status}"

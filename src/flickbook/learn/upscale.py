@@ -34,8 +34,8 @@ from flickbook.learn.autoencode import loss_of, psnr
 from flickbook.learn.dataset import EVALUATION_SEEDS, pixels, training_scenes
 from flickbook.learn.muon import Muon, groups_of
 from flickbook.learn.session import say
-from flickbook.media.compact import Compact, CompactConfig
-from flickbook.media.upscale import upscale
+from flickbook.media.finishing.compact import Compact, CompactConfig
+from flickbook.media.finishing.upscale import upscale
 from flickbook.world import render
 from flickbook.world.scenes import BACKGROUNDS, COLOURS, FRAMES, SIZE, Scene, sample
 from flickbook.world.views import canvas

@@ -201,16 +201,16 @@ def palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, Table]:
     strip = Image.fromarray(np.ascontiguousarray(seen)[None])
     start = strip.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).getpalette()
     centres = np.array(start, np.float32).reshape(-1, 3)[:colours]
-    bits, used, counts, means = _histogram(frames)
+    bits, used, counts, run_options = _histogram(frames)
     for _ in range(_ROUNDS):
-        owner = _nearest(means, centres)
+        owner = _nearest(run_options, centres)
         weight = np.bincount(owner, counts, len(centres))
         for channel in range(3):
-            total = np.bincount(owner, counts * means[:, channel], len(centres))
+            total = np.bincount(owner, counts * run_options[:, channel], len(centres))
             centres[:, channel] = np.where(weight > 0, total / np.maximum(weight, 1), centres[:, channel])
     rounded = np.round(centres).astype(np.uint8)
     nearest = np.zeros(1 << 3 * bits, np.uint8)
-    nearest[used] = _nearest(means, rounded.astype(np.float32))
+    nearest[used] = _nearest(run_options, rounded.astype(np.float32))
     return rounded, Table(bits, nearest)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from flickbook import formats
 from flickbook.errors import OutputError, RequestError
-from flickbook.media.ahead import Ahead
+from flickbook.media.background_encoder import Ahead
 from flickbook.media.write import (
     FilePath,
     check_film,

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from flickbook.errors import MediaError, RequestError, shown
-from flickbook.media import probe
 from flickbook.media.clip import sidecar_path
-from flickbook.media.sniff import Limits
+from flickbook.media.untrusted import probe
+from flickbook.media.untrusted.sniff import Limits
 from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
 from flickbook.spec import SCHEMA_VERSION, Recipe, Sidecar
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from flickbook.errors import MediaError, RequestError
 from flickbook.formats import is_frames, numbered_frames
-from flickbook.media import probe
-from flickbook.media.sniff import DEFAULT_LIMITS, PICTURE_LIMITS, Limits, check_size, opened
+from flickbook.media.untrusted import probe
+from flickbook.media.untrusted.sniff import DEFAULT_LIMITS, PICTURE_LIMITS, Limits, check_size, opened
 from flickbook.media.write import FilePath, frame_rate
 
 

@@ -5,7 +5,7 @@ Hosts    its own names only
 CORS     the pages that --origin names, and no other
 Door     who would change something is known, asks from no other page, and is within the limits
 Bodies   small, quick and flat enough
-routes   each asks for a reader, a creator or an admin; see `flickbook.server.guard`
+routes   each asks for a reader, a creator or an admin; see `flickbook.server.access.dependencies`
 """
 
 from __future__ import annotations
@@ -20,34 +20,32 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from flickbook import __version__
 from flickbook.jobs.webhooks import Webhooks
-from flickbook.server import (
+from flickbook.server import errors
+from flickbook.server.access.dependencies import Guard
+from flickbook.server.api import (
     batches,
     catalogue,
     drafts,
-    errors,
     events,
-    images,
+    job_files,
     jobs,
     loras,
-    media,
-    models,
-    ops,
     pulls,
     recipes,
     sequences,
-    videos,
     webhooks,
 )
-from flickbook.server.bodies import Bodies
-from flickbook.server.door import Door, Hosts
-from flickbook.server.front import Front
-from flickbook.server.guard import Guard
+from flickbook.server.compatible import images, models, videos
+from flickbook.server.middleware.body_limits import BodyLimits
+from flickbook.server.middleware.origin_check import Hosts, OriginCheck
+from flickbook.server.middleware.request_context import RequestContext
+from flickbook.server.operations import health
+from flickbook.server.operations.maintenance import tended
 from flickbook.server.service import Service
-from flickbook.server.tending import tended
 
 _ROUTES: Final = (
-    *(ops, videos, images, models),
-    *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, media, events, webhooks),
+    *(health, videos, images, models),
+    *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
 )
 _ASKED: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
 _TOLD: Final = ["accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"]
@@ -76,7 +74,7 @@ def create_app(service: Service) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    app.state.metrics = ops.Metrics()
+    app.state.metrics = health.Metrics()
     app.state.guard = Guard(service)
     app.state.pulls = pulls.Pulls()
     app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
@@ -89,8 +87,8 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(routes.router, responses=_responses(routes.router))
     _describe(app)
     # The last that is added is the first that is passed.
-    app.add_middleware(Bodies)
-    app.add_middleware(Door, guard=app.state.guard, origins=service.origins, public=app.state.public)
+    app.add_middleware(BodyLimits)
+    app.add_middleware(OriginCheck, guard=app.state.guard, origins=service.origins, public=app.state.public)
     if service.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -100,7 +98,7 @@ def create_app(service: Service) -> FastAPI:
             expose_headers=_TOLD,
         )
     app.add_middleware(Hosts, service=service)
-    app.add_middleware(Front, metrics=app.state.metrics)
+    app.add_middleware(RequestContext, metrics=app.state.metrics)
     return app
 
 

@@ -38,7 +38,7 @@ from flickbook.errors import (
     one_line,
     shown,
 )
-from flickbook.server.availability import pull_path
+from flickbook.server.submission.availability import pull_path
 
 _STATUS: Final[tuple[tuple[type[FlickbookError], int], ...]] = (
     (JobNotFound, 404),

@@ -18,11 +18,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from flickbook.errors import FlickbookError, RequestError, StoreError
-from flickbook.jobs.keys import Keys
-from flickbook.jobs.supervisor import Supervisor
+from flickbook.jobs.api_keys import Keys
+from flickbook.jobs.workers.supervisor import Supervisor
+from flickbook.server.access.dependencies import LOST, is_loopback
 from flickbook.server.app import create_app
-from flickbook.server.connections import Connection
-from flickbook.server.guard import LOST, is_loopback
+from flickbook.server.middleware.timeouts import Connection
 from flickbook.server.service import Service
 
 #: Seconds in which answers that are under way may end.
@@ -52,7 +52,7 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
         await _refuse_strangers(service)
         listener = listening(service)
         batch = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
-        supervisor = Supervisor(service.settings.store, service.shelf.root, service.workers, batch)
+        supervisor = Supervisor(service.settings.store, service.artifacts.root, service.workers, batch)
         service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])

@@ -10,8 +10,8 @@ from typing import Final
 
 from starlette.requests import Request as HttpRequest
 
+from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue
-from flickbook.jobs.shelf import Shelf
 from flickbook.settings import Settings
 from flickbook.store.base import Store
 
@@ -25,7 +25,7 @@ class Service:
     """One service. `origins` are the pages elsewhere that may ask it."""
 
     store: Store
-    shelf: Shelf
+    artifacts: ArtifactStore
     settings: Settings
     host: str = "127.0.0.1"
     port: int = 8000
@@ -49,7 +49,7 @@ class Service:
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
-        self.queue = Queue(self.store, self.shelf)
+        self.queue = Queue(self.store, self.artifacts)
 
     @property
     def loras(self) -> Path:

@@ -41,14 +41,14 @@ def hidden(url: str) -> str:
 
 
 def _sqlite(path: Path) -> Store:
-    from flickbook.store.sqlite import SqliteStore
+    from flickbook.store.sqlite.store import SqliteStore
 
     return SqliteStore(path)
 
 
 def _mongo(url: str) -> Store:
     try:
-        found = importlib.import_module("flickbook.store.mongo")
+        found = importlib.import_module("flickbook.store.mongo.store")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("pymongo", "bson", "dns"):
             raise

@@ -10,12 +10,12 @@ import gradio as gr
 from gradio.events import api
 
 from flickbook.errors import FlickbookError
-from flickbook.jobs import links
-from flickbook.jobs.order import ordered
-from flickbook.server.guard import Guard, caller_of
-from flickbook.server.media import link_path
+from flickbook.jobs import signed_links
+from flickbook.jobs.create import ordered
+from flickbook.server.access.dependencies import Guard, caller_of
+from flickbook.server.api.job_files import link_path
 from flickbook.server.service import Caller, Service
-from flickbook.server.submission import submitted
+from flickbook.server.submission.submit import submitted
 from flickbook.spec import Request
 from flickbook.store.base import DONE
 
@@ -79,13 +79,13 @@ async def _told(service: Service, guard: Guard, caller: Caller, id: str) -> Asyn
     before: dict[str, Any] = {}
     while True:
         job = await service.queue.job(id)
-        now = service.shelf.progress(id) if job.state == "running" else {}
+        now = service.artifacts.progress(id) if job.state == "running" else {}
         fraction = 1.0 if job.state == "completed" else float(now.get("fraction") or 0.0)
         told = {"id": id, "state": job.state, "fraction": fraction, "eta_seconds": now.get("eta_seconds")}
         if job.state in DONE:
             if job.state != "completed" or job.result is None or job.result.sidecar.recipe is None:
                 raise gr.Error(job.error or f"the job was {job.state}", print_exception=False)
-            film = await guard.link(caller, link_path(id, "film"), job.owner, links.LONGEST)
+            film = await guard.link(caller, link_path(id, "film"), job.owner, signed_links.LONGEST)
             yield told | {"film": film, "recipe": job.result.sidecar.recipe.model_dump(mode="json")}
             return
         if told != before:

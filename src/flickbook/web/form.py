@@ -14,7 +14,7 @@ import gradio as gr
 from flickbook import catalogue, formats
 from flickbook.catalogue import Model, Real, Whole
 from flickbook.resolution import PROMPT_CHARACTERS
-from flickbook.server.asked import Precision
+from flickbook.server.api.requests import Precision
 from flickbook.spec import Loop
 
 FILMS: Final = tuple(name for name in formats.FILMS if name != "frames")

@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from flickbook.errors import LimitReached
-from flickbook.server.guard import Guard, address_of, guard_of
+from flickbook.server.access.dependencies import Guard, address_of, guard_of
+from flickbook.server.access.sessions import COOKIE
+from flickbook.server.middleware.raw_request import cookies
 from flickbook.server.service import service_of
-from flickbook.server.sessions import COOKIE
-from flickbook.server.wire import cookies
 
 PATH: Final = "/studio"
 LOGIN: Final = f"{PATH}/login"

@@ -22,10 +22,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from flickbook.errors import FlickbookError
-from flickbook.server.bodies import JSON
+from flickbook.server.access.dependencies import SAFE, Guard
 from flickbook.server.errors import refusal
-from flickbook.server.guard import SAFE, Guard
-from flickbook.server.wire import header
+from flickbook.server.middleware.body_limits import JSON
+from flickbook.server.middleware.raw_request import header
 from flickbook.web import login
 from flickbook.web.login import LOGIN, LOGOUT, OWN_ORIGIN, PATH
 

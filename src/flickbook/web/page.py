@@ -14,7 +14,7 @@ from typing import Any, Final
 import gradio as gr
 
 from flickbook import catalogue
-from flickbook.server.guard import Guard
+from flickbook.server.access.dependencies import Guard
 from flickbook.server.service import Service
 from flickbook.web import form
 from flickbook.web.endpoint import endpoint

@@ -1,0 +1,72 @@
+"""What a command says: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from flickbook.errors import FlickbookError, one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flickbook.spec import Recipe, Run
+
+
+def document(value: Any) -> None:
+    """Print `value` as the one JSON document of this command."""
+    print(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
+
+
+def start(log_level: str) -> None:
+    """Send the package's log to stderr from this level on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("flickbook")
+    logger.handlers = [handler]
+    logger.setLevel(log_level.upper())
+
+
+def note(text: str) -> None:
+    """Tell the person something that is not an error, in one line on stderr."""
+    print(f"note: {one_line(text)}", file=sys.stderr)
+
+
+def refusal(message: str, code: str, field: str | None, as_json: bool) -> None:
+    """One line `error: …` on stderr, and with `as_json` the same as a document on stdout."""
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    if as_json:
+        document({"error": {"code": code, "message": one_line(message), "field": field}})
+
+
+def failure(error: BaseException, as_json: bool) -> int:
+    """Report an error that ended a command, and return the exit code that belongs to it."""
+    if isinstance(error, FlickbookError):
+        refusal(str(error), error.code, error.field, as_json)
+        return error.exit_code
+    from flickbook.engine.memory.fallback import ran_out  # records take a moment to load
+
+    if ran_out(error):
+        refusal("out of memory; close other programs or ask for fewer frames", "out_of_memory", None, as_json)
+        return 1
+    if logging.getLogger("flickbook").isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    hint = "run again with FLICKBOOK_LOG_LEVEL=debug and report what it prints"
+    refusal(f"unexpected {type(error).__name__}: {error}; {hint}", "unexpected", None, as_json)
+    return 1
+
+
+def made(path: Path, recipe: Recipe | None, run: Run | None) -> dict[str, Any]:
+    """What `--json` says about one film."""
+    from flickbook.media.clip import sidecar_path
+
+    return {
+        "path": str(path),
+        "sidecar": str(sidecar_path(path)),
+        "seed": getattr(getattr(recipe, "plan", None), "seed", None),
+        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
+        "run": None if run is None else run.model_dump(mode="json"),
+    }

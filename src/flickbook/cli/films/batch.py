@@ -1,0 +1,375 @@
+"""`flickbook batch`: a file of rows in, a film for each of them out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.films import output_path
+from flickbook.cli.films.making import Extras, fields, prepared, require_model
+from flickbook.cli.progress import ProgressLine
+from flickbook.engine.rows import Row, at, merged, read, turns_of
+from flickbook.errors import Cancelled, FlickbookError, OutputError
+
+if TYPE_CHECKING:
+    from flickbook.engine.batch import Failure, Film, Seeds, Sheet, Template
+    from flickbook.media.clip import Clip
+    from flickbook.spec import Plan, Recipe, Run
+
+File = Annotated[Path, typer.Argument(help="A film a row: .csv, .jsonl or .toml.")]
+Output = Annotated[
+    str | None, typer.Option(metavar="TEMPLATE", help="Where to: {number}, {slug}, {seed}, {model} and {name}.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be made, and what is there.")]
+#: What stands in the PNG of a sheet, so that no other picture is replaced by one.
+_MARK = "flickbook batch"
+#: Lines of a kind that a person still reads.
+_LINES = 10
+
+
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
+def batch(
+    file: File,
+    film: Any,
+    polish: Any,
+    encoding: Any,
+    model_dir: options.ModelDir = None,
+    precision: options.Precision = "auto",
+    output: Output = None,
+    overwrite: options.Overwrite = False,
+    dry_run: DryRun = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> int:
+    """Make a film of each row of a file, and a sheet of them all. The same command again goes on."""
+    from flickbook import settings
+    from flickbook.engine.batch import Seeds, Template
+    from flickbook.formats import container_of
+
+    chosen = settings.load()
+    console.start(chosen.log_level)
+    rows, defaults = read(file)
+    template = Template("{number}-{slug}", chosen.output_dir / file.stem) if output is None else Template(output)
+    if output is not None:
+        container_of(output)  # no field holds a suffix
+    seeds = Seeds(template.home / f"{file.stem}-seeds.json", overwrite)
+    said = {**film, **polish, **encoding}
+    # 0 equals False, and is asked for.
+    asked = {name: value for name, value in said.items() if value is not False and value not in (None, [])}
+    with at("defaults"):
+        given = merged({"model": chosen.model}, defaults)
+    given = merged(given, asked)
+    order = _Order(
+        given, template, output is None, seeds, len(rows), Extras({}, (), model_dir, precision, yes=yes), dry_run
+    )
+    work = _Work(order.films(rows), seeds, template.home / f"{file.stem}-sheet.png", overwrite, as_json, order.extras)
+    work.check()
+    if dry_run:
+        work.foretell()
+        return 0
+    work.run()
+    return work.tell()
+
+
+@dataclass(frozen=True)
+class _Order:
+    """How rows become films. With `suffix` a film's name gets that of its container; `count` is of the rows."""
+
+    given: Mapping[str, Any]
+    template: Template
+    suffix: bool
+    seeds: Seeds
+    count: int
+    extras: Extras
+    dry_run: bool
+
+    def films(self, rows: Sequence[Row]) -> list[Film]:
+        """The films of all rows, resolved. Raises what `prepared` raises, which names the row."""
+        found = []
+        for row in rows:
+            with at(f"row {row.number}"):
+                found.append(self._film(row))
+        return found
+
+    def _film(self, row: Row) -> Film:
+        from flickbook.engine.batch import Film
+        from flickbook.spec import Request
+
+        values = merged(self.given, row.values)
+        drawn = values.get("seed") is None
+        if drawn:
+            values["seed"] = self.seeds.get(row)
+        said = {**dict.fromkeys((*options.FILM, *options.ENCODING, *options.FINISH, "width", "height")), **values}
+        first, turns = turns_of(values.get("prompt"), said["prompt_at"] or [])
+        film = {name: said[name] for name in (*options.FILM, "width", "height")}
+        asked = fields(film, {name: said[name] for name in options.ENCODING}, self._sample()) | {"prompt_at": turns}
+        polish = {name: said[name] for name in options.FINISH}
+        extras = replace(self.extras, polish=polish, loras=said["lora"] or [])
+        request, (plan,), networks = prepared(Request.of(prompt=first or "", **asked), extras)
+        path = self._path(row, plan, values.get("name", ""), drawn and values["seed"] is None)
+        if drawn:
+            self.seeds.put(row, plan.seed)
+        return Film(row, request, plan, networks, path, drawn)
+
+    def _sample(self) -> Path | None:
+        """A name that has the suffix of all."""
+        return None if self.suffix else self.template.path(dict.fromkeys(self.template.fields, "x") | {"model": "x"})
+
+    def _path(self, row: Row, plan: Plan, name: str, new: bool) -> Path:
+        from flickbook.formats import FORMS
+
+        number = f"{row.number:0{len(str(self.count))}d}"
+        # What is drawn now is not what will be drawn then.
+        seed = "{seed}" if new and self.dry_run else str(plan.seed)
+        named = {
+            "number": number,
+            "slug": output_path.slug(plan.prompt),
+            "seed": seed,
+            "model": plan.model,
+            "name": name,
+        }
+        path = self.template.path(named)
+        return path.with_name(path.name + FORMS[plan.container].suffixes[0]) if self.suffix else path
+
+
+@dataclass
+class _Work:
+    """A batch that is being made: what was there already, what was made and what failed, by the number of the row."""
+
+    films: Sequence[Film]
+    seeds: Seeds
+    sheet: Path
+    overwrite: bool
+    as_json: bool
+    extras: Extras
+    kept: dict[int, Film] = field(default_factory=dict)
+    told: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[int, dict[str, Any]] = field(default_factory=dict)
+    notes: dict[str, list[int]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse now what could not be written later, and find what is there already."""
+        from flickbook.engine.batch import standing
+        from flickbook.media.inspect import read_comment
+        from flickbook.media.write import check_target
+
+        rows: dict[str, str] = {str(self.sheet).casefold(): "the sheet", str(self.seeds.path).casefold(): "the journal"}
+        for film in self.films:
+            # Some file systems take a and A for one name.
+            other = rows.setdefault(str(film.path).casefold(), f"row {film.row.number}")
+            if other != f"row {film.row.number}":
+                reason = f"is the name of {other} and of row {film.row.number}"
+                raise OutputError(film.path, reason, "add {number} or {name} to --output")
+        for film in self.films:
+            with at(f"row {film.row.number}"):
+                there = standing(film, self.overwrite)
+                if there is None:
+                    self._check(film)
+                    continue
+                self.kept[film.row.number] = film
+                if film.drawn:
+                    self.seeds.put(film.row, there.seed)
+        check_target(self.sheet, overwrite=True)
+        if self.sheet.exists() and not self.overwrite and (read_comment(self.sheet) or "") != _MARK:
+            raise OutputError(self.sheet, "is not a sheet of a batch", "choose another --output, or add --overwrite")
+
+    def _check(self, film: Film) -> None:
+        output_path.check_plan(film.plan, [film.path], [], self.overwrite)
+
+    def foretell(self) -> None:
+        """Print what would be made, and what is there."""
+        from flickbook.engine.films import foresee
+
+        rest = [film for film in self.films if film.row.number not in self.kept]
+        shapes = {film.plan.shape(): film.plan for film in reversed(rest)}
+        foreseen = {s: foresee(plan, self.extras.model_dir, self.extras.precision) for s, plan in shapes.items()}
+        if self.as_json:
+            rows = [self._foretold(film) for film in self.films]
+            console.document({"films": rows, "estimates": [each.to_dict() for each in foreseen.values()]})
+            return
+        for film in self.films:
+            told, plan = self._foretold(film), film.plan
+            frames = "1 frame" if plan.num_frames == 1 else f"{plan.num_frames} frames"
+            what = f"{plan.width}x{plan.height}, {frames}, {plan.num_inference_steps} steps"
+            seed = "drawn" if told["seed"] is None else told["seed"]
+            state = "there" if told["kept"] else "to make"
+            print(f"{film.row.number:<5}  {state:<7}  {told['path']}  {plan.model}, {what}, seed {seed}")
+        print(f"{len(self.kept)} of {len(self.films)} films are there, {len(rest)} to make")
+        for shape, found in list(foreseen.items())[:_LINES]:
+            count = sum(film.plan.shape() == shape for film in rest)
+            print(f"{count} as row {next(f.row.number for f in rest if f.plan.shape() == shape)}: {found.line()}, each")
+
+    def _foretold(self, film: Film) -> dict[str, Any]:
+        kept = film.row.number in self.kept
+        known = kept or not film.drawn or self.seeds.get(film.row) is not None
+        plan = film.plan.model_dump(mode="json")
+        seed = self.seeds.of(film.row, film.plan.seed) if known else None
+        return {
+            "row": film.row.number,
+            "kept": kept,
+            "path": str(film.path),
+            "seed": seed,
+            "plan": plan | {"seed": seed},
+        }
+
+    def run(self) -> None:
+        """Make what is not there, and the sheet. Films that are whole stay, whatever happens."""
+        rest = [film for film in self.films if film.row.number not in self.kept]
+        self._begin(rest)
+        self.seeds.save()
+        try:
+            sheet = self._sheet()
+            for film in self.kept.values():
+                self._keep(film, sheet)
+            self._make(rest, sheet)
+            self._draw(sheet)
+        except (KeyboardInterrupt, Cancelled):
+            there = len(self.kept) + len(self.told.keys() - self.kept.keys())
+            console.note(f"{there} of {len(self.films)} films are in {self.sheet.parent}; the same command goes on")
+            raise
+
+    def _begin(self, rest: Sequence[Film]) -> None:
+        """Have the models' files here, and say what will be done. Raises as `require`, RequestError for a precision."""
+        from flickbook.engine.films import foresee
+
+        home = self.extras.model_dir
+        if self.kept:
+            console.note(f"{len(self.kept)} of {len(self.films)} films are there already and kept")
+        plans = {film.plan.model: film.plan for film in reversed(rest)}
+        for name in plans:
+            require_model(name, home, self.extras.yes)
+        for plan in plans.values():
+            console.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, each film")
+
+    def _sheet(self) -> Sheet:
+        from flickbook.engine.batch import Sheet
+        from flickbook.engine.polish import finished
+
+        plan = self.films[0].plan
+        most = max(finished(film.plan).num_frames for film in self.films)
+        return Sheet(len(self.films), most, plan.height / plan.width)
+
+    def _keep(self, film: Film, sheet: Sheet) -> None:
+        """Show a film that was there already."""
+        from flickbook.engine.batch import Failure
+        from flickbook.media.embedded import carried
+        from flickbook.media.read import read_any
+
+        number = film.row.number
+        try:
+            recipe, run = carried(film.path)
+            frames = read_any(film.path)[0] if number <= sheet.count else None
+        except FlickbookError as error:
+            self._fail(film, Failure(error.code, f"{error}, or delete it and run again"), sheet)
+            return
+        self._tell(film, recipe, run)
+        if frames is not None:
+            sheet.add(number, _label(film, run), frames)
+
+    def _make(self, rest: Sequence[Film], sheet: Sheet) -> None:
+        """Make films, each saved as it comes."""
+        from flickbook.engine.batch import Failure, made
+
+        line: list[ProgressLine] = []
+        how = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
+        results = made(rest, **how, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
+        while True:
+            # One for each film: while a bar is drawn, what is printed goes to it.
+            with ProgressLine() as progress:
+                line[:] = [progress]
+                found = next(results, None)
+                if found is None:
+                    return
+                film, result = found
+                result = self._save(film, result, progress)
+            if isinstance(result, Failure):
+                self._fail(film, result, sheet)
+                continue
+            assert result.recipe is not None and result.run is not None
+            for text in dict.fromkeys(result.run.notes):
+                self.notes.setdefault(text, []).append(film.row.number)
+            self._tell(film, result.recipe, result.run)
+            sheet.add(film.row.number, _label(film, result.run), result.frames)
+
+    def _save(self, film: Film, result: Clip | Failure, progress: ProgressLine) -> Clip | Failure:
+        from flickbook.engine.batch import Failure
+        from flickbook.spec import Step
+
+        if isinstance(result, Failure):
+            return result
+        began = time.perf_counter()
+        try:
+            result.save(film.path, overwrite=self.overwrite)
+        except FlickbookError as error:
+            return Failure.of(error)
+        progress(Step("write", 1, 1, time.perf_counter() - began))
+        return result
+
+    def _fail(self, film: Film, failure: Failure, sheet: Sheet) -> None:
+        number = film.row.number
+        console.note(f"row {number} failed: {failure.message}")
+        told = {"row": number, "path": str(film.path), "code": failure.code, "message": failure.message}
+        self.failed[number] = told
+        sheet.add(number, f"{number} · failed: {failure.message}", None)
+
+    def _tell(self, film: Film, recipe: Recipe, run: Run | None) -> None:
+        """Print a film's path, or keep what JSON says of it."""
+        number = film.row.number
+        self.told[number] = {}
+        if not self.as_json:
+            print(film.path, flush=True)
+            return
+        self.told[number] = {"row": number, "kept": number in self.kept, **console.made(film.path, recipe, run)}
+
+    def _draw(self, sheet: Sheet) -> None:
+        """Write the sheet."""
+        import numpy as np
+
+        from flickbook.media.write import write_png
+
+        write_png(self.sheet, np.asarray(sheet.image()), _MARK, overwrite=True)
+        count = len(self.films)
+        shown = "" if sheet.count == count else f" the first {sheet.count} of"
+        console.note(f"{self.sheet} shows{shown} {count} film{'s' if count > 1 else ''}")
+
+    def tell(self) -> int:
+        """Print what was made and what failed; the exit code."""
+        for text, numbers in list(self.notes.items())[:_LINES]:
+            console.note(f"{_rows(numbers)}: {text}")
+        if len(self.notes) > _LINES:
+            console.note(f"{len(self.notes) - _LINES} more notes stand beside the films")
+        if self.failed:
+            what = f"{len(self.failed)} of {len(self.films)} films failed: {_rows(sorted(self.failed))}"
+            console.note(f"{what}; the same command tries them again")
+        if self.as_json:
+            films = [self.told[number] for number in sorted(self.told)]
+            failed = [self.failed[number] for number in sorted(self.failed)]
+            console.document({"films": films, "failed": failed, "sheet": str(self.sheet)})
+        return 1 if self.failed else 0
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    """Rows by their numbers: "rows 1, 4"."""
+    some = ", ".join(map(str, numbers[:_LINES]))
+    more = f" and {len(numbers) - _LINES} more" if len(numbers) > _LINES else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {some}{more}"
+
+
+def _label(film: Film, run: Run | None) -> str:
+    from flickbook.engine.batch import worst
+
+    return " · ".join(
+        part
+        for part in (
+            str(film.row.number),
+            worst(run.scores if run else {}, [film.plan.prompt, *(text for _, text in film.plan.prompt_at)]),
+            film.plan.prompt,
+        )
+        if part
+    )

@@ -1,0 +1,37 @@
+"""`flickbook diff`: what two films' recipes do not share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.errors import escaped
+
+_LONG = 60
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A film or picture that Flickbook made.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what two films' recipes do not share."""
+    from flickbook.engine.reproduction.compare import differences
+    from flickbook.media.embedded import carried
+
+    found = differences(carried(first)[0], carried(second)[0])
+    if as_json:
+        console.document({"differences": [{"field": name, "a": a, "b": b} for name, (a, b) in found.items()]})
+        return
+    if not found:
+        print("the recipes are equal")
+    for name, values in found.items():
+        print(f"{escaped(name)}: {' -> '.join(map(_shown, values))}")
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else escaped(str(value))
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"

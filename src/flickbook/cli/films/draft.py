@@ -1,0 +1,140 @@
+"""`flickbook draft` and `flickbook finish`: several films begun, and the chosen ones gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.films import tracking
+from flickbook.cli.films.making import Extras, fields, paths_of, prepared, require_model
+from flickbook.cli.progress import ProgressLine
+from flickbook.engine.rows import turns_of
+from flickbook.errors import JobConflict, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.store.base import Job
+
+Seeds = Annotated[int, typer.Option(help="How many drafts, with seeds counting up.")]
+Until = Annotated[float, typer.Option(help="The share of its steps after which each stops, 0 to 1.")]
+Sheet = Annotated[Path | None, typer.Option(help="Also write a PNG of all drafts.")]
+Ids = Annotated[list[str], typer.Argument(help="Drafts, as `flickbook draft` printed them.")]
+
+
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
+def draft(
+    film: Any,
+    polish: Any,
+    encoding: Any,
+    prompt: Annotated[str, typer.Argument(help="What the film shows.")],
+    seeds: Seeds = 8,
+    until: Until = 0.4,
+    model_dir: options.ModelDir = None,
+    precision: options.Precision = "auto",
+    sheet: Sheet = None,
+    overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Begin several films and print what each is about to be; `flickbook finish` goes on with the chosen ones."""
+    from flickbook import settings
+    from flickbook.cli.films.making import making
+    from flickbook.media.write import check_target
+    from flickbook.spec import Request
+
+    chosen = settings.load(model=film["model"])
+    console.start(chosen.log_level)
+    if not 0 < until < 1:
+        raise RequestError("until", until, "must be above 0 and below 1", "ask for --until 0.4")
+    if sheet is not None:
+        if sheet.suffix.lower() != ".png":
+            raise RequestError("sheet", sheet.name, "must end in .png", "name it drafts.png")
+        check_target(sheet, overwrite=overwrite)
+    first, turns = turns_of(prompt, film["prompt_at"] or [])
+    asked = fields(film, encoding, None) | {"model": chosen.model, "prompt_at": turns}
+    extras = Extras(polish, film["lora"] or [], model_dir, precision, yes=yes)
+    request, plans, networks = prepared(Request.of(prompt=first or "", **asked), extras, seeds)
+    if plans[0].num_frames == 1:
+        raise RequestError("num_frames", 1, "a draft is of a film", "ask for more frames")
+    made = making(request, plans, networks, extras)
+    jobs = [
+        job.model_copy(update={"kind": "draft", "until": until, "output": ""})
+        for job in made.jobs([Path("draft")] * len(plans), overwrite=False)
+    ]
+    told = []
+    with tracking.backend() as backend, ProgressLine() as progress:
+        for job in tracking.run(backend, backend.ask(backend.queue.submit(jobs)), progress):
+            assert job.result is not None
+            told.append({"id": job.id, "seed": job.plan.seed, "preview": job.result.path})
+            if not as_json:
+                print(f"{job.id}  seed {job.plan.seed}  {job.result.path}", flush=True)
+    if sheet is not None:
+        _write_sheet(told, sheet, overwrite)
+    if as_json:
+        console.document({"drafts": told})
+
+
+def finish(
+    ids: Ids,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with drafts to whole films, and print their paths."""
+    from flickbook import settings
+
+    chosen = settings.load()
+    console.start(chosen.log_level)
+    told = []
+    with tracking.backend() as backend:
+        drafts = [backend.ask(backend.queue.job(id)) for id in ids]
+        for each in drafts:
+            if each.kind != "draft" or each.state != "completed":
+                raise JobConflict(each.id, f"a {each.state} {each.kind}", "finished", "name a draft that is there")
+        jobs, paths = [], []
+        for number, each in enumerate(drafts, 1):
+            place = output
+            if output is not None and len(drafts) > 1:
+                place = output.with_name(f"{output.stem}-{number}{output.suffix}")
+            paths += paths_of([each.plan], chosen, place, overwrite)
+            jobs.append(_finishing(each, paths[-1], overwrite))
+        for each in drafts:
+            require_model(each.plan.model, Path(each.model_dir) if each.model_dir else None, yes)
+        if len(jobs) > 1:
+            jobs = [job.model_copy(update={"leader": jobs[0].id}) for job in jobs]
+        with ProgressLine() as progress:
+            for job, path in zip(backend.ask(backend.queue.submit(jobs)), paths, strict=True):
+                for done in tracking.run(backend, [job], progress):
+                    assert done.result is not None
+                    sidecar = done.result.sidecar
+                    told.append({"id": done.id, **console.made(path, sidecar.recipe, sidecar.run)})
+                    if not as_json:
+                        print(path, flush=True)
+    if as_json:
+        console.document({"films": told})
+
+
+def _finishing(draft: Job, path: Path, overwrite: bool) -> Job:
+    """The job that makes a draft's film whole, at `path`."""
+    from flickbook.jobs import queue
+
+    kept = {name: getattr(draft, name) for name in ("precision", "model_dir", "networks")}
+    how: dict[str, Any] = {"parent": draft.id, "output": str(path.absolute()), "overwrite": int(overwrite), **kept}
+    return queue.job(draft.plan, draft.request, home="command", **how)
+
+
+def _write_sheet(told: list[dict[str, Any]], path: Path, overwrite: bool) -> None:
+    """All drafts, one a row, each with its seed."""
+    import numpy as np
+
+    from flickbook.media.read import read_any
+    from flickbook.media.sheet import contact_sheet
+    from flickbook.media.write import write_png
+
+    rows = [read_any(each["preview"])[0] for each in told]
+    image = contact_sheet(rows, [f"seed {each['seed']} · {each['id']}" for each in told])
+    write_png(path, np.asarray(image), None, overwrite=overwrite)
+    console.note(f"the drafts are shown in {path}")

@@ -1,0 +1,83 @@
+"""`flickbook generate`: a sentence in, a film out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.films.making import Extras, fields, films, making, paths_of, prepared, tell
+from flickbook.engine.rows import turns_of
+
+if TYPE_CHECKING:
+    from flickbook.spec import Plan
+
+
+@options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
+def generate(
+    context: typer.Context,
+    film: Any,
+    polish: Any,
+    encoding: Any,
+    prompt: Annotated[str | None, typer.Argument(help="What the film shows.")] = None,
+    model_dir: options.ModelDir = None,
+    precision: options.Precision = "auto",
+    retry_below: options.RetryBelow = None,
+    retries: options.Retries = 0,
+    count: options.Count = 1,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    steps_sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of the film emerging.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would take, and whether it fits.")
+    ] = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a film from a sentence and print its path."""
+    from flickbook import settings
+    from flickbook.resolution import notes
+    from flickbook.spec import Request
+
+    chosen = settings.load(model=film["model"])
+    console.start(chosen.log_level)
+    first, turns = turns_of(prompt, film["prompt_at"] or [])
+    asked = fields(film, encoding, output) | {"model": chosen.model, "prompt_at": turns}
+    request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **asked)
+    # A LoRA is small; nothing is pulled only to say what a film takes.
+    loras = [] if dry_run else film["lora"] or []
+    extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries, yes)
+    request, plans, networks = prepared(request, extras, count)
+    if dry_run:
+        for text in notes(request, plans[0], model_dir):
+            console.note(text)
+        _foretell(plans[0], model_dir, precision, as_json)
+        return
+    paths = paths_of(plans, chosen, output, overwrite, steps_sheet, bool(retry_below))
+    made = making(request, plans, networks, extras)
+    tell(films(made, paths, overwrite, steps_sheet), as_json)
+
+
+def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
+    """Print the Plan, and what its film takes of this machine."""
+    from flickbook.engine.films import foresee
+
+    found = foresee(plan, model_dir, precision)
+    if as_json:
+        console.document({"plan": plan.model_dump(mode="json"), "estimate": found.to_dict()})
+        return
+    what = f"{plan.width}x{plan.height}, {plan.num_frames} frames at {plan.fps:g} a second"
+    how = f"{plan.num_inference_steps} steps of {plan.scheduler}, guidance {plan.guidance_scale:g}"
+    print(f"model     {plan.model} {plan.revision[:12]}", f"film      {what}, {how}", *found.lines(), sep="\n")
+
+
+def _unprompted(context: typer.Context, model: str) -> str:
+    """The empty prompt of a model that needs none. Raises BadParameter for the others."""
+    from flickbook.catalogue import find
+
+    if not find(model).prompted:
+        return ""
+    asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
+    raise typer.BadParameter("missing; say what the film shows.", ctx=context, param=asked_for)

@@ -1,0 +1,255 @@
+"""Films as commands make them: from options to Plans, to files, to what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flickbook.cli import console
+from flickbook.cli.films import output_path
+from flickbook.cli.progress import ProgressLine
+from flickbook.engine.rows import size_of
+from flickbook.errors import MissingExtra, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.engine.films import RunOptions
+    from flickbook.media.clip import Clip
+    from flickbook.settings import Settings
+    from flickbook.spec import Plan, Request, Step
+    from flickbook.store.base import Job
+
+COUNT_LIMIT = 1000
+#: The score that the world's own judge gives to what the prompt says.
+AGREEMENT = "agreement"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a command was asked for beside the Request: how to polish and to write, where the model is.
+
+    With `yes` its files are downloaded without a question.
+    """
+
+    polish: Mapping[str, Any]
+    loras: Sequence[str] = ()
+    model_dir: Path | None = None
+    precision: str = "auto"
+    retry_below: Sequence[str] = ()
+    retries: int = 0
+    yes: bool = False
+
+
+@dataclass(frozen=True)
+class Making:
+    """Films that are about to be made: their Plans, which differ in their seed only, and what they need beside them."""
+
+    plans: list[Plan]
+    request: Request
+    run_options: RunOptions
+    thresholds: dict[str, float]
+    extras: Extras
+
+    def jobs(self, paths: Sequence[Path], overwrite: bool) -> list[Job]:
+        """A job for each film, that this command runs itself."""
+        from flickbook.jobs import queue
+
+        extras, home = self.extras, self.extras.model_dir
+        shared: dict[str, Any] = {
+            "home": "command",
+            "overwrite": int(overwrite),
+            "precision": extras.precision,
+            "model_dir": "" if home is None else str(home.absolute()),
+            "networks": {digest: str(path.absolute()) for digest, path in self.run_options.networks.items()},
+            "thresholds": self.thresholds,
+            "retries": extras.retries,
+        }
+        request = _placed(self.request)
+        found = [
+            queue.job(plan, request.model_copy(update={"seed": plan.seed}), output=str(path.absolute()), **shared)
+            for plan, path in zip(self.plans, paths, strict=True)
+        ]
+        leader = found[0].id if len(found) > 1 else ""
+        return [job.model_copy(update={"leader": leader}) for job in found]
+
+
+def _placed(request: Request) -> Request:
+    """A Request whose files are found from any working directory."""
+    given = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
+    loras = None if request.loras is None else tuple((str(Path(path).absolute()), w) for path, w in request.loras)
+    return request.model_copy(update={**given, "loras": loras})
+
+
+def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+    """The fields of a Request that the options of options.FILM and options.ENCODING set, by their names."""
+    from flickbook import formats
+
+    quality = encoding["quality"]
+    paths = {name: None if film[name] is None else str(film[name]) for name in ("image", "video")}
+    plain = {name: film[name] for name in film if name not in ("size", "prompt_at", "lora", "image", "video")}
+    written = {"codec": encoding["codec"], "pixel_format": encoding["pixel_format"]}
+    written |= {"quality": None if quality is None else formats.quality_of(quality)}
+    container = None if output is None else formats.container_of(output)
+    return {**plain, **paths, **size_of(film["size"]), **written, "container": container}
+
+
+def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request, list[Plan], Any]:
+    """`count` Plans that differ in their seed only: the first seed, the next one, and so on; and networks that polish.
+
+    The Request is returned with what had to be looked up for it.
+    """
+    from flickbook.resolution import resolve, speed_of
+
+    if not 1 <= count <= COUNT_LIMIT:
+        raise RequestError("count", count, f"must be 1 to {COUNT_LIMIT}", f"ask for 1 to {COUNT_LIMIT} films")
+    home = extras.model_dir
+    if home is not None and not home.is_dir():
+        raise RequestError("model_dir", home, "no such directory", "name a directory in diffusers' layout")
+    if extras.loras or request.video:
+        from flickbook.engine.films import located
+        from flickbook.engine.sources import complete
+
+        request = complete(request.model_copy(update={"loras": located(extras.loras) or request.loras}))
+    level, _ = speed_of(extras.polish.get("speed"))
+    request = request if level is None else request.model_copy(update={"speed": level})
+    first = resolve(request, home)
+    request, networks = _polished(request, first, extras)
+    # A seed that was drawn stays.
+    request = request.model_copy(update={"seed": first.seed})
+    seeds = range(first.seed, first.seed + count)
+    return request, [resolve(request.model_copy(update={"seed": seed}), home) for seed in seeds], networks
+
+
+def words(polish: Mapping[str, Any]) -> Any:
+    """The options of options.POLISH as the engine's Wishes of a film's frames."""
+    return {**polish, "steady": 1.0 if polish["steady"] else None}
+
+
+def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, Any]:
+    """The Request with the Polish that was wished for, whose frames and rate are the first Plan's.
+
+    What was not named stays as the Request has it: a variation of a film keeps how that was polished.
+    """
+    from flickbook.resolution import speed_of
+
+    _, played = speed_of(extras.polish.get("speed"))
+    said = {**words(extras.polish), "speed": played}
+    named: Any = {name: value for name, value in said.items() if value is not None}
+    if not named:
+        return request, {}
+    from flickbook.engine.polish import asked
+
+    polish, networks = asked(plan.num_frames, plan.fps, named)
+    changes = {name: getattr(polish, name) for name in named}
+    return request.model_copy(update={"polish": plan.polish.model_copy(update=changes)}), networks
+
+
+def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -> Making:
+    """The films of `plans`, whose model's files are here; says on stderr what they will take. Raises as `require`."""
+    from flickbook.engine.films import foresee, run_options_of
+
+    thresholds = _thresholds(extras)
+    plan, home = plans[0], extras.model_dir
+    require_model(plan.model, home, extras.yes)
+    run_options = replace(run_options_of(plan, request, home, extras.precision), networks=networks)
+    console.note(foresee(plan, home, extras.precision).line())
+    return Making(plans, request, run_options, thresholds, extras)
+
+
+def require_model(name: str, home: Path | None, yes: bool) -> None:
+    """`require` for a model by its name, whose files may be in a directory of one's own."""
+    from flickbook.catalogue import find
+    from flickbook.cli.pulling import require
+
+    model = find(name)
+    require(model if home is None else model.at(home), yes)
+
+
+def _thresholds(extras: Extras) -> dict[str, float]:
+    if not extras.retry_below:
+        if extras.retries:
+            raise RequestError("retries", extras.retries, "nothing says when", "add --retry-below NAME:VALUE")
+        return {}
+    if not 1 <= extras.retries <= 100:
+        raise RequestError("retries", extras.retries, "must be 1 to 100", "add --retries 3")
+    from flickbook.media.metrics.quality import threshold
+
+    return dict(threshold(each, (AGREEMENT,)) for each in extras.retry_below)
+
+
+def paths_of(
+    plans: list[Plan],
+    chosen: Settings,
+    output: Path | None,
+    overwrite: bool,
+    steps_sheet: Path | None = None,
+    retried: bool = False,
+) -> list[Path]:
+    """Where each Plan's film goes; refuses now what could not be written later."""
+    plan = plans[0]
+    paths = output_path.targets(output, chosen.output_dir, plan.prompt, [plan.seed for plan in plans], plan.container)
+    sheets = []
+    if steps_sheet is not None:
+        if steps_sheet.suffix.lower() != ".png":
+            raise RequestError("steps_sheet", steps_sheet.name, "must end in .png", "name it steps.png")
+        if find_spec("matplotlib") is None:
+            raise MissingExtra("matplotlib", "gen")
+        if retried:
+            raise RequestError("steps_sheet", steps_sheet.name, "shows one try", "leave out --retry-below")
+        sheets = [steps_sheet]
+    output_path.check_plan(plan, paths, sheets, overwrite)
+    return paths
+
+
+def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | None = None) -> list[dict[str, Any]]:
+    """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
+    from flickbook.cli.films import tracking
+
+    told: list[dict[str, Any]] = []
+    emerging: list[tuple[int, Any, Any]] = []
+    with tracking.backend() as backend, ProgressLine() as progress:
+
+        def on_step(step: Step) -> None:
+            # The sheet shows the first film; in a batch that is the first row of the preview.
+            if step.preview is not None and not told:
+                emerging.append((step.index, step.preview[0], None if step.noisy is None else step.noisy[0]))
+            progress(step)
+
+        jobs = backend.ask(backend.queue.submit(made.jobs(paths, overwrite)))
+        planned = {job.id: path for job, path in zip(jobs, paths, strict=True)}
+
+        def path_of(job: Job, clip: Clip) -> Path:
+            planned[job.id] = output_path.of_seed(planned[job.id], job.plan.seed, clip)
+            return planned[job.id]
+
+        for job in tracking.run(backend, jobs, on_step, path_of, steps_sheet is not None):
+            if steps_sheet is not None and not told:
+                _write_sheet(made.plans[0], emerging, steps_sheet, overwrite, made.run_options)
+            assert job.result is not None
+            told.append(console.made(planned[job.id], job.result.sidecar.recipe, job.result.sidecar.run))
+    for text in dict.fromkeys(text for film in told for text in film["run"]["notes"]):
+        console.note(text)
+    return told
+
+
+def tell(films: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what was made: paths, or one document."""
+    if as_json:
+        console.document({"films": films})
+        return
+    for film in films:
+        print(film["path"])
+
+
+def _write_sheet(
+    plan: Plan, emerging: list[tuple[int, Any, Any]], path: Path, overwrite: bool, run_options: RunOptions
+) -> None:
+    from flickbook.engine.films import steps_sheet
+
+    if not emerging:
+        console.note(f"{plan.model} shows no steps, so there is no sheet of them")
+        return
+    steps_sheet(plan, emerging, path, run_options=run_options, overwrite=overwrite)
+    console.note(f"the steps are shown in {path}")

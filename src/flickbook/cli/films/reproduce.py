@@ -1,0 +1,63 @@
+"""`flickbook reproduce`: a film made again from its own file, and a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.progress import ProgressLine
+from flickbook.errors import OutputError, RequestError, escaped
+
+File = Annotated[Path, typer.Argument(help="A film or picture that Flickbook made.")]
+Inputs = Annotated[list[Path] | None, typer.Option("--input", help="A file that its recipe names by hash; repeatable.")]
+
+
+def reproduce(
+    file: File,
+    inputs: Inputs = None,
+    model_dir: options.ModelDir = None,
+    output: Annotated[Path | None, typer.Option(help="Also keep what was made again.")] = None,
+    overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a film again and say whether it is the same: exit code 0 identical, 10 to the eye, 11 not."""
+    from flickbook import settings
+    from flickbook.engine.reproduction.reproduce import reproduce as made_again
+
+    console.start(settings.load().log_level)
+    if model_dir is not None and not model_dir.is_dir():
+        raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
+    if output is not None:
+        from flickbook.media.write import check_target
+
+        check_target(output, overwrite=overwrite)
+        if output.suffix.lower() != file.suffix.lower():
+            raise OutputError(output, f"the film is {file.suffix}", f"name it {output.stem}{file.suffix}")
+    if model_dir is None:
+        _require(file, yes)
+    with ProgressLine() as progress:
+        verdict = made_again(file, given=inputs or [], model_dir=model_dir, on_step=progress)
+    if output is not None and verdict.clip is not None:
+        verdict.clip.save(output, overwrite=overwrite)
+        console.note(f"what was made again is {output}")
+    if as_json:
+        console.document(verdict.to_dict())
+    else:
+        # What stands in a file is a stranger's text.
+        print(escaped(verdict.line()))
+    raise typer.Exit(verdict.exit_code)
+
+
+def _require(file: Path, yes: bool) -> None:
+    """Have the files here of the model that a film's recipe names, if it was made by one."""
+    from flickbook.cli.films.making import require_model
+    from flickbook.media.embedded import carried
+    from flickbook.spec import Plan
+
+    recipe, _ = carried(file)
+    if isinstance(recipe.plan, Plan):
+        require_model(recipe.plan.model, None, yes)

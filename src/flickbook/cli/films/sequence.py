@@ -1,0 +1,173 @@
+"""`flickbook sequence`: several sentences in, a film of pictures that belong together out."""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.films import output_path
+from flickbook.cli.films.making import fields, require_model
+from flickbook.cli.progress import ProgressLine
+from flickbook.errors import Cancelled, MissingExtra, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.engine.films import RunOptions
+    from flickbook.spec import Plan, Request
+
+Prompts = Annotated[list[str], typer.Argument(help="What the film shows, one prompt after the other.")]
+FramesPer = Annotated[int, typer.Option(help="Frames for each prompt.")]
+Drift = Annotated[float, typer.Option(help="How far the noise travels between prompts, 0 to 1.")]
+Feedback = Annotated[float, typer.Option(help="How much of each picture is made anew over the one before; 0 is off.")]
+Output = Annotated[Path | None, typer.Option(help="Where to; name it to go on with what was stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")]
+Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
+
+
+#: A sequence begins from words alone, and says its frames for each of them.
+FILM = {
+    name: kind
+    for name, kind in options.FILM.items()
+    if name not in ("num_frames", "prompt_at", "image", "video", "strength")
+}
+
+
+@options.taking(film=FILM, encoding=options.ENCODING)
+def sequence(
+    film: Any,
+    encoding: Any,
+    prompts: Prompts,
+    frames_per: FramesPer = 24,
+    model_dir: options.ModelDir = None,
+    speed: Annotated[str | None, typer.Option(help="exact, or balanced: have it sooner.")] = None,
+    drift: Drift = 0.3,
+    feedback: Feedback = 0.0,
+    precision: options.Precision = "auto",
+    output: Output = None,
+    overwrite: Overwrite = False,
+    sheet: Sheet = None,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make pictures that belong together, put them together as a film, and print its path."""
+    from flickbook import settings
+    from flickbook.formats import FILMS
+    from flickbook.spec import Request
+
+    chosen = settings.load(model=film["model"])
+    console.start(chosen.log_level)
+    asked = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
+    request = Request.of(prompt="", **asked, speed=speed)
+    if output is not None and request.container not in FILMS:
+        raise RequestError("output", output.name, "a sequence is a film", "name it film.mp4")
+    if model_dir is not None and not model_dir.is_dir():
+        raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
+    request = _with_loras(request, film["lora"] or [])
+    plan = _plan(prompts, request, frames_per, drift, feedback, model_dir, output)
+    path = output_path.targets(output, chosen.output_dir, plan.prompt, [plan.seed], plan.container)[0]
+    sheet = _sheet(sheet, path)
+    _check(plan, path, sheet, overwrite)
+    require_model(plan.model, model_dir, yes)
+    run_options = _means(plan, request, model_dir, precision)
+    console.note(_foretold(plan, model_dir, precision))
+    told = _film(plan, run_options, path, sheet, overwrite)
+    if as_json:
+        console.document({"films": [told]})
+    else:
+        print(told["path"])
+
+
+def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
+    from flickbook.engine.films import foresee
+
+    return foresee(plan, model_dir, precision).line()
+
+
+def pictures(path: Path) -> Path:
+    """Where the pictures of the film at `path` are: film-frames beside film.mp4."""
+    return path.with_name(f"{path.stem}-frames")
+
+
+def _with_loras(request: Request, loras: list[str]) -> Request:
+    if not loras:
+        return request
+    from flickbook.engine.films import located
+
+    return request.model_copy(update={"loras": located(loras)})
+
+
+def _plan(
+    prompts: list[str],
+    request: Request,
+    frames_per: int,
+    drift: float,
+    feedback: float,
+    model_dir: Path | None,
+    output: Path | None,
+) -> Plan:
+    """What is asked; a seed that was drawn is that of the sequence that was begun at `output`, if all else is alike."""
+    from flickbook.engine.sequences.sequence import continued, plan_of
+
+    plan = plan_of(prompts, request, frames_per=frames_per, drift=drift, feedback=feedback, model_dir=model_dir)
+    return continued(plan, pictures(output)) if request.seed is None and output is not None else plan
+
+
+def _sheet(asked: Path | None, path: Path) -> Path | None:
+    """Where the sheet goes; nowhere without matplotlib, unless it is asked for."""
+    if asked is not None and asked.suffix.lower() != ".png":
+        raise RequestError("sheet", asked.name, "must end in .png", "name it sheet.png")
+    if find_spec("matplotlib") is None:
+        if asked is not None:
+            raise MissingExtra("matplotlib", "gen")
+        return None
+    return path.with_name(f"{path.stem}-sheet.png") if asked is None else asked
+
+
+def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
+    """Refuse now what could not be written later."""
+    from flickbook.engine.sequences.frame_directory import Album
+
+    output_path.check_plan(plan, [path], [] if sheet is None else [sheet], overwrite)
+    Album(pictures(path), plan).check(overwrite=overwrite)
+
+
+def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> RunOptions:
+    from flickbook.engine.films import run_options_of
+
+    return run_options_of(plan, request, model_dir, precision)
+
+
+def _film(plan: Plan, run_options: RunOptions, path: Path, sheet: Path | None, overwrite: bool) -> dict[str, Any]:
+    """Make and save the film and its sheet; what to print about it. Its pictures stay, whatever happens."""
+    from flickbook.engine.sequences.sequence import made, prompts_of
+    from flickbook.media.metrics.similarity import likeness
+    from flickbook.media.plot import sequence_sheet
+    from flickbook.spec import Step
+
+    directory = pictures(path)
+    try:
+        with ProgressLine() as progress:
+            clip = made(plan, run_options, directory=directory, overwrite=overwrite, on_step=progress)
+            began = time.perf_counter()
+            clip.save(path, overwrite=overwrite)
+            if sheet is not None:
+                turns = [(0, plan.prompt), *plan.prompt_at]
+                title = " → ".join(prompts_of(plan))
+                sequence_sheet(clip.frames, turns, likeness(clip.frames), sheet, title=title, overwrite=overwrite)
+            progress(Step("write", 1, 1, time.perf_counter() - began))
+    except (KeyboardInterrupt, Cancelled):
+        if directory.is_dir():
+            console.note(f"the pictures so far are in {directory}; the same command with --output {path} goes on")
+        raise
+    assert clip.run is not None
+    for text in clip.run.notes:
+        console.note(text)
+    return {
+        **console.made(path, clip.recipe, clip.run),
+        "sheet": None if sheet is None else str(sheet),
+        "pictures": str(directory),
+    }

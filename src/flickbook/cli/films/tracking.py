@@ -1,0 +1,111 @@
+"""Jobs that a command runs itself: kept before they begin, so that whatever ends the command, they can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from flickbook.cli import console
+from flickbook.errors import Cancelled, JobConflict, StoreError
+
+if TYPE_CHECKING:
+    from flickbook.jobs.backend import Backend
+    from flickbook.media.clip import Clip
+    from flickbook.spec import Step
+    from flickbook.store.base import Job
+
+
+@contextmanager
+def backend() -> Iterator[Backend]:
+    """The queue of the settings. Where it cannot be opened a film is made all the same: its job is lost with it."""
+    from flickbook.jobs.backend import Backend
+
+    try:
+        found = Backend.at()
+    except StoreError as error:
+        console.note(f"{error}. This is made without being kept as a job")
+        place = TemporaryDirectory(prefix="flickbook-")
+        with place as home, Backend.at(f"sqlite:///{home}/jobs.db", Path(home) / "jobs") as found:
+            found.lasting = False
+            yield found
+        return
+    with found:
+        yield found
+
+
+def run(
+    backend: Backend,
+    jobs: Sequence[Job],
+    on_step: Callable[[Step], None],
+    path_of: Callable[[Job, Clip], Path] | None = None,
+    previews: bool = False,
+) -> Iterator[Job]:
+    """Run the jobs of one command, in batches that run together; each that was not done before, when it is.
+
+    Raises what a film raises that fails, Cancelled where one is stopped, JobConflict where somebody else runs one.
+    """
+    from flickbook.jobs.workers.runner import Runner
+    from flickbook.store.base import DONE
+
+    runner = Runner(backend)
+    for batch in _batches(jobs):
+        # Meanwhile some may have been cancelled, or made elsewhere.
+        batch = [backend.ask(backend.queue.job(job.id)) for job in batch]
+        left = _claimed(backend, [job for job in batch if job.state not in DONE])
+        if not left:
+            continue
+        told: Any = {"on_step": on_step, "previews": previews, "path_of": path_of}
+        try:
+            ended = runner.run(left, beside=batch, strict=True, **told)
+        except KeyboardInterrupt:
+            _say_paused(backend, left)
+            raise
+        for job in ended:
+            if job.state == "completed":
+                yield job
+        if len(ended) < len(left):
+            raise JobConflict(left[0].id, "taken by another", "finished here", "`flickbook jobs list` shows it")
+        if any(job.state != "completed" for job in ended):
+            _say_paused(backend, left)
+            raise Cancelled
+
+
+def _say_paused(backend: Backend, jobs: Sequence[Job]) -> None:
+    """How to go on, if there is something to go on with."""
+    for job in jobs:
+        if backend.lasting and backend.ask(backend.queue.job(job.id)).state == "paused":
+            console.note(f"paused; `flickbook jobs resume {job.id}` goes on")
+            return
+
+
+def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that run together, claimed all or none."""
+    from flickbook.jobs.queue import LEASE
+    from flickbook.jobs.workers.worker import name_of
+
+    found: list[Job] = []
+    for job in jobs:
+        claimed = backend.ask(backend.store.claim(name_of(), LEASE, id=job.id))
+        if claimed is None:
+            for each in found:
+                backend.ask(backend.queue.lay_down(each))
+            state = backend.ask(backend.queue.job(job.id)).state
+            raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` tells more")
+        found.append(claimed)
+    return found
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs of one command as they run together. Those of drafts each run by themselves."""
+    from flickbook.engine.films import together
+    from flickbook.jobs.workers.runner import run_options_for
+
+    first = jobs[0]
+    size = (
+        1 if first.kind == "draft" or len(jobs) == 1 else together([job.plan for job in jobs], run_options_for([first]))
+    )
+    for begin in range(0, len(jobs), size):
+        yield list(jobs[begin : begin + size])

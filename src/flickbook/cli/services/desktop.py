@@ -1,0 +1,54 @@
+"""`flickbook desktop`: a window in which films are asked for, seen as they emerge, and played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flickbook.cli import console
+from flickbook.errors import WindowError
+
+#: What is missing where Tk is, by the package that could not be imported.
+_TK = "on Debian or Ubuntu: `sudo apt install python3-tk`; on a Mac: `brew install python-tk`"
+
+
+def desktop(
+    url: Annotated[
+        str | None, typer.Option("--url", help="A service to ask instead of this machine: http://HOST:8000.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="The key for it, or a file that holds it; better in FLICKBOOK_KEY.")
+    ] = None,
+    store: Annotated[
+        str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
+    ] = "",
+) -> None:
+    """Open a window: say what a film shows, watch it emerge, play it, keep it."""
+    from flickbook import settings
+
+    chosen = settings.load(url=url, key=None if key is None else _key(key), store=store or None)
+    console.start(chosen.log_level)
+    try:
+        from PIL import ImageTk  # noqa: F401
+
+        from flickbook.desktop.run import run
+    except ImportError as error:
+        raise WindowError(f"Python has no {error.name or 'tkinter'} here", _TK) from None
+    from flickbook.desktop.local import Local
+    from flickbook.desktop.remote import Remote
+
+    def local() -> Local:
+        return Local(chosen.store)
+
+    run(Remote(chosen.url, chosen.key.get_secret_value()) if chosen.url else local(), local)
+
+
+def _key(text: str) -> str:
+    """A key, or that in the file of this name: what is on a command line others can read."""
+    path = Path(text).expanduser()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return text

@@ -1,0 +1,270 @@
+"""`flickbook jobs`: what waits, runs and is done, and what may be asked of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.films import tracking
+from flickbook.cli.films.making import require_model
+from flickbook.cli.films.output_path import of_seed
+from flickbook.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from flickbook.jobs.backend import Backend
+    from flickbook.store.base import Job
+
+app = typer.Typer(help="See and steer the jobs of the queue.", no_args_is_help=True, rich_markup_mode=None)
+Id = Annotated[str, typer.Argument(help="A job, as `flickbook jobs list` shows it.")]
+Store = Annotated[str, typer.Option(help="Where jobs are kept: sqlite:///PATH or mongodb://…")]
+States = Annotated[list[str] | None, typer.Option("--state", help="Only those in this state; repeatable.")]
+Limit = Annotated[int, typer.Option(help="How many at most.")]
+Before = Annotated[str | None, typer.Option(metavar="ID", help="The job to put it in front of; without, it goes last.")]
+Priority = Annotated[int | None, typer.Option(help="-100 to 100; the higher runs first.")]
+#: Seconds between two looks at a job that is watched.
+_LOOK = 0.2
+
+
+@contextmanager
+def _backend(store: str) -> Iterator[Backend]:
+    """The queue at an address, with what lost its worker given the state that it has."""
+    from flickbook import settings
+    from flickbook.jobs.backend import Backend
+
+    console.start(settings.load().log_level)
+    with Backend.at(store) as backend:
+        backend.ask(backend.queue.tend())
+        _bury(backend)
+        yield backend
+
+
+def _bury(backend: Backend) -> None:
+    """Free what commands of this machine left running that are gone: their leases need not end first."""
+    from flickbook.jobs.workers.worker import gone
+    from flickbook.store.base import Query
+
+    running = backend.ask(backend.store.find(Query(states=("running",))))
+    for name in {job.worker for job in running if job.home == "command" and gone(job.worker)}:
+        backend.ask(backend.queue.bury(name, "its command is gone"))
+
+
+@app.command("list")
+def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: options.AsJson = False) -> None:
+    """List paused jobs first, then the newest others, one a line."""
+    from flickbook.jobs.queue import states
+    from flickbook.store.base import Query
+
+    with _backend(store) as backend:
+        paused = [] if state else backend.ask(backend.store.find(Query(states=("paused",), limit=limit)))
+        newest = backend.ask(backend.store.find(Query(states=states(state or ()), limit=limit)))
+        jobs = [*paused, *(job for job in newest if job not in paused)][:limit]
+        if as_json:
+            console.document({"jobs": [_document(backend, job) for job in jobs]})
+            return
+        for job in jobs:
+            print(
+                f"{job.id}  {_state(backend, job):<14}  {_age(job):>6}  {job.kind:<9}  {job.plan.model}  {_prompt(job)}"
+            )
+        if not jobs:
+            console.note("there are no jobs yet" if not state else "there are none in this state")
+        _explain_paused([job for job in jobs if job.state == "paused"])
+
+
+def _explain_paused(jobs: Sequence[Job]) -> None:
+    """Say how to continue or discard paused jobs: those of a command that was killed wait for a person."""
+    if jobs:
+        id = jobs[0].id if len(jobs) == 1 else "ID"
+        count = "1 job is" if len(jobs) == 1 else f"{len(jobs)} jobs are"
+        console.note(f"{count} paused: `flickbook jobs resume {id}` continues, `flickbook jobs cancel {id}` discards")
+
+
+@app.command("show")
+def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
+    """Describe one job: how far it is, what it made, and why it failed."""
+    with _backend(store) as backend:
+        job = backend.ask(backend.queue.job(id))
+        told = _document(backend, job)
+    if as_json:
+        console.document(told)
+        return
+    plan = job.plan
+    rows: dict[str, Any] = {
+        "id": job.id,
+        "state": f"running, asked to {job.wanted}" if job.state == "running" and job.wanted else job.state,
+        "kind": job.kind,
+        "prompt": _prompt(job),
+        "film": f"{plan.model}, {plan.width}x{plan.height}, {plan.num_frames} frames, seed {plan.seed}",
+        "runs": "by its command" if job.home == "command" else f"in the queue, priority {job.priority}",
+        "attempts": f"{job.attempt}, {job.seconds:.1f} s in all",
+        "progress": f"{100 * told['progress']:.0f} %" if job.state != "completed" else "",
+        "left": "" if told["eta_seconds"] is None else f"{told['eta_seconds']:.0f} s",
+        "error": job.error,
+        "made": told["path"] or "",
+        "files": str(told["files"]),
+    }
+    for name, value in rows.items():
+        if value != "":
+            print(f"{name:<9} {value}")
+
+
+@app.command("watch")
+def watch(id: Id, store: Store = "") -> int:
+    """Show how far a job is until it is done; exits with 0 if it is completed, 1 if it failed."""
+    from flickbook.store.base import DONE
+
+    with _backend(store) as backend, ProgressLine() as line:
+        began = time.monotonic()
+        while True:
+            job = backend.ask(backend.queue.job(id))
+            if job.state in (*DONE, "paused"):
+                break
+            told = backend.artifacts.progress(id)
+            if job.state == "running" and told.get("attempt") == job.attempt:
+                line.show(told["phase"], told["index"], told["total"], time.monotonic() - began)
+            time.sleep(_LOOK)
+            backend.ask(backend.queue.tend())
+    made = "" if job.result is None else job.result.path
+    print(f"{job.state}{f': {job.error}' if job.error else ''}", file=sys.stderr)
+    if made:
+        print(made)
+    return {"completed": 0, "paused": 0, "cancelled": 130}.get(job.state, 1)
+
+
+@app.command("pause")
+def pause(id: Id, store: Store = "") -> None:
+    """Lay a job down; it keeps what it has done."""
+    _asked(store, lambda backend: backend.ask(backend.queue.pause(id)))
+
+
+@app.command("resume")
+def resume(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.AsJson = False) -> None:
+    """Go on with a paused job from where it was: in the queue, or here if a command began it."""
+    with _backend(store) as backend:
+        _again(backend, id, yes, as_json, lambda: backend.ask(backend.queue.resume(id)))
+
+
+@app.command("retry")
+def retry(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.AsJson = False) -> None:
+    """Try a job again that failed, was cancelled or expired."""
+    with _backend(store) as backend:
+        _again(backend, id, yes, as_json, lambda: backend.ask(backend.queue.retry(id)))
+
+
+@app.command("cancel")
+def cancel(id: Id, store: Store = "") -> None:
+    """Stop a job for good: at once if it waits, at its next step if it runs."""
+    _asked(store, lambda backend: backend.ask(backend.queue.cancel(id)))
+
+
+@app.command("reorder")
+def reorder(id: Id, before: Before = None, priority: Priority = None, store: Store = "") -> None:
+    """Put a waiting job in front of another, or last; or give it another priority."""
+
+    def change(backend: Backend) -> Job:
+        if priority is None:
+            return backend.ask(backend.queue.reorder(id, before))
+        job = backend.ask(backend.queue.prioritise(id, priority))
+        return job if before is None else backend.ask(backend.queue.reorder(id, before))
+
+    _asked(store, change)
+
+
+@app.command("logs")
+def logs(id: Id, store: Store = "") -> None:
+    """Print what a job's attempts said."""
+    with _backend(store) as backend:
+        job = backend.ask(backend.queue.job(id))
+        print(backend.artifacts.read_log(job.id), end="")
+
+
+def _asked(store: str, change: Callable[[Backend], Job]) -> None:
+    """Ask something of a job, and print what it is then."""
+    with _backend(store) as backend:
+        job = change(backend)
+        print(f"{job.id}  {_state(backend, job)}")
+
+
+def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable[[], Job]) -> None:
+    """Go on with a job: a command's is run here with those that belong to it, the others' goes to the queue."""
+    from flickbook.store.base import DONE, Query
+
+    job = backend.ask(backend.queue.job(id))
+    if job.home == "queue" or job.state == "running" or job.state == "completed":
+        job = change()
+        console.document(_document(backend, job)) if as_json else print(f"{job.id}  {_state(backend, job)}")
+        return
+    require_model(job.plan.model, Path(job.model_dir) if job.model_dir else None, yes)
+    if job.state in DONE:
+        job = change()
+    jobs = backend.ask(backend.store.find(Query(leader=job.leader, order="old", limit=1000))) if job.leader else [job]
+    told = []
+    with ProgressLine() as progress:
+        for done in tracking.run(
+            backend, jobs, progress, lambda job, clip: of_seed(Path(job.output), job.plan.seed, clip)
+        ):
+            assert done.result is not None
+            path, sidecar = Path(done.result.path), done.result.sidecar
+            told.append({"id": done.id, **console.made(path, sidecar.recipe, sidecar.run)})
+            if not as_json:
+                print(path, flush=True)
+    if as_json:
+        console.document({"films": told})
+
+
+def _document(backend: Backend, job: Job) -> dict[str, Any]:
+    """What `--json` says of a job."""
+    told = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
+    result = job.result
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "wanted": job.wanted,
+        "owner": job.owner,
+        "home": job.home,
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "progress": 1.0 if job.state == "completed" else told.get("fraction", job.reached),
+        "phase": told.get("phase"),
+        "eta_seconds": told.get("eta_seconds") if job.state == "running" else None,
+        "created_at": job.created_at,
+        "started_at": job.started_at or None,
+        "finished_at": job.finished_at or None,
+        "seconds": job.seconds,
+        "error": {"code": job.error_code, "message": job.error} if job.error else None,
+        "path": (result.path if result is not None else "") or job.output or None,
+        "sha256": result.sha256 if result is not None and result.sha256 else None,
+        "files": str(backend.artifacts.of(job.id)),
+        "plan": job.plan.model_dump(mode="json"),
+    }
+
+
+def _state(backend: Backend, job: Job) -> str:
+    """A job's state, and how far it is where it runs or waits in its middle."""
+    told = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
+    if job.state == "queued" and not job.model_dir and backend.artifacts.pulling(job.plan.model):
+        return "queued, its model is being downloaded"
+    share = f" {100 * told['fraction']:.0f} %" if "fraction" in told else ""
+    return f"{job.state}{share}"
+
+
+def _prompt(job: Job) -> str:
+    """What a job shows; of a sequence one thing after the other."""
+    later = [text for _, text in job.plan.prompt_at] if job.kind == "sequence" else []
+    return " → ".join([job.plan.prompt, *later])
+
+
+def _age(job: Job) -> str:
+    """How long ago it was asked for: "12 s", "5 min", "3 h", "9 d"."""
+    seconds = max(0.0, time.time() - job.created_at)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,102 @@
+"""`flickbook keys`: who may use the service, and how much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from flickbook.cli import console
+
+if TYPE_CHECKING:
+    from flickbook.jobs.api_keys import Key, Keys
+
+T = TypeVar("T")
+app = typer.Typer(help="Make, list and revoke keys of the service.", no_args_is_help=True, rich_markup_mode=None)
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Store = Annotated[
+    str, typer.Option("--store", help="Where jobs and keys are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
+]
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Option("--name", help="What the key is for: laptop, team-a, ci.")],
+    owner: Annotated[
+        str, typer.Option("--owner", help="Whose jobs it sees and makes; its name if not given.", metavar="NAME")
+    ] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="read, create or admin; again for another. Both read and create if not given."),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option("--expires", help="When it ends: 12h, 30d. Never, if not given.", metavar="TIME")
+    ] = "",
+    quota: Annotated[
+        float, typer.Option("--quota", help="Seconds on the device that its owner may use in a day; 0 for any.", min=0)
+    ] = 0.0,
+    rate: Annotated[
+        int,
+        typer.Option("--rate", help="Requests a minute that make or change; 0 for 600.", min=0, max=1_000_000),
+    ] = 0,
+    store: Store = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a key, and print it this once: only its hash is kept."""
+    from flickbook.cli.quantities import seconds
+
+    lasts = seconds("expires", expires) if expires else 0.0
+    key, token = _with(store, lambda keys: keys.create(name, owner, scope or (), seconds=lasts, quota=quota, rate=rate))
+    if as_json:
+        console.document({"key": token, **_document(key)})
+        return
+    print(token)
+    console.note(f"key {key.id} of {key.owner} may {', '.join(key.scopes)}; it is not shown again")
+
+
+@app.command("list")
+def list_(store: Store = "", as_json: AsJson = False) -> None:
+    """List the keys, one a line, those that are over as well."""
+    found = _with(store, lambda keys: keys.list())
+    if as_json:
+        console.document([_document(key) for key in found])
+        return
+    for key in found:
+        ends = time.strftime("%Y-%m-%d", time.gmtime(key.expires_at)) if key.expires_at else "never"
+        print(f"{key.id}  {key.state:<7}  {key.name}  owner {key.owner}  {'+'.join(key.scopes)}  ends {ends}")
+
+
+@app.command("revoke")
+def revoke(
+    id: Annotated[str, typer.Argument(help="The id of a key, as `flickbook keys list` shows it.")], store: Store = ""
+) -> None:
+    """End a key for good. A running service knows within a second."""
+    key = _with(store, lambda keys: keys.revoke(id))
+    print(f"{key.id}  {key.state}  {key.name}")
+
+
+def _document(key: Key) -> dict[str, Any]:
+    return {**key.model_dump(mode="json", exclude={"digest"}), "state": key.state}
+
+
+def _with(address: str, ask: Callable[[Keys], Coroutine[Any, Any, T]]) -> T:
+    """What the keys of a store answer."""
+    import asyncio
+
+    from flickbook import settings
+    from flickbook.jobs.api_keys import Keys
+    from flickbook.store.connect import connect
+
+    console.start(settings.load().log_level)
+    store = connect(address)
+
+    async def asked() -> T:
+        await store.open()
+        try:
+            return await ask(Keys(store))
+        finally:
+            await store.close()
+
+    return asyncio.run(asked())

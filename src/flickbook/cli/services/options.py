@@ -1,0 +1,120 @@
+"""What `serve` and `studio` share: their options, and the service that these mean."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console
+from flickbook.errors import MissingExtra, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.server.service import Service
+
+Store = Annotated[
+    str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes that make films; each has a GPU of its own.", min=0, max=256)
+]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", help="Waiting jobs of one shape made at once; else what pays here.", min=1, max=64),
+]
+Auth = Annotated[
+    list[str] | None,
+    typer.Option("--auth", help="Who may log in beside keys; again for another.", metavar="NAME:PASSWORD"),
+]
+
+
+Proxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy",
+        help="Address or network of a proxy whose X-Forwarded headers are believed; again for another.",
+        metavar="ADDRESS",
+    ),
+]
+
+
+def has_studio() -> bool:
+    """Whether the studio's page can be made here."""
+    return find_spec("gradio") is not None
+
+
+def say(text: str) -> None:
+    """A line for whoever started it."""
+    print(text, file=sys.stderr)
+
+
+def service_of(
+    host: str,
+    port: int,
+    store: str,
+    workers: int,
+    *,
+    auth: list[str] | None = None,
+    batch: int | None = None,
+    proxies: Sequence[str] | None = None,
+    json_logs: bool = False,
+    **told: Any,
+) -> Service:
+    """The service of these options; `told` are other fields of it. Raises MissingExtra, RequestError, SettingsError."""
+    from flickbook import settings
+
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(error.name or "fastapi", "server") from None
+    from flickbook.jobs.artifacts import ArtifactStore
+    from flickbook.server.access.passwords import accounts_of
+    from flickbook.server.operations import logs
+    from flickbook.server.service import Service
+    from flickbook.store.connect import connect
+
+    chosen = settings.load(store=store or None, batch=batch, trusted_proxies=proxies or None)
+    console.start(chosen.log_level)
+    logs.start(chosen.log_level, json_logs)
+    return Service(
+        connect(chosen.store),
+        ArtifactStore((chosen.jobs_dir or chosen.data_dir / "jobs").absolute()),
+        chosen,
+        host=host,
+        port=port,
+        workers=workers,
+        accounts=accounts_of(dict(map(_account, auth or ()))),
+        **told,
+    )
+
+
+def run(service: Service, opened: Callable[[str], Awaitable[None]] | None = None) -> None:
+    """Serve until a signal comes, with the studio where it can be made; `opened` is told the address, once the page is
+    made. Without it the page is made when it is first asked for."""
+    from flickbook.server.run import run as served
+
+    if not has_studio():
+        served(service)
+        return
+    from flickbook.web.mount import Studio, mount
+
+    studios: list[Studio] = []
+
+    async def ready(url: str) -> None:
+        if opened is not None:
+            await studios[0].ready()
+            await opened(url)
+
+    served(service, lambda app: studios.append(mount(app)), ready)
+
+
+def _account(text: str) -> tuple[str, str]:
+    name, mark, password = text.partition(":")
+    if not mark:
+        raise RequestError("auth", name, "has no password", "write NAME:PASSWORD")
+    return name, password

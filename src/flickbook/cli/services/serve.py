@@ -1,0 +1,69 @@
+"""`flickbook serve`: the HTTP service and its workers, until it is told to stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flickbook.cli.services import options
+from flickbook.errors import RequestError
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="The address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="The port; 0 picks a free one.", min=0, max=65_535)] = 8000,
+    store: options.Store = "",
+    workers: options.Workers = 1,
+    batch: options.Batch = None,
+    keep: Annotated[str, typer.Option("--keep", help="Forget what is done for longer: 12h, 30d.", metavar="TIME")] = "",
+    max_disk: Annotated[
+        str, typer.Option("--max-disk", help="Forget the oldest beyond this: 500M, 50G.", metavar="SIZE")
+    ] = "",
+    webhook_host: Annotated[
+        list[str] | None, typer.Option("--webhook-host", help="A host that webhooks may be sent to; again for another.")
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", help="A page that may ask, or where a proxy is: https://films.example."),
+    ] = None,
+    auth: options.Auth = None,
+    trusted_proxy: options.Proxy = None,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log every request, a JSON object a line.")] = False,
+) -> None:
+    """Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, /api/v1, /studio."""
+    from flickbook.cli.quantities import octets, seconds
+
+    service = options.service_of(
+        host,
+        port,
+        store,
+        workers,
+        auth=auth,
+        batch=batch,
+        proxies=trusted_proxy,
+        json_logs=json_logs,
+        origins=tuple(_origin(each) for each in origin or ()),
+        webhook_hosts=tuple(webhook_host or ()),
+        keep=seconds("keep", keep) if keep else 0.0,
+        max_disk=octets("max_disk", max_disk) if max_disk else None,
+    )
+    options.run(service)
+
+
+def _origin(text: str) -> str:
+    """A page's scheme, host and port, as browsers write them."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text.rstrip("/"))
+        whole = parts.scheme in ("http", "https") and parts.hostname and not parts.path and not parts.query
+        port = parts.port
+    except ValueError:
+        whole, port = False, None
+    if not whole or "@" in text:
+        raise RequestError("origin", text, "is no origin", "write a scheme and a host: https://films.example")
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return (
+        f"{parts.scheme}://{parts.netloc.lower().removesuffix(f':{port}') if port == usual else parts.netloc.lower()}"
+    )

@@ -1,0 +1,128 @@
+"""`flickbook store` and `flickbook repair`: whether the jobs are sound, a copy of them, and what to do if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.errors import OutputError, RequestError
+
+if TYPE_CHECKING:
+    from flickbook.store.base import Store
+    from flickbook.store.sqlite.repair import Repaired
+    from flickbook.store.sqlite.store import SqliteStore
+
+app = typer.Typer(help="Check, back up and repair where jobs are kept.", no_args_is_help=True, rich_markup_mode=None)
+Address = Annotated[str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…")]
+Open = Annotated[
+    bool, typer.Option("--open", help="Where keys were made and none is left: let requests need none again.")
+]
+Copy = Annotated[Path, typer.Argument(help="Where the copy goes.")]
+
+
+@app.command("check")
+def check(store: Address = "", as_json: options.AsJson = False) -> int:
+    """Look whether the store is sound, which may take a while; exits with 1 if it is not."""
+    from flickbook.jobs.backend import Backend
+
+    with Backend.at(store) as backend:
+        found = backend.ask(backend.store.check())
+        counts = backend.ask(backend.store.counts())
+        title = backend.store.title
+    if as_json:
+        console.document({"store": title, "sound": not found, "problems": found, "jobs": counts})
+    else:
+        held = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no jobs"
+        print(f"{title}: {held}", *found, "it is sound" if not found else "run `flickbook repair`", sep="\n")
+    return 1 if found else 0
+
+
+@app.command("backup")
+def backup(path: Copy, store: Address = "", overwrite: options.Overwrite = False) -> None:
+    """Write a copy of all jobs to a file, while they go on; `repair` uses the one that is made every day."""
+    from flickbook.jobs.backend import Backend
+
+    if path.exists() and not overwrite:
+        raise OutputError(path, "exists already", "choose another name or add --overwrite")
+    with Backend.at(store) as backend:
+        kept = _embedded(backend.store, "backed up")
+        if path.exists() and path.samefile(kept.path):
+            raise OutputError(path, "is the store itself", "choose another name")
+        backend.ask(kept.backup(path.absolute()))
+    print(path)
+
+
+@app.command("repair")
+def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = False) -> None:
+    """Put a damaged store aside, and save into a new one what it or its last backup still holds."""
+    from flickbook.store.connect import connect
+    from flickbook.store.sqlite.repair import Repaired
+    from flickbook.store.sqlite.repair import repair as repaired
+    from flickbook.store.sqlite.store import SqliteStore
+
+    place = connect(store)
+    if open_ and not isinstance(place, SqliteStore):
+        found = Repaired(None)  # its server's own tools repair it
+    else:
+        found = repaired(_embedded(place, "repaired").path)
+    opened = open_ and _released(store)
+    told: dict[str, Any] = {
+        "quarantined": None if found.quarantined is None else str(found.quarantined),
+        "salvaged": found.salvaged,
+        "scattered": found.scattered,
+        "restored": found.restored,
+        "lost_keys": [{"id": id, "name": name} for id, name in found.lost_keys.items()],
+        "closed": (found.closed or open_) and not opened,
+    }
+    if as_json:
+        console.document(told)
+    else:
+        _print_repair(found, told)
+    if opened:
+        console.note("no key is needed any more on this machine")
+    elif open_:
+        limit = "there are keys, and requests need one of them"
+        raise RequestError("open", True, limit, "`flickbook keys list` shows them")
+
+
+def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
+    if found.quarantined is None:
+        print("it is sound, and stays as it is")
+        return
+    print(f"the damaged store is kept as {found.quarantined}")
+    said = {"salvaged": "read from it", "scattered": "found on pages of it", "restored": "taken from the last backup"}
+    for name, words in said.items():
+        rows = ", ".join(f"{count} {table}" for table, count in told[name].items() if count)
+        print(f"{words}: {rows or 'nothing'}")
+    if found.lost_keys:
+        names = ", ".join(f"{name or 'name unknown'} ({id})" for id, name in found.lost_keys.items())
+        print(f"lost {len(found.lost_keys)} API {'key' if len(found.lost_keys) == 1 else 'keys'}: {names}")
+    if found.closed and told["restored"]["notes"]:
+        print("keys from the backup may have been revoked since: `flickbook keys list` shows them")
+    if found.closed:
+        print("the service needs a key: make one with `flickbook keys create --name NAME`", end="")
+        print(", or allow requests without one with `flickbook repair --open`")
+
+
+def _released(address: str) -> bool:
+    """Let requests need no key; False, and nothing changed, where the store holds keys."""
+    from flickbook.jobs.api_keys import Keys
+    from flickbook.jobs.backend import Backend
+
+    with Backend.at(address) as backend:
+        if backend.ask(Keys(backend.store).list()):
+            return False
+        backend.ask(backend.store.release())
+    return True
+
+
+def _embedded(store: Store, wish: str) -> SqliteStore:
+    """A store that is a file. Raises RequestError for another."""
+    from flickbook.store.sqlite.store import SqliteStore
+
+    if not isinstance(store, SqliteStore):
+        raise RequestError("store", store.title, f"cannot be {wish} from here", "use the tools of its server")
+    return store

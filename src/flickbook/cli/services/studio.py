@@ -1,0 +1,59 @@
+"""`flickbook studio`: the page in the browser, with the service and its workers behind it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flickbook.cli.services import options
+from flickbook.errors import MissingExtra, RequestError
+
+Host = Annotated[str, typer.Option("--host", help="The address to listen at; 0.0.0.0 for all.")]
+Port = Annotated[int, typer.Option("--port", help="The port; 0 picks a free one.", min=0, max=65_535)]
+
+
+def studio(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")] = False,
+    share: Annotated[bool, typer.Option("--share", help="Reach it from elsewhere for a while; takes a login.")] = False,
+    auth: options.Auth = None,
+    store: options.Store = "",
+    workers: options.Workers = 1,
+    batch: options.Batch = None,
+) -> None:
+    """Open the studio: films, pictures, sequences and batches, by a page in the browser."""
+    if not options.has_studio():
+        raise MissingExtra("gradio", "ui")
+    service = options.service_of(host, port, store, workers, auth=auth, batch=batch)
+    service.shared = share
+
+    async def opened(url: str) -> None:
+        page = f"{url}/studio/"
+        options.say(f"the studio is at {page}")
+        if share:
+            options.say(f"shared at {await _tunnel(service.port, service.hosts)}/studio/ for a week at most")
+        if not no_browser:
+            import asyncio
+            import webbrowser
+
+            await asyncio.to_thread(webbrowser.open, page)
+
+    options.run(service, opened)
+
+
+async def _tunnel(port: int, hosts: set[str]) -> str:
+    """The address under which Gradio's servers hand requests on to this one. Raises RequestError."""
+    import asyncio
+    import secrets
+    from urllib.parse import urlsplit
+
+    from gradio import networking
+
+    try:
+        url = await asyncio.to_thread(networking.setup_tunnel, "127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # whatever that program, or the way to it, says
+        raise RequestError("share", True, f"no tunnel: {error}", "leave it out, or try again") from None
+    hosts.add(urlsplit(url).hostname or "")
+    return str(url).rstrip("/")

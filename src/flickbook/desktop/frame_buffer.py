@@ -1,0 +1,82 @@
+"""Films as the window plays them: their frames small enough to be held, decoded away from the window's thread."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from flickbook.media.read import array, read_picture
+from flickbook.media.untrusted import probe
+from flickbook.media.untrusted.sniff import Limits, opened
+
+#: Pixels of all frames that are held at once (3 bytes each), and the most of a side, which no stage exceeds.
+_PIXELS: Final = 64 << 20
+_SIDE: Final = 1280
+#: Each frame is made smaller when it comes, so that a film may hold more of them than are read elsewhere.
+_LIMITS: Final = Limits(frames=1 << 18, decoded_bytes=1 << 50)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBuffer:
+    """Frames in RGB, all of one size, and frames a second."""
+
+    frames: tuple[Image.Image, ...]
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it plays."""
+        return len(self.frames) / self.fps
+
+
+def read(path: Path) -> FrameBuffer:
+    """What the file at `path` shows; a picture is a reel of one frame. Raises MediaError."""
+    if not _moves(path):
+        return FrameBuffer((_fitted(read_picture(path), _SIDE),), 1.0)
+    frames: list[Image.Image] = []
+    with closing(probe.stream("video", path, limits=asdict(_LIMITS))) as messages:
+        told = next(messages).value
+        for message in messages:
+            if not message.answer:
+                height, width, _ = message.value["shape"]
+                frames.append(_fitted(array(message), min(_SIDE, _affordable(width, height, told["most"]))))
+    return FrameBuffer(tuple(frames), told["rate"])
+
+
+def of_bytes(data: bytes, suffix: str = ".webp") -> FrameBuffer:
+    """What a file of these bytes shows. Raises MediaError."""
+    with tempfile.TemporaryDirectory(prefix="flickbook-") as place:
+        path = Path(place, f"preview{suffix}")
+        path.write_bytes(data)
+        return read(path)
+
+
+def still(path: Path, side: int) -> Image.Image:
+    """The frame in the middle of a film, or the picture, at most `side` pixels wide and high. Raises MediaError."""
+    return _fitted(array(probe.ask("middle", path, probe.DECODE, side=side)), side)
+
+
+def _moves(path: Path) -> bool:
+    with opened(path, None, "either") as (_, form, _):
+        return form.moves
+
+
+def _affordable(width: int, height: int, count: int) -> int:
+    """The longer side of frames of which so many can be held."""
+    scale = (_PIXELS / (width * height * count)) ** 0.5
+    return max(64, int(max(width, height) * scale))
+
+
+def _fitted(frame: Any, side: int) -> Image.Image:
+    """A frame (height, width, 3) as a picture at most `side` pixels wide and high."""
+    image = Image.fromarray(frame)
+    scale = min(1.0, side / max(image.size))
+    if scale == 1.0:
+        return image
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BILINEAR)

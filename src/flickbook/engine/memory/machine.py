@@ -1,0 +1,130 @@
+"""The machine a film is planned for: what it has, and how much of it is free now. Asked without torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from flickbook import settings
+from flickbook.engine.memory import device as place
+
+_CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
+#: What processors call arithmetic in bfloat16; ARM's own name stands between spaces.
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", " bf16")
+_SMI = ["--query-gpu=name,memory.total,memory.free,compute_cap", "--format=csv,noheader,nounits"]
+_SMI_SECONDS = 20
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a film could run on. `memory_*` is the machine's, `gpu_*` the GPU's, 0 without one; `disk_free` is where
+    models go; all in bytes. `bf16`: whether `device` computes in bfloat16."""
+
+    device: Literal["cpu", "cuda", "mps"]
+    device_name: str
+    memory_total: int
+    memory_free: int
+    gpu_total: int
+    gpu_free: int
+    disk_free: int
+    bf16: bool
+    cores: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine now. A GPU counts if its driver names it and the torch that is installed can use one."""
+        memory = psutil.virtual_memory()
+        total, free = _limited(memory.total, memory.available)
+        # Containers and `taskset` give fewer cores than the machine has.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        shared: dict[str, Any] = {"memory_total": total, "memory_free": free, "disk_free": _disk(), "cores": cores}
+        gpu = _nvidia()
+        if gpu is not None:
+            name, gpu_total, gpu_free, bf16 = gpu
+            return cls(device="cuda", device_name=name, gpu_total=gpu_total, gpu_free=gpu_free, bf16=bf16, **shared)
+        shared |= {"device_name": place.device_name("cpu"), "gpu_total": 0, "gpu_free": 0}
+        if platform.system() == "Darwin" and platform.machine() == "arm64":
+            return cls(device="mps", bf16=False, **shared)
+        return cls(device="cpu", bf16=_knows_bf16(), **shared)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _limited(total: int, free: int) -> tuple[int, int]:
+    """The machine's memory, or what a container's limit leaves of it."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        # Pages of files that nobody uses now are given back when memory is asked for.
+        spare = int(counts.get("inactive_file", 0))
+    except (OSError, ValueError):  # no such limit: "max"
+        return total, free
+    return min(total, limit), max(0, min(free, limit - used + spare))
+
+
+def _nvidia() -> tuple[str, int, int, bool] | None:
+    """Name, memory, free memory and bfloat16 of the first GPU, as its driver's own tool says; None without one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or _torch_is_for_cpus():
+        return None
+    try:
+        done = subprocess.run([tool, *_SMI], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
+        name, total, free, capability = (each.strip() for each in done.stdout.splitlines()[0].split(","))
+        # bfloat16 came with compute capability 8.0.
+        return name, int(total) * MIB, int(free) * MIB, float(capability) >= 8
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def gpus() -> int:
+    """How many GPUs there are, as their driver's own tool says; 0 where torch could use none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or _torch_is_for_cpus():
+        return 0
+    try:
+        done = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+
+
+def _torch_is_for_cpus() -> bool:
+    """Whether the torch that is installed was built without CUDA: its version says so."""
+    try:
+        return version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False
+
+
+def _knows_bf16() -> bool:
+    try:
+        flags = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine() == "arm64"
+    return any(flag in flags for flag in _BF16_FLAGS)
+
+
+def _disk() -> int:
+    """Free bytes where models are pulled to."""
+    try:
+        from huggingface_hub import constants
+
+        folder = Path(constants.HF_HUB_CACHE)
+    except ImportError:
+        folder = settings.load().data_dir
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

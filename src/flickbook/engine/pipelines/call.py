@@ -1,0 +1,166 @@
+"""One call of a diffusers pipeline, step by step: it runs in a thread that waits after each step to be continued."""
+
+from __future__ import annotations
+
+import gc
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+
+from flickbook.engine.memory.fallback import ran_out
+from flickbook.engine.pipelines.preview import clean_latents, left_latents
+from flickbook.engine.pipelines.recorder import Recorder
+from flickbook.engine.pipelines.registry import parameters
+from flickbook.engine.pipelines.state import CallState, Stage
+
+
+class _Stopped(BaseException):
+    """Nobody wants the rest of the call. Not an Exception, so that no pipeline catches it."""
+
+
+class Call:
+    """`pipe(**said)` as a generator of stages. With `start` the steps that are done there are not computed again."""
+
+    def __init__(self, pipe: Any, said: dict[str, Any], seed: int, start: CallState | None = None) -> None:
+        self.pipe, self.said, self.seed = pipe, said, seed
+        self._recorder = Recorder(pipe, said["generator"], start)
+        self.result: Any = None  # what the pipeline returned, once the stages are through
+        self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
+        self._go, self._stop = threading.Semaphore(0), False
+        self._seen: tuple[Any, ...] | None = None
+        self.tiled = False  # whether memory ran out while decoding, and tiles were taken instead
+
+    def stages(self, previews: bool = False) -> Generator[Stage, None, None]:
+        """A stage after each step. Raises what the pipeline raised.
+
+        Closing the generator stops the call at its next step.
+        """
+        thread = threading.Thread(target=self._run, args=(previews,), name="pipeline", daemon=True)
+        thread.start()
+        try:
+            while True:
+                event = self._events.get()
+                if event is None:
+                    return
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                self._go.release()
+        finally:
+            self._stop = True
+            self._go.release()
+            thread.join()
+
+    def _run(self, previews: bool) -> None:
+        try:
+            # Some pipelines draw a part of their noise from nobody's generator.
+            with torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                with self._watched(previews) as said, self._recorder.watched(), self._patient():
+                    self.result = self.pipe(**said)
+            self._events.put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:  # it is raised again where the film is waited for
+            self._events.put(error)
+
+    def _after_step(self) -> None:
+        if not self._recorder.done():
+            return
+        count = self._recorder.count
+        total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
+        # A pipeline that makes a film window by window says the steps of one.
+        seen = {"clean": self._clean(), "noisy": self._noisy()}
+        self._events.put(Stage(count, max(total, count), call=self._state(total), **seen))
+        self._go.acquire()
+        if self._stop:
+            raise _Stopped
+
+    def _state(self, total: int) -> CallState | str:
+        """What the rest of the call depends on, or why that cannot be saved."""
+        if self._recorder.count > total:
+            return "the later windows of a film that is made window by window depend on the earlier ones"
+        try:
+            return self._recorder.state()
+        except ValueError as error:
+            return f"{type(self.pipe.scheduler).__name__}: {error}"
+
+    def _noisy(self) -> Any:
+        return None if self._seen is None else left_latents(self._seen[-1])
+
+    def _clean(self) -> Callable[[], Any] | None:
+        if self._seen is None:
+            return None
+        seen = self._seen
+        return lambda: clean_latents(self.pipe.scheduler, *seen)
+
+    @contextmanager
+    def _watched(self, previews: bool) -> Iterator[dict[str, Any]]:
+        """What to say to the call so that it reports its steps: a callback, or else the scheduler does."""
+        known, said = parameters(self.pipe), dict(self.said)
+        reports = True
+        if "callback_on_step_end" in known:
+            said["callback_on_step_end"] = self._callback
+            said["callback_on_step_end_tensor_inputs"] = ["latents"]
+        elif "callback" in known:
+            said |= {"callback": lambda *_: self._after_step(), "callback_steps": 1}
+        else:
+            reports = False
+        scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
+
+        @wraps(kind.step)  # pipelines ask its signature which extra arguments it takes
+        def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
+            index = getattr(this, "step_index", None)
+
+            def compute() -> Any:
+                return kind.step(this, model_output, timestep, sample, *args, **kwargs)
+
+            replayed = self._recorder.replaying
+            answer = self._recorder.step(this, compute, sample)
+            if this is scheduler:  # and not the copy that some pipelines make for sound, or for each frame
+                if previews and not replayed:
+                    self._seen = (model_output, timestep, sample, index, answer)
+                if not reports:
+                    self._after_step()
+            return answer
+
+        scheduler.__class__ = type(kind.__name__, (kind,), {"step": step})
+        try:
+            yield said
+        finally:
+            scheduler.__class__ = kind
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        """Decode in tiles where memory runs out: what was denoised must not be lost to it."""
+        autoencoder: Any = getattr(self.pipe, "vae", None)
+        if not hasattr(autoencoder, "enable_tiling"):
+            yield
+            return
+        decode = autoencoder.decode
+
+        def patient(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return decode(*args, **kwargs)
+            except (RuntimeError, MemoryError) as error:
+                if self.tiled or getattr(autoencoder, "use_tiling", False) or not ran_out(error):
+                    raise
+            self.tiled = True
+            autoencoder.enable_tiling()
+            gc.collect()
+            return decode(*args, **kwargs)
+
+        autoencoder.decode = patient
+        try:
+            yield
+        finally:
+            del autoencoder.decode
+
+    def _callback(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self._after_step()
+        return {}

@@ -1,0 +1,385 @@
+"""The family of diffusers' pipelines: one adapter for every open video and picture model but our own 3D U-Net.
+
+A pipeline's call runs from the words to the pixels in one go. Here it runs in a thread of its own that stops after
+each step until the engine asks for the next, so that progress, previews and cancelling work as they do elsewhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from flickbook import catalogue
+from flickbook.engine.family import Setup, Sources
+from flickbook.engine.memory.quantize import quantize
+from flickbook.engine.pipelines.call import Call
+from flickbook.engine.pipelines.preview import pictures
+from flickbook.engine.pipelines.registry import PIPELINES, SCHEDULERS, arguments, begins_from
+from flickbook.engine.pipelines.state import CallState, Stage
+from flickbook.engine.pipelines.step_cache import hastened
+from flickbook.errors import MissingExtra, RequestError, WeightsError
+from flickbook.hub.find import directory
+from flickbook.hub.manifest import HashCache, fingerprint, read_config
+from flickbook.spec import Placement, Plan
+
+#: Networks whose published use keeps them in float32 beside a half-precision rest.
+_FULL = {"AutoencoderKLWan"}
+#: Classes that need another scheduler than the one their components were published with.
+_SCHEDULER_OF = {"SanaImageToVideoPipeline": "FlowMatchEulerDiscreteScheduler"}
+
+
+class PipelineFamily:
+    """A loaded pipeline and those that share its components; films run one after the other."""
+
+    def __init__(self, pipe: Any, weights: dict[str, str], setup: Setup) -> None:
+        self.weights, self.placement, self.model = weights, setup.placement, setup.model
+        self.notes: list[str] = []
+        self._root = type(pipe).__name__
+        self._pipes = {self._root: _placed(pipe, setup.placement)}
+        self._native = pipe.scheduler
+        self._last: tuple[Any, Plan] | None = None
+        self._hastes: list[str] = []
+
+    @classmethod
+    def load(cls, setup: Setup) -> PipelineFamily:
+        """Check that the directory names known classes only, hash its files, and load them.
+
+        Raises WeightsError for a directory that is damaged or names code of its own, MissingExtra without diffusers.
+        """
+        try:
+            import diffusers
+        except ImportError:
+            raise MissingExtra("diffusers", "gen") from None
+        _quiet(diffusers)
+        place, cache = setup.directory, HashCache.usual()
+        weights = fingerprint(place, cache)
+        base = setup.model.base
+        named, extra = place, dict[str, Any]()
+        how = {"torch_dtype": getattr(torch, setup.placement.dtype), "local_files_only": True, "use_safetensors": True}
+        if base:
+            adapter: Any = diffusers.MotionAdapter
+            extra["motion_adapter"] = _checked(lambda: adapter.from_pretrained(str(place), **how), place)
+            named = directory(catalogue.find(base))
+            weights |= {f"{base}/{name}": digest for name, digest in fingerprint(named, cache).items()}
+        # What an index says may be the class that the weights were converted with.
+        name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
+        if "safety_checker" in _index(named) and not (named / "safety_checker").is_dir():
+            extra |= {"safety_checker": None, "requires_safety_checker": False}
+        kind = getattr(diffusers, name)
+        variant = _variant(named, (catalogue.find(base) if base else setup.model).variant)
+        pipe = _checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
+        for part in pipe.components.values():
+            if type(part).__name__ in _FULL:
+                part.float()
+            if type(part).__name__ == "CLIPTextModel" and not hasattr(part, "text_model"):
+                # Pipelines written for transformers 4 look one level deeper; not registered as a part of itself.
+                object.__setattr__(part, "text_model", part)
+        loras = list(setup.loras)
+        if setup.model.lora is not None:
+            own, weight = setup.model.lora
+            loras.insert(0, (place / own, weight))
+        notes = []
+        if loras:
+            from flickbook.engine.lora.apply import load_into  # peft takes a second to load
+
+            notes = [str(match) for match in load_into(pipe, loras)]
+        if setup.placement.quantize:
+            for denoiser in ("transformer", "transformer_2", "unet"):
+                if getattr(pipe, denoiser, None) is not None:
+                    quantize(getattr(pipe, denoiser), setup.placement.quantize)
+        family = cls(pipe, weights, setup)
+        family.notes += notes
+        return family
+
+    def unread(self, prompt: str) -> str:
+        """Not known: each pipeline cuts prompts by its own rules."""
+        return ""
+
+    def encode(self, plans: Sequence[Plan]) -> None:
+        """A pipeline reads the words within its call."""
+
+    def reads_aside(self) -> bool:
+        """Nothing is read by itself."""
+        return False
+
+    def denoise(
+        self,
+        plans: Sequence[Plan],
+        embedding: None,
+        sources: Sources | None = None,
+        previews: bool = False,
+        start: Stage | None = None,
+    ) -> Generator[Stage, None, None]:
+        """One stage after each step of each film. All share one list as `latents`, which then fills with frames.
+
+        From a stage `start` the run continues after its step; films that were finished before are not made again.
+        """
+        films: list[np.ndarray] = [] if start is None else start.latents
+        hastes = self._hastes = []
+        for number, plan in enumerate(plans):
+            pipe = self.pipe_of(plan)
+            self._last = pipe, plan
+            said = {**arguments(pipe, plan, _source(plan, sources or {})), **self.always_said(pipe)}
+            said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
+            with hastened(pipe, plan) as how, explained(plan):
+                hastes.append(how)
+                if number < len(films):
+                    continue
+                call = Call(pipe, said, plan.seed, self._continued(start, number))
+                with closing(call.stages(previews)) as stages:
+                    for stage in stages:
+                        done, total = number * stage.total + stage.index, len(plans) * stage.total
+                        stage = replace(stage, latents=films, film=number, dtype=self.placement.dtype)
+                        yield replace(stage, index=done, total=total)
+            films.append(frames_of(call.result, plan))
+            if call.tiled:
+                rungs = (*self.placement.rungs, "decode: tiling")
+                self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
+
+    def _continued(self, start: Stage | None, film: int) -> CallState | None:
+        """The state from which the call of a film continues, None for its beginning."""
+        if start is None or start.film != film or start.dtype != self.placement.dtype:
+            return None
+        return start.call if isinstance(start.call, CallState) else None
+
+    def pack(self, state: Stage) -> dict[str, torch.Tensor]:
+        """A stage as tensors on the CPU. Raises ValueError where its call cannot be resumed."""
+        return state.to_tensors()
+
+    def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, torch.Tensor]) -> Stage:
+        """The stage that `pack` wrote. Raises WeightsError for films of another shape or another diffusers."""
+        stage = Stage.from_tensors(tensors)
+        shape = (plans[0].num_frames, plans[0].height, plans[0].width, 3)
+        if stage.film >= len(plans) or any(frames.shape != shape for frames in stage.latents):
+            raise WeightsError("checkpoint", "is of films of another shape", "start the run again")
+        self._last = self.pipe_of(plans[stage.film]), plans[stage.film]
+        return stage
+
+    def always_said(self, pipe: Any) -> dict[str, Any]:
+        """What the catalogue always says to this model's call, as far as the class at hand knows it."""
+        known = inspect.signature(type(pipe).__call__).parameters
+        return {name: value for name, value in self.model.call.items() if name in known}
+
+    def pipe_of(self, plan: Plan) -> Any:
+        """The pipeline that makes films that begin as this one does, with the scheduler it asks for."""
+        begins = begins_from(plan)
+        import diffusers
+
+        name = PIPELINES[self._root].get(begins)
+        root = self._pipes[self._root]
+        # Of Wan's models for words only those that know each frame's own time also take a picture.
+        if name == "WanImageToVideoPipeline" != self._root and not root.config.get("expand_timesteps"):
+            name = None
+        # Half of two networks would make half of a film.
+        if name == "WanVideoToVideoPipeline" and getattr(root, "transformer_2", None) is not None:
+            name = None
+        if name is None:
+            raise RequestError(begins, getattr(plan, begins, ""), f"{plan.model} takes none", "leave it out")
+        if name not in self._pipes:
+            self._pipes[name] = _placed(_sibling(root, name), self.placement)
+        pipe = self._pipes[name]
+        kind, said = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
+        if getattr(pipe, "guider", None) is not None:
+            pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
+        pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **said, **self.model.scheduling)
+        return pipe
+
+    def applied(self, plans: Sequence[Plan], state: Stage) -> list[str]:
+        """What was done for speed, in words for each film of the last run; "" for nothing."""
+        return self._hastes
+
+    def lower(self, placement: Placement) -> None:
+        """Take a placement further down the ladder."""
+        self.placement = placement
+        for pipe in self._pipes.values():
+            pipe.remove_all_hooks()
+            if placement.device == "cpu":
+                for part in pipe.components.values():
+                    if isinstance(part, torch.nn.Module) and part.dtype == torch.float16:
+                        part.to(getattr(torch, placement.dtype))
+            _placed(pipe, placement)
+
+    def noise_left(self, num_inference_steps: int) -> list[float]:
+        """sigma after each step of the last run, as a share of the signal's and the noise's whole; 0 at the end."""
+        scheduler = self._native if self._last is None else self._last[0].scheduler
+        if getattr(scheduler, "sigmas", None) is not None:
+            sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
+            if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
+                sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
+        elif hasattr(scheduler, "alphas_cumprod"):
+            kept = [float(scheduler.alphas_cumprod[int(step)]) for step in scheduler.timesteps[1:]]
+            sigmas = [(1 - each) ** 0.5 for each in kept]
+        else:
+            sigmas = []
+        return sigmas + [0.0] * (num_inference_steps - len(sigmas))
+
+    def show(self, preview: Any) -> np.ndarray:
+        """One film's preview (n, h, w, 3) uint8 from its clean latents, in whatever layout the pipeline keeps them."""
+        assert self._last is not None, "a preview comes from a run"
+        pipe, plan = self._last
+        return pictures(pipe, preview, plan)
+
+    def sketch(self, preview: Any) -> np.ndarray:
+        """The same: a pipeline's autoencoder has no tiny decoder here."""
+        return self.show(preview)
+
+    def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(film, first frame, frames): a pipeline has decoded already."""
+        for film, frames in enumerate(latents):
+            yield film, 0, frames
+
+
+def _index(place: Path) -> dict[str, Any]:
+    return read_config(place / "model_index.json")
+
+
+def class_of(place: Path) -> str:
+    """The pipeline that a directory's model_index.json names; nothing of it is imported.
+
+    Raises WeightsError for a class that is not run here, and for parts whose code is not the two libraries'.
+    """
+    path, index = place / "model_index.json", _index(place)
+    name = index.get("_class_name")
+    if not isinstance(name, str) or name not in PIPELINES:
+        raise WeightsError(path, f"names the pipeline {name}", "choose a model of `flickbook models list`")
+    for part, kind in index.items():
+        if isinstance(kind, list) and (len(kind) != 2 or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
+            reason = f"takes the code of {part} from {kind[0] if kind else 'nowhere'}"
+            raise WeightsError(path, reason, "only diffusers' and transformers' own classes are run")
+    _check_code(place)
+    return name
+
+
+def _check_code(place: Path) -> None:
+    """Raise WeightsError for a directory that brings code, or whose configurations name some."""
+    remedy = "only diffusers' and transformers' own classes are run"
+    for code in place.rglob("*.py"):
+        raise WeightsError(code, "is code among the weights", remedy)
+    for path in place.glob("*/config.json"):
+        said = read_config(path)
+        if "auto_map" in said or "/" in str(said.get("attn_implementation", "")):
+            raise WeightsError(path, "names code of its own", remedy)
+
+
+def _known(library: object) -> bool:
+    """Whether a part's class comes from the two libraries; some of diffusers' live beside a pipeline of it."""
+    if library in ("diffusers", "transformers", None):
+        return True
+    import diffusers.pipelines
+
+    # What is no module of theirs would be looked for as a file among the weights, and executed.
+    return (
+        isinstance(library, str)
+        and library.isidentifier()
+        and inspect.ismodule(getattr(diffusers.pipelines, library, None))
+    )
+
+
+def _variant(place: Path, variant: str) -> str | None:
+    return variant if variant and any(place.glob(f"*/*.{variant}*.safetensors")) else None
+
+
+def _checked(load: Any, place: Path) -> Any:
+    """What `load` returns; whatever the libraries raise about files becomes a WeightsError."""
+    try:
+        return load()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:300]})"
+        raise WeightsError(place, reason, "pull the model again, or check the directory") from error
+    except Exception as error:  # safetensors' own error derives from Exception alone
+        if type(error).__module__.partition(".")[0] not in ("safetensors", "builtins"):
+            raise
+        raise WeightsError(place, f"is damaged ({error})", "pull the model again") from error
+
+
+@contextmanager
+def explained(plan: Plan) -> Iterator[None]:
+    """What a pipeline refuses late becomes an error with a name; running out of memory stays what it is."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
+        reason = f"its pipeline failed ({type(error).__name__}: {str(error)[:300]})"
+        raise WeightsError(plan.model, reason, "ask for the model's own size and frames, or report it") from error
+
+
+def _placed(pipe: Any, placement: Placement) -> Any:
+    """A pipeline on its device, as the placement says."""
+    pipe.set_progress_bar_config(disable=True)
+    autoencoder = getattr(pipe, "vae", None)
+    for wanted, switch in ((placement.tiling, "enable_tiling"), (placement.slicing, "enable_slicing")):
+        if wanted and hasattr(autoencoder, switch):
+            getattr(autoencoder, switch)()
+    if placement.offload == "none":
+        return pipe.to(placement.device)
+    if placement.offload == "model":
+        pipe.enable_model_cpu_offload(device=placement.device)
+    else:
+        pipe.enable_sequential_cpu_offload(device=placement.device)
+    return pipe
+
+
+def _sibling(pipe: Any, name: str) -> Any:
+    """A pipeline of another class from the same components and settings."""
+    import diffusers
+
+    kind = getattr(diffusers, name)
+    components = {**dict(pipe.config), **pipe.components}
+    wanted = inspect.signature(kind.__init__).parameters
+    known = {part: components.get(part) for part in wanted if part != "self" and part in components}
+    for part, parameter in wanted.items():
+        if part not in ("self", *known) and parameter.default is inspect.Parameter.empty:
+            known[part] = None
+    return kind(**known)
+
+
+def _scheduler_of(name: str, native: Any) -> tuple[str, dict[str, Any]]:
+    """The class of scheduler that a pipeline of class `name` runs with, and what it is told: its own, but for a few."""
+    if name in _SCHEDULER_OF and type(native).__name__ != _SCHEDULER_OF[name]:
+        return _SCHEDULER_OF[name], {"shift": native.config.get("flow_shift", 1.0)}
+    return type(native).__name__, {}
+
+
+def _source(plan: Plan, sources: Sources) -> Any:
+    """What the film begins from as pictures of its size."""
+    if plan.image:
+        return Image.fromarray(sources[plan.image][0])
+    if plan.video:
+        return [Image.fromarray(frame) for frame in sources[plan.video]]
+    return None
+
+
+def frames_of(result: Any, plan: Plan) -> np.ndarray:
+    """The frames (n, h, w, 3) uint8 of a pipeline's result. Raises RequestError where they are not what was asked."""
+    made = result.frames if hasattr(result, "frames") else result.images
+    made = np.asarray(made[0] if np.ndim(made) == 5 else made, dtype=np.float32)
+    if not np.isfinite(made).all():
+        raise WeightsError(plan.model, "made numbers that are no picture", "ask for --precision fp32 or bf16")
+    frames: np.ndarray = (made.clip(0, 1) * 255).round().astype(np.uint8)
+    if frames.shape[0] != plan.num_frames:
+        limit = f"{plan.model} made {frames.shape[0]} frames of it"
+        raise RequestError("num_frames", plan.num_frames, limit, f"ask for {frames.shape[0]}")
+    if frames.shape[1:3] != (plan.height, plan.width):
+        made_size, asked = f"{frames.shape[2]}x{frames.shape[1]}", f"{plan.width}x{plan.height}"
+        raise RequestError("size", asked, f"{plan.model} made {made_size} of it", f"ask for {made_size}")
+    return frames
+
+
+def _quiet(diffusers: Any) -> None:
+    """Warnings of libraries are not for the people who make films."""
+    import transformers
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
+
+    library: Any
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()

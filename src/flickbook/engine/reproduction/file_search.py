@@ -1,0 +1,111 @@
+"""The files that a recipe names by SHA-256, looked for where they may be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flickbook import formats
+from flickbook.errors import MediaError
+from flickbook.formats import digest
+from flickbook.spec import Plan, Treatment
+
+#: What is read but never written.
+_READ: Final = (".bmp", ".tif", ".tiff", ".m4v", ".mov", ".avi")
+#: A directory is looked through so far: files, and bytes of each.
+FILES: Final = 500
+BYTES: Final = 4 << 30
+_SUFFIXES: Final = frozenset({*formats.SUFFIXES, *_READ, ".safetensors"})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that a recipe names: what it is to the film ("image", "LoRA ink"), and its SHA-256."""
+
+    role: str
+    sha256: str
+
+
+def wanted(plan: Plan | Treatment) -> list[Wanted]:
+    """What a Plan needs beside its model."""
+    found = []
+    if isinstance(plan, Plan):
+        found += [Wanted(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest]
+        found += [Wanted(f"LoRA {lora.name}", lora.sha256) for lora in plan.loras]
+    else:
+        found += [Wanted("source", digest) for digest in plan.sources]
+    networks = (("interpolator", plan.polish.interpolator), ("upscaler", plan.polish.upscaler))
+    return found + [Wanted(f"{role} {each.name}", each.sha256) for role, each in networks if each is not None]
+
+
+@dataclass(frozen=True)
+class FileSearch:
+    """Where the files were found, by SHA-256, and a sentence about each that was not."""
+
+    found: Mapping[str, Path]
+    missing: tuple[str, ...]
+
+
+def gather(
+    plan: Plan | Treatment, film: Path, given: Iterable[Path] = (), known: Mapping[str, str] | None = None
+) -> FileSearch:
+    """Look for what `plan` wants: in `given`, where its run says it was (`known`), and beside `film`.
+
+    Raises MediaError for a given file that cannot be read.
+    """
+    want, known = wanted(plan), known or {}
+    if not want:
+        return FileSearch({}, ())
+    hashes = {each.sha256 for each in want}
+    found: dict[str, Path] = {}
+    for path in given:
+        try:
+            found.setdefault(digest(path), path)
+        except OSError as error:
+            raise MediaError(path, error.strerror or "cannot be read", "check the path") from None
+    others = {each: path for each, path in found.items() if each not in hashes}
+    changed: dict[str, tuple[Path, str]] = {}
+    for each in hashes - set(found):
+        place = Path(known.get(each, ""))
+        if each in known and (here := _digest(place)) is not None:
+            found.setdefault(here, place)
+            if here != each:
+                changed[each] = (place, here)
+    for path in _near(film):
+        if hashes <= set(found):
+            break
+        if (here := _digest(path)) is not None:
+            found.setdefault(here, path)
+    missing = [_told(each, changed, others) for each in want if each.sha256 not in found]
+    return FileSearch({each: path for each, path in found.items() if each in hashes}, tuple(missing))
+
+
+def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: Mapping[str, Path]) -> str:
+    if want.sha256 in changed:
+        path, here = changed[want.sha256]
+        return f"the {want.role} was changed: {path} has SHA-256 {here}, the recipe says {want.sha256}"
+    for here, path in others.items():
+        return f"the {want.role} is another: {path} has SHA-256 {here}, the recipe says {want.sha256}"
+    return f"the {want.role} with SHA-256 {want.sha256} was not found; name it with --input"
+
+
+def _digest(path: Path) -> str | None:
+    """The digest of regular files of bounded size; None for any other."""
+    try:
+        first = formats.frame_paths(path, 1)[0] if formats.is_frames(path) else path
+        return digest(path) if first.is_file() and first.stat().st_size <= BYTES else None
+    except OSError:
+        return None
+
+
+def _near(film: Path) -> Iterator[Path]:
+    """The pictures, films and weights beside a film."""
+    try:
+        with os.scandir(film.parent) as entries:
+            names = sorted(each.name for each in entries if Path(each.name).suffix.lower() in _SUFFIXES)
+    except OSError:
+        return
+    yield from (film.parent / name for name in names[:FILES])

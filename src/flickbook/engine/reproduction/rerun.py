@@ -1,0 +1,102 @@
+"""A Request for a variation of a film: what its recipe says, with some of it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from flickbook import catalogue
+from flickbook.engine.polish import Networks, finished
+from flickbook.engine.reproduction.file_search import gather
+from flickbook.engine.sequences.sequence import plan_of, prompts_of
+from flickbook.errors import MediaError, RequestError
+from flickbook.media.embedded import carried
+from flickbook.resolution import resolve
+from flickbook.spec import Plan, Request
+
+
+def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -> tuple[Request, Networks]:
+    """The Request of a film like that at `path`, each of `changes` that is not None instead of its own, and the files
+    of the networks that polished it.
+
+    With another model, what the old one was asked of size, steps and scheduler is left to the new one's choice. Raises
+    MediaError for a file without a recipe and for an input that is not found, RequestError for a film that no model
+    made.
+    """
+    recipe, run = carried(path)
+    plan = recipe.plan
+    if not isinstance(plan, Plan):
+        remedy = "run `flickbook polish` again, or rerun its source"
+        raise RequestError("file", path.name, "was polished from a file, not made by a model", remedy)
+    if plan.task == "sequence":
+        remedy = "run `flickbook sequence` with the prompts that `flickbook inspect` shows"
+        raise RequestError("file", path.name, "is a sequence, which has several prompts", remedy)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    other_model = changes.get("model", plan.model) != plan.model
+    # What is not kept need not be found. A film begins from one thing.
+    dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
+    if {"image", "video"} & set(changes):
+        dropped |= {"image": "", "video": "", "strength": None}
+    plan = plan.model_copy(update=dropped)
+    evidence = gather(plan, path, given, None if run is None else run.inputs)
+    if evidence.missing:
+        raise MediaError(path, evidence.missing[0], "or leave it out with a change of your own")
+    own = asked_of(plan, evidence.found, other_model)
+    if changes.get("container", plan.container) != plan.container or "codec" in changes:
+        own |= {"codec": None, "quality": None, "pixel_format": None}
+    if changes.get("preset") is not None:
+        own |= dict.fromkeys(catalogue.Recommended.model_fields)
+    if "quality" in changes:
+        own["pixel_format"] = None
+    return Request.of(**{**own, **changes}), evidence.found
+
+
+def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
+    """The Request that gives a Plan, if there is one: a recipe is a stranger's text, and is checked before it is run.
+
+    `found` are its inputs. Raises RequestError for the first field that is not what `resolve` makes of it.
+    """
+    # What a file is written as was checked when it was read.
+    asked = asked_of(plan, found) | dict.fromkeys(_FORMAT)
+    if plan.task == "sequence":
+        prompts = prompts_of(plan)
+        each, left = divmod(plan.num_frames, len(prompts))
+        if left:
+            raise RequestError("num_frames", plan.num_frames, f"is no multiple of {len(prompts)} prompts", _NOT_OURS)
+        request, moves = Request.of(**asked), {"drift": plan.drift or 0.0, "feedback": plan.feedback or 0.0}
+        made = plan_of(prompts, request, frames_per=each, **moves, model_dir=model_dir)
+    else:
+        request = Request.of(**asked)
+        made = resolve(request, model_dir)
+    # A negative prompt may hold words that earlier versions did not leave out.
+    free = (*_FORMAT, "schema_version", "revision", "negative_prompt")
+    for name in Plan.model_fields:
+        if name not in free and getattr(made, name) != getattr(plan, name):
+            limit = f"{plan.model} would be given {getattr(made, name)}"
+            raise RequestError(name, getattr(plan, name), limit, _NOT_OURS)
+    finished(plan)
+    return request
+
+
+_NOT_OURS: Final = "its recipe is not one that Flickbook wrote"
+#: What another model can be asked for as well.
+_ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "speed", "polish")
+_FORMAT: Final = ("container", "codec", "quality", "pixel_format")
+
+
+def asked_of(plan: Plan, found: Networks, other_model: bool = False) -> dict[str, Any]:
+    """The fields of the Request that gives this Plan, whose inputs are `found`; for another model those it shares.
+
+    Raises ModelNotFound for a model that is not in the catalogue, unless it is another that is asked for.
+    """
+    named = {name: getattr(plan, name) for name in Request.model_fields if name != "preset"}
+    named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}
+    named |= {name: str(found[named[name]]) for name in ("image", "video") if named[name]}
+    named["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None
+    named["prompt_at"] = plan.prompt_at or None
+    if other_model:
+        return {name: value for name, value in named.items() if name in (*_ANY_MODEL, *_FORMAT)}
+    if plan.negative_prompt == catalogue.find(plan.model).negative_prompt:
+        named["negative_prompt"] = None
+    return named

@@ -1,0 +1,77 @@
+"""From what a caller asked for to a Job that can be kept: the Plan is resolved and refused now, not by a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flickbook import formats
+from flickbook.engine.polish import PolishOptions, asked, finished
+from flickbook.engine.sequences.sequence import DRIFT, FRAMES_PER, plan_of
+from flickbook.engine.sources import complete
+from flickbook.errors import RequestError
+from flickbook.jobs import queue
+from flickbook.resolution import resolve
+from flickbook.spec import Request
+from flickbook.store.base import Home, Job, Kind
+
+
+def ordered(
+    request: Request,
+    polish_options: PolishOptions | None = None,
+    *,
+    kind: Kind | None = None,
+    home: Home = "queue",
+    owner: str = "",
+    model_dir: Path | None = None,
+    **told: Any,
+) -> Job:
+    """The Job of a Request, whose frames are polished as `wishes` say; `told` are other fields of the Job.
+
+    Files that the Request names must be there by now. Raises what `resolve` raises, MediaError, RequestError.
+    """
+    request = complete(request)
+    plan = resolve(request, model_dir)
+    networks: dict[str, str] = {}
+    if polish_options:
+        polish, files = asked(plan.num_frames, plan.fps, polish_options)
+        request = request.model_copy(update={"polish": polish})
+        plan = plan.model_copy(update={"polish": polish})
+        networks = {digest: str(path) for digest, path in files.items()}
+    size = finished(plan)
+    formats.encoding(
+        plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=size.num_frames, fps=size.fps
+    )
+    if kind == "draft" and plan.num_frames == 1:
+        raise RequestError("num_frames", 1, "a draft is of a film", "ask for more frames")
+    # The seed that was drawn stays, whoever runs it.
+    request = request.model_copy(update={"seed": plan.seed})
+    told |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}
+    return queue.job(plan, request, kind=kind, home=home, owner=owner, **told)
+
+
+def sequenced(
+    prompts: Sequence[str],
+    request: Request,
+    *,
+    frames_per: int = FRAMES_PER,
+    drift: float = DRIFT,
+    feedback: float = 0.0,
+    home: Home = "queue",
+    owner: str = "",
+    model_dir: Path | None = None,
+    **told: Any,
+) -> Job:
+    """The Job of a sequence that shows each of `prompts` in `frames_per` frames; `told` are other fields of the Job.
+
+    `request` says the rest, as `plan_of` has it, whose errors are raised; the Plan holds all that a worker needs.
+    """
+    how: dict[str, Any] = {"frames_per": frames_per, "drift": drift, "feedback": feedback, "model_dir": model_dir}
+    plan = plan_of(prompts, request, **how)
+    formats.encoding(
+        plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=plan.num_frames, fps=plan.fps
+    )
+    request = request.model_copy(update={"prompt": plan.prompt, "seed": plan.seed})
+    told["model_dir"] = "" if model_dir is None else str(model_dir.absolute())
+    return queue.job(plan, request, kind="sequence", home=home, owner=owner, **told)

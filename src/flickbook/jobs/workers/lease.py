@@ -1,0 +1,156 @@
+"""Claimed jobs while they run: their leases are kept, and whoever runs them learns of it when they are to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from flickbook.errors import FlickbookError
+from flickbook.jobs.backend import Backend
+from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.store.base import Job
+
+logger = logging.getLogger(__name__)
+
+
+class Attempt:
+    """The leases of jobs that run together, kept by a thread until they are settled one after the other.
+
+    `jobs` are those that are left, `aside` those whose films are whole and are being written, `ended` what the others
+    became, without those that count no more. `stop` says at every step whether to go on. `films` is how many share the
+    device, for what each took of it. Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        jobs: Sequence[Job],
+        *,
+        lease: float = LEASE,
+        beat: float = BEAT,
+        look: float = LOOK,
+        films: int = 1,
+    ) -> None:
+        self.jobs = {job.id: job for job in jobs}
+        self.aside: dict[str, Job] = {}
+        self.ended: list[Job] = []
+        self.leaving = False
+        self._backend, self._lease, self._beat, self._look, self._films = backend, lease, beat, look, films
+        self._reached, self._lost = dict.fromkeys(self.jobs, 0.0), False
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self._began = self._kept = time.monotonic()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def stop(self, ids: Collection[str] | None = None) -> bool:
+        """Whether a runner of these jobs, of all by default, must stop: for a wish, for its own end, for a lost lease.
+
+        One that is to stop while others go on is laid down here.
+        """
+        if self.leaving or self.lost:
+            return True
+        left = list(self.jobs.values())
+        asked = [job for job in left if job.wanted]
+        own = [job for job in left if ids is None or job.id in ids]
+        if len(asked) < len(left):
+            self.lay_down([job.id for job in asked])
+        return bool(own) and all(job.wanted for job in own)
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing that is made now counts: another may have the jobs by now."""
+        return self._lost or time.monotonic() - self._kept > self._lease
+
+    def unwanted(self, id: str) -> bool:
+        """Whether nothing of this job is wanted any more, not even later."""
+        job = self.jobs.get(id) or self.aside.get(id)
+        return self.lost or job is None or job.wanted == "cancel"
+
+    @property
+    def seconds(self) -> float:
+        """How long each of them had the device."""
+        return (time.monotonic() - self._began) / self._films
+
+    def reach(self, share: float, ids: Iterable[str] | None = None) -> None:
+        """Say how far these are, all by default, 0 to 1."""
+        self._reached.update(dict.fromkeys(self._reached if ids is None else ids, share))
+
+    def put_aside(self, id: str) -> None:
+        """The film of this job is whole: it stops no more, and is to be written and settled."""
+        with self._lock:
+            if id in self.jobs:
+                self.aside[id] = self.jobs.pop(id)
+
+    def settle(self, id: str, changes: Mapping[str, Any]) -> Job | None:
+        """End one of the jobs; None if that counts no more."""
+        with self._lock:
+            job = self.jobs.pop(id, None) or self.aside.pop(id, None)
+        found = None if job is None else self._backend.ask(self._backend.store.settle(id, job.attempt, changes))
+        self.ended += [] if found is None else [found]
+        return found
+
+    def lay_down(self, ids: Collection[str] | None = None) -> list[Job]:
+        """End these jobs, all that are left by default, as it is wanted of them; those that counted."""
+        with self._lock:
+            left = [job for job in self.jobs.values() if ids is None or job.id in ids]
+            left += [job for job in self.aside.values() if ids is not None and job.id in ids]
+            for job in left:
+                self.jobs.pop(job.id, None)
+                self.aside.pop(job.id, None)
+        ended = []
+        for job in left:
+            try:
+                ended.append(self._backend.ask(self._backend.queue.lay_down(job, self.seconds)))
+            except FlickbookError as error:  # free when its lease is over
+                logger.error("%s: %s", job.id, error)
+        found = [job for job in ended if job is not None]
+        self.ended += found
+        return found
+
+    def _keep(self) -> None:
+        """Renew the leases every `beat` seconds, and look every `look` what is wanted."""
+        beaten = 0.0
+        while not self._over.wait(self._look):
+            asked, failed = time.monotonic(), False
+            beat = asked - beaten > self._beat
+            for job in [*self.jobs.values(), *self.aside.values()]:
+                try:
+                    self._visit(job, beat)
+                except FlickbookError as error:
+                    # The lease may still be kept by a later beat; where it is not, `lost` says so.
+                    logger.warning("the store does not answer: %s", error)
+                    failed = True
+            if beat:
+                beaten = time.monotonic()
+            if beat and not failed:
+                self._kept = asked
+
+    def _visit(self, job: Job, beat: bool) -> None:
+        store = self._backend.store
+        if beat:
+            found = self._backend.ask(store.renew(job.id, job.attempt, self._lease, self._reached[job.id]))
+        else:
+            found = self._backend.ask(store.get(job.id))
+        with self._lock:
+            held = self.aside if job.id in self.aside else self.jobs
+            if job.id not in held:
+                return  # settled meanwhile
+            if found is None or found.attempt != job.attempt or found.state != "running":
+                # Somebody else's by now, which is no concern of the others.
+                del held[job.id]
+                self._lost = not self.jobs and not self.aside
+                return
+            held[job.id] = found

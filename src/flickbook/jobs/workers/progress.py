@@ -1,0 +1,130 @@
+"""Told of every Step of claimed jobs: where they are, and what emerges."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from flickbook.engine.films import RunOptions, engine_of
+from flickbook.errors import Cancelled, StoreError
+from flickbook.jobs.backend import Backend
+from flickbook.jobs.eta import Pace, Past, history
+from flickbook.jobs.workers.lease import Attempt
+from flickbook.jobs.workers.prefetch import Reader
+from flickbook.jobs.workers.preview import moving
+from flickbook.spec import Step
+from flickbook.store.base import Job
+
+OnStep = Callable[[Step], None]
+
+#: The share of a run's time that its previews may take, and of one that somebody watches.
+_UNSEEN: Final = 0.03
+_SEEN: Final = 0.25
+#: Seconds that the first preview is expected to take.
+_FIRST: Final = 0.05
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Told of every Step of a run: it says where the jobs are, and shows what emerges as far as there is time."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        attempt: Attempt,
+        jobs: Sequence[Job],
+        run_options: RunOptions,
+        on_step: OnStep | None,
+        reader: Reader | None = None,
+    ) -> None:
+        self._reader = reader
+        self._backend, self._attempt, self._jobs, self._means, self._on_step = (
+            backend,
+            attempt,
+            jobs,
+            run_options,
+            on_step,
+        )
+        found: list[Past] = []
+        with suppress(StoreError):  # only the time that is left is told worse
+            found = backend.ask(history(backend.queue))
+        self._pace = Pace(jobs[0].plan, found, until=jobs[0].until, films=len(jobs))
+        self._began, self._spent, self._cost = time.monotonic(), 0.0, _FIRST
+        self._blind = False
+        #: The one whose film is polished and written now, once all of them are decoded.
+        self.finishing: Job | None = None
+
+    def __call__(self, step: Step) -> None:
+        # Of polish no state is kept, so only what is not wanted at all is broken off there.
+        if step.phase == "polish" and self._attempt.unwanted((self.finishing or self._jobs[0]).id):
+            raise Cancelled
+        self._say(step)
+        if self._on_step is not None:
+            self._on_step(step)
+        if step.phase == "denoise" and self._reader is not None:
+            self._reader.look()
+        if step.preview is not None:
+            previews = step.preview
+            self.show(lambda: self._drawn(previews))
+
+    @contextmanager
+    def writing(self, job: Job | None = None) -> Iterator[None]:
+        """Say that a film is whole but for its file, and then that it is written."""
+        self.finishing = job or self._jobs[0]
+        self._say(Step("write", 0, 1, 0.0))
+        began = time.perf_counter()
+        yield
+        if self._on_step is not None:
+            self._on_step(Step("write", 1, 1, time.perf_counter() - began))
+
+    def _say(self, step: Step) -> None:
+        if self._attempt.lost:
+            return  # another tells of it now
+        share, left = self._pace.after(step)
+        told = self._left() if self.finishing is None else [self.finishing]
+        self._attempt.reach(share, [job.id for job in told])
+        for job in told:
+            self._backend.artifacts.tell(
+                job.id,
+                phase=step.phase,
+                index=step.index,
+                total=step.total,
+                fraction=round(share, 4),
+                eta_seconds=None if left is None else round(left, 2),
+                attempt=job.attempt,
+            )
+
+    def _left(self) -> list[Job]:
+        """The jobs of this worker that are not done."""
+        return [job for job in self._jobs if job.id in self._attempt.jobs]
+
+    def _drawn(self, previews: Any) -> Iterator[tuple[Job, bytes]]:
+        engine = engine_of(self._jobs[0].plan, self._means)
+        left = self._left()
+        seen = [job for job in left if self._backend.artifacts.watched(job.id)] or left
+        for job, x0 in zip(self._jobs, previews, strict=False):
+            if job in seen:
+                yield job, moving(engine, job.plan, x0)
+
+    def show(self, draw: Callable[[], Iterable[tuple[Job, bytes]]]) -> None:
+        """Keep the moving previews that `draw` makes, as often as their share of the time allows."""
+        if self._blind or self._jobs[0].home != "queue":
+            return
+        began = time.monotonic()
+        watched = any(self._backend.artifacts.watched(job.id) for job in self._left())
+        allowed = _SEEN if watched else _UNSEEN
+        # Whoever looks on is shown something at once; what that took is made up for by a longer wait for the next.
+        at_once = watched and not self._spent
+        if not at_once and self._spent + self._cost > allowed * (began - self._began):
+            return
+        try:
+            for job, preview in draw():
+                self._backend.artifacts.show(job.id, preview)
+        except Exception as error:  # no film fails because it could not be looked at
+            logger.warning("no more previews of this film: %s", error)
+            self._blind = True
+        self._cost = time.monotonic() - began
+        self._spent += self._cost

@@ -1,0 +1,84 @@
+"""The chunks of a PNG (W3C, PNG third edition, 5.3 and 11.3.6), walked before a decoder sees them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from io import BufferedReader, BytesIO
+from math import lcm
+from typing import Final, NamedTuple
+
+from flickbook.errors import MediaError
+from flickbook.media.untrusted.sniff import DAMAGED, png_chunks, within
+from flickbook.media.write import FilePath
+
+_MAX_CHUNKS: Final = 1 << 18
+_CONTROL_BYTES: Final = 26
+_AT_ONCE: Final = (1, 10)  # seconds, where a frame asks for none
+_MOST_EXACT: Final = 10**9  # parts of a second; more would make a sum of many times a number of a million digits
+_ROUNDED: Final = 10**6
+_OF_PICTURE: Final = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
+
+
+class Times(NamedTuple):
+    """How long each frame is shown, in parts of a second, and how many of them are a second."""
+
+    durations: list[int]
+    unit: int
+
+
+def chunks(path: FilePath, file: BufferedReader) -> Iterator[tuple[bytes, int, int]]:
+    """The kind, the place of the content and the length of each chunk. Raises MediaError if the file is cut short."""
+    size = file.seek(0, 2)
+    for number, (kind, content, length) in enumerate(png_chunks(file)):
+        if number == _MAX_CHUNKS:
+            raise MediaError(path, f"more chunks than the limit of {_MAX_CHUNKS}", "make it shorter or smaller")
+        if content + length + 4 > size:
+            break
+        yield kind, content, length
+        if kind == b"IEND":
+            return
+    raise MediaError(path, *DAMAGED)
+
+
+def times(path: FilePath, file: BufferedReader) -> Times:
+    """The times of a moving PNG. Raises MediaError if it is cut short or holds another number of frames than it says.
+
+    They are exact unless the file mixes so many denominators that they have no small common one.
+    """
+    said, given = 0, []
+    for kind, content, length in chunks(path, file):
+        if kind in (b"acTL", b"fcTL"):
+            file.seek(content)
+            data = file.read(length if length <= _CONTROL_BYTES else 0)
+            if len(data) != (8 if kind == b"acTL" else _CONTROL_BYTES):
+                raise MediaError(path, *DAMAGED)
+            if kind == b"acTL":
+                said = int.from_bytes(data[:4], "big")
+                continue
+            seconds, parts = struct.unpack_from(">HH", data, 20)
+            given.append((seconds, parts or 100) if seconds else _AT_ONCE)
+    if said != len(given):
+        raise MediaError(path, f"says {said} frames, and holds {len(given)}", DAMAGED[1])
+    unit = 1
+    for parts in {parts for _, parts in given}:
+        unit = lcm(unit, parts)
+        if unit > _MOST_EXACT:
+            break
+    unit = unit if unit <= _MOST_EXACT else _ROUNDED
+    return Times([max(1, round(seconds * unit / parts)) for seconds, parts in given], unit)
+
+
+def first(path: FilePath, file: BufferedReader, most: int) -> BytesIO:
+    """The picture that a moving PNG shows where nothing moves, as a PNG of its own of at most `most` bytes."""
+    kept, held, before = [b"\x89PNG\r\n\x1a\n"], 0, b""
+    for kind, content, length in chunks(path, file):
+        if before == b"IDAT" and kind != b"IDAT":
+            return BytesIO(b"".join([*kept, struct.pack(">I4sI", 0, b"IEND", 0xAE426082)]))
+        before = kind
+        if kind in _OF_PICTURE:
+            held += length
+            within(path, "bytes", held, most)
+            file.seek(content - 8)
+            kept.append(file.read(length + 12))
+    raise MediaError(path, *DAMAGED)

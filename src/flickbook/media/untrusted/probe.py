@@ -1,0 +1,262 @@
+"""Child processes that read untrusted files under limits of memory, processor time, open files and wall-clock time.
+
+A file that a client sent is never decoded in the server process, nor in a process that makes films. `ask` and `stream`
+hand it to a child (`flickbook.media.untrusted.probe_child`), which answers over a pipe. Children are started when
+they are first needed, stay for further requests, and are replaced after `REQUESTS` of them, after a minute without one,
+and whenever one fails. A child that exceeds a limit dies alone: its caller gets a MediaError that names the limit.
+
+Where the operating system has no `resource` limits (Windows), the wall-clock limit remains, and the checks of headers
+before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Final
+
+from flickbook.errors import LimitReached, MediaError
+from flickbook.media.write import FilePath
+from flickbook.settings import inherited
+
+#: Children at once, and callers that may wait for one.
+CHILDREN: Final = 2
+WAITING: Final = 46
+#: Requests after which a child is replaced, so that what leaks in a library does not add up.
+REQUESTS: Final = 200
+#: Longest line of an answer; a comment has at most 1 MiB, and JSON may write a byte of it as six.
+_MAX_LINE: Final = 16 << 20
+#: Most bytes behind a line: one picture of the largest size that is read.
+_MAX_BYTES: Final = 256 << 20
+_RETRY_AFTER: Final = 2.0
+#: Libraries that would start threads or memory arenas for each processor.
+_SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one request may use: MiB of memory beyond an idle child, seconds of processor time, seconds in all."""
+
+    memory_mib: int
+    cpu_seconds: int
+    seconds: int
+
+
+#: For what a file says of itself, where at most one frame is decoded.
+PROBE: Final = Budget(memory_mib=512, cpu_seconds=10, seconds=60)
+#: For frames. `Limits` bound how many there are, and the receiver holds them.
+DECODE: Final = Budget(memory_mib=1024, cpu_seconds=600, seconds=3600)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a child: its answer, which is the last, or a part before it. `data` is what JSON cannot hold."""
+
+    answer: bool
+    value: Any
+    data: bytearray
+
+
+class _Child:
+    """One process and the pipes to it; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.served = 0
+        #: Whether its last request was answered to the end, so that it can take another.
+        self.answered = False
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flickbook.media.untrusted.probe_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=inherited(**_SINGLE),
+        )
+
+    def send(self, request: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request).encode("utf-8") + b"\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> Message | None:
+        """The next message; None if the child ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline(_MAX_LINE)
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            head = json.loads(line)
+            answer, value, size = bool(head["answer"]), head["value"], int(head["bytes"])
+        except (ValueError, TypeError, LookupError):
+            return None
+        if not 0 <= size <= _MAX_BYTES:
+            return None
+        data = bytearray(size)
+        view, at = memoryview(data), 0
+        while at < len(data):
+            count = self.process.stdout.readinto(view[at:])  # type: ignore[attr-defined]
+            if not count:
+                return None
+            at += count
+        return Message(answer, value, data)
+
+    def end(self) -> int:
+        """Kill it if it still runs; its exit status as subprocess gives it."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        self.process.kill()
+        return self.process.wait()
+
+    def ended(self) -> int:
+        """The exit status of a child whose pipe has closed."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        return self.end()
+
+
+class Pool:
+    """At most `children` processes; `waiting` more callers wait for one, and further ones are refused."""
+
+    def __init__(self, children: int = CHILDREN, waiting: int = WAITING) -> None:
+        self._free = threading.Semaphore(children)
+        self._places = threading.BoundedSemaphore(children + waiting)
+        self._limit = children + waiting
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+        self._all: set[_Child] = set()
+        self._closed = False
+
+    def stream(self, task: str, path: FilePath, budget: Budget, **arguments: Any) -> Generator[Message, None, None]:
+        """The messages of a child that runs `task` (a name in `probe_child.tasks()`) on the file at `path`.
+
+        Blocks while no child is free. Raises MediaError for what the task refuses and for a child that exceeded its
+        budget or crashed, LimitReached where too many callers wait or no process can be started.
+        """
+        name = os.fspath(path)
+        request = {"task": task, "path": os.path.abspath(name), "arguments": arguments, **asdict(budget)}
+        if not self._places.acquire(blocking=False):
+            limit = f"{self._limit} files are being read already"
+            raise LimitReached("file", os.path.basename(name), limit, "send it again in a moment", _RETRY_AFTER)
+        try:
+            with self._free:
+                yield from self._served(request, name, budget)
+        finally:
+            self._places.release()
+
+    def _served(self, request: dict[str, Any], path: str, budget: Budget) -> Generator[Message, None, None]:
+        for fresh in (False, True):
+            with self._child(fresh) as child:
+                message = None
+                with _deadline(child, budget.seconds) as late, suppress(BrokenPipeError):
+                    child.send(request)
+                    while (message := child.receive()) is not None and not message.answer:
+                        fresh = True  # what has begun is not begun again
+                        yield message
+                child.answered = message is not None
+                if message is not None:
+                    if isinstance(message.value, dict) and "refused" in message.value:
+                        raise MediaError(path, *message.value["refused"])
+                    yield message
+                    return
+                status = child.ended()
+                # A child without work ends by itself, perhaps just as it is asked.
+                if status != 0 or late.is_set() or fresh:
+                    raise MediaError(path, *_why(status, late.is_set(), budget))
+
+    @contextmanager
+    def _child(self, fresh: bool) -> Iterator[_Child]:
+        """A child for one request; afterwards it waits for another if it has answered, and is killed if not."""
+        with self._lock:
+            while self._idle and (fresh or self._idle[-1].process.poll() is not None):
+                self._drop(self._idle.pop())
+            try:
+                child = self._idle.pop() if self._idle else _Child()
+            except OSError as error:
+                limit = f"no process can be started to read files ({error.strerror})"
+                raise LimitReached("file", "", limit, "send it again in a moment", _RETRY_AFTER) from error
+            self._all.add(child)
+        child.answered = False
+        try:
+            yield child
+        finally:
+            child.served += 1
+            with self._lock:
+                if child.answered and child.served < REQUESTS and not self._closed:
+                    self._idle.append(child)
+                else:
+                    self._drop(child)
+
+    def _drop(self, child: _Child) -> None:
+        self._all.discard(child)
+        child.end()
+
+    def close(self) -> None:
+        """Kill every child."""
+        with self._lock:
+            self._closed = True
+            for child in list(self._all):
+                child.process.kill()
+            while self._idle:
+                self._drop(self._idle.pop())
+
+
+@contextmanager
+def _deadline(child: _Child, seconds: float) -> Iterator[threading.Event]:
+    """Kill the child after so many seconds; the event tells whether that happened."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        child.process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def _why(status: int, late: bool, budget: Budget) -> tuple[str, str]:
+    """What is said of a file whose reader died, and what to do."""
+    smaller = "make it shorter or smaller, or export it again"
+    if late:
+        return f"needs more than {budget.seconds} seconds to read", smaller
+    if hasattr(signal, "SIGXCPU") and status == -signal.SIGXCPU:
+        return f"needs more than {budget.cpu_seconds} seconds of processor time to read", smaller
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return f"ends the process that reads it ({how})", "convert it to PNG or JPEG, or a film to H.264 MP4"
+
+
+@cache
+def pool() -> Pool:
+    """The pool of this process."""
+    made = Pool()
+    atexit.register(made.close)
+    return made
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a pipe has one reader
+
+
+def ask(task: str, path: FilePath, budget: Budget = PROBE, **arguments: Any) -> Message:
+    """The answer of a task that sends nothing before it. Raises what `Pool.stream` raises."""
+    *_, last = pool().stream(task, path, budget, **arguments)
+    return last
+
+
+def stream(task: str, path: FilePath, budget: Budget = DECODE, **arguments: Any) -> Generator[Message, None, None]:
+    """The messages of a task, as `Pool.stream` yields them. Close it where it is not read to its end."""
+    return pool().stream(task, path, budget, **arguments)

@@ -1,0 +1,161 @@
+"""The child process that reads untrusted files for `probe.py`: `python -m flickbook.media.untrusted.probe_child`.
+
+It reads one request a line from standard input, and answers on standard output with JSON lines, each followed by as
+many bytes as it announces. Before each request it lowers its own limits: addresses it may map, processor time, no
+file that grows, few open files. It ends with its standard input, so it never outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from flickbook.errors import MediaError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+#: Seconds without a request after which it ends, and files that it may have open at once.
+_IDLE: Final = 60.0
+_FILES: Final = 64
+_NICENESS: Final = 5
+
+Task = Callable[..., Iterator[Any]]
+
+
+def tasks() -> dict[str, Task]:
+    """What can be asked for. A task yields parts (arrays, bytes or JSON), of which the last is its answer."""
+    from flickbook.media.untrusted import decode, metadata, still
+
+    return {
+        "facts": decode.facts_task,
+        "frames": decode.frames_task,
+        "last": still.last,
+        "metadata": metadata.metadata,
+        "middle": still.middle,
+        "picture": decode.picture_task,
+        "sheet": still.sheet,
+        "size": metadata.size,
+        "thumbnail": still.thumbnail,
+        "video": decode.video_task,
+    }
+
+
+class _Answers:
+    """Writes messages to the pipe, which no library that prints can reach."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def send(self, value: Any, *, answer: bool) -> None:
+        data = b""
+        if hasattr(value, "tobytes"):
+            value, data = {"shape": value.shape}, value.tobytes()
+        elif isinstance(value, bytes):
+            value, data = None, value
+        line = json.dumps({"answer": answer, "value": value, "bytes": len(data)})
+        self._file.write(line.encode("ascii") + b"\n")
+        self._file.write(data)
+        self._file.flush()
+
+
+class Limiter:
+    """The limits of this process, counted from what it uses while it waits."""
+
+    def __init__(self) -> None:
+        self._mapped = 0
+        with suppress(OSError, AttributeError):
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+            self._mapped = pages * os.sysconf("SC_PAGE_SIZE")
+
+    def permanent(self) -> None:
+        """No core file, no file that grows, few open files, and less of the processor than who serves."""
+        with suppress(OSError, AttributeError):
+            os.nice(_NICENESS)
+        if resource is not None:
+            _limit(resource.RLIMIT_CORE, 0)
+            _limit(resource.RLIMIT_FSIZE, 0)
+            _limit(resource.RLIMIT_NOFILE, _FILES)
+
+    def request(self, memory_mib: int, cpu_seconds: int) -> None:
+        """The soft limits of one request."""
+        if resource is None:
+            return
+        _limit(resource.RLIMIT_AS, self._mapped + (memory_mib << 20), soft=True)
+        # The system counts whole seconds.
+        _limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + cpu_seconds, soft=True)
+
+
+def _limit(which: int, value: int, soft: bool = False) -> None:
+    hard = resource.getrlimit(which)[1]
+    least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with suppress(OSError, ValueError):  # macOS maps more than it lets be limited
+        resource.setrlimit(which, (least, hard if soft else least))
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    sys.dont_write_bytecode = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    answers = _Answers(os.fdopen(os.dup(1), "wb"))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), name="requests", daemon=True).start()
+    known = tasks()
+    limiter = Limiter()
+    limiter.permanent()
+    while True:
+        try:
+            request = json.loads(requests.get(timeout=_IDLE))
+        except queue.Empty:
+            os._exit(0)
+        limiter.request(request["memory_mib"], request["cpu_seconds"])
+        try:
+            _run(known[request["task"]], request, answers)
+        except BrokenPipeError:
+            os._exit(0)
+
+
+def _read(requests: queue.SimpleQueue[bytes]) -> None:
+    """Take requests from standard input. Its end is that of the process that asks."""
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os._exit(0)
+
+
+def _run(task: Task, request: dict[str, Any], answers: _Answers) -> None:
+    last: Any = None
+    begun = False
+    try:
+        for part in task(request["path"], **request["arguments"]):
+            if begun:
+                answers.send(last, answer=False)
+            last, begun = part, True
+    except (MediaError, MemoryError) as error:
+        last = {"refused": _refusal(error, request["memory_mib"])}
+    answers.send(last, answer=True)
+
+
+def _refusal(error: MediaError | MemoryError, memory_mib: int) -> tuple[str, str]:
+    """The reason and the remedy; where memory ran out, the limit of it."""
+    cause = error.__cause__ or error.__context__
+    full = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
+    if isinstance(error, MemoryError) or full:
+        return f"needs more than {memory_mib} MiB of memory to read", "make it shorter or smaller, or export it again"
+    return error.reason, error.remedy
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Single pictures of a film: its middle frame, its last one, several on a sheet. Tasks of a child of probe.py."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from flickbook.errors import MediaError
+from flickbook.media.sheet import chosen, contact_sheet
+from flickbook.media.untrusted.decode import film
+from flickbook.media.untrusted.picture import picture, pixels
+from flickbook.media.untrusted.sniff import opened
+from flickbook.media.write import FilePath
+
+#: Pixels of a thumbnail's longer side, of a sheet's frame, and its frames.
+_SIDE: Final = 512
+_CELL: Final = 192
+_COLUMNS: Final = 8
+_NO_FRAMES: Final = ("holds no frames", "make it again")
+
+
+def thumbnail(path: FilePath) -> Iterator[bytes]:
+    """Task: a WebP of the frame in the middle of a film, at most 512 pixels wide and high."""
+    (frame,) = middle(path, _SIDE)
+    yield _saved(Image.fromarray(frame), "WEBP", quality=85)
+
+
+def middle(path: FilePath, side: int) -> Iterator[np.ndarray]:
+    """Task: the frame in the middle of a film, or a picture, (height, width, 3) uint8, at most `side` wide and high."""
+    yield _frames(path, lambda count: [count // 2], side)[0]
+
+
+def sheet(path: FilePath, label: str) -> Iterator[bytes]:
+    """Task: a PNG of up to eight frames of a film with `label` above."""
+    frames = _frames(path, lambda count: chosen(count, _COLUMNS), _CELL)
+    yield _saved(contact_sheet([np.stack(frames)], [label], _COLUMNS, cell=_CELL), "PNG")
+
+
+def last(path: FilePath) -> Iterator[bytes]:
+    """Task: a PNG of the last frame of a film, or of a picture itself, as large as it is."""
+    if not _moves(path):
+        frame = _still(path)
+    else:
+        with film(path) as source, closing(source.shown()) as frames:
+            kept = deque(frames, maxlen=1)
+        if not kept:
+            raise MediaError(path, *_NO_FRAMES)
+        frame = kept[0].pixels
+    yield _saved(Image.fromarray(frame), "PNG")
+
+
+def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def _moves(path: FilePath) -> bool:
+    with opened(path, None, "either") as (_, form, _):
+        return form.moves
+
+
+def _still(path: FilePath) -> np.ndarray:
+    with opened(path, None, "picture") as (file, form, judge), picture(path, file, form, judge) as (image, turned):
+        return pixels(path, image, turned)
+
+
+def _frames(path: FilePath, choose: Callable[[int], list[int]], side: int) -> list[np.ndarray]:
+    """Frames of a film by their numbers, as large as `side`; the film is never held whole."""
+    if not _moves(path):
+        return [_small(_still(path), side)]
+    with film(path) as source:
+        count, _ = source.counted()
+        wanted = choose(count)
+        found: list[np.ndarray] = []
+        with closing(source.shown()) as frames:
+            for number, frame in enumerate(frames):
+                if number in wanted:
+                    found.append(_small(frame.pixels, side))
+                if number >= wanted[-1]:
+                    break
+    if not found:
+        raise MediaError(path, *_NO_FRAMES)
+    return found
+
+
+def _small(frame: Any, side: int) -> np.ndarray:
+    height, width, _ = frame.shape
+    scale = min(1.0, side / max(height, width))
+    if scale == 1.0:
+        return np.asarray(frame)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))

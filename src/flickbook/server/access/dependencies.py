@@ -1,0 +1,243 @@
+"""Who may do what: the dependencies of which every route declares one, and what stands behind them.
+
+reader    sees its own jobs and films        scope "read"
+creator   makes something                    scope "create", and within its seconds on the device
+changer   cancels, moves, deletes its own    scope "create"
+admin     does everything                    scope "admin", which holds the others
+viewer    a reader, or whoever has a signed link to this one file of a job
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import Annotated, Final
+
+from fastapi import Depends
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Scope
+
+from flickbook.errors import LimitReached
+from flickbook.jobs import signed_links
+from flickbook.jobs.api_keys import Key, Keys
+from flickbook.jobs.api_keys import Scope as Right
+from flickbook.server.access import rate_limits
+from flickbook.server.access.passwords import Passwords
+from flickbook.server.access.sessions import Sessions
+from flickbook.server.middleware.raw_request import cookies, header, of_own_page
+from flickbook.server.service import Caller, Service
+
+DAY: Final = 86_400.0
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: What a caller is told where keys were made, and none of them is left.
+LOST: Final = (
+    "a key is needed, and none is left in the store; make one with `flickbook keys create --name NAME`, or let "
+    "requests need none again with `flickbook repair --open`"
+)
+#: What was found out about a request, so that it is asked once: kept in its scope.
+_FOUND: Final = "flickbook.caller"
+_CHARGED: Final = "flickbook.charged"
+
+# It only tells the OpenAPI document what is asked for.
+_bearer = HTTPBearer(auto_error=False, description="A key of `flickbook keys create`.")
+_Documented = Annotated[object, Depends(_bearer)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host or an address is this machine, for nobody else to reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Knows callers by their keys, and counts what they do."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.keys = Keys(service.store)
+        self.rates = rate_limits.Rates(service.store)
+        self.strangers = rate_limits.Strangers()
+        self.attempts = rate_limits.Attempts(service.accounts)
+        self.passwords = Passwords(service.store, service.accounts)
+        self.sessions = Sessions(service.store, self.keys, self.passwords)
+
+    async def prepare(self) -> None:
+        """Hash the passwords of the accounts, so that the service holds them no longer."""
+        await self.passwords.prepare()
+        self._service.accounts = dict.fromkeys(self._service.accounts, "")
+
+    async def admit(self, scope: Scope, right: Right) -> Caller:
+        """The caller of a request that needs a right. Raises HTTPException with 401 or 403, and LimitReached."""
+        caller, key = await self._known(scope)
+        if not caller.scopes & {right, "admin"}:
+            raise HTTPException(403, f"this key lacks the scope {right}; ask for one that has it")
+        if _CHARGED not in scope:
+            scope[_CHARGED] = True
+            await self._charge(scope, key)
+        return caller
+
+    async def afford(self, scope: Scope) -> None:
+        """Refuse a caller whose seconds on the device are used up for this day. Raises LimitReached."""
+        caller, key = await self._known(scope)
+        if key is None or not key.quota:
+            return
+        spent = await self._service.store.spent(caller.owner, time.time() - DAY)
+        if spent >= key.quota:
+            limit = f"{spent:.0f} s of {key.quota:.0f} s on the device were used within a day"
+            raise LimitReached("quota", caller.owner, limit, "ask again when some of them are a day ago", 600.0)
+
+    async def _known(self, scope: Scope) -> tuple[Caller, Key | None]:
+        if _FOUND not in scope:
+            scope[_FOUND] = await self._find(scope)
+        found: tuple[Caller, Key | None] = scope[_FOUND]
+        return found
+
+    async def _find(self, scope: Scope) -> tuple[Caller, Key | None]:
+        address = address_of(scope)
+        if not await self.closed():
+            # A proxy on this machine may forward requests of others, whether or not its headers are trusted.
+            if not is_loopback(self._service.host) or not is_loopback(address) or _forwarded(scope):
+                raise _unknown("there is no key yet; make one with `flickbook keys create --name NAME`")
+            return Caller(), None
+        told = header(scope, b"authorization")
+        if not told and _from_own_page(scope):
+            key = await self.sessions.find(cookies(scope))
+            if key is not None:
+                return Caller(key.owner, key.id, frozenset(key.scopes)), key
+        kind, _, token = told.partition(" ")
+        if kind.lower() != "bearer" or not token:
+            lost = not self.accounts and await self.keys.lost()
+            raise _unknown(LOST if lost else "a key is needed; send it as `Authorization: Bearer fb_…`")
+        key = await self.opened(address, token.strip())
+        return Caller(key.owner, key.id, frozenset(key.scopes)), key
+
+    async def closed(self) -> bool:
+        """Whether callers must say who they are: a key was made, or there are accounts."""
+        return self.accounts or await self.keys.exist()
+
+    @property
+    def accounts(self) -> bool:
+        """Whether there are local accounts."""
+        return bool(self.passwords.names)
+
+    async def link(self, caller: Caller, path: str, owner: str, seconds: int, since: float | None = None) -> str:
+        """`path` so that it can be fetched without a key for so many seconds, while the caller's key is live."""
+        key = await self.sessions.holder(caller.key) if caller.key else None
+        return signed_links.link(await self._service.store.secret("links"), path, owner, seconds, key, since)
+
+    async def linked(self, target: str, owner: str, id: str) -> bool:
+        """Whether a path with its query is a link to a file of this owner, made with the key `id`, which is live."""
+        key = await self.sessions.holder(id) if id else None
+        holds = signed_links.holds(await self._service.store.secret("links"), target, owner, key)
+        # A link that was made before the first key ends with the openness of the service.
+        return holds and not (key is None and await self.closed())
+
+    async def log_in(self, address: str, name: str, password: str) -> Key:
+        """The account of a name and its password. Raises HTTPException with 401, and LimitReached after too many
+        attempts for the name or from the address: then no password is verified, right or wrong."""
+        wait = max(self.strangers.locked(address), self.attempts.wait(name))
+        if wait:
+            limit = "too many attempts for this name or from this address"
+            raise LimitReached("login", "(hidden)", limit, f"try again in {wait:.0f} s", wait)
+        # Counted before it is verified: attempts that are sent at once must not pass together.
+        self.strangers.strike(address)
+        self.attempts.count(name)
+        if not await self.passwords.verify(name, password):
+            raise _unknown("the name or the password is wrong")
+        self.strangers.forgive(address)
+        self.attempts.forget(name)
+        key = await self.sessions.account(name)
+        assert key is not None
+        return key
+
+    async def opened(self, address: str, token: str) -> Key:
+        """The live key of a text. Raises HTTPException with 401, and LimitReached where too many wrong ones came from
+        an address."""
+        key = await self.keys.find(token)
+        wait = self.strangers.locked(address, "" if key is None else key.id)
+        if wait:
+            raise LimitReached("key", "(hidden)", "too many bad keys came from this address", "wait", wait)
+        if key is None:
+            self.strangers.strike(address)
+            raise _unknown("this is no key of this service", "invalid_token")
+        if key.state != "live":
+            raise _unknown(f"this key is {key.state}; ask for another", "invalid_token")
+        self.strangers.welcome(address, key.id)
+        return key
+
+    async def _charge(self, scope: Scope, key: Key | None) -> None:
+        """Count a request. Reads have a bucket of their own, so that who polls can still cancel."""
+        rate = rate_limits.LOCAL_RATE if key is None else key.rate or rate_limits.RATE
+        kind, limit = ("read", rate_limits.READS * rate) if scope["method"] in SAFE else ("make", rate)
+        wait = await self.rates.take(f"{kind}:{key.id if key else '@' + address_of(scope)}", limit)
+        if wait:
+            text = f"{limit} a minute were made"
+            raise LimitReached("requests", kind, text, f"ask again in {wait:.0f} s", wait)
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _forwarded(scope: Scope) -> bool:
+    """Whether a header says that a proxy forwards the request of another machine."""
+    listed = header(scope, b"x-forwarded-for")
+    return bool(header(scope, b"forwarded")) or any(
+        listed and not is_loopback(each.strip()) for each in listed.split(",")
+    )
+
+
+def caller_of(scope: Scope) -> Caller:
+    """The caller of a request that was admitted."""
+    found: tuple[Caller, Key | None] = scope[_FOUND]
+    return found[0]
+
+
+def _from_own_page(scope: Scope) -> bool:
+    """Whether a browser says that a page of this service asks, or somebody who typed its address."""
+    if scope["method"] in SAFE:
+        return header(scope, b"sec-fetch-site") in ("", "same-origin", "none")
+    return of_own_page(scope)
+
+
+def _unknown(text: str, error: str = "") -> HTTPException:
+    challenge = 'Bearer realm="flickbook"' + (f', error="{error}"' if error else "")
+    return HTTPException(401, text, {"www-authenticate": challenge})
+
+
+def guard_of(request: Request) -> Guard:
+    """The guard of the application that a request came to."""
+    found = request.app.state.guard
+    assert isinstance(found, Guard)
+    return found
+
+
+async def reader(request: Request, _: _Documented = None) -> Caller:
+    """One who may see."""
+    return await guard_of(request).admit(request.scope, "read")
+
+
+async def creator(request: Request, _: _Documented = None) -> Caller:
+    """One who may make something, and has seconds on the device left."""
+    caller = await guard_of(request).admit(request.scope, "create")
+    if request.method == "POST":
+        await guard_of(request).afford(request.scope)
+    return caller
+
+
+async def changer(request: Request, _: _Documented = None) -> Caller:
+    """One who may cancel, move and delete: what takes no seconds on the device."""
+    return await guard_of(request).admit(request.scope, "create")
+
+
+async def admin(request: Request, _: _Documented = None) -> Caller:
+    """One who may do everything."""
+    return await guard_of(request).admit(request.scope, "admin")

@@ -1,0 +1,163 @@
+"""Batches over HTTP: a job for each row of a table, all of them or none; no file that a row names is ever opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+
+from flickbook import formats
+from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
+from flickbook.errors import RequestError
+from flickbook.jobs.create import ordered
+from flickbook.resolution import speed_of
+from flickbook.server.access.dependencies import creator
+from flickbook.server.api.requests import EXAMPLE, Effort, Film, PolishOption, validated
+from flickbook.server.api.responses import ROOT, JobList, told
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
+from flickbook.server.submission.idempotency import IdempotencyKey
+from flickbook.server.submission.submit import together
+from flickbook.store.base import Job
+
+Creator = Annotated[Caller, Depends(creator)]
+#: Films of one batch.
+ROWS: Final = 1000
+#: What names a file, here or with the command.
+_PATHS: Final = ("image", "video", "interpolator", "upscaler", "lora", "loras", "output", "model_dir")
+_FILES: Final = ("file",)
+_REF: Final = "#/components/schemas/{model}"
+router = APIRouter(tags=["batches"])
+
+
+class BatchContent(Effort):
+    """What is said for all films of a batch: `defaults` of what rows may say, and how they are worked on."""
+
+    defaults: dict[str, Any] = {}
+
+
+class BatchRequest(BatchContent):
+    """A batch: a film for each row."""
+
+    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=ROWS)]
+
+
+def _body() -> dict[str, Any]:
+    """What a batch may be asked for with, as OpenAPI says it."""
+    film = Film.model_json_schema(ref_template=_REF)
+    film = {"type": "object", "properties": film["properties"], "additionalProperties": False}
+    meant, plain = BatchContent.model_json_schema(), BatchRequest.model_json_schema()
+    for schema in (meant, plain):
+        schema["properties"]["defaults"] = film | {"default": {}}
+    plain["properties"]["rows"]["items"] = film
+    rows = [{"seed": 7}, {"prompt": "a green star on a black background"}]
+    example = {"rows": rows, "defaults": {"prompt": EXAMPLE["prompt"], "num_inference_steps": 8}}
+    return request_schema(plain, example, meant, _FILES, _FILES)
+
+
+@router.post(
+    f"{ROOT}/batches",
+    operation_id="create_batch",
+    status_code=201,
+    responses=refusals(404, 409, 413, 415, 507),
+    openapi_extra=_body(),
+)
+async def create(request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
+    """Ask for a film for each row: all of them are in the queue, or none, and what is wrong names its row.
+
+    As JSON; or as a form with the rows in the part `file`, .csv, .jsonl or .toml as `flickbook batch` reads them, and
+    all else as JSON in the part `request`. No row may name a file.
+    """
+    service = service_of(request)
+    async with body_of(request) as body:
+        meant, rows, defaults = await _asked(body)
+    make = partial(asyncio.to_thread, _jobs, service, meant, rows, defaults, caller)
+    found = await together(service, make, idempotency)
+    favourites = await service.queue.favourites(found)
+    return JobList(data=[told(service.artifacts, job, favourites=favourites) for job in found])
+
+
+async def _asked(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+    """What is said for all films, the rows, and the defaults of their file."""
+    if body.typed:
+        asked = validated(BatchRequest, body.fields, "batch")
+        return asked, asked.rows, {}
+    fields, files = await request_of(body, _FILES)
+    if not files:
+        raise RequestError("file", "", "missing from the form", "send the rows as a file in this part")
+    meant, file = validated(BatchContent, fields or {}, "batch"), files["file"]
+    data = await file.read(FILE_BYTES + 1)
+    found, defaults = await asyncio.to_thread(parsed, file.filename or "", data, ROWS)
+    return meant, [row.values for row in found], defaults
+
+
+def _jobs(
+    service: Service,
+    meant: BatchContent,
+    rows: Sequence[Mapping[str, Any]],
+    defaults: Mapping[str, Any],
+    caller: Caller,
+) -> list[Job]:
+    """A job for each row. It blocks. Raises RequestError that names the row."""
+    extra = meant.extra("admin" in caller.scopes)
+    with at("defaults"):
+        given = merged(_plain(meant.defaults), _plain(defaults))
+    jobs = []
+    for number, row in enumerate(rows):
+        with at(f"row {number + 1}"):
+            film = _film(merged(given, _plain(row)))
+            jobs.append(ordered(film.request(service.loras), film.polish_options(), owner=caller.owner, **extra))
+    return jobs
+
+
+def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row or the defaults say, without what is null, and the wishes of its polish beside all else.
+
+    Raises RequestError for what names a file.
+    """
+    found = {name: value for name, value in layer.items() if value is not None}
+    polish = found.pop("polish", {})
+    if not isinstance(polish, dict):
+        raise RequestError("polish", type(polish).__name__, "must be an object", 'send for example {"loop": "cut"}')
+    level, played = speed_of(found.get("speed"))
+    if level is not None and played is None and polish.get("speed") is not None:
+        polish = polish | {"speed": f"{level},{polish['speed']}"}  # two things of one name
+        del found["speed"]
+    for name, value in polish.items():
+        if name in found:
+            raise RequestError(name, value, "stands in polish and beside it", "leave one of them out")
+    found |= {name: value for name, value in polish.items() if value is not None}
+    if found.get("upscaler") == "lanczos":  # the usual one, and no file
+        del found["upscaler"]
+    for name in _PATHS:
+        if name in found:
+            limit = "names a file, and none is opened for a row"
+            raise RequestError(name, found[name], limit, f"leave it out; POST {ROOT}/jobs is sent pictures and films")
+    if not isinstance(found.get("size", ""), str):
+        raise RequestError("size", found["size"], "must be text", "write for example 128x128")
+    found.pop("name", None)  # of the file that the command would write
+    return found
+
+
+def _film(values: Mapping[str, Any]) -> Film:
+    """The film of a row, whose texts are as a table has them, or of the types that a job takes."""
+    own = dict(values)
+    if isinstance(own.get("quality"), str):
+        own["quality"] = formats.quality_of(own["quality"])
+    if isinstance(own.get("steady"), bool):
+        own["steady"] = float(own["steady"])
+    turns = own.get("prompt_at")
+    if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
+        first, later = turns_of(own.get("prompt"), turns)
+        own |= {} if first is None else {"prompt": first}
+        own["prompt_at"] = None if later is None else list(later)
+    polish = {name: own.pop(name) for name in PolishOption.model_fields if name in own}
+    level, played = speed_of(polish.pop("speed", None))
+    own |= {} if level is None else {"speed": level}
+    polish |= {} if played is None else {"speed": played}
+    return validated(Film, own | ({"polish": polish} if polish else {}), "row")

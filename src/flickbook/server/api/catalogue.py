@@ -1,0 +1,92 @@
+"""The models over HTTP, this machine, and whether a film fits it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from flickbook import catalogue
+from flickbook.catalogue import Model
+from flickbook.engine.films import foresee
+from flickbook.engine.memory.estimate import Estimate
+from flickbook.engine.memory.machine import Machine
+from flickbook.engine.polish import asked, finished
+from flickbook.hub.find import found
+from flickbook.resolution import resolve
+from flickbook.server.access.dependencies import changer, reader
+from flickbook.server.api.requests import EstimateRequest
+from flickbook.server.api.responses import ROOT
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, service_of
+from flickbook.spec import Plan
+
+Reader = Annotated[Caller, Depends(reader)]
+Changer = Annotated[Caller, Depends(changer)]
+router = APIRouter(tags=["models"])
+
+
+class ModelResponse(Model):
+    """A model as the catalogue has it; `here` is whether its files are on this machine, `fixed` what names them."""
+
+    here: bool
+    fixed: str
+
+
+class Models(BaseModel):
+    """All models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelResponse]
+
+
+@dataclass(frozen=True)
+class EstimateResponse(Estimate):
+    """What a film takes of this machine, in bytes and seconds, before a weight is loaded, and the Plan of it."""
+
+    plan: Plan
+
+
+def _told(model: Model) -> ModelResponse:
+    fields = {name: getattr(model, name) for name in Model.model_fields if name != "directory"}
+    return ModelResponse.model_construct(**fields, directory="", here=found(model) is not None, fixed=model.revision())
+
+
+@router.get(f"{ROOT}/models", operation_id="list_models", responses=refusals())
+async def list_models(request: Request, caller: Reader) -> Models:
+    """Every model of this service, with its limits and defaults."""
+    found = await asyncio.to_thread(lambda: [_told(model) for model in catalogue.list_models()])
+    return Models.model_construct(object="list", data=found)
+
+
+@router.get(f"{ROOT}/models/{{name}}", operation_id="show_model", responses=refusals(404))
+async def show_model(name: str, request: Request, caller: Reader) -> ModelResponse:
+    """One model by its name."""
+    return await asyncio.to_thread(lambda: _told(catalogue.find(name)))
+
+
+@router.get(f"{ROOT}/machine", operation_id="show_machine", responses=refusals())
+async def show_machine(request: Request, caller: Reader) -> Machine:
+    """What this machine has, and how much of it is free now."""
+    return await asyncio.to_thread(Machine.here)
+
+
+@router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
+async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> EstimateResponse:
+    """Whether a film fits this machine, and what it takes: memory, time, download."""
+    return await asyncio.to_thread(_estimate, body, service_of(request).loras)
+
+
+def _estimate(body: EstimateRequest, loras: Path) -> EstimateResponse:
+    plan = resolve(body.request(loras))
+    polish_options = body.polish_options()
+    if polish_options:
+        polish, _ = asked(plan.num_frames, plan.fps, polish_options)
+        plan = plan.model_copy(update={"polish": polish})
+    finished(plan)
+    found = foresee(plan, None, body.precision)
+    return EstimateResponse(**vars(found), plan=plan)

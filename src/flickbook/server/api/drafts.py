@@ -1,0 +1,94 @@
+"""Drafts over HTTP: many films stopped on the way, and the chosen ones finished at no repeated cost."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from flickbook.errors import JobConflict
+from flickbook.jobs import queue
+from flickbook.jobs.create import ordered
+from flickbook.resolution import SEED_LIMIT, resolve
+from flickbook.server.access.dependencies import creator
+from flickbook.server.api.requests import DraftsRequest, FinishRequest
+from flickbook.server.api.responses import ROOT, JobList, told
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.idempotency import IdempotencyKey
+from flickbook.server.submission.submit import together
+from flickbook.store.base import Job
+
+Creator = Annotated[Caller, Depends(creator)]
+router = APIRouter(tags=["drafts"])
+
+
+@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 409, 413, 507))
+async def create(body: DraftsRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
+    """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
+    service = service_of(request)
+    extra = body.extra("admin" in caller.scopes) | {"until": body.until}
+    make = partial(asyncio.to_thread, _drafts, body, service.loras, caller.owner, extra)
+    found = await together(service, make, idempotency)
+    favourites = await service.queue.favourites(found)
+    return JobList(data=[told(service.artifacts, job, favourites=favourites) for job in found])
+
+
+def _drafts(body: DraftsRequest, loras: Path, owner: str, extra: dict[str, Any]) -> list[Job]:
+    """A job for each seed."""
+    request = body.request(loras)
+    if isinstance(body.seeds, list):
+        seeds = list(dict.fromkeys(body.seeds))
+    else:
+        first = resolve(request).seed
+        seeds = [(first + number) % SEED_LIMIT for number in range(body.seeds)]
+    return [
+        ordered(
+            request.model_copy(update={"seed": seed}),
+            body.polish_options(),
+            kind="draft",
+            owner=owner,
+            **extra,
+        )
+        for seed in seeds
+    ]
+
+
+@router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 409, 413))
+async def finish(body: FinishRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
+    """Go on from finished drafts to whole films, each with the Plan of its draft."""
+    service = service_of(request)
+    found = await together(service, partial(_finished, service, body, caller), idempotency)
+    favourites = await service.queue.favourites(found)
+    return JobList(data=[told(service.artifacts, job, favourites=favourites) for job in found])
+
+
+async def _finished(service: Service, body: FinishRequest, caller: Caller) -> list[Job]:
+    """A job for each draft that is to be finished. Raises JobNotFound, JobConflict."""
+    extra, jobs = body.extra("admin" in caller.scopes), []
+    for id in dict.fromkeys(body.ids):
+        draft = await service.queue.job(id, caller.sees)
+        if draft.kind != "draft":
+            raise JobConflict(id, f"a {draft.kind}", "finished as a draft", "name a draft")
+        if draft.state != "completed":
+            raise JobConflict(id, draft.state, "finished yet", "wait until the draft is completed")
+        jobs.append(finished(draft, caller.owner, **extra))
+    return jobs
+
+
+def finished(draft: Job, owner: str, **told: Any) -> Job:
+    """The job of the film that a draft is the beginning of: the same choices."""
+    return queue.job(
+        draft.plan,
+        draft.request,
+        kind="film",
+        owner=owner,
+        parent=draft.id,
+        precision=draft.precision,
+        model_dir=draft.model_dir,
+        networks=draft.networks,
+        **told,
+    )

@@ -1,0 +1,292 @@
+"""The files of jobs over HTTP: whole or one range of them, by an id and the name of a kind, never by a path.
+
+A file is found by the job's id and what the store says it is called. It is opened without following a link in its
+place, and only if what was opened lies below the shelf's root; from then on it is that open file that is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from flickbook.errors import JobConflict, JobNotFound
+from flickbook.jobs import signed_links as signed
+from flickbook.jobs.artifacts import PREVIEW
+from flickbook.server.access.dependencies import changer, guard_of, reader
+from flickbook.server.api import thumbnails
+from flickbook.server.api.requests import Body
+from flickbook.server.api.responses import ROOT, LinkResponse, media_type
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.idempotency import ChangeKey
+from flickbook.store.base import Job
+
+Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
+Reader = Annotated[Caller, Depends(reader)]
+Changer = Annotated[Caller, Depends(changer)]
+Download = Annotated[bool, Query(description="Have it saved, not shown")]
+_PIECE: Final = 1 << 17
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_MADE: Final = re.compile(r"film-[0-9]{1,9}\.[a-z0-9]{2,5}")
+#: The film of a job may be another one tomorrow, when it was tried again.
+_KEPT: Final = {
+    "cache-control": "private, no-cache",
+    "accept-ranges": "bytes",
+}
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The whole file",
+        "content": {"video/mp4": _BINARY, "image/webp": _BINARY, "image/png": _BINARY},
+    },
+    204: {"description": "A preview that is not there yet"},
+    206: {"description": "One range of it", "content": {"video/mp4": _BINARY, "image/webp": _BINARY}},
+    304: {"description": "It is still what if-none-match names"},
+    **refusals(404, 416),
+}
+router = APIRouter(tags=["files"])
+
+
+class Held(Response):
+    """An open file as an answer: whole, or the one range that was asked for. It is closed afterwards.
+
+    Raises HTTPException with 416 for a range outside of it.
+    """
+
+    def __init__(
+        self, asked: Request, file: Any, size: int, kind: str, etag: str, name: str, download: bool, modified: float
+    ) -> None:
+        self.status_code, self.background, self.body = 200, None, b""
+        self._file, self._size, self._etag = file, size, f'"{etag}"'
+        place = "attachment" if download else "inline"
+        self.init_headers(
+            {
+                **_KEPT,
+                "content-type": kind,
+                "etag": self._etag,
+                "last-modified": formatdate(modified, usegmt=True),
+                "content-disposition": f'{place}; filename="{name}"',
+            }
+        )
+        del self.headers["content-length"]
+        try:
+            self._first, self._count = self._part(asked.headers)
+        except HTTPException:
+            file.close()
+            raise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] == "HEAD" or not self._count:
+                await send({"type": "http.response.body", "body": b""})
+                return
+            await self._send(send, self._first, self._count)
+        finally:
+            self._file.close()
+
+    def _part(self, asked: Mapping[str, str]) -> tuple[int, int]:
+        """The first byte and how many; sets status and headers."""
+        if self._etag in [each.strip().removeprefix("W/") for each in asked.get("if-none-match", "").split(",")]:
+            self.status_code = 304
+            return 0, 0
+        unchanged = asked.get("if-range", self._etag) in (self._etag, self.headers["last-modified"])
+        part = _range(asked.get("range", ""), self._size) if unchanged else None
+        first, last = part or (0, self._size - 1)
+        if part:
+            self.status_code = 206
+            self.headers["content-range"] = f"bytes {first}-{last}/{self._size}"
+        self.headers["content-length"] = str(last + 1 - first)
+        return first, last + 1 - first
+
+    async def _send(self, send: Send, first: int, count: int) -> None:
+        self._file.seek(first)
+        while count:
+            piece = await asyncio.to_thread(self._file.read, min(_PIECE, count))
+            if not piece:
+                break  # cut short under our hands: the length that was told shows it
+            count -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": count > 0})
+
+
+def _range(asked: str, size: int) -> tuple[int, int] | None:
+    """The first and the last byte of the one range asked for. Several ranges, and what is no range, are answered with
+    all of it (RFC 9110, 14.2). Raises HTTPException with 416."""
+    match = _RANGE.fullmatch(asked.replace(" ", ""))
+    if match is None or not (match[1] or match[2]):
+        return None
+    if match[1] and match[2] and int(match[2]) < int(match[1]):
+        return None
+    first = int(match[1]) if match[1] else max(0, size - int(match[2]))
+    last = min(size - 1, int(match[2])) if match[1] and match[2] else size - 1
+    if first > last:
+        raise HTTPException(416, "the range lies outside of the file", {"content-range": f"bytes */{size}"})
+    return first, last
+
+
+def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
+    """A regular file below `root`, open, and what it is. Raises OSError for all else."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        facts = os.fstat(handle)
+        # After it was opened: a directory that was put in between meanwhile is found out too.
+        real = Path(os.path.realpath(path))
+        if not stat.S_ISREG(facts.st_mode) or not real.is_relative_to(os.path.realpath(root)):
+            raise FileNotFoundError(path)
+        if not os.path.samestat(facts, os.stat(real)):
+            raise FileNotFoundError(path)
+        return os.fdopen(handle, "rb"), facts
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def film_of(service: Service, job: Job) -> Path:
+    """Where a job's film is. Raises JobNotFound while there is none, JobConflict for one that is not kept here."""
+    if job.result is None:
+        raise JobNotFound(job.id)
+    if job.home == "command":
+        raise JobConflict(job.id, job.state, "served", "its command wrote it to a file of its own")
+    name = Path(job.result.path).name
+    if not _MADE.fullmatch(name) or not media_type(name):
+        raise JobNotFound(job.id)
+    return service.artifacts.of(job.id) / name
+
+
+async def held(asked: Request, root: Path, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
+    """A file below `root` as the answer to a request; `digest` is its SHA-256, where that is known. Raises OSError."""
+    file, facts = await asyncio.to_thread(opened, root, path)
+    etag = digest or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
+    return Held(asked, file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
+
+
+async def file_of(asked: Request, job: Job, kind: Kind, download: bool = False) -> Response:
+    """One file of a job. Raises JobNotFound where there is none yet, or none any more."""
+    service = service_of(asked)
+    if kind == "recipe":
+        return _recipe(asked, job, download)
+    if kind == "preview":
+        path = service.artifacts.of(job.id) / PREVIEW
+        if job.state in ("queued", "running"):
+            service.artifacts.watch(job.id)
+        if job.kind == "draft" and job.result is not None:
+            path = film_of(service, job)
+    else:
+        path = film_of(service, job)
+        if kind == "thumbnail":
+            path = await thumbnails.thumbnail(path)
+        elif kind == "sheet":
+            path = await thumbnails.sheet(path, job.plan.prompt)
+        elif kind == "last":
+            path = await thumbnails.last(path)
+    known = job.result.sha256 if job.result is not None and kind == "film" else ""
+    name = f"{job.id}{'' if kind == 'film' else f'-{kind}'}{path.suffix}"
+    try:
+        return await held(asked, service.artifacts.root, path, name, download=download, digest=known)
+    except OSError:
+        if kind == "preview" and job.state in ("queued", "running", "paused"):
+            return Response(status_code=204)  # not yet
+        raise JobNotFound(job.id) from None
+
+
+def _recipe(asked: Request, job: Job, download: bool) -> Response:
+    recipe = None if job.result is None else job.result.sidecar.recipe
+    if recipe is None:
+        raise JobNotFound(job.id)
+    text = json.dumps(recipe.model_dump(mode="json"), indent=1).encode("ascii")
+    etag = recipe.plan.key() if recipe.plan.task != "polish" else recipe.frames_sha256
+    name = f"{job.id}-recipe.json"
+    return Held(asked, BytesIO(text), len(text), "application/json", etag, name, download, job.finished_at)
+
+
+def _served(kind: Kind, what: str, media: str) -> None:
+    """The routes of one kind of file."""
+    responses = {**_FILE, 200: {"description": what, "content": {media: _BINARY}}}
+    responses[206] = {"description": "One range of it", "content": {media: _BINARY}}
+    if kind == "recipe":
+        responses[200] = {"description": what, "content": {media: {"schema": {"type": "object"}}}}
+        responses[206] = {"description": "One range of it", "content": {media: _BINARY}}
+
+    async def file(id: str, request: Request, caller: Reader, download: Download = False) -> Response:
+        return await file_of(request, await service_of(request).queue.job(id, caller.sees), kind, download)
+
+    path, how = f"{ROOT}/jobs/{{id}}/{kind}", {"response_class": Response, "responses": responses}
+    router.get(path, name=f"job_{kind}", summary=what, operation_id=f"job_{kind}", **how)(file)  # type: ignore[arg-type]
+    router.head(path, include_in_schema=False, response_class=Response)(file)
+
+
+_served("film", "The film or picture", "video/mp4")
+_served("preview", "The film as it emerges, a moving WebP", "image/webp")
+_served("thumbnail", "One frame of it", "image/webp")
+_served("sheet", "Eight frames of it on one picture", "image/png")
+_served("last", "Its last frame", "image/png")
+_served("recipe", "How it was made", "application/json")
+
+
+class LinkRequest(Body):
+    """One file of a job, and for how many seconds it can be fetched without a key."""
+
+    file: Kind = "film"
+    seconds: Annotated[int, Field(ge=1, le=signed.LONGEST)] = signed.USUAL
+    download: bool = False
+
+
+@router.post(
+    f"{ROOT}/jobs/{{id}}/links", operation_id="make_link", responses=refusals(404, 413), summary="A link without a key"
+)
+async def make_link(
+    id: str, body: LinkRequest, request: Request, caller: Changer, idempotency: ChangeKey
+) -> LinkResponse:
+    """An address of one file of a job that needs no key: for a player, or a page."""
+    service = service_of(request)
+    job = await service.queue.job(id, caller.sees)
+    path = link_path(job.id, body.file) + ("?download=true" if body.download else "")
+    since = None if idempotency is None else await idempotency.claim(service)
+    since = time.time() if since is None else since
+    url = await guard_of(request).link(caller, path, job.owner, body.seconds, since)
+    return LinkResponse(url=url, expires_at=float(int(since) + body.seconds))
+
+
+def link_path(id: str, kind: Kind) -> str:
+    """The path of a file that is asked for without a key, with a signature behind it."""
+    return f"/media/{id}/{kind}"
+
+
+@router.get("/media/{id}/{kind}", operation_id="linked_file", response_class=Response, responses=_FILE)
+@router.head("/media/{id}/{kind}", include_in_schema=False, response_class=Response)
+async def linked_file(
+    id: str,
+    kind: Kind,
+    request: Request,
+    expires: Annotated[int, Query(ge=0, lt=10**12)],
+    signature: Annotated[str, Query(pattern="^[0-9a-f]{64}$")],
+    key: Annotated[str, Query(max_length=80)] = "",
+    download: Download = False,
+) -> Response:
+    """One file, for whoever holds a link to it that is not over; it needs no key. Other links lead to nothing."""
+    service = service_of(request)
+    try:
+        job = await service.queue.job(id)
+    except JobNotFound:
+        job = None
+    target = f"{request.url.path}?{request.url.query}"
+    # As long for a job that is not there.
+    holds = await guard_of(request).linked(target, "" if job is None else job.owner, key)
+    if job is None or not holds:
+        raise HTTPException(404, "no such file, or the link to it is over")
+    return await file_of(request, job, kind, download)

@@ -1,0 +1,325 @@
+"""Jobs over HTTP: asked for, seen, changed and forgotten, each by its owner alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import PlainTextResponse, Response
+
+from flickbook import catalogue
+from flickbook.errors import JobNotFound, RequestError
+from flickbook.jobs.artifacts import LOG
+from flickbook.jobs.create import ordered
+from flickbook.jobs.queue import FAVOURITE
+from flickbook.server.access.dependencies import changer, creator, reader
+from flickbook.server.api import job_files
+from flickbook.server.api.queue_position import line_of
+from flickbook.server.api.requests import (
+    EXAMPLE,
+    FavouriteRequest,
+    JobId,
+    JobRequest,
+    PriorityRequest,
+    ReorderRequest,
+    RepeatRequest,
+    allowed,
+    validated,
+)
+from flickbook.server.api.responses import ROOT, Deleted, JobResponse, Page, QueueResponse, told, told_run
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission import revisions, uploads
+from flickbook.server.submission.availability import require_models
+from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
+from flickbook.server.submission.idempotency import Idempotency, IdempotencyKey
+from flickbook.server.submission.submit import submitted
+from flickbook.spec import Run
+from flickbook.store import base
+from flickbook.store.base import Job, Kind, State
+
+Reader = Annotated[Caller, Depends(reader)]
+Changer = Annotated[Caller, Depends(changer)]
+Creator = Annotated[Caller, Depends(creator)]
+#: Until which share of its steps a draft goes, where that is not said.
+UNTIL: Final = 0.4
+#: Bytes of a log that are shown, from its end.
+_MAX_LOG: Final = 1 << 20
+_KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film"}
+router = APIRouter(tags=["jobs"])
+
+
+def _body() -> dict[str, Any]:
+    """What a new job may be asked for with, as OpenAPI says it."""
+    plain = JobRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    plain.pop("$defs", None)
+    return request_schema(plain, EXAMPLE, plain, tuple(_KINDS), ["request"])
+
+
+@router.post(
+    f"{ROOT}/jobs",
+    operation_id="create_job",
+    status_code=201,
+    responses=refusals(404, 409, 413, 415, 507),
+    openapi_extra=_body(),
+)
+async def create(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
+    """Ask for a film, a picture or a draft.
+
+    As JSON; or as a form with the same JSON in its part `request`, and the file that the film begins from in `image` or
+    `video`. What the model cannot do is refused now.
+    """
+    service = service_of(request)
+    async with body_of(request) as body:
+        asked, files = await _asked(body)
+        make = partial(_job, service, caller, asked, files)
+        job = await submitted(service, make, idempotency)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
+
+
+async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
+    """The fields of a body and the files that the film begins from."""
+    if body.typed:
+        return validated(JobRequest, body.fields, "job"), {}
+    fields, files = await request_of(body, _KINDS)
+    if fields is None:
+        raise RequestError("request", "", "missing from the form", "send the job as JSON in this part")
+    return validated(JobRequest, fields, "job"), files
+
+
+def _job(service: Service, caller: Caller, asked: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
+    """The job of what was asked, with its files on the shelf. It blocks."""
+    kind, until = _kind(asked)
+    fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
+    for field, upload in files.items():
+        _check_input(service, asked, field)
+        place = service.artifacts.made(id)
+        fields[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
+    return ordered(
+        asked.request(service.loras, **fields),
+        asked.polish_options(),
+        kind=kind,
+        owner=caller.owner,
+        until=until,
+        **asked.extra("admin" in caller.scopes),
+    )
+
+
+def _kind(asked: JobRequest) -> tuple[Kind | None, float]:
+    """The kind of a job and how far it goes."""
+    if asked.kind == "draft":
+        return "draft", asked.until or UNTIL
+    if asked.until is not None:
+        raise RequestError("until", asked.until, "means nothing without kind draft", "leave it out")
+    if asked.kind == "picture" and asked.num_frames not in (None, 1):
+        raise RequestError("num_frames", asked.num_frames, "a picture is one frame", "leave it out")
+    if asked.kind == "film" and asked.num_frames == 1:
+        raise RequestError("num_frames", 1, "a film has 2 frames or more", "ask for a picture")
+    return asked.kind, 1.0
+
+
+def _check_input(service: Service, asked: JobRequest, field: str) -> None:
+    """Before a byte is kept: whether the model begins from this at all."""
+    model = catalogue.find(asked.request(service.loras).model)
+    if field not in model.inputs:
+        limit = f"{model.name} begins from {' or '.join(model.inputs)}"
+        raise RequestError(field, "", limit, "leave it out, or choose another model")
+
+
+async def shown(request: Request, job: Job) -> JobResponse:
+    """A job as the service tells of it, with its place and its time."""
+    service = service_of(request)
+    place, eta = await line_of(request).of(job)
+    return told(service.artifacts, job, place, eta, favourites=await service.queue.favourites([job]))
+
+
+@router.get(f"{ROOT}/jobs", operation_id="list_jobs", responses=refusals(404))
+async def list_jobs(
+    request: Request,
+    caller: Reader,
+    state: Annotated[list[State] | None, Query(description="Only those in one of these states")] = None,
+    kind: Annotated[list[Kind] | None, Query(description="Only these kinds")] = None,
+    text: Annotated[str, Query(max_length=200, description="Only those whose prompt contains it")] = "",
+    favourite: Annotated[bool, Query(description="Only favourites")] = False,
+    after: Annotated[JobId | None, Query(description="The last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
+) -> Page:
+    """Jobs, the newest first, the oldest first, or as they will be run."""
+    service = service_of(request)
+    if after is not None:
+        await service.queue.job(after, caller.sees)
+        if order == "queue":
+            raise RequestError("after", after, "the line moves, so it has one page", "ask with a larger limit")
+    states: tuple[State, ...] = tuple(state or ()) or (("queued",) if order == "queue" else ())
+    query = base.Query(
+        owner=caller.sees,
+        states=states,
+        kinds=tuple(kind or ()),
+        noted=FAVOURITE if favourite else None,
+        text=text,
+        after=after,
+        limit=limit + 1,
+        order=order,
+    )
+    found = await service.store.find(query)
+    favourites = await service.queue.favourites(found)
+    look = await line_of(request).look()
+    data = [
+        told(service.artifacts, job, look.places.get(job.id), look.etas.get(job.id), favourites=favourites)
+        for job in found[:limit]
+    ]
+    ids = [job.id for job in data]
+    more = len(found) > limit
+    return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
+
+
+@router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())
+async def show_queue(request: Request, caller: Reader) -> QueueResponse:
+    """How many of your jobs are in each state, and how many seconds until they are done. An admin sees all jobs."""
+    look = await line_of(request).look()
+    counts = await service_of(request).store.counts(caller.sees)
+    if caller.sees is None:
+        seconds = look.seconds
+    else:
+        seconds = look.owners.get(caller.sees) if counts["queued"] or counts["running"] else 0.0
+    return QueueResponse(counts=counts, eta_seconds=seconds)
+
+
+@router.get(f"{ROOT}/jobs/{{id}}", operation_id="show_job", responses=refusals(404))
+async def show(id: str, request: Request, caller: Reader) -> JobResponse:
+    """One job: its state, how far it is, its place in the queue, its error or its result."""
+    return await shown(request, await service_of(request).queue.job(id, caller.sees))
+
+
+@router.delete(f"{ROOT}/jobs/{{id}}", operation_id="delete_job", responses=refusals(404))
+async def delete(id: str, request: Request, caller: Changer) -> Deleted:
+    """Stop a job if it runs, wait until it has stopped, and forget it with its files."""
+    found = await service_of(request).queue.remove(id, caller.sees)
+    return Deleted(id=found.id, object="job.deleted")
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/cancel", operation_id="cancel_job", responses=refusals(404))
+async def cancel(id: str, request: Request, caller: Changer) -> JobResponse:
+    """Stop a job for good: at once where it waits, at its next step where it runs."""
+    return await shown(request, await service_of(request).queue.cancel(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/pause", operation_id="pause_job", responses=refusals(404))
+async def pause(id: str, request: Request, caller: Changer) -> JobResponse:
+    """Lay a job down, to go on later from where it is."""
+    return await shown(request, await service_of(request).queue.pause(id, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404, 409))
+async def resume(id: str, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
+    """Put a paused job back into the queue, at its old place."""
+    return await _back(id, request, caller, idempotency, service_of(request).queue.resume)
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/retry", operation_id="retry_job", responses=refusals(404, 409))
+async def retry(id: str, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
+    """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
+    return await _back(id, request, caller, idempotency, service_of(request).queue.retry)
+
+
+async def _back(
+    id: str,
+    request: Request,
+    caller: Caller,
+    idempotency: Idempotency | None,
+    put: Callable[[str, str | None], Awaitable[Job]],
+) -> JobResponse:
+    """A job that `put` puts back into the queue."""
+    service = service_of(request)
+
+    async def change() -> Job:
+        await require_models(service, [await service.queue.job(id, caller.sees)])
+        return await put(id, caller.sees)
+
+    job = await (change() if idempotency is None else idempotency.change(service, id, change))
+    return await shown(request, job)
+
+
+@router.post(
+    f"{ROOT}/jobs/{{id}}/again", operation_id="job_again", status_code=201, responses=refusals(404, 409, 413, 507)
+)
+async def again(
+    id: str,
+    body: RepeatRequest,
+    request: Request,
+    response: Response,
+    caller: Creator,
+    idempotency: IdempotencyKey,
+) -> JobResponse:
+    """Ask for the same once more, with the files that it begins from; it runs in the queue, whoever ran the first."""
+    service = service_of(request)
+    parent = await service.queue.job(id, caller.sees)
+    seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
+    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner}
+    make = partial(revisions.again, service, parent=parent, **how)
+    job = await submitted(service, make, idempotency)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
+async def reorder(id: str, body: ReorderRequest, request: Request, caller: Changer) -> JobResponse:
+    """Put a waiting job in front of another of the same owner and priority, or last of them."""
+    return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/favourite", operation_id="favour_job", responses=refusals(404, 413))
+async def favour(id: str, body: FavouriteRequest, request: Request, caller: Changer) -> JobResponse:
+    """Make a job a favourite, which is kept however old it becomes, or have it be none any more."""
+    return await shown(request, await service_of(request).queue.favour(id, body.favourite, caller.sees))
+
+
+@router.post(f"{ROOT}/jobs/{{id}}/priority", operation_id="prioritise_job", responses=refusals(404, 413))
+async def prioritise(id: str, body: PriorityRequest, request: Request, caller: Changer) -> JobResponse:
+    """Give a waiting job another priority."""
+    service = service_of(request)
+    await service.queue.job(id, caller.sees)
+    priority = allowed(body.priority, "admin" in caller.scopes)
+    return await shown(request, await service.queue.prioritise(id, priority, caller.sees))
+
+
+@router.get(
+    f"{ROOT}/jobs/{{id}}/log",
+    operation_id="job_log",
+    response_class=PlainTextResponse,
+    responses=refusals(404),
+)
+async def log(id: str, request: Request, caller: Reader) -> Response:
+    """What the attempts of a job said, its last megabyte."""
+    service = service_of(request)
+    job = await service.queue.job(id, caller.sees)
+    text = await asyncio.to_thread(_tail, service, job)
+    return PlainTextResponse(text, headers={"x-content-type-options": "nosniff"})
+
+
+def _tail(service: Service, job: Job) -> str:
+    place = service.artifacts.of(job.id)
+    try:
+        file, facts = job_files.opened(service.artifacts.root, place / LOG)
+    except OSError:
+        return ""
+    with file:
+        file.seek(max(0, facts.st_size - _MAX_LOG))
+        found = file.read(_MAX_LOG).decode("utf-8", "replace")
+    return str(found).replace(f"{place}{os.sep}", "")
+
+
+@router.get(f"{ROOT}/jobs/{{id}}/run", operation_id="job_run", responses=refusals(404))
+async def run(id: str, request: Request, caller: Reader) -> Run:
+    """What happened in the run that made it: seconds and memory by phase, scores, notes."""
+    job = await service_of(request).queue.job(id, caller.sees)
+    if job.result is None or job.result.sidecar.run is None:
+        raise JobNotFound(id)
+    return told_run(job.result.sidecar.run)

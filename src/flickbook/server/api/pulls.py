@@ -1,0 +1,239 @@
+"""Models fetched over HTTP: one at a time, each by a process that ends when the service does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from flickbook import catalogue, settings
+from flickbook.catalogue import Model
+from flickbook.errors import FlickbookError, LimitReached, RequestError
+from flickbook.hub.find import found, to_pull
+from flickbook.jobs import queue
+from flickbook.server.access.dependencies import admin, reader
+from flickbook.server.api.responses import ROOT
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, Service
+from flickbook.store.base import Query, State
+
+Reader = Annotated[Caller, Depends(reader)]
+Admin = Annotated[Caller, Depends(admin)]
+#: Seconds in which a process that is to leave may do so, and after which another model may be asked for again.
+_PATIENCE: Final = 5.0
+_BUSY: Final = 30.0
+#: Seconds between two reports of a download's progress, and queued jobs that are looked at together.
+_TELL: Final = 0.5
+_LOOKED_AT: Final = 1000
+_QUEUED: Final[tuple[State, ...]] = ("queued",)
+router = APIRouter(tags=["models"])
+
+logger = logging.getLogger(__name__)
+
+
+class PullResponse(BaseModel):
+    """How far the fetching of a model is: `bytes` of its large files, of so many in `total` where that is known."""
+
+    state: Literal["absent", "pulling", "done", "failed"]
+    bytes: Annotated[int, Field(ge=0)] = 0
+    total: Annotated[int, Field(ge=0)] | None = None
+    error: str | None = None
+
+
+class Pulls:
+    """What this service has fetched since it began, and what it fetches now."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, PullResponse] = {}
+        self._name = ""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, name: str) -> None:
+        """Fetch a model, unless that is what is being done. Raises LimitReached where it is another."""
+        if self._task is not None and not self._task.done():
+            if name != self._name:
+                limit = f"{self._name} is being pulled, and models come one at a time"
+                raise LimitReached("model", name, limit, "ask again when it is here", _BUSY)
+            return
+        self._name, self._told[name] = name, PullResponse(state="pulling")
+        self._task = asyncio.create_task(self._run(name))
+
+    def of(self, name: str) -> PullResponse | None:
+        """How far a model is that was asked for; None for another."""
+        return self._told.get(name)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the end of what is being fetched, at most so long; whether nothing is."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=seconds)
+        return self._task is None or self._task.done()
+
+    async def stop(self) -> None:
+        """End what is being fetched; a later pull goes on from there."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self, name: str) -> None:
+        try:
+            error = await self._fetched(name)
+        except OSError as problem:
+            error = f"no process for it: {problem.strerror or problem}"
+        except Exception as problem:
+            logger.exception("%s is not pulled", name)
+            error = f"unexpected {type(problem).__name__}"
+        told = self._told[name]
+        if error:
+            logger.error("%s is not pulled: %s", name, error)
+            self._told[name] = told.model_copy(update={"state": "failed", "error": error})
+        else:
+            self._told[name] = told.model_copy(update={"state": "done"})
+
+    async def _fetched(self, name: str) -> str:
+        """Fetch a model by a process of its own; what was wrong, or "" if nothing."""
+        words = [sys.executable, "-m", "flickbook.hub.fetching", name]
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=settings.inherited()
+        )
+        assert process.stdout is not None
+        error = ""
+        try:
+            async for line in process.stdout:
+                said = json.loads(line)
+                error = said.pop("error", error)
+                self._told[name] = self._told[name].model_copy(update=said)
+            code = await process.wait()
+        finally:
+            await _ended(process)
+        return error or (f"its process ended with exit code {code}; pull again" if code else "")
+
+
+@asynccontextmanager
+async def supplied(service: Service, pulls: Pulls) -> AsyncIterator[None]:
+    """While this stands, the models of queued jobs are downloaded, if the setting `pull` is auto.
+
+    The queue alone says which: a service that was killed goes on with what its queued jobs need.
+    """
+    await asyncio.to_thread(service.artifacts.end_pull)
+    if service.settings.pull != "auto":
+        yield
+        return
+    task = asyncio.create_task(_supply(service, pulls))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _supply(service: Service, pulls: Pulls) -> None:
+    while True:
+        service.models_wanted.clear()
+        try:
+            for name in await _wanted(service):
+                await _supplied(service, pulls, name)
+        except FlickbookError as error:
+            logger.error("%s", error)
+        except Exception:
+            logger.exception("unexpected error while models are downloaded")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(service.models_wanted.wait(), _PATIENCE)
+
+
+async def _wanted(service: Service) -> list[str]:
+    """The models to download for queued jobs, in the order of the queue."""
+    jobs = await service.store.find(Query(states=("queued",), order="queue", limit=_LOOKED_AT))
+    names = dict.fromkeys(job.plan.model for job in jobs if not job.model_dir)
+    return [name for name in names if await asyncio.to_thread(to_pull, name)]
+
+
+async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
+    """Download a model, and fail the jobs that wait for it if that fails."""
+    while not await pulls.wait(_TELL):
+        service.artifacts.tell_pull(name, 0, None)  # another model comes first
+    pulls.start(name)
+    while True:
+        over = await pulls.wait(_TELL)
+        told = pulls.of(name)
+        assert told is not None
+        if over:
+            break
+        await asyncio.to_thread(service.artifacts.tell_pull, name, told.bytes, told.total)
+    if told.state == "failed" or await asyncio.to_thread(to_pull, name):
+        await _failed(service, name, told.error or "its repository is no model in diffusers' layout")
+    await asyncio.to_thread(service.artifacts.end_pull, name)
+
+
+async def _failed(service: Service, name: str, reason: str) -> None:
+    """Fail all queued jobs of a model that could not be downloaded."""
+    error = f"{name} could not be downloaded: {reason}"
+    while True:
+        jobs = await service.store.find(Query(states=("queued",), limit=_LOOKED_AT))
+        for job in jobs:
+            if job.plan.model == name and not job.model_dir:
+                await service.store.change(job.id, _QUEUED, queue.failed(job, error, code="hub"))
+        if len(jobs) < _LOOKED_AT or not any(job.plan.model == name for job in jobs):
+            return
+
+
+async def _ended(process: Process) -> None:
+    """Have a process leave that is still there."""
+    if process.returncode is not None:
+        return
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), _PATIENCE)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _pulls_of(request: Request) -> Pulls:
+    found = request.app.state.pulls
+    assert isinstance(found, Pulls)
+    return found
+
+
+async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullResponse:
+    """How far a model is; a reader is not told of the directories that an error names."""
+    told = pulls.of(model.name)
+    if told is not None and told.state == "pulling":
+        return told
+    if await asyncio.to_thread(found, model):
+        return (told or PullResponse(state="done")).model_copy(update={"state": "done", "error": None})
+    if told is None or told.state != "failed":
+        return PullResponse(state="absent")
+    if "admin" in caller.scopes:
+        return told
+    return told.model_copy(update={"error": "it could not be pulled; the service's log says why"})
+
+
+@router.post(f"{ROOT}/models/{{name}}/pull", operation_id="pull_model", status_code=202, responses=refusals(404))
+async def pull(name: str, request: Request, caller: Admin) -> PullResponse:
+    """Start fetching a model's files, going on where that stopped before; models come one at a time."""
+    model, pulls = await asyncio.to_thread(catalogue.find, name), _pulls_of(request)
+    told = await _now(pulls, model, caller)
+    if told.state in ("absent", "failed"):
+        if not model.repo:
+            raise RequestError("model", model.name, "names no repository", "put its files where they were")
+        pulls.start(model.name)
+        told = await _now(pulls, model, caller)
+    return told
+
+
+@router.get(f"{ROOT}/models/{{name}}/pull", operation_id="show_pull", responses=refusals(404))
+async def show_pull(name: str, request: Request, caller: Reader) -> PullResponse:
+    """How far the fetching of a model's files is, or that they are here."""
+    model = await asyncio.to_thread(catalogue.find, name)
+    return await _now(_pulls_of(request), model, caller)

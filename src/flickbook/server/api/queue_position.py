@@ -1,0 +1,124 @@
+"""The line in front of the workers: at which place a job waits, and when it will be done.
+
+One look at the store serves all who ask within a second, and who asks then is given the last look while the next is
+taken: a poll costs no more than its own job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.requests import Request
+
+from flickbook.errors import FlickbookError
+from flickbook.jobs import eta
+from flickbook.jobs.queue import Queue
+from flickbook.server.service import Service, service_of
+from flickbook.store.base import Job, Query
+
+#: Seconds that a look is good for, and that what earlier jobs took is.
+_GOOD: Final = 1.0
+_LEARNED: Final = 10.0
+#: Waiting jobs that are looked at one by one; those behind them have no place yet.
+_MOST: Final = 200
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Look:
+    """The place (from 1) and the seconds until it is done of each waiting job, by its id; `seconds` until all jobs are
+    done, None if unknown; `owners` has the same for the jobs of each owner."""
+
+    at: float = -_GOOD
+    places: dict[str, int] = field(default_factory=dict)
+    etas: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    owners: dict[str, float | None] = field(default_factory=dict)
+
+    def note(self, owner: str, seconds: float | None) -> None:
+        """Count a job of this owner that is done in so many seconds, None if unknown."""
+        last = self.owners.get(owner, 0.0)
+        self.owners[owner] = None if last is None or seconds is None else max(last, seconds)
+
+
+class Line:
+    """The line of one service."""
+
+    def __init__(self, queue: Queue, workers: int) -> None:
+        self._queue, self._workers = queue, max(1, workers)
+        self._look = Look()
+        self._past: tuple[float, list[eta.Past]] = (-_LEARNED, [])
+        self._next: asyncio.Task[None] | None = None
+
+    async def look(self) -> Look:
+        """The last look, at most a moment old."""
+        age = time.monotonic() - self._look.at
+        if age > _GOOD and (self._next is None or self._next.done()):
+            self._next = asyncio.create_task(self._take())
+        if age > 3 * _GOOD and self._next is not None:
+            await asyncio.shield(self._next)
+        return self._look
+
+    async def of(self, job: Job) -> tuple[int | None, float | None]:
+        """The place of a job and the seconds until it is done, where they are known."""
+        if job.state != "queued":
+            return None, None
+        look = await self.look()
+        return look.places.get(job.id), look.etas.get(job.id)
+
+    async def _take(self) -> None:
+        try:
+            self._look = await self._taken()
+        except FlickbookError as error:
+            logger.warning("the line cannot be seen: %s", error)
+
+    async def _taken(self) -> Look:
+        now = time.monotonic()
+        if now - self._past[0] > _LEARNED:
+            self._past = (now, await eta.history(self._queue))
+        find = self._queue.store.find
+        look, known, busy = Look(now), True, dict[str, float]()
+        for job in await find(Query(states=("running",), limit=_MOST)):
+            left = self._queue.artifacts.progress(job.id).get("eta_seconds")
+            seconds = float(left) if isinstance(left, int | float) else self._expected(job)
+            # Those of one worker run together.
+            busy[job.worker] = max(busy.get(job.worker, 0.0), seconds or 0.0)
+            look.note(job.owner, seconds)
+            known = known and seconds is not None
+        ahead = sum(busy.values())
+        for place, job in enumerate(await find(Query(states=("queued",), order="queue", limit=_MOST)), 1):
+            look.places[job.id] = place
+            own = self._expected(job)
+            known = known and own is not None
+            if known and own is not None:
+                look.etas[job.id] = ahead / self._workers + own
+                ahead += own / eta.abreast(job.plan, self._past[1])
+            look.note(job.owner, look.etas.get(job.id))
+        behind = (await self._queue.store.counts())["queued"] - len(look.places)
+        if known:
+            # Those too far back to be looked at are taken to be as long as the others.
+            usual = sum(look.etas.values()) and ahead / max(1, len(look.etas))
+            look.seconds = (ahead + max(0, behind) * usual) / self._workers
+        return look
+
+    def _expected(self, job: Job) -> float | None:
+        found = eta.expected(job.plan, self._past[1], warm=True)
+        if found is None:
+            return None
+        return sum(found.values()) - (1 - job.until) * found["denoise"]
+
+
+def line_of(request: Request) -> Line:
+    """The line of the service that a request came to."""
+    service: Service = service_of(request)
+    state = request.app.state
+    if not hasattr(state, "line"):
+        state.line = Line(service.queue, service.workers)
+    found = state.line
+    assert isinstance(found, Line)
+    return found

@@ -1,0 +1,85 @@
+"""Recipes over HTTP: what a film that is sent says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from flickbook.errors import MediaError, RequestError
+from flickbook.server.access.dependencies import changer
+from flickbook.server.api.responses import ROOT
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller
+from flickbook.server.submission.forms import body_of
+from flickbook.server.submission.uploads import READERS
+from flickbook.spec import Recipe
+
+Changer = Annotated[Caller, Depends(changer)]
+_BODY: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary"}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+router = APIRouter(tags=["recipes"])
+
+
+class Inspected(BaseModel):
+    """What a film or picture says of itself; `recipe` null where it carries none, `comment` what it carries instead."""
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    frames: int
+    fps: float | None
+    seconds: float | None
+    bytes: int
+    sha256: str
+    comment: str | None
+    recipe: Recipe | None
+    problems: list[str]
+
+
+@router.post(
+    f"{ROOT}/recipes/inspect",
+    operation_id="inspect_recipe",
+    responses=refusals(413, 415),
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _BODY}}}},
+)
+async def inspect(request: Request, caller: Changer) -> Inspected:
+    """What a file says of itself: its format, its size, and the recipe that it carries. Nothing is decoded or kept.
+
+    A process of its own reads the file, with limits of memory and time; where too many files wait to be read, it is
+    429, and retry-after says when to send it again.
+    """
+    async with body_of(request) as body:
+        file = body.files.get("file")
+        if body.typed or file is None or body.fields or len(body.files) > 1:
+            raise RequestError("file", "", "must be the one part of a form", "send the film as the part file")
+        return await asyncio.get_running_loop().run_in_executor(READERS, _inspected, file.file)
+
+
+def _inspected(source: Any) -> Inspected:
+    from flickbook.media.inspect import inspect as facts_of  # NumPy takes a moment to load
+
+    # Nothing may stand beside it: a sidecar would be read too.
+    with tempfile.TemporaryDirectory(prefix="flickbook-") as place:
+        path = Path(place) / "film"
+        with open(path, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        try:
+            facts = facts_of(path)
+        except MediaError as error:
+            raise RequestError("file", "film", error.reason, error.remedy) from None
+    problems = [each.replace(f"{path}: ", "") for each in facts["problems"]]
+    recipe = None if facts["recipe"] is None else Recipe.from_json(json.dumps(facts["recipe"]))
+    named = {name: facts.get(name) for name in Inspected.model_fields}
+    return Inspected.model_validate({**named, "recipe": recipe, "problems": problems})

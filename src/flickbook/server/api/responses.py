@@ -1,0 +1,249 @@
+"""What /api/v1 says of jobs: no paths, times in seconds since 1970, null for what there is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field
+
+from flickbook.engine.polish import finished
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.spec import Plan, Polish, Run
+from flickbook.store.base import DONE, Job, Kind, State
+
+ROOT: Final = "/api/v1"
+
+
+class Progress(BaseModel):
+    """Where a running job is: step `index` of `total` in a `phase`, and the `fraction` of all its work that is done.
+
+    Of a queued job whose model is being downloaded the phase is pull, and `index` and `total` are bytes.
+    """
+
+    phase: str = ""
+    index: int = 0
+    total: int = 0
+    fraction: float = 0.0
+    eta_seconds: float | None = None
+
+
+class Failure(BaseModel):
+    """Why a job failed, or what its last attempt ended with: `code` is stable."""
+
+    code: str
+    message: str
+
+
+class Made(BaseModel):
+    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded; its size in pixels.
+
+    Of a film that was made to loop, `num_frames` is the most that it may have.
+    """
+
+    media_type: str
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    bytes: int
+    sha256: str
+    frames_sha256: str | None = None
+    scores: dict[str, float] = {}
+    notes: list[str] = []
+
+
+class JobResponse(BaseModel):
+    """A job. `stopping` is what it was asked to do at its next step; `place` 1 is the next to be run."""
+
+    id: str
+    object: Literal["job"] = "job"
+    kind: Kind
+    state: State
+    stopping: Literal["", "pause", "cancel"] = ""
+    prompt: str
+    model: str
+    seed: int
+    favourite: bool
+    priority: int
+    attempt: int
+    parent: str | None = None
+    until: float | None = None
+    place: int | None = Field(
+        default=None, description="Its place in the queue; null where it does not wait, or far back"
+    )
+    eta_seconds: float | None = Field(default=None, description="Seconds until it is done; null where none was like it")
+    progress: Progress | None = None
+    seconds: float = Field(description="What its attempts took on the device")
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    expires_at: float | None = None
+    error: Failure | None = None
+    result: Made | None = None
+    plan: Plan
+    links: dict[str, str]
+
+
+class Page(BaseModel):
+    """Jobs, and whether more follow: ask again with `after` the last id."""
+
+    object: Literal["list"] = "list"
+    data: list[JobResponse]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class JobList(BaseModel):
+    """Jobs that were made together."""
+
+    object: Literal["list"] = "list"
+    data: list[JobResponse]
+
+
+class Deleted(BaseModel):
+    """What is gone."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class QueueResponse(BaseModel):
+    """How many jobs are in each state, and the seconds until they are done, null if unknown. Other owners' jobs are not
+    counted, except for an admin."""
+
+    counts: dict[State, int]
+    eta_seconds: float | None
+
+
+class LinkResponse(BaseModel):
+    """An address of one file that needs no key, until it expires."""
+
+    url: str
+    expires_at: float
+
+
+#: Suffix -> media type: what is ever served of what was made. A browser runs none of them.
+MEDIA: Final = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".png": "image/png",
+    ".apng": "image/apng",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".avif": "image/avif",
+}
+
+
+def media_type(name: str) -> str:
+    """The media type of a file of ours; "" for one that is not served."""
+    return MEDIA.get(os.path.splitext(name)[1].lower(), "")
+
+
+def made(job: Job) -> Made | None:
+    """What came out of a job."""
+    if job.result is None:
+        return None
+    sidecar = job.result.sidecar
+    run, recipe = sidecar.run, sidecar.recipe
+    # A draft is shown as it is, without its polish; of an extension the recipe speaks of both parts.
+    plan = job.plan if recipe is None else recipe.plan
+    size = finished(plan if job.kind != "draft" else plan.model_copy(update={"polish": Polish()}))
+    return Made(
+        media_type=media_type(job.result.path),
+        width=size.width,
+        height=size.height,
+        num_frames=size.num_frames,
+        fps=size.fps,
+        bytes=job.result.bytes,
+        sha256=job.result.sha256,
+        frames_sha256=None if recipe is None else recipe.frames_sha256,
+        scores={} if run is None else run.scores,
+        notes=[] if run is None else list(run.notes),
+    )
+
+
+def links(job: Job) -> dict[str, str]:
+    """What else can be asked of a job, by its name."""
+    own = f"{ROOT}/jobs/{job.id}"
+    names = ["events", "log", "preview"]
+    if job.result is not None and job.home == "queue":
+        names += ["film", "thumbnail", "sheet", "last"]
+    if job.result is not None and job.result.sidecar.recipe is not None:
+        names += ["recipe", "run"]
+    return {"self": own} | {name: f"{own}/{name}" for name in names}
+
+
+def progress(artifacts: ArtifactStore, job: Job) -> Progress | None:
+    """Where a running job is, and a queued one whose model is being downloaded, in bytes.
+
+    What an attempt before said counts no more.
+    """
+    if job.state == "queued" and not job.model_dir and (pulling := artifacts.pulling(job.plan.model)):
+        return Progress(phase="pull", index=pulling["index"], total=pulling["total"])
+    if job.state != "running":
+        return None
+    found = artifacts.progress(job.id)
+    if found.get("attempt", job.attempt) != job.attempt:
+        return Progress()
+    return Progress.model_validate({name: found[name] for name in Progress.model_fields if name in found})
+
+
+def told(
+    artifacts: ArtifactStore,
+    job: Job,
+    place: int | None = None,
+    eta: float | None = None,
+    *,
+    favourites: Collection[str],
+) -> JobResponse:
+    """A job as the service tells of it; `favourites` are the ids of those among all that are told of."""
+    now = progress(artifacts, job)
+    message = job.error.replace(f"{artifacts.of(job.id)}{os.sep}", "")
+    return JobResponse(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        stopping=job.wanted if job.state == "running" else "",
+        prompt=job.plan.prompt,
+        model=job.plan.model,
+        seed=job.plan.seed,
+        favourite=job.id in favourites,
+        priority=job.priority,
+        attempt=job.attempt,
+        parent=job.parent or None,
+        until=job.until if job.kind == "draft" else None,
+        place=place,
+        eta_seconds=_eta(now, eta),
+        progress=now,
+        seconds=job.seconds,
+        created_at=job.created_at,
+        started_at=job.started_at or None,
+        finished_at=(job.finished_at or None) if job.state in DONE else None,
+        expires_at=job.expires_at or None,
+        error=Failure(code=job.error_code, message=message) if message else None,
+        result=made(job),
+        plan=job.plan,
+        links=links(job),
+    )
+
+
+def _eta(now: Progress | None, usual: float | None) -> float | None:
+    """Seconds until a job is done; unknown while its model is being downloaded."""
+    if now is None:
+        return usual
+    if now.phase == "pull":
+        return None
+    return usual if now.eta_seconds is None else now.eta_seconds
+
+
+def told_run(run: Run) -> Run:
+    """A run without the directories of this machine."""
+    return run.model_copy(update={"inputs": {digest: Path(path).name for digest, path in run.inputs.items()}})

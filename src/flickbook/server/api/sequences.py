@@ -1,0 +1,52 @@
+"""Sequences over HTTP: several prompts in, a film of pictures that belong together out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from flickbook.jobs.create import sequenced
+from flickbook.server.access.dependencies import creator
+from flickbook.server.api.jobs import shown
+from flickbook.server.api.requests import SequenceRequest
+from flickbook.server.api.responses import ROOT, JobResponse
+from flickbook.server.errors import refusals
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.idempotency import IdempotencyKey
+from flickbook.server.submission.submit import submitted
+from flickbook.store.base import Job
+
+Creator = Annotated[Caller, Depends(creator)]
+router = APIRouter(tags=["sequences"])
+
+
+@router.post(
+    f"{ROOT}/sequences", operation_id="create_sequence", status_code=201, responses=refusals(404, 409, 413, 507)
+)
+async def create(
+    body: SequenceRequest, request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey
+) -> JobResponse:
+    """Ask for a film of pictures that belong together, a stretch of it for each prompt.
+
+    It is a job of the kind sequence. What the model cannot do is refused now.
+    """
+    service = service_of(request)
+    make = partial(_job, service, body, caller)
+    job = await submitted(service, make, idempotency)
+    response.headers["location"] = f"{ROOT}/jobs/{job.id}"
+    return await shown(request, job)
+
+
+def _job(service: Service, asked: SequenceRequest, caller: Caller, id: str) -> Job:
+    """The job of what was asked. It blocks."""
+    return sequenced(
+        asked.prompts,
+        asked.request(service.loras, prompt=""),
+        frames_per=asked.frames_per,
+        drift=float(asked.drift),
+        feedback=float(asked.feedback),
+        owner=caller.owner,
+        **asked.extra("admin" in caller.scopes),
+    )

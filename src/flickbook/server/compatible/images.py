@@ -1,0 +1,273 @@
+"""/v1/images: pictures and small moving ones as the OpenAI API speaks of them, while the client waits."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from io import BytesIO
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+
+from flickbook.engine.polish import finished
+from flickbook.errors import FlickbookError, JobNotFound, RequestError
+from flickbook.jobs import signed_links
+from flickbook.jobs.create import ordered
+from flickbook.server.access.dependencies import caller_of, creator, guard_of
+from flickbook.server.api.job_files import link_path
+from flickbook.server.compatible.fields import CreateImage, asked, ignored, named, polish_options_of, request_of
+from flickbook.server.compatible.models import model_of
+from flickbook.server.compatible.responses import MAKING, body_schema, refusals
+from flickbook.server.compatible.videos import only_files
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.forms import body_of
+from flickbook.server.submission.idempotency import Idempotency, IdempotencyKey
+from flickbook.server.submission.revisions import failure
+from flickbook.server.submission.submit import (
+    check_open,
+    closing,
+    dropped,
+    ended,
+    film_path,
+    hung_up,
+    together,
+)
+from flickbook.spec import Container
+from flickbook.store.base import DONE, Job
+
+router = APIRouter(prefix="/v1/images", tags=["images"])
+Creator = Annotated[Caller, Depends(creator)]
+_EXAMPLE: Final = {"prompt": "a red circle", "n": 2, "seed": 7}
+_CONTAINERS: Final[dict[str, Container]] = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
+#: Frames of a moving picture, and milliseconds of each, where nothing is said.
+_FRAMES: Final = 9
+_FRAME_MS: Final = 200
+#: Seconds between two looks at what emerges, and of silence until a line says that somebody is there.
+_LOOK: Final = 0.05
+_SILENCE: Final = 10.0
+
+
+class Image(BaseModel):
+    """One picture: its bytes in base64, or where it can be fetched for some minutes; and what Flickbook drew."""
+
+    b64_json: str | None = None
+    url: str | None = None
+    seed: int
+    frames_sha256: str | None = None
+
+
+class Images(BaseModel):
+    """The pictures of a request."""
+
+    created: int
+    data: list[Image]
+    output_format: Literal["png", "jpeg", "webp", "gif"]
+    size: Annotated[str, Field(examples=["128x128"])]
+    background: Literal["opaque"] = "opaque"
+    ignored: list[str] | None = None
+
+
+@router.post(
+    "/generations",
+    response_model=Images,
+    response_model_exclude_none=True,
+    responses=refusals(*MAKING)
+    | {
+        200: {
+            "model": Images,
+            "description": "The pictures, or with `stream` the events of their making.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+    openapi_extra=body_schema(CreateImage, _EXAMPLE),
+)
+async def create_image(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
+    """Make pictures and wait for them; whoever hangs up stops them."""
+    service = service_of(request)
+    async with body_of(request) as body:
+        wanted = asked(CreateImage, body)
+        only_files(body, ())
+    _check(wanted)
+    jobs = await _submitted(service, wanted, caller, idempotency)
+    keep = idempotency is not None
+    if wanted.stream:
+        return StreamingResponse(_events(service, request, wanted, jobs, keep), media_type="text/event-stream")
+    done = await ended(service, request, jobs, keep=keep)
+    if not done:
+        return hung_up()
+    failed = next((job for job in done if job.state != "completed"), None)
+    if failed is not None:
+        return failure(failed)
+    found = Images(
+        created=int(done[0].created_at),
+        data=[await _image(service, request, wanted, job) for job in done],
+        output_format=wanted.output_format or "png",
+        size=_size(done[0]),
+        ignored=ignored(wanted) or None,
+    )
+    return JSONResponse(found.model_dump(exclude_none=True))
+
+
+def _check(wanted: CreateImage) -> None:
+    """Raises RequestError for fields that do not go together."""
+    for name in ("frame_count", "frame_duration_ms"):
+        if getattr(wanted, name) is not None and wanted.output_format != "gif":
+            raise RequestError(name, getattr(wanted, name), "is for moving pictures", "add output_format=gif")
+    if wanted.partial_images is not None and not wanted.stream:
+        raise RequestError("partial_images", wanted.partial_images, "is for streams", "add stream=true")
+    if wanted.stream and wanted.response_format == "url":
+        raise RequestError("response_format", "url", "a stream holds the bytes", "leave it out")
+
+
+async def _submitted(
+    service: Service, wanted: CreateImage, caller: Caller, idempotency: Idempotency | None
+) -> list[Job]:
+    """A job for each picture, all or none; the seeds of several follow that of the first."""
+
+    def make() -> list[Job]:
+        return [_made(service, wanted, number, caller.owner) for number in range(wanted.n or 1)]
+
+    return await together(service, partial(asyncio.to_thread, make), idempotency)
+
+
+def _made(service: Service, wanted: CreateImage, number: int, owner: str) -> Job:
+    """The job of one picture. It blocks."""
+    model = model_of(wanted.model, service.settings.model)
+    container = _CONTAINERS[wanted.output_format or "png"]
+    more: dict[str, Any] = {"container": container, "num_frames": 1}
+    if container == "gif":
+        more |= {"num_frames": wanted.frame_count or _FRAMES, "fps": 1000 / (wanted.frame_duration_ms or _FRAME_MS)}
+    if container in ("png", "gif"):
+        more["quality"] = None  # OpenAI's compression is of JPEG and WebP
+    if wanted.seed is not None:
+        more["seed"] = (wanted.seed + number) % 2**63
+    request = request_of(wanted, model, service.loras, **more)
+    with named(wanted):
+        return ordered(request, polish_options_of(wanted), owner=owner)
+
+
+async def _image(service: Service, request: Request, wanted: CreateImage, job: Job) -> Image:
+    """A picture that is done."""
+    assert job.result is not None
+    recipe = job.result.sidecar.recipe
+    facts: dict[str, Any] = {"seed": job.plan.seed, "frames_sha256": recipe and recipe.frames_sha256}
+    if wanted.response_format == "url":
+        path = link_path(job.id, "film")
+        signed = await guard_of(request).link(caller_of(request.scope), path, job.owner, signed_links.LONGEST)
+        return Image(url=str(request.base_url).rstrip("/") + signed, **facts)
+    return Image(b64_json=await _encoded(service, job), **facts)
+
+
+async def _encoded(service: Service, job: Job) -> str:
+    """A picture's file in base64. Raises HTTPException where it is gone."""
+    try:
+        data = await asyncio.to_thread(film_path(service, job, job.id).read_bytes)
+    except OSError:
+        raise HTTPException(404, "the file is gone; the picture can be made again") from None
+    return base64.b64encode(data).decode("ascii")
+
+
+def _size(job: Job) -> str:
+    size = finished(job.plan)
+    return f"{size.width}x{size.height}"
+
+
+async def _events(
+    service: Service, request: Request, wanted: CreateImage, jobs: list[Job], keep: bool
+) -> AsyncIterator[str]:
+    """The events of a stream: what emerges, and the pictures as they are done; or why there is none.
+
+    Whoever hangs up stops them, unless they are to be kept.
+    """
+    waiting = {job.id: _Emerging(job, wanted.partial_images or 0) for job in jobs}
+    told = time.monotonic()
+    try:
+        while waiting:
+            if await request.is_disconnected():
+                return
+            check_open(request)
+            for id, emerging in list(waiting.items()):
+                job = await service.store.get(id)
+                if job is None:
+                    raise JobNotFound(id)
+                event = await _event(service, wanted, job, emerging)
+                if event is not None:
+                    told = time.monotonic()
+                    yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+                if job.state in DONE:
+                    del waiting[id]
+            if time.monotonic() - told > _SILENCE:
+                told = time.monotonic()
+                yield ": still at work\n\n"
+            await asyncio.sleep(_LOOK)
+    except (FlickbookError, HTTPException) as error:
+        fault = {"message": str(error), "type": "server_error", "param": None, "code": getattr(error, "code", None)}
+        yield f"event: error\ndata: {json.dumps({'type': 'error', 'error': fault})}\n\n"
+    finally:
+        # Also where the stream was closed from outside.
+        left = [emerging.job for emerging in waiting.values()]
+        if left and not keep and not closing(request):
+            await asyncio.shield(dropped(service, left))
+
+
+class _Emerging:
+    """A picture in the making: `wanted` looks at it, of which some were taken."""
+
+    def __init__(self, job: Job, wanted: int) -> None:
+        self.job, self.wanted, self.taken = job, wanted, 0
+        self.last = b""
+
+    def due(self, share: float) -> bool:
+        """Whether the next look is due at this share of the work."""
+        return self.taken < self.wanted and share >= (self.taken + 1) / (self.wanted + 1)
+
+
+async def _event(service: Service, wanted: CreateImage, job: Job, emerging: _Emerging) -> dict[str, Any] | None:
+    """The next event of a picture, if there is one. Raises RequestError where it failed."""
+    about: dict[str, Any] = {
+        "created_at": int(job.created_at),
+        "size": _size(job),
+        "quality": "auto",
+        "background": "opaque",
+        "output_format": wanted.output_format or "png",
+    }
+    if job.state == "completed":
+        recipe = job.result and job.result.sidecar.recipe
+        facts = {"seed": job.plan.seed, "frames_sha256": recipe and recipe.frames_sha256}
+        # Nothing is counted in tokens here, and clients read these fields.
+        usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        usage |= {"input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}  # type: ignore[dict-item]
+        encoded = await _encoded(service, job)
+        return {"type": "image_generation.completed", "b64_json": encoded, **about, **facts, "usage": usage}
+    if job.state in DONE:
+        limit = job.error or f"the job was {job.state}"
+        raise RequestError("prompt", job.plan.prompt, limit, "ask again")
+    if emerging.wanted and job.state == "running":
+        service.artifacts.watch(job.id)
+        share = service.artifacts.progress(job.id).get("fraction") or 0.0
+        preview = service.artifacts.preview(job.id) if emerging.due(share) else None
+        if preview is not None and preview != emerging.last:
+            emerging.last = preview
+            emerging.taken += 1
+            form = "webp" if about["output_format"] == "gif" else about["output_format"]
+            shown = await asyncio.to_thread(_as, preview, form)
+            about |= {"output_format": form, "partial_image_index": emerging.taken - 1}
+            return {"type": "image_generation.partial_image", "b64_json": shown, **about}
+    return None
+
+
+def _as(preview: bytes, form: str) -> str:
+    """A preview in the format of the picture, in base64; what moves stays WebP. It blocks."""
+    if form != "webp":
+        from PIL import Image as Pictures  # Pillow takes a moment to load
+
+        file = BytesIO()
+        Pictures.open(BytesIO(preview), formats=["WEBP"]).convert("RGB").save(file, form.upper())
+        preview = file.getvalue()
+    return base64.b64encode(preview).decode("ascii")

@@ -1,0 +1,140 @@
+"""/v1/models: the models whose files are here, and what each can be asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from flickbook.catalogue import Model, Real, Whole, find
+from flickbook.catalogue import list_models as catalogued
+from flickbook.errors import ModelNotFound
+from flickbook.hub.find import directory, found
+from flickbook.server.access.dependencies import reader
+from flickbook.server.compatible.responses import refusals
+from flickbook.server.service import Caller, service_of
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+Reader = Annotated[Caller, Depends(reader)]
+
+
+class Numbers(BaseModel):
+    """The numbers a field may take, both ends included; `every` is the distance between two of them."""
+
+    smallest: float
+    largest: float
+    default: float
+    every: int | None = None
+
+
+class SidesShown(BaseModel):
+    """Widths and heights in pixels beside the native sizes."""
+
+    smallest: int
+    largest: int
+    multiple: int
+
+
+class ModelShown(BaseModel):
+    """A model as the OpenAI API shows it, and what Flickbook's catalogue knows."""
+
+    id: Annotated[str, Field(examples=["builtin"])]
+    object: Literal["model"] = "model"
+    created: Annotated[int, Field(description="When its files came here.")]
+    owned_by: str
+    title: str
+    summary: str
+    licence: str
+    inputs: list[str]
+    default: bool
+    sizes: Annotated[list[str], Field(examples=[["128x128"]])]
+    sides: SidesShown | None = None
+    num_frames: Numbers
+    num_inference_steps: Numbers
+    guidance_scale: Numbers
+    fps: Numbers
+    schedulers: list[str]
+
+
+class ModelList(BaseModel):
+    """The models that are here."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelShown]
+
+
+@router.get("", response_model=ModelList, response_model_exclude_none=True, responses=refusals())
+async def list_models(request: Request, caller: Reader) -> ModelList:
+    """Every model that can be asked for; the usual one is the first."""
+    usual = service_of(request).settings.model
+
+    def shown() -> list[ModelShown]:
+        return [_shown(model, usual) for model in here().values()]
+
+    found = await asyncio.to_thread(shown)
+    return ModelList(data=sorted(found, key=lambda model: not model.default))
+
+
+@router.get("/{model}", response_model=ModelShown, response_model_exclude_none=True, responses=refusals(404))
+async def retrieve_model(request: Request, model: str, caller: Reader) -> ModelShown:
+    """One model."""
+    usual = service_of(request).settings.model
+    return await asyncio.to_thread(_retrieved, model, usual)
+
+
+def _retrieved(name: str, usual: str) -> ModelShown:
+    model = model_of(name, usual)
+    if found(model) is None:
+        raise ModelNotFound(name, list(here())[:8])
+    return _shown(model, usual)
+
+
+def _shown(model: Model, usual: str) -> ModelShown:
+    try:
+        created = int(os.stat(directory(model)).st_mtime)
+    except OSError:  # deleted a moment ago
+        created = 0
+    return ModelShown(
+        id=model.name,
+        created=created,
+        owned_by=model.repo.partition("/")[0] or "flickbook",
+        title=model.title,
+        summary=model.summary,
+        licence=model.licence,
+        inputs=list(model.inputs),
+        default=model.name == usual,
+        sizes=[f"{width}x{height}" for width, height in model.sizes],
+        sides=None
+        if model.sides is None
+        else SidesShown(smallest=model.sides.range[0], largest=model.sides.range[1], multiple=model.sides.multiple),
+        num_frames=_numbers(model.num_frames),
+        num_inference_steps=_numbers(model.num_inference_steps),
+        guidance_scale=_numbers(model.guidance_scale),
+        fps=_numbers(model.fps),
+        schedulers=list(model.schedulers),
+    )
+
+
+def _numbers(allowed: Whole | Real) -> Numbers:
+    smallest, largest = allowed.range
+    every = allowed.every if isinstance(allowed, Whole) else None
+    return Numbers(smallest=smallest, largest=largest, default=allowed.default, every=every)
+
+
+def here() -> dict[str, Model]:
+    """The models whose files are on this machine, by their names. It blocks."""
+    return {model.name: model for model in catalogued() if found(model)}
+
+
+def model_of(name: str | None, usual: str) -> Model:
+    """The model that was asked for, or the usual one; its files may have to be downloaded.
+
+    It blocks. Raises ModelNotFound, which names what is here.
+    """
+    try:
+        return find(name or usual)
+    except ModelNotFound:
+        raise ModelNotFound(name or usual, list(here())[:8]) from None

@@ -1,0 +1,215 @@
+"""What the compatible layer answers with: jobs as videos, and what every route can refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, Field
+
+from flickbook.engine.polish import finished
+from flickbook.errors import JobNotFound, OutputError
+from flickbook.files import replace_whole
+from flickbook.jobs.queue import Queue
+from flickbook.server import errors
+from flickbook.server.compatible.fields import Fields
+from flickbook.server.errors import CompatibleRefusal
+from flickbook.server.service import Caller
+from flickbook.spec import Plan
+from flickbook.store.base import ID, Job, Kind, State
+
+#: What of a job's kinds is a video: pictures and drafts are not, nor sequences, which cannot be asked for here and have
+#: no one prompt to be remixed by.
+VIDEOS: Final[tuple[Kind, ...]] = ("film", "extension")
+Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
+_STATUS: Final[dict[State, Status]] = {
+    "queued": "queued",
+    "paused": "queued",
+    "running": "in_progress",
+    "completed": "completed",
+    "failed": "failed",
+    "expired": "failed",
+    "cancelled": "cancelled",
+}
+_PREFIX: Final = "video_"
+#: The file beside a remix that tells of which video it is one.
+_ORIGIN: Final = "remixed-from"
+#: Milliseconds between two looks, for a model that is quick and for the others.
+_SOON: Final = 200
+_LATER: Final = 1000
+
+#: What a request that makes something may be refused for beside what every other may.
+MAKING: Final = (404, 413, 415, 501, 507)
+refusals = partial(errors.refusals, model=CompatibleRefusal)
+
+
+class Failure(BaseModel):
+    """Why a video failed."""
+
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A job as the OpenAI API shows it, and what Flickbook resolved: seed, frames, rate, steps, guidance."""
+
+    id: Annotated[str, Field(examples=["video_01k9z4x7d2m3n4p5q6r7s8t9v0"])]
+    object: Literal["video"] = "video"
+    created_at: int
+    completed_at: int | None = None
+    expires_at: int | None = None
+    model: str
+    status: Status
+    progress: Annotated[int, Field(ge=0, le=100)]
+    prompt: str
+    seconds: Annotated[str, Field(examples=["2"])]
+    size: Annotated[str, Field(examples=["128x128"])]
+    remixed_from_video_id: str | None = None
+    error: Failure | None = None
+    seed: int
+    num_frames: int
+    fps: float
+    num_inference_steps: int
+    guidance_scale: float
+    eta_seconds: float | None = None
+    frames_sha256: str | None = None
+    ignored: Annotated[list[str] | None, Field(description="Fields of the request that have no effect.")] = None
+
+
+class VideoList(BaseModel):
+    """A page of videos."""
+
+    object: Literal["list"] = "list"
+    data: list[Video]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool
+
+
+class VideoDeleted(BaseModel):
+    """A video that is no more."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: Literal[True] = True
+
+
+def video_id(job_id: str) -> str:
+    """The id of a job as a video."""
+    return _PREFIX + job_id.partition("_")[2]
+
+
+async def video_job(queue: Queue, id: str, caller: Caller) -> Job:
+    """The job of a video that a caller may see. Raises JobNotFound, for every id that is none alike."""
+    if not ID.fullmatch(id) or not id.startswith(_PREFIX):
+        raise JobNotFound(id)
+    try:
+        job = await queue.job("job_" + id.removeprefix(_PREFIX), caller.sees)
+    except JobNotFound:
+        raise JobNotFound(id) from None
+    if job.kind not in VIDEOS:
+        raise JobNotFound(id)
+    return job
+
+
+def video_of(queue: Queue, job: Job, ignored: Sequence[str] = (), eta: float | None = None) -> Video:
+    """A job as a video; `eta` is in how many seconds it will be done, where somebody else knows."""
+    told = queue.artifacts.progress(job.id) if job.state == "running" else {}
+    result = job.result if job.state == "completed" else None
+    recipe = None if result is None else result.sidecar.recipe
+    size = finished(job.plan if recipe is None else recipe.plan)
+    return Video(
+        id=video_id(job.id),
+        created_at=int(job.created_at),
+        completed_at=int(job.finished_at) if result is not None else None,
+        model=job.plan.model,
+        status=_STATUS[job.state],
+        progress=_progress(job, told.get("fraction")),
+        prompt=job.plan.prompt,
+        seconds=f"{size.num_frames / size.fps:.6g}",
+        size=f"{size.width}x{size.height}",
+        remixed_from_video_id=_origin(queue, job),
+        error=_failure(job),
+        seed=recipe.plan.seed if recipe is not None and isinstance(recipe.plan, Plan) else job.plan.seed,
+        num_frames=size.num_frames,
+        fps=size.fps,
+        num_inference_steps=job.plan.num_inference_steps,
+        guidance_scale=job.plan.guidance_scale,
+        eta_seconds=_number(told.get("eta_seconds")) if eta is None else round(eta, 2),
+        frames_sha256=None if recipe is None else recipe.frames_sha256,
+        ignored=list(ignored) or None,
+    )
+
+
+def _progress(job: Job, fraction: object) -> int:
+    if job.state == "completed":
+        return 100
+    share = max(job.reached, _number(fraction) or 0.0)
+    return min(99, int(100 * share))  # the file is not there yet
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _failure(job: Job) -> Failure | None:
+    if job.state == "expired":
+        return Failure(code="expired", message="its time was over before it began")
+    if job.state == "failed":
+        return Failure(code=job.error_code or "failed", message=job.error or "no reason is known")
+    return None
+
+
+def poll_after(job: Job) -> dict[str, str]:
+    """The header that tells a client when to look again."""
+    return {"openai-poll-after-ms": str(_SOON if job.plan.model == "builtin" else _LATER)}
+
+
+def mark_remix(place: Path, of: str) -> None:
+    """Note in a job's directory of which job it is a remix: `parent` says another thing. Raises OutputError."""
+    try:
+        replace_whole(place / _ORIGIN, lambda draft: draft.write_text(of, encoding="ascii"))
+    except OSError as error:
+        raise OutputError(_ORIGIN, error.strerror or str(error), "free some space, and ask again") from None
+
+
+def _origin(queue: Queue, job: Job) -> str | None:
+    """The id of the video that a job is a remix of."""
+    try:
+        found = (queue.artifacts.of(job.id) / _ORIGIN).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return video_id(found) if ID.fullmatch(found) else None
+
+
+def inlined(of: type[Fields], **files: str) -> dict[str, Any]:
+    """The JSON Schema of a body without references, so that it can stand in a route; `files` are fields of a form."""
+    schema = of.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return whole(parts[node["$ref"].rpartition("/")[2]])
+            return {key: whole(value) for key, value in node.items()}
+        return [whole(each) for each in node] if isinstance(node, list) else node
+
+    found: dict[str, Any] = whole(schema)
+    for name, about in files.items():
+        found["properties"] = found["properties"] | {name: {"type": "string", "format": "binary", "description": about}}
+    return found
+
+
+def body_schema(of: type[Fields], example: dict[str, Any], **files: str) -> dict[str, Any]:
+    """A route's `openapi_extra` for a body that is JSON or a form with `files`, a field and what it is each."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": inlined(of), "example": example},
+                "multipart/form-data": {"schema": inlined(of, **files), "example": example},
+            },
+        }
+    }

@@ -1,0 +1,36 @@
+"""What the compatible layer gives of a film: a file of it to be saved, and its last frame to go on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flickbook.errors import OutputError
+from flickbook.files import replace_whole
+from flickbook.server.api import thumbnails
+from flickbook.server.api.job_files import held
+
+
+def last_frame(path: Path, place: Path, stem: str) -> Path:
+    """The last frame of a film as a PNG in `place`. It blocks. Raises MediaError, OutputError."""
+    image = thumbnails.last_frame(path)
+    target = place / f"{stem}.png"
+    try:
+        replace_whole(target, lambda draft: draft.write_bytes(image))
+    except OSError as error:
+        raise OutputError(target.name, error.strerror or str(error), "free some space, and ask again") from None
+    return target
+
+
+async def download(request: Request, root: Path, path: Path, name: str, digest: str = "") -> Response:
+    """A file below `root` to be saved as `name`: whole, or the one range asked for; `digest` is its SHA-256.
+
+    Raises HTTPException: 404 where it is gone, 416 for a range outside of it.
+    """
+    try:
+        return await held(request, root, path, name, download=True, digest=digest)
+    except OSError:
+        raise HTTPException(404, "the file is gone; it can be made again") from None

@@ -1,0 +1,305 @@
+"""/v1/videos: films as the OpenAI API, SGLang and vLLM-Omni speak of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import IO, Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.datastructures import UploadFile
+
+from flickbook.errors import RequestError
+from flickbook.jobs.create import ordered
+from flickbook.server.access.dependencies import changer, creator, reader
+from flickbook.server.api import thumbnails
+from flickbook.server.api.queue_position import line_of
+from flickbook.server.compatible import variants
+from flickbook.server.compatible.fields import (
+    CreateVideo,
+    EditVideo,
+    RemixVideo,
+    asked,
+    film_of,
+    ignored,
+    named,
+    polish_options_of,
+)
+from flickbook.server.compatible.models import model_of
+from flickbook.server.compatible.responses import (
+    MAKING,
+    VIDEOS,
+    Video,
+    VideoDeleted,
+    VideoList,
+    body_schema,
+    poll_after,
+    refusals,
+    video_id,
+    video_job,
+    video_of,
+)
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission import revisions
+from flickbook.server.submission.forms import Body, body_of
+from flickbook.server.submission.idempotency import Idempotency, IdempotencyKey
+from flickbook.server.submission.submit import ended, film_path, hung_up, submitted
+from flickbook.server.submission.uploads import inline, keep
+from flickbook.store.base import Job
+from flickbook.store.base import Query as Jobs
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+Reader = Annotated[Caller, Depends(reader)]
+Creator = Annotated[Caller, Depends(creator)]
+Changer = Annotated[Caller, Depends(changer)]
+_EXAMPLE: Final = {"prompt": "a red circle moving left", "seconds": "2", "size": "128x128", "seed": 7}
+_PICTURE: Final = "A picture that the film begins from."
+_FILM: Final = "The film: MP4, WebM, MKV, MOV, GIF, moving WebP."
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_MEDIA: Final = ("video/mp4", "video/webm", "video/x-matroska", "image/gif", "image/webp", "image/apng", "image/png")
+_FILES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": {kind: _BINARY for kind in _MEDIA}}
+}
+_PARTS: Final[dict[int | str, dict[str, Any]]] = {
+    206: {"description": "The part that was asked for.", "content": _FILES[200]["content"]},
+    304: {"description": "The client has it already."},
+}
+_POLL: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "headers": {
+            "openai-poll-after-ms": {"description": "When to look again.", "schema": {"type": "integer", "minimum": 1}}
+        }
+    }
+}
+
+
+@router.post(
+    "",
+    response_model=Video,
+    response_model_exclude_none=True,
+    responses=refusals(*MAKING) | _POLL,
+    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
+)
+async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
+    """Make a film of a sentence, and of a picture if one is sent."""
+    service = service_of(request)
+    job, without = await _created(service, request, caller, idempotency)
+    response.headers.update(poll_after(job))
+    return video_of(service.queue, job, without)
+
+
+async def _created(
+    service: Service, request: Request, caller: Caller, idempotency: Idempotency | None
+) -> tuple[Job, list[str]]:
+    """The job of a new film, and the fields that have no effect on it."""
+    async with body_of(request) as body:
+        wanted = asked(CreateVideo, body)
+        picture = _picture(wanted, body)
+
+        def make(id: str) -> Job:
+            model = model_of(wanted.model, service.settings.model)
+            more: dict[str, Any] = {}
+            if picture is not None:
+                field, source = picture
+                more["image"] = str(keep(field, source, service.artifacts.made(id), "given-image", "picture"))
+            film = film_of(wanted, model, service.loras, **more)
+            with named(wanted):
+                return revisions.moving(ordered(film, polish_options_of(wanted), owner=caller.owner))
+
+        job = await submitted(service, make, idempotency)
+    return job, ignored(wanted)
+
+
+def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
+    """The picture that a film begins from, and the field that it came in."""
+    only_files(body, ("input_reference",))
+    sent, told = body.files.get("input_reference"), wanted.picture
+    if sent is not None and told is not None:
+        raise RequestError(told[0], "…", "a film begins from one picture", "give one of them")
+    if sent is not None:
+        return "input_reference", sent.file
+    return None if told is None else (told[0], inline(*told))
+
+
+def only_files(body: Body, names: Collection[str]) -> None:
+    """Raises RequestError for a file in another field."""
+    for name, file in body.files.items():
+        if name not in names:
+            raise RequestError(name, file.filename, "takes no file", f"send it as {' or '.join(names) or 'text'}")
+
+
+@router.post(
+    "/sync",
+    response_class=Response,
+    responses=refusals(*MAKING) | _FILES,
+    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
+)
+async def create_video_and_wait(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
+    """Make a film and answer with its file once it is done; whoever hangs up stops it."""
+    service = service_of(request)
+    job, _ = await _created(service, request, caller, idempotency)
+    found = await ended(service, request, [job], keep=idempotency is not None)
+    if not found:
+        return hung_up()
+    (job,) = found
+    if job.state != "completed":
+        return revisions.failure(job)
+    return await _file(service, request, job)
+
+
+@router.post(
+    "/edits",
+    response_model=Video,
+    response_model_exclude_none=True,
+    responses=refusals(*MAKING) | _POLL,
+    openapi_extra=body_schema(EditVideo, {"prompt": "a painting of it", "video": {"id": "video_…"}}, video=_FILM),
+)
+async def edit_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
+    """Make a film anew from one that is sent, or from one of the service: its motion under other words."""
+    return await _revised(revisions.edit, request, response, caller, idempotency)
+
+
+@router.post(
+    "/extensions",
+    response_model=Video,
+    response_model_exclude_none=True,
+    responses=refusals(*MAKING) | _POLL,
+    openapi_extra=body_schema(
+        EditVideo, {"prompt": "it goes on", "seconds": "2", "video": {"id": "video_…"}}, video=_FILM
+    ),
+)
+async def extend_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
+    """Go on from the last frame of a film, and join both."""
+    return await _revised(revisions.extend, request, response, caller, idempotency)
+
+
+async def _revised(
+    revise: revisions.Revise, request: Request, response: Response, caller: Caller, idempotency: Idempotency | None
+) -> Video:
+    """The job of a film that is made of another, as `revise` makes it."""
+    service = service_of(request)
+    async with body_of(request) as body:
+        wanted, sent, parent = await _parent(service, caller, body)
+        make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner)
+        job = await submitted(service, make, idempotency)
+    response.headers.update(poll_after(job))
+    return video_of(service.queue, job, ignored(wanted))
+
+
+async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
+    """What is asked of a film, and the film: as a file, or as a job of the caller."""
+    wanted = asked(EditVideo, body)
+    only_files(body, ("video",))
+    if wanted.picture is not None:
+        raise RequestError(wanted.picture[0], "…", "a film begins from one thing", "send the film alone")
+    sent: UploadFile | None = body.files.get("video")
+    if (sent is None) == (wanted.video is None):
+        raise RequestError("video", wanted.video or "", "must be one film", 'send a file, or {"id": "video_…"}')
+    if wanted.video is None:
+        assert sent is not None
+        return wanted, sent.file, None
+    return wanted, None, await video_job(service.queue, wanted.video, caller)
+
+
+@router.get("", response_model=VideoList, response_model_exclude_none=True, responses=refusals(404))
+async def list_videos(
+    request: Request,
+    caller: Reader,
+    after: Annotated[str | None, Query(description="The id of the last one of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> VideoList:
+    """The caller's videos, the newest first."""
+    queue = service_of(request).queue
+    last = None if after is None else (await video_job(queue, after, caller)).id
+    found = await queue.store.find(
+        Jobs(owner=caller.sees, kinds=VIDEOS, after=last, limit=limit + 1, order="new" if order == "desc" else "old")
+    )
+    page = [video_of(queue, job) for job in found[:limit]]
+    return VideoList(
+        data=page,
+        first_id=page[0].id if page else None,
+        last_id=page[-1].id if page else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get("/{video_id}", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL)
+async def retrieve_video(request: Request, response: Response, video_id: str, caller: Reader) -> Video:
+    """How far a video is."""
+    queue = service_of(request).queue
+    job = await video_job(queue, video_id, caller)
+    response.headers.update(poll_after(job))
+    _, seconds = await line_of(request).of(job)
+    return video_of(queue, job, eta=seconds)
+
+
+@router.delete("/{video_id}", response_model=VideoDeleted, responses=refusals(404))
+async def delete_video(request: Request, video_id: str, caller: Changer) -> VideoDeleted:
+    """Stop a video if it is being made, and forget it with its files."""
+    queue = service_of(request).queue
+    job = await video_job(queue, video_id, caller)
+    await queue.remove(job.id, caller.sees)
+    return VideoDeleted(id=video_id)
+
+
+@router.post(
+    "/{video_id}/cancel", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL
+)
+async def cancel_video(request: Request, response: Response, video_id: str, caller: Changer) -> Video:
+    """Stop a video: at once where it waits, at its next step where it runs."""
+    queue = service_of(request).queue
+    job = await video_job(queue, video_id, caller)
+    job = await queue.cancel(job.id, caller.sees)
+    response.headers.update(poll_after(job))
+    return video_of(queue, job)
+
+
+@router.post(
+    "/{video_id}/remix",
+    response_model=Video,
+    response_model_exclude_none=True,
+    responses=refusals(*MAKING) | _POLL,
+    openapi_extra=body_schema(RemixVideo, {"prompt": "a blue circle moving left"}),
+)
+async def remix_video(
+    request: Request, response: Response, video_id: str, caller: Creator, idempotency: IdempotencyKey
+) -> Video:
+    """The same film with other words: size, frames, steps and seed stay."""
+    service = service_of(request)
+    job = await video_job(service.queue, video_id, caller)
+    async with body_of(request) as body:
+        wanted = asked(RemixVideo, body)
+        only_files(body, ())
+    made = await submitted(
+        service,
+        lambda id: revisions.remix(service, id, job, wanted.prompt, owner=caller.owner),
+        idempotency,
+    )
+    response.headers.update(poll_after(made))
+    return video_of(service.queue, made)
+
+
+@router.get("/{video_id}/content", response_class=Response, responses=refusals(404, 416) | _FILES | _PARTS)
+async def download_video(
+    request: Request,
+    video_id: str,
+    caller: Reader,
+    variant: Literal["video", "thumbnail", "spritesheet"] = "video",
+) -> Response:
+    """The film, a frame from its middle, or a sheet of its frames."""
+    service = service_of(request)
+    job = await video_job(service.queue, video_id, caller)
+    if variant == "video":
+        return await _file(service, request, job)
+    film = film_path(service, job, video_id)
+    path = await (thumbnails.thumbnail(film) if variant == "thumbnail" else thumbnails.sheet(film, job.plan.prompt))
+    return await variants.download(request, service.artifacts.root, path, f"{video_id}-{variant}{path.suffix}")
+
+
+async def _file(service: Service, request: Request, job: Job) -> Response:
+    """The film of a job, with its SHA-256 as its ETag."""
+    id = video_id(job.id)
+    path = film_path(service, job, id)
+    digest = "" if job.result is None else job.result.sha256
+    return await variants.download(request, service.artifacts.root, path, f"{id}{path.suffix}", digest)

@@ -1,0 +1,91 @@
+"""What every request passes first: it gets an id, is timed, counted and logged, and its answer gets safe headers."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flickbook.server import errors
+from flickbook.server.middleware.raw_request import header
+from flickbook.server.operations import logs
+from flickbook.server.operations.health import Metrics
+from flickbook.store.base import ID
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: What an answer has unless its route says otherwise. It is data: a browser may show it, and run nothing in it.
+SAFE_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+_MEDIA: Final = ("video/", "image/")
+
+logger = logging.getLogger(__name__)
+access = logging.getLogger("flickbook.server.access")
+
+
+class RequestContext:
+    """The outermost layer. An exception that nobody meant is logged whole, and told as a 500 with the request's id."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        id = given if _PLAIN.fullmatch(given) else secrets.token_hex(12)
+        logs.request_id.set(id)
+        found = ID.search(scope["path"])
+        logs.job_id.set(f"job_{found[0][-26:]}" if found else "")
+        began, status = time.perf_counter(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                dress(MutableHeaders(scope=message), id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            logger.exception("unexpected error in %s %s", scope["method"], scope["path"])
+            if not status:
+                text = f"unexpected error; the log of the service tells more of request {id}"
+                await errors.answer(scope, 500, "unexpected", text)(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - began
+            self._metrics.count(scope, status or 499, seconds)
+            _log(scope, status or 499, seconds)
+
+
+def dress(headers: MutableHeaders, id: str) -> None:
+    """Give an answer the headers it lacks."""
+    headers["x-request-id"] = id
+    for name, value in SAFE_HEADERS.items():
+        headers.setdefault(name, value)
+    media = headers.get("content-type", "").startswith(_MEDIA)
+    headers.setdefault("cache-control", "private" if media else "no-store")
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    if not access.isEnabledFor(logging.INFO):
+        return
+    # Without its query, in which the signature of a link may stand.
+    told = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "seconds": round(seconds, 6),
+        "client": (scope.get("client") or ("",))[0],
+    }
+    access.info("%s %s %d", scope["method"], scope["path"], status, extra=told)

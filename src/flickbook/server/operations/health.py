@@ -1,0 +1,150 @@
+"""Whether the service lives, whether it can work, and how it does: /healthz, /readyz, /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from flickbook.errors import FlickbookError
+from flickbook.server.access.dependencies import admin
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.store.base import Job, Query, State
+
+#: Seconds that a store has to answer, and for which an answer of /readyz holds.
+_PATIENCE: Final = 5.0
+_FRESH: Final = 1.0
+#: The last films from which the times are told.
+_LAST: Final = 200
+_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+
+router = APIRouter(tags=["operations"])
+logger = logging.getLogger(__name__)
+
+
+class Metrics:
+    """What one application counts of its requests."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._count = Counter(
+            "flickbook_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "flickbook_request_seconds", "Seconds to the end of an answer.", ["route"], registry=self.registry
+        )
+
+    def count(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count one request, by the template of its route: a path would make a series for each job."""
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._count.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+
+@router.get("/healthz", summary="Whether the service lives")
+async def healthz() -> dict[str, bool]:
+    """Asks nothing but this process."""
+    return {"live": True}
+
+
+@router.get("/readyz", summary="Whether the service can work", responses={503: {"description": "It cannot."}})
+async def readyz(request: Request) -> JSONResponse:
+    """Asks the store, and writes a file where those of the jobs are; tells how many workers are alive."""
+    service = service_of(request)
+    at, found = getattr(request.app.state, "ready", (float("-inf"), dict[str, bool]()))
+    if time.monotonic() - at > _FRESH:
+        store, files = await asyncio.gather(
+            _store_answers(service), asyncio.to_thread(_writable, service.artifacts.root)
+        )
+        found = {"ready": store and files, "store": store, "files": files}
+        request.app.state.ready = (time.monotonic(), found)
+    workers = {"wanted": service.workers, "alive": alive(service)}
+    return JSONResponse({**found, "workers": workers}, 200 if found["ready"] else 503)
+
+
+def alive(service: Service) -> int:
+    """How many of the service's own workers are alive."""
+    return 0 if service.alive is None else service.alive()
+
+
+async def _store_answers(service: Service) -> bool:
+    try:
+        await asyncio.wait_for(service.store.counts(), _PATIENCE)
+    except (FlickbookError, TimeoutError) as error:
+        logger.error("the store does not answer: %s", error)
+        return False
+    return True
+
+
+def _writable(root: Path) -> bool:
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(b"x")
+    except OSError as error:
+        logger.error("%s cannot be written: %s", root, error)
+        return False
+    return True
+
+
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -> Response:
+    """Requests as this process counted them; jobs as the store has them now."""
+    service = service_of(request)
+    counts = await service.store.counts()
+    done = await service.store.find(Query(states=("completed",), limit=_LAST))
+    text = generate_latest(request.app.state.metrics.registry)
+    jobs = CollectorRegistry()
+    jobs.register(_Told(_families(service, counts, done)))
+    return Response(text + generate_latest(jobs), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _Told:
+    """Families of figures that were gathered already."""
+
+    def __init__(self, families: Sequence[GaugeMetricFamily]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        return self._families
+
+
+def _families(service: Service, counts: Mapping[State, int], done: Sequence[Job]) -> list[GaugeMetricFamily]:
+    states = GaugeMetricFamily("flickbook_jobs", "Jobs by their state.", labels=["state"])
+    for state, count in counts.items():
+        states.add_metric([state], count)
+    workers = GaugeMetricFamily("flickbook_workers", "Workers of this service that are alive.", alive(service))
+    begun = [job for job in done if job.started_at]
+    lasted = _quantiles(
+        "flickbook_job_duration_seconds",
+        f"From start to end, of the last {_LAST} that were completed.",
+        [job.finished_at - job.started_at for job in begun],
+    )
+    waited = _quantiles(
+        "flickbook_queue_wait_seconds",
+        f"From order to start, of the last {_LAST} that were completed.",
+        [job.started_at - job.created_at for job in begun],
+    )
+    return [states, workers, lasted, waited]
+
+
+def _quantiles(name: str, about: str, seconds: Sequence[float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, about, labels=["quantile"])
+    ranked = sorted(max(0.0, each) for each in seconds)
+    for share in (0.5, 0.95):
+        if ranked:
+            family.add_metric([str(share)], ranked[min(len(ranked) - 1, int(share * len(ranked)))])
+    return family

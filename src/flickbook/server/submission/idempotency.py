@@ -1,0 +1,210 @@
+"""The Idempotency-Key of a POST request: the same key and body give the same jobs, another body is refused.
+
+A key belongs to its owner and to one route with its path parameters. A note in the store binds it to the SHA-256 of the
+first request that was accepted; the note is written by one atomic call, so of two different requests only one wins,
+also between server processes. Jobs carry a key derived from all of this, so that a retry after a crash finds them even
+if the server was killed before it wrote their ids down.
+
+A key is kept as long as one of its jobs, and for a day at least.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Header, Request
+from starlette.datastructures import UploadFile
+
+from flickbook.errors import FlickbookError, IdempotencyKeyReused, JobConflict, LimitReached
+from flickbook.server.access.dependencies import changer, creator
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.forms import form_of, is_form
+from flickbook.store.base import Job, Note, Store
+
+_KIND: Final = "idempotency"
+#: Seconds for which a key is kept at least.
+KEPT: Final = 86400.0
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """The Idempotency-Key of one request: its `scope` (owner, route and key) and the `digest` of its body, in hex."""
+
+    key: str
+    owner: str
+    scope: str
+    digest: str
+
+    async def jobs(self, service: Service) -> list[Job] | None:
+        """The jobs of an equal request, in their order; None if there was none, or if one of its jobs was deleted.
+
+        Raises IdempotencyKeyReused if the key belongs to another request.
+        """
+        note = await service.store.note(_KIND, self.scope)
+        if note is None:
+            return None
+        record = json.loads(note.body)
+        found = [await service.store.get(id) for id in record["jobs"]]
+        if record["digest"] != self.digest:
+            # A key is kept as long as one of its jobs; before its jobs are known, it is kept.
+            if found and not any(found):
+                await self.release(service)
+                return None
+            raise IdempotencyKeyReused(self.key)
+        jobs = [job for job in found if job is not None]
+        return jobs if jobs and len(jobs) == len(found) else None
+
+    async def submit(self, service: Service, jobs: list[Job]) -> list[Job]:
+        """Keep jobs, all or none, or return those of an equal request. Raises IdempotencyKeyReused, LimitReached."""
+        fresh = await self.claim(service) is None
+        keyed = [job.model_copy(update={"key": self._job_key(number)}) for number, job in enumerate(jobs)]
+        try:
+            found = await service.queue.submit(keyed)
+        except LimitReached:
+            # A refused request does not use up its key. After any other error the jobs may have been kept.
+            if fresh:
+                await self.release(service)
+            raise
+        await self.claim(service)  # an equal request that was refused meanwhile may have dropped it
+        await service.store.put(self._note([job.id for job in found]))
+        return found
+
+    async def change(self, service: Service, id: str, change: Callable[[], Awaitable[Job]]) -> Job:
+        """Change the state of a job once: an equal request gives the job and changes nothing.
+
+        Raises IdempotencyKeyReused, and whatever `change` raises.
+        """
+        if before := await self.jobs(service):
+            return before[0]
+        fresh = await self.claim(service) is None
+        try:
+            job = await change()
+        except JobConflict:
+            # The first of two equal requests may have changed it before it wrote that down.
+            if not fresh:
+                return await service.queue.job(id)
+            await self.release(service)
+            raise
+        except FlickbookError:
+            if fresh:
+                await self.release(service)
+            raise
+        await service.store.put(self._note([job.id]))
+        return job
+
+    async def claim(self, service: Service) -> float | None:
+        """Bind the key to this request: None if it was free, or when an equal request bound it, in seconds since 1970.
+
+        Raises IdempotencyKeyReused.
+        """
+        standing = await service.store.put_new(self._note([]))
+        if standing is None:
+            return None
+        if json.loads(standing.body)["digest"] != self.digest:
+            raise IdempotencyKeyReused(self.key)
+        return standing.due - KEPT
+
+    async def release(self, service: Service) -> None:
+        """Free the key: the request under it was refused."""
+        await service.store.drop(_KIND, self.scope)
+
+    def id(self, prefix: str) -> str:
+        """The id of what this request makes, the same for equal requests."""
+        return f"{prefix}_{_sha256([self.scope, self.digest])[:26]}"
+
+    def _note(self, jobs: list[str]) -> Note:
+        body = json.dumps({"digest": self.digest, "jobs": jobs})
+        return Note(kind=_KIND, id=self.scope, owner=self.owner, due=float(int(time.time())) + KEPT, body=body)
+
+    def _job_key(self, number: int) -> str:
+        return f"{_sha256([self.scope, self.digest])}/{number}"
+
+
+async def forget(store: Store) -> int:
+    """Forget the keys that are kept for long enough and whose jobs are all deleted; how many."""
+    count = 0
+    for note in await store.notes(_KIND, due=time.time()):
+        if any([await store.get(id) for id in json.loads(note.body)["jobs"]]):
+            await store.put(note.model_copy(update={"due": time.time() + KEPT}))
+        else:
+            count += await store.drop(_KIND, note.id)
+    return count
+
+
+_Key = Annotated[
+    str | None,
+    Header(
+        alias="idempotency-key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description=(
+            "The same key with the same body gives the same answer; with another body it is refused with 422. "
+            "A key belongs to its owner and this path. It is kept as long as the jobs that were made under it, and for "
+            "a day at least."
+        ),
+    ),
+]
+
+
+async def _made(request: Request, caller: Annotated[Caller, Depends(creator)], key: _Key = None) -> Idempotency | None:
+    return await _idempotency(request, caller, key)
+
+
+async def _changed(
+    request: Request, caller: Annotated[Caller, Depends(changer)], key: _Key = None
+) -> Idempotency | None:
+    return await _idempotency(request, caller, key)
+
+
+async def _idempotency(request: Request, caller: Caller, key: str | None) -> Idempotency | None:
+    """What the header of a request says, None without one. Raises IdempotencyKeyReused."""
+    if key is None:
+        return None
+    scope = _sha256([caller.owner, request.method, request.url.path, key])
+    found = Idempotency(key, caller.owner, scope, await _digest(request))
+    await found.jobs(service_of(request))
+    return found
+
+
+#: For routes of a Creator, and for those of a Changer: a request is admitted once.
+IdempotencyKey = Annotated[Idempotency | None, Depends(_made)]
+ChangeKey = Annotated[Idempotency | None, Depends(_changed)]
+
+
+async def _digest(request: Request) -> str:
+    """The SHA-256 of a body, whatever the order of its fields and the boundary of its parts."""
+    if not is_form(request):
+        return _sha256(_parsed(await request.body()))
+    form = await form_of(request)
+    parts: list[tuple[str, str, Any]] = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            # The suffix of a table says how it is read.
+            parts.append((name, PurePath(value.filename or "").suffix.lower(), await _file_digest(value)))
+        else:
+            parts.append((name, "", _parsed(value.encode("utf-8", "surrogatepass")) if name == "request" else value))
+    return _sha256(sorted(parts, key=lambda part: part[0]))
+
+
+async def _file_digest(upload: UploadFile) -> str:
+    found = await asyncio.to_thread(lambda: hashlib.file_digest(upload.file, "sha256").hexdigest())  # type: ignore[arg-type]
+    await upload.seek(0)
+    return found
+
+
+def _parsed(body: bytes) -> Any:
+    """The value of a JSON text; the text itself if it is not JSON, which the route refuses."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode("latin-1")
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,267 @@
+"""The connection to MongoDB: how it is opened, what its server is, its clock, and its errors in plain words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from flickbook.errors import MissingExtra, StoreError
+from flickbook.store.mongo.url import MongoUrl
+
+try:
+    import pymongo
+    from bson.errors import BSONError
+    from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+    from pymongo import errors as failures
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.asynchronous.database import AsyncDatabase
+    from pymongo.read_concern import ReadConcern
+except ImportError:
+    raise MissingExtra("pymongo", "mongo") from None
+
+Document = dict[str, Any]
+Collection = AsyncCollection[Document]
+
+#: Milliseconds, where the address does not say otherwise: a command should not wait long for a server that is gone.
+DEFAULTS: Final = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 20_000}
+CONFIRMED_WITHIN: Final = 10_000
+REFRESH: Final = 60.0
+#: The clock takes up at most this much of a difference at once (s), so that no lease ends by a correction;
+STRIDE: Final = 0.5
+#: but one that is further out (s) is simply wrong, and would keep dead workers' leases for hours.
+ASTRAY: Final = 30.0
+_DRIVER: Final = Path(pymongo.__file__).parent
+_UNAUTHORISED: Final = frozenset({8000, 13, 18, 31})
+
+
+def tick(seconds: float) -> float:
+    """A time (s) to a tenth of a millisecond: what a server that keeps 15 digits gives back as it was."""
+    return round(seconds, 4)
+
+
+class ServerClock:
+    """The server's time, carried on by this machine's monotonic clock, which nobody sets."""
+
+    def __init__(self) -> None:
+        self.offset: float | None = None
+        self.read_at = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time to ask the server again."""
+        return self.offset is None or time.monotonic() - self.read_at >= REFRESH
+
+    def take(self, asked: float, answered: float, said: float) -> None:
+        """The server `said` a time (s) between two readings of the monotonic clock."""
+        found = said - (asked + answered) / 2
+        self.read_at = answered
+        if self.offset is None or abs(found - self.offset) > ASTRAY:
+            self.offset = found
+        else:
+            self.offset += min(max(found - self.offset, -STRIDE), STRIDE)
+
+    def now(self) -> float:
+        """Seconds since 1970 by the server."""
+        return tick(time.monotonic() + (self.offset or 0.0))
+
+
+class MongoLink:
+    """One client, one database. `several` says that there are members to agree: a replica set or a sharded cluster."""
+
+    def __init__(self, address: MongoUrl) -> None:
+        self.address = address
+        self.clock = ServerClock()
+        self.several = False
+        self._open = False
+        self._clients: list[AsyncMongoClient[Document]] = []
+        self._database: AsyncDatabase[Document] | None = None
+        self._where: tuple[int, object] = (0, None)
+
+    def __repr__(self) -> str:
+        return f"MongoLink({self.address.shown!r})"
+
+    async def open(self) -> str:
+        """Connect; what the server is, for people. Raises StoreError if it is out of reach or would lose writes."""
+        self._open = True
+        with self.told():
+            hello = await self._read_clock()
+            version = (await self._here().client.admin.command("buildInfo")).get("version", "of unknown version")
+        self.several = "setName" in hello or hello.get("msg") == "isdbgrid"
+        self._refuse_weak()
+        # From here on a majority is asked where there is one.
+        self._database = self._strict(self._clients[-1])
+        kind = f"replica set {hello['setName']}" if "setName" in hello else "one server without replica set"
+        if hello.get("msg") == "isdbgrid":
+            kind = "sharded cluster"
+        # Other servers speak the protocol too, and give the version of MongoDB that they follow.
+        return f"MongoDB protocol {version}, {kind}, {self.address.shown}"
+
+    async def close(self) -> None:
+        clients, self._clients, self._database, self._open = self._clients, [], None, False
+        # One of the process that this one was forked from, or of a loop that has ended, is not ours to close.
+        if clients and self._where == (os.getpid(), asyncio.get_running_loop()):
+            with self.told():
+                await clients[-1].close()
+
+    def __getitem__(self, name: str) -> Collection:
+        """A collection, read and written with the concerns of the store."""
+        return self._here()[name]
+
+    def light(self, name: str) -> Collection:
+        """A collection of counters, which no majority need confirm by themselves.
+
+        Members replay writes in their order: the majority that confirms the job which follows has the counter too.
+        """
+        return self[name].with_options(read_concern=ReadConcern("local"), write_concern=WriteConcern(1))
+
+    async def now(self) -> float:
+        """The clock of leases."""
+        if self.clock.due():
+            with self.told():
+                await self._read_clock()
+        return self.clock.now()
+
+    async def _read_clock(self) -> Document:
+        """Ask the primary for its time; its whole answer."""
+        admin = self._here().client.admin
+        # The first question also finds the server, so that only the second one has a short way there and back.
+        for _ in range(2 if self.clock.offset is None else 1):
+            asked = time.monotonic()
+            hello: Document = await admin.command("hello", read_preference=ReadPreference.PRIMARY)
+            answered = time.monotonic()
+        at: datetime = hello["localTime"]
+        self.clock.take(asked, answered, at.replace(tzinfo=at.tzinfo or UTC).timestamp())
+        return hello
+
+    def _here(self) -> AsyncDatabase[Document]:
+        """The database, by a client of this process and event loop: neither its sockets nor its locks can be shared."""
+        where = (os.getpid(), asyncio.get_running_loop())
+        if not self._open:
+            raise StoreError(self.address.shown, "is not open", "open the store before using it")
+        if self._database is None or self._where != where:
+            self._clients.append(self._client())
+            self._database, self._where = self._strict(self._clients[-1]), where
+        return self._database
+
+    def _client(self) -> AsyncMongoClient[Document]:
+        given = self.address.options
+        patience: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name.lower() not in given}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                client: AsyncMongoClient[Document] = AsyncMongoClient(self.address.text, **patience)
+            except ValueError as error:
+                raise failures.ConfigurationError(str(error)) from None
+        # The driver leaves out what it does not understand: tls=yes would send everything in the clear.
+        for warning in caught:
+            # Whatever else this process warns of at that moment, as of a socket left open, is not about the address.
+            if warning.category in (UserWarning, DeprecationWarning) and _DRIVER in Path(warning.filename).parents:
+                raise failures.ConfigurationError(str(warning.message))
+        return client
+
+    def _refuse_weak(self) -> None:
+        """Raise StoreError for an address that asks for writes that a crash may undo."""
+        given = self.address.options
+        journal = given.get("journal", given.get("j", "true")).lower()
+        w = given.get("w", "majority")
+        weak = w == "0" or (self.several and w != "majority")
+        if weak or journal == "false":
+            asked = f"w={w}" if weak else "journal=false"
+            remedy = "write w=majority in the address, or leave it out" if weak else "leave journal=false out"
+            raise StoreError(self.address.shown, f"asks for {asked}, and would forget what it confirmed", remedy)
+
+    def _strict(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+        given = self.address.options
+        within = int(given.get("wtimeoutms", given.get("wtimeout", CONFIRMED_WITHIN)))
+        return client.get_database(
+            self.address.database,
+            # Without a replica set all of the server is its majority, and few such servers know a read concern.
+            read_concern=ReadConcern("majority") if self.several else None,
+            write_concern=WriteConcern("majority", wtimeout=within, j=True),
+            read_preference=ReadPreference.PRIMARY,
+        )
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn every error of the driver into a StoreError in plain words, without any secret."""
+        try:
+            yield
+        except (failures.PyMongoError, BSONError, UnicodeError, OSError) as error:
+            # No traceback shows what the driver said, which may quote the address.
+            raise self._said(error) from None
+
+    def _said(self, error: Exception) -> StoreError:
+        reason, remedy = next((say(self, error) for kind, say in _WORDS if isinstance(error, kind)), _unknown(error))
+        return StoreError(self.address.shown, self.address.clean(reason), remedy)
+
+
+def _unreachable(link: MongoLink, error: Exception) -> tuple[str, str]:
+    patience = int(link.address.options.get("serverselectiontimeoutms", DEFAULTS["serverSelectionTimeoutMS"])) / 1000
+    text = str(error)
+    if "SSL" in text or "certificate" in text:
+        return "does not agree on TLS", "see that tls, tlsCAFile and the server's certificate fit together"
+    if isinstance(error, failures.NotPrimaryError) or "match selector" in text:
+        return f"has no primary that answers within {patience:g} s", "see that most members of the replica set run"
+    remedy = "see that it runs, that the address is right and that a firewall or access list lets this machine in"
+    return f"is out of reach: nothing answered within {patience:g} s", remedy
+
+
+def _interrupted(link: MongoLink, error: Exception) -> tuple[str, str]:
+    return "broke the connection", "see that it runs; ask again, and what was confirmed is still there"
+
+
+def _refused(link: MongoLink, error: Exception) -> tuple[str, str]:
+    assert isinstance(error, failures.OperationFailure)
+    if error.code in _UNAUTHORISED or "auth" in str(error).lower():
+        remedy = "correct the user, the password and authSource in the address, or grant the role readWrite"
+        return f"lets this user not in (code {error.code})", remedy
+    # Of many writes at once each has a reason of its own, and the whole has none.
+    details: Document = {**(error.details or {})}
+    first = next(iter(details.get("writeErrors", [])), details)
+    said = first.get("errmsg", "no reason given")
+    return (
+        f"refused with code {first.get('code', error.code)}: {said}",
+        "see its log; `flickbook store check` looks through it",
+    )
+
+
+def _unconfirmed(link: MongoLink, error: Exception) -> tuple[str, str]:
+    return "did not confirm by a majority in time", "see that most members of the replica set run, then ask again"
+
+
+def _unreadable(link: MongoLink, error: Exception) -> tuple[str, str]:
+    if "DNS" in str(error):
+        return (
+            "has no entry in DNS that can be found",
+            "see that the name is right and that this machine resolves names",
+        )
+    return f"cannot be understood by the driver: {error}", "correct the address"
+
+
+def _unnamed(link: MongoLink, error: Exception) -> tuple[str, str]:
+    return "cannot keep this text", "leave out characters that are no Unicode text, such as half of a surrogate pair"
+
+
+def _unknown(error: Exception) -> tuple[str, str]:
+    return f"failed with {type(error).__name__}", "see that it runs; `flickbook store check` looks through it"
+
+
+#: From the particular to the general: the first that fits has the say.
+_WORDS: Final[tuple[tuple[type[Exception], Callable[[MongoLink, Exception], tuple[str, str]]], ...]] = (
+    (failures.ServerSelectionTimeoutError, _unreachable),
+    (failures.NotPrimaryError, _unreachable),
+    (failures.ConnectionFailure, _interrupted),
+    (failures.WTimeoutError, _unconfirmed),
+    (failures.WriteConcernError, _unconfirmed),
+    (failures.OperationFailure, _refused),
+    (failures.ConfigurationError, _unreadable),
+    (BSONError, _unnamed),
+    (UnicodeError, _unnamed),
+    (OSError, _interrupted),
+)

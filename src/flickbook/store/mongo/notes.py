@@ -1,0 +1,140 @@
+"""What the MongoDB store keeps beside jobs: notes, windows of limits, secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection
+
+from pymongo.errors import DuplicateKeyError
+
+from flickbook.errors import RequestError, StoreError
+from flickbook.store.base import KEY, Note
+from flickbook.store.mongo.connection import Document, MongoLink
+
+
+class Notes:
+    """The methods of a Store that know no jobs."""
+
+    def __init__(self, link: MongoLink) -> None:
+        self.link = link
+
+    async def put(self, note: Note) -> None:
+        await self._first("notes", {"_id": _name(note.kind, note.id)}, {"$set": note.to_row()})
+
+    async def put_new(self, note: Note) -> Note | None:
+        while True:
+            with self.link.told():
+                try:
+                    await self.link["notes"].insert_one({"_id": _name(note.kind, note.id), **note.to_row()})
+                    return None
+                except DuplicateKeyError:
+                    pass
+            standing = await self.note(note.kind, note.id)
+            if standing is not None:  # else it was dropped in between
+                return standing
+
+    async def note(self, kind: str, id: str) -> Note | None:
+        with self.link.told():
+            row = await self.link["notes"].find_one({"_id": _name(kind, id)}, {"_id": 0})
+        return self._note(row) if row else None
+
+    async def notes(self, kind: str, owner: str | None, due: float | None, ids: Collection[str] | None) -> list[Note]:
+        filter: Document = {"kind": kind}
+        if owner is not None:
+            filter["owner"] = owner
+        if due is not None:
+            filter["due"] = {"$gt": 0.0, "$lte": float(due)}
+        if ids is not None:
+            filter["_id"] = {"$in": [_name(kind, id) for id in ids]}
+        with self.link.told():
+            rows = await self.link["notes"].find(filter, {"_id": 0}).sort([("id", 1)]).to_list()
+        return [self._note(row) for row in rows]
+
+    async def ids(self, kind: str) -> list[str]:
+        """The ids of the notes of a kind."""
+        with self.link.told():
+            rows = await self.link["notes"].find({"kind": kind}, {"_id": 0, "id": 1}).to_list()
+        return [str(row["id"]) for row in rows]
+
+    async def drop(self, kind: str, id: str) -> bool:
+        with self.link.told():
+            return bool((await self.link["notes"].delete_one({"_id": _name(kind, id)})).deleted_count)
+
+    async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
+        buckets = self.link["buckets"]
+        while True:
+            now = await self.link.now()
+            begun = {"$gt": now - window, "$lte": now}
+            with self.link.told():
+                # Nearly always there is enough, and one round trip does.
+                room = {"_id": bucket, "began": begun, "taken": {"$lte": limit - amount}}
+                row = await buckets.find_one_and_update(room, {"$inc": {"taken": amount}})
+                if row:
+                    return amount, float(row["began"]) + window
+                row = await buckets.find_one({"_id": bucket})
+                fresh = row is None or not now - window < row["began"] <= now
+                taken, began = (0, now) if fresh or row is None else (int(row["taken"]), float(row["began"]))
+                given = max(0, min(amount, limit - taken))
+                new = {"taken": taken + given, "began": began, "ends": began + window}
+                if not given or await self._swapped(bucket, row, new):
+                    return given, began + window
+            await asyncio.sleep(0)
+
+    async def _swapped(self, bucket: str, row: Document | None, new: Document) -> bool:
+        """Whether the bucket is `new` now, which it is unless another was faster."""
+        buckets = self.link["buckets"]
+        if row is not None:
+            seen = {"_id": bucket, "taken": row["taken"], "began": row["began"]}
+            return bool((await buckets.update_one(seen, {"$set": new})).matched_count)
+        try:
+            await buckets.delete_many({"ends": {"$lte": new["began"]}})
+            await buckets.insert_one({"_id": bucket, **new})
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def protected(self) -> bool:
+        with self.link.told():
+            return await self.link["meta"].find_one({"_id": "keys"}) is not None
+
+    async def protect(self) -> None:
+        await self._first("meta", {"_id": "keys"}, {"$set": {"made": True}})
+
+    async def release(self) -> None:
+        with self.link.told():
+            await self.link["meta"].delete_one({"_id": "keys"})
+
+    async def adopt(self) -> None:
+        """Record that keys were made in a database that was written before there was a record."""
+        with self.link.told():
+            found = await self.link["notes"].find_one({"kind": KEY})
+        if found is not None and not await self.protected():
+            await self.protect()
+
+    async def secret(self, name: str) -> str:
+        await self._first("secrets", {"_id": name}, {"$setOnInsert": {"value": secrets.token_hex(32)}})
+        with self.link.told():
+            row = await self.link["secrets"].find_one({"_id": name})
+        if row is None:
+            raise StoreError(self.link.address.shown, "does not keep what it confirmed", "see its log")
+        return str(row["value"])
+
+    async def _first(self, place: str, name: Document, update: Document) -> None:
+        """Update a document or make it; of two that make it at once one is sent back, and finds it made."""
+        with self.link.told():
+            try:
+                await self.link[place].update_one(name, update, upsert=True)
+            except DuplicateKeyError:
+                await self.link[place].update_one(name, update, upsert=True)
+
+    def _note(self, row: Document) -> Note:
+        try:
+            return Note.of(**row)
+        except RequestError as error:
+            reason = f"has a note {row.get('id')} that cannot be read: {error}"
+            raise StoreError(self.link.address.shown, reason, "`flickbook store check` looks through it") from None
+
+
+def _name(kind: str, id: str) -> str:
+    return f"{len(kind)}:{kind}{id}"

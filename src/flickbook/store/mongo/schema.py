@@ -1,0 +1,68 @@
+"""What the collections of the MongoDB store are called, their indexes, and how an older store is brought up to date.
+
+jobs      a job's row, `id` as `_id`; `seq`, its first position; `batch` (mongo_batch.py); `keyed`, a hash, with a key
+batches   marks of several jobs that are being added
+owners    the last `turn` that is reserved for an owner's jobs, and `until` when; locks of their order
+notes     notes; their kind and id make `_id`
+buckets   what is `taken` of a limit, when its window `began` and `ends`
+secrets   `value`
+meta      "schema": `number`; "queue": the last `position` given; "turn 0": the last `turn` claimed of priority 0;
+          "keys": there once an API key was made
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from flickbook.errors import StoreError
+from flickbook.store.mongo.connection import MongoLink
+
+QUEUE: Final = [("priority", DESCENDING), ("turn", ASCENDING), ("position", ASCENDING), ("seq", ASCENDING)]
+NEW: Final = [("seq", DESCENDING)]
+OLD: Final = [("seq", ASCENDING)]
+
+_JOBS: Final = [
+    IndexModel([("state", ASCENDING), ("home", ASCENDING), ("batch", ASCENDING), *QUEUE], name="queue"),
+    # Sparse, not partial: it holds only those that have a key, on every server that speaks the protocol.
+    IndexModel([("keyed", ASCENDING)], name="keyed", unique=True, sparse=True),
+    IndexModel(NEW, name="new"),
+    IndexModel([("owner", ASCENDING), *NEW], name="owner_new"),
+    IndexModel([("owner", ASCENDING), ("priority", ASCENDING), ("state", ASCENDING), ("turn", ASCENDING)], name="line"),
+    IndexModel([("owner", ASCENDING), ("finished_at", ASCENDING)], name="owner_finished"),
+    IndexModel([("state", ASCENDING), ("lease_until", ASCENDING)], name="leases"),
+    IndexModel([("state", ASCENDING), ("expires_at", ASCENDING)], name="expiry"),
+    IndexModel([("leader", ASCENDING)], name="leader"),
+    IndexModel([("worker", ASCENDING)], name="worker"),
+    IndexModel([("batch", ASCENDING)], name="batch"),
+]
+_NOTES: Final = [
+    IndexModel([("kind", ASCENDING), ("owner", ASCENDING), ("id", ASCENDING)], name="owner"),
+    IndexModel([("kind", ASCENDING), ("due", ASCENDING)], name="due"),
+]
+
+
+async def _first(link: MongoLink) -> None:
+    await link["jobs"].create_indexes(_JOBS)
+    await link["notes"].create_indexes(_NOTES)
+    await link["buckets"].create_index([("ends", ASCENDING)], name="ends")
+
+
+#: Only ever added to. Each may run twice, and by two at once.
+MIGRATIONS: Final[tuple[Callable[[MongoLink], Awaitable[None]], ...]] = (_first,)
+
+
+async def migrate(link: MongoLink) -> None:
+    """Bring the database up to date. Raises StoreError for one of a newer Flickbook."""
+    with link.told():
+        found = await link["meta"].find_one({"_id": "schema"})
+    number = int(found["number"]) if found else 0
+    if number > len(MIGRATIONS):
+        reason = f"has schema {number}, and this Flickbook knows {len(MIGRATIONS)}"
+        raise StoreError(link.address.shown, reason, "update Flickbook, or name another database in the address")
+    with link.told():
+        for done, step in enumerate(MIGRATIONS[number:], number + 1):
+            await step(link)
+            await link["meta"].update_one({"_id": "schema"}, {"$max": {"number": done}}, upsert=True)

@@ -1,0 +1,362 @@
+"""Jobs in MongoDB: one store for several hosts.
+
+Every change is one update of one document, which the server makes alone and a majority has confirmed; what spans
+several documents is arranged so that a crash between two of them loses nothing (mongo_batch.py). Neither transactions
+nor update pipelines are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, get_args
+
+from pymongo import ReturnDocument
+
+from flickbook.errors import RequestError, StoreError
+from flickbook.spec import Plan, Request
+from flickbook.store.base import DONE, Job, Note, Query, Row, State, flat
+from flickbook.store.mongo.batch import ABANDONED, Batches, Taken
+from flickbook.store.mongo.connection import Document, MongoLink, tick
+from flickbook.store.mongo.notes import Notes
+from flickbook.store.mongo.queue_order import Order
+from flickbook.store.mongo.schema import NEW, OLD, QUEUE, migrate
+from flickbook.store.mongo.text_search import prompting
+from flickbook.store.mongo.url import MongoUrl
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+WAITING: Final = [state for state in STATES if state not in DONE and state != "running"]
+_AFTER: Final = ReturnDocument.AFTER
+#: What workers take.
+_WAITING: Final[Document] = {"state": "queued", "home": "queue", "batch": ""}
+#: What stands for the rest of a job where only changes are checked.
+_ANY: Final[dict[str, Any]] = {"id": "", "plan": Plan.model_construct(), "request": Request.model_construct()}
+
+
+class MongoStore:
+    """The Store on a MongoDB server, replica set or cluster, or another server that speaks its protocol.
+
+    Raises StoreError for an address that cannot be read; its password is in no message, title or repr.
+    """
+
+    def __init__(self, url: str) -> None:
+        address = MongoUrl.read(url)
+        self.title = f"MongoDB protocol, {address.shown}"
+        self._link = MongoLink(address)
+        self._batches = Batches(self._link)
+        self._order = Order(self._link, self._batches)
+        self._notes = Notes(self._link)
+
+    def __repr__(self) -> str:
+        return f"MongoStore({self._link.address.shown!r})"
+
+    async def open(self) -> None:
+        try:
+            self.title = await self._link.open()
+            await migrate(self._link)
+            await self._notes.adopt()
+            await self._batches.mend()
+        except BaseException:
+            await self._link.close()
+            raise
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def now(self) -> float:
+        return await self._link.now()
+
+    async def add(self, jobs: Sequence[Job]) -> list[Job]:
+        patience = time.monotonic() + 3 * ABANDONED
+        names = [_keyed(job.owner, job.key) if job.key else job.id for job in jobs]
+        while True:
+            standing = await self._standing([name for name, job in zip(names, jobs, strict=True) if job.key])
+            fresh: dict[str, Job] = {}
+            for name, job in zip(names, jobs, strict=True):
+                if name in fresh and not job.key:
+                    raise _known(job.id)
+                if name not in standing:
+                    fresh.setdefault(name, job)
+            placed = await self._placed([*fresh.values()])
+            try:
+                await self._batches.insert([_row(job) for job in placed])
+            except Taken:
+                there = await self._batches.read({"_id": {"$in": [job.id for job in placed]}}, limit=1)
+                if there:
+                    raise _known(there[0]["_id"]) from None
+                if time.monotonic() > patience:
+                    reason = "is still busy with a job of the same key"
+                    raise StoreError(self._link.address.shown, reason, "ask again") from None
+                # Another adds a job of the same key at this moment, or died while doing so.
+                await asyncio.sleep(0.05)
+                await self._batches.mend()
+            else:
+                await self._order.release(placed)
+                kept = standing | dict(zip(fresh, placed, strict=True))
+                return [kept[name] for name in names]
+
+    async def _standing(self, keyed: list[str]) -> dict[str, Job]:
+        """The jobs that are there with these keys."""
+        rows = await self._batches.read({"keyed": {"$in": keyed}}) if keyed else []
+        return {str(row["keyed"]): self._job(row) for row in rows}
+
+    async def _placed(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs with their times and their places in the queue."""
+        if not jobs:
+            return []
+        first = await self._order.positions(len(jobs))
+        turns = await self._order.turns(jobs)
+        at = time.time()
+        return [
+            job.model_copy(update={"created_at": at, "turn": turn, "position": float(first + index)})
+            for index, (job, turn) in enumerate(zip(jobs, turns, strict=True))
+        ]
+
+    async def get(self, id: str) -> Job | None:
+        rows = await self._batches.read({"_id": id})
+        return self._job(rows[0]) if rows else None
+
+    async def find(self, query: Query) -> list[Job]:
+        if query.limit <= 0:
+            return []
+        filter: Document = {}
+        for name in ("owner", "leader", "worker"):
+            if getattr(query, name) is not None:
+                filter[name] = getattr(query, name)
+        if query.states:
+            filter["state"] = {"$in": list(query.states)}
+        if query.kinds:
+            filter["kind"] = {"$in": list(query.kinds)}
+        if query.finished_since:
+            filter["finished_at"] = {"$gte": query.finished_since}
+        if query.noted is not None:
+            filter["_id"] = {"$in": await self._notes.ids(query.noted)}
+        if query.text:
+            filter["plan"] = {"$regex": prompting(query.text)}
+        if query.after is not None and query.order != "queue":
+            last = await self._batches.read({"_id": query.after})
+            if not last:
+                return []
+            filter["seq"] = {"$lt" if query.order == "new" else "$gt": last[0]["seq"]}
+        order = {"new": NEW, "old": OLD, "queue": QUEUE}[query.order]
+        return [self._job(row) for row in await self._batches.read(filter, sort=order, limit=query.limit)]
+
+    async def claim(self, worker: str, seconds: float, id: str | None = None) -> Job | None:
+        update = await self._claiming(worker, seconds)
+        if id is not None:
+            named = {"state": {"$in": ["queued", "paused"]}}
+            return await self._swap(id, {"$and": [named, _alive()]}, update)
+        first = {"$and": [_WAITING, _alive()]}
+        with self._link.told():
+            row = await self._link["jobs"].find_one_and_update(first, update, sort=QUEUE, return_document=_AFTER)
+        if row is None:
+            return None
+        job = self._job(row)
+        await self._order.claimed(job)
+        return job
+
+    async def claim_more(
+        self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
+    ) -> list[Job]:
+        front, asked = isinstance(among, int), [_WAITING, _alive()]
+        if not isinstance(among, int):
+            asked.append({"_id": {"$in": [*among]}})
+        limit = among if isinstance(among, int) else 0
+        taken: list[Job] = []
+        for row in await self._batches.read({"$and": asked}, sort=QUEUE, limit=limit):
+            if len(taken) == most or not fits(self._job(row)):
+                front = False
+                continue
+            # As it was judged: what came between, another has or is another job.
+            seen = {name: row[name] for name in ("attempt", "priority", "turn", "position")}
+            update = await self._claiming(worker, seconds)
+            job = await self._swap(str(row["_id"]), {"$and": [_WAITING, _alive(), seen]}, update)
+            if job is not None:
+                taken.append(job)
+                if front:
+                    await self._order.claimed(job)
+        return taken
+
+    async def _claiming(self, worker: str, seconds: float) -> Document:
+        """What a claim makes of a job."""
+        lease = {"state": "running", "worker": worker, "wanted": "", "started_at": tick(time.time()), "expires_at": 0.0}
+        lease["lease_until"] = tick(await self.now() + seconds)
+        return {"$set": lease, "$inc": {"attempt": 1, "stalls": 1}}
+
+    async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:
+        held = {"state": "running", "attempt": attempt}
+        lease = {"lease_until": tick(await self.now() + seconds)}
+        further = {"$set": {**lease, "reached": float(reached), "stalls": 0}}
+        job = await self._swap(id, {**held, "reached": {"$lt": float(reached)}}, further)
+        return job or await self._swap(id, held, {"$set": lease})
+
+    async def settle(self, id: str, attempt: int, changes: Mapping[str, Any], lapsed: bool = False) -> Job | None:
+        held: Document = {"state": "running", "attempt": attempt}
+        if lapsed:
+            held["lease_until"] = {"$lte": await self.now()}
+        return await self._changed(id, held, changes)
+
+    async def change(self, id: str, states: Collection[State], changes: Mapping[str, Any]) -> Job | None:
+        return await self._changed(id, {"state": {"$in": list(states)}}, changes)
+
+    async def _changed(self, id: str, filter: Document, changes: Mapping[str, Any]) -> Job | None:
+        """Change a job if `filter` fits it. Raises RequestError for changes that make no job."""
+        unknown = set(changes) - (set(Job.model_fields) - {"id"})
+        if unknown:
+            raise RequestError(min(unknown), changes[min(unknown)], "no field of a job that changes", "leave it out")
+        Job.of(**{**_ANY, **changes})
+        new = flat(changes)
+        if new and not {"owner", "priority", "key"} & set(new):
+            return await self._swap(id, filter, {"$set": new})
+        while True:
+            rows = await self._batches.read({"_id": id, **filter})
+            if not rows or not new:
+                return self._job(rows[0]) if rows else None
+            job = await self._swap(id, *await self._moved(rows[0], filter, new))
+            if job is not None:
+                await self._order.release([job])
+                return job
+
+    async def _moved(self, row: Document, filter: Document, new: Row) -> tuple[Document, Document]:
+        """The filter and the update of a change that gives a job another key, or another line to stand in."""
+        seen = {name: row[name] for name in ("owner", "priority", "key")}
+        owner, priority, key = (new.get(name, was) for name, was in seen.items())
+        update: Document = {"$set": dict(new)}
+        if priority != row["priority"]:
+            update["$set"]["turn"] = await self._order.reserve(owner, priority)
+        if key:
+            update["$set"]["keyed"] = _keyed(owner, key)
+        else:
+            update["$unset"] = {"keyed": ""}
+        return {**filter, **seen}, update
+
+    async def _swap(self, id: str, filter: Document, update: Document) -> Job | None:
+        """Change a job if `filter` fits it, in one go; what it is then."""
+        whole = {"$and": [{"_id": id, "batch": ""}, filter]}
+        for _ in range(2):
+            with self._link.told():
+                row = await self._link["jobs"].find_one_and_update(whole, update, return_document=_AFTER)
+            if row or not await self._batches.free(id):
+                break
+        return self._job(row) if row else None
+
+    async def remove(self, id: str, states: Collection[State]) -> Job | None:
+        whole = {"_id": id, "batch": "", "state": {"$in": list(states)}}
+        for _ in range(2):
+            with self._link.told():
+                row = await self._link["jobs"].find_one_and_delete(whole)
+            if row or not await self._batches.free(id):
+                break
+        return self._job(row) if row else None
+
+    async def reorder(self, id: str, before: str | None) -> Job | None:
+        return await self.get(id) if await self._order.reorder(id, before) else None
+
+    async def lapsed(self, limit: int = 100) -> list[Job]:
+        await self._batches.mend()
+        over = {"state": "running", "lease_until": {"$lte": await self.now()}}
+        rows = await self._batches.read(over, sort=[("lease_until", 1)], limit=limit)
+        if len(rows) < limit:
+            past = {"state": {"$in": WAITING}, "expires_at": {"$gt": 0.0, "$lte": time.time()}}
+            rows += await self._batches.read(past, sort=[("expires_at", 1)], limit=limit - len(rows))
+        return [self._job(row) for row in rows]
+
+    async def counts(self, owner: str | None = None) -> dict[State, int]:
+        shown: Document = {"batch": ""} if owner is None else {"batch": "", "owner": owner}
+        found = await self._summed(shown, "$state", 1)
+        return {state: int(found.get(state, 0)) for state in STATES}
+
+    async def spent(self, owner: str, since: float) -> float:
+        recent = {"$or": [{"finished_at": {"$gte": since}}, {"state": {"$in": [*WAITING, "running"]}}]}
+        found = await self._summed({"$and": [{"owner": owner, "batch": ""}, recent]}, None, "$seconds")
+        return float(found.get(None, 0.0))
+
+    async def _summed(self, filter: Document, by: str | None, what: str | int) -> dict[Any, float]:
+        stages = [{"$match": filter}, {"$group": {"_id": by, "sum": {"$sum": what}}}]
+        with self._link.told():
+            groups = await (await self._link["jobs"].aggregate(stages)).to_list()
+        return {group["_id"]: group["sum"] for group in groups}
+
+    async def put(self, note: Note) -> None:
+        await self._notes.put(note)
+
+    async def put_new(self, note: Note) -> Note | None:
+        return await self._notes.put_new(note)
+
+    async def note(self, kind: str, id: str) -> Note | None:
+        return await self._notes.note(kind, id)
+
+    async def notes(
+        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
+    ) -> list[Note]:
+        return await self._notes.notes(kind, owner, due, ids)
+
+    async def drop(self, kind: str, id: str) -> bool:
+        return await self._notes.drop(kind, id)
+
+    async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
+        return await self._notes.take(bucket, amount, limit, window)
+
+    async def protected(self) -> bool:
+        return await self._notes.protected()
+
+    async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
+        await self._notes.protect()
+
+    async def release(self) -> None:
+        await self._notes.release()
+
+    async def secret(self, name: str) -> str:
+        return await self._notes.secret(name)
+
+    async def keep(self) -> None:
+        """Nothing: its server is backed up by its own tools."""
+
+    async def check(self) -> list[str]:
+        wrong = []
+        with self._link.told():
+            async for row in self._link["jobs"].find({}):
+                try:
+                    job = Job.from_row({**row, "id": row["_id"]})
+                except RequestError as error:
+                    wrong.append(f"job {row['_id']} cannot be read: {error}")
+                    continue
+                if job.state == "running" and not (job.worker and job.lease_until):
+                    wrong.append(f"job {job.id} is running under no lease")
+                if row.get("keyed") != (_keyed(job.owner, job.key) if job.key else None):
+                    wrong.append(f"job {job.id} has a key that is not the one it is found by")
+        away = abs(await self.now() - time.time())
+        if away > 60:
+            wrong.append(f"the server's clock is {away:.0f} s away from this machine's")
+        return wrong
+
+    def _job(self, row: Document) -> Job:
+        try:
+            return Job.from_row({**row, "id": row["_id"]})
+        except RequestError as error:
+            reason = f"has a job {row['_id']} that cannot be read: {error}"
+            raise StoreError(self._link.address.shown, reason, "`flickbook store check` looks through it") from None
+
+
+def _alive() -> Document:
+    """What has not waited past its time."""
+    return {"$or": [{"expires_at": 0.0}, {"expires_at": {"$gt": time.time()}}]}
+
+
+def _row(job: Job) -> Document:
+    row: Document = job.to_row()
+    row["_id"], row["seq"] = row.pop("id"), job.position
+    if job.key:
+        row["keyed"] = _keyed(job.owner, job.key)
+    return row
+
+
+def _keyed(owner: str, key: str) -> str:
+    """What an owner's key is found by: of one length, and no two pairs share one."""
+    return hashlib.sha256(f"{len(owner)}:{owner}{key}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _known(id: object) -> RequestError:
+    return RequestError("id", id, "there is a job of this id", "give it a new one")

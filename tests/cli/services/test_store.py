@@ -1,0 +1,101 @@
+"""`flickbook store` and `flickbook repair`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.jobs.conftest import Small, small  # noqa: F401
+
+from flickbook.cli.app import run
+from flickbook.jobs.api_keys import Keys
+from flickbook.jobs.backend import Backend
+
+
+@pytest.fixture
+def jobs(work: Path, small: Small, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """A store of three jobs."""
+    monkeypatch.setenv("FLICKBOOK_STORE", "sqlite:///jobs.db")
+    with Backend.at() as backend:
+        backend.ask(backend.queue.submit([small(seed) for seed in range(3)]))
+    return work / "jobs.db"
+
+
+def test_a_sound_store_says_so(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["store", "check"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["it is sound"]
+    assert run(["repair"]) == 0
+    assert "it is sound" in capsys.readouterr().out
+
+
+def test_a_copy_holds_all_jobs(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["store", "backup", "copy.db"]) == 0
+    assert run(["store", "check", "--store", "sqlite:///copy.db", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert told["jobs"]["queued"] == 3 and told["sound"]
+    assert run(["store", "backup", "copy.db"]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_damaged_store_is_put_aside_and_saved(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(jobs.read_bytes())
+    data[100:2000] = bytes(1900)
+    jobs.write_bytes(data)
+    assert run(["jobs", "list"]) == 2
+    assert "flickbook repair" in capsys.readouterr().err
+    assert run(["repair", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert Path(told["quarantined"]).read_bytes() == data
+    assert run(["jobs", "list", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["jobs"]) == 3
+
+
+@pytest.fixture
+def keyless(jobs: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A store whose only key is damaged."""
+    assert run(["keys", "create", "--name", "laptop"]) == 0
+    db = sqlite3.connect(jobs)
+    db.execute("UPDATE notes SET due = 1.0 WHERE kind = 'key'")
+    db.commit()
+    db.close()
+    capsys.readouterr()
+    return jobs
+
+
+def test_lost_keys_are_named_and_the_service_is_opened_by_hand(
+    keyless: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["repair"]) == 0
+    said = capsys.readouterr().out
+    assert "lost 1 API key: laptop (" in said
+    assert "flickbook keys create --name NAME" in said and "flickbook repair --open" in said
+    with Backend.at() as backend:
+        assert backend.ask(Keys(backend.store).lost())
+    assert run(["repair", "--open"]) == 0
+    assert "no key is needed" in capsys.readouterr().err
+    with Backend.at() as backend:
+        assert not backend.ask(Keys(backend.store).exist())
+
+
+def test_repair_says_as_json_which_keys_are_lost_and_that_one_is_needed(
+    keyless: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["store", "repair", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in told["lost_keys"]] == ["laptop"] and told["closed"] is True
+
+
+def test_where_there_are_keys_nothing_is_opened(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "create", "--name", "laptop"]) == 0
+    assert run(["repair", "--open"]) == 2
+    assert "open=True: there are keys" in capsys.readouterr().err
+    with Backend.at() as backend:
+        assert backend.ask(Keys(backend.store).exist())
+
+
+def test_a_server_is_repaired_by_its_own_tools(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["repair", "--store", "mongodb://user:secret@localhost/x"]) == 2
+    said = capsys.readouterr().err
+    assert "tools of its server" in said and "secret" not in said

@@ -1,0 +1,71 @@
+"""Files that a recipe names by their hash, looked for where they may be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.test_spec import PLAN, TREATMENT
+
+from flickbook.engine.reproduction.file_search import gather, wanted
+from flickbook.errors import MediaError
+from flickbook.files import sha256
+from flickbook.spec import Lora, Network, Plan, Polish
+
+
+def picture(path: Path, grey: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (grey, grey, grey)).save(path)
+    return path
+
+
+def beginning(path: Path) -> Plan:
+    return PLAN.model_copy(update={"image": sha256(path)})
+
+
+def test_what_a_plan_wants() -> None:
+    assert wanted(PLAN) == []
+    polish = Polish(upscale=2, upscaler=Network(name="esrgan", sha256="d" * 64))
+    plan = PLAN.model_copy(update={"video": "b" * 64, "loras": (Lora(name="ink", sha256="c" * 64),), "polish": polish})
+    assert [each.role for each in wanted(plan)] == ["video", "LoRA ink", "upscaler esrgan"]
+    assert [each.role for each in wanted(TREATMENT)] == ["source"]
+
+
+def test_it_is_found_by_its_bytes_whatever_its_name(tmp_path: Path) -> None:
+    there = picture(tmp_path / "renamed.png")
+    found = gather(beginning(there), tmp_path / "film.mp4")
+    assert found.found == {sha256(there): there} and found.missing == ()
+
+
+def test_it_is_found_where_it_was_and_where_one_says(tmp_path: Path) -> None:
+    there = picture(tmp_path / "far" / "begin.png")
+    plan, film = beginning(there), tmp_path / "film.mp4"
+    assert gather(plan, film).missing
+    assert gather(plan, film, known={sha256(there): str(there)}).found
+    assert gather(plan, film, [there]).found
+
+
+def test_what_was_changed_is_told_with_both_hashes(tmp_path: Path) -> None:
+    there = picture(tmp_path / "far" / "begin.png")
+    plan, before = beginning(there), sha256(there)
+    picture(there, grey=9)
+    (told,) = gather(plan, tmp_path / "film.mp4", known={before: str(there)}).missing
+    assert "was changed" in told and before in told and sha256(there) in told
+    (told,) = gather(plan, tmp_path / "film.mp4", [there]).missing
+    assert "is another" in told and before in told and sha256(there) in told
+
+
+def test_a_file_that_is_given_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="No such file"):
+        gather(PLAN.model_copy(update={"image": "a" * 64}), tmp_path / "film.mp4", [tmp_path / "nothing.png"])
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    """A FIFO would be waited for for ever, and a loop has no end."""
+    there = picture(tmp_path / "z.png")
+    os.mkfifo(tmp_path / "a.png")
+    os.symlink(tmp_path / "loop.png", tmp_path / "loop.png")
+    (tmp_path / "folder.png").mkdir()
+    assert gather(beginning(there), tmp_path / "film.mp4").missing == ()

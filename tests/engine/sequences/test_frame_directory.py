@@ -1,0 +1,139 @@
+"""The directory of a sequence: what it takes for its own, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flickbook.engine.sequences.frame_directory import Album, begun
+from flickbook.engine.sequences.sequence import plan_of
+from flickbook.errors import OutputError
+from flickbook.spec import Placement, Plan, Request
+
+HERE = Placement()
+
+
+def planned(**changes: object) -> Plan:
+    request = Request.of(**{"prompt": "", "seed": 7, "guidance_scale": 4.0, **changes})
+    return plan_of(["a red circle", "a blue square"], request, frames_per=2)
+
+
+def picture(value: int) -> np.ndarray:
+    made = np.full((128, 128, 3), value, np.uint8)
+    made[: value + 1] = 200
+    return made
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Album:
+    made = Album(tmp_path / "new" / "film-frames", planned())
+    made.check(HERE)
+    assert not made.directory.parent.exists(), "asking leaves nothing behind"
+    made.begin(HERE)
+    return made
+
+
+def test_it_says_which_sequence_it_is_and_keeps_pictures(album: Album) -> None:
+    kept = begun(album.directory)
+    assert kept is not None and kept.plan == album.plan and kept.placement == HERE
+    assert json.loads((album.directory / "sequence.json").read_text())["plan"]["prompt_at"] == [[3, "a blue square"]]
+    assert album.get("00000") is None
+    album.put("00000", picture(9))
+    found = album.get("00000")
+    assert found is not None and np.array_equal(found, picture(9))
+    assert sorted(path.name for path in album.directory.iterdir()) == ["00000.png", "sequence.json"]
+
+
+def test_going_on_keeps_what_is_there(album: Album) -> None:
+    album.put("00001", picture(3))
+    again = Album(album.directory, planned())
+    again.check(HERE)
+    again.check()
+    again.begin(HERE.model_copy(update={"decode_frames": 4, "rungs": ("denoise: slicing",)}))
+    assert again.get("00001") is not None
+
+
+@pytest.mark.parametrize("at", range(0, 400, 23))
+def test_a_damaged_picture_is_none(album: Album, at: int) -> None:
+    made = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    album.put("00000", made)
+    path = album.directory / "00000.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * at // 400])
+    assert album.get("00000") is None
+    damaged = bytearray(whole)
+    damaged[len(whole) * at // 400] ^= 0x10
+    path.write_bytes(damaged)
+    kept = album.get("00000")
+    assert kept is None or np.array_equal(kept, made)
+
+
+def test_a_picture_of_another_place_or_sequence_is_none(album: Album, tmp_path: Path) -> None:
+    album.put("00000", picture(3))
+    shutil.copy(album.directory / "00000.png", album.directory / "00001.png")
+    assert album.get("00001") is None
+    other = Album(tmp_path / "other", planned(seed=8))
+    other.begin(HERE)
+    shutil.copy(album.directory / "00000.png", other.directory / "00000.png")
+    assert other.get("00000") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": 8}, "seed is '7' there, '8' here"),
+        ({"guidance_scale": 5.0}, "guidance_scale is '4.0' there, '5.0' here"),
+        ({"seed": 8, "fps": 4.0, "guidance_scale": 5.0, "num_inference_steps": 3}, "and 1 more"),
+    ],
+)
+def test_another_sequence_is_refused_by_what_differs(album: Album, changes: dict[str, object], told: str) -> None:
+    other = Album(album.directory, planned(**changes))
+    with pytest.raises(OutputError, match="choose another --output, or add --overwrite") as refused:
+        other.check(HERE)
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_another_precision_is_refused(album: Album) -> None:
+    with pytest.raises(OutputError, match="dtype is 'float32' there, 'bfloat16' here"):
+        album.check(HERE.model_copy(update={"dtype": "bfloat16"}))
+
+
+def test_overwriting_takes_the_old_pictures_away_and_nothing_else(album: Album) -> None:
+    album.put("00000", picture(3))
+    album.put("key-01", picture(4))
+    (album.directory / "mine.txt").write_text("mine")
+    (album.directory / "mine.png").write_text("mine")
+    other = Album(album.directory, planned(seed=8))
+    other.check(HERE, overwrite=True)
+    other.begin(HERE)
+    assert sorted(path.name for path in album.directory.iterdir()) == ["mine.png", "mine.txt", "sequence.json"]
+    assert begun(album.directory).plan.seed == 8  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"plan": 1}', "\0", "[" * 100_000])
+def test_a_description_that_cannot_be_read_is_refused(album: Album, text: str) -> None:
+    (album.directory / "sequence.json").write_text(text)
+    with pytest.raises(OutputError, match="cannot be read"):
+        album.check(HERE)
+    album.check(HERE, overwrite=True)
+    album.begin(HERE)
+    assert begun(album.directory) is not None
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "00000.png").write_text("mine")
+    with pytest.raises(OutputError, match=r"no sequence\.json"):
+        Album(tmp_path, planned()).check(HERE)
+    with pytest.raises(OutputError, match="is not a directory"):
+        Album(tmp_path / "00000.png", planned()).check(HERE, overwrite=True)
+
+
+def test_what_a_kill_left_half_written_is_no_sequence_of_another(tmp_path: Path) -> None:
+    directory = tmp_path / "film-frames"
+    directory.mkdir()
+    (directory / ".flickbook-0123.part").write_text("{")
+    Album(directory, planned()).check(HERE)

@@ -1,0 +1,110 @@
+"""The files of jobs: whole, below the root, and named by nobody but us."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.store.examples import job
+
+from flickbook.errors import OutputError, RequestError
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.store.base import ID, new_id
+
+
+@given(st.text(max_size=40) | st.from_regex(ID).map(lambda id: id + "/.."))
+def test_nothing_but_an_id_becomes_a_path(text: str) -> None:
+    artifacts = ArtifactStore(Path("/nowhere"))
+    if ID.fullmatch(text):
+        assert artifacts.of(text).parents[1] == artifacts.root
+    else:
+        with pytest.raises(RequestError, match="no id of a job"):
+            artifacts.of(text)
+
+
+def test_progress_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    artifacts, id = ArtifactStore(tmp_path), new_id("job")
+    assert artifacts.progress(id) == {} and artifacts.preview(id) is None and artifacts.read_log(id) == ""
+    artifacts.tell(id, phase="denoise", fraction=0.5)
+    told = artifacts.progress(id)
+    assert (told["phase"], told["fraction"]) == ("denoise", 0.5) and abs(told["at"] - time.time()) < 60
+    (artifacts.of(id) / "progress.json").write_bytes(b'{"phase": ')
+    assert artifacts.progress(id) == {}
+    (artifacts.of(id) / "progress.json").write_bytes(b"[1]")
+    assert artifacts.progress(id) == {}
+
+
+def test_what_nobody_can_write_fails_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    artifacts, id = ArtifactStore(tmp_path / "file"), new_id("job")
+    artifacts.tell(id, fraction=0.5)
+    artifacts.show(id, b"x")
+    artifacts.log(id, "x")
+    artifacts.watch(id)
+    assert not artifacts.watched(id) and artifacts.size() == 0
+    with pytest.raises(OutputError):
+        artifacts.made(id)
+
+
+def test_a_watched_job_is_known_for_some_seconds(tmp_path: Path) -> None:
+    artifacts, id = ArtifactStore(tmp_path), new_id("job")
+    assert not artifacts.watched(id)
+    artifacts.watch(id)
+    assert artifacts.watched(id)
+    os.utime(artifacts.of(id) / "watched", (0, time.time() - 11))
+    assert not artifacts.watched(id)
+
+
+def test_a_log_has_a_time_on_every_line(tmp_path: Path) -> None:
+    artifacts, id = ArtifactStore(tmp_path), new_id("job")
+    artifacts.log(id, "first\nsecond")
+    lines = artifacts.read_log(id).splitlines()
+    assert [line.split("Z ")[1] for line in lines] == ["first", "second"]
+
+
+def test_what_is_cleared_is_counted(tmp_path: Path) -> None:
+    artifacts, one, two = ArtifactStore(tmp_path), new_id("job"), new_id("job")
+    for id in (one, two):
+        artifacts.film(artifacts.made(id).name, 1, ".mp4").write_bytes(bytes(1000))
+    assert artifacts.ids() == sorted([one, two]) and artifacts.size() == 2000
+    assert artifacts.clear(one) == 1000 and artifacts.clear(one) == 0
+    assert artifacts.ids() == [two]
+
+
+def test_ids_sort_by_time_and_are_never_the_same() -> None:
+    ids = [new_id("job") for _ in range(1000)]
+    assert len(set(ids)) == 1000 and all(ID.fullmatch(id) for id in ids)
+    time.sleep(0.002)
+    assert new_id("job") > ids[0]
+
+
+def test_what_killed_attempts_left_goes_and_the_rest_stays(tmp_path: Path) -> None:
+    artifacts, id = ArtifactStore(tmp_path), new_id("job")
+    place = artifacts.made(id)
+    gone = {"film-1.mp4", "film-1.mp4.json", "film-2-part.mkv", ".flickbook-a1.part", ".progress.json.77"}
+    stays = {"film-3.mp4", "film-3.mp4.json", "film-10.mp4", "checkpoint.safetensors", "given-image.png", "log.txt"}
+    for name in gone | stays:
+        (place / name).touch()
+    artifacts.tidy(id, 3)
+    assert {path.name for path in place.iterdir()} == stays
+
+
+def test_a_batch_goes_with_the_last_of_its_jobs(tmp_path: Path) -> None:
+    artifacts, jobs = ArtifactStore(tmp_path), [job(), job(), job()]
+    first = artifacts.gather(jobs[:2])
+    assert artifacts.batch(jobs[0].id) == (first, jobs[:2]) and artifacts.batch(jobs[2].id) == ("", [])
+    batch = artifacts.gather(jobs)
+    assert first not in artifacts.ids() and artifacts.batch(jobs[1].id) == (batch, jobs)
+    assert artifacts.members(batch) == sorted(each.id for each in jobs)
+    artifacts.forget(jobs[0].id)
+    artifacts.clear(jobs[1].id)
+    assert artifacts.batch(jobs[0].id) == ("", []) and artifacts.members(batch) == [jobs[2].id]
+    (artifacts.of(batch) / "jobs.json").write_text("torn")
+    assert artifacts.batch(jobs[2].id) == ("", [])
+    artifacts.leave(jobs[2].id)
+    artifacts.leave(jobs[2].id)
+    assert artifacts.ids() == sorted(each.id for each in (jobs[0], jobs[2]))

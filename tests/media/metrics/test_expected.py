@@ -1,0 +1,50 @@
+"""What a prompt asks for is no fault."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flickbook.media.metrics.expected import expected
+from flickbook.media.metrics.quality import faults, scores
+from flickbook.world.captions import captions
+from flickbook.world.render import render
+from flickbook.world.scenes import Scene
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names"),
+    [
+        ("a peaceful sunset over mountain ranges", {"constant"}),
+        ("the sun is setting behind the mountains", {"constant"}),
+        ("a square turning into a circle", {"constant"}),
+        ("a wall that goes from red to yellow", {"constant"}),
+        ("a candle in a thunderstorm", {"steady"}),
+        ("a foggy street", {"sharp"}),
+        ("a red circle turning around on a blue background", set()),
+        ("a dimension of sunsetters", set()),
+    ],
+)
+def test_the_words_of_a_prompt_explain_a_score(prompt: str, names: set[str]) -> None:
+    assert expected([prompt]) == names
+
+
+def test_different_prompts_ask_for_a_change_and_the_same_one_twice_does_not() -> None:
+    assert expected(["a red circle", "a yellow circle"]) == {"constant", "seamless"}
+    assert expected(["a red circle", "A red circle "]) == expected([]) == set()
+
+
+def test_a_sunrise_that_drifts_is_not_accused_and_the_same_film_of_a_circle_is() -> None:
+    scene = Scene("sunrise", 1, traits={"direction": "rising", "sky": "purple", "weather": "misty"})
+    found = scores(render(scene), 8)
+    assert any("drift" in line for line in faults(found, 16))
+    assert faults(found, 16, expected([captions(scene)[0]])) == []
+    assert any("drift" in line for line in faults(found, 16, expected(["a red circle moving left"])))
+
+
+def test_other_faults_of_a_sunset_are_still_told() -> None:
+    scene = Scene("sunrise", 1, traits={"direction": "setting", "sky": "orange", "weather": "clear"})
+    asked = expected([captions(scene)[0]])
+    gain = np.where(np.arange(16) % 2, 1.1, 0.9)[:, None, None, None]
+    flickers = np.clip(render(scene) * gain, 0, 255).astype(np.uint8)
+    assert any("flickers" in line for line in faults(scores(flickers, 8), 16, asked))

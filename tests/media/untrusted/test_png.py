@@ -1,0 +1,96 @@
+"""The chunks of a PNG: times are exact, and what is cut short or lies is refused, whatever the bytes are."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tests.media.bombs import apng, chunk, saved
+
+from flickbook.errors import MediaError
+from flickbook.media.untrusted import png
+
+WHOLE = apng(4)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch") / "a.png"
+
+
+def opened(path: Path, data: bytes) -> BufferedReader:
+    path.write_bytes(data)
+    return open(path, "rb")
+
+
+def with_times(times: list[tuple[int, int]]) -> bytes:
+    data = apng(len(times))
+    for seconds, parts in times:
+        at = data.index(b"fcTL") + 24
+        data = (
+            data[: at - 20].replace(b"fcTL", b"done")
+            + data[at - 20 : at]
+            + struct.pack(">HH", seconds, parts)
+            + data[at + 4 :]
+        )
+    return data.replace(b"done", b"fcTL")
+
+
+@given(times=st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=6))
+def test_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tuple[int, int]]) -> None:
+    with opened(scratch, with_times(times)) as file:
+        durations, unit = png.times("a.png", file)
+    assert len(durations) == len(times) and unit <= 10**9
+    for found, (seconds, parts) in zip(durations, times, strict=True):
+        meant = Fraction(seconds, parts or 100) if seconds else Fraction(1, 10)
+        assert (
+            Fraction(found, unit) == meant
+            if unit != 10**6
+            else abs(Fraction(found, unit) - meant) <= Fraction(1, 10**6)
+        )
+
+
+def test_a_file_cut_anywhere_is_refused(scratch: Path) -> None:
+    for end in range(8, len(WHOLE)):
+        with opened(scratch, WHOLE[:end]) as file, pytest.raises(MediaError):
+            png.times("a.png", file)
+
+
+@given(edits=st.lists(st.tuples(st.integers(8, len(WHOLE) - 1), st.binary(min_size=1, max_size=6)), max_size=5))
+def test_any_bytes_are_judged(scratch: Path, edits: list[tuple[int, bytes]]) -> None:
+    data = bytearray(WHOLE)
+    for at, patch in edits:
+        data[at : at + len(patch)] = patch
+    with opened(scratch, bytes(data)) as file:
+        for walk in (png.times, lambda path, file: png.first(path, file, 1000)):
+            try:
+                walk("a.png", file)
+            except MediaError as error:
+                assert "\n" not in str(error)
+
+
+def test_the_first_picture_alone(scratch: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+    still = saved("PNG", pixels)
+    at = still.index(b"IDAT") - 4
+    told = chunk(b"acTL", struct.pack(">II", 9, 0)) + chunk(b"zTXt", bytes(5000))
+    moving = still[:at] + told + still[at:].replace(b"IEND", b"fdAT")
+    with opened(scratch, moving) as file:
+        alone = png.first("a.png", file, 10_000)
+        assert alone.getvalue() == still
+        assert np.array_equal(np.asarray(Image.open(alone)), pixels)
+        with pytest.raises(MediaError, match="more than the limit of 100"):
+            png.first("a.png", file, 100)
+
+
+def test_chunks_without_end(scratch: Path) -> None:
+    many = WHOLE[:33] + chunk(b"eeEe") * 270_000 + WHOLE[33:]
+    with opened(scratch, many) as file, pytest.raises(MediaError, match="more chunks than the limit"):
+        png.times("a.png", file)

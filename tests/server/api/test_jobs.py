@@ -1,0 +1,315 @@
+"""Jobs over HTTP, asked of a true service: what is asked for, seen, changed, refused and forgotten."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+from tests.server.live import Live, live
+from tests.server.settled import QUICK, claimed, failed, settled
+
+from flickbook.jobs import queue
+from flickbook.server.api.requests import Film, PolishOption
+from flickbook.spec import Request
+from flickbook.store.base import Result
+
+JOBS = "/api/v1/jobs"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live(tmp_path_factory.mktemp("service")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def film(service: Live) -> dict[str, Any]:
+    """A job that is done."""
+    id = made(service)["id"]
+    settled(service, id)
+    return told(service.get(f"{JOBS}/{id}"))
+
+
+def told(response: httpx2.Response, status: int = 200) -> Any:
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def made(service: Live, **fields: Any) -> Any:
+    return told(service.post(JOBS, json=QUICK | fields), 201)
+
+
+def refused(response: httpx2.Response, field: str | None, status: int = 400) -> str:
+    error = told(response, status)["error"]
+    assert set(error) == {"code", "message", "field"}
+    assert error["field"] == field, error
+    return str(error["message"])
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_job_takes_every_field_of_a_request_but_for_paths() -> None:
+    assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video"}
+    from flickbook.engine.polish import PolishOptions
+
+    assert set(PolishOption.model_fields) == set(PolishOptions.__annotations__) - {"interpolator", "upscaler"}
+
+
+def test_a_job_is_asked_for_and_seen(service: Live) -> None:
+    response = service.post(JOBS, json=QUICK | {"polish": {"loop": "pingpong"}, "expires_in": 60, "priority": -1})
+    job = told(response, 201)
+    assert response.headers["location"] == job["links"]["self"]
+    assert (job["state"], job["kind"], job["seed"], job["priority"]) == ("queued", "film", 7, -1)
+    assert job["plan"]["polish"]["loop"] == "pingpong" and job["expires_at"] > job["created_at"]
+    again = told(service.get(job["links"]["self"]))
+    assert again["plan"] == job["plan"]
+    assert str(service.service.artifacts.root) not in response.text
+
+
+def test_an_unset_seed_is_drawn_and_told(service: Live) -> None:
+    first, second = ({**QUICK, "seed": None} for _ in range(2))
+    seeds = {told(service.post(JOBS, json=each), 201)["seed"] for each in (first, second)}
+    assert len(seeds) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"num_frames": "16"}, "num_frames"),
+        ({"num_frames": 0}, "num_frames"),
+        ({"width": 7}, "width"),
+        ({"image": "/etc/passwd"}, "image"),
+        ({"loras": [{"name": "ink"}]}, "loras"),
+        ({"loras": [{"name": "ink", "path": "/etc/passwd"}]}, "loras.0.path"),
+        ({"loras": [{"name": "ink", "weight": 11}]}, "loras.0.weight"),
+        ({"owner": "someone"}, "owner"),
+        ({"state": "completed"}, "state"),
+        ({"container": "frames"}, "container"),
+        ({"until": 0.5}, "until"),
+        ({"kind": "draft", "num_frames": 1}, "num_frames"),
+        ({"polish": {"interpolator": "/etc/passwd", "interpolate": 2}}, "polish.interpolator"),
+        ({"scheduler": "none"}, "scheduler"),
+        ({"expires_in": -1}, "expires_in"),
+        ({"prompt_at": [["2", "x"]]}, "prompt_at.0.0"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_by_name(service: Live, fields: dict[str, Any], field: str) -> None:
+    assert refused(service.post(JOBS, json=QUICK | fields), field)
+
+
+def test_an_unknown_model_is_not_found(service: Live) -> None:
+    assert "builtin" in refused(service.post(JOBS, json=QUICK | {"model": "builtim"}), "model", 404)
+    assert refused(service.get("/api/v1/models/nothing"), "model", 404)
+
+
+def test_a_film_begins_from_a_file_that_is_sent(service: Live) -> None:
+    parts = {"request": (None, json.dumps(QUICK), "application/json"), "image": ("../../x.png", picture(), "image/png")}
+    job = told(service.post(JOBS, files=parts), 201)
+    kept = list(service.service.artifacts.of(job["id"]).iterdir())
+    assert [path.name for path in kept] == ["given-image.png"] and kept[0].read_bytes() == picture()
+    assert len(job["plan"]["image"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        ({"request": json.dumps(QUICK), "image": b"GIF89a nothing"}, "image"),
+        ({"request": json.dumps(QUICK), "video": picture()}, "video"),
+        ({"request": json.dumps(QUICK), "audio": picture()}, "audio"),
+        ({"request": "{"}, "body"),
+        ({"image": picture()}, "request"),
+    ],
+)
+def test_of_a_form_that_is_refused_nothing_is_left(service: Live, parts: dict[str, Any], field: str) -> None:
+    before = service.service.artifacts.ids()
+    files = {name: (None if name == "request" else "x.png", value) for name, value in parts.items()}
+    assert refused(service.post(JOBS, files=files), field)
+    assert service.service.artifacts.ids() == before
+
+
+def test_the_same_key_gives_the_same_job(service: Live) -> None:
+    head = {"idempotency-key": "mine"}
+    first = told(service.post(JOBS, json=QUICK, headers=head), 201)
+    assert told(service.post(JOBS, json=QUICK, headers=head), 201)["id"] == first["id"]
+    other = service.post(JOBS, json=QUICK | {"seed": 8}, headers=head)
+    assert told(other, 422)["error"]["field"] == "Idempotency-Key"
+
+
+def test_jobs_are_listed_in_pages_and_by_state(service: Live) -> None:
+    ids = [made(service)["id"] for _ in range(3)]
+    page = told(service.get(JOBS, params={"limit": 2}))
+    assert [job["id"] for job in page["data"]] == ids[:0:-1] and page["has_more"]
+    after = told(service.get(JOBS, params={"limit": 1, "after": page["last_id"]}))
+    assert after["data"][0]["id"] == ids[0]
+    told(service.post(f"{JOBS}/{ids[0]}/pause"))
+    paused = told(service.get(JOBS, params={"state": "paused"}))["data"]
+    assert [job["id"] for job in paused] == [ids[0]]
+    assert refused(service.get(JOBS, params={"state": "lost"}), "state.0")
+    assert refused(service.get(JOBS, params={"after": "job_" + "0" * 26}), "id", 404)
+
+
+def test_a_waiting_job_is_moved_paused_resumed_cancelled_and_tried_again(service: Live) -> None:
+    first, last = made(service)["id"], made(service)["id"]
+    told(service.post(f"{JOBS}/{last}/reorder", json={"before": first}))
+    order = [job["id"] for job in told(service.get(JOBS, params={"order": "queue", "limit": 100}))["data"]]
+    assert order.index(last) == order.index(first) - 1
+    assert told(service.post(f"{JOBS}/{first}/priority", json={"priority": 5}))["priority"] == 5
+    for verb, state in [("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled"), ("retry", "queued")]:
+        assert told(service.post(f"{JOBS}/{first}/{verb}"))["state"] == state
+    assert "queued" in refused(service.post(f"{JOBS}/{first}/retry"), "id")
+    queue = told(service.get("/api/v1/queue"))
+    assert queue["counts"]["queued"] >= 2
+
+
+def test_a_place_in_the_line_is_told(service: Live) -> None:
+    job = made(service, priority=90)
+    service.app.state.line._look.at = 0.0
+    assert told(service.get(f"{JOBS}/{job['id']}"))["place"] == 1
+
+
+def test_jobs_are_found_by_words_of_their_prompt(service: Live) -> None:
+    id = made(service, prompt="a yellow Triangle grows 100%")["id"]
+    for text in ("YELLOW", "triangle GROWS", "0%"):
+        assert [job["id"] for job in told(service.get(JOBS, params={"text": text}))["data"]] == [id]
+    assert told(service.get(JOBS, params={"text": "yellow%"}))["data"] == []
+    assert told(service.get(JOBS, params={"text": "yellow", "favourite": True}))["data"] == []
+    assert refused(service.get(JOBS, params={"text": "x" * 201}), "text")
+
+
+def test_favourites_are_told_and_listed(service: Live) -> None:
+    ids = [made(service)["id"] for _ in range(4)]
+    for id in ids[:3]:
+        assert told(service.post(f"{JOBS}/{id}/favourite", json={"favourite": True}))["favourite"]
+    assert not told(service.post(f"{JOBS}/{ids[1]}/favourite", json={"favourite": False}))["favourite"]
+    listed = told(service.get(JOBS, params={"limit": 4}))["data"]
+    assert [job["favourite"] for job in listed] == [False, True, False, True]
+    assert told(service.get(f"{JOBS}/{ids[0]}"))["favourite"]
+    page = told(service.get(JOBS, params={"favourite": True, "limit": 1}))
+    assert [job["id"] for job in page["data"]] == [ids[2]] and page["has_more"]
+    after = told(service.get(JOBS, params={"favourite": True, "after": page["last_id"]}))
+    assert [job["id"] for job in after["data"]] == [ids[0]] and not after["has_more"]
+    told(service.delete(f"{JOBS}/{ids[2]}"))
+    assert [job["id"] for job in told(service.get(JOBS, params={"favourite": True}))["data"]] == [ids[0]]
+    assert refused(service.post(f"{JOBS}/{ids[0]}/favourite", json={"favourite": 1}), "favourite")
+
+
+def test_a_job_is_deleted_with_its_files(service: Live) -> None:
+    id = made(service)["id"]
+    service.service.artifacts.log(id, "said")
+    assert told(service.delete(f"{JOBS}/{id}")) == {"id": id, "object": "job.deleted", "deleted": True}
+    assert not service.service.artifacts.of(id).exists()
+    for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/log"), ("GET", "/film")]:
+        assert refused(httpx2.request(method, f"{service.url}{JOBS}/{id}{path}"), "id", 404)
+
+
+def test_a_job_that_failed_says_why_without_paths(service: Live) -> None:
+    id = made(service)["id"]
+    place = service.service.artifacts.of(id)
+    service.service.artifacts.log(id, f"opened {place}/given-image.png")
+    failed(service, id, f"{place}/given-image.png: is gone")
+    job = told(service.get(f"{JOBS}/{id}"))
+    assert (job["state"], job["error"]["message"]) == ("failed", "given-image.png: is gone")
+    assert service.get(f"{JOBS}/{id}/log").text.endswith("opened given-image.png\n")
+
+
+def test_what_came_out_is_told_with_its_hashes(service: Live, film: dict[str, Any]) -> None:
+    assert film["state"] == "completed" and film["result"]["media_type"] == "video/mp4"
+    recipe = told(service.get(film["links"]["recipe"]))
+    assert recipe["frames_sha256"] == film["result"]["frames_sha256"] and recipe["plan"] == film["plan"]
+    assert told(service.get(film["links"]["run"]))["seconds"]["denoise"] > 0
+
+
+def test_the_size_of_what_came_out_is_told(service: Live, film: dict[str, Any]) -> None:
+    def size(job: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(job["result"][name] for name in ("width", "height", "num_frames", "fps"))
+
+    assert size(film) == (128, 128, 4, 8.0)
+    id = made(service, polish={"interpolate": "2x", "upscale": "2x"})["id"]
+    assert told(service.get(f"{JOBS}/{id}"))["result"] is None
+    settled(service, id)
+    assert size(told(service.get(f"{JOBS}/{id}"))) == (256, 256, 8, 16.0)
+    facts = told(service.post("/api/v1/recipes/inspect", files={"file": service.get(f"{JOBS}/{id}/film").content}))
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (256, 256, 8, 16.0)
+
+
+def test_a_draft_has_the_size_that_it_is_shown_in(service: Live) -> None:
+    id = made(service, kind="draft", polish={"interpolate": "2x", "upscale": "2x"})["id"]
+    done = queue.completed(claimed(service, id), Result(path="film-1.webp", bytes=1))
+    service.ask(service.service.store.settle(id, 1, done))
+    result = told(service.get(f"{JOBS}/{id}"))["result"]
+    assert [result[name] for name in ("width", "height", "num_frames", "fps")] == [128, 128, 4, 8.0]
+
+
+def test_a_recipe_is_read_from_a_film_that_is_sent(service: Live, film: dict[str, Any]) -> None:
+    data = service.get(film["links"]["film"]).content
+    found = told(service.post("/api/v1/recipes/inspect", files={"file": ("x.mp4", data)}))
+    assert found["recipe"]["plan"] == film["plan"] and found["sha256"] == film["result"]["sha256"]
+    assert "/" not in refused(service.post("/api/v1/recipes/inspect", files={"file": ("x", b"nothing")}), "file")
+
+
+def test_drafts_are_asked_for_and_the_chosen_finished(service: Live, film: dict[str, Any]) -> None:
+    drafts = told(service.post("/api/v1/drafts", json=QUICK | {"seeds": 3, "until": 0.5}), 201)["data"]
+    assert [draft["seed"] for draft in drafts] == [7, 8, 9] and {draft["until"] for draft in drafts} == {0.5}
+    chosen = drafts[1]["id"]
+    assert "finished yet" in refused(service.post("/api/v1/drafts/finish", json={"ids": [chosen]}), "id")
+    settled(service, chosen)
+    (rest,) = told(service.post("/api/v1/drafts/finish", json={"ids": [chosen]}), 201)["data"]
+    assert (rest["kind"], rest["parent"], rest["plan"]) == ("film", chosen, drafts[1]["plan"])
+    assert "draft" in refused(service.post("/api/v1/drafts/finish", json={"ids": [film["id"]]}), "id")
+    listed = told(service.post("/api/v1/drafts", json=QUICK | {"seeds": [5, 3]}), 201)["data"]
+    assert [draft["seed"] for draft in listed] == [5, 3]
+
+
+def test_a_stranger_sees_nothing(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        (_, mine), (_, other), (_, low) = (
+            service.key("mine", "read", "create"),
+            service.key("other", "read", "create"),
+            service.key("low", "read"),
+        )
+        id = told(service.post(JOBS, json=QUICK, headers=mine), 201)["id"]
+        assert told(service.get(f"{JOBS}/{id}", headers=mine))["id"] == id
+        for path in (f"{JOBS}/{id}", f"{JOBS}/{id}/log", f"{JOBS}/{id}/events"):
+            assert refused(service.get(path, headers=other), "id", 404)
+        assert refused(service.post("/api/v1/drafts/finish", json={"ids": [id]}, headers=other), "id", 404)
+        assert told(service.get(JOBS, headers=other))["data"] == []
+        queue = told(service.get("/api/v1/queue", headers=other))
+        assert (queue["counts"]["queued"], queue["eta_seconds"]) == (0, 0.0)
+        assert service.post(f"{JOBS}/{id}/cancel", headers=low).status_code == 403
+        assert "admin" in refused(service.post(JOBS, json=QUICK | {"priority": 1}, headers=mine), "priority")
+        assert service.get(f"{JOBS}/{id}").status_code == 401
+
+
+def test_models_and_this_machine_are_told_without_torch(tmp_path: Path) -> None:
+    """In a process of its own, as the tests' own process computes too."""
+    program = """
+import sys
+from pathlib import Path
+from tests.server.live import live
+with live(Path(sys.argv[1])) as service:
+    names = [model["name"] for model in service.get("/api/v1/models").json()["data"]]
+    assert names[0] == "builtin" and service.get("/api/v1/models/builtin").json()["here"]
+    assert service.get("/api/v1/machine").json()["cores"] > 0
+    found = service.post("/api/v1/estimate", json={"prompt": "a red circle", "num_frames": 8}).json()
+    assert found["fits"] and found["peak"] > 0 and found["plan"]["num_frames"] == 8, found
+    job = service.post("/api/v1/jobs", json={"prompt": "a red circle"}).json()
+    assert service.get(job["links"]["self"]).json()["state"] == "queued"
+print("torch" in sys.modules)
+"""
+    root = Path(__file__).parents[3]
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    ran = subprocess.run(words, cwd=root, capture_output=True, text=True, env={"PYTHONPATH": str(root / "src")})
+    assert ran.stdout.strip() == "False", ran.stderr

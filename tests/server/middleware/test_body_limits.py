@@ -1,0 +1,277 @@
+"""Bodies are refused before they are parsed: by type, size, speed, depth."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+from tests.patience import PATIENCE
+from tests.server.live import Live, live
+
+from flickbook.server.middleware import body_limits, raw_request, timeouts
+from flickbook.server.middleware.body_limits import MAX_DEPTH, check_json, depth
+from flickbook.server.service import MAX_BODY, MAX_UPLOAD
+
+PATH = "/api/v1/jobs"
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live(tmp_path_factory.mktemp("bodies")) as found:
+        yield found
+
+
+def raw(service: Live, head: str, pieces: Iterable[bytes] = (), pause: float = 0.0, hang_up: bool = False) -> bytes:
+    """The answer to a request that is sent as it stands; with `hang_up`, sending ends when the answer begins."""
+    with socket.create_connection(("127.0.0.1", service.service.port), PATIENCE / 2) as line:
+        answer = b""
+        line.sendall(f"{head}\r\nHost: localhost\r\n\r\n".replace("\r\n", "\n").replace("\n", "\r\n").encode())
+
+        def send() -> None:
+            try:
+                for piece in pieces:
+                    line.sendall(piece)
+                    time.sleep(pause)
+            except OSError:  # it was refused by now
+                pass
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            while part := line.recv(1 << 16):
+                if hang_up and not answer:
+                    line.shutdown(socket.SHUT_WR)
+                answer += part
+        except ConnectionResetError:
+            pass
+        thread.join()
+    return answer
+
+
+def post(size: int, kind: str = "application/json") -> str:
+    return f"POST {PATH} HTTP/1.1\nContent-Type: {kind}\nContent-Length: {size}"
+
+
+def test_a_body_within_the_limit_is_read(service: Live) -> None:
+    assert service.post(PATH, json={"prompt": "a red circle", "num_frames": 8}).status_code in (200, 201, 202)
+
+
+@pytest.mark.parametrize("size", [MAX_BODY + 1, 10 << 20, 1 << 30, 10**15])
+def test_what_is_announced_too_large_is_refused_at_once(
+    service: Live, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw_request, "LINGER", PATIENCE)
+    # Not a byte of the body is sent before the answer comes.
+    answer = raw(service, post(size), hang_up=True)
+    assert answer.startswith(b"HTTP/1.1 413 ") and b'"too_large"' in answer
+
+
+def test_an_upload_may_be_larger_and_has_its_limit_too(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw_request, "LINGER", 0.1)
+    assert raw(service, post(MAX_UPLOAD + 1, "multipart/form-data; boundary=x")).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_what_is_not_announced_is_counted(service: Live, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "MAX_UPLOAD", 3 << 20)
+    monkeypatch.setattr(raw_request, "LINGER", 0.2)
+    head = f"POST /v1/videos HTTP/1.1\nContent-Type: {kind}\nTransfer-Encoding: chunked"
+    piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    part = b'--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a.png"\r\n\r\n'
+    first = f"{len(part):x}\r\n".encode() + part + b"\r\n" if kind != "application/json" else b""
+    answer = raw(service, head, [first, *[piece] * 100, b"0\r\n\r\n"])
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(service: Live) -> None:
+    head = f"{post(2)}\nTransfer-Encoding: chunked"
+    second = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = raw(service, head, [b"2\r\n{}\r\n0\r\n\r\n" + second], hang_up=True)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"Content-Length and Transfer-Encoding" in answer
+    assert b"connection: close" in answer.lower() and answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_client_that_sends_all_before_it_reads_gets_the_answer(service: Live) -> None:
+    for _ in range(5):
+        assert service.post(PATH, content=b" " * (4 << 20), headers=JSON).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ({"content-type": "application/json", "content-encoding": "identity"}, 400),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/xml"}, 415),
+        ({}, 415),
+        ({"content-type": "application/json; charset=utf-8"}, 400),
+    ],
+)
+def test_the_type_must_be_one_that_is_read(service: Live, headers: dict[str, str], status: int) -> None:
+    assert service.post(PATH, content=b"{}", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'"' * 100_000,
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "\xed\xa0\x80"}',
+        b'{"prompt": "\xff"}',
+        '{"prompt": "x"}'.encode("utf-16"),
+        b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}",
+        b'{"prompt": "x", "fps": NaN}',
+        b'{"prompt": "x", "fps": 1e999}',
+        b"\x00",
+        b"nul",
+    ],
+    ids=range(14),
+)
+def test_hostile_json_is_400_and_names_no_traceback(service: Live, body: bytes) -> None:
+    for path in (PATH, "/v1/videos"):
+        answer = service.post(path, content=body, headers=JSON)
+        assert answer.status_code in (400, 415), answer.text
+        assert set(answer.json()) == {"error"} and "Traceback" not in answer.text
+
+
+@given(
+    st.recursive(
+        st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=50
+    )
+)
+def test_the_depth_is_never_found_too_small(value: object) -> None:
+    def true(each: object) -> int:
+        if isinstance(each, dict | list):
+            return 1 + max(map(true, each.values() if isinstance(each, dict) else each), default=0)
+        return 0
+
+    for ascii_only in (True, False):
+        text = json.dumps(value, ensure_ascii=ascii_only)
+        try:
+            whole = text.encode()
+        except UnicodeEncodeError:
+            continue
+        assert depth(whole) >= true(value)
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_all_text_that_can_be_written_is_read(text: str) -> None:
+    body = json.dumps({"prompt": text}).encode()
+    assert check_json(body) is body
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud800"', '"\\udc00"', '"\\ud800\\ud800"', '"\\ud800x\\udc00"', '"\\udc00\\ud800"']
+)
+def test_half_a_character_is_refused(text: str) -> None:
+    with pytest.raises(HTTPException):
+        check_json(text.encode())
+
+
+def test_a_backslash_before_a_u_is_none() -> None:
+    assert check_json(b'"\\\\ud800"') == b'"\\\\ud800"'
+
+
+def test_brackets_in_a_text_count_for_nothing() -> None:
+    assert depth(json.dumps(["[" * 1000, '"[\\"[' * 50]).encode()) == 1
+    assert depth(b"[]" * 100) == 1
+    assert depth(b"[" * (MAX_DEPTH + 5)) == MAX_DEPTH + 5
+
+
+def test_a_slow_body_times_out(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "PATIENCE", 0.5)
+    monkeypatch.setattr(raw_request, "LINGER", 0.2)
+    answer = raw(service, post(1000), iter([b" "] * 12), 0.1)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_head_that_never_ends_times_out(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HEAD", 0.3)
+    for begun in (b"", b"GET / HTTP/1.1\r\nHost: local"):
+        with socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) as line:
+            line.sendall(begun)
+            with suppress(ConnectionResetError):
+                assert line.recv(100) == b""
+
+
+def test_a_pause_between_two_requests_is_no_slow_head(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) as line:
+        line.sendall(request)
+        assert line.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        monkeypatch.setattr(timeouts, "HEAD", 0.01)
+        time.sleep(0.1)
+        line.sendall(request)
+        assert line.recv(10_000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_is_refused_while_sending_gets_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw_request, "LINGER", PATIENCE)
+    with live(tmp_path) as closed:
+        closed.key("one")
+        with socket.create_connection(("127.0.0.1", closed.service.port), PATIENCE) as line:
+            line.sendall(f"{post(300)}\nHost: localhost\n\n".replace("\n", "\r\n").encode())
+            for _ in range(3):  # it reads nothing before it has sent all, as most clients do
+                time.sleep(0.1)
+                line.sendall(b" " * 100)
+            assert line.recv(10_000).startswith(b"HTTP/1.1 401 ")
+
+
+def test_nobody_is_heard_before_it_is_known(tmp_path: Path) -> None:
+    """Not a byte of an upload is read of a caller without a key."""
+    with live(tmp_path) as closed:
+        closed.key("one")
+        head = f"{post(100 << 20, 'multipart/form-data; boundary=x')}\nExpect: 100-continue"
+        answer = raw(closed, head)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1 << 20, 10 << 20, 100 << 20, 1 << 30])
+@pytest.mark.parametrize("announced", [True, False])
+def test_bodies_to_a_gigabyte_leave_the_service_small(
+    service: Live, size: int, announced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw_request, "LINGER", PATIENCE)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    block = b" " * (1 << 16)
+    count = size // len(block) + 1
+    if announced:
+        answer = raw(service, post(count * len(block)), (block for _ in range(count)))
+    else:
+        head = f"POST {PATH} HTTP/1.1\nContent-Type: application/json\nTransfer-Encoding: chunked"
+        answer = raw(service, head, (b"10000\r\n" + block + b"\r\n" for _ in range(count)))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert process.memory_info().rss - before < 20 << 20
+    assert service.get("/healthz").status_code == 200
+
+
+@pytest.mark.slow
+def test_four_hundred_slow_clients_do_not_hold_others_up(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "HEAD", 3 * PATIENCE)  # none of them is given up meanwhile
+    monkeypatch.setattr(body_limits, "PATIENCE", 3 * PATIENCE)
+    lines = [socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) for _ in range(400)]
+    try:
+        for number, line in enumerate(lines):
+            head = f"{post(1000)}\nHost: localhost\n\n" if number % 2 else "GET /healthz HTTP/1.1\nHost: loc"
+            line.sendall(head.replace("\n", "\r\n").encode())
+        assert all(service.get("/healthz").status_code == 200 for _ in range(50))
+    finally:
+        for line in lines:
+            line.close()
