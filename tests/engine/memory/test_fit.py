@@ -281,7 +281,7 @@ def test_nothing_heavy_is_imported() -> None:
     program = """
 import sys
 from flickbook import catalogue
-from flickbook.engine import records
+from flickbook.engine.memory import run_history as records
 from flickbook.engine.memory.fit import Machine, estimate
 from flickbook.resolution import resolve
 from flickbook.spec import Request

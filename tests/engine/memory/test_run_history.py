@@ -78,7 +78,7 @@ def test_a_place_that_cannot_be_written_fails_no_run(monkeypatch: pytest.MonkeyP
 
 def test_processes_that_record_at_once_keep_their_lines_whole() -> None:
     program = """
-from flickbook.engine import records
+from flickbook.engine.memory import run_history as records
 import sys
 for number in range(50):
     records.append({"who": sys.argv[1], "number": number, "filling": "x" * 400})
