@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from flickbook.catalogue import find
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.hub.manifest import verify
@@ -24,7 +26,7 @@ def stock(directory: Path) -> Any:
     from diffusers import TextToVideoSDPipeline
 
     library: Any = TextToVideoSDPipeline
-    pipeline = library.from_pretrained(directory, torch_dtype=torch.float32)
+    pipeline = library.from_pretrained(directory)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -70,6 +72,17 @@ def test_stock_diffusers_loads_it_and_makes_the_same_film(published: Path) -> No
     found = torch.cat(list(networks.decode(end.latents[0])))
     assert expected.shape == found.shape == (4, 32, 32, 3)
     assert float((found.float() - expected * 255).abs().max()) <= 2
+
+
+def test_the_python_of_the_card_runs() -> None:
+    card = (find("builtin").path() / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(
+        program.replace("num_frames=16", "num_frames=2").replace("num_inference_steps=25", "num_inference_steps=2"),
+        names,
+    )
+    assert names["film"].shape == (2, 128, 128, 3)
 
 
 def test_frame_positions_are_ours_and_stock_diffusers_refuses_them(

@@ -42,7 +42,8 @@ def publish(model: Model, autoencoder: Autoencoder, tokenizer: Path, config: Tra
     _write(out / "model_index.json", {**index, "unet": [home, unet["_class_name"]]})
     _write(out / "unet/config.json", {"_diffusers_version": _FORMAT, **unet})
     _write(out / "vae/config.json", {"_diffusers_version": _FORMAT, **autoencoder.config.to_dict()})
-    _write(out / "text_encoder/config.json", model.text_encoder.config.to_dict())
+    # transformers would load the float16 file in float16, beside networks that diffusers loads in float32.
+    _write(out / "text_encoder/config.json", {**model.text_encoder.config.to_dict(), "dtype": "float32"})
     _write(out / "scheduler/scheduler_config.json", {"_diffusers_version": _FORMAT, **config.scheduler})
     shutil.copytree(tokenizer, out / "tokenizer", dirs_exist_ok=True)
     networks: dict[str, torch.nn.Module] = {"text_encoder": model.text_encoder, "unet": model.unet, "vae": autoencoder}
