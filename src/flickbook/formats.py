@@ -125,6 +125,8 @@ def container_of(path: str | os.PathLike[str]) -> Container:
     Raises OutputError, which names every suffix, for any other.
     """
     suffix = Path(path).suffix.lower()
+    if suffix not in _BY_SUFFIX and os.fspath(path) and Path(path).is_dir():
+        raise OutputError(path, "is a directory", f"name the file in it, {Path(path) / 'film.mp4'}")
     if suffix not in _BY_SUFFIX:
         reason = f'the suffix "{shown(suffix)}" is not one of {", ".join(SUFFIXES)}'
         raise OutputError(path, reason, "name a film film.mp4, a picture still.png")

@@ -38,7 +38,7 @@ def test_the_options_equal_the_committed_list() -> None:
 def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("Usage: flickbook")
+    assert out.strip().startswith("Usage: flickbook")
     assert err == ""
 
 

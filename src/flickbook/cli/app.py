@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from flickbook import __version__
-from flickbook.cli import console
+from flickbook.cli import console, slips
 from flickbook.errors import Cancelled
 
 #: Each command's first sentence, in the order of the help: a module is read when its command is asked for.
@@ -40,7 +40,6 @@ _GROUPS: Final = {
     "store": "Check, back up and repair where jobs are kept.",
     "models": "List, describe, pull and add models.",
 }
-#: The modules of the others have their names.
 #: The modules of commands, below this package; a command that is missing here is a module of its own name.
 _MODULES: Final = {
     **{name: f"films.{name}" for name in ("generate", "draft", "sequence", "batch", "polish", "inspect", "reproduce")},
@@ -57,7 +56,7 @@ def command_line(wanted: str | None = None) -> typer.Typer:
     app = typer.Typer(
         name="flickbook",
         help=_root.__doc__,
-        rich_markup_mode=None,  # plain help starts sooner and pipes well
+        rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         add_completion=True,
     )
@@ -111,7 +110,9 @@ def run(arguments: list[str]) -> int:
         code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, a number that is none
         parameter = getattr(getattr(error, "param", None), "name", None)
-        console.refusal(f"{error.format_message()} See `flickbook --help`.", "usage", parameter, as_json)
+        message = slips.hint(error.format_message(), getattr(error, "option_name", None), arguments)
+        command = f"{wanted} " if wanted in _COMMANDS else ""
+        console.refusal(f"{message} See `flickbook {command}--help`.", "usage", parameter, as_json)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return console.failure(Cancelled(), as_json)

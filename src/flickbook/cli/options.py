@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+#: What help shows as the default of an option whose default the model decides.
+_MODELS: Final = "the model's"
+
 ModelDir = Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")]
-Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.")]
+Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.", show_default="builtin")]
 Preset = Annotated[str | None, typer.Option(help="recommended: what the model's entry recommends, where unset.")]
-NegativePrompt = Annotated[str | None, typer.Option(help="What the film should not show.")]
-NumFrames = Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.")]
-NumInferenceSteps = Annotated[int | None, typer.Option(help="Denoising steps: more is slower and finer.")]
-GuidanceScale = Annotated[float | None, typer.Option(help="How closely to follow the prompt.")]
-Fps = Annotated[float | None, typer.Option(help="Frames a second.")]
+NegativePrompt = Annotated[str | None, typer.Option(help="What the film should not show.", show_default=_MODELS)]
+NumFrames = Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.", show_default=_MODELS)]
+NumInferenceSteps = Annotated[
+    int | None, typer.Option(help="Denoising steps: more is slower and finer.", show_default=_MODELS)
+]
+GuidanceScale = Annotated[float | None, typer.Option(help="How closely to follow the prompt.", show_default=_MODELS)]
+Fps = Annotated[float | None, typer.Option(help="Frames a second.", show_default=_MODELS)]
 Seed = Annotated[int | None, typer.Option(help="The same seed makes the same film; drawn if unset.")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]
-Scheduler = Annotated[str | None, typer.Option(help="How to denoise; `flickbook models show`.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.", show_default=_MODELS)]
+Scheduler = Annotated[str | None, typer.Option(help="How to denoise; `flickbook models show`.", show_default=_MODELS)]
 PromptAt = Annotated[
     list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="What the film shows from a frame on; repeatable.")
 ]
@@ -38,7 +43,7 @@ RetryBelow = Annotated[
     list[str] | None, typer.Option(metavar="NAME:VALUE", help="Try another seed if this score is lower; repeatable.")
 ]
 Retries = Annotated[int, typer.Option(help="How many other seeds to try.")]
-Output = Annotated[Path | None, typer.Option(help="Where to; the suffix chooses the format.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the suffix chooses the format.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Yes = Annotated[
     bool, typer.Option("--yes", help="Download the model without asking, if its files are not on this machine.")
@@ -89,6 +94,18 @@ FINISH: Mapping[str, Any] = {
         str | None, typer.Option(help="exact or balanced: have it sooner; 2 or 0.5: play faster; both as balanced,2.")
     ],
 }
+#: The groups that help shows options in.
+_PANELS: Final[Mapping[str, Iterable[Any]]] = {
+    "Film": FILM.values(),
+    "Finishing": [*FINISH.values(), *POLISH.values()],
+    "Encoding": ENCODING.values(),
+    "Model files": [ModelDir, Precision, Yes],
+    "Several films": [Count, RetryBelow, Retries],
+    "Output": [Output, Overwrite, AsJson],
+}
+for _panel, _kinds in _PANELS.items():
+    for _kind in _kinds:
+        _kind.__metadata__[0].rich_help_panel = _panel
 
 
 def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

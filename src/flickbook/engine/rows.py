@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -227,7 +228,9 @@ def _csv(text: str, name: str, most: int) -> Parsed:
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in COLUMNS:
-            raise RequestError("column", name, "is not known", f"known are {', '.join(COLUMNS)}")
+            near = difflib.get_close_matches(name, COLUMNS, 1)
+            meant = f'did you mean "{near[0]}"? ' if near else ""
+            raise RequestError("column", name, "is not known", f"{meant}known are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
             raise RequestError("column", name, "is named twice", "leave one of them out")
 

@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flickbook.cli import console
 from flickbook.errors import OutputError
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: boo
         check_save(film, num_frames, overwrite=overwrite)
     for sheet in sheets:
         check_target(sheet, overwrite=overwrite)
+    for missing in dict.fromkeys(path.parent for path in films if not path.parent.exists()):
+        console.note(f"makes the directory {missing}")
     for parent in dict.fromkeys(_parent(path) for path in paths):
         _check_space(parent, len(paths))
 

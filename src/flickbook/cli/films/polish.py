@@ -24,7 +24,9 @@ def polish(
     fade: Annotated[int, typer.Option(help="Frames in which one film passes into the next.")] = 0,
     fit: Annotated[bool, typer.Option("--fit", help="Scale joined films to the size of the first.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a picture of its frames.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where to; film-polished.mp4 if unset.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; film-polished.mp4 if unset.")
+    ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -23,7 +23,9 @@ Prompts = Annotated[list[str], typer.Argument(help="What the film shows, one pro
 FramesPer = Annotated[int, typer.Option(help="Frames for each prompt.")]
 Drift = Annotated[float, typer.Option(help="How far the noise travels between prompts, 0 to 1.")]
 Feedback = Annotated[float, typer.Option(help="How much of each picture is made anew over the one before; 0 is off.")]
-Output = Annotated[Path | None, typer.Option(help="Where to; name it to go on with what was stopped.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where to; name it to go on with what was stopped.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")]
 Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
 

@@ -63,6 +63,8 @@ def list_(store: Store = "", as_json: AsJson = False) -> None:
     if as_json:
         console.document([_document(key) for key in found])
         return
+    if not found:
+        console.note("there are no keys yet; `flickbook keys create` makes one")
     for key in found:
         ends = time.strftime("%Y-%m-%d", time.gmtime(key.expires_at)) if key.expires_at else "never"
         print(f"{key.id}  {key.state:<7}  {key.name}  owner {key.owner}  {'+'.join(key.scopes)}  ends {ends}")

@@ -1,0 +1,22 @@
+"""A usage error names what the person probably meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from flickbook.cli.app import run
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["generate", "a", "--steps", "4"], "Use --num-inference-steps."),
+        (["draft", "a", "--width", "128"], "Use --size WxH."),
+        (["generate", "a", "red", "circle", "--seed", "1"], 'flickbook generate "a red circle"'),
+        (["generate", "a red circle", "--sead", "1"], "--seed"),
+    ],
+)
+def test_what_was_probably_meant_is_named(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and line.endswith("--help`.")
