@@ -120,7 +120,7 @@ class ArtifactStore:
             self._put(place, json.dumps({"index": done, "total": total or 0}).encode("ascii"))
 
     def pulling(self, model: str) -> dict[str, int]:
-        """The downloaded bytes of a model (`index`) and the total (`total`), or an empty dict if there is no download."""
+        """Downloaded bytes of a model (`index`) and their total (`total`), or an empty dict without a download."""
         try:
             found = json.loads(self.pull_file(model).read_bytes())
         except (OSError, ValueError):
@@ -192,7 +192,7 @@ class ArtifactStore:
         return batch
 
     def batch(self, id: str) -> tuple[str, list[Job]]:
-        """The id of a job's batch and the jobs that the batch began with, as they were then; "" and [] without a batch."""
+        """The id of a job's batch and the jobs that it began with, as they were then; "" and [] without a batch."""
         with suppress(OSError, ValueError, KeyError, RequestError):
             batch = (self.of(id) / _BATCH).read_text(encoding="ascii")
             rows = json.loads((self.of(batch) / _JOBS).read_bytes())

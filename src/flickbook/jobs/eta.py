@@ -32,7 +32,7 @@ _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "p
 
 @dataclass(frozen=True)
 class Past:
-    """The seconds that a completed job took by phase, in one attempt; `write` is the remainder, `films` the batch size."""
+    """Seconds that a completed job took by phase, in one attempt; `write` is the remainder, `films` the batch size."""
 
     plan: Plan
     seconds: Mapping[str, float]

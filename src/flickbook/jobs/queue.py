@@ -187,7 +187,7 @@ class Queue:
         return found
 
     async def reorder(self, id: str, before: str | None = None, owner: str | None = None) -> Job:
-        """Moves a queued job before another one of its owner, or to the end. Raises JobConflict unless both are queued."""
+        """Moves a queued job before another one of its owner, or last. Raises JobConflict unless both are queued."""
         job = await self.job(id, owner)
         other = None if before is None else await self.job(before, owner)
         if other is not None and (other.owner, other.priority) != (job.owner, job.priority):

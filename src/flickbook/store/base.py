@@ -269,7 +269,7 @@ class Store(Protocol):
         """Writes a note, replacing one of the same kind and id."""
 
     async def put_new(self, note: Note) -> Note | None:
-        """Writes a note if none of its kind and id exists; returns the existing note, or None if this one was written."""
+        """Writes a note if none of its kind and id exists; returns the existing note, None if this one was written."""
 
     async def note(self, kind: str, id: str) -> Note | None:
         """Finds a note by kind and id."""
@@ -292,7 +292,7 @@ class Store(Protocol):
         """Whether an API key was ever created. Stays true if every key is lost or revoked, until `release`."""
 
     async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
-        """Records that the key `id` was created, or when it was revoked, separately from the note that holds the key."""
+        """Records that the key `id` was created, or when it was revoked, apart from the note that holds the key."""
 
     async def release(self) -> None:
         """Removes the record that keys were created. Does not remove any key."""

@@ -104,7 +104,7 @@ class Attempt:
         return found
 
     def lay_down(self, ids: Collection[str] | None = None) -> list[Job]:
-        """Releases these jobs, all unfinished ones by default, as requested; returns those whose lease was still held."""
+        """Releases these jobs, all unfinished ones by default, as requested; returns those whose lease was held."""
         with self._lock:
             left = [job for job in self.jobs.values() if ids is None or job.id in ids]
             left += [job for job in self.aside.values() if ids is not None and job.id in ids]

@@ -88,7 +88,7 @@ class Order:
                 await self.link.light("owners").update_one(mine, {"$set": {"until": 0.0}})
 
     async def claimed(self, job: Job) -> None:
-        """Records that a queued job was claimed. If a crash loses this, the next job is placed slightly further ahead."""
+        """Records that a queued job was claimed. If a crash loses this, the next job is placed slightly too early."""
         if job.turn <= self.passed.get(job.priority, 0.0):
             return
         with self.link.told():

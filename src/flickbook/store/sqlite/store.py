@@ -181,7 +181,7 @@ class SqliteStore:
         return self._job(row)
 
     def _turn(self, db: sqlite3.Connection, owner: str, priority: int) -> float:
-        """Start-time fair queueing: behind its owner's last job, and not before the last claimed turn of this priority."""
+        """Start-time fair queueing: behind its owner's last job, not before the last claimed turn of this priority."""
         ask = "SELECT max(turn) FROM jobs WHERE state='queued' AND owner=? AND priority=?"
         last = db.execute(ask, (owner, priority)).fetchone()[0] or 0.0
         return float(max(last, self._mark(db, f"turn {priority}"))) + 1.0
