@@ -91,7 +91,7 @@ class Theme:
         self.strong = font.Font(root, family=self.family, size=size, weight="bold")
         self.large = font.Font(root, family=self.family, size=size + 3, weight="bold")
         root.configure(background=PAPER)
-        # On X11, Tk binds Control-a to the beginning of the line, as Emacs does.
+        # On X11, Tk binds Control-a to the beginning of the line, as Emacs does; select all instead.
         root.event_delete("<<LineStart>>", "<Control-a>")
         root.event_add("<<SelectAll>>", "<Control-a>")
         self.play, self.pause = self.photo(shape("play", INK)), self.photo(shape("pause", INK))

@@ -116,7 +116,7 @@ class Checkpoint:
             return file.read(limit + 1)[:limit]
 
     def _collect(self, value: object, prefix: str, seen: set[int], depth: int) -> None:
-        """Collects the tensors of nested dictionaries under dotted keys; if there is a `state_dict`, only its tensors."""
+        """Collects tensors of nested dictionaries under dotted keys; of a top-level `state_dict`, only its tensors."""
         if isinstance(value, Tensor):
             self.tensors[prefix] = value
         if not isinstance(value, dict) or id(value) in seen:
@@ -153,7 +153,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Piece:
-    """The source of one tensor in the new file: a tensor of the checkpoint, or some of its rows, optionally reshaped."""
+    """The source of a tensor in the new file: a tensor of the checkpoint or some of its rows, optionally reshaped."""
 
     source: str
     rows: tuple[int, int] | None = None  # range of its first axis; None is all

@@ -25,7 +25,7 @@ _PATIENCE: Final = 3.0
 
 
 class _Telling:
-    """Prints progress at a limited rate, from a thread, so that the last value is printed even if no more data arrives."""
+    """Prints progress at a limited rate, from a thread, so that the last value is printed when data stops arriving."""
 
     def __init__(self) -> None:
         self._now = self._said = (0, 0)

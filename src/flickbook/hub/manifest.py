@@ -18,7 +18,7 @@ _FETCH = "fetch the model again"
 
 
 def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """Reads a JSON object of at most `limit` bytes. Raises WeightsError if it is missing, larger, or not a JSON object."""
+    """Reads a JSON object of at most `limit` bytes. Raises WeightsError if it is missing, larger or no JSON object."""
     path = Path(path)
     try:
         with path.open("rb") as file:

@@ -101,7 +101,7 @@ def abreast(plan: Plan, found: Sequence[Past]) -> float:
 
 
 def _way(plan: Plan) -> tuple[str, bool]:
-    """What two films must share for their times to be comparable."""
+    """The properties that two films must share for their times to be comparable."""
     return plan.model, plan.task == "sequence"
 
 

@@ -93,7 +93,7 @@ def fitting(job: Job) -> Callable[[Job], bool]:
 
 
 def _like(job: Job) -> tuple[object, ...]:
-    """What the jobs of a batch must share: the shape of their films and what makes them."""
+    """The properties that jobs of a batch must share: the shape of their films and what makes them."""
     return job.priority, job.plan.shape(), job.request.loras, job.model_dir, job.precision
 
 

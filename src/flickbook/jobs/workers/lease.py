@@ -1,4 +1,4 @@
-"""Keeps the leases of running jobs and tells their runner when to stop."""
+"""Renews the leases of running jobs and signals their runner to stop."""
 
 from __future__ import annotations
 
