@@ -3,7 +3,7 @@
 <job>/progress.json       progress; rewritten atomically and never flushed to disk
 <job>/preview.webp        animated preview of the film while it is denoised
 <job>/checkpoint.safetensors     checkpoint that the job resumes from
-<job>/try-….safetensors          checkpoints of attempts with other seeds
+<job>/try-….safetensors          checkpoints of retries with other seeds
 <job>/pictures/           pictures of a sequence so far, from which it resumes
 <job>/given-…             uploaded source image or video
 <job>/film-<attempt>.mp4  result, with its recipe beside it
@@ -216,7 +216,7 @@ class ArtifactStore:
         return []
 
     def forget(self, id: str) -> None:
-        """Removes the saved state of a job: its checkpoint, those of attempts with other seeds, and a sequence's
+        """Removes the saved state of a job: its checkpoint, those of retries with other seeds, and a sequence's
         pictures.
         """
         self.leave(id)
@@ -226,7 +226,7 @@ class ArtifactStore:
         shutil.rmtree(self.pictures(id), ignore_errors=True)
 
     def attempt(self, id: str, key: str) -> Path:
-        """Path of the checkpoint of an attempt with another seed; `key` is the key of its Plan."""
+        """Path of the checkpoint of a retry with another seed; `key` is the key of its Plan."""
         return self.made(id) / f"{_TRY}{key[:16]}.safetensors"
 
     def clear(self, id: str) -> int:

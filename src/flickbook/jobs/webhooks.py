@@ -29,7 +29,7 @@ from flickbook.store.base import DONE, Job, Note, Query, Store, new_id
 
 Event = Literal["job.completed", "job.failed", "job.cancelled", "job.expired", "video.completed", "video.failed"]
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
-#: Endpoints per owner.
+#: Maximum endpoints per owner.
 LIMIT: Final = 20
 #: Seconds before each retry; after the last one the delivery is given up. Together about a day.
 BACKOFF: Final = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800)

@@ -90,7 +90,7 @@ class Attempt:
         self._reached.update(dict.fromkeys(self._reached if ids is None else ids, share))
 
     def put_aside(self, id: str) -> None:
-        """Marks a job's film as complete: the job can no longer be stopped, and will be written and settled."""
+        """Marks a job's film as complete: `stop` ignores the job from now on, and it will be written and settled."""
         with self._lock:
             if id in self.jobs:
                 self.aside[id] = self.jobs.pop(id)

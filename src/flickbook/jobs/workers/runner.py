@@ -228,7 +228,7 @@ class Runner:
         first, plans, backend, path_of = run.slots[0], [job.plan for job in run.slots], self._backend, run.told.path_of
 
         def keep(some: Sequence[Plan]) -> Checkpointer:
-            """Selects the checkpointer; attempts with other seeds have their own."""
+            """Selects the checkpointer; retries with other seeds have their own."""
             if [plan.key() for plan in some] == [plan.key() for plan in plans] or first.kind == "draft":
                 return run.checkpointer
             return Checkpointer(backend.artifacts.attempt(first.id, some[0].key()), may=lambda: not run.attempt.lost)

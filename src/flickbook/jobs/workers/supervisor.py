@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Place:
-    """One worker slot; `env` selects its device."""
+    """A place for one worker process at a time; `env` selects its device."""
 
     env: dict[str, str]
     name: str = ""
