@@ -1,1 +1,8 @@
-"""The window: Tk with ttk, over the local queue or a Flickbook service elsewhere."""
+"""The desktop window: Tk with ttk, for the local queue or a remote Flickbook service.
+
+All code that uses tkinter belongs here. Tk's thread only draws; files, the store and the network are used from
+background threads.
+Read in this order: `run` (starts the window), `window` (connects the parts), `source` (what the window needs from a
+queue) with `local` and `remote`, the parts of the window `form`, `stage` with `player`, and `history`, then
+`connection` (dialog), `background` (threads), `frame_buffer`, `files`, `downloads`, `theme`, `scroll`.
+"""

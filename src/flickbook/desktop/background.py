@@ -1,4 +1,4 @@
-"""Work away from the window: done in order in a thread, and told where Tk runs. Tk knows no other thread."""
+"""Runs work in a thread and passes the results to Tk's thread. Tk must not be called from other threads."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ logger = logging.getLogger(__name__)
 
 
 class Background:
-    """One thread that does what it is given; what then happens goes into `told`, for the window to call."""
+    """One worker thread; callbacks are put into `told`, for the window to call."""
 
     def __init__(self, name: str, told: Told) -> None:
         self._told = told
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        # A daemon: an answer that does not come must not keep the program alive.
+        # A daemon thread: a response that never arrives must not keep the program alive.
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def do(
         self, work: Callable[[], T], then: Callable[[T], None], otherwise: Callable[[Exception], None] | None = None
     ) -> None:
-        """Do `work` after what was given before; its result goes to `then`, its error to `otherwise`."""
+        """Queues `work`; its result is passed to `then`, its error to `otherwise`."""
         self._work.put(lambda: self._done(work, then, otherwise))
 
     def _done(
@@ -34,7 +34,7 @@ class Background:
     ) -> None:
         try:
             found = work()
-        except Exception as error:  # whatever it is, the window says it, and the thread goes on
+        except Exception as error:  # the window shows any error, and the thread continues
             logger.debug("in the background", exc_info=True)
             if otherwise is not None:
                 self._told.put(partial(otherwise, error))
@@ -47,7 +47,7 @@ class Background:
 
 
 def pumped(told: Told, most: int = 50) -> None:
-    """Call what the threads told, in its order, so much of it at once that the window still answers."""
+    """Calls queued callbacks in order, at most `most` at once, so that the window stays responsive."""
     for _ in range(most):
         try:
             call = told.get_nowait()

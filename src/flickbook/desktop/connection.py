@@ -1,4 +1,4 @@
-"""Asks where films are made: on this computer, or by a service at an address, with a key."""
+"""The dialog that chooses where films are made: on this computer, or by a service with a URL and an API key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flickbook.errors import FlickbookError
 
 
 class Place(tkinter.Toplevel):
-    """A small window in front of the other. `choose` is told of the service, or of None for this computer."""
+    """A modal dialog. `choose` receives the service, or None for this computer."""
 
     def __init__(self, parent: tkinter.Tk, url: str, remote: bool, choose: Callable[[Remote | None], None]) -> None:
         super().__init__(parent, background=theme.LINE)
@@ -58,7 +58,7 @@ class Place(tkinter.Toplevel):
             entry.configure(state="normal" if self._remote.get() else "disabled")
 
     def use(self) -> None:
-        """Take what was chosen; what is no address is said here."""
+        """Accepts the choice; shows an error for an invalid URL."""
         try:
             found = Remote(self.url.get(), self.key.get()) if self._remote.get() else None
         except FlickbookError as error:

@@ -1,4 +1,4 @@
-"""The models of this machine's queued jobs, downloaded while the window is open, where the setting `pull` is auto."""
+"""Downloads the models of queued local jobs while the window is open, if the setting `pull` is auto."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flickbook.jobs import queue
 from flickbook.jobs.backend import Backend
 from flickbook.store.base import Query, State
 
-#: Seconds between two looks at the queue, and queued jobs that are looked at.
+#: Seconds between two checks of the queue, and the number of queued jobs that are checked.
 _LOOK: Final = 5.0
 _AMONG: Final = 1000
-#: Seconds that a hub which does not answer may delay the end.
+#: Seconds that an unresponsive hub may delay the exit.
 _PATIENCE: Final = 10.0
 _QUEUED: Final[tuple[State, ...]] = ("queued",)
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Downloads:
-    """A thread that downloads one model after the other until `stop`; the queue says which."""
+    """A thread that downloads the models of queued jobs one by one until `stop`."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend, self._stopped, self._wanted = backend, threading.Event(), threading.Event()
@@ -34,11 +34,11 @@ class Downloads:
         self._thread.start()
 
     def look(self) -> None:
-        """Look at the queue now."""
+        """Checks the queue now."""
         self._wanted.set()
 
     def stop(self) -> None:
-        """End the download; the next one goes on from there."""
+        """Stops the download; the next one continues it."""
         self._stopped.set()
         self._wanted.set()
         self._thread.join(_PATIENCE)
@@ -58,7 +58,7 @@ class Downloads:
             self._wanted.wait(_LOOK)
 
     def _download(self, name: str) -> None:
-        """Download a model. If that fails, the jobs that wait for it fail for the same reason."""
+        """Downloads a model. On failure the jobs that wait for it fail with the same error."""
 
         def on_bytes(done: int, total: int) -> None:
             if self._stopped.is_set():

@@ -1,4 +1,4 @@
-"""What the window does with the files of films: copies of them, and the folder that they are in."""
+"""File actions of the window: saving a copy of a film and opening its folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _OPENERS: Final = {"darwin": "open", "win32": "explorer"}
 
 
 def suggested(entry: Entry) -> str:
-    """A name for a film: its first words, its seed, its suffix."""
+    """A file name for a film: its first words, seed and suffix."""
     words = re.sub(r"[^a-z0-9]+", "-", entry.plan.prompt.lower()[:60]).strip("-")
     return f"{words or 'film'}-{entry.plan.seed}{entry.suffix}"
 
 
 def saved(film: Path, path: Path, suffix: str) -> Path:
-    """Copy a film to `path`, whole or not at all. Raises OutputError."""
+    """Copies a film to `path` atomically. Raises OutputError."""
     if path.suffix.lower() != suffix:
         remedy = f"name it {path.stem}{suffix}; `flickbook polish` writes other formats"
         raise OutputError(path, f"the film is a {suffix} file", remedy)
@@ -37,7 +37,7 @@ def saved(film: Path, path: Path, suffix: str) -> Path:
 
 
 def revealed(folder: Path | None) -> None:
-    """Show a folder as this system does. Raises FlickbookError where nothing can."""
+    """Opens a folder in the system's file manager. Raises FlickbookError if there is none."""
     if folder is None:
         raise FlickbookError("the film is on another machine; Save as… brings it here")
     program = _OPENERS.get(sys.platform, "xdg-open")

@@ -1,4 +1,4 @@
-"""What is asked for: film or picture, words, model, and its main parameters within the model's own limits."""
+"""The form: film or picture, prompt, model, and the main parameters within the model's limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flickbook.errors import RequestError
 from flickbook.spec import Plan, Polish, Request, Speed
 
 WIDTH: Final = 284
-#: Fields by their names: what they are called, and how far an arrow key goes.
+#: Number fields: label, and step of an arrow key.
 _NUMBERS: Final = {
     "num_frames": ("Frames", 1.0),
     "num_inference_steps": ("Steps", 1.0),
@@ -28,7 +28,7 @@ _WHOLE: Final = ("num_frames", "num_inference_steps", "seed")
 
 
 class Form(ttk.Frame):
-    """The fields. `on_make` is called when somebody wants what they say."""
+    """The form's fields. `on_make` is called when the user submits the form."""
 
     def __init__(self, parent: tkinter.Misc, theme_: Theme, on_make: Callable[[], None]) -> None:
         super().__init__(parent, width=WIDTH)
@@ -84,7 +84,7 @@ class Form(ttk.Frame):
         text.pack(fill="both", expand=True)
         text.bind("<FocusIn>", lambda _: frame.state(["focus"]))
         text.bind("<FocusOut>", lambda _: frame.state(["!focus"]))
-        # Of the keyboard's two wishes, to go on and to write a tabulator, a form has the first.
+        # The Tab key moves the focus instead of inserting a tab.
         text.bind("<Tab>", lambda event: _moved(event.widget.tk_focusNext()))
         for back in ("<Shift-Tab>", "<ISO_Left_Tab>"):
             try:
@@ -146,14 +146,14 @@ class Form(ttk.Frame):
         self._unfold()
 
     def _recommend(self) -> None:
-        """Fill in the recommended settings of the model that is chosen."""
+        """Fills in the recommended settings of the chosen model."""
         if self.model is None:
             return
         for name, value in self.model.recommended.model_dump().items():
             self._write(name, value) if name == "negative_prompt" else self._set(name, f"{value:g}")
 
     def _unfold(self) -> None:
-        """Show what is seldom asked for, or hide it."""
+        """Shows or hides the advanced fields."""
         self._unfolded = not self._unfolded
         for widget in self._folded:
             widget.grid() if self._unfolded else widget.grid_remove()
@@ -161,12 +161,12 @@ class Form(ttk.Frame):
         self._kinds()
 
     def _returned(self, _: Any) -> str:
-        """Return makes it; with Shift it begins a line."""
+        """Return submits the form; Shift-Return inserts a line break."""
         self._on_make()
         return "break"
 
     def offer(self, offers: Sequence[Offer], preferred: str) -> None:
-        """The models that there are; `preferred` is chosen where it fits."""
+        """Sets the available models; `preferred` is chosen if it fits."""
         self._offers = list(offers)
         self._list(preferred)
 
@@ -175,7 +175,7 @@ class Form(ttk.Frame):
         self._list(model.name if model is not None else "")
 
     def _list(self, name: str) -> None:
-        """The models that make what is asked for, those first that can run now."""
+        """Lists the models for the chosen kind, with runnable ones first."""
         before = self.model
         able = [offer for offer in self._offers if offer.fits(self.picture.get())]
         self._listed = sorted(able, key=lambda offer: not offer.here)
@@ -191,7 +191,7 @@ class Form(ttk.Frame):
             self._chosen(keep=before is None)
 
     def _kinds(self) -> None:
-        """What belongs to films alone, and what the button says."""
+        """Shows the fields that only films have, and sets the button's text."""
         picture = self.picture.get()
         self.make.configure(text="Make picture" if picture else "Make film")
         for name in ("num_frames", "fps"):
@@ -204,12 +204,14 @@ class Form(ttk.Frame):
 
     @property
     def model(self) -> Model | None:
-        """The model that is chosen; None while none can be."""
+        """The chosen model, or None."""
         at = self.fields["model"].current()
         return self._listed[at].model if 0 <= at < len(self._listed) else None
 
     def _chosen(self, keep: bool = False) -> None:
-        """Everything takes the model's own choice and limits; with `keep` not what was written before there was one."""
+        """Sets all fields to the model's defaults and limits; with `keep`, keeps values entered before a model was
+        known.
+        """
         model = self.model
         if model is None:
             return
@@ -239,7 +241,7 @@ class Form(ttk.Frame):
         self._labels[name] = (label, text)
 
     def request(self) -> Request:
-        """What the fields say. Raises RequestError for what is no number or no size."""
+        """The Request in the form. Raises RequestError for an invalid number or size."""
         model, picture = self.model, self.picture.get()
         if model is None:
             raise RequestError("model", "", "none can be asked for", "wait until there is a connection")
@@ -253,7 +255,7 @@ class Form(ttk.Frame):
         asked |= _size(str(self.fields["size"].get()))
         asked["scheduler"] = self.fields["scheduler"].get() or None
         speed = self.fields["speed"].get()
-        asked["speed"] = None if speed == "exact" else speed  # what an older service does not know
+        asked["speed"] = None if speed == "exact" else speed  # an older service does not know this field
         negative = self.fields["negative_prompt"].get("1.0", "end-1c").strip()
         if negative != model.negative_prompt:
             asked["negative_prompt"] = negative
@@ -265,12 +267,12 @@ class Form(ttk.Frame):
         return str(self.prompt.get("1.0", "end-1c")).strip()
 
     def say(self, prompt: str) -> None:
-        """Write a prompt."""
+        """Sets the prompt."""
         self._write("prompt", prompt)
         self.prompt.focus_set()
 
     def fill(self, plan: Plan) -> str:
-        """Ask for a film as this one was; what of it the form does not hold, "" for nothing."""
+        """Fills in the form from a Plan; returns the options that the form cannot hold, or ""."""
         self.picture.set(plan.num_frames == 1)
         self._list(plan.model)
         model = self.model
@@ -304,7 +306,7 @@ class Form(ttk.Frame):
         field.insert("1.0", text)
 
     def blame(self, name: str | None) -> None:
-        """Show which field is wrong, and go there."""
+        """Marks a field as invalid and focuses it."""
         self.unblame()
         name = "size" if name in ("width", "height") else name
         if name not in self._labels:
@@ -315,7 +317,7 @@ class Form(ttk.Frame):
         self.fields[name].focus_set()
 
     def unblame(self) -> None:
-        """Nothing is wrong any more."""
+        """Removes all error marks."""
         for label, text in self._labels.values():
             label.configure(style="Soft.TLabel", text=text)
 
@@ -326,7 +328,7 @@ def _shortened(text: str) -> str:
 
 def _moved(widget: Any) -> str:
     if widget is not None:
-        widget.tk.call("tk::TabToWindow", widget)  # which marks what is in a field, to be written over
+        widget.tk.call("tk::TabToWindow", widget)  # also selects the field's content, so that typing replaces it
     return "break"
 
 
@@ -338,7 +340,7 @@ def _title(offer: Offer) -> str:
 
 
 def _number(name: str, text: str) -> int | float:
-    """The number that somebody wrote. Raises RequestError."""
+    """Parses a number. Raises RequestError."""
     try:
         return int(text) if name in _WHOLE else float(text.replace(",", "."))
     except ValueError:
@@ -347,7 +349,7 @@ def _number(name: str, text: str) -> int | float:
 
 
 def _size(text: str) -> dict[str, int]:
-    """Width and height of "128 × 128". Raises RequestError."""
+    """Parses width and height from "128 × 128". Raises RequestError."""
     parts = text.lower().replace("×", "x").split("x")
     try:
         width, height = (int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Films as the window plays them: their frames small enough to be held, decoded away from the window's thread."""
+"""Decoded films for playback: frames are scaled down to fit into memory, and decoded outside Tk's thread."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from flickbook.media.read import array, read_picture
 from flickbook.media.untrusted import probe
 from flickbook.media.untrusted.sniff import Limits, opened
 
-#: Pixels of all frames that are held at once (3 bytes each), and the most of a side, which no stage exceeds.
+#: Maximum pixels of all frames in memory (3 bytes each), and of a side, which no screen area exceeds.
 _PIXELS: Final = 64 << 20
 _SIDE: Final = 1280
-#: Each frame is made smaller when it comes, so that a film may hold more of them than are read elsewhere.
+#: Frames are scaled down on arrival, so a film may have more of them than elsewhere.
 _LIMITS: Final = Limits(frames=1 << 18, decoded_bytes=1 << 50)
 
 
 @dataclass(frozen=True, eq=False)
 class FrameBuffer:
-    """Frames in RGB, all of one size, and frames a second."""
+    """RGB frames of equal size, and the frame rate."""
 
     frames: tuple[Image.Image, ...]
     fps: float
 
     @property
     def seconds(self) -> float:
-        """How long it plays."""
+        """Duration in seconds."""
         return len(self.frames) / self.fps
 
 
 def read(path: Path) -> FrameBuffer:
-    """What the file at `path` shows; a picture is a reel of one frame. Raises MediaError."""
+    """Decodes the file at `path`; a picture becomes one frame. Raises MediaError."""
     if not _moves(path):
         return FrameBuffer((_fitted(read_picture(path), _SIDE),), 1.0)
     frames: list[Image.Image] = []
@@ -49,7 +49,7 @@ def read(path: Path) -> FrameBuffer:
 
 
 def of_bytes(data: bytes, suffix: str = ".webp") -> FrameBuffer:
-    """What a file of these bytes shows. Raises MediaError."""
+    """Decodes a file in memory. Raises MediaError."""
     with tempfile.TemporaryDirectory(prefix="flickbook-") as place:
         path = Path(place, f"preview{suffix}")
         path.write_bytes(data)
@@ -57,7 +57,7 @@ def of_bytes(data: bytes, suffix: str = ".webp") -> FrameBuffer:
 
 
 def still(path: Path, side: int) -> Image.Image:
-    """The frame in the middle of a film, or the picture, at most `side` pixels wide and high. Raises MediaError."""
+    """The middle frame of a film, or the picture, at most `side` pixels wide and high. Raises MediaError."""
     return _fitted(array(probe.ask("middle", path, probe.DECODE, side=side)), side)
 
 
@@ -67,13 +67,13 @@ def _moves(path: Path) -> bool:
 
 
 def _affordable(width: int, height: int, count: int) -> int:
-    """The longer side of frames of which so many can be held."""
+    """The maximum longer side of `count` frames that fit into memory."""
     scale = (_PIXELS / (width * height * count)) ** 0.5
     return max(64, int(max(width, height) * scale))
 
 
 def _fitted(frame: Any, side: int) -> Image.Image:
-    """A frame (height, width, 3) as a picture at most `side` pixels wide and high."""
+    """Converts a frame (height, width, 3) to an image at most `side` pixels wide and high."""
     image = Image.fromarray(frame)
     scale = min(1.0, side / max(image.size))
     if scale == 1.0:

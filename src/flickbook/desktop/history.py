@@ -1,4 +1,4 @@
-"""The earlier jobs, the newest first, each with a small picture."""
+"""The list of earlier jobs, newest first, with thumbnails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flickbook.desktop import theme
 from flickbook.desktop.source import Entry
 from flickbook.desktop.theme import Theme
 
-#: Pixels of a small picture.
+#: Size of a thumbnail in pixels.
 WIDTH: Final = 68
 HEIGHT: Final = 52
 _FINE: Final = 4
@@ -22,7 +22,7 @@ _STATES: Final = {"queued": "waiting", "completed": "its file is gone"}
 
 
 class History(ttk.Frame):
-    """A list of entries; `on_open` is told of the one that somebody chooses."""
+    """A list of entries; `on_open` receives the entry that the user chooses."""
 
     def __init__(self, parent: tkinter.Misc, theme_: Theme, on_open: Callable[[Entry], None]) -> None:
         super().__init__(parent)
@@ -48,17 +48,17 @@ class History(ttk.Frame):
 
     @property
     def entries(self) -> list[Entry]:
-        """What is listed, the newest first."""
+        """The listed entries, newest first."""
         return [self._entries[id] for id in self.tree.get_children()]
 
     def clear(self) -> None:
-        """Forget all; the jobs are somebody else's now."""
+        """Removes all entries, because the source has changed."""
         self.tree.delete(*self.tree.get_children())
         self._entries, self._stills = {}, {}
         self._shown()
 
     def fill(self, entries: Sequence[Entry]) -> list[Entry]:
-        """List these, the newest first; those that have no picture yet."""
+        """Lists these entries, newest first; returns those without a thumbnail."""
         ids = [entry.id for entry in entries]
         for gone in set(self._entries) - set(ids):
             self.tree.delete(gone)
@@ -74,7 +74,7 @@ class History(ttk.Frame):
         return [entry for entry in entries if entry.made and entry.id not in self._stills]
 
     def put(self, entry: Entry) -> None:
-        """What became of one entry, a new one first."""
+        """Updates an entry, or adds a new one at the top."""
         if entry.id in self._entries:
             self._entries[entry.id] = entry
             self._row(entry)
@@ -82,14 +82,14 @@ class History(ttk.Frame):
             self.fill([entry, *self.entries])
 
     def picture(self, id: str, image: Image.Image) -> None:
-        """The small picture of an entry."""
+        """Sets the thumbnail of an entry."""
         if id in self._entries:
             self._stills[id] = ImageTk.PhotoImage(_cut(image), master=self)
             self._row(self._entries[id])
 
     def select(self, id: str) -> None:
-        """Mark an entry as the one on the stage, without opening it; "" for none."""
-        # Tk tells of the selection later, and by then it is known.
+        """Marks the entry on the stage without opening it; "" for none."""
+        # Tk reports the selection later, when `_marked` is already set.
         self._marked = id
         if id and self.tree.exists(id):
             self.tree.selection_set(id)
@@ -105,7 +105,7 @@ class History(ttk.Frame):
             self._on_open(self._entries[selected[0]])
 
     def _shown(self) -> None:
-        """The list, or the words that stand in its place while it is empty."""
+        """Shows the list, or a text if it is empty."""
         if self._entries:
             self._none.pack_forget()
             self._body.pack(fill="both", expand=True)
@@ -114,7 +114,7 @@ class History(ttk.Frame):
             self._none.pack(anchor="w")
 
     def _scrolled(self, bar: ttk.Scrollbar, low: Any, high: Any) -> None:
-        """A bar only where there is something to scroll."""
+        """Shows the scrollbar only if needed."""
         bar.set(low, high)
         if float(low) <= 0 and float(high) >= 1:
             bar.pack_forget()
@@ -128,7 +128,7 @@ class History(ttk.Frame):
         self.tree.item(entry.id, **options)
 
     def _worded(self) -> None:
-        """Cut the words anew: the list became wider or narrower."""
+        """Wraps the texts again after the width has changed."""
         for entry in self._entries.values():
             self.tree.item(entry.id, text=self._text(entry))
 
@@ -138,7 +138,7 @@ class History(ttk.Frame):
         return "\n".join([*lines, state_of(entry)])
 
     def _sign(self, entry: Entry) -> ImageTk.PhotoImage:
-        """What stands where there is no picture yet: how far it is, or what became of it."""
+        """The icon of an entry without a thumbnail: its progress or state."""
         share = round(entry.fraction * 20)
         name = f"running {share}" if entry.state == "running" else entry.state
         if name not in self._signs:
@@ -147,7 +147,7 @@ class History(ttk.Frame):
 
 
 def state_of(entry: Entry) -> str:
-    """A few words on what became of an entry."""
+    """A short text for an entry's state."""
     if entry.state == "running":
         return "stopping" if entry.stopping else f"{100 * entry.fraction:.0f} %"
     if entry.made:
@@ -156,7 +156,7 @@ def state_of(entry: Entry) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago: "just now", "5 min ago", "3 h ago", "9 d ago"."""
+    """A relative time: "just now", "5 min ago", "3 h ago", "9 d ago"."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"
@@ -164,7 +164,7 @@ def age(seconds: float) -> str:
 
 
 def wrapped(text: str, face: font.Font, room: int, most: int) -> list[str]:
-    """`text` in at most so many lines, none wider than `room` pixels."""
+    """Wraps `text` to at most `most` lines, none wider than `room` pixels."""
     lines: list[str] = []
     words = " ".join(text[:400].split()).split(" ")
     while words and len(lines) < most:
@@ -184,13 +184,13 @@ def _shortened(line: str, face: font.Font, room: int) -> str:
 
 
 def _cut(image: Image.Image) -> Image.Image:
-    """A picture that fills its place, with round corners."""
+    """Crops a picture to a thumbnail with round corners."""
     filled = ImageOps.fit(image.convert("RGB"), (WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     return _framed(filled)
 
 
 def _framed(image: Image.Image) -> Image.Image:
-    """A picture with round corners, and some room on its right."""
+    """Adds round corners, and a margin on the right."""
     mask = Image.new("L", (WIDTH * _FINE, HEIGHT * _FINE))
     ends = (0, 0, WIDTH * _FINE - 1, HEIGHT * _FINE - 1)
     ImageDraw.Draw(mask).rounded_rectangle(ends, theme.RADIUS * _FINE, 255)

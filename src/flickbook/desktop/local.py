@@ -1,4 +1,4 @@
-"""The queue of this machine, with a worker of the window's own."""
+"""The local queue as a Source, with a worker process of the window's own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _AWAY: Final = ("is not open", "try again")
 
 
 class Local:
-    """The store and the files that the settings name, or those of `store` and `jobs_dir`.
+    """A store and artifact store, by default those in the settings.
 
-    `workers` 0 only takes orders, for who runs workers elsewhere.
+    With `workers` 0, jobs are only queued, for workers that run elsewhere.
     """
 
     title = "This computer"
@@ -38,18 +38,18 @@ class Local:
         self._backend: Backend | None = None
         self._supervisor: Supervisor | None = None
         self._downloads: Downloads | None = None
-        # The window may be torn from the screen while it is opened.
+        # The window may be closed while the source is opened.
         self._moving = threading.Lock()
 
     @property
     def backend(self) -> Backend:
-        """The queue. Raises StoreError while it is not open."""
+        """The queue. Raises StoreError if it is not open."""
         if self._backend is None:
             raise StoreError(self._store or "store", *_AWAY)
         return self._backend
 
     def open(self) -> list[Offer]:
-        """Open the store and start the worker."""
+        """Opens the store and starts the worker."""
         with self._moving:
             if self._backend is None:
                 self._backend = Backend.at(self._store, self._jobs_dir)
@@ -62,7 +62,7 @@ class Local:
         return [Offer(model, found(model) is not None) for model in catalogue.list_models()]
 
     def close(self) -> None:
-        """Have the worker lay its job down with a checkpoint, and let go of the store."""
+        """Makes the worker release its job with a checkpoint, and closes the store."""
         with self._moving:
             supervisor, self._supervisor = self._supervisor, None
             downloads, self._downloads = self._downloads, None
@@ -75,9 +75,9 @@ class Local:
                 backend.close()
 
     def make(self, request: Request) -> Entry:
-        """Raises what `ordered` raises, MissingExtra without torch, ModelNotPulled for a model that is not here.
+        """Queues a job. Raises the errors of `ordered`, MissingExtra without torch, ModelNotPulled for a missing model.
 
-        Where the setting `pull` is auto, the job waits for the download of such a model.
+        If the setting `pull` is auto, the job waits for the download of a missing model.
         """
         backend = self.backend
         if find_spec("torch") is None:
@@ -94,24 +94,24 @@ class Local:
         return self._told(kept)
 
     def entry(self, id: str) -> Entry:
-        """Raises JobNotFound."""
+        """Finds a job. Raises JobNotFound."""
         return self._told(self.backend.ask(self.backend.queue.job(id)))
 
     def recent(self) -> list[Entry]:
-        """The newest jobs of the store, whoever asked for them."""
+        """The newest jobs of the store, of all owners."""
         return [self._told(job) for job in self.backend.ask(self.backend.store.find(Query(kinds=KINDS, limit=NEWEST)))]
 
     def cancel(self, id: str) -> Entry:
-        """Raises JobConflict for what is done."""
+        """Cancels a job. Raises JobConflict if it has ended."""
         return self._told(self.backend.ask(self.backend.queue.cancel(id)))
 
     def preview(self, id: str) -> bytes | None:
-        """As the shelf has it."""
+        """The newest preview in the artifact store."""
         self.backend.artifacts.watch(id)
         return self.backend.artifacts.preview(id)
 
     def film(self, entry: Entry) -> Path:
-        """Raises OutputError for a file that is gone."""
+        """The file of a film. Raises OutputError if it is gone."""
         job = self.backend.ask(self.backend.queue.job(entry.id))
         path = _file(job)
         if path is None:
@@ -119,11 +119,11 @@ class Local:
         return path
 
     def still(self, entry: Entry, side: int) -> Image.Image:
-        """The frame in the middle."""
+        """The middle frame."""
         return frame_buffer.still(self.film(entry), side)
 
     def folder(self, entry: Entry) -> Path | None:
-        """Where its file is, or would be."""
+        """The directory of the file."""
         return self.film(entry).parent
 
     def _told(self, job: Job) -> Entry:
@@ -131,7 +131,7 @@ class Local:
         if job.state == "queued" and not job.model_dir and (pulling := self.backend.artifacts.pulling(job.plan.model)):
             told = {"phase": "pull", **pulling}
         if told.get("attempt", job.attempt) != job.attempt:
-            told = {}  # what an attempt before said counts no more
+            told = {}  # progress of an earlier attempt
         path = _file(job)
         eta = told.get("eta_seconds")
         return Entry(
@@ -154,7 +154,7 @@ class Local:
 
 
 def _file(job: Job) -> Path | None:
-    """The file that a job made, if it is still there. Numbered frames are many, and none of them is the film."""
+    """The file of a completed job, if it still exists. None for numbered frames, as none of them is the film."""
     if job.state != "completed" or job.result is None or formats.is_frames(job.result.path):
         return None
     path = Path(job.result.path)

@@ -1,4 +1,4 @@
-"""Plays a reel: its frames on a canvas at their rate, round and round, with play, pause and a place to pull."""
+"""Plays a film on a canvas in a loop, with play, pause and a position slider."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from flickbook.desktop import theme
 from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.theme import Theme
 
-#: Pixels of frames at the size of the canvas that are held for the next round, and times that a film is enlarged.
+#: Maximum pixels of scaled frames that are cached, and maximum enlargement of a film.
 _HELD: Final = 24 << 20
 _LARGEST: Final = 6.0
-#: Pixels that play, pause and place take, and of the corners of the stage.
+#: Pixels: height of the controls, and corner radius of the stage.
 _CONTROLS: Final = 34
 _CORNER: Final = 12
-#: Seconds until the size of the window is taken as settled, and the shortest that a frame is shown.
+#: Seconds after which a new window size counts as final, and the minimum duration of a frame.
 _SETTLE: Final = 0.12
 _SHORTEST: Final = 0.015
 
 
 class Player(ttk.Frame):
-    """The stage and what stands below it. Everything runs in Tk's own thread; frames come decoded."""
+    """The stage and its controls. Runs in Tk's thread; frames are decoded already."""
 
     def __init__(self, parent: tkinter.Misc, theme_: Theme) -> None:
         super().__init__(parent)
@@ -63,21 +63,21 @@ class Player(ttk.Frame):
 
     @property
     def index(self) -> int:
-        """The frame that is shown now."""
+        """The index of the current frame."""
         return self._index
 
     @property
     def playing(self) -> bool:
-        """Whether it moves."""
+        """Whether it is playing."""
         return self._playing
 
     @property
     def frame_buffer(self) -> FrameBuffer | None:
-        """What is on the stage."""
+        """The current film."""
         return self._reel
 
     def show(self, frame_buffer: FrameBuffer, controls: bool = True) -> None:
-        """Play a reel from its beginning; one that replaces a preview of as many frames goes on where that was."""
+        """Plays a film from its start; a preview that replaces one with as many frames continues at the same frame."""
         again = self._reel is not None and not controls and len(self._reel.frames) == len(frame_buffer.frames)
         self._reel, self._images = frame_buffer, {}
         self._index = self._index if again else 0
@@ -88,18 +88,18 @@ class Player(ttk.Frame):
         self._play(moves)
 
     def clear(self) -> None:
-        """An empty stage."""
+        """Empties the stage."""
         self._play(False)
         self._reel, self._images = None, {}
         self.canvas.itemconfigure(self._picture, image="")
         self._control(False)
 
     def hint(self, text: str) -> None:
-        """Words on the empty stage; a reel takes them away."""
+        """Sets the text on the empty stage; showing a film removes it."""
         self.canvas.itemconfigure(self._hint, text=text)
 
     def _control(self, on: bool) -> None:
-        """What plays and pauses; its place is kept where it is not, so that the stage keeps its size."""
+        """Shows or hides the controls; their space is kept, so that the stage does not change its size."""
         for widget in (self._button, self._scale, self._time):
             widget.pack_forget()
         if on and self._reel is not None:
@@ -109,12 +109,12 @@ class Player(ttk.Frame):
             self._scale.pack(side="left", fill="x", expand=True, padx=theme.GAP)
 
     def toggle(self) -> None:
-        """Play, or pause."""
+        """Plays or pauses."""
         if self._reel is not None and len(self._reel.frames) > 1:
             self._play(not self._playing)
 
     def step(self, by: int) -> None:
-        """Pause, and show the frame so many further."""
+        """Pauses and moves by a number of frames."""
         if self._reel is not None:
             self._play(False)
             self._index = (self._index + by) % len(self._reel.frames)
@@ -126,7 +126,7 @@ class Player(ttk.Frame):
             self.toggle()
 
     def _pulled(self, value: str) -> None:
-        """Somebody pulls the knob."""
+        """Handles dragging of the slider."""
         self._play(False)
         if self._reel is not None:
             self._index = min(len(self._reel.frames) - 1, max(0, round(float(value))))
@@ -146,7 +146,7 @@ class Player(ttk.Frame):
         self._timer = self.after(max(1, round(1000 * (self._due - time.monotonic()))), self._tick)
 
     def _tick(self) -> None:
-        """The next frame that is due; those whose time is over by now are left out."""
+        """Shows the next frame; late frames are skipped."""
         self._timer = ""
         if self._reel is None or not self._playing:
             return
@@ -158,7 +158,7 @@ class Player(ttk.Frame):
         self._wait()
 
     def _sized(self, event: Any) -> None:
-        """Frames are fitted anew once the size has settled; until then the one that is there stays in the middle."""
+        """Scales frames again once the size is final; until then the current one is centred."""
         for item in (self._picture, self._hint):
             self.canvas.coords(item, event.width / 2, event.height / 2)
         self.canvas.itemconfigure(self._hint, width=max(80, event.width - 2 * theme.SPACE))
@@ -182,7 +182,7 @@ class Player(ttk.Frame):
             if image.width * image.height * len(self._reel.frames) <= _HELD:
                 self._images[self._index] = found
             else:
-                self._images = {self._index: found}  # Tk forgets what nobody holds
+                self._images = {self._index: found}  # Tk drops images without a reference
         self.canvas.itemconfigure(self._picture, image=found)
         if place:
             self._place.set(self._index)
@@ -190,7 +190,7 @@ class Player(ttk.Frame):
         self._time.configure(text=f"{at:.1f} / {self._reel.seconds:.1f} s")
 
     def _fitted(self, image: Image.Image) -> Image.Image:
-        """A frame as large as the canvas takes it."""
+        """Scales a frame to the canvas."""
         room = (max(32, self.canvas.winfo_width() - 24), max(32, self.canvas.winfo_height() - 24))
         scale = min(room[0] / image.width, room[1] / image.height, _LARGEST)
         size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
@@ -199,7 +199,7 @@ class Player(ttk.Frame):
 
 
 def _rounded(width: int, height: int) -> list[float]:
-    """The points of a smooth polygon that is a rectangle with round corners: each straight end stands twice."""
+    """The points of a smooth polygon that is a rectangle with round corners: each end of a straight side is doubled."""
     low, right, bottom, turn = 1.0, float(width - 1), float(height - 1), float(_CORNER)
     corners = (
         ((low, low + turn), (low, low), (low + turn, low)),

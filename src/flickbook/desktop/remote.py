@@ -1,4 +1,4 @@
-"""A Flickbook service elsewhere, asked over its /api/v1."""
+"""A remote Flickbook service as a Source, over its /api/v1."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from flickbook.spec import Plan, Request
 from flickbook.store.base import ID, State
 
 _ROOT: Final = "/api/v1"
-#: Seconds that an answer may take to begin or to go on; bytes of an answer in JSON, of a picture and of a film.
+#: Limits: seconds without data, and bytes of a JSON response, a picture and a film.
 _PATIENCE: Final = 20.0
 _MAX_TEXT: Final = 32 << 20
 _MAX_PICTURE: Final = 16 << 20
@@ -44,15 +44,15 @@ _UNLIKE: Final = ("does not answer as a Flickbook service", "check the address; 
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """The key is for one service: nothing is asked again elsewhere."""
+    """Refuses redirects, so that the API key is sent to one service only."""
 
     def redirect_request(self, *_: Any) -> None:
-        """No request."""
+        """Refuses the redirect."""
         return None
 
 
 def address(url: str) -> str:
-    """A service's address, with the path it lies below if it has one. Raises RequestError."""
+    """Parses the URL of a service, which may contain a path prefix. Raises RequestError."""
     text = url.strip()
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -67,12 +67,12 @@ def address(url: str) -> str:
 
 
 class Remote:
-    """The service at `url`, asked with `key`, which is sent to no other."""
+    """The service at `url`, with an API key that is sent to no other service."""
 
     local = False
 
     def __init__(self, url: str, key: str = "") -> None:
-        """Raises RequestError for what is no address, and for a key that no header can hold."""
+        """Raises RequestError for an invalid URL, and for a key that does not fit into a header."""
         self.url = address(url)
         if not key.isascii() or not key.isprintable():
             raise RequestError("key", "(hidden)", "is no key", "give one as `flickbook keys create` printed it")
@@ -84,14 +84,15 @@ class Remote:
         if _loopback(parts.hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
-        #: Each further bad key would count against this machine: after one, nothing is sent until it is opened again.
+        #: The service counts bad keys against this machine, so after one nothing is sent until the source is opened
+        #: again.
         self._barred: ServiceError | None = None
         self._seen: dict[str, tuple[str, bytes]] = {}
         self._place: tempfile.TemporaryDirectory[str] | None = None
         self._placing = threading.Lock()
 
     def open(self) -> list[Offer]:
-        """Ask for the models, which tells whether there is a service and whether it takes the key."""
+        """Requests the models, which checks that the service exists and accepts the key."""
         self._barred = None
         found = self._json("GET", "/models")
         try:
@@ -100,16 +101,16 @@ class Remote:
             raise ServiceError(self.title, *_UNLIKE) from None
 
     def close(self) -> None:
-        """Remove what was fetched."""
+        """Deletes downloaded files."""
         with self._placing:
             place, self._place = self._place, None
         if place is not None:
             place.cleanup()
 
     def make(self, request: Request) -> Entry:
-        """Raises FlickbookError with the service's own words for what it refuses."""
+        """Queues a job. Raises FlickbookError with the service's message if it is refused."""
         fields = request.model_dump(mode="json", exclude_none=True)
-        # Where no answer comes the job may be there: who asks for the same again is given that one.
+        # Without a response the job may exist: repeating the same request returns that job.
         if self._pending is None or self._pending[0] != fields:
             self._pending = (fields, token_urlsafe(24))
         try:
@@ -123,7 +124,7 @@ class Remote:
         return made
 
     def entry(self, id: str) -> Entry:
-        """One job."""
+        """Finds a job."""
         return self._told(self._json("GET", f"/jobs/{id}"))
 
     def recent(self) -> list[Entry]:
@@ -136,28 +137,28 @@ class Remote:
             raise ServiceError(self.title, *_UNLIKE) from None
 
     def cancel(self, id: str) -> Entry:
-        """Stop a job for good."""
+        """Cancels a job."""
         return self._told(self._json("POST", f"/jobs/{id}/cancel"))
 
     def preview(self, id: str) -> bytes | None:
-        """The newest; it is sent only if it changed."""
+        """The newest preview; transferred only if it changed."""
         mark, data = self._seen.get(id, ("", b""))
         try:
             with self._answer("GET", f"/jobs/{id}/preview", headers={"If-None-Match": mark} if mark else {}) as answer:
                 if answer.status == HTTPStatus.NO_CONTENT:
-                    return None  # not yet
+                    return None  # not yet available
                 data, mark = self._bytes(answer, _MAX_PICTURE), answer.headers.get("etag", "")
         except _NotModified:
             return data
         except FlickbookError as error:
             if isinstance(error, ServiceError):
                 raise
-            return None  # there is none yet
+            return None  # not yet available
         self._seen = {id: (mark, data)}
         return data
 
     def film(self, entry: Entry) -> Path:
-        """The film, fetched when it is first asked for."""
+        """The film, downloaded at first use."""
         path = self._kept() / f"{entry.id}-{entry.mark[:12] or 'film'}{entry.suffix}"
         if not path.is_file():
             with self._answer("GET", f"/jobs/{entry.id}/film") as answer:
@@ -168,14 +169,14 @@ class Remote:
         return path
 
     def still(self, entry: Entry, side: int) -> Image.Image:
-        """As the service makes it."""
+        """The thumbnail made by the service."""
         with self._answer("GET", f"/jobs/{entry.id}/thumbnail") as answer:
             image = frame_buffer.of_bytes(self._bytes(answer, _MAX_PICTURE)).frames[0]
         image.thumbnail((side, side))
         return image
 
     def folder(self, entry: Entry) -> Path | None:
-        """It is on another machine."""
+        """None, because the file is on another machine."""
         return None
 
     def _kept(self) -> Path:
@@ -185,7 +186,7 @@ class Remote:
             return Path(self._place.name)
 
     def _store(self, answer: HTTPResponse, path: Path, mark: str) -> None:
-        """Write an answer to a file, piece by piece, and hold it against its SHA-256 where that is known."""
+        """Writes a response to a file in chunks, and checks its SHA-256 if known."""
         digest, size = hashlib.sha256(), 0
         with open(path, "wb") as file:
             while True:
@@ -216,7 +217,7 @@ class Remote:
     def _answer(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> HTTPResponse:
-        """What the service answers, if it did what was asked."""
+        """Sends a request; returns a successful response."""
         if self._barred is not None:
             raise self._barred
         request = urllib.request.Request(f"{self.url}{_ROOT}{path}", body, headers or {}, method=method)
@@ -252,7 +253,7 @@ class Remote:
         )
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        """The error that an answer which is none becomes."""
+        """Converts an error response to an exception."""
         if error.code == 304:
             return _NotModified()
         message, field = "", None
@@ -274,11 +275,11 @@ class Remote:
         return found
 
     def _told(self, job: Any) -> Entry:
-        """A job as the service tells of it."""
+        """Converts a job of a response to an Entry."""
         try:
             now, made, error = job["progress"] or {}, job["result"] or {}, job["error"]
             eta, mark = job["eta_seconds"], made.get("sha256", "")
-            # They become parts of addresses and of names of files.
+            # These become parts of URLs and file names.
             if not ID.fullmatch(job["id"]) or not _MARK.fullmatch(mark) or job["state"] not in get_args(State):
                 raise ValueError(job["id"])
             return Entry(
@@ -298,16 +299,16 @@ class Remote:
                 mark=mark,
                 seconds=float(job["seconds"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError):  # among them pydantic's
+        except (KeyError, TypeError, ValueError, AttributeError):  # includes pydantic's errors
             raise ServiceError(self.title, *_UNLIKE) from None
 
 
 class _NotModified(Exception):
-    """What was asked for is as it was."""
+    """The requested content has not changed."""
 
 
 def _offer(told: dict[str, Any]) -> Offer:
-    """A model of a service, which may be newer and know more of it."""
+    """Converts a model of a response. A newer service may send unknown fields."""
     known = {name: value for name, value in told.items() if name in Model.model_fields}
     return Offer(Model.model_validate(known, strict=False), bool(told.get("here", True)))
 

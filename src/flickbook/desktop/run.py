@@ -1,4 +1,4 @@
-"""The window as a process: opened, shown until it is closed, and left in good order."""
+"""Opens the window, runs it until it is closed, and cleans up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flickbook.desktop.source import Source
 from flickbook.desktop.window import TITLE, Window
 from flickbook.errors import WindowError
 
-#: Milliseconds between two times that what nobody needs any more is freed.
+#: Milliseconds between two garbage collections.
 _TIDY: Final = 5000
 
 
 def opened() -> tkinter.Tk:
-    """A root window. Raises WindowError where there is no display."""
+    """Creates the root window. Raises WindowError if there is no display."""
     try:
         return tkinter.Tk(className=TITLE)
     except tkinter.TclError as error:
@@ -26,9 +26,9 @@ def opened() -> tkinter.Tk:
 
 
 def _tidying(root: tkinter.Tk) -> None:
-    """Have what belongs to Tk freed in Tk's own thread alone, as Tk insists on it, and not where Python is."""
+    """Runs the garbage collector in Tk's thread only, as Tk objects must not be freed in other threads."""
     gc.collect()
-    gc.freeze()  # what was imported stays, and need not be looked through again
+    gc.freeze()  # objects of imported modules stay, and need not be scanned again
     gc.disable()
 
     def tidy() -> None:
@@ -39,7 +39,7 @@ def _tidying(root: tkinter.Tk) -> None:
 
 
 def run(source: Source, local: Callable[[], Source]) -> None:
-    """Show the window until it is closed; `local` makes the source of this computer. Raises WindowError."""
+    """Shows the window until it is closed; `local` creates the local source. Raises WindowError."""
     window = Window(opened(), source, local)
     _tidying(window.root)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -47,5 +47,5 @@ def run(source: Source, local: Callable[[], Source]) -> None:
     try:
         window.root.mainloop()
     finally:
-        # Where the window was torn from the screen, nobody has closed it yet.
+        # If the window was destroyed by the system, its source is still open.
         window.source.close()

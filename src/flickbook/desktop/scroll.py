@@ -1,4 +1,4 @@
-"""A frame that scrolls where its window is too low for it, and shows a bar only then."""
+"""A frame that scrolls, with a scrollbar, if the window is too low for it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from flickbook.desktop import theme
 
-#: Pixels: of one turn of the wheel, and of the bar.
+#: Pixels of one wheel step, and width of the scrollbar.
 _STEP: Final = 40
 _BAR: Final = 8
 
 
 class Scrolled(ttk.Frame):
-    """What stands in it goes into `inside`."""
+    """A scrollable frame; its content belongs in `inside`."""
 
     def __init__(self, parent: tkinter.Misc, width: int) -> None:
         super().__init__(parent)
@@ -31,8 +31,8 @@ class Scrolled(ttk.Frame):
         self._canvas.bind("<Configure>", lambda _: self._fitted())
 
     def ready(self) -> None:
-        """Bind what stands in it by now: the wheel scrolls it, and the keyboard never goes where nobody sees."""
-        # Of the window, as Tk lets the keyboard go to whatever has a binding of this kind itself, labels too.
+        """Binds the current content: the wheel scrolls it, and a field that gets the focus is scrolled into view."""
+        # Bound to the toplevel, because Tk moves the focus to every widget with such a binding, even labels.
         self.winfo_toplevel().bind("<FocusIn>", self._focused, add="+")
         for child in _below(self.inside):
             for name in ("<MouseWheel>", "<Button-4>", "<Button-5>"):
@@ -50,7 +50,7 @@ class Scrolled(ttk.Frame):
         self._fitted()
 
     def _fitted(self) -> None:
-        """What stands in it is as wide as there is room beside the bar."""
+        """Fits the content's width to the room beside the scrollbar."""
         room = _BAR + theme.GAP if self._bar.winfo_manager() else 0
         self._canvas.itemconfigure(self._window, width=max(1, self._canvas.winfo_width() - room))
 
@@ -58,10 +58,10 @@ class Scrolled(ttk.Frame):
         up = event.num == 4 or event.delta > 0
         if self._canvas.yview() != (0.0, 1.0):
             self._canvas.yview_scroll(-_STEP if up else _STEP, "units")
-        return "break"  # or a field would change its number
+        return "break"  # otherwise a field would change its number
 
     def _focused(self, event: Any) -> None:
-        """Scroll so far that a field of ours is seen."""
+        """Scrolls a focused field into view."""
         if not str(event.widget).startswith(f"{self.inside}."):
             return
         whole, low = self.inside.winfo_reqheight(), self._canvas.canvasy(0)

@@ -1,4 +1,4 @@
-"""Where the window's jobs live: what it needs of the local queue and of a service elsewhere alike."""
+"""The Source protocol: what the window needs from the local queue or a remote service."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from flickbook.catalogue import Model
 from flickbook.spec import Plan, Request
 from flickbook.store.base import DONE, Kind, State
 
-#: Jobs that the history shows. Drafts are no films yet.
+#: Number of jobs in the history, and their kinds. Drafts are not films yet.
 NEWEST: Final = 100
 KINDS: Final[tuple[Kind, ...]] = ("film", "picture", "extension")
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that can be asked for; `here` is whether its files are where it would run."""
+    """An available model; `here` is whether its files are installed where it runs."""
 
     model: Model
     here: bool
 
     def fits(self, picture: bool) -> bool:
-        """Whether it makes films, or pictures, from words alone."""
+        """Whether it makes films, or pictures, from a prompt alone."""
         fewest, most = self.model.num_frames.range
         return "text" in self.model.inputs and (fewest == 1 if picture else most > 1)
 
@@ -35,9 +35,10 @@ class Offer:
 class Entry:
     """A job as the window shows it.
 
-    `phase`, `index`, `total`, `fraction` (0 to 1) and `eta` (seconds, None if unknown) are those of a running one; a
-    queued one whose model is being downloaded has the phase pull, and bytes for `index` and `total`.
-    `made` is whether there is a file to see, `stopping` whether it was asked to stop, `mark` changes with the file.
+    `phase`, `index`, `total`, `fraction` (0 to 1) and `eta` (seconds, None if unknown) belong to a running job. A
+    queued job whose model is being downloaded has the phase pull, and bytes as `index` and `total`.
+    `made` is whether there is a file to show, `stopping` whether it was requested to stop, and `mark` changes with
+    the file.
     """
 
     id: str
@@ -58,7 +59,7 @@ class Entry:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more happens to it by itself."""
+        """Whether its state no longer changes without a request."""
         return self.state in DONE or self.state == "paused"
 
     @property
@@ -68,38 +69,38 @@ class Entry:
 
 
 class Source(Protocol):
-    """Where jobs are asked for and kept. Every method but `title` and `folder` may block, and raises FlickbookError."""
+    """A queue of jobs. Every method except `title` and `folder` may block and raise FlickbookError."""
 
-    #: What it is called in the window, and whether its files lie on this machine.
+    #: Its name in the window, and whether its files are on this machine.
     title: str
     local: bool
 
     def open(self) -> list[Offer]:
-        """Connect; the models that can be asked for. May be called again after it failed."""
+        """Connects and returns the available models. May be called again after a failure."""
 
     def close(self) -> None:
-        """Let go of it; what runs on this machine is laid down first. May be called twice, from any thread."""
+        """Closes the source; local jobs are released first. May be called twice, from any thread."""
 
     def make(self, request: Request) -> Entry:
-        """Put a film or a picture into the queue."""
+        """Queues a film or a picture."""
 
     def entry(self, id: str) -> Entry:
-        """One job as it is now."""
+        """The current state of a job."""
 
     def recent(self) -> list[Entry]:
-        """The newest jobs, the newest first."""
+        """The newest jobs, newest first."""
 
     def cancel(self, id: str) -> Entry:
-        """Stop a job for good."""
+        """Cancels a job."""
 
     def preview(self, id: str) -> bytes | None:
-        """What emerges in a job that runs, a moving WebP; whoever asks is taken to look at it."""
+        """The preview of a running job, an animated WebP. The caller counts as a viewer."""
 
     def film(self, entry: Entry) -> Path:
-        """The file that a job made, on this machine."""
+        """The file of a job on this machine."""
 
     def still(self, entry: Entry, side: int) -> Image.Image:
-        """One picture of what a job made, at most `side` pixels wide and high."""
+        """One frame of a job's result, at most `side` pixels wide and high."""
 
     def folder(self, entry: Entry) -> Path | None:
-        """The directory of a job's file; None where it is on another machine."""
+        """The directory of a job's file; None if it is on another machine."""

@@ -1,4 +1,4 @@
-"""The middle of the window: the film as it emerges and as it plays, how far it is, and what can be done with it."""
+"""The stage: a film or its preview, its progress, and its actions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from flickbook.desktop.player import Player
 from flickbook.desktop.source import Entry
 from flickbook.desktop.theme import Theme
 
-#: What an empty stage proposes, in the words that the built-in model learned.
+#: Prompts that the empty stage suggests, in words that the built-in model knows.
 EXAMPLES: Final = (
     "a red circle moving left on a blue background",
     "a peaceful sunset over mountain ranges",
     "a neon city in the rain with flying vehicles",
 )
-#: The share of an entry that tells how fast the rest will be.
+#: The share of a job after which the remaining time is estimated.
 _ENOUGH: Final = 0.1
 _PHASES: Final = {
     "load": "Loading the model",
@@ -40,7 +40,9 @@ _STATES: Final = {
 
 
 class Stage(ttk.Frame):
-    """Shows one entry at a time. `asked` is told "cancel", "save", "folder" or "again"; `say` takes an example."""
+    """Shows one entry at a time. `asked` receives "cancel", "save", "folder" or "again"; `say` receives an example
+    prompt.
+    """
 
     def __init__(
         self, parent: tkinter.Misc, theme_: Theme, asked: Callable[[str], None], say: Callable[[str], None]
@@ -64,7 +66,7 @@ class Stage(ttk.Frame):
         self.show(None)
 
     def _proposal(self, say: Callable[[str], None], flipbook: Any) -> ttk.Frame:
-        """What stands on an empty stage."""
+        """The content of the empty stage."""
         frame = ttk.Frame(self.player.canvas, style="Stage.TFrame")
         ttk.Label(frame, image=flipbook, style="Stage.TLabel").pack(pady=(0, 18))
         ttk.Label(frame, text="Your film appears here", style="StageLarge.TLabel").pack()
@@ -77,7 +79,7 @@ class Stage(ttk.Frame):
         return frame
 
     def _work(self, asked: Callable[[str], None]) -> None:
-        """How far it is."""
+        """The progress bar and the Cancel button."""
         self._progress = ttk.Frame(self._below)
         self._progress.columnconfigure(0, weight=1)
         self.bar = ttk.Progressbar(self._progress, maximum=1.0)
@@ -96,14 +98,14 @@ class Stage(ttk.Frame):
         }
 
     def show(self, entry: Entry | None, local: bool = True) -> None:
-        """Put an entry on the stage, or what became of the one that is there; None clears it."""
+        """Shows an entry, or updates the current one; None clears the stage."""
         new = entry is None or self.entry is None or entry.id != self.entry.id
         self.entry, self._local = entry, local
         there = None if entry is None else (entry.id, entry.over, entry.made, bool(said(entry)))
         if new:
             self.player.clear()
             self._pace = Pace()
-        if new or there != self._there:  # to place anew what is in its place would flicker
+        if new or there != self._there:  # placing widgets again would flicker
             self._there = there
             self._placed(entry)
         if entry is None:
@@ -125,7 +127,7 @@ class Stage(ttk.Frame):
         self.cancel.state(["disabled" if entry.stopping else "!disabled"])
 
     def _placed(self, entry: Entry | None) -> None:
-        """What belongs to this entry is there, and all else is not."""
+        """Shows the widgets that belong to this entry, and hides the others."""
         for widget in (self._caption, self._facts, self._said, self._progress, self._row):
             widget.pack_forget()
         if entry is None:
@@ -147,11 +149,11 @@ class Stage(ttk.Frame):
                 button.pack(side="left", padx=(0, theme.GAP))
 
     def emerge(self, frame_buffer: FrameBuffer) -> None:
-        """What emerges in the entry that is shown."""
+        """Shows a preview of the current entry."""
         self.player.show(frame_buffer, controls=False)
 
     def play(self, frame_buffer: FrameBuffer) -> None:
-        """What became of it."""
+        """Plays the result of the current entry."""
         self.player.show(frame_buffer)
 
     def _sized(self, event: Any) -> None:
@@ -160,7 +162,7 @@ class Stage(ttk.Frame):
 
 
 def said(entry: Entry) -> str:
-    """What is to be said of an entry that is over and has nothing to show; "" for any other."""
+    """The message for an entry that ended without a film; "" for others."""
     if entry.error:
         return entry.error
     if entry.made or not entry.over:
@@ -169,13 +171,13 @@ def said(entry: Entry) -> str:
 
 
 class Pace:
-    """How fast an entry gets on while somebody looks: what is left of one that has no like to be judged by."""
+    """Estimates the remaining time of an entry from its speed, if the source has no estimate."""
 
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None
 
     def left(self, entry: Entry) -> float | None:
-        """The seconds that are left; None while that cannot be told."""
+        """The remaining seconds, or None."""
         if entry.eta is not None or entry.state != "running" or entry.phase != "denoise":
             return entry.eta
         now = time.monotonic()
@@ -187,7 +189,7 @@ class Pace:
 
 
 def progress(entry: Entry, eta: float | None = None) -> str:
-    """Where an entry is, and how long is left."""
+    """The phase of an entry and its remaining time."""
     if entry.state == "queued" and entry.phase == "pull":
         done = f": {entry.index / 1e9:.2f} of {entry.total / 1e9:.2f} GB" if entry.total else ""
         return f"Downloading {entry.plan.model}{done}"
@@ -200,12 +202,12 @@ def progress(entry: Entry, eta: float | None = None) -> str:
 
 
 def left(seconds: float) -> str:
-    """How long is left: "about 12 s left"."""
+    """The remaining time: "about 12 s left"."""
     return "nearly done" if seconds < 1 else f"about {duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min, 1 h 20 min."""
+    """A duration: 12 s, 3 min, 1 h 20 min."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""How the window looks: a quiet light ttk style of its own, its rounded parts drawn here."""
+"""The window's ttk style: light, with round corners drawn as images."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FAINT: Final = "#a9a79f"
 ACCENT: Final = "#2f5d8c"
 WASH: Final = "#e6edf4"
 FAULT: Final = "#b03a2e"
-#: Pixels: the corners, the space between things that belong together, and between groups.
+#: Pixels: corner radius, space between related widgets, and between groups.
 RADIUS: Final = 7
 GAP: Final = 8
 SPACE: Final = 20
-#: Drawn so much larger first, so that edges are smooth.
+#: Oversampling factor for smooth edges.
 _FINE: Final = 4
 
 
 def tile(fill: str, line: str = "", radius: int = RADIUS, width: float = 1, size: int = 24) -> Image.Image:
-    """A square with round corners, the rest of it transparent."""
+    """A square with round corners on a transparent background."""
     image = Image.new("RGBA", (size * _FINE, size * _FINE))
     inset = 0 if not line else width * _FINE / 2
     ends = (inset, inset, size * _FINE - 1 - inset, size * _FINE - 1 - inset)
@@ -38,7 +38,7 @@ def tile(fill: str, line: str = "", radius: int = RADIUS, width: float = 1, size
 
 
 def shape(kind: str, colour: str, size: int = 16) -> Image.Image:
-    """A small sign: "play", "pause", "down"."""
+    """An icon: "play", "pause", "down"."""
     image = Image.new("RGBA", (size * _FINE, size * _FINE))
     draw, unit = ImageDraw.Draw(image), size * _FINE / 16
     if kind == "play":
@@ -53,13 +53,13 @@ def shape(kind: str, colour: str, size: int = 16) -> Image.Image:
 
 
 def part(name: str, *inside: Any, **how: str) -> Any:
-    """An element of a layout and what is in it; it fills its place unless `how` says otherwise."""
+    """An element of a layout with its children; it fills its space unless `how` says otherwise."""
     options: dict[str, Any] = {"sticky": "nsew", **how}
     return name, options | ({"children": list(inside)} if inside else {})
 
 
 def flipbook(cards: int = 5, width: int = 46, height: int = 58) -> Image.Image:
-    """The pages of a flick book side by side, and on them a ball that moves."""
+    """The pages of a flip book side by side, with a moving ball on them."""
     step, fine = width + 8, _FINE
     image = Image.new("RGB", ((step * cards - 8) * fine, height * fine), STAGE)
     draw = ImageDraw.Draw(image)
@@ -75,7 +75,7 @@ def flipbook(cards: int = 5, width: int = 46, height: int = 58) -> Image.Image:
 
 
 class Theme:
-    """The style of one window. It holds the pictures that ttk draws with: Tk forgets those that nobody holds."""
+    """The style of one window. It keeps references to the images that ttk draws, which Tk would drop otherwise."""
 
     def __init__(self, root: tkinter.Tk) -> None:
         self._root = root
@@ -91,7 +91,7 @@ class Theme:
         self.strong = font.Font(root, family=self.family, size=size, weight="bold")
         self.large = font.Font(root, family=self.family, size=size + 3, weight="bold")
         root.configure(background=PAPER)
-        # On X11, Tk has the keys of Emacs: there Control-a goes to the beginning of the line.
+        # On X11, Tk binds Control-a to the beginning of the line, as Emacs does; select all instead.
         root.event_delete("<<LineStart>>", "<Control-a>")
         root.event_add("<<SelectAll>>", "<Control-a>")
         self.play, self.pause = self.photo(shape("play", INK)), self.photo(shape("pause", INK))
@@ -102,18 +102,20 @@ class Theme:
         self._lists()
 
     def photo(self, image: Image.Image) -> ImageTk.PhotoImage:
-        """A picture for Tk, held as long as the window is there."""
+        """Converts an image for Tk and keeps a reference to it."""
         found = ImageTk.PhotoImage(image, master=self._root)
         self._held.append(found)
         return found
 
     def _element(self, name: str, usual: Image.Image, *states: Any, border: int = RADIUS + 1, **how: Any) -> None:
-        """An element that is drawn as pictures: `states` are pairs of a state and its picture."""
+        """Creates an image element; `states` are pairs of a state and its image."""
         drawn = [(state, str(self.photo(image))) for state, image in states]
         self.style.element_create(name, "image", str(self.photo(usual)), *drawn, border=border, sticky="nsew", **how)
 
     def _layout(self, name: str, *elements: Any) -> None:
-        """What a widget consists of: elements as `part` gives them. Tk knows some of them by their last word."""
+        """Sets the layout of a widget from elements made by `part`. Tk recognises some of them by the last part of
+        their name.
+        """
         self.style.layout(name, list(elements))
 
     def _plain(self) -> None:

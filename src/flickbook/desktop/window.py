@@ -1,7 +1,7 @@
-"""The window as a whole: what is asked for goes to a Source in the background, what is told comes back and is shown.
+"""The main window: sends requests to a Source in the background and shows the results.
 
-Tk's thread only draws. Two others work: one asks the source, in order; one fetches and decodes pictures and films. What
-they find comes through a queue that Tk's thread empties some thirty times a second.
+Tk's thread only draws. Two threads work: one sends requests to the source in order; one loads and decodes pictures
+and films. Their results pass through a queue that Tk's thread empties about thirty times a second.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ TITLE: Final = "Flickbook"
 SIZE: Final = (1180, 760)
 SMALLEST: Final = (960, 650)
 _HISTORY: Final = 226
-#: Milliseconds between two looks at what the threads told, at the entry on the stage, and at all of them.
+#: Milliseconds between two checks: of results, of the entry on the stage, and of all entries.
 _PUMP: Final = 30
 _LOOK: Final = 250
 _ALL: Final = 2000
-#: A place that does not answer is asked so much more seldom.
+#: Factor by which a source that does not respond is polled less often.
 _CALM: Final = 8
 logger = logging.getLogger(__name__)
 
 
 class Window:
-    """The window on a source of jobs; `local` makes the one of this computer."""
+    """The window on a Source; `local` creates the local one."""
 
     def __init__(self, root: tkinter.Tk, source: Source, local: Callable[[], Source]) -> None:
         self.root, self.source, self._local = root, source, local
@@ -103,7 +103,7 @@ class Window:
                 self.root.bind(key, lambda _: self.close())
         self.form.prompt.focus_set()
 
-    # What is asked of the source
+    # Requests to the source
 
     def _ask(
         self,
@@ -112,7 +112,7 @@ class Window:
         then: Callable[[T], None],
         otherwise: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Ask the source in the background. What comes after another was chosen is not told any more."""
+        """Calls the source in the background. Results are dropped if the source has changed meanwhile."""
         source, fault = self.source, otherwise or self._fault
 
         def still(call: Callable[[Any], None], found: Any) -> None:
@@ -144,16 +144,16 @@ class Window:
         self._retry.pack(side="right")
 
     def _first(self, entries: list[Entry]) -> None:
-        """The first look: what runs or waits is put on the stage."""
+        """Shows the first list of entries, and puts a running or waiting one on the stage."""
         self._listed(entries)
         under_way = [entry for entry in entries if not entry.over]
         if under_way and self.stage.entry is None:
             self._show(under_way[-1])
 
     def make(self) -> None:
-        """Ask for what the form says; as soon as there is a connection, if somebody was faster."""
+        """Submits the form, or does so once connected."""
         self._hasty = not self._open
-        if self._hasty or self.form.make.instate(["disabled"]):  # Return is pressed while an answer is waited for
+        if self._hasty or self.form.make.instate(["disabled"]):  # Return was pressed while a response is pending
             return
         self.form.unblame()
         try:
@@ -175,7 +175,7 @@ class Window:
         self._fault(error)
 
     def _asked(self, what: str) -> None:
-        """What a button below the stage, or Escape, asks for."""
+        """Handles the buttons below the stage, and Escape."""
         entry = self.stage.entry
         if entry is None or not self._open:
             return
@@ -193,7 +193,7 @@ class Window:
             self._ask(self._pictures, lambda source: revealed(source.folder(entry)), lambda _: None)
 
     def save(self, entry: Entry, path: Path) -> None:
-        """Copy a film to a file of somebody's choice."""
+        """Copies a film to a file that the user chose."""
         self.tell(f"Saving {path.name}…")
         self._ask(
             self._pictures,
@@ -209,10 +209,10 @@ class Window:
             return
         self.tell(f"The form does not hold {lacking}" if lacking else "")
 
-    # What is shown
+    # Display
 
     def open(self, entry: Entry) -> None:
-        """Put an entry of the history on the stage."""
+        """Shows an entry of the history on the stage."""
         self.tell("")
         self._show(entry)
 
@@ -233,7 +233,7 @@ class Window:
             self.stage.play(found)
 
     def _changed(self, entry: Entry) -> None:
-        """What became of one entry."""
+        """Updates an entry."""
         self.history.put(entry)
         shown = self.stage.entry
         if shown is None or shown.id != entry.id:
@@ -255,7 +255,7 @@ class Window:
                     self._changed(entry)
 
     def _picture(self, entry: Entry) -> None:
-        """Fetch the small picture of an entry, once."""
+        """Loads the thumbnail of an entry, once."""
         if entry.id in self._wanted:
             return
         self._wanted.add(entry.id)
@@ -270,10 +270,10 @@ class Window:
     def _pictured(self, id: str, image: Image.Image) -> None:
         self.history.picture(id, image)
 
-    # What happens by itself
+    # Periodic tasks
 
     def _pump(self) -> None:
-        """What the threads told, and whether a signal came."""
+        """Runs queued callbacks, and closes the window after a signal."""
         if self._hung_up:
             self.close()
         try:
@@ -282,7 +282,7 @@ class Window:
             self.root.after(_PUMP, self._pump)
 
     def _look(self) -> None:
-        """How far the entry on the stage is, and what emerges in it."""
+        """Updates the entry on the stage and its preview."""
         entry = self.stage.entry
         if self._open and entry is not None and not entry.over and not self._looking and not self.closing:
             self._looking = True
@@ -326,19 +326,19 @@ class Window:
         self._away = True
 
     def _back(self) -> None:
-        """The source answers; where it did not before, what was said of that is over."""
+        """Clears the error message when the source responds again."""
         if self._away:
             self._away = False
             self.tell("")
 
-    # What is said
+    # Messages
 
     def tell(self, text: str) -> None:
-        """One quiet line."""
+        """Shows a message."""
         self.message.configure(text=one_line(text), style="Soft.TLabel")
 
     def _fault(self, error: Exception) -> None:
-        """One line on what is wrong, and the field that it is about."""
+        """Shows an error, and marks the field that caused it."""
         if isinstance(error, FlickbookError):
             self.form.blame(error.field)
             text = str(error)
@@ -348,12 +348,12 @@ class Window:
         self.message.configure(text=one_line(text), style="SoftFault.TLabel")
 
     def _unexpected(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        """An error of the window's own: said in it, and not printed over somebody's terminal."""
+        """Shows an error of the window itself instead of printing it to the terminal."""
         logger.debug("in the window", exc_info=(kind, error, trace))
         if isinstance(error, Exception) and not self.closing:
             self._fault(error)
 
-    # Where it is
+    # Connection
 
     def _choose_place(self) -> None:
         remote = isinstance(self.source, Remote)
@@ -361,7 +361,7 @@ class Window:
         Place(self.root, url, remote, self.move)
 
     def move(self, remote: Remote | None) -> None:
-        """Go to a service, or to this computer for None. What runs here is laid down first."""
+        """Switches to a service, or to this computer for None. Local jobs are released first."""
         before, self.source = self.source, remote or self._local()
         self._asks.do(before.close, lambda _: None)
         self.stage.show(None)
@@ -370,7 +370,7 @@ class Window:
         self._connect()
 
     def close(self) -> None:
-        """Take the window from the screen at once; lay down what runs here; then end."""
+        """Hides the window at once, releases local jobs, then exits."""
         if self.closing:
             return
         self.closing = True
@@ -381,12 +381,12 @@ class Window:
             self.root.destroy()
 
     def hang_up(self, *_: Any) -> None:
-        """A signal came: close at the next moment in which Tk may be touched."""
+        """Signal handler: closes the window as soon as Tk may be called."""
         self._hung_up = True
 
 
 def _seen(source: Source, id: str) -> tuple[Entry, bytes | None]:
-    """One entry, and what emerges in it while it runs."""
+    """An entry, and its preview while it runs."""
     entry = source.entry(id)
     return entry, source.preview(id) if entry.state == "running" else None
 

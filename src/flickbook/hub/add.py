@@ -1,4 +1,4 @@
-"""A model of one's own: what its directory or repository says, and the rest from the model it is like."""
+"""Adds a user's own model to the catalogue, based on the most similar known model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from flickbook.errors import RequestError, WeightsError
 from flickbook.hub.manifest import read_config
 from flickbook.hub.videocrafter import VERSIONS
 
-#: The pipeline that a directory names -> the model of ours whose limits fit, until the person says another.
+#: Pipeline class of a directory -> the known model with matching limits, unless the user names another.
 _LIKE = {"TextToVideoSDPipeline": "text-to-video-ms-1.7b", "VideoToVideoSDPipeline": "zeroscope-v2-xl"}
 
 
 def describe(name: str, source: str, like: str = "") -> Model:
-    """The catalogue entry of a repository (owner/name) or of a directory in diffusers' layout.
+    """The catalogue entry of a repository (owner/name) or of a directory in the diffusers layout.
 
-    Raises RequestError for a source that is neither, WeightsError for a directory without model_index.json or of a
-    pipeline that cannot be run here, ModelNotFound for `like`.
+    Raises RequestError for a source that is neither, WeightsError for a directory without model_index.json or with
+    an unsupported pipeline, ModelNotFound for `like`.
     """
     place = Path(source).expanduser()
     if place.is_dir():

@@ -1,7 +1,7 @@
-"""Read a PyTorch checkpoint without executing it, and write it as safetensors.
+"""Reads a PyTorch checkpoint without executing it, and writes it as safetensors.
 
-A `.ckpt`, `.bin` or `.pt` file is a zip archive: `data.pkl` is a program that rebuilds the dictionary (`program.py`
-walks it), and `data/0`, `data/1`, … are the tensors' raw bytes.
+A `.ckpt`, `.bin` or `.pt` file is a zip archive: `data.pkl` is a program that rebuilds the dictionary (interpreted
+by `program.py`), and `data/0`, `data/1`, … are the raw bytes of the tensors.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from flickbook.errors import OutputError, WeightsError, shown
 from flickbook.files import replace_whole
 from flickbook.hub.program import ForbiddenError, Machine, Tensor
 
-#: The program of a checkpoint of 1.4 billion parameters is 300 KB.
+#: The program of a checkpoint with 1.4 billion parameters has 300 KB.
 MAX_PROGRAM_BYTES = 8 << 20
-#: Dictionaries inside dictionaries, and numbers that any real tensor stays far below.
+#: Limits: nesting of dictionaries, axes of a tensor, and numbers, far above those of any real tensor.
 _DEEPEST, _MOST_AXES, _LARGEST = 16, 16, 2**48
 _WHERE = "get the checkpoint from its publisher again, or use a model published as safetensors"
-#: What reading a damaged archive or program may raise.
+#: Exceptions that a damaged archive or program may raise.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError),
     *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
@@ -34,10 +34,10 @@ _DAMAGE = (
 
 
 class Checkpoint:
-    """An open checkpoint: `tensors` by key, their bytes read when asked for.
+    """An open checkpoint: `tensors` by key; their bytes are read on demand.
 
-    Raises WeightsError for a file that is no such archive, that is damaged, or whose program does anything but build
-    tensors and plain containers.
+    Raises WeightsError for a file that is not such an archive, that is damaged, or whose program does anything
+    except build tensors and plain containers.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,23 +66,23 @@ class Checkpoint:
             raise self._refuse(f"not a PyTorch checkpoint, or damaged ({type(error).__name__}: {error})") from error
 
     def bytes_of(self, name: str) -> bytes:
-        """The tensor's numbers in order, little-endian. Raises WeightsError where they are not whole."""
+        """The elements of a tensor in order, little-endian. Raises WeightsError if bytes are missing."""
         tensor = self.tensors[name]
         storage = tensor.storage
         try:
             raw = self._archive.read(f"{self._root}data/{storage.key}")
         except _DAMAGE as error:
             raise self._refuse(f"damaged ({error})") from error
-        # A view below trusts these sizes: what is not there must never be read.
+        # The view below trusts these sizes and must not read beyond the data.
         if len(raw) != storage.size * storage.width:
             raise self._refuse(f"damaged: {len(raw)} bytes of tensor {shown(name)}, not {storage.size * storage.width}")
-        # Any type of that width will do: bytes are moved, not computed with.
+        # Any type of this width will do: bytes are copied, not computed with.
         flat = np.frombuffer(raw, f"V{storage.width}")
         strides = [stride * storage.width for stride in tensor.strides]
         return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides).tobytes()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Closes the file."""
         self._archive.close()
 
     def __enter__(self) -> Checkpoint:
@@ -95,7 +95,7 @@ class Checkpoint:
         return WeightsError(self.path, reason, _WHERE)
 
     def _find_root(self) -> str:
-        """The folder inside the archive that holds data.pkl."""
+        """The folder in the archive that contains data.pkl."""
         found = [name for name in self._archive.namelist() if name.endswith("data.pkl")]
         if len(found) != 1 or found[0].count("/") > 1:
             raise self._refuse("not a PyTorch checkpoint: no single data.pkl in it")
@@ -105,9 +105,9 @@ class Checkpoint:
         return self._root
 
     def _member(self, name: str, limit: int) -> bytes:
-        """A small file of the archive."""
+        """Reads a small file of the archive."""
         info = self._archive.getinfo(f"{self._root}{name}")
-        # Other methods unpack without a bound.
+        # Other compression methods are unpacked without a size limit.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise self._refuse(f"its {name} is compressed in a way that no checkpoint is")
         if info.file_size > limit:
@@ -116,7 +116,7 @@ class Checkpoint:
             return file.read(limit + 1)[:limit]
 
     def _collect(self, value: object, prefix: str, seen: set[int], depth: int) -> None:
-        """Tensors of nested dictionaries under dotted keys; `state_dict`, where there is one, stands for the whole."""
+        """Collects tensors of nested dictionaries under dotted keys; of a top-level `state_dict`, only its tensors."""
         if isinstance(value, Tensor):
             self.tensors[prefix] = value
         if not isinstance(value, dict) or id(value) in seen:
@@ -132,7 +132,7 @@ class Checkpoint:
                 self._collect(each, f"{prefix}.{key}" if prefix else key, seen, depth + 1)
 
     def _check(self, name: str, tensor: Tensor) -> None:
-        """Refuse a tensor that reaches outside its storage, and a storage that the archive holds otherwise."""
+        """Refuses a tensor that exceeds its storage, and a storage whose size differs in the archive."""
         known, storage = shown(name), tensor.storage
         whole = (tensor.offset, storage.size, *tensor.shape, *tensor.strides)
         if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > _MOST_AXES:
@@ -153,18 +153,18 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one tensor of the new file is made of: a tensor of the checkpoint, or some of its rows, in a new shape."""
+    """The source of a tensor in the new file: a tensor of the checkpoint or some of its rows, optionally reshaped."""
 
     source: str
-    rows: tuple[int, int] | None = None  # of its first axis, from and to; None is all
-    shape: tuple[int, ...] | None = None  # None is the shape it has
+    rows: tuple[int, int] | None = None  # range of its first axis; None is all
+    shape: tuple[int, ...] | None = None  # None keeps the shape
 
 
 def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece | str] | None = None) -> Path:
-    """Write tensors as safetensors, one after the other, so that memory holds one at a time; whole or not at all.
+    """Writes tensors as safetensors one by one, so that only one is in memory. The file is replaced atomically.
 
-    `pieces` maps the keys of the new file to what they are made of (a text is the source's key); None takes everything
-    as it is. Raises WeightsError naming a tensor that is missing, or whose shape does not fit.
+    `pieces` maps the keys of the new file to their sources (a string is the key of the source); None copies
+    everything. Raises WeightsError for a missing tensor or one whose shape does not fit.
     """
     chosen = {name: Piece(name) for name in checkpoint.tensors} if pieces is None else pieces
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -196,7 +196,7 @@ def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece | str
 
 
 def _cut(checkpoint: Checkpoint, piece: Piece) -> tuple[tuple[int, ...], int, int]:
-    """Shape of a piece, its first element in the source, and how many follow."""
+    """Shape of a piece, its first element in the source, and the number of elements."""
     tensor = checkpoint.tensors.get(piece.source)
     if tensor is None:
         raise WeightsError(checkpoint.path, f"misses {piece.source}", _WHERE)

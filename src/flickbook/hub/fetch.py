@@ -1,4 +1,4 @@
-"""All that a model of the catalogue needs to run here: pulled, and made safetensors where it is published otherwise."""
+"""Downloads all files that a model of the catalogue needs, and converts them to safetensors if necessary."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from flickbook.hub.pull import OnBytes, Pulled, check_room, pull
 from flickbook.hub.pull import remaining as remaining_of
 
 logger = logging.getLogger(__name__)
-#: What diffusers calls the weights of a part, by what old files are called.
+#: Names of weight files in old repositories -> names in diffusers.
 _NAMES = {"diffusion_pytorch_model.bin": "diffusion_pytorch_model", "pytorch_model.bin": "model"}
-#: Its tokenizer is open_clip's, which this repository holds in transformers' layout.
+#: VideoCrafter uses open_clip's tokenizer, which this repository has in the transformers layout.
 _CLIP = "text-to-video-ms-1.7b"
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What a model takes of one repository."""
+    """The files that a model needs from one repository."""
 
     repo: str
     revision: str
@@ -46,7 +46,7 @@ class _Source:
 
 
 def _sources(model: Model) -> list[_Source]:
-    """The repositories that a model's own files come from, its base aside."""
+    """The repositories of a model's own files, without those of its base."""
     revision = "main" if model.commit == "unpinned" else model.commit
     found = [_Source(model.repo, revision, model.variant, model.files)]
     if model.convert in videocrafter.VERSIONS:
@@ -60,10 +60,11 @@ def _is_converted(model: Model) -> bool:
 
 
 def remaining(model: Model) -> int:
-    """Bytes that `fetch` still has to download for a model, its base included.
+    """Bytes that `fetch` still has to download for a model, including its base.
 
-    Raises what `fetch` raises before the first byte: RequestError for a model without a repository, HubError for a hub
-    that cannot be reached and for a disk without room for the download and, where files are converted, their copy.
+    Raises the errors that `fetch` raises before the first byte: RequestError for a model without a repository;
+    HubError if the hub is unreachable, or if the disk has no room for the download and, if files are converted,
+    their copy.
     """
     if not model.repo:
         raise RequestError("model", model.name, "has its files already", "pull models that name a repository")
@@ -81,14 +82,14 @@ def remaining(model: Model) -> int:
 
 
 def _disk(place: Path) -> int:
-    """The device of the file system that a directory is on, or would be."""
+    """The file system's device of a directory, which may not exist yet."""
     return next(folder for folder in (place, *place.parents) if folder.exists()).stat().st_dev
 
 
 def available(model: Model) -> Path:
-    """The directory of a model's files, which are downloaded now where the setting `pull` is auto.
+    """The directory of a model's files, which are downloaded if missing and the setting `pull` is auto.
 
-    Raises ModelNotPulled where it is not, and what `fetch` raises.
+    Raises ModelNotPulled if the setting differs, and the errors of `fetch`.
     """
     try:
         return directory(model)
@@ -100,12 +101,12 @@ def available(model: Model) -> Path:
 
 
 def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
-    """Pull a model's files, convert them where needed, and return its directory.
+    """Downloads a model's files, converts them if needed, and returns its directory.
 
-    Raises RequestError for a model that lies in a directory, HubError and WeightsError for what can go wrong.
+    Raises RequestError for a model from a local directory, HubError and WeightsError for other failures.
     """
     if not model.repo or model.base or model.convert:
-        remaining(model)  # `pull` sees the room for one repository, and none for the conversion
+        remaining(model)  # `pull` checks the room for one repository, but not for the conversion
     if model.base:
         fetch(catalogue.find(model.base), on_bytes)
     if _is_converted(model):
@@ -120,10 +121,10 @@ def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
 
 
 def convert_parts(source: Path, out: Path) -> Path:
-    """A directory in diffusers' layout whose parts are checkpoints -> the same in safetensors; whole or not at all.
+    """Converts a diffusers directory with PyTorch checkpoints to safetensors. The result appears atomically.
 
-    An `out` that is a model is replaced. Raises WeightsError for a `source` that is none or a checkpoint that is
-    refused, OutputError for an `out` that is anything else, and for a disk without room.
+    An existing model at `out` is replaced. Raises WeightsError for an invalid `source` or a refused checkpoint,
+    OutputError if `out` is not a model or the disk is full.
     """
     if not (source / "model_index.json").is_file():
         raise WeightsError(source, "holds no model_index.json", "name a directory in diffusers' layout")
@@ -143,7 +144,7 @@ def convert_parts(source: Path, out: Path) -> Path:
 
 
 def convert_videocrafter(checkpoint: Path, out: Path, words: Path, version: str) -> Path:
-    """VideoCrafter's `model.ckpt`, and a directory with its `tokenizer` -> a directory in diffusers' layout.
+    """Converts VideoCrafter's `model.ckpt` and a directory with its `tokenizer` to a diffusers directory.
 
     `version` is one of `videocrafter.VERSIONS`.
     """
@@ -155,7 +156,7 @@ def convert_videocrafter(checkpoint: Path, out: Path, words: Path, version: str)
 
 @contextmanager
 def _whole(out: Path, source: Path) -> Iterator[Path]:
-    """An empty directory that becomes `out`, with its manifest, when the block ends well, and is deleted when not."""
+    """An empty directory that replaces `out`, with a manifest, if the block succeeds, and is deleted if not."""
     if out.exists() and not (out / "model_index.json").is_file():
         raise OutputError(out, "exists and is no model", "name another directory")
     try:

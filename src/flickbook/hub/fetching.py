@@ -1,8 +1,8 @@
-"""One model's files fetched by a process of its own, for a program that goes on meanwhile.
+"""Downloads one model in a child process, while the parent continues.
 
-`python -m flickbook.hub.fetching NAME` tells on standard output, a JSON object a line: `bytes` of `total`, and last, if
-it could not be done, `error`. It leaves when its standard input ends, so that it never outlives whoever started it; the
-next one goes on from what has come.
+`python -m flickbook.hub.fetching NAME` prints JSON objects on standard output, one per line: `bytes` of `total`, and
+on failure a last line with `error`. It exits when its standard input ends, so it never outlives its parent; the next
+run continues the download.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from flickbook import catalogue
 from flickbook.errors import FlickbookError, one_line
 from flickbook.hub.fetch import fetch
 
-#: Seconds between two lines, and until a process that is to leave, and waits for the network, is gone.
+#: Seconds between two lines, and the time that a process waiting for the network has to exit.
 _TELL: Final = 0.2
 _PATIENCE: Final = 3.0
 
 
 class _Telling:
-    """Says how far it is, but not with every piece; from a thread, so that all that came is told when no more comes."""
+    """Prints progress at a limited rate, from a thread, so that the last value is printed when data stops arriving."""
 
     def __init__(self) -> None:
         self._now = self._said = (0, 0)
@@ -58,8 +58,8 @@ def _say(**told: object) -> None:
 
 
 def main(name: str) -> int:
-    """Fetch a model by its name in the catalogue; the exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    """Downloads a model of the catalogue by name; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have ignored it
     threading.Thread(target=_until_the_end, name="parent", daemon=True).start()
     try:
         with _Telling() as telling:
@@ -76,7 +76,7 @@ def main(name: str) -> int:
 
 
 def _until_the_end() -> None:
-    """Wait until whoever started this process is gone, and leave nothing half-written."""
+    """Waits until the parent process is gone, then stops without leaving partial files."""
     try:
         while os.read(0, 1024):
             pass

@@ -1,4 +1,4 @@
-"""Where a model's files lie on this machine."""
+"""Finds the files of models on this machine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from flickbook.errors import HubError, ModelNotFound, ModelNotPulled, WeightsErr
 def directory(model: Model) -> Path:
     """The directory of a model's files.
 
-    Raises ModelNotPulled with the command that brings them, WeightsError for a directory that is no model.
+    Raises ModelNotPulled with the command that downloads them, WeightsError for a directory that is not a model.
     """
     if model.base and found(catalogue.find(model.base)) is None:
         raise _absent(model)
-    # A motion adapter alone is no pipeline, and has no index.
+    # A motion adapter alone is not a pipeline and has no model_index.json.
     index = "config.json" if model.base else "model_index.json"
     if model.directory:
         place = model.path()
-        # What comes with the package has a manifest, and another directory its index.
+        # The package's own models have a manifest; other directories have the index.
         name = index if Path(model.directory).is_absolute() else "manifest.json"
         if not (place / name).is_file():
             raise WeightsError(place / name, "no such file", "install the package again, or correct the directory")
@@ -36,7 +36,7 @@ def _absent(model: Model) -> ModelNotPulled:
 
 
 def terms(model: Model) -> str:
-    """The size of a model's download, with that of its base where it is missing too, and its licence.
+    """The download size of a model, including its base if that is missing, and its licence.
 
     For example "3.67 GB, CC BY-NC 4.0".
     """
@@ -48,7 +48,7 @@ def terms(model: Model) -> str:
 
 
 def found(model: Model) -> Path | None:
-    """The directory of a model's files; None where they are not here, or not whole."""
+    """The directory of a model's files; None if they are missing or incomplete."""
     try:
         return directory(model)
     except (HubError, ModelNotFound, WeightsError):
@@ -56,7 +56,7 @@ def found(model: Model) -> Path | None:
 
 
 def to_pull(name: str) -> bool:
-    """Whether a model of the catalogue has to be downloaded, and can be."""
+    """Whether a model of the catalogue must be downloaded and can be."""
     try:
         model = catalogue.find(name)
     except ModelNotFound:
@@ -65,12 +65,12 @@ def to_pull(name: str) -> bool:
 
 
 def converted(model: Model) -> Path:
-    """Where the safetensors of a model go that is published as checkpoints."""
+    """The directory for converted safetensors of a model that is published as PyTorch checkpoints."""
     return settings.load().data_dir / "models" / model.repo.replace("/", "--") / model.commit
 
 
 def cache_folder(repo: str) -> Path:
-    """A repository's place in the Hugging Face cache. Raises ImportError without the hub's library."""
+    """A repository's folder in the Hugging Face cache. Raises ImportError without huggingface_hub."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -78,7 +78,7 @@ def cache_folder(repo: str) -> Path:
 
 
 def cached(repo: str, commit: str) -> Path | None:
-    """A repository's snapshot in the Hugging Face cache, "unpinned" being what was pulled last; None if not there."""
+    """A repository's snapshot in the Hugging Face cache, or None; "unpinned" is the last pulled commit."""
     try:
         folder = cache_folder(repo)
     except ImportError:

@@ -1,4 +1,4 @@
-"""The names that files have in diffusers' layout."""
+"""File names in the diffusers layout."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from flickbook.errors import WeightsError
 
-#: Precisions that publishers keep beside or instead of the plain file, best first.
+#: Precisions that publishers provide beside or instead of the plain file, best first.
 _VARIANTS = ("", ".fp16", ".bf16", ".fp32")
 
 
 def weights_file(folder: Path, stem: str) -> Path:
-    """The safetensors file of one network: `<stem>.safetensors`, or the variant that is there.
+    """The safetensors file of a network: `<stem>.safetensors`, or an existing variant.
 
-    Where there is none the plain name is returned, so that whoever opens it names it. Raises WeightsError for a folder
-    that holds only a checkpoint.
+    Without one the plain name is returned, so that the error on opening names it. Raises WeightsError for a folder
+    that contains only a PyTorch checkpoint.
     """
     for variant in _VARIANTS:
         path = folder / f"{stem}{variant}.safetensors"

@@ -1,4 +1,4 @@
-"""Which bytes a model is: SHA-256 of its files, remembered, written to `manifest.json` and compared with it."""
+"""SHA-256 hashes of model files: computing, caching, and checking against `manifest.json`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from flickbook.errors import WeightsError
 from flickbook.files import replace_whole, sha256
 
 MAX_CONFIG_BYTES = 1 << 20
-#: A file that changed later than this before it was hashed may change again without a new time stamp.
+#: A file modified within this time before it was hashed may change again without a new time stamp.
 _SETTLED_NS = 2_000_000_000
 _FETCH = "fetch the model again"
 
 
 def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """A JSON object of at most `limit` bytes. Raises WeightsError if it is missing, larger, or not a JSON object."""
+    """Reads a JSON object of at most `limit` bytes. Raises WeightsError if it is missing, larger or no JSON object."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -37,9 +37,9 @@ def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, An
 
 
 class HashCache:
-    """SHA-256 of files, remembered in one JSON file while a file's size and time of change (ns) stay the same.
+    """SHA-256 of files, cached in a JSON file while a file's size and modification time (ns) are unchanged.
 
-    With `path=None` nothing is remembered. A cache that cannot be read or written only costs time.
+    With `path=None` nothing is cached. A cache that cannot be read or written only costs time.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -47,8 +47,8 @@ class HashCache:
 
     @classmethod
     def usual(cls) -> Self:
-        """That of this machine's cache directory."""
-        from flickbook import settings  # not where models are only trained
+        """The cache in this machine's cache directory."""
+        from flickbook import settings  # not needed where models are only trained
 
         return cls(settings.load().cache_dir / "hashes.json")
 
@@ -90,10 +90,10 @@ class HashCache:
 
 
 def verify(directory: str | Path, cache: HashCache | None = None) -> dict[str, str]:
-    """Compare every file that `manifest.json` ({relative path: SHA-256}) names with its hash, and return the manifest.
+    """Checks every file in `manifest.json` ({relative path: SHA-256}) and returns the manifest.
 
-    Raises WeightsError naming the expected and the found hash of the first file that differs, or the file that is
-    missing, or a name that would leave the directory.
+    Raises WeightsError with both hashes for the first file that differs, for a missing file, or for a path outside
+    the directory.
     """
     directory, cache = Path(directory), cache or HashCache()
     manifest = read_config(directory / "manifest.json")
@@ -108,9 +108,9 @@ def verify(directory: str | Path, cache: HashCache | None = None) -> dict[str, s
 
 
 def fingerprint(directory: str | Path, cache: HashCache | None = None) -> dict[str, str]:
-    """{relative path: SHA-256} of a model's weights, compared with its manifest.json or with the hub's own list.
+    """{relative path: SHA-256} of a model's weights, checked against manifest.json or the hub's hashes.
 
-    Raises WeightsError for a file that is not what is listed, and for a directory without safetensors.
+    Raises WeightsError for a file that differs, and for a directory without safetensors.
     """
     directory, cache = Path(directory), cache or HashCache()
     known = verify(directory, cache) if (directory / "manifest.json").exists() else {}
@@ -119,7 +119,7 @@ def fingerprint(directory: str | Path, cache: HashCache | None = None) -> dict[s
         if name in known:
             continue
         known[name] = cache.sha256(path)
-        # In the hub's cache a large file's own name is the hash that its repository lists.
+        # In the hub's cache a large file is named by the hash that its repository lists.
         listed = path.resolve().name if path.is_symlink() else ""
         if re.fullmatch("[0-9a-f]{64}", listed) and listed != known[name]:
             raise WeightsError(path, f"corrupt: SHA-256 should be {listed}, is {known[name]}", _FETCH)
@@ -129,7 +129,7 @@ def fingerprint(directory: str | Path, cache: HashCache | None = None) -> dict[s
 
 
 def write_manifest(directory: str | Path, pattern: str = "**/*.safetensors") -> dict[str, str]:
-    """Hash the files of `directory` that match, write `manifest.json`, and return it."""
+    """Hashes the matching files of `directory`, writes `manifest.json`, and returns it."""
     directory = Path(directory)
     files = sorted(path for path in directory.glob(pattern) if path.is_file())
     manifest = {path.relative_to(directory).as_posix(): sha256(path) for path in files}

@@ -1,8 +1,8 @@
-"""The program inside a PyTorch checkpoint, walked without executing it.
+"""Interprets the pickle program of a PyTorch checkpoint without executing it.
 
-A pickle is a program for a small stack machine. Python's unpickler would run whatever it calls. Here the opcodes are
-walked by hand: the program may build plain containers and tensors, and nothing is ever imported or called. Whatever
-else it asks for is refused by name.
+A pickle is a program for a small stack machine, and Python's unpickler runs whatever it calls. This interpreter lets
+the program build plain containers and tensors only. Nothing is imported or called; everything else is refused by
+name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from flickbook.errors import shown
 
-#: Storage class in torch -> its name in safetensors, and the bytes of an element.
+#: Storage class in torch -> dtype in safetensors, and bytes per element.
 _STORAGES = {
     "DoubleStorage": ("F64", 8),
     "FloatStorage": ("F32", 4),
@@ -28,13 +28,13 @@ _STORAGES = {
     "ByteStorage": ("U8", 1),
     "BoolStorage": ("BOOL", 1),
 }
-#: A checkpoint of thousands of tensors has a hundred thousand.
+#: A checkpoint with thousands of tensors has a hundred thousand.
 MAX_OPCODES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Global:
-    """A name that the program mentions. It is never imported."""
+    """A name that the program refers to. It is never imported."""
 
     module: str
     name: str
@@ -49,7 +49,7 @@ class Storage:
 
     key: str
     dtype: str
-    width: int  # bytes of an element
+    width: int  # bytes per element
     size: int
 
 
@@ -64,12 +64,12 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers the tensor holds."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 class ForbiddenError(Exception):
-    """The program asks for something that is not building a tensor."""
+    """The program does something other than build a tensor."""
 
 
 class Machine:
@@ -81,9 +81,10 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, program: bytes) -> object:
-        """The object that a program builds.
+        """Runs a program and returns the object that it builds.
 
-        Raises ForbiddenError for what no plain checkpoint asks for; a damaged program raises whatever it meets.
+        Raises ForbiddenError for operations that no plain checkpoint needs; a damaged program may raise other
+        errors.
         """
         for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
             if count > MAX_OPCODES:
@@ -102,7 +103,7 @@ class Machine:
         raise ValueError("no end")
 
     def _items(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """Pops the items since the last mark."""
         at = self.marks.pop()
         if at > len(self.stack):
             raise ValueError("the stack is shorter than at its mark")
@@ -189,7 +190,7 @@ class Machine:
         self.stack.append(Global(module, name))
 
     def _binpersid(self, _: None) -> None:
-        """A storage: ("storage", torch.FloatStorage, key, device, elements)."""
+        """Pushes a storage: ("storage", torch.FloatStorage, key, device, elements)."""
         word, kind, key, _device, size = self.stack.pop()
         if not isinstance(word, str) or word != "storage" or not isinstance(kind, Global):
             raise ValueError("a reference that is no storage")
@@ -209,7 +210,7 @@ class Machine:
         self.stack.append(rebuild(*arguments))
 
     def _build(self, _: None) -> None:
-        """The attributes of an ordered dictionary (`_metadata`) say nothing about its tensors."""
+        """Ignores the attributes of an ordered dictionary (`_metadata`), which do not affect its tensors."""
         self.stack.pop()
         self._of(dict)
 
@@ -227,7 +228,7 @@ def _parameter(tensor: Tensor, *_: object) -> Tensor:
 
 
 def _mapping(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[str | int, Any]:
-    """A dictionary. Its keys are texts and numbers: hashing a tuple that holds itself often would never end."""
+    """A dictionary with string or integer keys: hashing a tuple that contains itself many times would never end."""
     found: dict[str | int, Any] = {}
     for key, value in pairs:
         if type(key) not in (str, int):
@@ -236,7 +237,7 @@ def _mapping(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[str | int, Any]:
     return found
 
 
-#: Everything a program may call, and what stands for it here.
+#: Functions that a program may call, and their replacements here.
 _REBUILDS: dict[str, Callable[..., object]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
@@ -250,7 +251,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
 }
-#: Opcodes that only push the number, text or bytes behind them.
+#: Opcodes that only push their argument: a number, string or bytes.
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),

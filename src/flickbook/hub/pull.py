@@ -1,9 +1,9 @@
-"""Bring a model's files to this machine: from a repository of the Hugging Face hub into its standard cache.
+"""Downloads a model's files from the Hugging Face hub into its standard cache.
 
-The library speaks with the hub, and obeys HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and HF_ENDPOINT. What is decided here:
-which files are taken (configurations, vocabularies and safetensors; where a repository has no safetensors, its
-checkpoints, which `checkpoint.py` reads without executing them), that a large file which was begun is gone on with,
-that it has the hash that the repository lists, and what to say when something is wrong.
+huggingface_hub talks to the hub and honours HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and HF_ENDPOINT. This module decides
+which files are downloaded: configurations, vocabularies and safetensors, or PyTorch checkpoints if a repository has
+no safetensors (`checkpoint.py` reads them without executing them). It resumes interrupted downloads of large files,
+checks their hashes against those that the repository lists, and explains errors.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from flickbook.hub.manifest import HashCache
 
 OnBytes = Callable[[int, int], None]
 
-#: Written last: a model whose index is here is complete.
+#: Written last: a model with an index is complete.
 _INDEX = ("model_index.json", "config.json")
 #: Small files that describe networks, tokenizers and schedulers.
 _PLAIN = (".json", ".txt", ".model", ".md", ".jinja")
 _WEIGHTS = ".safetensors"
 _CHECKPOINTS = (".ckpt", ".bin", ".pt", ".pth")
 _AGAIN = "pull again: it goes on where it was"
-#: Large files fetched at the same time.
+#: Concurrent downloads of large files.
 _AT_ONCE = 4
-#: Seconds between two looks at a file that another process downloads.
+#: Seconds between two checks of a file that another process downloads.
 _LOOK = 0.5
-#: Kept free on the disk beside what is pulled.
+#: Bytes that must stay free on the disk.
 _MARGIN = 256 << 20
 
 
@@ -53,7 +53,7 @@ class File:
 
 @dataclass(frozen=True)
 class Pulled:
-    """A model's files on this machine: their directory, the commit they are of, and which they are."""
+    """A downloaded model: its directory, commit and files."""
 
     directory: Path
     revision: str
@@ -61,11 +61,10 @@ class Pulled:
 
 
 def choose(files: Sequence[File], variant: str = "", only: Sequence[str] = ()) -> list[File]:
-    """The files to take: descriptions, and of each folder's weights one set.
+    """The files to download: descriptions, and one set of weights per folder.
 
-    A set with `variant` in its names (`.fp16.`) is taken where there is one, else the one without. Checkpoints that
-    would have to be unpickled are taken only where a folder has no safetensors. `only` limits all to paths that match
-    one of its patterns.
+    A set with `variant` in its names (`.fp16.`) is preferred to one without. Checkpoints that need unpickling are
+    chosen only if a folder has no safetensors. `only` limits all files to paths that match one of its patterns.
     """
     chosen: list[File] = []
     folders: dict[str, list[File]] = {}
@@ -86,7 +85,7 @@ def choose(files: Sequence[File], variant: str = "", only: Sequence[str] = ()) -
 
 
 def _one_set(files: list[File], variant: str) -> list[File]:
-    """Of files that differ in variant, those of `variant`, else those of none."""
+    """The files of one variant: `variant` if there are any, else the plain ones."""
 
     def variant_of(file: File) -> str:
         # diffusion_pytorch_model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
@@ -101,7 +100,7 @@ def _one_set(files: list[File], variant: str) -> list[File]:
 
 
 def listing(repo: str, revision: str) -> tuple[str, list[File]]:
-    """The commit that `revision` names now, and the repository's files. Raises HubError."""
+    """The commit of `revision` and the repository's files. Raises HubError."""
     with _explained(repo, revision) as hub:
         from huggingface_hub.hf_api import RepoFile
 
@@ -117,7 +116,7 @@ def listing(repo: str, revision: str) -> tuple[str, list[File]]:
 
 
 def _digest(repo: str, listed: str) -> str:
-    """A listed SHA-256, which becomes a file's name."""
+    """Checks a listed SHA-256, which becomes a file name."""
     if not re.fullmatch("[0-9a-f]{64}", listed):
         raise HubError(repo, "lists a file under no SHA-256", "check HF_ENDPOINT")
     return listed
@@ -131,15 +130,15 @@ def pull(
     on_bytes: OnBytes | None = None,
     weights: bool = True,
 ) -> Pulled:
-    """Fetch what is missing, going on where an interrupted pull stopped.
+    """Downloads missing files, and resumes interrupted downloads.
 
-    `on_bytes(done, total)` is called while large files arrive. Raises HubError for a repository that is missing, gated,
-    out of reach or, where `weights` are asked for, without any, for a disk without room, and for a file whose hash is
-    not the listed one; that file is deleted.
+    `on_bytes(done, total)` is called while large files arrive. Raises HubError for a repository that is missing,
+    gated, unreachable or, with `weights`, has no weights; for a full disk; and for a file with a wrong hash, which
+    is deleted.
     """
     commit, chosen, missing = _wanted(repo, revision, variant, only, weights)
     with _explained(repo, revision) as hub:
-        # Two files of one content are one in the cache.
+        # Files with equal content are one file in the cache.
         large = list({file.sha256: file for file in missing if file.sha256}.values())
         blobs = cache_folder(repo) / "blobs"
         check_room(repo, blobs, sum(file.size - _held(blobs, file) for file in missing))
@@ -149,16 +148,16 @@ def pull(
             for done in [pool.submit(_large, repo, commit, file, count) for file in large]:
                 done.result()
         finally:
-            # After an error or Ctrl-C nobody waits for gigabytes.
+            # Do not wait for gigabytes after an error or Ctrl-C.
             count.stopped = True
             pool.shutdown(cancel_futures=True)
-        # The small files, and the cache's own links to the large ones; names may hold a pattern's signs.
+        # The small files, and the cache's links to the large ones; file names may contain pattern characters.
         names = [glob.escape(file.name) for file in chosen if file.name not in _INDEX]
         directory = Path(hub.snapshot_download(repo, revision=commit, allow_patterns=names, tqdm_class=_silent()))
         for file in chosen:
             if file.name in _INDEX:
                 hub.hf_hub_download(repo, file.name, revision=commit)
-        if revision != commit:  # remembered as the library does, for whoever asks for the branch later
+        if revision != commit:  # the library records branches in the same way
             reference = directory.parents[1] / "refs" / revision
             reference.parent.mkdir(parents=True, exist_ok=True)
             reference.write_text(commit, encoding="ascii")
@@ -168,7 +167,7 @@ def pull(
 def remaining(
     repo: str, revision: str = "main", variant: str = "", only: Sequence[str] = (), weights: bool = True
 ) -> int:
-    """Bytes that `pull` with these arguments still has to transfer. Raises HubError as it does."""
+    """Bytes that `pull` with these arguments still has to download. Raises HubError as it does."""
     _, _, missing = _wanted(repo, revision, variant, only, weights)
     blobs = cache_folder(repo) / "blobs"
     return sum(file.size - _held(blobs, file) for file in missing)
@@ -177,7 +176,7 @@ def remaining(
 def _wanted(
     repo: str, revision: str, variant: str, only: Sequence[str], weights: bool
 ) -> tuple[str, list[File], list[File]]:
-    """The commit, the files to take, and those of them that are not in the cache."""
+    """The commit, the files to download, and those that are not in the cache."""
     commit, files = listing(repo, revision)
     chosen = choose(files, variant, only)
     if weights and not any(file.name.endswith((_WEIGHTS, *_CHECKPOINTS)) for file in chosen):
@@ -188,7 +187,7 @@ def _wanted(
 
 
 def check_room(name: str, place: Path, needed: int) -> None:
-    """Raise HubError unless the disk of `place`, which may not exist yet, has room for so many bytes."""
+    """Raises HubError unless the disk of `place`, which may not exist yet, has room for `needed` bytes."""
     place = next(folder for folder in (place, *place.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if needed and needed + _MARGIN > free:
@@ -197,11 +196,11 @@ def check_room(name: str, place: Path, needed: int) -> None:
 
 
 def _large(repo: str, commit: str, file: File, count: _Count) -> None:
-    """One large file to its place in the cache, where its name is its hash.
+    """Downloads one large file to its place in the cache, where its name is its hash.
 
-    The library begins a file anew when its process was killed; here the bytes that are there stay, and the rest is
-    asked for. The file gets its name after its hash was compared, so a cached file is a whole one. If another process
-    is downloading the file, this waits for it, and continues the download if that process ends early.
+    The library restarts a file if its process was killed; this function keeps the bytes and downloads the rest. The
+    file is renamed after its hash was checked, so a cached file is complete. If another process is downloading the
+    file, this waits for it, and continues the download if that process ends early.
     """
     folder = cache_folder(repo)
     blobs, locks = folder / "blobs", folder.parent / ".locks" / folder.name
@@ -218,7 +217,7 @@ def _large(repo: str, commit: str, file: File, count: _Count) -> None:
 
 @contextmanager
 def _locked(path: Path, held: Callable[[], int], count: _Count) -> Iterator[int]:
-    """Hold a file lock. While another process has it, the bytes that it downloads are counted; yields their number."""
+    """Holds a file lock. While another process holds it, counts the bytes that it downloads; yields their number."""
     from filelock import FileLock, Timeout
 
     lock, counted = FileLock(path), 0
@@ -236,14 +235,14 @@ def _locked(path: Path, held: Callable[[], int], count: _Count) -> Iterator[int]
 
 
 def _transfer(repo: str, commit: str, file: File, part: Path, count: _Count, counted: int) -> None:
-    """Download the rest of a file behind what `part` holds, of which so many bytes are counted already."""
+    """Downloads the rest of a file into `part`, of which `counted` bytes are already counted."""
     from huggingface_hub import constants, file_download, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     found = get_hf_file_metadata(hf_hub_url(repo, file.name, revision=commit))
     headers = build_hf_headers(library_name="flickbook")
     if urlsplit(found.location)[:2] != urlsplit(constants.ENDPOINT)[:2]:
-        headers.pop("authorization", None)  # the storage behind the hub signs its addresses
+        headers.pop("authorization", None)  # URLs of the storage behind the hub are signed
     if part.exists() and part.stat().st_size > file.size:
         part.unlink()
     with part.open("ab") as out:
@@ -269,7 +268,7 @@ def _named(repo: str, file: File, part: Path, whole: Path) -> None:
 
 
 class _Count:
-    """Bytes of all large files together, from several threads."""
+    """Counts the bytes of all large files, from several threads."""
 
     def __init__(self, total: int, on_bytes: OnBytes | None) -> None:
         self.done, self.total, self._on_bytes, self._lock = 0, total, on_bytes, Lock()
@@ -285,7 +284,7 @@ class _Count:
 
 
 def _held(blobs: Path, file: File) -> int:
-    """Bytes of a large file that are here already."""
+    """Bytes of a large file that are already in the cache."""
     for place in (blobs / file.sha256, blobs / f"{file.sha256}.part") if file.sha256 else ():
         if place.exists():
             return min(place.stat().st_size, file.size)
@@ -293,7 +292,7 @@ def _held(blobs: Path, file: File) -> int:
 
 
 def _silent(add: Callable[[float], None] | None = None) -> type[Any]:
-    """The library's progress bar that draws nothing, and may tell `add` of each piece."""
+    """A progress bar for the library that draws nothing and calls `add` with each chunk."""
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
     class Silent(tqdm):  # type: ignore[misc]
@@ -310,7 +309,7 @@ def _silent(add: Callable[[float], None] | None = None) -> type[Any]:
 
 @contextmanager
 def _explained(repo: str, revision: str) -> Iterator[Any]:
-    """The hub's library; what it raises in the block becomes a HubError that says what to do."""
+    """The hub's library; its errors in the block become a HubError with a remedy."""
     try:
         import huggingface_hub as hub
         from huggingface_hub import constants, errors
@@ -340,7 +339,7 @@ def _explained(repo: str, revision: str) -> Iterator[Any]:
         raise HubError(
             repo, f"the transfer broke ({type(error).__name__})", f"check the network, and {_AGAIN}"
         ) from error
-    except ValueError as error:  # a file larger than the plain protocol carries
+    except ValueError as error:  # a file too large for plain HTTP
         raise HubError(
             repo, f"cannot be pulled ({error})", "pull it with the hub's own tools, and use --model-dir"
         ) from error

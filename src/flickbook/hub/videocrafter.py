@@ -1,11 +1,10 @@
-"""VideoCrafter's `model.ckpt` as a directory in diffusers' layout.
+"""Converts VideoCrafter's `model.ckpt` to a directory in the diffusers layout.
 
-Its three networks are those of text-to-video-ms-1.7b under the names of older code bases (latent diffusion's U-Net and
-autoencoder, open_clip's text tower), with differences of each version: an embedding of the frames a second, a signal
-that is scaled down where there is much noise, and in version 1 relative positions instead of temporal convolutions.
-
-Names: Chen et al. 2023 and 2024 (arXiv 2310.19512 and 2401.09047) and the code published with them. That code loads a
-checkpoint only if its names are exactly those of the configuration, so here too any other name is refused.
+Its three networks are those of text-to-video-ms-1.7b under the names of older code bases (latent diffusion's U-Net
+and autoencoder, open_clip's text tower), with differences between versions: an embedding of the frame rate, a signal
+that is scaled down at high noise levels, and in version 1 relative positions instead of temporal convolutions.
+Names: Chen et al. 2023 and 2024 (arXiv 2310.19512 and 2401.09047) and their published code. That code loads a
+checkpoint only if its names match the configuration exactly, so unknown names are refused here too.
 """
 
 from __future__ import annotations
@@ -33,25 +32,25 @@ _RESNET = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
-#: Names inside a temporal convolution and inside a transformer, the same on both sides.
+#: Names inside a temporal convolution and inside a transformer, equal on both sides.
 _CONVOLUTION = [f"conv{place}.{each}" for place in range(1, 5) for each in (0, 2 if place == 1 else 3)]
 _BLOCK = "transformer_blocks.0"
 _TRANSFORMER = ["norm", "proj_in", "proj_out", *(f"{_BLOCK}.norm{i}" for i in (1, 2, 3))]
 _TRANSFORMER += [f"{_BLOCK}.{each}" for each in ("attn1.to_out.0", "attn2.to_out.0", "ff.net.0.proj", "ff.net.2")]
 _UNBIASED = [f"{_BLOCK}.attn{i}.to_{each}.weight" for i in (1, 2) for each in "qkv"]
 _RELATIVE = [f"{_BLOCK}.attn{i}.relative_position_{each}.embeddings_table" for i in (1, 2) for each in "kv"]
-#: What the autoencoder's names have become.
+#: Names of the autoencoder after renaming.
 _RES = r"resnets\.\d\.(norm1|conv1|norm2|conv2|conv_shortcut)"
 _VAE = re.compile(
     rf"((en|de)coder\.(conv_in|conv_norm_out|conv_out|(down|up)_blocks\.\d\.({_RES}|(down|up)samplers\.0\.conv)"
     rf"|mid_block\.({_RES}|attentions\.0\.(group_norm|to_[qkv]|to_out\.0)))|(post_)?quant_conv)\.(weight|bias)"
 )
-#: What stands beside the three networks: tables of the schedule, and averages of the weights.
+#: Other contents of a checkpoint: tables of the noise schedule, and averages of the weights.
 _BESIDE = re.compile(r"[^.]+|model_ema\..*")
 
 
 def _places() -> dict[str, tuple[str, str]]:
-    """Block of the checkpoint's U-Net -> (block of ours, and for a residual block its temporal convolution)."""
+    """Block of the checkpoint's U-Net -> (block in diffusers, and for a residual block its temporal convolution)."""
     found: dict[str, tuple[str, str]] = {}
     for level in range(_LEVELS):
         for layer in range(_LAYERS):
@@ -69,7 +68,7 @@ def _places() -> dict[str, tuple[str, str]]:
             if level:
                 found[f"{block}.1"] = (f"{ours}.attentions.{layer}", "")
                 found[f"{block}.2"] = (f"{ours}.temp_attentions.{layer}", "")
-    # The first way up has no attention, so its upsampler stands earlier than the others'.
+    # The first up block has no attention, so its upsampler has an earlier index.
     for block, level in (("output_blocks.2.1", 0), ("output_blocks.5.3", 1), ("output_blocks.8.3", 2)):
         found[f"{block}.conv"] = (f"up_blocks.{level}.upsamplers.0.conv", "")
     found |= {
@@ -90,7 +89,7 @@ def _places() -> dict[str, tuple[str, str]]:
 
 
 def _names(unet: Mapping[str, Any]) -> dict[str, str]:
-    """Every key of the checkpoint's U-Net -> ours; `unet` is what its `config.json` holds."""
+    """Keys of the checkpoint's U-Net -> keys in diffusers; `unet` is the content of its `config.json`."""
     names: dict[str, str] = {}
     for block, (ours, convolution) in _places().items():
         if block.startswith("fps_embedding") and not unet.get("fps_cond", False):
@@ -98,7 +97,7 @@ def _names(unet: Mapping[str, Any]) -> dict[str, str]:
         if convolution:
             both = {f"{block}.{old}": f"{ours}.{new}" for old, new in _RESNET.items()}
             if unet.get("temporal_convs", True):
-                # So spelt in the published file.
+                # Misspelt in the published file.
                 both |= {f"{block}.temopral_conv.{part}": f"{convolution}.{part}" for part in _CONVOLUTION}
         elif "attentions" in ours or ours == "transformer_in":
             both = {f"{block}.{part}": f"{ours}.{part}" for part in _TRANSFORMER}
@@ -112,9 +111,9 @@ def _names(unet: Mapping[str, Any]) -> dict[str, str]:
 
 
 def unet_pieces(shapes: Shapes, unet: Mapping[str, Any], prefix: str = "model.diffusion_model.") -> dict[str, Piece]:
-    """Our U-Net's keys and where they come from; `unet` is what its `config.json` holds.
+    """The keys of the diffusers U-Net and their sources; `unet` is the content of its `config.json`.
 
-    Raises ValueError for a key that does not belong to that configuration, and for one that it misses.
+    Raises ValueError for a key that does not belong to this configuration, and for a missing one.
     """
     names = _names(unet)
     rows = 2 * unet.get("relative_positions", 0) + 1
@@ -125,17 +124,17 @@ def unet_pieces(shapes: Shapes, unet: Mapping[str, Any], prefix: str = "model.di
             raise _strange(source)
         if name.endswith(".embeddings_table") and shape[:1] != (rows,):
             raise ValueError(f"{source} is {list(shape)} and not of {rows} rows")
-        # Published as convolutions of one tap.
+        # Published as convolutions of kernel size 1.
         flat = shape[:2] if re.search(r"proj_(in|out)\.weight$", name) and len(shape) == 3 else None
         pieces[name] = Piece(source, shape=flat)
-    # Only where the width changes is there something on the way past a residual block.
+    # A residual block has a skip connection only if the width changes.
     if missing := [key for key in names if ".skip_connection." not in key]:
         raise ValueError(f"it misses {prefix}{missing[0]}")
     return pieces
 
 
 def autoencoder_pieces(shapes: Shapes, prefix: str = "first_stage_model.") -> dict[str, Piece]:
-    """AutoencoderKL's keys and where they come from. Raises ValueError for a key that is not known."""
+    """AutoencoderKL's keys and their sources. Raises ValueError for an unknown key."""
     names: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         (r"\bencoder\.down\.(\d)\.block\.", r"encoder.down_blocks.\1.resnets."),
         (r"\bencoder\.down\.(\d)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0."),
@@ -158,16 +157,16 @@ def autoencoder_pieces(shapes: Shapes, prefix: str = "first_stage_model.") -> di
             name = re.sub(pattern, ours, name)
         if not _VAE.fullmatch(name):
             raise _strange(source)
-        # Attention was written as convolutions of one pixel.
+        # Attention was published as 1x1 convolutions.
         flat = shape[:2] if ".attentions." in name and len(shape) == 4 else None
         pieces[name] = Piece(source, shape=flat)
     return pieces
 
 
 def text_pieces(shapes: Shapes, prefix: str = "cond_stage_model.model.") -> dict[str, Piece]:
-    """CLIPTextModel's keys and where they come from: all of open_clip's layers but the last, as the model uses it.
+    """CLIPTextModel's keys and their sources: all of open_clip's layers except the last, as the model uses it.
 
-    Raises ValueError for a key that is not known.
+    Raises ValueError for an unknown key.
     """
     block = re.compile(re.escape(prefix) + r"transformer\.resblocks\.(\d+)")
     layers = 1 + max(int(found[1]) for key in shapes if (found := block.match(key)))
@@ -201,11 +200,11 @@ def _under(shapes: Shapes, prefix: str) -> Iterable[tuple[str, Shape]]:
 
 
 def _strange(source: str) -> ValueError:
-    # A hostile name may be a megabyte long; the longest true one has 104 characters.
+    # A hostile name may be a megabyte long; the longest real one has 104 characters.
     return ValueError(f"{escaped(source[:120])} is not one of its names")
 
 
-#: What the directory's configurations hold whatever the version; weights decide the rest.
+#: Configurations that all versions share; the rest follows from the weights.
 _CONFIGS: dict[str, dict[str, Any]] = {
     "model_index.json": {
         "_class_name": "TextToVideoSDPipeline",
@@ -274,7 +273,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Version:
-    """A published checkpoint, and what its `unet` and `scheduler` have beside `_CONFIGS`."""
+    """A published checkpoint, and its `unet` and `scheduler` options in addition to `_CONFIGS`."""
 
     title: str
     repo: str
@@ -282,13 +281,13 @@ class Version:
     scheduler: Mapping[str, Any] = field(default_factory=dict)
 
     def configs(self) -> dict[str, dict[str, Any]]:
-        """What each configuration of the directory holds, by its place."""
+        """The content of each configuration file, by path."""
         more = {"unet/config.json": self.unet, "scheduler/scheduler_config.json": self.scheduler}
         return {name: {**values, **more.get(name, {})} for name, values in _CONFIGS.items()}
 
 
 _FIRST = {"relative_positions": 16, "temporal_convs": False}
-#: The versions, by what the catalogue's `convert` says.
+#: The versions by the catalogue's `convert` field.
 VERSIONS = {
     "videocrafter1": Version("VideoCrafter1 at 512x320", "VideoCrafter/Text2Video-512", _FIRST),
     "videocrafter1-1024": Version(
@@ -309,10 +308,10 @@ VERSIONS = {
 def convert_directory(
     path: Path, out: Path, version: str, configs: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
-    """Write the networks and configurations of a `model.ckpt` under `out`; the tokenizer is not in it.
+    """Writes the networks and configurations of a `model.ckpt` under `out`, without the tokenizer.
 
-    `version` is one of VERSIONS, `configs` other configurations than its own. Raises WeightsError for a checkpoint
-    that is not of that version.
+    `version` is one of VERSIONS; `configs` replaces its configurations. Raises WeightsError for a checkpoint of
+    another version.
     """
     published = VERSIONS[version]
     configs = published.configs() if configs is None else configs
@@ -332,7 +331,7 @@ def convert_directory(
 
 
 def _files(shapes: Shapes, unet: Mapping[str, Any]) -> dict[str, dict[str, Piece]]:
-    """What each file of weights is made of. Raises ValueError for a key that belongs to none of them."""
+    """The sources of each weights file. Raises ValueError for a key that belongs to none of them."""
     networks = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.model.")
     for source in shapes:
         if not source.startswith(networks) and not _BESIDE.fullmatch(source):

@@ -1,8 +1,8 @@
-"""API keys: who a caller is, what it may do, and how much.
+"""API keys: who a caller is, what it may do, and its quota and rate limit.
 
-A key is `fb_`, ten characters that name it, `_`, and 256 random bits. The store has the SHA-256 of the whole: of so
-many random bits nothing can be guessed, so no slow hash is needed, and none would be quick enough for every request. It
-is found by its name, which is no secret, and compared in constant time.
+A key is `fb_`, a ten-character id, `_`, and 256 random bits. The store keeps only the SHA-256 of the whole key. With
+that many random bits guessing is impossible, so a slow password hash is not needed, and it would be too slow to run
+on every request. A key is looked up by its id, which is not secret, and compared in constant time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flickbook.store.base import KEY, Note, Store
 Scope = Literal["read", "create", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = ("read", "create", "admin")
 PREFIX: Final = "fb_"
-#: Seconds that a reader of keys may take what it has seen for true.
+#: Seconds for which a process may use keys that it has read from the store.
 FRESH: Final = 1.0
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 _NAME_LENGTH: Final = 10
@@ -34,8 +34,11 @@ _NOBODY: Final = hashlib.sha256(b"").hexdigest()
 
 
 class Key(Record):
-    """What is kept of a key. Times are seconds since 1970, 0 for never; `quota` is seconds on the device in a day, and
-    `rate` requests that make or change something in a minute, 0 for the usual."""
+    """An API key as the store keeps it.
+
+    Times are seconds since 1970, 0 for never. `quota` is seconds of device time per day, and `rate` is requests per
+    minute that create or change something; 0 means the default.
+    """
 
     id: str
     name: str
@@ -50,26 +53,26 @@ class Key(Record):
 
     @property
     def state(self) -> Literal["live", "expired", "revoked"]:
-        """Whether it opens anything now."""
+        """Whether the key is valid now."""
         if self.revoked_at:
             return "revoked"
         return "expired" if 0 < self.expires_at <= time.time() else "live"
 
 
 def plain(field: str, name: str) -> None:
-    """Refuse a name for a key, an owner or an account that would have to be quoted somewhere. Raises RequestError."""
+    """Checks the name of a key, an owner or an account. Raises RequestError for a name that would need quoting."""
     if not _PLAIN.fullmatch(name):
         limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and begin with a letter or digit"
         raise RequestError(field, name, limit, "choose a plainer one")
 
 
 def digest(token: str) -> str:
-    """What is kept of a key's text."""
+    """The SHA-256 of a key, which is what the store keeps."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Keys:
-    """The keys of a store. What it has read is believed for a second, so that a request does not cost a look."""
+    """The API keys of a store. Keys are cached for a second, so that a request does not cost a query."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -88,8 +91,11 @@ class Keys:
         quota: float = 0.0,
         rate: int = 0,
     ) -> tuple[Key, str]:
-        """A new key and its text, which is told this once; it ends after `seconds`, if not 0. The owner is its name
-        unless one is given, and must then be new. Raises RequestError."""
+        """Creates a key and returns it with its text, which is not stored and cannot be shown again.
+
+        The key expires after `seconds`, if not 0. By default the owner has the name of the key, and that name must
+        not be in use. Raises RequestError.
+        """
         for field, value in (("name", name), ("owner", owner or name)):
             plain(field, value)
         granted = _scopes(scopes)
@@ -114,12 +120,12 @@ class Keys:
         return key, token
 
     async def list(self) -> list[Key]:
-        """All keys, the oldest first."""
+        """Lists all keys, oldest first."""
         found = [Key.from_json(note.body) for note in await self._store.notes(KEY)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def revoke(self, id: str) -> Key:
-        """End a key for good; one that is revoked stays so. Raises RequestError if there is none of this id."""
+        """Revokes a key permanently; a revoked key stays revoked. Raises RequestError if no key has this id."""
         note = await self._store.note(KEY, id)
         if note is None:
             raise RequestError("id", id, "no such key", "`flickbook keys list` shows them")
@@ -130,31 +136,32 @@ class Keys:
         return key
 
     async def exist(self) -> bool:
-        """Whether a key was ever made. Revoked, expired and lost keys count: the end of a key must not open what it
-        closed."""
+        """Whether a key was ever created. Revoked, expired and lost keys count, so that the end of the last key does
+        not open the service.
+        """
         await self._refresh()
         return bool(self._known) or self._protected
 
     async def lost(self) -> bool:
-        """Whether keys were made, and the store holds none of them any more."""
+        """Whether keys were created but the store no longer holds any."""
         await self._refresh()
         return self._protected and not self._known
 
     async def find(self, token: str) -> Key | None:
-        """The key of this text, live or not."""
+        """Finds a key by its text, valid or not."""
         await self._refresh()
         _, key = self._known.get(public(token), ("", None))
-        # A key that is not there is compared as well, so that it takes as long as a wrong one.
+        # Compare an unknown key too, so that it takes as long as a wrong one.
         true = hmac.compare_digest(digest(token), key.digest if key is not None else _NOBODY)
         return key if true else None
 
     async def named(self, id: str) -> Key | None:
-        """The key of this id, live or not."""
+        """Finds a key by its id, valid or not."""
         await self._refresh()
         return self._known.get(id, ("", None))[1]
 
     async def _put(self, key: Key) -> None:
-        # The record first: if only one of the two is written, the service must be closed.
+        # Write the protection record first: if only one of the two is written, the service must require a key.
         await self._store.protect(key.id, key.name, key.revoked_at)
         await self._store.put(Note.of(kind=KEY, id=key.id, owner=key.owner, body=key.to_json()))
         self._read = float("-inf")
@@ -175,7 +182,7 @@ class Keys:
 
 
 def public(token: str) -> str:
-    """The part of a key's text that names it, and is no secret."""
+    """The id in a key's text, which is not secret."""
     return token[len(PREFIX) : len(PREFIX) + _NAME_LENGTH]
 
 

@@ -1,17 +1,17 @@
-"""The files of jobs: one directory for each, by its id, and nothing that a stranger named is ever part of a path.
+"""The artifact store: one directory per job, named by its id. User input is never part of a path.
 
-<job>/progress.json       where it is; written over and over, whole, and never flushed to the disk
-<job>/preview.webp        the film as it emerges, moving
-<job>/checkpoint.safetensors     what it goes on from
-<job>/try-….safetensors          the same of tries with other seeds
-<job>/pictures/           those of a sequence so far, which it goes on from
-<job>/given-…             what it begins from, as it was sent
-<job>/film-<attempt>.mp4  what came out, and beside it its recipe
-<job>/log.txt             what its attempts said
-<job>/batch               the batch that it runs in with others
-<batch>/jobs.json         the jobs that a batch began with, in its order
-<batch>/<job>             empty, while that job may go on from the batch's state
-<batch>/checkpoint.safetensors   the state of all of its films
+<job>/progress.json       progress; rewritten atomically and never flushed to disk
+<job>/preview.webp        animated preview of the film while it is denoised
+<job>/checkpoint.safetensors     checkpoint that the job resumes from
+<job>/try-….safetensors          checkpoints of retries with other seeds
+<job>/pictures/           pictures of a sequence so far, from which it resumes
+<job>/given-…             uploaded source image or video
+<job>/film-<attempt>.mp4  result, with its recipe beside it
+<job>/log.txt             log of all attempts
+<job>/batch               id of the batch that the job runs in
+<batch>/jobs.json         jobs that the batch began with, in order
+<batch>/<job>             empty; exists while that job may resume from the batch's checkpoint
+<batch>/checkpoint.safetensors   checkpoint of all films of the batch
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
 PICTURES: Final = "pictures"
-#: Also what the ids of batches begin with.
+#: Also the prefix of batch ids.
 _BATCH: Final = "batch"
 _JOBS: Final = "jobs.json"
 _PULLS: Final = "pulls"
@@ -53,13 +53,13 @@ class ArtifactStore:
         self.root = root
 
     def of(self, id: str) -> Path:
-        """The directory of a job. Raises RequestError for what is no id of one."""
+        """The directory of a job. Raises RequestError if `id` is not a job id."""
         if not ID.fullmatch(id):
             raise RequestError("id", id, "no id of a job", "give one as `flickbook jobs list` shows it")
         return self.root / id[-2:] / id
 
     def made(self, id: str) -> Path:
-        """The directory of a job, made if it was not there. Raises OutputError."""
+        """Creates the directory of a job if needed and returns it. Raises OutputError."""
         place = self.of(id)
         try:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,24 +70,26 @@ class ArtifactStore:
         return place
 
     def checkpoint(self, id: str) -> Path:
-        """Where a job's state is kept while it runs."""
+        """Path of a job's checkpoint."""
         return self.of(id) / CHECKPOINT
 
     def pictures(self, id: str) -> Path:
-        """Where the pictures of a sequence are kept while it runs."""
+        """Directory in which a running sequence keeps its pictures."""
         return self.of(id) / PICTURES
 
     def film(self, id: str, attempt: int, suffix: str) -> Path:
-        """Where an attempt writes what it made: no two attempts write the same file."""
+        """Path of the file that an attempt writes. It contains the attempt's number, so no two attempts write the same
+        file.
+        """
         return self.of(id) / f"film-{attempt}{suffix}"
 
     def tell(self, id: str, **progress: Any) -> None:
-        """Say where a job is; it may be lost, so nothing that fails here matters."""
+        """Saves the progress of a job. Progress may be lost, so errors are ignored."""
         with suppress(OSError, OutputError):
             self._put(self.made(id) / PROGRESS, json.dumps({**progress, "at": time.time()}).encode("ascii"))
 
     def show(self, id: str, preview: bytes) -> None:
-        """Keep a job's newest preview, a moving WebP."""
+        """Saves the newest preview of a job, an animated WebP."""
         with suppress(OSError, OutputError):
             self._put(self.made(id) / PREVIEW, preview)
 
@@ -102,7 +104,7 @@ class ArtifactStore:
             raise
 
     def progress(self, id: str) -> dict[str, Any]:
-        """Where a job is, as it was told last; nothing if it was not."""
+        """The progress of a job as last saved, or an empty dict."""
         try:
             with open(self.of(id) / PROGRESS, "rb") as file:
                 found = json.loads(file.read(_MAX_PROGRESS))
@@ -111,14 +113,14 @@ class ArtifactStore:
         return found if isinstance(found, dict) else {}
 
     def tell_pull(self, model: str, done: int, total: int | None) -> None:
-        """Say how many bytes of a model's files are downloaded; its queued jobs are shown as waiting for them."""
+        """Saves how many bytes of a model are downloaded. Queued jobs of the model are shown as waiting for it."""
         with suppress(OSError):
             place = self.pull_file(model)
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._put(place, json.dumps({"index": done, "total": total or 0}).encode("ascii"))
 
     def pulling(self, model: str) -> dict[str, int]:
-        """The bytes of a model that are downloaded as `index`, and of all as `total`; empty without a download."""
+        """Downloaded bytes of a model (`index`) and their total (`total`), or an empty dict without a download."""
         try:
             found = json.loads(self.pull_file(model).read_bytes())
         except (OSError, ValueError):
@@ -126,49 +128,49 @@ class ArtifactStore:
         return found if isinstance(found, dict) else {}
 
     def end_pull(self, model: str = "") -> None:
-        """Say that the download of a model has ended, or that there is none at all."""
+        """Removes the download progress of one model, or of all."""
         for path in [self.pull_file(model)] if model else [*(self.root / _PULLS).glob("*.json")]:
             with suppress(OSError):
                 path.unlink()
 
     def pull_file(self, model: str) -> Path:
-        """Where the progress of a model's download is kept."""
+        """Path of a model's download progress."""
         return self.root / _PULLS / f"{Path(model).name}.json"
 
     def watch(self, id: str) -> None:
-        """Say that somebody looks at a job's previews now: while that is so, more of its time may go into them."""
+        """Notes that a caller is watching the previews of a job now, so that previews may take more of its time."""
         with suppress(OSError, OutputError):
             (self.made(id) / _WATCHED).touch()
 
     def watched(self, id: str) -> bool:
-        """Whether somebody looked at a job's previews in the last seconds."""
+        """Whether a caller watched the previews of a job within the last seconds."""
         try:
             return time.time() - os.stat(self.of(id) / _WATCHED).st_mtime < _WATCHING
         except OSError:
             return False
 
     def preview(self, id: str) -> bytes | None:
-        """A job's newest preview."""
+        """The newest preview of a job, or None."""
         with suppress(OSError):
             return (self.of(id) / PREVIEW).read_bytes()
         return None
 
     def log(self, id: str, text: str) -> None:
-        """Add lines to a job's log, with the time in front."""
+        """Appends lines to a job's log, each with the time."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with suppress(OSError, OutputError), open(self.made(id) / LOG, "a", encoding="utf-8") as file:
             file.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
 
     def read_log(self, id: str) -> str:
-        """What a job's attempts said; "" if nothing."""
+        """The log of a job's attempts, or ""."""
         with suppress(OSError):
             return (self.of(id) / LOG).read_text(encoding="utf-8", errors="replace")
         return ""
 
     def tidy(self, id: str, attempt: int) -> None:
-        """Remove what killed attempts before this one left: half-written files, films that never counted.
+        """Removes what killed earlier attempts left behind: half-written files and films that were never settled.
 
-        Only for who has the job: another's half-written files would go too.
+        Only for the holder of the job's lease: half-written files of a running attempt would be removed too.
         """
         with suppress(OSError):
             for path in list(self.of(id).iterdir()):
@@ -177,7 +179,9 @@ class ArtifactStore:
                     path.unlink(missing_ok=True)
 
     def gather(self, jobs: Sequence[Job]) -> str:
-        """Begin a batch of these jobs, which is on the disk when this returns; its id. Raises OutputError, OSError."""
+        """Starts a batch of these jobs and returns its id. The batch is on disk when this returns. Raises OutputError,
+        OSError.
+        """
         batch = new_id(_BATCH)
         text = json.dumps([job.to_row() for job in jobs]).encode("ascii")
         replace_whole(self.made(batch) / _JOBS, lambda draft: draft.write_bytes(text))
@@ -188,7 +192,7 @@ class ArtifactStore:
         return batch
 
     def batch(self, id: str) -> tuple[str, list[Job]]:
-        """The batch that a job is of, and the jobs that it began with, as they were then; "" and none without."""
+        """The id of a job's batch and the jobs that it began with, as they were then; "" and [] without a batch."""
         with suppress(OSError, ValueError, KeyError, RequestError):
             batch = (self.of(id) / _BATCH).read_text(encoding="ascii")
             rows = json.loads((self.of(batch) / _JOBS).read_bytes())
@@ -196,7 +200,7 @@ class ArtifactStore:
         return "", []
 
     def leave(self, id: str) -> None:
-        """Take a job out of its batch, for which it has no more use; who leaves last removes it."""
+        """Takes a job out of its batch; the last job to leave removes the batch."""
         with suppress(OSError, ValueError, RequestError):
             pointer = self.of(id) / _BATCH
             batch = pointer.read_text(encoding="ascii")
@@ -206,13 +210,15 @@ class ArtifactStore:
                 self.clear(batch)
 
     def members(self, batch: str) -> list[str]:
-        """The jobs that may yet go on from a batch's state."""
+        """The jobs that may still resume from a batch's checkpoint."""
         with suppress(OSError):
             return sorted(path.name for path in self.of(batch).iterdir() if ID.fullmatch(path.name))
         return []
 
     def forget(self, id: str) -> None:
-        """Remove the states that a job went on from: of its film, of tries with other seeds, a sequence's pictures."""
+        """Removes the saved state of a job: its checkpoint, those of retries with other seeds, and a sequence's
+        pictures.
+        """
         self.leave(id)
         with suppress(OSError):
             for path in [self.checkpoint(id), *self.of(id).glob(f"{_TRY}*")]:
@@ -220,11 +226,11 @@ class ArtifactStore:
         shutil.rmtree(self.pictures(id), ignore_errors=True)
 
     def attempt(self, id: str, key: str) -> Path:
-        """Where the state of a try with another seed is kept, by the `key` of its Plan."""
+        """Path of the checkpoint of a retry with another seed; `key` is the key of its Plan."""
         return self.made(id) / f"{_TRY}{key[:16]}.safetensors"
 
     def clear(self, id: str) -> int:
-        """Remove the directory of a job or of a batch; the bytes that this freed."""
+        """Removes the directory of a job or a batch and returns the bytes freed."""
         self.leave(id)
         place = self.of(id)
         size = _size(place)
@@ -232,11 +238,11 @@ class ArtifactStore:
         return size
 
     def ids(self) -> list[str]:
-        """The jobs and the batches that have a directory."""
+        """Ids of all jobs and batches that have a directory."""
         return sorted(place.name for place in self.root.glob("??/*") if ID.fullmatch(place.name))
 
     def size(self) -> int:
-        """Bytes of all files."""
+        """Total size of all files in bytes."""
         return _size(self.root)
 
 

@@ -1,4 +1,4 @@
-"""The queue for callers that run no event loop: commands and workers."""
+"""The queue for synchronous callers: commands and workers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 def artifacts() -> ArtifactStore:
-    """Where the files of jobs are, as the settings say."""
+    """The artifact store at the path from the settings."""
     chosen = settings.load()
     return ArtifactStore(chosen.jobs_dir or chosen.data_dir / "jobs")
 
 
 class Backend:
-    """A Queue whose coroutines any thread may ask for; they run on an event loop in a thread of its own."""
+    """A Queue for synchronous code. Any thread may call it; coroutines run on an event loop in a background thread."""
 
-    #: Whether what it keeps outlives this process.
+    #: Whether jobs outlive this process.
     lasting = True
 
     def __init__(self, store: Store, files: ArtifactStore) -> None:
@@ -37,15 +37,15 @@ class Backend:
 
     @classmethod
     def at(cls, url: str = "", jobs_dir: Path | None = None) -> Self:
-        """The one of a store's address and a directory; of the settings where they are not given."""
+        """Connects to a store by URL with a directory for its files; both default to the settings."""
         return cls(connect(url), ArtifactStore(jobs_dir) if jobs_dir is not None else artifacts())
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine of the queue or of the store returns."""
+        """Runs a coroutine of the queue or the store and returns its result."""
         return self._blocking.ask(coroutine)
 
     def close(self) -> None:
-        """Let go of the store; may be called twice."""
+        """Closes the store. May be called twice."""
         self._blocking.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""From what a caller asked for to a Job that can be kept: the Plan is resolved and refused now, not by a worker."""
+"""Creates Jobs from Requests. The Plan is resolved here, so that an invalid request is refused before it is queued."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def ordered(
     model_dir: Path | None = None,
     **told: Any,
 ) -> Job:
-    """The Job of a Request, whose frames are polished as `wishes` say; `told` are other fields of the Job.
+    """Creates the Job of a Request, with polish options if any; `told` are other fields of the Job.
 
-    Files that the Request names must be there by now. Raises what `resolve` raises, MediaError, RequestError.
+    Files that the Request names must already exist. Raises the errors of `resolve`, MediaError, RequestError.
     """
     request = complete(request)
     plan = resolve(request, model_dir)
@@ -45,7 +45,7 @@ def ordered(
     )
     if kind == "draft" and plan.num_frames == 1:
         raise RequestError("num_frames", 1, "a draft is of a film", "ask for more frames")
-    # The seed that was drawn stays, whoever runs it.
+    # Store the drawn seed, so that every worker uses the same one.
     request = request.model_copy(update={"seed": plan.seed})
     told |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}
     return queue.job(plan, request, kind=kind, home=home, owner=owner, **told)
@@ -63,9 +63,11 @@ def sequenced(
     model_dir: Path | None = None,
     **told: Any,
 ) -> Job:
-    """The Job of a sequence that shows each of `prompts` in `frames_per` frames; `told` are other fields of the Job.
+    """Creates the Job of a sequence that shows each of `prompts` for `frames_per` frames; `told` are other fields of
+    the Job.
 
-    `request` says the rest, as `plan_of` has it, whose errors are raised; the Plan holds all that a worker needs.
+    All other options come from `request`, as in `plan_of`, whose errors are raised. The Plan holds all that a worker
+    needs.
     """
     how: dict[str, Any] = {"frames_per": frames_per, "drift": drift, "feedback": feedback, "model_dir": model_dir}
     plan = plan_of(prompts, request, **how)

@@ -1,8 +1,8 @@
-"""Seconds until a film is done, phase by phase, learned from the jobs that were done before it.
+"""Estimates the remaining seconds of a film, phase by phase, from earlier jobs.
 
-A phase's time is that of the newest jobs of the same model, scaled by the work in it: pixels and steps. What a job took
-beside the phases that its run tells is the writing of its file. Sequences, whose pictures are each denoised and decoded
-by themselves, teach sequences alone.
+The time of a phase is taken from the newest jobs of the same model and scaled by the work in it: pixels and steps.
+The time that a job took outside the phases that its run reports counts as writing the file. Sequences denoise and
+decode each picture separately, so only sequences are used to estimate sequences.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from flickbook.spec import Plan, Step
 from flickbook.store.base import Job, Query
 
 PHASES: Final = ("load", "encode", "denoise", "decode", "polish", "write")
-#: Jobs that are asked, and those of them that are most alike whose middle time is taken.
+#: Number of jobs that are read, and of the most similar ones among them whose median is used.
 _ASKED: Final = 40
 _ALIKE: Final = 5
-#: Steps of a run whose like was never seen, after which it tells how long it will take.
+#: Steps after which a run without comparable jobs reports an estimate.
 _ENOUGH: Final = 3
-#: What stands among the notes of a run that did not do all of its work.
+#: Phrases in a run's notes that show that it did not do all of its work.
 _WENT_ON: Final = ("went on from", "were there already")
-#: The shares of a run whose like was never seen.
+#: Shares of the phases in a run without comparable jobs.
 _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
 
 
 @dataclass(frozen=True)
 class Past:
-    """What a job took that ran with others or alone, seconds by phase, in one attempt; `write` is what is left."""
+    """Seconds that a completed job took by phase, in one attempt; `write` is the remainder, `films` the batch size."""
 
     plan: Plan
     seconds: Mapping[str, float]
@@ -40,7 +40,7 @@ class Past:
 
 
 def past(job: Job) -> Past | None:
-    """What a job took that was done in one go; None for another."""
+    """The timing of a job that was completed in one attempt; None for other jobs."""
     if job.result is None or job.result.sidecar.run is None:
         return None
     recipe, run = job.result.sidecar.recipe, job.result.sidecar.run
@@ -52,14 +52,16 @@ def past(job: Job) -> Past | None:
 
 
 async def history(queue: Queue) -> list[Past]:
-    """What the newest jobs took, the newest first; sequences behind all others, so that a thousand films hide none."""
+    """Timings of the newest jobs, newest first. Sequences come last and have a limit of their own, so that many films
+    do not crowd them out.
+    """
     jobs = await queue.store.find(Query(states=("completed",), kinds=("film", "picture"), limit=_ASKED))
     jobs += await queue.store.find(Query(states=("completed",), kinds=("sequence",), limit=_ASKED))
     return [found for found in map(past, jobs) if found is not None]
 
 
 def work(plan: Plan) -> dict[str, float]:
-    """How much there is to do in each phase, in units of its own."""
+    """The amount of work in each phase, in units specific to the phase."""
     pixels = float(plan.width * plan.height * plan.num_frames)
     size = finished(plan)
     whole = float(size.width * size.height * size.num_frames)
@@ -69,9 +71,9 @@ def work(plan: Plan) -> dict[str, float]:
 
 
 def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int = 0) -> dict[str, float] | None:
-    """Seconds of each phase of a Plan's film; None where no job of its model and its way is among `found`.
+    """The expected seconds of each phase of a Plan's film; None if `found` has no job of its model and task.
 
-    `films` is how many are made at once, 0 for as many as lately. A model that is `warm` needs no loading.
+    `films` is the batch size, 0 for recent batch sizes. A model that is `warm` needs no loading.
     """
     alike = [each for each in found if _way(each.plan) == _way(plan)]
     alike = [each for each in alike if each.plan.speed == plan.speed] or alike
@@ -85,7 +87,7 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int =
         scaled = []
         for each in alike:
             theirs = work(each.plan)[phase]
-            # A load that was not needed then tells nothing of one that is.
+            # A run without loading says nothing about the time that loading takes.
             if theirs > 0 and (phase in each.seconds or phase != "load"):
                 scaled.append(each.seconds.get(phase, 0.0) * own[phase] / theirs)
         seconds[phase] = statistics.median(scaled) if scaled else 0.0
@@ -93,18 +95,18 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int =
 
 
 def abreast(plan: Plan, found: Sequence[Past]) -> float:
-    """How many films of a Plan's model ran at once lately."""
+    """The mean recent batch size of a Plan's model."""
     alike = [each.films for each in found if _way(each.plan) == _way(plan)][:_ALIKE]
     return statistics.fmean(alike) if alike else 1.0
 
 
 def _way(plan: Plan) -> tuple[str, bool]:
-    """What must be shared for one film to say anything of another's time."""
+    """The properties that two films must share for their times to be comparable."""
     return plan.model, plan.task == "sequence"
 
 
 class Pace:
-    """How far a run is, and the seconds that are left of it."""
+    """The progress of a run and its remaining seconds."""
 
     def __init__(
         self, plan: Plan, found: Sequence[Past] = (), *, warm: bool = False, until: float = 1.0, films: int = 1
@@ -120,9 +122,9 @@ class Pace:
         self._phase_began = time.monotonic()
 
     def after(self, step: Step) -> tuple[float, float | None]:
-        """The share of the whole that is done with this Step, 0 to 1, and the seconds left where they can be told."""
+        """The share of the work that is done after this Step, 0 to 1, and the remaining seconds, None if unknown."""
         if step.phase != self._phase:
-            # A run that goes on from a checkpoint begins in the middle of a phase.
+            # A resumed run begins in the middle of a phase.
             self._phase = step.phase
             self._first = step.index if step.phase == "denoise" and step.seconds < 1e-3 * step.index else 0
         total = max(1.0, step.total * (self._until if step.phase == "denoise" else 1.0))
@@ -137,12 +139,12 @@ class Pace:
         return share, own * (1 - within) + ahead if self._known else None
 
     def _learn(self, step: Step, total: float) -> None:
-        """What this run takes itself is known best."""
+        """Updates the estimate with the times of this run, which are more accurate than those of earlier jobs."""
         done = step.index - self._first
         if done < 2 and step.index < total:
             return
         if not self._known and step.phase == "denoise" and done >= _ENOUGH and step.seconds > 0:
-            # The first film of its kind: its own steps tell how long the usual shares are.
+            # No comparable job: scale the default shares by the speed of this run's own steps.
             longer = step.seconds * total / done / self._seconds["denoise"]
             self._seconds = {name: seconds * longer for name, seconds in self._seconds.items()}
             self._known = True

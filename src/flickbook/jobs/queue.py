@@ -1,13 +1,13 @@
-"""The rules of the queue: what may be asked of a job in which state, and what becomes of one whose worker is gone.
+"""The queue: states of a job, its transitions, and recovery of jobs whose worker died.
 
     queued ──claim──> running ──> completed | failed | cancelled
       │  ^              │ │
       │  └── released ──┘ └──pause──> paused ──resume──> queued
       └── cancel, expire                 └── cancel
 
-Execution is at least once, effects are exactly once: whatever a worker does counts only when it is settled under the
-token of its lease. A job of a command waits paused when its process is gone; all others go back to the queue, unless
-several attempts in a row got no further.
+A job is executed at least once and takes effect exactly once: a worker's result counts only when it is settled with
+the token of its lease. If a process dies, a job of a command becomes paused; all other jobs return to the queue,
+unless several attempts in a row made no progress.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.spec import Plan, Request
 from flickbook.store.base import DONE, ID, Home, Job, Kind, Note, Query, Result, State, Store, new_id
 
-#: Seconds that a claim holds without a heartbeat, between two heartbeats, and between two looks at what is wanted.
+#: Seconds: how long a lease lasts without a heartbeat, between two heartbeats, and between two checks for requests.
 LEASE: Final = 30.0
 BEAT: Final = 5.0
 LOOK: Final = 0.15
-#: Attempts in a row that may end without getting any further.
+#: Attempts in a row that may end without progress.
 STALLS: Final = 3
-#: The kind of the note that makes a job a favourite; its id is the job's.
+#: The kind of the note that marks a job as a favourite; its id is the job's id.
 FAVOURITE: Final = "favourite"
-#: Jobs that may wait at once.
+#: Maximum number of queued jobs.
 DEPTH: Final = 100_000
 _ANY: Final[tuple[State, ...]] = ("queued", "running", "paused", *DONE)
 _RUNNING: Final[tuple[State, ...]] = ("running",)
@@ -47,8 +47,8 @@ def job(
     id: str = "",
     **told: Any,
 ) -> Job:
-    """A new job for a Plan, of a new id unless one is given; `told` are other fields of it."""
-    # Workers take no job of a command: it waits for that.
+    """Creates a job for a Plan, with a new id by default; `told` are other fields of the Job."""
+    # Workers do not claim jobs of a command: the command runs them itself.
     state: State = "queued" if home == "queue" else "paused"
     usual: Kind = "picture" if plan.num_frames == 1 else "film"
     return Job.of(
@@ -64,12 +64,12 @@ def job(
 
 
 def completed(job: Job, result: Result, seconds: float = 0.0) -> dict[str, Any]:
-    """What a job becomes that is done."""
+    """The changes that complete a job."""
     return _ended(job, "completed", seconds) | {"result": result, "reached": 1.0, "error": "", "error_code": ""}
 
 
 def failed(job: Job, error: BaseException | str, seconds: float = 0.0, code: str = "unexpected") -> dict[str, Any]:
-    """What a job becomes that cannot be done, for the reason of an error."""
+    """The changes that fail a job with an error."""
     if isinstance(error, FlickbookError):
         code, text = error.code, str(error)
     elif isinstance(error, BaseException):
@@ -80,16 +80,16 @@ def failed(job: Job, error: BaseException | str, seconds: float = 0.0, code: str
 
 
 def stopped(job: Job, seconds: float = 0.0) -> dict[str, Any]:
-    """What a job becomes that its runner laid down: what was wanted of it, or what is usual for its home."""
+    """The changes for a job whose runner stopped it: as requested, or the default for its home."""
     if job.wanted == "cancel":
         return _ended(job, "cancelled", seconds)
     state: State = "paused" if job.wanted == "pause" or job.home == "command" else "queued"
-    # To lay work down is no failure to get on.
+    # Stopping on request does not count as an attempt without progress.
     return _laid(job, state, seconds) | {"stalls": max(0, job.stalls - 1)}
 
 
 def orphaned(job: Job, reason: str = "its worker is gone") -> dict[str, Any]:
-    """What a running job becomes whose lease is over."""
+    """The changes for a running job whose lease expired."""
     if job.wanted == "cancel":
         return _ended(job, "cancelled")
     if job.wanted == "pause" or job.home == "command":
@@ -105,7 +105,7 @@ def _ended(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
 
 
 def _laid(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
-    """A job that goes on later. What came to be wanted of it meanwhile stays to be met."""
+    """The changes for a job that continues later. A request that arrives meanwhile is kept and handled afterwards."""
     changes = _freed(job, state, seconds)
     del changes["wanted"]
     return changes
@@ -116,13 +116,13 @@ def _freed(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
 
 
 class Queue:
-    """The jobs of a store and their files, as all faces use them. `owner` None may do everything to every job."""
+    """The jobs of a store and their files, as used by all interfaces. `owner` None gives access to all jobs."""
 
     def __init__(self, store: Store, artifacts: ArtifactStore) -> None:
         self.store, self.artifacts = store, artifacts
 
     async def submit(self, jobs: Sequence[Job], depth: int = DEPTH) -> list[Job]:
-        """Keep new jobs; one whose `key` its owner has used before gives the job of then. Raises LimitReached."""
+        """Adds new jobs. If an owner used a job's `key` before, the existing job is returned. Raises LimitReached."""
         counts = await self.store.counts()
         if counts["queued"] + len(jobs) > depth:
             limit = f"{counts['queued']} jobs wait, the limit is {depth}"
@@ -130,22 +130,24 @@ class Queue:
         return await self.store.add(jobs)
 
     async def job(self, id: str, owner: str | None = None) -> Job:
-        """The job of this id. Raises JobNotFound, also where it is another owner's."""
+        """Finds a job by id. Raises JobNotFound, also for a job of another owner."""
         found = await self.store.get(id) if ID.fullmatch(id) else None
         if found is None or owner not in (None, found.owner):
             raise JobNotFound(id)
         return found
 
     async def cancel(self, id: str, owner: str | None = None) -> Job:
-        """Stop a job for good: at once where it waits, at its next step where it runs. Raises JobConflict if done."""
+        """Cancels a job: at once if it waits, at its next step if it runs. Raises JobConflict if it has ended."""
         return await self._ask(id, owner, "cancel", "cancelled", ("queued", "paused"))
 
     async def pause(self, id: str, owner: str | None = None) -> Job:
-        """Lay a job down, to go on later from where it is."""
+        """Pauses a job; it can be resumed later."""
         return await self._ask(id, owner, "pause", "paused", ("queued",))
 
     async def _ask(self, id: str, owner: str | None, wish: str, done: State, waiting: tuple[State, ...]) -> Job:
-        """What waits is changed now; what runs is asked to stop. The state may change between two looks."""
+        """Changes a waiting job now, or asks the runner of a running job to stop. Retries when the state changes in
+        between.
+        """
         while True:
             job = await self.job(id, owner)
             states: tuple[State, ...] = (job.state,)
@@ -164,11 +166,11 @@ class Queue:
                 return found
 
     async def resume(self, id: str, owner: str | None = None) -> Job:
-        """Put a paused job back into the queue, at its old place. A job of a command is run by `jobs resume` itself."""
+        """Puts a paused job back into the queue, at its old place. `jobs resume` runs a command's job itself."""
         return await self._move(id, owner, ("paused",), "resumed", {"state": "queued", "stalls": 0, "wanted": ""})
 
     async def retry(self, id: str, owner: str | None = None) -> Job:
-        """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
+        """Puts a failed, cancelled or expired job back into the queue; it continues from its last checkpoint."""
         again = {"state": "queued", "stalls": 0, "error": "", "error_code": "", "finished_at": 0.0, "expires_at": 0.0}
         return await self._move(id, owner, ("failed", "cancelled", "expired"), "retried", again)
 
@@ -177,7 +179,7 @@ class Queue:
     ) -> Job:
         job = await self.job(id, owner)
         if job.home == "command" and changes.get("state") == "queued":
-            changes = {**changes, "state": "paused"}  # its command runs it, no worker
+            changes = {**changes, "state": "paused"}  # run by its command, not by a worker
         found = await self.store.change(id, states, changes)
         if found is None:
             job = await self.job(id, owner)
@@ -185,7 +187,7 @@ class Queue:
         return found
 
     async def reorder(self, id: str, before: str | None = None, owner: str | None = None) -> Job:
-        """Put a waiting job in front of another of its owner, or last. Raises JobConflict unless both wait."""
+        """Moves a queued job before another one of its owner, or last. Raises JobConflict unless both are queued."""
         job = await self.job(id, owner)
         other = None if before is None else await self.job(before, owner)
         if other is not None and (other.owner, other.priority) != (job.owner, job.priority):
@@ -197,7 +199,7 @@ class Queue:
         return found
 
     async def prioritise(self, id: str, priority: int, owner: str | None = None) -> Job:
-        """Give a waiting job another priority, -100 to 100; the higher runs first."""
+        """Sets the priority of a waiting job, -100 to 100; higher priorities run first."""
         job = await self.job(id, owner)
         found = await self.store.change(id, ("queued", "paused"), {"priority": priority})
         if found is None:
@@ -205,7 +207,7 @@ class Queue:
         return found
 
     async def favour(self, id: str, favourite: bool, owner: str | None = None) -> Job:
-        """Make a job a favourite, or have it be none any more."""
+        """Marks or unmarks a job as a favourite."""
         job = await self.job(id, owner)
         if not favourite:
             await self.store.drop(FAVOURITE, id)
@@ -213,23 +215,23 @@ class Queue:
         await self.store.put(Note(kind=FAVOURITE, id=id, owner=job.owner))
         try:
             return await self.job(id, owner)
-        except JobNotFound:  # removed meanwhile
+        except JobNotFound:  # removed by another caller meanwhile
             await self.store.drop(FAVOURITE, id)
             raise
 
     async def favourites(self, jobs: Sequence[Job]) -> set[str]:
-        """The ids of those that are favourites, by one look."""
+        """The ids of the favourites among `jobs`, in one query."""
         if not jobs:
             return set()
         return {note.id for note in await self.store.notes(FAVOURITE, ids=[job.id for job in jobs])}
 
     async def remove(self, id: str, owner: str | None = None, patience: float = 30.0) -> Job:
-        """Forget a job and its files; what runs is stopped first, however it takes. Raises JobNotFound."""
+        """Deletes a job and its files; a running job is cancelled first. Raises JobNotFound."""
         until = time.monotonic() + patience
         while True:
             job = await self.job(id, owner)
             if job.state not in DONE:
-                with suppress(JobConflict):  # it ended between the two looks
+                with suppress(JobConflict):  # it ended between the two queries
                     job = await self.cancel(id, owner)
             found = await self.store.remove(id, DONE)
             if found is not None:
@@ -241,23 +243,23 @@ class Queue:
             await asyncio.sleep(LOOK / 3)
 
     async def lay_down(self, job: Job, seconds: float = 0.0) -> Job | None:
-        """End an attempt that its runner stops, with what was wanted until this moment; None under a stale token."""
+        """Ends an attempt that its runner stops, with the newest request; None if the token is stale."""
         found = await self.store.settle(job.id, job.attempt, stopped(job, seconds))
         return None if found is None else await self._met(found)
 
     async def _met(self, job: Job) -> Job | None:
-        """A job that was freed, once what came to be wanted of it in that moment is met; None if it is gone by then."""
+        """Handles a request that arrived while a job was released; None if the job was removed."""
         try:
             if job.state in ("queued", "paused") and job.wanted == "cancel":
                 return await self.cancel(job.id)
             if job.state == "queued" and job.wanted == "pause":
                 return await self.pause(job.id)
-        except (JobConflict, JobNotFound):  # somebody else was quicker
+        except (JobConflict, JobNotFound):  # another caller was faster
             return await self.store.get(job.id)
         return job
 
     async def tend(self) -> list[Job]:
-        """Give jobs whose worker is gone, or whose time is over, the state that they then have; those changed."""
+        """Recovers jobs whose lease expired and expires jobs whose time is over; returns the changed jobs."""
         changed: list[Job | None] = []
         for job in await self.store.lapsed():
             if job.state == "running":
@@ -270,12 +272,12 @@ class Queue:
         return [job for job in changed if job is not None]
 
     def _tidied(self, job: Job) -> None:
-        """What a dead worker's job leaves if no other attempt will clear it up."""
+        """Removes files of a dead worker's job if no later attempt will."""
         if job.state in DONE:
             self.artifacts.tidy(job.id, job.attempt + 1)
 
     async def bury(self, worker: str, reason: str) -> list[Job]:
-        """What a worker that is known to be dead has left behind is free at once, before its lease is over."""
+        """Releases the jobs of a worker that is known to be dead, before its lease expires."""
         changed: list[Job | None] = []
         for job in await self.store.find(Query(states=_RUNNING, worker=worker)):
             if job.worker == worker:
@@ -286,9 +288,10 @@ class Queue:
         return [job for job in changed if job is not None]
 
     async def sweep(self, keep: float, most_bytes: int | None = None) -> list[Job]:
-        """Forget what is done for longer than `keep` seconds, then the oldest until the files take `most_bytes`.
+        """Deletes jobs that ended more than `keep` seconds ago, then the oldest until the files take at most
+        `most_bytes`.
 
-        A favourite is kept however old it is, and goes last where there is no room.
+        Favourites are kept regardless of age, and are the last to be deleted for space.
         """
         gone: list[Job] = []
         favourites = {note.id for note in await self.store.notes(FAVOURITE)}
@@ -308,7 +311,7 @@ class Queue:
 
 
 def states(names: Sequence[str]) -> tuple[State, ...]:
-    """States by their names. Raises JobConflict's parent, RequestError, for another."""
+    """Converts names to states. Raises RequestError, the parent of JobConflict, for an unknown name."""
     from flickbook.errors import RequestError
 
     for name in names:

@@ -1,8 +1,8 @@
-"""One POST to an address that a stranger named: nothing behind the firewall is ever reached by it.
+"""An HTTP POST to a user-supplied URL that cannot reach addresses behind the firewall (SSRF protection).
 
-The host must be on a list that the operator wrote. What its name resolves to is judged once, and it is that address
-that is connected to, so that a second answer of the name server changes nothing. Redirects are not followed, no proxy
-of the environment is used, and of the answer only its status counts.
+The host must be on the operator's list of allowed hosts. Its name is resolved once, the address is checked, and the
+connection goes to that address, so a second DNS answer changes nothing. Redirects are not followed, proxies from the
+environment are ignored, and only the status of the response is used.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from flickbook.errors import RequestError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Seconds for all of it: to resolve, to connect, to send, to be answered.
+#: Timeout in seconds for the whole request: resolve, connect, send and receive.
 SECONDS: Final = 10.0
-#: Bytes of an answer that are read.
+#: Bytes of a response that are read.
 _ANSWER: Final = 4096
 _MAX_URL: Final = 2048
 _PORTS: Final = {"https": 443, "http": 80}
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?:[ \r\n]|$)")
-#: Addresses that carry an IPv4 address in their last four bytes: NAT64 reaches it.
+#: Addresses with an IPv4 address in their last four bytes, which NAT64 connects to.
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-#: Ranges that Python's `is_global` lets through: deprecated site-local addresses (RFC 3879), 6to4 relays (RFC 7526).
+#: Ranges that Python's `is_global` accepts: deprecated site-local addresses (RFC 3879), 6to4 relays (RFC 7526).
 _NOT_PUBLIC: Final = tuple(map(ipaddress.ip_network, ("fec0::/10", "192.88.99.0/24")))
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a URL leads: `host` in small letters, without the brackets of an IPv6 address; `path` with its query."""
+    """The parts of a URL: `host` in lower case, without the brackets of an IPv6 address; `path` with its query."""
 
     scheme: str
     host: str
@@ -45,15 +45,15 @@ class Target:
     path: str
 
     def authority(self) -> str:
-        """Host and port as the Host header has them."""
+        """Host and port as in the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def target(url: str, hosts: Sequence[str]) -> Target:
-    """Where `url` leads, if `hosts` allow it: entries are HOST, for the usual port, or HOST:PORT.
+    """Parses `url` and checks it against `hosts`; entries are HOST, for the default port, or HOST:PORT.
 
-    Raises RequestError for every other URL: only https is allowed, and http where the host is this machine.
+    Raises RequestError for every other URL. Only https is allowed, and http if the host is this machine.
     """
     if not hosts:
         raise RequestError("url", url, "this service sends no webhooks", "start it with the hosts that it may tell")
@@ -79,7 +79,7 @@ def target(url: str, hosts: Sequence[str]) -> Target:
 
 
 def _entry(entry: str, scheme: str) -> tuple[str, int]:
-    """Host and port of an entry of the list."""
+    """Host and port of a list entry."""
     text = entry.strip().lower()
     address = _address(text.strip("[]"))
     if address is not None:
@@ -103,7 +103,7 @@ def _is_here(host: str) -> bool:
 
 
 def public(address: Address) -> bool:
-    """Whether an address is one of the open internet, and so is every address that it carries inside."""
+    """Whether an address is public, and so is every address embedded in it."""
     if address in _NAT64:
         return public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     if any(address in network for network in _NOT_PUBLIC):
@@ -117,15 +117,15 @@ def public(address: Address) -> bool:
 
 
 async def resolved(to: Target) -> str:
-    """The address of a target. Raises RequestError where one of its name's addresses must not be reached.
+    """Resolves the host of a target. Raises RequestError if one of its addresses must not be reached.
 
-    A host that the list names as an address is reached wherever it is; of `localhost` all must be loopback.
+    A host that the list names by address may be anywhere; all addresses of `localhost` must be loopback.
     """
     if _address(to.host) is not None:
         return to.host
     loop = asyncio.get_running_loop()
     answers = await loop.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
-    # A zone ("%eth0") is no part of the address.
+    # A zone ("%eth0") is not part of the address.
     texts = [str(answer[4][0]).partition("%")[0] for answer in answers]
     addresses = [ipaddress.ip_address(text) for text in texts]
     good = all(each.is_loopback if to.host == "localhost" else public(each) for each in addresses)
@@ -137,9 +137,10 @@ async def resolved(to: Target) -> str:
 async def post(
     to: Target, body: bytes, headers: Mapping[str, str], context: ssl.SSLContext | None = None, seconds: float = SECONDS
 ) -> int:
-    """Send `body` as JSON; the status of the answer, 100 to 599. `context` is that of TLS, None for the usual one.
+    """Sends `body` as JSON and returns the status of the response, 100 to 599.
 
-    Raises OSError (TimeoutError and ssl's among them), RequestError as `resolved` does, ValueError for no HTTP.
+    `context` is the TLS context, None for the default. Raises OSError (including TimeoutError and SSL errors),
+    RequestError as `resolved` does, and ValueError if the response is not HTTP.
     """
     async with asyncio.timeout(seconds):
         address = await resolved(to)
@@ -156,7 +157,7 @@ async def post(
             while b"\n" not in answer and len(answer) < _ANSWER and (more := await reader.read(_ANSWER)):
                 answer += more
         finally:
-            # Whatever else it would say is not waited for.
+            # Do not wait for the rest of the response.
             with suppress(Exception):
                 writer.transport.abort()
     match = _STATUS.match(answer)

@@ -1,8 +1,9 @@
-"""Webhooks: who is told of finished jobs, what they are told, and that it arrives, in the Standard-Webhooks form.
+"""Webhooks: notify endpoints of finished jobs, in the Standard-Webhooks format.
 
-Nothing here depends on a process that lives on. What finished since the last look is asked of the store; each telling
-is a note with an id that is computed, so that it is made once however often it is found; and it stays until the
-receiver has said yes, or a day is over. A receiver may be told twice, under the same id.
+Nothing depends on a process staying alive. Jobs that finished since the last check are queried from the store. Each
+delivery is a note whose id is computed from the event, so it is created only once however often the event is found.
+It is kept until the receiver accepts it or a day has passed. A receiver may get the same delivery twice, with the
+same id.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from flickbook.store.base import DONE, Job, Note, Query, Store, new_id
 
 Event = Literal["job.completed", "job.failed", "job.cancelled", "job.expired", "video.completed", "video.failed"]
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
-#: Endpoints that one owner may have.
+#: Maximum endpoints per owner.
 LIMIT: Final = 20
-#: Seconds until the next try, one after the other; then a telling is given up. They are a day together.
+#: Seconds before each retry; after the last one the delivery is given up. Together about a day.
 BACKOFF: Final = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800)
-#: Seconds between two looks, how far a look reaches back, and how long what was told is remembered.
+#: Seconds: between two checks, how far a check reaches back, and how long finished deliveries are kept.
 _LOOK: Final = 1.0
 _OVERLAP: Final = 120.0
 _KEPT: Final = 86_400.0
-#: How often the place of the last look is written down though nothing happened, in seconds.
+#: Seconds after which the time of the last check is saved even if nothing happened.
 _NOTED: Final = 600.0
 _AT_ONCE: Final = 8
 _PAGE: Final = 500
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 class Endpoint(Record):
-    """Where an owner wants to be told, and of which events. Its secret is computed, and kept nowhere."""
+    """A URL to notify and the events to notify it of. Its secret is derived, and not stored."""
 
     id: str
     owner: str = ""
@@ -57,12 +58,12 @@ class Endpoint(Record):
     created_at: float
 
     def note(self) -> Note:
-        """The endpoint as the store keeps it."""
+        """The endpoint as a note of the store."""
         return Note(kind=_ENDPOINT, id=self.id, owner=self.owner, body=self.to_json())
 
 
 class Delivery(Record):
-    """One telling: `body` is what is sent, `status` what the receiver answered last, 0 for nothing."""
+    """One delivery of an event: `body` is the request body, `status` the last response status, 0 for none."""
 
     id: str
     owner: str = ""
@@ -77,12 +78,12 @@ class Delivery(Record):
     due: float
 
     def note(self) -> Note:
-        """The delivery as the store keeps it."""
+        """The delivery as a note of the store."""
         return Note(kind=_DELIVERY, id=self.id, owner=self.owner, due=self.due, body=self.to_json())
 
 
 def events_of(job: Job) -> tuple[Event, ...]:
-    """The events that a finished job is."""
+    """The events of a finished job."""
     if job.state not in DONE:
         return ()
     own: list[Event] = [each for each in EVENTS if each == f"job.{job.state}"]
@@ -92,14 +93,14 @@ def events_of(job: Job) -> tuple[Event, ...]:
 
 
 def signature(secret: str, id: str, timestamp: int, body: str) -> str:
-    """The header webhook-signature: "v1," and the HMAC-SHA256 of "id.timestamp.body" in base 64."""
+    """The webhook-signature header: "v1," and the HMAC-SHA256 of "id.timestamp.body" in base 64."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = hmac.digest(key, f"{id}.{timestamp}.{body}".encode(), hashlib.sha256)
     return "v1," + base64.b64encode(signed).decode("ascii")
 
 
 class Webhooks:
-    """The endpoints in a store, and the sender. `hosts` are those that may be told; without any, nothing is sent."""
+    """The endpoints in a store, and their sender. `hosts` are the allowed hosts; without any, nothing is sent."""
 
     def __init__(self, store: Store, hosts: Sequence[str] = (), context: ssl.SSLContext | None = None) -> None:
         self.store, self.hosts, self._context = store, tuple(hosts), context
@@ -109,9 +110,9 @@ class Webhooks:
     async def create(
         self, owner: str, url: str, events: Sequence[Event], name: str = "", id: str = ""
     ) -> tuple[Endpoint, str]:
-        """A new endpoint and its secret, or the one that has this `id` already.
+        """Creates an endpoint and returns it with its secret; if `id` exists already, returns that endpoint.
 
-        Raises RequestError for a URL that may not be told, LimitReached.
+        Raises LimitReached, and RequestError for a URL that is not allowed.
         """
         if id and (standing := await self.endpoint(id, owner)) is not None:
             return standing, await self.secret(standing)
@@ -122,39 +123,39 @@ class Webhooks:
         created = Endpoint.of(
             id=id or new_id("whk"), owner=owner, url=url, name=name, events=chosen, created_at=round(time.time(), 3)
         )
-        # Of two equal requests at once, both give the endpoint that was kept first.
+        # Of two equal concurrent requests, both return the endpoint that was stored first.
         kept = await self.store.put_new(created.note())
         created = created if kept is None else Endpoint.from_json(kept.body)
         return created, await self.secret(created)
 
     async def endpoints(self, owner: str | None) -> list[Endpoint]:
-        """The endpoints of an owner, or all."""
+        """The endpoints of an owner, or of all."""
         return [Endpoint.from_json(note.body) for note in await self.store.notes(_ENDPOINT, owner)]
 
     async def endpoint(self, id: str, owner: str | None) -> Endpoint | None:
-        """The endpoint of this id; None if it is another owner's."""
+        """Finds an endpoint by id; None for one of another owner."""
         note = await self.store.note(_ENDPOINT, id)
         return None if note is None or owner not in (None, note.owner) else Endpoint.from_json(note.body)
 
     async def remove(self, id: str) -> bool:
-        """Forget an endpoint; what it was still to be told is dropped when it is due."""
+        """Removes an endpoint; its pending deliveries are dropped when they are due."""
         return await self.store.drop(_ENDPOINT, id)
 
     async def secret(self, endpoint: Endpoint) -> str:
-        """What the tellings of an endpoint are signed with: whsec_ and 32 bytes in base 64."""
+        """The signing secret of an endpoint: whsec_ and 32 bytes in base 64."""
         key = bytes.fromhex(await self.store.secret("webhooks"))
         own = hmac.digest(key, endpoint.id.encode("ascii"), hashlib.sha256)
         return "whsec_" + base64.b64encode(own).decode("ascii")
 
     async def deliveries(self, endpoint: Endpoint, limit: int = 100) -> list[Delivery]:
-        """What an endpoint was told, or is to be told, the newest first."""
+        """The deliveries of an endpoint, sent and pending, newest first."""
         notes = await self.store.notes(_DELIVERY, endpoint.owner)
         found = [Delivery.from_json(note.body) for note in notes]
         mine = [each for each in found if each.endpoint == endpoint.id]
         return sorted(mine, key=lambda each: each.created_at, reverse=True)[:limit]
 
     async def run(self) -> None:
-        """Find and send until this task is cancelled. Does nothing where no host may be told."""
+        """Finds and sends deliveries until cancelled. Does nothing if no hosts are allowed."""
         while self.hosts:
             try:
                 await self.find()
@@ -164,7 +165,7 @@ class Webhooks:
             await asyncio.sleep(_LOOK)
 
     async def find(self) -> int:
-        """Note what is to be told of jobs that finished since the last look; how many tellings are new."""
+        """Creates deliveries for jobs that finished since the last check; returns how many are new."""
         endpoints = await self.endpoints(None)
         if not endpoints:
             return 0
@@ -182,7 +183,7 @@ class Webhooks:
         return new
 
     async def _ended(self, owner: str, since: float) -> AsyncIterator[Job]:
-        """An owner's jobs that finished since then."""
+        """An owner's jobs that finished since a time."""
         after: str | None = None
         while True:
             query = Query(owner, DONE, finished_since=since, after=after, limit=_PAGE, order="old")
@@ -200,7 +201,7 @@ class Webhooks:
         return self._since
 
     async def _note(self, job: Job, endpoints: Sequence[Endpoint]) -> int:
-        """The tellings of a finished job that are not noted yet."""
+        """Creates the missing deliveries of a finished job; returns how many are new."""
         new = 0
         for endpoint in endpoints:
             if job.finished_at < endpoint.created_at:
@@ -218,7 +219,7 @@ class Webhooks:
         return new
 
     async def send(self) -> int:
-        """Send what is due; how many receivers said yes."""
+        """Sends the deliveries that are due; returns how many were accepted."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(note: Note) -> bool:
@@ -233,7 +234,7 @@ class Webhooks:
         if delivery.state != "waiting" or note is None:
             await self.store.drop(_DELIVERY, delivery.id)
             return False
-        # Of several servers on one store, one sends.
+        # Of several servers on one store, only one sends.
         given, _ = await self.store.take(f"{delivery.id}:{delivery.attempt}", 1, 1, _CLAIM)
         if not given:
             return False
@@ -244,18 +245,18 @@ class Webhooks:
         if good or delivery.attempt >= len(BACKOFF) or status == 410:
             changes |= {"state": "delivered" if good else "given_up", "due": time.time() + _KEPT}
         else:
-            # Not all at once, when a receiver is back.
+            # Jitter, so that a receiver that comes back does not get all retries at once.
             changes["due"] = time.time() + BACKOFF[delivery.attempt] * random.uniform(0.9, 1.1)
         await self.store.put(delivery.model_copy(update=changes).note())
         return good
 
     async def _told(self, endpoint: Endpoint, delivery: Delivery) -> tuple[int, str]:
-        """The status that the receiver answered, 0 for none, and what went wrong."""
+        """Sends a delivery; returns the response status, 0 for none, and an error message."""
         stamp = int(time.time())
         signed = signature(await self.secret(endpoint), delivery.id, stamp, delivery.body)
         headers = {"webhook-id": delivery.id, "webhook-timestamp": str(stamp), "webhook-signature": signed}
         try:
-            # The list may be another one by now.
+            # Check again, as the allowed hosts may have changed.
             to = safe_http.target(endpoint.url, self.hosts)
             status = await safe_http.post(to, delivery.body.encode("utf-8"), headers, self._context)
         except (OSError, ValueError, RequestError) as error:
@@ -264,7 +265,7 @@ class Webhooks:
 
 
 def _delivery(job: Job, endpoint: Endpoint, event: Event) -> Delivery:
-    """What an endpoint is told of a job; the same of the same end of the same job."""
+    """The delivery of a job's event to an endpoint; the id is the same each time for the same event."""
     end = f"{endpoint.id} {job.id} {job.attempt} {job.finished_at:.6f} {event}"
     digest = hashlib.sha256(end.encode("ascii")).hexdigest()[:32]
     subject = job.id.replace("job_", "video_", 1) if event.startswith("video.") else job.id

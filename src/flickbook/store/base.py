@@ -1,9 +1,9 @@
-"""What every store keeps and does: jobs, notes, windows of limits and secrets.
+"""The Store protocol and its records: jobs, notes, rate-limit windows and secrets.
 
-A store executes; the rules of the queue stand in `flickbook.jobs.queue`. Each method is one atomic change, and has
-reached the disk (for MongoDB a majority) when it returns. Rows hold text, whole numbers and floats only, so that every
-backend gives back what it was given. Times are seconds since 1970; those of leases come from `Store.now`, which never
-jumps, all others from the wall clock.
+A store executes changes; the rules of the queue are in `flickbook.jobs.queue`. Each method is one atomic change,
+which is durable when the method returns (on disk; for MongoDB, confirmed by a majority). Rows hold only strings,
+integers and floats, so that every backend returns exactly what was stored. Times are seconds since 1970. Lease times
+come from `Store.now`, which never jumps; all others come from the wall clock.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pydantic import Field
 from flickbook.spec import Plan, Record, Request, Sidecar
 
 State = Literal["queued", "running", "paused", "completed", "failed", "cancelled", "expired"]
-#: States that a job leaves only when somebody asks for it.
+#: Final states: a job leaves them only on request.
 DONE: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired")
-#: A draft stops on the way; an extension is joined behind the film that it goes on from; a sequence is a film of
-#: pictures that are each made by themselves.
+#: A draft stops after part of its steps; an extension is joined to the end of its parent film; a sequence is a film
+#: whose pictures are generated one by one.
 Kind = Literal["film", "picture", "draft", "extension", "sequence"]
-#: Who runs it: workers take what waits in the queue, a command runs its own.
+#: Who runs the job: workers claim jobs of the queue, a command runs its own.
 Home = Literal["queue", "command"]
 ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
-#: Kinds of notes that stores know: API keys, and sessions of browsers.
+#: Kinds of notes that stores know: API keys and browser sessions.
 KEY: Final = "key"
 SESSION: Final = "session"
 
@@ -39,15 +39,15 @@ Row = dict[str, Value]
 
 
 def new_id(prefix: str) -> str:
-    """A name that nobody can guess, and that sorts by time: `prefix`, "_", 48 bits of milliseconds, 80 of chance."""
+    """Makes an unguessable id that sorts by time: `prefix`, "_", 48 bits of milliseconds, 80 random bits."""
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_DIGITS[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 class Result(Record):
-    """What a job made: a file's path, size (bytes) and SHA-256, and the recipe and the run that stand beside it.
+    """The result of a job: path, size (bytes) and SHA-256 of a file, and its recipe and run.
 
-    `preview` and `latents` are what a draft leaves instead of a film, and `latents` what a film is finished from.
+    `preview` and `latents` are the result of a draft instead of a film; a film can be finished from `latents`.
     """
 
     path: str = ""
@@ -57,18 +57,18 @@ class Result(Record):
 
 
 class Job(Record):
-    """A Plan in the store, and how far it is.
+    """A Plan in the store with its state and progress.
 
-    `request` has the paths of what the film begins from and of its LoRAs; `until` is the share of its steps after which
-    a draft stops; `parent` is the job whose latents or film it goes on from; `leader` the first of the jobs that run
-    together with it. A command's job writes to `output`. `networks` are the files that polish it, by SHA-256;
-    `thresholds` the scores below which another seed is tried, up to `retries` times.
+    `request` has the paths of the source files and LoRAs. `until` is the share of its steps after which a draft
+    stops. `parent` is the job whose latents or film it continues. `leader` is the first of the jobs that run
+    together with it. A command's job writes to `output`. `networks` are the files of its polish options by SHA-256.
+    If a score is below its value in `thresholds`, another seed is tried, up to `retries` times.
 
-    Those with a higher `priority` come first; among equals the `turn` decides, which is fair between owners, then the
-    `position`. `attempt` counts claims and is the fencing token of the lease, which is `worker`'s until `lease_until`;
-    `stalls` are attempts that got no further than `reached`, a share of the work from 0 to 1. `wanted` is what the
-    runner is asked to do at its next step. Times are 0 where there is none. `seconds` is what all attempts took on the
-    device. `key` is derived from the Idempotency-Key, unique for each owner where it is not empty.
+    Jobs with a higher `priority` come first; among equals the `turn` decides, which is fair between owners, then the
+    `position`. `attempt` counts claims and is the fencing token of the lease, which `worker` holds until
+    `lease_until`. `stalls` counts attempts that got no further than `reached`, the share of the work that is done, 0
+    to 1. `wanted` is what the runner must do at its next step. Unset times are 0. `seconds` is the device time of
+    all attempts. `key` is derived from the Idempotency-Key and is unique per owner if not empty.
     """
 
     id: str
@@ -108,12 +108,12 @@ class Job(Record):
     key: str = ""
 
     def to_row(self) -> Row:
-        """The job as text, whole numbers and floats: what is nested as JSON, "" for None."""
+        """Converts the job to strings, integers and floats: nested values become JSON, None becomes ""."""
         return {name: _flat(name, getattr(self, name)) for name in Job.model_fields}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """The job that `to_row` gave. Raises RequestError for a row that is none."""
+        """Converts a row of `to_row` to a Job. Raises RequestError for an invalid row."""
         return cls.of(**{name: _deep(name, row[name]) for name in cls.model_fields if name in row})
 
 
@@ -124,7 +124,7 @@ _TABLES: Final = frozenset({"networks", "thresholds"})
 
 
 def flat(changes: Mapping[str, Any]) -> Row:
-    """Changes of a Job's fields, as `Job.to_row` has them."""
+    """Converts changes of a Job's fields as `Job.to_row` does."""
     return {name: _flat(name, value) for name, value in changes.items()}
 
 
@@ -148,7 +148,9 @@ def _deep(name: str, value: Any) -> Any:
 
 
 class Note(Record):
-    """A small record that is not a job: a key, a webhook, a delivery. `due` is when it wants attention; `body` JSON."""
+    """A small record that is not a job: a key, a webhook, a delivery. `due` is when it must be processed; `body` is
+    JSON.
+    """
 
     kind: str
     id: str
@@ -157,17 +159,18 @@ class Note(Record):
     body: str = "{}"
 
     def to_row(self) -> Row:
-        """The note as a store keeps it."""
+        """Converts the note to a row."""
         return self.model_dump() | {"due": float(self.due)}
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which jobs, and in which order: "new" is newest first, "old" oldest first, "queue" as they will be run.
+    """A filter, an order and a limit for jobs: "new" is newest first, "old" oldest first, "queue" the order of
+    execution.
 
-    `after` is the id of the last job of the page before, of the same order (not for "queue"); `owner` None means all.
-    `finished_since` leaves out what did not finish then or later, `noted` what no note of this kind has the id of,
-    `text` those whose prompt does not contain it, in small letters or large.
+    `after` is the id of the last job of the previous page in the same order (not for "queue"). `owner` None means
+    all owners. `finished_since` selects jobs that finished at that time or later. `noted` selects jobs that have a
+    note of this kind with their id. `text` selects jobs whose prompt contains it, ignoring case.
     """
 
     owner: str | None = None
@@ -184,119 +187,121 @@ class Query:
 
 
 class Store(Protocol):
-    """A place where jobs are kept. Every method raises StoreError where the place fails."""
+    """A database of jobs. Every method raises StoreError if the database fails."""
 
-    #: What it is, for people: "SQLite 3.40.1, rollback journal".
+    #: A human-readable description: "SQLite 3.40.1, rollback journal".
     title: str
 
     async def open(self) -> None:
-        """Connect, and bring its schema up to date. Raises StoreError for a damaged or a newer one."""
+        """Connects and migrates the schema. Raises StoreError for a damaged store or a newer schema."""
 
     async def close(self) -> None:
-        """Let go of it; may be called twice."""
+        """Closes the connection. May be called twice."""
 
     async def now(self) -> float:
-        """The clock of leases: near the wall clock, the same for all who share the store, and it never jumps."""
+        """The clock of leases: close to the wall clock, shared by all users of the store, and without jumps."""
 
     async def add(self, jobs: Sequence[Job]) -> list[Job]:
-        """Keep new jobs, all or none, with `turn`, `position` and `created_at` set here.
+        """Adds new jobs, all or none, and sets their `turn`, `position` and `created_at`.
 
-        A job whose owner and `key` are there already is not added: the one that stands is given back in its place.
+        A job whose owner and `key` exist already is not added; the existing job is returned in its place.
         """
 
     async def get(self, id: str) -> Job | None:
-        """The job of this id."""
+        """Finds a job by id."""
 
     async def find(self, query: Query) -> list[Job]:
-        """Jobs, at most `query.limit`."""
+        """Finds jobs, at most `query.limit`."""
 
     async def claim(self, worker: str, seconds: float, id: str | None = None) -> Job | None:
-        """Take the next queued job of the queue, or the queued or paused job `id`, under a lease of so many seconds.
+        """Claims the next job of the queue, or the queued or paused job `id`, with a lease of `seconds`.
 
-        The job is running then, `started_at` now, with one more `attempt` and of `stalls`, nothing `wanted`, and it
-        expires no more. A job that is past its `expires_at` is passed over. None if there is nothing to take.
+        The claim sets `state` to running and `started_at` to now, increments `attempt` and `stalls`, and clears
+        `wanted` and `expires_at`. Jobs past their `expires_at` are skipped. Returns None if there is no such job.
         """
 
     async def claim_more(
         self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
     ) -> list[Job]:
-        """Take up to `most` queued jobs that `fits` says yes to, in the order of the queue, each as `claim` does.
+        """Claims up to `most` queued jobs for which `fits` returns True, in queue order, each as `claim` does.
 
-        Only the first `among` of the queue are looked at, or those of these ids. Who comes next stands behind what was
-        taken in one go from the front, and not behind what was taken past others. Each is one change of its own.
+        Only the first `among` jobs of the queue are examined, or those with these ids. Later jobs get turns behind
+        the jobs that were claimed consecutively from the front, but not behind those claimed past others. Each claim
+        is a separate change.
         """
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:
-        """Keep the lease of an attempt; where it has `reached` further than ever before, its `stalls` are forgotten.
+        """Renews the lease of an attempt; if it `reached` further than ever before, `stalls` is reset.
 
-        None if the lease is not this attempt's any more: whoever worked under it must stop, and leave nothing.
+        Returns None if this attempt no longer holds the lease: its worker must stop and discard its output.
         """
 
     async def settle(self, id: str, attempt: int, changes: Mapping[str, Any], lapsed: bool = False) -> Job | None:
-        """End an attempt with `changes`, among them its new state; None, and nothing changed, under a stale token.
+        """Ends an attempt with `changes`, including the new state. Returns None and changes nothing if the token is
+        stale.
 
-        With `lapsed` it is ended by another than its worker, and only if its lease is over.
+        With `lapsed` the caller is not the worker, and the attempt is ended only if its lease has expired.
         """
 
     async def change(self, id: str, states: Collection[State], changes: Mapping[str, Any]) -> Job | None:
-        """Change a job that is in one of `states`; None, and nothing changed, if it is in another."""
+        """Changes a job that is in one of `states`; otherwise returns None and changes nothing."""
 
     async def remove(self, id: str, states: Collection[State]) -> Job | None:
-        """Forget a job that is in one of `states`; what it was. None if it is in another."""
+        """Deletes a job that is in one of `states` and returns it; otherwise returns None."""
 
     async def reorder(self, id: str, before: str | None) -> Job | None:
-        """Put a queued job in front of another of its owner and priority, or last of them for None.
+        """Moves a queued job before another one of its owner and priority, or behind all of them if None.
 
-        The places that its owner's jobs have are dealt out anew among them, so that nobody else's move. None if one of
-        the two is not queued.
+        The places of the owner's jobs are redistributed among them, so jobs of other owners do not move. Returns
+        None if one of the two is not queued.
         """
 
     async def lapsed(self, limit: int = 100) -> list[Job]:
-        """Running jobs whose lease is over, and waiting ones past their `expires_at`."""
+        """Running jobs whose lease has expired, and waiting jobs past their `expires_at`."""
 
     async def counts(self, owner: str | None = None) -> dict[State, int]:
-        """How many jobs are in each state; states without any are 0."""
+        """The number of jobs in each state, including 0."""
 
     async def spent(self, owner: str, since: float) -> float:
-        """The `seconds` of an owner's jobs that finished since then, and of those not finished yet."""
+        """The total `seconds` of an owner's jobs that finished since then or are not finished."""
 
     async def put(self, note: Note) -> None:
-        """Keep a note, in the place of the one of its kind and id."""
+        """Writes a note, replacing one of the same kind and id."""
 
     async def put_new(self, note: Note) -> Note | None:
-        """Keep a note unless there is one of its kind and id; the one that stands, None if this one was kept."""
+        """Writes a note if none of its kind and id exists; returns the existing note, None if this one was written."""
 
     async def note(self, kind: str, id: str) -> Note | None:
-        """The note of this kind and id."""
+        """Finds a note by kind and id."""
 
     async def notes(
         self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
     ) -> list[Note]:
-        """The notes of a kind by their ids; with `due` those that want attention by then, with `ids` those of them."""
+        """The notes of a kind sorted by id; with `due`, those due by then; with `ids`, those with these ids."""
 
     async def drop(self, kind: str, id: str) -> bool:
-        """Forget a note; whether there was one."""
+        """Deletes a note; returns whether it existed."""
 
     async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
-        """Take up to `amount` of the `limit` that a bucket has in each `window` of seconds.
+        """Takes up to `amount` from a bucket that allows `limit` per `window` of seconds.
 
-        What was given, 0 or more, and when (by `now`) the window ends, which began with the first that was taken.
+        Returns the amount taken, 0 or more, and the end of the window by `now`. A window begins with its first take.
         """
 
     async def protected(self) -> bool:
-        """Whether an API key was ever made. It stays true if every key is lost or revoked, until `release`."""
+        """Whether an API key was ever created. Stays true if every key is lost or revoked, until `release`."""
 
     async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
-        """Record that the key `id` was made, or when it was revoked, apart from the note that holds the key."""
+        """Records that the key `id` was created, or when it was revoked, apart from the note that holds the key."""
 
     async def release(self) -> None:
-        """Forget that keys were ever made. It does not remove any."""
+        """Removes the record that keys were created. Does not remove any key."""
 
     async def secret(self, name: str) -> str:
-        """64 hexadecimal digits that are drawn once and kept."""
+        """A secret of 64 hexadecimal digits, created at first use."""
 
     async def keep(self) -> None:
-        """What it does for itself now and then, while it is open: a copy for bad days. It may take a while."""
+        """Periodic maintenance while the store is open, such as a backup. May take a while."""
 
     async def check(self) -> list[str]:
-        """What is wrong with the store, a line each; nothing for a sound one. It may take a while."""
+        """Checks the store and returns its errors, one line each. May take a while."""

@@ -1,4 +1,4 @@
-"""A store for code that waits: commands and workers."""
+"""A store for synchronous callers: commands and workers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ T = TypeVar("T")
 
 
 class Blocking:
-    """The methods of a Store, each of which returns when it is done. Any thread may call them.
+    """The methods of a Store as blocking calls. Any thread may call them.
 
-    They run on an event loop in a thread of its own, which does not keep the program alive. A forked process gets a
-    loop of its own when it first asks.
+    They run on an event loop in a daemon thread. A forked process starts a loop of its own at its first call.
     """
 
     def __init__(self, store: Store) -> None:
@@ -46,7 +45,7 @@ class Blocking:
             raise
 
     def close(self) -> None:
-        """Let go of the store and end the thread; may be called twice."""
+        """Closes the store and ends the thread. May be called twice."""
         if self._loop is not None and self._pid == os.getpid():
             try:
                 self.ask(self.store.close())
@@ -136,11 +135,13 @@ class Blocking:
         return self.ask(self.store.check())
 
     def ask(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives. An interrupt of the caller leaves it to end by itself: a change is never cut in two."""
+        """Runs a coroutine and returns its result. Interrupting the caller does not cancel it, so no change is left
+        half done.
+        """
         return asyncio.run_coroutine_threadsafe(work, self._running()).result()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        # Threads do not live on in a forked process, and a lock may have been held by one of them.
+        # Threads do not survive a fork, and one of them may have held the lock.
         if self._pid != os.getpid():
             self._starting, self._loop, self._pid = threading.Lock(), None, os.getpid()
         with self._starting:

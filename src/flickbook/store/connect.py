@@ -1,4 +1,4 @@
-"""From an address to a store."""
+"""Selects a store by its URL."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from flickbook.store.base import Store
 
 
 def connect(url: str | None = None) -> Store:
-    """The store at an address, not yet open; without one that of the settings, or a file in their data directory.
+    """Creates the store for a URL without opening it. The default is the URL in the settings, or a file in the data
+    directory.
 
-    Raises RequestError for an address that is none, MissingExtra where its driver is not installed.
+    Raises RequestError for an invalid URL, MissingExtra if the driver is not installed.
     """
     chosen = settings.load()
     url = url or chosen.store
@@ -32,7 +33,7 @@ def connect(url: str | None = None) -> Store:
 
 
 def hidden(url: str) -> str:
-    """An address without what may be secret in it: who logs in, and the options."""
+    """The URL without parts that may be secret: credentials and options."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "", url

@@ -1,1 +1,9 @@
-"""TODO."""
+"""Workers: the processes that claim jobs from the queue and run them.
+
+Everything that happens between claiming a job and settling it belongs here; the rules of job states are in
+`flickbook.jobs.queue`.
+Read in this order: `supervisor` (starts worker processes), `worker` (the main loop), `batching` (jobs that run
+together), `runner` (runs claimed jobs), `lease` (keeps claims alive), `sequences` (runs sequence jobs), `output`
+(writes the files), `writer` (writes them in the background), `prefetch` (encodes the next prompts), `progress`,
+`preview`, `log`.
+"""

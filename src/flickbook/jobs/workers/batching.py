@@ -1,11 +1,11 @@
-"""Jobs that one worker runs as one batch: which of the queue go together, and how many.
+"""Chooses the queued jobs that one worker runs together as a batch.
 
-A worker claims the first job of the queue, as ever. With it go those of the next `NEXT` that wait which have its
-priority and its shape, and were never begun; those that are passed over keep their places, so the first of them is
-claimed next. What a film becomes depends on how many films its batch has, and not on which. So a batch that was
-interrupted goes on with as many: whoever takes up one of its jobs takes up all that are left, from the state of all of
-them, and what is nobody's any more is computed beside them. A job whose worker died twice before it got any further
-begins again by itself: one that kills its workers fails alone.
+A worker claims the first job of the queue. Of the next `NEXT` queued jobs it adds those that have the same priority
+and shape and were never started. Jobs that are passed over keep their places, so the first of them is claimed next.
+A film depends on how many films its batch has, but not on which ones. An interrupted batch therefore continues with
+the same size: a worker that claims one of its jobs claims all that are left and resumes from their common
+checkpoint; slots whose jobs are gone are computed too. A job whose worker died twice without progress restarts
+alone, so that a job that kills its workers fails alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import STALLS
 from flickbook.store.base import Job
 
-#: How many of those that wait are looked at for more jobs that go with one.
+#: Queued jobs that are examined for others to run with one.
 NEXT: Final = 32
-#: Films of one batch at most (`Placement.batch`).
+#: Maximum films per batch (`Placement.batch`).
 _MOST: Final = 64
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Crew:
-    """Claimed `jobs` that run together. `slots` are all jobs of their batch in its order, others' and done ones too;
-    `batch` is where its state is kept, "" for a job that runs by itself."""
+    """Claimed `jobs` that run together.
+
+    `slots` are all jobs of the batch in order, including those that ended or belong to another worker. `batch` is
+    the id under which its checkpoint is kept, "" for a job that runs alone.
+    """
 
     jobs: tuple[Job, ...]
     slots: tuple[Job, ...]
@@ -43,16 +46,16 @@ class Crew:
 
     @classmethod
     def alone(cls, job: Job) -> Crew:
-        """One job, by itself."""
+        """One job that runs alone."""
         return cls((job,), (job,))
 
 
 def gather(
     backend: Backend, worker: str, lease: float, job: Job, batch: int | None = None, most: int | None = None
 ) -> Crew:
-    """The jobs that run with one that `worker` just claimed, claimed as it was for `lease` seconds.
+    """Claims the jobs that run with `job`, which `worker` just claimed for `lease` seconds.
 
-    `batch` is how many may run together, as the settings say by default, and `most` how many are wanted at all.
+    `batch` is the maximum batch size, by default from the settings; `most` is the maximum number of jobs to claim.
     """
     if not sociable(job):
         return Crew.alone(job)
@@ -65,23 +68,23 @@ def gather(
         more = backend.ask(backend.store.claim_more(worker, lease, fitting(job), size - 1, NEXT))
         return _begun(backend, {each.id: each for each in (job, *more)})
     except FlickbookError as error:
-        # What else was claimed is free again when its lease is over.
+        # Leases of other claimed jobs will expire, which releases them.
         logger.error("%s runs by itself: %s", job.id, error)
         return Crew.alone(job)
 
 
 def plain(job: Job) -> bool:
-    """Whether a job of the queue makes one film or one picture from its own prompts."""
+    """Whether a queued job makes one film or one picture from its own prompts."""
     return job.home == "queue" and job.kind in ("film", "picture")
 
 
 def sociable(job: Job) -> bool:
-    """Whether a job may run with others: `plain`, from its beginning to its end, with the seed it has."""
+    """Whether a job may run in a batch: `plain`, from start to end, with a fixed seed."""
     return plain(job) and not job.parent and not job.thresholds
 
 
 def fitting(job: Job) -> Callable[[Job], bool]:
-    """Which queued jobs may begin together with this one."""
+    """A predicate for the queued jobs that may start together with this one."""
 
     def fits(other: Job) -> bool:
         return other.attempt == 0 and sociable(other) and _like(other) == _like(job)
@@ -90,19 +93,21 @@ def fitting(job: Job) -> Callable[[Job], bool]:
 
 
 def _like(job: Job) -> tuple[object, ...]:
-    """What jobs of one batch share: the shape of their films, and what makes them."""
+    """The properties that jobs of a batch must share: the shape of their films and what makes them."""
     return job.priority, job.plan.shape(), job.request.loras, job.model_dir, job.precision
 
 
 def warm_run_options(job: Job) -> RunOptions:
-    """What decides the engine of a job's film, without what the film begins from."""
+    """The run options that select the engine of a job's film, without its sources."""
     loras = tuple((Path(path), weight) for path, weight in job.request.loras or ())
     return RunOptions(Path(job.model_dir) if job.model_dir else None, loras, precision=job.precision)
 
 
 def room(job: Job, batch: int | None = None) -> int:
-    """How many jobs like this one may run together here: `batch`, or as the setting or the device has it, as far as
-    memory allows. One on a processor unless it is asked for: the first waits twice as long there, for little.
+    """How many jobs like this one may run together here: `batch`, the setting or what the device suggests, limited by
+    memory.
+
+    On a CPU the default is 1: batching there doubles the wait for the first film and gains little.
     """
     asked = batch or settings.load().batch
     if asked == 1:
@@ -113,12 +118,12 @@ def room(job: Job, batch: int | None = None) -> int:
         if engine.placement.device == "cpu" and asked is None:
             return 1
         return abreast(engine.model, job.plan, Machine.here(), engine.placement, _MOST, run_options.model_dir, asked)
-    except (FlickbookError, OSError):  # its run will say what is wrong
+    except (FlickbookError, OSError):  # the run itself will report the error
         return 1
 
 
 def _begun(backend: Backend, jobs: Mapping[str, Job]) -> Crew:
-    """These jobs as a new batch, or one by itself."""
+    """Starts a new batch of these jobs, or runs one alone."""
     own = tuple(jobs.values())
     if len(own) == 1:
         backend.artifacts.leave(own[0].id)
@@ -131,7 +136,7 @@ def _begun(backend: Backend, jobs: Mapping[str, Job]) -> Crew:
 
 
 def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> Crew:
-    """The rest of the batch that a job was begun in, with as many films; by itself without one."""
+    """Claims the rest of the batch that a job was started in; the job runs alone if it has none."""
     batch, slots = backend.artifacts.batch(job.id)
     ids = [each.id for each in slots]
     if job.id not in ids:
@@ -146,6 +151,6 @@ def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> Crew:
     more = backend.ask(backend.store.claim_more(worker, lease, fits, len(ids), ids))
     own = {each.id: each for each in (job, *more)}
     own = {id: own[id] for id in ids if id in own}
-    if not backend.artifacts.checkpoint(batch).exists():  # nothing was computed that would have to be gone on with
+    if not backend.artifacts.checkpoint(batch).exists():  # nothing was computed, so there is no batch to continue
         return _begun(backend, own)
     return Crew(tuple(own.values()), tuple(own.get(each.id, each) for each in slots), batch)

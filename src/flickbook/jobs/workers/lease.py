@@ -1,4 +1,4 @@
-"""Claimed jobs while they run: their leases are kept, and whoever runs them learns of it when they are to stop."""
+"""Renews the leases of running jobs and signals their runner to stop."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class Attempt:
-    """The leases of jobs that run together, kept by a thread until they are settled one after the other.
+    """The leases of jobs that run together, renewed by a thread until each job is settled. A context manager.
 
-    `jobs` are those that are left, `aside` those whose films are whole and are being written, `ended` what the others
-    became, without those that count no more. `stop` says at every step whether to go on. `films` is how many share the
-    device, for what each took of it. Use as a context manager.
+    `jobs` are not finished yet; films of `aside` are complete and being written; `ended` are the settled ones,
+    without jobs whose lease was lost. `stop` is checked at every step. `films` is the batch size, which divides the
+    device time.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class Attempt:
         self._thread.join()
 
     def stop(self, ids: Collection[str] | None = None) -> bool:
-        """Whether a runner of these jobs, of all by default, must stop: for a wish, for its own end, for a lost lease.
+        """Whether the runner of these jobs, all by default, must stop: on request, because it is leaving, or for a lost
+        lease.
 
-        One that is to stop while others go on is laid down here.
+        A job that must stop while others continue is released here.
         """
         if self.leaving or self.lost:
             return True
@@ -71,31 +72,31 @@ class Attempt:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing that is made now counts: another may have the jobs by now."""
+        """Whether the leases are lost, so that results no longer count: another worker may have the jobs."""
         return self._lost or time.monotonic() - self._kept > self._lease
 
     def unwanted(self, id: str) -> bool:
-        """Whether nothing of this job is wanted any more, not even later."""
+        """Whether a job is cancelled or lost, so that its result is not needed even later."""
         job = self.jobs.get(id) or self.aside.get(id)
         return self.lost or job is None or job.wanted == "cancel"
 
     @property
     def seconds(self) -> float:
-        """How long each of them had the device."""
+        """Device time of each job in seconds."""
         return (time.monotonic() - self._began) / self._films
 
     def reach(self, share: float, ids: Iterable[str] | None = None) -> None:
-        """Say how far these are, all by default, 0 to 1."""
+        """Sets the progress of these jobs, all by default, 0 to 1."""
         self._reached.update(dict.fromkeys(self._reached if ids is None else ids, share))
 
     def put_aside(self, id: str) -> None:
-        """The film of this job is whole: it stops no more, and is to be written and settled."""
+        """Marks a job's film as complete: `stop` ignores the job from now on, and it will be written and settled."""
         with self._lock:
             if id in self.jobs:
                 self.aside[id] = self.jobs.pop(id)
 
     def settle(self, id: str, changes: Mapping[str, Any]) -> Job | None:
-        """End one of the jobs; None if that counts no more."""
+        """Settles a job; None if its lease was lost."""
         with self._lock:
             job = self.jobs.pop(id, None) or self.aside.pop(id, None)
         found = None if job is None else self._backend.ask(self._backend.store.settle(id, job.attempt, changes))
@@ -103,7 +104,7 @@ class Attempt:
         return found
 
     def lay_down(self, ids: Collection[str] | None = None) -> list[Job]:
-        """End these jobs, all that are left by default, as it is wanted of them; those that counted."""
+        """Releases these jobs, all unfinished ones by default, as requested; returns those whose lease was held."""
         with self._lock:
             left = [job for job in self.jobs.values() if ids is None or job.id in ids]
             left += [job for job in self.aside.values() if ids is not None and job.id in ids]
@@ -114,14 +115,14 @@ class Attempt:
         for job in left:
             try:
                 ended.append(self._backend.ask(self._backend.queue.lay_down(job, self.seconds)))
-            except FlickbookError as error:  # free when its lease is over
+            except FlickbookError as error:  # released when its lease expires
                 logger.error("%s: %s", job.id, error)
         found = [job for job in ended if job is not None]
         self.ended += found
         return found
 
     def _keep(self) -> None:
-        """Renew the leases every `beat` seconds, and look every `look` what is wanted."""
+        """Renews the leases every `beat` seconds and checks for requests every `look` seconds."""
         beaten = 0.0
         while not self._over.wait(self._look):
             asked, failed = time.monotonic(), False
@@ -130,7 +131,7 @@ class Attempt:
                 try:
                     self._visit(job, beat)
                 except FlickbookError as error:
-                    # The lease may still be kept by a later beat; where it is not, `lost` says so.
+                    # A later heartbeat may still renew the lease; if not, `lost` becomes true.
                     logger.warning("the store does not answer: %s", error)
                     failed = True
             if beat:
@@ -149,7 +150,7 @@ class Attempt:
             if job.id not in held:
                 return  # settled meanwhile
             if found is None or found.attempt != job.attempt or found.state != "running":
-                # Somebody else's by now, which is no concern of the others.
+                # Another worker has this job; the others of the batch are not affected.
                 del held[job.id]
                 self._lost = not self.jobs and not self.aside
                 return

@@ -1,4 +1,4 @@
-"""What is said while jobs run, in the log of each of them."""
+"""Writes log messages to the logs of the jobs that are running."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from flickbook.store.base import Job
 
 @contextmanager
 def logged(artifacts: ArtifactStore, jobs: Sequence[Job], writer: bool = False) -> Iterator[None]:
-    """What the package logs goes to the jobs' logs too, and what a crash of the process leaves to the first one's.
+    """Copies the package's log messages to the logs of `jobs`, and a crash dump of the process to the first one's.
 
-    What a scribe's thread says is of the job that it writes, for which it says so here, and of no other.
+    With `writer`, only messages of a writer thread are copied, for the job that it writes; without, all other
+    messages.
     """
     with ExitStack() as stack:
         for job in jobs:
@@ -38,7 +39,7 @@ def logged(artifacts: ArtifactStore, jobs: Sequence[Job], writer: bool = False) 
 
 
 class _Quiet(logging.StreamHandler[TextIO]):
-    """A log on a full disk is no reason to stop; what names one of the `others` is not this one's owner's business."""
+    """A log handler that ignores write errors, such as a full disk, and messages that name one of the `others`."""
 
     def __init__(self, file: TextIO, others: Sequence[str], writer: bool) -> None:
         super().__init__(file)
@@ -48,15 +49,15 @@ class _Quiet(logging.StreamHandler[TextIO]):
         self.setFormatter(formatter)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is of this job, or of all."""
+        """Whether a message belongs to this job, or to all jobs."""
         mine = (record.threadName or "").startswith(SCRIBE) == self._writer
         return bool(super().filter(record)) and mine and not any(id in record.getMessage() for id in self._others)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Do without this line."""
+        """Drops a message that cannot be written."""
 
 
 def _closed(file: TextIO) -> None:
-    """Close a log; what could not be written is lost."""
+    """Closes a log, ignoring errors."""
     with suppress(OSError):
         file.close()

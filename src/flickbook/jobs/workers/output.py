@@ -1,4 +1,4 @@
-"""What a job made, as a file: under a name of its attempt on the shelf, or the one that its command was given."""
+"""Writes the result of a job to a file: in the artifact store, or at the path that a command chose."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Result
 
 PathOf = Callable[[Job, Clip], Path]
-#: The name of a film that was sent to be gone on from.
+#: File name of an uploaded film to extend.
 PARENT: Final = "given-parent"
 
 
 def filed(backend: Backend, job: Job, clip: Clip, path_of: PathOf | None = None) -> Result:
-    """A film as a file; `path_of` says where a command's goes. Raises OutputError, OSError."""
+    """Writes a film to a file; `path_of` chooses the path of a command's film. Raises OutputError, OSError."""
     told = notes(job.request, job.plan, Path(job.model_dir) if job.model_dir else None)
     if job.home == "command":
         path = Path(job.output) if path_of is None else path_of(job, clip)
@@ -45,14 +45,14 @@ def filed(backend: Backend, job: Job, clip: Clip, path_of: PathOf | None = None)
 
 
 def drafted(backend: Backend, job: Job, frames: np.ndarray, fps: float) -> Result:
-    """A draft as a moving picture; its latents stay where they are."""
+    """Writes a draft as an animated WebP; its latents stay in the checkpoint."""
     path = backend.artifacts.film(job.id, job.attempt, ".webp")
     write(path, frames, fps, None, overwrite=True)
     return Result(path=str(path), bytes=path.stat().st_size, sha256=sha256(path))
 
 
 def removed(job: Job, result: Result) -> None:
-    """Remove what a job of the queue made that counts no more."""
+    """Removes the output of a queued job whose lease was lost."""
     if job.home == "queue":
         for path in (Path(result.path), sidecar_path(result.path)):
             with suppress(OSError):
@@ -60,7 +60,7 @@ def removed(job: Job, result: Result) -> None:
 
 
 def _joined(backend: Backend, job: Job, clip: Clip) -> Clip:
-    """A film behind the one that it goes on from."""
+    """Joins a film to the end of the film that it extends."""
     place = backend.artifacts.of(job.id)
     before = next(iter(sorted(place.glob(f"{PARENT}.*"))), None)
     part = backend.artifacts.film(job.id, job.attempt, "-part.mkv")
@@ -82,7 +82,7 @@ def _parent(backend: Backend, job: Job) -> Path:
 
 
 def _filed_before(job: Job, clip: Clip, path: Path) -> bool:
-    """Whether the film at `path` is this one, which an attempt wrote that was killed before it could say so."""
+    """Whether the file at `path` is this film, written by an attempt that was killed before it was settled."""
     if job.attempt < 2 or clip.recipe is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""A film as it emerges, as a small moving picture."""
+"""Animated previews of a film while it is denoised."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from PIL import Image
 from flickbook.engine.engine import Engine
 from flickbook.spec import Plan
 
-#: Frames of a film that are shown, and the most pixels of a side.
+#: Frames of a film that are shown, and the maximum width and height.
 _FRAMES: Final = 8
 _SIDE: Final = 256
 
 
 def moving(engine: Engine, plan: Plan, x0: Any) -> bytes:
     """A WebP of some frames of one film's estimate x0 (channels, frames, h, w), at the film's own speed."""
-    # In our own networks each frame costs its share; a pipeline decodes a film in groups of frames.
+    # The built-in networks decode single frames at equal cost; a pipeline decodes frames in groups.
     every = max(1, plan.num_frames // _FRAMES) if engine.model.family == "unet" else 1
     return webp(engine.sketch(x0[:, ::every] if every > 1 else x0), plan.fps / every)
 
 
 def webp(frames: np.ndarray, fps: float) -> bytes:
-    """Frames (n, height, width, 3) uint8 as a moving WebP, at most 256 pixels wide and high."""
+    """Encodes frames (n, height, width, 3) uint8 as an animated WebP, at most 256 pixels wide and high."""
     scale = min(1.0, _SIDE / max(frames.shape[1:3]))
     size = (max(1, round(frames.shape[2] * scale)), max(1, round(frames.shape[1] * scale)))
     images = [Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR) for frame in frames]

@@ -1,4 +1,4 @@
-"""Told of every Step of claimed jobs: where they are, and what emerges."""
+"""Reports the progress and previews of running jobs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from flickbook.store.base import Job
 
 OnStep = Callable[[Step], None]
 
-#: The share of a run's time that its previews may take, and of one that somebody watches.
+#: The share of a run's time that previews may take: unwatched and watched.
 _UNSEEN: Final = 0.03
 _SEEN: Final = 0.25
-#: Seconds that the first preview is expected to take.
+#: Expected seconds of the first preview.
 _FIRST: Final = 0.05
 logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Told of every Step of a run: it says where the jobs are, and shows what emerges as far as there is time."""
+    """Receives every Step of a run, saves the progress of its jobs, and saves previews as time allows."""
 
     def __init__(
         self,
@@ -49,16 +49,16 @@ class Watch:
             on_step,
         )
         found: list[Past] = []
-        with suppress(StoreError):  # only the time that is left is told worse
+        with suppress(StoreError):  # without history only the time estimate is worse
             found = backend.ask(history(backend.queue))
         self._pace = Pace(jobs[0].plan, found, until=jobs[0].until, films=len(jobs))
         self._began, self._spent, self._cost = time.monotonic(), 0.0, _FIRST
         self._blind = False
-        #: The one whose film is polished and written now, once all of them are decoded.
+        #: The job whose film is being polished and written, once all films are decoded.
         self.finishing: Job | None = None
 
     def __call__(self, step: Step) -> None:
-        # Of polish no state is kept, so only what is not wanted at all is broken off there.
+        # Polishing has no checkpoint, so only a cancelled or lost job is stopped there.
         if step.phase == "polish" and self._attempt.unwanted((self.finishing or self._jobs[0]).id):
             raise Cancelled
         self._say(step)
@@ -72,7 +72,7 @@ class Watch:
 
     @contextmanager
     def writing(self, job: Job | None = None) -> Iterator[None]:
-        """Say that a film is whole but for its file, and then that it is written."""
+        """Reports the start and the end of writing a film."""
         self.finishing = job or self._jobs[0]
         self._say(Step("write", 0, 1, 0.0))
         began = time.perf_counter()
@@ -82,7 +82,7 @@ class Watch:
 
     def _say(self, step: Step) -> None:
         if self._attempt.lost:
-            return  # another tells of it now
+            return  # another worker reports its progress
         share, left = self._pace.after(step)
         told = self._left() if self.finishing is None else [self.finishing]
         self._attempt.reach(share, [job.id for job in told])
@@ -98,7 +98,7 @@ class Watch:
             )
 
     def _left(self) -> list[Job]:
-        """The jobs of this worker that are not done."""
+        """The unfinished jobs of this worker."""
         return [job for job in self._jobs if job.id in self._attempt.jobs]
 
     def _drawn(self, previews: Any) -> Iterator[tuple[Job, bytes]]:
@@ -110,20 +110,20 @@ class Watch:
                 yield job, moving(engine, job.plan, x0)
 
     def show(self, draw: Callable[[], Iterable[tuple[Job, bytes]]]) -> None:
-        """Keep the moving previews that `draw` makes, as often as their share of the time allows."""
+        """Saves the previews that `draw` makes, if their share of the time allows."""
         if self._blind or self._jobs[0].home != "queue":
             return
         began = time.monotonic()
         watched = any(self._backend.artifacts.watched(job.id) for job in self._left())
         allowed = _SEEN if watched else _UNSEEN
-        # Whoever looks on is shown something at once; what that took is made up for by a longer wait for the next.
+        # A viewer gets the first preview at once; the wait for the next is longer to make up for it.
         at_once = watched and not self._spent
         if not at_once and self._spent + self._cost > allowed * (began - self._began):
             return
         try:
             for job, preview in draw():
                 self._backend.artifacts.show(job.id, preview)
-        except Exception as error:  # no film fails because it could not be looked at
+        except Exception as error:  # a failed preview must not fail the film
             logger.warning("no more previews of this film: %s", error)
             self._blind = True
         self._cost = time.monotonic() - began

@@ -1,7 +1,8 @@
-"""Runs claimed jobs in this process: their films are made, written under names of this attempt, and settled.
+"""Runs claimed jobs in this process: makes their films, writes them to files of this attempt, and settles the jobs.
 
-Whatever happens, a job leaves here in a state that the store knows: done, failed with its reason, or laid down where it
-is. Only a process that dies leaves it running, until its lease is over. What goes wrong with one of several is its own.
+Whatever happens, a job ends in a state that the store knows: completed, failed with a reason, or released. Only if
+the process dies does it stay running, until its lease expires. An error in one film of a batch affects only that
+job.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ from flickbook.spec import Plan
 from flickbook.store.base import Job, Query, Result
 
 logger = logging.getLogger(__name__)
-#: Films that one command makes at most.
+#: Maximum films of one command.
 _TOGETHER: Final = 1000
-#: What is written while the next is made. What is joined behind a film, or stays a draft, is written at once.
+#: Kinds that are written in the background. Extensions and drafts are written at once.
 _ASIDE: Final = ("film", "picture")
-#: Makes the file of a film.
+#: Writes the file of a film.
 Write = Callable[[], Result]
 
 
 @dataclass(frozen=True)
 class _Told:
-    """How a run was asked for, beside its jobs."""
+    """Options of a run that are the same for all its jobs."""
 
     on_step: OnStep | None = None
     previews: bool = False
@@ -56,7 +57,7 @@ class _Told:
 
 @dataclass(frozen=True)
 class _Run:
-    """One pass over a batch: `slots` are all its jobs in their order, of which those that are left are made."""
+    """One pass over a batch: `slots` are all its jobs in order, of which only the unfinished ones are made."""
 
     attempt: Attempt
     slots: Sequence[Job]
@@ -68,10 +69,11 @@ class _Run:
 
 
 class Runner:
-    """Makes what claimed jobs ask for. `lease`, `beat` and `look` are seconds.
+    """Runs claimed jobs. `lease`, `beat` and `look` are seconds.
 
-    With `aside` the films of the queue are written, and their jobs settled, while the next ones are made: `run` returns
-    before, and `rest` when all is written. What the next job says is then read while this one is denoised.
+    With `aside`, films of queued jobs are written and settled in the background while the next ones are made: `run`
+    returns early, and `rest` waits until all are written. The prompts of the next job are then encoded while this
+    one is denoised.
     """
 
     def __init__(
@@ -84,13 +86,13 @@ class Runner:
         self._leaving = False
 
     def leave(self) -> None:
-        """Lay down what runs at its next step, and start nothing more."""
+        """Releases the running jobs at their next step and starts no more."""
         self._leaving = True
         for attempt in list(self._attempts):
             attempt.leaving = True
 
     def rest(self) -> None:
-        """Wait until all films are written and settled, and nothing is read."""
+        """Waits until all films are written and settled, and prompts are encoded."""
         if self._reader is not None:
             self._reader.rest()
         if self._writer is not None:
@@ -107,13 +109,14 @@ class Runner:
         strict: bool = False,
         path_of: PathOf | None = None,
     ) -> list[Job]:
-        """Run jobs of one shape that were claimed together; as what they ended, without those that count no more.
+        """Runs jobs of one shape that were claimed together; returns them as they ended, without those whose lease was
+        lost.
 
-        `beside` are all jobs of their batch, in its order, where some are done: the batch decides the last bits. With a
-        `batch` their state is kept there, and not with the first of them. `on_step` is told of every Step, with
-        `previews` those of the denoising carry theirs. With `strict` the error of a job that fails is raised once it
-        is settled, and fails the others that are left; `path_of` says where a command's film goes. A KeyboardInterrupt
-        lays down what is left, and is raised again.
+        `beside` are all jobs of their batch in order, including those that ended, as the batch size affects the last
+        bits of a film. With `batch`, the checkpoint is kept under this id instead of the first job's. `on_step`
+        receives every Step; with `previews`, denoising Steps carry previews. With `strict`, the error of a failed
+        job is raised after the job is settled, and fails the remaining jobs. `path_of` chooses the path of a
+        command's film. A KeyboardInterrupt releases the remaining jobs and is raised again.
         """
         own = {job.id: job for job in jobs}
         slots = [own.get(job.id, job) for job in beside or jobs]
@@ -132,7 +135,7 @@ class Runner:
                     attempt.leaving = True
                     raise
                 except StoreError as error:
-                    # The films are fine: whoever takes them up goes on from their states.
+                    # The films are fine: the next attempt resumes from their checkpoints.
                     logger.error("%s", error)
                     if strict:
                         raise
@@ -142,15 +145,15 @@ class Runner:
                         raise
                 finally:
                     attempt.lay_down()
-            if attempt.aside and self._writer is not None:  # their leases are kept until they are settled
+            if attempt.aside and self._writer is not None:  # keep the leases until the jobs are settled
                 self._writer.after(stack.pop_all().close)
         return attempt.ended
 
     def _work(self, attempt: Attempt, slots: Sequence[Job], batch: str, told: _Told) -> None:
-        """Make the films of all that are left. Raises Cancelled where they are to stop, and what the last one raises.
+        """Makes the films of all unfinished jobs. Raises Cancelled if they are to stop, and the error of the last one.
 
-        What goes wrong while one film of several is finished is that one's; the others go on from what is denoised.
-        Before that it is nobody's, and each is made by itself.
+        An error while one film of a batch is finished fails only that job; the others continue from their denoised
+        latents. If the batch fails before that, its films are made one by one.
         """
         begun = {job.id for job in slots if job.id in attempt.jobs}
         while own := [job for job in slots if job.id in attempt.jobs]:
@@ -175,12 +178,12 @@ class Runner:
                     self._apiece(attempt, own, told, error)
                 else:
                     self._failed(attempt, error, [run.watch.finishing])
-        # What counts no more is somebody else's, who may go on from this state.
+        # A job whose lease was lost belongs to another worker, which may resume from this checkpoint.
         if len(slots) > 1 and not batch and begun <= {job.id for job in attempt.ended if job.state == "completed"}:
             self._forget(slots[0])
 
     def _apiece(self, attempt: Attempt, jobs: Sequence[Job], told: _Told, error: Exception) -> None:
-        """Make the films of jobs whose batch failed one by one, from their beginning."""
+        """Makes the films of a failed batch one by one, from the start."""
         logger.warning("%d films that were made together failed, and are made one by one: %s", len(jobs), error)
         for job in jobs:
             self._backend.artifacts.leave(job.id)
@@ -193,7 +196,7 @@ class Runner:
                 self._failed(attempt, own, [job])
 
     def _means(self, attempt: Attempt, slots: Sequence[Job], own: Sequence[Job], told: _Told) -> RunOptions | None:
-        """What the films of a batch need; jobs that lack it fail alone. None if there is none left."""
+        """The run options of a batch; a job whose inputs are missing fails alone. None if no job is left."""
         if told.strict or len(own) < 2:
             return _filled(run_options_for(own), slots) if len(own) < len(slots) else run_options_for(slots)
         ready = []
@@ -205,13 +208,13 @@ class Runner:
         return _filled(_merged(ready), slots) if ready else None
 
     def _run(self, attempt: Attempt, slots: Sequence[Job], batch: str, run_options: RunOptions, told: _Told) -> _Run:
-        """A pass over a batch, as it was begun."""
+        """Prepares a pass over a batch, with the placement of its first attempt."""
         for job in list(attempt.jobs.values()):
             self._backend.artifacts.tidy(job.id, job.attempt)
         checkpointer = self._checkpointer(slots[0], attempt, batch)
         kept = checkpointer.look([job.plan for job in slots])
         run_options = replace(run_options, abreast=len(slots))
-        if kept is not None:  # what was decided then is decided again, so that no bit changes
+        if kept is not None:  # use the saved placement, so that the result is bit-identical
             run_options = replace(run_options, placement=kept.placement.model_copy(update={"batch": len(slots)}))
         if self._reader is not None:
             self._reader.rest()
@@ -219,11 +222,13 @@ class Runner:
         return _Run(attempt, slots, batch, run_options, checkpointer, watch, told)
 
     def _made(self, run: _Run) -> Iterator[tuple[Job, Write]]:
-        """What makes the file of each job that is left, in their order. Raises Cancelled where they are to stop."""
+        """Makes the films of the unfinished jobs in order; yields each job with a function that writes its file. Raises
+        Cancelled.
+        """
         first, plans, backend, path_of = run.slots[0], [job.plan for job in run.slots], self._backend, run.told.path_of
 
         def keep(some: Sequence[Plan]) -> Checkpointer:
-            """A try with another seed has a state of its own."""
+            """Selects the checkpointer; retries with other seeds have their own."""
             if [plan.key() for plan in some] == [plan.key() for plan in plans] or first.kind == "draft":
                 return run.checkpointer
             return Checkpointer(backend.artifacts.attempt(first.id, some[0].key()), may=lambda: not run.attempt.lost)
@@ -238,7 +243,7 @@ class Runner:
             clip = sequence(backend.artifacts, first, run.run_options, run.watch, stop)
             yield first, partial(filed, backend, first, clip, path_of)
             return
-        # Nobody looks at those of a command, but itself.
+        # Previews of a command's job are seen only by the command itself.
         how |= {"previews": run.told.previews or first.home == "queue", "apart": self._apart(first)}
         clips = good_films(plans, run.run_options, first.thresholds, first.retries, wanted=partial(_wanted, run), **how)
         for clip in clips:
@@ -246,7 +251,7 @@ class Runner:
             yield run.watch.finishing, partial(filed, backend, run.watch.finishing, clip, path_of)
 
     def _finish(self, run: _Run, job: Job, write: Write) -> None:
-        """Write a film, and settle its job: by the scribe, unless the job brought its worker down before."""
+        """Writes a film and settles its job, in the background unless the job's earlier attempts made no progress."""
         attempt, strict = run.attempt, run.told.strict
         if self._writer is not None and job.home == "queue" and job.kind in _ASIDE and job.stalls < 2:
             with run.watch.writing(job):
@@ -265,13 +270,13 @@ class Runner:
             self._failed(attempt, error, [job])
 
     def _aside(self, run: _Run, job: Job, write: Write) -> None:
-        """Write a film in the scribe's thread."""
+        """Writes a film in the writer thread."""
         try:
             with logged(self._backend.artifacts, [job], writer=True):
                 self._settle(run, job, _written(run, job, write))
         except Cancelled:
             run.attempt.lay_down([job.id])
-        except StoreError as error:  # free when its lease is over
+        except StoreError as error:  # released when its lease expires
             logger.error("%s: %s", job.id, error)
         except Exception as error:
             try:
@@ -282,11 +287,11 @@ class Runner:
             run.attempt.aside.pop(job.id, None)
 
     def _settle(self, run: _Run, job: Job, result: Result) -> None:
-        """Settle a job whose film is written, and let go of its state."""
+        """Settles a job whose film is written, and removes its checkpoint."""
         attempt = run.attempt
         found = None if attempt.lost else attempt.settle(job.id, queue.completed(job, result, attempt.seconds))
         if found is None:
-            # It counts no more, and what was made is not left behind.
+            # The lease was lost: discard the output.
             attempt.jobs.pop(job.id, None)
             removed(job, result)
         elif run.batch:
@@ -295,12 +300,12 @@ class Runner:
             self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        """Remove the state of a batch that is done, a sequence's pictures too; of a draft it is what it leaves."""
+        """Removes the saved state of a finished job or batch; a draft keeps its state, which is its result."""
         if job.kind != "draft":
             self._backend.artifacts.forget(job.id)
 
     def _failed(self, attempt: Attempt, error: Exception, jobs: Sequence[Job]) -> None:
-        """What an error makes of these of the jobs that are left."""
+        """Fails those of these jobs that are unfinished."""
         text = "".join(traceback.format_exception(error))
         code = "out_of_memory" if ran_out(error) else "unexpected"
         for job in jobs:
@@ -309,28 +314,30 @@ class Runner:
                 attempt.settle(job.id, queue.failed(job, error, attempt.seconds, code))
 
     def _apart(self, job: Job) -> int:
-        """How far the seeds of other tries are apart: as many as one command asked for films."""
+        """The distance between the seeds of retries: the number of films that the command makes."""
         if not job.thresholds or not job.leader:
             return 1
         return len(self._backend.ask(self._backend.store.find(Query(leader=job.leader, limit=_TOGETHER))))
 
     def _checkpointer(self, job: Job, attempt: Attempt, batch: str = "") -> Checkpointer:
-        """Where the state of a job, or of its batch, is kept; a finished draft's own is gone on from, and stays."""
+        """The checkpointer of a job or its batch; it also reads the checkpoint of a parent draft, which is kept."""
         artifacts = self._backend.artifacts
         also = [artifacts.checkpoint(job.parent)] if job.parent and job.kind != "extension" else []
         return Checkpointer(artifacts.made(batch or job.id) / CHECKPOINT, also=also, may=lambda: not attempt.lost)
 
 
 def _written(run: _Run, job: Job, write: Write) -> Result:
-    """The file of a film. Raises Cancelled where nobody wants it any more."""
+    """Writes the file of a film. Raises Cancelled if the job was cancelled."""
     if job.kind != "draft" and run.attempt.unwanted(job.id):
         raise Cancelled
     return write()
 
 
 def _wanted(run: _Run, number: int) -> bool:
-    """Whether a film of a batch is still wanted, which is finished next if it is. Raises Cancelled for a runner that
-    leaves: the others are finished by whoever takes them up."""
+    """Whether a film of a batch is still needed; if so, it is finished next.
+
+    Raises Cancelled if the runner is leaving: the next worker finishes the others.
+    """
     run.watch.finishing, job = None, run.slots[number]
     if run.attempt.leaving and len(run.slots) > 1:
         raise Cancelled
@@ -342,7 +349,9 @@ def _wanted(run: _Run, number: int) -> bool:
 
 
 def run_options_for(jobs: Sequence[Job]) -> RunOptions:
-    """What the films of jobs that run together need beside their Plans. Raises MediaError, WeightsError."""
+    """The run options of jobs that run together: what their films need besides their Plans. Raises MediaError,
+    WeightsError.
+    """
     found = []
     for job in jobs:
         home = Path(job.model_dir) if job.model_dir else None
@@ -358,7 +367,7 @@ def _merged(found: Sequence[RunOptions]) -> RunOptions:
 
 
 def _filled(run_options: RunOptions, slots: Sequence[Job]) -> RunOptions:
-    """With something for every film of a batch to begin from: those that nobody wants any more need not be theirs."""
+    """Fills in a source for every slot of a batch: slots whose jobs have ended may use any source."""
     begins = [job.plan.image or job.plan.video for job in slots]
     frames = next((run_options.sources[each] for each in begins if each in run_options.sources), None)
     if frames is None:

@@ -1,4 +1,4 @@
-"""A sequence as a job: its pictures lie in the job's own directory, and whoever takes it up goes on with them."""
+"""Runs a sequence as a job: its pictures are saved in the job's directory, and a later attempt resumes from them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from flickbook.media.read import read_picture
 from flickbook.spec import Step
 from flickbook.store.base import Job
 
-#: Pictures of a preview at most.
+#: Maximum pictures of a preview.
 _SHOWN: Final = 12
 
 
 def sequence(
     artifacts: ArtifactStore, job: Job, run_options: RunOptions, watch: Watch, cancel: Callable[[], bool]
 ) -> Clip:
-    """The film of a sequence's job, of which `watch` is told; `cancel` is asked after each denoising step.
+    """Makes the film of a sequence job; `watch` receives its Steps, and `cancel` is checked after each denoising step.
 
-    Its pictures are saved as they are made, and those of an attempt before are taken where they were made on a machine
-    like this one. Raises what `flickbook.engine.sequences.sequence.made` raises.
+    Pictures are saved as they are made. Those of an earlier attempt are reused if they were made on an equal
+    machine. Raises the errors of `flickbook.engine.sequences.sequence.made`.
     """
     place = artifacts.pictures(job.id)
     teller = _Teller(place, job, watch)
-    # Nobody else writes there, so that what is of another placement may go.
+    # Only this job writes there, so pictures of another placement may be overwritten.
     return made(job.plan, run_options, directory=place, overwrite=True, on_step=teller, cancel=cancel)
 
 
 class _Teller:
-    """Tells a Watch of a sequence's Steps: pictures that were there already took no time, and what there is, is shown.
+    """Passes the Steps of a sequence to a Watch, and saves a preview after each picture.
 
-    `place` is where the pictures are.
+    Pictures of an earlier attempt are not counted as work. `place` is the directory of the pictures.
     """
 
     def __init__(self, place: Path, job: Job, watch: Watch) -> None:
@@ -49,7 +49,7 @@ class _Teller:
 
     def __call__(self, step: Step) -> None:
         if step.phase != "denoise":
-            if step.phase == "encode":  # what cannot be gone on from is gone by now
+            if step.phase == "encode":  # pictures that cannot be reused are removed by now
                 self._kept = self._there()
             self._watch(step)
             return
@@ -64,14 +64,14 @@ class _Teller:
         return self._place / f"{frame:05d}.png"
 
     def _there(self) -> int:
-        """How many pictures there are, from the first on."""
+        """The number of consecutive pictures from the first one on."""
         frame = 0
         while frame < self._plan.num_frames and self._path(frame).exists():
             frame += 1
         return frame
 
     def _so_far(self, count: int) -> bytes:
-        """The first `count` pictures as a moving preview."""
+        """The first `count` pictures as an animated preview."""
         every = -(-count // _SHOWN)
         frames = np.stack([read_picture(self._path(frame)) for frame in range(0, count, every)])
         return webp(frames, self._plan.fps / every)

@@ -1,4 +1,4 @@
-"""Worker processes, started and kept alive: one that dies is buried, and another takes its place."""
+"""Starts worker processes and replaces those that die."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flickbook.engine.memory.machine import gpus
 from flickbook.errors import FlickbookError
 from flickbook.jobs.backend import Backend
 
-#: Seconds: between two looks, until a stopped worker is killed, the longest wait before another is started.
+#: Seconds: between two checks, until a stopping worker is killed, and the longest wait before a restart.
 _LOOK: Final = 0.2
 _PATIENCE: Final = 20.0
 _LONGEST: Final = 60.0
-#: A worker that lived so long was a good one: the next is started at once.
+#: After a worker ran for this many seconds, its replacement starts at once.
 _GOOD: Final = 30.0
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Place:
-    """A place that one worker at a time has; `env` says which device is its own."""
+    """A place for one worker process at a time; `env` selects its device."""
 
     env: dict[str, str]
     name: str = ""
@@ -43,9 +43,9 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps `workers` processes at work on a store, by its address; each has a device of its own if there are several.
+    """Keeps `workers` processes running on a store, given by its URL; each has its own device if there are several.
 
-    They die with this process, however it ends: their standard input is a pipe that only this process holds.
+    Workers exit with this process, however it ends: their standard input is a pipe that only this process holds.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class Supervisor:
 
     @property
     def alive(self) -> int:
-        """How many workers there are now."""
+        """Number of running workers."""
         return sum(place.process is not None and place.process.poll() is None for place in self._places)
 
     @property
     def processes(self) -> list[int]:
-        """The process numbers of the workers that are alive."""
+        """Process ids of the running workers."""
         found = [place.process for place in self._places if place.process is not None]
         return [process.pid for process in found if process.poll() is None]
 
     def start(self) -> None:
-        """Start the workers, and watch them from a thread of its own."""
+        """Starts the workers and a thread that watches them."""
         for place in self._places:
             self._start(place)
         self._thread.start()
 
     def stop(self, patience: float = _PATIENCE) -> None:
-        """Have every worker lay its job down and leave; kill those that do not within `patience` seconds."""
+        """Asks every worker to release its job and exit; kills those that do not within `patience` seconds."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -94,7 +94,7 @@ class Supervisor:
         self._count += 1
         place.name = f"{socket.gethostname()}:{os.getpid()}:{self._count}"
         command = [sys.executable, "-m", "flickbook.jobs.workers.worker", "--name", place.name, *self._arguments]
-        # Others see what a process was called with, and an address may hold a password.
+        # Other users can read a command line, and the URL may contain a password.
         told = {"FLICKBOOK_STORE": self.store} if self.store else {}
         if self.jobs_dir is not None:
             told["FLICKBOOK_JOBS_DIR"] = str(self.jobs_dir)
@@ -106,12 +106,12 @@ class Supervisor:
             for place in self._places:
                 try:
                     self._look(place)
-                except Exception:  # a thread that ended would replace no worker any more
+                except Exception:  # if this thread ended, no worker would be replaced
                     logger.exception("worker %s cannot be looked after", place.name)
                     place.wait = time.monotonic() + _LONGEST
 
     def _look(self, place: _Place) -> None:
-        """Replace the worker of a place if it is dead, and it is time to."""
+        """Replaces a dead worker when its waiting time is over."""
         code = None if place.process is None else place.process.poll()
         if code is None:
             return
@@ -122,7 +122,7 @@ class Supervisor:
             place.wait = 0.0
 
     def _bury(self, place: _Place, code: int) -> None:
-        """Free at once what a dead worker had claimed, and say when the next one comes."""
+        """Releases the jobs of a dead worker and sets the time of its restart."""
         reason = f"its worker ended with exit code {code}"
         if code < 0:
             named = {number.value: number.name for number in signal.Signals}
@@ -137,11 +137,11 @@ class Supervisor:
                 for job in backend.ask(backend.queue.bury(place.name, reason)):
                     backend.artifacts.log(job.id, f"attempt {job.attempt}: {reason}")
         except FlickbookError as error:
-            logger.error("%s", error)  # its lease ends by itself
+            logger.error("%s", error)  # its lease will expire
 
 
 def _hang_up(process: subprocess.Popen[bytes]) -> None:
-    """End a worker's standard input: it leaves."""
+    """Closes a worker's standard input, which makes it exit."""
     if process.stdin is not None:
         try:
             process.stdin.close()
@@ -150,6 +150,6 @@ def _hang_up(process: subprocess.Popen[bytes]) -> None:
 
 
 def _device(number: int, workers: int) -> dict[str, str]:
-    """The environment of worker `number` of `workers`: its own GPU, where there are several of both."""
+    """Environment of worker `number` of `workers`: its own GPU, if there are several of both."""
     count = gpus() if workers > 1 else 1
     return {"CUDA_VISIBLE_DEVICES": str(number % count)} if count > 1 else {}

@@ -1,8 +1,8 @@
-"""One process that works on the queue: it claims a job, runs it, and settles it, until it is told to leave.
+"""A worker process: claims jobs, runs them and settles them until it is stopped.
 
-It dies alone: what it has claimed is free again when its lease is over, or at once where a supervisor sees it go. It
-leaves when its standard input ends, so that it never outlives whoever started it, and on SIGTERM; both lay its job down
-where it is. `python -m flickbook.jobs.workers.worker --help` says how it is started.
+If it dies, its jobs are released when their leases expire, or at once if a supervisor notices. It exits on SIGTERM
+and when its standard input ends, so it never outlives the process that started it; both release its job. For its
+options see `python -m flickbook.jobs.workers.worker --help`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from flickbook.jobs.workers.batching import gather
 from flickbook.jobs.workers.runner import Runner
 from flickbook.store.base import Job
 
-#: Seconds between two looks into an empty queue, and the longest wait for a store that does not answer.
+#: Seconds: between two checks of an empty queue, and the longest wait for a store that does not answer.
 IDLE = 0.1
 _PATIENCE = 30.0
-#: Queued jobs that are looked at for one whose model is here.
+#: Queued jobs that are searched for one whose model is installed.
 _AMONG = 200
 
 logger = logging.getLogger(__name__)
 
 
 def name_of(number: int = 0) -> str:
-    """What a worker of this process is called: machine, process, number."""
+    """The name of a worker in this process: host, process id, number."""
     return f"{socket.gethostname()}:{os.getpid()}:{number}"
 
 
 def gone(name: str) -> bool:
-    """Whether the worker of this name was a process of this machine that is there no more."""
+    """Whether a worker's name is that of a dead process on this machine."""
     host, process, _ = [*name.rsplit(":", 2), "", ""][:3]
     return host == socket.gethostname() and process.isdecimal() and not psutil.pid_exists(int(process))
 
@@ -53,7 +53,7 @@ def gone(name: str) -> bool:
 class Worker:
     """Works on the queue in this thread until `leave` is called; `lease`, `beat` and `look` are seconds.
 
-    `batch` is how many jobs of one shape run together at most, as the settings say by default.
+    `batch` is the maximum batch size, by default from the settings.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Worker:
         self._auto = settings.load().pull == "auto"
 
     def leave(self) -> None:
-        """Lay down what runs at its next step, and return from `work`."""
+        """Releases the running jobs at their next step and makes `work` return."""
         self._leaving.set()
         self._runner.leave()
 
     def work(self, jobs: int | None = None) -> int:
-        """Run jobs as they come, at most so many; how many it ran."""
+        """Runs up to `jobs` jobs, without limit by default; returns how many were run."""
         done, wait = 0, IDLE
         while not self._leaving.is_set() and (jobs is None or done < jobs):
             try:
@@ -95,14 +95,14 @@ class Worker:
             try:
                 self._runner.run(crew.jobs, beside=crew.slots, batch=crew.batch)
             except (FlickbookError, OSError) as error:
-                # What could not be settled is free again when its lease is over.
+                # Jobs that could not be settled are released when their leases expire.
                 logger.error("%s: %s", job.id, error)
             done += len(crew.jobs)
         self._runner.rest()
         return done
 
     def _claim(self) -> Job | None:
-        """The next job. Where the service downloads models, the jobs behind one that waits for its model come first."""
+        """Claims the next job. If the service downloads models, jobs whose model is still missing are skipped."""
         store = self._backend.store
         if not self._auto:
             return self._backend.ask(store.claim(self.name, self._lease))
@@ -110,19 +110,21 @@ class Worker:
         return taken[0] if taken else None
 
     def _tend(self) -> None:
-        """Now and then, what others left behind."""
+        """Recovers jobs of dead workers, at most once per heartbeat."""
         if time.monotonic() - self._tended > self._beat:
             self._backend.ask(self._backend.queue.tend())
             self._tended = time.monotonic()
 
 
 def _ready(job: Job) -> bool:
-    """Whether a job need not wait for the download of its model. One that can have none fails when it is run."""
+    """Whether a job can run without waiting for a model download. A job whose model cannot be downloaded fails when
+    run.
+    """
     return bool(job.model_dir) or not to_pull(job.plan.model)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Work until standard input ends or SIGTERM comes; the exit code."""
+    """Runs a worker until standard input ends or SIGTERM arrives; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m flickbook.jobs.workers.worker", description="Work on the queue.")
     parser.add_argument("--store", default="", help="where jobs are kept")
     parser.add_argument("--jobs-dir", type=Path, help="where their files are")
@@ -150,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _until_the_end(worker: Worker) -> None:
-    """Wait until whoever started this process is gone: the pipe that is its standard input has then an end."""
+    """Waits until the parent process is gone, which ends the pipe on standard input."""
     try:
         while os.read(0, 1024):
             pass

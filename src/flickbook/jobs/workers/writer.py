@@ -1,4 +1,4 @@
-"""Files written in a thread, while the next films are made."""
+"""Writes files in a thread while the next films are made."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 Work = Callable[[], None]
-#: What the names of its threads begin with.
+#: Prefix of its threads' names.
 SCRIBE: Final = "scribe"
 
 
 class BackgroundWriter:
-    """Does one thing after the other in a thread of its own. What it is handed catches its own errors."""
+    """Runs one function after the other in a thread. The functions must catch their own errors."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=SCRIBE)
         self._last: Future[None] | None = None
 
     def hand(self, work: Work) -> None:
-        """Have this done next. Waits for what was handed in before: of films that wait to be written there is one."""
+        """Runs a function next. Blocks until the previous one has finished, so that at most one film waits to be
+        written.
+        """
         if self._last is not None:
             self._last.result()
         self._last = self._thread.submit(work)
 
     def after(self, work: Work) -> None:
-        """Have this done once all is written that was handed in."""
+        """Runs a function after all that were submitted so far."""
         self._thread.submit(work)
 
     def rest(self) -> None:
-        """Wait until all is done."""
+        """Waits until all functions have finished."""
         self._thread.submit(lambda: None).result()

@@ -1,11 +1,10 @@
-"""Several jobs at once, all or none, on a server that changes one document at a time.
+"""Adds several jobs, all or none, on a server that changes one document at a time.
 
-The mark of a batch is written first, then its jobs, each of which names it; deleting the mark is the one change that
-shows them all. A job of a batch that is still marked is seen by nobody; one whose mark is gone is there, and whoever
-meets it takes the batch's name off it, after which it can be claimed. A crash before that change leaves jobs that
-nobody sees until `mend` deletes them, a crash after it leaves jobs that `mend` sets free.
-
-A mark that was given up stays for a day, so that what its writer still sends, should it only be slow, is not shown.
+First the mark of a batch is written, then its jobs, each of which names the batch. Deleting the mark is the single
+change that makes them all visible. Jobs whose batch is still marked are invisible. Once the mark is gone they are
+visible, and the first reader removes the batch's name from them, after which they can be claimed. A crash before the
+mark is deleted leaves invisible jobs, which `mend` deletes; a crash after it leaves jobs that `mend` frees.
+The mark of an abandoned batch is kept for a day, so that late writes of a slow writer do not become visible.
 """
 
 from __future__ import annotations
@@ -20,24 +19,25 @@ from flickbook.errors import StoreError
 from flickbook.store.base import new_id
 from flickbook.store.mongo.connection import Document, MongoLink
 
-#: After so many seconds a batch that is not shown has lost its writer; a given up mark is forgotten after so many.
+#: Seconds after which an invisible batch counts as abandoned, and after which the mark of an abandoned batch is
+#: deleted.
 ABANDONED: Final = 5.0
 FORGOTTEN: Final = 86_400.0
 _DUPLICATE: Final = 11_000
 
 
 class Taken(Exception):
-    """A job with this id, or this owner and key, is there already."""
+    """A job with this id, or with this owner and key, already exists."""
 
 
 class Batches:
-    """The marks of batches, in the collection `batches`: `_id`, `at` (by the server's clock), `open` 1 or 0."""
+    """The marks of batches, in the collection `batches`: `_id`, `at` (server clock), `open` 1 or 0."""
 
     def __init__(self, link: MongoLink) -> None:
         self.link = link
 
     async def insert(self, rows: Sequence[Document]) -> None:
-        """Keep jobs, all or none. Raises Taken, and nothing is kept, where one is there already."""
+        """Adds jobs, all or none. Raises Taken, and adds nothing, if one exists already."""
         if len(rows) == 1:
             await self._one({**rows[0], "batch": ""})
         elif rows:
@@ -78,7 +78,7 @@ class Batches:
         raise StoreError(self.link.address.shown, reason, "ask again; none of them was kept")
 
     async def _drop(self, name: str) -> None:
-        """Forget a batch that only its writer, who is here, knows."""
+        """Deletes a batch of this writer that was never visible."""
         with self.link.told():
             await self.link["batches"].update_one({"_id": name}, {"$set": {"open": 0}})
             await self.link["jobs"].delete_many({"batch": name})
@@ -88,12 +88,12 @@ class Batches:
         await self.link["jobs"].update_many({"batch": name}, {"$set": {"batch": ""}})
 
     async def hidden(self, names: Iterable[str]) -> set[str]:
-        """Which of these batches are not shown yet; the jobs of the others are set free."""
+        """Which of these batches are still invisible; jobs of the others are freed."""
         asked = {name for name in names if name}
         if not asked:
             return set()
         with self.link.told():
-            # The jobs were read first: a mark that is gone now may have been there then, never the other way.
+            # Jobs are read before marks: a mark that is gone now may have existed then, but not the reverse.
             marks = await self.link["batches"].find({"_id": {"$in": sorted(asked)}}).to_list()
             marked = {str(mark["_id"]) for mark in marks}
             for name in asked - marked:
@@ -101,13 +101,13 @@ class Batches:
         return marked
 
     async def free(self, id: str) -> bool:
-        """Whether this job was shown, but not yet free to be changed; it is now."""
+        """Frees a job whose batch is visible; returns whether it was not free before."""
         with self.link.told():
             row = await self.link["jobs"].find_one({"_id": id}, {"batch": 1})
         return bool(row and row["batch"]) and not await self.hidden([row["batch"] if row else ""])
 
     async def mend(self) -> None:
-        """Finish what writers that died have left: what they showed is set free, what they did not is deleted."""
+        """Finishes batches of dead writers: frees jobs of visible ones, deletes jobs of invisible ones."""
         now = await self.link.now()
         with self.link.told():
             marks, jobs = self.link["batches"], self.link["jobs"]
@@ -119,13 +119,13 @@ class Batches:
         await self.hidden(left)
 
     async def read(self, filter: Document, **how: Any) -> list[Document]:
-        """The rows that `filter` finds among the jobs that are shown, as `Collection.find` takes `how`."""
+        """The rows of visible jobs that match `filter`; `how` as in `Collection.find`."""
         unseen: set[str] = set()
         while True:
             chosen = {"$and": [filter, {"batch": {"$nin": sorted(unseen)}}]} if unseen else filter
             with self.link.told():
                 rows: list[Document] = await self.link["jobs"].find(chosen, **how).to_list()
-            # A batch that was left out and is shown by now would be seen in part: then everything is read again.
+            # A skipped batch that became visible meanwhile would be read in part: read everything again.
             hidden = await self.hidden({row["batch"] for row in rows} | unseen)
             if hidden == unseen:
                 return rows

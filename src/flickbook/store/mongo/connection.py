@@ -1,4 +1,4 @@
-"""The connection to MongoDB: how it is opened, what its server is, its clock, and its errors in plain words."""
+"""The connection to MongoDB: client, server type, server clock, and readable errors."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ except ImportError:
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
-#: Milliseconds, where the address does not say otherwise: a command should not wait long for a server that is gone.
+#: Milliseconds, unless the URL says otherwise: a command should not wait long for an unreachable server.
 DEFAULTS: Final = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 20_000}
 CONFIRMED_WITHIN: Final = 10_000
 REFRESH: Final = 60.0
-#: The clock takes up at most this much of a difference at once (s), so that no lease ends by a correction;
+#: Maximum correction of the clock at once (s), so that a correction does not end leases.
 STRIDE: Final = 0.5
-#: but one that is further out (s) is simply wrong, and would keep dead workers' leases for hours.
+#: A clock that is further off (s) is set at once: it is wrong and would keep the leases of dead workers for hours.
 ASTRAY: Final = 30.0
 _DRIVER: Final = Path(pymongo.__file__).parent
 _UNAUTHORISED: Final = frozenset({8000, 13, 18, 31})
 
 
 def tick(seconds: float) -> float:
-    """A time (s) to a tenth of a millisecond: what a server that keeps 15 digits gives back as it was."""
+    """Rounds a time (s) to a tenth of a millisecond, which survives servers that keep 15 digits."""
     return round(seconds, 4)
 
 
 class ServerClock:
-    """The server's time, carried on by this machine's monotonic clock, which nobody sets."""
+    """The server's time, advanced by this machine's monotonic clock."""
 
     def __init__(self) -> None:
         self.offset: float | None = None
         self.read_at = 0.0
 
     def due(self) -> bool:
-        """Whether it is time to ask the server again."""
+        """Whether the server's time should be read again."""
         return self.offset is None or time.monotonic() - self.read_at >= REFRESH
 
     def take(self, asked: float, answered: float, said: float) -> None:
-        """The server `said` a time (s) between two readings of the monotonic clock."""
+        """Records that the server `said` a time (s) between two readings of the monotonic clock."""
         found = said - (asked + answered) / 2
         self.read_at = answered
         if self.offset is None or abs(found - self.offset) > ASTRAY:
@@ -67,12 +67,12 @@ class ServerClock:
             self.offset += min(max(found - self.offset, -STRIDE), STRIDE)
 
     def now(self) -> float:
-        """Seconds since 1970 by the server."""
+        """Seconds since 1970 by the server's clock."""
         return tick(time.monotonic() + (self.offset or 0.0))
 
 
 class MongoLink:
-    """One client, one database. `several` says that there are members to agree: a replica set or a sharded cluster."""
+    """One client and one database. `several` is true for a replica set or a sharded cluster."""
 
     def __init__(self, address: MongoUrl) -> None:
         self.address = address
@@ -87,36 +87,38 @@ class MongoLink:
         return f"MongoLink({self.address.shown!r})"
 
     async def open(self) -> str:
-        """Connect; what the server is, for people. Raises StoreError if it is out of reach or would lose writes."""
+        """Connects and returns a description of the server. Raises StoreError if it is unreachable or could lose
+        writes.
+        """
         self._open = True
         with self.told():
             hello = await self._read_clock()
             version = (await self._here().client.admin.command("buildInfo")).get("version", "of unknown version")
         self.several = "setName" in hello or hello.get("msg") == "isdbgrid"
         self._refuse_weak()
-        # From here on a majority is asked where there is one.
+        # Replica sets and clusters use majority concerns from here on.
         self._database = self._strict(self._clients[-1])
         kind = f"replica set {hello['setName']}" if "setName" in hello else "one server without replica set"
         if hello.get("msg") == "isdbgrid":
             kind = "sharded cluster"
-        # Other servers speak the protocol too, and give the version of MongoDB that they follow.
+        # Other servers speak the protocol too, and report the version of MongoDB that they follow.
         return f"MongoDB protocol {version}, {kind}, {self.address.shown}"
 
     async def close(self) -> None:
         clients, self._clients, self._database, self._open = self._clients, [], None, False
-        # One of the process that this one was forked from, or of a loop that has ended, is not ours to close.
+        # Do not close a client of the parent process or of an event loop that has ended.
         if clients and self._where == (os.getpid(), asyncio.get_running_loop()):
             with self.told():
                 await clients[-1].close()
 
     def __getitem__(self, name: str) -> Collection:
-        """A collection, read and written with the concerns of the store."""
+        """A collection with the store's read and write concerns."""
         return self._here()[name]
 
     def light(self, name: str) -> Collection:
-        """A collection of counters, which no majority need confirm by themselves.
+        """A collection of counters that need no majority of their own.
 
-        Members replay writes in their order: the majority that confirms the job which follows has the counter too.
+        Members replay writes in order: a majority that confirms the following job also has the counter.
         """
         return self[name].with_options(read_concern=ReadConcern("local"), write_concern=WriteConcern(1))
 
@@ -128,9 +130,9 @@ class MongoLink:
         return self.clock.now()
 
     async def _read_clock(self) -> Document:
-        """Ask the primary for its time; its whole answer."""
+        """Reads the primary's time; returns its whole `hello` response."""
         admin = self._here().client.admin
-        # The first question also finds the server, so that only the second one has a short way there and back.
+        # The first call also selects the server, so only the second one has a short round trip.
         for _ in range(2 if self.clock.offset is None else 1):
             asked = time.monotonic()
             hello: Document = await admin.command("hello", read_preference=ReadPreference.PRIMARY)
@@ -140,7 +142,7 @@ class MongoLink:
         return hello
 
     def _here(self) -> AsyncDatabase[Document]:
-        """The database, by a client of this process and event loop: neither its sockets nor its locks can be shared."""
+        """The database, with a client of this process and event loop: sockets and locks cannot be shared."""
         where = (os.getpid(), asyncio.get_running_loop())
         if not self._open:
             raise StoreError(self.address.shown, "is not open", "open the store before using it")
@@ -158,15 +160,15 @@ class MongoLink:
                 client: AsyncMongoClient[Document] = AsyncMongoClient(self.address.text, **patience)
             except ValueError as error:
                 raise failures.ConfigurationError(str(error)) from None
-        # The driver leaves out what it does not understand: tls=yes would send everything in the clear.
+        # The driver ignores options that it does not understand: tls=yes would send everything unencrypted.
         for warning in caught:
-            # Whatever else this process warns of at that moment, as of a socket left open, is not about the address.
+            # Ignore other warnings of this process, such as an unclosed socket.
             if warning.category in (UserWarning, DeprecationWarning) and _DRIVER in Path(warning.filename).parents:
                 raise failures.ConfigurationError(str(warning.message))
         return client
 
     def _refuse_weak(self) -> None:
-        """Raise StoreError for an address that asks for writes that a crash may undo."""
+        """Raises StoreError for a URL with a write concern that a crash may undo."""
         given = self.address.options
         journal = given.get("journal", given.get("j", "true")).lower()
         w = given.get("w", "majority")
@@ -181,7 +183,7 @@ class MongoLink:
         within = int(given.get("wtimeoutms", given.get("wtimeout", CONFIRMED_WITHIN)))
         return client.get_database(
             self.address.database,
-            # Without a replica set all of the server is its majority, and few such servers know a read concern.
+            # Without a replica set the server is its own majority, and few such servers know read concerns.
             read_concern=ReadConcern("majority") if self.several else None,
             write_concern=WriteConcern("majority", wtimeout=within, j=True),
             read_preference=ReadPreference.PRIMARY,
@@ -189,11 +191,11 @@ class MongoLink:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Turn every error of the driver into a StoreError in plain words, without any secret."""
+        """Turns every error of the driver into a readable StoreError without secrets."""
         try:
             yield
         except (failures.PyMongoError, BSONError, UnicodeError, OSError) as error:
-            # No traceback shows what the driver said, which may quote the address.
+            # Suppress the driver's message in tracebacks: it may quote the URL.
             raise self._said(error) from None
 
     def _said(self, error: Exception) -> StoreError:
@@ -221,7 +223,7 @@ def _refused(link: MongoLink, error: Exception) -> tuple[str, str]:
     if error.code in _UNAUTHORISED or "auth" in str(error).lower():
         remedy = "correct the user, the password and authSource in the address, or grant the role readWrite"
         return f"lets this user not in (code {error.code})", remedy
-    # Of many writes at once each has a reason of its own, and the whole has none.
+    # In a bulk write each write has a reason of its own, and the whole has none.
     details: Document = {**(error.details or {})}
     first = next(iter(details.get("writeErrors", [])), details)
     said = first.get("errmsg", "no reason given")
@@ -252,7 +254,7 @@ def _unknown(error: Exception) -> tuple[str, str]:
     return f"failed with {type(error).__name__}", "see that it runs; `flickbook store check` looks through it"
 
 
-#: From the particular to the general: the first that fits has the say.
+#: From specific to general: the first match is used.
 _WORDS: Final[tuple[tuple[type[Exception], Callable[[MongoLink, Exception], tuple[str, str]]], ...]] = (
     (failures.ServerSelectionTimeoutError, _unreachable),
     (failures.NotPrimaryError, _unreachable),

@@ -1,4 +1,4 @@
-"""What the MongoDB store keeps beside jobs: notes, windows of limits, secrets."""
+"""Notes, rate-limit windows and secrets of the MongoDB store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flickbook.store.mongo.connection import Document, MongoLink
 
 
 class Notes:
-    """The methods of a Store that know no jobs."""
+    """The methods of a Store that do not concern jobs."""
 
     def __init__(self, link: MongoLink) -> None:
         self.link = link
@@ -31,7 +31,7 @@ class Notes:
                 except DuplicateKeyError:
                     pass
             standing = await self.note(note.kind, note.id)
-            if standing is not None:  # else it was dropped in between
+            if standing is not None:  # otherwise it was deleted meanwhile
                 return standing
 
     async def note(self, kind: str, id: str) -> Note | None:
@@ -67,7 +67,7 @@ class Notes:
             now = await self.link.now()
             begun = {"$gt": now - window, "$lte": now}
             with self.link.told():
-                # Nearly always there is enough, and one round trip does.
+                # The usual case: enough is left, and one round trip suffices.
                 room = {"_id": bucket, "began": begun, "taken": {"$lte": limit - amount}}
                 row = await buckets.find_one_and_update(room, {"$inc": {"taken": amount}})
                 if row:
@@ -82,7 +82,7 @@ class Notes:
             await asyncio.sleep(0)
 
     async def _swapped(self, bucket: str, row: Document | None, new: Document) -> bool:
-        """Whether the bucket is `new` now, which it is unless another was faster."""
+        """Sets a bucket to `new` if it is unchanged; returns whether that succeeded."""
         buckets = self.link["buckets"]
         if row is not None:
             seen = {"_id": bucket, "taken": row["taken"], "began": row["began"]}
@@ -106,7 +106,7 @@ class Notes:
             await self.link["meta"].delete_one({"_id": "keys"})
 
     async def adopt(self) -> None:
-        """Record that keys were made in a database that was written before there was a record."""
+        """Records that keys exist in a database written before there was such a record."""
         with self.link.told():
             found = await self.link["notes"].find_one({"kind": KEY})
         if found is not None and not await self.protected():
@@ -121,7 +121,7 @@ class Notes:
         return str(row["value"])
 
     async def _first(self, place: str, name: Document, update: Document) -> None:
-        """Update a document or make it; of two that make it at once one is sent back, and finds it made."""
+        """Updates or creates a document; if two callers create it at once, one fails and updates it instead."""
         with self.link.told():
             try:
                 await self.link[place].update_one(name, update, upsert=True)

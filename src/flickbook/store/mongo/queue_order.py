@@ -1,4 +1,4 @@
-"""Where jobs stand in the queue of the MongoDB store: turns, which are fair between owners, and positions."""
+"""The queue order of the MongoDB store: turns, which are fair between owners, and positions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from flickbook.store.mongo.batch import ABANDONED, Batches
 from flickbook.store.mongo.connection import Document, MongoLink, tick
 from flickbook.store.mongo.schema import QUEUE
 
-#: Seconds for which an owner's jobs are put in order by one alone, who may die meanwhile.
+#: Seconds after which the lock on an owner's order expires, as its holder may die.
 _ORDERING: Final = 10.0
 
 
 class Order:
-    """Start-time fair queueing (Goyal, Vin and Cheng 1996), every job of equal cost, within each priority.
+    """Start-time fair queueing (Goyal, Vin and Cheng 1996), with jobs of equal cost, within each priority.
 
-    A job comes behind its owner's last that is queued, and not before what was claimed. Turns are reserved while their
-    jobs are being written, so that of two who add at once none takes the other's.
+    A job is placed behind its owner's last queued job, and not before jobs that were already claimed. Turns are
+    reserved while their jobs are written, so that two concurrent callers do not get the same turn.
     """
 
     def __init__(self, link: MongoLink, batches: Batches) -> None:
@@ -34,7 +34,7 @@ class Order:
         self.passed: dict[int, float] = {}
 
     async def positions(self, count: int) -> int:
-        """The first of `count` positions, which nobody else gets."""
+        """Reserves `count` positions and returns the first."""
         with self.link.told():
             queue = await self.link.light("meta").find_one_and_update(
                 {"_id": "queue"}, {"$inc": {"position": count}}, upsert=True, return_document=ReturnDocument.AFTER
@@ -44,7 +44,7 @@ class Order:
         return int(queue["position"]) - count + 1
 
     async def turns(self, jobs: Sequence[Job]) -> list[float]:
-        """A turn for each of these new jobs; `release` them when the jobs are written."""
+        """Reserves a turn for each new job; call `release` when the jobs are written."""
         counts = Counter((job.owner, job.priority) for job in jobs)
         following = {who: await self.reserve(*who, count) for who, count in counts.items()}
         turns = []
@@ -54,7 +54,7 @@ class Order:
         return turns
 
     async def reserve(self, owner: str, priority: int, count: int = 1) -> float:
-        """The first of `count` turns."""
+        """Reserves `count` turns and returns the first."""
         waiting = {"owner": owner, "priority": priority, "state": "queued", "batch": ""}
         name, owners = _line(owner, priority), self.link.light("owners")
         while True:
@@ -78,7 +78,7 @@ class Order:
             await asyncio.sleep(0)
 
     async def release(self, jobs: Sequence[Job]) -> None:
-        """Their jobs are written, and speak for themselves; those that were reserved behind them stay reserved."""
+        """Ends the reservations of jobs that are written; reservations behind them stay."""
         last: dict[tuple[str, int], float] = {}
         for job in jobs:
             last[job.owner, job.priority] = max(job.turn, last.get((job.owner, job.priority), 0.0))
@@ -88,7 +88,7 @@ class Order:
                 await self.link.light("owners").update_one(mine, {"$set": {"until": 0.0}})
 
     async def claimed(self, job: Job) -> None:
-        """A job of the queue was claimed. Lost in a crash, it lets who comes next stand a little further in front."""
+        """Records that a queued job was claimed. If a crash loses this, the next job is placed slightly too early."""
         if job.turn <= self.passed.get(job.priority, 0.0):
             return
         with self.link.told():
@@ -97,7 +97,9 @@ class Order:
         self.passed[job.priority] = job.turn
 
     async def reorder(self, id: str, before: str | None) -> bool:
-        """Put one queued job in front of another of its owner and priority, or last; whether both are queued."""
+        """Moves a queued job before another one of its owner and priority, or to the end; returns whether both are
+        queued.
+        """
         found = await self.batches.read({"_id": id, "state": "queued"})
         if not found:
             return False
@@ -119,7 +121,9 @@ class Order:
         return True
 
     async def _alone(self, lock: str) -> float:
-        """Wait until nobody else deals out these places: two at once would give one place twice. What to unlock by."""
+        """Locks the order of an owner's jobs: concurrent changes could assign a place twice. Returns the value for
+        unlocking.
+        """
         owners = self.link.light("owners")
         while True:
             now = await self.link.now()
@@ -135,7 +139,7 @@ class Order:
             await asyncio.sleep(0.02)
 
     async def _deal(self, ids: Sequence[str], rows: Sequence[Document]) -> None:
-        """Give the places of `rows`, which are in order, to `ids`. A job that was claimed meanwhile keeps its own."""
+        """Assigns the places of `rows`, which are sorted, to `ids`. A job that was claimed meanwhile keeps its own."""
         changes, last = [], (-math.inf, -math.inf)
         held = {row["_id"]: (row["turn"], row["position"]) for row in rows}
         for id, row in zip(ids, rows, strict=True):

@@ -1,13 +1,13 @@
-"""What the collections of the MongoDB store are called, their indexes, and how an older store is brought up to date.
+"""Collections of the MongoDB store, their indexes, and migrations.
 
-jobs      a job's row, `id` as `_id`; `seq`, its first position; `batch` (mongo_batch.py); `keyed`, a hash, with a key
-batches   marks of several jobs that are being added
-owners    the last `turn` that is reserved for an owner's jobs, and `until` when; locks of their order
-notes     notes; their kind and id make `_id`
-buckets   what is `taken` of a limit, when its window `began` and `ends`
+jobs      a job's row, `id` as `_id`; `seq`, its first position; `batch` (batch.py); `keyed`, a hash, if it has a key
+batches   marks of batches of jobs that are being added
+owners    the last `turn` reserved for an owner's jobs, and `until` when; locks of their order
+notes     notes; kind and id form `_id`
+buckets   how much of a limit is `taken`, and when its window `began` and `ends`
 secrets   `value`
-meta      "schema": `number`; "queue": the last `position` given; "turn 0": the last `turn` claimed of priority 0;
-          "keys": there once an API key was made
+meta      "schema": `number`; "queue": the last `position` assigned; "turn 0": the last `turn` claimed of priority 0;
+          "keys": exists once an API key was created
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OLD: Final = [("seq", ASCENDING)]
 
 _JOBS: Final = [
     IndexModel([("state", ASCENDING), ("home", ASCENDING), ("batch", ASCENDING), *QUEUE], name="queue"),
-    # Sparse, not partial: it holds only those that have a key, on every server that speaks the protocol.
+    # Sparse, not partial: contains only jobs with a key, on every server that speaks the protocol.
     IndexModel([("keyed", ASCENDING)], name="keyed", unique=True, sparse=True),
     IndexModel(NEW, name="new"),
     IndexModel([("owner", ASCENDING), *NEW], name="owner_new"),
@@ -50,12 +50,12 @@ async def _first(link: MongoLink) -> None:
     await link["buckets"].create_index([("ends", ASCENDING)], name="ends")
 
 
-#: Only ever added to. Each may run twice, and by two at once.
+#: Append only. Each step may run twice, also concurrently.
 MIGRATIONS: Final[tuple[Callable[[MongoLink], Awaitable[None]], ...]] = (_first,)
 
 
 async def migrate(link: MongoLink) -> None:
-    """Bring the database up to date. Raises StoreError for one of a newer Flickbook."""
+    """Migrates the database. Raises StoreError for a schema of a newer Flickbook."""
     with link.told():
         found = await link["meta"].find_one({"_id": "schema"})
     number = int(found["number"]) if found else 0

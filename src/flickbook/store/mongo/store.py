@@ -1,8 +1,8 @@
 """Jobs in MongoDB: one store for several hosts.
 
-Every change is one update of one document, which the server makes alone and a majority has confirmed; what spans
-several documents is arranged so that a crash between two of them loses nothing (mongo_batch.py). Neither transactions
-nor update pipelines are used.
+Every change is one update of one document, which the server makes atomically and a majority confirms. Changes of
+several documents are ordered so that a crash between two of them loses nothing (batch.py). Neither transactions nor
+update pipelines are used.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from flickbook.store.mongo.url import MongoUrl
 STATES: Final[tuple[State, ...]] = get_args(State)
 WAITING: Final = [state for state in STATES if state not in DONE and state != "running"]
 _AFTER: Final = ReturnDocument.AFTER
-#: What workers take.
+#: What workers may claim.
 _WAITING: Final[Document] = {"state": "queued", "home": "queue", "batch": ""}
-#: What stands for the rest of a job where only changes are checked.
+#: Fills the other fields of a job when only changes are validated.
 _ANY: Final[dict[str, Any]] = {"id": "", "plan": Plan.model_construct(), "request": Request.model_construct()}
 
 
 class MongoStore:
     """The Store on a MongoDB server, replica set or cluster, or another server that speaks its protocol.
 
-    Raises StoreError for an address that cannot be read; its password is in no message, title or repr.
+    Raises StoreError for an invalid URL; no message, title or repr contains its password.
     """
 
     def __init__(self, url: str) -> None:
@@ -89,7 +89,7 @@ class MongoStore:
                 if time.monotonic() > patience:
                     reason = "is still busy with a job of the same key"
                     raise StoreError(self._link.address.shown, reason, "ask again") from None
-                # Another adds a job of the same key at this moment, or died while doing so.
+                # Another caller is adding a job with the same key, or died while doing so.
                 await asyncio.sleep(0.05)
                 await self._batches.mend()
             else:
@@ -98,12 +98,12 @@ class MongoStore:
                 return [kept[name] for name in names]
 
     async def _standing(self, keyed: list[str]) -> dict[str, Job]:
-        """The jobs that are there with these keys."""
+        """The existing jobs with these keys."""
         rows = await self._batches.read({"keyed": {"$in": keyed}}) if keyed else []
         return {str(row["keyed"]): self._job(row) for row in rows}
 
     async def _placed(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs with their times and their places in the queue."""
+        """The jobs with their times and places in the queue."""
         if not jobs:
             return []
         first = await self._order.positions(len(jobs))
@@ -169,7 +169,7 @@ class MongoStore:
             if len(taken) == most or not fits(self._job(row)):
                 front = False
                 continue
-            # As it was judged: what came between, another has or is another job.
+            # Claim only the row that was examined: if it changed, another worker has it or it is a different job.
             seen = {name: row[name] for name in ("attempt", "priority", "turn", "position")}
             update = await self._claiming(worker, seconds)
             job = await self._swap(str(row["_id"]), {"$and": [_WAITING, _alive(), seen]}, update)
@@ -180,7 +180,7 @@ class MongoStore:
         return taken
 
     async def _claiming(self, worker: str, seconds: float) -> Document:
-        """What a claim makes of a job."""
+        """The update that claims a job."""
         lease = {"state": "running", "worker": worker, "wanted": "", "started_at": tick(time.time()), "expires_at": 0.0}
         lease["lease_until"] = tick(await self.now() + seconds)
         return {"$set": lease, "$inc": {"attempt": 1, "stalls": 1}}
@@ -202,7 +202,7 @@ class MongoStore:
         return await self._changed(id, {"state": {"$in": list(states)}}, changes)
 
     async def _changed(self, id: str, filter: Document, changes: Mapping[str, Any]) -> Job | None:
-        """Change a job if `filter` fits it. Raises RequestError for changes that make no job."""
+        """Changes a job that matches `filter`. Raises RequestError for invalid changes."""
         unknown = set(changes) - (set(Job.model_fields) - {"id"})
         if unknown:
             raise RequestError(min(unknown), changes[min(unknown)], "no field of a job that changes", "leave it out")
@@ -220,7 +220,7 @@ class MongoStore:
                 return job
 
     async def _moved(self, row: Document, filter: Document, new: Row) -> tuple[Document, Document]:
-        """The filter and the update of a change that gives a job another key, or another line to stand in."""
+        """The filter and update of a change of a job's key, owner or priority."""
         seen = {name: row[name] for name in ("owner", "priority", "key")}
         owner, priority, key = (new.get(name, was) for name, was in seen.items())
         update: Document = {"$set": dict(new)}
@@ -233,7 +233,7 @@ class MongoStore:
         return {**filter, **seen}, update
 
     async def _swap(self, id: str, filter: Document, update: Document) -> Job | None:
-        """Change a job if `filter` fits it, in one go; what it is then."""
+        """Changes a job that matches `filter` atomically; returns the changed job."""
         whole = {"$and": [{"_id": id, "batch": ""}, filter]}
         for _ in range(2):
             with self._link.told():
@@ -312,7 +312,7 @@ class MongoStore:
         return await self._notes.secret(name)
 
     async def keep(self) -> None:
-        """Nothing: its server is backed up by its own tools."""
+        """Does nothing: the server has its own backup tools."""
 
     async def check(self) -> list[str]:
         wrong = []
@@ -341,7 +341,7 @@ class MongoStore:
 
 
 def _alive() -> Document:
-    """What has not waited past its time."""
+    """A filter for jobs that have not expired."""
     return {"$or": [{"expires_at": 0.0}, {"expires_at": {"$gt": time.time()}}]}
 
 
@@ -354,7 +354,7 @@ def _row(job: Job) -> Document:
 
 
 def _keyed(owner: str, key: str) -> str:
-    """What an owner's key is found by: of one length, and no two pairs share one."""
+    """The indexed hash of an owner's key: of fixed length, and unambiguous for each pair."""
     return hashlib.sha256(f"{len(owner)}:{owner}{key}".encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""A MongoDB address: what is read from it, and what is never shown of it.
+"""MongoDB URLs: parsing, and hiding their secrets.
 
-The driver gets the address as it was written. What people see is `shown`: hosts and database without user, password
-and options, some of which are secrets too.
+The driver gets the URL unchanged. People see `shown`: hosts and database without user, password and options, some of
+which are secrets too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flickbook.errors import StoreError
 
 SCHEMES: Final = ("mongodb://", "mongodb+srv://")
 DATABASE: Final = "flickbook"
-#: What is shown of an address that cannot be read: any part of it may be the password.
+#: Shown for an invalid URL: any part of it may be the password.
 UNREADABLE: Final = "mongodb://…"
 _HOST: Final = r"(?:[\w.%-]+|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?"
 _HOSTS: Final = re.compile(f"{_HOST}(?:,{_HOST})*")
@@ -27,7 +27,7 @@ _SECRET_OPTIONS: Final = ("tlscertificatekeyfilepassword", "authmechanismpropert
 
 @dataclass(frozen=True)
 class MongoUrl:
-    """An address of MongoDB. `text` is for the driver alone; `options` have their names in lower case."""
+    """A MongoDB URL. `text` is for the driver only; names of `options` are in lower case."""
 
     text: str = field(repr=False)
     shown: str
@@ -37,14 +37,14 @@ class MongoUrl:
 
     @classmethod
     def read(cls, text: str) -> MongoUrl:
-        """The address in `text`. Raises StoreError, which does not quote it, for one that can be misunderstood."""
+        """Parses a URL. Raises StoreError for an ambiguous one; the message does not quote it."""
         scheme = next((each for each in SCHEMES if text.startswith(each)), None)
         if scheme is None:
             raise StoreError(UNREADABLE, "is not an address of MongoDB", _FORM)
         rest = text.removeprefix(scheme)
         authority, path, query = _parts(rest)
         credentials, at, hosts = authority.rpartition("@")
-        # A second @, or one behind the hosts, comes from a password that is not escaped, which would show as a host.
+        # A second @, or one behind the hosts, comes from an unescaped password, which would be shown as a host.
         if "@" in credentials or rest.count("@") > len(at):
             raise StoreError(UNREADABLE, "has a user's name or password that is not escaped", _ESCAPE)
         if not _HOSTS.fullmatch(hosts):
@@ -59,7 +59,7 @@ class MongoUrl:
         return cls(text, f"{scheme}{hosts}/{database}", database, options, tuple({each for each in hidden if each}))
 
     def clean(self, text: object) -> str:
-        """`text` without any secret of this address."""
+        """Removes all secrets of this URL from `text`."""
         line = str(text)
         for secret in sorted(self.secrets, key=len, reverse=True):
             line = line.replace(secret, "***")

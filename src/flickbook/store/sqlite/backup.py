@@ -1,6 +1,6 @@
-"""What keeps the SQLite store from losing anything: whole files, backups, a check, and repair of a damaged one.
+"""Protects the SQLite store from loss: atomic files, backups, checks, and quarantine of a damaged file.
 
-A damaged file is put aside under the time and never deleted: what Flickbook cannot read, somebody else may.
+A damaged file is renamed with a time stamp and never deleted: other tools may still read it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from flickbook.store.sqlite.checksums import TABLES
 from flickbook.store.sqlite.database import DAMAGE, NO_TEXT, REPAIR, Connect, Database, connection, denied, told
 from flickbook.store.sqlite.migrations import begin, migrate
 
-#: What SQLite keeps beside a database: its journals may hold the only sound copy of a page.
+#: Files that SQLite keeps beside a database: its journals may hold the only intact copy of a page.
 BESIDE: Final = ("-journal", "-wal", "-shm")
 
 
 def backup_of(path: Path) -> Path:
-    """Where the store in `path` keeps its last backup."""
+    """Path of the last backup of the store in `path`."""
     return path.with_name(path.name + ".backup")
 
 
 def age(path: Path, now: float) -> float:
-    """For how many seconds a file has been as it is; infinite for none, and for one from the future."""
+    """Seconds since a file was modified; infinite if it is missing or its time is in the future."""
     try:
         seconds = now - path.stat().st_mtime
     except OSError:
@@ -38,7 +38,7 @@ def age(path: Path, now: float) -> float:
 
 
 def refuse_remains(path: Path) -> None:
-    """Raise StoreError where a database is missing that has left traces: a new one would hide that it is lost."""
+    """Raises StoreError if a missing database has left other files: a new one would hide the loss."""
     for trace in (backup_of(path), *(Path(f"{path}{end}") for end in BESIDE[:2])):
         if trace.exists():
             raise StoreError(path, f"is gone, and has left {trace.name}", f"put it back, or {REPAIR}")
@@ -46,7 +46,7 @@ def refuse_remains(path: Path) -> None:
 
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A file beside `path`, which only its owner can read, renamed over it at the end: whole or not at all."""
+    """A new file beside `path`, readable only by its owner, that replaces `path` atomically at the end."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def flushed(directory: Path) -> None:
-    """Have what was renamed in a directory reach the disk, where directories can be asked that."""
+    """Flushes renames in a directory to disk, if the system supports it."""
     if os.name == "posix":
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -76,7 +76,7 @@ def flushed(directory: Path) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path, connect: Connect = sqlite3.connect) -> Iterator[sqlite3.Connection]:
-    """A connection to a file that no other process knows."""
+    """A connection to a file that no other process uses."""
     db = connection(path, "delete", connect=connect)
     try:
         yield db
@@ -89,8 +89,9 @@ def create(
     fill: Callable[[sqlite3.Connection], None] = lambda db: None,
     last: Callable[[], None] = lambda: None,
 ) -> None:
-    """Make the database, and `fill` it, before it appears: one that is half made is never seen. `last` is done just
-    before that."""
+    """Creates the database and calls `fill` before it becomes visible, so that a partial one is never seen. `last` is
+    called just before that.
+    """
     try:
         with appearing(database.path) as new:
             with opened(new, database.connect) as db:
@@ -105,7 +106,7 @@ def create(
 
 
 def copy(db: sqlite3.Connection, path: Path) -> None:
-    """Write the whole of a database to `path`. Raises StoreError, and keeps the copy before, for a damaged one."""
+    """Writes a copy of a database to `path`. Raises StoreError for a damaged one, and then keeps the previous copy."""
     with appearing(path) as new, opened(new) as target:
         db.backup(target)
         target.execute("PRAGMA journal_mode=delete")
@@ -115,7 +116,7 @@ def copy(db: sqlite3.Connection, path: Path) -> None:
 
 
 def faults(db: sqlite3.Connection) -> list[str]:
-    """What is wrong with a database, a line each: its structure, its seals, rows that are no jobs or notes."""
+    """The errors of a database, one line each: structure, seals, and rows that are not valid jobs or notes."""
     lines = []
     try:
         lines += [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
@@ -141,7 +142,7 @@ def faults(db: sqlite3.Connection) -> list[str]:
 
 
 def quarantine(path: Path) -> Path:
-    """Put a database aside, with its journals, under a name that says when; where it is then."""
+    """Renames a database and its journals with a time stamp; returns the new path."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     names = (path.with_name(f"{path.name}.damaged-{stamp}{end}") for end in ("", *(f"-{n}" for n in range(2, 100))))
     aside = next(name for name in names if not name.exists())

@@ -1,4 +1,4 @@
-"""Rows that carry a checksum of what they hold: SQLite itself does not see a bit that has turned inside one."""
+"""Tables whose rows carry a checksum (seal): SQLite itself does not detect a flipped bit in a row."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from flickbook.store.sqlite.database import REPAIR
 
 
 def seal(row: Mapping[str, Any], reals: Collection[str] = (), whole: Collection[str] = ()) -> str:
-    """64 bits of BLAKE2 over a row, 16 hexadecimal digits, and over the kinds of its values.
+    """64 bits of BLAKE2 over a row and the types of its values, as 16 hexadecimal digits.
 
-    What is empty for its kind counts for nothing, so that columns can be added.
+    Empty values are skipped, so that columns can be added.
     """
     empty = {**dict.fromkeys(row, (str, "")), **dict.fromkeys(reals, (float, 0.0)), **dict.fromkeys(whole, (int, 0))}
     filled = {name: value for name, value in row.items() if (type(value), value) != empty[name]}
@@ -29,10 +29,9 @@ def seal(row: Mapping[str, Any], reals: Collection[str] = (), whole: Collection[
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its columns without `seq`, the number of the row, and `seal`; the first `keys` of them name a row.
+    """A table: its columns without `seq`, the row number, and `seal`; the first `keys` columns are its key.
 
-    `reals` hold floats and `whole` whole numbers, all others text. `unused` are columns that nothing asks for any more:
-    0 in every row.
+    `reals` hold floats and `whole` integers, all others strings. `unused` are obsolete columns, 0 in every row.
     """
 
     name: str
@@ -46,12 +45,12 @@ class Table:
         return seal(row, self.reals, self.whole)
 
     def unsealed(self, found: Mapping[str, Any] | sqlite3.Row) -> Row | None:
-        """The row that was read; None if it is not what was written."""
+        """The row that was read; None if its seal does not match."""
         row = {name: found[name] for name in self.columns}
         return row if self.seal(row) == found["seal"] else None
 
     def row(self, path: Path, found: sqlite3.Row) -> Row:
-        """The row that was read. Raises StoreError if it is not what was written."""
+        """The row that was read. Raises StoreError if its seal does not match."""
         row = self.unsealed(found)
         if row is None:
             name = " ".join(str(found[each]) for each in self.columns[: self.keys])
@@ -59,14 +58,14 @@ class Table:
         return row
 
     def insert(self, db: sqlite3.Connection, row: Mapping[str, Any], seq: int | None = None) -> None:
-        """Write a new row. Raises sqlite3.IntegrityError where there is one of this name."""
+        """Inserts a row. Raises sqlite3.IntegrityError if its key exists."""
         values = {name: row[name] for name in self.columns}
         whole = {"seq": seq, **values, **dict.fromkeys(self.unused, 0.0), "seal": self.seal(values)}
         names, places = ", ".join(whole), ", ".join("?" * len(whole))
         db.execute(f"INSERT INTO {self.name} ({names}) VALUES ({places})", tuple(whole.values()))
 
     def update(self, db: sqlite3.Connection, row: Mapping[str, Any], changes: Mapping[str, Any]) -> Row:
-        """Write some columns of a row that was read; all of it."""
+        """Updates some columns of a row that was read; returns the whole row."""
         new = {**row, **changes}
         changed = {name: value for name, value in changes.items() if row[name] != value}
         if changed:
@@ -77,7 +76,7 @@ class Table:
         return new
 
     def put(self, db: sqlite3.Connection, path: Path, row: Mapping[str, Any]) -> None:
-        """Write a row in the place of the one of its name."""
+        """Inserts a row, or replaces the one with its key."""
         found = self.named(db, path, *(row[name] for name in self.columns[: self.keys]))
         if found is None:
             self.insert(db, row)
@@ -85,14 +84,14 @@ class Table:
             self.update(db, found, row)
 
     def put_new(self, db: sqlite3.Connection, path: Path, row: Mapping[str, Any]) -> Row | None:
-        """Write a row unless there is one of its name; the one that stands."""
+        """Inserts a row if its key does not exist; returns the existing row."""
         found = self.named(db, path, *(row[name] for name in self.columns[: self.keys]))
         if found is None:
             self.insert(db, row)
         return found
 
     def named(self, db: sqlite3.Connection, path: Path, *key: object) -> Row | None:
-        """The row of this name. Raises StoreError where it is damaged, or its index leads to another."""
+        """Finds a row by key. Raises StoreError if it is damaged, or if the index leads to another row."""
         names = self.columns[: self.keys]
         where = " AND ".join(f"{name}=?" for name in names)
         found = db.execute(f"SELECT * FROM {self.name} WHERE {where}", key).fetchone()
@@ -105,7 +104,7 @@ class Table:
 
 
 def _of_kind(kind: type) -> frozenset[str]:
-    """The fields of a Job that hold this kind of value."""
+    """The fields of a Job whose values have this type."""
     return frozenset(name for name, field in Job.model_fields.items() if type(field.default) is kind)
 
 
@@ -114,13 +113,13 @@ NOTES: Final = Table("notes", ("kind", "id", "owner", "due", "body"), keys=2, re
 BUCKETS: Final = Table(
     "buckets", ("bucket", "began", "ends", "taken"), reals=frozenset({"began", "ends"}), whole=frozenset({"taken"})
 )
-#: What the store itself remembers: secrets, its clock on each boot, how far the queue has come.
+#: State of the store itself: secrets, its clock for each boot, and the progress of the queue.
 MARKS: Final = Table("marks", ("name", "text", "number"), reals=frozenset({"number"}))
 TABLES: Final = (JOBS, NOTES, BUCKETS, MARKS)
 
 
 def drawn(db: sqlite3.Connection, path: Path, name: str) -> str:
-    """The secret of this name, 64 hexadecimal digits; made if there is none."""
+    """The secret of this name, 64 hexadecimal digits, created at first use."""
     mark = MARKS.named(db, path, f"secret {name}")
     if mark is None:
         mark = {"name": f"secret {name}", "text": secrets.token_hex(32), "number": 0.0}

@@ -1,4 +1,4 @@
-"""The clocks that a store on one machine goes by; tests bring their own."""
+"""The clocks of a store on one machine; tests replace them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _steady() -> float:
-    """Seconds that no clock setting changes; where the system tells, those that it slept are counted."""
+    """Seconds of a monotonic clock that includes sleep where the system supports it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def _boot() -> str:
-    """What tells one start of the machine from another: a steady clock begins anew with each."""
+    """An id of the machine's current boot: a steady clock restarts with each."""
     try:
         return _BOOT.read_text(encoding="ascii").strip()
     except OSError:
@@ -28,7 +28,7 @@ def _boot() -> str:
 
 @dataclass(frozen=True)
 class Clocks:
-    """`wall`: seconds since 1970, which people set. `steady`: seconds since the `boot`, which nobody does."""
+    """`wall`: seconds since 1970, which users can set. `steady`: seconds since `boot`, which they cannot."""
 
     wall: Callable[[], float] = time.time
     steady: Callable[[], float] = _steady

@@ -1,4 +1,4 @@
-"""One SQLite file as one process uses it: a connection, whose turn it is to write, and errors in plain words."""
+"""A SQLite file as one process uses it: connection, write lock, and readable errors."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from flickbook.errors import RequestError, StoreError
 
 try:
     import fcntl
-except ImportError:  # Windows: writers wait in SQLite's own way
+except ImportError:  # Windows: writers wait by SQLite's own locks
     fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 Connect = Callable[..., sqlite3.Connection]
-#: In the file's header: it is ours. "Flik" as a number.
+#: Marks the file as Flickbook's in its header: "Flik" as a number.
 APPLICATION_ID: Final = 0x466C696B
-#: What damage is told as: where SQLite's own message quotes what it met, that need not be text.
+#: Errors of a damaged file: SQLite's own message quotes its content, which may not be valid text.
 DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
 REPAIR: Final = "run `flickbook repair`"
 NO_TEXT: Final = "a text in it is not valid UTF-8"
 
 
 def journal_of(version: tuple[int, int, int]) -> str:
-    """How a version of SQLite may keep its promises: "persist" is a rollback journal, "wal" a write-ahead log.
+    """The journal mode for a version of SQLite: "persist" is a rollback journal, "wal" a write-ahead log.
 
-    Before 3.51.3 a checkpoint of the log that races a commit can damage the database. Of the rollback journals this is
-    the fastest, and one whose commits have reached the disk with synchronous=FULL: where the journal is deleted
-    instead, a power cut can bring it, and the state before, back.
+    Before 3.51.3 a checkpoint of the log that races a commit can damage the database. "persist" is the fastest
+    rollback journal whose commits are durable with synchronous=FULL: if the journal were deleted instead, a power
+    cut could restore it, and with it the previous state.
     """
     return "wal" if version >= (3, 51, 3) else "persist"
 
 
 def told(path: Path, error: sqlite3.Error) -> StoreError:
-    """An error of SQLite in plain words."""
+    """Converts an error of SQLite to a readable StoreError."""
     code = getattr(error, "sqlite_errorcode", -1)
     known = {
         sqlite3.SQLITE_CORRUPT: ("is damaged", REPAIR),
@@ -58,14 +58,14 @@ def told(path: Path, error: sqlite3.Error) -> StoreError:
     }
     if code >= 0 and code & 0xFF in known:
         return StoreError(path, *known[code & 0xFF])
-    # What SQLite met in a file that was well-formed when it was written.
+    # Errors in a file that was well-formed when it was written.
     if isinstance(error, sqlite3.OperationalError) and str(error).startswith(("no such", "malformed")):
         return StoreError(path, f"is damaged ({error})", REPAIR)
     return StoreError(path, f"failed: {error}", "try again; `flickbook doctor` tells more")
 
 
 def denied(path: Path, error: OSError) -> StoreError:
-    """An error of the files beside it in plain words."""
+    """Converts an OSError to a readable StoreError."""
     remedy = {
         errno.EMFILE: "end what has so many files open, or allow more with `ulimit -n`",
         errno.ENFILE: "end what has so many files open",
@@ -78,9 +78,9 @@ def denied(path: Path, error: OSError) -> StoreError:
 
 
 class Database:
-    """One connection to `path`, opened when it is first needed, anew in a forked process and after a `repair`.
+    """One connection to `path`, opened at first use, and again in a forked process and after a `repair`.
 
-    `patience` is for how many seconds a lock is waited for.
+    `patience` is the timeout for locks in seconds.
     """
 
     def __init__(self, path: Path, patience: float = 10.0, connect: Connect = sqlite3.connect) -> None:
@@ -92,19 +92,19 @@ class Database:
         _LIVING.add(self)
 
     def _forget(self) -> None:
-        """Begin anew with nothing open."""
+        """Resets the state without closing anything."""
         self._db: sqlite3.Connection | None = None
         self._identity = (0, 0)
-        self._using = threading.Lock()  # the connection
-        self._writing = threading.Lock()  # this process's place among the writers
+        self._using = threading.Lock()  # guards the connection
+        self._writing = threading.Lock()  # held by the thread of this process that writes
         self._queued = -1
 
     def forked(self) -> None:
-        """In a forked process: what was open belongs to the parent."""
+        """Resets the state in a forked process: open files belong to the parent."""
         if self._queued >= 0:
-            os.close(self._queued)  # or this process would hold the parent's lock when the parent is gone
+            os.close(self._queued)  # or this process would hold the parent's lock after the parent is gone
         if self._db is not None:
-            _PARENTS.append(self._db)  # to close it here would drop the locks that the parent has
+            _PARENTS.append(self._db)  # closing it here would release the parent's locks
         self._forget()
 
     def close(self) -> None:
@@ -112,20 +112,22 @@ class Database:
             self._drop()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` gives, all of it from one state of the database."""
+        """Runs `work` in a read transaction and returns its result."""
         return self._transaction("BEGIN", work)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` gives; all that it changes is on the disk then, or nothing if it raises."""
+        """Runs `work` in a write transaction and returns its result; all changes are on disk then, or none if it
+        raises.
+        """
         with self.turn():
             return self.change(work)
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`write` by who has the turn already."""
+        """`write` for a caller that already holds the write lock."""
         return self._transaction("BEGIN IMMEDIATE", work)
 
     def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` gives, which begins and ends its transactions by itself."""
+        """Runs `work`, which manages its own transactions, and returns its result."""
         with self._using:
             try:
                 return work(self._connected())
@@ -135,10 +137,10 @@ class Database:
             except UnicodeDecodeError as error:
                 self._drop()
                 raise StoreError(self.path, f"is damaged ({NO_TEXT})", REPAIR) from error
-            except IndexError as error:  # a row without a column that the schema has: the schema itself was changed
+            except IndexError as error:  # a row lacks a column of the schema: the schema itself was changed
                 self._drop()
                 raise StoreError(self.path, "is damaged (its schema lacks a column)", REPAIR) from error
-            except (UnicodeEncodeError, OverflowError) as error:  # half a character, or a number of 20 digits
+            except (UnicodeEncodeError, OverflowError) as error:  # half a surrogate pair, or an integer beyond 64 bits
                 self._drop()
                 raise RequestError("store", self.path.name, f"cannot hold this: {error}", "correct it") from None
             except BaseException:
@@ -153,12 +155,12 @@ class Database:
             db.execute("COMMIT")
             return given
 
-        # An error leaves the connection in a transaction; `use` drops it, and the next one begins from the file.
+        # An error leaves the connection in a transaction; `use` closes it, and the next call opens the file again.
         return self.use(whole)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """This process's turn to write. Those who wait sleep, where SQLite would have them ask again and again."""
+        """Holds the write lock. Waiting callers sleep, while SQLite's own locks would poll."""
         if not self._writing.acquire(timeout=self.patience):
             raise self._locked()
         try:
@@ -186,7 +188,7 @@ class Database:
             return handle
         except BlockingIOError:
             pass
-        # flock knows no time limit, and a stopped process may hold it: a thread waits, and is left behind if it must.
+        # flock has no timeout, and a stopped process may hold the lock: a thread waits, and is abandoned on timeout.
         waiting = _Waiting(handle)
         if waiting.done.wait(self.patience) or not waiting.abandon():
             return handle
@@ -207,14 +209,14 @@ class Database:
             self._drop()
             raise StoreError(self.path, "is empty: it has lost what it held", REPAIR)
         if self._db is not None and self._identity != (found.st_dev, found.st_ino):
-            self._drop()  # another file has taken its place
+            self._drop()  # another file has replaced it
         if self._db is None:
             self._db = self.connection()
             self._identity = (found.st_dev, found.st_ino)
         return self._db
 
     def connection(self, path: Path | None = None) -> sqlite3.Connection:
-        """A new connection to the file, or to another one under the same rules; never makes one."""
+        """Opens a connection to the file, or to another one with the same settings; never creates a file."""
         return connection(path or self.path, self.journal, self.patience, self.connect)
 
     def _drop(self) -> None:
@@ -241,7 +243,7 @@ class _Waiting:
             self.done.set()
 
     def abandon(self) -> bool:
-        """Leave it to itself; False if the lock came just now."""
+        """Abandons the thread; returns False if it got the lock just now."""
         with self._deciding:
             self._abandoned = not self.done.is_set()
             return self._abandoned
@@ -250,13 +252,13 @@ class _Waiting:
 def connection(
     path: Path, journal: str, patience: float = 10.0, connect: Connect = sqlite3.connect
 ) -> sqlite3.Connection:
-    """A connection to a file that is there, under the rules that keep it whole."""
+    """Opens a connection to an existing file, with the settings that keep it intact."""
     db = connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
-        # What was damaged need not be text; the seals of rows say whether it is what was written.
+        # Damaged content may not be valid text; the seals show whether rows are intact.
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         db.row_factory = sqlite3.Row
-        # SQLite itself knows small and large letters of ASCII alone.
+        # SQLite itself folds case only in ASCII.
         db.create_function("folded", 1, lambda raw: raw.decode("utf-8", "replace").casefold(), deterministic=True)
         db.execute("PRAGMA cell_size_check=ON")
         db.execute("PRAGMA mmap_size=0")

@@ -1,7 +1,7 @@
-"""The record of which API keys were made for a SQLite store, so that losing the keys never opens the service.
+"""The record of which API keys exist for a SQLite store, so that losing the keys never opens the service.
 
-The keys themselves are notes. The record is kept twice beside them: as marks in the database, which lie on other pages,
-and as the file `flickbook.db.keys` beside it. Both name each key, and neither holds a secret.
+The keys themselves are notes. The record is kept twice: as marks in the database, which are on other pages, and as
+the file `flickbook.db.keys` beside it. Both name each key, and neither holds a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flickbook.store.sqlite.backup import appearing
 from flickbook.store.sqlite.checksums import MARKS, NOTES
 from flickbook.store.sqlite.database import denied
 
-#: The mark of a store for which a key was made; those of the keys are this, a space and an id.
+#: The mark of a store for which a key was created; the marks of keys are this, a space and an id.
 MARK: Final = "keys"
 _HEADER: Final = (
     "# API keys that were made for this store: id, name, when it was revoked. `flickbook repair` reads it.\n"
@@ -28,13 +28,13 @@ _HEADER: Final = (
 
 @dataclass(frozen=True)
 class Entry:
-    """What the record knows of a key: its name, "" if unknown, and when it was revoked, 0 for never."""
+    """A key in the record: its name, "" if unknown, and when it was revoked, 0 for never."""
 
     name: str = ""
     revoked_at: float = 0.0
 
     def joined(self, other: Entry) -> Entry:
-        """What the two know together."""
+        """Merges two entries of the same key."""
         return Entry(self.name or other.name, self.revoked_at or other.revoked_at)
 
 
@@ -42,7 +42,7 @@ Entries = dict[str, Entry]
 
 
 def joined(*records: Mapping[str, Entry]) -> Entries:
-    """The entries of several records of the same store."""
+    """Merges several records of the same store."""
     found: Entries = {}
     for record in records:
         for id, entry in record.items():
@@ -51,12 +51,12 @@ def joined(*records: Mapping[str, Entry]) -> Entries:
 
 
 def file_of(path: Path) -> Path:
-    """The file beside the store in `path`."""
+    """The record file of the store in `path`."""
     return path.with_name(path.name + ".keys")
 
 
 def there(path: Path) -> bool:
-    """Whether the store in `path` has the file, readable or not. Raises StoreError."""
+    """Whether the record file exists, readable or not. Raises StoreError."""
     try:
         file_of(path).lstat()
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def there(path: Path) -> bool:
 
 
 def read(path: Path) -> Entries:
-    """The entries of the file, but for lines that are damaged; none where there is no file."""
+    """Reads the entries of the record file without damaged lines; empty if there is no file."""
     try:
         lines = file_of(path).read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -89,14 +89,14 @@ def _seconds(text: str) -> float:
 
 
 def write(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Write the file, whole or not at all. Raises StoreError."""
+    """Writes the record file atomically. Raises StoreError."""
     lines = (f"{id} {entry.name or '-'} {entry.revoked_at!r}\n" for id, entry in sorted(entries.items()))
     with appearing(file_of(path)) as new:
         new.write_text(_HEADER + "".join(lines), encoding="ascii", errors="replace")
 
 
 def marked(rows: Iterable[Mapping[str, Any]]) -> Entries:
-    """The entries of the rows of marks; other marks are passed over."""
+    """The entries among rows of marks; other marks are skipped."""
     return {
         str(row["name"]).removeprefix(f"{MARK} "): Entry(str(row["text"]), float(row["number"]))
         for row in rows
@@ -105,14 +105,14 @@ def marked(rows: Iterable[Mapping[str, Any]]) -> Entries:
 
 
 def mark(db: sqlite3.Connection, path: Path, entries: Mapping[str, Entry]) -> None:
-    """Put entries, and that there are any, among the marks of a database."""
+    """Writes entries to the marks of a database, and that keys exist."""
     MARKS.put(db, path, {"name": MARK, "text": "", "number": 1.0})
     for id, entry in entries.items():
         MARKS.put(db, path, {"name": f"{MARK} {id}", "text": entry.name, "number": entry.revoked_at})
 
 
 def noted(rows: Iterable[Any]) -> Entries:
-    """The entries of the rows of notes that are keys. Of a damaged row only the id and the name are taken."""
+    """The entries of the keys among rows of notes. From a damaged row only the id and the name are used."""
     found: Entries = {}
     for row in rows:
         if row["kind"] == KEY and str(row["id"]).isascii() and str(row["id"]).isalnum():
@@ -122,7 +122,7 @@ def noted(rows: Iterable[Any]) -> Entries:
 
 
 def entry_of(body: str) -> Entry:
-    """What the body of a key's note says; nothing where it cannot be read."""
+    """The entry in the body of a key's note; empty if it cannot be parsed."""
     try:
         found = json.loads(body)
         return Entry(str(found["name"]), float(found["revoked_at"]))
@@ -131,17 +131,17 @@ def entry_of(body: str) -> Entry:
 
 
 def protected(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether a key was ever made for the store."""
+    """Whether a key was ever created for the store."""
     return there(path) or db.execute("SELECT 1 FROM marks WHERE name=?", (MARK,)).fetchone() is not None
 
 
 def needed(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether requests need a key; also for a store of before there was a record."""
+    """Whether requests need a key, also for a store that is older than the record."""
     return protected(db, path) or db.execute("SELECT 1 FROM notes WHERE kind=?", (KEY,)).fetchone() is not None
 
 
 def adopt(db: sqlite3.Connection, path: Path) -> None:
-    """Complete the record from the keys of a store that was written before there was one, or that lost a part of it."""
+    """Completes the record from the keys of a store that is older than the record, or that lost a part of it."""
     marks = [row for row in map(MARKS.unsealed, db.execute("SELECT * FROM marks")) if row is not None]
     kept, beside = marked(marks), read(path)
     whole = joined(noted(db.execute("SELECT * FROM notes WHERE kind=?", (KEY,))), kept, beside)
@@ -154,12 +154,12 @@ def adopt(db: sqlite3.Connection, path: Path) -> None:
 
 
 def protect(db: sqlite3.Connection, path: Path, id: str, entry: Entry) -> None:
-    """Add a key to the record, or what is new about it: to the file first."""
+    """Adds or updates a key in the record, in the file first."""
     write(path, joined({id: entry}, read(path)))
     mark(db, path, {id: entry})
 
 
 def release(db: sqlite3.Connection, path: Path) -> None:
-    """Forget that keys were ever made."""
+    """Removes the record that keys were created."""
     db.execute("DELETE FROM marks WHERE name=? OR name LIKE ?", (MARK, f"{MARK} %"))
     file_of(path).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The schema of the SQLite store, as named steps: never changed once released, only added to.
+"""The schema of the SQLite store as named migrations. Released ones never change; new ones are appended.
 
-A new column must be empty ("" or 0) in the rows that are there, because their seals do not know it.
+A new column must be empty ("" or 0) in existing rows, because their seals do not cover it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flickbook.store.sqlite.database import APPLICATION_ID
 
 @dataclass(frozen=True)
 class Migration:
-    """A step: its name, which is how the database remembers it, and its statements."""
+    """A migration: its name, by which the database remembers it, and its statements."""
 
     name: str
     statements: tuple[str, ...]
@@ -43,7 +43,7 @@ MIGRATIONS: Final = (
         "0001 jobs, notes, buckets and marks",
         (
             _JOBS,
-            # The whole of a claim's question, so that jobs which must wait are passed over without being read.
+            # Covers the whole query of a claim, so that jobs which must wait are skipped without being read.
             "CREATE INDEX jobs_queue ON jobs (priority DESC, turn, position, not_before, expires_at)"
             " WHERE state='queued' AND home='queue'",
             "CREATE UNIQUE INDEX jobs_key ON jobs (owner, key) WHERE key != ''",
@@ -66,15 +66,15 @@ MIGRATIONS: Final = (
 
 
 def migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Migration] = MIGRATIONS) -> list[str]:
-    """Apply the steps that the database has not had, each in a transaction of its own; their names.
+    """Applies the missing migrations, each in its own transaction; returns their names.
 
-    Raises StoreError for a database that has had steps unknown here, or that is another program's.
+    Raises StoreError for a database with unknown migrations, or of another program.
     """
     refuse(db, path, steps)
     applied = []
     for step in steps:
         db.execute("BEGIN IMMEDIATE")
-        # Asked again under the lock: another process may have been faster.
+        # Check again under the lock: another process may have been faster.
         if step.name not in names(db):
             for statement in step.statements:
                 db.execute(statement)
@@ -85,19 +85,19 @@ def migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Migration] = MIG
 
 
 def begin(db: sqlite3.Connection) -> None:
-    """Make an empty database one that `migrate` knows."""
-    db.execute("PRAGMA page_size=4096")  # SQLite's own choice may differ, and `pages` reads these
+    """Prepares an empty database for `migrate`."""
+    db.execute("PRAGMA page_size=4096")  # SQLite's default may differ, and `pages` expects this size
     db.execute(f"PRAGMA application_id={APPLICATION_ID}")
     db.execute("CREATE TABLE migrations (name TEXT PRIMARY KEY, applied_at REAL NOT NULL)")
 
 
 def names(db: sqlite3.Connection) -> list[str]:
-    """The steps that a database has had, in their order."""
+    """The applied migrations in order."""
     return [str(row[0]) for row in db.execute("SELECT name FROM migrations ORDER BY rowid")]
 
 
 def refuse(db: sqlite3.Connection, path: Path, steps: Sequence[Migration] = MIGRATIONS) -> None:
-    """Raise StoreError for a database of another program, or of a newer Flickbook."""
+    """Raises StoreError for a database of another program or of a newer Flickbook."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise StoreError(path, "is not a database of Flickbook's, or its beginning is damaged", "name another file")
     if set(names(db)) - {step.name for step in steps}:

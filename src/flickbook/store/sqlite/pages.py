@@ -1,7 +1,7 @@
-"""Rows out of the pages of an SQLite file that SQLite itself cannot read any more.
+"""Recovers rows from the pages of a SQLite file that SQLite itself can no longer read.
 
-A row counts only if its seal fits, so nothing is made up here; but a page that was given free may hold a row as it once
-was. The format is https://www.sqlite.org/fileformat2.html, sections 1.6 and 2.1.
+Only rows with a valid seal are returned, so nothing is invented; but a freed page may hold an old version of a row.
+The format is described in https://www.sqlite.org/fileformat2.html, sections 1.6 and 2.1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INTEGERS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 
 
 def rows(path: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[Table, dict[str, Any]]]:
-    """Every sealed row on a leaf page, with its `seq`; `columns` are those of each table as they are written."""
+    """Every sealed row on a leaf page, with its `seq`; `columns` are the columns of each table in file order."""
     data = path.read_bytes()
     widths = {len(columns[table.name]): table for table in TABLES}
     for page in range(0, len(data), _PAGE):
@@ -36,14 +36,14 @@ def rows(path: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[Tab
             if table is None:
                 continue
             row = dict(zip(columns[table.name], values, strict=True)) | {"seq": seq}
-            # A float without a fraction is written as a whole number.
+            # SQLite stores a float without a fraction as an integer.
             row |= {name: float(row[name]) for name in table.reals if type(row[name]) is int}
             if table.unsealed(row) is not None:
                 yield table, row
 
 
 def _cell(data: bytes, at: int) -> tuple[int, list[Any]]:
-    """The number of a row and its values, from the place of its cell."""
+    """The row number and the values of a cell at an offset."""
     size, at = _varint(data, at)
     seq, at = _varint(data, at)
     if size > len(data):
@@ -88,7 +88,7 @@ def _values(payload: bytes) -> Iterator[Any]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and the place behind it."""
+    """A variable-length integer of one to nine bytes, and the offset behind it."""
     number = 0
     for place in range(at, at + 8):
         number = number << 7 | data[place] & 0x7F

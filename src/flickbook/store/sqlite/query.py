@@ -1,4 +1,4 @@
-"""A Query in SQL."""
+"""Converts a Query to SQL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def asked(query: Query) -> tuple[str, list[object], str]:
     """The condition of a Query, its values, and the order."""
     where: list[str] = ["1"]
     values: list[object] = []
-    # Few have a note: a plus keeps SQLite from looking through all that an index of another column finds.
+    # Few jobs have a note: the plus keeps SQLite from scanning the index of another column.
     by = "" if query.noted is None else "+"
     for column, value in (("owner", query.owner), ("leader", query.leader), ("worker", query.worker)):
         if value is not None:
@@ -26,7 +26,7 @@ def asked(query: Query) -> tuple[str, list[object], str]:
         where.append("id IN (SELECT id FROM notes WHERE kind=?)")
         values.append(query.noted)
     if query.text:
-        # As bytes: what was damaged need not be text.
+        # As bytes, because damaged content may not be valid text.
         where.append("instr(folded(CAST(json_extract(plan, '$.prompt') AS BLOB)), ?)")
         values.append(query.text.casefold())
     if query.after is not None and query.order != "queue":

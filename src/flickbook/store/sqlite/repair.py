@@ -1,4 +1,4 @@
-"""From a damaged SQLite store to a sound one, with all that can still be read."""
+"""Rebuilds a damaged SQLite store from all that can still be read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from flickbook.store.sqlite.checksums import JOBS, MARKS, NOTES, TABLES, Table
 from flickbook.store.sqlite.database import APPLICATION_ID, DAMAGE, Database
 from flickbook.store.sqlite.migrations import MIGRATIONS, names, refuse
 
-#: More claims than a job can have had since a backup: no token of then is ever given out again.
+#: More claims than a job can have had since a backup, so that no lease token is issued twice.
 _TOKENS: Final = 1000
-#: Questions that may fail before a table is given up, and its rows are sought page by page.
+#: Failed queries after which a table is given up, and its rows are searched page by page.
 _FAILURES: Final = 5000
 
 Key = tuple[object, ...]
@@ -30,8 +30,11 @@ Key = tuple[object, ...]
 
 @dataclass
 class Found:
-    """The rows of one file, by table and name, with their `seq`. `whole` are the tables that lack nothing, `indexed`
-    those whose index could be read, and `keys` the API keys that the file had, lost ones included."""
+    """The rows of one file, by table and key, with their `seq`.
+
+    `whole` are the complete tables, `indexed` those whose index could be read, and `keys` the API keys that the file
+    had, including lost ones.
+    """
 
     rows: dict[str, dict[Key, dict[str, Any]]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
     whole: set[str] = field(default_factory=set)
@@ -39,7 +42,7 @@ class Found:
     keys: key_record.Entries = field(default_factory=dict)
 
     def keep(self, table: Table, row: Mapping[str, Any]) -> bool:
-        """Keep a row if there is none of its name yet; of a job the one that was claimed more often."""
+        """Adds a row unless its key exists; of two versions of a job, keeps the one with more claims."""
         rows, name = self.rows[table.name], tuple(row[each] for each in table.columns[: table.keys])
         if name in rows and (table is not JOBS or rows[name]["attempt"] >= row["attempt"]):
             return False
@@ -49,12 +52,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a repair did: where the damaged file is now, and how many rows of each table came from where.
+    """The result of a repair: where the damaged file is now, and how many rows of each table came from where.
 
-    `salvaged` were read from the damaged file, `scattered` found on pages of it that had lost their place, `restored`
-    are from the last backup. `quarantined` is None for a store that was sound, and was left as it is. `lost_keys` are
-    the names of API keys that could not be saved, by their ids; "" is an unknown name. `closed` says that requests need
-    a key from now on: one was made, or the damaged file cannot show that none was.
+    `salvaged` were read from the damaged file, `scattered` were found on detached pages of it, and `restored` are
+    from the last backup. `quarantined` is None for an intact store, which is not changed. `lost_keys` are the names
+    of API keys that could not be saved, by id; "" is an unknown name. `closed` means that requests need a key from
+    now on: one was created, or the damaged file cannot prove that none was.
     """
 
     quarantined: Path | None
@@ -66,9 +69,10 @@ class Repaired:
 
 
 def repair(path: Path) -> Repaired:
-    """Put a damaged store aside, and a new one in its place with every row that the old one or its backup still has.
+    """Replaces a damaged store by a new one with every row that the old one or its backup still has.
 
-    Nothing is deleted. Raises StoreError if there is nothing to go on, or for a newer Flickbook's store.
+    The damaged file is renamed; nothing is deleted. Raises StoreError if nothing can be read, or for a newer
+    Flickbook's store.
     """
     database = Database(path)
     path = database.path
@@ -100,8 +104,9 @@ def repair(path: Path) -> Repaired:
 
 
 def _keys(path: Path, found: Found) -> tuple[key_record.Entries, key_record.Entries]:
-    """The API keys that were saved, and those that were lost. A key that is restored from before it was revoked is
-    revoked again."""
+    """The API keys that were saved, and those that were lost. A key that was restored from before it was revoked is
+    revoked again.
+    """
     rows = {name[1]: row for name, row in found.rows[NOTES.name].items() if name[0] == KEY}
     notes = {str(id): key_record.entry_of(row["body"]) for id, row in rows.items()}
     known = key_record.joined(
@@ -115,12 +120,12 @@ def _keys(path: Path, found: Found) -> tuple[key_record.Entries, key_record.Entr
 
 
 def _protected(path: Path, found: Found) -> bool:
-    """Whether keys were made for the store, or may have been: without its index nobody knows which notes it had."""
+    """Whether keys were created for the store, or may have been: without the index it is unknown which notes it had."""
     return key_record.there(path) or (key_record.MARK,) in found.rows[MARKS.name] or NOTES.name not in found.indexed
 
 
 def _sound(database: Database) -> bool:
-    """Whether nothing is wrong. Raises StoreError for a store that is another program's, or a newer Flickbook's."""
+    """Whether a store is intact. Raises StoreError for a store of another program or of a newer Flickbook."""
 
     def look(db: sqlite3.Connection) -> bool:
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
@@ -140,16 +145,17 @@ def _sound(database: Database) -> bool:
 
 
 def _foreign(path: Path) -> bool:
-    """Whether a file was never one of SQLite's: not an empty one, which has lost what it held."""
+    """Whether a file was never a SQLite file. An empty file may have been one."""
     with open(path, "rb") as file:
         beginning = file.read(16)
     return bool(beginning) and beginning != b"SQLite format 3\x00"
 
 
 def _read(path: Path, sibling: Path | None) -> tuple[Found, Found]:
-    """What SQLite reads of a file, and what else its pages hold; of a copy, because SQLite changes what it opens.
+    """What SQLite reads of a file, and what else its pages hold. Reads a copy, because SQLite changes files that it
+    opens.
 
-    A file whose first page is damaged is read with that of its `sibling`, a backup, or of a new store.
+    If the first page is damaged, it is replaced by that of `sibling`, a backup, or of a new store.
     """
     found, scattered = Found(), Found()
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as place:
@@ -177,7 +183,7 @@ def _read(path: Path, sibling: Path | None) -> tuple[Found, Found]:
 
 
 def _ask(path: Path, found: Found) -> None:
-    """Every row that SQLite reads of a file."""
+    """Reads every row that SQLite can read."""
     try:
         with opened(path) as db:
             for table in TABLES:
@@ -188,7 +194,7 @@ def _ask(path: Path, found: Found) -> None:
 
 
 def _ask_table(db: sqlite3.Connection, table: Table, found: Found) -> bool:
-    """Every row of a table, around those that cannot be read; whether it lacks none that its index names."""
+    """Reads a table around unreadable rows; returns whether all rows that its index names were found."""
     try:
         last = db.execute(f"SELECT max(seq) FROM {table.name}").fetchone()[0] or 0
         keys = ", ".join(table.columns[: table.keys])
@@ -220,18 +226,18 @@ def _ask_table(db: sqlite3.Connection, table: Table, found: Found) -> bool:
 
 
 def _merged(found: Found, scattered: Found, backup: Found) -> list[dict[str, int]]:
-    """Add to what was read what only the pages or the backup have; how many rows of each table came from where."""
+    """Adds rows that only the pages or the backup have; returns how many rows of each table came from where."""
     counts = [{name: len(rows) for name, rows in found.rows.items()}]
     for more in (scattered, backup):
         added = dict.fromkeys(found.rows, 0)
         for table in TABLES:
             if table.name in found.whole:
-                continue  # what is not there was removed
+                continue  # the table is complete: missing rows were deleted
             for name, row in more.rows[table.name].items():
                 if name in found.rows[table.name]:
                     continue
                 if table is NOTES and name[0] == SESSION:
-                    continue  # somebody may have logged out since
+                    continue  # the session may have ended since
                 if table is JOBS and row["state"] not in DONE:
                     row = row | {"attempt": row["attempt"] + _TOKENS}
                 found.keep(table, row)
@@ -241,20 +247,20 @@ def _merged(found: Found, scattered: Found, backup: Found) -> list[dict[str, int
 
 
 def _write(db: sqlite3.Connection, found: Found) -> None:
-    """All that was found, into a new store."""
+    """Writes all found rows to a new store."""
     last = max((row["seq"] for rows in found.rows.values() for row in rows.values()), default=0)
     for table in TABLES:
         taken: set[int] = set()
         for row in sorted(found.rows[table.name].values(), key=lambda row: row["seq"]):
             if table is MARKS and str(row["name"]).partition(" ")[0] == key_record.MARK:
-                continue  # written anew, for the keys that were saved
+                continue  # written again, for the keys that were saved
             seq = row["seq"]
             if seq in taken:
                 last = seq = last + 1
             taken.add(seq)
             try:
                 table.insert(db, row, seq)
-            except sqlite3.IntegrityError:  # two jobs of one Idempotency-Key, from two sources
+            except sqlite3.IntegrityError:  # two jobs with one Idempotency-Key, from two sources
                 table.insert(db, row | {"key": ""}, seq)
     position = max((row["position"] for row in found.rows["jobs"].values()), default=0.0)
     MARKS.put(db, Path(), {"name": "position", "text": "", "number": max(float(last), position)})

@@ -1,7 +1,7 @@
 """Jobs in one SQLite file: the store that needs no server.
 
-Every change is one transaction that has reached the disk when it returns. Each row carries a seal, which is verified
-whenever it is read. See `database` for how processes share the file, `rescue` for backups and repair.
+Every change is one transaction, which is on disk when it returns. Each row carries a seal, which is verified on
+every read. See `database` for how processes share the file, `backup` and `repair` for backups and repair.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from flickbook.store.sqlite.query import asked
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 STATES: Final[tuple[State, ...]] = get_args(State)
-#: Ids in one value: a statement takes only so many.
+#: Passes ids as one JSON value, because a statement takes a limited number of values.
 _LISTED: Final = "id IN (SELECT value FROM json_each(?))"
-#: A job that has not waited past its time.
+#: A job that has not expired.
 _DUE: Final = "(expires_at = 0 OR expires_at > ?)"
-#: A backup older than this many seconds is made anew when the store is opened.
+#: Seconds after which the backup is renewed when the store is opened.
 DAY: Final = 86400.0
 
 
 class SqliteStore:
-    """The Store in the file `path`, which is made when it is first opened."""
+    """The Store in the file `path`, which is created when first opened."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class SqliteStore:
         await self._off("read", self._keep)
 
     def _keep(self) -> None:
-        """Make the backup anew that is older than a day."""
+        """Renews a backup that is older than a day."""
         if backup.age(backup.backup_of(self.path), self._clocks.wall()) > DAY:
             with self._db.turn():
                 self._db.use(lambda db: backup.copy(db, backup.backup_of(self.path)))
@@ -97,12 +97,12 @@ class SqliteStore:
         self._threads = {}
 
     async def backup(self, path: Path) -> None:
-        """Write a copy of the whole store to `path`, whole or not at all."""
+        """Writes a copy of the store to `path` atomically."""
         await self._off("read", lambda: self._db.use(lambda db: backup.copy(db, path)))
 
     async def _off(self, which: str, work: Callable[[], T]) -> T:
-        """`work` off the event loop: one thread for what changes, which may wait its turn, one for what only reads."""
-        if self._pid != os.getpid():  # threads do not live on in a forked process
+        """Runs `work` in a thread: one thread writes, and may wait for the lock; another one reads."""
+        if self._pid != os.getpid():  # threads do not survive a fork
             self._pid, self._threads = os.getpid(), {}
         if which not in self._threads:
             self._threads[which] = ThreadPoolExecutor(1, thread_name_prefix=f"store-{which}")
@@ -115,9 +115,9 @@ class SqliteStore:
         return await self._off("write", lambda: self._db.write(work))
 
     def _meet_boot(self, db: sqlite3.Connection) -> float:
-        """What the steady clock lacks to the clock of leases; decided once for each start of the machine.
+        """The offset of the lease clock from the steady clock, determined once per boot.
 
-        Not behind anything that was written under the clock of a start before, so that those leases are over.
+        The clock starts after all times written in an earlier boot, so that those leases have expired.
         """
         name = f"clock {self._clocks.boot()}"
         mark = MARKS.named(db, self.path, name)
@@ -147,7 +147,7 @@ class SqliteStore:
         return [self._job(JOBS.row(self.path, each)) for each in found]
 
     def _changed(self, db: sqlite3.Connection, row: Row, changes: Mapping[str, Any]) -> Job:
-        """The job with `changes`, written. Raises RequestError for those that make no job."""
+        """Writes `changes` to a job and returns it. Raises RequestError for invalid changes."""
         unknown = set(changes) - set(JOBS.columns[1:])
         if unknown:
             raise RequestError(min(unknown), changes[min(unknown)], "no field of a job that changes", "leave it out")
@@ -181,7 +181,7 @@ class SqliteStore:
         return self._job(row)
 
     def _turn(self, db: sqlite3.Connection, owner: str, priority: int) -> float:
-        """Start-time fair queueing: behind its owner's last, and not before what was claimed of this priority."""
+        """Start-time fair queueing: behind its owner's last job, not before the last claimed turn of this priority."""
         ask = "SELECT max(turn) FROM jobs WHERE state='queued' AND owner=? AND priority=?"
         last = db.execute(ask, (owner, priority)).fetchone()[0] or 0.0
         return float(max(last, self._mark(db, f"turn {priority}"))) + 1.0
@@ -231,11 +231,11 @@ class SqliteStore:
         return await self._write(work)
 
     def _waiting(self, db: sqlite3.Connection, among: int | Collection[str]) -> Iterator[Row]:
-        """What the queue gives next: the first so many, or those of these ids."""
+        """The next jobs of the queue: the first `among`, or those with these ids."""
         order = f"state='queued' AND home='queue' AND {_DUE} ORDER BY priority DESC, turn, position"
         wall = self._clocks.wall()
         if isinstance(among, int):
-            # Named, because without statistics SQLite would read and sort all that is queued.
+            # The index is named because without statistics SQLite would read and sort all queued jobs.
             ask = f"SELECT * FROM jobs INDEXED BY jobs_queue WHERE {order} LIMIT ?"
             found = db.execute(ask, (wall, among)).fetchall()
         else:
@@ -247,12 +247,12 @@ class SqliteStore:
     def _free(self, found: sqlite3.Row) -> Row:
         """The row of a job that can be claimed."""
         row = JOBS.row(self.path, found)
-        if row["state"] not in ("queued", "paused"):  # SQLite takes a damaged index at its word
+        if row["state"] not in ("queued", "paused"):  # SQLite trusts a damaged index
             raise StoreError(self.path, "the index of jobs is damaged", REPAIR)
         return row
 
     def _taken(self, db: sqlite3.Connection, row: Row, worker: str, seconds: float, front: bool) -> Job:
-        """The job, claimed; whoever comes next stands behind one from the `front`."""
+        """Claims a job; later jobs get turns behind one from the `front`."""
         if front and float(row["turn"]) > self._mark(db, f"turn {row['priority']}"):
             self._put_mark(db, f"turn {row['priority']}", float(row["turn"]))
         lease = {"worker": worker, "lease_until": self._now() + seconds, "state": "running", "wanted": ""}
@@ -279,7 +279,7 @@ class SqliteStore:
         return await self._write(work)
 
     def _held(self, db: sqlite3.Connection, id: str, attempt: int) -> Row | None:
-        """The job while it runs under this token."""
+        """The row of a job that runs with this token."""
         row = JOBS.named(db, self.path, id)
         return row if row is not None and row["state"] == "running" and row["attempt"] == attempt else None
 
