@@ -31,10 +31,7 @@ _MUXERS: Final[dict[Container, str]] = {"mp4": "mp4", "webm": "webm", "mkv": "ma
 _LIBRARIES: Final = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 _LOSSLESS: Final = _LIBRARIES | {"h264": "libx264rgb"}
 _RGB: Final = ("rgb24", "gbrp", "bgr0")
-_IN_PAIRS: Final = {
-    "yuv420p": "nv12",
-    "yuv420p10le": "p010le",
-}  # the same values in the layout that most hardware accepts
+_IN_PAIRS: Final = {"yuv420p": "nv12", "yuv420p10le": "p010le"}  # the same values, as most hardware takes them
 _SMALLEST: Final = {"h265": 16, "av1": 4}  # smallest side in pixels that these encoders accept
 _BT709: Final = 1  # ISO/IEC 23091-2 code point, the same for primaries, transfer and matrix
 _IDENTITY: Final = 0  # code point of the RGB matrix
