@@ -1,7 +1,4 @@
-"""Figures: the sampling steps of a film, a sequence with its similarities, and the curves of a training run.
-
-This is the only module that imports matplotlib.
-"""
+"""Figures of sampling steps, sequences and training runs. The only module that imports matplotlib."""
 
 from __future__ import annotations
 
@@ -285,7 +282,7 @@ def _heading(axes: Axes, text: str) -> None:
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Label each curve to the right of its end (x, y), with labels moved apart where they would overlap."""
+    """Label each curve to the right of its end (x, y), with labels moved apart where they overlap."""
     axes.margins(x=0.01)
     low, high = axes.get_ylim()
     to_axes = axes.transScale.transform

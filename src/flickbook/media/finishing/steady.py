@@ -24,13 +24,13 @@ _CELLS: Final = 40  # approximate number of cells along the short side that are 
 _LAGS: Final = (1, 2, 4)  # distances in frames between compared frames
 _BAND: Final = max(_LAGS)
 _MIDDLE: Final = 128.0  # levels: offsets refer to middle grey, where they are least correlated with the gain
-_LIKELY: Final = (0.06, 30.0)  # gain and levels: what flicker is expected to be where the picture does not tell
+_LIKELY: Final = (0.06, 30.0)  # prior of gain and offset (levels), where the picture does not determine them
 _CERTAIN: Final = 16.0  # weight of a picture against the prior, in independent cells
 _GRAIN: Final = 0.25  # squared levels; rounding alone contributes a third of it
 _FIRST, _LAST, _ROUNDS = 64.0, 2.0, 14  # levels of difference that count as motion, from lenient to strict
 _ALIKE: Final = 8.0  # largest difference in levels between cells that show the same content
 _CUT: Final = 0.15  # share of similar cells below which there is a cut
-_STEP: Final = (8.0, 5.0, 4)  # levels, multiples of the flicker, frames: a change that stays is a cut or a lamp
+_STEP: Final = (8.0, 5.0, 4)  # levels, multiples of the flicker, frames: a larger lasting change is a cut or a lamp
 _SPANS: Final = (1.5, 3.0, 6.0, 12.0, 24.0)  # frames: standard deviations of the candidate smoothing windows
 _STILL: Final = (1.0, 0.1, 0.5)  # levels, or share of the change, and share of the picture: what stands still
 _MEANT: Final = (math.log(4 / 3), 48.0)  # log gain and levels: a larger change over a film is intended, not drift
@@ -84,9 +84,7 @@ def steady(frames: np.ndarray, strength: float = 1.0) -> np.ndarray:
 def _lit(
     frame: np.ndarray, gain: np.ndarray, offset: np.ndarray, cut_off: np.ndarray, field: np.ndarray | None
 ) -> np.ndarray:
-    """Apply gain and offset (3,) to a frame (h, w, 3), add `cut_off` (2, 3) to its clipped ends, and a field of log
-    gains.
-    """
+    """Apply gain and offset (3,), log gains `field`, and `cut_off` (2, 3) at the clipped ends, to a frame (h, w, 3)."""
     levels = np.arange(256)[:, None] * gain + offset
     levels[0] += cut_off[0]
     levels[255] += cut_off[1]
@@ -100,16 +98,14 @@ def _lit(
 
 @dataclass(frozen=True, eq=False)
 class _Small:
-    """A film reduced to cells (n, h, w, 3): `mean`, and `end`: -1 all pixels at 0, 1 all at 255, 2 some at either."""
+    """A film in cells (n, h, w, 3): `mean`, and `end`: -1 all pixels at 0, 1 all at 255, 2 some at either."""
 
     mean: np.ndarray
     end: np.ndarray
 
     @classmethod
     def of(cls, frames: np.ndarray) -> _Small:
-        """Compute the cells of (n, h, w, 3) uint8, each a square of pixels; incomplete squares at the edges are
-        dropped.
-        """
+        """Compute the cells of (n, h, w, 3) uint8, squares of pixels; incomplete squares are dropped."""
         n, height, width, _ = frames.shape
         side = max(1, min(height, width) // _CELLS)
         h, w = height // side, width // side
@@ -132,9 +128,7 @@ class _Small:
         return _Small((self.mean * gain[:, None, None] + offset[:, None, None]).astype(np.float32), self.end)
 
     def cut_off(self, t: int) -> np.ndarray:
-        """Estimate from nearby frames how far (2, 3), in levels, the values of frame t clipped at 0 and 255 lie
-        beyond.
-        """
+        """Estimate from nearby frames how far (2, 3), in levels, the clipped values of frame t lie beyond 0 and 255."""
         beyond = np.zeros((2, 3))
         near = [s for lag in _FADING for s in (t - lag, t + lag) if 0 <= s < len(self.mean)]
         for row, end in ((0, -1), (1, 1)):
@@ -151,7 +145,7 @@ class _Small:
 
 @dataclass(frozen=True, eq=False)
 class _Link:
-    """Frame `late` is gain (3,) times frame `early` plus offset (3,), about middle grey; `share` of the cells agree."""
+    """Frame `late` is gain (3,) times `early` plus offset (3,), about middle grey; `share` of the cells agree."""
 
     early: int
     late: int
@@ -254,7 +248,7 @@ def _agreed(
 
 
 def _solved(band: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve A x = right (n, k) for k systems; A is symmetric and banded, A[t, t - j] = band[t, j]."""
+    """Solve A x = right (n, k) for k symmetric banded systems: A[t, t - j] = band[t, j]."""
     n = len(band)
     lower, x = band.copy(), right.copy()
     for t in range(n):
@@ -274,9 +268,7 @@ def _solved(band: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _levels(course: np.ndarray) -> np.ndarray:
-    """Convert a course (n, 2, 3) to (n, 6) in levels: the effect of the gain at the end of the scale, and of the
-    offset.
-    """
+    """Convert a course (n, 2, 3) to (n, 6) in levels: the gain's effect at the end of the scale, and the offset."""
     return np.asarray((course * np.array([_MIDDLE, 1.0])[:, None]).reshape(len(course), -1))
 
 
@@ -299,9 +291,7 @@ def _step(course: np.ndarray) -> int:
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """Smooth x (n, k) in time by local linear regression with the Gaussian window that predicts left-out frames
-    best.
-    """
+    """Smooth x (n, k) in time by local linear regression, with the window that predicts left-out frames best."""
     n, best, found = len(x), math.inf, x
     for span in _SPANS:
         reach = min(n - 1, math.ceil(3 * span))
@@ -325,9 +315,7 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def _aim(course: np.ndarray, small: _Small) -> np.ndarray:
-    """Return the target (n, 2, 3) of a scene's light, in the units of its course: smooth, and constant if it only
-    drifted.
-    """
+    """Return the target (n, 2, 3) of a scene's light: its smoothed course, or a constant if it only drifted."""
     smooth = _smooth(_levels(course)).reshape(course.shape) / np.array([_MIDDLE, 1.0])[:, None]
     change = np.abs(smooth - smooth[:1]).max((0, 2))
     if (change > _MEANT).any():
@@ -382,10 +370,9 @@ def _fields(small: _Small) -> np.ndarray | None:
 def _field(
     small: _Small, early: int, late: int, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Fit a gain field between two frames.
+    """Fit the gains less 1 (nodes, nodes, 3) between two frames.
 
-    Returns the gains less 1 (nodes, nodes, 3), their reliability, and the squared differences of static content before
-    and after.
+    Also returns their reliability, and the squared differences of static content before and after.
     """
     x, y = small.mean[early].astype(np.float64), small.mean[late].astype(np.float64)
     seen = ((small.end[early] == 0) & (small.end[late] == 0)).all(-1, keepdims=True)

@@ -50,7 +50,7 @@ _FEWEST = 4  # cells along the shorter side of the coarsest scale
 _USUAL, _PASSING, _FAINT = 0.4, 8.0, 0.125  # share of the frames; multiple of the usual value at a place; levels
 _EVEN = 0.025  # levels: unsteadiness of the moments that every film may have
 _STILL = 0.5  # levels: the change that still scenes are measured against
-_REPEAT, _REPEAT_LEAST = 0.02, 0.02  # of the film's usual change; levels: what a codec leaves of no change at all
+_REPEAT, _REPEAT_LEAST = 0.02, 0.02  # share of the usual change; levels: change that a codec adds to a repeated frame
 _REPEAT_CELL = 6.0  # levels: no cell of a repeated frame changes by more
 _BLACK = 16.0  # levels: the brightest cell of a black frame; black in limited range
 _NOISE = 30.0  # levels: the noise of a frame that is only noise
@@ -61,7 +61,7 @@ _MOVING_SHARE = 0.05  # share of the picture that moves most, as in VBench's dyn
 _MOVING_REACH = 2  # cells on either side of the centre
 _EDGES = 4.0  # levels per cell, sum of red, green and blue: fainter edges give no distance
 _FASTEST = 4.0  # cells per frame: the largest change that is still counted as motion
-_VBENCH_FPS, _VBENCH_BAR = 8.0, 6 / 256  # frames a second; the way, in shorter sides, from which VBench says "moves"
+_VBENCH_FPS, _VBENCH_BAR = 8.0, 6 / 256  # frames per second; VBench's motion threshold in shorter sides
 
 _HALF_FLICKER = 0.8  # levels
 _HALF_DRIFT = 8.0  # levels
