@@ -282,7 +282,7 @@ def _heading(axes: Axes, text: str) -> None:
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Label each curve to the right of its end (x, y), with labels moved apart where they overlap."""
+    """Label each curve to the right of its end (x, y); overlapping labels are moved apart."""
     axes.margins(x=0.01)
     low, high = axes.get_ylim()
     to_axes = axes.transScale.transform
