@@ -114,9 +114,7 @@ class SettingsError(RequestError):
 
 
 class JobNotFound(RequestError):
-    """There is no job with this id, or it belongs to another owner. The two cases are deliberately not
-    distinguished.
-    """
+    """There is no job with this id, or it belongs to another owner: the two cases are deliberately alike."""
 
     code = "job_not_found"
 
@@ -205,9 +203,7 @@ class WeightsError(_FileError):
 
 
 class StoreError(_FileError):
-    """The job store is damaged, newer than this Flickbook, full, or unreachable. Secrets in its address are not
-    shown.
-    """
+    """The job store is damaged, newer than this Flickbook, full, or unreachable. Secrets in its address are hidden."""
 
     code = "store"
     field = "store"

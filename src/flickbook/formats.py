@@ -53,9 +53,7 @@ class Codec:
     hardware: bool = False
 
     def number(self, quality: int) -> int:
-        """Convert `quality` to the encoder's own number. It is never 0 where 0 is the best, because 0 selects another
-        profile.
-        """
+        """Convert `quality` to the encoder's number, never to 0 if 0 is the best: that selects another profile."""
         return quality if not self.worst else max(1, round(self.worst * (100 - quality) / 100))
 
 
@@ -174,9 +172,7 @@ def check_numbers(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> None
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file; for numbered frames (shot-%04d.png), that of their SHA-256 in a line. Raises
-    OSError.
-    """
+    """Return the SHA-256 of a file; of numbered frames, that of the line of their SHA-256. Raises OSError."""
     if not is_frames(path):
         return sha256(os.fspath(path))
     frames = list(takewhile(os.path.exists, frame_paths(path, MOST_FRAMES + 1)))

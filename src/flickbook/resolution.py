@@ -83,8 +83,9 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
 
 
 def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[str]:
-    """Return notes for the user on how a Request was resolved: words removed from the negative prompt, and recommended
-    settings that differ from the general advice. Raises ModelNotFound.
+    """Return notes for the user on how a Request was resolved. Raises ModelNotFound.
+
+    They name words removed from the negative prompt, and recommended settings that differ from the general advice.
     """
     model = _model(request, model_dir)
     found = []
@@ -282,9 +283,7 @@ def _negative(request: Request, model: Model) -> str:
 
 
 def _frames(request: Request, model: Model) -> tuple[Container, int]:
-    """Return the container and the number of frames, which depend on each other: an image has one frame, a film
-    more.
-    """
+    """Return the container and the number of frames, which determine each other: an image has one frame."""
     asked, container = request.num_frames, request.container
     if container is not None and container not in formats.FILMS:
         if asked not in (None, 1):

@@ -51,8 +51,10 @@ _MODULES: Final = {
 
 
 def command_line(wanted: str | None = None) -> typer.Typer:
-    """Build the command line. If one command is `wanted`, the others are registered with name and first sentence only,
-    because importing all of them takes longer than running some.
+    """Build the command line.
+
+    If one command is `wanted`, the others are registered with name and first sentence only, because importing all of
+    them takes longer than running some.
     """
     app = typer.Typer(
         name="flickbook",

@@ -232,9 +232,7 @@ def _weights() -> Check:
 
 
 def _fits() -> Iterator[Check]:
-    """Check which models can make a film of their default size on this machine, as far as that is known without
-    a run.
-    """
+    """Check which models can make a film of their default size on this machine, as far as known without a run."""
     from flickbook.catalogue import list_models
     from flickbook.engine.memory.fit import estimate
     from flickbook.engine.memory.machine import Machine

@@ -92,9 +92,7 @@ FINISH: Mapping[str, Any] = {
 
 
 def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the options of `groups` to a command. Unset options are None; each group is passed as one mapping of its
-    name.
-    """
+    """Add the options of `groups` to a command. Unset options are None; each group becomes one mapping of its name."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         parameters: list[inspect.Parameter] = []

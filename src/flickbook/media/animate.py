@@ -73,9 +73,7 @@ def _webp_options(how: Encoding) -> dict[str, Any]:
 
 
 def durations(count: int, fps: Fraction, unit: int) -> list[int]:
-    """Return how long each of `count` frames is shown, in milliseconds, as multiples of `unit`. Errors do not
-    accumulate.
-    """
+    """Return the durations of `count` frames in milliseconds, multiples of `unit`. Errors do not accumulate."""
     ends = [round(Fraction(1000, unit) * index / fps) * unit for index in range(count + 1)]
     return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
 
@@ -169,9 +167,7 @@ def _write_comment(file: BinaryIO, text: bytes) -> None:
 
 
 def _write_gif_frame(file: BinaryIO, shown: np.ndarray, before: np.ndarray | None, duration: int) -> None:
-    """Write the smallest rectangle of `shown`, (height, width) uint8, that contains every pixel that differs from
-    `before`.
-    """
+    """Write the smallest rectangle of `shown`, (height, width) uint8, with every pixel that differs from `before`."""
     top = left = 0
     if before is not None:
         changed = shown != before
@@ -197,11 +193,11 @@ class Table:
 
 
 def palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, Table]:
-    """Return a palette of at most `colours` colours, (n, 3) uint8, for all frames (frames, height, width, 3) uint8, and
-    its Table.
+    """Return a palette of at most `colours` colours, (n, 3) uint8, for all frames, and its Table.
 
-    An octree's colours, refined by k-means (Lloyd 1982) and weighted by how often each colour occurs. On smooth films
-    this gains 1.5 dB over the octree and is more accurate than one palette per frame.
+    `frames` is (frames, height, width, 3) uint8. The palette is an octree's, refined by k-means (Lloyd 1982) and
+    weighted by how often each colour occurs. On smooth films this gains 1.5 dB over the octree, and is more accurate
+    than one palette per frame.
     """
     step = -(-frames[..., 0].size // _SEEN_PIXELS) | 1  # odd, so that no column is sampled more often than others
     seen = frames.reshape(-1, 3)[::step]

@@ -53,8 +53,7 @@ def encode_film(
     how: Encoding,
     packets: Packets | None = None,
 ) -> None:
-    """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how` describes. Callers use the atomic
-    `write`.
+    """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how`. Callers use the atomic `write`.
 
     With subsampled chroma, odd sizes grow by one repeated row or column; sizes below the encoder's minimum grow
     further. `packets` are what `encoded` made of the same frames, if it ran. Raises RequestError if the encoder does
@@ -212,8 +211,10 @@ def _modest() -> Iterator[None]:
 
 
 def _options(how: Encoding, width: int, fps: Fraction) -> dict[str, str]:
-    """Return the encoder's options: one keyframe per second for seeking, and no B-frames, so that the first frame is at
-    time 0 and players loop without a gap.
+    """Return the encoder's options.
+
+    They request one keyframe per second for seeking, and no B-frames, so that the first frame is at time 0 and players
+    loop without a gap.
     """
     number = "" if how.quality == LOSSLESS else str(CODECS[how.codec].number(how.quality))
     gop = {"g": str(max(1, round(fps)))}

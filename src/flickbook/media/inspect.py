@@ -33,9 +33,7 @@ def _told(path: FilePath, limits: Limits | None, *, digest: bool) -> dict[str, A
 
 
 def read_recipe(path: FilePath, limits: Limits | None = None) -> Recipe:
-    """Return the recipe in a film or image. Raises MediaError if there is none, or if it is damaged or of a newer
-    schema.
-    """
+    """Return the recipe in a film or image. Raises MediaError if it is absent, damaged or of a newer schema."""
     return recipe_of(path, read_comment(path, limits))
 
 
@@ -55,9 +53,7 @@ def recipe_of(path: FilePath, comment: str | None) -> Recipe:
 
 
 def read_sidecar(path: FilePath) -> Sidecar:
-    """Return the sidecar of a film or image; an empty one if there is no file. Raises MediaError if it is damaged or
-    newer.
-    """
+    """Return the sidecar of a film or image, empty if there is none. Raises MediaError if it is damaged or newer."""
     beside = sidecar_path(path)
     if not os.path.isfile(beside):
         return Sidecar(recipe=None, run=None)

@@ -143,8 +143,7 @@ def sequence_sheet(
     columns: int = 6,
     overwrite: bool = False,
 ) -> Path:
-    """Write a PNG of a sequence: about `cells` of its frames with their prompts, above a curve of neighbouring
-    similarity.
+    """Write a PNG of a sequence: about `cells` of its frames with their prompts, and the similarity of neighbours.
 
     `frames` is (frames, height, width, 3) uint8, two or more; `prompts` pairs the frame at which each prompt is
     reached, the first at 0, with its text; `likeness` is the SSIM of each frame and the next. Raises RequestError for
@@ -202,10 +201,9 @@ def training_plot(run: FilePath, path: FilePath, *, title: str = "Training") -> 
     """Write a PNG of a training run, replacing an older one: loss, loss by noise level, and adherence over clips seen.
 
     `run` is the run's directory. Its log.csv has the columns clips and loss, loss_0, loss_1, … (one per band of noise
-    levels, the least noise first; cells may be empty) and stage if the run has stages. Its adherence.csv, which is
-    optional, has clips and one column of shares (0 to 1) per attribute. Unreadable rows, such as one that is just being
-    written, are skipped. Raises MediaError if no row is readable, OutputError for the path, MissingExtra without
-    matplotlib.
+    levels, the least noise first; cells may be empty) and stage if the run has stages. Its optional adherence.csv has
+    clips and one column of shares (0 to 1) per attribute. Unreadable rows, such as half-written ones, are skipped.
+    Raises MediaError if no row is readable, OutputError for the path, MissingExtra without matplotlib.
     """
     log = _table(Path(run) / "log.csv")
     if log is None or not np.isfinite(log.get("loss", np.array([]))).any():

@@ -50,17 +50,16 @@ def read_frames(path: FilePath, count: int, fps: float, limits: Limits = DEFAULT
 
 
 def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:
-    """Return the pixels (height, width, 3) uint8 RGB of an image, or of the first of several, with the EXIF orientation
-    applied.
+    """Return the pixels (height, width, 3) uint8 RGB of an image, or of the first of several.
 
-    Transparent pixels are composited on white. Raises MediaError as `read_video` does.
+    The EXIF orientation is applied, and transparent pixels are composited on white. Raises MediaError as `read_video`
+    does.
     """
     return array(probe.ask("picture", path, probe.DECODE, limits=asdict(limits)))
 
 
 def read_any(path: FilePath) -> tuple[np.ndarray, float]:
-    """Return the frames (frames, height, width, 3) uint8 RGB and the frame rate of a video, numbered frames, or an
-    image.
+    """Return the frames (frames, height, width, 3) uint8 RGB and the rate of a video, numbered frames, or an image.
 
     Images and numbered frames have no rate; 1 is returned. Raises MediaError as `read_video` does.
     """

@@ -20,9 +20,7 @@ class Shown:
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """Return (height, width, 3) uint8 RGB. The conversion is lazy, because most frames of a video are never
-        used.
-        """
+        """Return (height, width, 3) uint8 RGB. Converted lazily: most frames of a video are never used."""
         return self.convert()
 
 

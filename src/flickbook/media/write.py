@@ -243,8 +243,7 @@ def encode_parts(
     path: FilePath,
     packets: Packets | None = None,
 ) -> None:
-    """Encode frames (frames, height, width, 3) uint8 into `parts`, the temporary paths of `staged` for `targets` of
-    `path`.
+    """Encode frames (frames, height, width, 3) uint8 into `parts`, the temporary paths of `staged` for `path`.
 
     `packets` are these frames already encoded, if available. Raises RequestError for frames, fps and an encoder that
     does not work here, OutputError for the comment.
@@ -276,15 +275,14 @@ def write(
     encoding: Encoding | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write frames (frames, height, width, 3) uint8 at `fps` frames per second (0.1 to 240) in the format of the suffix
-    of `path`.
+    """Write frames (frames, height, width, 3) uint8 to `path`, in the format of its suffix.
 
-    `encoding` defaults to the usual one for the suffix. `comment` (UTF-8, at most 1 MiB) is embedded: as the comment of
-    MP4, WebM, Matroska and GIF, the text chunk "comment" of PNG and APNG, the Exif ImageDescription of WebP, AVIF and
-    JPEG (there at most 65500 bytes). Of numbered frames, the first one carries it. With subsampled chroma, odd sizes
-    grow by one repeated row or column. Equal arguments give equal bytes with the same library versions, hardware
-    encoders excepted. Raises RequestError for frames, fps and encoding, OutputError for the path and the comment; in
-    that case nothing is left behind, and an existing file is unchanged.
+    `fps` is frames per second, 0.1 to 240. `encoding` defaults to the usual one for the suffix. `comment` (UTF-8, at
+    most 1 MiB) is embedded: as the comment of MP4, WebM, Matroska and GIF, the text chunk "comment" of PNG and APNG,
+    the Exif ImageDescription of WebP, AVIF and JPEG (there at most 65500 bytes). Of numbered frames, the first one
+    carries it. With subsampled chroma, odd sizes grow by one repeated row or column. Equal arguments give equal bytes
+    with the same library versions, hardware encoders excepted. Raises RequestError for frames, fps and encoding,
+    OutputError for the path and the comment; in that case nothing is left behind, and an existing file is unchanged.
     """
     how = encoding or formats.encoding(formats.container_of(path))
     check_fits(path, how)

@@ -57,7 +57,7 @@ def batch(
     rows, defaults = read(file)
     template = Template("{number}-{slug}", chosen.output_dir / file.stem) if output is None else Template(output)
     if output is not None:
-        container_of(output)  # the suffix is not a field of a row
+        container_of(output)  # placeholders never contain the suffix
     seeds = Seeds(template.home / f"{file.stem}-seeds.json", overwrite)
     said = {**film, **polish, **encoding}
     # 0 equals False, but is a value.
@@ -79,7 +79,7 @@ def batch(
 
 @dataclass(frozen=True)
 class _Order:
-    """How rows become films. With `suffix`, a film's name gets the suffix of its container; `count` is the number of
+    """How rows become films. With `suffix`, a film's name gets its container's suffix; `count` is the number of
     rows.
     """
 
@@ -237,8 +237,9 @@ class _Work:
             raise
 
     def _begin(self, rest: Sequence[Film]) -> None:
-        """Ensure that the models' files are present, and announce the work. Raises as `require`, RequestError for a
-        precision.
+        """Ensure that the models' files are present, and announce the work.
+
+        Raises as `require`, and RequestError for a precision.
         """
         from flickbook.engine.films import foresee
 

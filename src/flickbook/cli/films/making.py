@@ -96,8 +96,7 @@ def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | 
 
 
 def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request, list[Plan], Any]:
-    """Resolve `count` Plans that differ only in the seed, which increases by one, and load the networks that polish
-    them.
+    """Resolve `count` Plans that differ only in the seed, which increases by one; return also the polish networks.
 
     The returned Request contains the values that had to be resolved.
     """
@@ -148,8 +147,9 @@ def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, An
 
 
 def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -> Making:
-    """Return the films of `plans`, with the model's files present; print on stderr what they need. Raises as
-    `require`.
+    """Return the films of `plans`, with the model's files present. Raises as `require`.
+
+    Prints the resources that they need on stderr.
     """
     from flickbook.engine.films import foresee, run_options_of
 

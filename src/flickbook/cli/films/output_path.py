@@ -25,9 +25,7 @@ NAME_BYTES = 255 - 32
 
 
 def slug(prompt: str) -> str:
-    """Convert `prompt` to a file name of at most 40 characters: a-z, 0-9 and single hyphens; "film" if nothing
-    is left.
-    """
+    """Convert `prompt` to a file name of at most 40 characters: a-z, 0-9 and single hyphens; "film" if empty."""
     ascii_text = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode("ascii").lower()
     words = re.findall(r"[a-z0-9]+", ascii_text)
     name = ""

@@ -46,9 +46,7 @@ def desktop(
 
 
 def _key(text: str) -> str:
-    """Return an API key, or the content of the file with that name, because command lines are visible to other
-    users.
-    """
+    """Return an API key, or the content of the file of that name: command lines are visible to other users."""
     path = Path(text).expanduser()
     try:
         return path.read_text(encoding="utf-8").strip()

@@ -1,5 +1,4 @@
-"""Finishing: operations on the frames of a finished film. Each takes and returns uint8 arrays and knows no model or
-job.
+"""Operations on the frames of a finished film. Each takes and returns uint8 arrays, without models of films or jobs.
 
 Read in this order: `cut` (trim, frame rate), `join`, `loop`, `caption` and `tone`, which need NumPy and Pillow alone;
 `steady` (flicker removal); `interpolate` with `flow` (OpenCV) and `rife` (network); `upscale` with `compact` and `rrdb`

@@ -1,9 +1,8 @@
-"""Real-ESRGAN's compact upscaling network (Wang et al. 2021, arXiv 2107.10833): a chain of convolutions at low
-resolution.
+"""Real-ESRGAN's compact upscaling network (Wang et al. 2021, arXiv 2107.10833).
 
-Keys and mathematics are those of `SRVGGNetCompact`, as in realesr-animevideov3 and realesr-general-x4v3: `body.0` is a
-convolution, `body.1` its PReLU, and so on; the last convolution has no PReLU, and a pixel shuffle turns its channels
-into pixels.
+The network is a chain of convolutions at low resolution. Keys and mathematics are those of `SRVGGNetCompact`, as in
+realesr-animevideov3 and realesr-general-x4v3: `body.0` is a convolution, `body.1` its PReLU, and so on; the last
+convolution has no PReLU, and a pixel shuffle turns its channels into pixels.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ _COLOURS = 3
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """The configuration derived from a file's shapes: features, convolutions between the first and the last,
-    and scale.
-    """
+    """The configuration of a file: features, convolutions between the first and the last, and scale."""
 
     features: int = 64
     convolutions: int = 16
@@ -30,8 +27,7 @@ class CompactConfig:
 
     @classmethod
     def of(cls, shapes: Mapping[str, tuple[int, ...]]) -> CompactConfig:
-        """Derive the configuration from the shapes of the weights. Raises ValueError with a readable reason if there is
-        none.
+        """Derive the configuration from the shapes of the weights. Raises ValueError with a reason if there is none.
 
         Only the shapes that determine sizes are read; the loader checks that every key is present.
         """

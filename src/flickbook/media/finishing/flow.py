@@ -169,7 +169,7 @@ def _found(a: np.ndarray, b: np.ndarray, tone_a: np.ndarray, tone_b: np.ndarray)
         return flow
     flows = [flow, _searched(tone_a, tone_b, lost), lost]
     first, second = a.astype(np.float32), b.astype(np.float32)
-    # The order of candidates is second, first, third: a refined displacement is better than either.
+    # Prefer the refined displacement: the other candidates must be better by _GAIN.
     costs = np.stack([_cost(first, second, each, 5, 0.05) for each in flows])
     costs[[0, 2]] += _GAIN
     return np.asarray(np.take_along_axis(np.stack(flows), costs.argmin(0)[None, ..., None], 0)[0])
@@ -234,9 +234,7 @@ def _parts(lost: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _displacement(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> Any:
-    """Return the displacement (2,), x and y in pixels, at which `part` (h, w) of a matches b best; on a tie, the
-    shorter.
-    """
+    """Return the displacement (2,), x and y, at which `part` (h, w) of a matches b best; on a tie, the shorter."""
     cv2 = _cv2()
     height, width = part.shape
     reach = max(1, int(min(height, width) * _REACH))

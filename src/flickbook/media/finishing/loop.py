@@ -89,9 +89,7 @@ def _overlap(frames: np.ndarray) -> int:
 
 
 def _round(frames: np.ndarray) -> tuple[int, int]:
-    """Return start and end, at least half the film apart, with the most similar frames and neighbours; on ties the
-    longest.
-    """
+    """Return start and end, at least half the film apart, with the most similar neighbourhoods; on ties the longest."""
     n = len(frames)
     if n > _MOST:
         raise RequestError("loop", "cut", f"compares at most {_MOST} frames and there are {n}", "trim the film first")

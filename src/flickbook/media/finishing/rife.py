@@ -76,9 +76,7 @@ def _resized(x: Tensor, factor: float) -> Tensor:
 
 
 def moved(picture: Tensor, motion: Tensor) -> Tensor:
-    """Warp `picture` (n, c, h, w): sample it at each pixel plus `motion` (n, 2, h, w), x and y in pixels, edges
-    replicated.
-    """
+    """Sample `picture` (n, c, h, w) at each pixel plus `motion` (n, 2, h, w), x and y in pixels, edges replicated."""
     height, width = picture.shape[2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack((x, y)).to(motion) + motion
@@ -96,17 +94,13 @@ class IFNet(nn.Module):
         self.block1, self.block2, self.block3 = (Block(_AGAIN, *each) for each in BLOCKS[1:])
 
     def forward(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        """Frames a and b (n, 3, h, w) in 0..1, sides a multiple of 32, and t in 0..1 -> the frame at t, of the same
-        shape.
-        """
+        """Frames a and b (n, 3, h, w) in 0..1, sides a multiple of 32, and t in 0..1 -> the frame at t."""
         motion, mask = self.motion(a, b, t)
         believed = torch.sigmoid(mask)
         return moved(a, motion[:, :2]) * believed + moved(b, motion[:, 2:]) * (1 - believed)
 
     def motion(self, a: Tensor, b: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """Return the motion (n, 4, h, w) from the frame at t to a and to b, in pixels, and the mask's logits (n, 1, h,
-        w).
-        """
+        """Return the motion (n, 4, h, w) in pixels from time t to a and to b, and the mask's logits (n, 1, h, w)."""
         time = torch.full_like(a[:, :1], t)
         motion, mask = self.block0(torch.cat((a, b, time), 1), None)
         for block in (self.block1, self.block2, self.block3):

@@ -42,9 +42,7 @@ def rrdb_keys(keys: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RRDBConfig:
-    """The configuration derived from a file's shapes: features, channels added by each dense convolution, blocks, and
-    scale.
-    """
+    """The configuration of a file: features, channels added by each dense convolution, blocks, and scale."""
 
     features: int = 64
     growth: int = 32
@@ -53,8 +51,7 @@ class RRDBConfig:
 
     @classmethod
     def of(cls, shapes: Mapping[str, tuple[int, ...]]) -> RRDBConfig:
-        """Derive the configuration from the shapes of the weights. Raises ValueError with a readable reason if there is
-        none.
+        """Derive the configuration from the shapes of the weights. Raises ValueError with a reason if there is none.
 
         Only the shapes that determine sizes are read; the loader checks that every key is present.
         """

@@ -27,8 +27,9 @@ class Tone:
         return Tone((1 - t) * self.mean + t * other.mean, (1 - t) * self.spread + t * other.spread)
 
     def given(self, picture: np.ndarray) -> np.ndarray:
-        """Transfer this tone to an image (height, width, 3) uint8, as in Reinhard et al. 2001 but in RGB; values are
-        clipped to 0 to 255.
+        """Transfer this tone to an image (height, width, 3) uint8.
+
+        The method is that of Reinhard et al. 2001, but in RGB. Values are clipped to 0 to 255.
         """
         own = Tone.of(picture)
         moved = (picture - own.mean) * (self.spread / np.maximum(own.spread, _LEAST)) + self.mean

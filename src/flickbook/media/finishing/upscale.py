@@ -69,9 +69,7 @@ def upscaled(
 
 
 def lanczos(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a frame (h, w, 3) uint8 to (width, height) with a Lanczos filter; at its own size it is returned
-    unchanged.
-    """
+    """Resize a frame (h, w, 3) uint8 to (width, height) with a Lanczos filter; unchanged at its own size."""
     if size == (frame.shape[1], frame.shape[0]):
         return frame
     picture = Image.fromarray(np.ascontiguousarray(frame))

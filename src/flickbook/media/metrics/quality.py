@@ -214,11 +214,10 @@ def flicker(film: np.ndarray) -> float:
 
 
 def drift(film: np.ndarray) -> float:
-    """Return how far the colour of a film (n, rows, columns, 3) of cells moves from its first to its last third, in
-    levels.
+    """Return the colour change of a film (n, rows, columns, 3) of cells from its first to its last third, in levels.
 
-    It is the median over the picture of the channel that moves most: objects that appear, leave or grow over less than
-    half of the picture do not count.
+    It is the median over the picture of the channel that changes most: objects that appear, leave or grow over less
+    than half of the picture do not count.
     """
     third = max(1, len(film) // 3)
     moved = film[-third:].mean(0) - film[:third].mean(0)
@@ -279,11 +278,10 @@ def jump(film: np.ndarray, seams: Sequence[int]) -> float:
 
 
 def moments(film: np.ndarray) -> np.ndarray:
-    """Return the moments (n, 27) of a film (n, rows, columns, 3) of cells: means of each channel times 1, x, x^2 - 1/3,
-    and the same in y.
+    """Return the moments (n, 27) of the frames of a film (n, rows, columns, 3) of cells.
 
-    x and y are -1 to 1. Moments change evenly with an object's motion at any speed; cells only while it stays inside
-    them.
+    They are the means of each channel times 1, x, x^2 - 1/3, and the same in y; x and y are -1 to 1. Moments change
+    evenly with an object's motion at any speed; cells only while it stays inside them.
     """
     rows, columns = ((np.arange(size) + 0.5) * 2 / size - 1 for size in film.shape[1:3])
     down, across = (np.stack([x**0, x, x * x - 1 / 3]).astype(np.float32) / len(x) for x in (rows, columns))
@@ -292,9 +290,7 @@ def moments(film: np.ndarray) -> np.ndarray:
 
 
 def _beside(steps: np.ndarray, place: int) -> float:
-    """Return the root mean square distance of a step from the line between its neighbours, or from the only one;
-    levels.
-    """
+    """Return the RMS distance of a step from the line between its neighbours, or from the only one; levels."""
     beside = [steps[other] for other in (place - 1, place + 1) if 0 <= other < len(steps)]
     if not beside:
         return 0.0
@@ -304,12 +300,11 @@ def _beside(steps: np.ndarray, place: int) -> float:
 
 
 def grain(frame: np.ndarray) -> float:
-    """Return the standard deviation of the noise of a frame (height, width, 3) uint8, in levels; 0 below 10 pixels a
-    side.
+    """Return the standard deviation of a frame's noise in levels; 0 below 10 pixels a side.
 
-    Immerkaer 1996, "Fast Noise Variance Estimation": the response to [1 -2 1] along both axes is mostly noise. Only
-    green is used, in squares of 8 pixels, of which the third with the least response counts, because the picture is
-    flat there.
+    `frame` is (height, width, 3) uint8. Immerkaer 1996, "Fast Noise Variance Estimation": the response to [1 -2 1]
+    along both axes is mostly noise. Only green is used, in squares of 8 pixels, of which the third with the least
+    response counts, because the picture is flat there.
     """
     green = frame[..., 1].astype(np.int16)
     rough = green[:-2] - 2 * green[1:-1] + green[2:]
@@ -370,8 +365,7 @@ def _around(x: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _levels(film: np.ndarray, most: int) -> list[np.ndarray]:
-    """Return a film (n, rows, columns, 3) at up to `most` scales, each half of the previous one and at least four
-    cells.
+    """Return a film (n, rows, columns, 3) at up to `most` scales, each half the previous, of at least four cells.
 
     A Gaussian pyramid (Burt and Adelson 1983) with the smaller window [1 2 1] / 4.
     """

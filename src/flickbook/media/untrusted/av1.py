@@ -1,6 +1,4 @@
-"""Parser of the OBUs of an AV1 stream (AV1 Bitstream & Decoding Process Specification, 5.3 to 5.5), run before
-decoding.
-"""
+"""Parser of the OBUs of an AV1 stream (AV1 Bitstream & Decoding Process Specification, 5.3 to 5.5)."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class _Found:
 
 
 def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
-    """Parse the file `data`. Raises MediaError if decoding could take unbounded memory, or if it refers to another
-    file.
+    """Parse the file `data`. Raises MediaError if decoding may take unbounded memory, or if it refers to
+    another file.
     """
     try:
         found = _found(path, data)

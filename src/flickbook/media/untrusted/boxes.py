@@ -103,11 +103,11 @@ def _number(file: BufferedReader, at: int) -> int:
 
 
 def _matroska(path: FilePath, file: BufferedReader, size: int) -> None:
-    """Check RFC 8794 and 9559: an element is its id, its length (1 to 8 bytes, encoded by the leading zeros) and its
-    content.
+    """Check RFC 8794 and 9559: an element is its id, its length (1 to 8 bytes) and its content.
 
-    Segments and clusters are entered; all other elements are skipped. A length of all ones means unknown, which only
-    segments and clusters may have, for example in recordings of browsers.
+    Leading zeros encode the width of ids and lengths. Segments and clusters are entered; all other elements are
+    skipped. A length of all ones means unknown, which only segments and clusters may have, for example in recordings of
+    browsers.
     """
     at, end, elements, tracks, parts = 0, size, 0, 0, 0
     while at < end:
@@ -177,9 +177,7 @@ def _avi(path: FilePath, file: BufferedReader, size: int) -> None:
 
 
 def webp_durations(path: FilePath, file: BufferedReader) -> list[int]:
-    """Return the duration in milliseconds of each frame of an animated WebP. Raises MediaError if the file is
-    truncated.
-    """
+    """Return the durations (ms) of the frames of an animated WebP. Raises MediaError if the file is truncated."""
     durations = []
     size = file.seek(0, 2)
     for _, content, length in riff_chunks(path, file, 0, size):
@@ -194,8 +192,7 @@ def webp_durations(path: FilePath, file: BufferedReader) -> list[int]:
 
 
 def check_gif(path: FilePath, file: BufferedReader, whole: bool = True) -> None:
-    """Check GIF89a: blocks of one type byte, each ending in a chain of sub-blocks of up to 255 bytes, prefixed by their
-    length.
+    """Check GIF89a: blocks of one type byte, each ending in a chain of length-prefixed sub-blocks of up to 255 bytes.
 
     Unless `whole`, only the blocks before the first image are checked.
     """

@@ -162,7 +162,7 @@ class Film:
         for number, packet in enumerate(container.demux()):
             if number == _MAX_ALL_PACKETS:
                 within(self._path, "packets", number + 1, _MAX_ALL_PACKETS)
-            if packet.stream.index == shown:  # the flushing packet has no stream except here
+            if packet.stream.index == shown:  # a flushing packet has no stream_index
                 yield packet
 
     def _frames_in(self, packet: Packet[Any]) -> int:

@@ -141,8 +141,7 @@ def _bmp_size(path: FilePath, head: bytes) -> tuple[int, int]:
 
 
 def pixels(path: FilePath, image: Image.Image, turned: int) -> np.ndarray:
-    """Return the pixels (height, width, 3) uint8 RGB with the orientation applied; transparent pixels are composited on
-    white.
+    """Return the pixels (height, width, 3) uint8 RGB with the orientation applied, composited on white.
 
     Of 16-bit values the upper 8 bits are kept. Colour profiles are not applied.
     """

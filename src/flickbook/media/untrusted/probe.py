@@ -58,9 +58,7 @@ DECODE: Final = Budget(memory_mib=1024, cpu_seconds=600, seconds=3600)
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a child: a part of the answer, or the answer itself, which comes last. `data` holds what JSON
-    cannot.
-    """
+    """One message of a child: a part of the answer, or the answer, which is the last. `data` holds what JSON cannot."""
 
     answer: bool
     value: Any

@@ -81,9 +81,7 @@ class Limiter:
             self._mapped = pages * os.sysconf("SC_PAGE_SIZE")
 
     def permanent(self) -> None:
-        """Set the permanent limits: no core dumps, no growing files, few open files, a lower CPU priority than the
-        server.
-        """
+        """Set the permanent limits: no core dumps, no growing files, few open files, a low CPU priority."""
         with suppress(OSError, AttributeError):
             os.nice(_NICENESS)
         if resource is not None:

@@ -47,8 +47,7 @@ PICTURE_LIMITS: Final = Limits(file_bytes=128 << 20, pixels=8192 * 6144)
 
 @dataclass(frozen=True)
 class Format:
-    """A supported format. `pillow` is Pillow's name if it may be an image; `demuxer` is FFmpeg's name if it may be a
-    video.
+    """A supported format. `pillow` is Pillow's name if it may be an image; `demuxer` is FFmpeg's if a video.
 
     Both are passed to the libraries, to prevent guessing: FFmpeg could detect a playlist, which opens other files.
     """

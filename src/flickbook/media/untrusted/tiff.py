@@ -55,9 +55,7 @@ class Directory:
 
 
 def directory(file: BinaryIO) -> Directory:
-    """Parse the first directory of the TIFF in `file`. Raises struct.error if it is truncated, ValueError if it is not
-    a TIFF.
-    """
+    """Parse the first directory of the TIFF in `file`. Raises struct.error if it is truncated, else ValueError."""
     file.seek(0)
     head = file.read(8)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
