@@ -79,9 +79,7 @@ def batch(
 
 @dataclass(frozen=True)
 class _Order:
-    """How rows become films. With `suffix`, a film's name gets its container's suffix; `count` is the number of
-    rows.
-    """
+    """How rows become films. `count` is the number of rows; with `suffix`, names get their container's suffix."""
 
     given: Mapping[str, Any]
     template: Template

@@ -51,9 +51,7 @@ class _Found:
 
 
 def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
-    """Parse the file `data`. Raises MediaError if decoding may take unbounded memory, or if it refers to
-    another file.
-    """
+    """Parse the file `data`. Raises MediaError if decoding may take unbounded memory, or for a reference to a file."""
     try:
         found = _found(path, data)
         if found.external:
