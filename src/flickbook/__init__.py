@@ -1,10 +1,10 @@
-"""Flickbook turns a sentence into a short film on your own machine.
+"""Flickbook makes short films from text prompts on your own machine.
 
     import flickbook
     clip = flickbook.generate("a red circle moving left on a blue background", seed=7)
     clip.save("circle.mp4")
 
-Every name below is loaded when it is first used, so that importing the package costs nothing.
+Names are imported on first use, so that `import flickbook` is fast.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The door's `name`, imported from its home. Raises AttributeError for anything that is not in `__all__`."""
+    """Import a public name on first access. Raises AttributeError for names that are not in `__all__`."""
     if name not in _HOMES:
         raise AttributeError(f"module 'flickbook' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the next access is a plain attribute
+    globals()[name] = value  # the next access is a plain attribute lookup
     return value
 
 

@@ -1,4 +1,4 @@
-"""`python -m flickbook` and the command `flickbook`."""
+"""Entry point of `python -m flickbook` and of the command `flickbook`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import sys
 import threading
 from typing import Final, NoReturn
 
-#: New objects after which Python looks for garbage. While libraries are loaded there is none, and Python's own number,
-#: 700, makes it look 500 times before the first step of a film: 0.2 s.
+#: Allocations between two runs of the garbage collector. Imports create no garbage, and with Python's default of 700
+#: the collector runs 500 times before the first step of a film, which takes 0.2 s.
 _OBJECTS: Final = 100_000
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     gc.set_threshold(_OBJECTS)
     try:
         from flickbook.cli.app import run
 
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while the command line itself is still being imported
+    except KeyboardInterrupt:  # during the import of the command line itself
         code = 130
     leave(code)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process. To take torch's memory apart piece by piece takes half a second, and nobody needs it done."""
+    """Exit the process without freeing torch's memory piece by piece, which takes half a second and has no effect."""
     if "torch" not in sys.modules or threading.active_count() > 1:
         sys.exit(code)
     atexit._run_exitfuncs()
     try:
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # its reader went away
+            if stream is not None:  # None if its reader has exited
                 stream.flush()
-    except OSError:  # what Python itself makes of output that cannot be written in the end
+    except OSError:  # the exit code that Python itself uses if output cannot be flushed
         code = 120
     os._exit(code)
 

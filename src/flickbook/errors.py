@@ -1,27 +1,27 @@
-"""Every error Flickbook raises on purpose. This module imports nothing.
+"""The exceptions of Flickbook. This module imports nothing.
 
     FlickbookError                 exit 1   code "error"
-    ├── RequestError               exit 2   code "invalid_request"     a field of a request is out of its limits
-    │   ├── ModelNotFound          exit 2   code "model_not_found"     no such model; names the nearest
-    │   ├── SchedulerMismatch      exit 2   code "scheduler_mismatch"  this model cannot be sampled that way
+    ├── RequestError               exit 2   code "invalid_request"     a field of a request is invalid
+    │   ├── ModelNotFound          exit 2   code "model_not_found"     no model has this name; suggests similar names
+    │   ├── SchedulerMismatch      exit 2   code "scheduler_mismatch"  the model does not support this scheduler
     │   ├── SettingsError          exit 2   code "invalid_setting"     a setting in the environment or flickbook.toml
-    │   ├── JobNotFound            exit 2   code "job_not_found"       no such job, or somebody else's
-    │   ├── JobConflict            exit 2   code "job_state"           this cannot be done to a job in this state
+    │   ├── JobNotFound            exit 2   code "job_not_found"       no such job, or a job of another owner
+    │   ├── JobConflict            exit 2   code "job_state"           the job's state does not allow this operation
     │   ├── IdempotencyKeyReused   exit 2   code "idempotency_key_reused"  the key was used with another request
-    │   └── LimitReached           exit 2   code "limit_reached"       too many requests, jobs or seconds for now
+    │   └── LimitReached           exit 2   code "limit_reached"       a rate limit, job limit or quota is reached
     ├── OutputError                exit 2   code "output"              a file exists or cannot be written
-    ├── MediaError                 exit 2   code "media"               a film or picture cannot be read
+    ├── MediaError                 exit 2   code "media"               an image or video file cannot be read
     ├── WeightsError               exit 2   code "weights"             weights are missing, corrupt or do not fit
-    ├── HubError                   exit 2   code "hub"                 a repository is gated, gone or out of reach
+    ├── HubError                   exit 2   code "hub"                 a repository is gated, missing or unreachable
     │   └── ModelNotPulled         exit 2   code "model_not_pulled"    a model's files are not on this machine
-    ├── StoreError                 exit 2   code "store"               the store of jobs is damaged, newer or away
-    ├── ServiceError               exit 2   code "service"             a Flickbook service is away or refuses the key
+    ├── StoreError                 exit 2   code "store"               the job store is damaged, newer or unreachable
+    ├── ServiceError               exit 2   code "service"             a Flickbook service is unreachable or refuses
     ├── MissingExtra               exit 2   code "missing_extra"       an optional package is not installed
-    ├── WindowError                exit 2   code "window"              no window can be opened here
-    └── Cancelled                  exit 130 code "cancelled"           the caller asked to stop
+    ├── WindowError                exit 2   code "window"              no window can be opened on this machine
+    └── Cancelled                  exit 130 code "cancelled"           the caller cancelled the operation
 
-Each message is one line that says what is wrong and what to do next. `code` is stable and meant for programs;
-the wording is meant for people and may change.
+Each message is one line that states the problem and the remedy. `code` is stable and meant for programs; the wording of
+messages may change.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ SHOWN_CHARACTERS = 60
 
 
 def shown(value: object) -> str:
-    """`value` on one line of at most 60 characters, control characters escaped, so that it can stand in a message."""
+    """Format `value` for a message: one line of at most 60 characters, control characters escaped."""
     try:
         text = str(value)
-    except ValueError:  # Python does not print whole numbers of more than 4300 digits
+    except ValueError:  # Python refuses to print integers of more than 4300 digits
         text = "a number too long to print"
-    # Cut before escaping as well: a 1 MB prompt must not be walked to show 60 characters of it.
+    # Truncate before escaping too: showing 60 characters of a 1 MB prompt must not process all of it.
     line = escaped(text[: SHOWN_CHARACTERS + 1])
     return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def escaped(text: str) -> str:
-    """`text` with everything that would not print as itself (line ends, control characters) written as an escape."""
+    """Escape every character of `text` that is not printable, such as line ends and control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def one_line(text: object) -> str:
-    """`text` with every run of whitespace turned into one space."""
+    """Replace every run of whitespace in `text` by one space."""
     return " ".join(str(text).split())
 
 
 class FlickbookError(Exception):
-    """The root of the tree. `code` is stable; `exit_code` is what the command line exits with."""
+    """Base class of all errors. `code` is stable; `exit_code` is the exit code of the command line."""
 
     code: str = "error"
     exit_code: int = 1
@@ -59,7 +59,7 @@ class FlickbookError(Exception):
 
 
 class RequestError(FlickbookError):
-    """A field of a request is out of its limits: "num_frames=999: must be 1 to 16; ask for 16 frames or fewer"."""
+    """A field of a request is invalid: "num_frames=999: must be 1 to 16; ask for 16 frames or fewer"."""
 
     code = "invalid_request"
     exit_code = 2
@@ -76,7 +76,7 @@ class RequestError(FlickbookError):
 
 
 class ModelNotFound(RequestError):
-    """No model has this name. `nearest` holds the names that are closest to it, best first, and may be empty."""
+    """No model has this name. `nearest` holds similar names, best first, and may be empty."""
 
     code = "model_not_found"
 
@@ -90,7 +90,7 @@ class ModelNotFound(RequestError):
 
 
 class SchedulerMismatch(RequestError):
-    """The model cannot be sampled with this scheduler. `allowed` holds those that fit."""
+    """The model does not support this scheduler. `allowed` holds those that it supports."""
 
     code = "scheduler_mismatch"
 
@@ -105,7 +105,7 @@ class SchedulerMismatch(RequestError):
 
 
 class SettingsError(RequestError):
-    """A setting in the environment or in flickbook.toml is unknown or out of its limits."""
+    """A setting in the environment or in flickbook.toml is unknown or invalid."""
 
     code = "invalid_setting"
 
@@ -114,7 +114,7 @@ class SettingsError(RequestError):
 
 
 class JobNotFound(RequestError):
-    """There is no job of this id, or it is another owner's, which is told alike."""
+    """There is no job with this id, or it belongs to another owner: the two cases are deliberately alike."""
 
     code = "job_not_found"
 
@@ -126,7 +126,7 @@ class JobNotFound(RequestError):
 
 
 class JobConflict(RequestError):
-    """What was asked cannot be done to a job in its present state."""
+    """The job's present state does not allow the operation."""
 
     code = "job_state"
 
@@ -139,7 +139,7 @@ class JobConflict(RequestError):
 
 
 class IdempotencyKeyReused(RequestError):
-    """An Idempotency-Key that was used on this route before, with another request."""
+    """The Idempotency-Key was used on this route before, with another request."""
 
     code = "idempotency_key_reused"
 
@@ -152,7 +152,7 @@ class IdempotencyKeyReused(RequestError):
 
 
 class LimitReached(RequestError):
-    """Too many requests, jobs or seconds for now. `retry_after` is when to ask again, in seconds."""
+    """A rate limit, job limit or quota is reached. `retry_after` is the time to wait, in seconds."""
 
     code = "limit_reached"
 
@@ -165,16 +165,16 @@ class LimitReached(RequestError):
 
 
 class _FileError(FlickbookError):
-    """Shared shape of the errors about one file: path, reason, remedy."""
+    """Base class of errors about one file: path, reason, remedy."""
 
     exit_code = 2
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
         self.path = str(path)
-        # What a hostile file says of itself may stand in a reason.
+        # The reason may quote a hostile file.
         self.reason = escaped(one_line(reason))
         self.remedy = escaped(one_line(remedy))
-        # Paths are shown whole: a shortened path cannot be acted on.
+        # Paths are shown in full: a truncated path is of no use.
         super().__init__(f"{escaped(self.path)}: {self.reason}; {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -182,14 +182,14 @@ class _FileError(FlickbookError):
 
 
 class OutputError(_FileError):
-    """A file that should be written exists already, cannot be written, or there is no space for it."""
+    """An output file exists already, cannot be written, or the disk is full."""
 
     code = "output"
     field = "output"
 
 
 class MediaError(_FileError):
-    """A film or picture is missing, hostile, damaged, or in a format that is not read."""
+    """An image or video file is missing, hostile, damaged, or of an unsupported format."""
 
     code = "media"
     field = "file"
@@ -203,15 +203,14 @@ class WeightsError(_FileError):
 
 
 class StoreError(_FileError):
-    """The store of jobs is damaged, newer than this Flickbook, full, or out of reach. Secrets in its address are not
-    shown."""
+    """The job store is damaged, newer than this Flickbook, full, or unreachable. Secrets in its address are hidden."""
 
     code = "store"
     field = "store"
 
 
 class HubError(FlickbookError):
-    """A model's repository is missing, gated, damaged, or cannot be reached."""
+    """A model's repository is missing, gated, damaged, or unreachable."""
 
     code = "hub"
     exit_code = 2
@@ -228,7 +227,7 @@ class HubError(FlickbookError):
 
 
 class ModelNotPulled(HubError):
-    """A model's files are not on this machine. `terms` are the size of the download and the licence."""
+    """A model's files are not on this machine. `terms` are the download size and the licence."""
 
     code = "model_not_pulled"
 
@@ -243,7 +242,7 @@ class ModelNotPulled(HubError):
 
 
 class ServiceError(FlickbookError):
-    """A Flickbook service elsewhere cannot be reached, takes no such key, or does not answer as one."""
+    """A remote Flickbook service is unreachable, rejects the API key, or does not answer as a Flickbook service."""
 
     code = "service"
     exit_code = 2
@@ -251,7 +250,7 @@ class ServiceError(FlickbookError):
 
     def __init__(self, service: object, reason: str, remedy: str) -> None:
         self.service = str(service)
-        # What a stranger's server says may stand in a reason.
+        # The reason may quote an untrusted server.
         self.reason = escaped(one_line(reason))
         self.remedy = escaped(one_line(remedy))
         super().__init__(f"{shown(self.service)}: {self.reason}; {self.remedy}")
@@ -261,7 +260,7 @@ class ServiceError(FlickbookError):
 
 
 class MissingExtra(FlickbookError):
-    """A package that belongs to one of Flickbook's extras is not installed."""
+    """A package of one of Flickbook's extras is not installed."""
 
     code = "missing_extra"
     exit_code = 2
@@ -276,7 +275,7 @@ class MissingExtra(FlickbookError):
 
 
 class WindowError(FlickbookError):
-    """There is no display to open a window on, or Python came without Tk."""
+    """There is no display to open a window on, or Python was built without Tk."""
 
     code = "window"
     exit_code = 2
@@ -291,7 +290,7 @@ class WindowError(FlickbookError):
 
 
 class Cancelled(FlickbookError):
-    """The caller asked to stop; nothing half-written is left behind."""
+    """The caller cancelled the operation. No partial files remain."""
 
     code = "cancelled"
     exit_code = 130

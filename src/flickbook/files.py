@@ -1,4 +1,4 @@
-"""Files: one appears whole or not at all, and is known by its hash."""
+"""Atomic replacement and hashing of files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 
 def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file beside `path`, then rename it over `path`: whole or not at all."""
+    """Let `write` create a temporary file beside `path`, then rename it to `path`: readers never see a partial file."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
         write(Path(name))
         with open(name, "rb") as written:
             os.fsync(written.fileno())
-        # mkstemp makes files that only their owner can read.
+        # mkstemp creates files that only their owner can read.
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
@@ -28,8 +28,8 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a regular file, 64 hexadecimal digits. Raises OSError, also for what would never end."""
-    # Without waiting: a FIFO is opened only once somebody writes to it.
+    """Return the SHA-256 of a regular file, 64 hexadecimal digits. Raises OSError, also for pipes and devices."""
+    # Opened without blocking: opening a FIFO would otherwise wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -1,6 +1,6 @@
-"""What films and pictures can be written as: the suffix chooses the container, and a table knows what fits it.
+"""File formats for films and images: the suffix selects the container, and tables define its codecs and limits.
 
-quality is 0 to 100, 100 the best, and becomes the encoder's own number:
+quality is 0 to 100, where 100 is the best, and is converted to the encoder's own number:
 
     codec                       its number for quality q                    usual q
     h264                        CRF 51 * (100 - q) / 100, at least 1        69 (CRF 16)
@@ -13,7 +13,7 @@ quality is 0 to 100, 100 the best, and becomes the encoder's own number:
     gif                         2 + 253 * q / 100 colours                   100
     jpeg, webp, avif            q itself                                    92, 90, 85
 
-"lossless" keeps every RGB value of every frame. ffv1, png and apng know nothing else.
+"lossless" preserves every RGB value of every frame. ffv1, png and apng are always lossless.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ Quality = int | Literal["lossless"]
 
 @dataclass(frozen=True)
 class Codec:
-    """A way to write frames: its pixel formats, the usual one first, and the usual quality.
+    """A codec: its pixel formats, the default first, and the default quality.
 
-    `lossless` is the pixel format that keeps RGB as it is, "" if it cannot. `worst` is the encoder's own number for
-    quality 0, where 0 is the best; 0 if its numbers are those of quality. `hardware` needs a certain machine.
+    `lossless` is the pixel format that preserves RGB exactly, "" if there is none. `worst` is the encoder's own number
+    for quality 0, where 0 is the best; 0 if the encoder's number is the quality itself. `hardware` requires special
+    hardware.
     """
 
     pixel_formats: tuple[str, ...] = ()
@@ -52,7 +53,7 @@ class Codec:
     hardware: bool = False
 
     def number(self, quality: int) -> int:
-        """`quality` as the encoder's own number. Never 0 where 0 is the best: that switches to another profile."""
+        """Convert `quality` to the encoder's number, never to 0 if 0 is the best: that selects another profile."""
         return quality if not self.worst else max(1, round(self.worst * (100 - quality) / 100))
 
 
@@ -88,7 +89,7 @@ _HARDWARE_AV1: Final = tuple(name for name in _HARDWARE if name.startswith("av1"
 
 @dataclass(frozen=True)
 class Form:
-    """A container: its suffixes, its codecs, the usual one first, whether it holds films, and its highest rate."""
+    """A container: its suffixes, its codecs, the default first, whether it holds films, and its highest frame rate."""
 
     suffixes: tuple[str, ...]
     codecs: tuple[str, ...]
@@ -96,8 +97,8 @@ class Form:
     max_fps: float = 240.0
 
 
-#: Browsers show a frame of 10 ms or less for 100: GIF, which counts in tens, stops at 50 frames a second, and so do
-#: moving WebPs.
+#: Browsers show a frame of 10 ms or less for 100 ms. GIF counts in steps of 10 ms, so it is limited to 50 frames per
+#: second, and so is animated WebP.
 FORMS: Final[dict[Container, Form]] = {
     "mp4": Form((".mp4",), ("h264", "h265", "av1", *_HARDWARE)),
     "webm": Form((".webm",), ("vp9", "av1", *_HARDWARE_AV1)),
@@ -116,13 +117,13 @@ FILMS: Final[tuple[Container, ...]] = tuple(name for name, form in FORMS.items()
 STILLS: Final[tuple[Container, ...]] = ("png", "jpg", "avif", "webp")
 _BY_SUFFIX: Final = {suffix: name for name, form in FORMS.items() if name != "frames" for suffix in form.suffixes}
 _QUALITIES: Final = ("must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
-_NUMBER: Final = re.compile(r"%(?:0([1-9]))?d")  # what printf and FFmpeg call a frame's number
+_NUMBER: Final = re.compile(r"%(?:0([1-9]))?d")  # the frame number in the notation of printf and FFmpeg
 
 
 def container_of(path: str | os.PathLike[str]) -> Container:
-    """The container that the name of `path` asks for: by its suffix, and "frames" for a name as shot-%04d.png.
+    """Return the container that `path` selects: by its suffix, or "frames" for a name such as shot-%04d.png.
 
-    Raises OutputError, which names every suffix, for any other.
+    Raises OutputError, which lists every suffix, for any other name.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _BY_SUFFIX and os.fspath(path) and Path(path).is_dir():
@@ -138,22 +139,22 @@ def container_of(path: str | os.PathLike[str]) -> Container:
 
 
 def is_frames(path: str | os.PathLike[str]) -> bool:
-    """Whether a name is that of numbered frames, as shot-%04d.png."""
+    """Whether a name selects numbered frames, such as shot-%04d.png."""
     name = Path(path).name
     return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
 
 
 def frame_paths(path: str | os.PathLike[str], num_frames: int) -> tuple[Path, ...]:
-    """The files of a film as numbered frames: shot-0001.png and so on for shot-%04d.png."""
+    """Return the files of a film as numbered frames: shot-0001.png and so on for shot-%04d.png."""
     pattern = Path(path)
     begin, digits, end = _NUMBER.split(pattern.name)
     return tuple(pattern.with_name(f"{begin}{number:0{digits or 0}d}{end}") for number in range(1, num_frames + 1))
 
 
 def numbered_frames(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> tuple[Path, ...]:
-    """The files of a numbered sequence, frames/%05d.png, from number 1 to the first number that is missing.
+    """Return the files of a numbered sequence, frames/%05d.png, from number 1 up to the first missing number.
 
-    At most one more than `most` is listed. Raises MediaError where the first frame is missing.
+    At most `most` + 1 files are listed. Raises MediaError if the first frame is missing.
     """
     found = tuple(takewhile(os.path.exists, frame_paths(path, most + 1)))
     if not found:
@@ -162,7 +163,7 @@ def numbered_frames(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> tu
 
 
 def check_numbers(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> None:
-    """Raise MediaError where the first frame of a numbered sequence is missing, or a frame before an existing one."""
+    """Raises MediaError if the first frame of a numbered sequence is missing, or a frame before an existing one."""
     found = numbered_frames(path, most)
     begin, _, end = (re.escape(part or "") for part in _NUMBER.split(Path(path).name))
     numbers = (re.fullmatch(f"{begin}([0-9]+){end}", name) for name in os.listdir(found[0].parent))
@@ -173,7 +174,7 @@ def check_numbers(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> None
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file; of numbered frames (shot-%04d.png), that of the line of their SHA-256. Raises OSError."""
+    """Return the SHA-256 of a file; of numbered frames, that of the line of their SHA-256. Raises OSError."""
     if not is_frames(path):
         return sha256(os.fspath(path))
     frames = list(takewhile(os.path.exists, frame_paths(path, MOST_FRAMES + 1)))
@@ -182,7 +183,7 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def quality_of(text: str) -> Quality:
-    """The quality that a person wrote: 0 to 100, or lossless. Raises RequestError."""
+    """Parse a quality: 0 to 100, or lossless. Raises RequestError."""
     if text.strip().lower() == LOSSLESS:
         return "lossless"
     if re.fullmatch(r"[0-9]{1,3}", text.strip()) and int(text) <= 100:
@@ -199,10 +200,10 @@ def encoding(
     num_frames: int | None = None,
     fps: float | None = None,
 ) -> Encoding:
-    """How to write into `container`, what is None or "" filled in as usual for it.
+    """Return the Encoding for `container`, with the usual values for arguments that are None or "".
 
-    Raises RequestError naming the field and what is allowed for what does not fit the container or the codec; for
-    more frames than the container holds; for a rate it cannot have.
+    Raises RequestError, naming the field and the allowed values, for arguments that the container or the codec does not
+    support, for more frames than the container holds, and for an unsupported frame rate.
     """
     if container not in FORMS:
         raise RequestError("container", container, "no such container", f"choose {_either(get_args(Container))}")
@@ -251,5 +252,5 @@ def _pixels(name: str, quality: Quality, pixel_format: str | None) -> str:
 
 
 def _either(names: Sequence[str]) -> str:
-    """Names as a person lists them: a, b or c."""
+    """Join names for a message: a, b or c."""
     return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -1,4 +1,4 @@
-"""From what a person asked for to a Plan: the one place where defaults are filled in and limits are refused."""
+"""Resolution of a Request to a Plan: the only place that fills in defaults and enforces limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flickbook.windows import prompt_of, starts
 
 PROMPT_CHARACTERS = 2000
 SEED_LIMIT = 2**63
-#: A drawn seed is short enough to be read aloud and to stand in a file name.
+#: A drawn seed is short enough to be read aloud and to be part of a file name.
 DRAWN_SEED_BITS = 32
 
 _NUMBERS = {
@@ -31,10 +31,10 @@ _UNITS = {"num_frames": "frames", "num_inference_steps": "steps", "fps": "frames
 
 
 def resolve(request: Request, model_dir: Path | None = None) -> Plan:
-    """The Plan of a Request: every unset field takes the model's choice, and an unset seed is drawn here, once.
+    """Resolve a Request to a Plan: unset fields take the model's defaults, and an unset seed is drawn here.
 
-    `model_dir` is where the model's files are, if not where the catalogue says. Raises RequestError (or ModelNotFound,
-    SchedulerMismatch) for the first field that the model cannot serve.
+    `model_dir` is the directory of the model's files, if not the catalogue's. Raises RequestError (or ModelNotFound,
+    SchedulerMismatch) for the first field that the model does not support.
     """
     model = _model(request, model_dir)
     request = _preset(request, model)
@@ -49,7 +49,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
     image, video = _beginning(request, model)
     fps = _real("fps", request.fps, model.fps)
     polish = request.polish or Polish()
-    # Polish may change the rate, and asks again.
+    # Polish may change the frame rate; it is checked again afterwards.
     rate = fps if polish.nothing() else None
     encoding = formats.encoding(
         container, request.codec, request.quality, request.pixel_format, num_frames=num_frames, fps=rate
@@ -83,8 +83,10 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
 
 
 def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[str]:
-    """What its author should know of how a Request became a Plan: words that were left out of the negative prompt, and
-    recommended settings outside of the general advice. Raises ModelNotFound."""
+    """Return notes for the user on how a Request was resolved. Raises ModelNotFound.
+
+    They name words removed from the negative prompt, and recommended settings that differ from the general advice.
+    """
     model = _model(request, model_dir)
     found = []
     left_out = set(words(request.negative_prompt or "")) - set(words(plan.negative_prompt))
@@ -107,17 +109,17 @@ def _model(request: Request, model_dir: Path | None) -> Model:
 
 
 def _preset(request: Request, model: Model) -> Request:
-    """The Request with the unset fields that its preset fills."""
+    """Apply the preset to the unset fields of a Request."""
     if request.preset is None:
         return request
     values = model.recommended.model_dump()
     if request.container is not None and request.container not in formats.FILMS:
-        del values["num_frames"]  # a still has one frame
+        del values["num_frames"]  # a still image has one frame
     return request.model_copy(update={name: value for name, value in values.items() if getattr(request, name) is None})
 
 
 def _other_than_advised(request: Request, plan: Plan, model: Model) -> list[tuple[str, str]]:
-    """The numbers that a preset filled with others than the general advice: each in words, beside that advice."""
+    """Return the preset's values that differ from the general advice: each with the advice."""
     found = []
     for name, (low, high) in ADVISED.items():
         value = getattr(plan, name)
@@ -128,9 +130,9 @@ def _other_than_advised(request: Request, plan: Plan, model: Model) -> list[tupl
 
 
 def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
-    """What `speed` says: a level ("exact", "balanced"), how fast to play (2, 0.5), or both ("balanced,2").
+    """Parse `speed`: a level ("exact", "balanced"), a playback speed (2, 0.5), or both ("balanced,2").
 
-    Raises RequestError for what is neither, and for two of a kind.
+    Raises RequestError for other values, and for two of the same kind.
     """
     level: Speed | None = None
     played: float | None = None
@@ -155,7 +157,7 @@ def _number(text: str) -> float | None:
 
 
 def usual(model: Model) -> Plan:
-    """The Plan of a film as the model makes them when nothing is asked for; of what it begins from nothing is said."""
+    """Return the Plan of a film with all defaults of the model, without an image or a video to begin from."""
     width, height = model.sizes[0]
     num_frames = model.num_frames.default
     return Plan(
@@ -178,8 +180,8 @@ def usual(model: Model) -> Plan:
 
 
 def _prompt(field: str, text: str, smallest: int) -> str:
-    """`text` without the whitespace around it. Refuses what is too short, too long, or would not print."""
-    # Length first: nothing below may walk a megabyte twice.
+    """Return `text` stripped. Raises RequestError if it is too short, too long, or not printable."""
+    # The length is checked first, so that nothing below processes a megabyte twice.
     stripped = text.strip()
     if len(stripped) > PROMPT_CHARACTERS:
         limit = f"has {len(stripped)} characters, the most is {PROMPT_CHARACTERS}"
@@ -187,7 +189,7 @@ def _prompt(field: str, text: str, smallest: int) -> str:
     if len(stripped) < smallest:
         raise RequestError(field, text, "is empty", 'say what the film shows, for example "a red circle moving left"')
     for character in stripped:
-        # Cc: control characters, among them terminal escapes; Cs: halves of a character, which no file can hold.
+        # Cc: control characters, including terminal escapes; Cs: lone surrogates, which no file can store.
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
             limit = f"holds the control character U+{ord(character):04X}"
             raise RequestError(field, stripped, limit, "remove it")
@@ -195,7 +197,7 @@ def _prompt(field: str, text: str, smallest: int) -> str:
 
 
 def _prompt_at(request: Request, num_frames: int, window: int, stride: int) -> tuple[tuple[int, str], ...]:
-    """The prompts after the first in their order."""
+    """Return the prompts after the first, sorted by frame."""
     found = sorted(request.prompt_at or ())
     for place, (frame, _) in enumerate(found):
         if not 1 <= frame < num_frames:
@@ -219,7 +221,7 @@ def _prompt_at(request: Request, num_frames: int, window: int, stride: int) -> t
 
 
 def _beginning(request: Request, model: Model) -> tuple[str, str]:
-    """The SHA-256 of the image and of the video that a film begins from, "" for none."""
+    """Return the SHA-256 of the image and of the video that a film begins from, "" if there is none."""
     named = {"image": request.image, "video": request.video}
     given = {kind: path for kind, path in named.items() if path is not None}
     if len(given) > 1:
@@ -276,12 +278,12 @@ def _negative(request: Request, model: Model) -> str:
         limit = f"changes nothing with {model.name}"
         raise RequestError("negative_prompt", request.negative_prompt, limit, "leave it out")
     text = _prompt("negative_prompt", request.negative_prompt, smallest=0)
-    # Guidance steers away from whatever an unknown word happens to mean to the network, and spoils the film.
+    # Guidance would steer away from the arbitrary meaning that the network gives an unknown word, and degrade the film.
     return without_unknown(text, model.known_words())
 
 
 def _frames(request: Request, model: Model) -> tuple[Container, int]:
-    """Container and number of frames, which decide each other: a still has one frame, and a film more."""
+    """Return the container and the number of frames, which determine each other: an image has one frame."""
     asked, container = request.num_frames, request.container
     if container is not None and container not in formats.FILMS:
         if asked not in (None, 1):
@@ -296,7 +298,7 @@ def _frames(request: Request, model: Model) -> tuple[Container, int]:
 
 
 def _size(request: Request, model: Model) -> tuple[int, int]:
-    """The first of the model's sizes that has the width and the height asked for."""
+    """Return the first of the model's sizes with the requested width and height."""
     for width, height in model.sizes:
         if request.width in (None, width) and request.height in (None, height):
             return width, height
@@ -311,7 +313,7 @@ def _size(request: Request, model: Model) -> tuple[int, int]:
 
 
 def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
-    """A size that is not native; a side that was not asked for is that of the first native size."""
+    """Return a size that is not native. A side that is not requested is that of the first native size."""
     width, height = model.sizes[0]
     chosen = {
         "width": width if request.width is None else request.width,
@@ -353,8 +355,11 @@ def _within(field: str, value: float, ends: tuple[float, float]) -> float:
 
 
 def _scheduler(name: str | None, model: Model, num_frames: int) -> str:
-    """The scheduler asked for, or the model's first. Noise that a sampler adds to each frame by itself would undo the
-    shared noise of a long film, so that takes the first one that adds none."""
+    """Return the requested scheduler, or the model's first one.
+
+    A long film shares noise between frames. A sampler that adds its own noise to each frame would destroy that, so for
+    long films the first scheduler without added noise is the default.
+    """
     if name is None:
         quiet = [each for each in model.schedulers if each != "ddim-eta1"]
         return quiet[0] if model.window and num_frames > model.window else model.schedulers[0]

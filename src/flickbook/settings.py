@@ -1,8 +1,8 @@
-"""What the person who runs Flickbook decides once: the only reader of the environment and of flickbook.toml.
+"""User settings: the only module that reads the environment and flickbook.toml.
 
-What wins, highest first: an option of the command, the environment (`FLICKBOOK_OUTPUT_DIR`), `flickbook.toml` in the
-working directory, `flickbook.toml` in the user's configuration directory, the default. Importing this module costs
-about 0.15 s of process time, so the command line does it inside the commands.
+Precedence, highest first: command-line options, the environment (`FLICKBOOK_OUTPUT_DIR`), `flickbook.toml` in the
+working directory, `flickbook.toml` in the user's configuration directory, the defaults. Importing this module takes
+about 0.15 s of process time, so the command line imports it inside the commands.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 def _listed(value: object) -> tuple[str, ...]:
-    """A text with commas, or a list, as its parts."""
+    """Split a comma-separated text, or a list, into its parts."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else (value,)
     return tuple(str(part).strip() for part in parts if str(part).strip())
 
@@ -46,19 +46,22 @@ def _proxies(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Settings(BaseSettings):
-    """One person's settings on one machine.
+    """The settings of one user on one machine.
 
-    `output_dir`: where films without `--output` go, relative to the working directory. `cache_dir`: what may be deleted
-    at any time. `text_cache_mib`: the most MiB that the meanings of prompts take there, 0 keeps none. `data_dir`: what
-    may not: converted models, and the list of models that were added. `threads`: processor threads to compute with,
-    None for the library's choice. `model`: the model of a request that names none. `log_level`: what is written to
-    stderr; debug shows tracebacks. `store`: where jobs are kept, sqlite:///PATH or mongodb://…; empty for a file in
-    data_dir. `pull`: whether the files of a model that is not on this machine are downloaded when a film needs them:
-    ask on a terminal and refuse elsewhere, or auto. `jobs_dir`: the films, checkpoints and logs of jobs; None for a
-    directory in data_dir. `batch`: queued jobs of one shape that a worker runs as one batch at most, None for what pays
-    on its device. `url`, `key`: a Flickbook service that the window asks instead of this machine, and the key for it.
-    `trusted_proxies`: addresses or networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto the service
-    believes, none by default; a text with commas between them, or what FORWARDED_ALLOW_IPS holds.
+    - `output_dir`: directory of films without `--output`, relative to the working directory.
+    - `cache_dir`: data that may be deleted at any time.
+    - `text_cache_mib`: size limit (MiB) of the prompt cache in cache_dir; 0 disables it.
+    - `data_dir`: data that must be kept: converted models, and the list of added models.
+    - `threads`: CPU threads for computation; None for the library's default.
+    - `model`: the default model.
+    - `log_level`: level of the log on stderr; debug shows tracebacks.
+    - `store`: job store, sqlite:///PATH or mongodb://…; empty for a file in data_dir.
+    - `pull`: whether missing model files are downloaded: "ask" on a terminal (and refuse elsewhere), or "auto".
+    - `jobs_dir`: films, checkpoints and logs of jobs; None for a directory in data_dir.
+    - `batch`: the most queued jobs of equal shape in one batch of a worker; None for what pays off on its device.
+    - `url`, `key`: a Flickbook service that the window uses instead of this machine, and its API key.
+    - `trusted_proxies`: addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: a
+      comma-separated text, or the content of FORWARDED_ALLOW_IPS. None by default.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -89,20 +92,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources, highest first."""
+        """Return the sources, highest precedence first."""
         files = (TomlConfigSettingsSource(settings_cls, toml_file=path) for path in files_read())
         return (init_settings, env_settings, *files)
 
 
 def files_read() -> tuple[Path, Path]:
-    """The files settings are read from when they exist, the stronger first: the project's, then the user's."""
+    """Return the settings files that are read if they exist: the project's, which takes precedence, and the user's."""
     return Path.cwd() / FILE, user_config_path("flickbook") / FILE
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings of this process as they stand now; `overrides` that are not None win over every source.
+    """Load the current settings of this process; `overrides` that are not None take precedence over every source.
 
-    Raises SettingsError for a file that is not TOML, an unknown key in it, or a value out of its limits.
+    Raises SettingsError for a file that is not valid TOML, an unknown key in it, or an invalid value.
     """
     _check_files()
     try:
@@ -118,12 +121,12 @@ def load(**overrides: Any) -> Settings:
 
 
 def inherited(**changes: str) -> dict[str, str]:
-    """The environment of a process that this one starts: its own, with `changes`."""
+    """Return the environment for a child process: that of this process, with `changes`."""
     return {**os.environ, **changes}
 
 
 def _check_files() -> None:
-    """Refuse a settings file that cannot be read before pydantic meets it, because pydantic does not name the file."""
+    """Refuse an unreadable settings file before pydantic reads it, because pydantic does not name the file."""
     for path in files_read():
         try:
             if path.is_file():

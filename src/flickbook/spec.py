@@ -1,8 +1,8 @@
-"""The nouns that travel: Request, Plan, Placement, Step, Recipe and Run.
+"""The shared data types: Request, Plan, Placement, Step, Recipe and Run.
 
-A Request is what a person asked for; a Plan is every choice that decides the picture and knows no machine; a
-Placement is what one machine decides; a Recipe holds nothing that changes between two equal runs, so that it may
-stand inside the film; a Run holds what does change, and stands beside the film only.
+A Request is the user's input. A Plan contains every choice that affects the frames, and nothing about the machine. A
+Placement contains one machine's choices. A Recipe contains only what is equal in equal runs, so it may be embedded in
+the film. A Run contains what differs between runs, and is stored only in the sidecar.
 """
 
 from __future__ import annotations
@@ -16,36 +16,38 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flickbook.errors import RequestError
 
-#: 2 added encodings, polish and kernels. A record of schema 1 is read: what it lacks is what was usual then.
+#: 2 added encodings, polish and kernels. Records of schema 1 are still read; missing fields take the defaults of that
+#: time.
 SCHEMA_VERSION: Final = 2
 Version = Literal[1, 2]
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
-#: How much exactness is given for speed: exact gives none; balanced foretells what it need not compute.
+#: Trade-off between exactness and speed: exact computes everything; balanced extrapolates some of the network's
+#: outputs.
 Speed = Literal["exact", "balanced"]
-#: Settings chosen together: recommended takes those of the model's catalogue entry.
+#: A preset of settings: recommended takes those of the model's catalogue entry.
 Preset = Literal["recommended"]
-#: Fields of a Plan that came later, as they stand in its canonical JSON where they change nothing; within a prompt the
-#: quotes would be escaped.
+#: Later fields of a Plan in canonical JSON, with the values that change nothing. They cannot match inside a prompt,
+#: where the quotes would be escaped.
 _UNCHANGED: Final = ('"speed":"exact",', '"condition_fps":null,', '"stride":0,')
 Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """A frozen record that refuses unknown fields and has one canonical JSON text."""
+    """A frozen record that rejects unknown fields and has one canonical JSON text."""
 
-    # Strict: "16" is not 16 here; faces parse, records only hold. NaN would break equality and JSON.
+    # Strict: "16" is not 16 here; parsing input is the caller's task. NaN would break equality and JSON.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def to_json(self) -> str:
-        """Canonical JSON: keys sorted, no spaces, ASCII only. Equal records give equal texts."""
+        """Return canonical JSON: sorted keys, no spaces, ASCII only. Equal records give equal texts."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def of(cls, **values: object) -> Self:
-        """The record of these fields, as the constructor makes it. Raises RequestError where that raises pydantic's."""
+        """Build the record like the constructor, but raise RequestError instead of pydantic's error."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -53,7 +55,7 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The record of this JSON text. Raises RequestError naming the first field that is wrong."""
+        """Parse a record from JSON. Raises RequestError, which names the first invalid field."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -61,7 +63,7 @@ class Record(BaseModel):
 
 
 def refused(error: ValidationError, what: str) -> RequestError:
-    """The RequestError that says the first thing pydantic found wrong with a `what`."""
+    """Convert pydantic's first error about a `what` to a RequestError."""
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or what
     if first["type"] == "extra_forbidden":
@@ -72,7 +74,7 @@ def refused(error: ValidationError, what: str) -> RequestError:
 
 
 class Encoding(Record):
-    """How frames become a file: `quality` is 0 to 100, the best, whatever the codec, or lossless."""
+    """The encoding of frames in a file: `quality` is 0 to 100 (best) for every codec, or lossless."""
 
     container: Container
     codec: str
@@ -81,7 +83,7 @@ class Encoding(Record):
 
 
 class Encoded(Record):
-    """What says how its frames become a file: an Encoding's fields, which in schema 1 were the container alone."""
+    """A record with the fields of an Encoding. Schema 1 had only the container."""
 
     container: Container
     codec: str = ""
@@ -89,7 +91,7 @@ class Encoded(Record):
     pixel_format: str = ""
 
     def encoding(self) -> Encoding | None:
-        """How its frames become a file; None where it does not say."""
+        """Return the encoding; None if it is not recorded."""
         if self.quality is None:
             return None
         return Encoding(
@@ -98,18 +100,19 @@ class Encoded(Record):
 
 
 class Network(Record):
-    """A network's weights: what they are called, and the SHA-256 of their file."""
+    """The weights of a network: its name, and the SHA-256 of its file."""
 
     name: str
     sha256: Sha256
 
 
 class Polish(Record):
-    """What is done to frames once they are made, in the order of these fields; unset does nothing.
+    """Operations on finished frames, applied in the order of these fields. An unset field does nothing.
 
-    `trim` keeps the frames from the first number up to, not including, the second. `steady` is a strength, 0 to 1.
-    `interpolate` and `upscale` are whole factors, done by OpenCV's flow and by Lanczos where no network is named.
-    `speed` plays faster (above 1) or slower, with the same frames; `rate` is frames a second, with the same seconds.
+    `trim` keeps the frames from the first number up to, but excluding, the second. `steady` is a strength, 0 to 1.
+    `interpolate` and `upscale` are integer factors; without a network they use OpenCV's optical flow and Lanczos.
+    `speed` changes the playback speed (above 1 is faster) and keeps the frames; `rate` is the new frame rate in frames
+    per second and keeps the duration.
     """
 
     trim: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
@@ -124,15 +127,15 @@ class Polish(Record):
     text: str = ""
 
     def nothing(self) -> bool:
-        """Whether it leaves every frame as it is."""
+        """Whether it leaves every frame unchanged."""
         return self == Polish()
 
 
 class Request(Record):
-    """What a person asked for. A field left None means "the model's choice"; limits live in the catalogue.
+    """The user's input. A field left None takes the model's default; limits are in the catalogue.
 
-    `preset` fills fields that are left None. `image` and `video` are paths of what the film begins from, `loras` pairs
-    of a file's path and its weight.
+    `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from; `loras` are
+    pairs of a file's path and its weight.
     """
 
     prompt: str
@@ -161,7 +164,7 @@ class Request(Record):
 
 
 class Lora(Record):
-    """An addition to a model's weights: what it is called, the SHA-256 of its file, and how much of it is added."""
+    """A LoRA: its name, the SHA-256 of its file, and its weight."""
 
     name: str
     sha256: Sha256
@@ -169,19 +172,21 @@ class Lora(Record):
 
 
 class Plan(Encoded):
-    """Every choice that decides the picture, and nothing about the machine that will run it.
+    """Every choice that affects the frames, and nothing about the machine that runs it.
 
-    Sizes in pixels, `fps` in frames a second, `guidance_scale` without unit (1 switches guidance off),
-    `seed` 0 to 2**63 - 1, `revision` the fixed version of the model's files. With a `window` the film is made of
-    overlapping windows of that many frames; 0 is none. They are `stride` frames apart, half a window where that is 0.
-    A network that knows the frame rate is given `condition_fps`, and `fps` where that is None. `prompt_at` holds the
-    prompts that follow the first, each with its first frame. `image` and `video` are the SHA-256 of the files the film
-    begins from, "" for none; `strength`, 0 to 1, says how much of them is made anew, and is None where the model does
-    not ask. A sequence is a film of pictures that were each made by themselves: `drift`, 0 to 1, says how far the noise
-    travels from one prompt to the next, `feedback`, 0 to 1, how much of each picture is made anew over the one before
-    it, 0 for none. At `speed` "balanced" some of the network's answers are foretold, or taken from an earlier step.
+    Sizes are in pixels, `fps` in frames per second; `guidance_scale` has no unit (1 disables guidance); `seed` is 0 to
+    2**63 - 1; `revision` is the fixed version of the model's files. With a `window`, the film is made of overlapping
+    windows of that many frames, `stride` frames apart (0: half a window); a `window` of 0 disables this. A network that
+    is conditioned on the frame rate gets `condition_fps`, or `fps` if that is None. `prompt_at` holds the prompts after
+    the first, each with its first frame.
 
-    `polish` is done to the frames that the model made, which `num_frames`, `width`, `height` and `fps` speak of.
+    `image` and `video` are the SHA-256 of the files the film begins from, "" if there is none; `strength`, 0 to 1, is
+    the share of them that is generated anew, None if the model has no such parameter. A sequence is a film of
+    individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
+    0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
+    "balanced", some of the network's outputs are extrapolated or reused from an earlier step.
+
+    `num_frames`, `width`, `height` and `fps` describe the model's frames, before `polish` is applied.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -212,9 +217,9 @@ class Plan(Encoded):
     polish: Polish = Polish()
 
     def key(self) -> str:
-        """SHA-256 (64 hexadecimal digits) of the canonical JSON: equal Plans, equal keys.
+        """Return the SHA-256 (64 hexadecimal digits) of the canonical JSON: equal Plans have equal keys.
 
-        A field that was added later is left out of the text where it changes nothing, so older Plans keep their keys.
+        Later fields are omitted from the text if they change nothing, so the keys of older Plans stay valid.
         """
         text = self.to_json()
         for unchanged in _UNCHANGED:
@@ -222,12 +227,15 @@ class Plan(Encoded):
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def guided(self) -> bool:
-        """Whether classifier-free guidance runs: it doubles the network's batch."""
+        """Whether classifier-free guidance is used; it doubles the network's batch size."""
         return self.guidance_scale > 1
 
     def shape(self) -> tuple[object, ...]:
-        """What films of one batch must share: model, revision, LoRAs, width, height, frames, steps, scheduler, guided,
-        speed, window, the frames at which prompts begin, and what they begin from."""
+        """Return what all films of a batch must share.
+
+        These are model, revision, LoRAs, width, height, frames, steps, scheduler, guidance, speed, window, the frames
+        at which prompts begin, and the kind of input the film begins from.
+        """
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
         begins = (bool(self.image), bool(self.video), self.strength)
@@ -246,25 +254,25 @@ class Plan(Encoded):
 
 
 class Placement(Record):
-    """What one machine decides about running a Plan. It may change speed and memory, never what was asked for."""
+    """One machine's choices for running a Plan. They may change speed and memory, never the content."""
 
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     decode_frames: Annotated[int, Field(ge=1)] = 2  # frames decoded at once
     batch: Annotated[int, Field(ge=1, le=64)] = 1  # films denoised at once
-    quantize: Literal["", "fp8", "int8"] = ""  # what the denoising network's weights are kept in, if not in dtype
-    offload: Literal["none", "model", "sequential"] = "none"  # networks wait in the machine's memory, whole or by layer
-    slicing: bool = False  # attention and decoding in slices: slower, in less memory
-    tiling: bool = False  # frames are decoded in tiles that overlap
-    rungs: tuple[str, ...] = ()  # what was given up while running, because memory ran out
+    quantize: Literal["", "fp8", "int8"] = ""  # storage type of the denoising network's weights, if not dtype
+    offload: Literal["none", "model", "sequential"] = "none"  # networks wait in host memory, whole or by layer
+    slicing: bool = False  # attention and decoding in slices: slower, with less memory
+    tiling: bool = False  # frames are decoded in overlapping tiles
+    rungs: tuple[str, ...] = ()  # the fallbacks applied while running, because memory ran out
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One event of a run: `index` of `total` in `phase` is done, `seconds` after that phase began.
+    """A progress event of a run: step `index` of `total` in `phase` is done, `seconds` after the phase began.
 
-    `preview`, when asked for, is the x0 estimate: an array (films, channels, frames, height, width) of latents.
-    `noisy`, of the same shape, is x_t as the step left it; None where a model does not give it.
+    `preview`, if requested, is the x0 estimate: latents (films, channels, frames, height, width). `noisy`, of the same
+    shape, is x_t after the step; None if the model does not provide it.
     """
 
     phase: Phase
@@ -276,11 +284,11 @@ class Step:
 
 
 class Treatment(Encoded):
-    """What was done to films that were files already: they were joined, and polished.
+    """Joining and polishing of existing films.
 
-    `sources` are the SHA-256 of the files in their order, `fade` the frames in which one passes into the next, and with
-    `fit` those of another size were scaled to cover the first's. Width and height (pixels), frames and their rate are
-    those of the joined film before its polish. `origin` is the recipe that the first source carried.
+    `sources` are the SHA-256 of the files in order; `fade` is the number of frames of each cross-fade; with `fit`,
+    films of another size were scaled to cover the first one. Width and height (pixels), frames and frame rate are those
+    of the joined film before its polish. `origin` is the recipe of the first source.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -297,11 +305,11 @@ class Treatment(Encoded):
 
 
 class Recipe(Record):
-    """How a film was made, without anything that changes between two equal runs on one machine.
+    """How a film was made: everything that is equal in equal runs on one machine.
 
-    `weights` maps a file, relative to the model's directory, to its SHA-256; `frames_sha256` covers the uint8
-    frames before encoding; `versions` maps a library to its version; `device_name` is the processor's own name, and
-    `kernels` what else decides the last bits of a sum: threads, vector instructions, the attention that was taken.
+    `weights` maps a file, relative to the model's directory, to its SHA-256; `frames_sha256` covers the uint8 frames
+    before encoding; `versions` maps a library to its version; `device_name` is the processor's name; `kernels` holds
+    what else affects the last bits of a sum: threads, vector instructions, the attention implementation.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -314,17 +322,17 @@ class Recipe(Record):
     kernels: dict[str, str] = {}
 
     def encoded(self, encoding: Encoding) -> Recipe:
-        """The recipe of the same frames in a file of this encoding."""
+        """Return the recipe of the same frames in a file of this encoding."""
         return self.model_copy(update={"plan": self.plan.model_copy(update=encoding.model_dump())})
 
 
 class Run(Record):
-    """What happened in one run and may differ in the next: it stands in the sidecar, never inside the film.
+    """What happened in one run and may differ in the next. It is stored in the sidecar, never in the film.
 
-    `seconds` and `peak_memory` (bytes of the process) by phase, `peak_memory_bytes` the most of them, `first_preview`
-    the seconds until something of the film could be seen, a preview or else a finished frame, times as ISO 8601 in UTC,
-    `rungs` what was given up because memory ran out, `notes` for people, `scores` of the film by their names, `inputs`
-    where the files that the Plan names by SHA-256 were.
+    `seconds` and `peak_memory` (bytes of the process) are by phase, `peak_memory_bytes` is the largest of them.
+    `first_preview` is the time in seconds until the first preview or finished frame. Times are ISO 8601 in UTC. `rungs`
+    are the fallbacks applied because memory ran out, `notes` are for the user, `scores` are quality scores by name, and
+    `inputs` maps the SHA-256 of the Plan's input files to their paths.
     """
 
     seconds: dict[str, float]
@@ -340,14 +348,14 @@ class Run(Record):
 
 
 class Sidecar(Record):
-    """What stands beside a film, in film.mp4.json."""
+    """The content of a film's sidecar, film.mp4.json."""
 
     recipe: Recipe | None
     run: Run | None
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a sidecar, which holds those of the recipe and the run: docs/recipe.schema.json."""
+    """Return the JSON Schema of a sidecar, including the recipe and the run: docs/recipe.schema.json."""
     about = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Flickbook film",

@@ -1,4 +1,4 @@
-"""Where the windows of a long film lie, and which of several prompts each shows; whole numbers only."""
+"""Windows of long films: their positions, and the prompt of each. Integer arithmetic only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 def starts(frames: int, window: int, shift: int = 0, stride: int = 0) -> list[int]:
-    """The first frame of each window: `stride` frames apart, the last one ending with the film; 0 is half a window.
+    """Return the first frame of each window. Windows are `stride` frames apart; the last one ends with the film.
 
-    With a `shift`, from 0 to the stride, all but the first and the last begin that much later.
+    A `stride` of 0 is half a window. With a `shift`, from 0 to the stride, all windows but the first and the last begin
+    that many frames later.
     """
     if frames <= window:
         return [0]
@@ -16,6 +17,6 @@ def starts(frames: int, window: int, shift: int = 0, stride: int = 0) -> list[in
 
 
 def prompt_of(start: int, window: int, beginnings: Sequence[int]) -> int:
-    """Which of several prompts, each of which begins at a frame, a window shows: the one at its middle."""
+    """Return the index of the prompt at the middle of a window. `beginnings` are the prompts' first frames."""
     middle = start + window // 2
     return max(i for i, first in enumerate(beginnings) if first <= middle)

@@ -177,9 +177,10 @@ def test_the_openapi_document_has_our_refusals_and_no_other(service: Live) -> No
 
 
 def test_every_router_of_the_package_is_in_the_application() -> None:
-    names = [path.stem for path in PACKAGE.glob("*.py")]
-    with_routes = {name for name in names if hasattr(import_module(f"flickbook.server.{name}"), "router")}
-    assert with_routes == {each.__name__.rpartition(".")[2] for each in app._ROUTES}
+    parts = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
+    names = [".".join(("flickbook.server", *each)) for each in parts if each[-1] != "__init__"]
+    with_routes = {name for name in names if hasattr(import_module(name), "router")}
+    assert with_routes == {each.__name__ for each in app._ROUTES}
 
 
 def test_the_application_loads_no_torch() -> None:

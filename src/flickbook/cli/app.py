@@ -12,7 +12,7 @@ from flickbook import __version__
 from flickbook.cli import console, slips
 from flickbook.errors import Cancelled
 
-#: Each command's first sentence, in the order of the help: a module is read when its command is asked for.
+#: The first sentence of each command's help, in display order. A command's module is imported only when it runs.
 _COMMANDS: Final = {
     "generate": "Make a film from a sentence and print its path.",
     "draft": "Begin several films and print what each is about to be; `flickbook finish` goes on with the chosen ones.",
@@ -51,8 +51,11 @@ _MODULES: Final = {
 
 
 def command_line(wanted: str | None = None) -> typer.Typer:
-    """All commands. Where one is `wanted`, the others are there by name and first sentence alone: to read all of them
-    takes longer than to run some."""
+    """Build the command line.
+
+    If one command is `wanted`, the others are registered with name and first sentence only, because importing all of
+    them takes longer than running some.
+    """
     app = typer.Typer(
         name="flickbook",
         help=_root.__doc__,
@@ -79,7 +82,7 @@ def _module(name: str) -> Any:
 
 
 def _unread() -> None:
-    """A command that is not the one that was asked for."""
+    """Placeholder of a command that was not imported."""
 
 
 def _version(wanted: bool) -> None:
@@ -101,14 +104,14 @@ def _root(
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code: 0, 1 unexpected, 2 refused, 130 cancelled."""
-    # What stands after two dashes is the prompt.
+    # Everything after two dashes is the prompt.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in options
-    # No option before the command lets it run; a shell that completes a line hands over no words.
+    # No command runs if an option precedes it; shell completion passes no words.
     wanted = next((word for word in arguments if word != "--"), None)
     try:
         code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
-    except typer.TyperException as error:  # an unknown option, a number that is none
+    except typer.TyperException as error:  # an unknown option, an invalid number
         parameter = getattr(getattr(error, "param", None), "name", None)
         message = slips.hint(error.format_message(), getattr(error, "option_name", None), arguments)
         command = f"{wanted} " if wanted in _COMMANDS else ""
@@ -116,12 +119,12 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return console.failure(Cancelled(), as_json)
-    except BrokenPipeError:  # the reader of stdout went away; there is nobody left to tell
+    except BrokenPipeError:  # the reader of stdout has exited; no one would read a message
         sys.stdout = None
         return 1
     except Exception as error:
         return console.failure(error, as_json)
-    # Typer turns Ctrl-C inside a command into this return value.
+    # Typer returns this value for Ctrl-C inside a command.
     if code == Cancelled.exit_code:
         return console.failure(Cancelled(), as_json)
     return code if isinstance(code, int) else 0

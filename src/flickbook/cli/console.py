@@ -1,4 +1,4 @@
-"""What a command says: data on stdout, everything else on stderr."""
+"""Output of commands: data on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def document(value: Any) -> None:
-    """Print `value` as the one JSON document of this command."""
+    """Print `value` as the only JSON document of this command."""
     print(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
 
 
 def start(log_level: str) -> None:
-    """Send the package's log to stderr from this level on."""
+    """Send the package's log to stderr, from this level on."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("flickbook")
@@ -31,23 +31,23 @@ def start(log_level: str) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the person something that is not an error, in one line on stderr."""
+    """Print a message that is not an error, as one line on stderr."""
     print(f"note: {one_line(text)}", file=sys.stderr)
 
 
 def refusal(message: str, code: str, field: str | None, as_json: bool) -> None:
-    """One line `error: …` on stderr, and with `as_json` the same as a document on stdout."""
+    """Print one line `error: …` on stderr, and with `as_json` also a JSON document on stdout."""
     print(f"error: {one_line(message)}", file=sys.stderr)
     if as_json:
         document({"error": {"code": code, "message": one_line(message), "field": field}})
 
 
 def failure(error: BaseException, as_json: bool) -> int:
-    """Report an error that ended a command, and return the exit code that belongs to it."""
+    """Report the error that ended a command, and return its exit code."""
     if isinstance(error, FlickbookError):
         refusal(str(error), error.code, error.field, as_json)
         return error.exit_code
-    from flickbook.engine.memory.fallback import ran_out  # records take a moment to load
+    from flickbook.engine.memory.fallback import ran_out  # lazy: pydantic takes a moment to import
 
     if ran_out(error):
         refusal("out of memory; close other programs or ask for fewer frames", "out_of_memory", None, as_json)
@@ -60,7 +60,7 @@ def failure(error: BaseException, as_json: bool) -> int:
 
 
 def made(path: Path, recipe: Recipe | None, run: Run | None) -> dict[str, Any]:
-    """What `--json` says about one film."""
+    """Return the `--json` document of one film."""
     from flickbook.media.clip import sidecar_path
 
     return {

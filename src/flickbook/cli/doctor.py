@@ -1,4 +1,4 @@
-"""`flickbook doctor`: what this machine has, what fits on it, and what to do about the rest."""
+"""`flickbook doctor`: checks the machine, what fits on it, and how to fix problems."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REINSTALL = "reinstall the package, or check the repository out again"
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: `fail` keeps the built-in model from running, `warn` does not. `remedy` is empty if all is well."""
+    """One result: `fail` prevents the built-in model from running, `warn` does not. `remedy` is empty for `ok`."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -58,7 +58,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 
 def examine(chosen: Settings) -> Iterator[Check]:
-    """Every check, in the order of a page: machine, libraries, space, model, what fits."""
+    """Yield every check in display order: machine, libraries, disk space, model, what fits."""
     yield _python()
     yield Check("platform", "ok", f"{platform.platform()}, {_cores()} processor cores")
     yield from _torch(chosen)
@@ -73,7 +73,7 @@ def examine(chosen: Settings) -> Iterator[Check]:
 
 
 def _jobs() -> Check:
-    """The store of jobs: what it is, and whether it opens."""
+    """Check whether the job store opens."""
     from flickbook.jobs.backend import Backend
     from flickbook.store.connect import connect
 
@@ -99,15 +99,15 @@ def _python() -> Check:
 
 
 def _cores() -> int:
-    # Containers and `taskset` give fewer cores than the machine has.
+    # Containers and `taskset` provide fewer cores than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _torch(chosen: Settings) -> Iterator[Check]:
-    """PyTorch, and the GPU it sees. Without a GPU everything still runs."""
+    """Check PyTorch and its GPU. A GPU is optional."""
     try:
         import torch
-    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+    except (ImportError, OSError) as error:  # OSError: a shared library that fails to load
         yield Check("torch", "fail", f"cannot be imported: {error}", 'run `pip install "flickbook[gen]"`')
         return
     threads = chosen.threads or torch.get_num_threads()
@@ -126,7 +126,7 @@ def _torch(chosen: Settings) -> Iterator[Check]:
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver; "" if there is none."""
+    """Return the version of NVIDIA's driver; "" if there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""
@@ -139,7 +139,7 @@ def _driver() -> str:
 
 
 def _packages() -> Iterator[Check]:
-    """The other packages the built-in model needs, and those that only add to it."""
+    """Check the packages that the built-in model needs, and the optional ones."""
     from importlib.metadata import PackageNotFoundError, version
 
     needed: dict[str, tuple[str, str]] = {
@@ -159,13 +159,13 @@ def _packages() -> Iterator[Check]:
 
 
 def free_memory() -> int:
-    """Bytes that a new process may use: what is free, within the limit of a container."""
+    """Return the bytes that a new process may use: free memory, within the limit of a container."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
     try:
         limit = int(CGROUP_LIMIT.read_text())
-    except (OSError, ValueError):  # no container, or its limit is the word "max"
+    except (OSError, ValueError):  # no container, or its limit is "max"
         return free
     return min(free, max(0, limit - _used_in_container()))
 
@@ -185,7 +185,7 @@ def _memory() -> Check:
 
 
 def _disk(name: str, directory: Path, needed: bool) -> Check:
-    """Whether `directory`, or where it would be made, takes files and has space."""
+    """Check that `directory`, or the place where it would be created, is writable and has space."""
     worst: Literal["warn", "fail"] = "fail" if needed else "warn"
     parent = directory.absolute()
     while not parent.exists() and parent != parent.parent:
@@ -216,7 +216,7 @@ def _codecs() -> Check:
 
 
 def _weights() -> Check:
-    """Hash the built-in model's files: the one check that reads them whole."""
+    """Hash the built-in model's files: the only check that reads them completely."""
     from flickbook.catalogue import find
 
     model = find("builtin")
@@ -232,7 +232,7 @@ def _weights() -> Check:
 
 
 def _fits() -> Iterator[Check]:
-    """Which models make a film of their own size on this machine, as far as is known before they were run."""
+    """Check which models can make a film of their default size on this machine, as far as known without a run."""
     from flickbook.catalogue import list_models
     from flickbook.engine.memory.fit import estimate
     from flickbook.engine.memory.machine import Machine

@@ -1,4 +1,4 @@
-"""`flickbook evaluate`: how often a model shows what it was asked for."""
+"""`flickbook evaluate`: measures how often a model's films show what the prompt says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluate(
     if not Path(model).is_dir():
         from flickbook.cli.films.making import require_model
 
-        require_model(model, None, yes)  # a wrong name is refused before anything heavy is loaded
+        require_model(model, None, yes)  # a wrong name is refused before heavy imports
     from flickbook.learn.evaluate import main, table
 
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`flickbook models`: what can be run, what it can be asked for, and its files."""
+"""`flickbook models`: lists, describes, downloads, adds and converts models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="A name of `flickbook models list`.")]
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the models, one a line, with their recommended steps and guidance."""
+    """List the models, one per line, with their recommended steps and guidance."""
     from flickbook.catalogue import list_models
     from flickbook.hub.find import found
 
@@ -38,7 +38,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Describe one model: its files, sizes, limits, defaults, and what its figures rest on."""
+    """Describe one model: its files, sizes, limits and defaults, and where its figures come from."""
     from flickbook.catalogue import find
     from flickbook.hub.find import found
 
@@ -87,7 +87,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
 @app.command("pull")
 def pull(name: Name) -> None:
-    """Bring a model's files here, going on where an interrupted pull stopped, and print their directory."""
+    """Download a model's files, resuming an interrupted download, and print their directory."""
     from flickbook.catalogue import find
     from flickbook.hub.fetch import fetch
 
@@ -117,7 +117,7 @@ def add(
     source: Annotated[str, typer.Argument(help="A repository, owner/name, or a directory in diffusers' layout.")],
     like: Annotated[str, typer.Option(help="The model whose limits and defaults it takes over.")] = "",
 ) -> None:
-    """Put a model of your own on this machine's list."""
+    """Add your own model to the list of this machine."""
     from flickbook import catalogue
     from flickbook.hub.add import describe
 
@@ -127,7 +127,7 @@ def add(
 
 @app.command("remove")
 def remove(name: Name) -> None:
-    """Take a model that was added off this machine's list; its files stay where they are."""
+    """Remove an added model from the list of this machine; its files are kept."""
     from flickbook import catalogue
 
     print(catalogue.remove(name).name)
@@ -139,7 +139,7 @@ def convert(
     output: Annotated[Path, typer.Option(help="The safetensors file, or the directory, to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
-    """Turn checkpoints into safetensors without executing them, and print what was written."""
+    """Convert checkpoints to safetensors without executing them, and print the files written."""
     from flickbook.errors import OutputError
     from flickbook.hub import checkpoint, fetch
 

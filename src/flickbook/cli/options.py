@@ -1,4 +1,4 @@
-"""The options that several commands take, each named and explained once, and the groups that they come in."""
+"""Options shared by several commands: each is defined once, and grouped."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Yes = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
-#: What a film shows and how it is made.
+#: Options for the content of a film and its sampling.
 FILM: Mapping[str, Any] = {
     "model": Model,
     "preset": Preset,
@@ -68,13 +68,13 @@ FILM: Mapping[str, Any] = {
     "strength": Strength,
     "lora": Lora,
 }
-#: How a film is written.
+#: Options for the film's file format.
 ENCODING: Mapping[str, Any] = {
     "codec": Annotated[str | None, typer.Option(help="h264, h265, av1, vp9, ffv1, or one of the hardware's.")],
     "quality": Annotated[str | None, typer.Option(help="0 to 100, the best, or lossless.")],
     "pixel_format": Annotated[str | None, typer.Option(help="yuv420p, or yuv420p10le for 10 bits.")],
 }
-#: What is done to its frames first, in this order.
+#: Polish options, in the order in which they are applied.
 POLISH: Mapping[str, Any] = {
     "trim": Annotated[str | None, typer.Option(metavar="A:B", help="Keep seconds A to B, or frames as 8:24f.")],
     "steady": Annotated[bool, typer.Option("--steady", help="Take out flicker and drift of colours.")],
@@ -87,7 +87,7 @@ POLISH: Mapping[str, Any] = {
     "rate": Annotated[float | None, typer.Option(help="Frames a second, at the same speed.")],
     "text": Annotated[str | None, typer.Option(help="Words to lay over the film.")],
 }
-#: The same for what a model makes, where speed is also how it is made.
+#: Polish options of commands that run a model, where `speed` also selects the sampling speed.
 FINISH: Mapping[str, Any] = {
     **POLISH,
     "speed": Annotated[
@@ -109,7 +109,7 @@ for _panel, _kinds in _PANELS.items():
 
 
 def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options of `groups`, unset ones None; each group reaches it as one mapping of that name."""
+    """Add the options of `groups` to a command. Unset options are None; each group becomes one mapping of its name."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         parameters: list[inspect.Parameter] = []
@@ -122,9 +122,9 @@ def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callab
             together = {name: {option: given.pop(option) for option in group} for name, group in groups.items()}
             return command(*args, **given, **together)
 
-        # Typer calls by name, and a group's options without a default may stand before an argument with one.
+        # Keyword-only, because options without a default may precede an argument with one, and Typer calls by name.
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-        # What Typer reads; it would follow __wrapped__ to the command's own.
+        # Typer reads this signature; it would otherwise follow __wrapped__ to the command's own.
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {each.name: each.annotation for each in parameters}
         del called.__wrapped__

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, one line a phase elsewhere. Always on stderr."""
+"""Progress of a run on stderr: a bar on a terminal, one line per phase elsewhere."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class ProgressLine:
-    """Shows Steps as they come: the phase, the step, and the seconds left in this phase.
+    """Displays each Step: the phase, the step, and the seconds left in this phase.
 
-    Use as a context manager and pass the object as `on_step`.
+    Use it as a context manager and pass the object as `on_step`.
     """
 
     def __init__(self) -> None:
@@ -36,18 +36,18 @@ class ProgressLine:
             self._bar.stop()
 
     def __call__(self, step: Step) -> None:
-        """Show one Step."""
+        """Display one Step."""
         self.show(step.phase, step.index, step.total, step.seconds)
 
     def show(self, name: str, index: int, total: int, seconds: float) -> None:
-        """Show that `index` of `total` pieces of the work called `name` were done after `seconds`."""
+        """Display that `index` of `total` steps of the phase `name` are done after `seconds`."""
         if self._bar is not None:
             self._draw(self._bar, name, index, total)
         elif index >= total:
             print(f"{name} {index}/{total} in {seconds:.1f} s", file=sys.stderr, flush=True)
 
     def _draw(self, bar: Progress, name: str, index: int, total: int) -> None:
-        # A new task for each phase, because the time left follows from the speed of this phase alone.
+        # A new progress task for each phase, because the remaining time is estimated from this phase alone.
         if self._task is None or name != self._phase:
             if self._task is not None:
                 bar.remove_task(self._task)

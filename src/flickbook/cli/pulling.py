@@ -1,4 +1,4 @@
-"""Download the files of a model that a command needs: after a question, with --yes, or as the settings say."""
+"""Download of model files that a command needs: after a confirmation, with --yes, or if the settings allow it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DRAW_EVERY = 0.2
 
 
 def require(model: Model, yes: bool = False) -> None:
-    """Return once the files of a model are on this machine.
+    """Ensure that the files of a model are on this machine.
 
-    Missing files are downloaded with `yes`, where the setting `pull` is auto, or after a yes on the terminal. Raises
-    ModelNotPulled where nobody can be asked and where the hub cannot be reached, HubError for what else can go wrong,
+    Missing files are downloaded with `yes`, if the setting `pull` is auto, or after a confirmation on the terminal.
+    Raises ModelNotPulled without a terminal to ask on and if the hub is unreachable, HubError for other failures,
     Cancelled after a no, WeightsError for a model without a repository.
     """
     from flickbook import settings
@@ -56,13 +56,13 @@ def _ask() -> None:
 
 
 class PullProgress:
-    """How far a download is, on stderr: a line that is redrawn on a terminal, a line for each tenth elsewhere."""
+    """Download progress on stderr: a line that is redrawn on a terminal, a line for each tenth elsewhere."""
 
     def __init__(self, name: str) -> None:
         self.name, self.drawn, self.began, self.first, self.tenths = name, 0.0, time.monotonic(), -1, -1
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` bytes are here."""
+        """Display that `done` of `total` bytes are downloaded."""
         told = f"pulling {self.name}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
         if not sys.stderr.isatty():
             tenths = 10 * done // max(total, 1)

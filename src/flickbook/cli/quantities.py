@@ -1,4 +1,4 @@
-"""Times and sizes as people write them: 30d, 12h, 500M."""
+"""Parsing of durations and sizes: 30d, 12h, 500M."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _AMOUNT: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([A-Za-z])")
 
 
 def seconds(field: str, text: str) -> float:
-    """The seconds of "30d": a number and s, m, h, d or w. Raises RequestError."""
+    """Convert "30d" to seconds: a number and s, m, h, d or w. Raises RequestError."""
     return _amount(field, text, _SECONDS, "write 90s, 45m, 12h, 30d or 4w")
 
 
 def octets(field: str, text: str) -> int:
-    """The bytes of "50G": a number and K, M, G or T, each 1024 times the last. Raises RequestError."""
+    """Convert "50G" to bytes: a number and K, M, G or T, each 1024 times the previous. Raises RequestError."""
     return int(_amount(field, text, _BYTES, "write 500M, 50G or 2T"))
 
 

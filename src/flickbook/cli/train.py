@@ -1,4 +1,4 @@
-"""`flickbook train`: make the weights of a model."""
+"""`flickbook train`: trains a model."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def train(
     if resume and newest_checkpoint(out) is None:
         raise RequestError("resume", out, "no checkpoint there", "leave --resume out to begin, or correct --out")
     model = main(config, out, init, accelerate)
-    if model is not None:  # of several processes the first one speaks
+    if model is not None:  # with several processes, only the first one prints
         print(model)

@@ -1,7 +1,7 @@
-"""Films and pictures through Pillow: GIF, moving WebP and APNG, PNG, JPEG, WebP and AVIF; the same bytes every time.
+"""Image and animation files through Pillow: GIF, animated WebP and APNG, PNG, JPEG, WebP and AVIF, byte-reproducible.
 
-GIF and WebP are put together here from pictures that Pillow made. Its own writers make one frame of two that are equal,
-give each frame of a GIF colours of its own, which flicker, and store WebP in more bytes.
+GIF and WebP animations are assembled here from single images that Pillow encodes. Pillow's own writers merge equal
+frames, give each frame of a GIF its own palette, which flickers, and produce larger WebP files.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from PIL.PngImagePlugin import PngInfo
 from flickbook.formats import LOSSLESS
 from flickbook.spec import Encoding
 
-_SEEN_PIXELS: Final = 1 << 20  # pixels that a palette is first made from
-_MAX_CELLS: Final = 1 << 14  # cells of the colour cube that are told apart
-_ROUNDS: Final = 2  # of k-means; a third gains less than 0.2 dB
-_UNCHANGED: Final = 255  # the colour of a GIF that lets the frame before show through
-_LINK: Final = 255  # bytes that a GIF keeps together
+_SEEN_PIXELS: Final = 1 << 20  # pixels from which the initial palette is made
+_MAX_CELLS: Final = 1 << 14  # cells of the colour cube that are distinguished
+_ROUNDS: Final = 2  # k-means iterations; a third gains less than 0.2 dB
+_UNCHANGED: Final = 255  # the transparent palette index of a GIF: the previous frame shows through
+_LINK: Final = 255  # bytes in a GIF sub-block
 _DESCRIPTION: Final = 0x010E  # ImageDescription (Exif 2.32, 4.6.4)
 _ASCII: Final = 2
 _WEBP_EXIF, _WEBP_MOVES = 0x08, 0x02
@@ -33,10 +33,10 @@ _SUBSAMPLING: Final = {"yuv444p": "4:4:4", "yuv422p": "4:2:2", "yuv420p": "4:2:0
 
 
 def exif(comment: str | None) -> bytes:
-    """The smallest Exif block with `comment` as its ImageDescription; b"" without one."""
+    """Return the smallest Exif block with `comment` as its ImageDescription; b"" without a comment."""
     if not comment:
         return b""
-    text = comment.encode() + b"\0"  # Exif says ASCII; readers take UTF-8
+    text = comment.encode() + b"\0"  # the Exif standard says ASCII; readers accept UTF-8
     head = struct.pack("<2sHIHHHI", b"II", 42, 8, 1, _DESCRIPTION, _ASCII, len(text))
     inside = len(text) <= 4
     return head + (text.ljust(4, b"\0") if inside else struct.pack("<I", 26)) + bytes(4) + (b"" if inside else text)
@@ -55,7 +55,7 @@ def encode_picture(path: Path, frame: np.ndarray, comment: str | None, how: Enco
             if how.codec == "jpeg":
                 image.save(file, "JPEG", exif=b"Exif\0\0" + exif(comment) if comment else b"", optimize=True, **given)
             else:
-                # One thread and one tile: more would make the bytes depend on the machine.
+                # One thread and one tile: otherwise the bytes depend on the machine.
                 image.save(file, "AVIF", exif=exif(comment), speed=6, max_threads=1, autotiling=False, **given)
 
 
@@ -68,30 +68,31 @@ def _text(comment: str | None) -> PngInfo:
 
 def _webp_options(how: Encoding) -> dict[str, Any]:
     if how.quality == LOSSLESS:
-        return {"lossless": True, "quality": 50, "method": 4}  # here quality is effort
+        return {"lossless": True, "quality": 50, "method": 4}  # in lossless mode, `quality` is the effort
     return {"quality": how.quality, "method": 4}
 
 
 def durations(count: int, fps: Fraction, unit: int) -> list[int]:
-    """How long each of `count` frames is shown, in milliseconds that are multiples of `unit`; no error adds up."""
+    """Return the durations of `count` frames in milliseconds, multiples of `unit`. Errors do not accumulate."""
     ends = [round(Fraction(1000, unit) * index / fps) * unit for index in range(count + 1)]
     return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
 
 
 def encode_frames(paths: Sequence[Path], frames: np.ndarray, comment: str | None, how: Encoding) -> None:
-    """Encode each frame to its own path in place, as PNG; the first one carries the comment."""
+    """Encode each frame to its own path in place, as PNG. The first one carries the comment."""
     for path, frame in zip(paths, frames, strict=True):
         encode_picture(path, frame, comment, how)
         comment = None
 
 
 def encode_apng(path: Path, frames: np.ndarray, fps: Fraction, comment: str | None, how: Encoding) -> None:
-    """Encode frames (frames, height, width, 3) uint8 to `path` in place as an APNG that loops for ever."""
+    """Encode frames (frames, height, width, 3) uint8 to `path` in place as an APNG that loops forever."""
     if len(frames) == 1:
         encode_picture(path, frames[0], comment, how)
         return
     first, *others = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    # Pillow drops a frame like the one before it, unless they are blended differently: without alpha it is the same.
+    # Pillow drops a frame that equals the previous one unless their blend modes differ. Without alpha, both modes look
+    # the same.
     blends = [index % 2 for index in range(len(frames))]
     with open(path, "wb") as file:
         first.save(
@@ -107,9 +108,10 @@ def encode_apng(path: Path, frames: np.ndarray, fps: Fraction, comment: str | No
 
 
 def encode_webp(path: Path, frames: np.ndarray, fps: Fraction, comment: str | None, how: Encoding) -> None:
-    """Encode frames (frames, height, width, 3) uint8 to `path` in place as a moving WebP that loops for ever.
+    """Encode frames (frames, height, width, 3) uint8 to `path` in place as an animated WebP that loops forever.
 
-    One frame is a still WebP. (WebP Container Specification, https://developers.google.com/speed/webp/docs/riff_container)
+    A single frame becomes a still WebP. (WebP Container Specification,
+    https://developers.google.com/speed/webp/docs/riff_container)
     """
     if len(frames) == 1:
         encode_picture(path, frames[0], comment, how)
@@ -121,7 +123,7 @@ def encode_webp(path: Path, frames: np.ndarray, fps: Fraction, comment: str | No
     for frame, duration in zip(frames, durations(len(frames), fps, 1), strict=True):
         still = BytesIO()
         Image.fromarray(np.ascontiguousarray(frame)).save(still, "WEBP", **_webp_options(how))
-        # After the RIFF header stands the one chunk of the picture. 2: it replaces the frame before.
+        # The image's only chunk follows the RIFF header. Flag 2: do not blend, replace the previous frame.
         parts.append(_chunk(b"ANMF", bytes(6) + size + _three(duration) + b"\2" + still.getvalue()[12:]))
     parts += [_chunk(b"EXIF", exif(comment))] if comment else []
     path.write_bytes(_chunk(b"RIFF", b"WEBP" + b"".join(parts)))
@@ -136,10 +138,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def encode_gif(path: Path, frames: np.ndarray, fps: Fraction, comment: str | None, how: Encoding) -> None:
-    """Encode frames (frames, height, width, 3) uint8 to `path` in place as a GIF that loops for ever.
+    """Encode frames (frames, height, width, 3) uint8 to `path` in place as a GIF that loops forever.
 
-    All frames have one palette, so that nothing flickers, and no dither, which would. A frame holds only what changed.
-    (CompuServe, Graphics Interchange Format 89a.)
+    All frames share one palette and none is dithered: both would flicker. Each frame stores only the pixels that
+    changed. (CompuServe, Graphics Interchange Format 89a.)
     """
     assert how.quality != LOSSLESS
     colours, table = palette(frames, 2 + round((_UNCHANGED - 2) * how.quality / 100))
@@ -165,38 +167,39 @@ def _write_comment(file: BinaryIO, text: bytes) -> None:
 
 
 def _write_gif_frame(file: BinaryIO, shown: np.ndarray, before: np.ndarray | None, duration: int) -> None:
-    """Write the smallest rectangle of `shown`, (height, width) uint8, that holds every pixel unlike `before`."""
+    """Write the smallest rectangle of `shown`, (height, width) uint8, with every pixel that differs from `before`."""
     top = left = 0
     if before is not None:
         changed = shown != before
         rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
-        # Where nothing changed, one pixel that says so keeps the frame's time.
+        # If nothing changed, one transparent pixel keeps the frame's duration.
         top, left = (int(rows[0]), int(columns[0])) if len(rows) else (0, 0)
         place = np.s_[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1] if len(rows) else np.s_[:1, :1]
         shown = np.where(changed[place], shown[place], np.uint8(_UNCHANGED))
     image = Image.fromarray(np.ascontiguousarray(shown), "P")
-    # 1: the next frame is drawn over this one.
+    # Disposal 1: the next frame is drawn over this one.
     file.write(b"".join(getdata(image, (left, top), duration=duration, disposal=1, transparency=_UNCHANGED)))
 
 
 class Table:
-    """Which colour of a palette each cell of the RGB cube becomes: `bits` a channel, `nearest` one number a cell."""
+    """Maps each cell of the RGB cube to a palette index: `bits` per channel, one entry of `nearest` per cell."""
 
     def __init__(self, bits: int, nearest: np.ndarray) -> None:
         self.bits, self._nearest = bits, nearest
 
     def of(self, frame: np.ndarray) -> np.ndarray:
-        """The palette's numbers (height, width) uint8 for a frame (height, width, 3) uint8."""
+        """Return the palette indices (height, width) uint8 of a frame (height, width, 3) uint8."""
         return np.asarray(self._nearest[_cells(frame, self.bits)])
 
 
 def palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, Table]:
-    """At most `colours` colours (n, 3) uint8 for all frames (frames, height, width, 3) uint8, and what becomes which.
+    """Return a palette of at most `colours` colours, (n, 3) uint8, for all frames, and its Table.
 
-    An octree's colours, moved by k-means (Lloyd 1982) to the middle of what they stand for, weighted by how often it
-    is seen. On soft films that gains 1.5 dB over the octree and is closer than a palette for each frame.
+    `frames` is (frames, height, width, 3) uint8. The palette is an octree's, refined by k-means (Lloyd 1982) and
+    weighted by how often each colour occurs. On smooth films this gains 1.5 dB over the octree, and is more accurate
+    than one palette per frame.
     """
-    step = -(-frames[..., 0].size // _SEEN_PIXELS) | 1  # odd, so that no column is seen more often than others
+    step = -(-frames[..., 0].size // _SEEN_PIXELS) | 1  # odd, so that no column is sampled more often than others
     seen = frames.reshape(-1, 3)[::step]
     strip = Image.fromarray(np.ascontiguousarray(seen)[None])
     start = strip.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).getpalette()
@@ -215,13 +218,13 @@ def palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, Table]:
 
 
 def _cells(frame: np.ndarray, bits: int) -> np.ndarray:
-    """The number (height, width) of the cell of the RGB cube in which each pixel lies."""
+    """Return the index (height, width) of the RGB cube's cell that contains each pixel."""
     red, green, blue = np.moveaxis(frame >> (8 - bits), -1, 0).astype(np.int32)
     return np.asarray(red << 2 * bits | green << bits | blue)
 
 
 def _histogram(frames: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """Bits a channel, the cells that are not empty, how many pixels lie in each, and their mean colour (n, 3)."""
+    """Return the bits per channel, the non-empty cells, their pixel counts, and their mean colours (n, 3)."""
     for bits in (6, 5):
         size = 1 << 3 * bits
         counts, totals = np.zeros(size), np.zeros((3, size))
@@ -237,5 +240,5 @@ def _histogram(frames: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, np.ndar
 
 
 def _nearest(colours: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The number of the nearest of `centres` (m, 3) for each of `colours` (n, 3)."""
+    """Return the index of the nearest of `centres` (m, 3) for each of `colours` (n, 3)."""
     return np.asarray(((centres * centres).sum(1) - 2 * colours @ centres.T).argmin(1))

@@ -1,7 +1,7 @@
-"""A film that is encoded while its frames are still being made.
+"""Encoding of a film in a background thread, while its frames are still being made.
 
-Its packets wait in memory: the file carries a recipe, which names the hash of all frames, so it is written, whole, when
-they are there.
+The packets are kept in memory. The file's header contains the recipe, which contains the hash of all frames, so the
+file is written once all frames exist.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from flickbook.spec import Encoding
 if TYPE_CHECKING:
     from flickbook.media.encode import Packets
 
-#: Slices of frames that wait for the encoder; where it is slower, the frames wait for it.
+#: Slices of frames that may wait for the encoder. A full queue blocks the producer.
 _WAITING: Final = 2
 
 
 class Ahead:
-    """Encodes the frames of one film in a thread of its own, from the first slice on until `end`.
+    """Encodes the frames of one film in its own thread, from the first `add` until `end`.
 
-    An encoder that fails says nothing here: then there are no packets, the frames are encoded when the film is saved,
-    and that raises what there is to say.
+    Encoder errors are not raised here: there are then no packets, the film is encoded when it is saved, and the error
+    is raised there.
     """
 
     def __init__(self, how: Encoding, shape: tuple[int, int, int, int], fps: Fraction) -> None:
-        """Frames of `shape` (frames, height, width, 3) will come."""
+        """`shape` is that of the whole film: (frames, height, width, 3)."""
         self._how, self._shape, self._fps = how, shape, fps
         self._slices: Queue[np.ndarray | None] = Queue(_WAITING)
         self._digest = hashlib.sha256(f"uint8 {','.join(map(str, shape))}\n".encode())
@@ -41,19 +41,19 @@ class Ahead:
         self._thread: threading.Thread | None = None
 
     def add(self, frames: np.ndarray) -> None:
-        """The next frames (n, height, width, 3) uint8; they must not change any more."""
+        """Add the next frames (n, height, width, 3) uint8. They must not be modified afterwards."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._encode, name="encoder", daemon=True)
             self._thread.start()
         self._slices.put(frames)
 
     def end(self) -> None:
-        """No more frames come, be it that the film is whole or given up."""
+        """Signal that no more frames follow, because the film is complete or was abandoned."""
         if self._thread is not None and self._thread.is_alive():
             self._slices.put(None)
 
     def packets(self, how: Encoding, frames_sha256: str) -> Packets | None:
-        """The packets of the film, waited for; None unless they are of just these frames, encoded as `how` says."""
+        """Wait for the encoder and return its packets; None unless they hold exactly these frames, encoded as `how`."""
         if self._thread is not None:
             self._thread.join()
         return self._made if (how, frames_sha256) == (self._how, self._digest.hexdigest()) else None
@@ -62,7 +62,7 @@ class Ahead:
         slices = self._coming()
         try:
             self._made = encoded(slices, self._shape[1], self._shape[2], self._fps, self._how)
-        except Exception:  # of whatever class: it is tried again where somebody hears of it
+        except Exception:  # any error: encoding is repeated on save, where it is reported
             for _ in slices:
                 pass
 

@@ -1,4 +1,4 @@
-"""The result of a run: frames, their rate, and what made them."""
+"""The result of a run: frames, their rate, and the recipe that made them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from flickbook.spec import Encoding, Plan, Recipe, Run, Sidecar
 
 
 def frames_sha256(frames: np.ndarray) -> str:
-    """SHA-256 (64 hexadecimal digits) of frames (frames, height, width, 3) uint8, their shape included.
+    """Return the SHA-256 (64 hexadecimal digits) of frames (frames, height, width, 3) uint8, including their shape.
 
-    Hashed are the line "uint8 16,128,128,3" with its line end, then the bytes in that order of axes.
+    The hash covers the line "uint8 16,128,128,3\\n" followed by the bytes in that order of axes.
     """
     digest = hashlib.sha256(f"{frames.dtype} {','.join(map(str, frames.shape))}\n".encode())
-    for frame in frames:  # one at a time: a view that is not contiguous need not be copied whole
+    for frame in frames:  # one frame at a time: a non-contiguous view need not be copied as a whole
         digest.update(np.ascontiguousarray(frame).data)
     return digest.hexdigest()
 
 
 def sidecar_path(path: FilePath) -> Path:
-    """Where the recipe and the run of the film at `path` stand: film.mp4.json beside film.mp4.
+    """Return the path of the sidecar with the recipe and the run of the film at `path`: film.mp4.json for film.mp4.
 
-    A film as numbered frames has it beside the first one: shot-0001.png.json for shot-%04d.png.
+    Numbered frames have it beside the first frame: shot-0001.png.json for shot-%04d.png.
     """
     film = formats.frame_paths(path, 1)[0] if formats.is_frames(path) else path
     return Path(f"{os.fspath(film)}.json")
@@ -49,11 +49,11 @@ def sidecar_path(path: FilePath) -> Path:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Clip:
-    """A film, or a picture if it has one frame.
+    """A film, or an image if it has one frame.
 
-    `frames` is (frames, height, width, 3) uint8 RGB, `fps` frames a second (0.1 to 240). `recipe` says how to make
-    it again and `run` what happened when it was made; both may be unknown. `ahead` has its file's packets, where they
-    were made with the frames. Raises RequestError for other frames or rates.
+    `frames` is (frames, height, width, 3) uint8 RGB; `fps` is frames per second (0.1 to 240). `recipe` describes how to
+    reproduce it and `run` how the run went; both may be None. `ahead` holds the packets of its file if they were
+    encoded while the frames were made. Raises RequestError for other frames or rates.
     """
 
     frames: np.ndarray
@@ -67,7 +67,7 @@ class Clip:
         frame_rate(self.fps)
 
     def __repr__(self) -> str:
-        """What it is in a line, without its pixels: Clip(16 frames, 128x128, 8 fps, 'a red circle', seed 7)."""
+        """Return a summary without pixels: Clip(16 frames, 128x128, 8 fps, 'a red circle', seed 7)."""
         count, height, width, _ = self.frames.shape
         said = [f"{count} frame{'s' * (count > 1)}", f"{width}x{height}", f"{self.fps:g} fps"]
         plan = None if self.recipe is None else self.recipe.plan
@@ -76,18 +76,18 @@ class Clip:
         return f"Clip({', '.join(said)})"
 
     def noted(self, notes: Sequence[str]) -> Clip:
-        """The same film, its run with these `notes` before its own."""
+        """Return the same film with `notes` prepended to those of its run."""
         if self.run is None or not notes:
             return self
         return replace(self, run=self.run.model_copy(update={"notes": [*notes, *self.run.notes]}))
 
     @property
     def seconds(self) -> float:
-        """How long the film plays, in seconds."""
+        """The duration in seconds."""
         return len(self.frames) / self.fps
 
     def images(self) -> list[Image.Image]:
-        """The frames as Pillow images of mode RGB, each with pixels of its own."""
+        """Return the frames as Pillow images of mode RGB, each with its own copy of the pixels."""
         return [Image.fromarray(np.ascontiguousarray(frame)).copy() for frame in self.frames]
 
     def save(
@@ -99,13 +99,12 @@ class Clip:
         pixel_format: str | None = None,
         overwrite: bool = False,
     ) -> Path:
-        """Write the film as the suffix of `path` says, and {"recipe", "run"} to its sidecar; returns `path`.
+        """Write the film in the format of the suffix of `path`, and {"recipe", "run"} to its sidecar; return `path`.
 
-        `codec`, `quality` (0 to 100, or "lossless") and `pixel_format` are the recipe's where it was made for such a
-        file, or else what is usual for it, unless one is given. The recipe also goes into the film's comment. All files
-        appear together or not at all. Raises OutputError if one exists (unless `overwrite`) or cannot be written,
-        RequestError for an encoding that does not work here, and if the frames are not those the recipe was written
-        for.
+        `codec`, `quality` (0 to 100, or "lossless") and `pixel_format` default to those of the recipe if it was made
+        for the same container, else to the usual ones. The recipe is also embedded in the film's comment. All files
+        appear together or not at all. Raises OutputError if a file exists (unless `overwrite`) or cannot be written,
+        RequestError for an encoding that does not work here, and if the frames are not those of the recipe.
         """
         target = Path(path)
         check_save(target, len(self.frames), overwrite=overwrite)
@@ -115,7 +114,7 @@ class Clip:
         if self.recipe is not None and self.recipe.frames_sha256 != digest:
             limit = "must be the frames of the recipe, which names another SHA-256"
             raise RequestError("frames", self.frames.shape, limit, "save changed frames in a Clip with recipe=None")
-        # What stands in a file is about that file, whichever the Plan had thought of.
+        # The embedded recipe describes this file's encoding, which may differ from the Plan's.
         recipe = None if self.recipe is None else self.recipe.encoded(how)
         comment = None if recipe is None else recipe.to_json()
         packets = None if self.ahead is None else self.ahead.packets(how, digest)
@@ -137,9 +136,9 @@ class Clip:
 
 
 def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> None:
-    """Whether a Clip of `num_frames` frames could be saved at `path`, for asking before hours of work.
+    """Check whether a Clip of `num_frames` frames could be saved at `path`, before hours of work.
 
-    Raises OutputError if the suffix does not fit, or the film or its sidecar exists or cannot be written.
+    Raises OutputError if the suffix does not fit, or if the film or its sidecar exists or cannot be written.
     """
     container = formats.container_of(path)
     if num_frames != 1 and not formats.FORMS[container].films:

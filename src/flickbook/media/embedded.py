@@ -1,4 +1,4 @@
-"""The recipe that a file carries, and the run that stands beside it."""
+"""The recipe embedded in a file, and the run in its sidecar."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from flickbook.spec import Recipe, Run, Sidecar
 
 
 def carried(path: FilePath) -> tuple[Recipe, Run | None]:
-    """The recipe of a film or picture, and what its run was, if that stands beside it.
+    """Return the recipe of a film or image, and its run if there is a sidecar.
 
-    A recipe that is not in the file, as what was sent or converted has lost it, is taken from the sidecar. Numbered
-    frames carry it in the first. Raises MediaError if there is none, or a damaged or a newer one.
+    If the file has lost its recipe, for example by conversion or upload, the recipe of the sidecar is returned.
+    Numbered frames carry the recipe in the first frame. Raises MediaError if there is no recipe, or if it is damaged or
+    of a newer schema.
     """
     file = frame_paths(path, 1)[0] if is_frames(path) else Path(path)
     comment = read_comment(file)
@@ -27,5 +28,6 @@ def carried(path: FilePath) -> tuple[Recipe, Run | None]:
         beside = Sidecar(recipe=None, run=None)
     if comment is None and beside.recipe is not None:
         return beside.recipe, beside.run
-    # What stands in the file is the first truth; a damaged or a newer recipe in it is not passed over.
+    # The recipe in the file takes precedence. If it is damaged or newer, that is an error, not a reason to use the
+    # sidecar.
     return recipe_of(file, comment), beside.run

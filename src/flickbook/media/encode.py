@@ -1,6 +1,6 @@
-"""Films through PyAV: MP4, WebM and Matroska, the same bytes for the same frames unless hardware encodes them.
+"""Encoding of films through PyAV: MP4, WebM and Matroska. Equal frames give equal bytes, hardware encoders excepted.
 
-Every lossy film is BT.709 in limited range. Of a quality, `formats.Codec` makes the encoder's own number.
+Every lossy film is BT.709 in limited range. `formats.Codec` maps a quality to the encoder's own number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame, VideoStream
     from av.container import OutputContainer
 
-    #: A film's frames, encoded, before they are put into a file.
+    #: The encoded frames of a film, before they are muxed into a file.
     Packets = list[Packet[VideoStream]]
 
 _MUXERS: Final[dict[Container, str]] = {"mp4": "mp4", "webm": "webm", "mkv": "matroska"}
@@ -32,16 +32,16 @@ _LIBRARIES: Final = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", 
 _LOSSLESS: Final = _LIBRARIES | {"h264": "libx264rgb"}
 _RGB: Final = ("rgb24", "gbrp", "bgr0")
 _IN_PAIRS: Final = {"yuv420p": "nv12", "yuv420p10le": "p010le"}  # the same values, as most hardware takes them
-_SMALLEST: Final = {"h265": 16, "av1": 4}  # pixels of a side that these encoders take
-_BT709: Final = 1  # ISO/IEC 23091-2 code point, alike for primaries, transfer and matrix
-_IDENTITY: Final = 0  # its code point for the matrix of RGB
+_SMALLEST: Final = {"h265": 16, "av1": 4}  # smallest side in pixels that these encoders accept
+_BT709: Final = 1  # ISO/IEC 23091-2 code point, the same for primaries, transfer and matrix
+_IDENTITY: Final = 0  # code point of the RGB matrix
 _X265: Final = "log-level=none:pools=none:frame-threads=1:info=0:bframes=0:open-gop=0"
-_CUTREE_WIDTH: Final = 64  # x265 (build 216) writes past a buffer if it plans narrower frames ahead
+_CUTREE_WIDTH: Final = 64  # x265 (build 216) writes past a buffer if its lookahead runs on narrower frames
 _THREADS: Final = "/proc/self/task"
-_PROBED: Final = (144, 256)  # height and width at which an encoder is tried: some take no smaller film
+_PROBED: Final = (144, 256)  # height and width of the test frame that probes an encoder: some accept no smaller film
 
-# SVT-AV1 prints to stderr, past every callback, and this is its only switch. It reads it once in a process, when any
-# thread opens it first, so it is set before there can be one.
+# SVT-AV1 prints to stderr, bypassing every callback, and this variable is its only switch. It is read once per process,
+# when any thread opens the encoder for the first time, so it is set on import.
 os.putenv("SVT_LOG", "0")
 
 
@@ -53,15 +53,15 @@ def encode_film(
     how: Encoding,
     packets: Packets | None = None,
 ) -> None:
-    """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how` says. `write` is the safe door.
+    """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how`. Callers use the atomic `write`.
 
-    Where colours are halved, odd sizes grow by one repeated row or column, and the smallest by more. `packets` are what
-    `encoded` made of these very frames, if it did. Raises RequestError if the encoder does not work here, OSError if it
-    fails later or the disk does.
+    With subsampled chroma, odd sizes grow by one repeated row or column; sizes below the encoder's minimum grow
+    further. `packets` are what `encoded` made of the same frames, if it ran. Raises RequestError if the encoder does
+    not work here, OSError if it fails later or the disk does.
     """
-    import av  # here, so that machines which only train need no codecs
+    import av  # lazy, so that machines that only train need no codecs
 
-    # bitexact leaves versions, dates and random numbers out, so that equal films are equal files.
+    # bitexact omits versions, dates and random numbers, so that equal films are equal files.
     flags = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if how.container == "mp4" else {})
     try:
         with av.open(str(path), "w", format=_MUXERS[how.container], options=flags) as container:
@@ -71,14 +71,17 @@ def encode_film(
             for packet in _packets(stream, [frames], fps, how) if packets is None else packets:
                 container.mux(packet)
     except av.FFmpegError as error:
-        if isinstance(error, OSError):  # of the disk, and `staged` knows what to say about it
+        if isinstance(error, OSError):  # a disk error, which `staged` reports
             raise
         raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
 
 
 def encoded(slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding) -> Packets:
-    """A film's frames, (n, height, width, 3) uint8 as they come, as the packets of its file, which is written later:
-    its header holds what is known at the end. Raises RequestError, or FFmpegError."""
+    """Encode the frames of a film, slices of (n, height, width, 3) uint8 as they arrive, and return the packets.
+
+    The file is written later, because its header holds values that are only known at the end. Raises RequestError, or
+    FFmpegError.
+    """
     import av
 
     with av.open(io.BytesIO(), "w", format=_MUXERS[how.container]) as container:
@@ -86,12 +89,12 @@ def encoded(slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction
 
 
 def streamed(how: Encoding) -> bool:
-    """Whether `encoded` makes such films: those of the other containers are seen whole before they are written."""
+    """Whether `encoded` supports this container. The others need all frames before the file is written."""
     return how.container in _MUXERS
 
 
 def _stream(container: OutputContainer, height: int, width: int, fps: Fraction, how: Encoding) -> VideoStream:
-    """The one stream of a film, its encoder open."""
+    """Add the film's only stream to the container and open its encoder."""
     from av import VideoStream
 
     check_library(how)
@@ -113,7 +116,7 @@ def _packets(
 
 
 def check_encoder(how: Encoding, height: int, width: int, fps: Fraction = Fraction(8)) -> None:
-    """Raises RequestError if no film of this size (pixels) can be encoded here as `how` says, found by trying."""
+    """Check by a test encoding that a film of this size (pixels) can be encoded here as `how`. Raises RequestError."""
     if how.container in _MUXERS:
         from av import VideoCodecContext
 
@@ -125,7 +128,7 @@ def check_encoder(how: Encoding, height: int, width: int, fps: Fraction = Fracti
 
 
 def writable_codecs() -> dict[str, str]:
-    """The codecs that FFmpeg writes: each with "" if films can be written with it here, or why not in a few words."""
+    """Return the codecs that FFmpeg writes, each with "" if it works here, or a short reason why not."""
     found = {}
     for name in CODECS:
         container = next((each for each in _MUXERS if name in FORMS[each].codecs), None)
@@ -139,7 +142,7 @@ def writable_codecs() -> dict[str, str]:
 
 
 def check_library(how: Encoding) -> None:
-    """Raises RequestError if this FFmpeg was built without the encoder, or without the pixel format in it."""
+    """Raises RequestError if this FFmpeg was built without the encoder or without its pixel format."""
     from av.codec.codec import Codec, UnknownCodecError
 
     library = _library(how)
@@ -153,7 +156,7 @@ def check_library(how: Encoding) -> None:
 
 
 def _library(how: Encoding) -> str:
-    """What FFmpeg calls the encoder."""
+    """Return FFmpeg's name of the encoder."""
     return (_LOSSLESS if how.quality == LOSSLESS else _LIBRARIES).get(how.codec, how.codec)
 
 
@@ -163,7 +166,7 @@ def _remedy(how: Encoding) -> str:
 
 
 def _open(context: VideoCodecContext, how: Encoding, height: int, width: int, fps: Fraction) -> None:
-    """Set an encoder up and open it, so that what fails here is the encoder and not the disk."""
+    """Configure and open an encoder, so that encoder errors are separate from disk errors."""
     from av import FFmpegError
     from av.video.reformatter import ColorRange
 
@@ -175,7 +178,7 @@ def _open(context: VideoCodecContext, how: Encoding, height: int, width: int, fp
     if not CODECS[how.codec].hardware:
         context.thread_count = 1  # the bytes depend on the number of threads
     if how.container == "mp4" and how.codec.startswith(("h265", "hevc")):
-        context.codec_tag = "hvc1"  # QuickTime plays no other kind
+        context.codec_tag = "hvc1"  # QuickTime plays no other tag
     context.color_range = ColorRange.JPEG if rgb else ColorRange.MPEG
     context.colorspace = _IDENTITY if rgb else _BT709
     context.color_primaries = context.color_trc = _BT709
@@ -189,8 +192,11 @@ def _open(context: VideoCodecContext, how: Encoding, height: int, width: int, fp
 
 @contextmanager
 def _modest() -> Iterator[None]:
-    """Undo what SVT-AV1 does where it runs as root: it gives its own threads, and the one that opens it, real-time
-    priority over everything else on the machine, and keeps it; processes started later would have it too."""
+    """Undo the real-time priority that SVT-AV1 sets when it runs as root.
+
+    It gives its own threads, and the thread that opens it, priority over everything else on the machine, and does not
+    restore it; processes started later would inherit it.
+    """
     if not hasattr(os, "sched_getscheduler") or not os.path.isdir(_THREADS):
         yield
         return
@@ -199,14 +205,17 @@ def _modest() -> Iterator[None]:
         yield
     finally:
         for thread in map(int, os.listdir(_THREADS)):
-            with suppress(OSError):  # it ended meanwhile
+            with suppress(OSError):  # the thread has ended meanwhile
                 if os.sched_getscheduler(thread) != policy:
                     os.sched_setscheduler(thread, policy, parameters)
 
 
 def _options(how: Encoding, width: int, fps: Fraction) -> dict[str, str]:
-    """The encoder's options. A keyframe a second seeks; without B-frames the first frame stands at time 0, so that
-    players loop without a gap."""
+    """Return the encoder's options.
+
+    They request one keyframe per second for seeking, and no B-frames, so that the first frame is at time 0 and players
+    loop without a gap.
+    """
     number = "" if how.quality == LOSSLESS else str(CODECS[how.codec].number(how.quality))
     gop = {"g": str(max(1, round(fps)))}
     if how.codec == "ffv1":
@@ -231,7 +240,7 @@ def _options(how: Encoding, width: int, fps: Fraction) -> dict[str, str]:
 
 
 def _converted(frame: np.ndarray, pixel_format: str) -> VideoFrame:
-    """One frame (height, width, 3) uint8 in `pixel_format`."""
+    """Convert one frame (height, width, 3) uint8 to `pixel_format`."""
     from av import VideoFrame
     from av.video.reformatter import ColorRange, Colorspace
 
@@ -247,14 +256,14 @@ def _converted(frame: np.ndarray, pixel_format: str) -> VideoFrame:
 
 
 def _grown_size(height: int, width: int, how: Encoding) -> tuple[int, int]:
-    """Height and width as they are encoded: halved chroma allows no odd size, and encoders have a smallest one."""
+    """Return the encoded height and width: subsampled chroma allows no odd size, and encoders have a smallest size."""
     even = 2 if how.pixel_format.startswith("yuv420") else 1
     least = _SMALLEST.get(how.codec, 1)
     return max(least, -(-height // even) * even), max(least, -(-width // even) * even)
 
 
 def _grown(frames: np.ndarray, how: Encoding) -> np.ndarray:
-    """Frames of a size that can be encoded, the last row or column repeated."""
+    """Pad frames to an encodable size by repeating the last row or column."""
     _, height, width, _ = frames.shape
     rows, columns = _grown_size(height, width, how)
     if (rows, columns) == (height, width):

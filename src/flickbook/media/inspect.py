@@ -1,4 +1,4 @@
-"""What a picture or film says about itself, and the recipe it carries."""
+"""Metadata of an image or video file, and the recipe in it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _OURS: Final = "name a file that Flickbook made"
 
 
 def read_comment(path: FilePath, limits: Limits | None = None) -> str | None:
-    """The comment (at most 1 MiB) of a film or picture, or None if it has none. Raises MediaError as `inspect` does."""
+    """Return the comment (at most 1 MiB) of a film or image, or None. Raises MediaError as `inspect` does."""
     found = _told(path, limits, digest=False)["comment"]
     return None if found is None else str(found)
 
 
 def _told(path: FilePath, limits: Limits | None, *, digest: bool) -> dict[str, Any]:
-    """What a child reads in the file."""
+    """Return the metadata of the file, read by a child process."""
     given = None if limits is None else asdict(limits)
     told = probe.ask("metadata", path, limits=given, digest=digest).value
     assert isinstance(told, dict)
@@ -33,12 +33,12 @@ def _told(path: FilePath, limits: Limits | None, *, digest: bool) -> dict[str, A
 
 
 def read_recipe(path: FilePath, limits: Limits | None = None) -> Recipe:
-    """The recipe a film or picture carries. Raises MediaError if it carries none, a damaged or a newer one."""
+    """Return the recipe in a film or image. Raises MediaError if it is absent, damaged or of a newer schema."""
     return recipe_of(path, read_comment(path, limits))
 
 
 def recipe_of(path: FilePath, comment: str | None) -> Recipe:
-    """The recipe in the comment of the file at `path`. Raises MediaError as `read_recipe` does."""
+    """Parse the recipe in the comment of the file at `path`. Raises MediaError as `read_recipe` does."""
     if comment is None:
         raise MediaError(path, "carries no recipe", _OURS)
     try:
@@ -53,7 +53,7 @@ def recipe_of(path: FilePath, comment: str | None) -> Recipe:
 
 
 def read_sidecar(path: FilePath) -> Sidecar:
-    """What stands beside a film or picture; nothing if no file does. Raises MediaError for a damaged or a newer one."""
+    """Return the sidecar of a film or image, empty if there is none. Raises MediaError if it is damaged or newer."""
     beside = sidecar_path(path)
     if not os.path.isfile(beside):
         return Sidecar(recipe=None, run=None)
@@ -77,11 +77,11 @@ def _check_version(path: FilePath, recipe: Any) -> None:
 
 
 def inspect(path: FilePath, limits: Limits | None = None) -> dict[str, Any]:
-    """What a file says about itself, ready for JSON. A film is judged by its headers, not decoded.
+    """Return the metadata of a file as a JSON-compatible dict. Videos are judged by their headers, not decoded.
 
-    Keys: path, container, codec, width and height (pixels, before it is turned upright), frames, fps and seconds (None
-    for a picture), bytes, sha256, comment (only if it is no recipe), recipe and run (None if there is none), problems
-    (sentences about a recipe or sidecar that could not be read). Without `limits`, those of films or of pictures hold.
+    Keys: path, container, codec, width and height (pixels, before the orientation is applied), frames, fps and seconds
+    (None for an image), bytes, sha256, comment (only if it is not a recipe), recipe and run (None if absent), problems
+    (sentences about a recipe or sidecar that could not be read). `limits` defaults to those of videos or of images.
     Raises MediaError if the file itself cannot be read.
     """
     facts: dict[str, Any] = {"path": os.fspath(path)} | _told(path, limits, digest=True)

@@ -1,4 +1,4 @@
-"""Figures: the film emerging from noise, and how training went. The only file that imports matplotlib."""
+"""Figures of sampling steps, sequences and training runs. The only module that imports matplotlib."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _QUIET: Final = "#8b949e"
 _FAINT: Final = "#e4e8ec"
 _ACCENT: Final = "#3454a4"
 _LINES: Final = ("#3454a4", "#c8553d", "#3f8f6b", "#b8892b", "#7a4f9a", "#3b8ea5", "#8c5a3c", "#5c6670")
-_POINTS: Final = 240  # a curve is averaged to so many points, whatever the length of the run
-_APART: Final = 0.085  # between names at the ends of curves, as a share of the panel
+_POINTS: Final = 240  # a curve is averaged to this many points, however long the run
+_APART: Final = 0.085  # least distance of the labels at the ends of curves, as a share of the panel
 _DPI: Final = 150
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "text.color": _INK,
-    "text.parse_math": False,  # a dollar sign in a prompt is no formula
+    "text.parse_math": False,  # a dollar sign in a prompt does not begin a formula
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _QUIET,
     "axes.grid": True,
@@ -64,13 +64,13 @@ def steps_sheet(
     columns: int = 6,
     overwrite: bool = False,
 ) -> Path:
-    """Write a PNG of a film emerging from noise: for each sampling step a row of x_t and a row of x0, named.
+    """Write a PNG of the sampling steps of a film: for each step a row of x_t and a row of x0, labelled.
 
-    `previews` are the estimates x0 of the finished film in each step, `noisy` the latents x_t that the step left,
-    decoded, or nothing where a model does not give them; each is (frames, height, width, 3) uint8 and all have one
-    shape. `steps` are their numbers; `noise_levels` how much noise was left in x_t, 0 to 1, where 1 is noise alone.
-    Shows at most `rows` steps, evenly chosen, and `columns` frames. Raises RequestError for sequences that do not fit
-    together, OutputError for the path, MissingExtra without matplotlib.
+    `previews` are the x0 estimates of each step; `noisy` are the decoded latents x_t after each step, or empty if the
+    model does not provide them. Each is (frames, height, width, 3) uint8, all of one shape. `steps` are the step
+    numbers; `noise_levels` is the share of noise left in x_t, 0 to 1, where 1 is pure noise. Shows at most `rows`
+    steps, evenly chosen, and `columns` frames. Raises RequestError for sequences of different lengths or shapes,
+    OutputError for the path, MissingExtra without matplotlib.
     """
     _check_steps(previews, noisy, steps, noise_levels)
     shown, frames = chosen(len(previews), rows), chosen(len(previews[0]), columns)
@@ -106,7 +106,7 @@ def steps_sheet(
 def _check_steps(
     previews: Sequence[np.ndarray], noisy: Sequence[np.ndarray], steps: Sequence[int], noise_levels: Sequence[float]
 ) -> None:
-    """Refuse sequences that do not fit together."""
+    """Raises RequestError for sequences of different lengths or shapes."""
     if not len(previews) == len(steps) == len(noise_levels) > 0 or len(noisy) not in (0, len(previews)):
         found = f"{len(previews)} previews, {len(noisy)} noisy, {len(steps)} steps, {len(noise_levels)} noise levels"
         raise RequestError("previews", found, "must be as many of each, and at least one", "give one of each a step")
@@ -117,7 +117,7 @@ def _check_steps(
 
 
 def _step_label(figure: Figure, middle: float, step: int, name: str, noise: float) -> None:
-    """The name of a row around `middle` inches from the figure's foot: x_t with a meter of its noise, or x0."""
+    """Draw the label of a row, `middle` inches above the figure's bottom: x_t with a meter of its noise, or x0."""
     from matplotlib.lines import Line2D
 
     wide, tall = figure.get_size_inches()
@@ -143,11 +143,11 @@ def sequence_sheet(
     columns: int = 6,
     overwrite: bool = False,
 ) -> Path:
-    """Write a PNG of a sequence: about `cells` of its frames with their prompts, and below how alike neighbours are.
+    """Write a PNG of a sequence: about `cells` of its frames with their prompts, and the similarity of neighbours.
 
-    `frames` is (frames, height, width, 3) uint8, two or more; `prompts` pairs the frame that each prompt is reached at,
-    the first at 0, with its words; `likeness` is the SSIM of each frame and the next. Raises RequestError for what does
-    not fit together, OutputError for the path, MissingExtra without matplotlib.
+    `frames` is (frames, height, width, 3) uint8, two or more; `prompts` pairs the frame at which each prompt is
+    reached, the first at 0, with its text; `likeness` is the SSIM of each frame and the next. Raises RequestError for
+    arguments that do not match, OutputError for the path, MissingExtra without matplotlib.
     """
     check_frames(frames)
     if not len(likeness) == len(frames) - 1 > 0 or not prompts:
@@ -173,7 +173,7 @@ def sequence_sheet(
             nearest = min(prompts, key=lambda turn: abs(turn[0] - frame))[1]
             words = "\n".join(textwrap.wrap(_cut(nearest, 42), 23)[:2])
             said = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
-            # Wide letters must not run into the next cell's.
+            # Clip text so that wide letters do not run into the next cell.
             said.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
             said.set_clip_on(True)
         room = (side + 0.3) / wide, 0.42 / tall, 1 - (2 * side + 0.9) / wide, (curve - 0.85) / tall
@@ -182,7 +182,7 @@ def sequence_sheet(
 
 
 def _likeness_panel(axes: Axes, likeness: Sequence[float], reached: Sequence[int]) -> None:
-    """The curve of neighbours' SSIM over the frames, a thin line where each prompt is reached."""
+    """Draw the SSIM of neighbouring frames, with a thin line where each prompt is reached."""
     from matplotlib.ticker import MaxNLocator
 
     places = np.arange(len(likeness)) + 1.5  # between a frame and the next, counted from 1
@@ -200,11 +200,10 @@ def _likeness_panel(axes: Axes, likeness: Sequence[float], reached: Sequence[int
 def training_plot(run: FilePath, path: FilePath, *, title: str = "Training") -> Path:
     """Write a PNG of a training run, replacing an older one: loss, loss by noise level, and adherence over clips seen.
 
-    `run` is the run's directory. Its log.csv has the columns clips and loss, loss_0, loss_1, … (a band of noise
-    levels each, the least noise first; cells may be empty) and stage if it has stages. Its adherence.csv, which may
-    be absent, has clips and one column of shares (0 to 1) for each attribute. Rows that cannot be read, such as one
-    that is just being written, are left out. Raises MediaError without a readable row, OutputError for the path,
-    MissingExtra without matplotlib.
+    `run` is the run's directory. Its log.csv has the columns clips and loss, loss_0, loss_1, … (one per band of noise
+    levels, the least noise first; cells may be empty) and stage if the run has stages. Its optional adherence.csv has
+    clips and one column of shares (0 to 1) per attribute. Unreadable rows, such as half-written ones, are skipped.
+    Raises MediaError if no row is readable, OutputError for the path, MissingExtra without matplotlib.
     """
     log = _table(Path(run) / "log.csv")
     if log is None or not np.isfinite(log.get("loss", np.array([]))).any():
@@ -281,7 +280,7 @@ def _heading(axes: Axes, text: str) -> None:
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Name each curve right of its end (x, y), moved apart where the names would touch."""
+    """Label each curve to the right of its end (x, y); overlapping labels are moved apart."""
     axes.margins(x=0.01)
     low, high = axes.get_ylim()
     to_axes = axes.transScale.transform
@@ -291,7 +290,7 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> No
     for height, _, _ in spots:
         heights.append(max(height, heights[-1] + _APART) if heights else height)
     ceiling = 1.0
-    for number in reversed(range(len(heights))):  # what was pushed out at the top comes down again
+    for number in reversed(range(len(heights))):  # labels that were pushed beyond the top move down again
         heights[number] = min(heights[number], ceiling)
         ceiling = heights[number] - _APART
     for height, (_, text, colour) in zip(heights, spots, strict=True):
@@ -299,7 +298,7 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> No
 
 
 def _stage_marks(panels: Sequence[Axes], stages: Sequence[tuple[float, str]]) -> None:
-    """A thin line through all panels where a new stage begins; the stages' names stand in the first panel."""
+    """Draw a thin line through all panels where a stage begins, and the stages' names in the first panel."""
     if len(stages) < 2:
         return
     for number, (clips, name) in enumerate(stages):
@@ -320,7 +319,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _table(path: Path) -> dict[str, np.ndarray] | None:
-    """The numeric columns of a CSV, each (rows,) float with NaN for an empty cell; None without rows that say clips."""
+    """Return the numeric columns of a CSV, each (rows,) float with NaN for an empty cell; None if no row has clips."""
     rows = [row for row in _rows(path) if np.isfinite(_number(row.get("clips")))]
     if not rows:
         return None
@@ -337,7 +336,7 @@ def _number(text: str | None) -> float:
 
 
 def _stages(path: Path) -> list[tuple[float, str]]:
-    """Where each stage begins: (clips seen, name), in order."""
+    """Return the start of each stage: (clips seen, name), in order."""
     found: list[tuple[float, str]] = []
     for row in _rows(path):
         clips, name = _number(row.get("clips")), row.get("stage")
@@ -347,7 +346,7 @@ def _stages(path: Path) -> list[tuple[float, str]]:
 
 
 def _averaged(clips: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over at most 240 stretches of the run, stretches without a value left out."""
+    """Average a curve over at most 240 intervals of the run, omitting intervals without a value."""
     finite = np.isfinite(values)
     clips, values = clips[finite], values[finite]
     parts = np.array_split(np.arange(len(values)), min(_POINTS, len(values)) or 1)
@@ -356,7 +355,7 @@ def _averaged(clips: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Gaussian mean over about 2 % of the curve, normalised at the ends so that they do not droop."""
+    """Smooth with a Gaussian over about 2 % of the curve, normalised at the ends to avoid edge bias."""
     width = max(1.0, len(values) / 60)
     reach = np.arange(-int(3 * width), int(3 * width) + 1)
     kernel = np.exp(-0.5 * (reach / width) ** 2)
@@ -378,7 +377,7 @@ def _cut(text: str, length: int) -> str:
 
 @contextmanager
 def _figure(wide: float, tall: float) -> Iterator[Figure]:
-    """A figure of `wide` by `tall` inches in the house style, drawn without a display. Raises MissingExtra."""
+    """Yield a figure of `wide` by `tall` inches in the project's style, without a display. Raises MissingExtra."""
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -393,7 +392,7 @@ def _figure(wide: float, tall: float) -> Iterator[Figure]:
 
 def _saved(figure: Figure, path: FilePath, overwrite: bool) -> Path:
     with staged(path, overwrite=overwrite) as (part,), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a prompt may hold letters the font lacks; they show as boxes
-        # Without matplotlib's version in it, equal figures are equal files.
+        warnings.filterwarnings("ignore", "Glyph")  # letters that the font lacks appear as boxes
+        # Omit matplotlib's version, so that equal figures are equal files.
         figure.savefig(part, format="png", metadata={"Software": None})
     return Path(path)

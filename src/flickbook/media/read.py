@@ -1,4 +1,4 @@
-"""Pictures and films of any common format to frames, decoded by a child process with limits of memory and time."""
+"""Decoding of images and videos of common formats to frames, in a child process with limits of memory and time."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from flickbook.media.write import FilePath, frame_rate
 
 
 def facts(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int, int, float]:
-    """Frames, width and height as shown (pixels), and frames a second of a film, of which only one frame is decoded.
+    """Return frames, displayed width and height (pixels), and frames per second of a video. Only one frame is decoded.
 
-    A film may have more frames than `limits`, as `read_frames` reads only its beginning. Raises MediaError for
-    anything missing, damaged, larger than `limits` otherwise, or in a format that is not read.
+    The video may have more frames than `limits` allow, because `read_frames` reads only its beginning. Raises
+    MediaError for a file that is missing, damaged, larger than `limits` in another respect, or of an unsupported
+    format.
     """
     frames, width, height, rate = probe.ask("facts", path, limits=asdict(limits)).value
     return frames, width, height, rate
 
 
 def read_video(path: FilePath, limits: Limits = DEFAULT_LIMITS) -> tuple[np.ndarray, float]:
-    """All frames (frames, height, width, 3) uint8 RGB of a film, and its frames a second.
+    """Return all frames (frames, height, width, 3) uint8 RGB of a video, and its frames per second.
 
-    Raises MediaError for anything missing, larger than `limits`, damaged, incomplete or in another format.
+    Raises MediaError for a file that is missing, larger than `limits`, damaged, incomplete or of an unsupported format.
     """
     return _received("video", path, limits=asdict(limits))
 
 
 def read_frames(path: FilePath, count: int, fps: float, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """The first `count` frames (n, height, width, 3) uint8 RGB of a film as it is at `fps` frames a second.
+    """Return the first `count` frames (n, height, width, 3) uint8 RGB of a video resampled to `fps` frames per second.
 
-    Each is the frame that begins nearest in time; n is less than `count` if the film ends before. What comes after
-    them is not decoded, and `limits.frames` holds for what must be. Raises MediaError as `read_video` does,
-    RequestError for a `count` below 1 and for `fps` outside 0.1 to 240.
+    Each is the frame whose start is nearest in time; n is less than `count` if the video is shorter. Later frames are
+    not decoded, and `limits.frames` applies to those that must be. Raises MediaError as `read_video` does, RequestError
+    for a `count` below 1 and for `fps` outside 0.1 to 240.
     """
     if count < 1:
         raise RequestError("count", count, "must be 1 or more", "ask for at least one frame")
@@ -49,17 +50,18 @@ def read_frames(path: FilePath, count: int, fps: float, limits: Limits = DEFAULT
 
 
 def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:
-    """The pixels (height, width, 3) uint8 RGB of a picture, or of the first of several, upright by its EXIF.
+    """Return the pixels (height, width, 3) uint8 RGB of an image, or of the first of several.
 
-    What is transparent lies on white. Raises MediaError as `read_video` does.
+    The EXIF orientation is applied, and transparent pixels are composited on white. Raises MediaError as `read_video`
+    does.
     """
     return array(probe.ask("picture", path, probe.DECODE, limits=asdict(limits)))
 
 
 def read_any(path: FilePath) -> tuple[np.ndarray, float]:
-    """The frames (frames, height, width, 3) uint8 RGB and their rate of a film, of numbered frames, or of a picture.
+    """Return the frames (frames, height, width, 3) uint8 RGB and the rate of a video, numbered frames, or an image.
 
-    What is not a film has no rate, and is given 1. Raises MediaError as `read_video` does.
+    Images and numbered frames have no rate; 1 is returned. Raises MediaError as `read_video` does.
     """
     if is_frames(path):
         numbered = numbered_frames(path, DEFAULT_LIMITS.frames)
@@ -73,7 +75,7 @@ def read_any(path: FilePath) -> tuple[np.ndarray, float]:
 
 
 def _received(task: str, path: FilePath, **arguments: Any) -> tuple[np.ndarray, float]:
-    """The frames that a child sends, and the rate that it tells first."""
+    """Return the frames that a child process sends, and the rate in its first message."""
     messages = probe.stream(task, path, **arguments)
     with closing(messages):
         told = next(messages).value
@@ -82,12 +84,12 @@ def _received(task: str, path: FilePath, **arguments: Any) -> tuple[np.ndarray, 
 
 
 def array(message: probe.Message) -> np.ndarray:
-    """The pixels (height, width, 3) uint8 RGB in one message of a child."""
+    """Return the pixels (height, width, 3) uint8 RGB in one message of a child process."""
     return np.frombuffer(message.data, np.uint8).reshape(message.value["shape"])
 
 
 def _gathered(path: FilePath, frames: Iterable[np.ndarray], most: int) -> np.ndarray:
-    """`frames` as one array, made at once, as joining them would take twice the memory."""
+    """Collect `frames` in one preallocated array; joining a list would take twice the memory."""
     room = np.empty(0, np.uint8)
     found = 0
     for frame in frames:

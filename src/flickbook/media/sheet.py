@@ -1,4 +1,4 @@
-"""Many films on one picture: contact sheets, and strips for documents. Needs Pillow alone."""
+"""Contact sheets and film strips as images. Needs only Pillow."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def contact_sheet(
     cell: int = 128,
     theme: Theme = "light",
 ) -> Image.Image:
-    """One row a film, its label above it, then `columns` of its frames, evenly chosen from the first to the last.
+    """Return an image with one row per film: its label, and below it `columns` of its frames, evenly spaced.
 
-    `films` are (frames, height, width, 3) uint8, of any sizes; each frame is shown `cell` pixels wide. A film with
-    fewer frames than `columns` shows each of them once. A label too long for the sheet ends in "…". Returns an image
-    of mode RGB. Raises RequestError for no films, other arrays, or another number of labels.
+    `films` are (frames, height, width, 3) uint8, of any size; each frame is drawn `cell` pixels wide. A film with fewer
+    frames than `columns` shows each of them once. A label that is too long for the sheet ends in "…". Returns an image
+    of mode RGB. Raises RequestError for no films, other arrays, or a different number of labels.
     """
     if len(films) == 0 or len(films) != len(labels):
         limit = f"must be one label for each of the {len(films)} films, and at least one"
@@ -70,7 +70,7 @@ def contact_sheet(
 
 
 def film_strip(frames: np.ndarray, columns: int = 8, *, cell: int = 128, theme: Theme = "light") -> Image.Image:
-    """One film as a row of `columns` of its frames, evenly chosen, without label or margin; mode RGB.
+    """Return one film as a row of `columns` of its frames, evenly spaced, without label or margin; mode RGB.
 
     `frames` is (frames, height, width, 3) uint8. Raises RequestError for other arrays.
     """
@@ -79,7 +79,7 @@ def film_strip(frames: np.ndarray, columns: int = 8, *, cell: int = 128, theme: 
 
 
 def chosen(count: int, columns: int) -> list[int]:
-    """At most `columns` different indices of `count`, evenly spaced, the first and the last among them."""
+    """Return at most `columns` different indices below `count`, evenly spaced, including the first and the last."""
     if columns == 1:
         return [0]
     return [round(i) for i in np.linspace(0, count - 1, min(count, columns))]
@@ -103,7 +103,7 @@ def _strip(frames: np.ndarray, columns: int, cell: int, palette: _Palette) -> Im
         frame = Image.fromarray(np.ascontiguousarray(frames[index]))
         shown = frame if frame.size == (cell, height) else frame.resize((cell, height), Image.Resampling.LANCZOS)
         strip.paste(shown, (left, 0))
-        # A hairline keeps a frame of the paper's own colour visible as a frame.
+        # A hairline keeps a frame visible that has the colour of the background.
         draw.rectangle((left, 0, left + cell - 1, height - 1), outline=palette.edge)
     return strip
 
@@ -111,7 +111,7 @@ def _strip(frames: np.ndarray, columns: int, cell: int, palette: _Palette) -> Im
 def _fitted(
     label: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont
 ) -> str:
-    """`label` on one line, cut to `width` pixels with an ellipsis if it is longer."""
+    """Return `label` on one line, truncated to `width` pixels with an ellipsis."""
     text = _plain(" ".join(label.split()))
     if draw.textlength(text, font=font) <= width:
         return text
@@ -122,7 +122,7 @@ def _fitted(
 
 
 def _plain(text: str) -> str:
-    """`text` in the letters that Pillow's own font has: accents dropped, dashes plain, "?" for the rest."""
+    """Reduce `text` to the letters of Pillow's built-in font: accents dropped, dashes plain, "?" for the rest."""
     letters = unicodedata.normalize("NFKD", text).translate(_SPELLED)
     kept = (c for c in letters if not unicodedata.combining(c))
     return "".join(c if c.isascii() and c.isprintable() or c in "“”‘’…·°" else "?" for c in kept)

@@ -1,4 +1,4 @@
-"""Frames as they lie in time, and which of them stand at the ticks of another rate."""
+"""Presentation times of frames, and resampling of a video to another frame rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One frame: when it is shown (seconds from the first one), and for how long (0 if unknown)."""
+    """One frame with its start time (seconds from the first frame) and its duration (0 if unknown)."""
 
     start: Fraction
     seconds: Fraction
@@ -20,15 +20,15 @@ class Shown:
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """(height, width, 3) uint8 RGB; converted when asked for, as most frames of a film never are."""
+        """Return (height, width, 3) uint8 RGB. Converted lazily: most frames of a video are never used."""
         return self.convert()
 
 
 def nearest(film: Iterable[Shown], count: int, fps: Fraction) -> Iterator[np.ndarray]:
-    """At most `count` frames at 0, 1/fps, 2/fps... seconds: each time the one that begins nearest, the earlier of two.
+    """Yield at most `count` frames, those nearest to 0, 1/fps, 2/fps... seconds; on a tie, the earlier one.
 
-    The film ends when its last frame has been shown, to the nearest tick, as containers round times; a last frame whose
-    time is unknown is shown for the mean of the others. No more of `film` is taken than is needed to know.
+    The video ends when its last frame has been shown, rounded to the nearest tick, because containers round times. A
+    last frame of unknown duration gets the mean of the others. `film` is consumed only as far as necessary.
     """
     done, taken = 0, 0
     before: Shown | None = None

@@ -1,4 +1,4 @@
-"""Films and pictures to files: complete under their name, or not there at all, and the same bytes every time."""
+"""Writing of films and images: atomic (complete under the final name, or absent) and byte-reproducible."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
 MIN_FPS: Final = 0.1
 MAX_FPS: Final = 240.0
-_FPS_DENOMINATOR: Final = 1001  # holds 24000/1001 and its kin exactly
-#: An Exif segment holds 65533 bytes with its name, its directory of one entry, and the NUL after the text.
+_FPS_DENOMINATOR: Final = 1001  # represents 24000/1001 and similar rates exactly
+#: An Exif segment holds 65533 bytes, including its name, a directory of one entry, and the NUL after the text.
 MAX_JPEG_COMMENT_BYTES: Final = 65533 - 6 - 26 - 1
 _REMEDIES: Final = {
     errno.ENOSPC: ("no space left", "free some space or choose another disk"),
@@ -43,9 +43,9 @@ _REMEDIES: Final = {
 
 
 def check_target(path: FilePath, *, overwrite: bool = False) -> None:
-    """Find out, without touching the disk, whether `path` may be written; its directory need not exist yet.
+    """Check whether `path` may be written, without writing to the disk. Its directory need not exist yet.
 
-    Raises OutputError if it exists and `overwrite` is false, is a directory, or lies where nothing can be created.
+    Raises OutputError if it exists and `overwrite` is false, if it is a directory, or if nothing can be created there.
     """
     text = os.fspath(path)
     if not text or "\0" in text:
@@ -65,12 +65,12 @@ def check_target(path: FilePath, *, overwrite: bool = False) -> None:
 
 @contextmanager
 def staged(*targets: FilePath, overwrite: bool = False, frames: int = 1) -> Iterator[tuple[Path, ...]]:
-    """Write files whole: yields one temporary path for each target, and gives them their names at the end.
+    """Write files atomically: yield one temporary path per target, and rename them to the targets at the end.
 
-    The body must write every temporary path. Then each is flushed to the disk and renamed, in order; if one cannot
-    be, those before it are taken back unless they replaced a file. The first `frames` targets are one film: its first
-    comes last of them, so that where it is, all are. On any error, an interrupt included, neither temporary files nor
-    directories made for them stay behind. Raises OutputError, before the body runs where it can.
+    The body must write every temporary path. Then each file is flushed to the disk and renamed, in order; if one rename
+    fails, the earlier ones are undone unless they replaced a file. The first `frames` targets are one film: its first
+    file is renamed last of them, so its presence implies that all are complete. On any error, including an interrupt,
+    temporary files and directories created for them are removed. Raises OutputError, before the body runs if possible.
     """
     paths = tuple(Path(target) for target in targets)
     for target in targets:
@@ -97,18 +97,18 @@ def staged(*targets: FilePath, overwrite: bool = False, frames: int = 1) -> Iter
 
 
 def _make_parents(directory: Path, made: list[Path]) -> None:
-    """Create `directory` with its parents, adding each one that was missing to `made`, outermost first."""
+    """Create `directory` with its parents, and append each one that was missing to `made`, outermost first."""
     missing = [d for d in (directory, *directory.parents) if not d.exists()]
     for one in reversed(missing):
-        with suppress(FileExistsError):  # another writer was first, so it is not ours to remove
+        with suppress(FileExistsError):  # another writer created it, so it is not removed on failure
             one.mkdir()
             made.append(one)
 
 
 def _publish(pairs: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
-    """Flush every part to the disk, then give each its name; on failure take back the names that are new."""
+    """Flush every temporary file to the disk, then rename each; on failure, remove the names that are new."""
     for part, _ in pairs:
-        # Unsynced, a power cut after the rename could leave an empty file under the final name.
+        # Without the flush, a power failure after the rename could leave an empty file under the final name.
         _flush(part)
     new: list[Path] = []
     try:
@@ -128,10 +128,10 @@ def _publish(pairs: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
 
 
 def _give_name(part: Path, path: Path, overwrite: bool) -> None:
-    """Rename `part` to `path`. Without `overwrite`, a file that appeared there meanwhile is kept (FileExistsError)."""
+    """Rename `part` to `path`. Without `overwrite`, a file that has appeared there is kept (FileExistsError)."""
     if not overwrite:
         try:
-            os.link(part, path)  # fails if the name is taken, where a rename would replace the file
+            os.link(part, path)  # fails if the name is taken, whereas a rename would replace the file
             return
         except FileExistsError:
             raise
@@ -150,7 +150,7 @@ def _flush(path: Path) -> None:
 
 
 def _refusal(error: Exception, parts: tuple[Path, ...], paths: tuple[Path, ...]) -> OutputError:
-    """The OutputError about the target that `error` was about, or about the first one if it does not say."""
+    """Return the OutputError for the target that `error` is about, or for the first one if it does not say."""
     names = {str(part): path for part, path in zip(parts, paths, strict=True)} | {str(path): path for path in paths}
     path = names.get(str(getattr(error, "filename", None)), paths[0])
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -169,14 +169,14 @@ def check_frames(frames: Any) -> None:
 
 
 def frame_rate(fps: float) -> Fraction:
-    """Frames a second as the fraction a file stores. Raises RequestError outside 0.1 to 240."""
+    """Return frames per second as the fraction that a file stores. Raises RequestError outside 0.1 to 240."""
     if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
         raise RequestError("fps", fps, f"must be {MIN_FPS:g} to {MAX_FPS:g}", "8 to 30 suit most films")
     return Fraction(fps).limit_denominator(_FPS_DENOMINATOR)
 
 
 def check_comment(path: FilePath, comment: str | None, how: Encoding) -> None:
-    """Raises OutputError unless `comment` could be read back from a file written as `how` says."""
+    """Raises OutputError unless `comment` could be read back from a file written as `how`."""
     try:
         data = (comment or "").encode()
     except UnicodeEncodeError:
@@ -189,14 +189,15 @@ def check_comment(path: FilePath, comment: str | None, how: Encoding) -> None:
 
 
 def targets(path: FilePath, num_frames: int) -> tuple[Path, ...]:
-    """The files that a film of `num_frames` frames becomes under this name: one, or one for each frame."""
+    """Return the files of a film of `num_frames` frames under this name: one, or one per frame."""
     return formats.frame_paths(path, num_frames) if formats.container_of(path) == "frames" else (Path(path),)
 
 
 def check_film(path: FilePath, num_frames: int, *beside: FilePath, overwrite: bool = False) -> None:
-    """Find out whether a film of `num_frames` frames, and files beside it, may be written, as `check_target` does.
+    """Check whether a film of `num_frames` frames, and the files `beside` it, may be written, as `check_target` does.
 
-    Without `overwrite`, numbered frames are also refused where a next one is: it would be read as theirs.
+    Without `overwrite`, numbered frames are also refused if a frame with the next number exists: readers would take it
+    for part of this film.
     """
     for each in (*targets(path, num_frames), *beside):
         check_target(each, overwrite=overwrite)
@@ -209,9 +210,9 @@ def check_film(path: FilePath, num_frames: int, *beside: FilePath, overwrite: bo
 def staged_film(
     path: FilePath, num_frames: int, *beside: FilePath, overwrite: bool = False
 ) -> Iterator[tuple[Path, ...]]:
-    """`staged` for the `targets` of a film, and files beside it. Raises OutputError as `check_film` does too.
+    """`staged` for the `targets` of a film and the files `beside` it. Also raises OutputError as `check_film` does.
 
-    With `overwrite`, the numbered frames that an earlier film had after as many as these are removed at the end.
+    With `overwrite`, surplus numbered frames of an earlier, longer film are removed at the end.
     """
     check_film(path, num_frames, *beside, overwrite=overwrite)
     names = targets(path, num_frames)
@@ -224,7 +225,7 @@ def staged_film(
 def _remove_after(path: Path, num_frames: int) -> None:
     """Remove the numbered frames that would be read after the first `num_frames` at `path`."""
     try:
-        # No more can follow than there are files.
+        # There cannot be more surplus frames than files in the directory.
         names = formats.frame_paths(path, num_frames + len(os.listdir(path.parent)))[num_frames:]
         for each in takewhile(lambda name: name.is_file() and not name.is_symlink(), names):
             each.unlink(missing_ok=True)
@@ -242,10 +243,10 @@ def encode_parts(
     path: FilePath,
     packets: Packets | None = None,
 ) -> None:
-    """Encode frames (frames, height, width, 3) uint8 into `parts`, which `staged` gave for `targets` of `path`.
+    """Encode frames (frames, height, width, 3) uint8 into `parts`, the temporary paths of `staged` for `path`.
 
-    `packets` are what these frames were made to already, if they were. Raises RequestError for frames, fps and an
-    encoder that does not work here, OutputError for the comment.
+    `packets` are these frames already encoded, if available. Raises RequestError for frames, fps and an encoder that
+    does not work here, OutputError for the comment.
     """
     check_frames(frames)
     rate = frame_rate(fps)
@@ -274,14 +275,14 @@ def write(
     encoding: Encoding | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write frames (frames, height, width, 3) uint8 at `fps` frames a second (0.1 to 240) as the suffix of `path` says.
+    """Write frames (frames, height, width, 3) uint8 to `path`, in the format of its suffix.
 
-    `encoding` is what is usual for the suffix unless given. `comment` (UTF-8, at most 1 MiB) stands in the file: as the
-    comment of MP4, WebM, Matroska and GIF, the text chunk of that name of PNG and APNG, the Exif ImageDescription of
-    WebP, AVIF and JPEG (there at most 65500 bytes); of numbered frames the first has it. Where chroma is halved, odd
-    sizes grow by one repeated row or column. Equal arguments give equal bytes under one version of the libraries,
-    hardware encoders aside. Raises RequestError for frames, fps and encoding, OutputError for the path and the comment;
-    then nothing is left behind, and a file that was there is untouched.
+    `fps` is frames per second, 0.1 to 240. `encoding` defaults to the usual one for the suffix. `comment` (UTF-8, at
+    most 1 MiB) is embedded: as the comment of MP4, WebM, Matroska and GIF, the text chunk "comment" of PNG and APNG,
+    the Exif ImageDescription of WebP, AVIF and JPEG (there at most 65500 bytes). Of numbered frames, the first one
+    carries it. With subsampled chroma, odd sizes grow by one repeated row or column. Equal arguments give equal bytes
+    with the same library versions, hardware encoders excepted. Raises RequestError for frames, fps and encoding,
+    OutputError for the path and the comment; in that case nothing is left behind, and an existing file is unchanged.
     """
     how = encoding or formats.encoding(formats.container_of(path))
     check_fits(path, how)
@@ -291,7 +292,7 @@ def write(
 
 
 def check_fits(path: FilePath, how: Encoding) -> None:
-    """Raises OutputError if the name of `path` asks for another container than `how`."""
+    """Raises OutputError if the suffix of `path` belongs to another container than `how`."""
     container = formats.container_of(path)
     if container != how.container:
         suffixes = " or ".join(formats.FORMS[how.container].suffixes)

@@ -1,4 +1,4 @@
-"""`flickbook batch`: a file of rows in, a film for each of them out."""
+"""`flickbook batch`: makes one film for each row of a file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Output = Annotated[
     str | None, typer.Option(metavar="TEMPLATE", help="Where to: {number}, {slug}, {seed}, {model} and {name}.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be made, and what is there.")]
-#: What stands in the PNG of a sheet, so that no other picture is replaced by one.
+#: Marks the PNG of a sheet, so that no other image is overwritten by one.
 _MARK = "flickbook batch"
-#: Lines of a kind that a person still reads.
+#: The most lines of one kind that are printed.
 _LINES = 10
 
 
@@ -57,10 +57,10 @@ def batch(
     rows, defaults = read(file)
     template = Template("{number}-{slug}", chosen.output_dir / file.stem) if output is None else Template(output)
     if output is not None:
-        container_of(output)  # no field holds a suffix
+        container_of(output)  # placeholders never contain the suffix
     seeds = Seeds(template.home / f"{file.stem}-seeds.json", overwrite)
     said = {**film, **polish, **encoding}
-    # 0 equals False, and is asked for.
+    # 0 equals False, but is a value.
     asked = {name: value for name, value in said.items() if value is not False and value not in (None, [])}
     with at("defaults"):
         given = merged({"model": chosen.model}, defaults)
@@ -79,7 +79,7 @@ def batch(
 
 @dataclass(frozen=True)
 class _Order:
-    """How rows become films. With `suffix` a film's name gets that of its container; `count` is of the rows."""
+    """How rows become films. `count` is the number of rows; with `suffix`, names get their container's suffix."""
 
     given: Mapping[str, Any]
     template: Template
@@ -90,7 +90,7 @@ class _Order:
     dry_run: bool
 
     def films(self, rows: Sequence[Row]) -> list[Film]:
-        """The films of all rows, resolved. Raises what `prepared` raises, which names the row."""
+        """Resolve the films of all rows. Raises what `prepared` raises, which names the row."""
         found = []
         for row in rows:
             with at(f"row {row.number}"):
@@ -118,14 +118,14 @@ class _Order:
         return Film(row, request, plan, networks, path, drawn)
 
     def _sample(self) -> Path | None:
-        """A name that has the suffix of all."""
+        """Return a file name with the suffix that all films share."""
         return None if self.suffix else self.template.path(dict.fromkeys(self.template.fields, "x") | {"model": "x"})
 
     def _path(self, row: Row, plan: Plan, name: str, new: bool) -> Path:
         from flickbook.formats import FORMS
 
         number = f"{row.number:0{len(str(self.count))}d}"
-        # What is drawn now is not what will be drawn then.
+        # A seed drawn in a dry run is not the seed of the later run.
         seed = "{seed}" if new and self.dry_run else str(plan.seed)
         named = {
             "number": number,
@@ -140,7 +140,7 @@ class _Order:
 
 @dataclass
 class _Work:
-    """A batch that is being made: what was there already, what was made and what failed, by the number of the row."""
+    """One run of a batch: films that existed, were made, or failed, by row number."""
 
     films: Sequence[Film]
     seeds: Seeds
@@ -154,14 +154,14 @@ class _Work:
     notes: dict[str, list[int]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse now what could not be written later, and find what is there already."""
+        """Refuse early what could not be written later, and find existing films."""
         from flickbook.engine.batch import standing
         from flickbook.media.inspect import read_comment
         from flickbook.media.write import check_target
 
         rows: dict[str, str] = {str(self.sheet).casefold(): "the sheet", str(self.seeds.path).casefold(): "the journal"}
         for film in self.films:
-            # Some file systems take a and A for one name.
+            # Some file systems treat a and A as the same name.
             other = rows.setdefault(str(film.path).casefold(), f"row {film.row.number}")
             if other != f"row {film.row.number}":
                 reason = f"is the name of {other} and of row {film.row.number}"
@@ -183,7 +183,7 @@ class _Work:
         output_path.check_plan(film.plan, [film.path], [], self.overwrite)
 
     def foretell(self) -> None:
-        """Print what would be made, and what is there."""
+        """Print what would be made, and what exists."""
         from flickbook.engine.films import foresee
 
         rest = [film for film in self.films if film.row.number not in self.kept]
@@ -219,7 +219,7 @@ class _Work:
         }
 
     def run(self) -> None:
-        """Make what is not there, and the sheet. Films that are whole stay, whatever happens."""
+        """Make the missing films, and the sheet. Complete films are kept, whatever happens."""
         rest = [film for film in self.films if film.row.number not in self.kept]
         self._begin(rest)
         self.seeds.save()
@@ -235,7 +235,10 @@ class _Work:
             raise
 
     def _begin(self, rest: Sequence[Film]) -> None:
-        """Have the models' files here, and say what will be done. Raises as `require`, RequestError for a precision."""
+        """Ensure that the models' files are present, and announce the work.
+
+        Raises as `require`, and RequestError for a precision.
+        """
         from flickbook.engine.films import foresee
 
         home = self.extras.model_dir
@@ -256,7 +259,7 @@ class _Work:
         return Sheet(len(self.films), most, plan.height / plan.width)
 
     def _keep(self, film: Film, sheet: Sheet) -> None:
-        """Show a film that was there already."""
+        """Report a film that exists."""
         from flickbook.engine.batch import Failure
         from flickbook.media.embedded import carried
         from flickbook.media.read import read_any
@@ -273,14 +276,14 @@ class _Work:
             sheet.add(number, _label(film, run), frames)
 
     def _make(self, rest: Sequence[Film], sheet: Sheet) -> None:
-        """Make films, each saved as it comes."""
+        """Make films, and save each as soon as it is done."""
         from flickbook.engine.batch import Failure, made
 
         line: list[ProgressLine] = []
         how = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
         results = made(rest, **how, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
         while True:
-            # One for each film: while a bar is drawn, what is printed goes to it.
+            # One progress bar per film, because printing goes through the bar while it is drawn.
             with ProgressLine() as progress:
                 line[:] = [progress]
                 found = next(results, None)
@@ -319,7 +322,7 @@ class _Work:
         sheet.add(number, f"{number} · failed: {failure.message}", None)
 
     def _tell(self, film: Film, recipe: Recipe, run: Run | None) -> None:
-        """Print a film's path, or keep what JSON says of it."""
+        """Print a film's path, or collect its JSON."""
         number = film.row.number
         self.told[number] = {}
         if not self.as_json:
@@ -339,7 +342,7 @@ class _Work:
         console.note(f"{self.sheet} shows{shown} {count} film{'s' if count > 1 else ''}")
 
     def tell(self) -> int:
-        """Print what was made and what failed; the exit code."""
+        """Print what was made and what failed; return the exit code."""
         for text, numbers in list(self.notes.items())[:_LINES]:
             console.note(f"{_rows(numbers)}: {text}")
         if len(self.notes) > _LINES:
@@ -355,7 +358,7 @@ class _Work:
 
 
 def _rows(numbers: Sequence[int]) -> str:
-    """Rows by their numbers: "rows 1, 4"."""
+    """Format row numbers: "rows 1, 4"."""
     some = ", ".join(map(str, numbers[:_LINES]))
     more = f" and {len(numbers) - _LINES} more" if len(numbers) > _LINES else ""
     return f"row{'s' if len(numbers) > 1 else ''} {some}{more}"

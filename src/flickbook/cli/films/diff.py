@@ -1,4 +1,4 @@
-"""`flickbook diff`: what two films' recipes do not share."""
+"""`flickbook diff`: shows the differences between the recipes of two films."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flickbook draft` and `flickbook finish`: several films begun, and the chosen ones gone on with."""
+"""`flickbook draft` and `flickbook finish`: begin several films, and finish the chosen ones."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def finish(
 
 
 def _finishing(draft: Job, path: Path, overwrite: bool) -> Job:
-    """The job that makes a draft's film whole, at `path`."""
+    """Return the job that finishes a draft, with its film at `path`."""
     from flickbook.jobs import queue
 
     kept = {name: getattr(draft, name) for name in ("precision", "model_dir", "networks")}
@@ -127,7 +127,7 @@ def _finishing(draft: Job, path: Path, overwrite: bool) -> Job:
 
 
 def _write_sheet(told: list[dict[str, Any]], path: Path, overwrite: bool) -> None:
-    """All drafts, one a row, each with its seed."""
+    """Write a sheet of all drafts, one per row, each with its seed."""
     import numpy as np
 
     from flickbook.media.read import read_any

@@ -1,4 +1,4 @@
-"""`flickbook generate`: a sentence in, a film out."""
+"""`flickbook generate`: makes a film from a prompt."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def generate(
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     asked = fields(film, encoding, output) | {"model": chosen.model, "prompt_at": turns}
     request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **asked)
-    # A LoRA is small; nothing is pulled only to say what a film takes.
+    # A LoRA is small; a dry run downloads nothing.
     loras = [] if dry_run else film["lora"] or []
     extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries, yes)
     request, plans, networks = prepared(request, extras, count)
@@ -61,7 +61,7 @@ def generate(
 
 
 def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
-    """Print the Plan, and what its film takes of this machine."""
+    """Print the Plan and the resources that its film needs."""
     from flickbook.engine.films import foresee
 
     found = foresee(plan, model_dir, precision)
@@ -74,7 +74,7 @@ def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool)
 
 
 def _unprompted(context: typer.Context, model: str) -> str:
-    """The empty prompt of a model that needs none. Raises BadParameter for the others."""
+    """Return the empty prompt for a model that needs none. Raises BadParameter for other models."""
     from flickbook.catalogue import find
 
     if not find(model).prompted:

@@ -1,4 +1,4 @@
-"""`flickbook inspect`: what a film is and how it was made."""
+"""`flickbook inspect`: shows the metadata and the recipe of a film."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inspect(
 
 
 def _table(values: dict[str, Any], indent: str) -> None:
-    """`values` as lines "name: value"; what is inside a record is indented below its name."""
+    """Print `values` as lines "name: value"; nested records are indented below their name."""
     for name, value in values.items():
         if isinstance(value, dict):
             print(f"{indent}{escaped(name)}:")
@@ -40,5 +40,5 @@ def _table(values: dict[str, Any], indent: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    # What stands in a file is a stranger's text: no line end or terminal escape of it may reach the terminal.
+    # Text in a file is untrusted: its line ends and terminal escapes must not reach the terminal.
     return f"{value:g}" if isinstance(value, float) else escaped(str(value))

@@ -1,4 +1,4 @@
-"""Films as commands make them: from options to Plans, to files, to what is printed."""
+"""Making of films by commands: from options to Plans, to files, to output."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from flickbook.store.base import Job
 
 COUNT_LIMIT = 1000
-#: The score that the world's own judge gives to what the prompt says.
+#: The score of the agreement between a film and its prompt, for films of the procedural world.
 AGREEMENT = "agreement"
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What a command was asked for beside the Request: how to polish and to write, where the model is.
+    """Options of a command that are not part of the Request: polish options, file format, model directory.
 
-    With `yes` its files are downloaded without a question.
+    With `yes`, model files are downloaded without confirmation.
     """
 
     polish: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Extras:
 
 @dataclass(frozen=True)
 class Making:
-    """Films that are about to be made: their Plans, which differ in their seed only, and what they need beside them."""
+    """Films about to be made: their Plans, which differ only in the seed, and what they share."""
 
     plans: list[Plan]
     request: Request
@@ -53,7 +53,7 @@ class Making:
     extras: Extras
 
     def jobs(self, paths: Sequence[Path], overwrite: bool) -> list[Job]:
-        """A job for each film, that this command runs itself."""
+        """Return one job per film, to be run by this command."""
         from flickbook.jobs import queue
 
         extras, home = self.extras, self.extras.model_dir
@@ -76,14 +76,14 @@ class Making:
 
 
 def _placed(request: Request) -> Request:
-    """A Request whose files are found from any working directory."""
+    """Return the Request with absolute paths, independent of the working directory."""
     given = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
     loras = None if request.loras is None else tuple((str(Path(path).absolute()), w) for path, w in request.loras)
     return request.model_copy(update={**given, "loras": loras})
 
 
 def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
-    """The fields of a Request that the options of options.FILM and options.ENCODING set, by their names."""
+    """Return the fields of a Request set by options.FILM and options.ENCODING."""
     from flickbook import formats
 
     quality = encoding["quality"]
@@ -96,9 +96,9 @@ def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | 
 
 
 def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request, list[Plan], Any]:
-    """`count` Plans that differ in their seed only: the first seed, the next one, and so on; and networks that polish.
+    """Resolve `count` Plans that differ only in the seed, which increases by one; return also the polish networks.
 
-    The Request is returned with what had to be looked up for it.
+    The returned Request contains the values that had to be resolved.
     """
     from flickbook.resolution import resolve, speed_of
 
@@ -116,21 +116,21 @@ def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request,
     request = request if level is None else request.model_copy(update={"speed": level})
     first = resolve(request, home)
     request, networks = _polished(request, first, extras)
-    # A seed that was drawn stays.
+    # Keep a seed that was drawn.
     request = request.model_copy(update={"seed": first.seed})
     seeds = range(first.seed, first.seed + count)
     return request, [resolve(request.model_copy(update={"seed": seed}), home) for seed in seeds], networks
 
 
 def words(polish: Mapping[str, Any]) -> Any:
-    """The options of options.POLISH as the engine's Wishes of a film's frames."""
+    """Convert options.POLISH to the engine's Wishes."""
     return {**polish, "steady": 1.0 if polish["steady"] else None}
 
 
 def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, Any]:
-    """The Request with the Polish that was wished for, whose frames and rate are the first Plan's.
+    """Return the Request with the requested Polish, validated against the frames and rate of the first Plan.
 
-    What was not named stays as the Request has it: a variation of a film keeps how that was polished.
+    Unset options keep the Request's value: a variation of a film keeps its polish.
     """
     from flickbook.resolution import speed_of
 
@@ -147,7 +147,10 @@ def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, An
 
 
 def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -> Making:
-    """The films of `plans`, whose model's files are here; says on stderr what they will take. Raises as `require`."""
+    """Return the films of `plans`, with the model's files present. Raises as `require`.
+
+    Prints the resources that they need on stderr.
+    """
     from flickbook.engine.films import foresee, run_options_of
 
     thresholds = _thresholds(extras)
@@ -159,7 +162,7 @@ def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -
 
 
 def require_model(name: str, home: Path | None, yes: bool) -> None:
-    """`require` for a model by its name, whose files may be in a directory of one's own."""
+    """`require` for a model by its name; `home` is the directory of its files, if not the catalogue's."""
     from flickbook.catalogue import find
     from flickbook.cli.pulling import require
 
@@ -187,7 +190,7 @@ def paths_of(
     steps_sheet: Path | None = None,
     retried: bool = False,
 ) -> list[Path]:
-    """Where each Plan's film goes; refuses now what could not be written later."""
+    """Return the path of each Plan's film. Refuses early what could not be written later."""
     plan = plans[0]
     paths = output_path.targets(output, chosen.output_dir, plan.prompt, [plan.seed for plan in plans], plan.container)
     sheets = []
@@ -204,7 +207,7 @@ def paths_of(
 
 
 def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | None = None) -> list[dict[str, Any]]:
-    """Make and save the films one after the other; what to print about each. A film that is whole stays on Ctrl-C."""
+    """Make and save the films one after the other; return the documents to print. Complete films are kept on Ctrl-C."""
     from flickbook.cli.films import tracking
 
     told: list[dict[str, Any]] = []
@@ -235,7 +238,7 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
 
 
 def tell(films: list[dict[str, Any]], as_json: bool) -> None:
-    """Print what was made: paths, or one document."""
+    """Print what was made: paths, or one JSON document."""
     if as_json:
         console.document({"films": films})
         return

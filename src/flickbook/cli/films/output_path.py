@@ -1,4 +1,4 @@
-"""Where films go: their names, and whether they could be written, asked before any time is spent on them."""
+"""Output paths of films: their names, and early checks that they can be written."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from flickbook.spec import Container, Plan
 
 SLUG_CHARACTERS = 40
-#: Free bytes asked of the disk for each file; a built-in film is a tenth of it.
+#: Free bytes required per file; a built-in film is a tenth of it.
 BYTES_A_FILE = 4 * 2**20
-#: Bytes a name may have on the common file systems, less what a temporary name and ".json" add.
+#: The longest file name in bytes on common file systems, less what a temporary name and ".json" add.
 NAME_BYTES = 255 - 32
 
 
 def slug(prompt: str) -> str:
-    """At most 40 characters of `prompt` for a file name: a-z, 0-9 and single hyphens; "film" if none are left."""
+    """Convert `prompt` to a file name of at most 40 characters: a-z, 0-9 and single hyphens; "film" if empty."""
     ascii_text = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode("ascii").lower()
     words = re.findall(r"[a-z0-9]+", ascii_text)
     name = ""
@@ -39,12 +39,12 @@ def slug(prompt: str) -> str:
 
 
 def targets(output: Path | None, directory: Path, prompt: str, seeds: list[int], container: Container) -> list[Path]:
-    """One path for each seed: `output`, numbered from 1 if there are several, or names by time, prompt and seed."""
-    from flickbook.formats import FORMS  # records take a moment to load
+    """Return one path per seed: `output`, numbered from 1 if there are several, or names of time, prompt and seed."""
+    from flickbook.formats import FORMS  # lazy: pydantic takes a moment to import
 
     if output is None:
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(prompt)}"
-        # Numbered frames lie in a directory of their own.
+        # Numbered frames get a directory of their own.
         ending = "/frame-%04d.png" if container == "frames" else FORMS[container].suffixes[0]
         return [_free(directory / f"{stem}-{seed}{ending}") for seed in seeds]
     if len(seeds) == 1:
@@ -53,7 +53,7 @@ def targets(output: Path | None, directory: Path, prompt: str, seeds: list[int],
 
 
 def _free(path: Path) -> Path:
-    """`path`, or with a number added if an earlier run of this second has it: a name we chose must not be refused."""
+    """Return `path`, with a number added if it exists: an automatic name must not be refused."""
     candidate, number = path, 2
     while os.path.lexists(candidate):
         candidate, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
@@ -61,7 +61,7 @@ def _free(path: Path) -> Path:
 
 
 def of_seed(path: Path, seed: int, clip: Clip) -> Path:
-    """`path`, with another seed in its name if we chose that name and another seed was better."""
+    """Return `path` with `seed` in its name, if the name was automatic and a retry with another seed was better."""
     better = getattr(clip.recipe.plan, "seed", seed) if clip.recipe is not None else seed
     ending = f"-{seed}{path.suffix}"
     if better == seed or not re.fullmatch(rf"[0-9]{{8}}-[0-9]{{6}}-.*{re.escape(ending)}", path.name):
@@ -70,7 +70,7 @@ def of_seed(path: Path, seed: int, clip: Clip) -> Path:
 
 
 def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: bool) -> None:
-    """Raise OutputError unless every film, of `num_frames` frames, and every sheet could be written now.
+    """Raises OutputError unless every film, of `num_frames` frames, and every sheet could be written now.
 
     Leaves nothing behind.
     """
@@ -97,7 +97,7 @@ def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: boo
 
 
 def check_plan(plan: Plan, films: list[Path], sheets: list[Path], overwrite: bool) -> None:
-    """`check` for films of a Plan, and that they can be encoded here. Raises OutputError, RequestError."""
+    """`check` for films of a Plan, and that this machine can encode them. Raises OutputError, RequestError."""
     from flickbook import formats
     from flickbook.engine.polish import finished
     from flickbook.media.encode import check_encoder
@@ -111,7 +111,7 @@ def check_plan(plan: Plan, films: list[Path], sheets: list[Path], overwrite: boo
 
 
 def _parent(path: Path) -> Path:
-    """The nearest directory that exists: the missing ones below it are made when the film is written."""
+    """Return the nearest existing directory; missing ones below it are created when the film is written."""
     parent = path.absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent
@@ -119,7 +119,7 @@ def _parent(path: Path) -> Path:
 
 
 def _check_space(directory: Path, files: int) -> None:
-    """Permission bits do not tell of read-only and full file systems: write a byte, and ask what is free."""
+    """Check free space by writing a byte, because permission bits do not reveal read-only and full file systems."""
     try:
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(b"\0")

@@ -1,4 +1,4 @@
-"""`flickbook polish`: films that are files already, joined, made smooth, large or steady, and written anew."""
+"""`flickbook polish`: joins and polishes existing films, and writes a new file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _stem(file: Path) -> str:
 
 
 def _suffix(file: Path) -> str:
-    """The suffix of `file`, or where its format is read but never written, or it is numbered frames, a usual one."""
+    """Return the suffix of `file`, or a usual one for numbered frames and for formats that cannot be written."""
     from flickbook import formats
     from flickbook.media.untrusted.sniff import opened
 

@@ -1,4 +1,4 @@
-"""`flickbook reproduce`: a film made again from its own file, and a verdict."""
+"""`flickbook reproduce`: makes a film again from its recipe and compares the result."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def reproduce(
     if as_json:
         console.document(verdict.to_dict())
     else:
-        # What stands in a file is a stranger's text.
+        # Text in a file is untrusted.
         print(escaped(verdict.line()))
     raise typer.Exit(verdict.exit_code)
 
 
 def _require(file: Path, yes: bool) -> None:
-    """Have the files here of the model that a film's recipe names, if it was made by one."""
+    """Ensure that the model of a film's recipe is on this machine, if a model made the film."""
     from flickbook.cli.films.making import require_model
     from flickbook.media.embedded import carried
     from flickbook.spec import Plan

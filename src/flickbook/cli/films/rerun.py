@@ -1,4 +1,4 @@
-"""`flickbook rerun`: a variation of a film that was made before."""
+"""`flickbook rerun`: makes a variation of an existing film."""
 
 from __future__ import annotations
 

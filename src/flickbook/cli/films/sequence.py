@@ -1,4 +1,4 @@
-"""`flickbook sequence`: several sentences in, a film of pictures that belong together out."""
+"""`flickbook sequence`: makes a film of related images from several prompts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files, and
 Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
 
 
-#: A sequence begins from words alone, and says its frames for each of them.
+#: The film options of a sequence: it begins from text only, and sets its frames per prompt.
 FILM = {
     name: kind
     for name, kind in options.FILM.items()
@@ -90,7 +90,7 @@ def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
 
 
 def pictures(path: Path) -> Path:
-    """Where the pictures of the film at `path` are: film-frames beside film.mp4."""
+    """Return the directory of the images of the film at `path`: film-frames beside film.mp4."""
     return path.with_name(f"{path.stem}-frames")
 
 
@@ -111,7 +111,7 @@ def _plan(
     model_dir: Path | None,
     output: Path | None,
 ) -> Plan:
-    """What is asked; a seed that was drawn is that of the sequence that was begun at `output`, if all else is alike."""
+    """Return the Plan. A seed that is not given is that of an unfinished sequence at `output`, if all else is equal."""
     from flickbook.engine.sequences.sequence import continued, plan_of
 
     plan = plan_of(prompts, request, frames_per=frames_per, drift=drift, feedback=feedback, model_dir=model_dir)
@@ -119,7 +119,7 @@ def _plan(
 
 
 def _sheet(asked: Path | None, path: Path) -> Path | None:
-    """Where the sheet goes; nowhere without matplotlib, unless it is asked for."""
+    """Return the path of the sheet. By default there is one if matplotlib is installed."""
     if asked is not None and asked.suffix.lower() != ".png":
         raise RequestError("sheet", asked.name, "must end in .png", "name it sheet.png")
     if find_spec("matplotlib") is None:
@@ -130,7 +130,7 @@ def _sheet(asked: Path | None, path: Path) -> Path | None:
 
 
 def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
-    """Refuse now what could not be written later."""
+    """Refuse early what could not be written later."""
     from flickbook.engine.sequences.frame_directory import Album
 
     output_path.check_plan(plan, [path], [] if sheet is None else [sheet], overwrite)
@@ -144,7 +144,7 @@ def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str)
 
 
 def _film(plan: Plan, run_options: RunOptions, path: Path, sheet: Path | None, overwrite: bool) -> dict[str, Any]:
-    """Make and save the film and its sheet; what to print about it. Its pictures stay, whatever happens."""
+    """Make and save the film and its sheet; return the document to print. Its images are kept, whatever happens."""
     from flickbook.engine.sequences.sequence import made, prompts_of
     from flickbook.media.metrics.similarity import likeness
     from flickbook.media.plot import sequence_sheet

@@ -1,4 +1,4 @@
-"""Jobs that a command runs itself: kept before they begin, so that whatever ends the command, they can go on."""
+"""Jobs that a command runs itself. They are queued before they begin, so an interrupted command can be resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def backend() -> Iterator[Backend]:
-    """The queue of the settings. Where it cannot be opened a film is made all the same: its job is lost with it."""
+    """Yield the queue from the settings. If it cannot be opened, films are still made, but cannot be resumed."""
     from flickbook.jobs.backend import Backend
 
     try:
@@ -43,16 +43,16 @@ def run(
     path_of: Callable[[Job, Clip], Path] | None = None,
     previews: bool = False,
 ) -> Iterator[Job]:
-    """Run the jobs of one command, in batches that run together; each that was not done before, when it is.
+    """Run the jobs of one command, in batches; yield each job when it is done, unless it was done before.
 
-    Raises what a film raises that fails, Cancelled where one is stopped, JobConflict where somebody else runs one.
+    Raises the error of a film that fails, Cancelled if one is cancelled, JobConflict if another worker runs one.
     """
     from flickbook.jobs.workers.runner import Runner
     from flickbook.store.base import DONE
 
     runner = Runner(backend)
     for batch in _batches(jobs):
-        # Meanwhile some may have been cancelled, or made elsewhere.
+        # Some may have been cancelled or completed elsewhere meanwhile.
         batch = [backend.ask(backend.queue.job(job.id)) for job in batch]
         left = _claimed(backend, [job for job in batch if job.state not in DONE])
         if not left:
@@ -74,7 +74,7 @@ def run(
 
 
 def _say_paused(backend: Backend, jobs: Sequence[Job]) -> None:
-    """How to go on, if there is something to go on with."""
+    """Print how to resume the jobs, if any can be resumed."""
     for job in jobs:
         if backend.lasting and backend.ask(backend.queue.job(job.id)).state == "paused":
             console.note(f"paused; `flickbook jobs resume {job.id}` goes on")
@@ -82,7 +82,7 @@ def _say_paused(backend: Backend, jobs: Sequence[Job]) -> None:
 
 
 def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
-    """Jobs that run together, claimed all or none."""
+    """Claim jobs that run together: all or none."""
     from flickbook.jobs.queue import LEASE
     from flickbook.jobs.workers.worker import name_of
 
@@ -99,7 +99,7 @@ def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """The jobs of one command as they run together. Those of drafts each run by themselves."""
+    """Divide the jobs of one command into batches. Jobs of drafts run individually."""
     from flickbook.engine.films import together
     from flickbook.jobs.workers.runner import run_options_for
 

@@ -1,4 +1,4 @@
-"""`flickbook desktop`: a window in which films are asked for, seen as they emerge, and played."""
+"""`flickbook desktop`: opens a window to make films, watch their previews, and play them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from flickbook.cli import console
 from flickbook.errors import WindowError
 
-#: What is missing where Tk is, by the package that could not be imported.
+#: How to install Tk, by the package that could not be imported.
 _TK = "on Debian or Ubuntu: `sudo apt install python3-tk`; on a Mac: `brew install python-tk`"
 
 
@@ -46,7 +46,7 @@ def desktop(
 
 
 def _key(text: str) -> str:
-    """A key, or that in the file of this name: what is on a command line others can read."""
+    """Return an API key, or the content of the file of that name: command lines are visible to other users."""
     path = Path(text).expanduser()
     try:
         return path.read_text(encoding="utf-8").strip()

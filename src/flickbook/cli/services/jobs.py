@@ -1,4 +1,4 @@
-"""`flickbook jobs`: what waits, runs and is done, and what may be asked of it."""
+"""`flickbook jobs`: lists and controls the jobs of the queue."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ States = Annotated[list[str] | None, typer.Option("--state", help="Only those in
 Limit = Annotated[int, typer.Option(help="How many at most.")]
 Before = Annotated[str | None, typer.Option(metavar="ID", help="The job to put it in front of; without, it goes last.")]
 Priority = Annotated[int | None, typer.Option(help="-100 to 100; the higher runs first.")]
-#: Seconds between two looks at a job that is watched.
+#: Seconds between two polls of a watched job.
 _LOOK = 0.2
 
 
 @contextmanager
 def _backend(store: str) -> Iterator[Backend]:
-    """The queue at an address, with what lost its worker given the state that it has."""
+    """Yield the queue at an address, after expired leases are released."""
     from flickbook import settings
     from flickbook.jobs.backend import Backend
 
@@ -46,7 +46,7 @@ def _backend(store: str) -> Iterator[Backend]:
 
 
 def _bury(backend: Backend) -> None:
-    """Free what commands of this machine left running that are gone: their leases need not end first."""
+    """Release the jobs of dead commands on this machine before their leases expire."""
     from flickbook.jobs.workers.worker import gone
     from flickbook.store.base import Query
 
@@ -78,7 +78,7 @@ def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: o
 
 
 def _explain_paused(jobs: Sequence[Job]) -> None:
-    """Say how to continue or discard paused jobs: those of a command that was killed wait for a person."""
+    """Print how to resume or cancel paused jobs: jobs of a killed command are not resumed automatically."""
     if jobs:
         id = jobs[0].id if len(jobs) == 1 else "ID"
         count = "1 job is" if len(jobs) == 1 else f"{len(jobs)} jobs are"
@@ -87,7 +87,7 @@ def _explain_paused(jobs: Sequence[Job]) -> None:
 
 @app.command("show")
 def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
-    """Describe one job: how far it is, what it made, and why it failed."""
+    """Describe one job: its progress, its result, and why it failed."""
     with _backend(store) as backend:
         job = backend.ask(backend.queue.job(id))
         told = _document(backend, job)
@@ -116,7 +116,7 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
 
 @app.command("watch")
 def watch(id: Id, store: Store = "") -> int:
-    """Show how far a job is until it is done; exits with 0 if it is completed, 1 if it failed."""
+    """Show the progress of a job until it is done; exits with 0 if it is completed, 1 if it failed."""
     from flickbook.store.base import DONE
 
     with _backend(store) as backend, ProgressLine() as line:
@@ -139,33 +139,33 @@ def watch(id: Id, store: Store = "") -> int:
 
 @app.command("pause")
 def pause(id: Id, store: Store = "") -> None:
-    """Lay a job down; it keeps what it has done."""
+    """Pause a job; its progress is kept."""
     _asked(store, lambda backend: backend.ask(backend.queue.pause(id)))
 
 
 @app.command("resume")
 def resume(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.AsJson = False) -> None:
-    """Go on with a paused job from where it was: in the queue, or here if a command began it."""
+    """Resume a paused job: in the queue, or here if a command started it."""
     with _backend(store) as backend:
         _again(backend, id, yes, as_json, lambda: backend.ask(backend.queue.resume(id)))
 
 
 @app.command("retry")
 def retry(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.AsJson = False) -> None:
-    """Try a job again that failed, was cancelled or expired."""
+    """Retry a job that failed, was cancelled or expired."""
     with _backend(store) as backend:
         _again(backend, id, yes, as_json, lambda: backend.ask(backend.queue.retry(id)))
 
 
 @app.command("cancel")
 def cancel(id: Id, store: Store = "") -> None:
-    """Stop a job for good: at once if it waits, at its next step if it runs."""
+    """Cancel a job: immediately if it is queued, at its next step if it is running."""
     _asked(store, lambda backend: backend.ask(backend.queue.cancel(id)))
 
 
 @app.command("reorder")
 def reorder(id: Id, before: Before = None, priority: Priority = None, store: Store = "") -> None:
-    """Put a waiting job in front of another, or last; or give it another priority."""
+    """Move a queued job before another or to the end, or change its priority."""
 
     def change(backend: Backend) -> Job:
         if priority is None:
@@ -178,21 +178,21 @@ def reorder(id: Id, before: Before = None, priority: Priority = None, store: Sto
 
 @app.command("logs")
 def logs(id: Id, store: Store = "") -> None:
-    """Print what a job's attempts said."""
+    """Print the logs of a job's attempts."""
     with _backend(store) as backend:
         job = backend.ask(backend.queue.job(id))
         print(backend.artifacts.read_log(job.id), end="")
 
 
 def _asked(store: str, change: Callable[[Backend], Job]) -> None:
-    """Ask something of a job, and print what it is then."""
+    """Apply a change to a job and print its new state."""
     with _backend(store) as backend:
         job = change(backend)
         print(f"{job.id}  {_state(backend, job)}")
 
 
 def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable[[], Job]) -> None:
-    """Go on with a job: a command's is run here with those that belong to it, the others' goes to the queue."""
+    """Continue a job: a command's job and those that belong to it run here, all others go to the queue."""
     from flickbook.store.base import DONE, Query
 
     job = backend.ask(backend.queue.job(id))
@@ -219,7 +219,7 @@ def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable
 
 
 def _document(backend: Backend, job: Job) -> dict[str, Any]:
-    """What `--json` says of a job."""
+    """Return the `--json` document of a job."""
     told = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
     result = job.result
     return {
@@ -247,7 +247,7 @@ def _document(backend: Backend, job: Job) -> dict[str, Any]:
 
 
 def _state(backend: Backend, job: Job) -> str:
-    """A job's state, and how far it is where it runs or waits in its middle."""
+    """Return a job's state, with its progress if it has begun."""
     told = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
     if job.state == "queued" and not job.model_dir and backend.artifacts.pulling(job.plan.model):
         return "queued, its model is being downloaded"
@@ -256,13 +256,13 @@ def _state(backend: Backend, job: Job) -> str:
 
 
 def _prompt(job: Job) -> str:
-    """What a job shows; of a sequence one thing after the other."""
+    """Return the prompt of a job; of a sequence, all prompts in order."""
     later = [text for _, text in job.plan.prompt_at] if job.kind == "sequence" else []
     return " → ".join([job.plan.prompt, *later])
 
 
 def _age(job: Job) -> str:
-    """How long ago it was asked for: "12 s", "5 min", "3 h", "9 d"."""
+    """Return the time since a job was created: "12 s", "5 min", "3 h", "9 d"."""
     seconds = max(0.0, time.time() - job.created_at)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:

@@ -1,4 +1,4 @@
-"""`flickbook keys`: who may use the service, and how much."""
+"""`flickbook keys`: manages the API keys of the service and their limits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def create(
     store: Store = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a key, and print it this once: only its hash is kept."""
+    """Create an API key and print it. It cannot be shown again, because only its hash is stored."""
     from flickbook.cli.quantities import seconds
 
     lasts = seconds("expires", expires) if expires else 0.0
@@ -58,7 +58,7 @@ def create(
 
 @app.command("list")
 def list_(store: Store = "", as_json: AsJson = False) -> None:
-    """List the keys, one a line, those that are over as well."""
+    """List the API keys, one per line, including expired and revoked ones."""
     found = _with(store, lambda keys: keys.list())
     if as_json:
         console.document([_document(key) for key in found])
@@ -74,7 +74,7 @@ def list_(store: Store = "", as_json: AsJson = False) -> None:
 def revoke(
     id: Annotated[str, typer.Argument(help="The id of a key, as `flickbook keys list` shows it.")], store: Store = ""
 ) -> None:
-    """End a key for good. A running service knows within a second."""
+    """Revoke an API key permanently. A running service applies this within a second."""
     key = _with(store, lambda keys: keys.revoke(id))
     print(f"{key.id}  {key.state}  {key.name}")
 
@@ -84,7 +84,7 @@ def _document(key: Key) -> dict[str, Any]:
 
 
 def _with(address: str, ask: Callable[[Keys], Coroutine[Any, Any, T]]) -> T:
-    """What the keys of a store answer."""
+    """Run `ask` on the API keys of a store."""
     import asyncio
 
     from flickbook import settings

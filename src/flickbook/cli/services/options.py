@@ -1,4 +1,4 @@
-"""What `serve` and `studio` share: their options, and the service that these mean."""
+"""Options shared by `serve` and `studio`, and the Service built from them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ Proxy = Annotated[
 
 
 def has_studio() -> bool:
-    """Whether the studio's page can be made here."""
+    """Whether the studio's dependencies are installed."""
     return find_spec("gradio") is not None
 
 
 def say(text: str) -> None:
-    """A line for whoever started it."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr)
 
 
@@ -63,7 +63,7 @@ def service_of(
     json_logs: bool = False,
     **told: Any,
 ) -> Service:
-    """The service of these options; `told` are other fields of it. Raises MissingExtra, RequestError, SettingsError."""
+    """Build the Service; `told` are further fields of it. Raises MissingExtra, RequestError, SettingsError."""
     from flickbook import settings
 
     try:
@@ -94,8 +94,10 @@ def service_of(
 
 
 def run(service: Service, opened: Callable[[str], Awaitable[None]] | None = None) -> None:
-    """Serve until a signal comes, with the studio where it can be made; `opened` is told the address, once the page is
-    made. Without it the page is made when it is first asked for."""
+    """Serve until a signal arrives, with the studio if it is installed.
+
+    `opened` is called with the URL once the studio's page is built. Without it, the page is built on the first request.
+    """
     from flickbook.server.run import run as served
 
     if not has_studio():

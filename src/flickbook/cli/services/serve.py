@@ -1,4 +1,4 @@
-"""`flickbook serve`: the HTTP service and its workers, until it is told to stop."""
+"""`flickbook serve`: runs the HTTP service and its workers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def serve(
 
 
 def _origin(text: str) -> str:
-    """A page's scheme, host and port, as browsers write them."""
+    """Return an origin (scheme, host and port) as browsers write it."""
     from urllib.parse import urlsplit
 
     try:

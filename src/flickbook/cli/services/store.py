@@ -1,4 +1,4 @@
-"""`flickbook store` and `flickbook repair`: whether the jobs are sound, a copy of them, and what to do if not."""
+"""`flickbook store` and `flickbook repair`: check, back up and repair the job store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Copy = Annotated[Path, typer.Argument(help="Where the copy goes.")]
 
 @app.command("check")
 def check(store: Address = "", as_json: options.AsJson = False) -> int:
-    """Look whether the store is sound, which may take a while; exits with 1 if it is not."""
+    """Check the integrity of the store, which may take a while; exits with 1 if it is damaged."""
     from flickbook.jobs.backend import Backend
 
     with Backend.at(store) as backend:
@@ -42,7 +42,7 @@ def check(store: Address = "", as_json: options.AsJson = False) -> int:
 
 @app.command("backup")
 def backup(path: Copy, store: Address = "", overwrite: options.Overwrite = False) -> None:
-    """Write a copy of all jobs to a file, while they go on; `repair` uses the one that is made every day."""
+    """Write a copy of all jobs to a file while the service runs; `repair` uses the automatic daily one."""
     from flickbook.jobs.backend import Backend
 
     if path.exists() and not overwrite:
@@ -65,7 +65,7 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
 
     place = connect(store)
     if open_ and not isinstance(place, SqliteStore):
-        found = Repaired(None)  # its server's own tools repair it
+        found = Repaired(None)  # a database server has its own repair tools
     else:
         found = repaired(_embedded(place, "repaired").path)
     opened = open_ and _released(store)
@@ -108,7 +108,7 @@ def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
 
 
 def _released(address: str) -> bool:
-    """Let requests need no key; False, and nothing changed, where the store holds keys."""
+    """Allow requests without an API key; returns False, without a change, if the store holds keys."""
     from flickbook.jobs.api_keys import Keys
     from flickbook.jobs.backend import Backend
 
@@ -120,7 +120,7 @@ def _released(address: str) -> bool:
 
 
 def _embedded(store: Store, wish: str) -> SqliteStore:
-    """A store that is a file. Raises RequestError for another."""
+    """Return the store if it is a file. Raises RequestError otherwise."""
     from flickbook.store.sqlite.store import SqliteStore
 
     if not isinstance(store, SqliteStore):

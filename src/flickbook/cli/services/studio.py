@@ -1,4 +1,4 @@
-"""`flickbook studio`: the page in the browser, with the service and its workers behind it."""
+"""`flickbook studio`: runs the studio in the browser, with the service and its workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def studio(
 
 
 async def _tunnel(port: int, hosts: set[str]) -> str:
-    """The address under which Gradio's servers hand requests on to this one. Raises RequestError."""
+    """Open a tunnel through Gradio's servers and return its URL. Raises RequestError."""
     import asyncio
     import secrets
     from urllib.parse import urlsplit
@@ -53,7 +53,7 @@ async def _tunnel(port: int, hosts: set[str]) -> str:
 
     try:
         url = await asyncio.to_thread(networking.setup_tunnel, "127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-    except Exception as error:  # whatever that program, or the way to it, says
+    except Exception as error:  # any error of the tunnel program or the network
         raise RequestError("share", True, f"no tunnel: {error}", "leave it out, or try again") from None
     hosts.add(urlsplit(url).hostname or "")
     return str(url).rstrip("/")

@@ -1,4 +1,4 @@
-"""Words on a film: set in lines, with an outline that lets them be read on any picture. Needs Pillow alone."""
+"""Captions on films: wrapped text with an outline that is readable on any background. Needs only Pillow."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from flickbook.media.write import check_frames
 
 Position = Literal["top", "middle", "bottom"]
 MAX_CHARACTERS: Final = 500
-_SIZES: Final = (6, 512)  # pixels; smaller letters cannot be read, whatever is around them
-_LEAST: Final = 9  # pixels that an open size is made smaller to, before the text is refused
+_SIZES: Final = (6, 512)  # pixels; smaller letters are unreadable
+_LEAST: Final = 9  # pixels: the smallest automatic size; a text that does not fit at this size is refused
 _MAX_FONT_BYTES: Final = 64 << 20
-_FONTS: Final = (b"\0\1\0\0", b"OTTO", b"true", b"ttcf")  # what TrueType and OpenType files begin with
-_NOWHERE: Final = "\U0010ffff"  # no font has it, so it shows what stands for a missing letter
-_LINE: Final = 1.25  # of the size, from one line to the next
-_BACKING: Final = 0.5  # how far the picture just around the letters goes towards the colour of the outline
-_FULLER: Final = 0.75  # exponent of the letters' coverage: thin strokes beside an outline look thinner than they are
-_DARK: Final = 110.0  # luma below which letters take a white outline
+_FONTS: Final = (b"\0\1\0\0", b"OTTO", b"true", b"ttcf")  # first bytes of TrueType and OpenType files
+_NOWHERE: Final = "\U0010ffff"  # no font has it, so it renders as the glyph for missing letters
+_LINE: Final = 1.25  # line spacing as a multiple of the size
+_BACKING: Final = 0.5  # how far the background near the letters is blended towards the outline's colour
+_FULLER: Final = 0.75  # exponent of the letters' coverage: compensates thin strokes beside an outline
+_DARK: Final = 110.0  # luma below which letters get a white outline
 
 
 @dataclass(frozen=True)
 class Lettering:
-    """A text set for frames of one size: its lines, letters of `size` pixels, and the box that holds every mark of it.
+    """Text laid out for frames of one size: its lines, letters of `size` pixels, and the box that contains every mark.
 
-    `box` is left, top, right, bottom in pixels, the last two not included.
+    `box` is left, top, right, bottom in pixels, right and bottom excluded.
     """
 
     lines: tuple[str, ...]
@@ -52,14 +52,14 @@ def caption(
     from_frame: int = 0,
     to_frame: int | None = None,
 ) -> np.ndarray:
-    """`frames` (n, height, width, 3) uint8 with `text` on those from `from_frame` to `to_frame`; a new array.
+    """Return a copy of `frames` (n, height, width, 3) uint8 with `text` on those from `from_frame` to `to_frame`.
 
-    `text` is 1 to 500 characters; it is wrapped to the width, and keeps the line ends it has. `position` is top, middle
-    or bottom. `size`, 6 to 512 pixels, suits the frames if left open. `color` is a name or #rrggbb; the outline is
-    black, or white around dark letters. The font that comes with Pillow has the letters of English; for others name a
-    TrueType or OpenType file as `font`. `to_frame` is not included, None for the film's own end. Pixels outside the
-    text's box stay as they are. Raises RequestError for each of these, for letters that the font lacks, and for a text
-    that does not fit.
+    `text` is 1 to 500 characters; it is wrapped to the width, and its line breaks are kept. `position` is top, middle
+    or bottom. `size` is 6 to 512 pixels; by default it is chosen for the frames. `color` is a name or #rrggbb; the
+    outline is black, or white around dark letters. Pillow's built-in font covers English; for other languages pass a
+    TrueType or OpenType file as `font`. `to_frame` is excluded; None means the end of the film. Pixels outside the
+    text's box are unchanged. Raises RequestError for each invalid argument, for letters that the font lacks, and for a
+    text that does not fit.
     """
     check_frames(frames)
     last = len(frames) if to_frame is None else to_frame
@@ -92,7 +92,7 @@ def lettering(
     size: int | None = None,
     font: str | os.PathLike[str] | None = None,
 ) -> Lettering:
-    """How `caption` sets a text on frames of height x width pixels. Raises the same errors."""
+    """Lay out a text as `caption` does on frames of height x width pixels. Raises the same errors."""
     return _set(text, height, width, position, size, _face(font))
 
 
@@ -112,7 +112,7 @@ def _ink(color: str) -> np.ndarray:
 
 
 def _face(font: str | os.PathLike[str] | None) -> _Face:
-    """The font in any size; of a file, read once, so that it is the same in all of them."""
+    """Return a function from size to font. A file is read once, so that all sizes come from the same file."""
     if font is None:
         return _own
     path = Path(font)
@@ -156,7 +156,7 @@ def _set(text: str, height: int, width: int, position: Position, size: int | Non
 
 
 def _checked(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """`text` composed and trimmed. Raises RequestError for a length, or characters, that cannot be set."""
+    """Return `text` normalised and trimmed. Raises RequestError for an invalid length or unsupported characters."""
     if len(text) > MAX_CHARACTERS or not text.strip():
         limit = f"has {len(text)} characters and must have 1 to {MAX_CHARACTERS} that show"
         raise RequestError("text", text, limit, "shorten it" if text.strip() else "write what is to be shown")
@@ -184,7 +184,7 @@ def _drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple[bytes, tuple[i
 def _placed(
     text: str, height: int, width: int, position: Position, size: int, font: ImageFont.FreeTypeFont
 ) -> Lettering | None:
-    """The lines and their box, None where they do not fit."""
+    """Return the lines and their box; None if they do not fit."""
     outline, step = _outline(size), round(_LINE * size)
     edge = _edge(size)
     room = width - 2 * (edge + outline)
@@ -192,7 +192,7 @@ def _placed(
     if any(font.getlength(line) > room for line in lines):
         return None
     ascent, descent = font.getmetrics()
-    # The edge holds the soft backing, and what slanted letters have beyond their own width.
+    # The margin contains the soft backing, and the overhang of slanted letters.
     high = (len(lines) - 1) * step + ascent + descent + 2 * (outline + edge)
     wide = min(width, round(max(font.getlength(line) for line in lines)) + 2 * (outline + edge))
     if high > height:
@@ -211,7 +211,7 @@ def _outline(size: int) -> int:
 
 
 def _wrapped(line: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """A line broken between words, and within those that are longer than a whole line."""
+    """Break a line between words, and within words that are longer than a line."""
     lines = [""]
     for word in line.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -228,9 +228,9 @@ def _wrapped(line: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _masks(set_: Lettering, font: ImageFont.FreeTypeFont) -> list[np.ndarray]:
-    """How much of each pixel of the box belongs to the letters, to them and their outline, and to the soft backing.
+    """Return the coverage of the box's pixels by the letters, by letters and outline, and by the soft backing.
 
-    Each (h, w, 1), 0 to 1.
+    Each is (h, w, 1), 0 to 1.
     """
     left, top, right, bottom = set_.box
     outline, edge, ascent = _outline(set_.size), _edge(set_.size), font.getmetrics()[0]

@@ -1,7 +1,8 @@
-"""The compact network of Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833): convolutions in a row at the small size.
+"""Real-ESRGAN's compact upscaling network (Wang et al. 2021, arXiv 2107.10833).
 
-Keys and mathematics are those of `SRVGGNetCompact`, as realesr-animevideov3 and realesr-general-x4v3 have it: `body.0`
-is a convolution, `body.1` its PReLU, and so on; the last convolution has no PReLU, and its channels become pixels.
+The network is a chain of convolutions at low resolution. Keys and mathematics are those of `SRVGGNetCompact`, as in
+realesr-animevideov3 and realesr-general-x4v3: `body.0` is a convolution, `body.1` its PReLU, and so on; the last
+convolution has no PReLU, and a pixel shuffle turns its channels into pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _COLOURS = 3
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """What the shapes of a file say: features, convolutions between the first and the last, and the scale."""
+    """The configuration of a file: features, convolutions between the first and the last, and scale."""
 
     features: int = 64
     convolutions: int = 16
@@ -26,9 +27,9 @@ class CompactConfig:
 
     @classmethod
     def of(cls, shapes: Mapping[str, tuple[int, ...]]) -> CompactConfig:
-        """The network whose weights have these shapes. Raises ValueError, in words, where no such network exists.
+        """Derive the configuration from the shapes of the weights. Raises ValueError with a reason if there is none.
 
-        Only what the sizes need is looked at: whether every key is there is for the loader to say.
+        Only the shapes that determine sizes are read; the loader checks that every key is present.
         """
         first = shapes.get("body.0.weight", ())
         places = [int(found[1]) for key in shapes if (found := re.match(r"body\.(\d{1,4})\.weight$", key))]
@@ -43,15 +44,15 @@ class CompactConfig:
 
 
 class Compact(nn.Module):
-    """Pictures (n, 3, h, w) in [0, 1] -> (n, 3, h * scale, w * scale), near [0, 1], not clipped."""
+    """Images (n, 3, h, w) in [0, 1] -> (n, 3, h * scale, w * scale), near [0, 1], not clipped."""
 
-    #: Pixels along a side that are worked on at once: 64 channels of them are 64 MiB.
+    #: Side of a tile in pixels: 64 channels of it are 64 MiB.
     tile = 512
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.config, self.scale = config, config.scale
-        #: How many pixels away a pixel of the input is still seen.
+        #: The radius of the receptive field in pixels of the input.
         self.reach = config.convolutions + 2
         widths = [_COLOURS, *[config.features] * (config.convolutions + 1)]
         body: list[nn.Module] = []
@@ -63,5 +64,5 @@ class Compact(nn.Module):
         hidden = x
         for layer in self.body:
             hidden = layer(hidden)
-        # The network says only what is missing from the picture with every pixel repeated.
+        # The network predicts the residual to nearest-neighbour upscaling.
         return F.pixel_shuffle(hidden, self.scale) + F.interpolate(x, scale_factor=float(self.scale), mode="nearest")

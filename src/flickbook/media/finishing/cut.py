@@ -1,4 +1,4 @@
-"""Part of a film, and a film at another rate: which frames, and how fast."""
+"""Trimming of a film, and conversion to another frame rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flickbook.errors import RequestError
 from flickbook.media.timeline import Shown, nearest
 from flickbook.media.write import check_frames, frame_rate
 
-#: A film at another rate has no more frames than this.
+#: The most frames of a film at another rate.
 MAX_FRAMES: Final = 10_000
 _NUMBER: Final = r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
 _SPAN: Final = re.compile(rf"\s*({_NUMBER})?\s*:\s*({_NUMBER})?\s*([fs])?\s*")
@@ -21,11 +21,11 @@ _FORMS: Final = "write 0.5:1.5 in seconds or 8:24f in frames; an end left out is
 
 
 def span(text: str, fps: float, n: int) -> tuple[int, int]:
-    """The frames (start, end), end not included, that `text` names in a film of `n` frames at `fps`.
+    """Parse `text` as a range of frames (start, end), end excluded, of a film of `n` frames at `fps`.
 
-    "0.5:1.5" and "0.5:1.5s" are seconds, brought to the nearest frame; "8:24f" is frames, counted from 0. Either side
-    may be left out: "1:" is from one second on, ":24f" the first 24 frames. Raises RequestError for what cannot be
-    read, what lies outside the film, and a span without a frame.
+    "0.5:1.5" and "0.5:1.5s" are seconds, rounded to the nearest frame; "8:24f" is frames, counted from 0. Either side
+    may be omitted: "1:" begins at one second, ":24f" is the first 24 frames. Raises RequestError for text that cannot
+    be parsed, a range outside the film, and an empty range.
     """
     rate = frame_rate(fps)
     found = _SPAN.fullmatch(text)
@@ -48,12 +48,12 @@ def span(text: str, fps: float, n: int) -> tuple[int, int]:
 
 
 def _nearest(ticks: Fraction) -> int:
-    """The whole number nearest to `ticks`, the later of two: Python's own would take the even one."""
+    """Round `ticks` to the nearest whole number, halves up; Python's `round` rounds halves to even."""
     return int(ticks + Fraction(1, 2))
 
 
 def trim(frames: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarray:
-    """Frames `start` to `end`, `end` not included and None for the film's own; a new array.
+    """Return a copy of the frames `start` to `end`, `end` excluded; None means the end of the film.
 
     `frames` is (frames, height, width, 3) uint8. Raises RequestError unless 0 <= start < end <= the number of frames.
     """
@@ -66,11 +66,11 @@ def trim(frames: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarr
 
 
 def at_rate(frames: np.ndarray, fps: float, new_fps: float) -> np.ndarray:
-    """`frames` of a film of `fps` as the frames of one of `new_fps` that lasts as long, to the nearest frame.
+    """Convert `frames` of a film at `fps` to a film at `new_fps` of the same duration, to the nearest frame.
 
-    Each is the frame that stood nearest at its time, so frames are left out or repeated and none is made up. At least
-    one is left. `frames` is (frames, height, width, 3) uint8. Raises RequestError for rates outside 0.1 to 240, and
-    for more than 10,000 frames.
+    Each frame is the nearest one in time: frames are dropped or repeated, never synthesised. At least one remains.
+    `frames` is (frames, height, width, 3) uint8. Raises RequestError for rates outside 0.1 to 240, and for more than
+    10,000 frames.
     """
     check_frames(frames)
     rate, new = frame_rate(fps), frame_rate(new_fps)

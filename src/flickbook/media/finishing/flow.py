@@ -1,8 +1,9 @@
-"""The motion between two pictures, and pictures moved by it. All of OpenCV is here.
+"""Optical flow between two images, and warping along it. The only module that imports OpenCV.
 
-Dense inverse search (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search", ECCV) on the one mixture of
-the colours that varies most, so that a red disc on a blue ground of the same brightness is seen. What it leaves
-unexplained, because a thing moved further than its own size, is looked for over the whole picture and searched again.
+Dense inverse search (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search", ECCV) runs on the projection
+of the colours with the largest variance, so that a red disc on a blue background of equal brightness is detected.
+Regions that it cannot explain, because an object moved further than its own size, are matched over the whole image, and
+the search runs again from there.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ import numpy as np
 
 from flickbook.errors import MissingExtra
 
-_SIDE: Final = 192  # pixels of the shorter side that the search wants; smaller pictures are enlarged for it
-_LEAST: Final = 32  # pixels a side, or its pyramid has no room
-_CONTRAST: Final = 48.0  # levels: less is not stretched further, or grain would become structure
-_UNLIKE: Final = 36.0  # levels by which a pixel differs that a flow does not explain
-_FEW: Final = 12  # pixels of the small picture that may stay unexplained
-_SMALL: Final = 128  # shorter side of the small picture on which things are looked for
-_REACH: Final = 0.6  # how far they are looked for, as a share of its shorter side
-_THINGS: Final = 3  # looked for one by one, beside all of them together
-_WINDOW: Final = 15  # pixels around each that must agree with a displacement
-_FAR: Final = 0.3  # levels that a displacement costs for each of its pixels
+_SIDE: Final = 192  # pixels of the shorter side that the search needs; smaller images are enlarged
+_LEAST: Final = 32  # smallest side in pixels for its pyramid
+_CONTRAST: Final = 48.0  # levels: lower contrast is not stretched further, or grain would become structure
+_UNLIKE: Final = 36.0  # levels of difference above which a flow does not explain a pixel
+_FEW: Final = 12  # pixels of the reduced image that may stay unexplained
+_SMALL: Final = 128  # shorter side of the reduced image on which objects are matched
+_REACH: Final = 0.6  # largest displacement in matching, as a share of its shorter side
+_THINGS: Final = 3  # objects matched individually, in addition to all of them together
+_WINDOW: Final = 15  # pixels around each object that must agree with a displacement
+_FAR: Final = 0.3  # penalty of a displacement in levels per pixel
 _GAIN: Final = 2.0  # levels by which another flow must be better
-_CAP: Final = 60.0  # levels: what is covered counts once, however unlike it is
-_ROUND_TRIP: Final = 1.0  # pixels by which there and back may miss
-_DOUBT: Final = 1e-3  # what a pixel that cannot be trusted says to its surroundings
-_SURROUNDINGS: Final = ((2, 1.0), (16, 1e-3))  # pixels, and how much they say
-_PATIENCE: Final = 20.0  # levels of difference that leave a third of the trust
+_CAP: Final = 60.0  # levels: limits the cost of occluded pixels
+_ROUND_TRIP: Final = 1.0  # forward-backward error tolerance in pixels
+_DOUBT: Final = 1e-3  # weight of an untrusted pixel in smoothing
+_SURROUNDINGS: Final = ((2, 1.0), (16, 1e-3))  # radius in pixels, and weight
+_PATIENCE: Final = 20.0  # levels of difference that reduce the trust to a third
 
 
 def _cv2() -> ModuleType:
@@ -46,7 +47,7 @@ def _cv2() -> ModuleType:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """OpenCV on one thread: how it divides a picture among several changes the flow."""
+    """Run OpenCV on one thread, because the flow depends on how it divides the image among threads."""
     cv2 = _cv2()
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -58,25 +59,25 @@ def one_thread() -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def grid(height: int, width: int) -> np.ndarray:
-    """x and y of each pixel: (h, w, 2) float32, not to be written to."""
+    """Return x and y of each pixel: (h, w, 2) float32, read-only."""
     places = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
     places.setflags(write=False)
     return places
 
 
 def sampled(field: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The values of `field` (h, w) or (h, w, c) at `places` (h, w, 2), x and y; beyond the edge, those of the edge."""
+    """Sample `field` (h, w) or (h, w, c) at `places` (h, w, 2), x and y, with the edge replicated."""
     cv2 = _cv2()
     return np.asarray(cv2.remap(field, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def warped(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """`field` seen from the picture that `flow` (h, w, 2) leads from."""
+    """Warp `field` back along `flow` (h, w, 2)."""
     return sampled(field, grid(*flow.shape[:2]) + flow)
 
 
 def around(planes: np.ndarray, times: int) -> np.ndarray:
-    """`planes` (c, h, w) spread over about `times` pixels: made that much smaller, blurred, and enlarged again."""
+    """Blur `planes` (c, h, w) over about `times` pixels: reduce, blur and enlarge."""
     cv2 = _cv2()
     height, width = planes.shape[1:]
     size = max(1, width // times), max(1, height // times)
@@ -85,27 +86,30 @@ def around(planes: np.ndarray, times: int) -> np.ndarray:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """By how much two pictures differ at each pixel, in the colour that differs most: (h, w) float32, in levels."""
+    """Return the largest difference over the channels of two images at each pixel: (h, w) float32, in levels."""
     apart = _cv2().absdiff(a, b).astype(np.float32)
-    # Plane by plane: a reduction over three neighbours is many times slower.
+    # Channel by channel: a reduction over an axis of three is many times slower.
     return np.asarray(np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2]))
 
 
 def length(flow: np.ndarray) -> np.ndarray:
-    """How long the vectors of `flow` (h, w, 2) are: (h, w)."""
+    """Return the lengths (h, w) of the vectors of `flow` (h, w, 2)."""
     return np.asarray(np.hypot(flow[..., 0], flow[..., 1]))
 
 
 def main_motion(flow: np.ndarray) -> np.ndarray:
-    """How most of a picture moves: the median (2,) of every fourth pixel of every fourth row of `flow` (h, w, 2)."""
+    """Return the dominant motion: the median (2,) of every fourth pixel of every fourth row of `flow` (h, w, 2)."""
     return np.asarray(np.median(flow[::4, ::4].reshape(-1, 2), axis=0))
 
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """From one picture to the other: `flow` (h, w, 2) float32, x and y in pixels on the first picture's grid, and how
-    far each pixel of it can be trusted, (h, w), 0 to 1: `seen` if the way back leads home, so the pixel is visible in
-    both, and `like` if it has the same colour there."""
+    """The motion from one image to another.
+
+    `flow` is (h, w, 2) float32, x and y in pixels on the first image's grid. Two maps (h, w), 0 to 1, say how far each
+    pixel can be trusted: `seen` is 1 if the backward flow returns to the pixel, so it is visible in both images; `like`
+    is 1 if it has the same colour in both.
+    """
 
     flow: np.ndarray
     seen: np.ndarray
@@ -114,7 +118,7 @@ class Way:
 
 
 def ways(a: np.ndarray, b: np.ndarray) -> tuple[Way, Way]:
-    """The motion from picture a to b and from b to a, each (h, w, 3) uint8. Raises MissingExtra without OpenCV."""
+    """Return the motion from image a to b and from b to a, each (h, w, 3) uint8. Raises MissingExtra without OpenCV."""
     with one_thread():
         tones = _tones(a, b)
         flows = _found(a, b, *tones), _found(b, a, *tones[::-1])
@@ -123,7 +127,7 @@ def ways(a: np.ndarray, b: np.ndarray) -> tuple[Way, Way]:
 
 
 def _smoothed(way: Way) -> np.ndarray:
-    """The flow (h, w, 2), and where it cannot be trusted that of its surroundings, the trusted parts of them first."""
+    """Return the flow (h, w, 2), with untrusted pixels replaced by their surroundings, weighted by trust."""
     trust = (way.seen * way.like).astype(np.float32)
     weight = trust + _DOUBT
     planes = np.stack([weight, weight * way.flow[..., 0], weight * way.flow[..., 1]])
@@ -145,11 +149,11 @@ def _way(a: np.ndarray, b: np.ndarray, flow: np.ndarray, back: np.ndarray) -> Wa
 
 
 def _tones(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both pictures as grey (h, w) uint8: their colours along the axis on which those of both together vary most."""
+    """Convert both images to grey (h, w) uint8 along the axis on which their colours vary most."""
     colours = np.concatenate([a.reshape(-1, 3), b.reshape(-1, 3)]).astype(np.float32)
     colours -= colours.mean(0)
     axis = np.linalg.eigh(colours.T @ colours)[1][:, -1]
-    axis *= np.sign(axis[np.abs(axis).argmax()])  # a mirrored axis would be as good, and is no choice of ours
+    axis *= np.sign(axis[np.abs(axis).argmax()])  # the sign of the axis is arbitrary; fix it for reproducibility
     tone = colours @ axis
     low, high = float(tone.min()), float(tone.max())
     grey = ((tone - low) * (255 / max(high - low, _CONTRAST))).round().astype(np.uint8)
@@ -158,21 +162,21 @@ def _tones(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _found(a: np.ndarray, b: np.ndarray, tone_a: np.ndarray, tone_b: np.ndarray) -> np.ndarray:
-    """The flow from a to b: searched, and searched again from where lost things were found."""
+    """Return the flow from a to b: searched, then searched again from the displacements of unexplained objects."""
     flow = _searched(tone_a, tone_b)
     lost = _displaced(a, b, flow)
     if lost is None:
         return flow
     flows = [flow, _searched(tone_a, tone_b, lost), lost]
     first, second = a.astype(np.float32), b.astype(np.float32)
-    # From the second to the first to the third: what the search made of a displacement is better than either.
+    # Prefer the refined displacement: the other candidates must be better by _GAIN.
     costs = np.stack([_cost(first, second, each, 5, 0.05) for each in flows])
     costs[[0, 2]] += _GAIN
     return np.asarray(np.take_along_axis(np.stack(flows), costs.argmin(0)[None, ..., None], 0)[0])
 
 
 def _searched(tone_a: np.ndarray, tone_b: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-    """Dense inverse search from `start`, or from no motion, on pictures enlarged if they are small."""
+    """Dense inverse search from `start`, or from no motion, on images that are enlarged if they are small."""
     cv2 = _cv2()
     height, width = tone_a.shape
     times = min(4, max(1, round(_SIDE / min(height, width))))
@@ -188,7 +192,7 @@ def _searched(tone_a: np.ndarray, tone_b: np.ndarray, start: np.ndarray | None =
 
 
 def _cost(a: np.ndarray, b: np.ndarray, flow: np.ndarray, window: int, far: float) -> np.ndarray:
-    """How badly a flow fits around each pixel, in levels, with `far` for each pixel of its length."""
+    """Return the matching cost of a flow around each pixel, in levels, plus `far` per pixel of its length."""
     cv2 = _cv2()
     apart = np.minimum(difference(a, warped(b, flow)), _CAP)
     mean = cv2.boxFilter(apart, -1, (window, window), borderType=cv2.BORDER_REPLICATE)
@@ -196,7 +200,7 @@ def _cost(a: np.ndarray, b: np.ndarray, flow: np.ndarray, window: int, far: floa
 
 
 def _displaced(a: np.ndarray, b: np.ndarray, flow: np.ndarray) -> np.ndarray | None:
-    """`flow` with the displacements of things that it loses, or None where it loses nothing."""
+    """Return `flow` with the displacements of unexplained objects added; None if everything is explained."""
     cv2 = _cv2()
     height, width = a.shape[:2]
     share = min(1.0, _SMALL / min(height, width))
@@ -220,7 +224,7 @@ def _displaced(a: np.ndarray, b: np.ndarray, flow: np.ndarray) -> np.ndarray | N
 
 
 def _parts(lost: np.ndarray) -> Iterator[np.ndarray]:
-    """All that is lost (h, w), then its largest connected parts if there are several."""
+    """Yield the whole unexplained region (h, w), then its largest connected components if there are several."""
     cv2 = _cv2()
     yield lost > 0
     count, labels, sizes, _ = cv2.connectedComponentsWithStats(lost)
@@ -230,7 +234,7 @@ def _parts(lost: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _displacement(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> Any:
-    """The step (2,), x and y in pixels, by which a `part` (h, w) of a is most alike in b, the nearer of two."""
+    """Return the displacement (2,), x and y, at which `part` (h, w) of a matches b best; on a tie, the shorter."""
     cv2 = _cv2()
     height, width = part.shape
     reach = max(1, int(min(height, width) * _REACH))
@@ -241,6 +245,6 @@ def _displacement(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> Any:
     weight = np.repeat(part[top:bottom, left:right, None], 3, 2).astype(np.float32)
     unlike = cv2.matchTemplate(wide, a[top:bottom, left:right], cv2.TM_SQDIFF, mask=weight) / part.sum()
     steps = grid(2 * reach + 1, 2 * reach + 1) - np.float32(reach)
-    # Sums of squares come from a Fourier transform and may be a little below nothing.
+    # The sums of squares come from a Fourier transform and may be slightly negative.
     costs = np.sqrt(np.maximum(unlike, 0)) + _FAR / 2 * length(steps)
     return steps.reshape(-1, 2)[int(costs.argmin())]

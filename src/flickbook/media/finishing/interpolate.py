@@ -1,10 +1,10 @@
-"""Frames between frames: things are shown on their way, not faded from one place to the other.
+"""Frame interpolation: objects move between frames instead of fading from one place to the other.
 
-For a time t between two frames, every pixel of both is carried to where it then is, and lands with a weight that says
-how far its motion can be trusted (splatting as Niklaus and Liu 2020, "Softmax Splatting for Video Frame Interpolation",
-arXiv 2003.05534; here what is splatted is the motion, and colours are then looked up, so that edges stay sharp). What
-only one frame shows comes from that frame. The path bends as the frames before and after say (Xu et al. 2019,
-"Quadratic Video Interpolation", arXiv 1911.00627).
+For a time t between two frames, every pixel of both is moved to its place at t, with a weight that says how far its
+motion can be trusted (splatting as in Niklaus and Liu 2020, "Softmax Splatting for Video Frame Interpolation", arXiv
+2003.05534; here the motion is splatted and colours are then looked up, which keeps edges sharp). Regions visible in
+only one frame are taken from that frame. Neighbouring frames bend the motion path (Xu et al. 2019, "Quadratic Video
+Interpolation", arXiv 1911.00627).
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from flickbook.media.finishing.flow import Way, grid, length, main_motion, sampl
 from flickbook.media.write import check_frames
 
 FACTORS: Final = range(2, 9)
-_CHANGED: Final = 30  # levels by which a pixel is another one
-_CUT: Final = 0.5  # of the pixels are others, and of the colours gone: a cut
-_LOST: Final = 0.4  # of the pixels have gone nowhere and come from nowhere: a cut as well
-_LEAST: Final = 0.03  # what a pixel weighs that cannot be trusted: it must land somewhere, if nothing better does
-_FRONT: Final = 0.03  # each pixel of motion against the whole: what moves is in front, where all else is equal
-_BEHIND: Final = 0.3  # the same for what only one frame shows, the other way round
-_FASTEST: Final = 60.0  # pixels of motion that still count for that
-_STEPS: Final = 64  # of a pixel: finer places cost time, as what stands still would be shared by four pixels
-#: From how far around gaps are filled (pixels), and how little that weighs where there is no gap.
+_CHANGED: Final = 30  # levels of difference above which a pixel has changed
+_CUT: Final = 0.5  # share of changed pixels, and of lost colours, that makes a cut
+_LOST: Final = 0.4  # share of pixels without a match in either direction that also makes a cut
+_LEAST: Final = 0.03  # weight of an untrusted pixel: it must land somewhere if nothing better does
+_FRONT: Final = 0.03  # depth per pixel of motion relative to the whole: all else equal, moving objects are in front
+_BEHIND: Final = 0.3  # the same for pixels visible in one frame only, with the opposite sign
+_FASTEST: Final = 60.0  # pixels of motion at which that saturates
+_STEPS: Final = 64  # sub-pixel steps: finer positions would spread a static pixel over four, which costs time
+#: Radii (pixels) from which gaps are filled, and the weight of the fill where there is no gap.
 _FILLS: Final = ((2, 1e-2), (6, 1e-4), (24, 1e-6))
 
 Between = Callable[[float], np.ndarray]
 
 
 def interpolate(frames: np.ndarray, factor: int, *, model: str | Path | None = None) -> np.ndarray:
-    """Frames (n, h, w, 3) uint8 -> (n * factor, h, w, 3) uint8: the film with `factor` - 1 new frames after each.
+    """Frames (n, h, w, 3) uint8 -> (n * factor, h, w, 3) uint8: `factor` - 1 new frames after each frame.
 
-    `factor` is 2 to 8, and the caller multiplies the frames per second by it: n frames at f last n / f seconds, and so
-    do n * factor at f * factor. After the last frame there is nothing to move to, so it is repeated `factor` - 1 times;
-    without that the film would be shorter, and its sound or its loop out of step. Frame k * factor of the result is
-    frame k, bit for bit. At a cut the frame before it is repeated, as it was shown until then.
+    `factor` is 2 to 8, and the caller multiplies the frame rate by it: n frames at f last n / f seconds, as do n *
+    factor frames at f * factor. The last frame is repeated `factor` - 1 times, because nothing follows it; otherwise
+    the film would become shorter and lose sync with its sound or its loop. Frame k * factor of the result is frame k,
+    bit for bit. At a cut, the frame before it is repeated.
 
-    `model` is None for OpenCV's optical flow, or a RIFE as a .safetensors file. The same frames give the same result.
-    Raises RequestError for other frames, a single frame, or another factor, MissingExtra without OpenCV (or torch, for
-    a model), and WeightsError for a file that is no RIFE.
+    `model` is None for OpenCV's optical flow, or a .safetensors file of RIFE. The result is deterministic. Raises
+    RequestError for other frames, a single frame, or another factor, MissingExtra without OpenCV (or torch, for a
+    model), and WeightsError for a file that is not RIFE.
     """
     check_frames(frames)
     check_factor(factor)
@@ -70,7 +70,7 @@ def check_factor(factor: int) -> None:
 
 
 def is_cut(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether another scene begins with picture b (h, w, 3) uint8: most pixels are others, and so are most colours."""
+    """Whether image b (h, w, 3) uint8 begins another scene: most pixels differ, and so do most colours."""
     changed = (np.maximum(a, b) - np.minimum(a, b) > _CHANGED).any(2)
     if float(changed.mean()) < _CUT:
         return False
@@ -78,7 +78,7 @@ def is_cut(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _colours(picture: np.ndarray) -> np.ndarray:
-    """The shares (512,) of eight levels of red, green and blue each."""
+    """Return the colour histogram (512,), with eight levels each of red, green and blue."""
     bins = (picture >> 5).reshape(-1, 3) @ np.array([64, 8, 1])
     return np.bincount(bins, minlength=512) / len(bins)
 
@@ -104,7 +104,7 @@ class Pair:
 
     @classmethod
     def of(cls, a: np.ndarray, b: np.ndarray) -> Pair | None:
-        """None where there is a cut between them."""
+        """Return the pair; None if there is a cut between the frames."""
         if is_cut(a, b):
             return None
         there, back = ways(a, b)
@@ -112,7 +112,7 @@ class Pair:
 
 
 def _flowing(frames: np.ndarray) -> Iterator[Between | None]:
-    """What shows each pair of neighbours at a time, or None at a cut. No more than three pairs are held at once."""
+    """Yield the interpolator of each pair of neighbours, or None at a cut. At most three pairs are held at once."""
     before, now = None, Pair.of(frames[0], frames[1])
     for place in range(1, len(frames)):
         after = Pair.of(frames[place], frames[place + 1]) if place + 1 < len(frames) else None
@@ -121,7 +121,7 @@ def _flowing(frames: np.ndarray) -> Iterator[Between | None]:
 
 
 def _bend(before: Pair | None, after: Pair | None) -> np.ndarray | None:
-    """How the motion changes at the frame between two pairs: (h, w, 2), pixels a frame squared; None at an end."""
+    """Return the acceleration at the frame between two pairs: (h, w, 2), pixels per frame squared; None at an end."""
     if before is None or after is None:
         return None
     trust = (before.back.seen * after.there.seen)[..., None]
@@ -129,7 +129,7 @@ def _bend(before: Pair | None, after: Pair | None) -> np.ndarray | None:
 
 
 def _moving(pair: Pair, first: np.ndarray | None, last: np.ndarray | None) -> Between:
-    """`first` and `last` are the bends at both frames of the pair."""
+    """Return the interpolator of a pair; `first` and `last` are the accelerations at its two frames."""
     there, back = pair.there, pair.back
     bends = (
         _mean(first, None if last is None else warped(last, there.flow)),
@@ -145,38 +145,42 @@ def _mean(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | float:
 
 
 def _picture(pair: Pair, bends: tuple[np.ndarray | float, np.ndarray | float], t: float) -> np.ndarray:
-    """The picture (h, w, 3) uint8 at t, 0 to 1 of the way."""
+    """Return the image (h, w, 3) uint8 at time t, 0 to 1."""
     here = grid(*pair.a.shape[:2])
     weight, own, way, seen = _arrived(pair.there, bends[0], t, here)
     weight_b, own_b, way_b, seen_b = _arrived(pair.back, bends[1], 1 - t, here)
-    # For each pixel of the new picture: the ways to both frames, and how surely it is seen in each.
+    # For each pixel of the new image: the vectors to both frames, and how reliably it is visible in each.
     parts = [weight + weight_b, own + own_b + way_b, own + way + own_b, weight + seen_b, seen + weight_b]
     planes = np.concatenate(parts).astype(np.float32)
     planes += sum(much * flow.around(planes, times) for times, much in _FILLS)
     mean = np.ascontiguousarray(np.moveaxis(planes[1:] / np.maximum(planes[0], 1e-12), 0, 2))
     before, after = sampled(pair.a, here + mean[..., :2]), sampled(pair.b, here + mean[..., 2:4])
-    # A pixel that neither frame shows for certain is a blend of both.
+    # A pixel that is not reliable in either frame is a blend of both.
     first, second = (1 - t) * mean[..., 4:5] + 1e-4, t * mean[..., 5:6] + 1e-4
     blend = (first * before + second * after) / (first + second)
     return np.asarray((blend + 0.5).astype(np.uint8))
 
 
 def _arrived(way: Way, bend: np.ndarray | float, time: float, here: np.ndarray) -> list[np.ndarray]:
-    """What a frame's pixels bring to the new picture, `time` of the way along: the sums of their weights (1, h, w), and
-    weighted, of the vectors back to where they come from (2, h, w), of their flow (2, h, w), of `seen` (1, h, w)."""
+    """Splat a frame's pixels at `time` along their motion.
+
+    Returns the sums of weights (1, h, w), and the weighted sums of the vectors back to the origin (2, h, w), of the
+    flow (2, h, w), and of `seen` (1, h, w).
+    """
     ends = here + time * way.flow - time * (1 - time) / 2 * bend
     ends = np.round(ends * _STEPS) / _STEPS
     relative = np.minimum(length(way.flow - main_motion(way.flow)), _FASTEST)
-    # What both frames show and moves is in front of what stands; what only one shows is behind what the other does.
+    # Moving pixels visible in both frames are in front of static ones; pixels visible in one frame only are behind.
     weight = way.seen * way.like * np.exp(_FRONT * relative) + _LEAST * np.exp(-_BEHIND * relative)
     sums = landed(ends, np.dstack([here - ends, way.flow, way.seen]), weight * (1 - time))
     return np.split(sums, (1, 3, 5))
 
 
 def landed(ends: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What arrives at each pixel: (1 + c, h, w), the sum of weights (h, w) and of the weighted `values` (h, w, c).
+    """Splat `values` (h, w, c): return (1 + c, h, w), the sum of weights (h, w) and the weighted sum of the values.
 
-    Each pixel goes to `ends` (h, w, 2), x and y, and is shared among the four pixels around it; what leaves is gone.
+    Each pixel goes to `ends` (h, w, 2), x and y, and is shared among the four pixels around it; pixels that leave the
+    image are dropped.
     """
     height, width, channels = values.shape
     low = np.floor(ends).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Films one after another, with or without a cross-fade between them."""
+"""Concatenation of films, with or without cross-fades."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from flickbook.media.write import check_frames
 def join(
     films: Sequence[np.ndarray], fade: int = 0, *, rates: Sequence[float] | None = None, fit: bool = False
 ) -> np.ndarray:
-    """One film of several, (frames, height, width, 3) uint8 each, in their order; a new array.
+    """Concatenate films, (frames, height, width, 3) uint8 each, in order; returns a new array.
 
-    Over `fade` frames each film fades into the next; they are counted once, so each joint shortens the whole by them.
-    `rates`, frames a second of each film, brings all to the first's: every film keeps its seconds. `fit` scales films
-    of another size to cover the first's and cuts what hangs over evenly; without it another size is refused. Raises
-    RequestError for no films, a fade longer than a film can hold, and more than 10,000 frames.
+    Each film fades into the next over `fade` frames; the films overlap there, so each transition shortens the result by
+    them. `rates` is the frame rate of each film; all are converted to the first one's and keep their duration. `fit`
+    scales films of another size to cover the first one's and crops evenly; without it another size is refused. Raises
+    RequestError for no films, a fade longer than a film, and more than 10,000 frames.
     """
     if not films:
         raise RequestError("films", 0, "must be at least one", "name the films in the order they are to run")
@@ -48,12 +48,11 @@ def join(
 
 
 def cross_fade(first: np.ndarray, second: np.ndarray, *, eased: bool = False) -> np.ndarray:
-    """Two stretches of equal shape (n, h, w, 3) uint8 as one that goes from near the first to near the second evenly.
+    """Cross-fade two equally shaped stretches (n, h, w, 3) uint8, from near the first to near the second.
 
-    Neither end is wholly the one or the other: those frames stand before and after the stretch. The mean is that of
-    the stored levels, not of light: the eye sees equal steps of those as equal, so a fade is seen to run evenly, where
-    in linear light a bright picture would cover a dark one within the first few frames. `eased` begins and ends
-    slowly (3t² - 2t³), and is faster in the middle.
+    The pure frames of either side are before and after the stretch. The mean is that of the stored levels, not of
+    linear light: equal steps of levels look equal, so the fade appears even, whereas in linear light a bright image
+    would cover a dark one within the first few frames. `eased` begins and ends slowly (3t² - 2t³).
     """
     share = np.arange(1, len(first) + 1) / (len(first) + 1)
     if eased:

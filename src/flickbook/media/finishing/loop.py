@@ -1,4 +1,4 @@
-"""A film that runs round: its last frame leads into its first."""
+"""Seamless loops: films whose last frame leads into the first."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from flickbook.media.write import check_frames
 
 Mode = Literal["pingpong", "blend", "cut"]
 _LEAST: Final = {"pingpong": 2, "blend": 4, "cut": 6}
-_MOST: Final = 2000  # frames that "cut" compares, each with each
-_JUMP: Final = 1.5  # of the film's largest step, that a cut may jump
-_SEAM: Final = 1.05  # of the film's largest step, that its joints may be
-_EVEN: Final = 1.5  # of the film's largest step, that a fade may add up to in its middle
-_CELLS: Final = 32  # a side of the pictures that "cut" compares
+_MOST: Final = 2000  # frames that "cut" compares pairwise
+_JUMP: Final = 1.5  # multiple of the film's largest step that a cut may jump
+_SEAM: Final = 1.05  # multiple of the film's largest step that its transitions may have
+_EVEN: Final = 1.5  # multiple of the film's largest step that a fade may reach in its middle
+_CELLS: Final = 32  # cells per side of the images that "cut" compares
 
 
 def loop(frames: np.ndarray, mode: Mode = "blend", overlap: int | None = None) -> np.ndarray:
-    """`frames` (frames, height, width, 3) uint8 so that they can run round without a jump; a new array.
+    """Return a version of `frames` (frames, height, width, 3) uint8 that loops without a jump; a new array.
 
-    "pingpong" runs forward and back, and shows neither end twice: 2 n - 2 frames. "blend" fades the last `overlap`
-    frames into the first ones, and is that much shorter; left open, it is the fewest whose joints are no larger steps
-    than the film has anyway, and half the film where none are. "cut" keeps the part, at least half of the film, after
-    which the film comes nearest to where that part began: nothing is mixed. Raises RequestError for another mode, too
-    few frames, an overlap of less than 1 or more than half, and a "cut" of a film that does not come round.
+    "pingpong" plays forward and back, without repeating either end: 2 n - 2 frames. "blend" fades the last `overlap`
+    frames into the first ones and is that much shorter; by default the overlap is the smallest whose transitions are
+    not larger than the film's own steps, or half the film if there is none. "cut" keeps the part, at least half of the
+    film, whose end comes closest to its beginning, without blending. Raises RequestError for another mode, too few
+    frames, an overlap of less than 1 or more than half, and a "cut" of a film that never returns.
     """
     check_frames(frames)
     if mode not in get_args(Mode):
@@ -56,9 +56,9 @@ def loop(frames: np.ndarray, mode: Mode = "blend", overlap: int | None = None) -
 
 
 def steps(frames: np.ndarray) -> np.ndarray:
-    """How far each frame is from the one before it, the mean of all differences in levels; the first from the last.
+    """Return the mean absolute difference of each frame to the previous one, in levels; of the first to the last.
 
-    (n,) for `frames` (n, h, w, 3) uint8. Of a loop, the first number is its seam.
+    (n,) for `frames` (n, h, w, 3) uint8. In a loop, the first number is the seam.
     """
     check_frames(frames)
     return np.array([_step(frames[t - 1], frames[t]) for t in range(len(frames))])
@@ -69,18 +69,18 @@ def _step(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _blended(frames: np.ndarray, overlap: int) -> np.ndarray:
-    """The end fades into the beginning: the frame after the last is the end's next, with a little of the first."""
+    """Fade the end into the beginning: the frame after the last is the end's next frame, with a little of the first."""
     mixed = cross_fade(frames[-overlap:], frames[:overlap], eased=True)
     return np.concatenate([mixed, frames[overlap : len(frames) - overlap]])
 
 
 def _overlap(frames: np.ndarray) -> int:
-    """The fewest frames of overlap that show neither where the fade begins nor where it ends."""
+    """Return the smallest overlap whose fade has no visible start or end."""
     half = len(frames) // 2
     usual = float(steps(frames)[1:].max())
     for overlap in range(1, half):
         mixed = cross_fade(frames[-overlap:], frames[:overlap], eased=True)
-        # Everything else of the loop is the film as it was.
+        # The rest of the loop is unchanged.
         stretch = np.concatenate([frames[-overlap - 1 : -overlap], mixed, frames[overlap : overlap + 1]])
         found = steps(stretch)[1:]
         if max(found[0], found[-1]) <= _SEAM * usual and found.max() <= _EVEN * usual:
@@ -89,7 +89,7 @@ def _overlap(frames: np.ndarray) -> int:
 
 
 def _round(frames: np.ndarray) -> tuple[int, int]:
-    """Start and end, half the film or more apart, whose frames and neighbours are most alike; the longest of equals."""
+    """Return start and end, at least half the film apart, with the most similar neighbourhoods; on ties the longest."""
     n = len(frames)
     if n > _MOST:
         raise RequestError("loop", "cut", f"compares at most {_MOST} frames and there are {n}", "trim the film first")
@@ -97,7 +97,7 @@ def _round(frames: np.ndarray) -> tuple[int, int]:
     seen = frames[:, :: side[0], :: side[1]].reshape(n, -1).astype(np.float64)
     squares = (seen**2).sum(1)
     apart = np.maximum(squares[:, None] + squares - 2 * seen @ seen.T, 0)
-    # Where frames agree but what comes before them does not, things would turn round in mid-flight.
+    # If frames agree but the ones before them do not, objects would reverse direction.
     total = apart.copy()
     total[1:, 1:] += apart[:-1, :-1]
     total[0] = total[:, 0] = 2 * apart[0]

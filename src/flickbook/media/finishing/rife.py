@@ -1,9 +1,9 @@
-"""RIFE: a network that sees two frames and makes the one between them at any time.
+"""RIFE: a network that synthesises the frame at any time between two frames.
 
 Huang, Zhang, Heng, Shi and Zhou 2022, "Real-Time Intermediate Flow Estimation for Video Frame Interpolation" (ECCV,
-arXiv 2011.06294), as its authors publish it for use, version 4.6: four blocks from coarse to fine, each of which
-corrects the motion to both frames and a mask that says which of them to believe. Keys and shapes are those of the
-published state dict, with or without `module.` before each. Only safetensors are read.
+arXiv 2011.06294), in the published version 4.6: four blocks from coarse to fine, each of which refines the motion to
+both frames and a mask that blends them. Keys and shapes are those of the published state dict, with or without the
+prefix `module.`. Only safetensors are read.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from torch.nn import functional
 
 from flickbook.errors import WeightsError, shown
 
-#: Channels of each block, and by how much it sees the frames reduced.
+#: Channels of each block, and the factor by which its input is reduced.
 BLOCKS: Final = ((192, 8), (128, 4), (96, 2), (64, 1))
-MULTIPLE: Final = 32  # a side in pixels: the first block sees an eighth of it, and halves that twice
+MULTIPLE: Final = 32  # a side in pixels: the first block reduces it by eight, and halves it twice more
 _LAYERS: Final = 8
 _SLOPE: Final = 0.2
 _MOTION: Final = 4  # channels: x and y to the first frame, x and y to the second
 _BEGIN: Final = 3 + 3 + 1  # both frames and the time
-_AGAIN: Final = 3 + 3 + 1 + 1 + _MOTION  # both frames as moved so far, the time, the mask and the motion
-_MADE: Final = 6  # the motion, the mask, and one channel that only training looked at
+_AGAIN: Final = 3 + 3 + 1 + 1 + _MOTION  # both frames as warped so far, the time, the mask and the motion
+_MADE: Final = 6  # the motion, the mask, and one channel that only training used
 _PREFIX: Final = "module."
 _FLOATS: Final = ("F16", "BF16", "F32")
 _REMEDY: Final = "name a RIFE 4.6 as safetensors"
 
 
 class Residual(nn.Module):
-    """A convolution, weighed by channel, beside what it was given: (n, c, h, w) -> (n, c, h, w)."""
+    """A convolution with a channel-wise scale and a residual connection: (n, c, h, w) -> (n, c, h, w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def _halved(inputs: int, channels: int) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """A correction of motion and mask, made on pictures that are `reduced` times smaller."""
+    """Refines motion and mask on images that are `reduced` times smaller."""
 
     def __init__(self, inputs: int, channels: int, reduced: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def _resized(x: Tensor, factor: float) -> Tensor:
 
 
 def moved(picture: Tensor, motion: Tensor) -> Tensor:
-    """`picture` (n, c, h, w) at each pixel's place plus `motion` (n, 2, h, w), x and y in pixels; the edge goes on."""
+    """Sample `picture` (n, c, h, w) at each pixel plus `motion` (n, 2, h, w), x and y in pixels, edges replicated."""
     height, width = picture.shape[2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack((x, y)).to(motion) + motion
@@ -94,13 +94,13 @@ class IFNet(nn.Module):
         self.block1, self.block2, self.block3 = (Block(_AGAIN, *each) for each in BLOCKS[1:])
 
     def forward(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        """Frames a and b (n, 3, h, w) in 0..1, sides a multiple of 32, and t in 0..1 -> the frame at t, the same."""
+        """Frames a and b (n, 3, h, w) in 0..1, sides a multiple of 32, and t in 0..1 -> the frame at t."""
         motion, mask = self.motion(a, b, t)
         believed = torch.sigmoid(mask)
         return moved(a, motion[:, :2]) * believed + moved(b, motion[:, 2:]) * (1 - believed)
 
     def motion(self, a: Tensor, b: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """The motion (n, 4, h, w), from the frame at t to a and to b in pixels, and the mask's logits (n, 1, h, w)."""
+        """Return the motion (n, 4, h, w) in pixels from time t to a and to b, and the mask's logits (n, 1, h, w)."""
         time = torch.full_like(a[:, :1], t)
         motion, mask = self.block0(torch.cat((a, b, time), 1), None)
         for block in (self.block1, self.block2, self.block3):
@@ -111,10 +111,11 @@ class IFNet(nn.Module):
 
 
 def load(path: str | Path) -> IFNet:
-    """The network of a file, in float32, ready to run.
+    """Load the network from a file, in float32 and evaluation mode.
 
-    Keys and shapes are compared before any of the file's data is read. Raises WeightsError, naming a key, if one is
-    missing, unexpected, twice there, of another shape or no float, and for a file that is damaged or no safetensors.
+    Keys and shapes are checked before any of the file's data is read. Raises WeightsError, which names the key, if one
+    is missing, unexpected, duplicate, of another shape or not floating-point; also for a damaged file and another
+    format.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -166,10 +167,10 @@ def _check(
 
 
 def between(network: IFNet, a: np.ndarray, b: np.ndarray) -> Callable[[float], np.ndarray]:
-    """What makes the frame (h, w, 3) uint8 at t, 0 to 1 of the way from frame a to b, (h, w, 3) uint8 of any size.
+    """Return a function of t, 0 to 1, that makes the frame (h, w, 3) uint8 between frames a and b, (h, w, 3) uint8.
 
-    The sides are filled up to a multiple of 32 with their last pixels, and cut back. One frame is made at a time, so
-    that memory depends on the size of the frames alone.
+    The sides are padded to a multiple of 32 by replication, and cropped afterwards. One frame is made at a time, so
+    memory depends only on the frame size.
     """
     height, width = a.shape[:2]
     filled = (0, -width % MULTIPLE, 0, -height % MULTIPLE)

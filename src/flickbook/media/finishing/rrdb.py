@@ -1,7 +1,8 @@
-"""The large network of ESRGAN (Wang et al. 2018, arXiv 1809.00219) as Real-ESRGAN (arXiv 2107.10833) has it.
+"""The large network of ESRGAN (Wang et al. 2018, arXiv 1809.00219), as in Real-ESRGAN (arXiv 2107.10833).
 
-Keys and mathematics are those of `RRDBNet`: blocks of three dense blocks of five convolutions, every residual scaled by
-0.2. It always enlarges four times; for a smaller scale each square of 2 x 2 or 4 x 4 pixels becomes channels first.
+Keys and mathematics are those of `RRDBNet`: blocks of three dense blocks of five convolutions, with residuals scaled by
+0.2. It always upscales by four; for a smaller scale, squares of 2 x 2 or 4 x 4 pixels are first turned into channels
+(pixel unshuffle).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from torch import Tensor, nn
 _COLOURS: Final = 3
 _GAIN: Final = 0.2
 _SLOPE: Final = 0.2
-#: Channels of the first convolution -> scale, and the side of the squares that became channels.
+#: Input channels of the first convolution -> scale, and the side of the pixel-unshuffle squares.
 _SCALES: Final = {_COLOURS: (4, 1), 4 * _COLOURS: (2, 2), 16 * _COLOURS: (1, 4)}
-#: Names of the first ESRGAN files, and of those still older ones that number their layers.
+#: Key names of the first ESRGAN files; still older ones number their layers.
 _OLD: Final = {"trunk_conv": "conv_body", "upconv1": "conv_up1", "upconv2": "conv_up2", "HRconv": "conv_hr"}
 _NUMBERED: Final = {"0": "conv_first", "3": "conv_up1", "6": "conv_up2", "8": "conv_hr", "10": "conv_last"}
 
 
 def rrdb_keys(keys: Iterable[str]) -> dict[str, str]:
-    """The keys of a published file -> ours; a key of no known naming stays as it is."""
+    """Map the keys of a published file to ours; keys of unknown naming are unchanged."""
     renamed = {}
     for key in keys:
         name = re.sub(
@@ -41,7 +42,7 @@ def rrdb_keys(keys: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RRDBConfig:
-    """What the shapes of a file say: features, channels each dense convolution adds, blocks, and the scale."""
+    """The configuration of a file: features, channels added by each dense convolution, blocks, and scale."""
 
     features: int = 64
     growth: int = 32
@@ -50,9 +51,9 @@ class RRDBConfig:
 
     @classmethod
     def of(cls, shapes: Mapping[str, tuple[int, ...]]) -> RRDBConfig:
-        """The network whose weights have these shapes. Raises ValueError, in words, where no such network exists.
+        """Derive the configuration from the shapes of the weights. Raises ValueError with a reason if there is none.
 
-        Only what the sizes need is looked at: whether every key is there is for the loader to say.
+        Only the shapes that determine sizes are read; the loader checks that every key is present.
         """
         first, dense = shapes.get("conv_first.weight", ()), shapes.get("body.0.rdb1.conv1.weight", ())
         last = shapes.get("conv_last.weight", ())
@@ -60,13 +61,13 @@ class RRDBConfig:
             raise ValueError("its convolutions are not those of RRDBNet")
         if first[1] not in _SCALES or last[0] != _COLOURS:
             raise ValueError(f"takes {first[1]} and gives {last[0]} channels, not RGB")
-        # Counted, not read off the highest number: a name alone must not decide how much is built.
+        # Blocks are counted, not read from the highest number: a single key name must not decide how much is allocated.
         blocks = {found[1] for key in shapes if (found := re.match(r"body\.(\d+)\.rdb1\.conv1\.weight$", key))}
         return cls(first[0], dense[0], len(blocks), _SCALES[first[1]][0])
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each of which sees all before it: (n, c, h, w) -> (n, c, h, w)."""
+    """Five convolutions, each of which receives all previous outputs: (n, c, h, w) -> (n, c, h, w)."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -96,16 +97,16 @@ class Block(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """Pictures (n, 3, h, w) in [0, 1] -> (n, 3, h * scale, w * scale), near [0, 1], not clipped."""
+    """Images (n, 3, h, w) in [0, 1] -> (n, 3, h * scale, w * scale), near [0, 1], not clipped."""
 
-    #: Pixels along a side that are worked on at once: at four times the size 64 channels of them are 64 MiB.
+    #: Side of a tile in pixels: at four times the size, 64 channels of it are 64 MiB.
     tile = 128
 
     def __init__(self, config: RRDBConfig) -> None:
         super().__init__()
         self.config, self.scale = config, config.scale
         channels, self.square = next((c, side) for c, (scale, side) in _SCALES.items() if scale == config.scale)
-        #: How many pixels away a pixel of the input is still seen.
+        #: The radius of the receptive field in pixels of the input.
         self.reach = (15 * config.blocks + 4) * self.square
         width = config.features
         self.conv_first = nn.Conv2d(channels, width, 3, padding=1)
@@ -117,7 +118,7 @@ class RRDBNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        # A side that does not divide is filled up with its last pixels, and what they become is cut off.
+        # Sides that are not divisible are padded by replication, and the result is cropped.
         filled = F.pad(x, (0, -width % self.square, 0, -height % self.square), mode="replicate")
         first = self.conv_first(F.pixel_unshuffle(filled, self.square))
         hidden = first + self.conv_body(self.body(first))

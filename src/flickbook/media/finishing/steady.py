@@ -1,11 +1,11 @@
-"""A film without flicker: each frame's brightness and colour brought to where its neighbours have them. NumPy alone.
+"""Flicker removal: moves each frame's brightness and colour to a course smoothed over time. NumPy only.
 
-What is measured is light, not motion. Neighbouring frames are compared where they show the same thing: one gain and one
-offset a channel and, where that leaves blotches, a smooth field of gains. The comparisons together give the course of
-the light through the film; the course is smoothed, and each frame is moved from the one to the other. No pixel is mixed
-with another, so nothing is softened. The course by comparisons of neighbours is that of Farbman and Lischinski 2011,
-"Tonal Stabilization of Video"; what moves loses its weight as in Geman and McClure 1985, by and by (Blake and Zisserman
-1987, "Visual Reconstruction"); how smooth the course is to be, it says itself by cross-validation (Stone 1974).
+Light is measured, not motion. Neighbouring frames are compared where they show the same content: one gain and one
+offset per channel, plus a smooth field of gains if that leaves blotches. All comparisons together give the course of
+the light through the film; the course is smoothed, and each frame is corrected to the smooth course. Pixels are not
+blended, so nothing is softened. Pairwise comparison follows Farbman and Lischinski 2011, "Tonal Stabilization of
+Video"; moving content is down-weighted as in Geman and McClure 1985, gradually (Blake and Zisserman 1987, "Visual
+Reconstruction"); cross-validation (Stone 1974) selects the amount of smoothing.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ import numpy as np
 from flickbook.errors import RequestError
 from flickbook.media.write import check_frames
 
-_CELLS: Final = 40  # about so many cells along the short side are compared, each the mean of its pixels
-_LAGS: Final = (1, 2, 4)  # frames from one to the other that it is compared with
+_CELLS: Final = 40  # approximate number of cells along the short side that are compared; each is the mean of its pixels
+_LAGS: Final = (1, 2, 4)  # distances in frames between compared frames
 _BAND: Final = max(_LAGS)
-_MIDDLE: Final = 128.0  # levels: offsets are those of the middle grey, where they say least about the gain
-_LIKELY: Final = (0.06, 30.0)  # gain and levels: what flicker is expected to be where the picture does not tell
-_CERTAIN: Final = 16.0  # independent cells that a picture is taken for, against what is expected
-_GRAIN: Final = 0.25  # squared levels; rounding alone leaves a third of it
+_MIDDLE: Final = 128.0  # levels: offsets refer to middle grey, where they are least correlated with the gain
+_LIKELY: Final = (0.06, 30.0)  # prior of gain and offset (levels), where the picture does not determine them
+_CERTAIN: Final = 16.0  # weight of a picture against the prior, in independent cells
+_GRAIN: Final = 0.25  # squared levels; rounding alone contributes a third of it
 _FIRST, _LAST, _ROUNDS = 64.0, 2.0, 14  # levels of difference that count as motion, from lenient to strict
-_ALIKE: Final = 8.0  # levels between cells that show the same thing
-_CUT: Final = 0.15  # of a picture; fewer cells alike than that, and it is another scene
-_STEP: Final = (8.0, 5.0, 4)  # levels, multiples of the flicker, frames: a change that stays is a cut or a lamp
-_SPANS: Final = (1.5, 3.0, 6.0, 12.0, 24.0)  # frames, the spread of the smoothing windows to choose from
-_STILL: Final = (1.0, 0.1, 0.5)  # levels, or share of the change, and share of the picture: what stands still
-_MEANT: Final = (math.log(4 / 3), 48.0)  # log gain and levels: a larger change over a film is no drift
+_ALIKE: Final = 8.0  # largest difference in levels between cells that show the same content
+_CUT: Final = 0.15  # share of similar cells below which there is a cut
+_STEP: Final = (8.0, 5.0, 4)  # levels, multiples of the flicker, frames: a larger lasting change is a cut or a lamp
+_SPANS: Final = (1.5, 3.0, 6.0, 12.0, 24.0)  # frames: standard deviations of the candidate smoothing windows
+_STILL: Final = (1.0, 0.1, 0.5)  # levels or share of the change, and share of the picture: limits of static content
+_MEANT: Final = (math.log(4 / 3), 48.0)  # log gain and levels: a larger change over a film is intended, not drift
 _NODES: Final = 8  # of the field of gains, along the short side
-_BLOTCHES: Final = 0.5  # the share of the differences that a field must explain to be believed
-_FADING: Final = (1, 2, 3, 4, 5, 6)  # frames away that tell what was cut off at 0 or 255
+_BLOTCHES: Final = 0.5  # the share of the differences that a field must explain to be used
+_FADING: Final = (1, 2, 3, 4, 5, 6)  # distances in frames from which values clipped at 0 or 255 are estimated
 
 
 def flicker(frames: np.ndarray) -> float:
-    """How much a film's light jumps: the mean absolute second difference in time of the means of red, green and blue.
+    """Return how much a film flickers: the mean absolute second difference in time of the means of red, green and blue.
 
-    In levels of 0 to 255. Objects that move, and light that changes evenly, add next to nothing. `frames` is
-    (frames, height, width, 3) uint8; fewer than three have none. Raises RequestError for other arrays.
+    In levels of 0 to 255. Moving objects and even changes of light contribute almost nothing. `frames` is (frames,
+    height, width, 3) uint8; fewer than three frames give 0. Raises RequestError for other arrays.
     """
     check_frames(frames)
     if len(frames) < 3:
@@ -53,12 +53,12 @@ def flicker(frames: np.ndarray) -> float:
 
 
 def steady(frames: np.ndarray, strength: float = 1.0) -> np.ndarray:
-    """`frames` (frames, height, width, 3) uint8 without flicker and without a slow drift of colour; a new array.
+    """Return `frames` (frames, height, width, 3) uint8 without flicker and without slow colour drift; a new array.
 
-    `strength` is 0 (as it is) to 1 (wholly). Flicker is what jumps about the smoothed course of the light. A slow
-    change is drift, and goes back to how the film begins, only where at least half the picture stands still and
-    changes alike, by no more than a quarter; a sunrise stays. Films are steadied from cut to cut, and pieces of
-    fewer than three frames are left as they are. What was cut off at 0 or 255 comes back only as one level. Raises
+    `strength` is 0 (unchanged) to 1 (full). Flicker is the deviation from the smoothed course of the light. A slow
+    change is treated as drift, and reset to the film's beginning, only if at least half of the picture is static and
+    changes uniformly, by at most a quarter; a sunrise is kept. Each scene between cuts is processed separately; scenes
+    of fewer than three frames are unchanged. Values clipped at 0 or 255 are restored only as one level. Raises
     RequestError for other arrays or another strength.
     """
     check_frames(frames)
@@ -84,7 +84,7 @@ def steady(frames: np.ndarray, strength: float = 1.0) -> np.ndarray:
 def _lit(
     frame: np.ndarray, gain: np.ndarray, offset: np.ndarray, cut_off: np.ndarray, field: np.ndarray | None
 ) -> np.ndarray:
-    """A frame (h, w, 3) with gain and offset (3,), what `cut_off` (2, 3) adds at its ends, and a field of log gains."""
+    """Apply gain and offset (3,), log gains `field`, and `cut_off` (2, 3) at the clipped ends, to a frame (h, w, 3)."""
     levels = np.arange(256)[:, None] * gain + offset
     levels[0] += cut_off[0]
     levels[255] += cut_off[1]
@@ -98,14 +98,14 @@ def _lit(
 
 @dataclass(frozen=True, eq=False)
 class _Small:
-    """A film in cells (n, h, w, 3): their `mean`, and `end`: -1 all pixels at 0, 1 all at 255, 2 some at either."""
+    """A film in cells (n, h, w, 3): `mean`, and `end`: -1 all pixels at 0, 1 all at 255, 2 some at either."""
 
     mean: np.ndarray
     end: np.ndarray
 
     @classmethod
     def of(cls, frames: np.ndarray) -> _Small:
-        """The cells of (n, h, w, 3) uint8, each a square of pixels; what is left over at the edges is left out."""
+        """Compute the cells of (n, h, w, 3) uint8, squares of pixels; incomplete squares are dropped."""
         n, height, width, _ = frames.shape
         side = max(1, min(height, width) // _CELLS)
         h, w = height // side, width // side
@@ -120,15 +120,15 @@ class _Small:
         return cls(mean, end)
 
     def part(self, start: int, end: int) -> _Small:
-        """Frames `start` to `end`, without the last."""
+        """Return the frames `start` to `end`, end excluded."""
         return _Small(self.mean[start:end], self.end[start:end])
 
     def lit(self, gain: np.ndarray, offset: np.ndarray) -> _Small:
-        """The same cells with gain and offset (n, 3)."""
+        """Apply gain and offset (n, 3) to the cells."""
         return _Small((self.mean * gain[:, None, None] + offset[:, None, None]).astype(np.float32), self.end)
 
     def cut_off(self, t: int) -> np.ndarray:
-        """How far (2, 3), in levels, what frame t has at 0 and 255 lies beyond it, by frames near it that show it."""
+        """Estimate from nearby frames how far (2, 3), in levels, the clipped values of frame t lie beyond 0 and 255."""
         beyond = np.zeros((2, 3))
         near = [s for lag in _FADING for s in (t - lag, t + lag) if 0 <= s < len(self.mean)]
         for row, end in ((0, -1), (1, 1)):
@@ -145,7 +145,7 @@ class _Small:
 
 @dataclass(frozen=True, eq=False)
 class _Link:
-    """Frame `late` is gain (3,) times frame `early` plus offset (3,), about the middle grey; `share` of it is alike."""
+    """Frame `late` is gain (3,) times `early` plus offset (3,), about middle grey; `share` of the cells agree."""
 
     early: int
     late: int
@@ -156,7 +156,7 @@ class _Link:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """Frames from cut to cut, and the course (n, 2, 3) of their light: log gains, and offsets of the middle grey."""
+    """A scene between cuts, and the course (n, 2, 3) of its light: log gains, and offsets at middle grey."""
 
     start: int
     end: int
@@ -164,7 +164,7 @@ class _Piece:
 
 
 def _pieces(small: _Small, start: int, end: int) -> list[_Piece]:
-    """The pieces of `start` to `end` that are long enough to be steadied."""
+    """Return the scenes within `start` to `end` that are long enough to be processed."""
     links = [_link(small, t - lag, t) for lag in _LAGS for t in range(start + lag, end)]
     cuts = [link.late for link in links if link.late - link.early == 1 and link.share < _CUT]
     waiting = list(pairwise([start, *cuts, end]))
@@ -183,11 +183,11 @@ def _pieces(small: _Small, start: int, end: int) -> list[_Piece]:
 
 
 def _link(small: _Small, early: int, late: int) -> _Link:
-    """Two frames compared where they show the same thing, by means and spreads in which what moved loses its weight.
+    """Compare two frames where they show the same content, by means and spreads that down-weight motion.
 
-    A cell cut off at 0 or 255 counts only as far as it contradicts: what is beyond cannot be known.
+    A cell clipped at 0 or 255 counts only if it contradicts the fit, because its true value is unknown.
     """
-    # Channels first: sums over cells then run along memory.
+    # Channels first, so that sums over cells are contiguous.
     x, y = (small.mean[t].reshape(-1, 3).T.astype(np.float64, order="C") - _MIDDLE for t in (early, late))
     endx, endy = (np.ascontiguousarray(small.end[t].reshape(-1, 3).T) for t in (early, late))
     usable = (endx != 2) & (endy != 2)
@@ -203,7 +203,7 @@ def _link(small: _Small, early: int, late: int) -> _Link:
         one = weight.sum(1, keepdims=True) + 1e-9
         noise = np.maximum((weight * squares).sum(1, keepdims=True) / one, _GRAIN)
         x0, y0 = ((weight * v).sum(1, keepdims=True) / one for v in (x, y))
-        # Fitting y to x alone would take all grain for a smaller gain; the ratio of the spreads takes neither side.
+        # Regression of y on x alone would read grain as a smaller gain; the ratio of the spreads is symmetric.
         expected = noise / (_CERTAIN * _LIKELY[0] ** 2)
         spread = [(weight * (v - v0) ** 2).sum(1, keepdims=True) + expected for v, v0 in ((x, x0), (y, y0))]
         gain = np.sqrt(spread[1] / spread[0]).clip(0.5, 2)
@@ -214,7 +214,7 @@ def _link(small: _Small, early: int, late: int) -> _Link:
 
 
 def _course(links: list[_Link], start: int, end: int) -> np.ndarray:
-    """The course (n, 2, 3) of the light of frames `start` to `end` that agrees best with their links."""
+    """Return the course (n, 2, 3) of the light of frames `start` to `end` that fits their links best."""
     ends = np.array([(link.early - start, link.late - start) for link in links])
     share = np.array([link.share for link in links])[:, None] ** 2 + 1e-3
     gains = np.log([link.gain for link in links])
@@ -227,16 +227,16 @@ def _course(links: list[_Link], start: int, end: int) -> np.ndarray:
 def _agreed(
     n: int, ends: np.ndarray, ratio: np.ndarray, value: np.ndarray, trust: np.ndarray, fine: float
 ) -> np.ndarray:
-    """The x (n, k) with x[late] = ratio x[early] + value in each link, as nearly as can be.
+    """Solve x[late] = ratio x[early] + value over all links for x (n, k), by robust least squares.
 
-    `ends` is (links, 2), `ratio`, `value` and `trust` (links, k). Links that disagree by more than `fine` lose weight.
+    `ends` is (links, 2), `ratio`, `value` and `trust` (links, k). Links with a residual above `fine` lose weight.
     """
     weight = np.broadcast_to(trust, value.shape)
     early, late = ends.T
     x = np.zeros((n, value.shape[1]))
     for _ in range(5):
         band, right = np.zeros((n, _BAND + 1, value.shape[1])), np.zeros((n, value.shape[1]))
-        band[:, 0] = 1e-6  # holds the whole near 0: links only say differences
+        band[:, 0] = 1e-6  # regularises the absolute level, because links only determine differences
         np.add.at(band, (late, 0), weight)
         np.add.at(band, (early, 0), weight * ratio**2)
         np.add.at(band, (late, late - early), -weight * ratio)
@@ -248,7 +248,7 @@ def _agreed(
 
 
 def _solved(band: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """x of A x = right (n, k), k systems side by side; A is symmetric, A[t, t - j] = band[t, j], and 0 beyond."""
+    """Solve A x = right (n, k) for k symmetric banded systems: A[t, t - j] = band[t, j]."""
     n = len(band)
     lower, x = band.copy(), right.copy()
     for t in range(n):
@@ -268,12 +268,12 @@ def _solved(band: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _levels(course: np.ndarray) -> np.ndarray:
-    """A course (n, 2, 3) as (n, 6) in levels: what a gain does at the end of the scale, what an offset does."""
+    """Convert a course (n, 2, 3) to (n, 6) in levels: the gain's effect at the end of the scale, and the offset."""
     return np.asarray((course * np.array([_MIDDLE, 1.0])[:, None]).reshape(len(course), -1))
 
 
 def _step(course: np.ndarray) -> int:
-    """The frame at which the light changes at once and stays so, 0 if there is none."""
+    """Return the frame at which the light changes abruptly and permanently, 0 if there is none."""
     least, multiple, frames = _STEP
     levels = _levels(course)
     if len(levels) < 6:
@@ -282,7 +282,7 @@ def _step(course: np.ndarray) -> int:
     jumps = np.zeros(len(levels))
     for t in range(3, len(levels) - 2):
         before, after = levels[max(0, t - frames) : t], levels[t : t + frames]
-        # What the light did anyway, before and after, is no jump.
+        # The trend before and after is not part of the jump.
         slope = np.median(np.concatenate([np.diff(before, axis=0), np.diff(after, axis=0)]), axis=0)
         way = slope * (len(before) + len(after)) / 2
         jumps[t] = np.abs(np.median(after, 0) - np.median(before, 0) - way).mean()
@@ -291,7 +291,7 @@ def _step(course: np.ndarray) -> int:
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """x (n, k) smoothed in time by local lines under a Gaussian window, the one that foretells left-out frames best."""
+    """Smooth x (n, k) in time by local linear regression, with the window that predicts left-out frames best."""
     n, best, found = len(x), math.inf, x
     for span in _SPANS:
         reach = min(n - 1, math.ceil(3 * span))
@@ -315,12 +315,12 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def _aim(course: np.ndarray, small: _Small) -> np.ndarray:
-    """Where the light of a piece is to go, (n, 2, 3) as its course is: smooth, and constant where it only drifted."""
+    """Return the target (n, 2, 3) of a scene's light: its smoothed course, or a constant if it only drifted."""
     smooth = _smooth(_levels(course)).reshape(course.shape) / np.array([_MIDDLE, 1.0])[:, None]
     change = np.abs(smooth - smooth[:1]).max((0, 2))
     if (change > _MEANT).any():
         return np.asarray(smooth)
-    # A camera that pans over a sky changes the light too, but then not even half the picture agrees on how.
+    # A camera that pans over a sky also changes the light, but then not even half of the picture changes uniformly.
     gain = np.exp(course[:1, 0] - course[:, 0])
     even = small.lit(gain, course[:1, 1] + _MIDDLE - gain * (_MIDDLE + course[:, 1]))
     quarter = max(1, len(course) // 4)
@@ -329,7 +329,7 @@ def _aim(course: np.ndarray, small: _Small) -> np.ndarray:
     near = max(_STILL[0], _STILL[1] * float((change * [_MIDDLE, 1]).max()))
     if np.median(((away**2).mean(-1) < near**2).mean((1, 2))) < _STILL[2]:
         return np.asarray(smooth)
-    # Flicker alone has no direction: then the mean is the better guess than any one frame.
+    # Flicker alone has no trend: then the mean is a better estimate than any single frame.
     time = np.arange(len(course)) - (len(course) - 1) / 2
     slope = np.tensordot(time, course, 1) / (time**2).sum()
     rest = course - course.mean(0) - time[:, None, None] * slope
@@ -339,19 +339,19 @@ def _aim(course: np.ndarray, small: _Small) -> np.ndarray:
 
 
 def _basis(length: int, nodes: int) -> np.ndarray:
-    """How much (length, nodes) each node of a field counts at each place: bells that add up to 1."""
+    """Return the weights (length, nodes) of each node of a field at each place: Gaussians that sum to 1."""
     at, node = (np.arange(length) + 0.5) / length, (np.arange(nodes) + 0.5) / nodes
     bells = np.exp(-0.5 * ((at[:, None] - node) * nodes / 0.55) ** 2)
     return np.asarray(bells / bells.sum(1, keepdims=True))
 
 
 def _spread(field: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """A field (nodes, nodes, 3) at every place (h, w, 3)."""
+    """Interpolate a field (nodes, nodes, 3) at every place (h, w, 3)."""
     return np.asarray(columns @ np.tensordot(rows, field, 1))
 
 
 def _fields(small: _Small) -> np.ndarray | None:
-    """The log gains (n, nodes, nodes, 3) that take the blotches of a piece away, None where there are none."""
+    """Return the log gains (n, nodes, nodes, 3) that remove the blotches of a scene; None if there are none."""
     n, h, w, _ = small.mean.shape
     nodes = [min(side, max(2, round(_NODES * side / min(h, w)))) for side in (h, w)]
     rows, columns = _basis(h, nodes[0]), _basis(w, nodes[1])
@@ -370,8 +370,10 @@ def _fields(small: _Small) -> np.ndarray | None:
 def _field(
     small: _Small, early: int, late: int, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """The gains less 1 (nodes, nodes, 3) from one frame to another, how far each can be trusted, and the squares of the
-    differences before and after, of what did not move."""
+    """Fit the gains less 1 (nodes, nodes, 3) between two frames.
+
+    Also returns their reliability, and the squared differences of static content before and after.
+    """
     x, y = small.mean[early].astype(np.float64), small.mean[late].astype(np.float64)
     seen = ((small.end[early] == 0) & (small.end[late] == 0)).all(-1, keepdims=True)
     field = np.zeros((rows.shape[1], columns.shape[1], 3))

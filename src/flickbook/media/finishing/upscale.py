@@ -1,7 +1,8 @@
-"""Frames two, three or four times as large: Lanczos always, or a network from a file of weights.
+"""Upscaling by two, three or four: with Lanczos, or with a network loaded from a file of weights.
 
-Read are Real-ESRGAN's two networks as safetensors (`rrdb`, `compact`); the file's own shapes say which, how large, and
-by how much it enlarges. A network whose scale is not the one asked for runs at its own, and Lanczos does the rest.
+Real-ESRGAN's two networks are supported as safetensors (`rrdb`, `compact`); the shapes in the file determine the
+architecture, its size and its scale. If the network's scale differs from the requested factor, Lanczos resizes the
+result.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from flickbook.media.finishing.rrdb import RRDBNet
 
 FACTORS: Final = (2, 3, 4)
-#: Beyond these nothing published lies, and a file that claims more is refused before anything is made for it.
+#: No published network exceeds these; a file that claims more is refused before memory is allocated.
 _MOST_CHANNELS, _MOST_LAYERS, _MOST_SCALE = 512, 128, 8
-#: Pixels of its neighbours that a tile sees. The compact networks reach no further (34 at most); the large one does,
-#: but what it takes from so far away is little.
+#: Pixels of context around a tile. The compact networks need at most 34; the large one has a larger receptive field,
+#: but its distant contributions are small.
 _MARGIN: Final = 36
 _GRID: Final = 4  # tiles begin at multiples: the large network turns squares of up to 4 x 4 pixels into channels
 _AGAIN: Final = "fetch the file again"
@@ -38,9 +39,9 @@ _FLOATS: Final = ("F16", "BF16", "F32")
 def upscale(frames: np.ndarray, factor: int, *, model: str | Path | None = None, device: str = "cpu") -> np.ndarray:
     """Frames (n, h, w, 3) uint8 -> (n, h * factor, w * factor, 3) uint8; `factor` is 2, 3 or 4.
 
-    `model` is None for Lanczos, or the path of a .safetensors file; `device` is where a network runs. Each frame is
-    made by itself, so that a film equals its frames, one by one. Raises RequestError for other frames or factors,
-    WeightsError for a file that is no such network, MissingExtra without torch.
+    `model` is None for Lanczos, or the path of a .safetensors file; `device` is where a network runs. Frames are
+    processed independently. Raises RequestError for other frames or factors, WeightsError for an unsupported file,
+    MissingExtra without torch.
     """
     check_frames(frames)
     made = upscaled(frames, factor, model=model, device=device)
@@ -54,7 +55,7 @@ def upscale(frames: np.ndarray, factor: int, *, model: str | Path | None = None,
 def upscaled(
     frames: Iterable[np.ndarray], factor: int, *, model: str | Path | None = None, device: str = "cpu"
 ) -> Iterator[np.ndarray]:
-    """Frames (h, w, 3) uint8, one by one, as `upscale` makes them; the arguments are refused before the first one."""
+    """Like `upscale`, for frames (h, w, 3) uint8 one by one. The arguments are checked before the first frame."""
     if not isinstance(factor, int) or factor not in FACTORS:
         raise RequestError("factor", factor, "must be 2, 3 or 4", "choose one of these")
     network = None if model is None else load(model, device)
@@ -68,7 +69,7 @@ def upscaled(
 
 
 def lanczos(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A frame (h, w, 3) uint8 resized to (width, height) by Lanczos's filter; at its own size it stays itself."""
+    """Resize a frame (h, w, 3) uint8 to (width, height) with a Lanczos filter; unchanged at its own size."""
     if size == (frame.shape[1], frame.shape[0]):
         return frame
     picture = Image.fromarray(np.ascontiguousarray(frame))
@@ -76,9 +77,9 @@ def lanczos(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def load(model: str | Path, device: str = "cpu") -> Compact | RRDBNet:
-    """The network of a file, in float32, ready to run.
+    """Load the network from a file, in float32 and evaluation mode.
 
-    The file's keys and shapes are compared with the network's before any of its data is read. Raises WeightsError.
+    Keys and shapes are checked before any of the file's data is read. Raises WeightsError.
     """
     try:
         import torch
@@ -108,7 +109,7 @@ def load(model: str | Path, device: str = "cpu") -> Compact | RRDBNet:
 
 
 def _built(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Compact | RRDBNet:
-    """The network, without memory, whose keys and shapes are exactly these; raises WeightsError if there is none."""
+    """Build the network, without allocating memory, that has exactly these keys and shapes. Raises WeightsError."""
     import torch
 
     from flickbook.media.finishing.compact import Compact, CompactConfig
@@ -135,7 +136,7 @@ def _built(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Compact | RRDBN
 
 
 def _enlarged(network: Compact | RRDBNet, frame: np.ndarray) -> np.ndarray:
-    """A frame (h, w, 3) uint8 at the network's own scale."""
+    """Run a frame (h, w, 3) uint8 through the network, at the network's own scale."""
     import torch
 
     device = next(network.parameters()).device
@@ -146,9 +147,10 @@ def _enlarged(network: Compact | RRDBNet, frame: np.ndarray) -> np.ndarray:
 
 
 def in_tiles(network: Compact | RRDBNet, picture: Tensor) -> Tensor:
-    """(1, 3, h, w) -> (1, 3, h * scale, w * scale), each tile with a margin of its neighbours that is then cut off.
+    """(1, 3, h, w) -> (1, 3, h * scale, w * scale), in tiles with a margin of context that is cropped afterwards.
 
-    Where the network reaches no further than the margin, tiles change nothing; memory grows with the tile only.
+    If the receptive field fits into the margin, tiling does not change the result. Memory depends only on the tile
+    size.
     """
     height, width = picture.shape[-2:]
     scale, margin = network.scale, -(-min(network.reach, _MARGIN) // _GRID) * _GRID
@@ -164,7 +166,7 @@ def in_tiles(network: Compact | RRDBNet, picture: Tensor) -> Tensor:
 
 
 def _spans(length: int, tile: int) -> list[tuple[int, int]]:
-    """A side cut into parts of at most `tile` pixels, as even as the grid allows."""
+    """Divide a side into parts of at most `tile` pixels, as equal as the grid allows."""
     parts = -(-length // tile)
     step = -(-length // (parts * _GRID)) * _GRID
     return [(start, min(start + step, length)) for start in range(0, length, step)]

@@ -1,4 +1,4 @@
-"""What a prompt asks for is no fault: the quality scores that a film may have low because its prompts say so."""
+"""Quality scores that may be low because the prompt asks for it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _PATTERNS: Final = {
 
 
 def expected(prompts: Sequence[str]) -> frozenset[str]:
-    """The names of the scores whose low value the `prompts` of a film explain, in the order in which they are shown.
+    """Return the names of the scores whose low value the `prompts` of a film explain.
 
-    Different prompts one after the other ask for a change of colours, and for a change where the next one begins.
+    Several different prompts imply a change of colours, and a visible change where the next one begins.
     """
     found = {name for name, pattern in _PATTERNS.items() if any(pattern.search(each) for each in prompts)}
     if len({each.strip().lower() for each in prompts}) > 1:

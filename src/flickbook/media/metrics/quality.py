@@ -1,10 +1,11 @@
-"""How good a film looks, in numbers that need no network: each score is one float from 0 to 1, and 1 is best.
+"""Quality scores of films that need no neural network: each is a float from 0 to 1, where 1 is best.
 
-`docs/quality.md` has every formula, what it was measured to see, and what it does not see. Most scores are made from
-`cells`, the film in squares of a 32nd of its shorter side, so that they mean the same at every size, and noise averages
-out. An amount of a fault becomes a score as 2 ** (-amount / half): "half" is the amount at which the score is 0.5.
+`docs/quality.md` documents every formula, what it was validated on, and what it misses. Most scores use `cells`: the
+film averaged over squares of a 32nd of its shorter side, so that scores are comparable across sizes and noise averages
+out. The amount of a fault is converted to a score as 2 ** (-amount / half): at the amount `half` the score is 0.5.
 `vbench_flicker` is a formula of Huang et al. 2024, "VBench: Comprehensive Benchmark Suite for Video Generative Models";
-the others are ours, and where VBench has a counterpart that needs weights, the docstring says so. NumPy alone.
+the others are Flickbook's own, and where VBench has a counterpart that needs weights, the docstring says so. NumPy
+only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from flickbook.errors import RequestError
 from flickbook.media.write import check_frames, frame_rate
 
-#: Every score, in the order in which they are shown.
+#: Every score, in display order.
 NAMES = (
     "steady",
     "constant",
@@ -32,7 +33,7 @@ NAMES = (
     "not_noise",
     "vbench_flicker",
 )
-#: Below these a film gets a note from `faults`; `docs/quality.md` says how many clean films lie there.
+#: A film gets a note from `faults` below these values; `docs/quality.md` says how many clean films are below.
 LIMITS: dict[str, float] = {
     "steady": 0.5,
     "constant": 0.6,
@@ -46,26 +47,26 @@ LIMITS: dict[str, float] = {
 _CELLS = 32  # along the shorter side
 _SCALES = 4  # of `smooth`: 32, 16, 8 and 4 cells
 _FEWEST = 4  # cells along the shorter side of the coarsest scale
-_USUAL, _PASSING, _FAINT = 0.4, 8.0, 0.125  # share of the frames; times what is usual at a place; levels
-_EVEN = 0.025  # levels: unsteadiness of the moments that every film is granted
-_STILL = 0.5  # levels: what a change is measured against where there is next to none
-_REPEAT, _REPEAT_LEAST = 0.02, 0.02  # of the film's usual change; levels: what a codec leaves of no change at all
-_REPEAT_CELL = 6.0  # levels that no cell of a repeated frame may change by
-_BLACK = 16.0  # levels: the brightest cell of a black frame, where limited-range video has its black
-_NOISE = 30.0  # levels: the noise of a frame that is nothing else
-_FLAT = 0.3  # of the squares of a frame, those with the least detail, where noise is read
+_USUAL, _PASSING, _FAINT = 0.4, 8.0, 0.125  # share of the frames; multiple of the usual value at a place; levels
+_EVEN = 0.025  # levels: unsteadiness of the moments that every film may have
+_STILL = 0.5  # levels: the change that still scenes are measured against
+_REPEAT, _REPEAT_LEAST = 0.02, 0.02  # share of the usual change; levels: change that a codec adds to a repeated frame
+_REPEAT_CELL = 6.0  # levels: no cell of a repeated frame changes by more
+_BLACK = 16.0  # levels: the brightest cell of a black frame; black in limited range
+_NOISE = 30.0  # levels: the noise of a frame that is only noise
+_FLAT = 0.3  # share of a frame's squares, those with the least detail, in which noise is measured
 _SHARP_FRAMES = 8
-_SHARP_REACH = 4  # pixels either side of the middle: Crete's filter of 9
-_MOVING_SHARE = 0.05  # of the picture, where most moves, as in VBench's dynamic degree
-_MOVING_REACH = 2  # cells either side of the middle
-_EDGES = 4.0  # levels a cell, red, green and blue together: fainter edges tell no distance
-_FASTEST = 4.0  # cells a frame that a change can still be called a motion of
-_VBENCH_FPS, _VBENCH_BAR = 8.0, 6 / 256  # frames a second; the way, in shorter sides, from which VBench says "moves"
+_SHARP_REACH = 4  # pixels on either side of the centre: Crete's filter of 9
+_MOVING_SHARE = 0.05  # share of the picture that moves most, as in VBench's dynamic degree
+_MOVING_REACH = 2  # cells on either side of the centre
+_EDGES = 4.0  # levels per cell, sum of red, green and blue: fainter edges give no distance
+_FASTEST = 4.0  # cells per frame: the largest change that is still counted as motion
+_VBENCH_FPS, _VBENCH_BAR = 8.0, 6 / 256  # frames per second; VBench's motion threshold in shorter sides
 
 _HALF_FLICKER = 0.8  # levels
 _HALF_DRIFT = 8.0  # levels
 _HALF_NOISE = 8.0  # levels
-_HALF_SEAM = 4.0  # times the film's usual unsteadiness
+_HALF_SEAM = 4.0  # multiples of the film's usual unsteadiness
 
 _SAID = {
     "steady": "the light flickers",
@@ -84,11 +85,11 @@ _COUNTED = {
 
 
 def scores(frames: np.ndarray, fps: float, *, seams: Sequence[int] = ()) -> dict[str, float]:
-    """The scores of a film (n, height, width, 3) uint8, in the order of `NAMES`, to four places.
+    """Return the scores of a film (n, height, width, 3) uint8, in the order of `NAMES`, rounded to four places.
 
-    `seams` are the first frames of the windows after the first, each 1 to n - 1; without any, "seamless" is 1. A film
-    of two frames has no "steady" and no "smooth"; a picture has only "sharp", "clean", "not_black" and "not_noise".
-    Raises RequestError for other arrays, rates or seams.
+    `seams` are the first frames of all windows but the first, each 1 to n - 1; without any, "seamless" is 1. A film of
+    two frames has no "steady" and no "smooth"; an image has only "sharp", "clean", "not_black" and "not_noise". Raises
+    RequestError for other arrays, rates or seams.
     """
     check_frames(frames)
     rate = float(frame_rate(fps))
@@ -118,9 +119,9 @@ def scores(frames: np.ndarray, fps: float, *, seams: Sequence[int] = ()) -> dict
 
 
 def threshold(text: str, others: Sequence[str] = ()) -> tuple[str, float]:
-    """The score and its least value, 0 to 1, of "NAME:VALUE"; `others` are scores that are not of this module.
+    """Parse "NAME:VALUE": the name of a score and its least value, 0 to 1. `others` are scores of other modules.
 
-    Raises RequestError, which names all of them.
+    Raises RequestError, which lists all names.
     """
     names = ", ".join((*NAMES, *others))
     name, colon, value = text.partition(":")
@@ -142,11 +143,10 @@ def threshold(text: str, others: Sequence[str] = ()) -> tuple[str, float]:
 def faults(
     scores: Mapping[str, float], frames: int | None = None, expected: Collection[str] = frozenset()
 ) -> list[str]:
-    """A line for people about each score that is below its limit; none for a film without a fault.
+    """Return one line for the user about each score below its limit; an empty list for a film without faults.
 
-    With the number of `frames` the certain faults (repeated, black and noise frames) are counted in them, else in
-    percent. The others are a judgement by `LIMITS`, and their lines show the score. Nothing is said of the scores that
-    are `expected` to be low.
+    With the number of `frames`, the certain faults (repeated, black and noise frames) are counted in frames, otherwise
+    in percent. The others are judged by `LIMITS`, and their lines include the score. Scores in `expected` are omitted.
     """
     said = []
     scores = {name: value for name, value in scores.items() if name not in expected}
@@ -164,34 +164,35 @@ def faults(
 
 
 def cells(frames: np.ndarray) -> np.ndarray:
-    """A film (n, height, width, 3) uint8 as the means (n, rows, columns, 3) float32 of squares, levels.
+    """Average a film (n, height, width, 3) uint8 over squares: (n, rows, columns, 3) float32, in levels.
 
-    A square is a 32nd of the shorter side, in whole pixels; what does not fill one at the right and below is left out.
+    A square is a 32nd of the shorter side, in whole pixels; incomplete squares at the right and the bottom are dropped.
     """
     count, height, width, _ = frames.shape
     side = max(1, min(height, width) // _CELLS)
     rows, columns = height // side, width // side
     found = np.empty((count, rows, columns, 3), np.float32)
     for cell, frame in zip(found, frames, strict=True):
-        # Rows first: whole lines are added at once.
+        # Sum rows first, because whole lines are contiguous.
         lines = frame[: rows * side, : columns * side].reshape(rows, side, -1).sum(1, dtype=np.uint32)
         cell[:] = lines.reshape(rows, columns, side, 3).sum(2)
     return found / np.float32(side * side)
 
 
 def changes(frames: np.ndarray) -> np.ndarray:
-    """The mean absolute difference (n - 1,) of each frame (height, width, 3) uint8 and the next, levels.
+    """Return the mean absolute difference (n - 1,) of neighbouring frames (height, width, 3) uint8, in levels.
 
-    (255 - their mean) / 255 is VBench's temporal flickering, to the letter. VBench takes it of still scenes only, whose
-    every change is a fault; of a film that moves it says how much moves as well.
+    (255 - their mean) / 255 is exactly VBench's temporal flickering. VBench applies it only to still scenes, where
+    every change is a fault; in a moving film it also measures the amount of motion.
     """
     return np.array([(np.maximum(a, b) - np.minimum(a, b)).mean(dtype=np.float64) for a, b in pairwise(frames)])
 
 
 def repeats(film: np.ndarray, change: np.ndarray) -> int:
-    """How many frames of a film (n, rows, columns, 3) of cells, with its `changes`, show what the one before showed.
+    """Count the frames of a film (n, rows, columns, 3) of cells, with its `changes`, that repeat the previous frame.
 
-    Next to nothing changes in the mean, against what usually does, and nothing much anywhere: something small may move.
+    In a repeated frame, the mean change is negligible compared with the film's usual change, and no cell changes much,
+    because a small object may move.
     """
     nothing = change <= max(_REPEAT * float(np.median(change)), _REPEAT_LEAST)
     nowhere = np.abs(np.diff(film, axis=0)).max((1, 2, 3)) <= _REPEAT_CELL
@@ -199,11 +200,11 @@ def repeats(film: np.ndarray, change: np.ndarray) -> int:
 
 
 def flicker(film: np.ndarray) -> float:
-    """The light that comes and goes within a frame, of a film (n, rows, columns, 3) of cells, n > 2, levels.
+    """Return the flicker of a film (n, rows, columns, 3) of cells, n > 2, in levels.
 
-    How far a frame lies outside of the two beside it: 0 for what only rises or only falls, as a sunrise and an edge
-    that passes do. No frame counts for more at a place than eight times what is usual there, which two fifths of the
-    frames do not reach, or one level: a thing that passes is seen in a few frames, flicker in most.
+    It is the distance by which a cell lies outside the range of its two neighbours in time: 0 for monotonic changes
+    such as a sunrise or a passing edge. At each place, a frame counts at most eight times the usual distance there (two
+    fifths of the frames are below it), or one level: a passing object is seen in a few frames, flicker in most.
     """
     before, here, after = film[:-2], film[1:-1], film[2:]
     low, high = np.minimum(before, after), np.maximum(before, after)
@@ -213,10 +214,10 @@ def flicker(film: np.ndarray) -> float:
 
 
 def drift(film: np.ndarray) -> float:
-    """How far the colour moves from the first third of a film (n, rows, columns, 3) of cells to the last, levels.
+    """Return the colour change of a film (n, rows, columns, 3) of cells from its first to its last third, in levels.
 
-    The median over the picture, of the channel that moves most: things that come, go or grow over less than half of
-    the picture do not count.
+    It is the median over the picture of the channel that changes most: objects that appear, leave or grow over less
+    than half of the picture do not count.
     """
     third = max(1, len(film) // 3)
     moved = film[-third:].mean(0) - film[:third].mean(0)
@@ -224,11 +225,11 @@ def drift(film: np.ndarray) -> float:
 
 
 def speed(film: np.ndarray) -> float:
-    """How far the fastest twentieth of a film (n, rows, columns, 3) of cells moves from a frame to the next, cells.
+    """Return the motion per frame of the fastest twentieth of a film (n, rows, columns, 3) of cells, in cells.
 
-    An edge that moves by d changes d cells by its contrast, so change over gradient is the way, here in windows of five
-    cells. What all cells have in common is a change of light and left out. VBench's dynamic degree takes the fastest
-    twentieth of RAFT's optical flow and says yes or no.
+    An edge that moves by d changes d cells by its contrast, so motion is change divided by gradient, here in windows of
+    five cells. A change common to all cells is a change of light and is subtracted. VBench's dynamic degree thresholds
+    the fastest twentieth of RAFT's optical flow.
     """
     change = np.diff(film, axis=0)
     change = np.abs(change - np.median(change, axis=(1, 2), keepdims=True)).sum(-1)
@@ -243,13 +244,13 @@ def speed(film: np.ndarray) -> float:
 
 
 def jerk(film: np.ndarray) -> float:
-    """How badly each frame is predicted by the two beside it, of a film (n, rows, columns, 3) of cells, n > 2; 0 to 1.
+    """Return how badly neighbours predict each frame of a film (n, rows, columns, 3) of cells, n > 2; 0 to 1.
 
-    The distance of a frame from the mean of its neighbours over the mean distance to either: 0 where the middle is
-    where it belongs, 1/3 for a step of one and a step of two, 1 for there and back. At four scales down to four cells,
-    of which the smoothest counts: a mean of two frames is only a fair guess where things move less than a cell.
-    VBench's motion smoothness drops every second frame, has an interpolation network, AMT, guess it, and does not
-    divide by the motion.
+    It is the distance of a frame from the mean of its neighbours, divided by the mean distance to either: 0 for even
+    motion, 1/3 for a step of one followed by a step of two, 1 for there and back. The smoothest of four scales down to
+    four cells counts, because the mean of two frames predicts well only motion of less than a cell. VBench's motion
+    smoothness drops every second frame, has an interpolation network (AMT) predict it, and does not divide by the
+    motion.
     """
     found = []
     for level in _levels(film, _SCALES):
@@ -260,10 +261,11 @@ def jerk(film: np.ndarray) -> float:
 
 
 def jump(film: np.ndarray, seams: Sequence[int]) -> float:
-    """How much the worst of the `seams` of a film (n, rows, columns, 3) of cells stands out; 0 without any.
+    """Return how much the worst of the `seams` of a film (n, rows, columns, 3) of cells stands out; 0 without seams.
 
-    Each frame as its moments; the step into a seam's frame against what lies between the step before and the step
-    after, so that a thing that turns back is no jump; over the same at the film's other frames (their median).
+    Frames are represented by their moments. The step into a seam's frame is compared with the range between the step
+    before and the step after, so that an object that turns back is not a jump, and divided by the median of the same
+    measure at the other frames.
     """
     if not seams:
         return 0.0
@@ -276,10 +278,10 @@ def jump(film: np.ndarray, seams: Sequence[int]) -> float:
 
 
 def moments(film: np.ndarray) -> np.ndarray:
-    """A film (n, rows, columns, 3) of cells as the means (n, 27) of each channel times 1, x, x^2 - 1/3, and so in y.
+    """Return the moments (n, 27) of the frames of a film (n, rows, columns, 3) of cells.
 
-    x and y are -1 to 1. Moments move evenly with a thing however far it goes in a frame, where cells only do as long as
-    it stays in them.
+    They are the means of each channel times 1, x, x^2 - 1/3, and the same in y; x and y are -1 to 1. Moments change
+    evenly with an object's motion at any speed; cells only while it stays inside them.
     """
     rows, columns = ((np.arange(size) + 0.5) * 2 / size - 1 for size in film.shape[1:3])
     down, across = (np.stack([x**0, x, x * x - 1 / 3]).astype(np.float32) / len(x) for x in (rows, columns))
@@ -288,7 +290,7 @@ def moments(film: np.ndarray) -> np.ndarray:
 
 
 def _beside(steps: np.ndarray, place: int) -> float:
-    """The root mean square distance of a step from the line between its neighbours, or from the only one; levels."""
+    """Return the RMS distance of a step from the line between its neighbours, or from the only one; levels."""
     beside = [steps[other] for other in (place - 1, place + 1) if 0 <= other < len(steps)]
     if not beside:
         return 0.0
@@ -298,10 +300,11 @@ def _beside(steps: np.ndarray, place: int) -> float:
 
 
 def grain(frame: np.ndarray) -> float:
-    """The standard deviation of the noise of a frame (height, width, 3) uint8, levels; 0 below 10 pixels a side.
+    """Return the standard deviation of a frame's noise in levels; 0 below 10 pixels a side.
 
-    Immerkaer 1996, "Fast Noise Variance Estimation": what is left under [1 -2 1] across and down is not the picture.
-    Green alone, in squares of 8 pixels, of which the third with the least counts: there the picture is flat.
+    `frame` is (height, width, 3) uint8. Immerkaer 1996, "Fast Noise Variance Estimation": the response to [1 -2 1]
+    along both axes is mostly noise. Only green is used, in squares of 8 pixels, of which the third with the least
+    response counts, because the picture is flat there.
     """
     green = frame[..., 1].astype(np.int16)
     rough = green[:-2] - 2 * green[1:-1] + green[2:]
@@ -315,11 +318,11 @@ def grain(frame: np.ndarray) -> float:
 
 
 def sharpness(frames: np.ndarray) -> float:
-    """The mean sharpness of up to eight of the frames (n, height, width, 3) uint8, evenly spaced; 0 to 1.
+    """Return the mean sharpness of up to eight frames of (n, height, width, 3) uint8, evenly spaced; 0 to 1.
 
     1 - the blur of Crete, Dolmiere, Ladret and Nicolas 2007, "The Blur Effect: Perception and Estimation with a New
-    No-Reference Perceptual Blur Metric": how much of its steps from pixel to pixel a picture loses when it is blurred,
-    down or across, whichever is less. A picture of one colour has nothing sharp in it: 0.
+    No-Reference Perceptual Blur Metric": the share of pixel-to-pixel differences that an image loses when it is blurred
+    vertically or horizontally, whichever is less. An image of one colour has a sharpness of 0.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(_SHARP_FRAMES, len(frames))).round().astype(int))
     found = []
@@ -330,10 +333,10 @@ def sharpness(frames: np.ndarray) -> float:
 
 
 def _lost(grey: np.ndarray) -> float:
-    """The share of the steps down a picture (height, width) that a mean over nine rows takes away."""
+    """Return the share of the vertical differences of an image (height, width) that a mean over nine rows removes."""
     size = 2 * _SHARP_REACH + 1
     padded = np.pad(grey, ((_SHARP_REACH + 1, _SHARP_REACH), (0, 0)), mode="edge")
-    # The difference of two neighbouring means of nine is that of two pixels nine apart.
+    # The difference of neighbouring means of nine is that of two pixels nine apart.
     blurred = np.abs(padded[size + 1 :] - padded[1:-size]) / size
     steps = np.abs(np.diff(grey, axis=0))
     whole = float(steps.sum())
@@ -341,17 +344,17 @@ def _lost(grey: np.ndarray) -> float:
 
 
 def _halved(amount: float, half: float) -> float:
-    """1 for nothing, 0.5 for `half`, 0.25 for twice as much."""
+    """Convert an amount to a score: 1 for 0, 0.5 for `half`, 0.25 for twice as much."""
     return float(2 ** (-amount / half))
 
 
 def _size(x: np.ndarray) -> np.ndarray:
-    """The root mean square of each of n pictures (n, rows, columns, 3)."""
+    """Return the root mean square of each of n pictures (n, rows, columns, 3)."""
     return np.asarray(np.sqrt(np.square(x).mean((1, 2, 3))))
 
 
 def _around(x: np.ndarray, reach: int) -> np.ndarray:
-    """The sum of the window of 2 reach + 1 cells around each cell of n pictures (n, rows, columns); outside is 0."""
+    """Sum the window of 2 reach + 1 cells around each cell of n pictures (n, rows, columns), zero-padded."""
     for axis in (1, 2):
         pad = [(0, 0)] * 3
         pad[axis] = (reach, reach)
@@ -362,9 +365,9 @@ def _around(x: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _levels(film: np.ndarray, most: int) -> list[np.ndarray]:
-    """A film (n, rows, columns, 3) at `most` scales or fewer, each half of the one before and at least four cells.
+    """Return a film (n, rows, columns, 3) at up to `most` scales, each half the previous, of at least four cells.
 
-    Blurred by [1 2 1] / 4 and then by twos: the pyramid of Burt and Adelson 1983, with a smaller window.
+    A Gaussian pyramid (Burt and Adelson 1983) with the smaller window [1 2 1] / 4.
     """
     found = [film]
     while len(found) < most and min(found[-1].shape[1:3]) >= 2 * _FEWEST:
@@ -373,7 +376,7 @@ def _levels(film: np.ndarray, most: int) -> list[np.ndarray]:
 
 
 def _half(x: np.ndarray, axis: int) -> np.ndarray:
-    """A film (n, rows, columns, 3), blurred and half as long along one axis; an odd line at the end is left out."""
+    """Blur a film (n, rows, columns, 3) and halve it along one axis; an odd line at the end is dropped."""
     lines = x.swapaxes(0, axis)
     before, after = np.concatenate([lines[:1], lines[:-1]]), np.concatenate([lines[1:], lines[-1:]])
     soft = (before + 2 * lines + after) / 4

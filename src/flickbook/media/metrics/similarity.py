@@ -1,4 +1,4 @@
-"""How alike two pictures are, and how much a film holds together from frame to frame. NumPy alone."""
+"""Similarity of two images (PSNR, SSIM) and temporal coherence of a film. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ import numpy as np
 from flickbook.errors import RequestError
 from flickbook.media.write import check_frames
 
-_REACH = 5  # pixels either side of the middle: windows of 11 x 11
-_SPREAD = 1.5  # pixels, of the window's Gaussian
-#: (K L)^2 with K = 0.01 and 0.03 and L = 255 levels: what keeps flat parts from dividing by nothing.
+_REACH = 5  # pixels on either side of the centre: windows of 11 x 11
+_SPREAD = 1.5  # pixels: standard deviation of the Gaussian window
+#: (K L)^2 with K = 0.01 and 0.03 and L = 255 levels: avoids division by zero in flat regions.
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """The peak signal-to-noise ratio of two arrays of one shape, uint8, in dB: infinite where they are equal.
+    """Return the peak signal-to-noise ratio of two uint8 arrays of equal shape, in dB; infinite for equal arrays.
 
-    Over all frames and channels together. Raises RequestError for two shapes.
+    It covers all frames and channels together. Raises RequestError for different shapes.
     """
     if a.shape != b.shape:
         raise RequestError("frames", b.shape, "must have one size", f"make both {a.shape}")
-    # A frame at a time: differences of a long film would take eight times its memory.
+    # One frame at a time: the difference of whole films would take eight times their memory.
     error = sum(float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b, strict=True))
     return float("inf") if error == 0 else 10 * float(np.log10(255**2 * a.size / error))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """The structural similarity of two pictures (height, width, 3) uint8: 1 where they are equal, at least -1.
+    """Return the structural similarity of two images (height, width, 3) uint8: 1 for equal images, at least -1.
 
-    Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error Visibility to Structural
-    Similarity", with its Gaussian window of 11 x 11 pixels and its constants, the mean over red, green and blue: a
-    change of colour counts where the grey stays the same. On smaller pictures the window is what fits. Raises
-    RequestError for other arrays or two sizes.
+    Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity",
+    with its constants and its Gaussian window of 11 x 11 pixels, or smaller on smaller images. The mean over red, green
+    and blue also detects a change of colour at equal grey. Raises RequestError for other arrays or different sizes.
     """
     check_frames(np.asarray(a)[None])
     check_frames(np.asarray(b)[None])
@@ -44,7 +43,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     window = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * _SPREAD**2))
     window /= window.sum()
     values = []
-    for channel in range(3):  # one at a time: a large picture's windows are held in float64
+    for channel in range(3):  # one channel at a time, because the windows are held in float64
         x, y = a[..., channel].astype(np.float64), b[..., channel].astype(np.float64)
         mean_x, mean_y = _weighed(x, window), _weighed(y, window)
         spread = _weighed(x * x, window) - mean_x**2 + _weighed(y * y, window) - mean_y**2
@@ -55,19 +54,19 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _weighed(x: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The mean (h - n + 1, w - n + 1) of each place of x (h, w) under a window that is (n,) along both axes."""
+    """Return the weighted mean (h - n + 1, w - n + 1) at each place of x (h, w) under a separable window (n,)."""
     across = sum(weight * x[:, place : x.shape[1] - len(window) + 1 + place] for place, weight in enumerate(window))
     rows = len(x) - len(window) + 1
     return np.asarray(sum(weight * across[place : rows + place] for place, weight in enumerate(window)))
 
 
 def likeness(frames: Iterable[np.ndarray]) -> list[float]:
-    """The SSIM of each frame and the next: one number fewer than there are frames."""
+    """Return the SSIM of each frame and the next: one number fewer than frames."""
     return [ssim(a, b) for a, b in pairwise(frames)]
 
 
 def coherence(frames: Iterable[np.ndarray]) -> float:
-    """The mean SSIM of neighbouring frames (height, width, 3) uint8: 1 for a still, less the more changes at once.
+    """Return the mean SSIM of neighbouring frames (height, width, 3) uint8: 1 for a still film, less with more change.
 
     Raises RequestError for fewer than two frames.
     """

@@ -1,4 +1,4 @@
-"""The units of an AV1 stream (AV1 Bitstream & Decoding Process Specification, 5.3 to 5.5), walked before a decoder."""
+"""Parser of the OBUs of an AV1 stream (AV1 Bitstream & Decoding Process Specification, 5.3 to 5.5)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _MAX_UNITS: Final = 1 << 16
 
 
 class Stream(NamedTuple):
-    """What the units of a stream say: how many frames there are, and how many pixels one can have at most."""
+    """The number of frames in a stream, and the largest number of pixels that one frame can have."""
 
     frames: int
     pixels: int
 
 
 def judged(data: bytes) -> Stream:
-    """What the units in `data` say, a picture or what one packet of a film holds. Raises ValueError for what is none.
+    """Parse the OBUs in `data`: an image, or one packet of a video. Raises ValueError if they are malformed.
 
-    The pixels are 0 if no unit says a size. Where each frame can say its own, that is the largest that it can say.
+    The pixels are 0 if no OBU states a size. If frames can state their own size, the result is the largest possible
+    size.
     """
     frames = pixels = 0
     for kind, start, end in _units(data):
@@ -30,13 +31,13 @@ def judged(data: bytes) -> Stream:
 
 
 def _units(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """The kind of each unit, and where its content begins and ends."""
+    """Yield the type of each OBU, and the start and end of its payload."""
     at = 0
     for _ in range(_MAX_UNITS):
         if at >= len(data):
             return
         flags = data[at]
-        at += 2 if flags & 4 else 1  # a byte about layers may follow
+        at += 2 if flags & 4 else 1  # an optional extension byte (layers)
         length, width = (len(data) - at, 0) if not flags & 2 else _leb128(data, at)
         at += width
         if flags & 0x80 or length < 0 or at + length > len(data):
@@ -47,7 +48,7 @@ def _units(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, and its bytes."""
+    """Read a LEB128 number; return it and its length in bytes."""
     value = 0
     for width, byte in enumerate(data[at : at + 8]):
         value |= (byte & 0x7F) << 7 * width
@@ -57,20 +58,20 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
 
 
 class _Bits:
-    """Numbers of any width, the highest bit first."""
+    """A bit reader, most significant bit first."""
 
     def __init__(self, data: bytes) -> None:
         self._number, self._left = int.from_bytes(data, "big"), 8 * len(data)
 
     def read(self, width: int) -> int:
-        """The next `width` bits. Raises ValueError behind the end."""
+        """Read the next `width` bits. Raises ValueError past the end."""
         self._left -= width
         if self._left < 0:
             raise ValueError("cut short")
         return self._number >> self._left & (1 << width) - 1
 
     def uvlc(self) -> None:
-        """Step over a number that says its own width."""
+        """Skip a variable-length number."""
         zeros = 0
         while not self.read(1):
             zeros += 1
@@ -78,8 +79,8 @@ class _Bits:
 
 
 def _pixels(bits: _Bits) -> int:
-    """The pixels of the largest frame that a sequence header (5.5.1) allows."""
-    bits.read(4)  # profile, and whether it is a still picture
+    """Return the pixels of the largest frame that a sequence header (5.5.1) allows."""
+    bits.read(4)  # profile and still-picture flag
     reduced = bits.read(1)
     if reduced:
         bits.read(5)  # the level
@@ -87,18 +88,19 @@ def _pixels(bits: _Bits) -> int:
         _skip_timing(bits)
     width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
     width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
-    # Only where the header is not reduced may a frame say another size, and decoders do not hold it against this one.
+    # Frames may override the size unless the header is reduced, and decoders do not check the override against the
+    # header.
     return width * height if reduced else 1 << width_bits + height_bits
 
 
 def _skip_timing(bits: _Bits) -> None:
-    """Step over the times and the operating points of a sequence header."""
+    """Skip the timing info and the operating points of a sequence header."""
     delay_width = 0
-    if bits.read(1):  # timing
+    if bits.read(1):  # timing info
         bits.read(64)
         if bits.read(1):
             bits.uvlc()
-        if bits.read(1):  # the decoder's model
+        if bits.read(1):  # decoder model
             delay_width = bits.read(5) + 1
             bits.read(42)
     shown_late = bits.read(1)

@@ -1,7 +1,7 @@
-"""The boxes and items of an AVIF picture (ISO/IEC 23008-12; AV1 Image File Format), walked before a decoder.
+"""Parser of the boxes and items of an AVIF image (ISO/IEC 23008-12; AV1 Image File Format), run before decoding.
 
-What a size box says and what the AV1 stream says may differ, so both are read. The decoder is shown pictures and
-grids of them only: Exif, XMP and whatever else the file holds are hidden from it.
+The size box and the AV1 stream may contradict each other, so both are parsed. The decoder receives only images and
+grids of images: Exif, XMP and all other items are hidden from it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from flickbook.media.untrusted import av1
 from flickbook.media.untrusted.sniff import DAMAGED, Limits, within
 from flickbook.media.write import FilePath
 
-#: Its decoder holds a picture three times over, so its limit is lower than that of other pictures.
+#: The decoder holds an image three times in memory, so the limit is lower than for other formats.
 MAX_PIXELS: Final = 4096 * 4096
 _MAX_ITEMS: Final = 256
 _MAX_BOXES: Final = 4096
 _MAX_META_BYTES: Final = 4 << 20
-_MAX_LIST_BYTES: Final = 128 << 10  # of lists of items and references, in which decoders search from the beginning
+_MAX_LIST_BYTES: Final = 128 << 10  # item and reference lists, which decoders search linearly
 _MAX_LAYERS: Final = 8
-_HOLDERS: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"dinf": 0, b"dref": 8, b"iinf": 0}  # and bytes before boxes
+#: Container boxes, and the number of bytes before their first child.
+_HOLDERS: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"dinf": 0, b"dref": 8, b"iinf": 0}
 _BULK: Final = (b"idat", b"colr")
 _SHOWN: Final = (b"av01", b"grid")
 _HIDDEN: Final = b"skip"
 
 
 class Picture(NamedTuple):
-    """An AVIF picture: what Exif it holds, b"" if none, and only what its decoder needs."""
+    """An AVIF image: its Exif, b"" if none, and a file with only what the decoder needs."""
 
     exif: bytes
     file: BytesIO
@@ -39,7 +40,7 @@ class Picture(NamedTuple):
 
 @dataclass
 class _Found:
-    """What the boxes say: kinds of items and where they stand, the extents of each, sizes, and what is bulky."""
+    """The parsed boxes: item types and their offsets, extents of each item, sizes, and totals."""
 
     kinds: dict[int, tuple[bytes, int]] = field(default_factory=dict)
     extents: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class _Found:
 
 
 def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
-    """What the file `data` says. Raises MediaError if decoding it could take any memory, or it names another file."""
+    """Parse the file `data`. Raises MediaError if decoding may take unbounded memory, or for a reference to a file."""
     try:
         found = _found(path, data)
         if found.external:
@@ -74,7 +75,7 @@ def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
 
 
 def _check_streams(path: FilePath, found: _Found, content: dict[int, bytes], pixels: int) -> None:
-    """Raises MediaError if a stream or a grid says more than its size box could, ValueError if it is none."""
+    """Raises MediaError if a stream or a grid exceeds the limits, ValueError if it is malformed."""
     total = 0
     for item, data in content.items():
         kind = found.kinds[item][0]
@@ -84,14 +85,14 @@ def _check_streams(path: FilePath, found: _Found, content: dict[int, bytes], pix
         elif kind == b"av01":
             frames, most = av1.judged(data)
             within(path, "layers", frames, _MAX_LAYERS)
-            # A frame that may say its own size can say up to four times that of the largest.
+            # A frame that may override its size can have up to four times the pixels of the largest image.
             within(path, "pixels a frame", most, 2 * pixels)
             total += most
-    within(path, "pixels of all tiles", total, 4 * pixels)  # colours and alpha, and what the edges of a grid cut off
+    within(path, "pixels of all tiles", total, 4 * pixels)  # colour and alpha, and what the edges of a grid crop
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each box, and where its content begins and ends. Raises ValueError if one is cut short."""
+    """Yield the type of each box, and the start and end of its content. Raises ValueError if one is truncated."""
     while start < end:
         length, kind = struct.unpack_from(">I4s", data, start)
         content = start + 8
@@ -106,7 +107,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _found(path: FilePath, data: bytes) -> _Found:
-    """What all boxes say. Raises MediaError for more than a picture needs, ValueError for what is damaged."""
+    """Parse all boxes. Raises MediaError if there is more than an image needs, ValueError if the file is damaged."""
     found, boxes, metas = _Found(), 0, 0
     pending = [(b"", 0, len(data))]
     while pending:
@@ -133,7 +134,7 @@ def _found(path: FilePath, data: bytes) -> _Found:
 
 
 def _note(data: bytes, found: _Found, holder: bytes, kind: bytes, start: int, end: int) -> None:
-    """What one box says."""
+    """Record the relevant values of one box."""
     if holder == b"dref":
         found.external = found.external or not data[start + 3] & 1
     elif kind == b"ispe" and holder == b"ipco":
@@ -155,7 +156,7 @@ def _note(data: bytes, found: _Found, holder: bytes, kind: bytes, start: int, en
 
 
 def _note_places(data: bytes, found: _Found) -> None:
-    """Where the items are (ISO/IEC 14496-12, 8.11.3): the extents of each, and in which way they are counted."""
+    """Parse the item locations (ISO/IEC 14496-12, 8.11.3): the extents of each item and their construction method."""
     at = 4
 
     def number(width: int) -> int:
@@ -181,7 +182,7 @@ def _note_places(data: bytes, found: _Found) -> None:
 
 
 def _content(data: bytes, found: _Found, item: int) -> bytes:
-    """The bytes of an item. Raises ValueError if they are not all there."""
+    """Return the bytes of an item. Raises ValueError if they are incomplete."""
     parts = []
     for way, start, length in found.extents[item]:
         begin, end = (0, len(data)) if way == 0 else found.inside

@@ -1,6 +1,6 @@
-"""The boxes a film's file is made of, walked before FFmpeg sees them.
+"""Container structure of a video file, checked before FFmpeg opens it.
 
-A file cut short, or one whose index would fill the memory, goes no further. Only lengths and counts are read.
+Refuses truncated files, and files whose index would exhaust memory. Only lengths and counts are read.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from flickbook.media.write import FilePath
 _LARGE: Final = ("its index is too large or compressed", "make it shorter, or export it again")
 _MAX_BOXES: Final = 4096
 _MAX_INDEX_BYTES: Final = 64 << 20
-_MAX_SAMPLES: Final = 1_000_000  # all tracks together; the demuxer sets memory aside for each one
-_HOLDERS: Final = (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf")  # boxes that hold boxes
+_MAX_SAMPLES: Final = 1_000_000  # all tracks together; the demuxer allocates memory for each sample
+_HOLDERS: Final = (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf")  # boxes that contain boxes
 _BULK: Final = (b"mdat", b"free", b"skip", b"wide")  # boxes the demuxer does not read into memory
-_COUNTS: Final = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # where in a box its number of samples stands
+_COUNTS: Final = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # offset of the sample count within a box
 
 _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
@@ -40,10 +40,10 @@ _ENTERED: Final = (_SEGMENT, _CLUSTER)
 _HEADER: Final = 0x1A45DFA3
 _TRACKS: Final = 0x1654AE6B
 _MAX_ELEMENTS: Final = 500_000
-# A two-byte element inside the index may cost the demuxer hundreds of bytes, in Tracks most.
+# A two-byte element in the index may cost the demuxer hundreds of bytes, most of all in Tracks.
 _MAX_TRACKS_BYTES: Final = 512 << 10
 _MAX_PARTS_BYTES: Final = 4 << 20
-_FOUR_BYTES: Final = 1 << 24  # ids of four bytes are those of a segment's parts
+_FOUR_BYTES: Final = 1 << 24  # four-byte ids are those of a segment's children
 
 _MAX_WEBP_FRAMES: Final = 1 << 16
 _MAX_GIF_LINKS: Final = 1 << 20
@@ -51,9 +51,9 @@ _MAX_AVI_BYTES: Final = {b"hdrl": 1 << 20, b"idx1": 16 << 20}
 
 
 def check(path: FilePath, file: BufferedReader, form: Format) -> None:
-    """Raises MediaError if the film is cut short, or its index is too large. Leaves the file at its start.
+    """Raises MediaError if the video is truncated or its index is too large. Rewinds the file.
 
-    A moving PNG is walked by png.py, where its times are read.
+    An animated PNG is checked by png.py, where its times are read.
     """
     size = file.seek(0, 2)
     if form in _CHECKS:
@@ -62,9 +62,9 @@ def check(path: FilePath, file: BufferedReader, form: Format) -> None:
 
 
 def _mp4(path: FilePath, file: BufferedReader, size: int) -> None:
-    """ISO/IEC 14496-12: a box is its size (4 bytes, big endian), its kind (4 bytes) and its content.
+    """Check ISO/IEC 14496-12: a box is its size (4 bytes, big endian), its type (4 bytes) and its content.
 
-    Size 1 puts 8 bytes of size after the kind, size 0 means up to the end.
+    Size 1 means that an 8-byte size follows the type; size 0 means that the box extends to the end of the file.
     """
     pending, boxes, samples, edits, indexed = [(0, size)], 0, 0, 0, False
     while pending:
@@ -86,7 +86,7 @@ def _mp4(path: FilePath, file: BufferedReader, size: int) -> None:
             elif kind == b"elst":
                 edits += _number(file, content + 4)
             large = boxes > _MAX_BOXES or (kind not in _BULK and length > _MAX_INDEX_BYTES)
-            # Each edit may repeat every sample. A compressed index (cmov) could unpack to any size.
+            # Each edit may repeat every sample. A compressed index (cmov) could expand to any size.
             if large or samples * max(1, edits // 4) > _MAX_SAMPLES or kind == b"cmov":
                 raise MediaError(path, *_LARGE)
             indexed = indexed or kind == b"moov"
@@ -103,22 +103,24 @@ def _number(file: BufferedReader, at: int) -> int:
 
 
 def _matroska(path: FilePath, file: BufferedReader, size: int) -> None:
-    """RFC 8794 and 9559: an element is its id, its length (1 to 8 bytes, the leading zeros tell) and its content.
+    """Check RFC 8794 and 9559: an element is its id, its length (1 to 8 bytes) and its content.
 
-    Segments and clusters are entered, everything else is stepped over. All ones is an unknown length, which only
-    those two may have: what a browser records has it.
+    Leading zeros encode the width of ids and lengths. Segments and clusters are entered; all other elements are
+    skipped. A length of all ones means unknown, which only segments and clusters may have, for example in recordings of
+    browsers.
     """
     at, end, elements, tracks, parts = 0, size, 0, 0, 0
     while at < end:
         file.seek(at)
         head = file.read(12)
-        # Written out, as half a million elements must be walked fast: how many bytes the id has, and then the length.
+        # Inlined for speed, because half a million elements may be walked: first the width of the id, then that of the
+        # length.
         width = 9 - head[0].bit_length()
         more = 9 - head[width].bit_length() if width <= 4 and width < len(head) else 9
         if more > 8 or width + more > len(head):
             raise MediaError(path, *DAMAGED)
         kind = int.from_bytes(head[:width], "big")
-        length = int.from_bytes(head[width : width + more], "big") - (1 << 7 * more)  # the bit that tells the width
+        length = int.from_bytes(head[width : width + more], "big") - (1 << 7 * more)  # without the width marker
         at += width + more
         elements += 1
         unknown = length == (1 << 7 * more) - 1 and kind in _ENTERED
@@ -134,7 +136,7 @@ def _matroska(path: FilePath, file: BufferedReader, size: int) -> None:
         if elements > _MAX_ELEMENTS or tracks > _MAX_TRACKS_BYTES or parts > _MAX_PARTS_BYTES:
             raise MediaError(path, "its index or attachments are too large", "export it again without attachments")
         if at == end and at < size and _begins(file, at, _SEGMENT, _HEADER):
-            end = size  # another segment, which a demuxer would go on with
+            end = size  # another segment, into which a demuxer would continue
     if elements < 2:
         raise MediaError(path, *DAMAGED)
 
@@ -145,14 +147,14 @@ def _begins(file: BufferedReader, at: int, *kinds: int) -> bool:
 
 
 def riff_chunks(path: FilePath, file: BufferedReader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind, the place of the content and the length of each RIFF chunk in the bytes from `start` to `end`."""
+    """Yield the type, content offset and length of each RIFF chunk in the bytes from `start` to `end`."""
     while start + 8 <= end:
         file.seek(start)
         kind, length = struct.unpack("<4sI", file.read(8))
         if start + 8 + length > end:
             raise MediaError(path, *DAMAGED)
         yield kind, start + 8, length
-        start += 8 + length + length % 2  # chunks begin at even places
+        start += 8 + length + length % 2  # chunks are aligned to 2 bytes
 
 
 def _avi(path: FilePath, file: BufferedReader, size: int) -> None:
@@ -160,7 +162,7 @@ def _avi(path: FilePath, file: BufferedReader, size: int) -> None:
     for riff, content, length in riff_chunks(path, file, 0, size):
         if riff != b"RIFF":
             trailing += 1
-            if trailing > _MAX_BOXES:  # zeros, say
+            if trailing > _MAX_BOXES:  # zeros, for example
                 raise MediaError(path, *DAMAGED)
             continue
         for kind, inner, inner_length in riff_chunks(path, file, content + 4, content + length):
@@ -175,7 +177,7 @@ def _avi(path: FilePath, file: BufferedReader, size: int) -> None:
 
 
 def webp_durations(path: FilePath, file: BufferedReader) -> list[int]:
-    """The milliseconds that each frame of a moving WebP is shown. Raises MediaError if the file is cut short."""
+    """Return the durations (ms) of the frames of an animated WebP. Raises MediaError if the file is truncated."""
     durations = []
     size = file.seek(0, 2)
     for _, content, length in riff_chunks(path, file, 0, size):
@@ -190,9 +192,9 @@ def webp_durations(path: FilePath, file: BufferedReader) -> list[int]:
 
 
 def check_gif(path: FilePath, file: BufferedReader, whole: bool = True) -> None:
-    """GIF89a: blocks of one byte of kind, each ending in a chain of up to 255 bytes and their number before them.
+    """Check GIF89a: blocks of one type byte, each ending in a chain of length-prefixed sub-blocks of up to 255 bytes.
 
-    Unless `whole`, only what stands before the first picture is walked.
+    Unless `whole`, only the blocks before the first image are checked.
     """
     file.seek(0)
     head = file.read(13)
@@ -202,7 +204,7 @@ def check_gif(path: FilePath, file: BufferedReader, whole: bool = True) -> None:
         links += 1
         if kind == b"," and not whole:
             return
-        if kind == b"\0":  # some writers leave one between blocks
+        if kind == b"\0":  # some writers leave a zero between blocks
             continue
         if kind == b"!":
             file.seek(1, 1)
@@ -218,7 +220,7 @@ def check_gif(path: FilePath, file: BufferedReader, whole: bool = True) -> None:
 
 
 def _gif_colours(flags: bytes) -> int:
-    """The bytes of the colour table that `flags`, one byte, announces."""
+    """Return the size in bytes of the colour table that `flags`, one byte, announces."""
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 

@@ -1,4 +1,4 @@
-"""The segments of a JPEG file (ITU-T T.81, B.1), walked before the decoder sees them."""
+"""Parser of the segments of a JPEG file (ITU-T T.81, B.1), run before decoding."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from flickbook.media.write import FilePath
 _END, _SCAN, _EXIF = 0xD9, 0xDA, 0xE1
 _FRAMES: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _BARE: Final = (0x01, *range(0xD0, 0xD9))  # markers without content
-# Colour profiles, previews, further pictures and EXIF itself are left out: JFIF and Adobe say what the channels are.
+# Colour profiles, previews, further images and EXIF itself are dropped; JFIF and Adobe are kept because they define the
+# channels.
 _LEFT_OUT: Final = (*range(0xE1, 0xEE), 0xEF, 0xFE)
 _MAX_SEGMENTS: Final = 10_000
-_MAX_FILL: Final = 64  # bytes of all ones before a marker
-_MAX_SCANS: Final = 100  # each may cost as much as the whole picture and take 20 bytes
+_MAX_FILL: Final = 64  # 0xFF fill bytes before a marker
+_MAX_SCANS: Final = 100  # each may take 20 bytes and cost as much as the whole image
 
 
 class Picture(NamedTuple):
-    """A JPEG picture of `height` x `width` pixels, how it is turned (1 to 8), and only what its decoder needs."""
+    """A JPEG image of `height` x `width` pixels, its orientation (1 to 8), and a file with what the decoder needs."""
 
     height: int
     width: int
@@ -31,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def judged(path: FilePath, data: bytes) -> Picture:
-    """What the segments of the file `data` say. Raises MediaError for one cut short or made to take long."""
+    """Parse the segments of the file `data`. Raises MediaError if it is truncated or built to decode slowly."""
     at, turned, kept = 2, 1, [data[:2]]
     size: tuple[int, int, int] | None = None
     for _ in range(_MAX_SEGMENTS):
@@ -61,7 +62,7 @@ def judged(path: FilePath, data: bytes) -> Picture:
 
 
 def _scans(path: FilePath, data: bytes, start: int) -> bytes:
-    """The scans, up to the end mark; what phones append to it is left out."""
+    """Return the scans up to the end marker, without the data that phones append to it."""
     end = data.find(bytes((0xFF, _END)), start)
     if end < 0:
         raise MediaError(path, *DAMAGED)

@@ -1,4 +1,4 @@
-"""What the bytes of a picture or film say of it: its format, its size, and the comment in it. No pixel is decoded."""
+"""Metadata of an image or video: format, size and comment. No pixel is decoded."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from flickbook.media.untrusted.sniff import (
 from flickbook.media.untrusted.tiff import directory
 from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
 
-_MAX_EXIF_BYTES: Final = 2 * MAX_COMMENT_BYTES  # a preview may stand beside the comment
-_MAX_SEGMENTS: Final = 10_000  # of a JPEG before its picture
+_MAX_EXIF_BYTES: Final = 2 * MAX_COMMENT_BYTES  # a preview may accompany the comment
+_MAX_SEGMENTS: Final = 10_000  # of a JPEG before its image data
 _MAX_CHUNKS: Final = 1 << 18  # of a PNG
 _MAX_TEXT_BYTES: Final = 4 * MAX_COMMENT_BYTES  # of all comments of a PNG
 _DESCRIPTION: Final = 0x010E  # ImageDescription (Exif 2.32, 4.6.4)
@@ -42,7 +42,7 @@ _MAX_KEYWORD: Final = 79  # bytes
 
 
 def metadata(path: FilePath, limits: dict[str, int] | None, digest: bool) -> Iterator[dict[str, Any]]:
-    """Task: container, codec, width, height, frames, fps, seconds and comment, as `inspect.inspect` describes them.
+    """Task: container, codec, width, height, frames, fps, seconds and comment, as described in `inspect.inspect`.
 
     With `digest` also bytes and sha256.
     """
@@ -56,7 +56,7 @@ def metadata(path: FilePath, limits: dict[str, int] | None, digest: bool) -> Ite
 
 
 def size(path: FilePath) -> Iterator[list[int]]:
-    """Task: width and height (pixels) of a picture, or of the first of several, as its header says."""
+    """Task: width and height (pixels) of an image, or of the first of several, from its header."""
     with opened(path, None, "picture") as (file, form, judge), picture(path, file, form, judge) as (image, _):
         yield [image.width, image.height]
 
@@ -86,15 +86,15 @@ def _picture(path: FilePath, file: BufferedReader, form: Format, limits: Limits)
         elif form.name == "gif":
             tags = dict(image.info)
         else:
-            # Pillow is not shown the Exif of a JPEG, and finds that of an AVIF without decoding it.
+            # Pillow does not receive the Exif of a JPEG; it finds that of an AVIF without decoding.
             tags = _described(_jpeg_exif(file) if form == JPEG else image.info.get("exif", b""))
         return facts | {"comment": _comment(path, tags)}
 
 
 def _png_comment(path: FilePath, file: BufferedReader) -> dict[str, str]:
-    """The last text of a PNG with the keyword "comment", before its pixels or behind them; none if there is none.
+    """Return the last text of a PNG with the keyword "comment", before or after its pixels; empty if there is none.
 
-    Raises MediaError for what is damaged or larger than 1 MiB.
+    Raises MediaError if it is damaged or larger than 1 MiB.
     """
     found: dict[str, str] = {}
     read = 0
@@ -114,7 +114,7 @@ def _png_comment(path: FilePath, file: BufferedReader) -> dict[str, str]:
 
 
 def _text(path: FilePath, kind: bytes, data: bytes) -> str:
-    """The text of one chunk behind its keyword (W3C, PNG third edition, 11.3.3)."""
+    """Return the text of one chunk after its keyword (W3C, PNG third edition, 11.3.3)."""
     packed, encoding = kind == b"zTXt", "latin-1"
     if packed:
         method, data = data[:1], data[1:]
@@ -134,7 +134,7 @@ def _text(path: FilePath, kind: bytes, data: bytes) -> str:
 
 
 def _jpeg_exif(file: BufferedReader) -> bytes:
-    """The Exif block of a JPEG whose segments have been judged; b"" if there is none."""
+    """Return the Exif block of a JPEG whose segments have been checked; b"" if there is none."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         file.seek(at)
@@ -149,7 +149,7 @@ def _jpeg_exif(file: BufferedReader) -> bytes:
 
 
 def _webp_exif(path: FilePath, file: BufferedReader) -> bytes:
-    """The Exif block of a WebP; b"" if there is none."""
+    """Return the Exif block of a WebP; b"" if there is none."""
     for _, content, length in riff_chunks(path, file, 0, file.seek(0, 2)):
         for kind, inner, inner_length in riff_chunks(path, file, content + 4, content + length):
             if kind == b"EXIF":
@@ -161,7 +161,7 @@ def _webp_exif(path: FilePath, file: BufferedReader) -> bytes:
 
 
 def _described(exif: bytes) -> dict[str, str]:
-    """The ImageDescription in an Exif block as the tag "comment"; none if it has none, or cannot be read."""
+    """Return the ImageDescription of an Exif block as the tag "comment"; empty if it is absent or unreadable."""
     exif = exif.removeprefix(b"Exif\0\0")
     with suppress(struct.error, ValueError):
         found = directory(BytesIO(exif))
@@ -174,7 +174,7 @@ def _described(exif: bytes) -> dict[str, str]:
 
 
 def _comment(path: FilePath, tags: dict[Any, Any]) -> str | None:
-    """The tag `comment`, whichever case its name is in."""
+    """Return the tag `comment`, case-insensitively."""
     found = next((str(value) for name, value in tags.items() if str(name).lower() == "comment"), None)
     if found is not None:
         within(path, "bytes of comment", len(found.encode("utf-8", "replace")), MAX_COMMENT_BYTES)

@@ -1,4 +1,4 @@
-"""Pictures to pixels. The size is read from the header here, before Pillow sets memory aside."""
+"""Decoding of images. The size is read from the header before Pillow allocates memory."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from flickbook.media.untrusted.sniff import (
 )
 from flickbook.media.write import FilePath
 
-_BAND_ROWS: Final = 256  # converted at once, so that the copies stay small
-_BMP_PLAIN: Final = (0, 3)  # uncompressed, and so with masks; run lengths are unpacked slowly
-#: What each EXIF orientation asks for: quarter turns against the clock, then whether left and right change places.
+_BAND_ROWS: Final = 256  # rows converted at once, so that copies stay small
+_BMP_PLAIN: Final = (0, 3)  # uncompressed, without and with bit masks; run-length encoded files decode slowly
+#: EXIF orientation -> counter-clockwise quarter turns, and whether to mirror left and right.
 _TURNS: Final = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False)} | {
     7: (1, True),
     8: (1, False),
@@ -48,15 +48,15 @@ _SHOWN_INSTEAD: Final = 100
 
 @contextmanager
 def picture(path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> Iterator[tuple[Image.Image, int]]:
-    """The picture, or the first of several, not yet decoded, and its EXIF orientation, 1 to 8.
+    """Yield the undecoded image, or the first of several, and its EXIF orientation, 1 to 8.
 
-    Raises MediaError for one that is damaged or larger than `limits`.
+    Raises MediaError if it is damaged or larger than `limits`.
     """
     source: Any = file
     turned, exif = 1, b""
     if form == JPEG:
         height, width, channels, turned, data = jpeg.judged(path, _whole(path, file, limits))
-        # A JPEG in several passes is held as its coefficients, all channels at once.
+        # A progressive JPEG is held in memory as coefficients, all channels at once.
         within(path, "values a frame", height * width * channels, 3 * limits.pixels)
         source = BytesIO(data)
         check_size(path, 1, height, width, limits)
@@ -70,23 +70,23 @@ def picture(path: FilePath, file: BufferedReader, form: Format, limits: Limits) 
     else:
         check_size(path, 1, *_header_size(path, form, file.read(64)), limits)
     if form.name == "webp":
-        webp_durations(path, file)  # which counts the frames, as Pillow sets memory aside for all
+        webp_durations(path, file)  # limits the number of frames, because Pillow allocates memory for all of them
     elif form == GIF:
-        check_gif(path, file, whole=False)  # Pillow joins comments in a time that grows with their square
+        check_gif(path, file, whole=False)  # Pillow concatenates comments in quadratic time
     elif form == MOVING_PNG:
         source = png.first(path, file, limits.file_bytes)
     with _opened(path, source, form, limits) as image:
         if form == AVIF:
-            # How it is turned, Pillow tells in an Exif block that it makes.
+            # Pillow reports the orientation in an Exif block of its own making.
             turned = tiff.orientation(image.info.pop("exif", b""))
             image.info |= {"exif": exif} if exif else {}
         elif form == PNG and isinstance(image, PngImageFile):
-            image.is_animated = False  # it may say so, and hold no second frame
+            image.is_animated = False  # the header may claim an animation that has no second frame
         yield image, turned
 
 
 def _whole(path: FilePath, file: BufferedReader, limits: Limits) -> bytes:
-    """The bytes of a file, which may have grown since it was judged, and no more of them if it still does."""
+    """Return the bytes of a file. It may have grown since it was checked; no more bytes are read than allowed."""
     size = file.seek(0, 2)
     within(path, "bytes", size, limits.file_bytes)
     file.seek(0)
@@ -96,19 +96,19 @@ def _whole(path: FilePath, file: BufferedReader, limits: Limits) -> bytes:
 @contextmanager
 def _opened(path: FilePath, source: Any, form: Format, limits: Limits) -> Iterator[Image.Image]:
     source.seek(0)
-    if form.name == "webp":  # which Pillow reads whole
+    if form.name == "webp":  # Pillow reads the whole file
         source = BytesIO(_whole(path, source, limits))
     try:
         with Image.open(source, formats=[form.pillow]) as image:
-            # The first frame of a GIF may be larger than the header says.
+            # The first frame of a GIF may be larger than the header states.
             check_size(path, 1, image.height, image.width, limits)
             yield image
-    except RuntimeError as error:  # what the decoder of AVIF raises for all that it does not like
+    except RuntimeError as error:  # the AVIF decoder raises it for every malformed file
         raise MediaError(path, f"cannot be read ({shown(error)})", "check that it is complete and readable") from error
 
 
 def _header_size(path: FilePath, form: Format, head: bytes) -> tuple[int, int]:
-    """Height and width, from the places in the header where these formats have them."""
+    """Return height and width from the header."""
     try:
         if form in (PNG, MOVING_PNG) and head[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", head, 16)
@@ -131,19 +131,19 @@ def _header_size(path: FilePath, form: Format, head: bytes) -> tuple[int, int]:
 
 
 def _bmp_size(path: FilePath, head: bytes) -> tuple[int, int]:
-    if struct.unpack_from("<I", head, 14)[0] == 12:  # the header of OS/2
+    if struct.unpack_from("<I", head, 14)[0] == 12:  # the OS/2 header
         width, height = struct.unpack_from("<HH", head, 18)
         return width, height
     width, height, _, _, compression = struct.unpack_from("<iiHHI", head, 18)
     if compression not in _BMP_PLAIN:
         raise MediaError(path, f"its BMP compression {compression} is not read", "save it as PNG")
-    return width, abs(height)  # a negative height tells the order of the rows
+    return width, abs(height)  # a negative height means that rows are stored top-down
 
 
 def pixels(path: FilePath, image: Image.Image, turned: int) -> np.ndarray:
-    """The pixels (height, width, 3) uint8 RGB, turned upright; what is transparent lies on white.
+    """Return the pixels (height, width, 3) uint8 RGB with the orientation applied, composited on white.
 
-    Of 16 bits the upper 8 are kept. Colour profiles are not applied.
+    Of 16-bit values the upper 8 bits are kept. Colour profiles are not applied.
     """
     image.load()
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
@@ -156,7 +156,7 @@ def pixels(path: FilePath, image: Image.Image, turned: int) -> np.ndarray:
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    """A decoded picture as (height, width, 3) uint8, some rows at a time, so that what lies between stays small."""
+    """Convert a decoded image to (height, width, 3) uint8, some rows at a time, so that copies stay small."""
     found = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, _BAND_ROWS):
         band = image.crop((0, top, image.width, min(image.height, top + _BAND_ROWS)))
@@ -175,7 +175,7 @@ def _on_white(image: Image.Image) -> np.ndarray:
 
 
 class Animation:
-    """A moving WebP or PNG, as read.py's `Film` is a film. Its header tells all frames and how long each is shown."""
+    """An animated WebP or PNG, with the interface of `decode.Film`. Its header states all frames and durations."""
 
     def __init__(self, path: FilePath, file: BufferedReader, form: Format, limits: Limits) -> None:
         self._path, self._file, self._form, self._limits = path, file, form, limits
@@ -194,19 +194,19 @@ class Animation:
         check_size(path, 1, self.height, self.width, limits)
 
     def counted(self) -> tuple[int, Fraction]:
-        """How many frames there are, and frames a second."""
+        """Return the number of frames and the frames per second."""
         return self.frames, self.rate
 
     def shown(self) -> Generator[Shown, None, None]:
-        """The frames, each decoded when it is asked for."""
+        """Yield the frames, decoded lazily."""
         start = 0
         with _opened(self._path, self._file, self._form, self._limits) as image:
-            # A PNG may begin with a picture for those who show no motion.
+            # A PNG may begin with a still image for viewers without animation support.
             skipped = int(getattr(image, "default_image", False))
             for index, duration in enumerate(self._durations, skipped):
                 image.seek(index)
                 image.load()
-                # Converted at once: the next frame is drawn over this one.
+                # Convert immediately, because the next frame is drawn over this one.
                 yield Shown(
                     Fraction(start, self._unit), Fraction(duration, self._unit), partial(np.asarray, _rgb(image))
                 )

@@ -1,4 +1,4 @@
-"""The chunks of a PNG (W3C, PNG third edition, 5.3 and 11.3.6), walked before a decoder sees them."""
+"""Parser of the chunks of a PNG (W3C, PNG third edition, 5.3 and 11.3.6), run before decoding."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from flickbook.media.write import FilePath
 
 _MAX_CHUNKS: Final = 1 << 18
 _CONTROL_BYTES: Final = 26
-_AT_ONCE: Final = (1, 10)  # seconds, where a frame asks for none
-_MOST_EXACT: Final = 10**9  # parts of a second; more would make a sum of many times a number of a million digits
+_AT_ONCE: Final = (1, 10)  # seconds, for a frame with duration 0
+_MOST_EXACT: Final = 10**9  # parts per second; a finer common denominator could grow to a million digits
 _ROUNDED: Final = 10**6
 _OF_PICTURE: Final = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
 
 
 class Times(NamedTuple):
-    """How long each frame is shown, in parts of a second, and how many of them are a second."""
+    """The durations of all frames as multiples of a unit, and how many units are one second."""
 
     durations: list[int]
     unit: int
 
 
 def chunks(path: FilePath, file: BufferedReader) -> Iterator[tuple[bytes, int, int]]:
-    """The kind, the place of the content and the length of each chunk. Raises MediaError if the file is cut short."""
+    """Yield the type, content offset and length of each chunk. Raises MediaError if the file is truncated."""
     size = file.seek(0, 2)
     for number, (kind, content, length) in enumerate(png_chunks(file)):
         if number == _MAX_CHUNKS:
@@ -42,9 +42,9 @@ def chunks(path: FilePath, file: BufferedReader) -> Iterator[tuple[bytes, int, i
 
 
 def times(path: FilePath, file: BufferedReader) -> Times:
-    """The times of a moving PNG. Raises MediaError if it is cut short or holds another number of frames than it says.
+    """Return the durations of an animated PNG. Raises MediaError if it is truncated or its number of frames is wrong.
 
-    They are exact unless the file mixes so many denominators that they have no small common one.
+    They are exact unless the file mixes so many denominators that there is no small common one.
     """
     said, given = 0, []
     for kind, content, length in chunks(path, file):
@@ -70,7 +70,7 @@ def times(path: FilePath, file: BufferedReader) -> Times:
 
 
 def first(path: FilePath, file: BufferedReader, most: int) -> BytesIO:
-    """The picture that a moving PNG shows where nothing moves, as a PNG of its own of at most `most` bytes."""
+    """Return the still image of an animated PNG as a PNG of its own, of at most `most` bytes."""
     kept, held, before = [b"\x89PNG\r\n\x1a\n"], 0, b""
     for kind, content, length in chunks(path, file):
         if before == b"IDAT" and kind != b"IDAT":

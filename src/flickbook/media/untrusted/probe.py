@@ -1,12 +1,11 @@
-"""Child processes that read untrusted files under limits of memory, processor time, open files and wall-clock time.
+"""Pool of child processes that read untrusted files under limits of memory, CPU time, open files and wall-clock time.
 
-A file that a client sent is never decoded in the server process, nor in a process that makes films. `ask` and `stream`
-hand it to a child (`flickbook.media.untrusted.probe_child`), which answers over a pipe. Children are started when
-they are first needed, stay for further requests, and are replaced after `REQUESTS` of them, after a minute without one,
-and whenever one fails. A child that exceeds a limit dies alone: its caller gets a MediaError that names the limit.
+A file from a client is never decoded in the server process or in a worker. `ask` and `stream` send it to a child
+(`flickbook.media.untrusted.probe_child`), which answers over a pipe. Children start on demand, are reused, and are
+replaced after `REQUESTS` requests, after a minute without one, and after a failure. If a child exceeds a limit, only
+the child dies: the caller gets a MediaError that names the limit.
 
-Where the operating system has no `resource` limits (Windows), the wall-clock limit remains, and the checks of headers
-before anything is decoded.
+On operating systems without `resource` limits (Windows), only the wall-clock limit and the header checks apply.
 """
 
 from __future__ import annotations
@@ -31,35 +30,35 @@ from flickbook.settings import inherited
 #: Children at once, and callers that may wait for one.
 CHILDREN: Final = 2
 WAITING: Final = 46
-#: Requests after which a child is replaced, so that what leaks in a library does not add up.
+#: Requests after which a child is replaced, so that memory leaks in libraries do not accumulate.
 REQUESTS: Final = 200
-#: Longest line of an answer; a comment has at most 1 MiB, and JSON may write a byte of it as six.
+#: Longest line of an answer: a comment has at most 1 MiB, and JSON may escape one byte as six.
 _MAX_LINE: Final = 16 << 20
-#: Most bytes behind a line: one picture of the largest size that is read.
+#: Most bytes after a line: one image of the largest supported size.
 _MAX_BYTES: Final = 256 << 20
 _RETRY_AFTER: Final = 2.0
-#: Libraries that would start threads or memory arenas for each processor.
+#: Disable thread pools and memory arenas per CPU in libraries.
 _SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one request may use: MiB of memory beyond an idle child, seconds of processor time, seconds in all."""
+    """The limits of one request: MiB of memory beyond an idle child, seconds of CPU time and of wall-clock time."""
 
     memory_mib: int
     cpu_seconds: int
     seconds: int
 
 
-#: For what a file says of itself, where at most one frame is decoded.
+#: For metadata, where at most one frame is decoded.
 PROBE: Final = Budget(memory_mib=512, cpu_seconds=10, seconds=60)
-#: For frames. `Limits` bound how many there are, and the receiver holds them.
+#: For frames. `Limits` bounds their number, and the receiver holds them.
 DECODE: Final = Budget(memory_mib=1024, cpu_seconds=600, seconds=3600)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a child: its answer, which is the last, or a part before it. `data` is what JSON cannot hold."""
+    """One message of a child: a part of the answer, or the answer, which is the last. `data` holds what JSON cannot."""
 
     answer: bool
     value: Any
@@ -67,11 +66,11 @@ class Message:
 
 
 class _Child:
-    """One process and the pipes to it; used by one thread at a time."""
+    """One process and its pipes. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self.served = 0
-        #: Whether its last request was answered to the end, so that it can take another.
+        #: Whether the last request was answered completely, so that the child can be reused.
         self.answered = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "flickbook.media.untrusted.probe_child"],
@@ -87,7 +86,7 @@ class _Child:
         self.process.stdin.flush()
 
     def receive(self) -> Message | None:
-        """The next message; None if the child ended."""
+        """Return the next message; None if the child has exited."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline(_MAX_LINE)
         if not line.endswith(b"\n"):
@@ -109,7 +108,7 @@ class _Child:
         return Message(answer, value, data)
 
     def end(self) -> int:
-        """Kill it if it still runs; its exit status as subprocess gives it."""
+        """Kill the child if it still runs. Returns its exit status as subprocess reports it."""
         for pipe in (self.process.stdin, self.process.stdout):
             with suppress(OSError):
                 if pipe is not None:
@@ -118,14 +117,14 @@ class _Child:
         return self.process.wait()
 
     def ended(self) -> int:
-        """The exit status of a child whose pipe has closed."""
+        """Return the exit status of a child whose pipe has closed."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         return self.end()
 
 
 class Pool:
-    """At most `children` processes; `waiting` more callers wait for one, and further ones are refused."""
+    """A pool of at most `children` processes. At most `waiting` callers wait for one; more are refused."""
 
     def __init__(self, children: int = CHILDREN, waiting: int = WAITING) -> None:
         self._free = threading.Semaphore(children)
@@ -137,10 +136,10 @@ class Pool:
         self._closed = False
 
     def stream(self, task: str, path: FilePath, budget: Budget, **arguments: Any) -> Generator[Message, None, None]:
-        """The messages of a child that runs `task` (a name in `probe_child.tasks()`) on the file at `path`.
+        """Yield the messages of a child that runs `task` (a name in `probe_child.tasks()`) on the file at `path`.
 
-        Blocks while no child is free. Raises MediaError for what the task refuses and for a child that exceeded its
-        budget or crashed, LimitReached where too many callers wait or no process can be started.
+        Blocks while no child is free. Raises MediaError if the task refuses the file, or if the child exceeds its
+        budget or crashes; LimitReached if too many callers wait or no process can be started.
         """
         name = os.fspath(path)
         request = {"task": task, "path": os.path.abspath(name), "arguments": arguments, **asdict(budget)}
@@ -160,7 +159,7 @@ class Pool:
                 with _deadline(child, budget.seconds) as late, suppress(BrokenPipeError):
                     child.send(request)
                     while (message := child.receive()) is not None and not message.answer:
-                        fresh = True  # what has begun is not begun again
+                        fresh = True  # messages were received, so the task cannot be retried
                         yield message
                 child.answered = message is not None
                 if message is not None:
@@ -169,13 +168,13 @@ class Pool:
                     yield message
                     return
                 status = child.ended()
-                # A child without work ends by itself, perhaps just as it is asked.
+                # An idle child exits by itself, possibly just when a request is sent.
                 if status != 0 or late.is_set() or fresh:
                     raise MediaError(path, *_why(status, late.is_set(), budget))
 
     @contextmanager
     def _child(self, fresh: bool) -> Iterator[_Child]:
-        """A child for one request; afterwards it waits for another if it has answered, and is killed if not."""
+        """Yield a child for one request. Afterwards it is reused if it has answered, and killed otherwise."""
         with self._lock:
             while self._idle and (fresh or self._idle[-1].process.poll() is not None):
                 self._drop(self._idle.pop())
@@ -212,7 +211,7 @@ class Pool:
 
 @contextmanager
 def _deadline(child: _Child, seconds: float) -> Iterator[threading.Event]:
-    """Kill the child after so many seconds; the event tells whether that happened."""
+    """Kill the child after `seconds`; the event is set if that happened."""
     late = threading.Event()
 
     def kill() -> None:
@@ -229,7 +228,7 @@ def _deadline(child: _Child, seconds: float) -> Iterator[threading.Event]:
 
 
 def _why(status: int, late: bool, budget: Budget) -> tuple[str, str]:
-    """What is said of a file whose reader died, and what to do."""
+    """Return the reason and the remedy for a file whose child died."""
     smaller = "make it shorter or smaller, or export it again"
     if late:
         return f"needs more than {budget.seconds} seconds to read", smaller
@@ -241,7 +240,7 @@ def _why(status: int, late: bool, budget: Budget) -> tuple[str, str]:
 
 @cache
 def pool() -> Pool:
-    """The pool of this process."""
+    """Return the pool of this process."""
     made = Pool()
     atexit.register(made.close)
     return made
@@ -252,11 +251,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def ask(task: str, path: FilePath, budget: Budget = PROBE, **arguments: Any) -> Message:
-    """The answer of a task that sends nothing before it. Raises what `Pool.stream` raises."""
+    """Return the answer of a task that sends a single message. Raises what `Pool.stream` raises."""
     *_, last = pool().stream(task, path, budget, **arguments)
     return last
 
 
 def stream(task: str, path: FilePath, budget: Budget = DECODE, **arguments: Any) -> Generator[Message, None, None]:
-    """The messages of a task, as `Pool.stream` yields them. Close it where it is not read to its end."""
+    """Yield the messages of a task, as `Pool.stream` does. Close it if it is not read to its end."""
     return pool().stream(task, path, budget, **arguments)

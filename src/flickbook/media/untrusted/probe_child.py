@@ -1,8 +1,8 @@
 """The child process that reads untrusted files for `probe.py`: `python -m flickbook.media.untrusted.probe_child`.
 
-It reads one request a line from standard input, and answers on standard output with JSON lines, each followed by as
-many bytes as it announces. Before each request it lowers its own limits: addresses it may map, processor time, no
-file that grows, few open files. It ends with its standard input, so it never outlives the process that started it.
+It reads one request per line from standard input, and answers on standard output with JSON lines, each followed by the
+number of bytes that it announces. Before each request it lowers its own limits: address space, CPU time, file size,
+open files. It exits when standard input closes, so it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Seconds without a request after which it ends, and files that it may have open at once.
+#: Idle seconds after which the child exits, and the number of files that it may have open.
 _IDLE: Final = 60.0
 _FILES: Final = 64
 _NICENESS: Final = 5
@@ -36,7 +36,7 @@ Task = Callable[..., Iterator[Any]]
 
 
 def tasks() -> dict[str, Task]:
-    """What can be asked for. A task yields parts (arrays, bytes or JSON), of which the last is its answer."""
+    """Return all tasks by name. A task yields parts (arrays, bytes or JSON), of which the last is its answer."""
     from flickbook.media.untrusted import decode, metadata, still
 
     return {
@@ -54,7 +54,7 @@ def tasks() -> dict[str, Task]:
 
 
 class _Answers:
-    """Writes messages to the pipe, which no library that prints can reach."""
+    """Writes messages to the pipe, which is hidden from libraries that print."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -72,7 +72,7 @@ class _Answers:
 
 
 class Limiter:
-    """The limits of this process, counted from what it uses while it waits."""
+    """The resource limits of this process, relative to its usage while idle."""
 
     def __init__(self) -> None:
         self._mapped = 0
@@ -81,7 +81,7 @@ class Limiter:
             self._mapped = pages * os.sysconf("SC_PAGE_SIZE")
 
     def permanent(self) -> None:
-        """No core file, no file that grows, few open files, and less of the processor than who serves."""
+        """Set the permanent limits: no core dumps, no growing files, few open files, a low CPU priority."""
         with suppress(OSError, AttributeError):
             os.nice(_NICENESS)
         if resource is not None:
@@ -90,7 +90,7 @@ class Limiter:
             _limit(resource.RLIMIT_NOFILE, _FILES)
 
     def request(self, memory_mib: int, cpu_seconds: int) -> None:
-        """The soft limits of one request."""
+        """Set the soft limits of one request."""
         if resource is None:
             return
         _limit(resource.RLIMIT_AS, self._mapped + (memory_mib << 20), soft=True)
@@ -101,14 +101,14 @@ class Limiter:
 def _limit(which: int, value: int, soft: bool = False) -> None:
     hard = resource.getrlimit(which)[1]
     least = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with suppress(OSError, ValueError):  # macOS maps more than it lets be limited
+    with suppress(OSError, ValueError):  # macOS maps more memory than the limit allows
         resource.setrlimit(which, (least, hard if soft else least))
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until standard input closes."""
     sys.dont_write_bytecode = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     answers = _Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _read(requests: queue.SimpleQueue[bytes]) -> None:
-    """Take requests from standard input. Its end is that of the process that asks."""
+    """Read requests from standard input. It closes when the parent exits."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)
@@ -149,7 +149,7 @@ def _run(task: Task, request: dict[str, Any], answers: _Answers) -> None:
 
 
 def _refusal(error: MediaError | MemoryError, memory_mib: int) -> tuple[str, str]:
-    """The reason and the remedy; where memory ran out, the limit of it."""
+    """Return the reason and the remedy; if memory ran out, the memory limit."""
     cause = error.__cause__ or error.__context__
     full = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
     if isinstance(error, MemoryError) or full:

@@ -1,4 +1,4 @@
-"""What a file's first bytes say it is, which formats are read, and how large a picture or film may be."""
+"""Detection of file formats by their first bytes, the supported formats, and the size limits of images and videos."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DECODER_ERRORS: Final = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before decoding: bytes of the file, pixels of one frame, frames, bytes of all frames as RGB."""
+    """Limits checked before decoding: bytes of the file, pixels per frame, frames, bytes of all frames as RGB."""
 
     file_bytes: int = 1 << 30
     pixels: int = 4096 * 4096
@@ -40,16 +40,16 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
-MAX_RATE: Final = 1000  # frames a second
-#: A picture may be larger than a frame, as cameras have 50 million pixels; its file must fit in memory.
+MAX_RATE: Final = 1000  # frames per second
+#: An image may be larger than a frame, because cameras have 50 megapixels; its file must fit in memory.
 PICTURE_LIMITS: Final = Limits(file_bytes=128 << 20, pixels=8192 * 6144)
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is read. `pillow` is Pillow's name if it may be a picture; `demuxer` is FFmpeg's if a film.
+    """A supported format. `pillow` is Pillow's name if it may be an image; `demuxer` is FFmpeg's if a video.
 
-    Both are named to the libraries, so that neither guesses: FFmpeg's guess could be a playlist, which opens files.
+    Both are passed to the libraries, to prevent guessing: FFmpeg could detect a playlist, which opens other files.
     """
 
     name: str
@@ -83,14 +83,14 @@ _MAGIC: Final = {
     b"II*\0": TIFF,
     b"MM\0*": TIFF,
 }
-_QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"free", b"skip")  # how a film of before 2001 may begin
-#: Of what moves among them (avis, msf1), a film's demuxer would find the still alone.
+_QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"free", b"skip")  # first boxes of QuickTime files before 2001
+#: For the animated ones (avis, msf1), a video demuxer would find only the still image.
 _STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis", b"msf1")
-_MAX_EARLY: Final = 1 << 16  # chunks of a PNG up to the one that begins its second frame
+_MAX_EARLY: Final = 1 << 16  # PNG chunks up to the start of the second frame
 
 
 def sniff(head: bytes) -> Format | None:
-    """The format that a file's first 64 bytes tell, or None if it is none that is read."""
+    """Detect the format from a file's first 64 bytes; None if it is not supported."""
     if head[4:8] == b"ftyp":
         brand, others = head[8:12], head[16 : max(16, int.from_bytes(head[:4], "big"))]
         if brand in _STILL_BRANDS:
@@ -108,11 +108,11 @@ def sniff(head: bytes) -> Format | None:
 
 
 def png_chunks(file: BufferedReader) -> Iterator[tuple[bytes, int, int]]:
-    """The kind, the place of the content and the length of each chunk that begins in a PNG, whole or not.
+    """Yield the type, content offset and length of each chunk that begins in a PNG, complete or not.
 
-    A chunk is its length (4 bytes, big endian), its kind (4 bytes), content, and a sum (4 bytes).
+    A chunk is its length (4 bytes, big endian), its type (4 bytes), its content, and a checksum (4 bytes).
     """
-    start = 8  # behind the first bytes of every PNG
+    start = 8  # after the PNG signature
     while len(head := _read_at(file, start, 8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         yield kind, start + 8, length
@@ -125,9 +125,9 @@ def _read_at(file: BufferedReader, start: int, count: int) -> bytes:
 
 
 def _moving(file: BufferedReader) -> bool:
-    """Whether a PNG says before its pixels that it moves (chunk acTL), and a frame follows (fcTL).
+    """Whether a PNG is animated: an acTL chunk before the pixels, and a frame (fcTL).
 
-    Without any, it is a picture.
+    Otherwise it is a still image.
     """
     told = False
     for kind, _, _ in islice(png_chunks(file), _MAX_EARLY):
@@ -141,12 +141,12 @@ def _moving(file: BufferedReader) -> bool:
 
 @contextmanager
 def opened(path: FilePath, limits: Limits | None, kind: Kind) -> Iterator[tuple[BufferedReader, Format, Limits]]:
-    """The file at its start, its format, which must be of `kind`, and `limits`, or without them the format's own.
+    """Yield the file at its start, its format, which must be of `kind`, and `limits`, by default those of the format.
 
-    Whatever goes wrong while it is read becomes a MediaError.
+    Every error while the file is read is converted to a MediaError.
     """
     try:
-        _check_regular(path, os.stat(path))  # opening a pipe or a device could block for ever
+        _check_regular(path, os.stat(path))  # opening a pipe or a device could block forever
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:
             facts = os.fstat(handle)
@@ -162,7 +162,7 @@ def opened(path: FilePath, limits: Limits | None, kind: Kind) -> Iterator[tuple[
         raise MediaError(path, "needs more memory than there is", "make it shorter or smaller") from None
     except _DECODER_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
-        if isinstance(error, UnidentifiedImageError):  # which names the file as this process holds it
+        if isinstance(error, UnidentifiedImageError):  # its message names the file object of this process
             reason = "its header is damaged"
         raise MediaError(path, f"cannot be read ({shown(reason)})", "check that it is complete and readable") from error
 
@@ -193,13 +193,13 @@ def _format(path: FilePath, file: BufferedReader, kind: Kind) -> Format:
 
 
 def within(path: FilePath, what: str, value: int, limit: int) -> None:
-    """Raises MediaError that names both if `value` is above `limit`."""
+    """Raises MediaError, which names both numbers, if `value` is above `limit`."""
     if value > limit:
         raise MediaError(path, f"{value} {what}, more than the limit of {limit}", "make it shorter or smaller")
 
 
 def check_size(path: FilePath, frames: int, height: int, width: int, limits: Limits) -> None:
-    """Raises MediaError if what a header says is nothing, or more than `limits`."""
+    """Raises MediaError if the sizes in a header are zero or exceed `limits`."""
     if min(frames, height, width) < 1:
         size = f"{frames} frames of {width}x{height}"
         raise MediaError(path, f"its header says {size}", "export it again")

@@ -1,4 +1,4 @@
-"""Single pictures of a film: its middle frame, its last one, several on a sheet. Tasks of a child of probe.py."""
+"""Single frames of a video: the middle one, the last one, or several on a contact sheet. Tasks of probe_child.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flickbook.media.untrusted.picture import picture, pixels
 from flickbook.media.untrusted.sniff import opened
 from flickbook.media.write import FilePath
 
-#: Pixels of a thumbnail's longer side, of a sheet's frame, and its frames.
+#: Pixels of a thumbnail's longer side and of a frame on the sheet, and frames per sheet.
 _SIDE: Final = 512
 _CELL: Final = 192
 _COLUMNS: Final = 8
@@ -26,24 +26,24 @@ _NO_FRAMES: Final = ("holds no frames", "make it again")
 
 
 def thumbnail(path: FilePath) -> Iterator[bytes]:
-    """Task: a WebP of the frame in the middle of a film, at most 512 pixels wide and high."""
+    """Task: a WebP of the middle frame of a video, at most 512 pixels wide and high."""
     (frame,) = middle(path, _SIDE)
     yield _saved(Image.fromarray(frame), "WEBP", quality=85)
 
 
 def middle(path: FilePath, side: int) -> Iterator[np.ndarray]:
-    """Task: the frame in the middle of a film, or a picture, (height, width, 3) uint8, at most `side` wide and high."""
+    """Task: the middle frame of a video, or an image, (height, width, 3) uint8, at most `side` wide and high."""
     yield _frames(path, lambda count: [count // 2], side)[0]
 
 
 def sheet(path: FilePath, label: str) -> Iterator[bytes]:
-    """Task: a PNG of up to eight frames of a film with `label` above."""
+    """Task: a PNG of up to eight frames of a video, with `label` above them."""
     frames = _frames(path, lambda count: chosen(count, _COLUMNS), _CELL)
     yield _saved(contact_sheet([np.stack(frames)], [label], _COLUMNS, cell=_CELL), "PNG")
 
 
 def last(path: FilePath) -> Iterator[bytes]:
-    """Task: a PNG of the last frame of a film, or of a picture itself, as large as it is."""
+    """Task: a PNG of the last frame of a video, or of an image, at full size."""
     if not _moves(path):
         frame = _still(path)
     else:
@@ -72,7 +72,7 @@ def _still(path: FilePath) -> np.ndarray:
 
 
 def _frames(path: FilePath, choose: Callable[[int], list[int]], side: int) -> list[np.ndarray]:
-    """Frames of a film by their numbers, as large as `side`; the film is never held whole."""
+    """Return frames of a video by their indices, at most `side` wide and high. The video is never held as a whole."""
     if not _moves(path):
         return [_small(_still(path), side)]
     with film(path) as source:

@@ -1,4 +1,4 @@
-"""The directory of tags that TIFF and EXIF share: what it says is judged before a decoder reads it."""
+"""Parser of the tag directory of TIFF and EXIF, run before decoding."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from flickbook.media.write import FilePath
 
 _WIDTH, _HEIGHT, _COMPRESSION, _ORIENTATION = 256, 257, 259, 274
 _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 277, 322, 323
-_OFFSETS: Final = (273, 279, 324, 325)  # of strips and tiles, and their lengths
+_OFFSETS: Final = (273, 279, 324, 325)  # offsets and byte counts of strips and tiles
 _SINGLE: Final = (_WIDTH, _HEIGHT, _COMPRESSION, 262, 266, _SAMPLES, 278, 284, 317, _TILE_WIDTH, _TILE_HEIGHT)
-# Beside those: bits, palette, extra samples, sample format, JPEG tables, and how YCbCr is to be read.
+# Also needed: bits, palette, extra samples, sample format, JPEG tables, and YCbCr parameters.
 _NEEDED: Final = (*_SINGLE, *_OFFSETS, 258, 320, 338, 339, 347, 529, 530, 531, 532)
 _COMPRESSIONS: Final = (1, 5, 7, 8, 32773, 32946)  # none, LZW, JPEG, Deflate, PackBits, Deflate's old number
 _UNIT_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SHORT, _LONG = 3, 4
-_MAX_TAG_BYTES: Final = 4 << 20  # of all tags: they may overlap, and each is read into memory
+_MAX_TAG_BYTES: Final = 4 << 20  # total of all tags: they may overlap, and each is read into memory
 _MAX_PARTS: Final = 1 << 18  # strips or tiles
 _MAX_SAMPLES: Final = 5  # CMYK and one more
 
 
 class Entry(NamedTuple):
-    """One tag: its type, how many values it has, and four bytes, which are the values or say where they are."""
+    """One tag: its type, number of values, and four bytes that hold the values or their offset."""
 
     kind: int
     values: int
@@ -35,27 +35,27 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Directory:
-    """The first directory of a TIFF: its byte order as struct writes it, where its entries begin, and the entries."""
+    """The first directory of a TIFF: its byte order in struct notation, the offset of its entries, and the entries."""
 
     order: str
     start: int
     tags: tuple[tuple[int, Entry], ...]
 
     def number(self, tag: int, default: int = 0) -> int:
-        """The first value of a tag that stands in the directory itself."""
+        """Return the first value of a tag that is stored in the directory itself."""
         kind, _, data = dict(self.tags).get(tag, Entry(0, 0, b""))
         if kind == _SHORT:
             return int(struct.unpack(f"{self.order}H", data[:2])[0])
         return int(struct.unpack(f"{self.order}I", data)[0]) if kind == _LONG else default
 
     def turned(self) -> int:
-        """How the picture is turned, 1 to 8; 1, as it stands, if that is not said."""
+        """Return the orientation, 1 to 8; 1 (upright) if it is absent."""
         found = self.number(_ORIENTATION, 1)
         return found if 1 <= found <= 8 else 1
 
 
 def directory(file: BinaryIO) -> Directory:
-    """The first directory of the TIFF in `file`. Raises struct.error if it is cut short, ValueError if it is none."""
+    """Parse the first directory of the TIFF in `file`. Raises struct.error if it is truncated, else ValueError."""
     file.seek(0)
     head = file.read(8)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -74,7 +74,7 @@ def directory(file: BinaryIO) -> Directory:
 
 
 def orientation(exif: bytes) -> int:
-    """How EXIF says that a picture is turned, 1 to 8; 1, as it stands, if that cannot be read."""
+    """Return the orientation in an EXIF block, 1 to 8; 1 (upright) if it is unreadable."""
     try:
         return directory(BytesIO(exif.removeprefix(b"Exif\0\0"))).turned()
     except (struct.error, ValueError):
@@ -82,7 +82,7 @@ def orientation(exif: bytes) -> int:
 
 
 class Picture(NamedTuple):
-    """A TIFF picture of `height` x `width` pixels, how it is turned (1 to 8), and only what its decoder needs."""
+    """A TIFF image of `height` x `width` pixels, its orientation (1 to 8), and a file with what the decoder needs."""
 
     height: int
     width: int
@@ -91,7 +91,7 @@ class Picture(NamedTuple):
 
 
 def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
-    """What the first directory of the file `data` says. Raises MediaError if decoding it could take any memory."""
+    """Parse the first directory of the file `data`. Raises MediaError if decoding could take unbounded memory."""
     file = BytesIO(data)
     try:
         found = directory(file)
@@ -103,7 +103,7 @@ def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
     within(path, "bytes of tags", sum(length for _, length in away), _MAX_TAG_BYTES)
     within(path, "strips or tiles", max((0, *(needed[tag].values for tag in _OFFSETS if tag in needed))), _MAX_PARTS)
     whole = found.start + 12 * len(found.tags) + 4 <= len(data) and all(at + size <= len(data) for at, size in away)
-    # Of a tag that stands there twice, Pillow takes the last one, libtiff the first.
+    # Of a duplicate tag, Pillow takes the last one, libtiff the first.
     once = len(needed) == sum(tag in _NEEDED for tag, _ in found.tags)
     if not (whole and once and all(needed[tag].values == 1 for tag in _SINGLE if tag in needed)):
         raise MediaError(path, *DAMAGED)
@@ -114,6 +114,6 @@ def judged(path: FilePath, data: bytes, limits: Limits) -> Picture:
         raise MediaError(path, f"its TIFF compression {compression} is not read", "save it with LZW, or as PNG")
     file.seek(found.start)
     for tag, (kind, values, last) in found.tags:
-        # Readers step over a tag of an unknown type: so no profile, preview, or directory in a directory is read.
+        # Readers skip tags of an unknown type, so no profile, preview or nested directory is read.
         file.write(struct.pack(f"{found.order}HHI4s", tag, kind if tag in _NEEDED else 0, values, last))
     return Picture(found.number(_HEIGHT), found.number(_WIDTH), found.turned(), file)
