@@ -14,25 +14,23 @@ from flickbook.errors import Cancelled
 
 #: The first sentence of each command's help, in display order. A command's module is imported only when it runs.
 _COMMANDS: Final = {
-    "generate": "Make a film from a sentence and print its path.",
-    "draft": "Begin several films and print what each is about to be; `flickbook finish` goes on with the chosen ones.",
-    "finish": "Go on with drafts to whole films, and print their paths.",
-    "sequence": "Make pictures that belong together, put them together as a film, and print its path.",
-    "batch": "Make a film of each row of a file, and a sheet of them all. The same command again goes on.",
-    "polish": "Polish a film that is there already, and print the new one's path.",
-    "inspect": "Show a film's format, and the recipe it carries.",
-    "reproduce": "Make a film again and say whether it is the same: exit code 0 identical, 10 to the eye, 11 not.",
-    "rerun": "Make a film as another was made, with what is given here changed, and print its path.",
-    "diff": "Show what two films' recipes do not share.",
-    "studio": "Open the studio: films, pictures, sequences and batches, by a page in the browser.",
-    "serve": (
-        "Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, /api/v1, /studio."
-    ),
-    "desktop": "Open a window: say what a film shows, watch it emerge, play it, keep it.",
-    "repair": "Put a damaged store aside, and save into a new one what it or its last backup still holds.",
-    "doctor": "Check this machine: exit code 0 if the built-in model can run on it, 1 if not.",
+    "generate": "Make a film from a prompt and print its path.",
+    "draft": "Begin several films and print a preview of each; `flickbook finish` continues the chosen ones.",
+    "finish": "Finish drafts and print the paths of their films.",
+    "sequence": "Make a film of related images from several prompts and print its path.",
+    "batch": "Make one film per row of a file, and a contact sheet. Run the same command again to resume.",
+    "polish": "Polish an existing film and print the path of the new file.",
+    "inspect": "Show the metadata and the recipe of a film.",
+    "reproduce": "Make a film again and compare: exit code 0 identical, 10 visually equal, 11 different.",
+    "rerun": "Make a variation of an existing film with the given changes, and print its path.",
+    "diff": "Show the differences between the recipes of two films.",
+    "studio": "Start the studio in the browser: films, images, sequences and batches.",
+    "serve": "Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio.",
+    "desktop": "Open a window to make, watch and save films.",
+    "repair": "Move a damaged job store aside and restore its data from it or from the last backup.",
+    "doctor": "Check this machine: exit code 0 if the built-in model can run, 1 if not.",
     "train": "Train a model on the films of the procedural world and print its directory.",
-    "evaluate": "Judge a model's films by their own frames and print the table.",
+    "evaluate": "Measure how well a model's films match their prompts, and print the table.",
 }
 _GROUPS: Final = {
     "jobs": "See and steer the jobs of the queue.",
@@ -97,7 +95,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Turn a sentence into a short film on your own machine."""
+    """Make short films from text prompts on your own machine."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 

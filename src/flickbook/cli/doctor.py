@@ -38,7 +38,7 @@ class Check:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
-    """Check this machine: exit code 0 if the built-in model can run on it, 1 if not."""
+    """Check this machine: exit code 0 if the built-in model can run, 1 if not."""
     from flickbook import settings
 
     chosen = settings.load()

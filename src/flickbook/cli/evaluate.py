@@ -22,7 +22,7 @@ def evaluate(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Judge a model's films by their own frames and print the table."""
+    """Measure how well a model's films match their prompts, and print the table."""
     if not 1 <= prompts <= PROMPTS_LIMIT:
         raise RequestError("prompts", prompts, f"must be 1 to {PROMPTS_LIMIT}", "ask for a number in that range")
     if not Path(model).is_dir():

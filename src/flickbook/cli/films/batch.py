@@ -47,7 +47,7 @@ def batch(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Make a film of each row of a file, and a sheet of them all. The same command again goes on."""
+    """Make one film per row of a file, and a contact sheet. Run the same command again to resume."""
     from flickbook import settings
     from flickbook.engine.batch import Seeds, Template
     from flickbook.formats import container_of

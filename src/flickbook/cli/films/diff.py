@@ -18,7 +18,7 @@ def diff(
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what two films' recipes do not share."""
+    """Show the differences between the recipes of two films."""
     from flickbook.engine.reproduction.compare import differences
     from flickbook.media.embedded import carried
 

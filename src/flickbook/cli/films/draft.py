@@ -38,7 +38,7 @@ def draft(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Begin several films and print what each is about to be; `flickbook finish` goes on with the chosen ones."""
+    """Begin several films and print a preview of each; `flickbook finish` continues the chosen ones."""
     from flickbook import settings
     from flickbook.cli.films.making import making
     from flickbook.media.write import check_target
@@ -83,7 +83,7 @@ def finish(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with drafts to whole films, and print their paths."""
+    """Finish drafts and print the paths of their films."""
     from flickbook import settings
 
     chosen = settings.load()

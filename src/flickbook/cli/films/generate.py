@@ -36,7 +36,7 @@ def generate(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a film from a sentence and print its path."""
+    """Make a film from a prompt and print its path."""
     from flickbook import settings
     from flickbook.resolution import notes
     from flickbook.spec import Request

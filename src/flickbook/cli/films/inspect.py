@@ -15,7 +15,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A film or picture that Flickbook wrote, or any other.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show a film's format, and the recipe it carries."""
+    """Show the metadata and the recipe of a film."""
     from flickbook.formats import frame_paths, is_frames
     from flickbook.media.inspect import inspect as read
 

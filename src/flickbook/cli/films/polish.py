@@ -30,7 +30,7 @@ def polish(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Polish a film that is there already, and print the new one's path."""
+    """Polish an existing film and print the path of the new file."""
     from flickbook import formats, settings
     from flickbook.engine.treat import polish as polished
     from flickbook.spec import Step

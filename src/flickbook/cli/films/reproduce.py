@@ -24,7 +24,7 @@ def reproduce(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a film again and say whether it is the same: exit code 0 identical, 10 to the eye, 11 not."""
+    """Make a film again and compare: exit code 0 identical, 10 visually equal, 11 different."""
     from flickbook import settings
     from flickbook.engine.reproduction.reproduce import reproduce as made_again
 

@@ -30,7 +30,7 @@ def rerun(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a film as another was made, with what is given here changed, and print its path."""
+    """Make a variation of an existing film with the given changes, and print its path."""
     from flickbook import settings
     from flickbook.engine.reproduction.rerun import varied
 

@@ -55,7 +55,7 @@ def sequence(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make pictures that belong together, put them together as a film, and print its path."""
+    """Make a film of related images from several prompts and print its path."""
     from flickbook import settings
     from flickbook.formats import FILMS
     from flickbook.spec import Request

@@ -25,7 +25,7 @@ def desktop(
         str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
     ] = "",
 ) -> None:
-    """Open a window: say what a film shows, watch it emerge, play it, keep it."""
+    """Open a window to make, watch and save films."""
     from flickbook import settings
 
     chosen = settings.load(url=url, key=None if key is None else _key(key), store=store or None)

@@ -31,7 +31,7 @@ def serve(
     trusted_proxy: options.Proxy = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log every request, a JSON object a line.")] = False,
 ) -> None:
-    """Serve films over HTTP, and make them: /v1/videos and /v1/images as OpenAI's clients ask, /api/v1, /studio."""
+    """Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio."""
     from flickbook.cli.quantities import octets, seconds
 
     service = options.service_of(

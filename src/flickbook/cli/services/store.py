@@ -57,7 +57,7 @@ def backup(path: Copy, store: Address = "", overwrite: options.Overwrite = False
 
 @app.command("repair")
 def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = False) -> None:
-    """Put a damaged store aside, and save into a new one what it or its last backup still holds."""
+    """Move a damaged job store aside and restore its data from it or from the last backup."""
     from flickbook.store.connect import connect
     from flickbook.store.sqlite.repair import Repaired
     from flickbook.store.sqlite.repair import repair as repaired

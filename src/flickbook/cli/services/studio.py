@@ -23,7 +23,7 @@ def studio(
     workers: options.Workers = 1,
     batch: options.Batch = None,
 ) -> None:
-    """Open the studio: films, pictures, sequences and batches, by a page in the browser."""
+    """Start the studio in the browser: films, images, sequences and batches."""
     if not options.has_studio():
         raise MissingExtra("gradio", "ui")
     service = options.service_of(host, port, store, workers, auth=auth, batch=batch)
