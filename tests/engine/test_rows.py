@@ -264,3 +264,7 @@ def test_whatever_values_in_json_give_rows_or_an_error(place: Path, rows: list[d
 def test_whatever_cells_give_rows_or_an_error(place: Path, names: list[str], cells: str) -> None:
     text = ",".join(names) + "\n" + cells
     either(written(place, "any.csv", text.encode("utf-8", "replace")))
+
+
+def test_a_misspelt_column_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    assert 'did you mean "prompt"?' in refused(tmp_path, "a.csv", "promt\na red circle\n")

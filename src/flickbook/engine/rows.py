@@ -228,7 +228,7 @@ def _csv(text: str, name: str, most: int) -> Parsed:
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, 1)
+            near = difflib.get_close_matches(name, COLUMNS, 1, 0.75)
             meant = f'did you mean "{near[0]}"? ' if near else ""
             raise RequestError("column", name, "is not known", f"{meant}known are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
