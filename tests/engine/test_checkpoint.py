@@ -139,7 +139,9 @@ def test_a_run_asks_for_its_own_file_first(path: Path, tmp_path: Path) -> None:
     assert Checkpointer(path).look(PLANS[:1]) is None
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "unipc"])
+@pytest.mark.parametrize(
+    "scheduler", ["dpm++", *(pytest.param(each, marks=pytest.mark.slow) for each in ("ddim", "unipc"))]
+)
 def test_wherever_a_film_is_stopped_it_becomes_the_same(
     engine: Engine, plan: MakePlan, path: Path, scheduler: str
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_film_that_no_memory_holds_is_refused_before_anything_is_made(tmp_path
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_it_is_more_coherent_than_frames_by_themselves(seed: int) -> None:
     plan = planned(frames_per=4, seed=seed, num_inference_steps=4)
     clip = made(plan)
@@ -142,6 +142,7 @@ def test_feedback_begins_from_the_picture_before_in_the_colours_of_its_place() -
         assert np.array_equal(travel.stills.picture(*travel.at(when), source), frames[frame])
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_feedback_does_not_run_away() -> None:
     asked = {"num_inference_steps": 8, "frames_per": 12, "drift": 0.0}
@@ -167,7 +168,7 @@ def test_steps_are_told_and_a_seed_repeats_itself() -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("feedback", [0.0, 0.7])
+@pytest.mark.parametrize("feedback", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
 def test_a_film_that_goes_on_after_any_frame_is_the_same_film(tmp_path: Path, feedback: float) -> None:
     plan = planned(frames_per=3, feedback=feedback)
     whole = made(plan, directory=tmp_path / "whole")
@@ -290,6 +291,7 @@ def test_a_pipelines_sequence_goes_on_too(build: str, tmp_path: Path, monkeypatc
         assert np.array_equal(whole.frames, again.frames) and whole.recipe == again.recipe
 
 
+@pytest.mark.slow
 def test_balanced_pictures_are_nearly_the_same_and_say_so() -> None:
     exact, balanced = (made(planned(num_inference_steps=25, speed=speed)) for speed in ("exact", "balanced"))
     assert balanced.recipe is not None and balanced.recipe.plan.speed == "balanced"

@@ -244,7 +244,7 @@ def test_a_killed_workers_batch_goes_on_to_the_same_pixels(
     backend: Backend, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FLICKBOOK_BATCH")  # its option says it, and its batch whoever goes on
-    jobs = submitted(backend, *(small(seed, num_frames=8, num_inference_steps=40) for seed in (1, 2, 3)))
+    jobs = submitted(backend, *(small(seed, num_frames=8, num_inference_steps=20) for seed in (1, 2, 3)))
     killed_at(backend, jobs, 0.5, tmp_path)
     steps: list[Step] = []
     again = crew_of(backend, "another")
