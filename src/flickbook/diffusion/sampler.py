@@ -207,8 +207,8 @@ def ddim(schedule: NoiseSchedule, state: SamplerState, x0: Tensor, eta: float = 
     x_t = alpha_t x_0 + sqrt(sigma_t^2 - s^2) eps + s z,
     s = eta (sigma_t / sigma_s) sqrt(1 - (1 - sigma_s^2) / (1 - sigma_t^2))
 
-    Where the schedule scales the signal, s is that of the schedule without the scale, as VideoCrafter2 samples. With
-    eta > 0 the state must carry generators; without them RequestError is raised.
+    If the schedule scales the signal, s is computed without the scale, as in VideoCrafter2. With eta > 0 the state must
+    have generators; without them RequestError is raised.
     """
     before, after = schedule.level(state.timesteps[state.index]), schedule.level(state.next_timestep())
     # sigma is 0 only at the end, where no step starts.

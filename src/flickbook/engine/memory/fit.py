@@ -50,10 +50,10 @@ def estimate(
 ) -> Estimate:
     """Estimate what `plan` takes of `machine` in the first placement that fits, else in the most economical one.
 
-    `directory` is where the model's files are, if not in the usual place; `records` are those of earlier runs. To fit,
-    the following is reduced in turn, for the phase that takes most: frames decoded at once, then tiles; both halves of
-    guidance at once; networks, then layers, that stay on a GPU; the GPU itself. Raises RequestError for a precision
-    that is unknown or that the machine lacks, WeightsError for damaged files.
+    `directory` is where the model's files are, if not in the usual place; `records` are those of earlier runs. Memory
+    is saved step by step, in the phase that needs most: fewer frames are decoded at once, then tiles; the two halves of
+    guidance run one after the other; networks, then layers, are offloaded from the GPU; at last the CPU is used. Raises
+    RequestError for a precision that is unknown or that the machine lacks, WeightsError for damaged files.
     """
     question = _Question(model, plan, machine, precision, directory or _here(model), tuple(records))
     answer = question.answer()
@@ -226,7 +226,7 @@ def lower(placement: Placement, crowded: Literal["denoise", "decode"], family: s
     return None if changes is None else placement.model_copy(update=changes)
 
 
-# ---- what earlier runs say ----
+# ---- earlier runs ----
 
 
 def _same(record: Record, question: _Question, placement: Placement) -> bool:
@@ -283,7 +283,7 @@ def _brought(record: Record, plan: Plan) -> tuple[float, float]:
     return far, seconds
 
 
-# ---- what would fit ----
+# ---- remedies ----
 
 
 def _remedy(question: _Question) -> str:

@@ -67,7 +67,7 @@ _UNET: Config = {
 _KL: Config = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
 
 
-# ---- what runs ----
+# ---- denoising and decoding ----
 
 
 def known(model: Model, directory: Path | None) -> bool:
@@ -201,7 +201,7 @@ def wan_decoder_bytes(config: Config, plan: Plan) -> int:
     return int(4 * _WAN_DECODED * config["base_dim"] * plan.height * plan.width)
 
 
-# ---- all together ----
+# ---- totals ----
 
 
 @dataclass(frozen=True)
