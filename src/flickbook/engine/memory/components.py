@@ -74,7 +74,7 @@ def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[P
 def passing(model: Model, directory: Path | None, placement: Placement, tuned: bool) -> int:
     """Bytes of a text encoder that is unloaded after encoding and reloaded for new prompts; 0 if it stays in memory.
 
-    That applies to a large one of the project's own family on a CPU, where a film takes minutes and reloading a second.
+    That applies to a large one of the U-Net family on a CPU, where a film takes minutes and reloading a second.
     One changed by LoRAs (`tuned`) stays, because its file does not contain them.
     """
     if model.family != "unet" or placement.device != "cpu" or tuned:

@@ -13,8 +13,8 @@ still referenced. In units of one tensor (rows, channels, height, width), with c
 
 The peak of a process on a CPU is the largest of three. Loading: the process without a model, the networks loaded
 before, the one being loaded, and, if it is cast, pages of its file, which the system can reclaim: all of them in
-diffusers pipelines, in the project's own family what is mapped at once (`_MAPPED`). Encoding, in the own family: all
-weights, packed. Running: the process, the weights without a text encoder that is unloaded after encoding
+diffusers pipelines, in the U-Net family what is mapped at once (`_MAPPED`). Encoding, in the U-Net family: all weights,
+packed. Running: the process, the weights without a text encoder that is unloaded after encoding
 (`components.passing`), the film's frames, and denoising or decoding with the kernels' buffers. Those are four times the
 largest tensor of the network, laid out anew in each call, or with packed float32 a fifteenth of what was packed.
 Freed blocks between those in use add a little more than as much again; in diffusers pipelines at most 160 MiB.
@@ -43,11 +43,11 @@ MIB = 2**20
 _PROCESS, _LIBRARIES = 300 * MIB, 440 * MIB
 #: The kernels' code and tables, and how many copies of the largest tensor they make if weights are not packed.
 _KERNELS, _COPIES = 10 * MIB, 4
-#: How much of a weight file the own family maps at once: 16 million float32 numbers.
+#: How much of a weight file the U-Net family maps at once: 16 million float32 numbers.
 _MAPPED = 64 * MIB
 #: The overhead of packed weights, as a share of them.
 _PACKED = 0.07
-#: Freed blocks that stay with the process: as a share of what the own networks hold while they run; for pipelines, as
+#: Freed blocks that stay with the process: as a share of what the U-Net family holds while they run; for pipelines, as
 #: the same share while they decode, with this maximum in bytes.
 _KEPT, _KEPT_MOST = 1.2, 160 * MIB
 #: Not measured, for a GPU: its context with workspaces, its process's memory on the host, its allocator's rounding.
@@ -243,7 +243,7 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
     running = process + stays + beside + frames + max(denoise, decode)
     peak = hard = running
     before = process
-    # The own text encoder is loaded last, after the other networks are packed.
+    # The U-Net family loads its text encoder last, after the other networks are packed.
     for part in sorted(plain, key=lambda part: part.kind == "words") if ours else plain:
         packed = beside if part.kind == "words" else 0
         hard = max(hard, before + part.loaded + packed)
