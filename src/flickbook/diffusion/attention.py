@@ -1,4 +1,4 @@
-"""The transformer block of latent diffusion: attention over any axis, and the gated feed-forward behind it.
+"""The transformer block of latent diffusion: attention over any axis, followed by a gated feed-forward.
 
 Keys and mathematics are those of diffusers' `BasicTransformerBlock`. Shapes in this file: b batch, d width of a head.
 """
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 
 def repeated(x: Tensor, count: int) -> Tensor:
-    """x (b, ...) one after another until there are `count` = k * b of them, in the memory format of x."""
+    """Repeat x (b, ...) to `count` = k * b items, in the memory format of x."""
     return x if len(x) == count else torch.cat([x] * (count // len(x)))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float | None = None) -> Tensor:
-    """softmax(scale q k^T) v over (..., tokens, d); with `causal` no token sees those after it.
+    """softmax(scale q k^T) v over (..., tokens, d); with `causal` no token attends to later ones.
 
-    `scale` is 1 / sqrt(d) where it is not said.
+    `scale` defaults to 1 / sqrt(d).
 
     The fused kernel is made for long sequences; over few tokens two matrix products are several times faster on a CPU,
-    most of all backwards.
+    most of all in the backward pass.
     """
     few = k.shape[-2] <= 64 and (q.shape[-2] <= 64 or torch.is_grad_enabled())
     if not few or q.device.type != "cpu":
@@ -32,7 +32,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
     scores: Tensor = (q if scale == 1 else q * scale) @ k.mT
     if causal:
         scores = scores + torch.full(scores.shape[-2:], -math.inf, dtype=scores.dtype, device=scores.device).triu(1)
-    # In no less than float32: on a CPU that is more than twice as fast as in bfloat16, and nearer.
+    # Softmax in at least float32: on a CPU more than twice as fast as in bfloat16, and more accurate.
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return weights.to(v.dtype) @ v
 
@@ -56,14 +56,14 @@ class _Heads(nn.Module):
         return self.to_out[0](x.transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, tokens, context_width) -> keys and values (b, heads, tokens, head_dim): the same in every step."""
+        """(b, tokens, context_width) -> keys and values (b, heads, tokens, head_dim), which all steps share."""
         return self._split(self.to_k(context)), self._split(self.to_v(context))
 
 
 class Attention(_Heads):
-    """Multi-head attention over (..., tokens, channels); keys and values come from `context` where there is one.
+    """Multi-head attention over (..., tokens, channels); keys and values come from `context` if there is one.
 
-    Of k * b contexts for b sets of tokens, each set asks k of them.
+    With k * b contexts for b sets of tokens, each set attends to k of them.
     """
 
     def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None = None) -> None:
@@ -77,7 +77,7 @@ class Attention(_Heads):
 
 
 class RelativePosition(nn.Module):
-    """One vector for each distance j - i from token i to token j; what lies beyond `reach` counts as `reach`."""
+    """One vector for each distance j - i from token i to token j, with distances clipped to `reach`."""
 
     def __init__(self, reach: int, head_dim: int) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class RelativePosition(nn.Module):
         return self.embeddings_table[distance + self.reach]
 
 
-# No kind of Attention: packing lays those out anew, and would leave the tables out.
+# Not a subclass of Attention: packing replaces those, and would drop the tables.
 class RelativeAttention(_Heads):
-    """Self-attention that knows how far apart two tokens are (Shaw et al. 2018, arXiv 1803.02155).
+    """Self-attention with relative positions (Shaw et al. 2018, arXiv 1803.02155).
 
     With vectors a^K and a^V of the clipped distance, the same for all heads:
     e_ij = q_i (k_j + a^K_ij)^T / sqrt(d), w = softmax_j(e), z_i = sum_j w_ij (v_j + a^V_ij).
@@ -123,20 +123,20 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        if type(self.proj.weight) is not nn.Parameter:  # kept in eight bits, which cannot be cut
+        if type(self.proj.weight) is not nn.Parameter:  # quantized to eight bits, which cannot be split
             whole, gates = self.proj(x).chunk(2, dim=-1)
             return whole * F.gelu(gates)  # type: ignore[no-any-return]
-        # Two products instead of one that is cut in half: a cut has to be joined again on the way back.
+        # Two products instead of one that is split: the backward pass would have to join the halves.
         (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         return F.linear(x, value, value_bias) * F.gelu(F.linear(x, gate, gate_bias))
 
 
 class FeedForward(nn.Module):
-    """GEGLU of four times the width, then back."""
+    """GEGLU to four times the width, then back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # The empty place is the published checkpoint's dropout, which numbers the keys.
+        # The Identity stands for the published checkpoint's dropout, because keys are numbered.
         self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,9 +144,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, a second attention (over the prompt, or once more over itself), feed-forward; all pre-normed.
+    """Self-attention, a second attention (over the prompt, or self-attention again), feed-forward; all pre-normed.
 
-    With `reach` both attend to themselves, by relative positions up to that distance.
+    With `reach` both are self-attention with relative positions up to that distance.
     """
 
     def __init__(self, width: int, heads: int, head_dim: int, context_width: int | None, reach: int = 0) -> None:

@@ -1,8 +1,8 @@
 """The image autoencoder of latent diffusion (Rombach et al. 2021, arXiv 2112.10752).
 
-State-dict keys, configuration keys and mathematics are those of diffusers' `AutoencoderKL`. Films pass through it as
-single frames. Shapes in this file: n images, c channels, h height, w width; the factor f halves once per level but the
-last, so images (n, 3, h, w) become latents (n, latent_channels, h / f, w / f).
+State-dict keys, configuration keys and mathematics are those of diffusers' `AutoencoderKL`. Films are encoded and
+decoded frame by frame. Shapes in this file: n images, c channels, h height, w width. Each level but the last halves the
+size, so with f = 2 ** (levels - 1) images (n, 3, h, w) become latents (n, latent_channels, h / f, w / f).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _EPS = 1e-6
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The fields of diffusers' `vae/config.json` that decide the network; the defaults are ModelScope's.
+    """The fields of diffusers' `vae/config.json` that determine the network; the defaults are ModelScope's.
 
-    `scaling_factor` is applied by the caller: the U-Net sees latents * scaling_factor.
+    `scaling_factor` is applied by the caller: the U-Net works on latents * scaling_factor.
     """
 
     in_channels: int = 3
@@ -42,14 +42,14 @@ class AutoencoderConfig:
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
 
-    #: Values of the published file that this network fixes; another value means another network.
+    #: Values of the published file that are fixed in this network; others are refused.
     FIXED = {"act_fn": "silu", "shift_factor": None, "latents_mean": None, "latents_std": None}
-    #: Values of the published file that do not change what is computed.
+    #: Fields of the published file that do not affect the computation.
     IGNORED = frozenset({"sample_size", "force_upcast"})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], path: object = "vae/config.json") -> AutoencoderConfig:
-        """Read a parsed `config.json`; `path` is only for messages. A field that is missing has diffusers' default.
+        """Read a parsed `config.json`; `path` is only for messages. A missing field has diffusers' default.
 
         Raises WeightsError for a setting or a block type that this network does not have.
         """
@@ -63,7 +63,7 @@ class AutoencoderConfig:
                 raise refuse(f"{name}={value!r} where this network has {cls.FIXED[name]!r}")
             if not (name in known or name in cls.FIXED or name in cls.IGNORED or name.startswith("_")):
                 raise refuse(f"{name} is not a setting of this network")
-        # diffusers leaves out what equals its own defaults, and those are not ModelScope's.
+        # diffusers omits fields with its own default values, and those differ from ModelScope's.
         library = {"down_block_types": (_DOWN,), "up_block_types": (_UP,), "block_out_channels": (64,)}
         chosen: dict[str, Any] = {**library, "layers_per_block": 1}
         chosen.update((k, tuple(v) if isinstance(v, list) else v) for k, v in values.items() if k in known)
@@ -79,7 +79,7 @@ class AutoencoderConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """What `vae/config.json` holds."""
+        """The contents of `vae/config.json`."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         return {"_class_name": "AutoencoderKL", **values, **self.FIXED, "sample_size": 32, "force_upcast": True}
 
@@ -91,17 +91,17 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """q(z | image) = N(mean, exp(logvar)), independent in every place; both are (n, latent_channels, h / f, w / f)."""
+    """q(z | image) = N(mean, exp(logvar)), with independent elements; both are (n, latent_channels, h / f, w / f)."""
 
     mean: Tensor
     logvar: Tensor
 
     def mode(self) -> Tensor:
-        """The likeliest latents: the mean."""
+        """The most probable latents: the mean."""
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """mean + exp(logvar / 2) * noise, drawn on the generator's device: a CPU seed fixes it on every machine."""
+        """mean + exp(logvar / 2) * noise. Noise is drawn on the generator's device, so a CPU seed is reproducible."""
         device = generator.device if generator is not None else self.mean.device
         noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
         return self.mean + torch.exp(0.5 * self.logvar) * noise.to(self.mean.device)
@@ -113,7 +113,7 @@ class DiagonalGaussian:
 
 
 class ResnetBlock(nn.Module):
-    """Norm, SiLU and convolution twice, around a shortcut: (n, inside, h, w) -> (n, out, h, w)."""
+    """Norm, SiLU and convolution twice, with a shortcut: (n, inside, h, w) -> (n, out, h, w)."""
 
     def __init__(self, inside: int, out: int, groups: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head over all pixels of an image: (n, c, h, w) -> (n, c, h, w)."""
+    """Attention with one head over all pixels of an image: (n, c, h, w) -> (n, c, h, w)."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        # A head axis of one, so that the fused kernels apply.
+        # A head axis of size one, so that the fused kernels apply.
         tokens = self.group_norm(x).permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)  # (n, 1, h*w, c)
         attended = F.scaled_dot_product_attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
         answer: Tensor = self.to_out[0](attended)
@@ -149,7 +149,7 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size. One row and column of zeros below and right only, as the published weights were trained."""
+    """Halves the size. Pads with zeros on the right and at the bottom only, as in the training of published weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class UpLevel(Level):
 
 
 class MidBlock(nn.Module):
-    """The smallest size: resnet, attention where the configuration has it, resnet."""
+    """The smallest size: resnet, attention if the configuration has it, resnet."""
 
     def __init__(self, channels: int, groups: int, attends: bool) -> None:
         super().__init__()
@@ -262,13 +262,13 @@ class Decoder(nn.Module):
 
 
 def frames_of(images: Tensor) -> Tensor:
-    """Images (n, 3, h, w) in [-1, 1] -> (n, h, w, 3) uint8 on the CPU; what lies beyond is cut off."""
+    """Images (n, 3, h, w) in [-1, 1] -> (n, h, w, 3) uint8 on the CPU; values out of range are clipped."""
     levels = (images.float() / 2 + 0.5).clamp(0, 1) * 255
     return levels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
 
 class Autoencoder(nn.Module):
-    """Images to latents and back. Every layer keeps channels-last memory: `.to(memory_format=torch.channels_last)`."""
+    """Images to latents and back. All layers support channels-last memory: `.to(memory_format=torch.channels_last)`."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class Autoencoder(nn.Module):
         moments = self.encoder(images)
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         mean, logvar = moments.chunk(2, dim=1)
-        # Beyond these the exponential leaves float32's useful range.
+        # Outside these limits the exponential leaves float32's useful range.
         return DiagonalGaussian(mean, logvar.clamp(-30.0, 20.0))
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -301,7 +301,7 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 def autoencoder_keys(keys: Iterable[str]) -> dict[str, str]:
-    """The keys of a published file -> ours. Old files call the attention's layers query, key, value and proj_attn."""
+    """Keys of a published file -> keys here. Old files name attention's layers query, key, value and proj_attn."""
     renamed = {}
     for key in keys:
         parts = key.split(".")

@@ -1,13 +1,13 @@
-"""Forecasts of what the network would say, so that not every step has to ask it.
+"""Forecasts of the network's estimates, so that the network does not have to run in every step.
 
-Along the steps of one film the estimate of x_0 moves on a smooth path, and where its last two answers lead tells the
-next ones nearly. DeepCache (Ma et al. 2023, arXiv 2312.00858) takes deep features of an earlier step for those of this
-one, and TaylorSeer (Liu et al. 2025, arXiv 2503.06923) foretells them by their Taylor series; here it is the estimate
-itself that is foretold, where nothing of the network is left to compute.
+Over the steps of a film the estimate of x_0 follows a smooth path, so its last two values approximate the next ones.
+DeepCache (Ma et al. 2023, arXiv 2312.00858) reuses deep features of an earlier step, and TaylorSeer (Liu et al. 2025,
+arXiv 2503.06923) extrapolates features by their Taylor series; here the estimate itself is extrapolated, so that a
+forecast step runs no part of the network.
 
-An answer does two things. The steps that were taken without one are taken again, along the line between the answer
-before them and this one, which costs no network: a corrector, as UniPC has one (Zhao et al. 2023, arXiv 2302.04867).
-And its distance from what was foretold for it says how many steps may now do without an answer.
+Each evaluation of the network is used twice. First, the steps made without one are repeated along the line between the
+evaluation before them and this one, at no cost of the network: a corrector, like that of UniPC (Zhao et al. 2023, arXiv
+2302.04867). Second, its distance from the forecast decides how many of the next steps need no evaluation.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from torch import Tensor
 if TYPE_CHECKING:
     from flickbook.diffusion.sampler import SamplerState
 
-#: Answers that lead on.
+#: Evaluations that a forecast uses.
 _POINTS: Final = 2
-#: How much of the slope between them a forecast takes. All of it overshoots: of 20 films of the built-in model at 13
-#: answers each, the mean was 41.1 dB with all of it, 43.5 with half, 38.2 with none.
+#: The share of the slope between them that a forecast uses. The whole slope overshoots: over 20 films of the built-in
+#: model with 13 evaluations each, the mean was 41.1 dB with the whole slope, 43.5 with half, 38.2 with none.
 _SLOPE: Final = 0.5
-#: (x, timestep as a 0-d tensor on x's device) -> what the network says, in x's shape.
+#: (x, timestep as a 0-d tensor on x's device) -> the network's output in x's shape.
 Model = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How far forecasts are trusted.
+    """Limits for forecasts.
 
-    `error` is the most that an output may be expected to be wrong by, relative to its own size (root mean square), in a
-    run of `steps` or more; of a shorter one each step weighs more, and may be wrong by less. `most` are the steps in a
-    row that may be foretold. The first `lead` steps and the last one ask the network.
+    `error` is the largest expected error of an output, relative to its size (root mean square), in a run of at least
+    `steps` steps; in a shorter run each step counts more, and the limit is proportionally lower. `most` is the number
+    of consecutive steps that may be forecast. The first `lead` steps and the last one always run the network.
     """
 
     error: float
@@ -46,8 +46,8 @@ class Pace:
     steps: int = 25
 
     def rest(self, index: int, total: int, gap: int, wrong: float) -> int:
-        """How many steps after step `index` of `total` need not ask, where a forecast over `gap` steps was `wrong` by
-        so much: the error of a forecast grows with the square of the distance."""
+        """How many steps after step `index` of `total` may be forecast, given that a forecast over `gap` steps had the
+        error `wrong`: the error of a forecast grows with the square of the distance."""
         if index + 1 < self.lead:
             return 0
         reach, allowed = 0, self.error * min(1.0, total / self.steps)
@@ -56,7 +56,7 @@ class Pace:
         return max(0, min(reach, total - 2 - index))
 
 
-#: (the state of one film, its estimate of x_0) -> the state one step on.
+#: (the state of one film, its estimate of x_0) -> the state after one step.
 Step = Callable[["SamplerState", Tensor], "SamplerState"]
 
 
@@ -64,7 +64,8 @@ Step = Callable[["SamplerState", Tensor], "SamplerState"]
 class Answers:
     """The network's last estimates of x_0 of one film (1, channels, frames, h, w) with their timesteps, newest last.
 
-    `since` is the film's state where the newest was given. `rest` steps may go on without another; `asked` counts all.
+    `since` is the film's state at the newest one. The next `rest` steps may be forecast; `asked` counts all
+    evaluations.
     """
 
     timesteps: tuple[int, ...] = ()
@@ -74,16 +75,16 @@ class Answers:
     asked: int = 0
 
     def forecast(self, timestep: int) -> Tensor:
-        """What the network would estimate at a timestep: on from its last two answers, by a part of their slope."""
+        """The expected estimate at a timestep: extrapolated from the last two, with a share of their slope."""
         (s, t), (first, last) = self.timesteps, self.estimates
         return last + (last - first) * (_SLOPE * (timestep - t) / (t - s))
 
     def foretold(self) -> Answers:
-        """After a step that did not ask."""
+        """The Answers after a step with a forecast."""
         return replace(self, rest=self.rest - 1)
 
     def corrected(self, film: SamplerState, estimate: Tensor, step: Step) -> SamplerState:
-        """`film`, which has an answer now, by another way: the steps since the last one taken again between the two."""
+        """Repeat the forecast steps that led to `film`, interpolating between the last evaluation and this one."""
         if self.since is None or self.since.index + 1 == film.index:
             return film
         timestep, (before, last) = film.timesteps[film.index], (self.timesteps[-1], self.estimates[-1])
@@ -94,7 +95,7 @@ class Answers:
         return again
 
     def heard(self, pace: Pace, film: SamplerState, estimate: Tensor) -> Answers:
-        """After the network was asked about `film`."""
+        """The Answers after an evaluation of the network at `film`."""
         timestep, rest = film.timesteps[film.index], 0
         if len(self.estimates) == _POINTS and self.since is not None:
             wrong = (self.forecast(timestep) - estimate).square().mean() / estimate.square().mean().clamp(min=1e-12)
@@ -106,16 +107,16 @@ class Answers:
 def paced(
     film: SamplerState, answers: Answers, estimate: Tensor, pace: Pace, step: Step
 ) -> tuple[SamplerState, Answers]:
-    """One film one step on, and all that it was answered by then; `estimate` is the network's, if it is asked."""
+    """Advance one film by one step, with its Answers after it; `estimate` is ignored if the step is forecast."""
     if answers.rest:
         return step(film, answers.forecast(film.timesteps[film.index])), answers.foretold()
-    estimate = estimate.clone(memory_format=torch.contiguous_format)  # its own, as a restored one is
+    estimate = estimate.clone(memory_format=torch.contiguous_format)  # with its own memory, like a restored one
     film = answers.corrected(film, estimate, step)
     return step(film, estimate), answers.heard(pace, film, estimate)
 
 
 def to_tensors(answers: Sequence[Answers]) -> dict[str, Tensor]:
-    """A flat dict of tensors that `from_tensors` reads, empty where nothing was asked by a pace."""
+    """A flat dictionary of tensors for `from_tensors`; empty for a run without forecasts."""
     if not answers:
         return {}
     rows = [[each.rest, each.asked, *each.timesteps] for each in answers]
@@ -133,7 +134,7 @@ def from_tensors(
     device: str | torch.device,
     read: Callable[[Mapping[str, Tensor], str | torch.device], SamplerState],
 ) -> tuple[Answers, ...]:
-    """The answers that `to_tensors` wrote; `read` reads a state. Raises KeyError naming the entry that is missing."""
+    """The Answers that `to_tensors` wrote; `read` reads a state. Raises KeyError with the name of a missing entry."""
     if "paced" not in tensors:
         return ()
     answers = []

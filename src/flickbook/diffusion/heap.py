@@ -1,7 +1,7 @@
-"""Memory that glibc is asked to keep while a film is computed, and to give back afterwards.
+"""Makes glibc keep freed memory while a film is computed, and return it to the system afterwards.
 
-Each layer asks for what the one before it let go. Left to itself glibc returns large blocks to the kernel at once, and
-the kernel clears each page anew: a million of them, 4 KiB each, in one step of text-to-video-ms-1.7b in float32.
+Each layer allocates what the previous one freed. By default glibc returns large blocks to the kernel at once, and the
+kernel clears each page again: a million pages of 4 KiB in one step of text-to-video-ms-1.7b in float32.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Final
 
 # malloc.h
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-#: No block by itself, nothing returned.
+#: No separate mapping for large blocks, and nothing returned.
 _KEEP: Final = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
-#: What glibc comes to by itself in a process that has let go of a large block.
+#: The values that glibc adapts to by itself in a process that has freed a large block.
 _RETURN: Final = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
-# Left again by what is collected while it is held.
+# Re-entrant: garbage collection while the lock is held may leave `reused` in the same thread.
 _counting = threading.RLock()
 _inside = 0
 
 
 @contextmanager
 def reused() -> Iterator[None]:
-    """Inside, what is freed stays with the process for what is computed next; at the end it goes back to the system.
+    """Keep freed memory in the process within the block, and return it to the system at the end.
 
-    May be nested and entered by several threads; the last one to leave ends it. It changes no value, only speed and
-    memory. Afterwards glibc's thresholds are the largest that it comes to by itself, whatever they were; without glibc
-    nothing happens.
+    May be nested and entered by several threads; the last one to leave ends it. Affects no value, only speed and
+    memory. Afterwards glibc's thresholds are the largest that it adapts to by itself, whatever they were before.
+    Without glibc it does nothing.
     """
     global _inside
     counted = False
@@ -50,7 +50,7 @@ def reused() -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Return to the system what was freed between what is kept."""
+    """Return free memory between blocks in use to the system."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -62,7 +62,7 @@ def _set(options: dict[int, int]) -> None:
 
 
 def _forked() -> None:
-    """No film of the process that this one was forked from is made here."""
+    """Reset the counter in a forked process: the films of its parent are not made here."""
     global _counting, _inside
     _counting = threading.RLock()
     if _inside:

@@ -1,10 +1,10 @@
-"""Weights laid out once in the order that this processor's kernels read them, for making films on a CPU.
+"""Packs weights once in the layout that this CPU's kernels read, to make films faster on a CPU.
 
-PyTorch multiplies with another library than it convolves with, and hands both the weights in the order of the file, so
-each call sorts them anew. oneDNN can keep them sorted. The numbers are the same up to rounding; gradients, state dict
-and moving to another device are gone, so a network is packed last, when it is ready to run.
+PyTorch uses different libraries for products and convolutions, and passes the weights to both in the file's layout, so
+each call reorders them. oneDNN can keep them reordered. Results are equal up to rounding. A packed network has no
+gradients and no state dict and cannot move to another device, so packing is the last step of loading.
 
-These operators are internal to PyTorch: `available` tries them once, and where they are missing nothing is packed.
+These operators are internal to PyTorch: `available` tests them once; where they are missing, nothing is packed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from flickbook.diffusion import heap
 from flickbook.diffusion.attention import GEGLU, Attention, attend
 from flickbook.diffusion.upsample import Upsample, plain, transposed
 
-#: A hint for the best order: about as many rows as a small film has tokens.
+#: A hint for the layout: about as many rows as a small film has tokens.
 _ROWS = 2048
-#: Bytes of plain weights after whose packing freed memory goes back to the system: it would be a fifth of them.
+#: Bytes of plain weights after whose packing freed memory is returned to the system; otherwise a fifth of it is lost.
 _GIVEN_BACK = 64 << 20
 
 
@@ -51,7 +51,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedGEGLU(nn.Module):
-    """GEGLU with the activation inside the second product."""
+    """GEGLU with the activation fused into the gate's product."""
 
     def __init__(self, gated: GEGLU) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class PackedGEGLU(nn.Module):
 
 
 class PackedSelfAttention(nn.Module):
-    """Attention over its own tokens, with queries, keys and values out of one product."""
+    """Self-attention with queries, keys and values from one product."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class PackedConv(nn.Module):
 
 
 class PackedUpsample(nn.Module):
-    """Upsample with four products for a pixel instead of nine."""
+    """Upsample with four products per pixel instead of nine."""
 
     def __init__(self, upsample: Upsample) -> None:
         super().__init__()
@@ -110,9 +110,9 @@ class PackedUpsample(nn.Module):
 
     @cached_property
     def _plain(self) -> PackedConv:
-        """For sizes that are not twice the picture's, which few films have."""
+        """For output sizes other than twice the input's, which are rare."""
         kernel = plain(self.weight)
-        # Without weights of its own: drawing them would move the process's random numbers on.
+        # On the meta device: initialising weights would advance the process's random generator.
         conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False, device="meta")
         conv.weight = nn.Parameter(kernel, requires_grad=False)
         packed = PackedConv(conv)
@@ -128,8 +128,8 @@ class PackedUpsample(nn.Module):
 class PackedNorm(nn.Module):
     """nn.GroupNorm in bfloat16: (n, c, h, w) -> the same shape.
 
-    In channels-last memory, PyTorch's kernel takes up to four times as long in bfloat16 as in float32 where a picture
-    has fewer than 1024 pixels and a group few channels; those are normed in float32, there and back again.
+    In channels-last memory, PyTorch's kernel takes up to four times as long in bfloat16 as in float32 if an image has
+    fewer than 1024 pixels and a group few channels; those are computed in float32.
     """
 
     _PIXELS, _CHANNELS = 1024, 32
@@ -151,13 +151,13 @@ def _geometry(conv: nn.Conv2d | nn.Conv3d) -> tuple[tuple[int, ...], tuple[int, 
     return conv.padding, conv.stride, conv.dilation
 
 
-#: The precisions that are packed -> how far a packed layer may be from a plain one, where both are of order 1.
+#: The precisions that can be packed -> the tolerance between a packed and a plain layer, both of order 1.
 _PRECISIONS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
 @cache
 def available(dtype: torch.dtype = torch.float32) -> bool:
-    """Whether this PyTorch has the operators in a precision, and they compute what they should."""
+    """Whether this PyTorch has the operators in a precision, and they compute correct results."""
     x, linear, conv = torch.ones(2, 4, 4, 4), nn.Linear(4, 4), nn.Conv2d(4, 4, 3, padding=1)
     gated = GEGLU(4, 4)
     pairs: tuple[tuple[Any, nn.Module], ...] = ((PackedLinear, linear), (PackedConv, conv), (PackedGEGLU, gated))
@@ -168,15 +168,14 @@ def available(dtype: torch.dtype = torch.float32) -> bool:
             x = x.to(dtype)
             pairs = tuple((packed, plain.to(dtype)) for packed, plain in pairs)
             return all(torch.allclose(packed(plain)(x), plain(x), atol=_PRECISIONS[dtype]) for packed, plain in pairs)
-    except (RuntimeError, AttributeError, TypeError):  # an operator that is missing, or that asks for other arguments
+    except (RuntimeError, AttributeError, TypeError):  # an operator is missing, or has other arguments
         return False
 
 
 def pack(network: nn.Module) -> None:
-    """Replace the layers of a network on the CPU by packed ones, in place; each layer's own weights are let go.
+    """Replace the layers of a network on the CPU by packed ones, in place, and free each layer's plain weights.
 
-    Nothing happens on another device, in other precisions than float32 and bfloat16, or where the operators are
-    missing.
+    Does nothing on another device, in precisions other than float32 and bfloat16, or if the operators are missing.
     """
     weight = next(network.parameters())
     if weight.device.type != "cpu" or weight.dtype not in _PRECISIONS or not available(weight.dtype):
@@ -191,8 +190,8 @@ def pack(network: nn.Module) -> None:
 
 
 def _replaced(parent: nn.Module) -> Iterator[int]:
-    """Pack the layers below `parent` one by one; after each, the bytes of its plain weights, which are let go."""
-    for name in [name for name, _ in parent.named_children()]:  # which would hold all of them to its end
+    """Pack the layers below `parent` one by one; yields the bytes of each layer's plain weights once freed."""
+    for name in [name for name, _ in parent.named_children()]:  # names only: the iterator would keep the layers alive
         child = parent.get_submodule(name)
         packed = next((packing for kind, packing in _PACKINGS if isinstance(child, kind) and _packs(child)), None)
         if packed is None:
@@ -210,7 +209,7 @@ def _packs(layer: nn.Module) -> bool:
     return not isinstance(layer, nn.GroupNorm) or layer.weight.dtype == torch.bfloat16
 
 
-#: Kinds of layer -> what stands in for them.
+#: Classes of layers -> their packed replacements.
 _PACKINGS: tuple[tuple[type[nn.Module], Callable[[Any], nn.Module]], ...] = (
     (Attention, PackedSelfAttention),
     (GEGLU, PackedGEGLU),

@@ -1,12 +1,12 @@
-"""Samplers: short functions from the noise x_T to x_0, over a state that can be saved after every step.
+"""Samplers: short functions from the noise x_T to x_0, with a state that can be saved after every step.
 
 Each solver moves x from timestep s to the next one, t, given the network's estimate of x_0 at s. In the papers'
 symbols: alpha, sigma are the schedule's levels; lambda = log(alpha / sigma); h = lambda_t - lambda_s > 0; m_0 and m_1
 the estimates of x_0 at s and at r, one step before. Latents are (films, channels, frames, h, w), or any shape that
 starts with films.
 
-Zero terminal SNR (alpha_T = 0) divides by zero nowhere: DDIM divides by sigma alone. The multistep solvers need lambda,
-which is -infinity there, and read such a level as alpha = 2^-12 (`_level`), the value diffusers has.
+Zero terminal SNR (alpha_T = 0) never causes a division by zero: DDIM divides by sigma alone. The multistep solvers need
+lambda, which is -infinity there, and use alpha = 2^-12 instead (`_level`), the same value as diffusers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flickbook.errors import RequestError, WeightsError
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """What a multistep solver remembers of one timestep: the estimate of x_0, and x itself where it is needed again."""
+    """What a multistep solver keeps of one timestep: the estimate of x_0, and x itself if it is needed again."""
 
     timestep: int
     x0: Tensor
@@ -36,12 +36,12 @@ class Past:
 
 @dataclass(frozen=True, eq=False)
 class SamplerState:
-    """All that the rest of a run depends on, so a run that is saved and restored ends in the same bits.
+    """Everything that the rest of a run depends on, so that a restored run ends with the same bits.
 
     `index` counts the steps done. `latents` is x at timesteps[index]; after the last step, the result. `x0` is the last
     estimate (a preview). `history` is newest last. `generators` holds one state of a CPU generator per film, as bytes
-    (films, bytes) uint8, for solvers that add noise: a film's noise depends on no other film and on no device.
-    `answers` are the network's last ones for each film, in a run that does not ask it at every step.
+    (films, bytes) uint8, for stochastic solvers: a film's noise depends on no other film and on no device. `answers`
+    are the network's last estimates for each film, in a run with forecasts.
     """
 
     latents: Tensor
@@ -62,7 +62,7 @@ class SamplerState:
 
     @property
     def noisy(self) -> Tensor:
-        """x_t as the last step left it: the latents."""
+        """x_t after the last step, which is the latents."""
         return self.latents
 
     @property
@@ -80,7 +80,7 @@ class SamplerState:
         return SamplerState.from_tensors(self.to_tensors(), device)
 
     def films(self) -> list[SamplerState]:
-        """The state of each film by itself."""
+        """The state of each film alone."""
         return [self._film(slice(film, film + 1)) for film in range(len(self.latents))]
 
     def _film(self, one: slice) -> SamplerState:
@@ -90,7 +90,7 @@ class SamplerState:
 
     @classmethod
     def together(cls, films: Sequence[SamplerState], answers: tuple[Answers, ...] = ()) -> SamplerState:
-        """The states of films at one step as one."""
+        """Combine states of films at the same step to one."""
 
         def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
             held = [part for part in parts if part is not None]
@@ -110,7 +110,7 @@ class SamplerState:
         return self.timesteps[self.index + 1] if self.index + 1 < len(self.timesteps) else END
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """A flat dict of CPU tensors, none sharing memory, as safetensors wants them."""
+        """A flat dictionary of CPU tensors that share no memory, for safetensors."""
         tensors = {"latents": self.latents, "x0": self.x0, "generators": self.generators}
         for i, past in enumerate(self.history):
             tensors |= {f"history.{i}.x0": past.x0, f"history.{i}.x": past.x}
@@ -122,7 +122,7 @@ class SamplerState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], device: str | torch.device = "cpu") -> SamplerState:
-        """The state that `to_tensors` wrote. Raises WeightsError naming the entry that is missing."""
+        """The state that `to_tensors` wrote. Raises WeightsError with the name of a missing entry."""
         try:
             visited = tensors["history.timesteps"].tolist()
             past = [(tensors[f"history.{i}.x0"].to(device), tensors.get(f"history.{i}.x")) for i in range(len(visited))]
@@ -144,7 +144,7 @@ class SamplerState:
 
 #: A solver takes the estimate of x_0 at the state's timestep and returns the state with new latents and history.
 Solver = Callable[[NoiseSchedule, SamplerState, Tensor], SamplerState]
-#: (the estimate of x_0, its timestep) -> the estimate with what is known of x_0 in it.
+#: (estimate of x_0, its timestep) -> the estimate with the known parts of x_0 put in.
 Known = Callable[[Tensor, int], Tensor]
 
 
@@ -156,11 +156,11 @@ def sample(
     known: Known | None = None,
     pace: Pace | None = None,
 ) -> Iterator[SamplerState]:
-    """Run the steps that are left, yielding the state after each; its `x0` is the preview.
+    """Run the remaining steps and yield the state after each; its `x0` is the preview.
 
-    `known` puts what is known of x_0, such as a first frame, into every estimate: there the latents then follow the
-    straight path from their own noise to it. Latents keep their dtype whatever the network computes in. At a `pace`
-    forecasts stand in for answers. Raises RequestError for an unknown solver.
+    `known` puts known parts of x_0, such as a first frame, into every estimate; there the latents follow the straight
+    path from their noise to it. Latents keep their dtype, whatever precision the network uses. With a `pace`, forecasts
+    replace some of the network's evaluations. Raises RequestError for an unknown solver.
     """
     known_solvers = SOLVERS | STOCHASTIC
     if isinstance(solver, str) and solver not in known_solvers:
@@ -169,7 +169,7 @@ def sample(
 
     def step(state: SamplerState, x0: Tensor) -> SamplerState:
         state = solve(schedule, state, x0)
-        # Contiguous, because a restored state is: other strides could take other kernels, and end in other bits.
+        # Contiguous like a restored state: other strides could select other kernels, and end in other bits.
         return replace(state, latents=state.latents.contiguous(), x0=x0, index=state.index + 1)
 
     def estimate(state: SamplerState) -> Tensor:
@@ -187,10 +187,10 @@ def sample(
 def _paced(
     state: SamplerState, estimate: Callable[[SamplerState], Tensor], pace: Pace, step: forecast.Step
 ) -> SamplerState:
-    """All films one step on, each by its own answers or forecasts.
+    """Advance all films by one step, each with its own estimate or forecast.
 
-    The network is asked about the whole batch or not at all, because a smaller one would round otherwise: what a film
-    becomes depends on the size of its batch, and not on the other films.
+    The network runs on the whole batch or not at all, because a smaller batch would round differently: a film depends
+    on the size of its batch, but not on the other films in it.
     """
     answers = state.answers or tuple(Answers() for _ in state.latents)
     asking = any(not each.rest for each in answers)
@@ -207,11 +207,11 @@ def ddim(schedule: NoiseSchedule, state: SamplerState, x0: Tensor, eta: float = 
     x_t = alpha_t x_0 + sqrt(sigma_t^2 - s^2) eps + s z,
     s = eta (sigma_t / sigma_s) sqrt(1 - (1 - sigma_s^2) / (1 - sigma_t^2))
 
-    Where the schedule scales the signal, s is that of the schedule without the scale, as VideoCrafter2 samples. With
-    eta > 0 the state must carry generators; without them RequestError is raised.
+    If the schedule scales the signal, s is computed without the scale, as in VideoCrafter2. With eta > 0 the state must
+    have generators; without them RequestError is raised.
     """
     before, after = schedule.level(state.timesteps[state.index]), schedule.level(state.next_timestep())
-    # sigma is 0 at the end only, which is never a place to start from.
+    # sigma is 0 only at the end, where no step starts.
     eps = (state.latents - before.alpha * x0) / before.sigma
     if not eta:
         return replace(state, latents=after.alpha * x0 + after.sigma * eps)
@@ -223,13 +223,13 @@ def ddim(schedule: NoiseSchedule, state: SamplerState, x0: Tensor, eta: float = 
 
 
 def draw(generators: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit Gaussian noise shaped like `like` (films, ...), each film from its own generator, and the states after."""
+    """Unit Gaussian noise shaped like `like` (films, ...), each film's from its own generator, and the new states."""
     count = 0 if generators is None else len(generators)
     if generators is None or count != len(like):
         raise RequestError("generators", count, f"must be one per film, {len(like)}", "give them to SamplerState.begin")
     noise, states = [], []
     for state in generators:
-        # A copy: set_state reads from the start of the storage, and a row of a stack does not start there.
+        # A copy: set_state reads from the start of the storage, and a row of a stack does not begin there.
         generator = torch.Generator().set_state(state.clone())
         noise.append(torch.randn(like.shape[1:], generator=generator))
         states.append(generator.get_state())
@@ -237,7 +237,7 @@ def draw(generators: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _level(schedule: NoiseSchedule, timestep: int) -> tuple[Level, float]:
-    """alpha, sigma and lambda for the multistep solvers, which end clean and never meet alpha = 0."""
+    """alpha, sigma and lambda for the multistep solvers, with a clean end and a floor for alpha."""
     if timestep == END:
         return Level(1.0, 0.0), math.inf
     alpha, sigma = schedule.level(timestep)
@@ -263,7 +263,7 @@ def _predict(schedule: NoiseSchedule, x: Tensor, now: Past, following: int, befo
 def dpm_solver_pp(schedule: NoiseSchedule, state: SamplerState, x0: Tensor) -> SamplerState:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2); order one in the first and the last step."""
     now, following = Past(state.timesteps[state.index], x0), state.next_timestep()
-    # In the last step h is infinite, and an extrapolation over it means nothing.
+    # In the last step h is infinite, and extrapolation over it is undefined.
     before = state.history[-1] if state.history and following != END else None
     return replace(state, latents=_predict(schedule, state.latents, now, following, before), history=(now,))
 
@@ -271,8 +271,8 @@ def dpm_solver_pp(schedule: NoiseSchedule, state: SamplerState, x0: Tensor) -> S
 def unipc(schedule: NoiseSchedule, state: SamplerState, x0: Tensor) -> SamplerState:
     """UniPC-2 with B(h) = e^h - 1, "bh2" (Zhao et al. 2023, arXiv 2302.04867).
 
-    The estimate at s first corrects the step that led to s (UniC), then predicts the next (UniP, which at order two is
-    the step of DPM-Solver++(2M)). No network call more than DDIM.
+    The estimate at s first corrects the step that led to s (UniC), then predicts the next one (UniP, which at order two
+    is the step of DPM-Solver++(2M)). It needs no more network evaluations than DDIM.
     """
     x, timestep, following = state.latents, state.timesteps[state.index], state.next_timestep()
     if state.history:
@@ -284,7 +284,7 @@ def unipc(schedule: NoiseSchedule, state: SamplerState, x0: Tensor) -> SamplerSt
 
 
 def _correct(schedule: NoiseSchedule, history: Sequence[Past], timestep: int, m_t: Tensor) -> Tensor:
-    """UniC: the step from s = history[-1] to t once more, now that the estimate m_t at t is known.
+    """UniC: repeats the step from s = history[-1] to t with the estimate m_t at t, which is known now.
 
     x_t = (sigma_t / sigma_s) x_s - alpha_t (e^{-h} - 1) (m_0 + rho_1 (m_1 - m_0) / r_1 + rho_2 (m_t - m_0))
 
@@ -292,7 +292,7 @@ def _correct(schedule: NoiseSchedule, history: Sequence[Past], timestep: int, m_
     only, rho_1 = 0 and rho_2 = 1/2.
     """
     last = history[-1]
-    assert last.x is not None  # unipc keeps x of the newest entry
+    assert last.x is not None  # unipc stores x in the newest entry
     (s, lambda_s), (t, lambda_t) = _level(schedule, last.timestep), _level(schedule, timestep)
     h, m_0 = lambda_t - lambda_s, last.x0
     correction = 0.5 * (m_t - m_0)
@@ -309,5 +309,5 @@ def _correct(schedule: NoiseSchedule, history: Sequence[Past], timestep: int, m_
 
 
 SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpm++": dpm_solver_pp, "unipc": unipc}
-#: Solvers that add noise in each step: their state must carry a generator for each film.
+#: Solvers that add noise in each step: their state must have a generator for each film.
 STOCHASTIC: dict[str, Solver] = {"ddim-eta1": partial(ddim, eta=1.0)}

@@ -1,4 +1,4 @@
-"""The forward process of diffusion: how much signal and how much noise stand in x_t, and what the network predicts.
+"""The forward process of diffusion: the shares of signal and noise in x_t, and what the network predicts.
 
     q(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I),   alpha_t^2 = prod_{s <= t} (1 - beta_s),   alpha_t^2 + sigma_t^2 = 1
 
@@ -20,8 +20,8 @@ from flickbook.errors import RequestError, WeightsError
 
 #: The timestep of the clean end of the schedule.
 END = -1
-#: Where alpha is 0 the noise says nothing about x_0; a division by this instead stays finite. It is the square root of
-#: diffusers' floor for alphas_cumprod.
+#: At alpha = 0 the noise contains no information about x_0; dividing by this floor instead keeps the result finite. It
+#: is the square root of diffusers' floor for alphas_cumprod.
 ALPHA_FLOOR = 2.0**-12
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -29,7 +29,7 @@ SPACINGS = ("leading", "linspace", "trailing")
 
 
 class Level(NamedTuple):
-    """Share of signal and of noise at one timestep; alpha^2 + sigma^2 = 1 unless the schedule scales the signal."""
+    """The shares of signal and noise at one timestep; alpha^2 + sigma^2 = 1 unless the schedule scales the signal."""
 
     alpha: float
     sigma: float
@@ -49,9 +49,9 @@ def make_betas(kind: str, start: float, end: float, count: int) -> Tensor:
 
 
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Shift and scale sqrt(alpha-bar) so that it ends at 0 and starts where it did (Lin et al. 2023, arXiv 2305.08891).
+    """Shift and scale sqrt(alpha-bar) to end at 0, with the same start (Lin et al. 2023, arXiv 2305.08891).
 
-    The last x_t then is pure noise, as it is when sampling starts. (count,) -> (count,).
+    The last x_t is then pure noise, as it is when sampling starts. (count,) -> (count,).
     """
     root = torch.cumprod(1.0 - betas, dim=0).sqrt()
     first, last = root[0].clone(), root[-1].clone()
@@ -67,14 +67,14 @@ def signal_scale(count: int, end: float, steps: int) -> Tensor:
 
 
 def _is_scale(scale: object, count: int) -> bool:
-    """Whether a configuration's `signal_scale` can be one of `count` timesteps."""
+    """Whether a configuration's `signal_scale` is valid for `count` timesteps."""
     if not isinstance(scale, dict) or scale.keys() != {"end", "steps"}:
         return False
     end, steps = scale["end"], scale["steps"]
     return isinstance(end, int | float) and 0 < end <= 1 and type(steps) is int and 1 <= steps <= count
 
 
-#: Settings of published schedulers that change the mathematics and are not offered here.
+#: Settings of published schedulers that change the mathematics and are not supported.
 _OFF = (
     "thresholding",
     "use_karras_sigmas",
@@ -83,18 +83,17 @@ _OFF = (
     "use_flow_sigmas",
     "use_lu_lambdas",
 )
-#: Where diffusers clips x_0 to [-1, 1] unless the file says otherwise.
+#: Schedulers of diffusers that clip x_0 to [-1, 1] by default.
 _CLIPPING = ("DDIMScheduler", "DDPMScheduler")
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """Noise levels of T training timesteps, and how sampling picks among them.
+    """The noise levels of T training timesteps, and the choice of timesteps for sampling.
 
     `alphas_cumprod` is (T,) float32 on the CPU. `steps_offset` shifts the "leading" grid. Without `ends_clean` DDIM
     ends at the noise of timestep 0 instead of none (`set_alpha_to_one` in the published files). `signal_scale` (T,)
-    multiplies alpha: VideoCrafter2 shows the network a fainter film where there is much noise (Chen et al. 2024, arXiv
-    2401.09047).
+    multiplies alpha: VideoCrafter2 trains with a weaker signal at high noise (Chen et al. 2024, arXiv 2401.09047).
     """
 
     alphas_cumprod: Tensor
@@ -106,9 +105,9 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any], path: object = "scheduler/scheduler_config.json") -> NoiseSchedule:
-        """Read a parsed `scheduler_config.json` of diffusers, whichever scheduler wrote it; `path` is for messages.
+        """Read a parsed `scheduler_config.json` of any diffusers scheduler; `path` is for messages.
 
-        Raises WeightsError for a setting that changes the mathematics and is not offered here.
+        Raises WeightsError for a setting that changes the mathematics and is not supported.
         """
 
         def refuse(name: str, allowed: str) -> WeightsError:
@@ -137,7 +136,7 @@ class NoiseSchedule:
             betas = rescale_zero_terminal_snr(betas)
         alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
         offset, clean = values.get("steps_offset", 0), bool(values.get("set_alpha_to_one", True))
-        # A larger one could lead beyond the last timestep; no published schedule has it.
+        # A larger offset could pass the last timestep; no published schedule has one.
         if offset not in (0, 1):
             raise refuse("steps_offset", "it must be 0 or 1")
         scale = values.get("signal_scale")
@@ -154,17 +153,17 @@ class NoiseSchedule:
         return len(self.alphas_cumprod)
 
     def timesteps(self, num_inference_steps: int) -> tuple[int, ...]:
-        """The timesteps that sampling visits, noisiest first: Table 2 of Lin et al. 2023 with diffusers' DDIM rounding.
+        """The timesteps for sampling, noisiest first: Table 2 of Lin et al. 2023, with diffusers' DDIM rounding.
 
-        "trailing" ends each stretch (it alone starts at T - 1), "leading" begins it, "linspace" takes both ends.
-        Raises RequestError outside 1 to T.
+        "trailing" takes the end of each interval (it alone starts at T - 1), "leading" the start, "linspace" includes
+        both ends. Raises RequestError outside 1 to T.
         """
         count, n = self.num_train_timesteps, num_inference_steps
         offset = self.steps_offset if self.timestep_spacing == "leading" else 0
         if not 1 <= n <= count - offset:
             raise RequestError("num_inference_steps", n, f"must be 1 to {count - offset}", "ask for one of these")
         if self.timestep_spacing == "trailing":
-            # The stride is rounded once, as in numpy's arange: that decides ties such as 937.5 as the library does.
+            # The stride is rounded once, as in numpy's arange: ties such as 937.5 then round as in diffusers.
             stride = (count - count / n) - count
             return tuple(round(count + i * stride) - 1 for i in range(n))
         if self.timestep_spacing == "leading":
@@ -172,13 +171,13 @@ class NoiseSchedule:
         return tuple(round(i * ((count - 1) / max(1, n - 1))) for i in reversed(range(n)))
 
     def timesteps_from(self, alpha: float, count: int) -> tuple[int, ...]:
-        """`count` timesteps or fewer, evenly spaced, from the one whose alpha is nearest to `alpha` (0 to 1) down."""
+        """At most `count` timesteps, evenly spaced, from the one with alpha nearest to `alpha` (0 to 1) downwards."""
         start = int((self.alphas_cumprod.double().sqrt() - alpha).abs().argmin()) + 1
         count = min(count, start)
         return tuple(round(start * (1 - i / count)) - 1 for i in range(count))
 
     def level(self, timestep: int) -> Level:
-        """alpha and sigma at a timestep, in double precision; `END` is the level that DDIM ends at."""
+        """alpha and sigma at a timestep, in double precision; `END` is the level at which DDIM ends."""
         if timestep == END and self.ends_clean:
             return Level(1.0, 0.0)
         square = float(self.alphas_cumprod[max(timestep, 0)])
@@ -186,7 +185,7 @@ class NoiseSchedule:
         return Level(scale * math.sqrt(square), math.sqrt(1.0 - square))
 
     def _levels(self, timestep: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma, shaped and typed to multiply `like`: one per item, or one for all."""
+        """alpha and sigma with the shape and dtype to multiply `like`: one per item, or one for all."""
         table = self.alphas_cumprod.to(like.device)
         square = table[torch.as_tensor(timestep, device=like.device)].reshape(-1, *[1] * (like.ndim - 1))
         square = square.to(torch.promote_types(like.dtype, torch.float32))
@@ -194,7 +193,7 @@ class NoiseSchedule:
         if self.signal_scale is not None:
             scale = self.signal_scale.to(like.device)[torch.as_tensor(timestep, device=like.device)]
             alpha = alpha * scale.reshape(-1, *[1] * (like.ndim - 1))
-        # Roots first: alpha^2 near the noisy end is too small for half precision, alpha is not.
+        # Square roots before the cast: alpha^2 near the noisy end is too small for half precision, alpha is not.
         return alpha.to(like.dtype), (1.0 - square).sqrt().to(like.dtype)
 
     def add_noise(self, x0: Tensor, noise: Tensor, timestep: int | Tensor) -> Tensor:
@@ -208,7 +207,7 @@ class NoiseSchedule:
         return alpha * noise - sigma * x0
 
     def target(self, x0: Tensor, noise: Tensor, timestep: int | Tensor) -> Tensor:
-        """What the network is trained to predict. Shapes as in `add_noise`."""
+        """The training target of the network. Shapes as in `add_noise`."""
         if self.prediction_type == "v_prediction":
             return self.velocity(x0, noise, timestep)
         return noise if self.prediction_type == "epsilon" else x0

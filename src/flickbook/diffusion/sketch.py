@@ -1,8 +1,8 @@
-"""A tiny decoder: what a film is about to be, seen in a fraction of the time that its autoencoder takes.
+"""A tiny decoder for previews: much faster than the autoencoder, and approximate.
 
 The idea is that of Ollin Boer Bohan's TAESD (github.com/madebyollin/taesd): a small network without norms or attention
-is taught to answer what one autoencoder's decoder answers. Good enough to look at while a film emerges, never for the
-film itself.
+is trained to reproduce the output of one autoencoder's decoder. It is good enough for live previews, and never used for
+the film itself.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from flickbook.diffusion.upsample import Upsample
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import WeightsError
 
-#: Beyond this no autoencoder's latents of unit size mean anything; as in TAESD they are bent towards it.
+#: Latents of unit size are meaningless beyond this in any autoencoder; as in TAESD, tanh limits them.
 _LIMIT = 3.0
 
 
 class Stage(nn.Module):
-    """One size of the picture: the channels are changed, then it is grown if it is not the first, then refined."""
+    """One size of the image: changes the channels, doubles the size except in the first stage, then refines."""
 
     def __init__(self, inside: int, out: int, grows: bool) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class Stage(nn.Module):
 class Sketch(nn.Module):
     """Latents (n, latent_channels, h, w) of about unit size -> images (n, 3, f * h, f * w) in about [-1, 1].
 
-    One Stage for each of `widths`, each at twice the size of the one before; the last size comes out of the channels
-    (Shi et al. 2016, arXiv 1609.05158). So f is 2 to the power of their number.
+    One Stage for each of `widths`, each twice the size of the one before; the last doubling is a pixel shuffle (Shi et
+    al. 2016, arXiv 1609.05158). So f is 2 to the power of their number.
     """
 
     def __init__(self, latent_channels: int, widths: tuple[int, ...]) -> None:
@@ -66,7 +66,7 @@ class Sketch(nn.Module):
 
 
 def load_sketch(path: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Sketch:
-    """The tiny decoder of a file; its header names the widths. Raises WeightsError."""
+    """Load a tiny decoder from a file whose header has the widths. Raises WeightsError."""
     try:
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}

@@ -20,7 +20,7 @@ from flickbook.errors import WeightsError
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The fields of `text_encoder/config.json` that decide the network; the defaults are those of transformers."""
+    """The fields of `text_encoder/config.json` that determine the network; the defaults are those of transformers."""
 
     vocab_size: int = 49408
     hidden_size: int = 512
@@ -36,12 +36,12 @@ class TextConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], path: object = "text_encoder/config.json") -> TextConfig:
-        """Read a parsed `config.json`; `path` is only for messages. Fields of training and of pooling are ignored.
+        """Read a parsed `config.json`; `path` is only for messages. Fields of training and pooling are ignored.
 
         Raises WeightsError for another kind of network, another activation, or a width that the heads do not divide.
         """
         reason = None
-        # Published files come from CLIPTextModel, CLIPTextModelWithProjection and, for the oldest, no type at all.
+        # Published files are from CLIPTextModel or CLIPTextModelWithProjection; the oldest have no type.
         if values.get("model_type", "clip_text_model") != "clip_text_model":
             reason = f"model_type={values['model_type']!r} where this network is a clip_text_model"
         known = {field.name for field in fields(cls)}
@@ -55,12 +55,12 @@ class TextConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """What `text_encoder/config.json` holds."""
+        """The contents of `text_encoder/config.json`."""
         return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **asdict(self)}
 
 
 def _table(count: int, width: int) -> nn.Embedding:
-    """An embedding whose weights are not drawn yet: drawing on the meta device loads torch's compiler, a second."""
+    """An embedding without initial weights: initialising on the meta device would load torch's compiler, a second."""
     return nn.Embedding(count, width, _weight=torch.empty(count, width))
 
 
@@ -78,7 +78,7 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head attention: (n, t, c) -> (n, t, c). A token sees itself and what stands before it."""
+    """Causal multi-head attention: (n, t, c) -> (n, t, c). A token attends to itself and to earlier ones."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward, each behind a norm and around a shortcut: (n, t, c) -> (n, t, c)."""
+    """Attention and feed-forward, each with a norm before it and a shortcut: (n, t, c) -> (n, t, c)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Encoder(nn.Module):
 
 
 class _TextModel(nn.Module):
-    """Holds the parts under the names that the published keys have."""
+    """Holds the parts under the published keys."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _TextModel(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids to one vector per token. Padding is not masked: the published models were trained so."""
+    """Token ids to one vector per token. Padding is not masked, as in the training of the published models."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -157,8 +157,8 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """CLIP's initial weights (section 2.4 of the paper, after GPT-2): deeper networks start with smaller steps."""
-        if self.text_model.final_layer_norm.weight.is_meta:  # weights come from a file
+        """CLIP's initial weights (section 2.4 of the paper, after GPT-2): smaller for deeper networks."""
+        if self.text_model.final_layer_norm.weight.is_meta:  # weights will be loaded from a file
             return
         width = self.config.hidden_size
         branch = width**-0.5 * (2 * max(1, self.config.num_hidden_layers)) ** -0.5
@@ -180,6 +180,6 @@ class TextEncoder(nn.Module):
 
 
 def text_keys(keys: Iterable[str]) -> dict[str, str]:
-    """The keys of a published file -> ours. Old files carry a buffer of positions, new ones leave out `text_model.`"""
+    """Keys of a published file -> keys here. Old files have a buffer of positions, new ones omit `text_model.`"""
     kept = (key for key in keys if not key.endswith("embeddings.position_ids"))
     return {key: key if key.startswith("text_model.") else f"text_model.{key}" for key in kept}

@@ -1,6 +1,6 @@
-"""The parts of a text-to-video model together: words to vectors, noise to latents, latents to pictures.
+"""A text-to-video model as a whole: prompts to embeddings, noise to latents, latents to frames.
 
-Torch, safetensors and tokenizers only: training, evaluation and the engine all stand on it.
+Needs only torch, safetensors and tokenizers. Training, evaluation and the engine are built on it.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from flickbook.diffusion.weights import load_weights, present
 from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
 
-#: Where diffusers keeps each network's weights; published files may have a precision in their name.
+#: diffusers' paths of each network's weights; published files may have a precision in their name.
 FILES = {
     "text_encoder": "text_encoder/model.safetensors",
     "unet": "unet/diffusion_pytorch_model.safetensors",
     "vae": "vae/diffusion_pytorch_model.safetensors",
 }
 
-#: Frames encoded at once: of so many the encoder holds no more than the decoder.
+#: Frames encoded at once; with two, the encoder needs no more memory than the decoder.
 _ENCODED = 2
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> Tensor:
-    """Unit Gaussian latents (films, c, f, h, w), each film from its own CPU generator, so that a film starts from the
+    """Unit Gaussian latents (films, c, f, h, w), each film's from its own CPU generator, so that a film starts from the
     same noise in any batch and on any device."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def generators(seeds: Sequence[int], shape: tuple[int, int, int, int]) -> list[torch.Generator]:
-    """Each film's CPU generator after it has drawn `noise` of this shape."""
+    """Each film's CPU generator in its state after drawing `noise` of this shape."""
     found = [torch.Generator().manual_seed(seed) for seed in seeds]
     for generator in found:
         torch.randn(shape, generator=generator)
@@ -58,9 +58,9 @@ def _reader(config: TextConfig, path: Path, dtype: torch.dtype, device: str | to
 
 @dataclass(eq=False)
 class TextToVideo:
-    """A model in diffusers' layout, loaded; `reader` loads its text encoder, once a text is read.
+    """A loaded model in diffusers' layout. `reader` loads the text encoder when it is first needed.
 
-    That of a file takes `dtype` and `device`, too.
+    For a model from files, `reader` also accepts `dtype` and `device`.
     """
 
     tokenizer: Tokenizer
@@ -74,8 +74,8 @@ class TextToVideo:
     def load(
         cls, directory: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
     ) -> TextToVideo:
-        """Read a model directory. Raises WeightsError naming the file that is missing, damaged or of another kind; a
-        damaged text encoder once a text is read."""
+        """Load a model directory. Raises WeightsError with the file that is missing, damaged or of another kind; for a
+        damaged text encoder only when it is first used."""
         configs = {part: read_config(directory / part / "config.json") for part in FILES}
         text = TextConfig.from_dict(configs["text_encoder"], directory / "text_encoder/config.json")
         unet = UNet3DConfig.from_dict(configs["unet"], directory / "unet/config.json")
@@ -95,38 +95,38 @@ class TextToVideo:
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
-        """The network that reads texts, loaded now if it was not."""
+        """The text encoder, loaded on first use."""
         return self.reader()
 
     def let_go_of_reader(self) -> None:
-        """Free the memory of the text encoder; a text that is read later loads it anew."""
+        """Unload the text encoder to free memory; it is reloaded when it is next used."""
         if vars(self).pop("text_encoder", None) is not None:
             heap.give_back()
 
     def in_memory(self) -> list[nn.Module]:
-        """The networks that are loaded."""
+        """The networks that are loaded now."""
         return [self.unet, self.autoencoder, *([self.text_encoder] if "text_encoder" in vars(self) else [])]
 
     def pack(self) -> TextToVideo:
-        """Make the networks that run most ready for this processor (see `pack`); they then learn no more."""
+        """Optimise the U-Net and the autoencoder for this CPU (see `pack`); they cannot be trained afterwards."""
         for network in (self.unet, self.autoencoder):
             pack(network)
         return self
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """n prompts -> (n, tokens, width)."""
+        """n prompts -> embeddings (n, tokens, width)."""
         embedded: Tensor = self.text_encoder(self.tokenizer(prompts).to(self.device))
         return embedded
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(c, f, h, w) of a film's latents, from pixels."""
+        """The shape (c, f, h, w) of a film's latents; `height` and `width` are in pixels."""
         factor = self.autoencoder.config.factor
         return (self.unet.config.in_channels, frames, height // factor, width // factor)
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames (n, h, w, 3) uint8 -> latents (c, n, h, w), float32: the mean of what the autoencoder reads."""
+        """Frames (n, h, w, 3) uint8 -> latents (c, n, h, w), float32: the mean of the autoencoder's distribution."""
         weight = next(self.autoencoder.parameters())
         pixels = frames.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = [self.autoencoder.encode(part.to(weight.dtype)).mode() for part in torch.split(pixels, _ENCODED)]
@@ -143,8 +143,7 @@ class TextToVideo:
         fps: Sequence[float] | None = None,
         pace: Pace | None = None,
     ) -> Iterator[SamplerState]:
-        """Run the steps that are left of `state`, yielding the state after each; arguments as those of `guided` and of
-        `sample`."""
+        """Run the remaining steps of `state` and yield the state after each; arguments as in `guided` and `sample`."""
         yield from sample(self.guided(context, negative, guidance, fps), state, self.schedule, solver, pace=pace)
 
     @torch.inference_mode()
@@ -156,12 +155,12 @@ class TextToVideo:
         fps: Sequence[float] | None = None,
         halves: bool = False,
     ) -> Model:
-        """The network as a function of (x, timestep), told what to show.
+        """The network as a function of (x, timestep), with prompts and guidance applied.
 
-        `context` and `negative` (films, tokens, width); `guidance` is one scale per film, and where all are 1 the
-        network runs once a step instead of twice (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
-        `fps`, one for each film, reaches networks that were trained to know it. With `halves` the network runs with and
-        without words one after the other: slower, in less memory.
+        `context` and `negative` are (films, tokens, width); `guidance` is one scale per film. If all scales are 1, the
+        network runs once per step instead of twice (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598).
+        `fps`, one per film, is for networks trained with it. With `halves` the network runs without and with prompts
+        one after the other, which is slower and needs less memory.
         """
         guided = any(scale != 1 for scale in guidance)
         scale = torch.tensor(guidance, dtype=context.dtype, device=self.device).view(-1, 1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Pictures decoded in tiles that overlap, for sizes whose autoencoder needs more memory than there is."""
+"""Decodes images in overlapping tiles, for sizes at which the autoencoder needs more memory than there is."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Latents along a tile's side, and how many of them two neighbours share.
+#: Latents along a tile's side, and the overlap of two neighbours.
 TILE, OVERLAP = 32, 8
 
 
 def decode_in_tiles(decode: Callable[[Tensor], Tensor], latents: Tensor, factor: int) -> Tensor:
-    """(n, c, h, w) latents -> (n, 3, h * factor, w * factor), tile by tile; one fades into the next where they overlap.
+    """(n, c, h, w) latents -> (n, 3, h * factor, w * factor), tile by tile, blended where tiles overlap.
 
-    What a tile's border cannot see of its neighbours is what the fading hides; a picture of one tile is exact.
+    Blending hides that a tile's border does not see its neighbours. An image of one tile is exact.
     """
     height, width = latents.shape[-2:]
     rows, columns = _starts(height), _starts(width)
@@ -40,14 +40,14 @@ def decode_in_tiles(decode: Callable[[Tensor], Tensor], latents: Tensor, factor:
 
 
 def _starts(length: int) -> list[int]:
-    """Where tiles begin along a side: the last one ends with it."""
+    """The start of each tile along a side; the last tile ends at the border."""
     if length <= TILE:
         return [0]
     return [*range(0, length - TILE, TILE - OVERLAP), length - TILE]
 
 
 def _fade(length: int, factor: int, first: bool, last: bool) -> Tensor:
-    """How much each pixel along a tile's side counts: less towards an end that has a neighbour, never nothing."""
+    """The weight of each pixel along a tile's side: lower towards a neighbour, never 0."""
     place, ramp = torch.arange(length, dtype=torch.float32), float(OVERLAP * factor)
     rising = torch.full_like(place, ramp) if first else place + 1
     falling = torch.full_like(place, ramp) if last else length - place

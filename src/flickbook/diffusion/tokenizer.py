@@ -1,4 +1,4 @@
-"""CLIP's byte-level BPE tokenizer: read in transformers' layout, or trained on captions.
+"""CLIP's byte-level BPE tokenizer, read from transformers' files or trained on captions.
 
 Token ids are those of transformers' `CLIPTokenizer`.
 """
@@ -32,10 +32,10 @@ _Merge = tuple[str, str]
 
 
 def _special_tokens(directory: Path) -> dict[str, AddedToken]:
-    """bos, eos, unk and pad as the directory has them, CLIP's where it says nothing."""
+    """bos, eos, unk and pad from the directory's files, or CLIP's defaults."""
     values: dict[str, Any] = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = _optional(directory / "tokenizer_config.json")
-    # transformers lets the older file win unless the newer one lists its added tokens.
+    # In transformers the older file takes precedence unless the newer one lists its added tokens.
     older = {} if "added_tokens_decoder" in config else _optional(directory / "special_tokens_map.json")
     for source in (config, older):
         values.update({k: v for k, v in source.items() if k in values and v})
@@ -78,7 +78,7 @@ def _merge(parts: Sequence[str], path: Path) -> _Merge:
 
 
 def _pipeline(vocabulary: dict[str, int], merges: list[_Merge], special: Mapping[str, AddedToken]) -> Any:
-    """CLIP's steps: compose and lower the text, cut it into words, spell them in bytes, merge, frame with specials."""
+    """CLIP's steps: normalise and lower-case the text, split it into words, encode bytes, merge, add special tokens."""
     unknown = special["unk_token"].content
     core: Any = tokenizers.Tokenizer(
         BPE(vocab=vocabulary, merges=merges, unk_token=unknown, end_of_word_suffix=_END_OF_WORD, fuse_unk=False)
@@ -86,7 +86,7 @@ def _pipeline(vocabulary: dict[str, int], merges: list[_Merge], special: Mapping
     core.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    # Words, single digits and runs of signs, as CLIP cuts them; other cuts would be other ids.
+    # Words, single digits and runs of symbols, as in CLIP; any other split would give other ids.
     cuts = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -104,16 +104,16 @@ def _pipeline(vocabulary: dict[str, int], merges: list[_Merge], special: Mapping
 
 
 class Tokenizer:
-    """Prompts to token ids, from a directory in transformers' layout. Any text works: a new word is spelt in bytes."""
+    """Prompts to token ids, from a directory in transformers' layout. Any text works: unknown words become bytes."""
 
     def __init__(self, directory: str | Path) -> None:
-        """Raises WeightsError if the directory holds no CLIP tokenizer."""
+        """Raises WeightsError if the directory has no CLIP tokenizer."""
         directory = Path(directory)
         vocabulary, merges = _vocabulary(directory)
         special = _special_tokens(directory)
         try:
             self._core = _pipeline(vocabulary, merges, special)
-        except Exception as error:  # the library raises plain Exception for a vocabulary that does not fit its merges
+        except Exception as error:  # the library raises plain Exception if vocabulary and merges do not match
             raise WeightsError(directory, f"not a CLIP tokenizer ({error})", _FETCH) from error
         length = _optional(directory / "tokenizer_config.json").get("model_max_length", _CLIP_LENGTH)
         # transformers writes 1e30 for "no limit".
@@ -124,8 +124,8 @@ class Tokenizer:
         self._core.enable_padding(length=self.max_length, pad_id=self.pad_id, pad_token=special["pad_token"].content)
 
     def encode(self, text: str) -> list[int]:
-        """`max_length` ids: start, the text (cut if it is longer), end, padding."""
-        # A byte that is not UTF-8 reaches Python as a lone surrogate, which the library cannot take.
+        """`max_length` ids: start, the text (cut off if too long), end, padding."""
+        # A byte that is not UTF-8 reaches Python as a lone surrogate, which the library does not accept.
         ids: list[int] = self._core.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
         return ids
 
@@ -134,17 +134,17 @@ class Tokenizer:
         return torch.tensor([self.encode(prompt) for prompt in prompts], dtype=torch.long).view(-1, self.max_length)
 
     def unread(self, prompt: str) -> str:
-        """The end of a prompt that does not fit into `max_length` tokens and is cut off; "" where all of it fits."""
+        """The end of a prompt beyond `max_length` tokens, which is cut off; "" if all of it fits."""
         text = prompt.encode("utf-8", "replace").decode("utf-8")
         rest = self._core.encode(text).overflowing
         return text[rest[0].offsets[1][0] :] if rest else ""
 
 
 def learn_merges(counts: Mapping[tuple[str, ...], int], limit: int) -> list[_Merge]:
-    """At most `limit` merges from words, each spelt as a tuple of tokens, and how often each occurs.
+    """Learn at most `limit` merges; `counts` maps each word, as a tuple of tokens, to its number of occurrences.
 
-    Again and again the most frequent pair of neighbours becomes one token, until none occurs twice. Among equals the
-    first in the order of their letters wins; the library's trainer leaves that to chance, and repeats no result.
+    The most frequent pair of neighbours becomes one token, repeatedly, until no pair occurs twice. Ties are broken in
+    alphabetical order; the library's own trainer breaks them at random, so its results are not reproducible.
     """
     spelt, merges = dict(counts), list[_Merge]()
     while len(merges) < limit:
@@ -173,9 +173,9 @@ def _joined(word: tuple[str, ...], pair: _Merge) -> tuple[str, ...]:
 def train_tokenizer(captions: Iterable[str], vocab_size: int, directory: str | Path, max_length: int = 48) -> Tokenizer:
     """Learn merges from captions (Sennrich et al. 2016, arXiv 1508.07909), write the directory, and read it back.
 
-    The vocabulary is CLIP's in small: 256 bytes, 256 bytes that end a word, merges, start, end; so it can spell every
-    text. `vocab_size` is at least 514, and is not reached when the captions hold fewer pairs. The same captions give
-    the same files. Raises RequestError for a smaller vocabulary.
+    The vocabulary is built like CLIP's: 256 bytes, 256 bytes that end a word, merges, start, end; so it can encode any
+    text. `vocab_size` is at least 514, and is not reached if the captions have fewer pairs. The same captions give the
+    same files. Raises RequestError for a smaller vocabulary.
     """
     directory, texts = Path(directory), list(captions)
     spelling = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -203,7 +203,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, directory: str | P
 
 
 def _write(directory: Path, core: Any, merges: list[_Merge], special: dict[str, str], max_length: int) -> None:
-    """The files that transformers' CLIPTokenizer reads, new and old."""
+    """Write the files that transformers' CLIPTokenizer reads, in the new and the old format."""
     directory.mkdir(parents=True, exist_ok=True)
     vocabulary = dict(sorted(core.get_vocab().items(), key=lambda item: item[1]))
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": max_length, **special}

@@ -1,10 +1,10 @@
-"""The 3D U-Net of ModelScope's text-to-video (Wang et al. 2023, arXiv 2308.06571), readable in one sitting.
+"""The 3D U-Net of ModelScope's text-to-video (Wang et al. 2023, arXiv 2308.06571) in one file.
 
-State-dict keys and mathematics are those of diffusers' `UNet3DConditionModel`; the layout is not. Everywhere inside,
-a film is one tensor `(films * frames, channels, height, width)` in channels-last memory, which is the same memory as
-`(films, frames, height, width, channels)`. So the three kinds of layer read the same bytes without a copy:
-2D convolutions see pictures, attention sees tokens, and the temporal convolution (a `Conv3d(3, 1, 1)` by its weights)
-is a `Conv2d` over (frames, pixels).
+State-dict keys and mathematics are those of diffusers' `UNet3DConditionModel`; the code is not. Everywhere inside, a
+film is one tensor `(films * frames, channels, height, width)` in channels-last memory, which is the same memory as
+`(films, frames, height, width, channels)`. So the three kinds of layer read the same bytes without a copy: 2D
+convolutions see images, attention sees tokens, and the temporal convolution (a `Conv3d(3, 1, 1)` by its weights) is a
+`Conv2d` over (frames, pixels).
 
 Shapes in this file: b films, f frames, c channels, h height, w width, n = h * w pixels.
 """
@@ -27,19 +27,19 @@ from flickbook.errors import WeightsError
 _CROSS_DOWN, _PLAIN_DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
 _CROSS_UP, _PLAIN_UP = "CrossAttnUpBlock3D", "UpBlock3D"
 
-#: A prompt's vectors (b, tokens, cross_attention_dim), or what `UNet3D.prompt` made of them once for all steps.
+#: A prompt embedding (b, tokens, cross_attention_dim), or the keys and values that `UNet3D.prompt` computed from it.
 Prompt = Tensor | dict[nn.Module, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class UNet3DConfig:
-    """The fields of diffusers' `unet/config.json` that decide the network; the defaults are ModelScope's.
+    """The fields of diffusers' `unet/config.json` that determine the network; the defaults are ModelScope's.
 
-    `attention_head_dim` is the width of one head (the field carries that name in the published file). Four fields are
-    not diffusers' own: `fps_cond`, a second embedding beside that of the timestep, for frames a second (VideoCrafter2);
+    `attention_head_dim` is the width of one head (the field has that name in the published file). Four fields are not
+    diffusers' own: `fps_cond`, a second embedding next to that of the timestep, for frames per second (VideoCrafter2);
     `frame_positions`, sinusoidal frame positions before each temporal attention, off in every published model;
-    `relative_positions`, the largest distance in frames that temporal attention tells from the next, 0 where it knows
-    none; and `temporal_convs`, whether a temporal convolution follows each resnet (VideoCrafter1: 16, and none).
+    `relative_positions`, the largest distance in frames that temporal attention distinguishes, 0 without relative
+    positions; and `temporal_convs`, whether a temporal convolution follows each resnet (VideoCrafter1: 16, and none).
     """
 
     sample_size: int | None = 32
@@ -58,9 +58,9 @@ class UNet3DConfig:
     relative_positions: int = 0
     temporal_convs: bool = True
 
-    #: The fields that are not diffusers' own; its network is the one in which all have their defaults.
+    #: The fields that are not diffusers' own; diffusers' network has all of them at their defaults.
     OWN = ("fps_cond", "frame_positions", "relative_positions", "temporal_convs")
-    #: Values of the published file that this network fixes; another value means another network.
+    #: Values of the published file that are fixed in this network; others are refused.
     FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1}
 
     @classmethod
@@ -87,8 +87,8 @@ class UNet3DConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """What `unet/config.json` holds. With a field that is not diffusers' own the class name is ours, so that stock
-        diffusers refuses the file instead of misreading it."""
+        """The contents of `unet/config.json`. With a field that is not diffusers' own, the class name is this
+        project's, so that stock diffusers refuses the file instead of misreading it."""
         values: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         own = {name: value for name in self.OWN if (value := values.pop(name)) != getattr(UNet3DConfig, name)}
         name = "FlickbookUNet3DModel" if own else "UNet3DConditionModel"
@@ -128,13 +128,14 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, context: Prompt, frames: int) -> Tensor:
         """x (b*f, c, h, w), context (b, tokens, width) or its keys and values -> (b*f, c, h, w).
 
-        Of k * b contexts each film asks k, and so many films come out: what stands before the question is done once.
+        With k * b contexts each film attends to k of them, and k * b films are returned: everything before the
+        cross-attention is computed once.
         """
         height, width = x.shape[-2:]
         tokens = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))  # (b*f, n, c)
         block = self.transformer_blocks[0]
         tokens = tokens + block.attn1(block.norm1(tokens))
-        # The prompt is the same for all frames of a film: all f * n pixels of a film ask it in one call.
+        # The prompt is the same for all frames of a film, so all f * n pixels of a film attend to it in one call.
         asking = block.norm2(tokens).unflatten(0, (-1, frames)).flatten(1, 2)  # (b, f*n, c)
         known = context[self] if isinstance(context, dict) else block.attn2.keys_values(context)
         answer = block.attn2(asking, known)
@@ -162,7 +163,7 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x (b*f, c, h, w) -> (b*f, c, h, w)."""
         film = torch.unflatten(x.permute(0, 2, 3, 1), 0, (-1, frames)).flatten(2, 3)  # (b, f, n, c)
-        # The norm runs over all frames of a film, so it sees the film as one wide picture.
+        # The norm is over all frames of a film, so it sees the film as one wide image.
         normed = self.norm(film.permute(0, 3, 1, 2)).permute(0, 3, 2, 1)  # (b, n, f, c)
         tokens = self.proj_in(normed)
         block = self.transformer_blocks[0]
@@ -186,7 +187,7 @@ class TemporalConv(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         for place in range(1, 5):
-            # Up to the convolution only the norm has weights; where the convolution stands numbers its key.
+            # Identity layers keep the published keys, which number the layers: only the norm and convolution have any.
             gap = [nn.Identity()] if place > 1 else []
             conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
             setattr(self, f"conv{place}", nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), *gap, conv))
@@ -209,7 +210,7 @@ class TemporalConv(nn.Module):
         if not isinstance(conv, nn.Conv3d):  # packed
             return conv(film)  # type: ignore[no-any-return]
         weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)
-        if film.shape[2] == 1:  # the outer taps meet only padding
+        if film.shape[2] == 1:  # the outer taps see only padding
             return F.conv2d(film, weight[:, :, 1:2], conv.bias)
         return F.conv2d(film, weight, conv.bias, padding=(1, 0))
 
@@ -236,7 +237,7 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A 3x3 convolution at every second pixel; its weights sit under the name `conv`."""
+    """A 3x3 convolution with stride 2; its weights have the key `conv`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -276,7 +277,7 @@ class Block(nn.Module):
 
 
 class DownBlock(Block):
-    """Layers, then half the size but for the last level. Returns its output and what the way up will be shown."""
+    """Layers, then half the size except in the last level. Returns the output and the skip connections."""
 
     def __init__(self, config: UNet3DConfig, level: int) -> None:
         channels = config.block_out_channels
@@ -298,7 +299,7 @@ class DownBlock(Block):
 
 
 class MidBlock(Block):
-    """The narrowest level: a layer, then the convolutions once more."""
+    """The smallest level: a layer, then a second resnet with its temporal convolution."""
 
     def __init__(self, config: UNet3DConfig) -> None:
         width = config.block_out_channels[-1]
@@ -312,7 +313,7 @@ class MidBlock(Block):
 
 
 class UpBlock(Block):
-    """Layers that each take one skip, then twice the size but for the last level."""
+    """Layers that each take one skip connection, then twice the size except in the last level."""
 
     def __init__(self, config: UNet3DConfig, place: int) -> None:
         channels = config.block_out_channels[::-1]
@@ -326,12 +327,12 @@ class UpBlock(Block):
     def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Prompt, frames: int) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.layer(i, torch.cat([x, repeated(skips.pop(), len(x))], dim=1), time, context, frames)
-        # Sizes that do not halve evenly come back at the size of the skip that waits.
+        # Sizes that do not halve evenly are restored to the size of the next skip connection.
         return x if self.upsamplers is None else self.upsamplers[0](x, skips[-1].shape[-2:])
 
 
 class UNet3D(nn.Module):
-    """eps, v or x0 (as the scheduler says) from noisy latents, a timestep and a prompt."""
+    """Predicts eps, v or x0 (by the scheduler's setting) from noisy latents, a timestep and a prompt."""
 
     def __init__(self, config: UNet3DConfig) -> None:
         super().__init__()
@@ -340,7 +341,7 @@ class UNet3D(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
         self.fps_embedding = TimestepEmbedding(channels[0], 4 * channels[0]) if config.fps_cond else None
-        # Eight heads whatever the width: fixed so in the published network.
+        # Eight heads at any width, as in the published network.
         places = (config.frame_positions, config.relative_positions)
         self.transformer_in = TemporalTransformer(channels[0], 8, config.attention_head_dim, groups, *places)
         self.down_blocks = nn.ModuleList([DownBlock(config, i) for i in range(len(channels))])
@@ -350,15 +351,15 @@ class UNet3D(nn.Module):
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def prompt(self, context: Tensor) -> Prompt:
-        """Keys and values of a prompt (b, tokens, cross_attention_dim) in every layer: the same in each step."""
+        """The keys and values of a prompt (b, tokens, cross_attention_dim) in every layer, which all steps share."""
         layers = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
         return {layer: layer.transformer_blocks[0].attn2.keys_values(context) for layer in layers}
 
     def forward(self, x: Tensor, timestep: Tensor, context: Prompt, fps: Tensor | None = None) -> Tensor:
-        """x (b, c, f, h, w), timestep (b, f), (b,) or scalar, context as `Prompt` says -> (b, c, f, h, w).
+        """x (b, c, f, h, w), timestep (b, f), (b,) or scalar, context as in `Prompt` -> (b, c, f, h, w).
 
-        A context of k * b prompts, k at a time for the same films, gives (k * b, c, f, h, w): what comes before the
-        first prompt is asked is computed once. `fps` (b,), frames a second, is for networks with `fps_cond`.
+        With a context of k * b prompts, k for each film, the result is (k * b, c, f, h, w): everything before the first
+        cross-attention is computed once. `fps` (b,), frames per second, is for networks with `fps_cond`.
         """
         films, _, frames, height, width = x.shape
         width = self.config.block_out_channels[0]

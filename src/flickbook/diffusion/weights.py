@@ -1,6 +1,6 @@
-"""Weights from disk and to it: safetensors only, checked key by key.
+"""Loads and saves weights: safetensors only, with every key checked.
 
-No pickle is ever read: a checkpoint in another format is refused by its name before it is opened.
+Pickle is never read: a checkpoint in another format is refused by its name, before it is opened.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from flickbook.errors import WeightsError
 from flickbook.files import replace_whole
 
 _FETCH = "fetch the model again"
-#: Numbers that are read through one mapping of a file: what was read stays in memory until the mapping is gone.
+#: Values that are read through one mapping of a file: pages stay in memory until the mapping is closed.
 _MAPPED: Final = 16 << 20
 
 Module = TypeVar("Module", bound=nn.Module)
-#: Turns the keys of a file into the keys of the network; a key that is left out is not loaded.
+#: Turns the keys of a file into the keys of the network; omitted keys are not loaded.
 Rename = Callable[[Iterable[str]], Mapping[str, str]]
 
 
 def same_keys(keys: Iterable[str]) -> dict[str, str]:
-    """The keys of the file are those of the network."""
+    """Use the file's keys as the network's keys."""
     return {key: key for key in keys}
 
 
@@ -46,11 +46,11 @@ def load_weights(
     device: str | torch.device = "cpu",
     rename: Rename = same_keys,
 ) -> Module:
-    """`build()` with the weights of a safetensors file, in `dtype` on `device`.
+    """Build a network and load its weights from a safetensors file, in `dtype` on `device`.
 
-    The network is built without memory (on the meta device), and the file is mapped into it. In another precision its
-    tensors are converted one by one and the file's own let go, so the peak is one copy of the weights. Raises
-    WeightsError, naming up to three keys, if a key is missing, unexpected, or of another shape, and if the file is not
+    The network is built without memory (on the meta device), and the file is mapped into it. For another precision
+    tensors are converted one by one and the file's pages released, so the peak is one copy of the weights. Raises
+    WeightsError, with up to three keys, if a key is missing, unexpected, or of another shape, and if the file is not
     safetensors or is damaged.
     """
     path = present(path)
@@ -73,7 +73,7 @@ def load_weights(
 
 
 def present(path: str | Path) -> Path:
-    """`path`, where a safetensors file is there. Raises WeightsError."""
+    """`path`, if it is an existing safetensors file. Raises WeightsError."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(path, "not a .safetensors file, and no other format is loaded", "convert it to safetensors")
@@ -83,18 +83,18 @@ def present(path: str | Path) -> Path:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Networks whose weights come from a file need no first ones: to draw them takes longer than to read the file."""
+    """Skips random initialisation for weights that come from a file: it would take longer than reading the file."""
 
     _DRAW: Final = frozenset({nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_})
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """What `function` returns, or for those that draw the tensor as it is."""
+        """Call `function`; for initialisers, return the tensor unchanged."""
         given = kwargs or {}
         return given["tensor"] if function in self._DRAW else function(*args, **given)
 
 
 def _parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[list[str]]:
-    """Keys in their order, in parts of at most `_MAPPED` numbers or one tensor."""
+    """Split keys, in order, into parts of at most `_MAPPED` values or one tensor."""
     part, count = list[str](), 0
     for key, shape in shapes.items():
         if part and count + math.prod(shape) > _MAPPED:
@@ -110,7 +110,7 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _check(path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a file whose keys or shapes are not the network's, before any of its data is read."""
+    """Check a file's keys and shapes against the network's, before any data is read. Raises WeightsError."""
     missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     both = wanted.keys() & found.keys()
     other = [f"{key} {list(found[key])} not {list(wanted[key])}" for key in both if found[key] != wanted[key]]
@@ -121,8 +121,8 @@ def _check(path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str
 
 
 def save_weights(module: nn.Module, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the state dict as safetensors, floats in `dtype`; the file appears whole or not at all."""
+    """Write the state dict as safetensors, floats in `dtype`, atomically."""
     path = Path(path)
     state = {key: _cast(value.detach(), dtype).cpu().contiguous() for key, value in module.state_dict().items()}
-    # Releases of transformers before 5 refuse a file that does not name its framework.
+    # Releases of transformers before 5 refuse a file without the framework in its metadata.
     replace_whole(path, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))

@@ -1,4 +1,4 @@
-"""Batches: where each of many films goes, the seeds drawn for them, and how they are made one after the other."""
+"""Batches of films from a file: their output paths, the journal of their seeds, their generation and contact sheet."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from flickbook.engine.polish import Networks
     from flickbook.media.clip import Clip
 
-#: What may stand between braces in the name of a film.
+#: The fields allowed between braces in an output name.
 FIELDS: Final = ("number", "slug", "seed", "model", "name")
-#: Seeds that a journal holds at most: those of the present rows, and some of rows that were changed since.
+#: The most seeds a journal holds: those of the current rows, and some of rows that were edited since.
 SEEDS: Final = 4 * ROWS
-#: Films that one sheet shows; more are too small to be told apart.
+#: The most films on a contact sheet; with more, each would be too small to recognise.
 SHEET_FILMS: Final = 240
-#: Up to so many films, the width of a frame in pixels, and frames of each.
+#: (films up to this number, width of a frame in pixels, frames of each film).
 _LAYOUTS: Final = ((8, 128, 8), (32, 96, 6), (SHEET_FILMS, 64, 5))
 _NAME_CHARACTERS: Final = 100
-#: Not in a file's name on every system; % begins the number of a frame.
+#: Not allowed in file names on every system; % introduces a frame number.
 _NOT_IN_NAMES: Final = frozenset('/\\<>:"|?*%')
 _REMEDY: Final = "choose another --output, or add --overwrite"
 
@@ -49,9 +49,9 @@ logger = logging.getLogger(__name__)
 
 
 class Template:
-    """The name of each film of a batch, with fields between braces that are replaced and never evaluated.
+    """The output path of each film of a batch. Fields between braces are substituted, never evaluated.
 
-    Relative to `within`. Raises RequestError for another field than FIELDS, or a brace alone.
+    Paths are relative to `within`. Raises RequestError for a field that is not in FIELDS, or an unmatched brace.
     """
 
     def __init__(self, text: str, within: Path = Path()) -> None:
@@ -66,21 +66,21 @@ class Template:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that it has."""
+        """The fields that the template uses."""
         return tuple(self._parts[1::2])
 
     @property
     def home(self) -> Path:
-        """The directory that all films lie in or below."""
+        """The directory that contains all films, directly or in subdirectories."""
         parts = Path(self.text).parent.parts
         whole = next((place for place, part in enumerate(parts) if "{" in part or "%" in part), len(parts))
         return self.within.joinpath(*parts[:whole])
 
     def path(self, values: Mapping[str, str]) -> Path:
-        """The name with these values of its fields. Raises RequestError for a value that a name cannot hold."""
+        """The path for these field values. Raises RequestError for a value that cannot be part of a file name."""
         if "name" in self.fields:
             _check_name(values["name"])
-        # A model that was added may be called owner/name.
+        # An added model may be called owner/name.
         plain = {**values, "model": re.sub(r"[^A-Za-z0-9._-]", "-", values["model"])}
         text = "".join(plain[part] if place % 2 else part for place, part in enumerate(self._parts))
         return self.within / text
@@ -100,10 +100,10 @@ def _check_name(name: str) -> None:
 
 
 class Seeds:
-    """The journal beside the films: the seeds that were drawn for rows without one, so that a batch can go on."""
+    """The journal of a batch: the random seeds chosen for rows without one, so that the batch can be resumed."""
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
-        """What is kept at `path`. Raises OutputError for a file that is something else, unless `overwrite`."""
+        """Read the journal at `path`. Raises OutputError if the file is something else, unless `overwrite`."""
         self.path = path
         self._kept: dict[str, int] = {}
         self._own: dict[str, int] = {}
@@ -120,19 +120,19 @@ class Seeds:
                 raise OutputError(path, "is not a journal of a batch", _REMEDY) from None
 
     def get(self, row: Row) -> int | None:
-        """The seed that was drawn for a row, if one was."""
+        """The seed in the journal for a row, or None."""
         return self._kept.get(row.key)
 
     def of(self, row: Row, usual: int) -> int:
-        """The seed that was noted for a row just now, or `usual`."""
+        """The seed that `put` set for a row in this run, or `usual`."""
         return self._own.get(row.key, usual)
 
     def put(self, row: Row, seed: int) -> None:
-        """Note the seed that was drawn for a row."""
+        """Set the seed chosen for a row."""
         self._own[row.key] = seed
 
     def save(self) -> None:
-        """Write the journal whole, if it is not written yet. Raises OutputError."""
+        """Write the whole journal if it changed. Raises OutputError."""
         if all(self._kept.get(key) == seed for key, seed in self._own.items()):
             return
         from flickbook.media.write import staged
@@ -145,7 +145,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Film:
-    """One film of a batch: what its row asked for, and where it goes. `drawn` says that its seed is not the row's."""
+    """One film of a batch: its row, and where the film is saved. `drawn` means that the row names no seed."""
 
     row: Row
     request: Request
@@ -157,14 +157,14 @@ class Film:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a film was not made: a stable code, and one line for people."""
+    """Why a film failed: a stable error code and a one-line message."""
 
     code: str
     message: str
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """What an error says. It is not kept itself: frames hang on its traceback."""
+        """The Failure of an exception. The exception itself is not kept: its traceback holds frames in memory."""
         logger.debug("a film of a batch failed", exc_info=error)
         if isinstance(error, FlickbookError):
             return cls(error.code, str(error))
@@ -174,9 +174,10 @@ class Failure:
 
 
 def standing(film: Film, overwrite: bool = False) -> Plan | None:
-    """The Plan of the film that is there already, if it is this one, whatever seed was drawn for it; None for none.
+    """The Plan of the film already saved at this path, if it is the same film; None if no file exists.
 
-    Raises OutputError for another film or file, and for numbered frames that are not all there, unless `overwrite`.
+    If the seed was drawn, any seed counts as the same film. Raises OutputError for another film or file, and for an
+    incomplete set of numbered frames, unless `overwrite`.
     """
     first = frame_paths(film.path, 1)[0] if is_frames(film.path) else film.path
     if not os.path.lexists(first):
@@ -204,22 +205,22 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
 
 
 def _today(plan: Plan) -> Plan:
-    """A Plan of any schema in the words of this one; schema 1 wrote what was usual for its container."""
-    with suppress(RequestError):  # what is written no more is another film
+    """Convert a Plan of any schema version to the current one. Schema 1 stored the defaults of its container."""
+    with suppress(RequestError):  # a format that is no longer written: counts as another film
         how = encoding(plan.container, plan.codec, plan.quality, plan.pixel_format)
         return plan.model_copy(update={"schema_version": SCHEMA_VERSION, **how.model_dump()})
     return plan
 
 
 def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
-    """Whether the numbered frames at `path` are those of their recipe, no fewer and no more."""
+    """Whether exactly the numbered frames of the Recipe are at `path`, no fewer and no more."""
     from flickbook.engine.polish import finished
     from flickbook.media.clip import frames_sha256
     from flickbook.media.read import read_any
 
     try:
         most = finished(plan).num_frames
-        # How many a loop has depends on what they show, and only its pixels tell.
+        # The length of a loop depends on the pixels, so only their hash can tell.
         if not plan.polish.loop:
             return sum(1 for _ in takewhile(os.path.exists, frame_paths(path, most + 1))) == most
         return frames_sha256(read_any(path)[0]) == recipe.frames_sha256
@@ -243,13 +244,13 @@ def made(
     on_step: OnStep | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[Film, Clip | Failure]]:
-    """Make films in their order, each yielded when it is done; one that fails does not end the others.
+    """Make films in order and yield each when it is done. A film that fails does not stop the others.
 
-    Neighbours of one shape run together as far as the placement allows: `placement`, or the one that fits. When a
-    film's turn comes, `check` is asked and what it begins from is read; what they raise is its failure. Raises
+    Neighbours of one shape run together as far as the placement allows: `placement`, or one that fits. Before a film
+    starts, `check` is called and its inputs are read; an exception from either is that film's Failure. Raises
     Cancelled.
     """
-    from flickbook.engine.films import (  # records and networks take a moment to load
+    from flickbook.engine.films import (  # imported late: slow to load
         RunOptions,
         run_options_of,
         together,
@@ -269,7 +270,7 @@ def made(
                 alone = RunOptions(model_dir, loras, precision=precision, placement=placement)
                 size = together([film.plan for film in same], alone)
             except (FlickbookError, OSError):
-                size = 1  # running it will say so again
+                size = 1  # running the film raises the same error again
             part, same = same[:size], same[size:]
             ready: list[tuple[Film, RunOptions]] = []
             for film in part:
@@ -283,7 +284,7 @@ def made(
 def _together(
     ready: Sequence[tuple[Film, RunOptions]], on_step: OnStep | None, cancel: Callable[[], bool] | None
 ) -> Iterator[tuple[Film, Clip | Failure]]:
-    """The films of one batch of the engine; each by itself where they fail together."""
+    """Make films as one batch of the engine; if that fails, make each by itself."""
     from flickbook.engine.films import films
 
     if not ready:
@@ -301,7 +302,7 @@ def _together(
             film, own = ready[done]
             done += 1
             assert clip.run is not None
-            # Each names its own files, not those of its neighbours.
+            # The Run names this film's input files, not those of its neighbours.
             clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
             yield film, clip.noted(notes(film.request, film.plan, own.model_dir))
         return
@@ -321,21 +322,21 @@ def _failure(error: Exception) -> Failure:
 
 
 class Sheet:
-    """One picture of a whole batch: a film a row with its label, in cells that are smaller the more films there are."""
+    """A contact sheet of a batch: one row per film with its label; the more films, the smaller the cells."""
 
     def __init__(self, count: int, num_frames: int, shape: float) -> None:
-        """For `count` films of at most `num_frames` frames, whose height is `shape` times their width."""
+        """Lay out `count` films of at most `num_frames` frames, whose height is `shape` times their width."""
         self.count, self.shape = min(count, SHEET_FILMS), shape
         cell, columns = next((cell, columns) for most, cell, columns in _LAYOUTS if self.count <= most)
         self.columns = min(columns, num_frames)
-        # Few frames in a row are wider, so that their label has room.
+        # With few frames in a row the cells are wider, so that the label fits.
         self.cell = min(256, max(cell, 320 // self.columns))
         wide, high = self.columns * (self.cell + 4) + 36, self.cell * shape + 40
         self._blocks = max(1, round(math.sqrt(self.count * high / wide)))
         self._rows: dict[int, tuple[str, np.ndarray]] = {}
 
     def add(self, number: int, label: str, frames: np.ndarray | None) -> None:
-        """Show film `number`, from 1, of frames (n, height, width, 3) uint8; None is one that there is not."""
+        """Add film `number`, from 1, with frames (n, height, width, 3) uint8; None draws a placeholder."""
         if number > self.count:
             return
         if frames is None:
@@ -348,7 +349,7 @@ class Sheet:
         self._rows[number] = (label, np.stack([np.asarray(each) for each in small]))
 
     def image(self) -> Image.Image:
-        """The picture, about as high as it is wide. Raises RequestError without any film."""
+        """The sheet, about as high as wide. Raises RequestError if it has no films."""
         rows = [self._rows[number] for number in sorted(self._rows)]
         each = -(-len(rows) // self._blocks) or 1
         blocks = [self._block(rows[first : first + each]) for first in range(0, max(1, len(rows)), each)]
@@ -361,13 +362,13 @@ class Sheet:
 
     def _block(self, rows: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
         if all(len(film) < self.columns for _, film in rows):
-            # A line as wide as a full row keeps labels whole where all rows are short.
+            # An empty row of full width keeps labels whole when all rows are short.
             rows = [*rows, ("", np.full((self.columns, 1, self.cell, 3), 255, np.uint8))]
         return contact_sheet([film for _, film in rows], [label for label, _ in rows], self.columns, cell=self.cell)
 
 
 def worst(scores: Mapping[str, float], prompts: Sequence[str] = ()) -> str:
-    """The score that lies least above its limit, as "steady 0.81"; "low: steady 0.52" for a fault; "" for no scores.
+    """The worst score relative to its limit, as "steady 0.81"; "low: steady 0.52" below the limit; "" without scores.
 
     Scores whose low value the `prompts` explain are left out.
     """

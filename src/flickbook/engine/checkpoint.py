@@ -1,8 +1,8 @@
-"""What an interrupted run goes on from: one safetensors file, whole and verified, or nothing.
+"""Checkpoints: the state of an interrupted run in one verified safetensors file.
 
-The file holds the family's state (for our own U-Net latents, step and solver history) and, in its metadata, which Plans
-it is of and how far they are. Its SHA-256 covers every byte of it: a file that is torn, damaged or foreign is passed
-over, and the film begins again. Nothing in it is ever executed.
+The file holds the family's state (for the project's own U-Net: latents, step and solver history) and, in its metadata,
+the keys of its Plans and the number of steps done. A SHA-256 covers every byte of the file. A file that is truncated,
+damaged or of another run is ignored, and the film starts again. Nothing in the file is ever executed.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from flickbook.spec import Placement, Plan
 logger = logging.getLogger(__name__)
 
 SCHEMA: Final = 1
-#: The hash stands in the file that it covers; there it counts as so many zeros.
+#: Placeholder for the file's hash, which is stored in the file: the hash is computed with 64 zeros in its place.
 _BLANK: Final = b"0" * 64
-#: Bytes; the header of 64 films of a large model is a hundredth of it.
+#: The most bytes of a header; the header of 64 films of a large model needs a hundredth of it.
 _MOST_HEADER: Final = 2**20
-#: What the first write is expected to take, for no other has been measured: seconds, and bytes a second. A state is
-#: about so many times as large as its latents.
+#: The assumed cost of the first write, before one is measured: seconds, plus bytes per second. A state is about
+#: `_TIMES` times as large as its latents.
 _SETUP, _RATE, _TIMES = 0.01, 1e8, 4
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """How far a batch is, and the tensors that the rest of it depends on.
+    """The progress of a batch, and the tensors that the rest of the run depends on.
 
-    `plans` are the Plans' keys in their order, `weights` the SHA-256 of what the weights' hashes are, `placement` and
-    `made` (libraries and kernels) where its steps were made. `index` of `total` steps are done.
+    `plans` are the Plans' keys in order, `weights` is a SHA-256 over the weights' hashes, `placement` and `made`
+    (libraries and kernels) describe where the steps ran. `index` of `total` steps are done.
     """
 
     plans: tuple[str, ...]
@@ -60,11 +60,11 @@ class Checkpoint:
 
     @property
     def phase(self) -> str:
-        """What comes next: "denoise", or "decode" where the latents are whole."""
+        """The next phase: "denoise", or "decode" if all steps are done."""
         return "decode" if self.index >= self.total else "denoise"
 
     def write(self, path: Path) -> None:
-        """Make it the file `path`, whole or not at all, on the disk when this returns. Raises OSError."""
+        """Write the file `path` atomically; it is on disk when this returns. Raises OSError."""
         said = {
             "schema": str(SCHEMA),
             "plans": json.dumps(self.plans),
@@ -90,7 +90,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path, plans: Sequence[Plan]) -> Self | None:
-        """The state of exactly these `plans` in the file `path`; None where there is none that is whole."""
+        """Read the state of exactly these `plans` from `path`; None if the file is missing or invalid."""
         try:
             return cls._read(path, tuple(plan.key() for plan in plans))
         except FileNotFoundError:
@@ -101,14 +101,14 @@ class Checkpoint:
 
     @classmethod
     def _read(cls, path: Path, plans: tuple[str, ...]) -> Self:
-        # Without waiting: a FIFO is opened only once somebody writes to it.
+        # Non-blocking: opening a FIFO would wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("not a regular file")
             start = file.read(8)
             start += file.read(min(_MOST_HEADER, _end(start) - 8))
             said = json.loads(start[8:])["__metadata__"]
-            # Before the rest is read: what is not ours may be of any size.
+            # Checked before the rest is read: a foreign file may have any size.
             if said["schema"] != str(SCHEMA) or tuple(json.loads(said["plans"])) != plans:
                 raise ValueError("of other films, or written otherwise")
             data = start + file.read()
@@ -127,18 +127,18 @@ class Checkpoint:
             int(said["total"]),
             Placement.from_json(said["placement"]),
             json.loads(said["made"]),
-            # Copies, because in the file's bytes they lie as they fall: kernels may round otherwise there.
+            # Copies, because tensors in the file's bytes are not aligned, and kernels may round differently there.
             {name: tensor.clone() for name, tensor in load(data).items()},
         )
 
 
 class Checkpointer:
-    """Keeps the state of one run on the disk, in as little of the run's time as it is told.
+    """Saves the state of one run to disk, within a limited share of the run's time.
 
-    The state is looked for in the file `path`, then in those of `also`, and written to `path`. Writing takes at most
-    `share` of the run's time, but for two states that are always written: the one of denoised latents, and the last one
-    before a stop. `notes` tell people where the run went on and what could not be kept, `spent` (seconds) and `writes`
-    what it took. Nothing is written once `may` says no: the run is somebody else's then.
+    The state is looked for in `path`, then in the files of `also`, and written to `path`. Writing takes at most `share`
+    of the run's time; two states are written regardless: the denoised latents, and the last state before a stop.
+    `notes` tell the user where the run resumed and what could not be saved; `spent` (seconds) and `writes` the cost.
+    Nothing is written once `may` returns False: the job then belongs to another worker.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Checkpointer:
         self.path, self.share, self.also, self._may = path, share, tuple(also), may
         self.notes: list[str] = []
         self.spent, self.writes = 0.0, 0
-        #: What the run went on from, without its tensors; None where it began at the beginning.
+        #: The checkpoint that the run resumed from, without its tensors; None if it started from the beginning.
         self.went_on: Checkpoint | None = None
         self._looked: tuple[Sequence[Plan], Path, Checkpoint] | None = None
         self._family: Resumable | None = None
@@ -160,16 +160,17 @@ class Checkpointer:
         self._began = time.perf_counter()
 
     def look(self, plans: Sequence[Plan]) -> Checkpoint | None:
-        """What a run of these `plans` would go on from, as far as that can be told without the model."""
+        """The checkpoint a run of `plans` would resume from, as far as can be known without loading the model."""
         if self._looked is None or self._looked[0] != plans:
             found = ((path, Checkpoint.read(path, plans)) for path in (self.path, *self.also))
             self._looked = next(((plans, path, each) for path, each in found if each is not None), None)
         return None if self._looked is None else self._looked[2]
 
     def begin(self, plans: Sequence[Plan], name: str, family: Family) -> Any | None:
-        """The state that a run of `plans` goes on from, None for the beginning; called once the model is loaded.
+        """The state that a run of `plans` resumes from, or None to start from the beginning. Called with the model
+        loaded.
 
-        `name` is the family's. A state of other weights is passed over, and all are if the family begins again.
+        `name` is the family's name. A state of other weights is ignored, and any state if the family cannot resume.
         """
         if not isinstance(family, Resumable):
             return None
@@ -189,26 +190,26 @@ class Checkpointer:
         except (FlickbookError, RuntimeError, ValueError, TypeError, LookupError) as error:
             logger.debug("%s is passed over: %s", path, error)
             return None
-        # Of a draft the first write makes this run's own.
+        # A state from another file, as a draft's, is not at `path` yet, so it has to be written.
         self._latest = state if path != self.path else None
         self.went_on = replace(found, tensors={})
         self.notes.append(f"went on from step {found.index} of {found.total}{_elsewhere(found, self._made())}")
         return state
 
     def save(self, state: Denoised) -> None:
-        """Told after every step: write the state if it is the last, or if there is time for it."""
+        """Called after every step: write the state if it is the last, or if the time budget allows."""
         if self._family is None:
             return
         self._latest = state
         cost = self._cost
         if cost is None:
             cost = _SETUP + _TIMES * getattr(state.latents, "nbytes", 0) / _RATE
-        # Twice: the last one has to be paid for too.
+        # Twice the cost: the last write has to fit into the budget too.
         if state.index >= state.total or self.spent + 2 * cost <= self.share * (time.perf_counter() - self._began):
             self.flush()
 
     def flush(self) -> None:
-        """Write the latest state now, if it is not written. What goes wrong is noted; the run goes on without."""
+        """Write the latest state now, if it is unsaved. An error becomes a note, and the run continues."""
         state, family = self._latest, self._family
         if state is None or family is None or (self._may is not None and not self._may()):
             return
@@ -217,7 +218,7 @@ class Checkpointer:
             keys, tensors = tuple(plan.key() for plan in self._plans), family.pack(state)
             how = (state.index, state.total, family.placement, self._made(), tensors)
             Checkpoint(keys, self._name, self._weights, *how).write(self.path)
-            # Only now: whoever interrupts a write flushes it once more.
+            # Cleared only after the write: if it is interrupted, the next flush repeats it.
             self._latest, self.writes = None, self.writes + 1
         except (OSError, RuntimeError, MemoryError, ValueError, SafetensorError) as error:
             told = f"the state of the film cannot be kept: {error}"
@@ -228,18 +229,18 @@ class Checkpointer:
         self.spent += self._cost
 
     def forget(self) -> None:
-        """Delete the file: the film is finished, or given up. Those of `also` stay."""
+        """Delete the file, because the film is finished or discarded. The files of `also` are kept."""
         self._latest = None
         self.path.unlink(missing_ok=True)
 
     def _made(self) -> dict[str, str]:
-        """What decides the last bits of a step, beside the Plan and the weights."""
+        """What affects the last bits of a step, in addition to the Plan and the weights."""
         assert self._family is not None
         where = self._family.placement
         return device.kernels(where.device) | self._versions | {"device": where.device, "precision": where.dtype}
 
     def _make_room(self) -> None:
-        """The directory, without what writers left that were killed."""
+        """Create the directory, and delete temporary files that killed writers left."""
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for each in self.path.parent.iterdir():
@@ -248,11 +249,11 @@ class Checkpointer:
 
 
 def _end(start: bytes | memoryview) -> int:
-    """Where the header of a safetensors file ends that starts like this."""
+    """The offset of the end of the header, from the first 8 bytes of a safetensors file."""
     return 8 + int.from_bytes(start[:8], "little")
 
 
 def _elsewhere(found: Checkpoint, here: Mapping[str, str]) -> str:
-    """What a note says of steps that were made otherwise than the rest will be."""
+    """For the note: how the environment of the earlier steps differs from this one; "" if it does not."""
     other = [f"{name} {value}" for name, value in sorted(found.made.items()) if here.get(name, value) != value]
     return f", made with {', '.join(other)}" if other else ""

@@ -1,4 +1,4 @@
-"""Drafts: films stopped on the way, as far as one can see what they will be; the chosen ones are finished."""
+"""Drafts: films stopped after part of their steps, to choose which ones to finish."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A film after `index` of `total` steps: `frames` (n, h, w, 3) uint8 are what it is about to be, `fps` its rate.
+    """A film after `index` of `total` steps. `frames` (n, h, w, 3) uint8 preview the result; `fps` is its frame rate.
 
-    `films` finishes it with the same Plan and `placement`, and a Checkpointer that looks where this one kept its state.
+    To finish it, call `films` with the same Plan and `placement`, and a Checkpointer that finds this draft's state.
     """
 
     plan: Plan
@@ -43,10 +43,10 @@ def drafts(
     on_step: OnStep | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Iterator[Draft]:
-    """The films of `plans` in order, each made up to the share `until` (above 0, below 1) of its steps and kept there.
+    """Run each of `plans` in order up to the share `until` (above 0, below 1) of its steps, and save its state.
 
-    Each runs by itself, so that each can be finished by itself, as the film that it would have been from the start.
-    Raises RequestError for `until` and for a model that does not say what it is about to make; else what `films` does.
+    Each runs in a batch of its own, so that each can be finished alone and gives the same film as an uninterrupted run.
+    Raises RequestError for `until` and for a model without previews; otherwise what `films` raises.
     """
     if not 0 < until < 1:
         raise RequestError("until", until, "must be above 0 and below 1", "ask for 0.4; a whole film is no draft")
@@ -73,7 +73,7 @@ def _draft(
         "checkpointer": checkpointer,
         "until": until,
     }
-    # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
+    # Closed at once: when `on_step` raises, a pipeline's thread must not outlive the run.
     with closing(engine.run([plan], previews=True, **how)) as events:
         for event in events:
             assert isinstance(event, Step), "nothing is decoded on the way"
@@ -94,7 +94,7 @@ def _draft(
 
 
 def _shown(step: Step, plan: Plan) -> Step:
-    """The step, if it has something to show."""
+    """Return the step. Raises RequestError for a denoising step without a preview."""
     if step.phase == "denoise" and step.preview is None:
         raise RequestError("model", plan.model, "does not say what it is about to make", "make the film whole")
     return step

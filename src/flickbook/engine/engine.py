@@ -1,4 +1,4 @@
-"""One warm model: a list of Plans of one shape in, steps and frames out, as they come."""
+"""The engine: one loaded model that runs Plans of one shape and yields Steps and frames."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from flickbook.spec import Phase, Placement, Plan, Step
 if TYPE_CHECKING:
     from flickbook.engine.checkpoint import Checkpointer
 
-_SHOWN = 40  # characters of a prompt's end that a note quotes
+_SHOWN = 40  # characters of the ignored end of a prompt that a note quotes
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Finished frames (n, height, width, 3) uint8 of one film of the batch, from frame `start` on."""
+    """Decoded frames (n, height, width, 3) uint8 of film number `film` of the batch, beginning at frame `start`."""
 
     film: int
     start: int
@@ -39,12 +39,12 @@ Event = Step | Frames
 
 
 class Engine:
-    """A model on a device. Loading happens at the first run, and is one of its phases."""
+    """A model on a device. The first run loads it and reports that as its phase "load"."""
 
     def __init__(self, model: catalogue.Model, placement: Placement, loras: Sequence[tuple[Path, float]] = ()) -> None:
         self.model, self.placement, self.loras = model, placement, tuple(loras)
         self._family: Family | None = None
-        #: What was done for speed in the last run, in words for each of its films; "" for nothing.
+        #: For each film of the last run, a note on the speed optimisations used; "" for none.
         self.applied: list[str] = []
 
     @property
@@ -56,12 +56,13 @@ class Engine:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Libraries that can change a pixel of this engine's films, beside those that always can."""
+        """Libraries that can affect this engine's pixels, in addition to those that every Recipe lists."""
         more = ("peft",) if self.loras else ()
         return (*LIBRARIES[self.model.family], *more, *(("torchao",) if self.placement.quantize else ()))
 
     def notes(self, prompts: Sequence[str]) -> list[str]:
-        """What people should know: how the model was loaded, and what of a film's prompts it never learned or reads."""
+        """Notes for the user: how the model was loaded, and which parts of a film's prompts it ignores or never
+        learned."""
         if self._family is None:
             return []
         rungs = [f"memory ran out; went on with {rung}" for rung in self.placement.rungs]
@@ -69,22 +70,22 @@ class Engine:
         return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts))]), *cut]
 
     def show(self, preview: Any) -> np.ndarray:
-        """The frames (n, h, w, 3) uint8 of one film's preview, of this engine's last run."""
+        """Decode one film's preview of this engine's last run to frames (n, h, w, 3) uint8."""
         assert self._family is not None, "a preview comes from a run"
         return self._family.show(preview)
 
     def sketch(self, preview: Any) -> np.ndarray:
-        """What `show` shows, nearly and sooner where there is a way; for looking on while a film emerges."""
+        """Decode a preview like `show`, approximately and faster where the family can; for live previews."""
         assert self._family is not None, "a preview comes from a run"
         return self._family.sketch(preview)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
-        """The share of noise (0 to 1) that is left after each step of a run."""
+        """The share of noise (0 to 1) that remains after each step of a run."""
         assert self._family is not None, "known once a model is loaded"
         return self._family.noise_left(num_inference_steps)
 
     def loaded(self) -> Family:
-        """The model, loaded now if it was not. Raises WeightsError, HubError."""
+        """Load the model if needed and return it. Raises WeightsError, HubError."""
         place = directory(self.model)
         while self._family is None:
             try:
@@ -97,12 +98,12 @@ class Engine:
         return self._family
 
     def read(self, plan: Plan) -> None:
-        """Read the prompts of a film that comes later, beside one that is made, where that can be done."""
+        """Encode the prompts of a later film while another one is made, if the family supports it."""
         if self._family is not None and self._family.reads_aside():
             self._family.encode([plan])
 
     def enduring(self, work: Callable[[], np.ndarray], phase: fallback.Climbing = "denoise") -> np.ndarray:
-        """What `work` returns; where memory runs out, it is done again with less of it as often as that is possible."""
+        """Return the result of `work`; when memory runs out, apply the next fallback and try again, if one is left."""
         while True:
             try:
                 return work()
@@ -120,15 +121,15 @@ class Engine:
         checkpointer: Checkpointer | None = None,
         until: float = 1.0,
     ) -> Generator[Event, None, None]:
-        """Make the films of `plans`, which share one shape, as one batch; `sources` has what they begin from.
+        """Make the films of `plans`, which share one shape, as one batch; `sources` holds the frames they start from.
 
         Yields a Step after each piece of work (phases load, encode, denoise, decode) and Frames as they are decoded.
-        With `previews` the denoising steps carry the estimate of the clean latents. `cancel` is asked between steps;
-        when it says yes, Cancelled is raised.
+        With `previews` the denoising Steps carry the estimate of the clean latents. `cancel` is called between steps;
+        if it returns True, Cancelled is raised.
 
-        With a `keeper` the run goes on from the state that it finds, if the family can; the first Step of the denoising
-        then tells from where. It keeps the state after steps, before a stop for whatever reason, and before decoding.
-        With `until` below 1 the run ends after that share of its steps, at least one, and nothing is decoded.
+        With a `checkpointer` the run resumes from the state it finds, if the family can; the first denoising Step then
+        reports where. The state is saved after steps, before the run stops for any reason, and before decoding.
+        With `until` below 1 the run ends after that share of its steps, at least one, and decodes nothing.
 
         Raises RequestError for plans of several shapes and for `until`, WeightsError for damaged files.
         """
@@ -144,7 +145,7 @@ class Engine:
             latents = yield from self._stepped(plans, sources, previews, checkpointer, until, clock)
             if until < 1:
                 return
-            # A pipeline decodes within its call, and may have given something up there.
+            # A pipeline decodes inside its call, and may have changed the placement there.
             self.placement = self.loaded().placement
             clock.restart()
             done, frames = 0, len(plans) * plans[0].num_frames
@@ -152,7 +153,7 @@ class Engine:
                 yield part
                 done += len(part.frames)
                 yield clock.step("decode", done, frames)
-        except BaseException:  # also GeneratorExit and KeyboardInterrupt: whatever ends it, no whole step is lost
+        except BaseException:  # also GeneratorExit and KeyboardInterrupt: a completed step is never lost
             if checkpointer is not None:
                 checkpointer.flush()
             raise
@@ -166,7 +167,7 @@ class Engine:
         until: float,
         clock: _Clock,
     ) -> Generator[Step, None, Any]:
-        """The Steps up to the denoised latents, which are returned, or up to the share `until` of them."""
+        """Yield the Steps up to the share `until` of the run and return the latents reached."""
         state = None if checkpointer is None else self._found(plans, checkpointer)
         ended = state is not None and (state.done if until == 1 else state.index >= _stop(until, state.total))
         clock.restart()
@@ -183,7 +184,7 @@ class Engine:
                     if checkpointer is not None:
                         checkpointer.save(state)
                     yield clock.denoised(state, previews)
-                    # A pipeline makes its frames after its last step, and must be let.
+                    # Not ended by hand at until=1: a pipeline makes its frames after its last step.
                     if until < 1 and state.index >= _stop(until, state.total):
                         break
         if checkpointer is not None:
@@ -193,7 +194,7 @@ class Engine:
         return state.latents
 
     def _found(self, plans: Sequence[Plan], checkpointer: Checkpointer) -> Any | None:
-        """The state to go on from, with what had been given up by then: it is given up now, for the same bits."""
+        """The state to resume from. Applies the fallbacks that its attempt had used, so that the bits are the same."""
         state = checkpointer.begin(plans, self.model.family, self.loaded())
         if state is not None and checkpointer.went_on is not None:
             own, then = self.placement.rungs, checkpointer.went_on.placement
@@ -205,11 +206,11 @@ class Engine:
     def _denoised(
         self, plans: Sequence[Plan], embedding: Any, sources: Sources | None, previews: bool, last: Any = None
     ) -> Generator[Denoised, None, None]:
-        """The states of a run, which climbs down the ladder where memory runs out and goes on from the last one."""
+        """The states of a run. When memory runs out, steps down the fallbacks and continues from the last state."""
         assert self._family is not None
         while True:
             try:
-                # Closed at once where a run is cancelled: a pipeline's thread must not live on.
+                # Closed at once when a run is cancelled: a pipeline's thread must not outlive it.
                 with closing(self._family.denoise(plans, embedding, sources, previews, last)) as states:
                     for last in states:
                         yield last
@@ -219,7 +220,7 @@ class Engine:
             self._lower("denoise")
 
     def _decoded(self, latents: Any) -> Iterator[Frames]:
-        """The frames of all films; the denoised latents are kept until the last of them."""
+        """The frames of all films. The latents are kept until the end, so that a fallback can decode them again."""
         assert self._family is not None
         done: dict[int, int] = {}
         while True:
@@ -236,12 +237,12 @@ class Engine:
             self._lower("decode")
 
     def _check(self, error: Exception, phase: fallback.Climbing) -> None:
-        """Raise `error` again where it is not about memory, or nothing is left to give up."""
+        """Raise `error` again if it is not about memory or if no fallback is left."""
         if not fallback.ran_out(error) or fallback.lower(self.placement, phase, self.model.family) is None:
             raise error
 
     def _lower(self, phase: fallback.Climbing) -> None:
-        """Take the next rung; called once the failed attempt's frames, and what they hold, are gone."""
+        """Apply the next fallback. Called after the failed attempt's stack frames, and what they hold, are released."""
         lower = fallback.lower(self.placement, phase, self.model.family)
         assert lower is not None, "checked before"
         gc.collect()
@@ -255,13 +256,13 @@ class Engine:
 
 
 def _stop(until: float, total: int) -> int:
-    """The number of the step after which a run ends that is made up to the share `until`; at least 1."""
-    # 0.28 of 25 is a hair more than 7.
+    """The number of the step after which a run with this `until` ends; at least 1."""
+    # Floating point: 0.28 * 25 is slightly more than 7.
     return max(1, math.ceil(until * total - 1e-9))
 
 
 def _cut(name: str, rest: str) -> str:
-    """A note about the end of a prompt that is cut off."""
+    """A note about the end of a prompt that the model's text encoder does not read."""
     shown = rest if len(rest) <= _SHOWN else f"{rest[:_SHOWN]}…"
     return (
         f'the prompt is longer than {name} reads: it is cut off before "{escaped(shown)}", '
@@ -270,7 +271,7 @@ def _cut(name: str, rest: str) -> str:
 
 
 class _Clock:
-    """Seconds since a phase began, and the place where a run asks whether it should stop."""
+    """Seconds since the current phase began. Making a Step also checks for cancellation."""
 
     def __init__(self, cancel: Callable[[], bool] | None) -> None:
         self._cancel, self._began = cancel, time.perf_counter()
@@ -284,6 +285,6 @@ class _Clock:
         return Step(phase, index, total, time.perf_counter() - self._began, preview)
 
     def denoised(self, state: Denoised, previews: bool) -> Step:
-        """The Step of a denoising state; with `previews` its x0 estimate, and its x_t."""
+        """The Step of a denoising state; with `previews` it carries the x0 estimate and x_t."""
         step = self.step("denoise", state.index, state.total, state.x0 if previews else None)
         return replace(step, noisy=state.noisy) if previews else step

@@ -1,4 +1,4 @@
-"""What a model family must do, and the table of them. The engine knows nothing else about a model."""
+"""The interface of a model family, and the table of families. The engine depends on nothing else of a model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from flickbook.catalogue import Model
 from flickbook.spec import Placement, Plan
 
-#: SHA-256 of what films begin from -> frames (n, h, w, 3) uint8 of the films' size.
+#: SHA-256 of an input file -> frames (n, h, w, 3) uint8 at the size of the film that starts from it.
 Sources = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is loaded, from where, for which machine; `loras` pairs a file with how much of it is added."""
+    """What to load, from which directory, in which placement; `loras` are files with weights."""
 
     model: Model
     directory: Path
@@ -28,11 +28,11 @@ class Setup:
 
 
 class Denoised(Protocol):
-    """One state of a running film: how far it is, and its estimate of the clean latents."""
+    """The state of a run after one denoising step."""
 
     @property
     def index(self) -> int:
-        """Steps done."""
+        """Steps completed."""
 
     @property
     def total(self) -> int:
@@ -40,38 +40,38 @@ class Denoised(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether `latents` can be decoded as they are, without another call of `denoise`."""
+        """Whether `latents` can be decoded without calling `denoise` again."""
 
     @property
     def latents(self) -> Any:
-        """Where the process stands; the last is what `decode` is given."""
+        """The current latents. Those of the last state are passed to `decode`."""
 
     @property
     def noisy(self) -> Any:
-        """x_t as the step left it, in the layout of `x0`; None where it is not known."""
+        """x_t after the step, in the layout of `x0`; None if unknown."""
 
     @property
     def x0(self) -> Any:
-        """The estimate of the clean latents (films, ...), in the family's own layout; None where there is none."""
+        """The estimate of the clean latents (films, ...), in the family's own layout; None if there is none."""
 
 
 class Family(Protocol):
-    """A loaded model on its device."""
+    """A model loaded on its device."""
 
     #: SHA-256 of each weight file, by its path inside the model's directory.
     weights: dict[str, str]
     placement: Placement
-    #: What a person should know about how the model was loaded.
+    #: Notes for the user about how the model was loaded.
     notes: list[str]
 
     def unread(self, prompt: str) -> str:
-        """The end of a prompt that does not fit and is cut off; "" where all of it fits, or where that is not known."""
+        """The end of a prompt that is too long and is cut off; "" if all of it is read or if that is unknown."""
 
     def encode(self, plans: Sequence[Plan]) -> Any:
-        """What the prompts of films of one shape mean to the network."""
+        """The prompt embedding of films of one shape."""
 
     def reads_aside(self) -> bool:
-        """Whether `encode` may be called beside a film that is made."""
+        """Whether `encode` may be called while a film is made."""
 
     def denoise(
         self,
@@ -81,54 +81,57 @@ class Family(Protocol):
         previews: bool = False,
         start: Any = None,
     ) -> Generator[Denoised, None, None]:
-        """One state after each step; films of one shape, each from the noise of its own seed. `x0` may be None unless
-        `previews` are asked for. A family that can goes on from the state `start`; the others begin again."""
+        """Yield one state after each step, for films of one shape, each starting from its own seed's noise.
+
+        `x0` may be None unless `previews` is set. A family that can resume continues from the state `start`; the others
+        begin again.
+        """
 
     def applied(self, plans: Sequence[Plan], state: Any) -> list[str]:
-        """What was done for speed in the run of films that ended in `state`, in words for each; "" for nothing."""
+        """For each film of the run that ended in `state`, a note on the speed optimisations used; "" for none."""
 
     def lower(self, placement: Placement) -> None:
-        """Go on with less memory, as a placement further down the ladder says."""
+        """Continue with less memory, in the given placement, which is further down the fallbacks."""
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """The share of noise (sigma, 0 to 1) in the latents after each step."""
 
     def show(self, preview: Any) -> np.ndarray:
-        """The frames (n, h, w, 3) uint8 of one film of a state's `x0`, of the last run."""
+        """Decode one film of a state's `x0`, of the last run, to frames (n, h, w, 3) uint8."""
 
     def sketch(self, preview: Any) -> np.ndarray:
-        """What `show` shows, nearly and sooner where there is a way; for looking on while a film emerges."""
+        """Decode a preview like `show`, approximately and faster where the family can; for live previews."""
 
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(film, first frame, frames (n, h, w, 3) uint8), in order, `Placement.decode_frames` at once."""
+        """Yield (film, first frame, frames (n, h, w, 3) uint8) in order, `Placement.decode_frames` at a time."""
 
 
 @runtime_checkable
 class Resumable(Family, Protocol):
-    """A family whose films go on where they were interrupted."""
+    """A family whose interrupted runs can be resumed."""
 
     def pack(self, state: Any) -> dict[str, Any]:
-        """A state of `denoise` as tensors on the CPU, none sharing memory: all that the rest of the run depends on."""
+        """A state of `denoise` as CPU tensors that share no memory. They determine the rest of the run."""
 
     def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Any]) -> Any:
-        """The state of `plans` that `pack` wrote. Raises WeightsError for one that is not of their shape."""
+        """The state of `plans` that `pack` wrote. Raises WeightsError if it does not match their shape."""
 
 
 Loader = Callable[[Setup], Family]
 
-#: Family name in models.toml -> where its loader is. Imported when a model is loaded, because torch is heavy.
+#: Family name in models.toml -> its loader. Imported when a model is loaded, because torch is slow to import.
 _FAMILIES = {
     "unet": "flickbook.engine.unet.family:UNetFamily.load",
     "pipeline": "flickbook.engine.pipelines.family:PipelineFamily.load",
 }
 
 
-#: Family name -> the libraries beside torch that make its pixels.
+#: Family name -> the libraries in addition to torch that affect its pixels.
 LIBRARIES: dict[str, tuple[str, ...]] = {"unet": (), "pipeline": ("diffusers", "transformers")}
 
 
 def loader(name: str) -> Loader:
-    """The function that loads a model of this family."""
+    """The function that loads a model of the family `name`."""
     module, _, attributes = _FAMILIES[name].partition(":")
     found: Any = import_module(module)
     for attribute in attributes.split("."):

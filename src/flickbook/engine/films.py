@@ -1,4 +1,4 @@
-"""Plans in, finished Clips out, the model kept warm between calls: what every face uses."""
+"""Makes films: Plans in, finished Clips out, with the model kept loaded between calls. All interfaces use it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ if TYPE_CHECKING:
     from flickbook.engine.checkpoint import Checkpointer
 
 OnStep = Callable[[Step], None]
-#: The Plans of a batch -> what keeps their state while they run, None for nothing.
+#: The Plans of a batch -> the Checkpointer that saves their state, or None.
 Keep = Callable[[Sequence[Plan]], "Checkpointer | None"]
-#: The place of a film among its Plans -> whether anybody still wants it.
+#: The index of a film among its Plans -> whether it is still wanted.
 Wanted = Callable[[int], bool]
 
-#: One engine for each model, its LoRAs and placement, warm for the life of the process.
+#: Loaded engines by model, LoRAs and placement; they live as long as the process.
 _ENGINES: dict[tuple[object, ...], Engine] = {}
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What films need beside their Plans: where the model's files are if not where the catalogue says, LoRA files with
-    their weights, the frames that films begin from, and the precision asked for; by SHA-256, the files of the networks
-    that polish and the paths of what was given; a placement, where it must not be chosen here; how many films are made
-    abreast, where that was decided before."""
+    """What films need in addition to their Plans.
+
+    `model_dir` is the directory of the model's files, if not the catalogue's; `loras` are files with weights; `sources`
+    are the frames that films start from. `networks` (of the polish) and `inputs` (paths of input files) are keyed by
+    SHA-256. `placement` overrides the automatic choice, `abreast` the number of films made at the same time.
+    """
 
     model_dir: Path | None = None
     loras: tuple[tuple[Path, float], ...] = ()
@@ -67,12 +69,13 @@ def films(
     ahead: bool = False,
     wanted: Wanted | None = None,
 ) -> Iterator[Clip]:
-    """Make the films of `plans` in order; neighbours of one shape run together as far as the placement allows.
+    """Make the films of `plans` in order. Neighbours of one shape run as one batch, as far as the placement allows.
 
-    With `ahead` frames are encoded while the next ones are decoded, for who saves films as their Plans say. `keep` is
-    called once for each batch, for its Checkpointer: the batch continues from what that finds. A film is the same to
-    the bit if its batch has as many Plans and `means` the placement of the first attempt. `wanted` is asked for each
-    film, by its place among the Plans, once its batch is decoded: one that is not is not polished, nor given.
+    With `ahead`, frames are encoded to the Plans' file formats while later ones are decoded; use it if the films are
+    saved. `keep` is called once for each batch and returns its Checkpointer; the batch resumes from what that finds. A
+    resumed film is identical to the bit if its batch has as many Plans and the placement of the first attempt.
+    `wanted` is called with each film's index once its batch is decoded; if it returns False, the film is neither
+    polished nor yielded.
     """
     run_options, begun = run_options or RunOptions(), 0
     for _, group in groupby(plans, key=Plan.shape):
@@ -80,7 +83,7 @@ def films(
         engine, size = engine_of(same[0], run_options), together(same, run_options)
         for part in (same[first : first + size] for first in range(0, len(same), size)):
             checkpointer = None if keep is None else keep(part)
-            # Sums are rounded in the order of the threads.
+            # The number of threads decides the order in which sums are rounded.
             kept = None if checkpointer is None else checkpointer.look(part)
             with nullcontext() if kept is None else device.threads(kept.made.get("threads")):
                 asked = None if wanted is None else partial(_further, wanted, begun)
@@ -93,7 +96,7 @@ def _further(wanted: Wanted, begun: int, number: int) -> bool:
 
 
 def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
-    """How many films of one shape run at once: as was decided before, as the placement says, or as memory allows."""
+    """How many films of one shape run at once: `abreast`, else the placement's batch, else what memory allows."""
     if run_options.abreast is not None:
         return run_options.abreast
     if run_options.placement is not None:
@@ -105,7 +108,7 @@ def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
 
 
 def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
-    """What the film of a Plan takes of this machine, asked before a weight is loaded.
+    """Estimate what a Plan's film takes of this machine, before any weights are loaded.
 
     Raises ModelNotFound, RequestError for a precision that this machine lacks, WeightsError for damaged files.
     """
@@ -113,18 +116,18 @@ def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") 
 
 
 def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
-    """The process's engine for a Plan's model, placed as its first film fits. Raises what `foresee` raises."""
+    """The process's engine for a Plan's model, in a placement that fits this film. Raises what `foresee` raises."""
     model, key = _key(plan, run_options)
     if key not in _ENGINES:
         found = run_options.placement or foresee(plan, run_options.model_dir, run_options.precision).placement
-        # Whoever says the placement says the threads too.
+        # A caller that passes a placement also sets the threads.
         threads = settings.load().threads if run_options.placement is None else None
         placed = device.confirmed(found, threads)
-        # One that is warm and lies there already, whoever chose the place.
+        # Reuse an engine with the same files and an equal placement, however that was chosen.
         warm = (each for other, each in _ENGINES.items() if other[:4] == key[:4] and _beside(each.placement, placed))
         engine = next(warm, None)
         if engine is None:
-            # Two large models at once are more than most machines hold.
+            # Most machines cannot hold two large models at once.
             _ENGINES.clear()
             engine = Engine(model, placed, run_options.loras)
         _ENGINES[key] = engine
@@ -132,7 +135,7 @@ def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
 
 
 def _key(plan: Plan, run_options: RunOptions) -> tuple[catalogue.Model, tuple[object, ...]]:
-    """The model of a film, and all that decides its engine: first what is loaded, then what decides where."""
+    """The model of a film and its engine's key: first what is loaded (4 items), then what decides the placement."""
     model = catalogue.find(plan.model)
     if run_options.model_dir is not None:
         model = model.at(run_options.model_dir)
@@ -141,19 +144,19 @@ def _key(plan: Plan, run_options: RunOptions) -> tuple[catalogue.Model, tuple[ob
 
 
 def read_ahead(plan: Plan, run_options: RunOptions) -> None:
-    """Read the prompts of a film that comes next, if its model is warm: its run finds them read."""
+    """Encode the prompts of the next film if its model is loaded, so that its run finds the prompt embedding."""
     engine = _ENGINES.get(_key(plan, run_options)[1])
     if engine is not None:
         engine.read(plan)
 
 
 def _beside(one: Placement, other: Placement) -> bool:
-    """Whether two placements are one, however many films run at once."""
+    """Whether two placements are equal apart from the batch size."""
     return one == other.model_copy(update={"batch": one.batch})
 
 
 def forget() -> None:
-    """Let go of the models that are warm: the next film loads its own from the disk."""
+    """Release all loaded models. The next film loads its own from disk."""
     _ENGINES.clear()
 
 
@@ -168,11 +171,11 @@ def _batch(
     ahead: bool,
     wanted: Wanted | None,
 ) -> Iterator[Clip]:
-    """The films of one batch, each polished when it is asked for."""
+    """The films of one batch, each polished only when the iterator reaches it."""
     plan, meter = plans[0], Meter(on_step)
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     encoders = [_encoder(each) if ahead else None for each in plans]
-    # Closed at once: where `on_step` raises, a pipeline's thread must not live on.
+    # Closed at once: when `on_step` raises, a pipeline's thread must not outlive the run.
     how: dict[str, Any] = {
         "sources": run_options.sources,
         "previews": previews,
@@ -189,7 +192,7 @@ def _batch(
                     encoder.add(made)
             else:
                 meter(event)
-    applied = list(engine.applied)  # which another film may change before this one's is asked for
+    applied = list(engine.applied)  # a copy: another run may replace it before the next film is yielded
     told_of = checkpointer is not None and checkpointer.went_on is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
         if wanted is not None and not wanted(number):
@@ -197,7 +200,7 @@ def _batch(
         told = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=told)
         clip = replace(clip, ahead=encoders[number])
-        # Of a film that went on, the run tells the time of its last part only.
+        # A resumed run knows the time of its last part only, so it is not recorded.
         if not told_of:
             assert clip.recipe is not None and clip.run is not None
             told_of = True
@@ -206,7 +209,7 @@ def _batch(
 
 
 def _encoder(plan: Plan) -> Ahead | None:
-    """What encodes the film of a Plan as it comes; None where its file needs all of it at once."""
+    """The encoder of a Plan's film while frames arrive; None if its format needs all frames at once."""
     how = plan.encoding()
     if how is None or not streamed(how) or not plan.polish.nothing():
         return None
@@ -215,7 +218,7 @@ def _encoder(plan: Plan) -> Ahead | None:
 
 @contextmanager
 def _ended(encoders: Sequence[Ahead | None]) -> Iterator[None]:
-    """However a run ends, its encoders do not wait for more."""
+    """End the encoders when the run ends, however it ends, so that they do not wait for more frames."""
     try:
         yield
     finally:
@@ -233,7 +236,8 @@ def clip_of(
     films: int = 1,
     **told: Any,
 ) -> Clip:
-    """The Clip of the `frames` that an engine just made, polished: its recipe, and its run with what else is `told`."""
+    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run; `told` adds fields to the
+    Run."""
     frames, fps = polished(frames, plan.fps, plan.polish, run_options.networks, meter)
     placement = engine.placement.model_copy(update={"batch": films})
     recipe = Recipe(
@@ -254,7 +258,7 @@ def clip_of(
 
 
 def _seams(plan: Plan) -> list[int]:
-    """Where the windows of a long film begin, unless its frames were moved since."""
+    """The first frames of a long film's windows, for the seam score; none if polishing moved frames."""
     return (
         windows.starts(plan.num_frames, plan.window, stride=plan.stride)[1:]
         if plan.window and plan.polish.nothing()
@@ -263,10 +267,10 @@ def _seams(plan: Plan) -> list[int]:
 
 
 def _agreement(plan: Plan, frames: np.ndarray) -> dict[str, float]:
-    """Whether a film shows what its prompt asks for, where a detector reads it."""
+    """The score of how well a film shows its prompt; only for the built-in model, whose vocabulary a detector reads."""
     if plan.model != "builtin" or plan.prompt_at:
         return {}
-    from flickbook.world.agreement import agreement  # the world's words take a moment to load
+    from flickbook.world.agreement import agreement  # imported late: slow to load
 
     shown = agreement(plan.prompt, frames)
     return {} if shown is None else {"agreement": shown}
@@ -281,19 +285,19 @@ def steps_sheet(
     overwrite: bool = False,
     rows: int = 6,
 ) -> Path:
-    """Write a PNG of a film emerging from noise: x_t and x0 after some of its steps, both decoded.
+    """Write a PNG that shows a film emerging from noise: x_t and x0 after some of its steps, both decoded.
 
-    `emerging` holds (step, x0 estimate, x_t or None), both (channels, frames, h, w), of the film that this process just
-    made from `plan`; `rows` of them are shown. Raises OutputError for the path, MissingExtra without matplotlib.
+    `emerging` holds (step, x0 estimate, x_t or None), both (channels, frames, h, w), of the last film this process made
+    from `plan`; `rows` of the steps are shown. Raises OutputError for the path, MissingExtra without matplotlib.
     """
     from flickbook.media import plot
 
     engine = engine_of(plan, run_options or RunOptions())
     count = min(rows, len(emerging))
-    # Early steps decide most, so they are shown closer together.
+    # Early steps change the film most, so more of them are shown.
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
     chosen = [emerging[i] for i in places]
-    # A film that began from something took the last steps only.
+    # A film that started from an image or video ran only the last steps.
     left = engine.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
     steps = [step for step, _, _ in chosen]
     pictures, levels = [engine.show(x0) for _, x0, _ in chosen], [left[step - 1] for step in steps]
@@ -303,16 +307,16 @@ def steps_sheet(
 
 
 def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
-    """Files and weights of LoRAs named "PATH_OR_REPO[:weight]", pulled if need be. Raises RequestError, HubError."""
+    """Files and weights of LoRAs named "PATH_OR_REPO[:weight]", downloaded if needed. Raises RequestError, HubError."""
     if not loras:
         return None
-    from flickbook.engine.lora.find import locate  # the hub's library takes a moment to load
+    from flickbook.engine.lora.find import locate  # imported late: huggingface_hub is slow to load
 
     return tuple((str(path), weight) for path, weight in map(locate, loras))
 
 
 def run_options_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> RunOptions:
-    """What the film of `plan`, resolved from `request`, needs beside it. Raises MediaError, RequestError."""
+    """The run options of `plan`, which was resolved from `request`. Raises MediaError, RequestError."""
     loras = tuple((Path(path), weight) for path, weight in request.loras or ())
     given = {plan.image: request.image, plan.video: request.video}
     given |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}

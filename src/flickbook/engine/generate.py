@@ -1,4 +1,4 @@
-"""The library's call: a sentence in, a Clip out."""
+"""`generate`: the library's main call, from a prompt to a Clip."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def generate(
     cancel: Callable[[], bool] | None = None,
     **polish_options: Unpack[PolishOptions],
 ) -> Clip:
-    """One film from a sentence.
+    """Generate one film from a prompt.
 
-    `width` and `height` in pixels, `fps` in frames a second, `seed` 0 to 2**63 - 1 (drawn if None); whatever is None
-    is the model's choice, or with `preset="recommended"` what its catalogue entry recommends. `prompt_at` holds prompts
-    that follow the first, each with the frame it begins at. `image` or `video` is the file that the film begins from,
-    and `strength`, 0 to 1, how much of it is made anew. `lora` names additions to the weights, each a file or a
-    repository and after a colon its weight. `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is where
-    the model's files are, if not where the catalogue says. `on_step` is called with every Step; when `cancel`, asked
-    between steps, says yes, Cancelled is raised. `num_frames=1` makes a still. The `wishes` are done to its frames, as
-    `flickbook.engine.polish.Wishes` explains them; `speed` is also how it is made, exact or balanced.
+    `width` and `height` are in pixels, `fps` in frames per second; `seed` is 0 to 2**63 - 1, random if None. Any other
+    value that is None takes the model's default, or with `preset="recommended"` the catalogue entry's recommendation.
+    `prompt_at` lists later prompts as (first frame, prompt). `image` or `video` is a file that the film starts from;
+    `strength`, 0 to 1, is how much of it is generated anew. `lora` names one or more LoRAs as "PATH_OR_REPO[:weight]".
+    `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
+    the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
+    Cancelled is raised. `num_frames=1` makes a still. `polish_options` change the finished frames, see
+    `flickbook.engine.polish.PolishOptions`; `speed` can also choose how the film is made: exact or balanced.
 
-    Raises RequestError for what the model cannot make, MediaError for inputs, HubError, WeightsError.
+    Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
     check_names(generate, polish_options)
     request = Request.of(
@@ -94,6 +94,6 @@ def _made(
         available(find(plan.model))
     polish, networks = asked(plan.num_frames, plan.fps, {**polish_options, "speed": played})
     plan = plan.model_copy(update={"polish": polish})
-    finished(plan)  # refused before it is made
+    finished(plan)  # raises before anything is generated
     run_options = replace(run_options_of(plan, request, model_dir, precision), networks=networks)
     return next(films([plan], run_options, on_step=on_step, cancel=cancel)).noted(notes(request, plan, model_dir))

@@ -1,4 +1,4 @@
-"""What is done to frames once they are made: asked for in a person's words, and done in the order of a Polish."""
+"""Polishing: parses the polish options and applies them to finished frames, in a fixed order."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from flickbook.media.write import MAX_FPS, MIN_FPS
 from flickbook.resolution import speed_of
 from flickbook.spec import Loop, Network, Plan, Polish, Step, Treatment
 
-#: SHA-256 -> the file of a network that polishes.
+#: SHA-256 -> the file of a network that polishes frames.
 Networks = Mapping[str, Path]
 
-#: A film is held whole; this much is 20 s of 1080p at 24 frames a second.
+#: A film is held in memory as a whole; this limit is 20 s of 1080p at 24 frames per second.
 LIMIT_BYTES: Final = 3 << 30
 _FACTORS: Final = {"interpolate": 8, "upscale": 4}
 
 
 class PolishOptions(TypedDict, total=False):
-    """What can be asked of a film's frames, in a person's words; None asks for nothing.
+    """Options that change a film's frames after generation, as the user writes them. None leaves frames unchanged.
 
-    `trim` is "1.5:3" in seconds or "8:24f" in frames; `steady` a strength, 0 to 1; `interpolate` and `upscale` are
-    "3x" or 3. `interpolator` is a RIFE and `upscaler` a Real-ESRGAN in safetensors, by its path, or "lanczos". `loop`
-    is "pingpong", "blend" or "cut". `speed` plays faster or slower with the same frames (of a film that is still to be
-    made it can also say how), `rate` is frames a second with the same seconds, `text` is laid over the film.
+    `trim` is "1.5:3" in seconds or "8:24f" in frames; `steady` is a strength, 0 to 1; `interpolate` and `upscale` are
+    "3x" or 3. `interpolator` is the path of a RIFE, `upscaler` that of a Real-ESRGAN, both safetensors; `upscaler` may
+    also be "lanczos". `loop` is "pingpong", "blend" or "cut". `speed` plays the same frames faster or slower (for a
+    film that is still to be made, it can also set how it is made). `rate` sets frames per second and keeps the
+    duration. `text` is drawn over the film.
     """
 
     trim: str | None
@@ -48,10 +49,10 @@ class PolishOptions(TypedDict, total=False):
 
 
 def check_names(function: Callable[..., object], polish_options: Mapping[str, object]) -> None:
-    """That each of a function's further keywords is a wish. Raises TypeError, as Python does for any other function."""
+    """Check that each keyword is a polish option. Raises TypeError, as Python does for an unknown argument."""
     for name in polish_options:
         if name not in PolishOptions.__annotations__:
-            from difflib import get_close_matches  # only for the hint
+            from difflib import get_close_matches  # imported late: only for the hint
 
             own = inspect.signature(function).parameters.values()
             known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *PolishOptions.__annotations__]
@@ -61,9 +62,9 @@ def check_names(function: Callable[..., object], polish_options: Mapping[str, ob
 
 
 def asked(num_frames: int, fps: float, polish_options: PolishOptions) -> tuple[Polish, Networks]:
-    """The Polish of a film of `num_frames` frames at `fps`, and the files of its networks.
+    """Parse the polish options of a film of `num_frames` frames at `fps` to a Polish and the files of its networks.
 
-    Raises RequestError for the first wish that is out of its limits, WeightsError for a network's file.
+    Raises RequestError for the first option out of range, WeightsError for a network's file.
     """
     speed = _played(polish_options.get("speed"))
     _check(polish_options, fps, speed)
@@ -129,7 +130,7 @@ def _upscaler(name: str | None, factor: int, networks: dict[str, Path]) -> Netwo
 
 
 def _network(path: str | None, networks: dict[str, Path]) -> Network | None:
-    """The network in a file, which is noted among `networks`."""
+    """The network in a file; adds the file to `networks`."""
     if path is None:
         return None
     try:
@@ -141,18 +142,18 @@ def _network(path: str | None, networks: dict[str, Path]) -> Network | None:
 
 
 def weights_of(polish: Polish) -> dict[str, str]:
-    """SHA-256 of the networks that a Polish uses, by what they do and their names."""
+    """SHA-256 of each network that a Polish uses, by its role and name."""
     named = {"interpolator": polish.interpolator, "upscaler": polish.upscaler}
     return {f"{what}/{network.name}": network.sha256 for what, network in named.items() if network is not None}
 
 
 def libraries_of(polish: Polish) -> tuple[str, ...]:
-    """Libraries that can change a pixel of what is polished so, beside those that always can."""
+    """Libraries that can affect the pixels of this Polish, in addition to those that every Recipe lists."""
     return ("opencv-python-headless",) if polish.interpolate > 1 and polish.interpolator is None else ()
 
 
 class Size(NamedTuple):
-    """How large a film is: frames (of a loop the most there may be), height and width in pixels, frames a second."""
+    """The size of a film: frames (for a loop, the maximum), height and width in pixels, frames per second."""
 
     num_frames: int
     height: int
@@ -161,14 +162,14 @@ class Size(NamedTuple):
 
 
 def finished(plan: Plan | Treatment) -> Size:
-    """The Size of a Plan's film as it is saved. Raises RequestError as `size_after` does."""
+    """The Size of a Plan's film as saved. Raises RequestError as `size_after` does."""
     return size_after(plan.polish, plan.num_frames, plan.height, plan.width, plan.fps)
 
 
 def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: float) -> Size:
-    """The Size of a film after its polish.
+    """The Size of a film after polishing.
 
-    Raises RequestError where they are more than a film may hold, or fewer than a step of the polish needs.
+    Raises RequestError if that is more than a film may hold, or if a polishing step needs more frames.
     """
     if polish.trim is not None:
         start, end = polish.trim
@@ -203,7 +204,7 @@ def polished(
     networks: Networks | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Frames (n, h, w, 3) uint8 and their rate after a Polish; `on_step` is told of each thing that is done.
+    """Apply a Polish: the new frames (n, h, w, 3) uint8 and frame rate. `on_step` is called after each operation.
 
     Raises RequestError, WeightsError for a network, MissingExtra.
     """
@@ -221,9 +222,9 @@ def polished(
 def judged(
     frames: np.ndarray, fps: float, polish: Polish, seams: Sequence[int] = (), prompts: Sequence[str] = ()
 ) -> tuple[dict[str, float], list[str]]:
-    """The scores of polished frames, and a line for people about each fault that its `prompts` do not ask for.
+    """The scores of polished frames, and a note for each fault that the `prompts` do not ask for.
 
-    Frames that interpolation holds at the end are no fault.
+    Repeated frames that interpolation adds at the end do not count as a fault.
     """
     from flickbook.media.metrics.expected import expected
     from flickbook.media.metrics.quality import faults, scores
@@ -234,7 +235,7 @@ def judged(
 
 
 def _held(polish: Polish) -> int:
-    """How many frames interpolation adds at the end that repeat the last one: nothing follows that it could move to."""
+    """How many copies of the last frame interpolation adds: no frame follows to interpolate towards."""
     return polish.interpolate - 1
 
 
@@ -266,7 +267,7 @@ def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) 
     from flickbook.media.finishing.loop import loop
 
     assert polish.loop
-    # The last frame is held to keep the seconds, which in a loop would be a halt.
+    # The repeated last frames keep the duration; in a loop they would look like a stop.
     return loop(frames[: len(frames) - _held(polish)], polish.loop), fps
 
 
@@ -286,7 +287,7 @@ def _captioned(frames: np.ndarray, fps: float, polish: Polish, networks: Network
 
 
 def _file(field: str, network: Network | None, networks: Networks) -> Path | None:
-    """The file of a network, whose bytes are still those of its hash. Raises RequestError, WeightsError."""
+    """The file of a network, with its hash verified. Raises RequestError, WeightsError."""
     if network is None:
         return None
     path = networks.get(network.sha256)
@@ -298,7 +299,7 @@ def _file(field: str, network: Network | None, networks: Networks) -> Path | Non
     return path
 
 
-#: What is done, by the field that asks for it, in the order of the fields.
+#: The operations by the field that enables them, in the order in which they run.
 _WORK: Final[dict[str, Any]] = {
     "trim": _trimmed,
     "steady": _steadied,

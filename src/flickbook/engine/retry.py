@@ -1,4 +1,4 @@
-"""Films that must be good enough: where a score is too low, another seed is tried."""
+"""Makes films until they pass quality thresholds: if a score is too low, another seed is tried."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def good_films(
     wanted: Wanted | None = None,
     apart: int | None = None,
 ) -> Iterator[Clip]:
-    """The films of `plans` in order; one with a score below its threshold is made again, at most `retries` times.
+    """Make the films of `plans` in order; one with a score below its threshold is made again, up to `retries` times.
 
-    The seeds that are tried are `apart`, by default as many as there are plans, so that no two films meet. Where no
-    seed is good enough the best is kept: the one that misses its thresholds by least. The run's notes tell of every
-    try. `keep` is asked for each batch and each try, as in `films`, and `wanted` for each film.
+    Each retry adds `apart` to the seed, by default the number of plans, so that no two films share a seed. If no seed
+    passes, the film that misses its thresholds by the least is kept. The Run's notes list every attempt. `keep` is
+    called for each batch and each retry, as in `films`, and `wanted` for each film.
     """
     thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
-    # What may be thrown away is not encoded yet.
+    # With thresholds a film may be discarded, so it is not encoded in advance.
     for clip in films(plans, run_options, ahead=not thresholds, wanted=wanted, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
         while tries[-1].missed and len(tries) <= retries:
@@ -52,7 +52,7 @@ class _How(TypedDict):
 
 
 class _Try(NamedTuple):
-    """One seed of a film: the scores that are too low, by their thresholds, and by how much they are in all."""
+    """One seed of a film: the scores below their thresholds (score, threshold), and the sum of what they lack."""
 
     plan: Plan
     missed: Mapping[str, tuple[float, float]]
@@ -60,7 +60,7 @@ class _Try(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip, thresholds: Mapping[str, float]) -> Self:
-        """What a film misses. A score that this film does not have misses nothing."""
+        """The result for a Clip. A threshold on a score that the film does not have is ignored."""
         assert clip.recipe is not None and isinstance(clip.recipe.plan, Plan) and clip.run is not None
         found = clip.run.scores
         pairs = {name: (found[name], least) for name, least in thresholds.items() if name in found}
@@ -68,13 +68,13 @@ class _Try(NamedTuple):
         return cls(clip.recipe.plan, missed, sum(least - value for value, least in missed.values()))
 
     def line(self, best: bool) -> str:
-        """What it misses, for a person."""
+        """What this seed missed, as a note for the user."""
         told = ", ".join(f"{name} {value:g} below {least:g}" for name, (value, least) in self.missed.items())
         return f"seed {self.plan.seed} has {told}" + (" and is the best" if best else "")
 
 
 def _noted(best: Clip, tries: Sequence[_Try]) -> Clip:
-    """The best of all tries, with a note of each that missed."""
+    """The best attempt, with a note for each one that missed a threshold."""
     assert best.recipe is not None and best.run is not None
     notes = [each.line(each.plan == best.recipe.plan) for each in tries if each.missed]
     return replace(best, run=best.run.model_copy(update={"notes": [*best.run.notes, *notes]})) if notes else best

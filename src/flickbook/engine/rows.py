@@ -1,4 +1,4 @@
-"""The rows of a batch: films asked for in one file, each as `flickbook generate` takes them."""
+"""Reads batch files: CSV, JSON Lines or TOML with one film per row, with the options of `flickbook generate`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flickbook.errors import FlickbookError, RequestError, shown
 
 ROWS: Final = 10_000
 FILE_BYTES: Final = 16 << 20
-#: Larger than any number that a film is asked for.
+#: Integers at or above this are refused; no field needs one.
 _LARGEST: Final = 1 << 64
 
 _TEXTS: Final = (
@@ -45,16 +45,16 @@ _REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate")
 _PATHS: Final = ("image", "video", "interpolator")
 _LISTS: Final = ("prompt_at", "lora")
 _FLAGS: Final = ("steady",)
-#: What a row may say: the options of `flickbook generate`, its prompt, a name, and its size in two numbers.
+#: The columns of a row: the options of `flickbook generate`, its prompt, a name, and its size as two numbers.
 COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *_PATHS, *_LISTS, *_FLAGS)
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-#: The upscaler that is no file.
+#: The only upscaler that is not a file.
 _UPSCALER: Final = "lanczos"
 
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
-    """Put `place`, as "row 3", in front of the message of a FlickbookError that is raised within."""
+    """Prefix the message of a FlickbookError raised inside with `place`, for example "row 3"."""
     try:
         yield
     except FlickbookError as error:
@@ -64,9 +64,10 @@ def at(place: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Row:
-    """One film of a batch: its number from 1, and what its row says, by the names of COLUMNS.
+    """One film of a batch: its number from 1, and its values by the names in COLUMNS.
 
-    Of `read`, paths are those of files. `key` stands for what is written, and tells equal rows apart.
+    Rows from `read` have paths resolved against the batch file. `key` identifies the row's contents, and differs
+    between identical rows.
     """
 
     number: int
@@ -75,9 +76,9 @@ class Row:
 
 
 def read(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of a batch file and the defaults that it gives them, as `parsed` has them; paths are relative to it.
+    """Read a batch file: its rows and its defaults, as in `parsed`, with paths relative to the file's directory.
 
-    Raises RequestError that names the row for the first thing that is wrong.
+    Raises RequestError for the first error, naming its row.
     """
     file = Path(path)
     _parser(file.name)
@@ -87,11 +88,11 @@ def read(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
 
 
 def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of a batch, 1 to `most`, and the defaults that its file gives them, by the suffix of its `name`.
+    """Parse a batch, 1 to `most` rows, and its defaults; the suffix of `name` selects the format.
 
-    .csv has a line of names first, and commas, semicolons or tabs between; .jsonl an object in each line; .toml tables
-    [[films]] and maybe one [defaults]. UTF-8, at most 16 MiB. An empty cell and null are unset. Paths are as they are
-    written, and nothing is looked for there. Raises RequestError that names the row for the first thing that is wrong.
+    .csv has a header line, and commas, semicolons or tabs as separators; .jsonl has one object per line; .toml has
+    tables [[films]] and optionally one [defaults]. UTF-8, at most 16 MiB. An empty cell and null mean unset. Paths are
+    returned as written; no file is opened. Raises RequestError for the first error, naming its row.
     """
     found, defaults = _parser(name)(_decoded(name, data), name, most)
     if not found:
@@ -110,10 +111,10 @@ def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[st
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked for by several layers, the last the strongest; size as width and height. Of `speed` one may say how
-    a film is made, and another how it is played.
+    """Merge layers of values, the last one strongest. `size` becomes width and height. One layer's `speed` may set how
+    the film is made, and another's how fast it plays.
 
-    A picture to begin from takes the place of a video in a weaker layer, and the other way round.
+    A starting image replaces a starting video of a weaker layer, and the other way round.
     """
     found: dict[str, Any] = {}
     for layer in layers:
@@ -132,15 +133,15 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _speeds(weaker: str | float, stronger: str | float) -> str | float:
-    """Both things that `speed` can say, those of the stronger first."""
-    from flickbook.resolution import speed_of  # records take a moment to load, and help needs none
+    """Combine the two meanings of `speed`; the stronger layer wins for each."""
+    from flickbook.resolution import speed_of  # imported late: slow to load, and `--help` does not need it
 
     both = [one if one is not None else other for one, other in zip(speed_of(stronger), speed_of(weaker), strict=True)]
     return ",".join(str(each) for each in both if each is not None)
 
 
 def size_of(size: str | None) -> dict[str, int]:
-    """Width and height of "128x128", by their names."""
+    """Width and height of "128x128", as a dictionary."""
     if size is None:
         return {}
     match = re.fullmatch(r"([0-9]{1,6})[xX×]([0-9]{1,6})", size.strip())
@@ -150,7 +151,7 @@ def size_of(size: str | None) -> dict[str, int]:
 
 
 def turns_of(prompt: str | None, prompt_at: Sequence[str]) -> tuple[str | None, tuple[tuple[int, str], ...] | None]:
-    """The prompt of frame 0, if there is one, and those that follow: (16, "a sunset") of "16:a sunset"."""
+    """The prompt of frame 0, if any, and the later prompts: (16, "a sunset") for "16:a sunset"."""
     turns = []
     for each in prompt_at:
         frame, colon, text = each.partition(":")
@@ -199,7 +200,7 @@ def _bounded(rows: list[dict[str, Any]], row: dict[str, Any], most: int) -> None
 
 def _csv(text: str, name: str, most: int) -> Parsed:
     first = text.lstrip("\r\n").partition("\n")[0]
-    # No column's name holds one of them.
+    # No column name contains a separator.
     delimiter = next((each for each in ",;\t" if each in first), ",")
     rows: list[dict[str, Any]] = []
     header: list[str] | None = None
@@ -237,7 +238,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _jsonl(text: str, name: str, most: int) -> Parsed:
     rows: list[dict[str, Any]] = []
-    # Not splitlines: a string in JSON may hold U+2028.
+    # Not splitlines: a JSON string may contain U+2028.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -264,7 +265,7 @@ def _no_constant(name: str) -> None:
 
 
 def _toml(text: str, name: str, most: int) -> Parsed:
-    import tomllib  # help needs none of it
+    import tomllib  # imported late: `--help` does not need it
 
     try:
         document = tomllib.loads(text)
@@ -282,7 +283,7 @@ def _toml(text: str, name: str, most: int) -> Parsed:
 
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says, by the types of its columns; what is unset is left out. Raises RequestError."""
+    """Convert a row's values to the types of their columns; unset values are left out. Raises RequestError."""
     _check_names(list(values))
     return {name: _value(name, value) for name, value in values.items() if value is not None}
 
@@ -314,7 +315,7 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _number(text: str) -> int | float | str:
-    """The number that a text is, or the text."""
+    """Convert text to a number, if it is one."""
     if re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         return int(text)
     return float(text) if re.fullmatch(r"[+-]?([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})", text) else text
@@ -327,7 +328,7 @@ def _words(name: str, value: Any) -> str:
         raise RequestError(name, value, "must be text", "write it in quotes")
     try:
         value.encode()
-    except UnicodeEncodeError:  # JSON can write halves of a character, which no file can hold
+    except UnicodeEncodeError:  # JSON can contain lone surrogates, which cannot be written to a file
         raise RequestError(name, value, "is no text", "remove the lone surrogate") from None
     if "\0" in value:
         raise RequestError(name, value, "holds the control character U+0000", "remove it")
@@ -335,7 +336,7 @@ def _words(name: str, value: Any) -> str:
 
 
 def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """`values` with their paths relative to `directory`."""
+    """`values` with paths resolved relative to `directory`."""
     found = dict(values)
     for name in _PATHS + ("upscaler",):
         if name in found and (name, found[name]) != ("upscaler", _UPSCALER):
@@ -346,10 +347,10 @@ def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
 
 
 def _lora(text: str, directory: Path) -> str:
-    """PATH_OR_REPO[:WEIGHT] whose path, if it is one, is relative to `directory`."""
+    """Resolve the path of PATH_OR_REPO[:WEIGHT], if it is one, relative to `directory`."""
     path = os.path.join(directory, os.path.expanduser(text))
     there = os.path.lexists(path) or os.path.lexists(path.rpartition(":")[0] or path)
     place = re.sub(r":[^:/\\]*$", "", text)
-    # owner/name is a repository, unless there is a file of that name.
+    # owner/name is a repository, unless a file of that name exists.
     named = place.count("/") == 0 or place.startswith((".", "~")) or (place.count("/") == 1 and ".safetensors" in place)
     return path if there or named else text

@@ -1,4 +1,4 @@
-"""What films begin from: a picture or a video file as frames of the film's own size and rate."""
+"""Reads the image or video that a film starts from, as frames of the film's size and rate."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from flickbook.spec import Plan, Request
 
 
 def complete(request: Request) -> Request:
-    """The request with the number of frames of a video that is shorter than the model's choice, where none was asked.
+    """Set `num_frames` for a video that is shorter than the model's default, if the request leaves it open.
 
-    Raises MediaError for a video that cannot be read, ModelNotFound.
+    Raises MediaError for an unreadable video, ModelNotFound.
     """
     if request.video is None or request.num_frames is not None or request.container == "png":
         return request
@@ -25,7 +25,7 @@ def complete(request: Request) -> Request:
     allowed = model.num_frames
     if is_frames(request.video):
         check_numbers(request.video)
-        held = len(numbered_frames(request.video))  # a numbered sequence has the film's own rate
+        held = len(numbered_frames(request.video))  # numbered frames are taken at the film's own rate
     else:
         there, _, _, rate = facts(request.video)
         held = int(there / rate * (request.fps or model.fps.default) + 1e-6)
@@ -35,13 +35,13 @@ def complete(request: Request) -> Request:
 
 
 def sources(plan: Plan, request: Request) -> Sources:
-    """The frames (n, h, w, 3) uint8 that `plan`, resolved from `request`, begins with, by their file's SHA-256.
+    """The frames (n, h, w, 3) uint8 that `plan`, resolved from `request`, starts from, by their file's SHA-256.
 
-    Raises MediaError for a file that cannot be read or was changed since, RequestError for a video that is too short.
+    Raises MediaError for a file that is unreadable or has changed since, RequestError for a video that is too short.
     """
     if request.image is not None:
         path, digest = request.image, plan.image
-        # A film goes on where another one ended.
+        # For a video file this is its last frame: the new film continues it.
         frames = read_any(path)[0][-1:]
     elif request.video is not None:
         path, digest = request.video, plan.video
@@ -60,12 +60,12 @@ def sources(plan: Plan, request: Request) -> Sources:
 
 
 def fitted(frame: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A picture (h, w, 3) uint8 scaled until it covers width x height, what stands over cut off evenly."""
+    """Scale an image (h, w, 3) uint8 to cover width x height, and crop it to the centre."""
     given_height, given_width = frame.shape[:2]
     scale = max(width / given_width, height / given_height)
-    # The part of the given picture that is kept; resizing from it needs no picture in between.
+    # The part of the image to keep; resizing from this box needs no intermediate image.
     part_width, part_height = width / scale, height / scale
-    # Rounding may put an edge a hair outside of the picture.
+    # Rounding may put an edge slightly outside the image.
     left, top = max(0.0, (given_width - part_width) / 2), max(0.0, (given_height - part_height) / 2)
     box = (left, top, min(given_width, left + part_width), min(given_height, top + part_height))
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS, box=box))

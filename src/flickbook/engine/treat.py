@@ -1,4 +1,4 @@
-"""Films that are files already: joined, polished, and given a recipe that says what was done to them."""
+"""Polishes existing films: reads and joins files, changes their frames and writes a Recipe of what was done."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ from flickbook.spec import Container, Placement, Plan, Recipe, Step, Treatment
 
 
 def joined(paths: Sequence[Path], fade: int = 0, fit: bool = False) -> tuple[np.ndarray, float]:
-    """The frames (n, h, w, 3) uint8 of films one after the other, and the rate of the first; `fit` brings all to its
-    size.
+    """Read films and join them: frames (n, h, w, 3) uint8 and the rate of the first; `fit` scales all to its size.
 
-    Raises MediaError for a film that cannot be read, RequestError for sizes that differ and for a fade too long.
+    Raises MediaError for an unreadable film, RequestError for sizes that differ and for a fade that is too long.
     """
     films = [(read_any(path)[0], _rate(path)) if is_frames(path) else read_any(path) for path in paths]
     if len(films) == 1 and not fade:
@@ -48,7 +47,7 @@ def joined(paths: Sequence[Path], fade: int = 0, fit: bool = False) -> tuple[np.
 
 
 def _rate(path: Path) -> float:
-    """Frames a second of numbered frames, which only their recipe tells; 8 where there is none."""
+    """Frames per second of numbered frames, from their Recipe; 8 without one."""
     origin = _origin(path)
     if origin is None:
         return 8.0
@@ -58,12 +57,12 @@ def _rate(path: Path) -> float:
 def _origin(path: Path) -> Recipe | None:
     try:
         return carried(path)[0]
-    except MediaError:  # a film of somebody else's
+    except MediaError:  # not made by flickbook
         return None
 
 
 def _prompts(plan: Treatment) -> list[str]:
-    """What the joined films show, as far as the first one's recipe says; each of the others counts as a prompt."""
+    """The prompts of the joined films: those of the first one's Recipe, and one placeholder for each further film."""
     made: Plan | Treatment | None = plan
     while isinstance(made, Treatment):
         made = None if made.origin is None else made.origin.plan
@@ -90,7 +89,7 @@ def treated(
         frames_sha256=frames_sha256(made),
         versions=device.versions(libraries_of(plan.polish)),
         device_name=device.device_name("cpu"),
-        # Asking torch takes a second, and without a network it has no part in this.
+        # Importing torch takes a second, and without a network it does not affect the result.
         kernels=device.kernels("cpu") if with_torch else {},
     )
     found, said = judged(made, fps, plan.polish, prompts=_prompts(plan))
@@ -117,12 +116,12 @@ def polish(
     on_step: Callable[[Step], None] | None = None,
     **polish_options: Unpack[PolishOptions],
 ) -> Clip:
-    """A film that is a file, polished: a Clip whose recipe says what was done.
+    """Polish a film from a file; returns a Clip whose Recipe records what was done.
 
-    `join` are films that follow it, each passing into the next in `fade` frames; `fit` scales those of another size.
-    The `wishes` are trim, steady, interpolate, upscale, loop and so on, as `flickbook.engine.polish.Wishes` explains
-    them. Without a `container` a still is PNG and a film MP4. Raises RequestError, MediaError, WeightsError,
-    MissingExtra.
+    `join` lists files to append, each cross-faded with the one before over `fade` frames; `fit` scales those of
+    another size. `polish_options` are trim, steady, interpolate, upscale, loop and so on, see
+    `flickbook.engine.polish.PolishOptions`. Without a `container` a still is saved as PNG and a film as MP4. Raises
+    RequestError, MediaError, WeightsError, MissingExtra.
     """
     check_names(polish, polish_options)
     paths = [Path(each) for each in (file, *join)]

@@ -1,4 +1,4 @@
-"""What each phase of a run took: its seconds, and the most memory that the process held in it."""
+"""Measures each phase of a run: its seconds, and the peak memory of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flickbook.spec import Run, Step
 
 
 class Meter:
-    """Told of every Step of a run, which it passes on to `on_step`, it knows what the run took."""
+    """Called with every Step of a run; measures time and memory, and passes the Step on to `on_step`."""
 
     def __init__(self, on_step: Callable[[Step], None] | None = None) -> None:
         self._on_step = on_step
@@ -32,12 +32,12 @@ class Meter:
             self._on_step(step)
 
     def shown(self) -> None:
-        """Something of the film can be looked at now: a preview, or frames."""
+        """Record that a preview or frames can be seen for the first time."""
         if self.first_preview is None:
             self.first_preview = round(time.perf_counter() - self._start, 3)
 
     def run(self, **told: object) -> Run:
-        """The Run that began with this meter and ends now; `told` are its other fields."""
+        """The Run from the meter's start until now; `told` are its other fields."""
         first, last = (
             datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in (self.began, time.time())
         )

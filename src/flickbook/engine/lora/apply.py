@@ -1,7 +1,7 @@
-"""LoRAs at generation: found, checked, matched to a model's layers by name, and added; or refused, with nothing added.
+"""Adds LoRAs to a loaded model: validates the files, matches them to the model's layers, and adds them all or none.
 
 Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685). Every file is read and matched before the first network is
-touched, so that what is refused leaves the model as it was.
+changed, so that an error leaves the model unchanged.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from flickbook.errors import MissingExtra, WeightsError, one_line, shown
 
 #: Tensors by their keys.
 State = dict[str, Tensor]
-#: down (rank, inside, *kernel) and up (outside, rank, *ones) of each layer of a network.
+#: Layer name of a network -> down (rank, inside, *kernel) and up (outside, rank, *ones).
 Factors = dict[str, tuple[Tensor, Tensor]]
-#: A pipeline's own reading of names.
+#: A pipeline's own conversion of key names.
 Convert = Callable[[State], State]
 _Kind = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _TEXT = ("text_encoder", "text_encoder_2")
-#: Precisions that adapters are computed in.
+#: Precisions in which adapters are computed.
 _COMPUTE = (torch.float32, torch.bfloat16, torch.float16)
 _SHOWN = 3
 _OTHER_MODEL = "use a LoRA that was made for this model"
@@ -43,10 +43,10 @@ _OTHER_MODEL = "use a LoRA that was made for this model"
 
 @dataclass(frozen=True)
 class Match:
-    """How a LoRA's keys met a model's layers.
+    """How a LoRA's keys matched a model's layers.
 
-    `matched` keys have a layer, `renamed` of them under another name than diffusers gives it today, `unmatched` ones
-    have none and change nothing. `rank` is the largest of its layers; `base_model` is what its trainer noted, or "".
+    `matched` keys have a layer, `renamed` of them under another name than diffusers uses today; `unmatched` keys have
+    none and change nothing. `rank` is the largest of its layers; `base_model` is its trainer's note, or "".
     """
 
     name: str
@@ -70,7 +70,7 @@ class Match:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A LoRA whose layers were found: what to add to each layer of each network."""
+    """A matched LoRA: what to add to each layer of each network."""
 
     path: Path
     match: Match
@@ -78,11 +78,11 @@ class _Fit:
 
 
 def inject(networks: TextToVideo, loras: Sequence[tuple[Path, float]]) -> list[Match]:
-    """Add LoRAs (file, weight) to our own 3D U-Net and its text encoder; `pack` comes after.
+    """Add LoRAs (file, weight) to the project's own 3D U-Net and its text encoder. Call `pack` after this.
 
-    PEFT places the adapters, then each product goes into its layer's weight. Kept beside it, it would be lost: packing,
-    GEGLU and the temporal convolution read the weight itself. So merged it also costs nothing while a film is made.
-    Raises WeightsError for a file that is damaged or was made for another model, and adds nothing then.
+    PEFT creates the adapters, and each product is then merged into its layer's weight. A separate adapter would have
+    no effect: packing, GEGLU and the temporal convolution read the weight itself. Merged, it also costs no time in
+    generation. Raises WeightsError for a file that is damaged or was made for another model; then adds nothing.
     """
     parts: dict[str, nn.Module] = {"unet": networks.unet, "text_encoder": networks.text_encoder}
     fits = [_fit(path, parts) for path, _ in loras]
@@ -95,18 +95,18 @@ def inject(networks: TextToVideo, loras: Sequence[tuple[Path, float]]) -> list[M
 
 
 def load_into(pipe: Any, loras: Sequence[tuple[Path, float]]) -> list[Match]:
-    """Add LoRAs (file, weight) to a diffusers pipeline as adapters, beside those it has; before it is offloaded.
+    """Add LoRAs (file, weight) to a diffusers pipeline as adapters, in addition to its own. Call it before offloading.
 
-    A pipeline with a loader of its own is given the layers under the names of its networks; of another one (Stable
-    Video Diffusion, Latte, HunyuanVideo 1.5) PEFT gives the network its adapters. A model of two denoisers (Wan 2.2)
-    gets a LoRA in both, unless the file's name says high_noise or low_noise.
-    Raises WeightsError for a file that is damaged or was made for another model, and leaves the pipeline as it was.
+    A pipeline with its own LoRA loader gets the layers under the names of its networks; for others (Stable Video
+    Diffusion, Latte, HunyuanVideo 1.5) PEFT adds the adapters. In a model with two denoisers (Wan 2.2) both get the
+    LoRA, unless the file's name contains high_noise or low_noise. Raises WeightsError for a file that is damaged or was
+    made for another model; then leaves the pipeline unchanged.
     """
     if not loras:
         return []
     parts = _parts(pipe)
     taken = {name for part in parts.values() for name in getattr(part, "peft_config", {})}
-    # The libraries switch to what came last, and the others off.
+    # The libraries activate only the last adapter added, so the active ones are remembered.
     on = {
         name: list(dict.fromkeys(each for _, layer in _tuned(part) for each in layer.active_adapters))
         for name, part in parts.items()
@@ -119,7 +119,7 @@ def load_into(pipe: Any, loras: Sequence[tuple[Path, float]]) -> list[Match]:
         weights[name] = weight
         try:
             _give(pipe, parts, name, fit)
-        except Exception as error:  # of whatever class: the libraries declare none
+        except Exception as error:  # of any class: the libraries document none
             for key, part in parts.items():
                 _delete(part, weights)
                 _activate(part, {}, on[key])
@@ -134,20 +134,20 @@ def load_into(pipe: Any, loras: Sequence[tuple[Path, float]]) -> list[Match]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Warnings of the libraries in the block are not shown: what they suspect is checked here, or is meant so."""
+    """Hide warnings of the libraries in the block: their cases are checked here, or are intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _parts(pipe: Any) -> dict[str, nn.Module]:
-    """The networks of a pipeline that LoRAs may change."""
+    """The networks of a pipeline to which LoRAs can be added."""
     loadable = {*DENOISERS, *getattr(pipe, "_lora_loadable_modules", ())}
     return {name: part for name, part in pipe.components.items() if name in loadable and isinstance(part, nn.Module)}
 
 
 def _stage(path: Path, parts: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Of two denoisers the one that a file's name says: the first takes away the high noise, the second the low."""
+    """The denoiser in a file's name, if there are two: the first removes the high noise, the second the low noise."""
     said = re.search(r"(high|low)[-_ ]?noise", path.stem.lower())
     if said is None or "transformer_2" not in parts:
         return parts
@@ -156,7 +156,7 @@ def _stage(path: Path, parts: dict[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def _converter(pipe: Any) -> Convert | None:
-    """The pipeline's own reading of the names that its model's first code gave, if it has one."""
+    """The pipeline's own conversion of the names in its model's original code, or None."""
     if not hasattr(pipe, "lora_state_dict"):
         return None
     options = {"unet_config": pipe.unet.config} if "text_encoder_2" in pipe.components and hasattr(pipe, "unet") else {}
@@ -169,7 +169,7 @@ def _converter(pipe: Any) -> Convert | None:
 
 
 def _layers(network: nn.Module) -> dict[str, _Kind]:
-    """The layers of a network that a LoRA can change, by name; one that has an adapter already keeps its name."""
+    """The layers of a network that a LoRA can change, by name; a layer that has an adapter keeps its name."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return {
         name.removesuffix(".base_layer"): module
@@ -179,7 +179,7 @@ def _layers(network: nn.Module) -> dict[str, _Kind]:
 
 
 def _fit(path: Path, parts: Mapping[str, nn.Module], convert: Convert | None = None) -> _Fit:
-    """Read a LoRA and find its layers. Raises WeightsError where none has a place, or one has another shape."""
+    """Read a LoRA and match its layers. Raises WeightsError if no layer matches, or one has another shape."""
     file = LoraFile.open(path)
     modules = {part: _layers(network) for part, network in parts.items()}
     layers: Layers = {part: {flat(name): name for name in found} for part, found in modules.items()}
@@ -217,7 +217,7 @@ def _fit(path: Path, parts: Mapping[str, nn.Module], convert: Convert | None = N
 
 
 def _places(pairs: Sequence[Pair], layers: Layers) -> dict[Pair, list[tuple[str, str]]]:
-    """(network, layer) of each pair that has a place; where two pairs claim one, the first has it."""
+    """(network, layer) for each pair that matches; if two pairs match the same layer, the first one gets it."""
     places: dict[Pair, list[tuple[str, str]]] = {}
     taken: set[tuple[str, str]] = set()
     for pair in pairs:
@@ -231,10 +231,10 @@ def _places(pairs: Sequence[Pair], layers: Layers) -> dict[Pair, list[tuple[str,
 def _converted(
     file: LoraFile, layers: Layers, convert: Convert
 ) -> tuple[dict[Pair, list[tuple[str, str]]], list[Pair], dict[str, tuple[int, ...]]] | None:
-    """What the pipeline's own reading of a file finds: places, the file's pairs that came to them, and shapes.
+    """Match a file through the pipeline's own conversion: places, the file's pairs that arrived there, and shapes.
 
-    A converter cuts, joins, renames and drops without a word. So it is first given matrices of rank 1 that are filled
-    with their pair's number: what comes out says where each went. None where it does not know these names.
+    A converter splits, joins, renames and drops keys silently. Therefore it first converts matrices of rank 1 filled
+    with the number of their pair: the output shows where each pair went. None if it does not know the names.
     """
     marks: State = {}
     for number, pair in enumerate(file.pairs, start=1):
@@ -245,7 +245,7 @@ def _converted(
             marks[pair.alpha] = torch.tensor(1.0)
     try:
         answer = convert(marks)
-    except Exception:  # of whatever class: converters stumble over names that they do not expect
+    except Exception:  # of any class: converters fail in many ways on unexpected names
         return None
     places = _places(read_pairs(answer)[0], layers)
     came = {value for pair in places for key in (pair.down, pair.up) for value in torch.unique(answer[key]).tolist()}
@@ -254,18 +254,18 @@ def _converted(
 
 
 def _check_shape(path: Path, name: str, layer: _Kind, pair: Pair, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a layer that has the right name and another size."""
+    """Check the shape of a layer with the right name. Raises WeightsError."""
     down, up = shapes[pair.down], shapes[pair.up]
     found = (up[0], down[1], *(shapes[pair.mid] if pair.mid else down)[2:])
     wanted = tuple(layer.weight.shape) if not isinstance(layer, nn.Linear) else (layer.out_features, layer.in_features)
-    # A 1x1 convolution and a linear layer are one thing under two shapes.
+    # A 1x1 convolution and a linear layer are the same operation in two shapes.
     if found != wanted and not (found[:2] == wanted[:2] and math.prod(found[2:]) == math.prod(wanted[2:]) == 1):
         reason = f"made for another model: {name} is {list(wanted)} here and {list(found)} there"
         raise WeightsError(path, reason, _OTHER_MODEL)
 
 
 def _shaped(layer: _Kind, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """down and up as the layer's own kind writes them, in its precision where that is one to compute in."""
+    """down and up in the shape for the layer's class, in its precision if computation supports that."""
     kernel = () if isinstance(layer, nn.Linear) else layer.kernel_size
     rank, dtype = down.shape[0], layer.weight.dtype if layer.weight.dtype in _COMPUTE else torch.float32
     down = down.reshape(rank, down.shape[1], *kernel)
@@ -274,13 +274,13 @@ def _shaped(layer: _Kind, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
 
 @_quiet()
 def _give(pipe: Any, parts: Mapping[str, nn.Module], name: str, fit: _Fit) -> None:
-    """Make a LoRA the adapter `name` of a pipeline, and count that all of it arrived: the libraries only warn."""
+    """Add a LoRA to a pipeline as the adapter `name`, and check that every layer was added: the libraries only warn."""
     left = dict(fit.networks)
     denoisers = [part for key, part in parts.items() if key in DENOISERS]
     if hasattr(pipe, "load_lora_weights") and all(hasattr(part, "load_lora_adapter") for part in denoisers):
         state: State = {}
         for part in [part for part in left if part != "transformer_2"]:
-            # The loaders of text encoders know diffusers' older endings for all layers, and PEFT's for some.
+            # The text encoders' loaders support diffusers' older endings for all layers, and PEFT's for some.
             ends = ("lora_linear_layer.down", "lora_linear_layer.up") if part in _TEXT else ("lora_A", "lora_B")
             for layer, factors in left.pop(part).items():
                 state |= {f"{part}.{layer}.{end}.weight": factor for end, factor in zip(ends, factors, strict=True)}
@@ -297,7 +297,7 @@ def _give(pipe: Any, parts: Mapping[str, nn.Module], name: str, fit: _Fit) -> No
 
 @_quiet()
 def _add(network: nn.Module, name: str, factors: Factors) -> None:
-    """Have PEFT put the adapter `name` around these layers of a network."""
+    """Let PEFT add the adapter `name` to these layers of a network."""
     peft = _peft()
     ranks = {layer: down.shape[0] for layer, (down, _) in factors.items()}
     rank = Counter(ranks.values()).most_common(1)[0][0]
@@ -316,7 +316,7 @@ def _add(network: nn.Module, name: str, factors: Factors) -> None:
 
 
 def _tuned(network: nn.Module) -> list[tuple[str, Any]]:
-    """The layers of a network that PEFT put adapters around."""
+    """The layers of a network that PEFT wrapped in adapters."""
     if "peft" not in sys.modules:
         return []
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -325,7 +325,7 @@ def _tuned(network: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _activate(network: nn.Module, weights: Mapping[str, float], others: Collection[str] = ()) -> None:
-    """Switch adapters on, each as strong as its weight says, and others as strong as they are."""
+    """Activate adapters with their weights, and `others` with their present weights."""
     for _, module in _tuned(network):
         module.set_adapter([*others, *weights])
         for name, weight in weights.items():
@@ -334,7 +334,7 @@ def _activate(network: nn.Module, weights: Mapping[str, float], others: Collecti
 
 @torch.no_grad()
 def _take_out(network: nn.Module, merge: bool) -> None:
-    """Put the layers back where PEFT's stand, with what the adapters add inside their weights or without."""
+    """Unwrap PEFT's layers, with the adapters merged into the weights or dropped."""
     for name, module in _tuned(network):
         if merge:
             module.merge()
@@ -346,7 +346,7 @@ def _take_out(network: nn.Module, merge: bool) -> None:
 
 @_quiet()
 def _delete(network: nn.Module, names: Collection[str]) -> None:
-    """Remove adapters from a network, and PEFT's layers with the last of them."""
+    """Remove adapters from a network; without any left, unwrap its layers."""
     known = getattr(network, "peft_config", {})
     for name in names:
         known.pop(name, None)

@@ -1,7 +1,7 @@
-"""A LoRA file, checked before anything of it is used: a safetensors whose pairs of matrices each change one layer.
+"""Reads LoRA files and validates them first: safetensors with a pair of matrices for each layer they change.
 
-Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W + scale * up @ down, with scale = alpha / rank. Shapes in this
-file: down (rank, inside, *kernel), up (outside, rank, *ones); files write 1x1 convolutions and linear layers alike.
+Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W + scale * up @ down, with scale = alpha / rank. Shapes here:
+down (rank, inside, *kernel), up (outside, rank, *ones); files store 1x1 convolutions and linear layers in either shape.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from flickbook.errors import WeightsError, escaped, one_line
 from flickbook.hub.manifest import read_config
 
 SUFFIX = ".safetensors"
-#: A header is names and shapes: those of LoRAs are below 1 MB, and a few MB where a trainer lists its captions.
+#: The most bytes of a header: usual LoRAs have less than 1 MB, or a few MB if the trainer stored its captions.
 _MAX_HEADER = 16 << 20
 _MAX_TENSORS = 20_000
 _MAX_RANK = 4096
 _MAX_BASE = 80
 _FETCH = "fetch the file again"
 _CONVERT = "convert it to safetensors; no other format is loaded"
-#: What else is found under the name of a LoRA, by its first bytes.
+#: Other formats that are found under the name of a LoRA, by their first bytes.
 _OTHERS = {
     b"PK\x03\x04": ("a PyTorch checkpoint under another name", _CONVERT),
     b"\x80\x02": ("a pickle under another name", _CONVERT),
@@ -40,15 +40,15 @@ _OTHERS = {
     b"version ": ("the pointer of a large file, not the file", "fetch the file itself"),
     b"<": ("a web page", "fetch the file itself"),
 }
-#: Endings of keys of adapters that are no LoRAs.
+#: Key endings of adapters that are not LoRAs.
 _KINDS = {".hada_w1_a": "a LoHa", ".lokr_w1": "a LoKr", ".lokr_w1_a": "a LoKr", ".oft_blocks": "an OFT"}
-#: Where trainers note what model a LoRA was made for.
+#: Metadata keys in which trainers store the base model.
 _BASES = ("ss_base_model_version", "modelspec.architecture", "base_model", "ss_sd_model_name")
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """What a LoRA file holds. Nothing of its tensors is read before `read`."""
+    """The contents of a LoRA file. Tensors are only read by `read`."""
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
@@ -60,7 +60,7 @@ class LoraFile:
 
     @classmethod
     def open(cls, path: Path) -> LoraFile:
-        """Look at a file's header. Raises WeightsError if it is no safetensors, damaged, or holds no LoRA."""
+        """Read a file's header. Raises WeightsError if it is not safetensors, is damaged, or contains no LoRA."""
         _check_bytes(path)
         with _explained(path), safe_open(path, framework="pt") as file:
             keys = list(file.keys())
@@ -83,19 +83,19 @@ class LoraFile:
 
     @property
     def base_model(self) -> str:
-        """The model it was made for as its trainer noted it, "" if it did not."""
+        """The model that it was trained for, according to its trainer; "" if unknown."""
         found = [self.metadata.get(name, "") for name in _BASES]
         found.append(str(self._settings.get("base_model_name_or_path") or ""))
         return escaped(one_line(next((each for each in found if each.strip()), "")[:_MAX_BASE]))
 
     def read(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
-        """{key: tensor} of the `down` and `up` of these layers, float32, with every scale inside `up` and every `mid`
-        inside `down`. Raises WeightsError for numbers that are not finite."""
+        """The `down` and `up` tensors of these layers by key, in float32, with each scale multiplied into `up` and each
+        `mid` into `down`. Raises WeightsError for values that are not finite."""
         tensors: dict[str, Tensor] = {}
         with _explained(self.path), safe_open(self.path, framework="pt") as file:
             for pair in pairs:
                 down, up = file.get_tensor(pair.down).float(), file.get_tensor(pair.up).float()
-                if pair.mid:  # a convolution as three products (Tucker)
+                if pair.mid:  # a convolution as a product of three (Tucker decomposition)
                     mid = file.get_tensor(pair.mid).float()
                     down = torch.einsum("or...,ri->oi...", mid, down.flatten(1))
                 alpha = file.get_tensor(pair.alpha).float().item() if pair.alpha else None
@@ -105,16 +105,16 @@ class LoraFile:
         return tensors
 
     def _scale(self, pair: Pair, rank: int, alpha: float | None) -> float:
-        """alpha / rank; where the file gives no alpha, as its trainer's settings say, else 1."""
+        """alpha / rank. Without an alpha in the file, the scale from the trainer's settings, or else 1."""
         if alpha is not None:
             return alpha / rank
-        # diffusers writes the settings of each network under its name, PEFT those of its one network as they are.
+        # diffusers prefixes the settings with the name of each network; PEFT stores those of one network unprefixed.
         network = pair.layer.partition(".")[0] + "."
         said = {key.removeprefix(network): value for key, value in self._settings.items()}
         alpha = said.get("lora_alpha")
         patterns = said.get("alpha_pattern")
         for pattern, value in (patterns if isinstance(patterns, dict) else {}).items():
-            # Compared as text: a pattern out of a file may be one that a regular expression never comes back from.
+            # Compared as text: as a regular expression, a pattern from a file could run forever.
             if f".{pair.layer}".endswith(f".{pattern.lstrip('^')}"):
                 alpha = value
         if not isinstance(alpha, int | float):
@@ -123,7 +123,7 @@ class LoraFile:
 
 
 def _check_bytes(path: Path) -> None:
-    """Refuse what is no whole safetensors by its name, size and first bytes."""
+    """Check the file's name, size and first bytes. Raises WeightsError for other formats and truncated files."""
     if path.suffix != SUFFIX:
         raise WeightsError(path, "not a .safetensors file", _CONVERT)
     try:
@@ -145,7 +145,7 @@ def _check_bytes(path: Path) -> None:
 
 
 def _check_pair(path: Path, pair: Pair, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse matrices that cannot be multiplied, before they are read."""
+    """Check that the matrices of a pair can be multiplied, before they are read. Raises WeightsError."""
     down, up = shapes[pair.down], shapes[pair.up]
     inner = shapes[pair.mid][:2] if pair.mid else ()
     fits = len(down) >= 2 and len(up) >= 2 and math.prod(up[2:]) == 1
@@ -162,7 +162,7 @@ def _check_pair(path: Path, pair: Pair, shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def _trainer_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What the trainer noted beside the tensors: diffusers inside the file, PEFT in a file of its own next to it."""
+    """The trainer's settings: diffusers stores them in the file's metadata, PEFT in a file next to it."""
     try:
         known = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):
@@ -175,7 +175,7 @@ def _trainer_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """What safetensors raises in the block becomes a WeightsError."""
+    """Turn exceptions of safetensors in the block into WeightsError."""
     try:
         yield
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:

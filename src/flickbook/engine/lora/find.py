@@ -1,4 +1,4 @@
-"""Where a LoRA is: "PATH_OR_REPO[:weight]" becomes a file on this machine and a weight. No torch is loaded here."""
+"""Locates LoRAs: turns "PATH_OR_REPO[:weight]" into a file on this machine and a weight. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flickbook.hub.find import cached
 from flickbook.hub.pull import listing, pull
 
 _SUFFIX = ".safetensors"
-#: The names under which diffusers and PEFT write a LoRA.
+#: The usual file names of diffusers and PEFT.
 _USUAL = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
-#: PEFT writes the scale of a LoRA here.
+#: PEFT's settings file, with the scale of a LoRA.
 _SETTINGS = "adapter_config.json"
 _LARGEST = 10.0
 _LISTED = 8
@@ -25,11 +25,11 @@ _OWNER = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def locate(text: str) -> tuple[Path, float]:
-    """The file and the weight (-10 to 10, 1 if not said) of "PATH_OR_REPO[:weight]".
+    """The file and the weight (-10 to 10, default 1) of "PATH_OR_REPO[:weight]".
 
-    A directory stands for the LoRA in it; owner/name, or owner/name/file.safetensors, is pulled from the hub. Only a
-    number after the last colon is a weight. Raises RequestError for a weight out of its limits and for a place that
-    holds none or several, WeightsError for a file that is not there or no safetensors, HubError for a repository.
+    A directory must contain one LoRA; owner/name or owner/name/file.safetensors is downloaded from the hub. Only a
+    number after the last colon is a weight. Raises RequestError for a weight out of range and for a place with no LoRA
+    or several, WeightsError for a file that is missing or not safetensors, HubError for a repository.
     """
     place, weight = _parted(text)
     path = os.path.expanduser(place)
@@ -47,7 +47,7 @@ def locate(text: str) -> tuple[Path, float]:
 
 
 def _parted(text: str) -> tuple[str, float]:
-    """A place and its weight."""
+    """Split the text into place and weight."""
     if not text.strip() or "\0" in text:
         raise RequestError("lora", text, "names no file", "write PATH, owner/name or PATH:0.8")
     said = _NUMBER.fullmatch(text)
@@ -63,7 +63,7 @@ def _parted(text: str) -> tuple[str, float]:
 
 
 def _is_repository(place: str) -> bool:
-    """Whether a place that is not on this machine reads as owner/name or owner/name/file."""
+    """Whether a place that is not on this machine has the form owner/name or owner/name/file."""
     parts = place.split("/")
     if len(parts) < 2 or any(part in ("", ".", "..") for part in parts) or os.path.isdir(parts[0]):
         return False
@@ -72,14 +72,14 @@ def _is_repository(place: str) -> bool:
 
 
 def _one_of(text: str, names: Sequence[str], inside: str = "") -> str:
-    """The one LoRA among these files; with `inside` that file, or the one in that folder."""
+    """The only LoRA among these files; with `inside`, that file or the only one in that folder."""
     safe = sorted(name for name in names if name.endswith(_SUFFIX) and not PurePosixPath(name).name.startswith("."))
     if inside in safe:
         return inside
     if inside:
         safe = [name for name in safe if name.startswith(f"{inside}/")]
     depth = min((name.count("/") for name in safe), default=0)
-    # Checkpoints on the way lie deeper than what was published.
+    # Intermediate checkpoints of a training are in subfolders of the published LoRA.
     near = [name for name in safe if name.count("/") == depth]
     for usual in _USUAL:
         near = [name for name in near if PurePosixPath(name).name == usual] or near
@@ -92,7 +92,7 @@ def _one_of(text: str, names: Sequence[str], inside: str = "") -> str:
 
 
 def _pulled(text: str, place: str) -> Path:
-    """The file of a repository, in the hub's cache; without a network the one that was pulled last."""
+    """Download a LoRA from a repository into the hub's cache; without network access, use the cached one."""
     owner, name, *rest = place.split("/")
     repo, inside = f"{owner}/{name}", "/".join(rest)
     here = cached(repo, "unpinned")

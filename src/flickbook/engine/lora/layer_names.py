@@ -1,9 +1,9 @@
-"""What the trainers of LoRAs call the layers they change.
+"""Maps the layer names in LoRA files to the layers of a model.
 
-Three styles, told apart by their endings: diffusers (`unet.mid_block….to_q.lora_A.weight`, older
+Trainers use three styles, recognised by their endings: diffusers (`unet.mid_block….to_q.lora_A.weight`, older
 `….to_q_lora.down.weight`), PEFT (`base_model.model.mid_block….to_q.lora_A.weight`) and kohya
-(`lora_unet_mid_block_…_to_q.lora_down.weight` with `….alpha`). Kohya writes "_" for every dot, so that a name cannot be
-read back on its own; the network's names, written the same way, are looked up instead, whatever the style.
+(`lora_unet_mid_block_…_to_q.lora_down.weight` with `….alpha`). Kohya writes "_" for every dot, which cannot be
+reversed. Therefore, for every style, the model's names are written with "_" too and looked up in that form.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Style = Literal["diffusers", "peft", "kohya"]
-#: Of each network of a model: its layers' names with "_" for every dot -> their names.
+#: For each network of a model: its layers' names with "_" for every dot -> their real names.
 Layers = Mapping[str, Mapping[str, str]]
 
-#: Networks that take the noise away; a name that says no network means these.
+#: The denoising networks; a name without a network refers to one of these.
 DENOISERS = ("unet", "transformer", "transformer_2")
 _ANY = ""
 _ROLES = {"A": "down", "B": "up"}
@@ -26,7 +26,7 @@ _FACTOR = re.compile(
     r"(?P<layer>.+?)[._]lora(?:_(?P<one>A|B|down|up|mid)(?:\.(?!weight$|bias$)\w+)?"
     r"|(?:_linear_layer)?\.(?P<other>down|up))(?:\.weight)?"
 )
-#: How a name says its network; several may stand before one another.
+#: Prefixes of a name -> the network they mean; several may be combined.
 _PREFIXES = {
     "base_model.model.": _ANY,
     "model.diffusion_model.": _ANY,
@@ -43,7 +43,7 @@ _PREFIXES = {
     "lora_te1_": "text_encoder",
     "lora_te2_": "text_encoder_2",
 }
-#: What older files call a layer, and what Wan's own code does (its `self_attn.q` is diffusers' `attn1.to_q`).
+#: Replacements for names in older files and in Wan's original code (its `self_attn.q` is `attn1.to_q` in diffusers).
 _OTHER_NAMES = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -58,7 +58,7 @@ _OTHER_NAMES = tuple(
         (r"_cross_attn_([kv])_img$", r"_attn2_add_\1_proj"),
         (r"_ffn_0$", "_ffn_net_0_proj"),
         (r"_ffn_2$", "_ffn_net_2"),
-        # transformers 5 left this level out.
+        # transformers 5 removed this level.
         (r"^text_model_", ""),
         (r"^(?!text_model_)", "text_model_"),
     )
@@ -67,7 +67,7 @@ _OTHER_NAMES = tuple(
 
 @dataclass(frozen=True)
 class Pair:
-    """The tensors that change one layer, by their keys in the file; `layer` is what stands before their endings."""
+    """The tensors that change one layer, by their keys in the file; `layer` is their common prefix."""
 
     layer: str
     down: str
@@ -77,12 +77,12 @@ class Pair:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of this layer that the file has."""
+        """The keys that the file has for this layer."""
         return tuple(key for key in (self.down, self.up, self.mid, self.alpha) if key)
 
 
 def read_pairs(keys: Iterable[str]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """The layers that a file changes, and the keys that belong to none of them, both in the file's order."""
+    """The layers that a file changes, and the keys that belong to none, both in the file's order."""
     keys = list(keys)
     found: dict[str, dict[str, str]] = {}
     for key in keys:
@@ -98,7 +98,7 @@ def read_pairs(keys: Iterable[str]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
 
 
 def style_of(pairs: Sequence[Pair]) -> Style:
-    """The style of most of a file's layers."""
+    """The style of most layers."""
     said: list[Style] = [_style(pair) for pair in pairs]
     return max(set(said), key=said.count)
 
@@ -113,7 +113,7 @@ def _style(pair: Pair) -> Style:
 
 
 def _split(layer: str) -> tuple[str, str]:
-    """A layer's network ("" where the name leaves it open) and the rest of its name."""
+    """Split a layer's name into its network ("" if unspecified) and the rest."""
     network, rest = _ANY, layer
     while (prefix := next((each for each in _PREFIXES if rest.startswith(each)), None)) is not None:
         network, rest = _PREFIXES[prefix] or network, rest.removeprefix(prefix)
@@ -121,12 +121,12 @@ def _split(layer: str) -> tuple[str, str]:
 
 
 def flat(name: str) -> str:
-    """A layer's name as kohya writes it."""
+    """A layer's name in kohya's form."""
     return name.replace(".", "_")
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """A flat name, and what else it may be called."""
+    """A flat name and its alternatives."""
     known = [name]
     for pattern, other in _OTHER_NAMES:
         known += [changed for each in known if (changed := pattern.sub(other, each, count=1)) != each]
@@ -134,11 +134,11 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def find(layer: str, networks: Layers) -> list[tuple[str, str]]:
-    """(network, layer) for each place that a file's layer belongs to; empty where the model has no such layer."""
+    """(network, layer) for each layer of the model that a file's layer belongs to; empty if there is none."""
     network, rest = _split(layer)
     spellings = list(_spellings(flat(rest)))
     asked = [each for each in ((network,) if network else DENOISERS) if each in networks]
-    # PEFT names no network, and may have trained the text encoder alone.
+    # PEFT files name no network, and may be for the text encoder alone.
     for choice in (asked, [] if network else ["text_encoder"]):
         found = [
             (each, networks[each][name])
@@ -152,5 +152,5 @@ def find(layer: str, networks: Layers) -> list[tuple[str, str]]:
 
 
 def is_renamed(pair: Pair, network: str, name: str) -> bool:
-    """Whether the file calls this layer otherwise than diffusers does today."""
+    """Whether the file uses another name for this layer than diffusers does today."""
     return pair.down != f"{network}.{name}.lora_A.weight"

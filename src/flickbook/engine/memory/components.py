@@ -1,6 +1,6 @@
-"""The networks of a model, by the headers of their files: what they take on disk and in memory. No torch.
+"""The networks of a model: their size on disk and in memory, from file headers alone. Needs no torch.
 
-Bytes are added up from the shapes in the safetensors headers; nothing of a file but its header is read.
+Bytes are summed from the tensor shapes in the safetensors headers; the tensors themselves are not read.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ KINDS: Final[tuple[Kind, ...]] = ("words", "network", "decoder")
 Config = Mapping[str, Any]
 
 BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-#: What safetensors calls a precision.
+#: The names of precisions in safetensors.
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _FETCH = "fetch the model again"
-#: safetensors itself refuses longer headers.
+#: safetensors refuses longer headers too.
 _HEADER_LIMIT = 100_000_000
 _NETWORKS = ("unet", "transformer", "transformer_2", "motion_adapter")
 _DECODERS = ("vae", "audio_vae", "vocoder")
-#: Autoencoders that stay in float32 beside a network in half precision.
+#: Autoencoders that stay in float32 when the other networks use half precision.
 _FULL = ("AutoencoderKLWan",)
-#: ModelScope's parameters by part (text encoder, U-Net, autoencoder), as shares: for models whose files are not here.
+#: Shares of ModelScope's parameters by part (text encoder, U-Net, autoencoder), for models that are not downloaded.
 _SHARES: dict[Kind, float] = {"words": 0.186, "network": 0.769, "decoder": 0.045}
-#: Bytes in memory from which on a text encoder passes.
+#: A text encoder of at least this many bytes is unloaded after encoding.
 _LARGE: Final = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Part:
-    """One network of a model: bytes of its file, in memory, of its largest tensor in memory; and if it is cast."""
+    """One network of a model: bytes in its file, bytes in memory, bytes of its largest tensor in memory; whether it is
+    cast to another precision."""
 
     kind: Kind
     stored: int
@@ -53,9 +54,9 @@ class Part:
 
 
 def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[Part, ...]:
-    """The networks of a model as a placement loads them: from the headers of its files, or where they are not here
-    from the catalogue's count. Raises WeightsError for a file that is damaged."""
-    # A motion adapter's base lies elsewhere; the catalogue counts both.
+    """The networks of a model as a placement loads them, from file headers, or from the catalogue's parameter count if
+    the files are not here. Raises WeightsError for a damaged file."""
+    # The base model of a motion adapter is in another directory; the catalogue's count includes both.
     folders = () if directory is None or model.base else _folders(directory)
     found = [_part(model, folder, placement) for folder in folders]
     if any(found):
@@ -65,16 +66,16 @@ def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[P
     for kind, share in _SHARES.items():
         each = item / 2 if placement.quantize and kind == "network" else item
         size = int(count * share * each)
-        # Most are published in float16 or float32, and so are cast to anything else.
+        # Most models are published in float16 or float32, so any other precision needs a cast.
         made.append(Part(kind, int(count * share * 2), size, int(0.02 * size), cast=placement.dtype != "float16"))
     return tuple(made)
 
 
 def passing(model: Model, directory: Path | None, placement: Placement, tuned: bool) -> int:
-    """Bytes of a text encoder that is let go of once it has read, and loaded again for other words; 0 if it stays.
+    """Bytes of a text encoder that is unloaded after encoding and reloaded for new prompts; 0 if it stays in memory.
 
-    That is a large one of our own on a processor, where a film takes minutes and to load it again a second. One that
-    LoRAs changed (`tuned`) stays: its file knows nothing of them.
+    That applies to a large one of the U-Net family on a CPU, where a film takes minutes and reloading a second.
+    One changed by LoRAs (`tuned`) stays, because its file does not contain them.
     """
     if model.family != "unet" or placement.device != "cpu" or tuned:
         return 0
@@ -83,7 +84,7 @@ def passing(model: Model, directory: Path | None, placement: Placement, tuned: b
 
 
 def _folders(directory: Path) -> Iterator[Path]:
-    """The folders that model_index.json names, in the order in which they are loaded."""
+    """The folders listed in model_index.json, in loading order."""
     for name, value in read_config(directory / "model_index.json").items():
         if isinstance(value, list) and (directory / name).is_dir():
             yield directory / name
@@ -98,7 +99,7 @@ def _part(model: Model, folder: Path, placement: Placement) -> Part | None:
     for path in _files(model, folder):
         for kept, matrix, count, most in _summary(path, _stamp(path)):
             inside = _STORED.get(kept, 1)
-            # Linear layers alone are kept in eight bits.
+            # Only linear layers are quantized to eight bits.
             small = placement.quantize and kind == "network" and matrix
             size = inside if kept not in _FLOATS else 1 if small else BYTES[dtype]
             cast = cast or (kept in _FLOATS and kept != _CODES[dtype])
@@ -107,7 +108,7 @@ def _part(model: Model, folder: Path, placement: Placement) -> Part | None:
 
 
 def _files(model: Model, folder: Path) -> list[Path]:
-    """The safetensors of one network, whole or in pieces, in the precision that would be loaded."""
+    """The safetensors files of one network, single or sharded, in the precision that would be loaded."""
     groups: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         match = re.search(r"\.(fp16|bf16|fp32)(?=[.-])", path.name)
@@ -125,9 +126,9 @@ def _stamp(path: Path) -> int:
 
 @lru_cache(maxsize=256)
 def _summary(path: Path, stamp: int) -> tuple[tuple[str, bool, int, int], ...]:
-    """(precision, whether matrices, values in all such tensors, in the largest) of a file that changed at `stamp`.
+    """For each precision and kind: (precision, whether matrices, total values, values of the largest tensor).
 
-    Raises WeightsError.
+    `stamp` is the file's modification time, part of the cache's key. Raises WeightsError.
     """
     found: dict[tuple[str, bool], list[int]] = {}
     try:
@@ -145,5 +146,5 @@ def _summary(path: Path, stamp: int) -> tuple[tuple[str, bool, int, int], ...]:
 
 
 def optional(path: Path) -> Config:
-    """A configuration, or an empty one where there is no file."""
+    """A JSON configuration, or an empty one if the file does not exist."""
     return read_config(path) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""What this machine decides: device, precision, threads, and its own name."""
+"""Properties of this machine that affect a film: device, precision, threads, library versions and processor name."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import psutil
 
 from flickbook.spec import Placement
 
-#: Libraries that can change a pixel.
+#: Libraries that can affect a pixel of any film.
 _LIBRARIES = ("flickbook", "torch", "numpy", "tokenizers", "safetensors", "av", "pillow")
 
-#: Where Linux says what a process holds, and where 5 makes it forget the most it ever held (proc(5)).
+#: On Linux: the file with this process's memory use, and the file that resets its peak when 5 is written (proc(5)).
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-#: What people call a precision -> what torch calls it. The last two are those of the weights alone.
+#: Precision names of users -> those of torch. The last two apply to weights alone.
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16", "int8": "bfloat16"}
 
 
 def confirmed(placement: Placement, threads: int | None = None) -> Placement:
-    """A placement that was chosen without torch, on a device that torch has; also sets the `threads` it takes."""
+    """Confirm a placement that was chosen without torch against the devices that torch has, and set torch's threads."""
     import torch
 
     if threads is not None and torch.get_num_threads() != threads:
@@ -39,24 +39,24 @@ def confirmed(placement: Placement, threads: int | None = None) -> Placement:
 
 
 def at_once(device: str) -> int:
-    """Frames decoded at once where memory allows it: a processor takes as long for each of more, and more memory."""
+    """Frames decoded at once if memory allows. On a CPU more frames save no time per frame, and take more memory."""
     return 2 if device == "cpu" else 16
 
 
 def on_processor(placement: Placement) -> Placement:
-    """A placement brought to the processor, in what it computes in."""
+    """Change a placement to the CPU, in a precision that it supports."""
     changes: dict[str, object] = {"device": "cpu", "offload": "none"}
     changes["decode_frames"] = min(placement.decode_frames, at_once("cpu"))
-    # Of half precisions only bfloat16 has kernels on every processor, and of eight bits only whole numbers.
+    # Of the half precisions only bfloat16 has kernels on every CPU, and of the eight-bit types only int8.
     changes["dtype"] = "bfloat16" if placement.dtype == "float16" else placement.dtype
     changes["quantize"] = "" if placement.quantize == "fp8" else placement.quantize
     return placement.model_copy(update=changes)
 
 
 def peak_memory() -> int:
-    """The most memory this process held since `forget_peak`, bytes; what it holds now where no system says."""
+    """The peak memory of this process since `forget_peak`, in bytes; its current memory where no peak is available."""
     try:
-        # Not getrusage: on Linux its peak also counts the process that started this one.
+        # Not getrusage: on Linux its peak includes the parent process before exec.
         status = _STATUS.read_text(encoding="ascii", errors="replace")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -69,13 +69,13 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Count this process's peak memory from now on, where the system allows it."""
+    """Reset this process's peak memory, where the system allows it."""
     with suppress(OSError):
         _CLEAR.write_text("5", encoding="ascii")
 
 
 def device_name(device: str) -> str:
-    """The processor's own name."""
+    """The name of the GPU or CPU model."""
     if device.startswith("cuda"):
         import torch
 
@@ -88,7 +88,7 @@ def device_name(device: str) -> str:
 
 
 def versions(more: Sequence[str] = ()) -> dict[str, str]:
-    """Version of each library that can change a pixel, those of `more` included, and of Python."""
+    """The versions of Python and of each library that can affect a pixel, including those in `more`."""
     found = {"python": platform.python_version()}
     for name in (*_LIBRARIES, *more):
         if (told := _version(name)) is not None:
@@ -100,12 +100,12 @@ def versions(more: Sequence[str] = ()) -> dict[str, str]:
 def _version(name: str) -> str | None:
     try:
         return version(name)
-    except (PackageNotFoundError, ValueError):  # a source tree that was never installed, or no name at all
+    except (PackageNotFoundError, ValueError):  # a source tree that was never installed, or an empty name
         return None
 
 
 def kernels(device: str) -> dict[str, str]:
-    """What decides the last bits of a sum on this machine, beside the libraries' versions."""
+    """What affects the last bits of a sum on this machine, in addition to library versions."""
     import torch
 
     if device.startswith("cuda"):
@@ -124,7 +124,7 @@ def kernels(device: str) -> dict[str, str]:
 
 @contextmanager
 def threads(count: str | None) -> Iterator[None]:
-    """Let torch use as many threads as a recipe says meanwhile: sums are rounded in their order."""
+    """Set torch's threads to a Recipe's number within the block: they decide the order in which sums are rounded."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What a film would take of a machine, in figures and in words."""
+"""The Estimate of what a film takes of a machine, as numbers and as text."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a film takes on the device that would run it; `room` is what is free there. On a GPU `host` is what its
-    process takes of the machine's memory, and `host_room` is what is free of that; elsewhere both are 0.
+    """What a film takes on its device, in bytes; `room` is what is free there. For a GPU, `host` is what the process
+    takes of the machine's memory and `host_room` what is free of that; for other devices both are 0.
 
-    `activations` and `decode` are held beside `weights`, one after the other; `peak` is the most at once. `download` is
-    yet to be fetched. `seconds` count from the start of the command; None where no run is known to compare with.
-    `remedy` names what would fit, "" if this does. `basis`: the peak was measured in a run of this shape, is computed
-    by a formula that was measured on like networks, or is only believed.
+    `activations` (denoising) and `decode` come on top of `weights`, one after the other; `peak` is the maximum at any
+    time. `download` is still to be fetched. `seconds` count from the start of the command; None if no earlier run is
+    known to compare with. `remedy` names a request that would fit, "" if this one does. `basis` says where the peak is
+    from: measured in a run of this shape, computed by a formula that was verified on similar networks, or believed (a
+    formula that was not verified).
     """
 
     device_name: str
@@ -39,17 +40,17 @@ class Estimate:
     basis: Basis
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dictionary for JSON."""
         return {**asdict(self), "placement": self.placement.model_dump(mode="json")}
 
     def line(self) -> str:
-        """For people, before every film: one line."""
+        """One line for the user, shown before each film."""
         said = f"{spoken(self.placement)} on {self.device_name}, {_gib(self.peak)} of {_gib(self.room)} ({self.basis})"
         said += "" if self.seconds is None else f", {_about(self.seconds)}"
         return said if self.fits else f"{said}; it may not fit: {self.remedy}"
 
     def lines(self) -> list[str]:
-        """For people: seven lines at most."""
+        """At most seven lines for the user."""
         found = [
             f"runs on   {self.device_name}, {spoken(self.placement)}",
             f"memory    {_gib(self.peak)} at most ({self.basis}), {_gib(self.room)} free",
@@ -64,7 +65,7 @@ class Estimate:
 
 
 def spoken(placement: Placement) -> str:
-    """A placement in words: "bfloat16, 4 frames decoded at once, in tiles"."""
+    """A placement as text: "bfloat16, 4 frames decoded at once, in tiles"."""
     said = [placement.dtype + (f" with {placement.quantize} weights" if placement.quantize else "")]
     count = placement.decode_frames
     said += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < at_once(placement.device) else []

@@ -1,7 +1,7 @@
-"""What is given up when memory runs out, one rung at a time, so that a film goes on instead of being lost.
+"""Fallbacks when memory runs out: each changes the Placement to save memory, so that the film continues.
 
-Decoding: fewer frames at once, tiles, the processor. Denoising: the two halves of guidance one after the other,
-networks that wait in the machine's memory, their layers too, the processor.
+For decoding: fewer frames at once, tiles, the CPU. For denoising: the two halves of guidance one after the other,
+networks offloaded to the machine's memory, then single layers, the CPU.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from flickbook.engine.memory.device import on_processor
 from flickbook.spec import Placement
 
 Climbing = Literal["denoise", "decode"]
-#: How the processor's allocator, Metal and CUDA's libraries say that there is no more memory.
+#: Error texts for exhausted memory, of the CPU's allocator, Metal and the CUDA libraries.
 _SAID = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-#: Frames decoded at once, from rung to rung.
+#: Frames decoded at once, from fallback to fallback.
 _FRAMES = (16, 4, 1)
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the processor."""
+    """Whether an exception means that memory ran out, on a GPU or a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
 
 
 def lower(placement: Placement, phase: Climbing, family: str = "unet") -> Placement | None:
-    """The next rung down for a phase of a model of `family`; None below the last one."""
+    """The placement after the next fallback for a phase of a model of `family`; None if none is left."""
     own, alone = family == "unet", placement.device == "cpu"
     changes: dict[str, object]
-    # A pipeline decodes a film in one go, and runs guidance as it likes.
+    # A diffusers pipeline decodes a film as a whole and runs guidance its own way.
     if phase == "decode" and own and placement.decode_frames > 1:
         changes = {"decode_frames": next(count for count in _FRAMES if count < placement.decode_frames)}
     elif phase == "decode" and not placement.tiling:
@@ -42,7 +42,7 @@ def lower(placement: Placement, phase: Climbing, family: str = "unet") -> Placem
         changes = {"offload": "sequential"}
     elif not alone:
         dtype, quantize = placement.dtype, placement.quantize
-        # What weights are kept in stays as it is, for they are there already.
+        # The weights stay quantized as they are, because they are loaded already.
         placement = on_processor(placement).model_copy(update={"quantize": quantize})
         changes = {"device": placement.device, "offload": placement.offload}
         changes |= {"dtype": placement.dtype} if placement.dtype != dtype else {}

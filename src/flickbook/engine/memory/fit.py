@@ -1,7 +1,7 @@
-"""Will it fit? What a Plan takes of a machine before a weight is loaded, and how to place it there so that it fits.
+"""Estimates before loading whether a Plan fits into a machine's memory, and chooses a Placement with which it fits.
 
-No torch: bytes come from file headers and configurations (`footprint`), seconds and measured peaks from what earlier
-runs left behind (`records`). All sizes are in bytes.
+Needs no torch: bytes come from file headers and configurations (`footprint`), seconds and measured peaks from the
+records of earlier runs (`run_history`). All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = ["Estimate", "Machine", "abreast", "estimate"]
 
 Record = Mapping[str, Any]
 
-#: Of the memory that is free this much may be planned with: other programs move too.
+#: The share of free memory that a plan may use; other programs need some too.
 _USABLE = 0.95
-#: Billions of parameters from which "auto" chooses half precision.
+#: "auto" uses half precision for models of at least this many billion parameters.
 _LARGE = 0.5
-#: Frames decoded at once, from the second rung on.
+#: Frames decoded at once, from the first reduction on.
 _FEWER = (8, 4, 1)
-#: Films made at once at most, by the device, unless somebody says how many.
+#: The most films made at once, by device, if the caller sets no number.
 _ABREAST = {"cpu": 2, "cuda": 8, "mps": 8}
-#: Runs that are most like the one that is asked about, from whose times the middle one is taken.
+#: How many of the most similar runs the median time is taken from.
 _ALIKE = 5
 _SAME_PLACE = ("device", "quantize", "offload", "decode_frames", "slicing", "tiling")
 
@@ -48,12 +48,12 @@ def estimate(
     directory: Path | None = None,
     records: Sequence[Record] = (),
 ) -> Estimate:
-    """What `plan` takes of `machine`, in the first placement that fits, or in the thriftiest if none does.
+    """Estimate what `plan` takes of `machine` in the first placement that fits, else in the most economical one.
 
-    `directory` is where the model's files are, if not where they are looked for; `records` are those of earlier runs.
-    Given up one after the other, by what is most crowded: frames decoded at once, whole frames; both halves of guidance
-    at once; networks, then layers, that stay on a GPU; the GPU. Raises RequestError for a precision that is unknown or
-    that the machine lacks, WeightsError for files that are damaged.
+    `directory` is where the model's files are, if not in the usual place; `records` are those of earlier runs. Memory
+    is saved step by step, in the phase that needs most: fewer frames are decoded at once, then tiles; the two halves of
+    guidance run one after the other; networks, then layers, are offloaded from the GPU; at last the CPU is used. Raises
+    RequestError for a precision that is unknown or that the machine lacks, WeightsError for damaged files.
     """
     question = _Question(model, plan, machine, precision, directory or _here(model), tuple(records))
     answer = question.answer()
@@ -74,11 +74,11 @@ def abreast(
     directory: Path | None = None,
     most: int | None = None,
 ) -> int:
-    """How many of `count` films of a shape are made at once on a placement, as far as memory allows; 1 or more.
+    """How many of `count` films of one shape to make at once on a placement, as far as memory allows; at least 1.
 
-    `most` is what somebody asked for instead of what is usual on the device. All of the machine's memory counts, not
-    what is free: what runs beside must not change a film's last bits. Two take a seventh less time each on a CPU, four
-    hardly less than two. For a GPU nothing was measured.
+    `most` overrides the device's usual maximum. The total memory counts, not what is free: other programs must not
+    change a film's last bits. On a CPU two at once take a seventh less time each, and four hardly less than two. On a
+    GPU nothing was measured.
     """
     if model.family != "unet" or placement.offload != "none" or placement.rungs:
         return 1
@@ -91,7 +91,7 @@ def abreast(
 
 
 def _here(model: catalogue.Model) -> Path | None:
-    """The directory of a model's files; None where they are not here."""
+    """The directory of a model's files; None if they are not on this machine."""
     try:
         return find.directory(model)
     except FlickbookError:
@@ -108,7 +108,7 @@ class _Question:
     records: tuple[Record, ...]
 
     def answer(self) -> Estimate:
-        """The estimate without a remedy."""
+        """The estimate without its remedy."""
         thriftiest = None
         for home in _homes(self.model, self.plan, self.machine, self.precision):
             placement: Placement | None = home
@@ -122,12 +122,12 @@ class _Question:
         return self._estimate(*thriftiest, fits=False)
 
     def _needs(self, placement: Placement) -> tuple[Needs, bool]:
-        """What is computed, or where runs of this shape are recorded, what they took."""
+        """The needs of a placement and whether they were measured: in recorded runs of this shape, or else computed."""
         found = needs(self.model, self.plan, self.directory, placement)
         peaks = [record["peak_memory_bytes"] for record in self.records if _same(record, self, placement)]
         peak = int(statistics.median(peaks)) if peaks else 0
-        # On a GPU the record has the process's memory, not the device's. A peak of more than twice a formula that was
-        # measured tells of something larger that the same process had made before.
+        # On a GPU the record has the process's memory, not the device's. A peak above twice a verified formula means
+        # that the same process had made something larger before.
         if not peak or placement.device != "cpu" or (known(self.model, self.directory) and peak > 2 * found.peak):
             return found, False
         return replace(found, peak=peak, hard=int(found.hard * peak / found.peak)), True
@@ -162,7 +162,7 @@ class _Question:
 
 
 def _download(model: catalogue.Model) -> int:
-    # Two bytes a parameter is what most are published in.
+    # Most models are published with two bytes per parameter.
     size = model.download_gb or 2 * model.parameters
     base = catalogue.find(model.base) if model.base else None
     return int(size * 1e9) + (_download(base) if base is not None and _here(base) is None else 0)
@@ -172,7 +172,7 @@ def _download(model: catalogue.Model) -> int:
 
 
 def _homes(model: catalogue.Model, plan: Plan, machine: Machine, precision: str) -> Iterator[Placement]:
-    """The placement that gives nothing up, and behind a GPU's that of the processor."""
+    """The full placement without reductions; for a GPU it is followed by that of the CPU."""
     if precision not in ("auto", *PRECISIONS):
         limit = f"must be auto or one of {', '.join(PRECISIONS)}"
         raise RequestError("precision", precision, limit, "leave it out for auto")
@@ -195,23 +195,24 @@ def _homes(model: catalogue.Model, plan: Plan, machine: Machine, precision: str)
 
 
 def _automatic(model: catalogue.Model, plan: Plan, machine: Machine) -> str:
-    """Half precision for large models where the machine computes in it; the others' promises are made in float32.
+    """The precision for "auto": half for large models if the machine supports it, else float32, to which the promise of
+    exact reproduction applies.
 
-    Balanced promises less than bfloat16 takes, and is by a third quicker in it; tried on processors.
+    Speed "balanced" tolerates more difference than bfloat16 makes, and is a third faster with it; tested on CPUs.
     """
     if model.parameters < _LARGE:
         nearly = plan.speed == "balanced" and model.family == "unet"
         return "bf16" if nearly and machine.device == "cpu" and machine.bf16 else "fp32"
     if machine.bf16:
         return "bf16"
-    # Some models make noise in float16: then the catalogue has no figure for it.
+    # Some models produce noise in float16; the catalogue then has no memory figure for it.
     return "fp16" if machine.device != "cpu" and "fp16" in model.memory_gib else "fp32"
 
 
 def lower(placement: Placement, crowded: Literal["denoise", "decode"], family: str) -> Placement | None:
-    """What is given up next where `crowded` is the phase that takes most; None below the last."""
+    """The placement after the next reduction for the phase that takes most memory (`crowded`); None if none is left."""
     changes: dict[str, object] | None = None
-    # A diffusers pipeline decodes a film in one go.
+    # A diffusers pipeline decodes a film as a whole.
     if crowded == "decode" and placement.decode_frames > 1 and family == "unet":
         changes = {"decode_frames": next(count for count in _FEWER if count < placement.decode_frames)}
     elif crowded == "decode" and not placement.tiling:
@@ -225,11 +226,11 @@ def lower(placement: Placement, crowded: Literal["denoise", "decode"], family: s
     return None if changes is None else placement.model_copy(update=changes)
 
 
-# ---- what earlier runs say ----
+# ---- earlier runs ----
 
 
 def _same(record: Record, question: _Question, placement: Placement) -> bool:
-    """Whether a record is of this very shape and placement, from a process that had made nothing before."""
+    """Whether a record has exactly this shape and placement, and is from a process that had made nothing before."""
     plan = question.plan
     wanted = {
         "model": plan.model,
@@ -249,9 +250,9 @@ def _same(record: Record, question: _Question, placement: Placement) -> bool:
 
 
 def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
-    """The time of this film from those of films like it: steps and sizes are scaled, the middle one is taken."""
+    """The median time of the most similar recorded films, scaled to this film's steps and size."""
     if question.plan.task == "sequence":
-        return None  # its pictures are made one by one, which no record tells of
+        return None  # its stills are made one by one, and no record covers that
     found: dict[str, list[tuple[float, float]]] = {}
     for record in question.records:
         alike = (record.get("model"), record.get("device_name"), record.get("dtype"))
@@ -259,8 +260,8 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
             try:
                 found.setdefault(record.get("speed", "exact"), []).append(_brought(record, question.plan))
             except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):
-                continue  # a record of another version, or one that was written by hand
-    # Where none was balanced, the exact ones took as long or longer.
+                continue  # a record of another version, or one edited by hand
+    # If no run was balanced, use the exact ones: they took as long or longer.
     told = found.get(question.plan.speed) or found.get("exact")
     if not told:
         return None
@@ -269,7 +270,7 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
 
 
 def _brought(record: Record, plan: Plan) -> tuple[float, float]:
-    """(how far a record's film is from this one, 0 being the same; its seconds brought to this one)."""
+    """(distance of a record's film from this one, 0 if equal; its seconds scaled to this one)."""
     films = int(record.get("films", 1))
     theirs = record["width"] * record["height"] * record["frames"] * films
     volume = plan.width * plan.height * plan.num_frames / theirs
@@ -277,16 +278,16 @@ def _brought(record: Record, plan: Plan) -> tuple[float, float]:
     work = volume * passes * plan.num_inference_steps / record["steps"]
     scales = {"denoise": work, "decode": volume, "write": volume}
     seconds = sum(float(value) * scales.get(phase, 1.0) for phase, value in record["seconds"].items())
-    # A run without "load" found its model warm, and says less about a command of its own.
+    # A run without "load" found its model loaded, so it predicts a new command's time less well.
     far = abs(math.log(volume)) + abs(math.log(work)) + ("load" not in record["seconds"])
     return far, seconds
 
 
-# ---- what would fit ----
+# ---- remedies ----
 
 
 def _remedy(question: _Question) -> str:
-    """What to ask for instead: a smaller size, fewer frames, half precision, another model; each was tried."""
+    """What to request instead: a smaller size, fewer frames, half precision or another model, each checked to fit."""
     size, count = _smaller(question), _shorter(question)
     asks = [] if size is None else [f"--size {size[0]}x{size[1]}"]
     asks += [] if count is None else [f"--num-frames {count}"]
@@ -299,7 +300,7 @@ def _remedy(question: _Question) -> str:
 
 
 def _with(question: _Question, **changes: int) -> bool:
-    """Whether the same film fits with another size or another number of frames."""
+    """Whether the same film fits with another size or number of frames."""
     window = question.model.window
     if changes.get("num_frames", window + 1) <= window:
         changes["window"] = 0
@@ -307,7 +308,7 @@ def _with(question: _Question, **changes: int) -> bool:
 
 
 def _smaller(question: _Question) -> tuple[int, int] | None:
-    """The largest smaller size of about the same shape that fits."""
+    """The largest smaller size of about the same aspect ratio that fits."""
     model, plan = question.model, question.plan
     sizes = {size for size in model.sizes if size[0] * size[1] < plan.width * plan.height}
     if model.sides is not None:
@@ -321,14 +322,14 @@ def _smaller(question: _Question) -> tuple[int, int] | None:
 
 
 def _shorter(question: _Question) -> int | None:
-    """The most frames that fit, fewer than were asked for; a film has two or more."""
+    """The largest smaller number of frames that fits; a film has at least two."""
     allowed = question.model.num_frames
     least = allowed.range[0]
     if least == 1 and question.plan.task == "film":
         least += allowed.every
     counts = range(least, question.plan.num_frames, allowed.every)
     low, high = 0, len(counts)
-    while low < high:  # the first `low` of the counts fit
+    while low < high:  # binary search: the first `low` counts fit
         middle = (low + high) // 2
         if _with(question, num_frames=counts[middle]):
             low = middle + 1
@@ -338,7 +339,7 @@ def _shorter(question: _Question) -> int | None:
 
 
 def _other(question: _Question) -> str | None:
-    """The largest model, no larger than this one, that makes its own default film here from the same beginning."""
+    """The largest model, no larger than this one, whose default film fits here, with the same kind of input."""
     plan, begins = question.plan, "image" if question.plan.image else "video" if question.plan.video else "text"
     able = [
         model
@@ -354,9 +355,9 @@ def _other(question: _Question) -> str | None:
         asked = plan.model_copy(update={"model": model.name, **size})
         try:
             answer = replace(question, model=model, plan=asked, directory=_here(model), precision="auto").answer()
-        except FlickbookError:  # its files are damaged; that is not what was asked about
+        except FlickbookError:  # that other model's files are damaged
             continue
-        # Behind a GPU the processor is for finishing a film, not for choosing one.
+        # On a machine with a GPU, a model that only fits on the CPU is not suggested.
         if answer.fits and answer.placement.device == question.machine.device:
             return model.name
     return None

@@ -1,29 +1,30 @@
-"""What a model and one film of it take in memory, from file headers and configurations alone: no torch, no network.
+"""The memory that a model and one film of it need, from file headers and configurations alone: no torch, no network.
 
-What a network holds while it runs is walked layer by layer, as its own code runs it: a moment is counted by the tensors
-that someone still refers to. In units of one tensor (rows, channels, height, width), c being the channels of a level:
+What a network holds while it runs is computed layer by layer, following its code: a moment counts the tensors that are
+still referenced. In units of one tensor (rows, channels, height, width), with c the channels of a level:
 
-- Most crowded in a transformer of the 3D U-Net is the gated feed-forward: value, gate and activated gate are 4 c each,
-  beside the block's input, its tokens before and after, the question to the prompt and the answer: 17 c, or 13 c where
-  packed kernels multiply into the gate. Beside them wait the skips of the way up, the level's input, its last layer.
-- Most crowded in a residual layer from a to b channels of the image autoencoder is a + max(2 a, 3 b): the input, then
-  its norm and that activated, or the first convolution's output, its norm and that activated. Beside them waits the
-  level's input. For Stable Diffusion's decoder this is 768 values a pixel.
+- In a transformer of the 3D U-Net the peak is in the gated feed-forward: value, gate and activated gate take 4 c each,
+  in addition to the block's input, its tokens before and after, and the query and output of cross-attention: 17 c in
+  all, or 13 c where packed kernels multiply into the gate. On top come the skip connections, the level's input and the
+  output of its last layer.
+- In a residual layer of the image autoencoder from a to b channels the peak is a + max(2 a, 3 b): the input, then its
+  norm and activation, or the first convolution's output with its norm and activation. On top comes the level's input.
+  For Stable Diffusion's decoder this is 768 values per pixel.
 
-A process on a CPU holds at most the largest of three moments. Loading: the process without a model, the networks that
-came before, the one that comes, and where it is cast pages of its file, which the system takes back when it must: all
-of them in pipelines of diffusers, in our own what is mapped at once (`weights`). Reading, in our own: all weights,
-packed. Running: the process, the weights but those of a text encoder that is let go of once it has read
-(`parts.passing`), the film's frames, and denoising or decoding with what kernels keep beside, which is four times the
-largest tensor of the network, laid out anew in each call, or in packed float32 a fifteenth of what was packed; and
-freed blocks between those that are held: as much again and a little, in pipelines of diffusers to 160 MiB.
+The peak of a process on a CPU is the largest of three. Loading: the process without a model, the networks loaded
+before, the one being loaded, and, if it is cast, pages of its file, which the system can reclaim: all of them in
+diffusers pipelines, in the U-Net family what is mapped at once (`_MAPPED`). Encoding, in the U-Net family: all weights,
+packed. Running: the process, the weights without a text encoder that is unloaded after encoding
+(`components.passing`), the film's frames, and denoising or decoding with the kernels' buffers. Those are four times the
+largest tensor of the network, laid out anew in each call, or with packed float32 a fifteenth of what was packed.
+Freed blocks between those in use add a little more than as much again; in diffusers pipelines at most 160 MiB.
 
 Measured with torch 2.13, in MiB, on a Xeon. Built-in model, float32, 1, 4, 8, 16, 32, 64 frames: 374, 388, 398, 394,
-397, 401; bfloat16, 1 and 16: 356, 370. The networks of text-to-video-ms-1.7b beside their weights, frames of 256x256:
-bfloat16, 8 and 16: 733, 1246; float32, 8: 1430; whole films, all of the process: bfloat16, 16: 4427; float32, 8: 7491.
-On an EPYC, Wan 2.1 1.3B by diffusers, bfloat16, decoding 5 and 17 frames of 256x256: 5239, 5273; denoising 17 of
-480x256: 4018. The formula is within 7 % of each process. What it says of GPUs, and of other pipelines, whose figure is
-brought from the catalogue's film to this one, is not measured. Sizes here are bytes.
+397, 401; bfloat16, 1 and 16: 356, 370. The networks of text-to-video-ms-1.7b without their weights, frames of 256x256:
+bfloat16, 8 and 16: 733, 1246; float32, 8: 1430; whole films, the whole process: bfloat16, 16: 4427; float32, 8: 7491.
+On an EPYC, Wan 2.1 1.3B with diffusers, bfloat16, decoding 5 and 17 frames of 256x256: 5239, 5273; denoising 17 of
+480x256: 4018. The formula is within 7 % of each process. Not measured: GPUs, and other pipelines, for which the
+catalogue's figure for the default film is scaled to this one. Sizes here are in bytes.
 """
 
 from __future__ import annotations
@@ -38,25 +39,25 @@ from flickbook.engine.memory.components import BYTES, KINDS, Config, Part, optio
 from flickbook.spec import Placement, Plan
 
 MIB = 2**20
-#: A process with torch and no model, and one with diffusers and transformers too.
+#: A process with torch and no model, and one that has diffusers and transformers too.
 _PROCESS, _LIBRARIES = 300 * MIB, 440 * MIB
-#: Kernels' own code and tables, and how many copies of the largest tensor they make where weights are not packed.
+#: The kernels' code and tables, and how many copies of the largest tensor they make if weights are not packed.
 _KERNELS, _COPIES = 10 * MIB, 4
-#: What is mapped at once of a file of our own networks: 16 million numbers.
+#: How much of a weight file the U-Net family maps at once: 16 million float32 numbers.
 _MAPPED = 64 * MIB
-#: What packed weights take beside themselves, as a share of them.
+#: The overhead of packed weights, as a share of them.
 _PACKED = 0.07
-#: Freed blocks that stay with the process, as a share of what our own networks hold while they run; in other libraries'
-#: pipelines while they decode, and at most so many bytes.
+#: Freed blocks that stay with the process: as a share of what the U-Net family holds while they run; for pipelines, as
+#: the same share while they decode, with this maximum in bytes.
 _KEPT, _KEPT_MOST = 1.2, 160 * MIB
-#: Of a GPU, believed: its context with workspaces, what its process takes of the machine, what its allocator rounds up.
+#: Not measured, for a GPU: its context with workspaces, its process's memory on the host, its allocator's rounding.
 _CONTEXT, _GPU_PROCESS, _ROUNDED = 600 * MIB, 2048 * MIB, 1.1
-#: Wan: pixels along a side and frames in one latent; what its transformer holds in units of its width beside the
-#: feed-forward's; what its decoder holds in units of its width, for each pixel.
+#: Wan: pixels per side and frames in one latent; what its transformer holds in units of its width, without the
+#: feed-forward; what its decoder holds per pixel, in units of its width.
 _WAN_PIXELS, _WAN_FRAMES, _WAN_WIDTHS, _WAN_DECODED = 8, 4, 36, 64
-#: Latents along a tile's side when frames are decoded in tiles.
+#: Latents per side of a tile when frames are decoded in tiles.
 TILE = 32
-#: unet/config.json and vae/config.json of ModelScope and of all that were made from it.
+#: unet/config.json and vae/config.json of ModelScope and of all models derived from it.
 _UNET: Config = {
     "block_out_channels": [320, 640, 1280, 1280],
     "layers_per_block": 2,
@@ -66,16 +67,16 @@ _UNET: Config = {
 _KL: Config = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
 
 
-# ---- what runs ----
+# ---- denoising and decoding ----
 
 
 def known(model: Model, directory: Path | None) -> bool:
-    """Whether the film's own share is walked or measured, and not the catalogue's figure brought to another size."""
+    """Whether the film's memory is computed or measured, and not the catalogue's figure scaled to another size."""
     return model.family == "unet" or _is_wan(directory)
 
 
 def denoising(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
-    """Bytes that the denoising network holds beside its weights at its most crowded moment."""
+    """Peak bytes of the denoising network, without its weights."""
     item, frames = BYTES[placement.dtype], plan.window or _frames(plan)
     if model.family == "unet":
         config = {**_UNET, **_config(directory, "unet")}
@@ -90,7 +91,7 @@ def denoising(model: Model, plan: Plan, directory: Path | None, placement: Place
 
 
 def decoding(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
-    """Bytes that decoding holds beside weights and the film's own frames at its most crowded moment."""
+    """Peak bytes of decoding, without weights and the film's frames."""
     item = BYTES[placement.dtype]
     if model.family == "unet":
         config = _autoencoder(directory)
@@ -106,7 +107,7 @@ def decoding(model: Model, plan: Plan, directory: Path | None, placement: Placem
 
 
 def _frames(plan: Plan) -> int:
-    """Frames that are made together: the pictures of a sequence are made one by one."""
+    """Frames that are made together; the stills of a sequence are made one by one."""
     return 1 if plan.task == "sequence" else plan.num_frames
 
 
@@ -125,7 +126,7 @@ def _is_wan(directory: Path | None) -> bool:
 
 
 def scaled(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> int:
-    """What the catalogue's figure for the default film leaves beside the weights, brought to this film's size."""
+    """The catalogue's figure for the default film, without weights, scaled to this film's size."""
     label = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[placement.dtype]
     near = next((each for each in (label, "bf16", "fp16", "fp32") if each in model.memory_gib), None)
     if near is None:
@@ -139,7 +140,7 @@ def scaled(model: Model, plan: Plan, directory: Path | None, placement: Placemen
 
 
 def unet_values(config: Config, rows: int, height: int, width: int, transformer: int) -> int:
-    """Values that the 3D U-Net holds at once for `rows` latent frames of `height` and `width`; `transformer` is what a
+    """Peak number of values of the 3D U-Net for `rows` latent frames of `height` and `width`; `transformer` is what a
     transformer holds, in units of its level's width."""
     widths, layers = config["block_out_channels"], config["layers_per_block"]
     last = len(widths) - 1
@@ -172,7 +173,7 @@ def unet_values(config: Config, rows: int, height: int, width: int, transformer:
 
 
 def decoder_values(config: Config, frames: int, height: int, width: int) -> int:
-    """Values that an AutoencoderKL's decoder holds at once for latents of `height` and `width`."""
+    """Peak number of values of an AutoencoderKL's decoder for latents of `height` and `width`."""
     widths = list(config["block_out_channels"])[::-1]
     pixels, inside, most = frames * height * width, widths[0], 0
     for level, out in enumerate(widths):
@@ -187,7 +188,7 @@ def decoder_values(config: Config, frames: int, height: int, width: int) -> int:
 
 
 def wan_bytes(config: Config, plan: Plan, item: int) -> int:
-    """Bytes that Wan's transformer holds at once; its two halves of guidance are two calls."""
+    """Peak bytes of Wan's transformer; the two halves of guidance are two calls."""
     down, across = _WAN_PIXELS * config["patch_size"][1], _WAN_PIXELS * config["patch_size"][2]
     frames = math.ceil((1 + math.ceil((_frames(plan) - 1) / _WAN_FRAMES)) / config["patch_size"][0])
     tokens = frames * (plan.height // down) * (plan.width // across)
@@ -196,17 +197,17 @@ def wan_bytes(config: Config, plan: Plan, item: int) -> int:
 
 
 def wan_decoder_bytes(config: Config, plan: Plan) -> int:
-    """Bytes that Wan's decoder holds at once, in float32: four frames at a time, and what it keeps of those before."""
+    """Peak bytes of Wan's decoder, in float32: four frames at a time, and what it caches of the earlier ones."""
     return int(4 * _WAN_DECODED * config["base_dim"] * plan.height * plan.width)
 
 
-# ---- all together ----
+# ---- totals ----
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes on the device. `hard` is the peak without pages that the system can take back; `host` is what a run on a
-    GPU takes of the machine's memory; `crowded` is the phase that decides the peak of a run."""
+    """Bytes on the device. `hard` is the peak without pages that the system can reclaim; `host` is what a GPU run takes
+    of the machine's memory; `crowded` is the phase with the higher peak."""
 
     weights: int
     denoise: int
@@ -218,9 +219,9 @@ class Needs:
 
 
 def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> Needs:
-    """What one run takes. Raises WeightsError for files that are damaged."""
+    """The memory that one run needs. Raises WeightsError for damaged files."""
     found = parts(model, directory, placement)
-    # Eight bits are made of whole weights, which are there first.
+    # Weights are quantized after loading, so the unquantized ones are in memory first.
     plain = parts(model, directory, placement.model_copy(update={"quantize": ""}))
     live, shown = denoising(model, plan, directory, placement), decoding(model, plan, directory, placement)
     if placement.device == "cuda":
@@ -232,7 +233,7 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
         beside = int(_PACKED * sum(part.loaded for part in convolved))
     elif ours:
         kernels += _COPIES * max(part.largest for part in convolved)
-    # A pipeline hands its frames over in float32, all at once, and holds them as they were before.
+    # A pipeline returns all frames at once in float32, and still holds the tensor they were made from.
     frames = placement.batch * plan.num_frames * plan.width * plan.height * 3 * (1 if ours else 15)
     if ours and placement.device == "cpu":
         denoise, decode = (kernels + held + int(_KEPT * held) for held in (live, shown))
@@ -242,7 +243,7 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
     running = process + stays + beside + frames + max(denoise, decode)
     peak = hard = running
     before = process
-    # Our own text encoder comes last, when the others are packed.
+    # The U-Net family loads its text encoder last, after the other networks are packed.
     for part in sorted(plain, key=lambda part: part.kind == "words") if ours else plain:
         packed = beside if part.kind == "words" else 0
         hard = max(hard, before + part.loaded + packed)
@@ -261,7 +262,7 @@ def _on_gpu(
 ) -> Needs:
     total, first = sum(part.loaded for part in found), sum(part.loaded for part in plain)
     each = {kind: sum(part.loaded for part in found if part.kind == kind) for kind in KINDS}
-    # What of the weights is there while words are read, while the network runs, while frames are decoded.
+    # The weights on the GPU while prompts are encoded, while the network runs, while frames are decoded.
     there = (total, total, total)
     if placement.offload == "model":
         there = (each["words"], each["network"], each["decoder"])
@@ -270,7 +271,7 @@ def _on_gpu(
     moments = (there[0], there[1] + live, there[2] + shown)
     stays = placement.offload == "none"
     peak = _CONTEXT + max(*moments, first if stays else 0)
-    # Networks that wait are in the machine's memory; a pipeline is loaded there first.
+    # Offloaded networks are in the machine's memory; a pipeline is loaded there first in any case.
     host = _GPU_PROCESS + (0 if stays and model.family == "unet" else first)
     crowded: Literal["denoise", "decode"] = "denoise" if moments[1] >= moments[2] else "decode"
     return Needs(max(there), live, shown, peak, peak, host, crowded)

@@ -1,4 +1,4 @@
-"""The machine a film is planned for: what it has, and how much of it is free now. Asked without torch."""
+"""Detects the machine that a film is planned for: its devices, and how much memory is free now. Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flickbook import settings
 from flickbook.engine.memory import device as place
 
 _CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
-#: What processors call arithmetic in bfloat16; ARM's own name stands between spaces.
+#: CPU flags for bfloat16 arithmetic; ARM's own flag is preceded by a space.
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", " bf16")
 _SMI = ["--query-gpu=name,memory.total,memory.free,compute_cap", "--format=csv,noheader,nounits"]
 _SMI_SECONDS = 20
@@ -26,8 +26,8 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Machine:
-    """What a film could run on. `memory_*` is the machine's, `gpu_*` the GPU's, 0 without one; `disk_free` is where
-    models go; all in bytes. `bf16`: whether `device` computes in bfloat16."""
+    """The resources for a film, in bytes. `memory_*` is the machine's, `gpu_*` the GPU's, 0 without one; `disk_free` is
+    on the disk that stores models. `bf16`: whether `device` computes in bfloat16."""
 
     device: Literal["cpu", "cuda", "mps"]
     device_name: str
@@ -41,10 +41,10 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """This machine now. A GPU counts if its driver names it and the torch that is installed can use one."""
+        """Detect this machine. A GPU counts if its driver lists it and the installed torch can use one."""
         memory = psutil.virtual_memory()
         total, free = _limited(memory.total, memory.available)
-        # Containers and `taskset` give fewer cores than the machine has.
+        # Containers and `taskset` can allow fewer cores than the machine has.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         shared: dict[str, Any] = {"memory_total": total, "memory_free": free, "disk_free": _disk(), "cores": cores}
         gpu = _nvidia()
@@ -57,39 +57,39 @@ class Machine:
         return cls(device="cpu", bf16=_knows_bf16(), **shared)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dictionary for JSON."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def _limited(total: int, free: int) -> tuple[int, int]:
-    """The machine's memory, or what a container's limit leaves of it."""
+    """Total and free memory, reduced to a container's limit if there is one."""
     try:
         limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
         counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-        # Pages of files that nobody uses now are given back when memory is asked for.
+        # Unused pages of the file cache are reclaimed when memory is needed.
         spare = int(counts.get("inactive_file", 0))
-    except (OSError, ValueError):  # no such limit: "max"
+    except (OSError, ValueError):  # no cgroup, or no limit: "max"
         return total, free
     return min(total, limit), max(0, min(free, limit - used + spare))
 
 
 def _nvidia() -> tuple[str, int, int, bool] | None:
-    """Name, memory, free memory and bfloat16 of the first GPU, as its driver's own tool says; None without one."""
+    """Name, memory, free memory and bfloat16 support of the first GPU, from nvidia-smi; None without one."""
     tool = shutil.which("nvidia-smi")
     if tool is None or _torch_is_for_cpus():
         return None
     try:
         done = subprocess.run([tool, *_SMI], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
         name, total, free, capability = (each.strip() for each in done.stdout.splitlines()[0].split(","))
-        # bfloat16 came with compute capability 8.0.
+        # bfloat16 needs compute capability 8.0 or later.
         return name, int(total) * MIB, int(free) * MIB, float(capability) >= 8
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
 
 
 def gpus() -> int:
-    """How many GPUs there are, as their driver's own tool says; 0 where torch could use none."""
+    """The number of GPUs, from nvidia-smi; 0 if the installed torch cannot use any."""
     tool = shutil.which("nvidia-smi")
     if tool is None or _torch_is_for_cpus():
         return 0
@@ -101,7 +101,7 @@ def gpus() -> int:
 
 
 def _torch_is_for_cpus() -> bool:
-    """Whether the torch that is installed was built without CUDA: its version says so."""
+    """Whether the installed torch was built without CUDA, according to its version."""
     try:
         return version("torch").endswith("+cpu")
     except PackageNotFoundError:
@@ -117,7 +117,7 @@ def _knows_bf16() -> bool:
 
 
 def _disk() -> int:
-    """Free bytes where models are pulled to."""
+    """Free bytes on the disk to which models are downloaded."""
     try:
         from huggingface_hub import constants
 

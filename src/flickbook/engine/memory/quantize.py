@@ -1,4 +1,4 @@
-"""Weights of linear layers in eight bits, through torchao: half the memory of bfloat16, for a little less fidelity."""
+"""Eight-bit weights for linear layers, through torchao: half the memory of bfloat16, with slightly lower fidelity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flickbook.errors import RequestError
 
 
 def quantize(network: nn.Module, how: Literal["fp8", "int8"]) -> None:
-    """Keep the weights of a network's linear layers in eight bits, in place; activations stay what they are.
+    """Quantize the weights of a network's linear layers in place; activations keep their precision.
 
     Raises RequestError without torchao.
     """

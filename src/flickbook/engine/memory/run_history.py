@@ -1,6 +1,6 @@
-"""What runs took on this machine: one JSON line each, so that the next film's time and memory can be foretold.
+"""The history of runs on this machine, one JSON line each, from which time and memory of later films are estimated.
 
-A record never fails a run: what cannot be written is not written, and a line that cannot be read is skipped.
+Recording never fails a run: write errors are ignored, and unreadable lines are skipped.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from flickbook import settings
 from flickbook.files import replace_whole
 from flickbook.spec import Plan, Recipe, Run
 
-#: The newest records that are kept; a line is about half a kilobyte.
+#: The number of newest records that are kept; a line is about half a kilobyte.
 LIMIT: Final = 2000
-#: What a model does; what is done to its frames afterwards says nothing about the next film.
+#: The phases of a model's run; polishing says nothing about the next film.
 _PHASES: Final = ("load", "encode", "denoise", "decode")
 
 
 def path() -> Path:
-    """Where the records are: `runs.jsonl` in the data directory."""
+    """The file of the records: `runs.jsonl` in the data directory."""
     return settings.load().data_dir / "runs.jsonl"
 
 
 def record(recipe: Recipe, run: Run, films: int = 1) -> dict[str, Any]:
     """The record of a run that made `films` films of one shape at once.
 
-    `seconds` by phase; a "load" among them says that the run was its engine's first. `peak_memory_bytes` is the
-    process's, and so the device's only on a CPU. `time` is when it finished, ISO 8601 in UTC.
+    `seconds` is by phase; a "load" in it means that the run was its engine's first. `peak_memory_bytes` is the
+    process's, so it includes the device's only on a CPU. `time` is the end of the run, ISO 8601 in UTC.
     """
     plan, placement = recipe.plan, recipe.placement
     assert isinstance(plan, Plan), "a treatment runs no model"
@@ -60,23 +60,23 @@ def record(recipe: Recipe, run: Run, films: int = 1) -> dict[str, Any]:
 
 
 def append(entry: dict[str, Any]) -> None:
-    """Add a record; the oldest go when there are more than `LIMIT`. Raises nothing that a full or locked disk can."""
+    """Add a record, and drop the oldest above `LIMIT`. Ignores errors of a full or locked disk."""
     try:
         place = path()
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "a+b") as file:
-            # In one write, so that two processes do not mix their lines; the line end in front closes a torn line.
+            # One write, so that lines of two processes do not mix; a leading line end closes a truncated line.
             file.write(_gap(file) + json.dumps(entry, sort_keys=True).encode("ascii") + b"\n")
         lines = place.read_bytes().splitlines(keepends=True)
         if len(lines) > LIMIT:
-            # A line that another process adds meanwhile may be lost: it is a record, not a result.
+            # A line that another process adds meanwhile may be lost, which is acceptable for a statistic.
             replace_whole(place, lambda draft: draft.write_bytes(b"".join(lines[-LIMIT:])))
     except OSError:
         return
 
 
 def _gap(file: Any) -> bytes:
-    """A line end where the last line has none."""
+    """A line end, if the last line has none."""
     if file.seek(0, os.SEEK_END) == 0:
         return b""
     file.seek(-1, os.SEEK_END)
@@ -84,7 +84,7 @@ def _gap(file: Any) -> bytes:
 
 
 def read() -> list[dict[str, Any]]:
-    """All records, oldest first; none where there is no file. Lines that are no JSON object are left out."""
+    """All records, oldest first; empty if there is no file. Lines that are not JSON objects are skipped."""
     try:
         lines = path().read_bytes().splitlines()
     except OSError:

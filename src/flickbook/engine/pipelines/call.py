@@ -1,4 +1,4 @@
-"""One call of a diffusers pipeline, step by step: it runs in a thread that waits after each step to be continued."""
+"""Runs one call of a diffusers pipeline step by step, in a thread that waits after each step."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from flickbook.engine.pipelines.state import CallState, Stage
 
 
 class _Stopped(BaseException):
-    """Nobody wants the rest of the call. Not an Exception, so that no pipeline catches it."""
+    """Ends a cancelled call. Not an Exception, so that no pipeline catches it."""
 
 
 class Call:
-    """`pipe(**said)` as a generator of stages. With `start` the steps that are done there are not computed again."""
+    """`pipe(**said)` as a generator of stages. With `start` the steps done before are not computed again."""
 
     def __init__(self, pipe: Any, said: dict[str, Any], seed: int, start: CallState | None = None) -> None:
         self.pipe, self.said, self.seed = pipe, said, seed
         self._recorder = Recorder(pipe, said["generator"], start)
-        self.result: Any = None  # what the pipeline returned, once the stages are through
+        self.result: Any = None  # the pipeline's return value, once all stages were yielded
         self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
         self._go, self._stop = threading.Semaphore(0), False
         self._seen: tuple[Any, ...] | None = None
-        self.tiled = False  # whether memory ran out while decoding, and tiles were taken instead
+        self.tiled = False  # whether decoding ran out of memory and switched to tiles
 
     def stages(self, previews: bool = False) -> Generator[Stage, None, None]:
-        """A stage after each step. Raises what the pipeline raised.
+        """Yield a stage after each step. Raises the exceptions of the pipeline.
 
         Closing the generator stops the call at its next step.
         """
@@ -58,7 +58,7 @@ class Call:
 
     def _run(self, previews: bool) -> None:
         try:
-            # Some pipelines draw a part of their noise from nobody's generator.
+            # Some pipelines draw part of their noise from the global generator.
             with torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(self.seed)
                 with self._watched(previews) as said, self._recorder.watched(), self._patient():
@@ -66,7 +66,7 @@ class Call:
             self._events.put(None)
         except _Stopped:
             pass
-        except BaseException as error:  # it is raised again where the film is waited for
+        except BaseException as error:  # raised again in the thread that consumes the stages
             self._events.put(error)
 
     def _after_step(self) -> None:
@@ -74,7 +74,7 @@ class Call:
             return
         count = self._recorder.count
         total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
-        # A pipeline that makes a film window by window says the steps of one.
+        # A pipeline that works window by window reports the number of steps of one window, hence max().
         seen = {"clean": self._clean(), "noisy": self._noisy()}
         self._events.put(Stage(count, max(total, count), call=self._state(total), **seen))
         self._go.acquire()
@@ -82,7 +82,7 @@ class Call:
             raise _Stopped
 
     def _state(self, total: int) -> CallState | str:
-        """What the rest of the call depends on, or why that cannot be saved."""
+        """What the rest of the call depends on, or the reason why it cannot be saved."""
         if self._recorder.count > total:
             return "the later windows of a film that is made window by window depend on the earlier ones"
         try:
@@ -101,7 +101,7 @@ class Call:
 
     @contextmanager
     def _watched(self, previews: bool) -> Iterator[dict[str, Any]]:
-        """What to say to the call so that it reports its steps: a callback, or else the scheduler does."""
+        """The call's arguments with a step callback, if the pipeline has one; otherwise the scheduler reports steps."""
         known, said = parameters(self.pipe), dict(self.said)
         reports = True
         if "callback_on_step_end" in known:
@@ -113,7 +113,7 @@ class Call:
             reports = False
         scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
 
-        @wraps(kind.step)  # pipelines ask its signature which extra arguments it takes
+        @wraps(kind.step)  # pipelines inspect the signature of `step`
         def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
             index = getattr(this, "step_index", None)
 
@@ -122,7 +122,7 @@ class Call:
 
             replayed = self._recorder.replaying
             answer = self._recorder.step(this, compute, sample)
-            if this is scheduler:  # and not the copy that some pipelines make for sound, or for each frame
+            if this is scheduler:  # not a copy, as some pipelines make for audio or for each frame
                 if previews and not replayed:
                     self._seen = (model_output, timestep, sample, index, answer)
                 if not reports:
@@ -137,7 +137,7 @@ class Call:
 
     @contextmanager
     def _patient(self) -> Iterator[None]:
-        """Decode in tiles where memory runs out: what was denoised must not be lost to it."""
+        """Decode in tiles if memory runs out, so that the denoised latents are not lost."""
         autoencoder: Any = getattr(self.pipe, "vae", None)
         if not hasattr(autoencoder, "enable_tiling"):
             yield

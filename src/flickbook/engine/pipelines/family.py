@@ -1,7 +1,7 @@
-"""The family of diffusers' pipelines: one adapter for every open video and picture model but our own 3D U-Net.
+"""The model family of diffusers pipelines: an adapter for every supported model except the project's own 3D U-Net.
 
-A pipeline's call runs from the words to the pixels in one go. Here it runs in a thread of its own that stops after
-each step until the engine asks for the next, so that progress, previews and cancelling work as they do elsewhere.
+A pipeline's call runs from prompts to pixels without interruption. Here it runs in a thread that waits after each step
+until the engine requests the next, so that progress, previews and cancelling work as in the other family.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from flickbook.hub.find import directory
 from flickbook.hub.manifest import HashCache, fingerprint, read_config
 from flickbook.spec import Placement, Plan
 
-#: Networks whose published use keeps them in float32 beside a half-precision rest.
+#: Networks that stay in float32 when the rest uses half precision, as their publishers recommend.
 _FULL = {"AutoencoderKLWan"}
-#: Classes that need another scheduler than the one their components were published with.
+#: Classes that need a scheduler other than the one published with their components.
 _SCHEDULER_OF = {"SanaImageToVideoPipeline": "FlowMatchEulerDiscreteScheduler"}
 
 
 class PipelineFamily:
-    """A loaded pipeline and those that share its components; films run one after the other."""
+    """A loaded pipeline and the pipelines that share its components. Films run one after the other."""
 
     def __init__(self, pipe: Any, weights: dict[str, str], setup: Setup) -> None:
         self.weights, self.placement, self.model = weights, setup.placement, setup.model
@@ -51,9 +51,9 @@ class PipelineFamily:
 
     @classmethod
     def load(cls, setup: Setup) -> PipelineFamily:
-        """Check that the directory names known classes only, hash its files, and load them.
+        """Check that the directory names supported classes only, hash its files, and load them.
 
-        Raises WeightsError for a directory that is damaged or names code of its own, MissingExtra without diffusers.
+        Raises WeightsError for a directory that is damaged or contains code, MissingExtra without diffusers.
         """
         try:
             import diffusers
@@ -70,7 +70,7 @@ class PipelineFamily:
             extra["motion_adapter"] = _checked(lambda: adapter.from_pretrained(str(place), **how), place)
             named = directory(catalogue.find(base))
             weights |= {f"{base}/{name}": digest for name, digest in fingerprint(named, cache).items()}
-        # What an index says may be the class that the weights were converted with.
+        # The class in an index may be the one the weights were converted with; the catalogue's class takes precedence.
         name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
         if "safety_checker" in _index(named) and not (named / "safety_checker").is_dir():
             extra |= {"safety_checker": None, "requires_safety_checker": False}
@@ -81,7 +81,7 @@ class PipelineFamily:
             if type(part).__name__ in _FULL:
                 part.float()
             if type(part).__name__ == "CLIPTextModel" and not hasattr(part, "text_model"):
-                # Pipelines written for transformers 4 look one level deeper; not registered as a part of itself.
+                # Pipelines for transformers 4 read this attribute; it bypasses module registration to avoid a cycle.
                 object.__setattr__(part, "text_model", part)
         loras = list(setup.loras)
         if setup.model.lora is not None:
@@ -89,7 +89,7 @@ class PipelineFamily:
             loras.insert(0, (place / own, weight))
         notes = []
         if loras:
-            from flickbook.engine.lora.apply import load_into  # peft takes a second to load
+            from flickbook.engine.lora.apply import load_into  # imported late: peft takes a second
 
             notes = [str(match) for match in load_into(pipe, loras)]
         if setup.placement.quantize:
@@ -101,14 +101,14 @@ class PipelineFamily:
         return family
 
     def unread(self, prompt: str) -> str:
-        """Not known: each pipeline cuts prompts by its own rules."""
+        """Always "" (unknown): each pipeline cuts off prompts by its own rules."""
         return ""
 
     def encode(self, plans: Sequence[Plan]) -> None:
-        """A pipeline reads the words within its call."""
+        """Does nothing: a pipeline encodes prompts in its call."""
 
     def reads_aside(self) -> bool:
-        """Nothing is read by itself."""
+        """Always False: prompts are not encoded separately."""
         return False
 
     def denoise(
@@ -119,9 +119,9 @@ class PipelineFamily:
         previews: bool = False,
         start: Stage | None = None,
     ) -> Generator[Stage, None, None]:
-        """One stage after each step of each film. All share one list as `latents`, which then fills with frames.
+        """Yield a stage after each step of each film. All stages share one list, `latents`, of the finished frames.
 
-        From a stage `start` the run continues after its step; films that were finished before are not made again.
+        With `start` the run continues after that stage's step; films finished before are not made again.
         """
         films: list[np.ndarray] = [] if start is None else start.latents
         hastes = self._hastes = []
@@ -146,17 +146,17 @@ class PipelineFamily:
                 self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
 
     def _continued(self, start: Stage | None, film: int) -> CallState | None:
-        """The state from which the call of a film continues, None for its beginning."""
+        """The state from which a film's call resumes; None to start from its beginning."""
         if start is None or start.film != film or start.dtype != self.placement.dtype:
             return None
         return start.call if isinstance(start.call, CallState) else None
 
     def pack(self, state: Stage) -> dict[str, torch.Tensor]:
-        """A stage as tensors on the CPU. Raises ValueError where its call cannot be resumed."""
+        """A stage as tensors on the CPU. Raises ValueError if its call cannot be resumed."""
         return state.to_tensors()
 
     def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, torch.Tensor]) -> Stage:
-        """The stage that `pack` wrote. Raises WeightsError for films of another shape or another diffusers."""
+        """The stage that `pack` wrote. Raises WeightsError for another shape or another version of diffusers."""
         stage = Stage.from_tensors(tensors)
         shape = (plans[0].num_frames, plans[0].height, plans[0].width, 3)
         if stage.film >= len(plans) or any(frames.shape != shape for frames in stage.latents):
@@ -165,21 +165,21 @@ class PipelineFamily:
         return stage
 
     def always_said(self, pipe: Any) -> dict[str, Any]:
-        """What the catalogue always says to this model's call, as far as the class at hand knows it."""
+        """The catalogue's fixed arguments for this model's call, limited to those that the class knows."""
         known = inspect.signature(type(pipe).__call__).parameters
         return {name: value for name, value in self.model.call.items() if name in known}
 
     def pipe_of(self, plan: Plan) -> Any:
-        """The pipeline that makes films that begin as this one does, with the scheduler it asks for."""
+        """The pipeline for a Plan's kind of input, with the scheduler it asks for."""
         begins = begins_from(plan)
         import diffusers
 
         name = PIPELINES[self._root].get(begins)
         root = self._pipes[self._root]
-        # Of Wan's models for words only those that know each frame's own time also take a picture.
+        # Wan's text-to-video models accept an image only if they have time steps per frame.
         if name == "WanImageToVideoPipeline" != self._root and not root.config.get("expand_timesteps"):
             name = None
-        # Half of two networks would make half of a film.
+        # The video-to-video class uses only one of the two denoisers.
         if name == "WanVideoToVideoPipeline" and getattr(root, "transformer_2", None) is not None:
             name = None
         if name is None:
@@ -194,11 +194,11 @@ class PipelineFamily:
         return pipe
 
     def applied(self, plans: Sequence[Plan], state: Stage) -> list[str]:
-        """What was done for speed, in words for each film of the last run; "" for nothing."""
+        """For each film of the last run, a note on the speed optimisations used; "" for none."""
         return self._hastes
 
     def lower(self, placement: Placement) -> None:
-        """Take a placement further down the ladder."""
+        """Switch to a placement that is further down the fallbacks."""
         self.placement = placement
         for pipe in self._pipes.values():
             pipe.remove_all_hooks()
@@ -209,7 +209,7 @@ class PipelineFamily:
             _placed(pipe, placement)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
-        """sigma after each step of the last run, as a share of the signal's and the noise's whole; 0 at the end."""
+        """sigma after each step of the last run, with signal and noise normalised to 1; 0 at the end."""
         scheduler = self._native if self._last is None else self._last[0].scheduler
         if getattr(scheduler, "sigmas", None) is not None:
             sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
@@ -223,17 +223,17 @@ class PipelineFamily:
         return sigmas + [0.0] * (num_inference_steps - len(sigmas))
 
     def show(self, preview: Any) -> np.ndarray:
-        """One film's preview (n, h, w, 3) uint8 from its clean latents, in whatever layout the pipeline keeps them."""
+        """Decode one film's clean latents, in the pipeline's own layout, to a preview (n, h, w, 3) uint8."""
         assert self._last is not None, "a preview comes from a run"
         pipe, plan = self._last
         return pictures(pipe, preview, plan)
 
     def sketch(self, preview: Any) -> np.ndarray:
-        """The same: a pipeline's autoencoder has no tiny decoder here."""
+        """The same as `show`: there is no tiny decoder for a pipeline's autoencoder."""
         return self.show(preview)
 
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(film, first frame, frames): a pipeline has decoded already."""
+        """Yield (film, first frame, frames); the pipeline has decoded them already."""
         for film, frames in enumerate(latents):
             yield film, 0, frames
 
@@ -243,9 +243,9 @@ def _index(place: Path) -> dict[str, Any]:
 
 
 def class_of(place: Path) -> str:
-    """The pipeline that a directory's model_index.json names; nothing of it is imported.
+    """The pipeline class in a directory's model_index.json; imports nothing from the directory.
 
-    Raises WeightsError for a class that is not run here, and for parts whose code is not the two libraries'.
+    Raises WeightsError for an unsupported class, and for components whose code is not diffusers' or transformers'.
     """
     path, index = place / "model_index.json", _index(place)
     name = index.get("_class_name")
@@ -260,7 +260,7 @@ def class_of(place: Path) -> str:
 
 
 def _check_code(place: Path) -> None:
-    """Raise WeightsError for a directory that brings code, or whose configurations name some."""
+    """Raise WeightsError for a directory that contains code, or whose configurations refer to code."""
     remedy = "only diffusers' and transformers' own classes are run"
     for code in place.rglob("*.py"):
         raise WeightsError(code, "is code among the weights", remedy)
@@ -271,12 +271,12 @@ def _check_code(place: Path) -> None:
 
 
 def _known(library: object) -> bool:
-    """Whether a part's class comes from the two libraries; some of diffusers' live beside a pipeline of it."""
+    """Whether a component's class is from the two libraries; some of diffusers' are in a module of their pipeline."""
     if library in ("diffusers", "transformers", None):
         return True
     import diffusers.pipelines
 
-    # What is no module of theirs would be looked for as a file among the weights, and executed.
+    # Any other name would be looked for as a file in the model's directory, and executed.
     return (
         isinstance(library, str)
         and library.isidentifier()
@@ -289,13 +289,13 @@ def _variant(place: Path, variant: str) -> str | None:
 
 
 def _checked(load: Any, place: Path) -> Any:
-    """What `load` returns; whatever the libraries raise about files becomes a WeightsError."""
+    """The result of `load`; exceptions of the libraries about files become a WeightsError."""
     try:
         return load()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:300]})"
         raise WeightsError(place, reason, "pull the model again, or check the directory") from error
-    except Exception as error:  # safetensors' own error derives from Exception alone
+    except Exception as error:  # safetensors' error derives directly from Exception
         if type(error).__module__.partition(".")[0] not in ("safetensors", "builtins"):
             raise
         raise WeightsError(place, f"is damaged ({error})", "pull the model again") from error
@@ -303,7 +303,7 @@ def _checked(load: Any, place: Path) -> Any:
 
 @contextmanager
 def explained(plan: Plan) -> Iterator[None]:
-    """What a pipeline refuses late becomes an error with a name; running out of memory stays what it is."""
+    """Turn a pipeline's late exceptions into a WeightsError; those about memory pass unchanged."""
     try:
         yield
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
@@ -312,7 +312,7 @@ def explained(plan: Plan) -> Iterator[None]:
 
 
 def _placed(pipe: Any, placement: Placement) -> Any:
-    """A pipeline on its device, as the placement says."""
+    """Move a pipeline to its device, with the offloading and slicing of the placement."""
     pipe.set_progress_bar_config(disable=True)
     autoencoder = getattr(pipe, "vae", None)
     for wanted, switch in ((placement.tiling, "enable_tiling"), (placement.slicing, "enable_slicing")):
@@ -328,7 +328,7 @@ def _placed(pipe: Any, placement: Placement) -> Any:
 
 
 def _sibling(pipe: Any, name: str) -> Any:
-    """A pipeline of another class from the same components and settings."""
+    """A pipeline of another class with the same components and settings."""
     import diffusers
 
     kind = getattr(diffusers, name)
@@ -342,14 +342,14 @@ def _sibling(pipe: Any, name: str) -> Any:
 
 
 def _scheduler_of(name: str, native: Any) -> tuple[str, dict[str, Any]]:
-    """The class of scheduler that a pipeline of class `name` runs with, and what it is told: its own, but for a few."""
+    """The scheduler class for a pipeline of class `name`, and its settings: the native one, with few exceptions."""
     if name in _SCHEDULER_OF and type(native).__name__ != _SCHEDULER_OF[name]:
         return _SCHEDULER_OF[name], {"shift": native.config.get("flow_shift", 1.0)}
     return type(native).__name__, {}
 
 
 def _source(plan: Plan, sources: Sources) -> Any:
-    """What the film begins from as pictures of its size."""
+    """The image or video that a film starts from, as PIL images of its size."""
     if plan.image:
         return Image.fromarray(sources[plan.image][0])
     if plan.video:
@@ -358,7 +358,8 @@ def _source(plan: Plan, sources: Sources) -> Any:
 
 
 def frames_of(result: Any, plan: Plan) -> np.ndarray:
-    """The frames (n, h, w, 3) uint8 of a pipeline's result. Raises RequestError where they are not what was asked."""
+    """The frames (n, h, w, 3) uint8 of a pipeline's result. Raises RequestError if their number or size differs from
+    the Plan, WeightsError for values that are not finite."""
     made = result.frames if hasattr(result, "frames") else result.images
     made = np.asarray(made[0] if np.ndim(made) == 5 else made, dtype=np.float32)
     if not np.isfinite(made).all():
@@ -374,7 +375,7 @@ def frames_of(result: Any, plan: Plan) -> np.ndarray:
 
 
 def _quiet(diffusers: Any) -> None:
-    """Warnings of libraries are not for the people who make films."""
+    """Turn off the libraries' warnings and progress bars: they are not meant for users."""
     import transformers
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")

@@ -1,4 +1,4 @@
-"""What a running pipeline is about to show: the clean latents behind a step, and pictures of them."""
+"""Previews of a running pipeline: the clean latents that a step estimates, and their frames."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 from flickbook.diffusion.autoencoder import frames_of
 from flickbook.spec import Plan
 
-#: Pipelines whose latents are (b, frames, channels, h, w).
+#: Pipelines whose latents have the layout (b, frames, channels, h, w).
 _FRAMES_FIRST = ("CogVideoX", "StableVideoDiffusion")
 
 
 def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, index: int | None, answer: Any) -> Any:
-    """x0 of one film as a step of a scheduler estimates it, (1, ...) in the sample's layout; None if it cannot be told.
+    """x0 of one film as estimated by a scheduler's step, (1, ...) in the sample's layout; None if unknown.
 
-    `output` is the network's answer at `timestep`, `index` the scheduler's count before the step.
+    `output` is the network's output at `timestep`, `index` the scheduler's step index before the step.
     """
     return _as_film(_estimate(scheduler, output, timestep, sample, index, answer))
 
 
 def left_latents(answer: Any) -> Any:
-    """x_t of one film as a step of a scheduler left it, (1, ...) in the layout of `clean_latents`."""
+    """x_t of one film after a scheduler's step, (1, ...) in the layout of `clean_latents`."""
     return _as_film(answer[0] if isinstance(answer, tuple) else answer.prev_sample)
 
 
 def _as_film(x: Any) -> Any:
-    # Some pipelines step each frame of a film as a picture of its own.
+    # Some pipelines pass the frames of a film to the scheduler as a batch of images.
     return x.transpose(0, 1)[None] if x is not None and x.ndim == 4 and len(x) > 1 else x
 
 
@@ -40,7 +40,7 @@ def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, ind
         return answer[1]
     estimates = [each for each in getattr(scheduler, "model_outputs", None) or [] if each is not None]
     if estimates and getattr(scheduler.config, "algorithm_type", "dpmsolver++") == "dpmsolver++":
-        return estimates[-1]  # these solvers turn every answer into x0 first
+        return estimates[-1]  # these solvers convert every output to x0
     if "FlowMatch" in type(scheduler).__name__:
         place = (getattr(scheduler, "step_index", None) or 1) - 1 if index is None else index
         return sample - scheduler.sigmas[place].to(sample) * output
@@ -54,9 +54,9 @@ def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, ind
 
 @torch.no_grad()
 def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
-    """Latents of one film, in its pipeline's own layout -> frames (n, h, w, 3) uint8, through its autoencoder."""
+    """Decode latents of one film, in its pipeline's own layout, to frames (n, h, w, 3) uint8."""
     vae = pipe.vae
-    # Where networks wait in memory, the autoencoder itself says the wrong place.
+    # With offloading, the autoencoder's own device is not the one it runs on.
     x = latents[None].to(getattr(pipe, "_execution_device", vae.device), vae.dtype)
     if x.ndim == 3:
         x = _unpacked(pipe, x, plan)
@@ -81,7 +81,7 @@ def _timed(vae: Any) -> bool:
 
 
 def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
-    """(1, tokens, width) as LTX and FLUX keep latents -> (1, c, f, h, w) or (1, c, h, w)."""
+    """Unpack the tokens (1, tokens, width) of LTX and FLUX to latents (1, c, f, h, w) or (1, c, h, w)."""
     height, width, frames = plan.height, plan.width, plan.num_frames
     if type(pipe).__name__.startswith("Flux"):
         return pipe._unpack_latents(x, height, width, pipe.vae_scale_factor)  # type: ignore[no-any-return]
@@ -89,12 +89,12 @@ def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
     patch, patch_t = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
     shape = ((frames - 1) // time + 1, height // space, width // space)
     tokens = shape[0] * shape[1] * shape[2] // (patch_t * patch**2)
-    # Conditions stand in front of the film's own tokens.
+    # Conditioning tokens precede the film's own tokens.
     return pipe._unpack_latents(x[:, -tokens:], *shape, patch, patch_t)  # type: ignore[no-any-return]
 
 
 def _denormalised(vae: Any, x: Tensor) -> Tensor:
-    """Latents as the autoencoder wants them: undone are its scale, and the mean and spread of each channel."""
+    """Undo the normalisation of latents: the scale, and the mean and standard deviation of each channel."""
     mean, spread = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
     if mean is None and "latents_mean" in dict(vae.named_buffers()):
         mean, spread = vae.latents_mean, vae.latents_std
@@ -102,5 +102,5 @@ def _denormalised(vae: Any, x: Tensor) -> Tensor:
     if mean is None or spread is None:
         return x / scale + (getattr(vae.config, "shift_factor", None) or 0.0)
     shape = (1, -1, *[1] * (x.ndim - 2))
-    # Wan's scale is part of its spread already; Mochi's and LTX's is 1.
+    # Wan's scale is included in its standard deviations; Mochi's and LTX's is 1.
     return x * torch.as_tensor(spread).to(x).view(shape) / scale + torch.as_tensor(mean).to(x).view(shape)

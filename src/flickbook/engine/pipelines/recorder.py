@@ -1,10 +1,10 @@
-"""Records what the next step of a pipeline's call depends on, and brings a new call to that step.
+"""Records the state of a pipeline's call after each step, and brings a new call to that state.
 
-A resumed call runs its pipeline from the beginning: prompts, images and time steps are prepared again from the inputs.
-For the steps that are done, neither a network nor a scheduler computes anything: networks return zeros of the recorded
-shape, and a scheduler's `step` returns what it returned in the last of those steps. Then schedulers, random generators
-and caches get the state that was saved, and the loop continues with the very numbers of the interrupted call. So what a
-pipeline derives from the number of its time steps, packs, casts or keeps in local variables needs no knowledge here.
+A resumed call runs its pipeline from the beginning, so prompts, images and time steps are prepared again from the
+inputs. For the steps that are done, no network or scheduler computes: networks return zeros of the recorded shape, and
+a scheduler's `step` returns what it returned in the last of those steps. Then schedulers, random generators and caches
+get their saved state, and the loop continues with exactly the numbers of the interrupted call. So this module needs no
+knowledge of what a pipeline derives from its number of time steps, packs, casts or keeps in local variables.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from torch import Tensor
 
 from flickbook.engine.pipelines.state import CallState, answer, named
 
-#: Components of pipelines that are called in each step.
+#: The components of pipelines that are called in each step.
 NETWORKS = ("transformer", "transformer_2", "unet")
 
 
 class Recorder:
-    """The steps of one call: `pipe` with its `generator`, continuing after `start` where that is given."""
+    """Records the steps of one call of `pipe` with its `generator`, or resumes the call after `start`."""
 
     def __init__(self, pipe: Any, generator: torch.Generator, start: CallState | None = None) -> None:
         self._networks = [each for name in NETWORKS if (each := getattr(pipe, name, None)) is not None]
         self._generator, self._start = generator, start
         self.count = 0  # steps done
-        self._schedulers: list[Any] = []  # in the order of their first step; some pipelines copy theirs
-        self._answers: list[Any] = []  # what `step` returned since the last step was done
-        self._outputs: list[Any] = []  # the shapes of what networks returned since then
+        self._schedulers: list[Any] = []  # in order of their first step; some pipelines copy theirs
+        self._answers: list[Any] = []  # what `step` returned since the last completed step
+        self._outputs: list[Any] = []  # shapes of the networks' outputs since then
         self._device = torch.device("cpu")
         self._saved: dict[str, Any] = {} if start is None else start.values(self._device)
 
     @property
     def replaying(self) -> bool:
-        """Whether the next step is one that was done before."""
+        """Whether the next step was done before the interruption."""
         return self._start is not None and self.count < self._start.index
 
     def step(self, scheduler: Any, compute: Callable[[], Any], sample: Tensor) -> Any:
-        """What `scheduler.step` returns for `sample`: computed, or the saved answer."""
+        """The result of `scheduler.step` for `sample`: computed, or the saved one."""
         if not any(each is scheduler for each in self._schedulers):
             self._schedulers.append(scheduler)
         if self.replaying:
@@ -56,7 +56,7 @@ class Recorder:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within the block the pipeline's networks are recorded, and replaced by zeros in the steps that are done."""
+        """Record the pipeline's networks in the block, and replace them by zeros in the steps that are done."""
         with ExitStack() as stack:
             for network in self._networks:
                 stack.enter_context(self._watched(network))
@@ -81,14 +81,14 @@ class Recorder:
         try:
             yield
         finally:
-            # Hooks that move networks between memories replace `forward` as well.
+            # Offloading hooks replace `forward` as well.
             if vars(network).get("forward") is forward:
                 del network.forward
                 if had is not None:
                     network.forward = had
 
     def done(self) -> bool:
-        """Count a step. False for one that was done before the call was resumed."""
+        """Count a step. Returns False if it was done before the interruption."""
         replayed = self.replaying
         self.count += 1
         if not replayed:
@@ -99,7 +99,7 @@ class Recorder:
         return False
 
     def state(self) -> CallState:
-        """The state after the step that was just done. Raises ValueError for a scheduler whose state is not plain."""
+        """The state after the step just completed. Raises ValueError if a scheduler's state is not plain data."""
         changing = {
             "answers": self._answers,
             "outputs": self._outputs,
@@ -110,7 +110,7 @@ class Recorder:
         return CallState.of(self.count, changing, {"caches": [_cached(cache) for cache in self._caches()]})
 
     def _restore(self) -> None:
-        """The state after the last step that is replayed."""
+        """Set the saved state, after the last replayed step."""
         assert self._start is not None
         saved = self._start.values(self._device)
         for scheduler, attributes in zip(self._schedulers, saved["schedulers"], strict=True):
@@ -124,7 +124,7 @@ class Recorder:
                 vars(cache._state_cache[name]).update(attributes)
 
     def _caches(self) -> list[Any]:
-        """The caches that diffusers' hooks keep from one step to the next, in the order of the networks' layers."""
+        """The caches that diffusers' hooks keep between steps, in the order of the networks' layers."""
         found: dict[int, Any] = {}
         for module in (module for network in self._networks for module in network.modules()):
             for hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).values():
@@ -133,7 +133,7 @@ class Recorder:
 
 
 def _cached(cache: Any) -> dict[str, dict[str, Any]]:
-    """The state of a cache for each name it is asked under, but for what each step computes before it is read."""
+    """The state of a cache for each of its contexts, without the value that each step computes before reading it."""
     return {
         name: {key: value for key, value in vars(state).items() if key != "head_block_output"}
         for name, state in cache._state_cache.items()
@@ -141,12 +141,12 @@ def _cached(cache: Any) -> dict[str, dict[str, Any]]:
 
 
 def _attributes(thing: Any) -> dict[str, Any]:
-    """What changes of a scheduler: all but its configuration."""
+    """The attributes of a scheduler except its configuration."""
     return {name: value for name, value in vars(thing).items() if name != "_internal_dict"}
 
 
 def _at(calls: list[Any], place: int) -> Any:
-    """What was recorded of a call; a step that is replayed may have had more calls than the one that was saved."""
+    """The record of a call; a replayed step may have more calls than the saved one, so the last record repeats."""
     return calls[min(place, len(calls) - 1)]
 
 

@@ -1,7 +1,8 @@
-"""The diffusers pipelines that are run, and by what names each takes what a Plan says.
+"""The supported diffusers pipelines, and how a Plan's fields map to the arguments of each.
 
-One question, many spellings: a pipeline's own signature says which of them it knows. What no signature tells (frame
-layouts, classes that share components) stands here as data. docs/pipelines.md has the facts behind it.
+Pipelines use different names for the same argument; the signature of a pipeline's call tells which one it has. Facts
+that no signature tells (frame layouts, classes that share components) are in tables here. docs/pipelines.md explains
+them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from flickbook.catalogue import Model, list_models
 from flickbook.errors import RequestError
 from flickbook.spec import Plan
 
-#: The class that a model_index.json names -> what a film may begin from -> the class that then runs its components.
+#: The class in a model_index.json -> the kind of input -> the class that runs its components for that input.
 PIPELINES: dict[str, dict[str, str]] = {
     "AnimateDiffPipeline": {"text": "AnimateDiffPipeline", "video": "AnimateDiffVideoToVideoPipeline"},
     "AnimateDiffSDXLPipeline": {"text": "AnimateDiffSDXLPipeline"},
@@ -51,8 +52,8 @@ PIPELINES: dict[str, dict[str, str]] = {
     },
 }
 
-#: Schedulers by our names -> diffusers' class and what is said to it beside the model's own configuration. "native" is
-#: the model's own, as it was published.
+#: Scheduler names -> diffusers' class and its settings on top of the model's own configuration. "native" (not in this
+#: table) is the scheduler that the model was published with.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
@@ -60,7 +61,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-#: Pipelines that are given their words as vectors -> what their `encode_prompt` returns, by the names of their call.
+#: Pipelines that accept prompt embeddings -> the results of their `encode_prompt`, by the argument names of their call.
 ANSWERS: dict[str, tuple[str, ...]] = {
     "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
     "SanaPipeline": (
@@ -77,7 +78,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
         "negative_pooled_prompt_embeds",
     ),
 }
-#: What a Plan calls it -> what pipelines call it, the first that a signature knows.
+#: A Plan's field -> its names in pipelines; the first one in the signature is used.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "num_frames": ("num_frames", "frames", "video_length"),
     "fps": ("frame_rate", "fps", "target_fps"),
@@ -86,25 +87,25 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "image": ("image", "cond_image"),
     "video": ("video",),
 }
-#: Conditioning on the frame rate that was learned as a whole number.
+#: Frame-rate conditioning that was trained with whole numbers.
 _WHOLE_RATES = ("fps", "target_fps")
 
 
 def check_stills(model: Model) -> None:
-    """Raise RequestError for a model whose pictures cannot be given vectors and noise; nothing of it is loaded."""
+    """Raise RequestError for a model that cannot make stills from prompt embeddings and noise; loads nothing."""
     if model.pipeline and model.pipeline not in ANSWERS:
         raise no_stills(model.name, model.pipeline or model.family)
 
 
 def no_stills(name: str, kind: str) -> RequestError:
-    """Why a model makes no pictures of a sequence, and which ones do."""
+    """The error for a model that cannot make the stills of a sequence, with the ones that can."""
     able = [model.name for model in list_models() if model.family == "unet" or model.pipeline in ANSWERS]
     limit = f"{kind} makes no single pictures from prompts and noise that travel"
     return RequestError("model", name, limit, f"choose one of {', '.join(able[:8])}")
 
 
 def begins_from(plan: Plan) -> str:
-    """ "image", "video" or "text"."""
+    """The kind of input: "image", "video" or "text"."""
     return "image" if plan.image else "video" if plan.video else "text"
 
 
@@ -114,9 +115,9 @@ def parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def arguments(pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
-    """What a pipeline's call is given for a Plan: `source` is None, one picture, or a list of pictures.
+    """The arguments of a pipeline's call for a Plan: `source` is None, one image, or a list of images.
 
-    Raises RequestError for what the pipeline cannot do.
+    Raises RequestError for what the pipeline does not support.
     """
     known = parameters(pipe)
     said: dict[str, Any] = {}
@@ -143,10 +144,10 @@ def arguments(pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
             said[theirs] = value
         elif ours in ("image", "video"):
             raise RequestError(ours, getattr(plan, ours), f"{plan.model} takes none", "leave it out")
-    # Sizes between those that a model was trained for are the person's choice.
+    # Sizes other than the trained ones are the user's choice, so binning is off.
     if "use_resolution_binning" in known:
         said["use_resolution_binning"] = False
-    # Frames of the source decide, where a video is edited.
+    # When a video is edited, its frames determine the number.
     if begins == "video" and "strength" in known and "denoise_strength" not in known:
         said.pop("num_frames", None)
     return said

@@ -1,4 +1,4 @@
-"""The state of a pipeline between two steps, as plain tensors and JSON. Nothing is pickled."""
+"""The state of a pipeline between two steps, as plain tensors and JSON, without pickle."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from flickbook.errors import WeightsError
 
-#: The entries of a checkpoint that hold JSON, as bytes.
+#: The entries of a checkpoint that contain JSON, as bytes.
 _JSON, _STAGE = "call", "stage"
 
 
 @dataclass(frozen=True, eq=False)
 class CallState:
-    """All that the rest of a call depends on after `index` of its steps.
+    """Everything that the rest of a call depends on, after `index` of its steps.
 
-    `tree` is JSON in which `tensors` are referred to by their place.
+    `tree` is JSON that refers to `tensors` by index.
     """
 
     index: int
@@ -32,10 +32,10 @@ class CallState:
 
     @classmethod
     def of(cls, index: int, changing: Mapping[str, Any], fixed: Mapping[str, Any]) -> Self:
-        """The state that consists of two dicts of plain values. Tensors of `changing` are copied, because later steps
-        may write into them; those of `fixed` are only referred to.
+        """The state made of two dictionaries of plain values. Tensors of `changing` are copied, because later steps may
+        write into them; those of `fixed` are not.
 
-        Raises ValueError for a value that is neither a tensor, an array, a number, a text, nor a container of those.
+        Raises ValueError for a value that is not a tensor, an array, a number, a string, or a container of those.
         """
         tensors: list[Tensor] = []
         tree = _flat(changing, tensors)
@@ -44,12 +44,12 @@ class CallState:
         return cls(index, {"dict": [*tree["dict"], *more["dict"]]}, tuple(copies))
 
     def values(self, device: torch.device) -> dict[str, Any]:
-        """The values again. Tensors that were on an accelerator are placed on `device`."""
+        """Restore the dictionary. Tensors that were on an accelerator are placed on `device`."""
         found: dict[str, Any] = _whole(self.tree, self.tensors, device)
         return found
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """A flat dict of CPU tensors, none sharing memory, as safetensors stores them."""
+        """A flat dictionary of CPU tensors that share no memory, for safetensors."""
         found = {_JSON: _text({"index": self.index, "tree": self.tree})}
         for place, tensor in enumerate(self.tensors):
             found[f"{_JSON}.{place}"] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -57,7 +57,7 @@ class CallState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The state that `to_tensors` returned. Raises KeyError or ValueError for malformed ones."""
+        """The state that `to_tensors` returned. Raises KeyError or ValueError for malformed tensors."""
         said = json.loads(bytes(tensors[_JSON].numpy()))
         count = sum(name.startswith(f"{_JSON}.") for name in tensors)
         return cls(int(said["index"]), said["tree"], tuple(tensors[f"{_JSON}.{place}"] for place in range(count)))
@@ -65,36 +65,36 @@ class CallState:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far a call is. `latents` is what `decode` is given in the end; `clean` says what x0 is estimated to be.
+    """The state of a run after a step. `latents` is what `decode` gets in the end; `clean` computes the estimate of x0.
 
-    `call` is what the rest of the call depends on, or why that cannot be saved. `film` counts the films of the batch
-    that were finished before this call, and `dtype` is the precision that it runs in.
+    `call` is what the rest of the call depends on, or the reason why it cannot be saved. `film` is the number of films
+    of the batch that were finished before this call, `dtype` the precision of the run.
     """
 
     index: int
     total: int
     latents: Any = None
     clean: Callable[[], Any] | None = None
-    #: x_t as the step left it, in the layout of `x0`; None where nothing watches the scheduler.
+    #: x_t after the step, in the layout of `x0`; None if the scheduler is not watched.
     noisy: Any = None
     call: CallState | str = ""
     film: int = 0
     dtype: str = ""
-    #: A pipeline decodes within its call, so a call that is resumed after its last step still has to run to its end.
+    #: Always False: a pipeline decodes in its call, so a call resumed after its last step still has to run to its end.
     done = False
 
     @property
     def x0(self) -> Any:
-        """The estimate of the clean latents (films, ...), in the pipeline's own layout; None where it is not known."""
+        """The estimate of the clean latents (films, ...), in the pipeline's own layout; None if unknown."""
         return self.clean() if self.clean is not None else None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """A flat dict of CPU tensors, none sharing memory. Raises ValueError where the call cannot be resumed here."""
+        """A flat dictionary of CPU tensors that share no memory. Raises ValueError if the call cannot be resumed."""
         if not isinstance(self.call, CallState):
             raise ValueError(self.call)
         said = {"index": self.index, "total": self.total, "film": self.film, "dtype": self.dtype}
         tensors = {_STAGE: _text(said | {"diffusers": version("diffusers")}), **self.call.to_tensors()}
-        # The list is shared by all stages, and may have grown since.
+        # All stages share the list, and it may have grown since this stage.
         for number, frames in enumerate(self.latents[: self.film]):
             tensors[f"frames.{number}"] = torch.from_numpy(frames.copy())
         x0 = self.x0
@@ -106,7 +106,7 @@ class Stage:
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         """The stage that `to_tensors` returned.
 
-        Raises WeightsError for one of another version of diffusers, KeyError or ValueError for a malformed one.
+        Raises WeightsError for another version of diffusers, KeyError or ValueError for malformed tensors.
         """
         said = json.loads(bytes(tensors[_STAGE].numpy()))
         if said["diffusers"] != version("diffusers"):
@@ -118,12 +118,12 @@ class Stage:
 
 
 def answer(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-    """What a network or a scheduler returns: read by name, as the libraries' output classes are, or as a tuple."""
+    """The output of a network or a scheduler: a named tuple, readable by name like the libraries' output classes."""
     return namedtuple("Answer", names)(*values)
 
 
 def named(returned: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """The names and values of what a network or a scheduler returned; a bare tuple's first value is its `sample`."""
+    """The names and values of a network's or scheduler's output; the first value of a bare tuple is its `sample`."""
     if isinstance(returned, Mapping):
         return tuple(returned.keys()), tuple(returned.values())
     if hasattr(returned, "_fields"):
@@ -133,17 +133,17 @@ def named(returned: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
 
 
 def _text(value: Any) -> Tensor:
-    """A value as the bytes of its JSON."""
+    """A value as a tensor of the bytes of its JSON."""
     return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
 
 
 def _flat(value: Any, tensors: list[Tensor]) -> Any:
-    """A value as JSON, its tensors appended to `tensors`."""
+    """A value as JSON, with its tensors appended to `tensors`."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Tensor):
         tensors.append(value.detach())
-        # Kernels may round differently over another memory layout, so the layout is part of the state.
+        # Kernels may round differently for another memory layout, so the layout is saved too.
         strides = None if value.is_contiguous() or 0 in value.stride() else list(value.stride())
         return {"tensor": len(tensors) - 1, "cpu": value.device.type == "cpu", "strides": strides}
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
@@ -157,7 +157,7 @@ def _flat(value: Any, tensors: list[Tensor]) -> Any:
 
 
 def _whole(tree: Any, tensors: tuple[Tensor, ...], device: torch.device) -> Any:
-    """The value that `_flat` turned into JSON."""
+    """The value that `_flat` converted to JSON."""
     if not isinstance(tree, dict):
         return tree
     kind, inside = next(iter(tree.items()))

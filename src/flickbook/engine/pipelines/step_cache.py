@@ -1,7 +1,8 @@
-"""What diffusers has to make a transformer's steps cheaper, put on for the time of one film.
+"""Enables diffusers' caches that make a transformer's steps cheaper, for the duration of one film.
 
-A first-block cache runs the first block of every step; where what that changes is nearly what it changed the last time,
-the rest of the step is taken from then (ParaAttention's first block cache, https://github.com/chengzeyi/ParaAttention).
+A first-block cache runs the first block in every step. If its residual is close to that of the last step, the other
+blocks are skipped and their cached residual is used (ParaAttention's first block cache,
+https://github.com/chengzeyi/ParaAttention).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from flickbook.spec import Plan
 
-#: Pipelines whose call tells a cache which half of the guidance it is in, and whose blocks diffusers knows.
+#: Pipelines that tell a cache which half of guidance runs, and whose blocks diffusers knows.
 CACHED: Final = frozenset(
     {
         "CogVideoXImageToVideoPipeline",
@@ -28,14 +29,14 @@ CACHED: Final = frozenset(
         "WanPipeline",
     }
 )
-#: How much the first block's change may differ from the last one's, relative to its size.
+#: The most that the first block's residual may differ from the cached one, relative to its size.
 THRESHOLD: Final = 0.05
 _NETWORKS: Final = ("transformer", "transformer_2")
 
 
 @contextmanager
 def hastened(pipe: Any, plan: Plan) -> Iterator[str]:
-    """A pipeline at the speed of a Plan, and in words what is done for that; "" for nothing at speed exact."""
+    """Apply a Plan's speed to a pipeline in the block; yields a note on what was enabled, "" at speed exact."""
     if plan.speed == "exact":
         yield ""
         return
@@ -55,6 +56,6 @@ def hastened(pipe: Any, plan: Plan) -> Iterator[str]:
 
 
 def _deep(network: Any) -> bool:
-    """Whether a transformer has blocks that could be left out: a cache needs the first one, and another."""
+    """Whether a transformer has at least two blocks: the cache needs the first one, and another to skip."""
     lists = ("transformer_blocks", "single_transformer_blocks", "blocks", "layers")
     return sum(len(getattr(network, name, ())) for name in lists) > 1

@@ -1,4 +1,4 @@
-"""What two recipes do not share."""
+"""Compares two Recipes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flickbook.spec import Recipe
 
 
 def differences(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ, each with both its values, None for a field that one recipe does not have.
+    """The fields that differ, each with both values; None if a Recipe does not have the field.
 
     A field is named by its path: "plan.seed", "weights.unet/model.safetensors", "plan.loras.0.weight".
     """
@@ -18,7 +18,7 @@ def differences(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Every leaf of a JSON value by its path; empty lists and objects have none."""
+    """All leaves of a JSON value by their paths; empty lists and objects have none."""
     if isinstance(value, dict):
         parts = value.items()
     elif isinstance(value, list):

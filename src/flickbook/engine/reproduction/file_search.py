@@ -1,4 +1,4 @@
-"""The files that a recipe names by SHA-256, looked for where they may be."""
+"""File search: looks for the input files that a Recipe names by SHA-256."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flickbook.errors import MediaError
 from flickbook.formats import digest
 from flickbook.spec import Plan, Treatment
 
-#: What is read but never written.
+#: Formats that are read but never written.
 _READ: Final = (".bmp", ".tif", ".tiff", ".m4v", ".mov", ".avi")
-#: A directory is looked through so far: files, and bytes of each.
+#: Limits of the search in a directory: number of files, and bytes of each.
 FILES: Final = 500
 BYTES: Final = 4 << 30
 _SUFFIXES: Final = frozenset({*formats.SUFFIXES, *_READ, ".safetensors"})
@@ -23,14 +23,14 @@ _SUFFIXES: Final = frozenset({*formats.SUFFIXES, *_READ, ".safetensors"})
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file that a recipe names: what it is to the film ("image", "LoRA ink"), and its SHA-256."""
+    """A file that a Recipe needs: its role in the film ("image", "LoRA ink"), and its SHA-256."""
 
     role: str
     sha256: str
 
 
 def wanted(plan: Plan | Treatment) -> list[Wanted]:
-    """What a Plan needs beside its model."""
+    """The files that a Plan needs in addition to its model."""
     found = []
     if isinstance(plan, Plan):
         found += [Wanted(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest]
@@ -43,7 +43,7 @@ def wanted(plan: Plan | Treatment) -> list[Wanted]:
 
 @dataclass(frozen=True)
 class FileSearch:
-    """Where the files were found, by SHA-256, and a sentence about each that was not."""
+    """The files found, by SHA-256, and a sentence for each one that was not found."""
 
     found: Mapping[str, Path]
     missing: tuple[str, ...]
@@ -52,9 +52,9 @@ class FileSearch:
 def gather(
     plan: Plan | Treatment, film: Path, given: Iterable[Path] = (), known: Mapping[str, str] | None = None
 ) -> FileSearch:
-    """Look for what `plan` wants: in `given`, where its run says it was (`known`), and beside `film`.
+    """Look for the input files of `plan`: among `given`, at the paths in its Run (`known`), and next to `film`.
 
-    Raises MediaError for a given file that cannot be read.
+    Raises MediaError for a file in `given` that cannot be read.
     """
     want, known = wanted(plan), known or {}
     if not want:
@@ -93,7 +93,7 @@ def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: Mapping
 
 
 def _digest(path: Path) -> str | None:
-    """The digest of regular files of bounded size; None for any other."""
+    """The SHA-256 of a regular file of limited size; None for anything else."""
     try:
         first = formats.frame_paths(path, 1)[0] if formats.is_frames(path) else path
         return digest(path) if first.is_file() and first.stat().st_size <= BYTES else None
@@ -102,7 +102,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _near(film: Path) -> Iterator[Path]:
-    """The pictures, films and weights beside a film."""
+    """The images, films and weights in the film's directory."""
     try:
         with os.scandir(film.parent) as entries:
             names = sorted(each.name for each in entries if Path(each.name).suffix.lower() in _SUFFIXES)

@@ -1,4 +1,4 @@
-"""A film made again from what its file says, and a verdict on whether it is the same."""
+"""Makes a film again from the Recipe in its file, and decides whether the result is the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from flickbook.media.metrics.similarity import psnr
 from flickbook.media.read import read_any
 from flickbook.spec import Placement, Recipe, Step, Treatment
 
-#: Films whose decoded frames are this alike, dB, are called the same: a difference nobody sees.
+#: Films whose decoded frames have at least this PSNR (dB) count as the same: the difference is invisible.
 SAME_DB: Final = 40.0
 Outcome = Literal["identical", "same", "differs"]
 EXIT_CODES: Final[dict[Outcome, int]] = {"identical": 0, "same": 10, "differs": 11}
@@ -37,11 +37,11 @@ EXIT_CODES: Final[dict[Outcome, int]] = {"identical": 0, "same": 10, "differs": 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What making a film again showed.
+    """The result of making a film again.
 
-    `psnr` is between both decoded files, dB, infinite where every pixel is equal, None where nothing could be made or
-    the sizes differ; `identical_files` says that every byte is. `causes` say what is not as it was; `clip` is the film
-    that was made.
+    `psnr` (dB) compares the decoded files; infinite if every pixel is equal, None if nothing was made or the sizes
+    differ. `identical_files` means that every byte is equal. `causes` list what has changed since the Recipe; `clip` is
+    the new film.
     """
 
     outcome: Outcome
@@ -52,17 +52,17 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 identical, 10 the same to the eye, 11 another film."""
+        """0 for identical, 10 for visually the same, 11 for another film."""
         return EXIT_CODES[self.outcome]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: outcome, exit_code, identical_files, psnr (None where unknown or infinite), causes."""
+        """As a dictionary for JSON: outcome, exit_code, identical_files, psnr (None if unknown or infinite), causes."""
         psnr = None if self.psnr == float("inf") else self.psnr
         found = {"outcome": self.outcome, "exit_code": self.exit_code, "identical_files": self.identical_files}
         return {**found, "psnr": psnr, "causes": list(self.causes), "said": self.line()}
 
     def line(self) -> str:
-        """For people: one line."""
+        """One line for the user."""
         because = "; ".join(self.causes)
         if self.outcome == "identical":
             return "identical" + (f" (although {because})" if because else "")
@@ -84,11 +84,11 @@ def reproduce(
     on_step: Callable[[Step], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Verdict:
-    """Make the film at `path` again from the recipe that it carries, and compare.
+    """Make the film at `path` again from its Recipe, and compare the two.
 
-    `given` are files that the recipe names by their hash; they are also looked for beside the film. Raises MediaError
-    for a file without a recipe, HubError for a model that was not pulled, RequestError for a recipe whose Plan no model
-    would be given.
+    `given` are candidates for the Recipe's input files, which are also looked for next to the film. Raises MediaError
+    for a file without a Recipe, HubError for a model that is not downloaded, RequestError for a Recipe whose Plan its
+    model does not accept.
     """
     recipe, run = carried(path)
     film = _film(path, recipe)
@@ -97,20 +97,20 @@ def reproduce(
     try:
         others += _weights(recipe, model_dir)
         if others:
-            forget()  # a model that is warm was read before its files changed
+            forget()  # a loaded model was read before its files changed
         causes += [*others, *_elsewhere(recipe)]
         if evidence.missing:
             return Verdict("differs", None, tuple(causes))
         clip = again(recipe, evidence.found, model_dir, on_step, cancel)
     except (WeightsError, ModelNotFound, MissingExtra) as error:
-        # What was found about the weights says it already.
+        # A cause about the weights explains it already.
         return Verdict("differs", None, tuple(causes if others else [*causes, str(error)]))
     assert clip.recipe is not None
     return _compared(film, recipe, clip, [*causes, *_otherwise(recipe, clip.recipe)])
 
 
 def _film(path: Path, recipe: Recipe) -> Path:
-    """The film that a person named: of numbered frames all of them, whichever of their files was given."""
+    """The path of the whole film: for one file of numbered frames, the pattern of all of them."""
     if recipe.plan.container != "frames" or is_frames(path):
         return path
     pattern = path.with_name(re.sub(r"([0-9]+)(?=[^0-9]*$)", lambda found: f"%0{len(found[1])}d", path.name, count=1))
@@ -120,13 +120,13 @@ def _film(path: Path, recipe: Recipe) -> Path:
 
 
 def _compared(path: Path, recipe: Recipe, clip: Clip, causes: Sequence[str]) -> Verdict:
-    """The verdict on a film and what was made again; both are compared as files."""
+    """The Verdict on a film and its reproduction, both compared as files."""
     assert clip.recipe is not None
     likeness, bytes_equal = _likeness(path, recipe, clip)
     verdict = partial(Verdict, psnr=likeness, clip=clip, identical_files=bytes_equal)
     alike = likeness is not None and likeness >= SAME_DB
     if clip.recipe.frames_sha256 == recipe.frames_sha256:
-        # Another FFmpeg or Pillow, or a card's encoder, may write the same frames a little otherwise.
+        # Another FFmpeg or Pillow, or a hardware encoder, may encode the same frames slightly differently.
         same_writer = all(recipe.versions.get(name) == clip.recipe.versions.get(name) for name in ("av", "pillow"))
         exact = same_writer and not CODECS.get(recipe.plan.codec, CODECS["h264"]).hardware
         if likeness == float("inf") or (alike and not exact):
@@ -140,8 +140,8 @@ def _compared(path: Path, recipe: Recipe, clip: Clip, causes: Sequence[str]) -> 
 
 
 def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, bool]:
-    """PSNR, dB, between the file and what was made again, encoded as the file was, None for other sizes; and whether
-    the files are equal byte for byte."""
+    """PSNR (dB) between the file and the reproduction in the same encoding, None if their sizes differ; and whether
+    both files are equal byte for byte."""
     ending = "-%04d.png" if recipe.plan.container == "frames" else FORMS[recipe.plan.container].suffixes[0]
     with tempfile.TemporaryDirectory() as scratch:
         other = clip.save(Path(scratch) / f"film{ending}")
@@ -152,7 +152,7 @@ def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, boo
 
 
 def _otherwise(recipe: Recipe, made: Recipe) -> Iterator[str]:
-    """A sentence about what turned out another way than the recipe has it, although it was asked for."""
+    """A sentence for each setting of the Recipe that the reproduction did not get, although it was requested."""
     here, there = made.kernels.get("threads"), recipe.kernels.get("threads")
     if there is not None and here != there:
         yield f"the kernels' threads are {here} here, {there} in the recipe"
@@ -169,14 +169,14 @@ def again(
     on_step: Callable[[Step], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Clip:
-    """The film of a recipe, made again as it was made: on the same placement and threads, in a batch of as many.
+    """Make the film of a Recipe again, with the same placement, threads and batch size.
 
-    `found` are its inputs. Raises RequestError for a Plan that its model would not be given.
+    `found` are its inputs. Raises RequestError for a Plan that its model does not accept.
     """
     plan = recipe.plan
     if isinstance(plan, Treatment):
         frames, _ = joined([found[each] for each in plan.sources], plan.fade, plan.fit)
-        # Without a network torch has no part in it, and would take a second.
+        # Without a network torch is not involved; importing it would take a second.
         with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
             return treated(plan, frames, networks=found, on_step=on_step)
     run_options = run_options_of(plan, sound(plan, found, model_dir), model_dir)
@@ -189,7 +189,7 @@ def again(
 
 
 def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
-    """A sentence about each weight file that is not the recipe's."""
+    """A sentence for each weight file that differs from the Recipe's."""
     plan = recipe.plan
     if isinstance(plan, Treatment):
         return
@@ -201,7 +201,7 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
     for name, there in own.items():
         named = PurePosixPath(name.removeprefix(f"{model.base}/") if model.base else name)
         within = base if model.base and name.startswith(f"{model.base}/") else home
-        # A recipe is a stranger's text: no other file is hashed for it.
+        # A Recipe is untrusted: only weight files inside the model's directory are hashed for it.
         ours = not named.is_absolute() and ".." not in named.parts and named.suffix == ".safetensors"
         try:
             here = cache.sha256(within / named) if ours else None
@@ -214,12 +214,12 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
 
 
 def _elsewhere(recipe: Recipe) -> Iterator[str]:
-    """A sentence about each library, device and kernel that is not the recipe's."""
+    """A sentence for each library, device and kernel setting that differs from the Recipe's."""
     here = place.versions(tuple(recipe.versions))
     for name, version in recipe.versions.items():
         if here.get(name) != version:
             yield f"{name} is {here.get(name, 'not installed')} here, {version} in the recipe"
-    # Asking torch takes a second, and a processor is always there.
+    # Importing torch takes a second, and a CPU needs no check.
     device = "cpu" if recipe.placement.device == "cpu" else place.confirmed(recipe.placement).device
     name = place.device_name(device)
     if (device, name) != (recipe.placement.device, recipe.device_name):

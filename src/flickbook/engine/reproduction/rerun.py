@@ -1,4 +1,4 @@
-"""A Request for a variation of a film: what its recipe says, with some of it changed."""
+"""Builds a Request for a variation of a film: the fields of its Recipe, some of them changed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from flickbook.spec import Plan, Request
 
 
 def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -> tuple[Request, Networks]:
-    """The Request of a film like that at `path`, each of `changes` that is not None instead of its own, and the files
-    of the networks that polished it.
+    """The Request of a film like that at `path`, with each of `changes` that is not None, and the files of the networks
+    that polished it.
 
-    With another model, what the old one was asked of size, steps and scheduler is left to the new one's choice. Raises
-    MediaError for a file without a recipe and for an input that is not found, RequestError for a film that no model
-    made.
+    With another model, size, steps and scheduler are left to that model's defaults. Raises MediaError for a file
+    without a Recipe and for an input that is not found, RequestError for a film that was not made by a model.
     """
     recipe, run = carried(path)
     plan = recipe.plan
@@ -34,7 +33,7 @@ def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -
         raise RequestError("file", path.name, "is a sequence, which has several prompts", remedy)
     changes = {name: value for name, value in changes.items() if value is not None}
     other_model = changes.get("model", plan.model) != plan.model
-    # What is not kept need not be found. A film begins from one thing.
+    # Inputs that are replaced need not be found. A film starts from an image or a video, never both.
     dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
     if {"image", "video"} & set(changes):
         dropped |= {"image": "", "video": "", "strength": None}
@@ -53,11 +52,11 @@ def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -
 
 
 def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
-    """The Request that gives a Plan, if there is one: a recipe is a stranger's text, and is checked before it is run.
+    """The Request that resolves to a Plan. A Recipe is untrusted, so it is checked before it is run.
 
-    `found` are its inputs. Raises RequestError for the first field that is not what `resolve` makes of it.
+    `found` are its inputs. Raises RequestError for the first field that `resolve` would set otherwise.
     """
-    # What a file is written as was checked when it was read.
+    # The encoding was checked when the Recipe was read.
     asked = asked_of(plan, found) | dict.fromkeys(_FORMAT)
     if plan.task == "sequence":
         prompts = prompts_of(plan)
@@ -69,7 +68,7 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
     else:
         request = Request.of(**asked)
         made = resolve(request, model_dir)
-    # A negative prompt may hold words that earlier versions did not leave out.
+    # A negative prompt may have words that earlier versions did not remove.
     free = (*_FORMAT, "schema_version", "revision", "negative_prompt")
     for name in Plan.model_fields:
         if name not in free and getattr(made, name) != getattr(plan, name):
@@ -80,15 +79,16 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
 
 
 _NOT_OURS: Final = "its recipe is not one that Flickbook wrote"
-#: What another model can be asked for as well.
+#: Fields that also apply to another model.
 _ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "speed", "polish")
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")
 
 
 def asked_of(plan: Plan, found: Networks, other_model: bool = False) -> dict[str, Any]:
-    """The fields of the Request that gives this Plan, whose inputs are `found`; for another model those it shares.
+    """The fields of the Request that resolves to this Plan, with inputs from `found`; for another model only the shared
+    ones.
 
-    Raises ModelNotFound for a model that is not in the catalogue, unless it is another that is asked for.
+    Raises ModelNotFound for a model that is not in the catalogue, unless another one is requested.
     """
     named = {name: getattr(plan, name) for name in Request.model_fields if name != "preset"}
     named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}

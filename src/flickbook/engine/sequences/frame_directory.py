@@ -1,7 +1,7 @@
-"""The pictures of a sequence in a directory: saved as they are made, and found again when the sequence goes on.
+"""Saves the stills of a sequence in a directory as they are made, and finds them again when the sequence resumes.
 
-`sequence.json` says which sequence it is; 00000.png and so on are its frames. Each picture carries what it is and the
-SHA-256 of its own pixels, so that one that is damaged, or of another sequence, is not taken for it.
+`sequence.json` identifies the sequence; 00000.png and so on are its frames. Each image's metadata has the sequence, its
+name and the SHA-256 of its pixels, so that a damaged image or one of another sequence is not used.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from flickbook.spec import Placement, Plan, Record
 
 _OURS: Final = re.compile(r"[0-9]{5}\.png|key-[0-9]{2}\.png")
 _REMEDY: Final = "choose another --output, or add --overwrite"
-#: What of a placement decides pixels; the rest is speed and memory.
+#: The fields of a Placement that affect pixels; the others affect speed and memory only.
 _DECIDES: Final = ("device", "dtype", "quantize")
 
 
 class Begun(Record):
-    """A sequence that was begun, and how."""
+    """A sequence that was started: its Plan and its Placement."""
 
     plan: Plan
     placement: Placement
 
 
 class Album:
-    """A directory of pictures of one Plan."""
+    """A directory with the stills of one Plan."""
 
     def __init__(self, directory: Path, plan: Plan) -> None:
         self.directory, self.plan = directory, plan
         self._key = plan.key()
 
     def check(self, placement: Placement | None = None, *, overwrite: bool = False) -> None:
-        """Raise OutputError where the directory belongs to something else (unless `overwrite`) or has no room.
+        """Raise OutputError if the directory belongs to something else (unless `overwrite`) or the disk is too full.
 
-        Without a placement what the machine decides is not compared. Leaves nothing behind.
+        Without a placement, the fields that depend on the machine are not compared. Leaves no file behind.
         """
         check_target(self._head, overwrite=True)
         if not overwrite:
@@ -61,7 +61,7 @@ class Album:
             raise OutputError(self.directory, reason, "free some space or choose another --output")
 
     def begin(self, placement: Placement) -> None:
-        """Make the directory this Plan's: what is there of another sequence is removed, its own pictures stay."""
+        """Prepare the directory for this Plan: delete images of another sequence, and keep its own."""
         try:
             kept = begun(self.directory)
         except OutputError:
@@ -76,7 +76,7 @@ class Album:
             part.write_text(text + "\n", encoding="utf-8")
 
     def get(self, name: str) -> np.ndarray | None:
-        """The picture (h, w, 3) uint8 of this name; None where there is none, or none that is whole and ours."""
+        """The still (h, w, 3) uint8 of this name; None if it is missing, damaged or of another sequence."""
         path = self._path(name)
         try:
             picture = read_picture(path)
@@ -86,7 +86,7 @@ class Album:
         return picture if told == self._comment(name, picture) else None
 
     def put(self, name: str, picture: np.ndarray) -> None:
-        """Save a picture whole. Raises OutputError."""
+        """Save a still atomically. Raises OutputError."""
         write_png(self._path(name), picture, json.dumps(self._comment(name, picture), sort_keys=True), overwrite=True)
 
     @property
@@ -100,7 +100,7 @@ class Album:
         return {"sequence": self._key, "picture": name, "sha256": frames_sha256(picture[None])}
 
     def _difference(self, kept: Begun, placement: Placement | None) -> str:
-        """What another sequence has otherwise; "" for nothing."""
+        """How another sequence differs; "" if it does not."""
         pairs = [(name, getattr(kept.plan, name), getattr(self.plan, name)) for name in Plan.model_fields]
         if placement is not None:
             pairs += [(name, getattr(kept.placement, name), getattr(placement, name)) for name in _DECIDES]
@@ -109,9 +109,9 @@ class Album:
 
 
 def begun(directory: Path) -> Begun | None:
-    """What was begun in a directory; None where it is missing or empty.
+    """The sequence that was started in a directory; None if the directory is missing or empty.
 
-    Raises OutputError for a directory that holds something else, or a description that cannot be read.
+    Raises OutputError for a directory with other contents, or with an unreadable sequence.json.
     """
     head = directory / "sequence.json"
     try:

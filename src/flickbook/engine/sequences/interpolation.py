@@ -1,4 +1,4 @@
-"""What each picture of a sequence begins from: noise and meaning on their ways from one prompt to the next."""
+"""Interpolates noise and prompt embeddings between the prompts of a sequence, one pair for each still."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from flickbook.spec import Plan
 if TYPE_CHECKING:
     from flickbook.engine.sequences.sequence import Moment
 
-#: Below this sine of the angle between two vectors the straight line between them is the arc.
+#: If the sine of the angle between two vectors is below this, linear interpolation is used.
 _FLAT = 1e-6
 
 
 class Travel:
-    """The ways of one Plan, between `prompts`, 1 or more; a lone prompt is its own next."""
+    """The interpolation paths of one Plan between `prompts`, at least one; a single prompt is followed by itself."""
 
     def __init__(self, stills: Stills, plan: Plan, prompts: list[str]) -> None:
         self.stills, self._drift = stills, plan.drift or 0.0
         self._meanings = [stills.embedding(text) for text in prompts]
         self._meanings += self._meanings if len(prompts) == 1 else []
         self._aims = [stills.noise((plan.seed + number) % SEED_LIMIT) for number in range(len(self._meanings))]
-        # Each stretch begins where the one before it ended: no jump at a prompt, however short the drift.
+        # Each path begins where the one before it ended, so that the noise never jumps at a prompt.
         self._begins = self._aims[:1]
         for aim in self._aims[1:]:
             self._begins.append(_noise_between(self._begins[-1], aim, self._drift))
 
     def at(self, when: Moment) -> tuple[PromptEmbedding, Tensor]:
-        """Meaning and noise of a moment: the noise goes `drift` of the way to that of the next prompt's own seed."""
+        """Embedding and noise of a moment. The noise moves by `drift` towards the noise of the next prompt's seed."""
         here, there = self._meanings[when.scene : when.scene + 2]
         noise = _noise_between(self._begins[when.scene], self._aims[when.scene + 1], when.noise * self._drift)
         return blended(here, there, when.embedding), noise
@@ -43,7 +43,7 @@ def _noise_between(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def blended(first: PromptEmbedding, second: PromptEmbedding, t: float) -> PromptEmbedding:
-    """The meaning at t, 0 to 1, of the way: each vector along its arc, and every token that either prompt has."""
+    """Interpolate two embeddings at t, 0 to 1: vectors spherically; masks include the tokens of both prompts."""
     if t <= 0:
         return first
     if t >= 1:
@@ -61,11 +61,12 @@ def blended(first: PromptEmbedding, second: PromptEmbedding, t: float) -> Prompt
 
 
 def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Between a and b, both (..., n), at t of the angle between them, and of the way from one length to the other.
+    """Spherical interpolation between a and b, both (..., n), at t of their angle; lengths are interpolated linearly.
 
-    In directions, x(t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle (Shoemake 1985, "Animating Rotation with
-    Quaternion Curves"). Between two unit Gaussians it is one again, where the straight line would pass a point of half
-    the variance. Where there is no arc, it is that line. Returned in a's dtype and on its device.
+    For directions, x(t) = (sin((1 - t) w) a + sin(t w) b) / sin w, w the angle (Shoemake 1985, "Animating Rotation with
+    Quaternion Curves"). Between two unit Gaussians the result is unit Gaussian, where linear interpolation would halve
+    the variance in the middle. Parallel or zero vectors are interpolated linearly. Returned in a's dtype and on its
+    device.
     """
     x, y = a.cpu().double(), b.cpu().double()
     long_x, long_y = x.norm(dim=-1, keepdim=True), y.norm(dim=-1, keepdim=True)

@@ -1,7 +1,7 @@
-"""Sequences: pictures that belong together, each made by itself by a model of pictures, and put together as a film.
+"""Sequences: stills made one by one by an image model, and joined to a film.
 
-What makes neighbours alike is what they begin from. Noise and meaning travel from one prompt to the next, both along
-the arc between their ends; with feedback each picture also begins from the one before it.
+Neighbouring stills are similar because they start from similar inputs. Noise and prompt embedding are interpolated from
+one prompt to the next by spherical interpolation; with feedback each still also starts from the one before it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PROMPTS: Final = 64
 FRAMES: Final = 10_000
 FRAMES_PER: Final = 24
-#: How far the noise travels between two prompts: enough that things move, too little to make other things of them.
+#: How far the noise moves between two prompts: enough for motion, too little to change the content.
 DRIFT: Final = 0.3
 
 
@@ -48,10 +48,10 @@ def plan_of(
     feedback: float = 0.0,
     model_dir: Path | None = None,
 ) -> Plan:
-    """The Plan of a sequence that shows each of `prompts` in `frames_per` frames.
+    """The Plan of a sequence with `frames_per` frames for each of `prompts`.
 
-    `request` says the rest, and its prompt and number of frames are not looked at. Raises RequestError for
-    the first field that is out of its limits, or that the model cannot serve.
+    `request` has the other fields; its own prompt and number of frames are ignored. Raises RequestError for the first
+    field that is out of range or not supported by the model.
     """
     if not 1 <= len(prompts) <= PROMPTS:
         raise RequestError("prompts", len(prompts), f"must be 1 to {PROMPTS}", f"give 1 to {PROMPTS} prompts")
@@ -73,7 +73,7 @@ def plan_of(
     bare = {"codec": None, "quality": None, "pixel_format": None}
     alone = request.model_copy(update={"container": "png", "num_frames": 1, "prompt_at": None, **bare})
     first = resolve(alone.model_copy(update={"prompt": prompts[0]}), model_dir)
-    # Its LoRAs need be hashed only once.
+    # The LoRAs need hashing only once.
     light = alone.model_copy(update={"loras": None, "seed": first.seed})
     texts = [resolve(light.model_copy(update={"prompt": text}), model_dir).prompt for text in prompts[1:]]
     _check_feedback(feedback, first)
@@ -102,19 +102,21 @@ def _check_feedback(feedback: float, plan: Plan) -> None:
 
 
 def continued(plan: Plan, directory: Path) -> Plan:
-    """`plan`, whose seed was drawn, with the seed of the sequence that was begun in a directory, if they are alike."""
+    """`plan` with the seed of the sequence started in `directory`, if all else is equal. For a plan with a drawn
+    seed."""
     try:
         kept = begun(directory)
-    except OutputError:  # whoever writes there will say it
+    except OutputError:  # reported when the directory is written
         return plan
     return kept.plan if kept is not None and kept.plan.model_copy(update={"seed": plan.seed}) == plan else plan
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a frame stands: after which prompt, and how far, 0 to 1, noise and meaning are on their ways to the next.
+    """The position of a frame: the prompt before it, and the share (0 to 1) of the way to the next prompt that noise
+    and embedding have gone.
 
-    The meaning lingers at both ends (3 t^2 - 2 t^3), so that every prompt is seen as itself for a while.
+    The embedding eases in and out (3 t^2 - 2 t^3), so that every prompt is seen unmixed for a while.
     """
 
     scene: int
@@ -123,7 +125,8 @@ class Moment:
 
 
 def moment(frame: int, num_frames: int, prompts: int) -> Moment:
-    """The Moment of a frame, of `num_frames` 2 or more; the last one has arrived. A lone prompt is its own next."""
+    """The Moment of a frame, of `num_frames` 2 or more; the last one is at the last prompt. A single prompt is followed
+    by itself."""
     scene, rest = divmod(frame * max(1, prompts - 1), num_frames - 1)
     if frame == num_frames - 1:
         scene, rest = scene - 1, num_frames - 1
@@ -132,24 +135,24 @@ def moment(frame: int, num_frames: int, prompts: int) -> Moment:
 
 
 def prompts_of(plan: Plan) -> list[str]:
-    """The prompts of a sequence in their order."""
+    """The prompts of a sequence in order."""
     return [plan.prompt, *(text for _, text in plan.prompt_at)]
 
 
 @dataclass
 class _Maker:
-    """Makes the pictures of a Plan that an album lacks."""
+    """Makes those stills of a Plan that are not in its directory yet."""
 
     engine: Engine
     plan: Plan
     album: Album | None
     step: Callable[[], None]
-    kept: int = 0  # pictures that were there already
-    applied: Counter[str] = field(default_factory=Counter)  # what was done for speed, and in how many pictures
+    kept: int = 0  # stills that were in the directory already
+    applied: Counter[str] = field(default_factory=Counter)  # note on speed optimisations -> number of stills
     _travels: dict[str, Travel] = field(default_factory=dict)
 
     def travel(self) -> Travel:
-        """What pictures begin from, on the placement as it is: it gets lower where memory runs out."""
+        """The interpolation for the current placement, which fallbacks change when memory runs out."""
         from flickbook.engine.sequences.interpolation import Travel
         from flickbook.engine.sequences.stills import stills
 
@@ -160,7 +163,7 @@ class _Maker:
         return self._travels[where]
 
     def frames(self) -> Iterator[np.ndarray]:
-        """The frames (h, w, 3) uint8 in their order, each saved before it is yielded."""
+        """Yield the frames (h, w, 3) uint8 in order, each saved before it is yielded."""
         plan, count = self.plan, len(prompts_of(self.plan))
         before = self._picture("00000", moment(0, plan.num_frames, count))
         yield before
@@ -169,13 +172,13 @@ class _Maker:
             when = moment(frame, plan.num_frames, count)
             over = None
             if tones:
-                # Else the colours of what feeds on itself run away.
+                # Without tone matching, colours drift away over repeated feedback.
                 over = tones[when.scene].towards(tones[when.scene + 1], when.embedding).given(before)
             before = self._picture(f"{frame:05d}", when, over)
             yield before
 
     def _tones(self, first: np.ndarray) -> list[Tone]:
-        """The tone of each prompt's own picture, made without feedback; the first frame is one."""
+        """The tone of each prompt's own still, made without feedback; the first frame is the first of them."""
         ends = [Moment(scene, 1.0, 1.0) for scene in range(max(1, len(prompts_of(self.plan)) - 1))]
         return [Tone.of(first), *(Tone.of(self._picture(f"key-{end.scene + 1:02d}", end)) for end in ends)]
 
@@ -194,7 +197,7 @@ class _Maker:
         applied: list[str] = []
         picture = self.engine.enduring(make)
         self.applied[applied[-1]] += 1
-        # A pipeline decodes within its call, and may have given something up there.
+        # A pipeline decodes inside its call, and may have changed the placement there.
         self.engine.placement = self.engine.loaded().placement
         if self.album is not None:
             self.album.put(name, picture)
@@ -210,18 +213,18 @@ def made(
     on_step: OnStep | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Clip:
-    """The film of a sequence's Plan; `run.scores["coherence"]` is the mean SSIM of neighbouring frames.
+    """Make the film of a sequence's Plan; `run.scores["coherence"]` is the mean SSIM of neighbouring frames.
 
-    With a `directory` the pictures are saved there as they are made, and those that are there already are taken: a
-    film that goes on equals one that was never stopped. One of another sequence is refused, unless `overwrite`. Yields
-    to `on_step` a Step for each picture; `cancel` is asked after each denoising step. Raises OutputError for the
-    directory, Cancelled, and what a model's loading raises.
+    With a `directory` each still is saved there when it is made, and existing ones are reused, so a resumed film equals
+    an uninterrupted one. A directory of another sequence is refused, unless `overwrite`. `on_step` is called with a
+    Step for each still; `cancel` is called after each denoising step. Raises OutputError for the directory, Cancelled,
+    and what loading a model raises.
     """
     check_stills(catalogue.find(plan.model))
     _check_memory(plan)
     run_options = run_options or RunOptions()
     engine = engine_of(plan, run_options)
-    placement = engine.placement  # as it was asked for; what memory makes of it may be another tomorrow
+    placement = engine.placement  # before any fallback, because those may differ next time
     album = None if directory is None else Album(directory, plan)
     if album is not None:
         album.check(placement, overwrite=overwrite)
@@ -255,7 +258,7 @@ def made(
 
 
 def _check_memory(plan: Plan) -> None:
-    """The film is held whole: refuse now what would fail after the last picture."""
+    """Raise RequestError early for a film that would not fit into memory, as it is held as a whole."""
     needed, there = 3 * plan.num_frames * plan.width * plan.height, psutil.virtual_memory().total
     if needed > there / 2:
         limit = f"{needed / 2**30:.1f} GiB of frames are more than half of this machine's {there / 2**30:.1f} GiB"
@@ -286,12 +289,12 @@ def sequence(
     overwrite: bool = False,
     on_step: OnStep | None = None,
 ) -> Clip:
-    """A film of pictures that belong together: `frames_per` frames for each of `prompts`, 1 to 64 of them.
+    """Generate a film from stills: `frames_per` frames for each of `prompts`, 1 to 64 of them.
 
-    `drift`, 0 to 1, says how far the noise travels from one prompt to the next, `feedback`, 0 to 1, how much of each
-    picture is made anew over the one before it; 0 makes each from noise alone. `directory` is where the pictures are
-    saved as they are made, and where a sequence that was stopped goes on; `overwrite` lets it replace another one. The
-    other names, and what is raised, are those of `flickbook.generate`, and OutputError for the directory.
+    `drift`, 0 to 1, is how far the noise moves from one prompt to the next. `feedback`, 0 to 1, is how much of each
+    still is generated anew over the one before it; 0 makes each from noise alone. `directory` is where stills are saved
+    as they are made, and from where an interrupted sequence resumes; `overwrite` lets it replace another sequence. The
+    other arguments and exceptions are those of `flickbook.generate`, plus OutputError for the directory.
     """
     request = Request.of(
         prompt="",

@@ -1,6 +1,6 @@
-"""Single pictures of a loaded model, from meanings and noise that are handed in, so that both can travel.
+"""Makes single images with a loaded model, from prompt embeddings and noise that the caller provides.
 
-A meaning is what a prompt is to the network: tensors by the names that the network's call knows them by.
+A prompt embedding here is a mapping of tensors, by the argument names of the network's call.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PromptEmbedding = Mapping[str, Tensor]
 
 
 class Stills(Protocol):
-    """A loaded model as a maker of the pictures of one Plan."""
+    """A loaded model that makes the stills of one Plan."""
 
     def embedding(self, prompt: str) -> PromptEmbedding:
-        """What a prompt, and the Plan's negative prompt, mean to the network."""
+        """The embedding of a prompt and, if guidance needs it, of the Plan's negative prompt."""
 
     def noise(self, seed: int) -> Tensor:
-        """Unit Gaussian noise of one picture, float32 on the CPU, the same that `flickbook generate` begins from."""
+        """Unit Gaussian noise of one still, float32 on the CPU; the same noise as `flickbook generate` uses."""
 
     def picture(
         self,
@@ -45,18 +45,18 @@ class Stills(Protocol):
         over: np.ndarray | None = None,
         step: Callable[[], None] | None = None,
     ) -> np.ndarray:
-        """The picture (h, w, 3) uint8 of a meaning that begins from this noise.
+        """The still (h, w, 3) uint8 for an embedding and starting noise.
 
-        Where `over` is a picture of the same size, it begins from that one under the noise, of which the Plan's
-        `feedback` says how much. `step` is called after each denoising step; what it raises stops the picture.
+        If `over` is an image of the same size, the still starts from that image with noise added, by the Plan's
+        `feedback`. `step` is called after each denoising step; an exception in it stops the still.
         """
 
     def applied(self) -> str:
-        """What was done for speed in the last picture, in words; "" for nothing."""
+        """A note on the speed optimisations used in the last still; "" for none."""
 
 
 def stills(family: Family, plan: Plan) -> Stills:
-    """The maker of a Plan's pictures. Raises RequestError for a pipeline that cannot make them."""
+    """The Stills of a Plan for a family. Raises RequestError for a pipeline that cannot make them."""
     if isinstance(family, UNetFamily):
         return UNetStills(family, plan)
     if isinstance(family, PipelineFamily):
@@ -65,13 +65,13 @@ def stills(family: Family, plan: Plan) -> Stills:
 
 
 def _single(plan: Plan) -> Plan:
-    """The Plan of one picture of a sequence, as if it were asked for by itself."""
+    """The Plan of one still of a sequence, as if it were requested alone."""
     alone = {"task": "picture", "num_frames": 1, "container": "png", "prompt_at": (), "drift": None, "feedback": None}
     return plan.model_copy(update=alone)
 
 
 class UNetStills:
-    """Pictures of our own 3D U-Net: films of one frame."""
+    """Stills of the project's own 3D U-Net: films of one frame."""
 
     def __init__(self, family: UNetFamily, plan: Plan) -> None:
         self._family, self._plan, self._strength = family, _single(plan), plan.feedback or 0.0
@@ -80,7 +80,7 @@ class UNetStills:
         self._how = ""
 
     def embedding(self, prompt: str) -> PromptEmbedding:
-        """The prompt's vectors (1, tokens, width)."""
+        """The prompt's embedding (1, tokens, width)."""
         return {"context": self._family.embedded(prompt)}
 
     def noise(self, seed: int) -> Tensor:
@@ -95,7 +95,7 @@ class UNetStills:
         over: np.ndarray | None = None,
         step: Callable[[], None] | None = None,
     ) -> np.ndarray:
-        """Denoised from the noise, or over a picture in the last `feedback` of the steps (SDEdit, arXiv 2108.01073)."""
+        """Denoise from the noise, or from `over` in the last `feedback` of the steps (SDEdit, arXiv 2108.01073)."""
         networks = self._family.networks
         timesteps, start = networks.schedule.timesteps(self._plan.num_inference_steps), noise.to(networks.device)
         if over is not None:
@@ -116,12 +116,12 @@ class UNetStills:
         return np.asarray(frames[0])
 
     def applied(self) -> str:
-        """How many steps of the last picture were foretold."""
+        """How many steps of the last still were forecast; "" at speed exact."""
         return self._how
 
 
 class PipelineStills:
-    """Pictures of diffusers' pipelines, which are given vectors in place of words and latents in place of a seed."""
+    """Stills of diffusers pipelines, which get prompt embeddings instead of prompts and latents instead of a seed."""
 
     def __init__(self, family: PipelineFamily, plan: Plan) -> None:
         self._family, self._plan = family, _single(plan)
@@ -131,18 +131,18 @@ class PipelineStills:
             raise no_stills(plan.model, self._name)
 
     def embedding(self, prompt: str) -> PromptEmbedding:
-        """What the class's `encode_prompt` returns for the prompt, and for the negative one where guidance runs."""
+        """The results of the class's `encode_prompt` for the prompt, and with guidance for the negative one."""
         pipe = self._family.pipe_of(self._plan)
         known, said = parameters(pipe), self._said(pipe, self._plan, None)
         wanted = inspect.signature(pipe.encode_prompt).parameters
-        # What the call would pass on by itself: some of its defaults are not those of encode_prompt.
+        # The arguments that the call itself would pass: some of its defaults differ from those of encode_prompt.
         asked = {name: said.get(name, known[name].default) for name in wanted if name in known}
         asked |= {"prompt": prompt, "device": pipe._execution_device, "num_images_per_prompt": 1}
         if "do_classifier_free_guidance" in wanted:
             asked["do_classifier_free_guidance"] = self._plan.guided()
         with torch.no_grad(), explained(self._plan):
             answers = pipe.encode_prompt(**asked)
-        named = zip(ANSWERS[self._name], answers, strict=False)  # Flux also returns the places of its words
+        named = zip(ANSWERS[self._name], answers, strict=False)  # Flux also returns the positions of its tokens
         return {name: answer for name, answer in named if answer is not None}
 
     def noise(self, seed: int) -> Tensor:
@@ -150,7 +150,7 @@ class PipelineStills:
         pipe, plan = self._family.pipe_of(self._plan), self._plan
         channels = (pipe.unet if hasattr(pipe, "unet") else pipe.transformer).config.in_channels
         height, width = plan.height // pipe.vae_scale_factor, plan.width // pipe.vae_scale_factor
-        if self._name == "FluxPipeline":  # its network sees squares of four latents as one of four times the channels
+        if self._name == "FluxPipeline":  # its network packs 2x2 latents into one of four times the channels
             channels, height, width = channels // 4, height // 2 * 2, width // 2 * 2
         return torch.randn((1, channels, height, width), generator=torch.Generator().manual_seed(seed))
 
@@ -161,14 +161,14 @@ class PipelineStills:
         over: np.ndarray | None = None,
         step: Callable[[], None] | None = None,
     ) -> np.ndarray:
-        """One call of the pipeline, or of the one that begins from a picture."""
+        """Run the pipeline once; with `over`, its image-to-image class."""
         plan, source = self._plan, None
         if over is not None:
-            # Any hash says that there is a picture.
+            # Any hash marks the Plan as having an image.
             plan, source = plan.model_copy(update={"image": "0" * 64, "strength": self._strength}), over
         pipe = self._family.pipe_of(plan)
         said = self._said(pipe, plan, None if source is None else Image.fromarray(source))
-        # None, because "" is what some calls take a missing one for, and refuse beside its vectors.
+        # None, because some calls take "" for a prompt, and refuse it together with an embedding.
         said |= {name: None for name in ("prompt", "negative_prompt") if f"{name}_embeds" in embedding}
         said |= {name: vectors.to(pipe._execution_device) for name, vectors in embedding.items()}
         said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
@@ -191,24 +191,24 @@ class PipelineStills:
         return np.asarray(frames_of(call.result, plan)[0])
 
     def applied(self) -> str:
-        """What was done for speed in the last picture."""
+        """A note on the speed optimisations used in the last still."""
         return self._how
 
     def _said(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
         return {**arguments(pipe, plan, source), **self._family.always_said(pipe)}
 
     def _latents(self, pipe: Any, noise: Tensor, dtype: torch.dtype) -> Tensor:
-        """Noise as the class wants its latents."""
+        """The noise in the layout and precision of the class's latents."""
         if self._name == "FluxPipeline":
             packed: Tensor = pipe._pack_latents(noise, *noise.shape)
             return packed
-        # Stable Diffusion's two do not change the precision of what they are given.
+        # The two Stable Diffusion pipelines do not cast the latents they get.
         return noise.to(dtype) if self._name.startswith("StableDiffusion") else noise
 
 
 @contextmanager
 def _noised(scheduler: Any, noise: Tensor) -> Iterator[None]:
-    """Have a scheduler put this noise over a picture in place of what a pipeline draws for it."""
+    """Let a scheduler add this noise to an image, instead of the noise that the pipeline draws."""
     kind, own = type(scheduler), dict[str, Any]()
     if hasattr(kind, "add_noise"):
         own["add_noise"] = lambda this, sample, drawn, timesteps: kind.add_noise(

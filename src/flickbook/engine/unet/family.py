@@ -1,4 +1,4 @@
-"""The family of our own 3D U-Net: the built-in model, and every model of ModelScope's shape."""
+"""The model family of the project's own 3D U-Net: the built-in model and models of ModelScope's architecture."""
 
 from __future__ import annotations
 
@@ -35,33 +35,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PromptEmbedding:
-    """Prompts as vectors (films, tokens, width): `contexts[i]` is shown from frame `frames[i]` on."""
+    """Prompt embeddings (films, tokens, width): `contexts[i]` applies from frame `frames[i]` on."""
 
     frames: list[int]
     contexts: list[Tensor]
     negative: Tensor
 
 
-#: How far forecasts of the network's answers are trusted; None asks it at every step. docs/speed.md has what it costs.
+#: How far forecasts of the network's outputs are trusted; None runs it in every step. docs/speed.md has the cost.
 PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1, most=4, lead=7)}
 
-#: Tiny decoders, each under the first 16 digits of the SHA-256 of the autoencoder that taught it.
+#: Tiny decoders, each named by the first 16 digits of the SHA-256 of the autoencoder it was trained on.
 _SKETCHES: Final = Path(__file__).parent / "sketches"
 BUILTIN: Final = "builtin"
-#: PSNR (dB) below which the built-in autoencoder is taken not to know a picture. Of 96 frames of its world the lowest
-#: was 24.0 dB; of nine photographs and logos the highest was 19.5.
+#: PSNR (dB) of its reconstruction below which the built-in autoencoder cannot represent a picture. The lowest of 96
+#: frames of its training world was 24.0 dB, the highest of nine photographs and logos 19.5 dB.
 REPRESENTABLE: Final = 22.0
-#: Standard deviation over the pixels of a channel, of 255, below which a picture is a plain colour.
+#: Per-channel standard deviation (of 255) below which a picture counts as a plain colour.
 PLAIN: Final = 4.0
-#: A film of strength s starts where alpha is (1 - s) to this power. What is remade has s as its share of noise in the
-#: variance, so 0.5 has as much noise as signal. A still picture must give way sooner, or nothing would move.
+#: A film of strength s starts where alpha is (1 - s) to this power: the first for a video or a still, the second for a
+#: film from an image. With 0.5 the noise's share of the variance is s, so strength 0.5 has as much noise as signal. A
+#: film from an image needs more noise, or nothing would move.
 _REMADE, _LED = 0.5, 1.5
-#: Texts whose meaning is kept: films of one prompt, and every film's negative one, are read once.
+#: The most prompt embeddings kept in memory; a prompt shared by several films is encoded once.
 _TEXTS = 256
 
 
 class UNetFamily:
-    """A loaded text-to-video model; films of one shape run as one batch."""
+    """A loaded text-to-video model. Films of one shape run as one batch."""
 
     def __init__(
         self,
@@ -78,18 +79,18 @@ class UNetFamily:
 
     @classmethod
     def load(cls, setup: Setup) -> UNetFamily:
-        """Verify the files against manifest.json, or hash them where there is none, then load them.
+        """Verify the files against manifest.json, or hash them if there is none; then load them.
 
-        Raises WeightsError naming the file and its hash.
+        Raises WeightsError with the file and its hash.
         """
         weights = fingerprint(setup.directory, HashCache.usual())
         placement = setup.placement
-        # Networks that wait in the machine's memory are loaded there.
+        # Offloaded networks are loaded into the machine's memory.
         home = placement.device if placement.offload == "none" else "cpu"
         networks = TextToVideo.load(setup.directory, getattr(torch, placement.dtype), home)
         notes = []
         if setup.loras:
-            from flickbook.engine.lora.apply import inject  # peft takes a second to load
+            from flickbook.engine.lora.apply import inject  # imported late: peft takes a second
 
             notes = [str(match) for match in inject(networks, setup.loras)]
         if placement.quantize:
@@ -102,12 +103,12 @@ class UNetFamily:
         return family
 
     def lower(self, placement: Placement) -> None:
-        """Take a placement further down the ladder."""
+        """Switch to a placement that is further down the fallbacks."""
         networks, before = self.networks, self.placement
         self._read.clear()
         vars(self).pop("_tiny", None)
         self.placement, networks.device = placement, torch.device(placement.device)
-        # Loaded again it goes where there is room now.
+        # A text encoder that is reloaded later goes to the new place.
         networks.reader = partial(networks.reader, device=placement.device if placement.offload == "none" else "cpu")
         for network in networks.in_memory():
             if placement.dtype != before.dtype:
@@ -116,7 +117,7 @@ class UNetFamily:
                 network.to(placement.device)
 
     def _awake(self, working: torch.nn.Module) -> None:
-        """Bring the network that works next to the device; where networks wait in memory, send the others there."""
+        """Move the network that works next to the device; with offloading, move the others off it."""
         if self.placement.offload == "none":
             return
         networks = self.networks
@@ -126,11 +127,11 @@ class UNetFamily:
         working.to(networks.device)
 
     def unread(self, prompt: str) -> str:
-        """The end of a prompt that is cut off."""
+        """The end of a prompt that is too long and is cut off."""
         return self.networks.tokenizer.unread(prompt)
 
     def encode(self, plans: Sequence[Plan]) -> PromptEmbedding:
-        """What each film shows from which frame on, and what it should not show."""
+        """The prompt embeddings of the films, by first frame, and those of their negative prompts."""
         count = len(plans)
         turns = [(0, [p.prompt for p in plans])]
         turns += [(frame, [p.prompt_at[i][1] for p in plans]) for i, (frame, _) in enumerate(plans[0].prompt_at)]
@@ -139,7 +140,7 @@ class UNetFamily:
         return PromptEmbedding([frame for frame, _ in turns], contexts, negative)
 
     def embedded(self, text: str) -> Tensor:
-        """What a text means (1, tokens, width). Each is read by itself: no bit may depend on its company."""
+        """The embedding (1, tokens, width) of one text. Encoded alone, so that no bit depends on a batch."""
         found, placement = self._read.get(text), self.placement
         if found is None:
             ids = self.networks.tokenizer([text])
@@ -151,23 +152,23 @@ class UNetFamily:
             found = found.to(self.networks.device)
             if len(self._read) >= _TEXTS:
                 self._read.clear()
-            if self.placement is placement:  # and not lowered by the film beside which this is read
+            if self.placement is placement:  # unchanged: not lowered by the film that runs at the same time
                 self._read[text] = found
         return found
 
     def reads_aside(self) -> bool:
-        """Where nothing is moved for it, and no text encoder loaded again."""
+        """True if encoding neither moves networks nor reloads the text encoder."""
         return self.placement.offload == "none" and not self._passing()
 
     def _passing(self) -> bool:
-        """Whether the text encoder is let go of once it has read."""
+        """Whether the text encoder is unloaded after encoding."""
         setup = self._setup
         return setup is not None and passing(setup.model, setup.directory, self.placement, bool(setup.loras)) > 0
 
     def _encoded(self, text: str) -> Tensor:
-        """What the text encoder makes of a text; it may be loaded for that."""
+        """Run the text encoder on a text, reloading it if needed."""
         encoder = self.networks.text_encoder
-        # It was not there when the others were lowered.
+        # A reloaded encoder does not have the precision that `lower` set for the others.
         encoder.to(dtype=getattr(torch, self.placement.dtype))
         if self.placement.offload == "none":
             encoder.to(self.networks.device)
@@ -183,7 +184,7 @@ class UNetFamily:
         previews: bool = False,
         start: SamplerState | None = None,
     ) -> Generator[SamplerState, None, None]:
-        """One state after each step, from each film's own noise, from what it begins with, or going on from `start`."""
+        """Yield one state after each step, starting from each film's noise and input, or resuming from `start`."""
         plan, networks = plans[0], self.networks
         window = plan.window or plan.num_frames
         if self._passing():
@@ -191,14 +192,14 @@ class UNetFamily:
         state, first = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
         self._taken = state.timesteps if plan.strength else ()
-        self._awake(networks.unet)  # `guided` shows it the prompts at once
+        self._awake(networks.unet)  # `guided` uses the U-Net immediately
         scales, rates = [p.guidance_scale for p in plans], [p.condition_fps or p.fps for p in plans]
         device, negative = networks.device, embedding.negative.to(networks.device)
         halves = self.placement.slicing
         models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in embedding.contexts]
 
         def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
-            self._awake(networks.unet)  # a preview may have woken the autoencoder since
+            self._awake(networks.unet)  # a preview may have moved the autoencoder to the device since
             return models[prompt_of(begins, window, embedding.frames)](x, timestep)
 
         whole = sliding_window.blended(model, plan.num_frames, window, state.timesteps, plan.stride)
@@ -210,10 +211,10 @@ class UNetFamily:
         yield from sample(led, state, networks.schedule, plan.scheduler, known, PACES[plan.speed])
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, FirstFrame | None]:
-        """The state before the first step, and the frame that a film of several frames begins with.
+        """The state before the first step, and the first frame for films of several frames from an image.
 
-        A film of a `strength` below 1 starts from the image or the video under the noise that `_outline` chooses
-        (SDEdit, Meng et al. 2021, arXiv 2108.01073). Raises RequestError for what the autoencoder cannot represent.
+        With a `strength` below 1 a film starts from its image or video with the noise that `_outline` chooses (SDEdit,
+        Meng et al. 2021, arXiv 2108.01073). Raises RequestError for an input that the autoencoder cannot represent.
         """
         plan, networks = plans[0], self.networks
         shape, left = self._outline(plan)
@@ -234,7 +235,7 @@ class UNetFamily:
         return SamplerState.begin(start, left, drawing), first
 
     def _outline(self, plan: Plan) -> tuple[tuple[int, int, int, int], Sequence[int]]:
-        """The shape (c, f, h, w) of a film's latents, and the time steps that are taken."""
+        """The shape (c, f, h, w) of a film's latents, and its time steps."""
         shape = self.networks.latent_shape(plan.num_frames, plan.height, plan.width)
         schedule, steps = self.networks.schedule, plan.num_inference_steps
         if plan.strength is None or plan.strength == 1:
@@ -243,9 +244,9 @@ class UNetFamily:
         return shape, schedule.timesteps_from((1 - plan.strength) ** fall, int(steps * plan.strength))
 
     def _check_representable(self, plan: Plan, picture: np.ndarray, latents: Tensor) -> None:
-        """Refuse a picture (h, w, 3) uint8 that its `latents` (c, 1, h, w) do not give back.
+        """Raise RequestError for a picture (h, w, 3) uint8 that its `latents` (c, 1, h, w) do not reconstruct.
 
-        A plain colour is taken as it is: there is nothing in it that a film could lose.
+        A plain colour always passes: it has no detail to lose.
         """
         if picture.std(axis=(0, 1)).max() < PLAIN:
             return
@@ -262,7 +263,7 @@ class UNetFamily:
             raise RequestError(kind, (plan.image or plan.video)[:12], limit, remedy)
 
     def pack(self, state: SamplerState) -> dict[str, Tensor]:
-        """A state as tensors, without what can be told from the rest."""
+        """A state as tensors, without those that `unpack` can derive from the others."""
         if state.done:
             state = replace(state, history=(), answers=tuple(Answers(asked=each.asked) for each in state.answers))
         tensors = state.to_tensors()
@@ -271,49 +272,49 @@ class UNetFamily:
         return tensors
 
     def unpack(self, plans: Sequence[Plan], tensors: Mapping[str, Tensor]) -> SamplerState:
-        """The state that `pack` wrote, on the CPU. Raises WeightsError where it is not one of these films."""
+        """The state that `pack` wrote, on the CPU. Raises WeightsError if it does not match these films."""
         state, (shape, timesteps) = SamplerState.from_tensors(tensors), self._outline(plans[0])
         if tuple(state.latents.shape) != (len(plans), *shape) or state.timesteps != tuple(timesteps):
             raise WeightsError("checkpoint", "is of films of another shape", "start the run again")
         if state.x0 is None:
-            # The last estimate is the result itself.
+            # The last estimate equals the result.
             state = replace(state, x0=state.latents if state.done else state.history[-1].x0)
         return state
 
     def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
-        """How often the network was asked, of each film that was not made at speed exact; "" for the others."""
+        """For each film of speed balanced, how many steps were forecast; "" for the others."""
         counts = [state.total - each.asked for each in state.answers]
         said = f"of {state.total} steps were foretold"
         return [f"speed {plans[0].speed}: {count} {said}" for count in counts] or [""] * len(plans)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
-        """sigma after each step of the last run, 0 after the last."""
+        """sigma after each step of the last run; 0 after the last step."""
         schedule = self.networks.schedule
         return [schedule.level(t).sigma for t in (*(self._taken or schedule.timesteps(num_inference_steps))[1:], END)]
 
     def show(self, preview: Tensor) -> np.ndarray:
-        """The frames of one film's x0 (channels, frames, h, w)."""
+        """Decode one film's x0 (channels, frames, h, w) to frames."""
         return np.concatenate([frames for _, _, frames in self.decode(preview[None])])
 
     @cached_property
     def _tiny(self) -> Sketch | None:
-        """The tiny decoder that was taught by this very autoencoder, if there is one; loaded with the first preview."""
+        """The tiny decoder trained on this very autoencoder, or None; loaded for the first preview."""
         taught = next((digest for name, digest in self.weights.items() if name.startswith("vae/")), "")
         path = _SKETCHES / f"{taught[:16]}.safetensors"
         if not path.exists():
             return None
         try:
             return load_sketch(path, getattr(torch, self.placement.dtype), self.networks.device)
-        except WeightsError as error:  # nothing that is kept depends on it
+        except WeightsError as error:  # only previews depend on it
             logger.warning("previews are decoded by the autoencoder itself: %s", error)
             return None
 
     def sketch(self, preview: Tensor) -> np.ndarray:
-        """As `show`, by the tiny decoder where there is one."""
+        """Decode a preview like `show`, with the tiny decoder if there is one."""
         return self.show(preview) if self._tiny is None else self._tiny.draw(preview).numpy()
 
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(film, first frame, frames), in order."""
+        """Yield (film, first frame, frames) in order."""
         self._awake(self.networks.autoencoder)
         for film, one in enumerate(latents):
             start = 0

@@ -1,15 +1,15 @@
-"""The picture that a film begins from, held as its first frame while the other frames are denoised.
+"""Image to video: keeps the given picture as the first frame while the other frames are denoised.
 
-Nothing is trained for it. Three things make the frames after it follow (n films, c channels, f frames, h, w):
+It needs no training. Three measures make the other frames follow (n films, c channels, f frames, h, w):
 
 - The estimate of the first frame is replaced by the picture in every step (Ho et al. 2022, arXiv 2204.03458).
 - The network sees the first frame without noise, so its temporal layers can read the picture from the first step on.
   At the noise level of the other frames it would be hidden until their layout is fixed.
-- While there is much noise, the difference between the picture and the network's own estimate of the first frame is
-  added to the other frames as well, less the later they are. Neighbouring frames are nearly equal at that stage, so
-  this approximates their conditional mean.
+- At high noise, the difference between the picture and the network's own estimate of the first frame is also added to
+  the other frames, less to later ones. Neighbouring frames are nearly equal at that stage, so this approximates their
+  conditional mean.
 
-Measured on the built-in model: docs/generate.md.
+Measurements on the built-in model: docs/generate.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-#: Below this share of the training timesteps the difference is no longer spread: the layout is fixed by then.
+#: Below this share of the training timesteps the difference is not added to other frames: their layout is fixed.
 _UNTIL: Final = 0.3
 #: Frame k receives (1 + k) ** -p of the difference, with p rising from the first value to the second as noise falls.
 #: Both follow the gradient of the network's first frame with respect to the other frames.
@@ -29,17 +29,17 @@ _FALL: Final = (0.8, 2.4)
 
 @dataclass(frozen=True, eq=False)
 class FirstFrame:
-    """The latents (n, c, 1, h, w) of the picture of each film, and T, the number of training timesteps."""
+    """The latents (n, c, 1, h, w) of each film's picture, and T, the number of training timesteps."""
 
     latents: Tensor
     num_train_timesteps: int
 
     def shown(self, x: Tensor) -> Tensor:
-        """`x` (n, c, f, h, w) as the network sees it: its first frame is the picture without noise."""
+        """The input `x` (n, c, f, h, w) for the network, with the picture without noise as its first frame."""
         return torch.cat([self.latents.to(x.dtype), x[:, :, 1:]], dim=2)
 
     def held(self, x0: Tensor, timestep: int) -> Tensor:
-        """The estimate `x0` at a timestep with the picture as its first frame, and the others drawn towards it."""
+        """The estimate `x0` with the picture as its first frame, and the other frames pulled towards it."""
         others, share = x0[:, :, 1:], timestep / self.num_train_timesteps
         if share >= _UNTIL:
             place = torch.arange(1, x0.shape[2], device=x0.device, dtype=x0.dtype)[:, None, None]

@@ -1,6 +1,6 @@
-"""What texts mean to a model, kept on disk: a film whose prompts were read before needs no text encoder in memory.
+"""The prompt cache: prompt embeddings on disk, so that a film with known prompts does not need the text encoder.
 
-No text stands in it: the name of a file is a hash of the text's tokens and of all else that decides a bit of it.
+No prompt is stored as text: a file's name is a hash of the prompt's tokens and of all else that affects its embedding.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _NAME: Final = "meaning"
 
 
 class PromptCache:
-    """The vectors of texts, one file for each, in a folder of at most `limit` bytes; of 0 bytes nothing is kept.
+    """Prompt embeddings, one file each, in a folder of at most `limit` bytes; 0 turns the cache off.
 
-    What cannot be read or written only costs time. Several processes may share the folder.
+    Read and write errors only cost time. Several processes may share the folder.
     """
 
     def __init__(self, folder: Path, limit: int, model: Mapping[str, Any]) -> None:
-        """`model` says which one reads the texts, for JSON."""
+        """`model` identifies the text encoder, as values for JSON."""
         self._folder, self._limit, self._model = folder, limit, model
 
     @classmethod
     def of(cls, setup: Setup, weights: Mapping[str, str]) -> Self:
-        """Those of a model in this machine's cache directory; `weights` has the SHA-256 of its files."""
+        """The cache for a model, in this machine's cache directory; `weights` has the SHA-256 of the model's files."""
         chosen = settings.load()
         encoder = {name: digest for name, digest in weights.items() if name.startswith(_ENCODER)}
         config = sha256(setup.directory / f"{_ENCODER}config.json")
@@ -48,24 +48,24 @@ class PromptCache:
         return cls(chosen.cache_dir / "texts", chosen.text_cache_mib << 20, model)
 
     def find(self, ids: Tensor, placement: Placement) -> Tensor | None:
-        """The vectors (n, tokens, width) of token ids (n, tokens) as they were kept; None where they are not here."""
+        """The cached embedding (n, tokens, width) of token ids (n, tokens), or None."""
         if not self._limit:
             return None
         path = self._path(ids, placement)
         try:
             found = load(path.read_bytes())[_NAME]
-            os.utime(path)  # what was used last is let go last
+            os.utime(path)  # the least recently used file is deleted first
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
             return None
-        # Libraries add in another order where memory is not aligned as torch aligns its own.
+        # Cloned for torch's memory alignment: with another one, kernels add in another order.
         return found.clone() if found.ndim == 3 and found.shape[:2] == ids.shape else None
 
     def keep(self, ids: Tensor, placement: Placement, embedding: Tensor) -> None:
-        """Keep what the encoder just made of token ids."""
+        """Store the embedding of token ids."""
         if not self._limit:
             return
         try:
-            # A prompt can be guessed by who sees its vectors.
+            # Private: a prompt can be guessed from its embedding.
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             vectors = {_NAME: embedding.detach().cpu().contiguous()}
             replace_whole(self._path(ids, placement), lambda draft: save_file(vectors, draft))
@@ -80,7 +80,7 @@ class PromptCache:
         return self._folder / f"{hashlib.sha256(decides + ids.numpy().tobytes()).hexdigest()}.safetensors"
 
     def _tidy(self) -> None:
-        """Let go of what was not used for longest, until the rest is within the limit."""
+        """Delete the least recently used files until the folder is within the limit."""
         with os.scandir(self._folder) as entries:
             files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in entries)
         over = sum(size for _, size, _ in files) - self._limit

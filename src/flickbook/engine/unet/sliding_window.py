@@ -1,9 +1,9 @@
-"""Films longer than a model was trained for: overlapping windows that share their noise.
+"""Makes films longer than a model's training length: overlapping windows with shared noise.
 
-Every step asks the network about each window of the film by itself and blends the answers where windows overlap
+In every step the network runs on each window of the film, and the outputs are blended where windows overlap
 (MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113). The noise of later frames is that of earlier ones in another
-order (FreeNoise, Qiu et al. 2023, arXiv 2310.15169): windows that start from the same noise make the same things.
-Shapes: n films, c channels, f frames, h height, w width.
+order (FreeNoise, Qiu et al. 2023, arXiv 2310.15169), because windows that start from the same noise show the same
+content. Shapes: n films, c channels, f frames, h height, w width.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 from flickbook.diffusion import text_to_video
 from flickbook.windows import starts
 
-#: (x (n, c, window, h, w), timestep, first frame of the window) -> the network's answer in x's shape.
+#: (x (n, c, window, h, w), timestep, first frame of the window) -> the network's output in x's shape.
 WindowModel = Callable[[Tensor, Tensor, int], Tensor]
 
-#: Places that are multiples of it, taken round a circle, spread more evenly than any others.
+#: Multiples of the golden ratio, modulo 1, are spread more evenly than those of any other number.
 _GOLDEN = 0.618034
 
 
 def share(window: int) -> Tensor:
-    """How much each frame of a window counts in the blend, (window,): most in the middle, never nothing."""
+    """The weight of each frame of a window in the blend, (window,): highest in the middle, never 0."""
     place = torch.arange(window, dtype=torch.float32)
     return torch.minimum(place + 1, window - place) / (window // 2 + 1)
 
@@ -32,10 +32,10 @@ def share(window: int) -> Tensor:
 def blended(
     model: WindowModel, frames: int, window: int, timesteps: Sequence[int] = (), stride: int = 0
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """A model of whole films (n, c, frames, h, w) out of one that knows `window` frames.
+    """Turn a model for `window` frames into one for whole films (n, c, frames, h, w).
 
-    Windows are `stride` frames apart, half a window where that is 0. From one of `timesteps` to the next the windows
-    move, by the golden section of the way to the next one: a seam that lies elsewhere in each step is no seam.
+    Windows are `stride` frames apart, half a window if that is 0. They shift in each of the `timesteps`, by the golden
+    ratio of their distance, so that seams fall on other frames in each step and do not show.
     """
     weight, apart = share(min(window, frames)), stride or window // 2
 
@@ -56,9 +56,9 @@ def blended(
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, int, int, int], window: int, stride: int = 0) -> Tensor:
-    """Unit Gaussian latents (n, c, f, h, w), each film from its own seed; `shape` is (c, f, h, w).
+    """Unit Gaussian latents (n, c, f, h, w), each film's from its own seed; `shape` is (c, f, h, w).
 
-    Up to `window` frames they are drawn. After that, each `stride` frames (0: half a window) repeat those one window
+    Up to `window` frames are drawn. After that, each `stride` frames (half a window if 0) repeat those one window
     before them in a random order (FreeNoise, Qiu et al. 2023, arXiv 2310.15169).
     """
     channels, frames, height, width = shape
@@ -74,7 +74,7 @@ def noise(seeds: Sequence[int], shape: tuple[int, int, int, int], window: int, s
 
 
 def generators(seeds: Sequence[int], shape: tuple[int, int, int, int], window: int) -> list[torch.Generator]:
-    """Each film's generator as it is once `noise` has drawn the film's first latents: a sampler that adds noise draws
-    its noise from it."""
+    """Each film's generator in its state after `noise` has drawn the first latents; stochastic samplers draw their
+    noise from it."""
     channels, frames, height, width = shape
     return text_to_video.generators(seeds, (channels, min(frames, window), height, width))
