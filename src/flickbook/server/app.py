@@ -11,12 +11,14 @@ routes   each asks for a reader, a creator or an admin; see `flickbook.server.ac
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from flickbook import __version__
 from flickbook.jobs.webhooks import Webhooks
@@ -39,12 +41,12 @@ from flickbook.server.compatible import images, models, videos
 from flickbook.server.middleware.body_limits import BodyLimits
 from flickbook.server.middleware.origin_check import Hosts, OriginCheck
 from flickbook.server.middleware.request_context import RequestContext
-from flickbook.server.operations import health
+from flickbook.server.operations import health, reference
 from flickbook.server.operations.maintenance import tended
 from flickbook.server.service import Service
 
 _ROUTES: Final = (
-    *(health, videos, images, models),
+    *(health, reference, videos, images, models),
     *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
 )
 _ASKED: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
@@ -71,6 +73,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
@@ -110,14 +113,24 @@ def _responses(router: APIRouter) -> dict[int | str, dict[str, Any]]:
     return errors.refusals(model=model, always=errors.EVERYWHERE)
 
 
+def _operation_id(route: APIRoute) -> str:
+    """The name of a route's function, which is unique in all but the list of models, that both APIs have."""
+    return f"compatible_{route.name}" if route.path.startswith("/v1/models") else route.name
+
+
 def _describe(app: FastAPI) -> None:
     """Leave out of the OpenAPI document the 422 that FastAPI would answer with, and say of what type refusals are."""
     made = app.openapi
+    routes = [route for each in _ROUTES for route in each.router.routes if isinstance(route, APIRoute)]
+    summarised = {(route.path, verb.lower()) for route in routes if route.summary for verb in route.methods or ()}
 
     def openapi() -> dict[str, Any]:
         document = made()
-        for operations in document["paths"].values():
-            for operation in operations.values():
+        for path, operations in document["paths"].items():
+            for verb, operation in operations.items():
+                if (path, verb) not in summarised and "description" in operation:
+                    # The first sentence of the route's docstring.
+                    operation["summary"] = re.split(r"[.:;](?:\s|$)", operation["description"])[0]
                 responses = operation.get("responses", {})
                 responses.pop("422", None)
                 if any(each["name"].lower() == "idempotency-key" for each in operation.get("parameters", ())):

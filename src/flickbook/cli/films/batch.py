@@ -222,6 +222,7 @@ class _Work:
         """Make the missing films, and the sheet. Complete films are kept, whatever happens."""
         rest = [film for film in self.films if film.row.number not in self.kept]
         self._begin(rest)
+        output_path.announce([film.path for film in rest])
         self.seeds.save()
         try:
             sheet = self._sheet()

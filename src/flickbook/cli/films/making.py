@@ -210,6 +210,7 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
     """Make and save the films one after the other; return the documents to print. Complete films are kept on Ctrl-C."""
     from flickbook.cli.films import tracking
 
+    output_path.announce(paths)
     told: list[dict[str, Any]] = []
     emerging: list[tuple[int, Any, Any]] = []
     with tracking.backend() as backend, ProgressLine() as progress:

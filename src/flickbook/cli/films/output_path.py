@@ -90,10 +90,14 @@ def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: boo
         check_save(film, num_frames, overwrite=overwrite)
     for sheet in sheets:
         check_target(sheet, overwrite=overwrite)
-    for missing in dict.fromkeys(path.parent for path in films if not path.parent.exists()):
-        console.note(f"makes the directory {missing}")
     for parent in dict.fromkeys(_parent(path) for path in paths):
         _check_space(parent, len(paths))
+
+
+def announce(films: list[Path]) -> None:
+    """Print a note for each directory that saving `films` makes."""
+    for missing in dict.fromkeys(path.parent for path in films if not path.parent.exists()):
+        console.note(f"makes the directory {missing}")
 
 
 def check_plan(plan: Plan, films: list[Path], sheets: list[Path], overwrite: bool) -> None:

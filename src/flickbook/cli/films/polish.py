@@ -44,6 +44,7 @@ def polish(
     output_path.check([path], 1 if stills else 2, [] if sheet is None else [sheet], overwrite)
     quality = None if encoding["quality"] is None else formats.quality_of(encoding["quality"])
     polish_options = {**words(polish), **encoding, "quality": quality}
+    output_path.announce([path])
     with ProgressLine() as progress:
         clip = polished(
             file, join=join or [], fade=fade, fit=fit, container=container, on_step=progress, **polish_options

@@ -151,6 +151,7 @@ def _film(plan: Plan, run_options: RunOptions, path: Path, sheet: Path | None, o
     from flickbook.spec import Step
 
     directory = pictures(path)
+    output_path.announce([path])
     try:
         with ProgressLine() as progress:
             clip = made(plan, run_options, directory=directory, overwrite=overwrite, on_step=progress)
