@@ -142,6 +142,7 @@ def outside(opened: set[str], place: Path) -> list[str]:
     own = [place, Path(flickbook.__file__).parent, Path(sys.prefix), Path(sys.base_prefix)]
     named = {os.path.realpath(each) for each in settings.files_read()}
     named |= {"/proc/sys/kernel/random/boot_id"}  # the clock of leases asks whether the machine is the same
+    named |= {os.devnull}  # the standard input of a process that reads untrusted files
     named |= {str(settings.load().data_dir / "models.json"), str(settings.load().data_dir / "runs.jsonl")}
     return [
         path
