@@ -63,9 +63,9 @@ def page(document: dict[str, Any]) -> str:
                 tag = (operations[verb].get("tags") or ["operations"])[0]
                 sections.setdefault(tag, []).append(_operation(document, path, verb, operations[verb]))
     filled = {tag: entries for tag, entries in sections.items() if entries}
-    links = " ".join(f'<a href="#{escape(tag)}">{escape(tag)}</a>' for tag in filled)
+    links = " ".join(f'<a href="#{_anchor(tag)}">{escape(tag)}</a>' for tag in filled)
     body = [
-        f'<h2 id="{escape(tag)}">{escape(tag.capitalize())}</h2><p>{escape(TAGS.get(tag, ""))}</p>{"".join(entries)}'
+        f'<h2 id="{_anchor(tag)}">{escape(tag.capitalize())}</h2><p>{escape(TAGS.get(tag, ""))}</p>{"".join(entries)}'
         for tag, entries in filled.items()
     ]
     refused = "".join(f"<tr><td>{status}</td><td>{escape(WHY[status])}</td></tr>" for status in EVERYWHERE)
@@ -81,13 +81,18 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
+def _anchor(tag: str) -> str:
+    return escape(tag.replace(" ", "-"))
+
+
 def _operation(document: dict[str, Any], path: str, verb: str, operation: dict[str, Any]) -> str:
     """One operation: its address and summary, and folded below it the parameters, the body and the answers."""
     parameters = [_resolved(document, each) for each in operation.get("parameters", [])]
+    fields = [(each["name"], each["in"], {**each.get("schema", {}), **each}) for each in parameters]
+    fields += [(name, "body", _resolved(document, each)) for name, each in _fields(document, operation).items()]
     rows = "".join(
-        f"<tr><td><code>{escape(each['name'])}</code></td><td>{escape(each['in'])}</td>"
-        f"<td>{escape(each.get('description') or each.get('schema', {}).get('description', ''))}</td></tr>"
-        for each in parameters
+        f"<tr><td><code>{escape(name)}</code></td><td>{place}</td><td>{escape(each.get('description', ''))}</td></tr>"
+        for name, place, each in fields
     )
     inside = f"<p>{escape(operation.get('description', ''))}</p>"
     inside += f"<table><tr><th>Parameter</th><th>In</th><th></th></tr>{rows}</table>" if rows else ""
@@ -107,14 +112,22 @@ def _operation(document: dict[str, Any], path: str, verb: str, operation: dict[s
 
 
 def _body(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any] | None:
-    """An example of a JSON body: its required fields, None where no JSON is taken."""
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-    if content is None:
+    """An example of a JSON body: its required fields, None if the operation takes no JSON."""
+    if "application/json" not in operation.get("requestBody", {}).get("content", {}):
         return None
-    schema = _resolved(document, content.get("schema", {}))
-    fields = schema.get("properties", {})
-    names = schema.get("required") or [name for name in ("prompt",) if name in fields]
+    fields, required = _fields(document, operation), _schema(document, operation).get("required")
+    names = required or [name for name in ("prompt",) if name in fields]
     return {name: _example(name, _resolved(document, fields.get(name, {}))) for name in names}
+
+
+def _fields(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a JSON body and their schemas."""
+    return dict(_schema(document, operation).get("properties", {}))
+
+
+def _schema(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return _resolved(document, content.get("schema", {}))
 
 
 def _example(name: str, schema: dict[str, Any]) -> Any:
