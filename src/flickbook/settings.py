@@ -45,6 +45,16 @@ def _proxies(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _aliases(value: object) -> object:
+    """Read NAME=MODEL pairs, separated by commas."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _listed(value)]
+    if not all(sign and name.strip() and model.strip() for name, sign, model in pairs):
+        raise ValueError("must be NAME=MODEL pairs, separated by commas")
+    return {name.strip(): model.strip() for name, _, model in pairs}
+
+
 class Settings(BaseSettings):
     """The settings of one user on one machine.
 
@@ -60,6 +70,8 @@ class Settings(BaseSettings):
     - `jobs_dir`: films, checkpoints and logs of jobs; None for a directory in data_dir.
     - `batch`: the most queued jobs of equal shape in one batch of a worker; None for what pays off on its device.
     - `url`, `key`: a Flickbook service that the window uses instead of this machine, and its API key.
+    - `aliases`: names of other services' models that clients of the OpenAI-compatible API may send, and the model that
+      each stands for: a table, or a text such as "sora-2=builtin". None by default.
     - `trusted_proxies`: addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: a
       comma-separated text, or the content of FORWARDED_ALLOW_IPS. None by default.
     """
@@ -79,6 +91,7 @@ class Settings(BaseSettings):
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
     url: str = ""
     key: SecretStr = SecretStr("")
+    aliases: Annotated[dict[str, str], NoDecode, BeforeValidator(_aliases)] = Field(default_factory=dict)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_proxies)] = Field(
         default_factory=lambda: _proxies(_listed(os.environ.get("FORWARDED_ALLOW_IPS", "")))
     )

@@ -161,6 +161,33 @@ def test_the_variants_are_a_frame_and_a_sheet(at: Working, film: openai.types.Vi
     assert at.http.get(f"/v1/videos/{film.id}/content", params={"variant": "other"}).status_code == 400
 
 
+def test_an_alias_runs_a_script_unchanged_and_reports_what_it_replaced(
+    at: Working, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script: dict[str, Any] = {
+        "prompt": "a red circle moving left",
+        "model": "sora-2",
+        "size": "1280x720",
+        "seconds": "4",
+    }
+    with pytest.raises(openai.NotFoundError) as caught:
+        at.sdk.videos.create(**script)
+    assert caught.value.code == "model_not_found"
+    settings = at.live.service.settings.model_copy(update={"aliases": {"sora-2": "builtin"}})
+    monkeypatch.setattr(at.live.service, "settings", settings)
+    video = at.sdk.videos.create(**script)
+    assert (video.model, video.size, video.seconds) == ("builtin", "128x128", "4")
+    assert video.model_extra is not None and video.model_extra["replaced"] == {"model": "sora-2", "size": "1280x720"}
+    at.sdk.videos.delete(video.id)
+
+
+def test_head_answers_as_get_does_without_the_film(at: Working, film: openai.types.Video) -> None:
+    path = f"/v1/videos/{film.id}/content"
+    whole, head = at.http.get(path), at.http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.content)) and head.headers["etag"] == whole.headers["etag"]
+
+
 def test_one_range_at_a_time(at: Working, film: openai.types.Video) -> None:
     path = f"/v1/videos/{film.id}/content"
     whole = at.http.get(path)
@@ -340,7 +367,7 @@ def test_the_page_about_it_is_true(at: Working, tmp_path: Path) -> None:
         [sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert ran.returncode == 0, ran.stderr
-    made = {"circle.mp4", "first-frame.webp", "frames.jpg", "circle.gif"}
+    made = {"circle.mp4", "first-frame.webp", "frames.png", "circle.gif"}
     assert made <= {path.name for path in tmp_path.iterdir()}
     if shutil.which("curl"):
         shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))

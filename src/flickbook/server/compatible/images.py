@@ -21,6 +21,7 @@ from flickbook.jobs import signed_links
 from flickbook.jobs.create import ordered
 from flickbook.server.access.dependencies import caller_of, creator, guard_of
 from flickbook.server.api.job_files import link_path
+from flickbook.server.compatible.aliases import substituted
 from flickbook.server.compatible.fields import CreateImage, asked, ignored, named, polish_options_of, request_of
 from flickbook.server.compatible.models import model_of
 from flickbook.server.compatible.responses import MAKING, body_schema, refusals
@@ -71,6 +72,7 @@ class Images(BaseModel):
     size: Annotated[str, Field(examples=["128x128"])]
     background: Literal["opaque"] = "opaque"
     ignored: list[str] | None = None
+    replaced: Annotated[dict[str, str] | None, Field(description="Requested values that an alias replaced.")] = None
 
 
 @router.post(
@@ -91,7 +93,7 @@ async def create_image(request: Request, caller: Creator, idempotency: Idempoten
     """Make pictures and wait for them; whoever hangs up stops them."""
     service = service_of(request)
     async with body_of(request) as body:
-        wanted = asked(CreateImage, body)
+        wanted, replaced = await asyncio.to_thread(substituted, asked(CreateImage, body), service.settings.aliases)
         only_files(body, ())
     _check(wanted)
     jobs = await _submitted(service, wanted, caller, idempotency)
@@ -110,6 +112,7 @@ async def create_image(request: Request, caller: Creator, idempotency: Idempoten
         output_format=wanted.output_format or "png",
         size=_size(done[0]),
         ignored=ignored(wanted) or None,
+        replaced=replaced or None,
     )
     return JSONResponse(found.model_dump(exclude_none=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -76,6 +76,7 @@ class Video(BaseModel):
     eta_seconds: float | None = None
     frames_sha256: str | None = None
     ignored: Annotated[list[str] | None, Field(description="Fields of the request that have no effect.")] = None
+    replaced: Annotated[dict[str, str] | None, Field(description="Requested values that an alias replaced.")] = None
 
 
 class VideoList(BaseModel):
@@ -114,7 +115,13 @@ async def video_job(queue: Queue, id: str, caller: Caller) -> Job:
     return job
 
 
-def video_of(queue: Queue, job: Job, ignored: Sequence[str] = (), eta: float | None = None) -> Video:
+def video_of(
+    queue: Queue,
+    job: Job,
+    ignored: Sequence[str] = (),
+    eta: float | None = None,
+    replaced: Mapping[str, str] | None = None,
+) -> Video:
     """A job as a video; `eta` is in how many seconds it will be done, where somebody else knows."""
     told = queue.artifacts.progress(job.id) if job.state == "running" else {}
     result = job.result if job.state == "completed" else None
@@ -140,6 +147,7 @@ def video_of(queue: Queue, job: Job, ignored: Sequence[str] = (), eta: float | N
         eta_seconds=_number(told.get("eta_seconds")) if eta is None else round(eta, 2),
         frames_sha256=None if recipe is None else recipe.frames_sha256,
         ignored=list(ignored) or None,
+        replaced=dict(replaced or {}) or None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from functools import partial
 from typing import IO, Annotated, Any, Final, Literal
@@ -15,6 +16,7 @@ from flickbook.server.access.dependencies import changer, creator, reader
 from flickbook.server.api import thumbnails
 from flickbook.server.api.queue_position import line_of
 from flickbook.server.compatible import variants
+from flickbook.server.compatible.aliases import substituted
 from flickbook.server.compatible.fields import (
     CreateVideo,
     EditVideo,
@@ -83,17 +85,17 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Make a film of a sentence, and of a picture if one is sent."""
     service = service_of(request)
-    job, without = await _created(service, request, caller, idempotency)
+    job, wanted, replaced = await _created(service, request, caller, idempotency)
     response.headers.update(poll_after(job))
-    return video_of(service.queue, job, without)
+    return video_of(service.queue, job, ignored(wanted), replaced=replaced)
 
 
 async def _created(
     service: Service, request: Request, caller: Caller, idempotency: Idempotency | None
-) -> tuple[Job, list[str]]:
-    """The job of a new film, and the fields that have no effect on it."""
+) -> tuple[Job, CreateVideo, dict[str, str]]:
+    """The job of a new film, its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
-        wanted = asked(CreateVideo, body)
+        wanted, replaced = await asyncio.to_thread(substituted, asked(CreateVideo, body), service.settings.aliases)
         picture = _picture(wanted, body)
 
         def make(id: str) -> Job:
@@ -107,7 +109,7 @@ async def _created(
                 return revisions.moving(ordered(film, polish_options_of(wanted), owner=caller.owner))
 
         job = await submitted(service, make, idempotency)
-    return job, ignored(wanted)
+    return job, wanted, replaced
 
 
 def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
@@ -137,7 +139,7 @@ def only_files(body: Body, names: Collection[str]) -> None:
 async def create_video_and_wait(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
     """Make a film and answer with its file once it is done; whoever hangs up stops it."""
     service = service_of(request)
-    job, _ = await _created(service, request, caller, idempotency)
+    job, _, _ = await _created(service, request, caller, idempotency)
     found = await ended(service, request, [job], keep=idempotency is not None)
     if not found:
         return hung_up()
@@ -179,11 +181,12 @@ async def _revised(
     """The job of a film that is made of another, as `revise` makes it."""
     service = service_of(request)
     async with body_of(request) as body:
-        wanted, sent, parent = await _parent(service, caller, body)
+        sent_fields, sent, parent = await _parent(service, caller, body)
+        wanted, replaced = await asyncio.to_thread(substituted, sent_fields, service.settings.aliases)
         make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner)
         job = await submitted(service, make, idempotency)
     response.headers.update(poll_after(job))
-    return video_of(service.queue, job, ignored(wanted))
+    return video_of(service.queue, job, ignored(wanted), replaced=replaced)
 
 
 async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
@@ -280,6 +283,7 @@ async def remix_video(
     return video_of(service.queue, made)
 
 
+@router.head("/{video_id}/content", include_in_schema=False, response_class=Response)
 @router.get("/{video_id}/content", response_class=Response, responses=refusals(404, 416) | _FILES | _PARTS)
 async def download_video(
     request: Request,
