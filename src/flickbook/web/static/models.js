@@ -1,4 +1,4 @@
-// The models: what each is good at, what of it is here, and whether it fits this machine.
+// The models: their strengths, whether their files are here, and whether they fit this machine.
 
 import { ask } from "./api.js";
 import { button, h, spoken } from "./draw.js";
