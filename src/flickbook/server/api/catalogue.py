@@ -73,13 +73,13 @@ async def show_model(name: str, request: Request, caller: Reader) -> ModelRespon
 
 @router.get(f"{ROOT}/machine", operation_id="show_machine", responses=refusals())
 async def show_machine(request: Request, caller: Reader) -> Machine:
-    """Get the hardware of this machine and how much memory is free now."""
+    """Get the hardware of this machine, and its free memory."""
     return await asyncio.to_thread(Machine.here)
 
 
 @router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
 async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> EstimateResponse:
-    """Estimate the memory, time and download of a film, and whether it fits this machine."""
+    """Estimate a film: memory, time and download, and whether it fits this machine."""
     return await asyncio.to_thread(_estimate, body, service_of(request).loras)
 
 

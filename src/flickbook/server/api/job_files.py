@@ -253,7 +253,7 @@ class LinkRequest(Body):
 async def make_link(
     id: str, body: LinkRequest, request: Request, caller: Changer, idempotency: ChangeKey
 ) -> LinkResponse:
-    """Create a signed link to a file of a job. It needs no API key, for example for a video player or a web page."""
+    """Create a signed link to a file of a job. It needs no API key, for example in a video player or a web page."""
     service = service_of(request)
     job = await service.queue.job(id, caller.sees)
     path = link_path(job.id, body.file) + ("?download=true" if body.download else "")
@@ -279,7 +279,7 @@ async def linked_file(
     key: Annotated[str, Query(max_length=80)] = "",
     download: Download = False,
 ) -> Response:
-    """Download a file by a signed link. Needs no API key; an invalid or expired link gets 404."""
+    """Download a file by a signed link. It needs no API key; an invalid or expired link gets 404."""
     service = service_of(request)
     try:
         job = await service.queue.job(id)

@@ -69,7 +69,7 @@ def _body() -> dict[str, Any]:
     openapi_extra=_body(),
 )
 async def create(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
-    """Create a job: a film, an image or a draft.
+    """Create a job. It makes a film, an image or a draft.
 
     Send JSON, or a form with the same JSON in the part `request` and the input file in the part `image` or `video`.
     Options that the model does not support are refused at once.
@@ -151,7 +151,7 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
 ) -> Page:
-    """List jobs, newest first, oldest first, or in the order of the queue."""
+    """List jobs. The order is newest first, oldest first, or that of the queue."""
     service = service_of(request)
     if after is not None:
         await service.queue.job(after, caller.sees)
@@ -182,7 +182,8 @@ async def list_jobs(
 
 @router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())
 async def show_queue(request: Request, caller: Reader) -> QueueResponse:
-    """Get the number of your jobs in each state and the seconds until all are done. An admin sees all jobs."""
+    """Get the state of the queue: the number of your jobs in each state, and the seconds until all are done. An admin
+    sees all jobs."""
     look = await line_of(request).look()
     counts = await service_of(request).store.counts(caller.sees)
     if caller.sees is None:
@@ -194,7 +195,7 @@ async def show_queue(request: Request, caller: Reader) -> QueueResponse:
 
 @router.get(f"{ROOT}/jobs/{{id}}", operation_id="show_job", responses=refusals(404))
 async def show(id: str, request: Request, caller: Reader) -> JobResponse:
-    """Get a job: its state, progress, place in the queue, error or result."""
+    """Get a job. The response has its state, progress, place in the queue, error and result."""
     return await shown(request, await service_of(request).queue.job(id, caller.sees))
 
 
@@ -258,7 +259,7 @@ async def again(
     caller: Creator,
     idempotency: IdempotencyKey,
 ) -> JobResponse:
-    """Repeat a job with the same input files. The new job runs in the queue, even if a command ran the first one."""
+    """Repeat a job. It uses the same input files and runs in the queue, even if a command ran the first one."""
     service = service_of(request)
     parent = await service.queue.job(id, caller.sees)
     seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
@@ -271,7 +272,7 @@ async def again(
 
 @router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
 async def reorder(id: str, body: ReorderRequest, request: Request, caller: Changer) -> JobResponse:
-    """Move a queued job before another one of the same owner and priority, or to the end of these."""
+    """Move a queued job. It runs before another one of the same owner and priority, or after all of these."""
     return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
 
 
@@ -297,7 +298,7 @@ async def prioritise(id: str, body: PriorityRequest, request: Request, caller: C
     responses=refusals(404),
 )
 async def log(id: str, request: Request, caller: Reader) -> Response:
-    """Get the log of a job's attempts, its last megabyte."""
+    """Get the log of a job. It covers all attempts; at most the last megabyte is returned."""
     service = service_of(request)
     job = await service.queue.job(id, caller.sees)
     text = await asyncio.to_thread(_tail, service, job)
@@ -318,7 +319,7 @@ def _tail(service: Service, job: Job) -> str:
 
 @router.get(f"{ROOT}/jobs/{{id}}/run", operation_id="job_run", responses=refusals(404))
 async def run(id: str, request: Request, caller: Reader) -> Run:
-    """Get a report of the run: seconds and memory by phase, scores, notes."""
+    """Get the run report of a job: seconds and memory by phase, scores, notes."""
     job = await service_of(request).queue.job(id, caller.sees)
     if job.result is None or job.result.sidecar.run is None:
         raise JobNotFound(id)

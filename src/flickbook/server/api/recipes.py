@@ -55,10 +55,10 @@ class Inspected(BaseModel):
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _BODY}}}},
 )
 async def inspect(request: Request, caller: Changer) -> Inspected:
-    """Inspect a file: its format, its size, and the recipe in its metadata. Nothing is decoded or kept.
+    """Inspect a file. Returns its format, its size, and the recipe in its metadata; nothing is decoded or stored.
 
     A separate process with limits of memory and time reads the file. If too many files wait, the response is 429, and
-    retry-after says when to retry.
+    retry-after is when to retry.
     """
     async with body_of(request) as body:
         file = body.files.get("file")

@@ -28,7 +28,7 @@ router = APIRouter(tags=["sequences"])
 async def create(
     body: SequenceRequest, request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey
 ) -> JobResponse:
-    """Create a sequence: a film of related images, with a part for each prompt.
+    """Create a sequence. It is one film of related images, with a part for each prompt.
 
     The job is of the kind sequence. Options that the model does not support are refused at once.
     """

@@ -81,7 +81,7 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
     openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
 )
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
-    """Create a video from a prompt, and from an image if one is sent."""
+    """Create a video. It is made from a prompt, and from an image if one is sent."""
     service = service_of(request)
     job, without = await _created(service, request, caller, idempotency)
     response.headers.update(poll_after(job))
@@ -155,7 +155,8 @@ async def create_video_and_wait(request: Request, caller: Creator, idempotency: 
     openapi_extra=body_schema(EditVideo, {"prompt": "a painting of it", "video": {"id": "video_…"}}, video=_FILM),
 )
 async def edit_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
-    """Edit a video: make its motion anew with another prompt. Send a film, or name one of the service."""
+    """Edit a video. The new one keeps its motion and follows another prompt. Upload a film, or name a video of the
+    service."""
     return await _revised(revisions.edit, request, response, caller, idempotency)
 
 
@@ -169,7 +170,7 @@ async def edit_video(request: Request, response: Response, caller: Creator, idem
     ),
 )
 async def extend_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
-    """Extend a video: continue from its last frame and join both parts."""
+    """Extend a video. The new film continues from its last frame, and both parts are joined."""
     return await _revised(revisions.extend, request, response, caller, idempotency)
 
 
@@ -265,7 +266,7 @@ async def cancel_video(request: Request, response: Response, video_id: str, call
 async def remix_video(
     request: Request, response: Response, video_id: str, caller: Creator, idempotency: IdempotencyKey
 ) -> Video:
-    """Remix a video: the same size, frames, steps and seed with another prompt."""
+    """Remix a video. The new one has the same size, frames, steps and seed, and another prompt."""
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     async with body_of(request) as body:
@@ -287,7 +288,7 @@ async def download_video(
     caller: Reader,
     variant: Literal["video", "thumbnail", "spritesheet"] = "video",
 ) -> Response:
-    """Download the film, a frame from its middle, or a contact sheet of its frames."""
+    """Download a video, a frame from its middle, or a contact sheet of its frames."""
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     if variant == "video":

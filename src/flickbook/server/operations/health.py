@@ -56,13 +56,13 @@ class Metrics:
 
 @router.get("/healthz", summary="Whether the service lives")
 async def healthz() -> dict[str, bool]:
-    """Return `{"live": true}` if this process responds. Checks nothing else."""
+    """Reports that this process responds; checks nothing else."""
     return {"live": True}
 
 
 @router.get("/readyz", summary="Whether the service can work", responses={503: {"description": "It cannot."}})
 async def readyz(request: Request) -> JSONResponse:
-    """Check that the store answers and that files of jobs can be written. Also counts the live workers."""
+    """Checks the store and that files of jobs can be written. Also counts the live workers."""
     service = service_of(request)
     at, found = getattr(request.app.state, "ready", (float("-inf"), dict[str, bool]()))
     if time.monotonic() - at > _FRESH:
@@ -102,7 +102,7 @@ def _writable(root: Path) -> bool:
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
 async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -> Response:
-    """Return the requests that this process counted and the current number of jobs by state."""
+    """Returns the requests that this process counted and the current number of jobs by state."""
     service = service_of(request)
     counts = await service.store.counts()
     done = await service.store.find(Query(states=("completed",), limit=_LAST))

@@ -24,7 +24,7 @@ class Drafts extends Alive {
 
   #again = async () => {
     const { data } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({}));
-    if (!data) return; // what was there stays
+    if (!data) return; // keep the current drafts
     // The drafts of one wall differ only in their seed.
     const wall = (job) => JSON.stringify({ ...job.plan, seed: 0 });
     this.#drafts = data.filter((job) => wall(job) === wall(data[0])).sort((one, other) => one.seed - other.seed);

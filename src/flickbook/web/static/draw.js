@@ -13,7 +13,7 @@ export function h(name, told = {}, ...children) {
   return element;
 }
 
-/** A button that is disabled while its action runs, and shows an error next to it. */
+/** A button that is disabled while its action runs; an error is shown at the foot of the page. */
 export function button(text, act, told = {}) {
   const press = async (event) => {
     const own = event.currentTarget;

@@ -66,7 +66,7 @@ function loras(text) {
 
 /** Sends a form: a film, an image, eight drafts, a sequence or a batch. Returns the seed to show next. */
 export async function send(what, names, values) {
-  if (sending) return values[names.indexOf("seed")] ?? null; // pressed twice
+  if (sending) return values[names.indexOf("seed")] ?? null; // already sending
   sending = true;
   const place = document.querySelector(`flickbook-refusal[for="${what === "drafts" ? "film" : what}"]`);
   place?.tell("");

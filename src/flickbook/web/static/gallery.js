@@ -71,7 +71,7 @@ class Gallery extends HTMLElement {
     if (this.#favourites) words.set("favourite", "true");
     if (this.#last) words.set("after", this.#last);
     const { data, last_id, has_more } = await ask(`jobs?${words}`);
-    if (turn !== this.#asked) return; // something else was asked for meanwhile
+    if (turn !== this.#asked) return; // a newer request was sent meanwhile
     const cards = data.filter((job) => job.links.film || job.state !== "completed").map((job) => this.#card(job));
     if (this.#last) this.grid.append(...cards);
     else this.grid.replaceChildren(...cards);
@@ -126,7 +126,7 @@ function together(films) {
     for (const film of others) {
       const at = Math.min(leader.currentTime, film.duration || 0);
       if (now || Math.abs(film.currentTime - at) > 0.06) film.currentTime = at;
-      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) film.play(); // it had ended before
+      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) film.play(); // it had ended earlier
     }
     where.value = (leader.currentTime / leader.duration) * 1000 || 0;
   };

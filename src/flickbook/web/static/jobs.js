@@ -90,7 +90,7 @@ class Jobs extends EventTarget {
         if (this.shown?.id === job.id) this.shown = this.#chosen = null;
         return true;
       }
-      this.active.push(job); // it is asked for again
+      this.active.push(job); // it will be polled again
       return false;
     }
   }

@@ -60,7 +60,7 @@ class Models extends HTMLElement {
 
   #follow(model, place, now) {
     if (now.state === "done") return place.replaceChildren(h("span", { class: "fb-here" }, "here"));
-    if (now.state === "absent") return this.#offer(model, place); // the service was started anew
+    if (now.state === "absent") return this.#offer(model, place); // the service was restarted
     if (now.state === "failed") {
       this.#offer(model, place);
       place.append(h("span", { class: "wrong", role: "alert" }, now.error));

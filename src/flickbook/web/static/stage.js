@@ -96,7 +96,7 @@ class Stage extends Alive {
     const now = Date.now(), screen = this.screen;
     if (!screen.firstChild) screen.append(h("div", { class: "fb-noise", "aria-hidden": "true" }));
     else if (now - this.#stamp < 300) return;
-    if (!WAITING.includes(job.state)) return; // of what came to nothing there may be none
+    if (!WAITING.includes(job.state)) return; // a failed job may have no preview
     this.#stamp = now;
     const answer = await fetch(`${ROOT}/jobs/${job.id}/preview`).catch(() => null);
     if (answer?.status !== 200 || this.screen !== screen) return;
