@@ -1,7 +1,7 @@
-"""What a refusal looks like over HTTP: one status and one JSON form for each error of the package.
+"""Error responses: one status and one JSON form for each error of the package.
 
-Below /v1 it is the form of the OpenAI API: `{"error": {"message", "type", "param", "code"}}`; everywhere else
-`{"error": {"code", "message", "field"}}`. Paths of this machine are in the log, never in an answer.
+Under /v1 the form is that of the OpenAI API: `{"error": {"message", "type", "param", "code"}}`; elsewhere it is
+`{"error": {"code", "message", "field"}}`. Paths of this machine are written to the log, never to a response.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _CODE: Final = {
     421: "wrong_host",
     429: "limit_reached",
 }
-#: What the documentation says of each.
+#: The descriptions of the statuses in OpenAPI.
 WHY: Final = {
     400: "A field is wrong, or this cannot be done now; the message says which, and what to do",
     401: "The key is missing, wrong, revoked or expired",
@@ -80,7 +80,7 @@ WHY: Final = {
     503: "The store or the disk does not answer; ask again",
     507: "There is no space left",
 }
-#: What every request may be refused for, and one that is known for what it is.
+#: The statuses that any request may get, and those that the routes document.
 EVERYWHERE: Final = (400, 401, 403, 404, 408, 413, 415, 421, 429, 503, 507)
 _KNOWN: Final = (400, 401, 403, 429, 503)
 _TYPE: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -90,9 +90,9 @@ logger = logging.getLogger(__name__)
 
 
 class Fault(BaseModel):
-    """What is wrong: `code` is stable, `message` is for people, `field` is the field of the request, if it is one.
+    """The error. `code` is stable, `message` is for people, `field` names the field of the request, if there is one.
 
-    `pull` is there with the code model_not_pulled alone: a POST to this address downloads the model.
+    `pull` is only set with the code model_not_pulled: a POST to this path downloads the model.
     """
 
     code: str
@@ -102,13 +102,13 @@ class Fault(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Every answer that is not what was asked for."""
+    """The body of an error response."""
 
     error: Fault
 
 
 class CompatibleFault(BaseModel):
-    """What is wrong, as the OpenAI API says it."""
+    """The error in the form of the OpenAI API."""
 
     message: str
     type: str
@@ -117,7 +117,7 @@ class CompatibleFault(BaseModel):
 
 
 class CompatibleRefusal(BaseModel):
-    """Every answer below /v1 that is not what was asked for."""
+    """The body of an error response under /v1."""
 
     error: CompatibleFault
 
@@ -125,7 +125,7 @@ class CompatibleRefusal(BaseModel):
 def refusals(
     *statuses: int, model: type[BaseModel] = Refusal, always: Iterable[int] = _KNOWN
 ) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route for its OpenAPI, those that are always possible among them."""
+    """Return the error responses of a route for OpenAPI: these statuses and those in `always`."""
     return {code: {"model": model, "description": WHY[code]} for code in sorted({*always, *statuses})}
 
 
@@ -137,7 +137,7 @@ def answer(
     field: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A refusal in the form that belongs to the path of the request."""
+    """Return an error response in the form that belongs to the path of the request."""
     if str(scope["path"]).startswith("/v1/"):
         kind = "server_error" if status >= 500 else _TYPE.get(status, "invalid_request_error")
         error: dict[str, Any] = {"message": message, "type": kind, "param": field, "code": code}
@@ -147,7 +147,7 @@ def answer(
 
 
 def refusal(scope: Scope, error: Exception) -> Response:
-    """The answer that an error becomes. Raises TypeError for one that was not meant."""
+    """Return the response for an error. Raises TypeError for an unexpected exception."""
     if isinstance(error, FlickbookError):
         return _ours(scope, error)
     if isinstance(error, HTTPException):
@@ -178,7 +178,7 @@ def _ours(scope: Scope, error: FlickbookError) -> Response:
 
 
 def _absent(scope: Scope, error: ModelNotPulled) -> Response:
-    """409 with the address of the pull; below /v1 it is 400, because OpenAI's clients send again what gets a 409."""
+    """Return 409 with the path of the download; under /v1 return 400, because OpenAI's clients retry after a 409."""
     where = pull_path(error.model)
     message = f"{error.model} {error.reason}; POST {where} downloads it"
     if str(scope["path"]).startswith("/v1/"):
@@ -188,7 +188,7 @@ def _absent(scope: Scope, error: ModelNotPulled) -> Response:
 
 
 def _invalid(scope: Scope, error: RequestValidationError) -> Response:
-    """400 that names the first field that is wrong."""
+    """Return 400 with the first wrong field."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid":
@@ -209,7 +209,7 @@ async def _handle(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """The methods of a path. Where several routes share it, the router knows the first one's only."""
+    """Return the methods of a path. Where several routes share a path, the router knows only those of the first."""
     path, paths = request.url.path, request.app.openapi()["paths"]
     if path in paths:
         return {method.upper() for method in paths[path]}
@@ -218,6 +218,6 @@ def _methods(request: Request) -> set[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Have the application answer with refusals in this form."""
+    """Register the error handlers of the application."""
     for kind in (FlickbookError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _handle)

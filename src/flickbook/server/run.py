@@ -1,7 +1,7 @@
-"""The service as a process: it opens its store, listens, keeps its workers alive, and ends in good order.
+"""The server process: it opens the store, listens, runs its workers, and shuts down cleanly.
 
-On SIGTERM or Ctrl-C it takes no more connections, has its workers lay down what they run (each with a checkpoint, and
-its lease released), lets answers under way end, and closes the store. Told again, it leaves at once.
+On SIGTERM or Ctrl-C it accepts no more connections. Its workers interrupt their jobs, each with a checkpoint, and
+release their leases. It lets running responses end, and closes the store. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from flickbook.server.app import create_app
 from flickbook.server.middleware.timeouts import Connection
 from flickbook.server.service import Service
 
-#: Seconds in which answers that are under way may end.
+#: Seconds in which running responses may end at shutdown.
 GRACE: Final = 5
-#: Connections that may wait to be accepted, and seconds that one may rest between two requests.
+#: Connections that may wait to be accepted, and the keep-alive timeout in seconds.
 _BACKLOG: Final = 2048
 _REST: Final = 20
 _FILES: Final = 65_536
@@ -38,9 +38,9 @@ Opened = Callable[[str], Awaitable[None]]
 
 
 def run(service: Service, dress: Dress | None = None, opened: Opened | None = None) -> None:
-    """Serve until a signal comes. Raises RequestError for an address that cannot be served at, StoreError.
+    """Serve until a signal comes. Raises RequestError for an address that cannot be used, and StoreError.
 
-    `dress` puts into the application what stands above it, and `opened` is told its address once it serves.
+    `dress` adds the parts of higher layers to the application. `opened` is called with the URL once the server listens.
     """
     _more_files()
     asyncio.run(_serve(service, dress, opened))
@@ -64,7 +64,7 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
 
 
 async def _refuse_strangers(service: Service) -> None:
-    """Raises RequestError where others could reach the service, and no key keeps them out."""
+    """Raise RequestError if others could reach the service without a key or a login."""
     if service.accounts:
         return
     if is_loopback(service.host) and not service.shared:
@@ -82,7 +82,7 @@ async def _refuse_strangers(service: Service) -> None:
 
 
 def listening(service: Service) -> socket.socket:
-    """A socket that listens; the service's `port` is then the one it has. Raises RequestError."""
+    """Return a listening socket and set the service's `port` to its port. Raises RequestError."""
     family = socket.AF_INET6 if ":" in service.host else socket.AF_INET
     try:
         listener = socket.create_server((service.host, service.port), family=family, backlog=_BACKLOG)
@@ -94,8 +94,8 @@ def listening(service: Service) -> socket.socket:
 
 
 def config(service: Service, app: FastAPI) -> uvicorn.Config:
-    """How uvicorn serves the application. Forwarded headers are read from trusted proxies only: any other client could
-    write into them what it likes."""
+    """Return uvicorn's configuration. Forwarded headers are read from trusted proxies only, since any other client
+    could forge them."""
     chosen = service.settings
     return uvicorn.Config(
         app,
@@ -113,7 +113,7 @@ def config(service: Service, app: FastAPI) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, with workers that start and end with it."""
+    """Uvicorn's server, with workers that start and stop with it."""
 
     def __init__(
         self, service: Service, supervisor: Supervisor, dress: Dress | None = None, opened: Opened | None = None
@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
         self._opening: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, start the workers, and say where on stderr."""
+        """Serve, start the workers, and print the URL to stderr."""
         await super().startup(sockets)
         await asyncio.to_thread(self._supervisor.start)
         host = f"[{self._service.host}]" if ":" in self._service.host else self._service.host
@@ -144,7 +144,7 @@ class _Server(uvicorn.Server):
             self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Have the workers lay down their jobs while the last answers are given."""
+        """Stop the workers, which save checkpoints, while the last responses are sent."""
         leaving = asyncio.create_task(asyncio.to_thread(self._supervisor.stop))
         self._app.state.closing.set()
         await super().shutdown(sockets)
@@ -152,7 +152,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End well on a signal, and with exit code 0: uvicorn would raise it again, for a parent that we have not."""
+        """Shut down cleanly on a signal, with exit code 0; uvicorn would raise the signal again for a parent
+        process."""
         before: dict[signal.Signals, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, self.handle_exit)
@@ -164,7 +165,7 @@ class _Server(uvicorn.Server):
 
 
 def _more_files() -> None:
-    """Each connection is an open file, and the usual limit is made for programs that have few."""
+    """Raise the limit of open files: each connection is one, and the usual limit is low."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

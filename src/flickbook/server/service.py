@@ -1,4 +1,4 @@
-"""What all routes share: the queue, its files, who may do what, and how the service was started."""
+"""The state that all routes share: the queue, its files, the caller, and the options the service was started with."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from flickbook.jobs.queue import Queue
 from flickbook.settings import Settings
 from flickbook.store.base import Store
 
-#: Bytes of a body, unless a route allows more, and of one that brings a picture or a film.
+#: The most bytes of a request body, and of one that contains an image or a film.
 MAX_BODY: Final = 1 << 20
 MAX_UPLOAD: Final = 256 << 20
 
 
 @dataclass
 class Service:
-    """One service. `origins` are the pages elsewhere that may ask it."""
+    """One running service. `origins` are the origins of other sites whose pages may call it."""
 
     store: Store
     artifacts: ArtifactStore
@@ -31,20 +31,20 @@ class Service:
     port: int = 8000
     workers: int = 1
     origins: tuple[str, ...] = ()
-    #: Who may log in on the page beside those who have a key: passwords by names.
+    #: Local accounts, passwords by name. They may log in beside the owners of API keys.
     accounts: Mapping[str, str] = field(default_factory=dict)
-    #: Whether it is reached from elsewhere through a tunnel.
+    #: Whether the service is reachable from elsewhere through a tunnel.
     shared: bool = False
-    #: Names that it answers to beside its own; a tunnel's is known once it stands.
+    #: Further host names that it accepts; that of a tunnel is added once the tunnel is open.
     hosts: set[str] = field(default_factory=set)
     #: Hosts that webhooks may be sent to; none by default.
     webhook_hosts: tuple[str, ...] = ()
-    #: Seconds for which what is done is kept, 0 for always, and bytes that all files may take.
+    #: Seconds for which finished jobs are kept (0 is for ever), and the most bytes that all files may take.
     keep: float = 0.0
     max_disk: int | None = None
-    #: How many of its workers are alive; None for a service that has none.
+    #: Returns the number of live workers; None for a service that has no workers.
     alive: Callable[[], int] | None = None
-    #: Set when a job was kept whose model is not on this machine: its files are downloaded then.
+    #: Set when a job was queued whose model is not on this machine; it starts the download.
     models_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     queue: Queue = field(init=False)
 
@@ -53,16 +53,16 @@ class Service:
 
     @property
     def loras(self) -> Path:
-        """Where the LoRAs are that can be asked for by their names."""
+        """The folder of the LoRAs that requests may name."""
         return self.settings.data_dir / "loras"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the owner whose jobs are seen, the id of the key, and what it may do.
+    """The caller of a request: the owner whose jobs it sees, the id of its API key, and its scopes.
 
-    `owner` "" is the local person of a service without keys. The scopes are "read" (see own jobs and films), "create"
-    (make, cancel, delete own), "admin" (see and do everything, keys included).
+    `owner` "" is the local user of a service without keys. The scopes are "read" (own jobs and films), "create"
+    (create, cancel and delete own jobs) and "admin" (everything, including keys).
     """
 
     owner: str = ""
@@ -71,12 +71,12 @@ class Caller:
 
     @property
     def sees(self) -> str | None:
-        """The owner whose jobs it sees, as the queue is asked; None for all."""
+        """The owner whose jobs the caller sees, for queries of the queue; None for all."""
         return None if "admin" in self.scopes else self.owner
 
 
 def service_of(request: HttpRequest) -> Service:
-    """The service that a request came to."""
+    """Return the service of the request's application."""
     found = request.app.state.service
     assert isinstance(found, Service)
     return found

@@ -225,9 +225,9 @@ class Store(Protocol):
     ) -> list[Job]:
         """Claims up to `most` queued jobs for which `fits` returns True, in queue order, each as `claim` does.
 
-        Only the first `among` jobs of the queue are examined, or those with these ids. Later jobs get turns behind
-        the jobs that were claimed consecutively from the front, but not behind those claimed past others. Each claim
-        is a separate change.
+        Only the first `among` jobs of the queue are examined, or those with these ids. Later jobs get turns after the
+        jobs that were claimed consecutively from the front, but not after those claimed past others. Each claim is a
+        separate change.
         """
 
     async def renew(self, id: str, attempt: int, seconds: float, reached: float) -> Job | None:
@@ -250,10 +250,10 @@ class Store(Protocol):
         """Deletes a job that is in one of `states` and returns it; otherwise returns None."""
 
     async def reorder(self, id: str, before: str | None) -> Job | None:
-        """Moves a queued job before another one of its owner and priority, or behind all of them if None.
+        """Moves a queued job before another one of its owner and priority, or after all of them if None.
 
-        The places of the owner's jobs are redistributed among them, so jobs of other owners do not move. Returns
-        None if one of the two is not queued.
+        The places of the owner's jobs are redistributed among them, so jobs of other owners do not move. Returns None
+        if one of the two is not queued.
         """
 
     async def lapsed(self, limit: int = 100) -> list[Job]:

@@ -1,4 +1,4 @@
-"""`/generate`: the studio's one endpoint for `gradio_client`, a film of a sentence as a job of the service's queue."""
+"""`/generate`: the studio's endpoint for `gradio_client`. It makes a film from a prompt as a job of the queue."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from flickbook.server.submission.submit import submitted
 from flickbook.spec import Request
 from flickbook.store.base import DONE
 
-#: Seconds between two looks at the job.
+#: Seconds between two polls of the job.
 _LOOK: Final = 0.15
 
 
 def endpoint(service: Service, guard: Guard) -> None:
-    """Add it to the page that is being made."""
+    """Add the endpoint to the page that is being built."""
 
     async def generate(
         prompt: str,
@@ -39,11 +39,11 @@ def endpoint(service: Service, guard: Guard) -> None:
         preset: str | None = None,
         request: gr.Request | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Make a film. What is left out is the model's choice.
+        """Create a film. A parameter that is left out uses the model's default.
 
-        Each answer is the job as it stands: `id`, `state`, `fraction` (0 to 1), `eta_seconds`; the last one has `film`,
-        an address below that of the service which holds for an hour and needs no key, and the `recipe`. Whoever leaves
-        finds the job in the queue.
+        Each result is the state of the job: `id`, `state`, `fraction` (0 to 1), `eta_seconds`. The last one also has
+        `film`, a link below the service's address that is valid for an hour and needs no key, and the `recipe`. If the
+        client disconnects, the job stays in the queue.
         """
         if request is None or request.request is None:
             raise gr.Error("nobody is known to ask", print_exception=False)
@@ -70,12 +70,12 @@ def endpoint(service: Service, guard: Guard) -> None:
         except FlickbookError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    # Each call only looks at its job, so none waits for another to end.
+    # Calls only poll their job, so they do not wait for each other.
     api(generate, api_name="generate", concurrency_limit=None)
 
 
 async def _told(service: Service, guard: Guard, caller: Caller, id: str) -> AsyncIterator[dict[str, Any]]:
-    """The job as it stands, whenever that changes, until it is done."""
+    """Yield the state of a job whenever it changes, until the job is done."""
     before: dict[str, Any] = {}
     while True:
         job = await service.queue.job(id)

@@ -1,7 +1,7 @@
-"""The forms of the studio: a component for each field, within the limits of the model that is chosen.
+"""The forms of the studio: a component for each field, with the limits of the selected model.
 
-Each component stands for the field of its name in the body of `/api/v1/jobs`; those of a Polish are called
-"polish.…". What they hold is read by the page itself, and sent as anybody else would send it.
+Each component has the name of its field in the body of `/api/v1/jobs`; polish options are called "polish.…". The page
+reads the values itself and sends them like any other client.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flickbook.spec import Loop
 FILMS: Final = tuple(name for name in formats.FILMS if name != "frames")
 PICTURES: Final = formats.STILLS
 PRECISIONS: Final = get_args(Precision)
-#: Those that a container leaves a choice of, and that every machine has.
+#: Codecs of the containers that offer a choice, without those that need certain hardware.
 CODECS: Final = tuple(
     dict.fromkeys(
         codec
@@ -34,19 +34,19 @@ Fields = dict[str, Any]
 
 
 def film_models() -> list[tuple[str, str]]:
-    """The models of films, as a Dropdown names them."""
+    """Return the models that make films, as choices of a Dropdown."""
     return [(each.title, each.name) for each in catalogue.list_models() if each.num_frames.range[1] > 1]
 
 
 def picture_models() -> list[tuple[str, str]]:
-    """The models that make a single picture of words; those that make nothing else come first."""
+    """Return the models that make a single image from a prompt; those that make only images come first."""
     able = [each for each in catalogue.list_models() if each.num_frames.range[0] == 1 and "text" in each.inputs]
     able.sort(key=lambda each: (each.name != "builtin", each.num_frames.range[1] > 1))
     return [(each.title, each.name) for each in able]
 
 
 def sizes(model: Model) -> list[str]:
-    """The sizes that a model is best at, and, where it can, those of half and one and a half times."""
+    """Return the sizes that suit a model best, and if possible sizes of half and one and a half times these."""
     found = list(model.sizes)
     if model.sides is not None:
         low, high = model.sides.range
@@ -59,10 +59,10 @@ def sizes(model: Model) -> list[str]:
 
 
 def ranges(model: Model) -> dict[str, dict[str, Any]]:
-    """What each component that depends on the model is told: its limits, its choices, and the model's own value."""
+    """Return the limits, choices and default of each component that depends on the model."""
     strength, low = model.strength, model.num_frames.range[0]
     usual = f"The model's own: {model.negative_prompt}" if model.negative_prompt else "What it should not show"
-    # A film has two frames or more; the next number that fits lies one step up.
+    # A film has two frames or more; the next valid number is one step up.
     frames = _limits(low if low > 1 else low + model.num_frames.every, model.num_frames, model.num_frames.every)
     told = {
         "num_inference_steps": _limits(model.num_inference_steps.range[0], model.num_inference_steps, 1),
@@ -71,7 +71,7 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
         "size": {"choices": sizes(model), "value": sizes(model)[0]},
         "scheduler": {"choices": list(model.schedulers), "value": model.schedulers[0]},
         "negative_prompt": {"placeholder": usual},
-        # Where the model does not ask, nothing is said.
+        # A model without a strength leaves the field empty.
         "strength": {"value": None} if strength is None else _limits(strength.range[0], strength, 0.05),
         "hint": {"value": f"{model.good_at}. {model.faults}. Recommended: {model.advice()}."},
     }
@@ -79,29 +79,29 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
 
 
 def _limits(low: float, limits: Whole | Real, step: float) -> dict[str, Any]:
-    """A Slider's limits; one that has no choice stands still, because its ends may not be equal."""
+    """Return the limits of a Slider. Without a choice the slider is fixed, because its ends must not be equal."""
     high = limits.range[1]
     still = {"maximum": low + step, "interactive": False} if high <= low else {"maximum": high, "interactive": True}
     return {"minimum": low, "step": step, "value": limits.default} | still
 
 
 def chosen(choices: list[tuple[str, str]], value: str) -> str:
-    """The usual model if it is one of the choices, else the first of them."""
+    """Return `value` if it is one of the choices, else the first choice."""
     return value if value in [name for _, name in choices] else choices[0][1]
 
 
 def model_box(choices: list[tuple[str, str]], value: str) -> gr.Dropdown:
-    """Which model."""
+    """Return the model component."""
     return gr.Dropdown(choices, value=chosen(choices, value), label="Model", filterable=True)
 
 
 def prompt_box(label: str, placeholder: str, lines: int = 2) -> gr.Textbox:
-    """What it shows."""
+    """Return the prompt component."""
     return gr.Textbox(label=label, placeholder=placeholder, lines=lines, max_lines=8, max_length=PROMPT_CHARACTERS)
 
 
 def numbers(model: Model, film: bool = True) -> Fields:
-    """The sliders that most people look at."""
+    """Return the sliders that are always visible."""
     told, found = ranges(model), dict[str, Any]()
     if film:
         found["num_frames"] = gr.Slider(label="Frames", precision=0, **told["num_frames"])
@@ -110,7 +110,7 @@ def numbers(model: Model, film: bool = True) -> Fields:
 
 
 def seed() -> Fields:
-    """The seed, its dice, and its lock."""
+    """Return the seed field, its random button, and its checkbox."""
     with gr.Row(equal_height=True, elem_classes="fb-seed"):
         number = gr.Textbox(label="Seed", placeholder="drawn anew for each film", max_lines=1, max_length=20, scale=4)
         dice = gr.Button("Roll", size="sm", scale=1, min_width=64, elem_classes="fb-dice")
@@ -121,7 +121,7 @@ def seed() -> Fields:
 
 
 def details(model: Model, film: bool = True) -> Fields:
-    """What is folded away: how the model works."""
+    """Return the components of the collapsed settings."""
     told = ranges(model)
     found: Fields = {
         "negative_prompt": gr.Textbox(label="Negative prompt", lines=1, max_lines=4, **told["negative_prompt"]),
@@ -141,7 +141,7 @@ def details(model: Model, film: bool = True) -> Fields:
         label="LoRAs", info="Names in the LoRA folder with their weights: ink:0.8, film-grain:0.5", placeholder="none"
     )
     found["container"] = gr.Dropdown(list(FILMS if film else PICTURES), value="mp4" if film else "png", label="Format")
-    # Not a Number, which shows 0 where it is empty, and is sent as such.
+    # Not a Number component: it shows and sends 0 when it is empty.
     found["quality"] = gr.Textbox(
         label="Quality of the file", info="0 to 100, or lossless", placeholder="the format's own", max_length=8, lines=1
     )
@@ -154,7 +154,7 @@ def details(model: Model, film: bool = True) -> Fields:
 
 
 def along() -> Fields:
-    """Other prompts from some frame on."""
+    """Return the component of later prompts."""
     return {
         "prompt_at": gr.Textbox(
             label="Later prompts, one a line",
@@ -167,7 +167,7 @@ def along() -> Fields:
 
 
 def finishing() -> Fields:
-    """What is done to the frames once they are made."""
+    """Return the components of the polish options."""
     return {
         "polish.interpolate": gr.Dropdown(
             [("as they are", ""), ("2x", "2x"), ("3x", "3x"), ("4x", "4x")], value="", label="Frames in between"
@@ -189,13 +189,13 @@ def finishing() -> Fields:
 
 
 def changed(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
-    """What the components become when another model is chosen."""
+    """Return the updates of the components when another model is selected."""
     told = ranges(catalogue.find(name))
     return {fields[field]: gr.update(**said) for field, said in told.items() if field in fields}
 
 
 def recommended(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
-    """What the components become to hold a model's recommended settings."""
+    """Return the updates of the components for a model's recommended settings."""
     values = catalogue.find(name).recommended.model_dump()
     return {fields[field]: gr.update(value=value) for field, value in values.items() if field in fields}
 
@@ -205,7 +205,7 @@ def _trim(span: Any) -> str:
 
 
 def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]:
-    """What the components become to hold a Plan's choices, as far as this machine knows its model."""
+    """Return the updates of the components for the values of a Plan. Limits are included if the model is known here."""
     model = next((each for each in catalogue.list_models() if each.name == plan.get("model")), None)
     told: dict[str, dict[str, Any]] = ranges(model) if model is not None else {}
     said = _said(plan, fields)
@@ -219,13 +219,13 @@ def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]
 
 
 def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What the components are to hold, by the names of their fields."""
+    """Return the values of the components by field name."""
     polish, turns = plan.get("polish") or {}, [tuple(turn) for turn in plan.get("prompt_at") or ()]
     said: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
     seed = plan.get("seed")
     said |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
-    said["speed"] = plan.get("speed") or "exact"  # a recipe from before there was a choice
-    said["loras"] = ""  # their files are known by what is in them, and not by a name
+    said["speed"] = plan.get("speed") or "exact"  # old recipes have no speed
+    said["loras"] = ""  # a Plan contains the hashes of LoRA files, not their names
     if plan.get("width") and plan.get("height"):
         said["size"] = f"{plan['width']}x{plan['height']}"
     if plan.get("task") == "sequence":

@@ -1,4 +1,4 @@
-"""Logging in: a key or a local account becomes a session in a cookie, by a page that needs no script."""
+"""Login: a key or a local account becomes a session cookie. The page needs no scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flickbook.server.service import service_of
 PATH: Final = "/studio"
 LOGIN: Final = f"{PATH}/login"
 LOGOUT: Final = f"{PATH}/logout"
-#: Without it browsers say of a form that it comes from nowhere.
+#: Without it browsers send the form with the origin "null".
 OWN_ORIGIN: Final = {"referrer-policy": "same-origin"}
 router = APIRouter(include_in_schema=False)
 _POLICY: Final = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -37,19 +37,19 @@ _SECRET: Final = Form(max_length=500)
 
 @router.get(PATH)
 async def bare() -> Response:
-    """The page's true address."""
+    """Redirect to the page's address."""
     return RedirectResponse(f"{PATH}/", 307)
 
 
 @router.get("/favicon.ico")
 async def icon() -> Response:
-    """The picture that browsers ask for by themselves."""
+    """Redirect to the icon at the path that browsers request by default."""
     return RedirectResponse(f"{PATH}/own/icon.svg", 307)
 
 
 @router.get(LOGIN)
 async def ask(request: Request) -> Response:
-    """The page that asks who somebody is."""
+    """Show the login page."""
     return _page(guard_of(request))
 
 
@@ -57,7 +57,7 @@ async def ask(request: Request) -> Response:
 async def log_in(
     request: Request, secret: Annotated[str, _SECRET] = "", name: Annotated[str, _SECRET] = ""
 ) -> Response:
-    """Begin a session, and go to the studio; or say on the page why not."""
+    """Create a session and redirect to the studio, or show the login page with the error."""
     guard = guard_of(request)
     try:
         address, name = address_of(request.scope), name.strip()
@@ -68,7 +68,7 @@ async def log_in(
         return _page(guard, str(error.detail), 401)
     value, lasts = await guard.sessions.begin(key)
     answer = RedirectResponse(f"{PATH}/", 303)
-    # A tunnel is always reached by HTTPS, and forwards by HTTP.
+    # A tunnel is always reached by HTTPS, but forwards by HTTP.
     secure = request.url.scheme == "https" or request.url.hostname in service_of(request).hosts
     answer.set_cookie(COOKIE, value, max_age=lasts, httponly=True, samesite="strict", secure=secure)
     return answer
@@ -76,13 +76,13 @@ async def log_in(
 
 @router.get(f"{PATH}/session")
 async def session(request: Request) -> Response:
-    """Whether there is something to log out from, for the page."""
+    """Return whether a login is needed, so that the page can offer to log out."""
     return JSONResponse({"closed": await guard_of(request).closed()})
 
 
 @router.post(LOGOUT)
 async def log_out(request: Request) -> Response:
-    """End the session of this browser, here and there."""
+    """End the session of this browser, on the server and in the cookie."""
     await guard_of(request).sessions.end(cookies(request.scope))
     answer = RedirectResponse(LOGIN, 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")

@@ -1,7 +1,7 @@
-"""The studio at /studio of the service: who may see it, what of Gradio's own routes is reached, and when it is made.
+"""Mounts the studio at /studio of the service, with access control and a list of Gradio's reachable routes.
 
-Gradio takes seconds to import, so the page is made when it is first asked for. Of Gradio's routes only those are open
-that the page needs: no file passes through its cache, in which whoever knows a path is given what lies there.
+Gradio takes seconds to import, so the page is built at its first request. Only the routes that the page needs are
+reachable: no file passes through Gradio's cache, which serves a file to any caller who knows its path.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flickbook.web import login
 from flickbook.web.login import LOGIN, LOGOUT, OWN_ORIGIN, PATH
 
 STATIC: Final = Path(__file__).parent / "static"
-#: Of Gradio's routes, below PATH: its page and files, and the calls of the page's own functions.
+#: Reachable routes of Gradio, below PATH: its page and static files, and calls of the page's functions.
 _OPEN: Final = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/(?:assets|static|svelte)/.+"
     r"|/gradio_api/(?:info/?|openapi\.json|app_id/?|startup-events|theme\.css|queue/join|queue/data|cancel|reset/?"
@@ -38,7 +38,7 @@ _OPEN: Final = re.compile(
 )
 _LASTING: Final = ("/assets/", "/static/")
 _MESSAGES: Final = re.compile(r"/gradio_api/call/generate/([a-z0-9]+)")
-#: Nothing from elsewhere, whatever stands in a prompt. Gradio's page has scripts in it, and makes functions of texts.
+#: Nothing is loaded from other hosts, even if a prompt contains HTML. Gradio's page needs inline scripts and eval.
 _POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
@@ -47,7 +47,7 @@ _POLICY: Final = (
 
 
 def mount(app: FastAPI) -> Studio:
-    """Put the studio into the application of a service. Its page is made when it is first asked for."""
+    """Mount the studio on the application of a service. Its page is built at the first request."""
     studio = Studio(app)
     app.include_router(login.router)
     app.state.public.update({LOGIN, LOGOUT})
@@ -65,7 +65,7 @@ def mount(app: FastAPI) -> Studio:
 
 
 class Studio:
-    """Gradio's application, behind the guard of the service."""
+    """Gradio's application behind the guard of the service."""
 
     def __init__(self, parent: FastAPI) -> None:
         self._parent = parent
@@ -75,12 +75,12 @@ class Studio:
 
     @asynccontextmanager
     async def living(self) -> AsyncIterator[None]:
-        """As long as the service: what was made ends with it."""
+        """Close Gradio's application at the end of the context."""
         async with self._stack:
             yield
 
     async def ready(self) -> FastAPI:
-        """Gradio's application, made if it was not."""
+        """Return Gradio's application; build it at the first call."""
         async with self._making:
             if self._inner is None:
                 inner = await asyncio.to_thread(_made, self._parent)
@@ -110,14 +110,14 @@ class Studio:
         inner = await self.ready()
         session = _session(scope, path)
         if session is not None and session not in inner.state.blocks._queue.pending_messages_per_session:
-            # Gradio would answer 200 and then write a traceback.
+            # Gradio would answer 200 and then log a traceback.
             await refusal(scope, HTTPException(404, "no such session"))(scope, receive, send)
             return
         own = {**scope, "root_path": scope.get("app_root_path", "")}
         await self._until_closing(inner(own, receive, _dressed(send, path)))
 
     async def _until_closing(self, answer: Any) -> None:
-        """Answer, but for streams without an end not beyond the end of the service."""
+        """Run a response, but end open streams when the service stops."""
         answering = asyncio.ensure_future(answer)
         closing = asyncio.ensure_future(self._parent.state.closing.wait())
         try:
@@ -131,10 +131,10 @@ class Studio:
 
 
 async def _plain(scope: Scope, receive: Receive) -> Receive:
-    """The same body, once it is sure that it names no file.
+    """Check that a body names no file, and return a `receive` that replays it.
 
-    Gradio takes an object with a path or an address among the values for a file, and fetches it. No value of this page
-    is an object. Raises HTTPException.
+    Gradio fetches an object with a path or a URL among the values as a file. No value of this page is an object. Raises
+    HTTPException.
     """
     if header(scope, b"content-type").partition(";")[0].strip().lower() not in ("", JSON):
         raise HTTPException(415, f"the type of the body must be {JSON}")
@@ -161,7 +161,7 @@ async def _plain(scope: Scope, receive: Receive) -> Receive:
 
 
 def _session(scope: Scope, path: str) -> str | None:
-    """The session of Gradio's queue whose messages a request asks for; None if it asks for none."""
+    """Return the session of Gradio's queue whose messages a request reads; None for other requests."""
     if path == "/gradio_api/queue/data":
         return QueryParams(scope["query_string"]).get("session_hash")
     match = _MESSAGES.fullmatch(path)
@@ -175,21 +175,21 @@ def _holds_object(value: Any) -> bool:
 
 
 def _typed(value: Any) -> bool:
-    """Whether something in it says that it is of one of Gradio's own types."""
+    """Whether a value contains a type marker of Gradio."""
     if isinstance(value, list):
         return any(map(_typed, value))
     return isinstance(value, dict) and ("_type" in value or any(map(_typed, value.values())))
 
 
 def _dressed(send: Send, path: str) -> Send:
-    """Gives each answer what a browser must be told of it."""
+    """Return a `send` that adds the security headers of the page."""
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["content-security-policy"] = _POLICY
             headers.update(OWN_ORIGIN)
-            if path.startswith(_LASTING):  # what is in them is in their names
+            if path.startswith(_LASTING):  # their names contain a hash of their content
                 headers["cache-control"] = "private, max-age=31536000, immutable"
         await send(message)
 
@@ -197,7 +197,7 @@ def _dressed(send: Send, path: str) -> Send:
 
 
 def _made(parent: FastAPI) -> FastAPI:
-    """Gradio's application, which thinks that it stands where it does. It blocks."""
+    """Build Gradio's application for its path below the service. Blocks."""
     import gradio as gr
 
     from flickbook.web.page import page

@@ -1,8 +1,8 @@
-"""The page of the studio: what it asks, tab by tab. What it shows is drawn by the modules in `static`.
+"""The studio's page: tabs and forms. The modules in `static` draw everything that updates.
 
-Gradio lays out the forms and keeps them within the limits of a model. All that is alive (what runs, the queue, the
-gallery) are elements of our own, `<flickbook-…>`, which ask `/api/v1` as any other client does; so a tab that was
-closed, or a line that was cut, changes nothing.
+Gradio lays out the forms and applies a model's limits. The running job, the queue and the gallery are custom elements,
+`<flickbook-…>`, which call `/api/v1` like any other client. Closing a tab or losing the connection therefore changes
+nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PROMPT: Final = "a red circle moving left on a blue background"
 
 
 def page(service: Service, guard: Guard) -> tuple[gr.Blocks, dict[str, Any]]:
-    """The page, and how it is to look where it is mounted."""
+    """Return the page and its theme and head for mounting."""
     model = service.settings.model
     with gr.Blocks(title="Flickbook studio", analytics_enabled=False) as blocks:
         _own(_HEADER)
@@ -53,13 +53,13 @@ def page(service: Service, guard: Guard) -> tuple[gr.Blocks, dict[str, Any]]:
         _bridge("picture", picture)
         _bridge("sequence", sequence)
         endpoint(service, guard)
-    # Its events only look at jobs and at forms; what computes is elsewhere.
+    # Its events only read jobs and forms; the computation runs in workers.
     blocks.queue(default_concurrency_limit=64, api_open=True)
     return blocks, {"theme": theme(), "head": _HEAD}
 
 
 def _own(text: str) -> gr.HTML:
-    """Elements of our own, with looks of their own."""
+    """Return custom elements with their own styles."""
     return gr.HTML(text, padding=False, apply_default_css=False, elem_classes="fb-own")
 
 
@@ -69,13 +69,13 @@ def _stage() -> None:
 
 
 def _sent(button: gr.Button, what: str, fields: Fields) -> None:
-    """Have the page itself send what the form holds."""
+    """Make a button send the values of a form, from the browser."""
     words = f"(...values) => window.flickbook.send({json.dumps(what)}, {json.dumps(list(fields))}, values)"
     button.click(None, list(fields.values()), fields.get("seed"), js=words, api_visibility="private")
 
 
 def _follows(fields: Fields, hint: gr.Markdown, recommend: gr.Button, examples: gr.HTML | None = None) -> None:
-    """Keep a form within the limits of the model that it names, and fill in what is recommended for it."""
+    """Apply the limits of the selected model to a form, and fill in its recommended settings on request."""
     told: Fields = fields | {"hint": hint}
     outputs = [told[name] for name in form.ranges(catalogue.find("builtin")) if name in told]
 
@@ -212,7 +212,8 @@ def _batch() -> None:
 
 
 def _bridge(name: str, fields: Fields) -> None:
-    """How the page has a form hold the choices of a Plan: it sets this value, and says that it changed."""
+    """Let the page fill a form with the values of a Plan: its script sets this component's value and triggers a
+    change."""
     words = f"window.flickbook_fill_{name} = (text) => {{ props.value = text; trigger('change'); }};"
     bridge = gr.HTML("", html_template="<span hidden></span>", js_on_load=words, visible="hidden")
     outputs = list(fields.values())

@@ -1,4 +1,4 @@
-"""How the studio looks: warm paper by day, a dark room by night, one colour that asks to be pressed."""
+"""The studio's theme: a light and a dark palette with one accent colour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 
 def theme() -> gr.themes.Base:
-    """Fonts of the system only: nothing is loaded from elsewhere."""
+    """Return the theme. It uses system fonts only, so that nothing is loaded from other hosts."""
     return gr.themes.Base(
         primary_hue=_EMBER,
         neutral_hue=colors.stone,

@@ -1,10 +1,10 @@
-"""Who may do what: the dependencies of which every route declares one, and what stands behind them.
+"""Access control: the dependencies that the routes declare, and the Guard that implements them.
 
-reader    sees its own jobs and films        scope "read"
-creator   makes something                    scope "create", and within its seconds on the device
-changer   cancels, moves, deletes its own    scope "create"
-admin     does everything                    scope "admin", which holds the others
-viewer    a reader, or whoever has a signed link to this one file of a job
+reader    reads its own jobs and films         scope "read"
+creator   creates jobs within its quota        scope "create"
+changer   cancels, moves, deletes its own      scope "create"
+admin     may do everything                    scope "admin", which includes the others
+viewer    a reader, or a caller with a signed link to this one file of a job
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from flickbook.server.service import Caller, Service
 
 DAY: Final = 86_400.0
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What a caller is told where keys were made, and none of them is left.
+#: The message to callers when every API key that was created is revoked or expired.
 LOST: Final = (
     "a key is needed, and none is left in the store; make one with `flickbook keys create --name NAME`, or let "
     "requests need none again with `flickbook repair --open`"
 )
-#: What was found out about a request, so that it is asked once: kept in its scope.
+#: Keys of the request's scope: the caller, looked up once a request, and whether the request was counted.
 _FOUND: Final = "flickbook.caller"
 _CHARGED: Final = "flickbook.charged"
 
-# It only tells the OpenAPI document what is asked for.
+# Documents bearer authentication in OpenAPI; it checks nothing.
 _bearer = HTTPBearer(auto_error=False, description="A key of `flickbook keys create`.")
 _Documented = Annotated[object, Depends(_bearer)]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host or an address is this machine, for nobody else to reach."""
+    """Whether a host name or an address is a loopback one, which other machines cannot reach."""
     if host == "localhost":
         return True
     try:
@@ -56,7 +56,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Knows callers by their keys, and counts what they do."""
+    """Authenticates callers, checks their scopes, and enforces rates and quotas."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -68,12 +68,13 @@ class Guard:
         self.sessions = Sessions(service.store, self.keys, self.passwords)
 
     async def prepare(self) -> None:
-        """Hash the passwords of the accounts, so that the service holds them no longer."""
+        """Hash the passwords of the accounts and remove the plain ones from the service."""
         await self.passwords.prepare()
         self._service.accounts = dict.fromkeys(self._service.accounts, "")
 
     async def admit(self, scope: Scope, right: Right) -> Caller:
-        """The caller of a request that needs a right. Raises HTTPException with 401 or 403, and LimitReached."""
+        """Return the caller of a request, who needs the scope `right`. Raises HTTPException with 401 or 403, and
+        LimitReached."""
         caller, key = await self._known(scope)
         if not caller.scopes & {right, "admin"}:
             raise HTTPException(403, f"this key lacks the scope {right}; ask for one that has it")
@@ -83,7 +84,7 @@ class Guard:
         return caller
 
     async def afford(self, scope: Scope) -> None:
-        """Refuse a caller whose seconds on the device are used up for this day. Raises LimitReached."""
+        """Raise LimitReached if the caller has used up its daily quota of device seconds."""
         caller, key = await self._known(scope)
         if key is None or not key.quota:
             return
@@ -101,7 +102,7 @@ class Guard:
     async def _find(self, scope: Scope) -> tuple[Caller, Key | None]:
         address = address_of(scope)
         if not await self.closed():
-            # A proxy on this machine may forward requests of others, whether or not its headers are trusted.
+            # A proxy on this machine may forward the requests of other machines, even if its headers are not trusted.
             if not is_loopback(self._service.host) or not is_loopback(address) or _forwarded(scope):
                 raise _unknown("there is no key yet; make one with `flickbook keys create --name NAME`")
             return Caller(), None
@@ -118,7 +119,7 @@ class Guard:
         return Caller(key.owner, key.id, frozenset(key.scopes)), key
 
     async def closed(self) -> bool:
-        """Whether callers must say who they are: a key was made, or there are accounts."""
+        """Whether callers must authenticate: a key was once created, or there are accounts."""
         return self.accounts or await self.keys.exist()
 
     @property
@@ -127,25 +128,26 @@ class Guard:
         return bool(self.passwords.names)
 
     async def link(self, caller: Caller, path: str, owner: str, seconds: int, since: float | None = None) -> str:
-        """`path` so that it can be fetched without a key for so many seconds, while the caller's key is live."""
+        """Return `path` as a signed link that needs no key. It is valid for `seconds`, while the caller's key is
+        live."""
         key = await self.sessions.holder(caller.key) if caller.key else None
         return signed_links.link(await self._service.store.secret("links"), path, owner, seconds, key, since)
 
     async def linked(self, target: str, owner: str, id: str) -> bool:
-        """Whether a path with its query is a link to a file of this owner, made with the key `id`, which is live."""
+        """Whether a path with its query is a valid link to a file of this owner, signed with the live key `id`."""
         key = await self.sessions.holder(id) if id else None
         holds = signed_links.holds(await self._service.store.secret("links"), target, owner, key)
-        # A link that was made before the first key ends with the openness of the service.
+        # Links signed without a key stop working once callers must authenticate.
         return holds and not (key is None and await self.closed())
 
     async def log_in(self, address: str, name: str, password: str) -> Key:
-        """The account of a name and its password. Raises HTTPException with 401, and LimitReached after too many
-        attempts for the name or from the address: then no password is verified, right or wrong."""
+        """Verify a password and return the account as a Key. Raises HTTPException with 401, and LimitReached after too
+        many attempts for the name or from the address; then no password is verified, right or wrong."""
         wait = max(self.strangers.locked(address), self.attempts.wait(name))
         if wait:
             limit = "too many attempts for this name or from this address"
             raise LimitReached("login", "(hidden)", limit, f"try again in {wait:.0f} s", wait)
-        # Counted before it is verified: attempts that are sent at once must not pass together.
+        # Counted before the verification, so that attempts sent at the same time cannot all pass.
         self.strangers.strike(address)
         self.attempts.count(name)
         if not await self.passwords.verify(name, password):
@@ -157,8 +159,8 @@ class Guard:
         return key
 
     async def opened(self, address: str, token: str) -> Key:
-        """The live key of a text. Raises HTTPException with 401, and LimitReached where too many wrong ones came from
-        an address."""
+        """Return the live key for a token. Raises HTTPException with 401, and LimitReached after too many wrong tokens
+        from an address."""
         key = await self.keys.find(token)
         wait = self.strangers.locked(address, "" if key is None else key.id)
         if wait:
@@ -172,7 +174,7 @@ class Guard:
         return key
 
     async def _charge(self, scope: Scope, key: Key | None) -> None:
-        """Count a request. Reads have a bucket of their own, so that who polls can still cancel."""
+        """Count a request against its rate. Reads are counted apart, so that a polling client can still cancel."""
         rate = rate_limits.LOCAL_RATE if key is None else key.rate or rate_limits.RATE
         kind, limit = ("read", rate_limits.READS * rate) if scope["method"] in SAFE else ("make", rate)
         wait = await self.rates.take(f"{kind}:{key.id if key else '@' + address_of(scope)}", limit)
@@ -182,7 +184,7 @@ class Guard:
 
 
 def address_of(scope: Scope) -> str:
-    """Where a request comes from."""
+    """Return the client address of a request."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
@@ -196,13 +198,13 @@ def _forwarded(scope: Scope) -> bool:
 
 
 def caller_of(scope: Scope) -> Caller:
-    """The caller of a request that was admitted."""
+    """Return the caller of an admitted request."""
     found: tuple[Caller, Key | None] = scope[_FOUND]
     return found[0]
 
 
 def _from_own_page(scope: Scope) -> bool:
-    """Whether a browser says that a page of this service asks, or somebody who typed its address."""
+    """Whether the browser says that the request comes from a page of this service or from the address bar."""
     if scope["method"] in SAFE:
         return header(scope, b"sec-fetch-site") in ("", "same-origin", "none")
     return of_own_page(scope)
@@ -214,19 +216,19 @@ def _unknown(text: str, error: str = "") -> HTTPException:
 
 
 def guard_of(request: Request) -> Guard:
-    """The guard of the application that a request came to."""
+    """Return the guard of the request's application."""
     found = request.app.state.guard
     assert isinstance(found, Guard)
     return found
 
 
 async def reader(request: Request, _: _Documented = None) -> Caller:
-    """One who may see."""
+    """Require the scope "read"."""
     return await guard_of(request).admit(request.scope, "read")
 
 
 async def creator(request: Request, _: _Documented = None) -> Caller:
-    """One who may make something, and has seconds on the device left."""
+    """Require the scope "create", and for a POST an unused part of the daily quota of device seconds."""
     caller = await guard_of(request).admit(request.scope, "create")
     if request.method == "POST":
         await guard_of(request).afford(request.scope)
@@ -234,10 +236,10 @@ async def creator(request: Request, _: _Documented = None) -> Caller:
 
 
 async def changer(request: Request, _: _Documented = None) -> Caller:
-    """One who may cancel, move and delete: what takes no seconds on the device."""
+    """Require the scope "create". For cancelling, moving and deleting, which use no device time."""
     return await guard_of(request).admit(request.scope, "create")
 
 
 async def admin(request: Request, _: _Documented = None) -> Caller:
-    """One who may do everything."""
+    """Require the scope "admin"."""
     return await guard_of(request).admit(request.scope, "admin")

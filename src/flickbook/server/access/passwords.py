@@ -1,7 +1,7 @@
-"""Passwords of local accounts: hashed with Argon2id (RFC 9106), and verified a few at a time.
+"""Passwords of local accounts: hashed with Argon2id (RFC 9106) in at most two threads.
 
-A hash takes 64 MiB and about a tenth of a second. It is computed off the event loop, by at most two threads, and only
-so many attempts may wait for one: many attempts at once neither stop the service nor fill its memory.
+A hash takes 64 MiB and about a tenth of a second. It is computed off the event loop, and the number of waiting attempts
+is limited. A flood of attempts thus neither blocks the service nor fills its memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flickbook.jobs.api_keys import plain
 from flickbook.store.base import Store
 
 T = TypeVar("T")
-#: Attempts that are verified at once, and those that may wait for that.
+#: The number of attempts verified at once, and of attempts that may wait.
 THREADS: Final = 2
 WAITING: Final = 16
 SECRET: Final = "passwords"
@@ -31,7 +31,8 @@ _HASHER: Final = PasswordHasher(time_cost=3, memory_cost=64 << 10, parallelism=1
 
 
 def accounts_of(pairs: Mapping[str, str]) -> dict[str, str]:
-    """Local accounts, passwords by names. Raises RequestError for a name that is not plain or a short password."""
+    """Return local accounts, a dict of passwords by name. Raises RequestError for an invalid name or a short
+    password."""
     for name, password in pairs.items():
         plain("auth", name)
         if len(password) < _SHORTEST:
@@ -41,24 +42,24 @@ def accounts_of(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 class Passwords:
-    """The hashed passwords of the accounts of a service.
+    """The hashed passwords of a service's accounts.
 
-    The salt of an account is derived from a secret of the store, so that the hash of a password is the same after a
-    restart, and sessions go on.
+    The salt of an account is derived from a secret in the store. The hash of a password is therefore the same after a
+    restart, and sessions remain valid.
     """
 
     def __init__(self, store: Store, accounts: Mapping[str, str]) -> None:
         self.names: Final = frozenset(accounts)
         self._store, self._plain = store, dict(accounts)
         self._hashes: dict[str, str] = {}
-        #: What a password is compared with where there is no such account, so that it takes as long.
+        #: The hash compared for unknown names, so that their verification takes as long.
         self._decoy = ""
         self._waiting = 0
         self._preparing = asyncio.Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
 
     async def prepare(self) -> None:
-        """Hash the passwords, and forget them. It is done once, however often it is called."""
+        """Hash the passwords and forget the plain ones. Later calls do nothing."""
         async with self._preparing:
             if self._decoy or not self.names:
                 return
@@ -70,12 +71,12 @@ class Passwords:
             self._plain.clear()
 
     async def hash_of(self, name: str) -> str:
-        """The hash of an account's password; "" if there is no such account."""
+        """Return the hash of an account's password, "" if there is no such account."""
         await self.prepare()
         return self._hashes.get(name, "")
 
     async def verify(self, name: str, password: str) -> bool:
-        """Whether this is the password of the account. Raises LimitReached while too many others wait."""
+        """Whether this is the password of the account. Raises LimitReached while too many other attempts wait."""
         if not self.names:
             return False
         if self._waiting >= THREADS + WAITING:

@@ -1,4 +1,4 @@
-"""How much a caller may ask for: rates that several processes share and a restart does not forget, and a lock-out."""
+"""Rate limits of callers, shared by all server processes and kept across restarts, and the lockout of addresses."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import Final
 from flickbook.errors import StoreError
 from flickbook.store.base import Store
 
-#: Requests a minute that make or change something: of a key that names no rate, and of the local person.
+#: Writing requests per minute: for a key without a rate of its own, and for local use without keys.
 RATE: Final = 600
 LOCAL_RATE: Final = 60_000
-#: So many times more may be read.
+#: The read limit is this multiple of the write limit.
 READS: Final = 100
 WINDOW: Final = 60.0
-#: Bad keys that an address may send in a window of so many seconds.
+#: The number of bad keys that an address may send in a window, and the seconds of that window.
 STRIKES: Final = 20
 STRIKES_WINDOW: Final = 300.0
-#: Wrong passwords that an account may be sent before the next attempt is delayed, the longest delay, and after how long
-#: without an attempt they are forgotten, both in seconds.
+#: Wrong passwords for an account before further attempts are delayed, the longest delay in seconds, and the seconds
+#: without an attempt after which they are forgotten.
 FREE_ATTEMPTS: Final = 5
 LONGEST_DELAY: Final = 300.0
 FORGOTTEN: Final = 86_400.0
-#: Buckets, addresses and visitors that are remembered.
+#: The most buckets, addresses and known visitors kept in memory.
 _MOST: Final = 10_000
 
 
 @dataclass
 class _Bucket:
-    """What this process holds of a bucket until a moment of its own clock."""
+    """This process's share of a rate bucket, until a time on its monotonic clock."""
 
     tokens: int = 0
     until: float = 0.0
@@ -50,10 +50,10 @@ class _Bucket:
 
 
 class Rates:
-    """Requests in fixed windows. The store counts; a process takes a hundredth of a limit from it at a time.
+    """Fixed-window rate limits. The store counts; each process takes blocks of a hundredth of the limit from it.
 
-    What it took serves the requests of that window, so that a limit holds within 1 % for each process, and a request
-    costs a commit only when a block is used up. The next block is taken beforehand where there is time for it.
+    A block serves requests of its window only. Each process thus keeps the limit within 1 %, and a request costs a
+    commit only when a block is used up. The next block is taken ahead of time when possible.
     """
 
     def __init__(self, store: Store) -> None:
@@ -62,13 +62,13 @@ class Rates:
         self._taking: set[asyncio.Task[None]] = set()
 
     async def take(self, name: str, limit: int, window: float = WINDOW) -> float:
-        """Count one request; 0 if it may pass, else in how many seconds the next window begins."""
+        """Count one request. Returns 0 if it may pass, else the seconds until the next window begins."""
         bucket = self._bucket(name)
         wait = self._try(bucket, name, limit, window)
         if wait is not None:
             return wait
         async with bucket.lock:
-            # Others waited for the same block: what they left serves this one.
+            # Other requests waited for the same block; use what they left.
             wait = self._try(bucket, name, limit, window)
             if wait is None:
                 await self._refill(bucket, name, limit, window)
@@ -84,7 +84,7 @@ class Rates:
         return bucket
 
     def _try(self, bucket: _Bucket, name: str, limit: int, window: float) -> float | None:
-        """0 or the wait where that can be told without the store."""
+        """Return 0 or the wait if it is known without the store, else None."""
         now = time.monotonic()
         if bucket.spend(now):
             if bucket.tokens == _block(limit) // 4 and bucket.tokens and not bucket.lock.locked():
@@ -95,7 +95,7 @@ class Rates:
         return bucket.until - now if bucket.full and now < bucket.until else None
 
     async def _ahead(self, bucket: _Bucket, name: str, limit: int, window: float) -> None:
-        with suppress(StoreError):  # whoever needs the block will ask again, and be told
+        with suppress(StoreError):  # the request that needs the block will retry and get the error
             async with bucket.lock:
                 await self._refill(bucket, name, limit, window)
 
@@ -112,10 +112,10 @@ def _block(limit: int) -> int:
 
 
 class Strangers:
-    """Addresses that send bad keys. It is kept in this process only: a commit for each bad key would be their weapon.
+    """Addresses that sent bad keys. Kept in this process only: a commit for each bad key would help an attack.
 
-    While an address is locked out, only those keys are heard that it had used before, so that one who shares it (a
-    proxy, an office) cannot be shut out by another.
+    A locked address may still use keys that it used before. A caller thus cannot lock out others who share its address
+    (a proxy, an office).
     """
 
     def __init__(self) -> None:
@@ -131,22 +131,22 @@ class Strangers:
             self._strikes.popitem(last=False)
 
     def forgive(self, address: str) -> None:
-        """Take back one strike, of an attempt that was right. Earlier strikes stay, or whoever has an account could
-        clear them by logging in to it."""
+        """Take back one strike, for an attempt that was right. Earlier strikes stay; otherwise the owner of an account
+        could clear them by logging in."""
         count, since = self._strikes.get(_place(address), (0, 0.0))
         if count:
             self._strikes[_place(address)] = (count - 1, since)
 
     def welcome(self, address: str, key: str) -> None:
-        """Remember that a good key came from an address."""
+        """Remember that a valid key came from an address."""
         self._known[_place(address), key] = None
         self._known.move_to_end((_place(address), key))
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 
     def locked(self, address: str, key: str = "") -> float:
-        """In how many seconds an address is heard again; 0 if it is heard now, or has used this key before. Passwords
-        can be guessed, so no address is exempt for them: they give no key."""
+        """Return the seconds until an address may try again, 0 if it may now or has used this key before. Logins pass
+        no key, so no address is exempt from the lockout: passwords can be guessed."""
         place = _place(address)
         count, since = self._strikes.get(place, (0, 0.0))
         left = since + STRIKES_WINDOW - time.monotonic()
@@ -156,10 +156,10 @@ class Strangers:
 
 
 class Attempts:
-    """Failed logins by the name of an account. After some of them each further attempt has to wait twice as long.
+    """Failed logins by account name. After FREE_ATTEMPTS of them the delay doubles with each attempt.
 
-    A name that is no account is delayed as well, together with others of its hash, so that the delay tells nobody which
-    names there are, and made-up names take no memory.
+    Unknown names are delayed too, grouped by hash. The delay therefore does not reveal which names exist, and invented
+    names use no memory.
     """
 
     def __init__(self, accounts: Collection[str]) -> None:
@@ -167,17 +167,17 @@ class Attempts:
         self._failed: dict[str | int, tuple[int, float]] = {}
 
     def wait(self, name: str) -> float:
-        """In how many seconds the next attempt may be made; 0 for now."""
+        """Return the seconds until the next attempt is allowed, 0 for now."""
         return max(0.0, self._of(name)[1] - time.monotonic())
 
     def count(self, name: str) -> None:
-        """Count an attempt as failed."""
+        """Count a failed attempt."""
         count = self._of(name)[0] + 1
         delay = min(LONGEST_DELAY, 2.0 ** min(count - FREE_ATTEMPTS, 30)) if count >= FREE_ATTEMPTS else 0.0
         self._failed[self._key(name)] = (count, time.monotonic() + delay)
 
     def forget(self, name: str) -> None:
-        """Forget the failures of an account: its password was given."""
+        """Forget the failures of an account after a successful login."""
         self._failed.pop(self._key(name), None)
 
     def _of(self, name: str) -> tuple[int, float]:
@@ -189,7 +189,7 @@ class Attempts:
 
 
 def _place(address: str) -> str:
-    """The address; of IPv6 the network of 64 bits, which is what one subscriber has."""
+    """Return the address, or for IPv6 its /64 network, which is what one subscriber has."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

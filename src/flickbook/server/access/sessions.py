@@ -1,8 +1,8 @@
-"""Sessions: what a browser has instead of a key, once somebody has logged in on the studio's page.
+"""Browser sessions, created by a login on the studio's page and used instead of an API key.
 
-A session is a random token in a cookie. The store keeps its SHA-256 in a note, with the id of the key or account, so
-that logging out, revoking the key or changing the password ends it on the server. It is read from the service's own
-pages only: a page elsewhere cannot have a browser send it.
+A session is a random token in a cookie. The store keeps the token's SHA-256 in a note, with the id of the key or
+account. Logging out, revoking the key or changing the password therefore ends the session on the server. Sessions are
+accepted from the service's own pages only, so that another site cannot use them.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from flickbook.server.access.passwords import Passwords
 from flickbook.store.base import SESSION, Note, Store
 
 COOKIE: Final = "flickbook_session"
-#: Seconds that a session lasts, and how many an owner may have: beyond them the oldest ends.
+#: The lifetime of a session in seconds, and the most sessions of one owner; beyond it the oldest ends.
 LASTS: Final = 7 * 86_400
 MOST: Final = 100
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-#: What ids of accounts begin with; that of a key has no hyphen.
+#: The prefix of account ids; ids of keys contain no hyphen.
 _ACCOUNT: Final = "account-"
 
 
 class Sessions:
-    """Begins, finds and ends the sessions of a store's keys and of local accounts."""
+    """Creates, finds and ends sessions of API keys and of local accounts."""
 
     def __init__(self, store: Store, keys: Keys, passwords: Passwords) -> None:
         self._store, self._keys, self._passwords = store, keys, passwords
 
     async def account(self, name: str) -> Key | None:
-        """What an account may do, as a key says it: all that is its own. None if there is no such account."""
+        """Return an account as a Key with all scopes but "admin". None if there is no such account."""
         found = await self._passwords.hash_of(name)
         if not found:
             return None
@@ -45,14 +45,14 @@ class Sessions:
         return Key.of(id=_ACCOUNT + name, name=name, owner=name, digest=digest, scopes=scopes)
 
     async def holder(self, id: str) -> Key | None:
-        """The key or the account of an id, if it is live."""
+        """Return the key or the account with this id, if it is live."""
         if id.startswith(_ACCOUNT):
             return await self.account(id.removeprefix(_ACCOUNT))
         key = await self._keys.named(id)
         return key if key is not None and key.state == "live" else None
 
     async def begin(self, key: Key) -> tuple[str, int]:
-        """The value of a new cookie, and the seconds that it holds."""
+        """Create a session. Returns the value of its cookie and its lifetime in seconds."""
         now, token = time.time(), secrets.token_urlsafe(32)
         lasts = LASTS if not key.expires_at else int(min(LASTS, max(0.0, key.expires_at - now)))
         for note in await self._store.notes(SESSION, due=now):
@@ -65,7 +65,7 @@ class Sessions:
         return token, lasts
 
     async def find(self, cookies: str) -> Key | None:
-        """The live key or the account that a `cookie` header has a session of."""
+        """Return the live key or account of the session in a `cookie` header."""
         token = _token(cookies)
         note = await self._store.note(SESSION, _digest(token)) if token else None
         if note is None or note.due <= time.time():
@@ -75,7 +75,7 @@ class Sessions:
         return key if key is not None and hmac.compare_digest(key.digest, body["digest"]) else None
 
     async def end(self, cookies: str) -> None:
-        """End the session that a `cookie` header has; nothing happens where there is none."""
+        """End the session in a `cookie` header, if there is one."""
         token = _token(cookies)
         if token:
             await self._store.drop(SESSION, _digest(token))

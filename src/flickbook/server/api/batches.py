@@ -1,4 +1,4 @@
-"""Batches over HTTP: a job for each row of a table, all of them or none; no file that a row names is ever opened."""
+"""Batches over HTTP: one job for each row of a table, all or none. Files that a row names are never opened."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from flickbook.server.submission.submit import together
 from flickbook.store.base import Job
 
 Creator = Annotated[Caller, Depends(creator)]
-#: Films of one batch.
+#: The most rows of a batch.
 ROWS: Final = 1000
-#: What names a file, here or with the command.
+#: Fields that name a file, here or in the command.
 _PATHS: Final = ("image", "video", "interpolator", "upscaler", "lora", "loras", "output", "model_dir")
 _FILES: Final = ("file",)
 _REF: Final = "#/components/schemas/{model}"
@@ -36,19 +36,19 @@ router = APIRouter(tags=["batches"])
 
 
 class BatchContent(Effort):
-    """What is said for all films of a batch: `defaults` of what rows may say, and how they are worked on."""
+    """Options of all films of a batch: `defaults` for fields of the rows, and options of the jobs."""
 
     defaults: dict[str, Any] = {}
 
 
 class BatchRequest(BatchContent):
-    """A batch: a film for each row."""
+    """A batch: one film for each row."""
 
     rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=ROWS)]
 
 
 def _body() -> dict[str, Any]:
-    """What a batch may be asked for with, as OpenAPI says it."""
+    """Return the OpenAPI schema of the request body."""
     film = Film.model_json_schema(ref_template=_REF)
     film = {"type": "object", "properties": film["properties"], "additionalProperties": False}
     meant, plain = BatchContent.model_json_schema(), BatchRequest.model_json_schema()
@@ -68,10 +68,10 @@ def _body() -> dict[str, Any]:
     openapi_extra=_body(),
 )
 async def create(request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
-    """Ask for a film for each row: all of them are in the queue, or none, and what is wrong names its row.
+    """Create a job for each row of a batch. All jobs are queued, or none; an error names its row.
 
-    As JSON; or as a form with the rows in the part `file`, .csv, .jsonl or .toml as `flickbook batch` reads them, and
-    all else as JSON in the part `request`. No row may name a file.
+    Send JSON, or a form with the rows in the part `file` (.csv, .jsonl or .toml, as `flickbook batch` reads them) and
+    everything else as JSON in the part `request`. Rows cannot name files.
     """
     service = service_of(request)
     async with body_of(request) as body:
@@ -83,7 +83,7 @@ async def create(request: Request, caller: Creator, idempotency: IdempotencyKey)
 
 
 async def _asked(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
-    """What is said for all films, the rows, and the defaults of their file."""
+    """Return the options of all films, the rows, and the defaults in the rows' file."""
     if body.typed:
         asked = validated(BatchRequest, body.fields, "batch")
         return asked, asked.rows, {}
@@ -103,7 +103,7 @@ def _jobs(
     defaults: Mapping[str, Any],
     caller: Caller,
 ) -> list[Job]:
-    """A job for each row. It blocks. Raises RequestError that names the row."""
+    """Create a job for each row. Blocks. Raises RequestError that names the row."""
     extra = meant.extra("admin" in caller.scopes)
     with at("defaults"):
         given = merged(_plain(meant.defaults), _plain(defaults))
@@ -116,9 +116,9 @@ def _jobs(
 
 
 def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row or the defaults say, without what is null, and the wishes of its polish beside all else.
+    """Return a row or the defaults without null values, with the polish options next to the other fields.
 
-    Raises RequestError for what names a file.
+    Raises RequestError for a field that names a file.
     """
     found = {name: value for name, value in layer.items() if value is not None}
     polish = found.pop("polish", {})
@@ -126,13 +126,13 @@ def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError("polish", type(polish).__name__, "must be an object", 'send for example {"loop": "cut"}')
     level, played = speed_of(found.get("speed"))
     if level is not None and played is None and polish.get("speed") is not None:
-        polish = polish | {"speed": f"{level},{polish['speed']}"}  # two things of one name
+        polish = polish | {"speed": f"{level},{polish['speed']}"}  # a speed level and a playback speed under one name
         del found["speed"]
     for name, value in polish.items():
         if name in found:
             raise RequestError(name, value, "stands in polish and beside it", "leave one of them out")
     found |= {name: value for name, value in polish.items() if value is not None}
-    if found.get("upscaler") == "lanczos":  # the usual one, and no file
+    if found.get("upscaler") == "lanczos":  # the default upscaler, which is no file
         del found["upscaler"]
     for name in _PATHS:
         if name in found:
@@ -140,12 +140,12 @@ def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
             raise RequestError(name, found[name], limit, f"leave it out; POST {ROOT}/jobs is sent pictures and films")
     if not isinstance(found.get("size", ""), str):
         raise RequestError("size", found["size"], "must be text", "write for example 128x128")
-    found.pop("name", None)  # of the file that the command would write
+    found.pop("name", None)  # the file name that the command would write
     return found
 
 
 def _film(values: Mapping[str, Any]) -> Film:
-    """The film of a row, whose texts are as a table has them, or of the types that a job takes."""
+    """Return the film of a row, whose values are text as in a table, or have the types of a job's fields."""
     own = dict(values)
     if isinstance(own.get("quality"), str):
         own["quality"] = formats.quality_of(own["quality"])

@@ -1,4 +1,4 @@
-"""The models over HTTP, this machine, and whether a film fits it."""
+"""Models over HTTP, this machine, and whether a film fits its memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ router = APIRouter(tags=["models"])
 
 
 class ModelResponse(Model):
-    """A model as the catalogue has it; `here` is whether its files are on this machine, `fixed` what names them."""
+    """A model of the catalogue. `here` is whether its files are on this machine; `fixed` is the revision of its
+    files."""
 
     here: bool
     fixed: str
@@ -46,7 +47,8 @@ class Models(BaseModel):
 
 @dataclass(frozen=True)
 class EstimateResponse(Estimate):
-    """What a film takes of this machine, in bytes and seconds, before a weight is loaded, and the Plan of it."""
+    """The memory (bytes) and time (seconds) that a film needs on this machine, estimated without loading weights, and
+    its Plan."""
 
     plan: Plan
 
@@ -58,26 +60,26 @@ def _told(model: Model) -> ModelResponse:
 
 @router.get(f"{ROOT}/models", operation_id="list_models", responses=refusals())
 async def list_models(request: Request, caller: Reader) -> Models:
-    """Every model of this service, with its limits and defaults."""
+    """List the models with their limits and defaults."""
     found = await asyncio.to_thread(lambda: [_told(model) for model in catalogue.list_models()])
     return Models.model_construct(object="list", data=found)
 
 
 @router.get(f"{ROOT}/models/{{name}}", operation_id="show_model", responses=refusals(404))
 async def show_model(name: str, request: Request, caller: Reader) -> ModelResponse:
-    """One model by its name."""
+    """Get a model by its name."""
     return await asyncio.to_thread(lambda: _told(catalogue.find(name)))
 
 
 @router.get(f"{ROOT}/machine", operation_id="show_machine", responses=refusals())
 async def show_machine(request: Request, caller: Reader) -> Machine:
-    """What this machine has, and how much of it is free now."""
+    """Get the hardware of this machine, and its free memory."""
     return await asyncio.to_thread(Machine.here)
 
 
 @router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
 async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> EstimateResponse:
-    """Whether a film fits this machine, and what it takes: memory, time, download."""
+    """Estimate a film: memory, time and download, and whether it fits this machine."""
     return await asyncio.to_thread(_estimate, body, service_of(request).loras)
 
 

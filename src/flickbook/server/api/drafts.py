@@ -1,4 +1,4 @@
-"""Drafts over HTTP: many films stopped on the way, and the chosen ones finished at no repeated cost."""
+"""Drafts over HTTP: films stopped after some steps, and the chosen ones finished from where they stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ router = APIRouter(tags=["drafts"])
 
 @router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 409, 413, 507))
 async def create(body: DraftsRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
-    """Ask for drafts that differ in their seed: all of them are in the queue, or none."""
+    """Create drafts with different seeds. All jobs are queued, or none."""
     service = service_of(request)
     extra = body.extra("admin" in caller.scopes) | {"until": body.until}
     make = partial(asyncio.to_thread, _drafts, body, service.loras, caller.owner, extra)
@@ -38,7 +38,7 @@ async def create(body: DraftsRequest, request: Request, caller: Creator, idempot
 
 
 def _drafts(body: DraftsRequest, loras: Path, owner: str, extra: dict[str, Any]) -> list[Job]:
-    """A job for each seed."""
+    """Create a job for each seed."""
     request = body.request(loras)
     if isinstance(body.seeds, list):
         seeds = list(dict.fromkeys(body.seeds))
@@ -59,7 +59,7 @@ def _drafts(body: DraftsRequest, loras: Path, owner: str, extra: dict[str, Any])
 
 @router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 409, 413))
 async def finish(body: FinishRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
-    """Go on from finished drafts to whole films, each with the Plan of its draft."""
+    """Finish completed drafts. Each film continues from its draft, with the same Plan."""
     service = service_of(request)
     found = await together(service, partial(_finished, service, body, caller), idempotency)
     favourites = await service.queue.favourites(found)
@@ -67,7 +67,7 @@ async def finish(body: FinishRequest, request: Request, caller: Creator, idempot
 
 
 async def _finished(service: Service, body: FinishRequest, caller: Caller) -> list[Job]:
-    """A job for each draft that is to be finished. Raises JobNotFound, JobConflict."""
+    """Create a job for each draft to finish. Raises JobNotFound, JobConflict."""
     extra, jobs = body.extra("admin" in caller.scopes), []
     for id in dict.fromkeys(body.ids):
         draft = await service.queue.job(id, caller.sees)
@@ -80,7 +80,7 @@ async def _finished(service: Service, body: FinishRequest, caller: Caller) -> li
 
 
 def finished(draft: Job, owner: str, **told: Any) -> Job:
-    """The job of the film that a draft is the beginning of: the same choices."""
+    """Create the job that finishes a draft, with the same Plan and request."""
     return queue.job(
         draft.plan,
         draft.request,

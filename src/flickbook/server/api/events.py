@@ -1,8 +1,8 @@
-"""What happens to jobs, told as it happens: server-sent events of one job, or of all.
+"""Server-sent events about one job, or about all jobs of a caller.
 
-A stream tells states, not differences: whoever was away is told where things are, and whoever says what it saw last
-(Last-Event-ID) is not told that again. Streams of one job share one look at it; however many there are, a job is looked
-at five times a second at most, and a hundred looks a second are the most of all.
+Events carry states, not differences: a client that reconnects receives the current state, and with `Last-Event-ID`
+skips events that it has already received. Streams of one job share one poll of the store. A job is polled at most five
+times a second, however many streams there are, and all jobs together a hundred times a second.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from flickbook.store.base import DONE, Job
 
 Reader = Annotated[Caller, Depends(reader)]
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=200, description="What was seen last")]
-#: Streams at once, seconds between two looks, looks a second of all streams, and between two looks at all jobs.
+#: The most open streams, seconds between two polls of a job, polls per second of all streams, and seconds between
+#: two polls of all jobs.
 STREAMS: Final = 2000
 LOOK: Final = 0.2
 _LOOKS: Final = 100
 _LOOK_AT_ALL: Final = 1.0
-#: Jobs that one stream of all follows at once.
+#: The most jobs in each state that a stream of all jobs follows.
 _FOLLOWED: Final = 200
-#: What a browser waits before it asks again, in milliseconds, and after the end.
+#: Milliseconds until a browser reconnects, while the stream is open and after its end.
 _RETRY: Final = 2000
 _NEVER: Final = 3_600_000
 _SEEN: Final = re.compile(r"([a-z]{1,12}-[0-9]{1,9}-[a-z]{0,8})\.([0-9]{1,20})\.([0-9]{1,20})")
@@ -50,7 +51,7 @@ router = APIRouter(tags=["events"])
 
 @dataclass(frozen=True)
 class Seen:
-    """How a job stood at a look: its state in a word, and when its progress and its preview were written."""
+    """A snapshot of a job, with the times at which its progress and its preview were written."""
 
     job: Job | None
     progress: int = 0
@@ -58,11 +59,11 @@ class Seen:
 
     @property
     def state(self) -> str:
-        """What a change of is an event."""
+        """The state, attempt and requested action as one word; a change of it is an event."""
         return "" if self.job is None else _state(self.job)
 
     def id(self) -> str:
-        """What a stream that saw this says when it comes again."""
+        """The id of the event, which the client sends as Last-Event-ID when it reconnects."""
         return f"{self.state}.{self.progress}.{self.preview}"
 
 
@@ -72,7 +73,7 @@ def _state(job: Job) -> str:
 
 @dataclass
 class Watch:
-    """One look that several streams share. `seen` is the newest, `news` is set when there is a newer one."""
+    """A poll that several streams share. `seen` is the latest snapshot; `news` is set when there is a newer one."""
 
     seen: Any = None
     streams: int = 0
@@ -81,14 +82,14 @@ class Watch:
     task: asyncio.Task[None] | None = None
 
     def show(self, seen: Any) -> None:
-        """Have the streams see this."""
+        """Publish a snapshot to the streams."""
         self.seen = seen
         before, self.news = self.news, asyncio.Event()
         before.set()
 
 
 class Watches:
-    """What streams of one service look at, by the id of a job, or by whose all are seen."""
+    """The polls of one service, by job id, or by owner for all jobs."""
 
     def __init__(self, service: Service, closing: asyncio.Event | None) -> None:
         self.service, self._closing = service, closing
@@ -96,7 +97,7 @@ class Watches:
 
     @asynccontextmanager
     async def of(self, key: object, look: Callable[[Watch], Coroutine[Any, Any, None]]) -> AsyncIterator[Watch]:
-        """The watch of a key while it is looked at. Raises LimitReached where there are too many streams."""
+        """Share the poll of a key and run it while it is used. Raises LimitReached if too many streams are open."""
         if sum(watch.streams for watch in self.watches.values()) >= STREAMS:
             raise LimitReached("events", STREAMS, "streams are open already", "close one, or ask again", 5.0)
         watch = self.watches.get(key)
@@ -116,7 +117,7 @@ class Watches:
     async def _run(self, watch: Watch, look: Callable[[Watch], Coroutine[Any, Any, None]]) -> None:
         try:
             while not watch.over and not (self._closing is not None and self._closing.is_set()):
-                with suppress(FlickbookError):  # the store may answer again
+                with suppress(FlickbookError):  # the store may recover
                     await look(watch)
                 if not watch.over:
                     usual = LOOK if isinstance(watch.seen, Seen) else _LOOK_AT_ALL
@@ -128,7 +129,7 @@ class Watches:
             watch.show(watch.seen)
 
     async def job(self, watch: Watch, id: str) -> None:
-        """Look at one job."""
+        """Poll one job."""
         job = await self.service.store.get(id)
         artifacts = self.service.artifacts
         seen = (
@@ -142,13 +143,13 @@ class Watches:
 
 
 def _progressed(artifacts: ArtifactStore, job: Job) -> int:
-    """When the progress of a job was written; of a queued one that of its model's download."""
+    """Return when a job's progress was written; for a queued job, that of its model's download."""
     waits = job.state == "queued" and not job.model_dir
     return _written(artifacts.pull_file(job.plan.model) if waits else artifacts.of(job.id) / PROGRESS)
 
 
 def _written(path: os.PathLike[str]) -> int:
-    """When a file was written, in milliseconds; 0 if there is none."""
+    """Return when a file was written, in milliseconds; 0 if it does not exist."""
     try:
         return os.stat(path).st_mtime_ns // 1_000_000
     except OSError:
@@ -156,7 +157,7 @@ def _written(path: os.PathLike[str]) -> int:
 
 
 def watches_of(request: Request) -> Watches:
-    """The watches of the service that a request came to."""
+    """Return the polls of the request's service."""
     state = request.app.state
     if not hasattr(state, "watches"):
         state.watches = Watches(service_of(request), getattr(state, "closing", None))
@@ -166,7 +167,7 @@ def watches_of(request: Request) -> Watches:
 
 
 async def _watched(id: str, request: Request, caller: Reader) -> AsyncIterator[Watch]:
-    """The watch of a job, let go of when the stream is over, however it ends."""
+    """Share the poll of a job until the stream ends."""
     await service_of(request).queue.job(id, caller.sees)
     watches = watches_of(request)
     async with watches.of(id, lambda watch: watches.job(watch, id)) as watch:
@@ -186,7 +187,8 @@ async def job_events(
     last_event_id: LastId = None,
     previews: Annotated[bool, Query(description="Send what is emerging too, as a moving WebP in base64")] = False,
 ) -> AsyncIterable[ServerSentEvent]:
-    """`state`, `progress`, `preview` and `done` of one job; after `done`, or `deleted`, the stream ends."""
+    """Stream the events of a job: `state`, `progress`, `preview` and `done`. The stream ends after `done` or
+    `deleted`."""
     service = service_of(request)
     match = _SEEN.fullmatch(last_event_id or "")
     state, moved, shown = (match[1], int(match[2]), int(match[3])) if match else ("", 0, 0)
@@ -212,7 +214,7 @@ async def job_events(
                 return
             state, moved, shown = seen.state, seen.progress, seen.preview
         if over:
-            return  # the service is about to end; the client comes again
+            return  # the service is stopping; the client reconnects
         await news.wait()
 
 
@@ -226,7 +228,7 @@ def _preview(id: str, picture: bytes) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class All:
-    """All jobs that one caller sees which are not done, by their ids, and when that was."""
+    """All unfinished jobs that a caller sees, by id, and the time of the snapshot."""
 
     jobs: dict[str, Job]
     progress: dict[str, int]
@@ -262,12 +264,12 @@ async def events(
     found: Annotated[tuple[Watch, str | None], Depends(_all_watched)],
     last_event_id: LastId = None,
 ) -> AsyncIterable[ServerSentEvent]:
-    """`state`, `progress`, `done` and `deleted` of all jobs that the caller sees; the stream has no end."""
+    """Stream the events of all your jobs: `state`, `progress`, `done` and `deleted`. The stream does not end."""
     service, (watch, owner) = service_of(request), found
     states: dict[str, str] = {}
     moved: dict[str, int] = {}
     if last_event_id is not None and _MOMENT.fullmatch(last_event_id):
-        # What was done while the caller was away.
+        # Jobs that ended since the last event that the client received.
         query = base.Query(owner=owner, states=DONE, finished_since=float(last_event_id), order="old")
         missed = await service.store.find(query)
         favourites = await service.queue.favourites(missed)

@@ -1,7 +1,7 @@
-"""The files of jobs over HTTP: whole or one range of them, by an id and the name of a kind, never by a path.
+"""Files of jobs over HTTP, with byte ranges, addressed by job id and kind, never by a path.
 
-A file is found by the job's id and what the store says it is called. It is opened without following a link in its
-place, and only if what was opened lies below the shelf's root; from then on it is that open file that is sent.
+The path comes from the job's id and the file name in the store. The file is opened without following symbolic links,
+and only if it lies below the artifact store's root; the response is sent from that open file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Download = Annotated[bool, Query(description="Have it saved, not shown")]
 _PIECE: Final = 1 << 17
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _MADE: Final = re.compile(r"film-[0-9]{1,9}\.[a-z0-9]{2,5}")
-#: The film of a job may be another one tomorrow, when it was tried again.
+#: A retried job may replace its film, so clients must revalidate.
 _KEPT: Final = {
     "cache-control": "private, no-cache",
     "accept-ranges": "bytes",
@@ -62,9 +62,9 @@ router = APIRouter(tags=["files"])
 
 
 class Held(Response):
-    """An open file as an answer: whole, or the one range that was asked for. It is closed afterwards.
+    """A response that sends an open file, whole or one range of it, and closes it afterwards.
 
-    Raises HTTPException with 416 for a range outside of it.
+    Raises HTTPException with 416 for a range outside of the file.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Held(Response):
             self._file.close()
 
     def _part(self, asked: Mapping[str, str]) -> tuple[int, int]:
-        """The first byte and how many; sets status and headers."""
+        """Return the first byte and the number of bytes to send; sets the status and headers."""
         if self._etag in [each.strip().removeprefix("W/") for each in asked.get("if-none-match", "").split(",")]:
             self.status_code = 304
             return 0, 0
@@ -118,14 +118,14 @@ class Held(Response):
         while count:
             piece = await asyncio.to_thread(self._file.read, min(_PIECE, count))
             if not piece:
-                break  # cut short under our hands: the length that was told shows it
+                break  # the file became shorter; the client notices by the content length
             count -= len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": count > 0})
 
 
 def _range(asked: str, size: int) -> tuple[int, int] | None:
-    """The first and the last byte of the one range asked for. Several ranges, and what is no range, are answered with
-    all of it (RFC 9110, 14.2). Raises HTTPException with 416."""
+    """Return the first and last byte of a single range. Several ranges or an invalid range return the whole file (RFC
+    9110, 14.2). Raises HTTPException with 416."""
     match = _RANGE.fullmatch(asked.replace(" ", ""))
     if match is None or not (match[1] or match[2]):
         return None
@@ -139,12 +139,12 @@ def _range(asked: str, size: int) -> tuple[int, int] | None:
 
 
 def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
-    """A regular file below `root`, open, and what it is. Raises OSError for all else."""
+    """Open a regular file below `root`, and return it with its status. Raises OSError for anything else."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         facts = os.fstat(handle)
-        # After it was opened: a directory that was put in between meanwhile is found out too.
+        # Checked after opening, so that a directory replaced in the meantime is detected.
         real = Path(os.path.realpath(path))
         if not stat.S_ISREG(facts.st_mode) or not real.is_relative_to(os.path.realpath(root)):
             raise FileNotFoundError(path)
@@ -157,7 +157,8 @@ def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
 
 
 def film_of(service: Service, job: Job) -> Path:
-    """Where a job's film is. Raises JobNotFound while there is none, JobConflict for one that is not kept here."""
+    """Return the path of a job's film. Raises JobNotFound if there is none yet, JobConflict if a command wrote it
+    elsewhere."""
     if job.result is None:
         raise JobNotFound(job.id)
     if job.home == "command":
@@ -169,14 +170,14 @@ def film_of(service: Service, job: Job) -> Path:
 
 
 async def held(asked: Request, root: Path, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
-    """A file below `root` as the answer to a request; `digest` is its SHA-256, where that is known. Raises OSError."""
+    """Return a response with a file below `root`; `digest` is its SHA-256 if known. Raises OSError."""
     file, facts = await asyncio.to_thread(opened, root, path)
     etag = digest or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
     return Held(asked, file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
 
 
 async def file_of(asked: Request, job: Job, kind: Kind, download: bool = False) -> Response:
-    """One file of a job. Raises JobNotFound where there is none yet, or none any more."""
+    """Return a file of a job as a response. Raises JobNotFound if it does not exist, or not any more."""
     service = service_of(asked)
     if kind == "recipe":
         return _recipe(asked, job, download)
@@ -215,7 +216,7 @@ def _recipe(asked: Request, job: Job, download: bool) -> Response:
 
 
 def _served(kind: Kind, what: str, media: str) -> None:
-    """The routes of one kind of file."""
+    """Register the routes of one kind of file."""
     responses = {**_FILE, 200: {"description": what, "content": {media: _BINARY}}}
     responses[206] = {"description": "One range of it", "content": {media: _BINARY}}
     if kind == "recipe":
@@ -239,7 +240,7 @@ _served("recipe", "How it was made", "application/json")
 
 
 class LinkRequest(Body):
-    """One file of a job, and for how many seconds it can be fetched without a key."""
+    """The file of a job that the link leads to, and the seconds for which it is valid."""
 
     file: Kind = "film"
     seconds: Annotated[int, Field(ge=1, le=signed.LONGEST)] = signed.USUAL
@@ -252,7 +253,7 @@ class LinkRequest(Body):
 async def make_link(
     id: str, body: LinkRequest, request: Request, caller: Changer, idempotency: ChangeKey
 ) -> LinkResponse:
-    """An address of one file of a job that needs no key: for a player, or a page."""
+    """Create a signed link to a file of a job. It needs no API key, for example in a video player or a web page."""
     service = service_of(request)
     job = await service.queue.job(id, caller.sees)
     path = link_path(job.id, body.file) + ("?download=true" if body.download else "")
@@ -263,7 +264,7 @@ async def make_link(
 
 
 def link_path(id: str, kind: Kind) -> str:
-    """The path of a file that is asked for without a key, with a signature behind it."""
+    """Return the path of a file for signed links."""
     return f"/media/{id}/{kind}"
 
 
@@ -278,14 +279,14 @@ async def linked_file(
     key: Annotated[str, Query(max_length=80)] = "",
     download: Download = False,
 ) -> Response:
-    """One file, for whoever holds a link to it that is not over; it needs no key. Other links lead to nothing."""
+    """Download a file by a signed link. It needs no API key; an invalid or expired link gets 404."""
     service = service_of(request)
     try:
         job = await service.queue.job(id)
     except JobNotFound:
         job = None
     target = f"{request.url.path}?{request.url.query}"
-    # As long for a job that is not there.
+    # Also verified for a missing job, so that the response takes as long.
     holds = await guard_of(request).linked(target, "" if job is None else job.owner, key)
     if job is None or not holds:
         raise HTTPException(404, "no such file, or the link to it is over")

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: asked for, seen, changed and forgotten, each by its owner alone."""
+"""Jobs over HTTP: create, list, change and delete. Each owner sees only its own jobs."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ from flickbook.store.base import Job, Kind, State
 Reader = Annotated[Caller, Depends(reader)]
 Changer = Annotated[Caller, Depends(changer)]
 Creator = Annotated[Caller, Depends(creator)]
-#: Until which share of its steps a draft goes, where that is not said.
+#: The default share of the steps after which a draft stops.
 UNTIL: Final = 0.4
-#: Bytes of a log that are shown, from its end.
+#: The bytes of a log that are returned, from its end.
 _MAX_LOG: Final = 1 << 20
 _KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film"}
 router = APIRouter(tags=["jobs"])
 
 
 def _body() -> dict[str, Any]:
-    """What a new job may be asked for with, as OpenAPI says it."""
+    """Return the OpenAPI schema of the request body."""
     plain = JobRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     plain.pop("$defs", None)
     return request_schema(plain, EXAMPLE, plain, tuple(_KINDS), ["request"])
@@ -69,10 +69,10 @@ def _body() -> dict[str, Any]:
     openapi_extra=_body(),
 )
 async def create(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
-    """Ask for a film, a picture or a draft.
+    """Create a job. It makes a film, an image or a draft.
 
-    As JSON; or as a form with the same JSON in its part `request`, and the file that the film begins from in `image` or
-    `video`. What the model cannot do is refused now.
+    Send JSON, or a form with the same JSON in the part `request` and the input file in the part `image` or `video`.
+    Options that the model does not support are refused at once.
     """
     service = service_of(request)
     async with body_of(request) as body:
@@ -84,7 +84,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
 
 
 async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
-    """The fields of a body and the files that the film begins from."""
+    """Return the fields of a body and its input files."""
     if body.typed:
         return validated(JobRequest, body.fields, "job"), {}
     fields, files = await request_of(body, _KINDS)
@@ -94,7 +94,7 @@ async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
 
 
 def _job(service: Service, caller: Caller, asked: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
-    """The job of what was asked, with its files on the shelf. It blocks."""
+    """Create the job of a request and store its input files. Blocks."""
     kind, until = _kind(asked)
     fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
     for field, upload in files.items():
@@ -112,7 +112,7 @@ def _job(service: Service, caller: Caller, asked: JobRequest, files: dict[str, U
 
 
 def _kind(asked: JobRequest) -> tuple[Kind | None, float]:
-    """The kind of a job and how far it goes."""
+    """Return the kind of a job and the share of its steps to run."""
     if asked.kind == "draft":
         return "draft", asked.until or UNTIL
     if asked.until is not None:
@@ -125,7 +125,7 @@ def _kind(asked: JobRequest) -> tuple[Kind | None, float]:
 
 
 def _check_input(service: Service, asked: JobRequest, field: str) -> None:
-    """Before a byte is kept: whether the model begins from this at all."""
+    """Check that the model supports this input, before the file is stored."""
     model = catalogue.find(asked.request(service.loras).model)
     if field not in model.inputs:
         limit = f"{model.name} begins from {' or '.join(model.inputs)}"
@@ -133,7 +133,7 @@ def _check_input(service: Service, asked: JobRequest, field: str) -> None:
 
 
 async def shown(request: Request, job: Job) -> JobResponse:
-    """A job as the service tells of it, with its place and its time."""
+    """Return a job as a response, with its place in the queue and its remaining time."""
     service = service_of(request)
     place, eta = await line_of(request).of(job)
     return told(service.artifacts, job, place, eta, favourites=await service.queue.favourites([job]))
@@ -151,7 +151,7 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
 ) -> Page:
-    """Jobs, the newest first, the oldest first, or as they will be run."""
+    """List jobs. The order is newest first, oldest first, or that of the queue."""
     service = service_of(request)
     if after is not None:
         await service.queue.job(after, caller.sees)
@@ -182,7 +182,8 @@ async def list_jobs(
 
 @router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())
 async def show_queue(request: Request, caller: Reader) -> QueueResponse:
-    """How many of your jobs are in each state, and how many seconds until they are done. An admin sees all jobs."""
+    """Get the state of the queue: the number of your jobs in each state, and the seconds until all are done. An admin
+    sees all jobs."""
     look = await line_of(request).look()
     counts = await service_of(request).store.counts(caller.sees)
     if caller.sees is None:
@@ -194,38 +195,38 @@ async def show_queue(request: Request, caller: Reader) -> QueueResponse:
 
 @router.get(f"{ROOT}/jobs/{{id}}", operation_id="show_job", responses=refusals(404))
 async def show(id: str, request: Request, caller: Reader) -> JobResponse:
-    """One job: its state, how far it is, its place in the queue, its error or its result."""
+    """Get a job. The response has its state, progress, place in the queue, error and result."""
     return await shown(request, await service_of(request).queue.job(id, caller.sees))
 
 
 @router.delete(f"{ROOT}/jobs/{{id}}", operation_id="delete_job", responses=refusals(404))
 async def delete(id: str, request: Request, caller: Changer) -> Deleted:
-    """Stop a job if it runs, wait until it has stopped, and forget it with its files."""
+    """Delete a job and its files. A running job is stopped first."""
     found = await service_of(request).queue.remove(id, caller.sees)
     return Deleted(id=found.id, object="job.deleted")
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/cancel", operation_id="cancel_job", responses=refusals(404))
 async def cancel(id: str, request: Request, caller: Changer) -> JobResponse:
-    """Stop a job for good: at once where it waits, at its next step where it runs."""
+    """Cancel a job. A queued job ends at once, a running one at its next step."""
     return await shown(request, await service_of(request).queue.cancel(id, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/pause", operation_id="pause_job", responses=refusals(404))
 async def pause(id: str, request: Request, caller: Changer) -> JobResponse:
-    """Lay a job down, to go on later from where it is."""
+    """Pause a job. It can be resumed later and continues where it stopped."""
     return await shown(request, await service_of(request).queue.pause(id, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404, 409))
 async def resume(id: str, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
-    """Put a paused job back into the queue, at its old place."""
+    """Resume a paused job. It returns to its old place in the queue."""
     return await _back(id, request, caller, idempotency, service_of(request).queue.resume)
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/retry", operation_id="retry_job", responses=refusals(404, 409))
 async def retry(id: str, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
-    """Put a job that failed, was cancelled or expired back into the queue; it goes on from its last checkpoint."""
+    """Retry a job that failed, expired or was cancelled. It continues from its last checkpoint."""
     return await _back(id, request, caller, idempotency, service_of(request).queue.retry)
 
 
@@ -236,7 +237,7 @@ async def _back(
     idempotency: Idempotency | None,
     put: Callable[[str, str | None], Awaitable[Job]],
 ) -> JobResponse:
-    """A job that `put` puts back into the queue."""
+    """Return a job to the queue by `put`."""
     service = service_of(request)
 
     async def change() -> Job:
@@ -258,7 +259,7 @@ async def again(
     caller: Creator,
     idempotency: IdempotencyKey,
 ) -> JobResponse:
-    """Ask for the same once more, with the files that it begins from; it runs in the queue, whoever ran the first."""
+    """Repeat a job. It uses the same input files and runs in the queue, even if a command ran the first one."""
     service = service_of(request)
     parent = await service.queue.job(id, caller.sees)
     seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
@@ -271,19 +272,19 @@ async def again(
 
 @router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
 async def reorder(id: str, body: ReorderRequest, request: Request, caller: Changer) -> JobResponse:
-    """Put a waiting job in front of another of the same owner and priority, or last of them."""
+    """Move a queued job. It runs before another one of the same owner and priority, or after all of these."""
     return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/favourite", operation_id="favour_job", responses=refusals(404, 413))
 async def favour(id: str, body: FavouriteRequest, request: Request, caller: Changer) -> JobResponse:
-    """Make a job a favourite, which is kept however old it becomes, or have it be none any more."""
+    """Mark a job as a favourite, or remove the mark. Favourites are never deleted for their age."""
     return await shown(request, await service_of(request).queue.favour(id, body.favourite, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/priority", operation_id="prioritise_job", responses=refusals(404, 413))
 async def prioritise(id: str, body: PriorityRequest, request: Request, caller: Changer) -> JobResponse:
-    """Give a waiting job another priority."""
+    """Change the priority of a queued job."""
     service = service_of(request)
     await service.queue.job(id, caller.sees)
     priority = allowed(body.priority, "admin" in caller.scopes)
@@ -297,7 +298,7 @@ async def prioritise(id: str, body: PriorityRequest, request: Request, caller: C
     responses=refusals(404),
 )
 async def log(id: str, request: Request, caller: Reader) -> Response:
-    """What the attempts of a job said, its last megabyte."""
+    """Get the log of a job. It covers all attempts; at most the last megabyte is returned."""
     service = service_of(request)
     job = await service.queue.job(id, caller.sees)
     text = await asyncio.to_thread(_tail, service, job)
@@ -318,7 +319,7 @@ def _tail(service: Service, job: Job) -> str:
 
 @router.get(f"{ROOT}/jobs/{{id}}/run", operation_id="job_run", responses=refusals(404))
 async def run(id: str, request: Request, caller: Reader) -> Run:
-    """What happened in the run that made it: seconds and memory by phase, scores, notes."""
+    """Get the run report of a job: seconds and memory by phase, scores, notes."""
     job = await service_of(request).queue.job(id, caller.sees)
     if job.result is None or job.result.sidecar.run is None:
         raise JobNotFound(id)

@@ -1,4 +1,4 @@
-"""The LoRAs of a service: files NAME.safetensors in the directory `loras` of its data, asked for by their names."""
+"""LoRAs over HTTP: the files NAME.safetensors in the folder `loras` of the service's data, requested by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["models"])
 
 
 class Loras(BaseModel):
-    """The names that a film can ask for."""
+    """The names of the available LoRAs."""
 
     object: Literal["list"] = "list"
     data: Annotated[list[str], Field(examples=[["ink", "oil"]])]
@@ -29,19 +29,19 @@ class Loras(BaseModel):
 
 @router.get(f"{ROOT}/loras", operation_id="list_loras", responses=refusals())
 async def list_loras(request: Request, caller: Reader) -> Loras:
-    """The LoRAs of this service by their names."""
+    """List the names of the LoRAs on this service."""
     return Loras(data=list(await asyncio.to_thread(here, service_of(request).loras)))
 
 
 def here(place: Path) -> dict[str, Path]:
-    """The files of the LoRAs in a directory by their names. It blocks."""
+    """Return the LoRA files of a folder by name. Blocks."""
     return {path.stem: path for path in sorted(place.glob("*.safetensors"))}
 
 
 def files_of(named: Sequence[tuple[str, float]], place: Path) -> tuple[tuple[str, float], ...] | None:
-    """The files and weights of LoRAs by their names, in a directory of the service. It blocks.
+    """Return the files and weights of LoRAs given by name. Blocks.
 
-    A name is compared with those of the files that are there, and is never part of a path. Raises RequestError.
+    A name is compared with the names of existing files and is never part of a path. Raises RequestError.
     """
     if not named:
         return None

@@ -1,4 +1,4 @@
-"""Models fetched over HTTP: one at a time, each by a process that ends when the service does."""
+"""Model downloads over HTTP: one at a time, each in a child process that ends with the service."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from flickbook.store.base import Query, State
 
 Reader = Annotated[Caller, Depends(reader)]
 Admin = Annotated[Caller, Depends(admin)]
-#: Seconds in which a process that is to leave may do so, and after which another model may be asked for again.
+#: Seconds that a process has to exit, and the retry-after while another model is being downloaded.
 _PATIENCE: Final = 5.0
 _BUSY: Final = 30.0
-#: Seconds between two reports of a download's progress, and queued jobs that are looked at together.
+#: Seconds between two progress reports, and the most queued jobs looked at together.
 _TELL: Final = 0.5
 _LOOKED_AT: Final = 1000
 _QUEUED: Final[tuple[State, ...]] = ("queued",)
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class PullResponse(BaseModel):
-    """How far the fetching of a model is: `bytes` of its large files, of so many in `total` where that is known."""
+    """The progress of a model's download: `bytes` of its large files, and their `total` if known."""
 
     state: Literal["absent", "pulling", "done", "failed"]
     bytes: Annotated[int, Field(ge=0)] = 0
@@ -49,7 +49,7 @@ class PullResponse(BaseModel):
 
 
 class Pulls:
-    """What this service has fetched since it began, and what it fetches now."""
+    """The downloads of this service: the current one, and those since it started."""
 
     def __init__(self) -> None:
         self._told: dict[str, PullResponse] = {}
@@ -57,7 +57,8 @@ class Pulls:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, name: str) -> None:
-        """Fetch a model, unless that is what is being done. Raises LimitReached where it is another."""
+        """Start the download of a model, unless it is running. Raises LimitReached while another model is
+        downloaded."""
         if self._task is not None and not self._task.done():
             if name != self._name:
                 limit = f"{self._name} is being pulled, and models come one at a time"
@@ -67,17 +68,17 @@ class Pulls:
         self._task = asyncio.create_task(self._run(name))
 
     def of(self, name: str) -> PullResponse | None:
-        """How far a model is that was asked for; None for another."""
+        """Return the progress of a download; None if this model was not requested."""
         return self._told.get(name)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for the end of what is being fetched, at most so long; whether nothing is."""
+        """Wait at most `seconds` for the end of the current download. Returns whether none is running."""
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task], timeout=seconds)
         return self._task is None or self._task.done()
 
     async def stop(self) -> None:
-        """End what is being fetched; a later pull goes on from there."""
+        """Stop the current download; a later one continues from there."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -99,7 +100,7 @@ class Pulls:
             self._told[name] = told.model_copy(update={"state": "done"})
 
     async def _fetched(self, name: str) -> str:
-        """Fetch a model by a process of its own; what was wrong, or "" if nothing."""
+        """Download a model in a child process. Returns the error, "" if there was none."""
         words = [sys.executable, "-m", "flickbook.hub.fetching", name]
         process = await asyncio.create_subprocess_exec(
             *words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=settings.inherited()
@@ -119,9 +120,10 @@ class Pulls:
 
 @asynccontextmanager
 async def supplied(service: Service, pulls: Pulls) -> AsyncIterator[None]:
-    """While this stands, the models of queued jobs are downloaded, if the setting `pull` is auto.
+    """Download the models of queued jobs while the context is open, if the setting `pull` is auto.
 
-    The queue alone says which: a service that was killed goes on with what its queued jobs need.
+    The models are found from the queue alone, so that a service that was killed resumes the downloads after its
+    restart.
     """
     await asyncio.to_thread(service.artifacts.end_pull)
     if service.settings.pull != "auto":
@@ -151,7 +153,7 @@ async def _supply(service: Service, pulls: Pulls) -> None:
 
 
 async def _wanted(service: Service) -> list[str]:
-    """The models to download for queued jobs, in the order of the queue."""
+    """Return the models to download for queued jobs, in the order of the queue."""
     jobs = await service.store.find(Query(states=("queued",), order="queue", limit=_LOOKED_AT))
     names = dict.fromkeys(job.plan.model for job in jobs if not job.model_dir)
     return [name for name in names if await asyncio.to_thread(to_pull, name)]
@@ -187,7 +189,7 @@ async def _failed(service: Service, name: str, reason: str) -> None:
 
 
 async def _ended(process: Process) -> None:
-    """Have a process leave that is still there."""
+    """Ask a process to exit by closing its stdin; kill it after a timeout."""
     if process.returncode is not None:
         return
     assert process.stdin is not None
@@ -206,7 +208,7 @@ def _pulls_of(request: Request) -> Pulls:
 
 
 async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullResponse:
-    """How far a model is; a reader is not told of the directories that an error names."""
+    """Return the state of a model's download. Only admins see the error's text, which may contain directories."""
     told = pulls.of(model.name)
     if told is not None and told.state == "pulling":
         return told
@@ -221,7 +223,7 @@ async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullResponse:
 
 @router.post(f"{ROOT}/models/{{name}}/pull", operation_id="pull_model", status_code=202, responses=refusals(404))
 async def pull(name: str, request: Request, caller: Admin) -> PullResponse:
-    """Start fetching a model's files, going on where that stopped before; models come one at a time."""
+    """Download a model. Continues a partial download; one model is downloaded at a time."""
     model, pulls = await asyncio.to_thread(catalogue.find, name), _pulls_of(request)
     told = await _now(pulls, model, caller)
     if told.state in ("absent", "failed"):
@@ -234,6 +236,6 @@ async def pull(name: str, request: Request, caller: Admin) -> PullResponse:
 
 @router.get(f"{ROOT}/models/{{name}}/pull", operation_id="show_pull", responses=refusals(404))
 async def show_pull(name: str, request: Request, caller: Reader) -> PullResponse:
-    """How far the fetching of a model's files is, or that they are here."""
+    """Get the progress of a model's download."""
     model = await asyncio.to_thread(catalogue.find, name)
     return await _now(_pulls_of(request), model, caller)

@@ -1,7 +1,7 @@
-"""The line in front of the workers: at which place a job waits, and when it will be done.
+"""The place of each job in the queue, and its remaining time.
 
-One look at the store serves all who ask within a second, and who asks then is given the last look while the next is
-taken: a poll costs no more than its own job.
+One query of the store serves all requests within a second, and requests during a new query get the last result. A
+client that polls a job thus costs no more than reading the job itself.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from flickbook.jobs.queue import Queue
 from flickbook.server.service import Service, service_of
 from flickbook.store.base import Job, Query
 
-#: Seconds that a look is good for, and that what earlier jobs took is.
+#: Seconds for which a snapshot is valid, and for which the durations of past jobs are.
 _GOOD: Final = 1.0
 _LEARNED: Final = 10.0
-#: Waiting jobs that are looked at one by one; those behind them have no place yet.
+#: The most queued jobs that are looked at one by one; jobs further back have no place.
 _MOST: Final = 200
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Look:
-    """The place (from 1) and the seconds until it is done of each waiting job, by its id; `seconds` until all jobs are
-    done, None if unknown; `owners` has the same for the jobs of each owner."""
+    """A snapshot of the queue: for each queued job, by id, its place (from 1) and the seconds until it is done.
+    `seconds` is the time until all jobs are done, None if unknown; `owners` is the same for the jobs of each owner."""
 
     at: float = -_GOOD
     places: dict[str, int] = field(default_factory=dict)
@@ -41,13 +41,13 @@ class Look:
     owners: dict[str, float | None] = field(default_factory=dict)
 
     def note(self, owner: str, seconds: float | None) -> None:
-        """Count a job of this owner that is done in so many seconds, None if unknown."""
+        """Count a job of an owner that will be done in `seconds`, None if unknown."""
         last = self.owners.get(owner, 0.0)
         self.owners[owner] = None if last is None or seconds is None else max(last, seconds)
 
 
 class Line:
-    """The line of one service."""
+    """The places and remaining times of one service's queue."""
 
     def __init__(self, queue: Queue, workers: int) -> None:
         self._queue, self._workers = queue, max(1, workers)
@@ -56,7 +56,7 @@ class Line:
         self._next: asyncio.Task[None] | None = None
 
     async def look(self) -> Look:
-        """The last look, at most a moment old."""
+        """Return a snapshot that is at most a few seconds old."""
         age = time.monotonic() - self._look.at
         if age > _GOOD and (self._next is None or self._next.done()):
             self._next = asyncio.create_task(self._take())
@@ -65,7 +65,7 @@ class Line:
         return self._look
 
     async def of(self, job: Job) -> tuple[int | None, float | None]:
-        """The place of a job and the seconds until it is done, where they are known."""
+        """Return the place of a job and the seconds until it is done, None if unknown."""
         if job.state != "queued":
             return None, None
         look = await self.look()
@@ -86,7 +86,7 @@ class Line:
         for job in await find(Query(states=("running",), limit=_MOST)):
             left = self._queue.artifacts.progress(job.id).get("eta_seconds")
             seconds = float(left) if isinstance(left, int | float) else self._expected(job)
-            # Those of one worker run together.
+            # The jobs of one worker run together in a batch.
             busy[job.worker] = max(busy.get(job.worker, 0.0), seconds or 0.0)
             look.note(job.owner, seconds)
             known = known and seconds is not None
@@ -101,7 +101,7 @@ class Line:
             look.note(job.owner, look.etas.get(job.id))
         behind = (await self._queue.store.counts())["queued"] - len(look.places)
         if known:
-            # Those too far back to be looked at are taken to be as long as the others.
+            # Jobs that are too far back are assumed to take as long as the others.
             usual = sum(look.etas.values()) and ahead / max(1, len(look.etas))
             look.seconds = (ahead + max(0, behind) * usual) / self._workers
         return look
@@ -114,7 +114,7 @@ class Line:
 
 
 def line_of(request: Request) -> Line:
-    """The line of the service that a request came to."""
+    """Return the Line of the request's service."""
     service: Service = service_of(request)
     state = request.app.state
     if not hasattr(state, "line"):

@@ -1,4 +1,4 @@
-"""Recipes over HTTP: what a film that is sent says of itself."""
+"""Recipes over HTTP: the metadata of an uploaded film."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ router = APIRouter(tags=["recipes"])
 
 
 class Inspected(BaseModel):
-    """What a film or picture says of itself; `recipe` null where it carries none, `comment` what it carries instead."""
+    """The metadata of a film or an image. `recipe` is null if the file has none; `comment` is then its own comment."""
 
     container: str
     codec: str
@@ -55,10 +55,10 @@ class Inspected(BaseModel):
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _BODY}}}},
 )
 async def inspect(request: Request, caller: Changer) -> Inspected:
-    """What a file says of itself: its format, its size, and the recipe that it carries. Nothing is decoded or kept.
+    """Inspect a file. Returns its format, its size, and the recipe in its metadata; nothing is decoded or stored.
 
-    A process of its own reads the file, with limits of memory and time; where too many files wait to be read, it is
-    429, and retry-after says when to send it again.
+    A separate process with limits of memory and time reads the file. If too many files wait, the response is 429, and
+    retry-after is when to retry.
     """
     async with body_of(request) as body:
         file = body.files.get("file")
@@ -70,7 +70,7 @@ async def inspect(request: Request, caller: Changer) -> Inspected:
 def _inspected(source: Any) -> Inspected:
     from flickbook.media.inspect import inspect as facts_of  # NumPy takes a moment to load
 
-    # Nothing may stand beside it: a sidecar would be read too.
+    # In an empty folder: a sidecar next to the file would be read too.
     with tempfile.TemporaryDirectory(prefix="flickbook-") as place:
         path = Path(place) / "film"
         with open(path, "wb") as file:

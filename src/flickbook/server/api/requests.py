@@ -1,4 +1,4 @@
-"""What the bodies of /api/v1 may hold: the fields of a Request and the wishes of a Polish by their names, no paths."""
+"""Request bodies of /api/v1: the fields of a Request and the polish options by name, without file paths."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.api.loras import files_of
 from flickbook.spec import Loop, Preset, Quality, Request, Speed, refused
 
-#: The longest that a job may wait, in seconds.
+#: The longest time that a job may wait in the queue, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
-#: Drafts of one request.
+#: The most drafts of one request.
 MAX_DRAFTS: Final = 64
-#: Numbered frames are many files, and an answer is one.
+#: Without numbered frames: these are many files, and a response is one.
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "png", "jpg", "avif"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
 Prompt = Annotated[str, Field(max_length=PROMPT_CHARACTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
-#: JSON has no tuples; what is in them stays strict.
+#: JSON has no tuples, so a list is accepted; its elements stay strict.
 Turn = Annotated[tuple[Annotated[int, Field(ge=1)], Prompt], Field(strict=False)]
 Until = Annotated[float, Field(gt=0, lt=1)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
@@ -35,13 +35,13 @@ EXAMPLE: Final[dict[str, Any]] = {"prompt": "a red circle moving left on a blue 
 
 
 class Body(BaseModel):
-    """A JSON object: unknown fields are refused, and "16" is not 16."""
+    """A JSON object. Unknown fields are refused, and values are not converted: "16" is not 16."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class PolishOption(Body):
-    """What is done to the frames once they are made; see the page on finishing films."""
+    """Polish options: operations on the finished frames. See the page on finishing films."""
 
     trim: Annotated[str, Field(max_length=40, examples=["8:24f"])] | None = None
     steady: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -54,14 +54,14 @@ class PolishOption(Body):
 
 
 class LoraNamed(Body):
-    """A LoRA of the service by its name, and how much of it is added."""
+    """A LoRA of the service by name, and its weight."""
 
     name: Annotated[str, Field(max_length=200, examples=["ink"])]
     weight: Annotated[float, Field(ge=-10, le=10)] = 1.0
 
 
 class Choices(Body):
-    """What may be chosen of a film, however its frames come about. What is left out is the model's choice."""
+    """The common options of films and sequences. A field that is left out uses the model's default."""
 
     model: Name | None = None
     preset: (
@@ -83,21 +83,21 @@ class Choices(Body):
     pixel_format: Name | None = None
 
     def request(self, loras: Path, **given: Any) -> Request:
-        """The Request of these choices, and of what else is `given`; `loras` is where its LoRAs are.
+        """Return the Request of these options and of the `given` fields; `loras` is the folder of the LoRAs.
 
-        It blocks. Raises RequestError for a LoRA that is not there.
+        Blocks. Raises RequestError for an unknown LoRA.
         """
         own: dict[str, Any] = {name: getattr(self, name) for name in Choices.model_fields}
         own["loras"] = files_of([(each.name, each.weight) for each in self.loras or []], loras)
         own["model"] = self.model or settings.load().model
-        # A whole number is a number of frames a second too.
+        # An integer is a valid rate or scale too.
         for name in ("guidance_scale", "fps"):
             own[name] = None if own[name] is None else float(own[name])
         return Request.of(**own | given)
 
 
 class Film(Choices):
-    """What a film is asked to be. What is left out is the model's choice."""
+    """The options of a film. A field that is left out uses the model's default."""
 
     prompt: Prompt
     num_frames: Annotated[int, Field(ge=1)] | None = None
@@ -106,14 +106,14 @@ class Film(Choices):
     polish: PolishOption | None = None
 
     def request(self, loras: Path, **given: Any) -> Request:
-        """The Request of these fields, and of the files and changes that are `given`."""
+        """Return the Request of these fields and of the `given` files and changes."""
         own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
         own["strength"] = None if self.strength is None else float(self.strength)
         return super().request(loras, **own | given)
 
     def polish_options(self) -> PolishOptions | None:
-        """The wishes that are not None."""
+        """Return the polish options that are set."""
         if self.polish is None:
             return None
         named = {name: value for name, value in self.polish.model_dump().items() if value is not None}
@@ -121,7 +121,7 @@ class Film(Choices):
 
 
 class EstimateRequest(Film):
-    """A film that may be asked for, on which this machine is judged."""
+    """A film to estimate."""
 
     precision: Precision = "auto"
 
@@ -129,42 +129,44 @@ class EstimateRequest(Film):
 
 
 class Wait(Body):
-    """How something waits. A higher `priority` comes first; more than 0 takes the scope admin.
+    """How a job waits. A higher `priority` runs first; more than 0 needs the scope admin.
 
-    `expires_in` is how many seconds it may wait.
+    `expires_in` is the longest time in the queue, in seconds.
     """
 
     priority: Priority = 0
     expires_in: Annotated[float, Field(gt=0, le=MAX_WAIT)] | None = None
 
     def extra(self, is_admin: bool) -> dict[str, Any]:
-        """The fields of a Job that these are, asked for now. Raises RequestError for a priority."""
+        """Return these options as fields of a Job created now. Raises RequestError for a priority that is not
+        allowed."""
         expires = 0.0 if self.expires_in is None else time.time() + self.expires_in
         return {"priority": allowed(self.priority, is_admin), "expires_at": expires}
 
 
 class Effort(Wait):
-    """How something waits and is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+    """How a job waits and runs. A higher `priority` runs first; more than 0 needs the scope admin.
 
-    `expires_in` is how many seconds it may wait.
+    `expires_in` is the longest time in the queue, in seconds.
     """
 
     precision: Precision = "auto"
 
     def extra(self, is_admin: bool) -> dict[str, Any]:
-        """The fields of a Job that these are, asked for now. Raises RequestError for a priority."""
+        """Return these options as fields of a Job created now. Raises RequestError for a priority that is not
+        allowed."""
         return super().extra(is_admin) | {"precision": self.precision}
 
 
 class Work(Effort, Film):
-    """A film and how it is worked on. A higher `priority` comes first; more than 0 takes the scope admin.
+    """A film, and how its job waits and runs. A higher `priority` runs first; more than 0 needs the scope admin.
 
-    `expires_in` is how many seconds it may wait.
+    `expires_in` is the longest time in the queue, in seconds.
     """
 
 
 class JobRequest(Work):
-    """A job. `until` is the share of its steps after which a draft stops."""
+    """A job. `until` is the share of the steps after which a draft stops."""
 
     kind: Literal["film", "picture", "draft"] | None = None
     until: Until | None = None
@@ -173,7 +175,7 @@ class JobRequest(Work):
 
 
 class DraftsRequest(Work):
-    """Drafts of one film that differ in their seed: so many from `seed` on, or one for each that is listed."""
+    """Drafts of one film with different seeds: a number of them from `seed` on, or a list of seeds."""
 
     seeds: (
         Annotated[int, Field(ge=1, le=MAX_DRAFTS)] | Annotated[list[Seed], Field(min_length=1, max_length=MAX_DRAFTS)]
@@ -184,10 +186,10 @@ class DraftsRequest(Work):
 
 
 class SequenceRequest(Effort, Choices):
-    """A sequence: `frames_per` frames for each of `prompts`, 2 to 10,000 in all.
+    """A sequence: `frames_per` frames for each of `prompts`, 2 to 10,000 frames in all.
 
-    `drift` is how far the noise travels between two prompts, `feedback` how much of each picture is made anew over the
-    one before it, 0 for none.
+    `drift` is how far the noise moves between two prompts. `feedback` is how much each image is made from the one
+    before it, 0 for not at all.
     """
 
     prompts: Annotated[list[Prompt], Field(min_length=1, max_length=PROMPTS)]
@@ -205,13 +207,13 @@ class SequenceRequest(Effort, Choices):
 
 
 class FinishRequest(Wait):
-    """Drafts to go on from, and how the rest waits."""
+    """The drafts to finish, and how the new jobs wait."""
 
     ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS)]
 
 
 class RepeatRequest(Body):
-    """What is other than it was. A `seed` that is left out is the same one, and one of null is drawn."""
+    """The changes to a repeated job. Without `seed` the seed stays the same; null draws a new one."""
 
     seed: Seed | None = None
     prompt: Prompt | None = None
@@ -220,19 +222,19 @@ class RepeatRequest(Body):
 
 
 class ReorderRequest(Body):
-    """The waiting job in front of which another goes, or null for the last place."""
+    """The queued job before which this one is moved, or null for the last place."""
 
     before: JobId | None
 
 
 class FavouriteRequest(Body):
-    """Whether a job is a favourite from now on."""
+    """Whether the job is a favourite."""
 
     favourite: Annotated[bool, Field(examples=[True])]
 
 
 class PriorityRequest(Body):
-    """A priority, the higher the sooner; more than 0 takes the scope admin."""
+    """The new priority. A higher one runs first; more than 0 needs the scope admin."""
 
     priority: Priority
 
@@ -241,7 +243,7 @@ B = TypeVar("B", bound=BaseModel)
 
 
 def validated(kind: type[B], fields: dict[str, Any], what: str) -> B:
-    """The body of these fields. Raises RequestError for the first that is wrong."""
+    """Validate the fields of a body. Raises RequestError for the first wrong field."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -249,7 +251,7 @@ def validated(kind: type[B], fields: dict[str, Any], what: str) -> B:
 
 
 def allowed(priority: int, is_admin: bool) -> int:
-    """A priority that a caller may ask for. Raises RequestError."""
+    """Return a priority if the caller may use it. Raises RequestError."""
     if priority > 0 and not is_admin:
         raise RequestError("priority", priority, "must be 0 or less without the scope admin", "leave it out")
     return priority

@@ -1,4 +1,4 @@
-"""What /api/v1 says of jobs: no paths, times in seconds since 1970, null for what there is not."""
+"""Responses of /api/v1 about jobs. They contain no paths; times are in seconds since 1970; missing values are null."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ROOT: Final = "/api/v1"
 
 
 class Progress(BaseModel):
-    """Where a running job is: step `index` of `total` in a `phase`, and the `fraction` of all its work that is done.
+    """The progress of a running job: step `index` of `total` in a `phase`, and the `fraction` of its work that is done.
 
-    Of a queued job whose model is being downloaded the phase is pull, and `index` and `total` are bytes.
+    While the model of a queued job is being downloaded, the phase is pull, and `index` and `total` are bytes.
     """
 
     phase: str = ""
@@ -31,16 +31,16 @@ class Progress(BaseModel):
 
 
 class Failure(BaseModel):
-    """Why a job failed, or what its last attempt ended with: `code` is stable."""
+    """Why a job failed, or why its last attempt ended. `code` is stable."""
 
     code: str
     message: str
 
 
 class Made(BaseModel):
-    """What came out: bytes and SHA-256 of the file, and of the frames before they were encoded; its size in pixels.
+    """The result: bytes and SHA-256 of the file, SHA-256 of the frames before encoding, and the size in pixels.
 
-    Of a film that was made to loop, `num_frames` is the most that it may have.
+    For a film that was looped, `num_frames` is the most frames that it may have.
     """
 
     media_type: str
@@ -56,7 +56,7 @@ class Made(BaseModel):
 
 
 class JobResponse(BaseModel):
-    """A job. `stopping` is what it was asked to do at its next step; `place` 1 is the next to be run."""
+    """A job. `stopping` is the requested action at its next step; `place` 1 runs next."""
 
     id: str
     object: Literal["job"] = "job"
@@ -88,7 +88,7 @@ class JobResponse(BaseModel):
 
 
 class Page(BaseModel):
-    """Jobs, and whether more follow: ask again with `after` the last id."""
+    """A page of jobs. If `has_more`, request the next page with `after` set to `last_id`."""
 
     object: Literal["list"] = "list"
     data: list[JobResponse]
@@ -98,14 +98,14 @@ class Page(BaseModel):
 
 
 class JobList(BaseModel):
-    """Jobs that were made together."""
+    """Jobs that were created together."""
 
     object: Literal["list"] = "list"
     data: list[JobResponse]
 
 
 class Deleted(BaseModel):
-    """What is gone."""
+    """A deleted object."""
 
     id: str
     object: str
@@ -113,21 +113,21 @@ class Deleted(BaseModel):
 
 
 class QueueResponse(BaseModel):
-    """How many jobs are in each state, and the seconds until they are done, null if unknown. Other owners' jobs are not
-    counted, except for an admin."""
+    """The number of jobs in each state and the seconds until they are done, null if unknown. Counts the caller's jobs;
+    for an admin, all jobs."""
 
     counts: dict[State, int]
     eta_seconds: float | None
 
 
 class LinkResponse(BaseModel):
-    """An address of one file that needs no key, until it expires."""
+    """A signed link to a file, valid until it expires."""
 
     url: str
     expires_at: float
 
 
-#: Suffix -> media type: what is ever served of what was made. A browser runs none of them.
+#: Suffix -> media type of the files that are served. A browser executes none of them.
 MEDIA: Final = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
@@ -143,17 +143,17 @@ MEDIA: Final = {
 
 
 def media_type(name: str) -> str:
-    """The media type of a file of ours; "" for one that is not served."""
+    """Return the media type of a file, "" for one that is not served."""
     return MEDIA.get(os.path.splitext(name)[1].lower(), "")
 
 
 def made(job: Job) -> Made | None:
-    """What came out of a job."""
+    """Return the result of a job, None while there is none."""
     if job.result is None:
         return None
     sidecar = job.result.sidecar
     run, recipe = sidecar.run, sidecar.recipe
-    # A draft is shown as it is, without its polish; of an extension the recipe speaks of both parts.
+    # A draft is served without its polish; the recipe of an extension describes both parts.
     plan = job.plan if recipe is None else recipe.plan
     size = finished(plan if job.kind != "draft" else plan.model_copy(update={"polish": Polish()}))
     return Made(
@@ -171,7 +171,7 @@ def made(job: Job) -> Made | None:
 
 
 def links(job: Job) -> dict[str, str]:
-    """What else can be asked of a job, by its name."""
+    """Return the paths of a job's further resources, by name."""
     own = f"{ROOT}/jobs/{job.id}"
     names = ["events", "log", "preview"]
     if job.result is not None and job.home == "queue":
@@ -182,9 +182,9 @@ def links(job: Job) -> dict[str, str]:
 
 
 def progress(artifacts: ArtifactStore, job: Job) -> Progress | None:
-    """Where a running job is, and a queued one whose model is being downloaded, in bytes.
+    """Return the progress of a running job, or of the model download of a queued one, in bytes.
 
-    What an attempt before said counts no more.
+    Progress of an earlier attempt is ignored.
     """
     if job.state == "queued" and not job.model_dir and (pulling := artifacts.pulling(job.plan.model)):
         return Progress(phase="pull", index=pulling["index"], total=pulling["total"])
@@ -204,7 +204,7 @@ def told(
     *,
     favourites: Collection[str],
 ) -> JobResponse:
-    """A job as the service tells of it; `favourites` are the ids of those among all that are told of."""
+    """Return a job as a response; `favourites` are the ids of the favourites among the listed jobs."""
     now = progress(artifacts, job)
     message = job.error.replace(f"{artifacts.of(job.id)}{os.sep}", "")
     return JobResponse(
@@ -236,7 +236,7 @@ def told(
 
 
 def _eta(now: Progress | None, usual: float | None) -> float | None:
-    """Seconds until a job is done; unknown while its model is being downloaded."""
+    """Return the seconds until a job is done; None while its model is being downloaded."""
     if now is None:
         return usual
     if now.phase == "pull":
@@ -245,5 +245,5 @@ def _eta(now: Progress | None, usual: float | None) -> float | None:
 
 
 def told_run(run: Run) -> Run:
-    """A run without the directories of this machine."""
+    """Return a run report without the directories of this machine."""
     return run.model_copy(update={"inputs": {digest: Path(path).name for digest, path in run.inputs.items()}})

@@ -1,4 +1,4 @@
-"""Sequences over HTTP: several prompts in, a film of pictures that belong together out."""
+"""Sequences over HTTP: several prompts in, one film of related images out."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ router = APIRouter(tags=["sequences"])
 async def create(
     body: SequenceRequest, request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey
 ) -> JobResponse:
-    """Ask for a film of pictures that belong together, a stretch of it for each prompt.
+    """Create a sequence. It is one film of related images, with a part for each prompt.
 
-    It is a job of the kind sequence. What the model cannot do is refused now.
+    The job is of the kind sequence. Options that the model does not support are refused at once.
     """
     service = service_of(request)
     make = partial(_job, service, body, caller)
@@ -40,7 +40,7 @@ async def create(
 
 
 def _job(service: Service, asked: SequenceRequest, caller: Caller, id: str) -> Job:
-    """The job of what was asked. It blocks."""
+    """Create the job of a request. Blocks."""
     return sequenced(
         asked.prompts,
         asked.request(service.loras, prompt=""),

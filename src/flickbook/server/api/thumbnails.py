@@ -1,4 +1,4 @@
-"""A film as one picture: a frame of it, or a sheet. Made when first asked for, and kept beside the film."""
+"""Still images of a film: a frame of it, or a contact sheet. Made on the first request and stored next to the film."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from flickbook.errors import JobNotFound, MediaError
 from flickbook.files import replace_whole
 from flickbook.media.untrusted import probe
 
-#: Each waits for a child of its own that decodes the film.
+#: Each thread waits for a child process that decodes the film.
 _POOL: Final = ThreadPoolExecutor(2, "stills")
 _STILL: Final = probe.Budget(memory_mib=1024, cpu_seconds=120, seconds=600)
 
 
 async def thumbnail(film: Path) -> Path:
-    """A WebP of the frame in the middle of a film. Raises JobNotFound where the film is gone, LimitReached."""
+    """Return the path of a WebP of a film's middle frame. Raises JobNotFound if the film is gone, LimitReached."""
     return await _kept(film, f"{film.stem}-thumbnail.webp", "thumbnail")
 
 
 async def sheet(film: Path, label: str) -> Path:
-    """A PNG of up to eight frames of a film with a label above. Raises as `thumbnail` does."""
+    """Return the path of a PNG with up to eight frames of a film and a label above. Raises as `thumbnail` does."""
     return await _kept(film, f"{film.stem}-sheet.png", "sheet", label=label)
 
 
 async def last(film: Path) -> Path:
-    """A PNG of a film's last frame, as large as it is. Raises as `thumbnail` does."""
+    """Return the path of a PNG of a film's last frame in full size. Raises as `thumbnail` does."""
     return await _kept(film, f"{film.stem}-last.png", "last")
 
 
@@ -49,5 +49,5 @@ async def _kept(film: Path, name: str, task: str, **arguments: str) -> Path:
 
 
 def last_frame(path: Path) -> bytes:
-    """A PNG of the last frame of a film, or of a picture. It blocks. Raises MediaError, LimitReached."""
+    """Return a PNG of the last frame of a film, or of an image. Blocks. Raises MediaError, LimitReached."""
     return bytes(probe.ask("last", path, _STILL).data)

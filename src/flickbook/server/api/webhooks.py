@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: where an owner is told of finished jobs; twice, in our form and in that of the OpenAI SDK."""
+"""Webhooks over HTTP, in two forms: the native one, and that of the OpenAI SDK."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ router = APIRouter()
 
 
 class WebhookRequest(Body):
-    """Where to send what, as https on a host that the service was started with."""
+    """The URL of a webhook and its event types. The URL must be https, on a host that the service allows."""
 
     url: Annotated[str, Field(min_length=1, max_length=2048)]
     name: Annotated[str, Field(max_length=100)] = ""
@@ -40,7 +40,7 @@ class WebhookRequest(Body):
 
 
 class WebhookResponse(BaseModel):
-    """A webhook. Its `signing_secret` is told once, when it is made."""
+    """A webhook. Its `signing_secret` is returned only once, when it is created."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -52,13 +52,13 @@ class WebhookResponse(BaseModel):
 
 
 class WebhookCreated(WebhookResponse):
-    """A new webhook, and what its messages are signed with."""
+    """A new webhook and the secret that signs its messages."""
 
     signing_secret: str
 
 
 class WebhookPage(BaseModel):
-    """Webhooks, and whether more follow."""
+    """A page of webhooks."""
 
     object: Literal["list"] = "list"
     data: list[WebhookResponse]
@@ -68,7 +68,7 @@ class WebhookPage(BaseModel):
 
 
 class DeliveryResponse(BaseModel):
-    """One message: how often it was sent, what the receiver answered last, when it is sent next."""
+    """A delivery: its number of attempts, the receiver's last response, and the time of the next attempt."""
 
     id: str
     object: Literal["delivery"] = "delivery"
@@ -82,14 +82,14 @@ class DeliveryResponse(BaseModel):
 
 
 class DeliveryPage(BaseModel):
-    """The newest messages of a webhook."""
+    """The newest deliveries of a webhook."""
 
     object: Literal["list"] = "list"
     data: list[DeliveryResponse]
 
 
 def webhooks_of(request: Request) -> Webhooks:
-    """The webhooks of the service that a request came to."""
+    """Return the webhooks of the request's service."""
     state = request.app.state
     if not hasattr(state, "webhooks"):
         service = service_of(request)
@@ -118,7 +118,8 @@ async def _found(id: str, request: Request, caller: Caller) -> Endpoint:
 
 
 async def create(body: WebhookRequest, request: Request, caller: Changer, idempotency: ChangeKey) -> WebhookCreated:
-    """Be told of finished jobs: each message is signed, sent until it is answered with 2xx, for a day at most."""
+    """Create a webhook. Messages about finished jobs are signed, and repeated for up to a day until the response is
+    2xx."""
     webhooks, asked = webhooks_of(request), (caller.owner, body.url, body.event_types, body.name)
     if idempotency is None:
         endpoint, secret = await webhooks.create(*asked)
@@ -139,7 +140,7 @@ async def list_webhooks(
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> WebhookPage:
-    """The webhooks, the oldest first."""
+    """List the webhooks, oldest first."""
     webhooks = webhooks_of(request)
     found = [each for each in await webhooks.endpoints(caller.sees) if after is None or each.id > after]
     data = [WebhookResponse(**_told(each, await webhooks.secret(each))) for each in found[:limit]]
@@ -149,13 +150,13 @@ async def list_webhooks(
 
 
 async def show(id: str, request: Request, caller: Reader) -> WebhookResponse:
-    """One webhook."""
+    """Get a webhook."""
     endpoint = await _found(id, request, caller)
     return WebhookResponse(**_told(endpoint, await webhooks_of(request).secret(endpoint)))
 
 
 async def delete(id: str, request: Request, caller: Changer) -> Deleted:
-    """Be told no more; what was not sent yet is not sent."""
+    """Delete a webhook. Waiting messages are not sent."""
     endpoint = await _found(id, request, caller)
     await webhooks_of(request).remove(endpoint.id)
     return Deleted(id=endpoint.id, object="webhook_endpoint.deleted")
@@ -165,7 +166,7 @@ async def delete(id: str, request: Request, caller: Changer) -> Deleted:
     f"{ROOT}/webhooks/{{id}}/deliveries", operation_id="webhook_deliveries", tags=["webhooks"], responses=refusals(404)
 )
 async def deliveries(id: str, request: Request, caller: Reader) -> DeliveryPage:
-    """What was sent in the last day, and what is still to be sent, the newest first."""
+    """List the deliveries of the last day and those still waiting, newest first."""
     endpoint = await _found(id, request, caller)
     return DeliveryPage(data=[_delivery(each) for each in await webhooks_of(request).deliveries(endpoint)])
 
@@ -184,7 +185,7 @@ def _delivery(each: Delivery) -> DeliveryResponse:
 
 
 def _serve(path: str, prefix: str, tag: str, known: dict[int | str, dict[str, Any]], made: int) -> None:
-    """The five routes below a path."""
+    """Register the four routes of a path."""
     how: dict[str, Any] = {"tags": [tag], "responses": known}
     router.post(path, operation_id=f"{prefix}create_webhook", status_code=made, **how)(create)
     router.get(path, operation_id=f"{prefix}list_webhooks", **how)(list_webhooks)

@@ -1,7 +1,7 @@
-"""The fields that OpenAI's API, SGLang and vLLM-Omni share, and what becomes of each: taken, ignored or refused.
+"""The fields shared by OpenAI's API, SGLang and vLLM-Omni, and whether each is used, ignored or refused.
 
-What says something about the picture is taken. What means nothing here, and changes nothing that was promised, is
-ignored, and the answer lists it. What names a file or an address is refused, as is every unknown name.
+Fields that describe the result are used. Fields without a meaning here are ignored if that breaks no promise, and the
+response lists them. Fields that name a file or a URL are refused, as are unknown fields.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from flickbook.server.api.loras import files_of
 from flickbook.server.submission.forms import Body, from_json
 from flickbook.spec import Container, Request, Speed
 
-#: Accepted, checked, and without effect.
+#: Accepted and validated, but without effect.
 IGNORED: Final = (
     *("user", "safety_identifier", "moderation", "style", "complexity", "background"),
     *("generator_device", "max_sequence_length", "guidance_scale_2", "true_cfg_scale", "flow_shift", "boundary_ratio"),
     "frame_interpolation_scale",
 )
-#: What would be opened: never.
+#: Fields that name a file or a URL; none is ever opened.
 REFUSED: Final = (
     *("frame_interpolation_model_path", "upscaling_model_path", "reference_url", "reference_path", "image_path"),
     *("video_path", "video_url", "video_reference", "lora_path", "lora_url", "output_path", "model_path"),
 )
-#: Objects whose entries count as if they stood beside them.
+#: Objects whose entries count as top-level fields.
 _HOLDERS: Final = ("extra_body", "extra_params", "diffusers_kwargs")
 _UNOPENED: Final = ("names a file or an address, and none is opened", "send the file itself, or leave it out")
 _QUALITIES: Final = {"maximum": 100, "high": 85, "medium": 65, "low": 45, "default": None}
 _SIZE: Final = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
-#: Fields of a Request or a Polish, and how they may have been sent.
+#: Fields of a Request or a Polish, and the names under which they may have been sent.
 _SENT_AS: Final = {
     "width": ("size",),
     "height": ("size",),
@@ -67,7 +67,7 @@ def _quality(value: object) -> object:
 
 
 def _picture(value: object) -> object:
-    """The address in {"image_url": …}, which may be written as JSON."""
+    """Return the URL in {"image_url": …}, which may be sent as JSON text."""
     if isinstance(value, str) and value.lstrip()[:1] == "{":
         value = from_json(value)
     if isinstance(value, dict):
@@ -78,7 +78,7 @@ def _picture(value: object) -> object:
 
 
 def _video(value: object) -> object:
-    """The id in {"id": …}."""
+    """Return the id in {"id": …}."""
     if isinstance(value, str) and value.lstrip()[:1] == "{":
         value = from_json(value)
     if isinstance(value, dict) and list(value) == ["id"]:
@@ -133,13 +133,13 @@ One = Annotated[int, Field(ge=1, le=1, description="Only 1.")]
 
 
 class Fields(BaseModel):
-    """Fields of a body: unknown ones are refused, and a null is as good as nothing."""
+    """Fields of a body. Unknown fields are refused; null means unset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LoraRequest(Fields):
-    """A LoRA by the name of its file in the service's directory of LoRAs."""
+    """A LoRA by its file name in the service's folder of LoRAs."""
 
     name: Annotated[str, Field(max_length=200)]
     scale: Annotated[float, Field(ge=-10, le=10)] = 1.0
@@ -147,7 +147,7 @@ class LoraRequest(Fields):
 
 
 class Making(Fields):
-    """What every request that makes something may say."""
+    """The fields common to all requests that create a film or an image."""
 
     prompt: Prompt
     model: Annotated[str, Field(max_length=200, examples=["builtin"])] | None = None
@@ -179,7 +179,7 @@ class Making(Fields):
 
 
 class CreateVideo(Making):
-    """What POST /v1/videos takes."""
+    """The body of POST /v1/videos."""
 
     seconds: Annotated[Seconds, Field(examples=["2"])] | None = None
     num_frames: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -198,7 +198,7 @@ class CreateVideo(Making):
 
     @property
     def picture(self) -> tuple[str, str] | None:
-        """The field and the data: URL of the picture that it begins from. Raises RequestError for several."""
+        """Return the field and the data: URL of the input image. Raises RequestError if there are several."""
         names = ("input_reference", "image_reference", "image_url")
         given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
         if len(given) > 1:
@@ -207,19 +207,19 @@ class CreateVideo(Making):
 
 
 class EditVideo(CreateVideo):
-    """What POST /v1/videos/edits and POST /v1/videos/extensions take beside the film itself."""
+    """The body of POST /v1/videos/edits and POST /v1/videos/extensions."""
 
     video: VideoId | None = None
 
 
 class RemixVideo(Fields):
-    """What POST /v1/videos/{id}/remix takes."""
+    """The body of POST /v1/videos/{id}/remix."""
 
     prompt: Prompt
 
 
 class CreateImage(Making):
-    """What POST /v1/images/generations takes."""
+    """The body of POST /v1/images/generations."""
 
     n: Annotated[int, Field(ge=1, le=8)] | None = None
     response_format: Literal["b64_json", "url"] | None = None
@@ -240,7 +240,7 @@ _Fields = TypeVar("_Fields", bound=Fields)
 
 
 def asked(of: type[_Fields], body: Body) -> _Fields:
-    """What a body asks for. Raises RequestError that names the first field which is wrong."""
+    """Validate a body. Raises RequestError that names the first wrong field."""
     fields = dict(body.fields)
     for holder in _HOLDERS:
         held = fields.pop(holder, None)
@@ -265,7 +265,7 @@ def asked(of: type[_Fields], body: Body) -> _Fields:
 def _refused(error: ValidationError, of: type[Fields]) -> RequestError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = [str(part) for part in first["loc"]]
-    # Beside names and places, pydantic tells which side of a union it tried.
+    # The path of a pydantic error also contains the branch of a union, which is left out.
     known = {"name", "scale", "int_id"} | ({path[-1]} if first["type"] == "extra_forbidden" else set())
     field = ".".join(path[:1] + [part for part in path[1:] if part.isdecimal() or part in known]) or "body"
     if first["type"] == "extra_forbidden":
@@ -279,15 +279,15 @@ def _refused(error: ValidationError, of: type[Fields]) -> RequestError:
 
 
 def ignored(making: Making) -> list[str]:
-    """The fields that were given and have no effect."""
+    """Return the fields that were sent and have no effect."""
     names = [name for name in IGNORED if getattr(making, name, None) is not None]
     return [*names, *(["quality"] if isinstance(making, CreateImage) and making.quality is not None else [])]
 
 
 def frames_of(seconds: float | None, num_frames: int | None, fps: float | None, model: Model) -> int | None:
-    """How many frames to ask for: those that were said, or the nearest that the model makes to so many seconds.
+    """Return the number of frames: `num_frames` if set, else the nearest number to `seconds` that the model supports.
 
-    A film has two or more where the model makes any.
+    A film has two frames or more, if the model can make them.
     """
     if num_frames is not None or seconds is None:
         return num_frames
@@ -300,19 +300,19 @@ def frames_of(seconds: float | None, num_frames: int | None, fps: float | None, 
 
 
 def sides_of(making: Making) -> tuple[int | None, int | None]:
-    """Width and height that were asked for; `size` wins."""
+    """Return the requested width and height; `size` wins."""
     match = _SIZE.fullmatch(making.size or "")
     return (int(match[1]), int(match[2])) if match is not None else (making.width, making.height)
 
 
 def loras_of(making: Making, place: Path) -> tuple[tuple[str, float], ...] | None:
-    """Files and weights of the LoRAs that were named, in a directory of the service. It blocks."""
+    """Return the files and weights of the requested LoRAs. Blocks."""
     wanted = [*(making.loras or []), *([making.lora] if making.lora is not None else [])]
     return files_of([(each.name, each.scale) for each in wanted], place)
 
 
 def request_of(making: Making, model: Model, loras: Path, **more: Any) -> Request:
-    """The Request of what was asked for; `more` are fields that only the route knows."""
+    """Return the Request; `more` are fields that only the route knows."""
     width, height = sides_of(making)
     return Request.of(
         **{
@@ -329,7 +329,7 @@ def request_of(making: Making, model: Model, loras: Path, **more: Any) -> Reques
             "pixel_format": making.pixel_format,
             "quality": making.output_compression,
             "loras": loras_of(making, loras),
-            # Another method with the same aim: an answer that is sooner there, and nearly the same.
+            # TeaCache is another method with the same purpose: a faster run with a nearly identical result.
             "speed": making.speed or ("balanced" if making.enable_teacache else None),
         }
         | more
@@ -337,7 +337,7 @@ def request_of(making: Making, model: Model, loras: Path, **more: Any) -> Reques
 
 
 def film_of(asked: CreateVideo, model: Model, loras: Path, **more: Any) -> Request:
-    """The Request of a film."""
+    """Return the Request of a film."""
     container: Container = asked.container or "mp4"
     quality = next(
         (each for each in (asked.quality, asked.output_compression) if each is not None),
@@ -354,7 +354,7 @@ def film_of(asked: CreateVideo, model: Model, loras: Path, **more: Any) -> Reque
 
 
 def polish_options_of(making: Making) -> PolishOptions | None:
-    """What is asked of the frames once they are made."""
+    """Return the requested polish options."""
     polish_options = PolishOptions()
     if isinstance(making, CreateVideo) and making.enable_frame_interpolation:
         polish_options["interpolate"] = 2 ** (making.frame_interpolation_exp or 1)
@@ -365,7 +365,8 @@ def polish_options_of(making: Making) -> PolishOptions | None:
 
 @contextmanager
 def named(making: Making) -> Iterator[None]:
-    """Have what is refused inside named as it was sent: a width that `size` said is its fault."""
+    """Rename fields in errors to the names they were sent under: a wrong width that came from `size` is reported as
+    `size`."""
     try:
         yield
     except RequestError as error:

@@ -1,4 +1,4 @@
-"""/v1/images: pictures and small moving ones as the OpenAI API speaks of them, while the client waits."""
+"""/v1/images: images and short animations in the form of the OpenAI API; requests block until they are done."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
 Creator = Annotated[Caller, Depends(creator)]
 _EXAMPLE: Final = {"prompt": "a red circle", "n": 2, "seed": 7}
 _CONTAINERS: Final[dict[str, Container]] = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
-#: Frames of a moving picture, and milliseconds of each, where nothing is said.
+#: The default number of frames of an animation, and milliseconds per frame.
 _FRAMES: Final = 9
 _FRAME_MS: Final = 200
-#: Seconds between two looks at what emerges, and of silence until a line says that somebody is there.
+#: Seconds between two looks at the previews, and of silence until a keep-alive comment is sent.
 _LOOK: Final = 0.05
 _SILENCE: Final = 10.0
 
 
 class Image(BaseModel):
-    """One picture: its bytes in base64, or where it can be fetched for some minutes; and what Flickbook drew."""
+    """One image, as base64 or as a signed link, with its seed and the SHA-256 of its frames."""
 
     b64_json: str | None = None
     url: str | None = None
@@ -64,7 +64,7 @@ class Image(BaseModel):
 
 
 class Images(BaseModel):
-    """The pictures of a request."""
+    """The images of a request."""
 
     created: int
     data: list[Image]
@@ -90,7 +90,7 @@ class Images(BaseModel):
     openapi_extra=body_schema(CreateImage, _EXAMPLE),
 )
 async def create_image(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
-    """Make pictures and wait for them; whoever hangs up stops them."""
+    """Create images. The request blocks until they are done; disconnecting cancels them."""
     service = service_of(request)
     async with body_of(request) as body:
         wanted, replaced = await asyncio.to_thread(substituted, asked(CreateImage, body), service.settings.aliases)
@@ -118,7 +118,7 @@ async def create_image(request: Request, caller: Creator, idempotency: Idempoten
 
 
 def _check(wanted: CreateImage) -> None:
-    """Raises RequestError for fields that do not go together."""
+    """Raise RequestError for fields that cannot be combined."""
     for name in ("frame_count", "frame_duration_ms"):
         if getattr(wanted, name) is not None and wanted.output_format != "gif":
             raise RequestError(name, getattr(wanted, name), "is for moving pictures", "add output_format=gif")
@@ -131,7 +131,7 @@ def _check(wanted: CreateImage) -> None:
 async def _submitted(
     service: Service, wanted: CreateImage, caller: Caller, idempotency: Idempotency | None
 ) -> list[Job]:
-    """A job for each picture, all or none; the seeds of several follow that of the first."""
+    """Create a job for each image, all or none; the seeds are consecutive."""
 
     def make() -> list[Job]:
         return [_made(service, wanted, number, caller.owner) for number in range(wanted.n or 1)]
@@ -140,14 +140,14 @@ async def _submitted(
 
 
 def _made(service: Service, wanted: CreateImage, number: int, owner: str) -> Job:
-    """The job of one picture. It blocks."""
+    """Create the job of one image. Blocks."""
     model = model_of(wanted.model, service.settings.model)
     container = _CONTAINERS[wanted.output_format or "png"]
     more: dict[str, Any] = {"container": container, "num_frames": 1}
     if container == "gif":
         more |= {"num_frames": wanted.frame_count or _FRAMES, "fps": 1000 / (wanted.frame_duration_ms or _FRAME_MS)}
     if container in ("png", "gif"):
-        more["quality"] = None  # OpenAI's compression is of JPEG and WebP
+        more["quality"] = None  # in OpenAI's API the compression is of JPEG and WebP
     if wanted.seed is not None:
         more["seed"] = (wanted.seed + number) % 2**63
     request = request_of(wanted, model, service.loras, **more)
@@ -156,7 +156,7 @@ def _made(service: Service, wanted: CreateImage, number: int, owner: str) -> Job
 
 
 async def _image(service: Service, request: Request, wanted: CreateImage, job: Job) -> Image:
-    """A picture that is done."""
+    """Return a completed image."""
     assert job.result is not None
     recipe = job.result.sidecar.recipe
     facts: dict[str, Any] = {"seed": job.plan.seed, "frames_sha256": recipe and recipe.frames_sha256}
@@ -168,7 +168,7 @@ async def _image(service: Service, request: Request, wanted: CreateImage, job: J
 
 
 async def _encoded(service: Service, job: Job) -> str:
-    """A picture's file in base64. Raises HTTPException where it is gone."""
+    """Return an image file in base64. Raises HTTPException if it is gone."""
     try:
         data = await asyncio.to_thread(film_path(service, job, job.id).read_bytes)
     except OSError:
@@ -184,10 +184,8 @@ def _size(job: Job) -> str:
 async def _events(
     service: Service, request: Request, wanted: CreateImage, jobs: list[Job], keep: bool
 ) -> AsyncIterator[str]:
-    """The events of a stream: what emerges, and the pictures as they are done; or why there is none.
-
-    Whoever hangs up stops them, unless they are to be kept.
-    """
+    """Stream the events: previews, completed images, or an error. Disconnecting cancels the jobs, unless `keep` is
+    set."""
     waiting = {job.id: _Emerging(job, wanted.partial_images or 0) for job in jobs}
     told = time.monotonic()
     try:
@@ -213,26 +211,26 @@ async def _events(
         fault = {"message": str(error), "type": "server_error", "param": None, "code": getattr(error, "code", None)}
         yield f"event: error\ndata: {json.dumps({'type': 'error', 'error': fault})}\n\n"
     finally:
-        # Also where the stream was closed from outside.
+        # Also reached when the stream is closed from outside.
         left = [emerging.job for emerging in waiting.values()]
         if left and not keep and not closing(request):
             await asyncio.shield(dropped(service, left))
 
 
 class _Emerging:
-    """A picture in the making: `wanted` looks at it, of which some were taken."""
+    """An unfinished image: the number of previews that are `wanted`, and of those `taken`."""
 
     def __init__(self, job: Job, wanted: int) -> None:
         self.job, self.wanted, self.taken = job, wanted, 0
         self.last = b""
 
     def due(self, share: float) -> bool:
-        """Whether the next look is due at this share of the work."""
+        """Whether the next preview is due at this share of the work."""
         return self.taken < self.wanted and share >= (self.taken + 1) / (self.wanted + 1)
 
 
 async def _event(service: Service, wanted: CreateImage, job: Job, emerging: _Emerging) -> dict[str, Any] | None:
-    """The next event of a picture, if there is one. Raises RequestError where it failed."""
+    """Return the next event of an image, None if there is none. Raises RequestError if the job failed."""
     about: dict[str, Any] = {
         "created_at": int(job.created_at),
         "size": _size(job),
@@ -243,7 +241,7 @@ async def _event(service: Service, wanted: CreateImage, job: Job, emerging: _Eme
     if job.state == "completed":
         recipe = job.result and job.result.sidecar.recipe
         facts = {"seed": job.plan.seed, "frames_sha256": recipe and recipe.frames_sha256}
-        # Nothing is counted in tokens here, and clients read these fields.
+        # Tokens are not counted, but clients read these fields.
         usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
         usage |= {"input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}  # type: ignore[dict-item]
         encoded = await _encoded(service, job)
@@ -266,7 +264,7 @@ async def _event(service: Service, wanted: CreateImage, job: Job, emerging: _Eme
 
 
 def _as(preview: bytes, form: str) -> str:
-    """A preview in the format of the picture, in base64; what moves stays WebP. It blocks."""
+    """Return a preview in base64, in the format of the image; previews of animations stay WebP. Blocks."""
     if form != "webp":
         from PIL import Image as Pictures  # Pillow takes a moment to load
 

@@ -1,4 +1,4 @@
-"""/v1/models: the models whose files are here, and what each can be asked for."""
+"""/v1/models: the models whose files are on this machine, and their limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reader = Annotated[Caller, Depends(reader)]
 
 
 class Numbers(BaseModel):
-    """The numbers a field may take, both ends included; `every` is the distance between two of them."""
+    """The range of a number, both ends included; `every` is the distance between two valid values."""
 
     smallest: float
     largest: float
@@ -31,7 +31,7 @@ class Numbers(BaseModel):
 
 
 class SidesShown(BaseModel):
-    """Widths and heights in pixels beside the native sizes."""
+    """The range of width and height in pixels, beside the native sizes."""
 
     smallest: int
     largest: int
@@ -39,7 +39,7 @@ class SidesShown(BaseModel):
 
 
 class ModelShown(BaseModel):
-    """A model as the OpenAI API shows it, and what Flickbook's catalogue knows."""
+    """A model in the form of the OpenAI API, with further facts of Flickbook's catalogue."""
 
     id: Annotated[str, Field(examples=["builtin"])]
     object: Literal["model"] = "model"
@@ -60,7 +60,7 @@ class ModelShown(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are here."""
+    """The models on this machine."""
 
     object: Literal["list"] = "list"
     data: list[ModelShown]
@@ -68,7 +68,7 @@ class ModelList(BaseModel):
 
 @router.get("", response_model=ModelList, response_model_exclude_none=True, responses=refusals())
 async def list_models(request: Request, caller: Reader) -> ModelList:
-    """Every model that can be asked for; the usual one is the first."""
+    """List the models on this machine. The default model is the first."""
     usual = service_of(request).settings.model
 
     def shown() -> list[ModelShown]:
@@ -80,7 +80,7 @@ async def list_models(request: Request, caller: Reader) -> ModelList:
 
 @router.get("/{model}", response_model=ModelShown, response_model_exclude_none=True, responses=refusals(404))
 async def retrieve_model(request: Request, model: str, caller: Reader) -> ModelShown:
-    """One model."""
+    """Get a model."""
     usual = service_of(request).settings.model
     return await asyncio.to_thread(_retrieved, model, usual)
 
@@ -125,14 +125,14 @@ def _numbers(allowed: Whole | Real) -> Numbers:
 
 
 def here() -> dict[str, Model]:
-    """The models whose files are on this machine, by their names. It blocks."""
+    """Return the models whose files are on this machine, by name. Blocks."""
     return {model.name: model for model in catalogued() if found(model)}
 
 
 def model_of(name: str | None, usual: str) -> Model:
-    """The model that was asked for, or the usual one; its files may have to be downloaded.
+    """Return the requested model or the default one; its files may have to be downloaded.
 
-    It blocks. Raises ModelNotFound, which names what is here.
+    Blocks. Raises ModelNotFound, which names the models on this machine.
     """
     try:
         return find(name or usual)

@@ -1,4 +1,4 @@
-"""What the compatible layer answers with: jobs as videos, and what every route can refuse."""
+"""Responses of the OpenAI-compatible API: jobs as videos, and the errors of its routes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from flickbook.server.service import Caller
 from flickbook.spec import Plan
 from flickbook.store.base import ID, Job, Kind, State
 
-#: What of a job's kinds is a video: pictures and drafts are not, nor sequences, which cannot be asked for here and have
-#: no one prompt to be remixed by.
+#: The kinds of jobs that are videos. Images and drafts are not; nor are sequences, which cannot be created here and
+#: have no single prompt to remix.
 VIDEOS: Final[tuple[Kind, ...]] = ("film", "extension")
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 _STATUS: Final[dict[State, Status]] = {
@@ -34,13 +34,13 @@ _STATUS: Final[dict[State, Status]] = {
     "cancelled": "cancelled",
 }
 _PREFIX: Final = "video_"
-#: The file beside a remix that tells of which video it is one.
+#: The file in a job's directory with the id of the video that it is a remix of.
 _ORIGIN: Final = "remixed-from"
-#: Milliseconds between two looks, for a model that is quick and for the others.
+#: Milliseconds between two polls, for a fast model and for the others.
 _SOON: Final = 200
 _LATER: Final = 1000
 
-#: What a request that makes something may be refused for beside what every other may.
+#: The error statuses of routes that create something, beside those of every route.
 MAKING: Final = (404, 413, 415, 501, 507)
 refusals = partial(errors.refusals, model=CompatibleRefusal)
 
@@ -53,7 +53,7 @@ class Failure(BaseModel):
 
 
 class Video(BaseModel):
-    """A job as the OpenAI API shows it, and what Flickbook resolved: seed, frames, rate, steps, guidance."""
+    """A job in the form of the OpenAI API, with its resolved seed, frames, rate, steps and guidance."""
 
     id: Annotated[str, Field(examples=["video_01k9z4x7d2m3n4p5q6r7s8t9v0"])]
     object: Literal["video"] = "video"
@@ -90,7 +90,7 @@ class VideoList(BaseModel):
 
 
 class VideoDeleted(BaseModel):
-    """A video that is no more."""
+    """A deleted video."""
 
     id: str
     object: Literal["video.deleted"] = "video.deleted"
@@ -98,12 +98,12 @@ class VideoDeleted(BaseModel):
 
 
 def video_id(job_id: str) -> str:
-    """The id of a job as a video."""
+    """Return the video id of a job."""
     return _PREFIX + job_id.partition("_")[2]
 
 
 async def video_job(queue: Queue, id: str, caller: Caller) -> Job:
-    """The job of a video that a caller may see. Raises JobNotFound, for every id that is none alike."""
+    """Return the job of a video that a caller may see. Raises the same JobNotFound for every other id."""
     if not ID.fullmatch(id) or not id.startswith(_PREFIX):
         raise JobNotFound(id)
     try:
@@ -122,7 +122,7 @@ def video_of(
     eta: float | None = None,
     replaced: Mapping[str, str] | None = None,
 ) -> Video:
-    """A job as a video; `eta` is in how many seconds it will be done, where somebody else knows."""
+    """Return a job as a video; `eta` is the seconds until it is done, if the caller knows them."""
     told = queue.artifacts.progress(job.id) if job.state == "running" else {}
     result = job.result if job.state == "completed" else None
     recipe = None if result is None else result.sidecar.recipe
@@ -155,7 +155,7 @@ def _progress(job: Job, fraction: object) -> int:
     if job.state == "completed":
         return 100
     share = max(job.reached, _number(fraction) or 0.0)
-    return min(99, int(100 * share))  # the file is not there yet
+    return min(99, int(100 * share))  # the file does not exist yet
 
 
 def _number(value: object) -> float | None:
@@ -171,12 +171,12 @@ def _failure(job: Job) -> Failure | None:
 
 
 def poll_after(job: Job) -> dict[str, str]:
-    """The header that tells a client when to look again."""
+    """Return the header that tells a client when to poll again."""
     return {"openai-poll-after-ms": str(_SOON if job.plan.model == "builtin" else _LATER)}
 
 
 def mark_remix(place: Path, of: str) -> None:
-    """Note in a job's directory of which job it is a remix: `parent` says another thing. Raises OutputError."""
+    """Record in a job's directory which job it is a remix of; `parent` has another meaning. Raises OutputError."""
     try:
         replace_whole(place / _ORIGIN, lambda draft: draft.write_text(of, encoding="ascii"))
     except OSError as error:
@@ -184,7 +184,7 @@ def mark_remix(place: Path, of: str) -> None:
 
 
 def _origin(queue: Queue, job: Job) -> str | None:
-    """The id of the video that a job is a remix of."""
+    """Return the id of the video that a job is a remix of."""
     try:
         found = (queue.artifacts.of(job.id) / _ORIGIN).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
@@ -193,7 +193,7 @@ def _origin(queue: Queue, job: Job) -> str | None:
 
 
 def inlined(of: type[Fields], **files: str) -> dict[str, Any]:
-    """The JSON Schema of a body without references, so that it can stand in a route; `files` are fields of a form."""
+    """Return the JSON Schema of a body without references, for use in a route; `files` are fields of a form."""
     schema = of.model_json_schema()
     parts = schema.pop("$defs", {})
 
@@ -211,7 +211,7 @@ def inlined(of: type[Fields], **files: str) -> dict[str, Any]:
 
 
 def body_schema(of: type[Fields], example: dict[str, Any], **files: str) -> dict[str, Any]:
-    """A route's `openapi_extra` for a body that is JSON or a form with `files`, a field and what it is each."""
+    """Return `openapi_extra` for a body that is JSON, or a form with `files`, each a field and its description."""
     return {
         "requestBody": {
             "required": True,

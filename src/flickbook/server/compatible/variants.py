@@ -1,4 +1,4 @@
-"""What the compatible layer gives of a film: a file of it to be saved, and its last frame to go on from."""
+"""Files of a video for the compatible API: a download, and the last frame for an extension."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flickbook.server.api.job_files import held
 
 
 def last_frame(path: Path, place: Path, stem: str) -> Path:
-    """The last frame of a film as a PNG in `place`. It blocks. Raises MediaError, OutputError."""
+    """Write the last frame of a film as a PNG into `place`. Blocks. Raises MediaError, OutputError."""
     image = thumbnails.last_frame(path)
     target = place / f"{stem}.png"
     try:
@@ -26,9 +26,9 @@ def last_frame(path: Path, place: Path, stem: str) -> Path:
 
 
 async def download(request: Request, root: Path, path: Path, name: str, digest: str = "") -> Response:
-    """A file below `root` to be saved as `name`: whole, or the one range asked for; `digest` is its SHA-256.
+    """Return a response that downloads a file below `root` as `name`, whole or one range; `digest` is its SHA-256.
 
-    Raises HTTPException: 404 where it is gone, 416 for a range outside of it.
+    Raises HTTPException: 404 if the file is gone, 416 for a range outside of it.
     """
     try:
         return await held(request, root, path, name, download=True, digest=digest)

@@ -1,4 +1,4 @@
-"""/v1/videos: films as the OpenAI API, SGLang and vLLM-Omni speak of them."""
+"""/v1/videos: films in the form of the OpenAI API, SGLang and vLLM-Omni."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
     openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
 )
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
-    """Make a film of a sentence, and of a picture if one is sent."""
+    """Create a video. It is made from a prompt, and from an image if one is sent."""
     service = service_of(request)
     job, wanted, replaced = await _created(service, request, caller, idempotency)
     response.headers.update(poll_after(job))
@@ -93,7 +93,7 @@ async def create_video(request: Request, response: Response, caller: Creator, id
 async def _created(
     service: Service, request: Request, caller: Caller, idempotency: Idempotency | None
 ) -> tuple[Job, CreateVideo, dict[str, str]]:
-    """The job of a new film, its fields, and the values that an alias replaced."""
+    """Create the job of a film. Returns it with its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
         wanted, replaced = await asyncio.to_thread(substituted, asked(CreateVideo, body), service.settings.aliases)
         picture = _picture(wanted, body)
@@ -113,7 +113,7 @@ async def _created(
 
 
 def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
-    """The picture that a film begins from, and the field that it came in."""
+    """Return the input image of a film and the field in which it was sent."""
     only_files(body, ("input_reference",))
     sent, told = body.files.get("input_reference"), wanted.picture
     if sent is not None and told is not None:
@@ -124,7 +124,7 @@ def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
 
 
 def only_files(body: Body, names: Collection[str]) -> None:
-    """Raises RequestError for a file in another field."""
+    """Raise RequestError for a file in another field."""
     for name, file in body.files.items():
         if name not in names:
             raise RequestError(name, file.filename, "takes no file", f"send it as {' or '.join(names) or 'text'}")
@@ -137,7 +137,7 @@ def only_files(body: Body, names: Collection[str]) -> None:
     openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
 )
 async def create_video_and_wait(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
-    """Make a film and answer with its file once it is done; whoever hangs up stops it."""
+    """Create a video and return its file. The request blocks until it is done; disconnecting cancels it."""
     service = service_of(request)
     job, _, _ = await _created(service, request, caller, idempotency)
     found = await ended(service, request, [job], keep=idempotency is not None)
@@ -157,7 +157,8 @@ async def create_video_and_wait(request: Request, caller: Creator, idempotency: 
     openapi_extra=body_schema(EditVideo, {"prompt": "a painting of it", "video": {"id": "video_…"}}, video=_FILM),
 )
 async def edit_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
-    """Make a film anew from one that is sent, or from one of the service: its motion under other words."""
+    """Edit a video. The new one keeps its motion and follows another prompt. Upload a film, or name a video of the
+    service."""
     return await _revised(revisions.edit, request, response, caller, idempotency)
 
 
@@ -171,14 +172,14 @@ async def edit_video(request: Request, response: Response, caller: Creator, idem
     ),
 )
 async def extend_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
-    """Go on from the last frame of a film, and join both."""
+    """Extend a video. The new film continues from its last frame, and both parts are joined."""
     return await _revised(revisions.extend, request, response, caller, idempotency)
 
 
 async def _revised(
     revise: revisions.Revise, request: Request, response: Response, caller: Caller, idempotency: Idempotency | None
 ) -> Video:
-    """The job of a film that is made of another, as `revise` makes it."""
+    """Create the job of a film that is made from another one by `revise`."""
     service = service_of(request)
     async with body_of(request) as body:
         sent_fields, sent, parent = await _parent(service, caller, body)
@@ -190,7 +191,7 @@ async def _revised(
 
 
 async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
-    """What is asked of a film, and the film: as a file, or as a job of the caller."""
+    """Return the request and the input film, as a file or as a job of the caller."""
     wanted = asked(EditVideo, body)
     only_files(body, ("video",))
     if wanted.picture is not None:
@@ -212,7 +213,7 @@ async def list_videos(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
-    """The caller's videos, the newest first."""
+    """List your videos, newest first."""
     queue = service_of(request).queue
     last = None if after is None else (await video_job(queue, after, caller)).id
     found = await queue.store.find(
@@ -229,7 +230,7 @@ async def list_videos(
 
 @router.get("/{video_id}", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL)
 async def retrieve_video(request: Request, response: Response, video_id: str, caller: Reader) -> Video:
-    """How far a video is."""
+    """Get a video and its progress."""
     queue = service_of(request).queue
     job = await video_job(queue, video_id, caller)
     response.headers.update(poll_after(job))
@@ -239,7 +240,7 @@ async def retrieve_video(request: Request, response: Response, video_id: str, ca
 
 @router.delete("/{video_id}", response_model=VideoDeleted, responses=refusals(404))
 async def delete_video(request: Request, video_id: str, caller: Changer) -> VideoDeleted:
-    """Stop a video if it is being made, and forget it with its files."""
+    """Delete a video and its files. A running one is stopped first."""
     queue = service_of(request).queue
     job = await video_job(queue, video_id, caller)
     await queue.remove(job.id, caller.sees)
@@ -250,7 +251,7 @@ async def delete_video(request: Request, video_id: str, caller: Changer) -> Vide
     "/{video_id}/cancel", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL
 )
 async def cancel_video(request: Request, response: Response, video_id: str, caller: Changer) -> Video:
-    """Stop a video: at once where it waits, at its next step where it runs."""
+    """Cancel a video. A queued one ends at once, a running one at its next step."""
     queue = service_of(request).queue
     job = await video_job(queue, video_id, caller)
     job = await queue.cancel(job.id, caller.sees)
@@ -268,7 +269,7 @@ async def cancel_video(request: Request, response: Response, video_id: str, call
 async def remix_video(
     request: Request, response: Response, video_id: str, caller: Creator, idempotency: IdempotencyKey
 ) -> Video:
-    """The same film with other words: size, frames, steps and seed stay."""
+    """Remix a video. The new one has the same size, frames, steps and seed, and another prompt."""
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     async with body_of(request) as body:
@@ -291,7 +292,7 @@ async def download_video(
     caller: Reader,
     variant: Literal["video", "thumbnail", "spritesheet"] = "video",
 ) -> Response:
-    """The film, a frame from its middle, or a sheet of its frames."""
+    """Download a video, a frame from its middle, or a contact sheet of its frames."""
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     if variant == "video":
@@ -302,7 +303,7 @@ async def download_video(
 
 
 async def _file(service: Service, request: Request, job: Job) -> Response:
-    """The film of a job, with its SHA-256 as its ETag."""
+    """Return the response that downloads the film of a video."""
     id = video_id(job.id)
     path = film_path(service, job, id)
     digest = "" if job.result is None else job.result.sha256

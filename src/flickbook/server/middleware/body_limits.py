@@ -1,4 +1,4 @@
-"""Bodies, before anything parses them: their type, how large and how slow they may be, and how deep JSON may go."""
+"""Limits of request bodies, checked before parsing: content type, size, speed and depth of JSON."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from flickbook.server.errors import refusal
 from flickbook.server.middleware.raw_request import has_body, header, lingering
 from flickbook.server.service import MAX_BODY, MAX_UPLOAD
 
-#: Objects and lists in one another.
+#: Nested objects and lists.
 MAX_DEPTH: Final = 32
-#: Seconds that a body may take beside one for each so many bytes.
+#: The time limit of a body: PATIENCE seconds, and one second for each SLOWEST bytes.
 PATIENCE: Final = 20.0
 SLOWEST: Final = 16_384
 JSON: Final = "application/json"
 FORM: Final = "multipart/form-data"
 _TYPES: Final = (JSON, FORM, "application/x-www-form-urlencoded")
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-# A text that never ends reaches to the end: one pass, whatever is sent.
+# An unterminated string matches to the end, so that any input takes one pass.
 _TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _ESCAPES: Final = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -32,7 +32,7 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(_STEP))
 
 
 class BodyLimits:
-    """Hands on bodies that are within their limits; JSON is read whole here, forms are counted while they pass."""
+    """Checks request bodies. JSON is read whole here; forms are counted while they stream through."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class BodyLimits:
 
 
 class _Body:
-    """One body on its way in, and the answer on its way out."""
+    """One request body, and the response to it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -65,12 +65,12 @@ class _Body:
         self._ended = self._refused = False
 
     def check(self) -> None:
-        """What the headers tell. Raises HTTPException."""
+        """Check the headers. Raises HTTPException."""
         if header(self._scope, b"content-encoding").lower() not in ("", "identity"):
             raise self._refuse(415, "compressed bodies are not read; send it plain")
         length = header(self._scope, b"content-length")
         if length and header(self._scope, b"transfer-encoding"):
-            # A proxy may have read the other of the two, so the connection must end (RFC 9112, section 6.3).
+            # A proxy may have used the other one, so the connection must be closed (RFC 9112, section 6.3).
             raise self._refuse(400, "the request has both Content-Length and Transfer-Encoding; send one of them")
         if length.isdecimal() and int(length) > self.limit:
             raise self._too_large()
@@ -78,7 +78,7 @@ class _Body:
             raise self._refuse(415, f"the type of the body must be {JSON} or {FORM}")
 
     async def whole(self) -> bytes:
-        """All of it."""
+        """Return the whole body."""
         parts = []
         while True:
             message = await self.receive()
@@ -89,11 +89,12 @@ class _Body:
                 return b"".join(parts)
 
     async def receive(self) -> Message:
-        """The next piece of the body, counted and timed; what was read whole is told once, as one."""
+        """Return the next chunk of the body, counted and timed. A body that was read whole is returned once, as one
+        chunk."""
         if self.replay is not None:
             body, self.replay = self.replay, None
             return {"type": "http.request", "body": body, "more_body": False}
-        if self._ended:  # who asks now waits for the caller to leave
+        if self._ended:  # later calls wait for the client to disconnect
             return await self._receive()
         left = self._began + PATIENCE + self._count / SLOWEST - time.monotonic()
         try:
@@ -114,12 +115,12 @@ class _Body:
         return HTTPException(status, text)
 
     async def send(self, message: Message) -> None:
-        """Hand an answer on; that to a refused body as `lingering` does."""
+        """Send the response; after a refused body, as `lingering` does."""
         await (self._part if self._refused else self._send)(message)
 
 
 def check_json(body: bytes) -> bytes:
-    """The body of a JSON request, as it came. Raises HTTPException for what no parser should meet."""
+    """Return the body of a JSON request unchanged. Raises HTTPException for a body that must not reach a parser."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
@@ -132,7 +133,7 @@ def check_json(body: bytes) -> bytes:
 
 
 def depth(body: bytes) -> int:
-    """How deep a JSON text goes, found without parsing it."""
+    """Return the nesting depth of a JSON text, without parsing it."""
     brackets = _TEXTS.sub(b"", body).translate(None, _NO_BRACKETS)
     if brackets.count(b"[") + brackets.count(b"{") <= MAX_DEPTH:
         return brackets.count(b"[") + brackets.count(b"{")
@@ -140,7 +141,7 @@ def depth(body: bytes) -> int:
 
 
 def _broken_pair(body: bytes) -> bool:
-    """Whether an escape of half a character (a lone surrogate) is in it: such a text can be read, and never written."""
+    """Whether the body has an escaped lone surrogate. Such a string can be parsed, but not encoded as UTF-8."""
     if b"\\ud" not in body.lower():
         return False
     high_ends = -1

@@ -1,4 +1,4 @@
-"""What is turned away before a route, or a byte of a body, is looked at: other hosts, other pages, unknown callers."""
+"""Checks of a request before its route or body: the Host header, the Origin header, and the caller."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _WILD: Final = frozenset({"", "0.0.0.0", "::"})
 
 
 class Hosts:
-    """Answers to its own names only: a page elsewhere that has its name point here (DNS rebinding) asks by that name.
+    """Accepts only the service's own host names, as a protection against DNS rebinding.
 
-    An address of an interface cannot be such a name, so that a service which is bound to all of them is asked by any.
+    An IP address cannot be rebound, so a service bound to all interfaces accepts any IP address as its host.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -52,9 +52,9 @@ class Hosts:
 
 
 class OriginCheck:
-    """Asks whoever would change something who they are, before anything of the body is read.
+    """Authenticates writing requests before any of their body is read.
 
-    The paths in `public` are where that is found out: to them anybody may send, from this service's own pages.
+    Requests to the paths in `public` (the login) need no key, but must come from the service's own pages.
     """
 
     def __init__(self, app: ASGIApp, guard: Guard, origins: Sequence[str], public: Set[str] = frozenset()) -> None:
@@ -73,7 +73,7 @@ class OriginCheck:
         await self._app(scope, receive, send)
 
     def _check_origin(self, scope: Scope) -> None:
-        """A browser says which page asks; other programs say nothing."""
+        """Raise HTTPException with 403 for a request from another site's page. Only browsers send these headers."""
         origin = header(scope, b"origin")
         if origin in self._origins or of_own_page(scope):
             return

@@ -1,4 +1,4 @@
-"""A request as it comes over the wire: its headers, whether a body follows, and how to part before it has all come."""
+"""Reading of an ASGI scope: headers, cookies, and responses to requests whose body is not read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ LINGER: Final = 2.0
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """The first header of this name, "" if there is none."""
+    """Return the first header of this name, "" if there is none."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
 def cookies(scope: Scope) -> str:
-    """All that a browser says it was given."""
+    """Return all cookie headers as one."""
     return "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie")
 
 
 def of_own_page(scope: Scope) -> bool:
-    """Whether the page that sends something, as a browser names it, is one of the host that it is sent to."""
+    """Whether the Origin header names the host that the request was sent to."""
     try:
         return urlsplit(header(scope, b"origin")).netloc == header(scope, b"host") != ""
     except ValueError:
@@ -32,14 +32,14 @@ def of_own_page(scope: Scope) -> bool:
 
 
 def has_body(scope: Scope) -> bool:
-    """Whether a body follows the head."""
+    """Whether the request has a body."""
     return header(scope, b"content-length") not in ("", "0") or header(scope, b"transfer-encoding") != ""
 
 
 def lingering(receive: Receive, send: Send) -> Send:
-    """A `send` for answers to requests whose body is not read: the connection ends after them, but not at once.
+    """Return a `send` for responses to requests whose body is not read. It closes the connection after a delay.
 
-    Were it closed at once, the system would throw the answer away together with what was not read.
+    If the connection were closed at once, the system would discard the response along with the unread data.
     """
 
     async def linger(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What every request passes first: it gets an id, is timed, counted and logged, and its answer gets safe headers."""
+"""The outermost middleware: request ids, access log, metrics, and the security headers of responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flickbook.server.operations.health import Metrics
 from flickbook.store.base import ID
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: What an answer has unless its route says otherwise. It is data: a browser may show it, and run nothing in it.
+#: Default headers of responses. A browser may show a response, but must not run anything in it.
 SAFE_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -32,7 +32,8 @@ access = logging.getLogger("flickbook.server.access")
 
 
 class RequestContext:
-    """The outermost layer. An exception that nobody meant is logged whole, and told as a 500 with the request's id."""
+    """The outermost middleware. Logs an unexpected exception with its traceback and answers 500 with the request's
+    id."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -69,7 +70,7 @@ class RequestContext:
 
 
 def dress(headers: MutableHeaders, id: str) -> None:
-    """Give an answer the headers it lacks."""
+    """Add the default headers that a response lacks."""
     headers["x-request-id"] = id
     for name, value in SAFE_HEADERS.items():
         headers.setdefault(name, value)
@@ -80,7 +81,7 @@ def dress(headers: MutableHeaders, id: str) -> None:
 def _log(scope: Scope, status: int, seconds: float) -> None:
     if not access.isEnabledFor(logging.INFO):
         return
-    # Without its query, in which the signature of a link may stand.
+    # Without the query, which may contain the signature of a link.
     told = {
         "method": scope["method"],
         "path": scope["path"],

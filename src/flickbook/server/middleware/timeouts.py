@@ -1,4 +1,4 @@
-"""Connections that do not wait for ever: for a request that never ends, or for a reader that never reads."""
+"""Connections with time limits, for clients that never finish a request or never read a response."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-#: Seconds in which the head of a request must have come, and in which a client must take what it was sent.
+#: Seconds within which the head of a request must arrive, and within which a client must read what was sent.
 HEAD: Final = 20.0
 READ: Final = 60.0
 
 
 class Connection(H11Protocol):
-    """Uvicorn's, with a limit of time for the head of a request, and for a client that takes nothing."""
+    """Uvicorn's protocol, with time limits for the head of a request and for clients that do not read."""
 
     _head: asyncio.TimerHandle | None = None
     _read: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does this only for sockets that name their protocol; without it each answer waits 40 ms for the other
-        # side to confirm its head.
+        # asyncio sets this only for sockets with a named protocol; without it each response waits 40 ms for the
+        # acknowledgement of its head.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._head = self.loop.call_later(HEAD, self._give_up)
 
@@ -32,7 +32,7 @@ class Connection(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._cancel("_head")
         elif self._head is None and not self.transport.is_closing():
-            # A part of the next head: from now on it is not the pause between two requests any more.
+            # The next head has begun, so the keep-alive timeout no longer applies.
             self._head = self.loop.call_later(HEAD, self._give_up)
 
     def pause_writing(self) -> None:

@@ -1,1 +1,10 @@
-"""TODO."""
+"""Operation of the service: health, metrics, logs, background maintenance and reference documents.
+
+Read in this order:
+
+    health.py        /healthz, /readyz, /metrics
+    logs.py          log formats, with request and job ids
+    maintenance.py   periodic tasks: expired leases, webhooks, old jobs and files
+    reference.py     the API reference page
+    postman.py       a Postman collection generated from OpenAPI
+"""

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can work, and how it does: /healthz, /readyz, /metrics."""
+"""Health and metrics: /healthz, /readyz, /metrics."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from flickbook.server.access.dependencies import admin
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.store.base import Job, Query, State
 
-#: Seconds that a store has to answer, and for which an answer of /readyz holds.
+#: Seconds that the store has to answer, and for which a response of /readyz is reused.
 _PATIENCE: Final = 5.0
 _FRESH: Final = 1.0
-#: The last films from which the times are told.
+#: The number of recent jobs that the durations are computed from.
 _LAST: Final = 200
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class Metrics:
-    """What one application counts of its requests."""
+    """The request metrics of one application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -47,7 +47,7 @@ class Metrics:
         )
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count one request, by the template of its route: a path would make a series for each job."""
+        """Count one request under the template of its route; with its path, each job would become a time series."""
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._count.labels(method, route, str(status)).inc()
@@ -56,13 +56,13 @@ class Metrics:
 
 @router.get("/healthz", summary="Whether the service lives")
 async def healthz() -> dict[str, bool]:
-    """Asks nothing but this process."""
+    """Reports that this process responds; checks nothing else."""
     return {"live": True}
 
 
 @router.get("/readyz", summary="Whether the service can work", responses={503: {"description": "It cannot."}})
 async def readyz(request: Request) -> JSONResponse:
-    """Asks the store, and writes a file where those of the jobs are; tells how many workers are alive."""
+    """Checks the store and that files of jobs can be written. Also counts the live workers."""
     service = service_of(request)
     at, found = getattr(request.app.state, "ready", (float("-inf"), dict[str, bool]()))
     if time.monotonic() - at > _FRESH:
@@ -76,7 +76,7 @@ async def readyz(request: Request) -> JSONResponse:
 
 
 def alive(service: Service) -> int:
-    """How many of the service's own workers are alive."""
+    """Return the number of the service's live workers."""
     return 0 if service.alive is None else service.alive()
 
 
@@ -102,7 +102,7 @@ def _writable(root: Path) -> bool:
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
 async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -> Response:
-    """Requests as this process counted them; jobs as the store has them now."""
+    """Returns the requests that this process counted and the current number of jobs by state."""
     service = service_of(request)
     counts = await service.store.counts()
     done = await service.store.find(Query(states=("completed",), limit=_LAST))
@@ -113,7 +113,7 @@ async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -
 
 
 class _Told:
-    """Families of figures that were gathered already."""
+    """A collector of metric families that were computed before."""
 
     def __init__(self, families: Sequence[GaugeMetricFamily]) -> None:
         self._families = families

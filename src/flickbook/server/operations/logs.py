@@ -1,4 +1,4 @@
-"""What the service says of itself: lines for people, or a JSON object a line, each with its request and job."""
+"""Log formats: plain lines, or one JSON object a line, each with its request and job id."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any, Final
 
 from flickbook.errors import one_line
 
-#: The request and the job that this task is about.
+#: The ids of the request and the job that the current task handles.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
-#: What a line may have beside its text.
+#: Extra fields that a JSON line may have.
 FIELDS: Final = ("method", "path", "status", "seconds", "client", "key")
 
 
 def about(job: str) -> None:
-    """Say which job the request of this task is about: its id is then in every line."""
+    """Set the job id in the log lines of the current task."""
     job_id.set(job)
 
 
 class Plain(logging.Formatter):
-    """One line for people: level, logger, text, and the ids in brackets; a traceback below."""
+    """One line for people: level, logger, text, and the ids in brackets; a traceback follows below."""
 
     def format(self, record: logging.LogRecord) -> str:
         ids = " ".join(each for each in (request_id.get(), job_id.get()) if each)
@@ -34,7 +34,7 @@ class Plain(logging.Formatter):
 
 
 class Json(logging.Formatter):
-    """One JSON object on one line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
@@ -56,7 +56,7 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def start(level: str, as_json: bool) -> None:
-    """Send the logs of this package and of the HTTP server to stderr from this level on."""
+    """Send the logs of this package and of the HTTP server to stderr, from `level` up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json() if as_json else Plain())
     for name in ("flickbook", "uvicorn"):
@@ -64,5 +64,5 @@ def start(level: str, as_json: bool) -> None:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level.upper())
     if as_json:
-        # Whoever collects JSON wants every request; at the prompt they would bury the errors.
+        # In JSON every request is logged; in a terminal these lines would hide the errors.
         logging.getLogger("flickbook.server.access").setLevel("INFO")

@@ -1,4 +1,4 @@
-"""What the service does by itself: frees what dead workers held, forgets what is old and what is nobody's, tells."""
+"""Periodic maintenance: expired leases, webhooks, old jobs, orphaned files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flickbook.jobs.webhooks import Webhooks
 from flickbook.server.service import Service
 from flickbook.server.submission import idempotency
 
-#: Seconds between two looks at leases, between two clearings up, and until files without a job are removed.
+#: Seconds between two checks of the leases, between two clean-ups, and until files without a job are removed.
 TEND: Final = 5.0
 SWEEP: Final = 3600.0
 ORPHAN: Final = 3600.0
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def tended(service: Service, webhooks: Webhooks) -> AsyncIterator[None]:
-    """While this stands, the service tends its queue, and tells of what is done."""
+    """Run the periodic tasks while the context is open."""
     tasks = [
         asyncio.create_task(_every(TEND, webhooks.run)),
         asyncio.create_task(_every(TEND, lambda: tend(service))),
@@ -41,29 +41,31 @@ async def tended(service: Service, webhooks: Webhooks) -> AsyncIterator[None]:
 
 
 async def tend(service: Service) -> None:
-    """Free what dead workers held, and end what is past its time."""
+    """Release expired leases, and end jobs that exceeded their time limit."""
     for job in await service.queue.tend():
         logger.warning("%s is %s now: %s", job.id, job.state, job.error or "its time is over")
 
 
 async def sweep(service: Service) -> None:
-    """Forget what is done for longer than is kept, or takes too much space, and files that belong to no job."""
+    """Delete jobs that are older than `keep` or exceed `max_disk`, expired idempotency keys, and files without a
+    job."""
     await service.store.keep()
     await idempotency.forget(service.store)
     if service.keep > 0 or service.max_disk is not None:
         for job in await service.queue.sweep(service.keep, service.max_disk):
             logger.info("%s is forgotten", job.id)
     for id in await asyncio.to_thread(_old, service):
-        # A batch goes with the last of its jobs that may go on from it.
+        # The files of a batch are kept while one of its jobs may resume from them.
         if await asyncio.to_thread(lambda id: bool(service.artifacts.members(id)), id):
             continue
         found = await service.store.get(id)
-        # Files come before their job does, so only what is old and without one belongs to nobody.
+        # Files are created before their job, so only old files without a job are orphans.
         if found is None:
             freed = await asyncio.to_thread(service.artifacts.clear, id)
             logger.warning("%s was removed, %d bytes that belonged to no job", id, freed)
         elif found.state == "completed" and found.kind != "draft" and not found.leader:
-            # Left by a worker that died between settling its film and this; a draft's state is what it made.
+            # Checkpoints of a worker that died after it completed the job. A draft's checkpoint is its result and
+            # stays.
             await asyncio.to_thread(service.artifacts.forget, id)
 
 

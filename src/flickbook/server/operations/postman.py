@@ -18,18 +18,18 @@ from flickbook.store.base import Store
 SCHEMA: Final = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 _VERBS: Final = ("get", "post", "put", "patch", "delete")
 _USUAL: Final[dict[str, Any]] = {"string": "", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
-#: What stands for a path's parameter until the person fills it in.
+#: The Postman variable for each path parameter.
 _IDS: Final = {"id": "job_id", "video_id": "video_id", "name": "model", "model": "model", "kind": "kind"}
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document of the service; no store is opened for it."""
+    """Return the OpenAPI document of the service without opening a store."""
     service = Service(cast(Store, None), ArtifactStore(Path("jobs")), settings.load())
     return create_app(service).openapi()
 
 
 def collection(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The collection: a folder for each tag, a request for each operation, one key for all."""
+    """Return the collection: a folder for each tag, a request for each operation, one API key for all."""
     folders: dict[str, list[dict[str, Any]]] = {}
     for path, operations in openapi["paths"].items():
         for verb in _VERBS:
@@ -83,7 +83,7 @@ def _parameter(openapi: dict[str, Any], parameter: dict[str, Any]) -> dict[str, 
 
 
 def _body(openapi: dict[str, Any], content: dict[str, Any]) -> dict[str, Any] | None:
-    """JSON where the operation takes it, else a form."""
+    """Return a JSON body if the operation accepts JSON, else a form."""
     if "application/json" in content:
         media = content["application/json"]
         example = media.get("example", _example(openapi, media.get("schema", {})))
@@ -112,7 +112,7 @@ def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
 
 
 def _example(openapi: dict[str, Any], schema: dict[str, Any]) -> Any:
-    """What a schema says to send: its example, its default, or what it cannot do without."""
+    """Return an example value for a schema: its example, its default, or its required fields."""
     schema = _resolved(openapi, schema)
     for name in ("example", "default", "const"):
         if name in schema:

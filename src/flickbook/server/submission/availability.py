@@ -1,4 +1,4 @@
-"""Whether the models of new jobs are on this machine: refused if not, or queued behind the download of their files."""
+"""Checks that the models of new jobs are on this machine; else the jobs are refused or wait for the download."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from flickbook.store.base import Job
 async def require_models(service: Service, jobs: Iterable[Job]) -> None:
     """Refuse jobs whose model is not on this machine.
 
-    Where the setting `pull` is auto such jobs are kept, and the service downloads their models. Raises ModelNotPulled,
-    WeightsError for a model in a directory that is gone.
+    If the setting `pull` is auto, such jobs are accepted and the service downloads their models. Raises ModelNotPulled,
+    and WeightsError for a model whose directory is gone.
     """
     for name in sorted({job.plan.model for job in jobs if not job.model_dir}):
         try:
@@ -28,5 +28,5 @@ async def require_models(service: Service, jobs: Iterable[Job]) -> None:
 
 
 def pull_path(name: str) -> str:
-    """Where the download of a model is started and followed."""
+    """Return the path at which the download of a model is started and followed."""
     return f"/api/v1/models/{name}/pull"

@@ -1,7 +1,7 @@
-"""The bodies of requests: JSON and both kinds of forms become one nested dict of fields, and the files that came along.
+"""Request bodies: JSON and forms become one nested dict of fields, and the uploaded files.
 
-Forms write what is nested with brackets: `loras[][name]`, `loras[0][name]`, `extra_params[seed]`. Of `loras[][name]`
-the first is of the first element and the second of the second, in whichever order the others come.
+Forms write nested fields with brackets: `loras[][name]`, `loras[0][name]`, `extra_params[seed]`. The first
+`loras[][name]` belongs to the first element and the second to the second, wherever they appear among other fields.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.requests import Request
 
 from flickbook.errors import RequestError
 
-#: Levels of lists and objects in a body, brackets after a name, fields and files of a form, bytes of a field.
+#: Limits: levels of nesting, brackets after a name, fields and files of a form, bytes of a field and of `request`.
 MAX_DEPTH: Final = 8
 _BRACKETS: Final = 4
 _FIELDS: Final = 256
@@ -35,7 +35,7 @@ _FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 @dataclass(frozen=True)
 class Body:
-    """What a request says. In a form all values are texts; `typed` is whether it said which are numbers."""
+    """The fields and files of a request. `typed` is False for a form, whose values are all strings."""
 
     fields: dict[str, Any]
     files: dict[str, UploadFile] = field(default_factory=dict)
@@ -44,9 +44,9 @@ class Body:
 
 @asynccontextmanager
 async def body_of(request: Request) -> AsyncIterator[Body]:
-    """The body of a request; its files are gone afterwards.
+    """Parse the body of a request; its files are deleted on exit.
 
-    Raises RequestError for what cannot be read, HTTPException 415 for another content type.
+    Raises RequestError for a malformed body, and HTTPException 415 for another content type.
     """
     kind = _kind(request)
     if kind == _JSON or kind.endswith("+json"):
@@ -69,10 +69,10 @@ def is_form(request: Request) -> bool:
 
 
 async def form_of(request: Request) -> FormData:
-    """The parts of a form, which are read once for all who ask. Raises RequestError for what cannot be read."""
+    """Return the parts of a form, parsed once per request. Raises RequestError for a malformed form."""
     try:
         return await request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
-    except (ValueError, LookupError):  # a charset that is none, or that its texts are not of
+    except (ValueError, LookupError):  # an unknown charset, or text that is not valid in it
         raise RequestError("body", _kind(request), "cannot be read", "write it in UTF-8") from None
 
 
@@ -81,9 +81,9 @@ def _kind(request: Request) -> str:
 
 
 async def request_of(body: Body, files: Collection[str]) -> tuple[dict[str, Any] | None, dict[str, UploadFile]]:
-    """The JSON in the part `request` of a form, None if it is missing, and the `files` beside it.
+    """Return the JSON in the part `request` of a form (None if it is missing) and its `files`.
 
-    Raises RequestError for parts of other names.
+    Raises RequestError for parts with other names.
     """
     fields, found = dict(body.fields), dict(body.files)
     text = fields.pop("request", None)
@@ -99,7 +99,7 @@ async def request_of(body: Body, files: Collection[str]) -> tuple[dict[str, Any]
 def request_schema(
     plain: dict[str, Any], example: dict[str, Any], request: dict[str, Any], files: Sequence[str], needed: Sequence[str]
 ) -> dict[str, Any]:
-    """A route's `openapi_extra` for a body that is JSON, or a form of `files` with JSON in its part `request`."""
+    """Return `openapi_extra` for a body that is JSON, or a form of `files` with JSON in its part `request`."""
     parts = {"request": request} | {name: {"type": "string", "format": "binary"} for name in files}
     form = {"type": "object", "properties": parts, "required": list(needed), "additionalProperties": False}
     content = {
@@ -110,7 +110,7 @@ def request_schema(
 
 
 def from_json(data: bytes | str) -> dict[str, Any]:
-    """The object of a JSON text. Raises RequestError for anything else, and for what no record can hold."""
+    """Parse a JSON object. Raises RequestError for anything else, and for values that no store can hold."""
     try:
         found = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -122,9 +122,9 @@ def from_json(data: bytes | str) -> dict[str, Any]:
 
 
 def nested(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The fields of a form, whose names may have brackets, as JSON would have them.
+    """Return the fields of a form as JSON would nest them.
 
-    Raises RequestError for a name that is malformed or given twice, or is both a value and an object.
+    Raises RequestError for a name that is malformed, repeated, or both a value and an object.
     """
     tree: dict[str | int, Any] = {}
     seen: dict[str, int] = {}
@@ -146,7 +146,7 @@ def nested(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _path(name: str, before: int) -> list[str | int]:
-    """The steps to a form's value; an empty pair of brackets is a place in a list, which those `before` have filled."""
+    """Return the path of a form field. Empty brackets are the list index that follows the `before` earlier ones."""
     match = _NAME.fullmatch(name)
     steps = match[2][1:-1].split("][") if match is not None and match[2] else []
     if match is None or len(steps) > _BRACKETS or steps.count("") > 1:
@@ -163,7 +163,7 @@ def _step(text: str, before: int) -> str | int:
 
 
 def _listed(tree: Any) -> Any:
-    """A dict whose keys are all places as a list, in their order."""
+    """Convert a dict whose keys are all indices to a list, in their order."""
     if not isinstance(tree, dict):
         return tree
     if all(isinstance(key, int) for key in tree):
@@ -172,7 +172,7 @@ def _listed(tree: Any) -> Any:
 
 
 def _files(items: Iterable[tuple[str, str | UploadFile]]) -> dict[str, UploadFile]:
-    """The files by their fields. A form in a browser sends an empty one where none was chosen."""
+    """Return the files by field name. A browser sends an empty file if none was chosen; it is ignored."""
     found: dict[str, UploadFile] = {}
     for name, value in items:
         if isinstance(value, str) or not (value.filename or value.size):
@@ -190,7 +190,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _check(value: Any, name: str, depth: int) -> None:
-    """Refuse halves of characters and infinite numbers, which no store takes, and what is nested too deeply."""
+    """Refuse lone surrogates and infinite numbers, which no store accepts, and values that are nested too deeply."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise RequestError(name, value, "holds half of a character", "write it in UTF-8")

@@ -1,11 +1,11 @@
-"""The Idempotency-Key of a POST request: the same key and body give the same jobs, another body is refused.
+"""The Idempotency-Key of a POST request: the same key and body return the same jobs; another body is refused.
 
 A key belongs to its owner and to one route with its path parameters. A note in the store binds it to the SHA-256 of the
-first request that was accepted; the note is written by one atomic call, so of two different requests only one wins,
-also between server processes. Jobs carry a key derived from all of this, so that a retry after a crash finds them even
-if the server was killed before it wrote their ids down.
+first accepted request. The note is written by one atomic call, so that of two different requests only one wins, even
+between server processes. Jobs carry a key derived from all of this. A retry after a crash therefore finds them even if
+the server stopped before it stored their ids.
 
-A key is kept as long as one of its jobs, and for a day at least.
+A key is kept as long as one of its jobs, and at least for a day.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Idempotency:
     digest: str
 
     async def jobs(self, service: Service) -> list[Job] | None:
-        """The jobs of an equal request, in their order; None if there was none, or if one of its jobs was deleted.
+        """Return the jobs of an equal request, in order; None if there was none or one of its jobs was deleted.
 
         Raises IdempotencyKeyReused if the key belongs to another request.
         """
@@ -53,7 +53,7 @@ class Idempotency:
         record = json.loads(note.body)
         found = [await service.store.get(id) for id in record["jobs"]]
         if record["digest"] != self.digest:
-            # A key is kept as long as one of its jobs; before its jobs are known, it is kept.
+            # A key ends with the last of its jobs; it is kept while its jobs are not stored yet.
             if found and not any(found):
                 await self.release(service)
                 return None
@@ -62,24 +62,24 @@ class Idempotency:
         return jobs if jobs and len(jobs) == len(found) else None
 
     async def submit(self, service: Service, jobs: list[Job]) -> list[Job]:
-        """Keep jobs, all or none, or return those of an equal request. Raises IdempotencyKeyReused, LimitReached."""
+        """Submit jobs, all or none, or return those of an equal request. Raises IdempotencyKeyReused, LimitReached."""
         fresh = await self.claim(service) is None
         keyed = [job.model_copy(update={"key": self._job_key(number)}) for number, job in enumerate(jobs)]
         try:
             found = await service.queue.submit(keyed)
         except LimitReached:
-            # A refused request does not use up its key. After any other error the jobs may have been kept.
+            # A refused request does not use up its key. After any other error the jobs may have been stored.
             if fresh:
                 await self.release(service)
             raise
-        await self.claim(service)  # an equal request that was refused meanwhile may have dropped it
+        await self.claim(service)  # an equal request that was refused meanwhile may have released it
         await service.store.put(self._note([job.id for job in found]))
         return found
 
     async def change(self, service: Service, id: str, change: Callable[[], Awaitable[Job]]) -> Job:
-        """Change the state of a job once: an equal request gives the job and changes nothing.
+        """Change the state of a job once: an equal request returns the job and changes nothing.
 
-        Raises IdempotencyKeyReused, and whatever `change` raises.
+        Raises IdempotencyKeyReused, and all errors of `change`.
         """
         if before := await self.jobs(service):
             return before[0]
@@ -87,7 +87,7 @@ class Idempotency:
         try:
             job = await change()
         except JobConflict:
-            # The first of two equal requests may have changed it before it wrote that down.
+            # The first of two equal requests may have changed the job but not yet stored the note.
             if not fresh:
                 return await service.queue.job(id)
             await self.release(service)
@@ -100,7 +100,7 @@ class Idempotency:
         return job
 
     async def claim(self, service: Service) -> float | None:
-        """Bind the key to this request: None if it was free, or when an equal request bound it, in seconds since 1970.
+        """Bind the key to this request. Returns None if it was free, else when an equal request bound it (Unix time).
 
         Raises IdempotencyKeyReused.
         """
@@ -112,11 +112,11 @@ class Idempotency:
         return standing.due - KEPT
 
     async def release(self, service: Service) -> None:
-        """Free the key: the request under it was refused."""
+        """Free the key, because its request was refused."""
         await service.store.drop(_KIND, self.scope)
 
     def id(self, prefix: str) -> str:
-        """The id of what this request makes, the same for equal requests."""
+        """Return an id that is the same for equal requests."""
         return f"{prefix}_{_sha256([self.scope, self.digest])[:26]}"
 
     def _note(self, jobs: list[str]) -> Note:
@@ -128,7 +128,7 @@ class Idempotency:
 
 
 async def forget(store: Store) -> int:
-    """Forget the keys that are kept for long enough and whose jobs are all deleted; how many."""
+    """Delete the expired keys whose jobs are all deleted, and return their number."""
     count = 0
     for note in await store.notes(_KIND, due=time.time()):
         if any([await store.get(id) for id in json.loads(note.body)["jobs"]]):
@@ -163,7 +163,7 @@ async def _changed(
 
 
 async def _idempotency(request: Request, caller: Caller, key: str | None) -> Idempotency | None:
-    """What the header of a request says, None without one. Raises IdempotencyKeyReused."""
+    """Return the Idempotency of a request, None without the header. Raises IdempotencyKeyReused."""
     if key is None:
         return None
     scope = _sha256([caller.owner, request.method, request.url.path, key])
@@ -172,20 +172,20 @@ async def _idempotency(request: Request, caller: Caller, key: str | None) -> Ide
     return found
 
 
-#: For routes of a Creator, and for those of a Changer: a request is admitted once.
+#: For routes of a Creator, and for those of a Changer. The dependency admits the caller; it is counted once.
 IdempotencyKey = Annotated[Idempotency | None, Depends(_made)]
 ChangeKey = Annotated[Idempotency | None, Depends(_changed)]
 
 
 async def _digest(request: Request) -> str:
-    """The SHA-256 of a body, whatever the order of its fields and the boundary of its parts."""
+    """Return the SHA-256 of a body, regardless of the order of fields and the boundary of parts."""
     if not is_form(request):
         return _sha256(_parsed(await request.body()))
     form = await form_of(request)
     parts: list[tuple[str, str, Any]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            # The suffix of a table says how it is read.
+            # The suffix decides how a table is parsed.
             parts.append((name, PurePath(value.filename or "").suffix.lower(), await _file_digest(value)))
         else:
             parts.append((name, "", _parsed(value.encode("utf-8", "surrogatepass")) if name == "request" else value))
@@ -199,7 +199,7 @@ async def _file_digest(upload: UploadFile) -> str:
 
 
 def _parsed(body: bytes) -> Any:
-    """The value of a JSON text; the text itself if it is not JSON, which the route refuses."""
+    """Return the value of a JSON text, or the text itself if it is not JSON; the route refuses it then."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Films made of films: edits, extensions, remixes and the same again, each a job with a copy of what it begins from."""
+"""Jobs made from films: edits, extensions, remixes and repeats. Each job keeps a copy of its input."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from flickbook.server.submission.submit import film_path
 from flickbook.spec import Plan, Polish, Request
 from flickbook.store.base import Job
 
-#: Makes the job, under an id, of a film that is made of another.
+#: Creates the job with a given id from another film.
 Revise = Callable[..., Job]
-#: Where the worker looks for the film that an extension is joined behind.
+#: The file name under which the worker finds the film that an extension is appended to.
 _PARENT: Final = "given-parent"
 
 
 def moving(job: Job) -> Job:
-    """A job that is a film. Raises RequestError for a picture."""
+    """Return the job if it makes a film. Raises RequestError for an image."""
     if job.plan.num_frames == 1:
         limit = f"a video has 2 frames or more, and {job.plan.model} was asked for one"
         raise RequestError("num_frames", 1, limit, "ask /v1/images/generations for pictures")
@@ -38,7 +38,7 @@ def moving(job: Job) -> Job:
 def edit(
     service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
-    """The job that makes a film anew from another: a file that was `sent`, or what `parent` made. It blocks."""
+    """Create the job that edits a film: an uploaded file (`sent`) or the result of `parent`. Blocks."""
     place = service.artifacts.made(id)
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(wanted.model, usual)
@@ -51,9 +51,9 @@ def edit(
 def extend(
     service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
-    """The job that goes on from the last frame of a film. It blocks.
+    """Create the job that continues from the last frame of a film. Blocks.
 
-    What is not said is as it was in the film of `parent`, so that both fit.
+    Options that are not set are those of the `parent` film, so that both parts match.
     """
     place = service.artifacts.made(id)
     path = _film(service, sent, parent, place, _PARENT)
@@ -73,7 +73,7 @@ def extend(
 
 
 def _behind(request: Request, parent: Job, wanted: EditVideo) -> Request:
-    """A request with the parent's choices where it makes none; what has to do with its begin or its end is left out."""
+    """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
     container = wanted.container or parent.plan.container
     own = {"prompt_at": None, "image": None, "video": None, "strength": None, "seed": None, "num_frames": None}
     if container != parent.plan.container:
@@ -85,22 +85,22 @@ def _behind(request: Request, parent: Job, wanted: EditVideo) -> Request:
 
 
 def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str) -> Job:
-    """The job of the same Plan with other words. It blocks."""
+    """Create the job of the same Plan with another prompt. Blocks."""
     mark_remix(service.artifacts.made(id), parent.id)
     return again(service, id, parent, prompt=prompt, seed=seed_of(parent), owner=owner)
 
 
 def seed_of(job: Job) -> int:
-    """The seed of what a job made; where it tried several, that of the one it chose."""
+    """Return the seed of a job's result; if the job tried several seeds, the chosen one."""
     recipe = None if job.result is None else job.result.sidecar.recipe
     return recipe.plan.seed if recipe is not None and isinstance(recipe.plan, Plan) else job.plan.seed
 
 
 def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:
-    """The job of the same request, which the queue runs, with a copy of what it begins from. It blocks.
+    """Create a job from the same request, with a copy of its input files. Blocks.
 
-    A `prompt` of None is the same one, a `seed` of None is drawn. Raises RequestError for a file that is gone or was
-    changed.
+    A `prompt` of None keeps the prompt; a `seed` of None draws a new one. Raises RequestError for an input file that is
+    gone or was changed.
     """
     if parent.kind == "sequence":
         return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
@@ -128,14 +128,14 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
         thresholds=parent.thresholds,
         retries=parent.retries,
     )
-    for name in ("image", "video", "loras"):  # a command's lie where anybody may write
+    for name in ("image", "video", "loras"):  # input files of a command's job may lie where anybody can write
         if getattr(job.plan, name) != getattr(parent.plan, name):
             raise RequestError(name, parent.id, "its file was changed since", "ask for a new job")
     return job.model_copy(update={"networks": parent.networks})
 
 
 def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:
-    """The job of the same sequence, whose first prompt may be another."""
+    """Create the job of the same sequence, optionally with another first prompt."""
     plan = parent.plan
     prompts = [plan.prompt if prompt is None else prompt, *(text for _, text in plan.prompt_at)]
     return sequenced(
@@ -151,7 +151,7 @@ def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str) 
 
 
 def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: Path, stem: str) -> Path:
-    """The film that a job begins from, in its own directory."""
+    """Copy the input film of a job into the job's own directory and return its path."""
     if sent is not None:
         return uploads.keep("video", sent, place, stem, "film")
     assert parent is not None
@@ -159,7 +159,7 @@ def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: P
 
 
 def failure(job: Job) -> Response:
-    """The answer to whoever waited for a job that made nothing: one that no client asks again by itself."""
+    """Return the response for a job that failed or was stopped; its header tells clients not to retry."""
     code = job.error_code or job.state
     message = job.error or f"the job was {job.state}"
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}

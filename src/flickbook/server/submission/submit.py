@@ -1,4 +1,4 @@
-"""From a request that was understood to a job that is kept: the same key gives the same job, and no file is left."""
+"""Submits jobs to the queue: idempotently, and without leaving files behind on failure."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from flickbook.server.submission.idempotency import Idempotency
 from flickbook.server.submission.uploads import READERS
 from flickbook.store.base import DONE, Job, new_id
 
-#: Seconds between two looks at a job that somebody waits for.
+#: Seconds between two looks at a job that a client waits for.
 _LOOK: Final = 0.08
 _AGAIN: Final = {"retry-after": "5"}
-#: How long the store is asked to stop what nobody waits for any more.
+#: Seconds to wait for the stop of an abandoned job.
 _PATIENCE: Final = 10.0
 
 
 async def submitted(service: Service, make: Callable[[str], Job], idempotency: Idempotency | None = None) -> Job:
-    """Keep the job that `make` makes of an id, in a thread, with what it begins from on the shelf.
+    """Submit the job that `make` creates for an id. `make` runs in a thread and stores the input files.
 
-    An equal request under the same Idempotency-Key gives the same job. Raises IdempotencyKeyReused, LimitReached,
+    An equal request under the same Idempotency-Key returns the same job. Raises IdempotencyKeyReused, LimitReached,
     ModelNotPulled.
     """
     if idempotency is not None and (before := await idempotency.jobs(service)):
         return before[0]
     id = new_id("job")
     try:
-        # What was sent is read meanwhile, which may take as long as a file lets it.
+        # Reads the uploaded files, which may take as long as their limits allow.
         made = await asyncio.get_running_loop().run_in_executor(READERS, make, id)
         job = made.model_copy(update={"id": id})
     except Exception:
@@ -44,7 +44,7 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
         raise
     try:
         (found,) = await _kept(service, [job], idempotency)
-    # Of any other failure it is not known whether the job was kept.
+    # After any other failure it is unknown whether the job was stored.
     except (LimitReached, IdempotencyKeyReused, ModelNotPulled):
         await asyncio.to_thread(service.artifacts.clear, id)
         raise
@@ -56,7 +56,7 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
 async def together(
     service: Service, make: Callable[[], Awaitable[list[Job]]], idempotency: Idempotency | None
 ) -> list[Job]:
-    """Keep the jobs that `make` makes, all or none; `submitted` for several."""
+    """Submit the jobs that `make` creates, all or none; `submitted` for several jobs."""
     if idempotency is not None and (before := await idempotency.jobs(service)):
         return before
     return await _kept(service, await make(), idempotency)
@@ -70,10 +70,10 @@ async def _kept(service: Service, jobs: list[Job], idempotency: Idempotency | No
 
 
 async def ended(service: Service, request: HttpRequest, jobs: list[Job], *, keep: bool) -> list[Job]:
-    """Jobs once they are all done. Where the client goes away there are none, and unless they are to be kept, as for
-    one who has a key to come again with, they are stopped and forgotten.
+    """Wait until all jobs are done. If the client disconnects, return an empty list; unless `keep` is set (for requests
+    with an Idempotency-Key), also stop and delete the jobs.
 
-    Raises JobNotFound for one that somebody deleted, HTTPException 503 where the service ends.
+    Raises JobNotFound for a job that was deleted, and HTTPException 503 if the service is stopping.
     """
     while True:
         found = [await service.store.get(job.id) for job in jobs]
@@ -91,33 +91,33 @@ async def ended(service: Service, request: HttpRequest, jobs: list[Job], *, keep
 
 
 def closing(request: HttpRequest) -> bool:
-    """Whether the service is about to end: what is being made then is made later, and not given up."""
+    """Whether the service is stopping; running jobs then continue after the restart."""
     told = request.app.state.closing
     return isinstance(told, asyncio.Event) and told.is_set()
 
 
 def check_open(request: HttpRequest) -> None:
-    """Raises HTTPException 503 where the service is about to end."""
+    """Raise HTTPException 503 if the service is stopping."""
     if closing(request):
         raise HTTPException(503, "the service is stopping; what was asked for is made when it is back", _AGAIN)
 
 
 def hung_up() -> Response:
-    """An answer that nobody reads."""
+    """Return the response for a client that disconnected."""
     return Response(status_code=499)
 
 
 async def dropped(service: Service, jobs: list[Job]) -> None:
-    """Stop and forget jobs that nobody waits for."""
+    """Stop and delete abandoned jobs."""
     for job in jobs:
         with suppress(JobNotFound, JobConflict):
             await service.queue.remove(job.id, patience=_PATIENCE)
 
 
 def film_path(service: Service, job: Job, id: str) -> Path:
-    """The file that a job made, which a client knows by `id`; only files on the shelf are ever served.
+    """Return the file that a job made; only files in the artifact store are served. Clients know the job as `id`.
 
-    Raises JobConflict while it is not completed, and for what a command wrote elsewhere.
+    Raises JobConflict while the job is not completed, and for a file that a command wrote elsewhere.
     """
     if job.state != "completed" or job.result is None:
         raise JobConflict(id, job.state, "downloaded", "ask for it when its status is completed")

@@ -1,4 +1,4 @@
-"""Files that come with a request: judged by their headers, and kept beside the job that begins from them."""
+"""Uploaded files: checked by their headers, and stored with the job that uses them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from flickbook.media.untrusted import probe
 from flickbook.media.untrusted.sniff import DEFAULT_LIMITS, sniff
 
 Kind = Literal["picture", "film"]
-#: Bytes of a picture in a data: URL.
+#: The most bytes of an image in a data: URL.
 MAX_INLINE: Final = 12 << 20
-#: Threads that wait while files that were sent are read, so that no other request waits for one of the loop's own
-#: threads. They are more than the callers that `probe` lets wait: further ones are refused at once.
+#: Threads that wait while uploaded files are read, so that no other request waits for the loop's own threads.
+#: There are more of them than callers that `probe` lets wait; further callers are refused at once.
 READERS: Final = ThreadPoolExecutor(probe.CHILDREN + probe.WAITING + 16, "readers")
 _HEAD: Final = 64
 _COPIED: Final = 1 << 20
@@ -31,7 +31,7 @@ _SUFFIXES: Final = {"jpeg": ".jpg", "matroska": ".mkv", "apng": ".png"}
 
 
 def inline(field: str, url: str) -> BytesIO:
-    """The bytes of a picture in a data: URL. Raises RequestError, also for any other address: none is opened."""
+    """Decode an image in a data: URL. Raises RequestError, also for any other URL: the service fetches none."""
     match = _DATA.match(url[:80])
     if match is None:
         limit = "is no data: URL of a picture, and no other address is opened"
@@ -45,9 +45,9 @@ def inline(field: str, url: str) -> BytesIO:
 
 
 def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> Path:
-    """Write a file that was sent into `place` under `stem` and the suffix of what it is; whole, and on the disk.
+    """Write an uploaded file into `place` as `stem` with the suffix of its format, atomically and synced. Blocks.
 
-    It blocks. Raises RequestError, naming the `field`, for what is no picture or film, or too large a one, OutputError.
+    Raises RequestError that names the `field` for a file that is no image or film or is too large, and OutputError.
     """
     head = source.read(_HEAD)
     form = sniff(head)
@@ -66,7 +66,7 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
         judge(path, kind)
     except MediaError as error:
         path.unlink(missing_ok=True)
-        # The error names the file as it lies here, which is nobody's business.
+        # Without the error's path, which is private.
         raise RequestError(field, form.name, error.reason, error.remedy) from None
     except OSError as error:
         raise OutputError(path.name, error.strerror or str(error), "free some space, and send it again") from None
@@ -74,9 +74,9 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
 
 
 def judge(path: Path, kind: Kind) -> None:
-    """Raises MediaError unless a file is what it should be, by its header; of a film one frame is decoded.
+    """Raise MediaError unless a file is of this kind, by its header; of a film one frame is decoded too.
 
-    A child process reads it. Raises LimitReached where too many callers wait for one.
+    A child process reads the file. Raises LimitReached if too many callers wait for one.
     """
     if kind == "film":
         probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
@@ -85,13 +85,13 @@ def judge(path: Path, kind: Kind) -> None:
 
 
 def again(path: Path, place: Path, stem: str, field: str = "video") -> Path:
-    """A file of another job in `place` too, so that it outlives that job. It blocks.
+    """Copy or link another job's file into `place`, so that it outlives that job. Blocks.
 
-    Raises RequestError, naming the `field`, where it is gone, OutputError.
+    Raises RequestError that names the `field` if the file is gone, and OutputError.
     """
     target = place / f"{stem}{path.suffix}"
     try:
-        # On the shelf no file is ever written twice, so another name will do.
+        # Files in the artifact store are never modified, so a hard link is safe.
         if path.parents[2] == place.parents[1]:
             os.link(path, target)
         else:

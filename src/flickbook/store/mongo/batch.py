@@ -101,7 +101,7 @@ class Batches:
         return marked
 
     async def free(self, id: str) -> bool:
-        """Frees a job whose batch is visible; returns whether it was not free before."""
+        """Frees a job whose batch is visible; returns whether it had to be freed."""
         with self.link.told():
             row = await self.link["jobs"].find_one({"_id": id}, {"batch": 1})
         return bool(row and row["batch"]) and not await self.hidden([row["batch"] if row else ""])

@@ -24,8 +24,8 @@ _ORDERING: Final = 10.0
 class Order:
     """Start-time fair queueing (Goyal, Vin and Cheng 1996), with jobs of equal cost, within each priority.
 
-    A job is placed behind its owner's last queued job, and not before jobs that were already claimed. Turns are
-    reserved while their jobs are written, so that two concurrent callers do not get the same turn.
+    A job is placed after its owner's last queued job, and not before jobs that were already claimed. Turns are reserved
+    while their jobs are written, so that two concurrent callers do not get the same turn.
     """
 
     def __init__(self, link: MongoLink, batches: Batches) -> None:
@@ -78,7 +78,7 @@ class Order:
             await asyncio.sleep(0)
 
     async def release(self, jobs: Sequence[Job]) -> None:
-        """Ends the reservations of jobs that are written; reservations behind them stay."""
+        """Ends the reservations of jobs that are written; later reservations stay."""
         last: dict[tuple[str, int], float] = {}
         for job in jobs:
             last[job.owner, job.priority] = max(job.turn, last.get((job.owner, job.priority), 0.0))

@@ -44,7 +44,7 @@ class MongoUrl:
         rest = text.removeprefix(scheme)
         authority, path, query = _parts(rest)
         credentials, at, hosts = authority.rpartition("@")
-        # A second @, or one behind the hosts, comes from an unescaped password, which would be shown as a host.
+        # A second @, or one after the hosts, comes from an unescaped password, which would be shown as a host.
         if "@" in credentials or rest.count("@") > len(at):
             raise StoreError(UNREADABLE, "has a user's name or password that is not escaped", _ESCAPE)
         if not _HOSTS.fullmatch(hosts):

@@ -19,7 +19,7 @@ from flickbook.store.sqlite.checksums import TABLES
 from flickbook.store.sqlite.database import DAMAGE, NO_TEXT, REPAIR, Connect, Database, connection, denied, told
 from flickbook.store.sqlite.migrations import begin, migrate
 
-#: Files that SQLite keeps beside a database: its journals may hold the only intact copy of a page.
+#: Files that SQLite writes next to a database: its journals may hold the only intact copy of a page.
 BESIDE: Final = ("-journal", "-wal", "-shm")
 
 

@@ -88,7 +88,7 @@ def _values(payload: bytes) -> Iterator[Any]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length integer of one to nine bytes, and the offset behind it."""
+    """A variable-length integer of one to nine bytes, and the offset after it."""
     number = 0
     for place in range(at, at + 8):
         number = number << 7 | data[place] & 0x7F

@@ -9,7 +9,7 @@ def asked(query: Query) -> tuple[str, list[object], str]:
     """The condition of a Query, its values, and the order."""
     where: list[str] = ["1"]
     values: list[object] = []
-    # Few jobs have a note: the plus keeps SQLite from scanning the index of another column.
+    # Few jobs have a note: the plus prevents a scan of another column's index.
     by = "" if query.noted is None else "+"
     for column, value in (("owner", query.owner), ("leader", query.leader), ("worker", query.worker)):
         if value is not None:

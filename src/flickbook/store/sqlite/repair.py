@@ -22,7 +22,7 @@ from flickbook.store.sqlite.migrations import MIGRATIONS, names, refuse
 
 #: More claims than a job can have had since a backup, so that no lease token is issued twice.
 _TOKENS: Final = 1000
-#: Failed queries after which a table is given up, and its rows are searched page by page.
+#: Failed queries after which SQLite's queries of a table stop, and its rows are searched page by page.
 _FAILURES: Final = 5000
 
 Key = tuple[object, ...]

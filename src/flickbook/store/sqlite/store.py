@@ -181,7 +181,7 @@ class SqliteStore:
         return self._job(row)
 
     def _turn(self, db: sqlite3.Connection, owner: str, priority: int) -> float:
-        """Start-time fair queueing: behind its owner's last job, not before the last claimed turn of this priority."""
+        """Start-time fair queueing: after its owner's last job, not before the last claimed turn of this priority."""
         ask = "SELECT max(turn) FROM jobs WHERE state='queued' AND owner=? AND priority=?"
         last = db.execute(ask, (owner, priority)).fetchone()[0] or 0.0
         return float(max(last, self._mark(db, f"turn {priority}"))) + 1.0
@@ -252,7 +252,7 @@ class SqliteStore:
         return row
 
     def _taken(self, db: sqlite3.Connection, row: Row, worker: str, seconds: float, front: bool) -> Job:
-        """Claims a job; later jobs get turns behind one from the `front`."""
+        """Claims a job; later jobs get turns after one from the `front`."""
         if front and float(row["turn"]) > self._mark(db, f"turn {row['priority']}"):
             self._put_mark(db, f"turn {row['priority']}", float(row["turn"]))
         lease = {"worker": worker, "lease_until": self._now() + seconds, "state": "running", "wanted": ""}

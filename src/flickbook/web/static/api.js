@@ -1,8 +1,8 @@
-// The service's own API, asked as any other client asks it. The browser sends the session's cookie by itself.
+// Calls of the service's own API, like those of any other client. The browser sends the session cookie itself.
 
 export const ROOT = "/api/v1";
 
-/** What the service said no to: its one line, and the field that it is about. */
+/** An error response of the service: its message and the field that it concerns. */
 export class Refused extends Error {
   constructor(message, status, field) {
     super(message);
@@ -11,7 +11,7 @@ export class Refused extends Error {
   }
 }
 
-/** The answer to a request; throws Refused, or TypeError where the service is out of reach. */
+/** Sends a request and returns the response; throws Refused, or TypeError if the service is unreachable. */
 export async function ask(path, { method, json, form, headers = {}, signal } = {}) {
   const how = { method: method ?? (json || form ? "POST" : "GET"), headers: { ...headers }, signal };
   if (json !== undefined) {
@@ -26,7 +26,7 @@ export async function ask(path, { method, json, form, headers = {}, signal } = {
   if (answer.status === 401) throw new Refused("you are logged out; log in again in another tab, and go on here", 401);
   if (!answer.ok) {
     const { error } = await answer.json().catch(() => ({}));
-    // The page has a button for what other clients send a request for.
+    // The page has a button where other clients must send a request.
     if (error?.code === "model_not_pulled") error.message = error.message.replace(/POST \S+ downloads it$/, "download it under Models");
     throw new Refused(error?.message ?? `the service answers ${answer.status}`, answer.status, error?.field);
   }
@@ -35,12 +35,12 @@ export async function ask(path, { method, json, form, headers = {}, signal } = {
 
 const signed = new Map();
 
-/** A link to one file of a job that needs no key for an hour; made once, and anew before it is over. */
+/** Returns a link to a file of a job that needs no key for an hour; cached, and renewed before it expires. */
 export async function link(id, file, download = false) {
   const name = `${id}/${file}/${download}`;
   const known = signed.get(name);
   if (known && known.until > Date.now()) return known.url;
-  // A key that may only read makes no links: the session itself opens the file.
+  // A key with the scope read cannot create links: the session itself opens the file.
   const own = `${ROOT}/jobs/${id}/${file}${download ? "?download=true" : ""}`;
   const { url } = await ask(`jobs/${id}/links`, { json: { file, seconds: 3600, download } }).catch((error) => {
     if (error.status === 403) return { url: own };
@@ -50,7 +50,7 @@ export async function link(id, file, download = false) {
   return url;
 }
 
-/** Have the browser save one file of a job. */
+/** Makes the browser save a file of a job. */
 export async function save(id, file) {
   const anchor = document.createElement("a");
   anchor.href = await link(id, file, true);

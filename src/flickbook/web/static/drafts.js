@@ -1,4 +1,4 @@
-// The draft wall: small films that were begun together; those that are chosen are finished at no repeated cost.
+// The draft wall: drafts that were started together; the chosen ones are finished from where they stopped.
 
 import { ask, ROOT } from "./api.js";
 import { button, h } from "./draw.js";
@@ -24,8 +24,8 @@ class Drafts extends Alive {
 
   #again = async () => {
     const { data } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({}));
-    if (!data) return; // what was there stays
-    // Those of one wall differ in nothing but their seed.
+    if (!data) return; // keep the current drafts
+    // The drafts of one wall differ only in their seed.
     const wall = (job) => JSON.stringify({ ...job.plan, seed: 0 });
     this.#drafts = data.filter((job) => wall(job) === wall(data[0])).sort((one, other) => one.seed - other.seed);
     this.draw();

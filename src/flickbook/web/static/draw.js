@@ -1,6 +1,6 @@
-// Elements of the page, made of their names, attributes and children: no text is ever read as HTML.
+// Helpers that build the page's elements from names, attributes and children; text is never parsed as HTML.
 
-/** An element: `h("button", {class: "x", onclick: f}, "text", child)`. What is null or false is left out. */
+/** Creates an element: `h("button", {class: "x", onclick: f}, "text", child)`. Skips null and false. */
 export function h(name, told = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(told)) {
@@ -13,7 +13,7 @@ export function h(name, told = {}, ...children) {
   return element;
 }
 
-/** A button that says what it does; while it does so it cannot be pressed, and what goes wrong is told beside it. */
+/** A button that is disabled while its action runs; an error is shown at the foot of the page. */
 export function button(text, act, told = {}) {
   const press = async (event) => {
     const own = event.currentTarget;
@@ -31,12 +31,12 @@ export function button(text, act, told = {}) {
 
 let voice;
 
-/** Say a line at the foot of the page for a while; a screen reader reads it out. */
+/** Shows a line at the foot of the page for a while; screen readers read it out. */
 export function say(text, wrong = false) {
   if (!voice) {
     voice = h("div", { class: "fb-voice", role: "status", "aria-live": "polite" });
   }
-  // What stands over the page makes all else silent.
+  // A modal dialog makes the rest of the page silent to screen readers.
   const over = [...document.querySelectorAll("dialog[open]")].pop() ?? document.body;
   if (voice.parentNode !== over) over.append(voice);
   voice.textContent = text;
@@ -46,26 +46,26 @@ export function say(text, wrong = false) {
   voice.timer = setTimeout(() => voice.classList.remove("shown"), wrong ? 8000 : 4000);
 }
 
-/** Seconds as people say them. */
+/** Formats seconds for people. */
 export function spoken(seconds) {
   if (seconds === null || seconds === undefined) return "";
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** A job's prompt, cut where it is long. */
+/** A job's prompt, shortened if it is long. */
 export function titled(job, most = 90) {
   const others = job.kind === "sequence" ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
   const text = [job.prompt || "without words", ...others].join(" → ");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
-/** Whether what a job makes does not move. */
+/** Whether a job makes a still image. */
 export function still(job) {
   return job.plan.num_frames === 1;
 }
 
-/** Whether its file is shown as a picture: also a GIF, which moves by itself. */
+/** Whether a job's file is shown in an <img>: images, and GIFs, which animate by themselves. */
 export function pictured(job) {
   return (job.result?.media_type ?? "").startsWith("image/");
 }

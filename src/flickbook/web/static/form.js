@@ -1,4 +1,4 @@
-// What the forms hold becomes a request of the service's API, and a Plan becomes what the forms hold.
+// Converts form values to requests of the service's API, and a Plan to form values.
 
 import { ask } from "./api.js";
 import { h, say } from "./draw.js";
@@ -8,7 +8,7 @@ const DRAFTS = 8;
 let sending = false;
 let key = null;
 
-/** The body of a request of a form's values, by the names of its fields. */
+/** The request body for a form's values, by field name. */
 export function body(names, values) {
   const told = {}, polish = {};
   names.forEach((name, place) => {
@@ -64,9 +64,9 @@ function loras(text) {
   });
 }
 
-/** Send what a form holds: a film, a picture, eight drafts, a sequence or a batch. Answers the seed to show next. */
+/** Sends a form: a film, an image, eight drafts, a sequence or a batch. Returns the seed to show next. */
 export async function send(what, names, values) {
-  if (sending) return values[names.indexOf("seed")] ?? null; // pressed twice
+  if (sending) return values[names.indexOf("seed")] ?? null; // already sending
   sending = true;
   const place = document.querySelector(`flickbook-refusal[for="${what === "drafts" ? "film" : what}"]`);
   place?.tell("");
@@ -81,7 +81,7 @@ export async function send(what, names, values) {
     return values[names.indexOf("keep_seed")] ? String(first.seed) : "";
   } catch (error) {
     place?.tell(error.message);
-    // Where no answer came the job may be there: the same key asks for that one.
+    // Without a response the job may exist: a retry with the same key returns it.
     if (!(error instanceof TypeError)) key = null;
     return values[names.indexOf("seed")] ?? null;
   } finally {
@@ -89,7 +89,7 @@ export async function send(what, names, values) {
   }
 }
 
-/** Ask for something to be made; asked again after a lost answer it is the same job. */
+/** Sends a request that creates jobs; a retry after a lost response returns the same jobs. */
 async function made(path, told) {
   const asked = JSON.stringify([path, told.json ?? [...told.form].map(([name, value]) => [name, value.name ?? value])]);
   if (key?.asked !== asked) key = { asked, value: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
@@ -128,13 +128,13 @@ async function batch(text) {
   return data;
 }
 
-/** Have the form of films, of pictures or of sequences hold the choices of a Plan; says what it cannot hold. */
+/** Fills the form of films, images or sequences with the values of a Plan; reports what does not fit. */
 export async function fill(plan) {
   if (!plan?.model || plan.task === "polish") throw new Error("this was finished from a film, and no form makes it");
   const name = plan.task === "sequence" ? "sequence" : plan.num_frames === 1 ? "picture" : "film";
   document.querySelector(`#fb-tabs button[role="tab"][data-tab-id="${name}"]`)?.click();
   await new Promise((done) => setTimeout(done, 50));
-  // What is larger than a page can hold has been rounded, and would be another film's.
+  // A larger integer was rounded when it was parsed, and would give another film.
   const exact = Number.isSafeInteger(plan.seed ?? 0);
   window[`flickbook_fill_${name}`](JSON.stringify(exact ? plan : { ...plan, seed: null }));
   const polish = plan.polish ?? {};
@@ -146,7 +146,7 @@ export async function fill(plan) {
   say(lacks.length ? `The form holds its settings, but for ${lacks.join(", ")}.` : "The form holds its settings.");
 }
 
-/** A file of Flickbook's that was dropped: the form holds its settings. */
+/** Fills the form with the settings of a dropped Flickbook file. */
 export async function load(file) {
   if (/\.json$/i.test(file.name)) {
     let told = null;
@@ -166,7 +166,7 @@ export async function load(file) {
   return fill(recipe.plan);
 }
 
-/** Where a form says what the service refused. */
+/** Shows the error message of a refused form. */
 class Refusal extends HTMLElement {
   connectedCallback() {
     this.setAttribute("role", "alert");
@@ -178,7 +178,7 @@ class Refusal extends HTMLElement {
   }
 }
 
-/** The picture or the film that a film begins from. It stays in the browser until it is sent. */
+/** The input image or film. It stays in the browser until it is sent. */
 class Begin extends HTMLElement {
   file = null;
 
@@ -227,7 +227,7 @@ class Rows extends HTMLElement {
   }
 }
 
-/** Prompts that show what a model is good at; pressing one puts it into the form. */
+/** Example prompts for a model; pressing one puts it into the form. */
 class Examples extends HTMLElement {
   connectedCallback() {
     if (this.firstChild) return;

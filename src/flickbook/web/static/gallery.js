@@ -1,4 +1,4 @@
-// The gallery: what was made, to be found again, looked at, compared, and gone on from.
+// The gallery: finished films, to search, view, compare and continue.
 
 import { ask, link, ROOT } from "./api.js";
 import { button, h, say, titled } from "./draw.js";
@@ -50,7 +50,7 @@ class Gallery extends HTMLElement {
     return this.#page();
   };
 
-  /** As many as are shown, once something has changed; whoever was on one of them still is. */
+  /** Reloads as many jobs as are shown when something changed, and keeps the focus on the same job. */
   #refresh = async () => {
     const held = document.activeElement?.closest?.("[data-job]")?.dataset.job;
     this.#last = null;
@@ -71,7 +71,7 @@ class Gallery extends HTMLElement {
     if (this.#favourites) words.set("favourite", "true");
     if (this.#last) words.set("after", this.#last);
     const { data, last_id, has_more } = await ask(`jobs?${words}`);
-    if (turn !== this.#asked) return; // something else was asked for meanwhile
+    if (turn !== this.#asked) return; // a newer request was sent meanwhile
     const cards = data.filter((job) => job.links.film || job.state !== "completed").map((job) => this.#card(job));
     if (this.#last) this.grid.append(...cards);
     else this.grid.replaceChildren(...cards);
@@ -92,7 +92,7 @@ class Gallery extends HTMLElement {
     return h("li", { "data-job": job.id }, open, h("label", { class: "fb-check" }, mark, "compare"));
   }
 
-  /** A job that made nothing: why, and what can be done about it. */
+  /** A job without a result: its error and what can be done about it. */
   #lost(job) {
     const row = h("li", { class: "fb-lost" },
       h("p", { class: "fb-name" }, titled(job)), h("p", { class: "fb-dim" }, job.error ? `${job.state}: ${job.error.message}` : job.state),
@@ -116,7 +116,7 @@ class Gallery extends HTMLElement {
   }
 }
 
-/** One pair of controls for films that play in step: the first leads. */
+/** One set of controls for films that play in step; the first film leads. */
 function together(films) {
   const [leader, ...others] = films;
   if (!leader.play || others.some((film) => !film.play)) return h("p", { class: "fb-dim" }, "A picture stands still.");
@@ -126,7 +126,7 @@ function together(films) {
     for (const film of others) {
       const at = Math.min(leader.currentTime, film.duration || 0);
       if (now || Math.abs(film.currentTime - at) > 0.06) film.currentTime = at;
-      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) film.play(); // it had ended before
+      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) film.play(); // it had ended earlier
     }
     where.value = (leader.currentTime / leader.duration) * 1000 || 0;
   };
@@ -138,14 +138,14 @@ function together(films) {
   return h("div", { class: "fb-actions" }, press, where);
 }
 
-/** A film over the page, with all that can be done with it. */
+/** A dialog with a film and all its actions. */
 async function opened(job, from) {
   const url = await link(job.id, "film");
   const close = () => dialog.close();
   const dialog = shown(titled(job, 200), [player(job, url), h("p", { class: "fb-dim" }, facts(job)), h("div", { class: "fb-actions" }, ...actions(job, () => close()))], from);
 }
 
-/** Something over the page: it closes with Escape, and whoever opened it has the focus again. */
+/** A modal dialog: it closes with Escape, and returns the focus to the element that opened it. */
 function shown(title, inside, from) {
   const dialog = h("dialog", { class: "fb-dialog", "aria-label": title },
     h("header", {}, h("h2", {}, title), h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => dialog.close() }, "Close")),

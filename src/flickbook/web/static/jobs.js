@@ -1,17 +1,17 @@
-// What is known of the caller's jobs: asked again and again, so that nothing is lost with a tab or a connection.
+// The state of the caller's jobs, polled from the service, so that a closed tab or a lost connection loses nothing.
 
 import { ask, Refused } from "./api.js";
 
 export const WAITING = ["queued", "running", "paused"];
 const BUSY = 350, QUIET = 2500, HIDDEN = 6000, LONGEST = 8000;
 
-/** The jobs that are not done, newest first, and the one that the page shows; tells of every change. */
+/** Unfinished jobs, newest first, and the job that the page shows; dispatches an event on every change. */
 class Jobs extends EventTarget {
   active = [];
   shown = null;      // the job on the stage
-  count = 0;         // all that run or wait, also those that are not shown
-  lost = false;      // whether the service is out of reach
-  #chosen = null;    // its id, where somebody chose it
+  count = 0;         // all running and waiting jobs, including those that are not listed
+  lost = false;      // whether the service is unreachable
+  #chosen = null;    // the id of the job that the user chose
   #wait = QUIET;
   #timer = 0;
   start() {
@@ -22,7 +22,7 @@ class Jobs extends EventTarget {
     this.#look();
   }
 
-  /** Look now. */
+  /** Poll now. */
   soon() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#look(), 0);
@@ -36,7 +36,7 @@ class Jobs extends EventTarget {
     this.soon();
   }
 
-  /** What the service answered about a job is news too. */
+  /** Update a job from a response of the service. */
   heard(job) {
     const place = this.active.findIndex((each) => each.id === job.id);
     const waits = WAITING.includes(job.state);
@@ -79,7 +79,7 @@ class Jobs extends EventTarget {
     this.#timer = setTimeout(() => this.#look(), this.#wait);
   }
 
-  /** Whether a job that was not told of any more has ended, and how; one that waits too far back has not. */
+  /** Whether a job that is no longer listed has ended, and how; one far back in the queue has not. */
   async #ended(job) {
     try {
       const now = await ask(`jobs/${job.id}`);
@@ -90,17 +90,17 @@ class Jobs extends EventTarget {
         if (this.shown?.id === job.id) this.shown = this.#chosen = null;
         return true;
       }
-      this.active.push(job); // it is asked for again
+      this.active.push(job); // it will be polled again
       return false;
     }
   }
 
-  /** The stage has what was chosen; else what runs; else what was done last. */
+  /** Choose the job on the stage: the chosen one, else a running one, else the last finished one. */
   async #stage() {
     const waiting = this.active.find((job) => job.id === this.#chosen);
     if (waiting) this.shown = waiting;
     else if (this.#chosen && this.shown?.id === this.#chosen) {
-      // It waits behind those that are told of: it is asked for by itself.
+      // It is too far back in the queue to be listed, so it is requested by its id.
       if (WAITING.includes(this.shown.state)) await this.#ended(this.shown);
     } else {
       const running = this.active.find((job) => job.state === "running" && job.kind !== "draft");
@@ -119,14 +119,14 @@ class Jobs extends EventTarget {
 
 export const jobs = new Jobs();
 
-/** Do something to a job, and know at once what the service said of it. */
+/** Performs an action on a job and updates the page from the response. */
 export async function change(job, what, json = undefined) {
   const now = await ask(`jobs/${job.id}/${what}`, { method: "POST", json });
   jobs.heard(now);
   return now;
 }
 
-/** An element that is drawn anew whenever something about the jobs has changed. */
+/** An element that is redrawn whenever a job changes. */
 export class Alive extends HTMLElement {
   #draw = () => this.draw();
 

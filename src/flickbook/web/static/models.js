@@ -1,4 +1,4 @@
-// The models: what each is good at, what of it is here, and whether it fits this machine.
+// The models: their strengths, whether their files are here, and whether they fit this machine.
 
 import { ask } from "./api.js";
 import { button, h, spoken } from "./draw.js";
@@ -60,7 +60,7 @@ class Models extends HTMLElement {
 
   #follow(model, place, now) {
     if (now.state === "done") return place.replaceChildren(h("span", { class: "fb-here" }, "here"));
-    if (now.state === "absent") return this.#offer(model, place); // the service was started anew
+    if (now.state === "absent") return this.#offer(model, place); // the service was restarted
     if (now.state === "failed") {
       this.#offer(model, place);
       place.append(h("span", { class: "wrong", role: "alert" }, now.error));

@@ -1,4 +1,4 @@
-// The queue: what runs and what waits, in the order in which it will be done.
+// The queue: running and waiting jobs, in the order in which they run.
 
 import { ask } from "./api.js";
 import { button, h, spoken, titled } from "./draw.js";
@@ -17,7 +17,7 @@ class Queue extends Alive {
 
   draw() {
     const waiting = jobs.active.filter((job) => job.id !== jobs.shown?.id && job.kind !== "draft").sort(order);
-    // Drawn anew only for news that can be seen, so that a pressed button stays where it is.
+    // Redrawn only after visible changes, so that a pressed button stays in place.
     const told = JSON.stringify(waiting.map((job) => [job.id, job.state, job.stopping, job.place, spoken(job.eta_seconds), doing(job)]));
     if (told === this.#drawn) return;
     this.#drawn = told;
@@ -50,7 +50,7 @@ class Queue extends Alive {
   }
 }
 
-/** At the head of the page: how much there is to do, and until when. */
+/** The number of jobs and the remaining time, in the header of the page. */
 class Line extends Alive {
   #asked = 0;
   #left = null;
@@ -67,7 +67,7 @@ class Line extends Alive {
   }
 }
 
-/** Logging out, where somebody has logged in. */
+/** The button to log out, if a login is needed. */
 class Leave extends HTMLElement {
   async connectedCallback() {
     const { closed } = await ask("/studio/session").catch(() => ({}));

@@ -1,5 +1,5 @@
-// The stage: the film that is being made, or the one that was. It is drawn anew only where something changed, so that
-// a film goes on playing, and whoever is about to press a button still finds it.
+// The stage: the running or the last film. Only changed parts are redrawn, so that a film continues to play and
+// buttons stay where they are.
 
 import { ask, link, ROOT, save } from "./api.js";
 import { button, h, pictured, say, spoken, still, titled } from "./draw.js";
@@ -11,7 +11,7 @@ const PHASES = {
   polish: "finishing", write: "writing the file",
 };
 
-/** What a job is doing, in a few words. */
+/** The state of a job in a few words. */
 export function doing(job) {
   if (job.stopping === "cancel") return "stopping";
   if (job.stopping === "pause") return "pausing";
@@ -55,7 +55,7 @@ class Stage extends Alive {
     this.#release(this.screen);
     this.screen = h("div", { class: "fb-screen" });
     this.status = h("p", { class: "fb-status" });
-    // A reader hears of phases, and not of each step.
+    // Screen readers announce phases, not every step.
     this.heard = h("p", { class: "fb-heard", role: "status", "aria-live": "polite" });
     this.left = h("span", { class: "fb-left" });
     this.bar = h("progress", { max: 1, "aria-label": "how much of the work is done" });
@@ -91,12 +91,12 @@ class Stage extends Alive {
     if (job.state === "running") this.#preview(job);
   }
 
-  /** The newest preview, asked for at most three times a second; while it is asked for, more of them are made. */
+  /** Loads the newest preview, at most three times a second; the worker makes previews while they are requested. */
   async #preview(job) {
     const now = Date.now(), screen = this.screen;
     if (!screen.firstChild) screen.append(h("div", { class: "fb-noise", "aria-hidden": "true" }));
     else if (now - this.#stamp < 300) return;
-    if (!WAITING.includes(job.state)) return; // of what came to nothing there may be none
+    if (!WAITING.includes(job.state)) return; // a failed job may have no preview
     this.#stamp = now;
     const answer = await fetch(`${ROOT}/jobs/${job.id}/preview`).catch(() => null);
     if (answer?.status !== 200 || this.screen !== screen) return;
@@ -123,7 +123,7 @@ class Stage extends Alive {
   }
 }
 
-/** A film that plays, or a picture. */
+/** A film that plays, or an image. */
 export function player(job, url, told = {}) {
   if (pictured(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...told });
   return h("video", {
@@ -133,14 +133,14 @@ export function player(job, url, told = {}) {
   });
 }
 
-/** What a film is, in a line. */
+/** The facts about a film in one line. */
 export function facts(job) {
   const { width, height, num_frames, fps } = { ...job.plan, ...(job.result ?? {}) };
   const moving = num_frames > 1 ? `, ${num_frames} frames at ${Math.round(fps * 100) / 100}` : "";
   return `${width}×${height}${moving}, seed ${job.seed}, ${spoken(job.seconds)}`;
 }
 
-/** What can be done with a job that is done. */
+/** The actions for a finished job. */
 export function actions(job, close = () => {}) {
   const remove = async () => {
     if (!confirm("Delete this film and its files?")) return;
@@ -191,7 +191,7 @@ function recipe(job) {
   return place;
 }
 
-/** Begin the next film from the last frame of this one. */
+/** Start the next film from the last frame of this one. */
 async function begin(job) {
   const answer = await fetch(`${ROOT}/jobs/${job.id}/last`);
   if (!answer.ok) throw new Error("its last frame cannot be read");

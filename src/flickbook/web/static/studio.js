@@ -1,4 +1,4 @@
-// What is alive on the studio's page.
+// Loads the custom elements of the studio's page.
 
 import "./form.js";
 import "./stage.js";
