@@ -68,6 +68,15 @@ def test_a_run_that_is_slower_than_expected_is_believed(small: Small) -> None:
     assert left == pytest.approx(20.0 + 2.5)
 
 
+def test_the_share_does_not_fall_when_decoding_takes_longer_than_expected(small: Small) -> None:
+    plan = small(num_inference_steps=10).plan
+    pace = Pace(plan, [Past(plan, SECONDS)])
+    steps = [Step("denoise", index, 10, float(index)) for index in range(1, 11)]
+    steps += [Step("decode", index, 8, 20.0 * index) for index in range(0, 9)]
+    shares = [pace.after(step)[0] for step in steps]
+    assert shares == sorted(shares)
+
+
 def test_nothing_is_foretold_of_a_first_run_but_how_far_it_is(small: Small) -> None:
     share, left = Pace(small().plan).after(Step("denoise", 1, 2, 1.0))
     assert left is None and 0.3 < share < 0.7

@@ -118,11 +118,14 @@ class Pace:
         if until < 1:
             self._seconds = {**self._seconds, "decode": 0.0, "polish": 0.0, "write": 0.0}
             self._seconds["denoise"] *= until
-        self._phase, self._first = "", 0
+        self._phase, self._first, self._share = "", 0, 0.0
         self._phase_began = time.monotonic()
 
     def after(self, step: Step) -> tuple[float, float | None]:
-        """The share of the work that is done after this Step, 0 to 1, and the remaining seconds, None if unknown."""
+        """The share of the work that is done after this Step, 0 to 1, and the remaining seconds, None if unknown.
+
+        The share never falls, although a phase may turn out to take longer than expected.
+        """
         if step.phase != self._phase:
             # A resumed run begins in the middle of a phase.
             self._phase = step.phase
@@ -136,7 +139,8 @@ class Pace:
         own = self._seconds[step.phase]
         whole = behind + own + ahead
         share = (behind + own * within) / whole if whole > 0 else 0.0
-        return share, own * (1 - within) + ahead if self._known else None
+        self._share = max(self._share, share)
+        return self._share, own * (1 - within) + ahead if self._known else None
 
     def _learn(self, step: Step, total: float) -> None:
         """Updates the estimate with the times of this run, which are more accurate than those of earlier jobs."""
