@@ -256,7 +256,8 @@ def test_bodies_to_a_gigabyte_leave_the_service_small(
         answer = raw(service, post(count * len(block)), (block for _ in range(count)))
     else:
         head = f"POST {PATH} HTTP/1.1\nContent-Type: application/json\nTransfer-Encoding: chunked"
-        answer = raw(service, head, (b"10000\r\n" + block + b"\r\n" for _ in range(count)))
+        chunk = b"10000\r\n" + block + b"\r\n"
+        answer = raw(service, head, (chunk if number < count else b"0\r\n\r\n" for number in range(count + 1)))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert process.memory_info().rss - before < 20 << 20
     assert service.get("/healthz").status_code == 200
