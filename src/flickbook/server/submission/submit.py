@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from fastapi import HTTPException, Response
 from starlette.requests import Request as HttpRequest
@@ -22,6 +23,8 @@ from flickbook.store.base import DONE, Job, new_id
 #: Seconds between two looks at a job that a client waits for.
 _LOOK: Final = 0.08
 _AGAIN: Final = {"retry-after": "5"}
+#: The lock of each Idempotency-Key with a request in progress, by its scope.
+_TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
 #: Seconds to wait for the stop of an abandoned job.
 _PATIENCE: Final = 10.0
 
@@ -32,8 +35,13 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
     An equal request under the same Idempotency-Key returns the same job. Raises IdempotencyKeyReused, LimitReached,
     ModelNotPulled.
     """
-    if idempotency is not None and (before := await idempotency.jobs(service)):
-        return before[0]
+    async with _turn(idempotency):
+        if idempotency is not None and (before := await idempotency.jobs(service)):
+            return before[0]
+        return await _submitted(service, make, idempotency)
+
+
+async def _submitted(service: Service, make: Callable[[str], Job], idempotency: Idempotency | None) -> Job:
     id = new_id("job")
     try:
         # Reads the uploaded files, which may take as long as their limits allow.
@@ -57,9 +65,21 @@ async def together(
     service: Service, make: Callable[[], Awaitable[list[Job]]], idempotency: Idempotency | None
 ) -> list[Job]:
     """Submit the jobs that `make` creates, all or none; `submitted` for several jobs."""
-    if idempotency is not None and (before := await idempotency.jobs(service)):
-        return before
-    return await _kept(service, await make(), idempotency)
+    async with _turn(idempotency):
+        if idempotency is not None and (before := await idempotency.jobs(service)):
+            return before
+        return await _kept(service, await make(), idempotency)
+
+
+@asynccontextmanager
+async def _turn(idempotency: Idempotency | None) -> AsyncIterator[None]:
+    """Make equal keys of this process wait for each other, so that only the first request reads its files."""
+    if idempotency is None:
+        yield
+        return
+    lock = _TURNS.setdefault(idempotency.scope, asyncio.Lock())
+    async with lock:
+        yield
 
 
 async def _kept(service: Service, jobs: list[Job], idempotency: Idempotency | None) -> list[Job]:
