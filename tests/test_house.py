@@ -130,10 +130,12 @@ def test_every_field_of_settings_is_read_outside_its_definition() -> None:
 
 
 def _is_settings(node: ast.expr) -> bool:
-    """`chosen.x`, `settings.load().x`: the two ways in which this code holds settings."""
+    """`chosen.x`, `settings.load().x`, `service.settings.x`: the ways in which this code holds settings."""
     if isinstance(node, ast.Call):
         node = node.func
         return isinstance(node, ast.Attribute) and node.attr == "load" and _is_settings(node.value)
+    if isinstance(node, ast.Attribute):
+        return node.attr == "settings"
     return isinstance(node, ast.Name) and node.id in ("chosen", "settings")
 
 
