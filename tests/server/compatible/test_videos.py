@@ -370,7 +370,7 @@ def test_the_page_about_it_is_true(at: Working, tmp_path: Path) -> None:
     made = {"circle.mp4", "first-frame.webp", "frames.png", "circle.gif"}
     assert made <= {path.name for path in tmp_path.iterdir()}
     if shutil.which("curl"):
-        shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+        shell = "\n".join(re.findall(r"^```sh\n(curl .*?)^```", page, re.MULTILINE | re.DOTALL))
         subprocess.run(["sh", "-ec", shell], cwd=tmp_path, check=True, capture_output=True, timeout=120)
         assert facts(tmp_path / "circle-2.mp4")[0] == 16
 

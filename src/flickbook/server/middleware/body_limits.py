@@ -102,9 +102,9 @@ class _Body:
         except TimeoutError:
             raise self._refuse(408, "the body came too slowly") from None
         self._count += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
         if self._count > self.limit:
             raise self._too_large()
-        self._ended = not message.get("more_body", False)
         return message
 
     def _too_large(self) -> HTTPException:
@@ -115,8 +115,8 @@ class _Body:
         return HTTPException(status, text)
 
     async def send(self, message: Message) -> None:
-        """Send the response; after a refused body, as `lingering` does."""
-        await (self._part if self._refused else self._send)(message)
+        """Send the response; while the rest of a refused body arrives, as `lingering` does."""
+        await (self._part if self._refused and not self._ended else self._send)(message)
 
 
 def check_json(body: bytes) -> bytes:
