@@ -16,12 +16,13 @@ RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run studio test test-slow crash check bench browser screenshots replica clean
+.PHONY: help run studio test test-slow test-all trials crash check bench browser screenshots replica clean
 
 help:
 	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
 	@echo 'make studio      open the page in the browser: STUDIO="--port 8000"'
-	@echo 'make test        the tests (minutes)      make test-slow   the long ones'
+	@echo 'make test        the fast tests (minutes)     make test-slow  the others     make test-all  both'
+	@echo 'make trials      thousands of kills, requests and damaged files; a model of true size (half an hour)'
 	@echo 'make crash       kill workers and servers a thousand times, write docs/reports/crash-DATE.md (an hour): CRASH='
 	@echo 'make check       lint, format, types, layers'
 	@echo 'make bench       time and memory, beside stock diffusers and its rivals (an hour or more): BENCH='
@@ -41,10 +42,16 @@ studio: $(RUN)
 
 # Two at once: each with one thread is faster than one after the other with two.
 test: $(DEV)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(TESTFLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not trial" $(TESTFLAGS)
 
 test-slow: $(DEV)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(TESTFLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not trial" $(TESTFLAGS)
+
+test-all: $(DEV)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not trial" $(TESTFLAGS)
+
+trials: $(DEV)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m trial $(TESTFLAGS)
 
 # A smaller run: make crash CRASH="--trials 100 --jobs 1000 --stops 100 --cancels 20"
 CRASH ?=

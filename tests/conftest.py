@@ -67,8 +67,3 @@ def command(work: Path) -> Command:
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes begins first, so that no process waits for it alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -18,6 +18,7 @@ def given(out: Path, **changed: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**values, "without": ["stock compiled", "ours compiled"], **changed})
 
 
+@pytest.mark.slow
 def test_every_row_is_there_or_says_why_not(tmp_path: Path) -> None:
     found = gpu.measure(given(tmp_path / "gpu.json"))
     assert json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["cases"].keys() == found["cases"].keys()

@@ -18,6 +18,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return Subject.of(directory, warm.PROMPT, warm.SEED, 4, warm.GUIDANCE, (4, 64, 64))
 
 
+@pytest.mark.slow
 def test_exact_sides_agree_and_the_hook_leaves_nothing_behind(subject: Subject) -> None:
     pipeline = stock.pipeline_of(subject)
     reference = stock.side(subject, pipeline).make()
@@ -29,6 +30,7 @@ def test_exact_sides_agree_and_the_hook_leaves_nothing_behind(subject: Subject) 
     assert likeness(stock.side(subject, pipeline).make(), reference) == {"psnr": 99.0, "ssim": 1.0}
 
 
+@pytest.mark.slow
 def test_in_bf16_both_are_near(subject: Subject) -> None:
     reference = stock.side(subject, stock.pipeline_of(subject)).make()
     for side in (*ours.sides(subject, torch.bfloat16), tuned.side(subject, tuned.pipeline_of(subject))):
@@ -45,6 +47,7 @@ def test_steps_alone_are_compared_by_their_latents(subject: Subject) -> None:
     )  # three steps over all of the noise enlarge what one step rounds
 
 
+@pytest.mark.slow
 def test_operations_grow_as_they_must(subject: Subject) -> None:
     """Twice the frames are twice the work, nearly; four times the pixels somewhat more than that."""
     one, two, four = (

@@ -26,7 +26,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(true_size, "PLACE", tmp_path / "replica")
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_the_section_runs_and_is_told() -> None:
     found = true_size.measure(1)
     for name in ("fp32", "bf16"):
@@ -38,7 +38,7 @@ def test_the_section_runs_and_is_told() -> None:
     assert "DeepCache N=3, fp32" in text and "Not measured: balanced" in text
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_its_memory_is_measured_and_told() -> None:
     found = held.measure()
     assert set(found["loading"]) == {"float32", "bfloat16"}

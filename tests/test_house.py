@@ -54,6 +54,7 @@ def test_there_is_something_to_check() -> None:
     assert len(SOURCES) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EVERYTHING, ids=name)
 def test_a_file_stays_under_400_lines_and_a_function_under_60(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 400
@@ -69,6 +70,7 @@ def test_nothing_is_called_utils_common_or_helpers() -> None:
     assert [name(path) for path in paths if words & set(path.stem.lower().split("_"))] == []
 
 
+@pytest.mark.slow
 def test_only_settings_reads_the_environment() -> None:
     readers = {
         name(path)
@@ -181,6 +183,7 @@ def test_the_world_knows_no_torch() -> None:
         assert _outside(path) <= {"numpy", "PIL", "flickbook"}, name(path)
 
 
+@pytest.mark.slow
 def test_the_training_loop_runs_where_nothing_else_is_installed() -> None:
     """A GPU machine has torch and little else: block the rest and import what trains."""
     program = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 
 def ended(program: str) -> tuple[int, str]:
     """Exit code and stdout of a Python program."""
@@ -12,6 +14,7 @@ def ended(program: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
+@pytest.mark.slow
 def test_leaving_runs_what_was_to_run_and_loses_no_output() -> None:
     for heavy in ("", "import torch; "):
         program = heavy + "import atexit; from flickbook.__main__ import leave; "
@@ -19,6 +22,7 @@ def test_leaving_runs_what_was_to_run_and_loses_no_output() -> None:
         assert ended(program) == (3, "x" * 100_000 + "\nbye\n")
 
 
+@pytest.mark.slow
 def test_leaving_waits_for_threads_that_are_not_done() -> None:
     program = "import torch, threading, time; from flickbook.__main__ import leave; "
     program += "threading.Thread(target=lambda: (time.sleep(0.3), print('done'))).start(); leave(0)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.conftest import Command
 
 
@@ -41,6 +42,7 @@ def test_what_is_refused_is_refused_in_a_dry_run_too(command: Command) -> None:
     assert done.returncode == 2 and "precision=fp64: must be auto or one of fp32" in done.stderr
 
 
+@pytest.mark.slow
 def test_every_film_says_first_what_it_takes_and_the_next_one_knows_better(command: Command) -> None:
     words = ("generate", "a red circle", "--num-frames", "2", "--num-inference-steps", "2", "--output")
     first = command(*words, "a.mp4")

@@ -30,6 +30,7 @@ def picture(work: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_begins_with_the_picture(command: Command, picture: Path, work: Path) -> None:
     words = (PROMPT, "--image", picture.name, "--strength", "0.6", "--num-frames", "4", "--output", "film.mp4")
@@ -45,6 +46,7 @@ def test_a_film_begins_with_the_picture(command: Command, picture: Path, work: P
     assert len(recipe.plan.image) == 64 and recipe.plan.strength == 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_picture_is_made_over(command: Command, picture: Path, work: Path) -> None:
     done = command("generate", PROMPT, "--image", picture.name, "--strength", "0.5", "--output", "new.png", *SHORT)
@@ -52,6 +54,7 @@ def test_a_picture_is_made_over(command: Command, picture: Path, work: Path) -> 
     assert read_picture(work / "new.png").shape == (128, 128, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_video_decides_how_many_frames_there_are(command: Command, work: Path) -> None:
     Clip(np.zeros((6, 64, 96, 3), np.uint8), 16.0).save(work / "short.mp4")
@@ -61,6 +64,7 @@ def test_a_video_decides_how_many_frames_there_are(command: Command, work: Path)
     assert frames.shape == (3, 128, 128, 3) and fps == 8.0
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_numbered_sequence_is_a_video_and_the_film_can_be_reproduced(command: Command, work: Path) -> None:
     (work / "frames").mkdir()
@@ -86,6 +90,7 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "name", "content", "message"),
     [

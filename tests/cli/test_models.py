@@ -76,6 +76,7 @@ def repository(online: Hub) -> Hub:
     return online
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_model_is_added_pulled_verified_used_and_removed(repository: Hub, command: Command, work: Path) -> None:
     assert command("models", "add", "tiny", "somebody/tiny", "--like", "builtin").stdout == "tiny\n"
@@ -95,6 +96,7 @@ def test_a_model_is_added_pulled_verified_used_and_removed(repository: Hub, comm
     assert "tiny" not in command("models", "list").stdout and directory.exists()
 
 
+@pytest.mark.slow
 def test_a_gated_or_missing_model_ends_in_one_line(online: Hub, command: Command) -> None:
     name = "text-to-video-ms-1.7b"
     found = command("models", "pull", name)
@@ -106,6 +108,7 @@ def test_a_gated_or_missing_model_ends_in_one_line(online: Hub, command: Command
     assert found.returncode == 2 and "accept its licence at http" in found.stderr and "HF_TOKEN" in found.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_converted(command: Command, work: Path) -> None:
     torch.save({"state_dict": {"w": torch.arange(3.0)}}, work / "old.ckpt")
     done = command("models", "convert", "old.ckpt", "--output", "new.safetensors")

@@ -76,6 +76,7 @@ def terminal(work: Path) -> Terminal:
     return typing
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_on_a_terminal_it_asks_pulls_and_goes_on(tiny: Hub, terminal: Terminal, work: Path) -> None:
     code, said = terminal(b"y\n", "generate", *FILM, "--output", "a.mp4")
@@ -86,6 +87,7 @@ def test_on_a_terminal_it_asks_pulls_and_goes_on(tiny: Hub, terminal: Terminal, 
     assert code == 0 and "[y/N]" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"])
 def test_without_a_yes_nothing_is_written(
     tiny: Hub, terminal: Terminal, work: Path, tmp_path: Path, typed: bytes
@@ -96,6 +98,7 @@ def test_without_a_yes_nothing_is_written(
     assert not list((tmp_path / "hf").rglob("*.safetensors")) and not list((tmp_path / "data").rglob("*.db"))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_in_a_pipe_it_refuses_and_with_yes_it_pulls(tiny: Hub, command: Command, work: Path) -> None:
     done = command("generate", *FILM)
@@ -110,6 +113,7 @@ def test_in_a_pipe_it_refuses_and_with_yes_it_pulls(tiny: Hub, command: Command,
     assert tiny.sent(WEIGHTS)[0] == "" and tiny.sent(WEIGHTS)[-1].startswith("bytes=")
 
 
+@pytest.mark.slow
 def test_it_refuses_where_the_hub_cannot_be_reached(
     tiny: Hub, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +123,7 @@ def test_it_refuses_where_the_hub_cannot_be_reached(
     assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; somebody/tiny: the network is switched off" in said
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_refused_before_the_question(
     tiny: Hub, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +165,7 @@ def test_every_command_that_makes_films_needs_the_model(
     assert sorted(path.name for path in work.iterdir()) == ["a.mp4", "a.mp4.json", "films.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_setting_auto_asks_nobody(tiny: Hub, command: Command, work: Path) -> None:
     """Neither a command nor the library."""
@@ -169,6 +175,7 @@ def test_the_setting_auto_asks_nobody(tiny: Hub, command: Command, work: Path) -
     assert "3.4 GB, CC-BY-NC-4.0" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_library_refuses_unless_the_setting_is_auto(tiny: Hub, work: Path) -> None:
     program = "import flickbook; flickbook.generate('a red circle', model='tiny', num_frames=1, num_inference_steps=1)"

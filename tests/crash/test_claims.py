@@ -11,11 +11,12 @@ from tests.crash.ward import Ward
 SEED = 7
 
 
+@pytest.mark.slow
 def test_no_job_is_claimed_twice(ward: Ward, tmp_path: Path) -> None:
     assert claims.rush(ward, tmp_path / "rush", 80, 6).faults == []
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_nor_by_sixteen_processes(ward: Ward, tmp_path: Path) -> None:
     assert claims.rush(ward, tmp_path / "rush", 1000, 16).faults == []
 
@@ -25,7 +26,7 @@ def test_who_was_stopped_past_its_lease_is_refused(ward: Ward, tmp_path: Path) -
     assert found.faults == [] and found.tried >= 12 and found.refused == found.tried
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_and_leaves_no_film_behind(ward: Ward, tmp_path: Path) -> None:
     found = claims.stopped_workers(ward, tmp_path / "workers", 10, SEED)
     assert found.faults == [] and (found.tried, found.refused) == (10, 10)

@@ -9,6 +9,7 @@ from tests.crash import disk
 from tests.crash.ward import Ward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", disk.KINDS)
 def test_the_worker_goes_on(ward: Ward, tmp_path: Path, kind: str) -> None:
     found = disk.faulty(ward, tmp_path, (kind,), ("write",))

@@ -38,6 +38,7 @@ def test_the_matrix_has_every_route_that_takes_the_header(tmp_path: Path) -> Non
     assert taking == set(idempotency.ROUTES) | NO_NEW_JOB
 
 
+@pytest.mark.slow
 def test_one_key_makes_one_set_of_jobs_on_every_route(serving: Ward, tmp_path: Path) -> None:
     found = idempotency.run(serving, tmp_path / "idempotency", 3)
     assert found.faults == [] and found.kills == len(idempotency.ROUTES)

@@ -10,6 +10,7 @@ from tests.crash import inspections
 pytest.importorskip("fastapi")
 
 
+@pytest.mark.slow
 def test_heavy_inspections_leave_the_service_small_and_each_has_its_answer(tmp_path: Path) -> None:
     found = inspections.run(tmp_path / "inspections", rounds=1)
     # How long others waited depends on the machine: `make crash` judges it.

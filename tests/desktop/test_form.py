@@ -34,6 +34,7 @@ def choose(form: Form, name: str) -> None:
     form.update()
 
 
+@pytest.mark.slow
 def test_what_is_left_alone_is_the_models_choice(form: Form) -> None:
     form.say("a red circle moving left")
     plan = resolve(form.request().model_copy(update={"seed": 1}))
@@ -53,6 +54,7 @@ def test_another_model_brings_its_own_limits_and_defaults(form: Form) -> None:
         assert (form.request().width, form.request().height) == (width, height)
 
 
+@pytest.mark.slow
 def test_every_model_that_is_offered_takes_what_the_form_says(form: Form) -> None:
     """A film or a picture from words alone: what the form fills in is refused by no model."""
     form.say("a panda")

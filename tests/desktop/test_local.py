@@ -21,6 +21,7 @@ __all__ = ["online"]
 QUICK = {"prompt": "a red circle moving left", "num_inference_steps": 2, "num_frames": 4, "seed": 7}
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_job_from_its_asking_to_its_file(place: Path) -> None:
     source = Local()
@@ -93,6 +94,7 @@ source.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_with_the_setting_auto_a_job_waits_for_its_model(online: Hub) -> None:
     """What cannot be downloaded fails the job; what can be is downloaded, and the film is made."""

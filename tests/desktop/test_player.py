@@ -25,6 +25,7 @@ def player(root: Any) -> Player:
     return found
 
 
+@pytest.mark.slow
 def test_it_plays_round_and_round(player: Player, root: Any) -> None:
     player.show(REEL)
     seen: list[int] = []

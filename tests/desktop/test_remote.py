@@ -44,6 +44,7 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[tuple[str, l
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_job_from_its_asking_to_its_film(tmp_path: Path) -> None:
     with live(tmp_path) as service:
@@ -135,6 +136,7 @@ def test_another_server_is_no_service(status: int, body: bytes) -> None:
     assert "does not answer as a Flickbook service" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_service_cannot_name_files_or_lie_about_states() -> None:
     for id in ("../../etc/passwd", "job_../x", ""):
         body = b'{"id": "%s", "progress": null, "result": null, "error": null, "eta_seconds": null}' % id.encode()

@@ -38,6 +38,7 @@ def state(backend: Backend) -> str:
     return "" if job is None else job.state
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_what_is_typed_becomes_a_film_that_is_seen(display: str, backend: Backend) -> None:
     with shown(display) as screen:
@@ -54,6 +55,7 @@ def test_what_is_typed_becomes_a_film_that_is_seen(display: str, backend: Backen
         assert screen.end() == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_escape_cancels(display: str, backend: Backend) -> None:
     with shown(display) as screen:

@@ -81,6 +81,7 @@ def counted(root: Any) -> Iterator[list[int]]:
     on.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open, root: Any) -> None:
     shown = window(Local())
@@ -107,6 +108,7 @@ def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open
     assert entry.made and entry.plan.seed == 7
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_picture_is_made(window: Open, root: Any) -> None:
     shown = window(Local())
@@ -118,6 +120,7 @@ def test_a_picture_is_made(window: Open, root: Any) -> None:
     assert shown.stage.entry.kind == "picture" and len(shown.stage.player.frame_buffer.frames) == 1
 
 
+@pytest.mark.slow
 def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: Any) -> None:
     shown = window(Local(workers=0))
     for field, text, told in (
@@ -136,6 +139,7 @@ def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: A
     assert shown.stage.entry is None and shown.history.entries == []
 
 
+@pytest.mark.slow
 def test_what_waits_is_cancelled_at_once_and_asked_for_again(window: Open, root: Any) -> None:
     shown = window(Local(workers=0))
     say(shown, "a green square growing", num_frames="5")
@@ -155,6 +159,7 @@ def test_what_waits_is_cancelled_at_once_and_asked_for_again(window: Open, root:
     assert (request.prompt, request.num_frames, request.seed) == ("a green square growing", 5, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_is_saved_and_one_of_the_history_opened(window: Open, root: Any, tmp_path: Path) -> None:
     shown = window(Local())
@@ -172,6 +177,7 @@ def test_a_film_is_saved_and_one_of_the_history_opened(window: Open, root: Any, 
     assert (tmp_path / "kept.mp4").read_bytes() == shown.source.film(first).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> None:
     with working(tmp_path / "service") as service:
@@ -193,6 +199,7 @@ def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> No
         assert shown.history.entries == [] and shown.stage.entry is None
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_one_line_and_another_is_taken(window: Open, root: Any, tmp_path: Path) -> None:
     with live(tmp_path / "service") as service:
         _, headers = service.key("me", "create", "read")

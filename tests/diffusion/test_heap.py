@@ -48,6 +48,7 @@ def held() -> int:
         return next(int(line.split()[1]) // 1024 for line in file if line.startswith("RssAnon"))
 
 
+@pytest.mark.slow
 def test_what_was_freed_serves_what_is_computed_next() -> None:
     assert returned()
     before = held()
@@ -84,6 +85,7 @@ def test_what_breaks_off_ends_it_too() -> None:
     assert returned()
 
 
+@pytest.mark.slow
 def test_films_are_denoised_and_decoded_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     networks, made = TextToVideo.load(find("builtin").path()), []
 

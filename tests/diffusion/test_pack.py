@@ -107,6 +107,7 @@ def test_a_norm_in_bfloat16_goes_through_float32_only_where_that_is_quicker(
     assert seen == [torch.float32 if raised else torch.bfloat16]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing says here what a process holds")
 def test_packing_holds_little_more_than_the_weights() -> None:
     """Twice as much stays where what is freed between packed layers is not given back: then it is 1.99."""

@@ -104,6 +104,7 @@ def film(networks: TextToVideo, latents: Tensor, steps: int) -> Tensor:
     return torch.cat(list(networks.decode(end.latents[0]))).float()
 
 
+@pytest.mark.slow
 def test_a_film_equals_stock_diffusers(comparable: Path, warm: Any) -> None:
     """Four steps and sixteen frames of the same latents: every pixel within 2 of 255."""
     networks, pipeline = TextToVideo.load(comparable), warm.stock_pipeline(comparable)

@@ -66,6 +66,7 @@ def _layers_on_disk(path: Path, count: int) -> None:
             file.write(np.float16(number).tobytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_loading_takes_no_more_memory_than_the_weights(tmp_path: Path, dtype: torch.dtype) -> None:
     """Also where they are converted: of the file only a part is in memory at once."""

@@ -246,6 +246,7 @@ def test_films_come_as_they_are_made(tmp_path: Path) -> None:
     assert len(steps) > done
 
 
+@pytest.mark.slow
 def test_neighbours_run_together_and_are_the_same_films(tmp_path: Path) -> None:
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]
     for number, picture in enumerate(pictures):
@@ -262,6 +263,7 @@ def test_neighbours_run_together_and_are_the_same_films(tmp_path: Path) -> None:
         assert np.abs(alone.frames.astype(int) - clip.frames).max() <= 2
 
 
+@pytest.mark.slow
 def test_what_fails_together_is_tried_alone(tmp_path: Path) -> None:
     """The second is polished with a network that is gone: the first is whole by then, the third is made alone."""
     gone = Polish(upscale=2, upscaler=Network(name="gone", sha256="0" * 64))

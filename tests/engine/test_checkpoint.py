@@ -159,6 +159,7 @@ def test_wherever_a_film_is_stopped_it_becomes_the_same(
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_it_may_be_stopped_again_and_again(engine: Engine, plan: MakePlan, path: Path) -> None:
     plans = [plan(scheduler="unipc", num_inference_steps=6)]
     whole, _ = made(engine, plans)
@@ -169,6 +170,7 @@ def test_it_may_be_stopped_again_and_again(engine: Engine, plan: MakePlan, path:
     assert np.array_equal(made(engine, plans, checkpointer=Checkpointer(path))[0], whole)
 
 
+@pytest.mark.slow
 def test_denoised_latents_are_on_the_disk_before_they_are_decoded(
     engine: Engine, plan: MakePlan, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +236,7 @@ def test_a_full_disk_does_not_end_the_film(
     assert list(path.parent.iterdir()) == [] and checkpointer.writes == 0
 
 
+@pytest.mark.slow
 def test_a_state_of_other_weights_or_another_shape_is_passed_over(engine: Engine, plan: MakePlan, path: Path) -> None:
     whole, _ = made(engine, [plan()], checkpointer=Checkpointer(path))
     found = Checkpoint.read(path, [plan()])
@@ -249,6 +252,7 @@ def test_a_state_of_other_weights_or_another_shape_is_passed_over(engine: Engine
         assert steps[1] == ("denoise", 1) and np.array_equal(frames, whole) and checkpointer.notes == []
 
 
+@pytest.mark.slow
 def test_what_was_given_up_for_want_of_memory_stays_given_up(
     plan: MakePlan, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def finished(draft: Draft, keep: Keep, path: Path) -> tuple[str, list[int]]:
     return clip.recipe.frames_sha256, [step.index for step in steps if step.phase == "denoise"]
 
 
+@pytest.mark.slow
 def test_a_chosen_draft_becomes_the_film_at_no_repeated_cost(plan: MakePlan, keep: Keep, tmp_path: Path) -> None:
     plans = [plan(seed=seed, num_inference_steps=5) for seed in (1, 2)]
     whole = [clip.recipe.frames_sha256 for one in plans for clip in films([one]) if clip.recipe is not None]

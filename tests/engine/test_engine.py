@@ -40,6 +40,7 @@ def told(events: Sequence[Step | Frames]) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.slow
 def test_events_come_in_order_and_loading_only_once(plan: MakePlan) -> None:
     engine = Engine(find("builtin"), Placement(decode_frames=3))
     work = [
@@ -74,6 +75,7 @@ def test_frames_leave_before_the_last_are_decoded(engine: Engine, plan: MakePlan
     assert told(rest) == [("decode", 3, 4), ("frames", 0, 3, 1), ("decode", 4, 4)]
 
 
+@pytest.mark.slow
 def test_films_of_one_shape_differ_in_words_seed_and_guidance(engine: Engine, plan: MakePlan) -> None:
     plans = [plan(), plan(seed=8), plan(prompt="a green star"), plan(guidance_scale=7.0), plan(negative_prompt="red")]
     assert len({frames_sha256(film) for film in films(engine, plans)}) == 5
@@ -97,6 +99,7 @@ def test_no_plans_are_refused(engine: Engine) -> None:
         next(engine.run([]))
 
 
+@pytest.mark.slow
 def test_previews_only_on_request(engine: Engine, plan: MakePlan) -> None:
     plans = [plan(), plan(seed=8)]
     silent = [event for event in engine.run(plans) if isinstance(event, Step)]

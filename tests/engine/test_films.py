@@ -57,6 +57,7 @@ def test_films_run_together_as_far_as_memory_allows() -> None:
     assert abreast(find("sd15"), film("sd15"), SMALL, Placement(), 8) == 1, "pipelines run one by one"
 
 
+@pytest.mark.slow
 def test_films_encoded_while_they_are_decoded_are_the_same_files(plan: MakePlan, tmp_path: Path) -> None:
     run_options = RunOptions(placement=Placement(decode_frames=3, batch=2))
     plans = [plan(container="mp4"), plan(container="mp4", seed=8)]

@@ -59,6 +59,7 @@ def test_the_second_call_is_warm() -> None:
     assert clip.run is not None and "load" not in clip.run.seconds
 
 
+@pytest.mark.slow
 def test_two_equal_runs_have_equal_recipes(tmp_path: Path) -> None:
     first, second = generate(PROMPT, **SHORT), generate(PROMPT, **SHORT)
     assert first.recipe is not None and second.recipe is not None
@@ -111,6 +112,7 @@ def test_words_never_learned_are_noted_in_the_run() -> None:
     assert '"panda", "surfing"' in note
 
 
+@pytest.mark.slow
 def test_films_come_in_order_whatever_their_shapes(plan: MakePlan) -> None:
     plans = [plan(), plan(seed=8), plan(num_frames=2), plan(seed=9)]
     clips = list(films(plans))
@@ -158,6 +160,7 @@ def test_settings_name_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert generate(PROMPT, model="builtin", **SHORT).frames.shape[0] == 4
 
 
+@pytest.mark.slow
 def test_a_model_that_lies_elsewhere(tmp_path: Path) -> None:
     """The same files in another directory: the same film, by the same hashes, and a Plan that knows no path."""
     home = shutil.copytree(find("builtin").path(), tmp_path / "elsewhere")
@@ -182,6 +185,7 @@ def test_a_model_that_was_not_pulled_says_how() -> None:
         generate(PROMPT, model="text-to-video-ms-1.7b")
 
 
+@pytest.mark.slow
 def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
     emerging: list[tuple[int, Any, Any]] = []
 
@@ -221,6 +225,7 @@ def test_the_background_is_the_one_that_was_asked_for() -> None:
         assert read(clip.frames, SHAPES).background == word
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_first_film_of_the_readme_shows_what_it_says() -> None:
     (seen,) = read(generate(PROMPT, seed=7).frames, SHAPES).objects

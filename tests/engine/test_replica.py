@@ -75,7 +75,7 @@ def test_a_part_made_alone_equals_the_part_made_with_the_others(tmp_path: Path) 
     assert read["a.weight"].dtype == torch.float16 and read["a.position_ids"].tolist() == [[0, 1, 2, 3, 4]]
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_a_model_of_true_size_makes_a_film(tmp_path: Path) -> None:
     memory, disk = psutil.virtual_memory().available, shutil.disk_usage(tmp_path).free
     if memory < 20 * GB or disk < 12 * GB:

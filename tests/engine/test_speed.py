@@ -49,6 +49,7 @@ def guarded(exact: list[Clip]) -> Iterator[Any]:
     yield near
 
 
+@pytest.mark.slow
 def test_balanced_asks_the_network_less_and_looks_the_same(exact: list[Clip], guarded: Any) -> None:
     found = films("balanced")
     assert guarded(found)
@@ -60,6 +61,7 @@ def test_balanced_asks_the_network_less_and_looks_the_same(exact: list[Clip], gu
     assert found[0].recipe != exact[0].recipe
 
 
+@pytest.mark.slow
 def test_balanced_before_it_leaves_an_exact_film_exact(exact: list[Clip]) -> None:
     forget()
     generate(PROMPTS[0], seed=0, num_frames=8, speed="balanced")
@@ -68,6 +70,7 @@ def test_balanced_before_it_leaves_an_exact_film_exact(exact: list[Clip]) -> Non
     np.testing.assert_array_equal(after.frames, exact[0].frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["stale", "reckless"])
 def test_the_guard_sees_a_broken_forecast(broken: str, guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "stale":
@@ -80,6 +83,7 @@ def test_the_guard_sees_a_broken_forecast(broken: str, guarded: Any, monkeypatch
     assert not guarded(films("balanced"))
 
 
+@pytest.mark.slow
 def test_a_word_is_how_it_is_made_and_a_number_how_it_is_played() -> None:
     short: dict[str, Any] = {"num_frames": 2, "num_inference_steps": 4, "seed": 1}
     told = {

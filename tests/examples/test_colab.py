@@ -111,8 +111,7 @@ def colab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return site
 
 
-@pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.trial
 @pytest.mark.model
 def test_its_first_cell_installs_a_checkout_that_lies_beside_it(colab: Path, tmp_path: Path) -> None:
     """Every cell as it is given, where Flickbook was never installed. PyTorch stays the one that was there."""

@@ -270,6 +270,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return saved(tmp_path_factory.mktemp("plain") / "a.ckpt", state).read_bytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_refused_or_harmless(plain: bytes, tmp_path: Path, data: st.DataObject) -> None:

@@ -75,6 +75,7 @@ def run(start: Start) -> Run:
     return go
 
 
+@pytest.mark.slow
 def test_a_whole_pull_takes_one_set_of_safetensors(hub: Hub, run: Run) -> None:
     hub.repos[REPO] = FILES
     found = run(REPO, "main", "fp16")
@@ -99,6 +100,7 @@ def test_a_whole_pull_takes_one_set_of_safetensors(hub: Hub, run: Run) -> None:
 LARGE, LARGE_NAME = bytes(range(256)) * 100_000, "unet/diffusion_pytorch_model.safetensors"
 
 
+@pytest.mark.slow
 def test_a_line_that_breaks_is_taken_up_where_it_broke(hub: Hub, run: Run) -> None:
     hub.repos[REPO] = {"model_index.json": b"{}", LARGE_NAME: LARGE}
     hub.cut_after[LARGE_NAME] = 15_000_000
@@ -108,6 +110,7 @@ def test_a_line_that_breaks_is_taken_up_where_it_broke(hub: Hub, run: Run) -> No
     assert first == "" and second.startswith("bytes=1")
 
 
+@pytest.mark.slow
 def test_a_pull_that_was_killed_goes_on_where_it_was(hub: Hub, run: Run, start: Start) -> None:
     hub.repos[REPO] = {"model_index.json": b"{}", LARGE_NAME: LARGE}
     hub.stall_after[LARGE_NAME] = 15_000_000
@@ -121,6 +124,7 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(hub: Hub, run: Run, start: 
     assert first == "" and second.startswith("bytes=1")
 
 
+@pytest.mark.slow
 def test_a_gated_repository_says_the_next_step_and_opens_with_a_token(hub: Hub, run: Run) -> None:
     hub.repos[REPO], hub.gated = FILES, {REPO}
     found = run()
@@ -150,6 +154,7 @@ def test_what_is_not_there_is_named(hub: Hub, run: Run, arguments: tuple[str, ..
     assert run(*arguments)["error"].startswith(says)
 
 
+@pytest.mark.slow
 def test_offline_and_unreachable(hub: Hub, run: Run) -> None:
     hub.repos[REPO] = FILES
     assert "HF_HUB_OFFLINE" in run(HF_HUB_OFFLINE="1")["error"]
@@ -157,6 +162,7 @@ def test_offline_and_unreachable(hub: Hub, run: Run) -> None:
     assert found["code"] == "hub" and "pull again" in found["error"]
 
 
+@pytest.mark.slow
 def test_a_corrupt_file_is_named_deleted_and_pulled_again(hub: Hub, run: Run, tmp_path: Path) -> None:
     name = "vae/diffusion_pytorch_model.safetensors"
     hub.repos[REPO], hub.corrupt = FILES, {name}

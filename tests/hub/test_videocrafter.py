@@ -152,6 +152,7 @@ def states() -> dict[str, State]:
 each = pytest.mark.parametrize("version", VERSIONS)
 
 
+@pytest.mark.slow
 @each
 def test_a_checkpoint_becomes_a_directory_that_loads(version: str, states: dict[str, State], tmp_path: Path) -> None:
     path, configs = tmp_path / "model.ckpt", small(version)
@@ -169,6 +170,7 @@ def test_a_checkpoint_becomes_a_directory_that_loads(version: str, states: dict[
         assert json.loads((out / name).read_text(encoding="utf-8")) == values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["videocrafter1", "videocrafter1-1024"])
 def test_what_was_converted_makes_a_film_and_stock_diffusers_refuses_it(
     version: str, states: dict[str, State], tmp_path: Path
@@ -271,6 +273,7 @@ def test_another_version_is_refused(version: str, states: dict[str, State], tmp_
         refused(states[other], version, tmp_path, f"not a checkpoint of {title} .*(is not one of its names|it misses)")
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize(
     "name",

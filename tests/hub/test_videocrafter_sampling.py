@@ -60,6 +60,7 @@ def embedded(value: float, width: int) -> Tensor:
     return torch.tensor([[*map(math.cos, angles), *map(math.sin, angles)]], dtype=torch.float32)
 
 
+@pytest.mark.slow
 def test_the_rate_is_added_to_the_timestep(family: UNetFamily) -> None:
     """What the layers are given is time_embed(sinusoids of t) + fps_embedding(sinusoids of the rate)."""
     unet = family.networks.unet
@@ -77,6 +78,7 @@ def test_the_rate_is_added_to_the_timestep(family: UNetFamily) -> None:
     assert torch.allclose(seen[0], total, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_trajectory_is_the_published_one(family: UNetFamily) -> None:
     plan = planned(num_frames=4)
     assert (plan.scheduler, plan.condition_fps, plan.guidance_scale) == ("ddim-eta1", 28.0, 12.0)
@@ -106,6 +108,7 @@ def test_the_trajectory_is_the_published_one(family: UNetFamily) -> None:
         assert float((found - x).abs().max() / x.abs().max()) < 1e-4, t
 
 
+@pytest.mark.slow
 def test_the_noise_is_the_films_own_and_a_film_is_resumed_to_the_bit(family: UNetFamily) -> None:
     plan = planned(num_frames=4, num_inference_steps=6)
     whole = stepped(family, plan)

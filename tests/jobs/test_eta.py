@@ -116,6 +116,7 @@ def test_sequences_and_films_teach_each_other_nothing(small: Small, moving: Movi
     assert work(partly)["denoise"] == work(sequence)["denoise"] / 2
 
 
+@pytest.mark.slow
 def test_a_sequence_that_is_done_teaches_the_next(backend: Backend, moving: Moving) -> None:
     for seed, pauses in ((1, False), (2, True)):
         (kept,) = backend.ask(backend.queue.submit([moving(seed)]))

@@ -206,6 +206,7 @@ def test_an_owner_has_so_many_webhooks_and_a_secret_for_each(backend: Backend, m
         backend.ask(hooks.create("", "https://evil.example.com/", ("job.failed",)))
 
 
+@pytest.mark.slow
 def test_what_was_to_be_told_survives_a_kill(tmp_path: Path, small: Small) -> None:
     """A sender dies while the receiver is silent; the next one sends the same, with the same id."""
     address = f"sqlite:///{tmp_path}/jobs.db"

@@ -112,6 +112,7 @@ def test_of_a_given_autoencoder_only_the_decoder_learns(
     assert {name for name in start if name.startswith(("decoder.", "post_quant_conv."))} == changed
 
 
+@pytest.mark.slow
 def test_it_learns(values: dict[str, Any], bank: np.ndarray, tmp_path: Path) -> None:
     changes = {"crop_steps": 40, "whole_steps": 0, "crop_batch": 4, "lr": 3e-3}
     trainer = AutoencoderTrainer(AutoencodeConfig(**{**values["autoencoder"], **changes}), bank, tmp_path)

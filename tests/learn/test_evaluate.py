@@ -59,6 +59,7 @@ def networks(published: Path) -> TextToVideo:
     return TextToVideo.load(published)
 
 
+@pytest.mark.slow
 def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     found = evaluate(
@@ -90,6 +91,7 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
         assert image.width > 1000
 
 
+@pytest.mark.slow
 def test_the_same_films_whatever_the_batch(networks: TextToVideo) -> None:
     scenes = [sample(EVALUATION_SEEDS + i) for i in range(3)]
     films = [list(draw(networks, scenes, Settings(num_inference_steps=2, batch=size))) for size in (1, 3)]

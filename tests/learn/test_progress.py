@@ -35,6 +35,7 @@ def watch(trainer: Make, published: Path, tmp_path: Path) -> Callable[[], Adhere
     return make
 
 
+@pytest.mark.slow
 def test_sheets_shares_and_a_plot_at_intervals(watch: Callable[[], Adherence], tmp_path: Path) -> None:
     made = watch()
     for row in made.trainer.run(log_every=2):
@@ -52,6 +53,7 @@ def test_sheets_shares_and_a_plot_at_intervals(watch: Callable[[], Adherence], t
         assert image.format == "PNG"
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing_in_the_training(
     watch: Callable[[], Adherence], trainer: Make, tmp_path: Path, weights: Callable[[dict[str, torch.Tensor]], str]
 ) -> None:

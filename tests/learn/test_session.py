@@ -53,6 +53,7 @@ def short(values: dict[str, Any], tmp_path: Path) -> Path:
     return toml(values, tmp_path / "run.toml")
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_model_and_on_from_any_part(short: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "small"
     model = main(short, out)

@@ -84,6 +84,7 @@ def test_a_step_is_a_row_of_the_log(trainer: Make, tmp_path: Path) -> None:
     assert made.progress.frames == 16 * 6
 
 
+@pytest.mark.slow
 def test_the_same_config_gives_the_same_weights(trainer: Make, tmp_path: Path, weights: Hash) -> None:
     found = []
     for name, changes in (("a", {}), ("b", {}), ("c", {"seed": 2})):
@@ -123,6 +124,7 @@ def test_averages_follow_the_weights(trainer: Make, tmp_path: Path) -> None:
         assert torch.allclose(made.averaged(decay).state_dict()[name], average, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_run_to_its_end_logs_and_saves(trainer: Make, tmp_path: Path) -> None:
     made = trainer(tmp_path)
     rows = list(made.run(log_every=5))
@@ -152,6 +154,7 @@ for row in trainer.run(save_every=0.0, log_every=1):
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_signal_9_ends_in_the_same_weights(
     trainer: Make, tokenizer_path: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +223,7 @@ def test_a_log_without_a_whole_header_begins_anew(tmp_path: Path) -> None:
     assert steps_of(path) == [0]
 
 
+@pytest.mark.slow
 def test_a_run_that_never_reached_a_checkpoint_logs_each_step_once(trainer: Make, tmp_path: Path) -> None:
     stopped = trainer(tmp_path).run(log_every=1)
     next(stopped), next(stopped)
@@ -268,6 +272,7 @@ def test_a_warm_start_from_nothing_or_from_another_shape_is_refused(
         warm_start(trainer(tmp_path, unet={**values["unet"], "block_out_channels": [32, 64]}), published)
 
 
+@pytest.mark.slow
 def test_through_accelerate_one_process_learns_the_same(
     trainer: Make, tokenizer_path: Path, tmp_path: Path, weights: Hash
 ) -> None:

@@ -222,7 +222,7 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path, films: Path) -> None
 
 
 @needs_linux
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 44), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 44), marks=pytest.mark.trial)], ids=["few", "many"])
 def test_what_is_cut_or_flipped_is_read_or_refused_within_its_memory(tmp_path: Path, films: Path, seeds: range) -> None:
     folder = tmp_path / "files"
     folder.mkdir()

@@ -149,6 +149,7 @@ def test_the_sequences_curve_follows_its_numbers_and_the_file_repeats(tmp_path: 
     assert first == same != other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [2, 3, 7, 12, 13, 200])
 def test_sequences_of_any_length_and_words_have_a_sheet(tmp_path: Path, frames: int) -> None:
     turns = [(0, "from $5 to $9 " * 20), (frames - 1, "scène 雪 \n x")]

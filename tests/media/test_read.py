@@ -158,6 +158,7 @@ def damaged(data: bytes, edits: list[tuple[int, bytes]]) -> bytes:
 EDITS = st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(edits=EDITS)
 def test_a_damaged_film_is_read_or_refused(scratch: Path, mp4: bytes, edits: list[tuple[int, bytes]]) -> None:
@@ -170,6 +171,7 @@ def test_a_damaged_film_is_read_or_refused(scratch: Path, mp4: bytes, edits: lis
             assert "\n" not in str(error)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(edits=EDITS, repair=st.booleans())
 def test_a_damaged_picture_is_read_or_refused(

@@ -47,6 +47,7 @@ def run(service: Live, place: Path, *words: str) -> tuple[int, str, list[Any]]:
     return ran.returncode, ran.stdout + ran.stderr, statuses
 
 
+@pytest.mark.slow
 def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     tags = ["--include-tag", "jobs", "--include-tag", "files"]
@@ -56,8 +57,7 @@ def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytes
     assert len(statuses) > 300 and not [status for status in statuses if status >= 500]
 
 
-@pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.trial
 def test_ten_thousand_requests_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:

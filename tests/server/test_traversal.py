@@ -258,7 +258,7 @@ def reaches(target: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(COUNT, marks=pytest.mark.trial)])
 def test_nothing_outside_the_shelf_is_opened(service: Live, place: Path, id: str, count: int) -> None:
     every = payloads(id)
     assert len(every) == COUNT
@@ -278,6 +278,7 @@ def test_a_link_beside_the_film_is_not_followed(service: Live, place: Path, id: 
     assert outside(opened, place) == [] or os.path.realpath(opened.pop()) == "/etc/passwd"
 
 
+@pytest.mark.slow
 def test_names_of_files_that_are_sent_are_never_paths(service: Live, place: Path, id: str) -> None:
     from tests.server.api.test_jobs import picture
 

@@ -108,6 +108,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             process.wait(60)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_emerges_and_carries_its_recipe(space: Client) -> None:
     job = space.submit(**ASKED, api_name="/film")
@@ -134,6 +135,7 @@ def test_a_still_is_a_picture_and_a_seed_is_drawn(space: Client) -> None:
     assert carried(picture)[0].frames_sha256 == recipe["frames_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_that_was_stopped_leaves_the_place_free(space: Client) -> None:
     # A visitor of its own: a client that has cancelled may close the stream its own next film is told on.

@@ -128,7 +128,7 @@ def test_an_error_of_any_statement_leaves_all_or_nothing(tmp_path: Path, stride:
 
 @forks
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX")
-@pytest.mark.parametrize("step", [8192, pytest.param(512, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [8192, pytest.param(512, marks=pytest.mark.trial)])
 def test_a_disk_that_is_full_at_any_byte_loses_nothing_acknowledged(tmp_path: Path, step: int) -> None:
     import resource
 
@@ -176,7 +176,7 @@ def _child(work: Callable[[Callable[[str], None]], None], limit: tuple[int, int]
 
 
 @forks
-@pytest.mark.parametrize("trials", [15, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [15, pytest.param(300, marks=pytest.mark.trial)])
 def test_killed_at_any_instant_nothing_acknowledged_is_lost(tmp_path: Path, trials: int) -> None:
     chance = random.Random(trials)
     path = tmp_path / "flickbook.db"

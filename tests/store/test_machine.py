@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(10, 30), pytest.param(200, 50, marks=pytest.mark.slow)], ids=["small", "large"]
+    ("examples", "steps"), [(10, 30), pytest.param(200, 50, marks=pytest.mark.trial)], ids=["small", "large"]
 )
 def test_every_order_of_changes_keeps_the_rules(backend: Backend, examples: int, steps: int) -> None:
     machine = type("Machine", (Machine,), {"backend": staticmethod(backend)})

@@ -32,6 +32,7 @@ def client(service: Live, **headers: str) -> Client:
     return Client(f"{service.url}/studio/", verbose=False, headers=headers, analytics_enabled=False)
 
 
+@pytest.mark.slow
 def test_a_film_comes_back_as_a_link_with_its_recipe(service: Live) -> None:
     asking = client(service).submit(prompt="a red circle moving left", api_name="/generate", **QUICK)
     made = asking.result(60)
@@ -54,6 +55,7 @@ def test_it_is_the_one_endpoint(service: Live) -> None:
     assert list(told["named_endpoints"]) == ["/generate"] and not told["unnamed_endpoints"]
 
 
+@pytest.mark.slow
 def test_a_key_makes_films_of_its_owner(tmp_path: Path) -> None:
     with live(tmp_path, mount) as service, working_processes(1, tmp_path):
         _, ada = service.key("ada")
@@ -66,6 +68,7 @@ def test_a_key_makes_films_of_its_owner(tmp_path: Path) -> None:
             client(service, **reader).predict(prompt="a red circle", api_name="/generate", **QUICK)
 
 
+@pytest.mark.slow
 def test_seconds_that_are_used_up_count_here_too(tmp_path: Path) -> None:
     with live(tmp_path, mount) as service:
         key, headers = service.key("ada", quota=1.0)

@@ -81,6 +81,7 @@ def test_a_session_that_is_unknown_is_not_found(service: Live, path: str, capfd:
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stranger_is_sent_to_log_in(service: Live, tmp_path_factory: pytest.TempPathFactory) -> None:
     with live(tmp_path_factory.mktemp("closed"), mount, accounts={"ada": "a long enough one"}) as closed:
         answer = httpx2.get(f"{closed.url}/studio/", headers=HTML, follow_redirects=False)
@@ -89,6 +90,7 @@ def test_a_stranger_is_sent_to_log_in(service: Live, tmp_path_factory: pytest.Te
             assert httpx2.get(f"{closed.url}/studio/{path}").status_code == 401, path
 
 
+@pytest.mark.slow
 def test_gradio_is_not_imported_until_the_page_is_asked_for() -> None:
     program = (
         "import sys; from flickbook.web.mount import mount; from flickbook.server.run import run\n"

@@ -57,6 +57,7 @@ def mistakes(n: int, group: str, heldout: bool, transform: detect.Transform | No
     return {word: n - right for word, (right, n) in score.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "heldout"), GROUPS)
 @pytest.mark.parametrize("transform", [None, soften, fade, smear])
 def test_true_films_are_judged_true(group: str, heldout: bool, transform: detect.Transform | None) -> None:
@@ -64,7 +65,7 @@ def test_true_films_are_judged_true(group: str, heldout: bool, transform: detect
     assert max(wrong.values()) == 0, wrong
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize(
     ("group", "heldout", "transform", "films", "allowed"),
     [
@@ -86,6 +87,7 @@ def test_the_calibration_holds_on_many_films(
     assert max(wrong.values()) <= allowed, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [None, soften])
 def test_an_attribute_is_true_exactly_where_two_scenes_share_it(transform: detect.Transform | None) -> None:
     for seed in range(40):

@@ -126,6 +126,7 @@ def test_the_prompts_people_type_are_among_the_captions(prompt: str) -> None:
     assert any(prompt in captions.brief_captions(scene) for scene in drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True], ids=["raw", "softened"])
 @pytest.mark.parametrize("kind", VIEWS)
 def test_every_word_reads_back_and_the_view_is_recognised(kind: str, soft: bool) -> None:
@@ -198,6 +199,7 @@ def test_box_is_the_mean_over_the_window() -> None:
     assert np.allclose(measure.box(np.full((9, 9), 7.0), 5, 3), 7.0)
 
 
+@pytest.mark.slow
 def test_travel_follows_a_moving_spot() -> None:
     spot = np.zeros((16, 30, 60), np.float32)
     for frame in range(16):

@@ -105,6 +105,7 @@ def test_the_same_plan_gives_the_same_bytes(work: Path, command: Any) -> None:
     assert len(hashes) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_several_films_as_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, "--count", "2", "--output", "new/a.mp4", "--json"]) == 0
@@ -120,6 +121,7 @@ def test_several_films_as_one_document(work: Path, capsys: pytest.CaptureFixture
     assert films[0]["recipe"]["frames_sha256"] != films[1]["recipe"]["frames_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_films_made_together_are_those_made_alone(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two at once where memory allows: sums are rounded in another order, and nobody sees it."""
@@ -142,6 +144,7 @@ def test_a_still(work: Path, words: list[str], capsys: pytest.CaptureFixture[str
         assert (image.format, image.size) == ("PNG", (128, 128))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_an_existing_film_is_replaced_only_when_told(work: Path) -> None:
     (work / "a.mp4").write_text("mine")
@@ -151,6 +154,7 @@ def test_an_existing_film_is_replaced_only_when_told(work: Path) -> None:
     assert (work / "a.mp4").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_sheet_of_the_steps(work: Path) -> None:
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4", "--steps-sheet", "sheets/steps.png"]) == 0
@@ -159,6 +163,7 @@ def test_a_sheet_of_the_steps(work: Path) -> None:
         assert np.asarray(image.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_unlearned_words_are_named_and_the_film_is_made(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "a panda surfing", *SHORT, "--output", "a.mp4"]) == 0
@@ -168,6 +173,7 @@ def test_unlearned_words_are_named_and_the_film_is_made(work: Path, capsys: pyte
     assert '"panda"' in note and '"surfing"' in note and "text-to-video-ms-1.7b" in note
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_settings_choose_the_directory(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_OUTPUT_DIR", "elsewhere")
@@ -175,6 +181,7 @@ def test_the_settings_choose_the_directory(work: Path, monkeypatch: pytest.Monke
     assert len(list((work / "elsewhere").glob("*.mp4"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_disk_that_fills_up_leaves_nothing(work: Path, command: Any) -> None:
     def nearly_full() -> None:
@@ -186,6 +193,7 @@ def test_a_disk_that_fills_up_leaves_nothing(work: Path, command: Any) -> None:
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_ctrl_c_stops_with_130_and_leaves_nothing(work: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1])}

@@ -24,6 +24,7 @@ def test_slugs_that_people_will_read() -> None:
     assert slug("x" * 100) == "x" * 40
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_prompt_gives_a_plain_name(prompt: str) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(prompt))

@@ -103,6 +103,7 @@ def test_what_exists_is_refused_before_the_model_is_loaded(work: Path, there: st
     assert [path.name for path in work.iterdir()] == [there] and (work / there).read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_its_pictures_and_its_sheet(work: Path, command: Command) -> None:
     ran = command("sequence", A, B, *SHORT, "--fps", "6")
@@ -146,6 +147,7 @@ def test_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert film["recipe"]["plan"]["feedback"] == 0.7 and (work / "sheets" / "s.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_finished_film_is_replaced_only_when_told_and_another_sequence_too(
     work: Path, capsys: pytest.CaptureFixture[str]

@@ -85,6 +85,7 @@ def test_ctrl_c_leaves_a_paused_job_that_goes_on(work: Path, capsys: pytest.Capt
     assert (work / "a.mp4").read_bytes() == (work / "b.mp4").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_power_cut_leaves_a_job_that_can_be_taken_up(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["--num-inference-steps", "40", "--num-frames", "8", "--seed", "4"]
@@ -103,6 +104,7 @@ def test_a_power_cut_leaves_a_job_that_can_be_taken_up(work: Path, capsys: pytes
     assert (work / "a.mp4").read_bytes() == (work / "b.mp4").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_that_fails_is_a_failed_job(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
@@ -135,6 +137,7 @@ def test_a_store_that_is_damaged_costs_no_film(
     assert (work / "bad.db").read_bytes().startswith(b"nothing that")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_drafts_are_chosen_and_finished(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--seeds", "2", "--until", "0.5", "--seed", "5", "--num-frames", "4", "--num-inference-steps", "4"]

@@ -53,6 +53,7 @@ def gone(number: int) -> bool:
     return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving) -> None:
     with serving("--workers", "0") as (process, url, lines):
         assert len(lines) == 1
@@ -69,6 +70,7 @@ def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving
             httpx2.get(f"{url}/healthz")
 
 
+@pytest.mark.slow
 def test_its_workers_live_and_die_with_it(serving: Serving) -> None:
     with serving("--workers", "1") as (process, url, _):
         ready = httpx2.get(f"{url}/readyz").json()
@@ -79,6 +81,7 @@ def test_its_workers_live_and_die_with_it(serving: Serving) -> None:
         until(lambda: gone(worker))
 
 
+@pytest.mark.slow
 def test_on_sigterm_the_workers_leave_first(serving: Serving) -> None:
     with serving("--workers", "1") as (process, _, _):
         (worker,) = (each.pid for each in psutil.Process(process.pid).children())
@@ -103,6 +106,7 @@ def test_others_are_let_in_only_with_a_key(serving: Serving, command: Any) -> No
     assert command("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "0").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -120,12 +124,14 @@ def test_what_is_refused_is_one_line(words: list[str], told: str, command: Any) 
     assert ran.stderr.startswith(f"error: {told}") and ran.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_named(command: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = command("serve", "--port", str(taken.getsockname()[1]), "--workers", "0")
     assert ran.returncode == 2 and "choose another with --port" in ran.stderr
 
 
+@pytest.mark.slow
 def test_json_logs_have_a_line_for_each_request_and_no_secret(serving: Serving) -> None:
     with serving("--workers", "0", "--json-logs") as (process, url, lines):
         id = f"job_{'0' * 26}"

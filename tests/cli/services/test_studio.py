@@ -20,6 +20,7 @@ def start(place: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=env, cwd=place, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "0")
     assert process.stderr is not None
@@ -36,6 +37,7 @@ def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> Non
     assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -69,6 +69,7 @@ def answer(network: Any, context: Tensor) -> Tensor:
     return found if isinstance(found, Tensor) else found.sample  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_our_unet_equals_diffusers_with_the_products_in_its_weights(
     stock: Any, networks: TextToVideo, tmp_path: Path, style: str
@@ -99,6 +100,7 @@ def test_several_add_up_and_leave_the_layers_as_they_were(stock: Any, networks: 
     assert all(torch.allclose(value, expected[key], atol=1e-6) for key, value in networks.unet.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_weight_of_nothing_changes_nothing(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
     before = states(networks)
     inject(networks, [(write(tmp_path / "a.safetensors", adapter(stock), "peft"), 0.0)])

@@ -166,6 +166,7 @@ def ask(hub: Hub, tmp_path: Path) -> Ask:
     return go
 
 
+@pytest.mark.slow
 def test_a_repository(hub: Hub, ask: Ask) -> None:
     ink = "more/ink [v1].safetensors"
     hub.repos["people/styles"] = {

@@ -44,6 +44,7 @@ def starve(monkeypatch: pytest.MonkeyPatch, network: type, method: str, most: in
     return seen
 
 
+@pytest.mark.slow
 def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
     plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +58,7 @@ def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
     assert any("decode_frames 1" in note for note in starved.notes("a red circle"))
 
 
+@pytest.mark.slow
 def test_frames_that_were_handed_out_before_memory_ran_out_are_not_handed_out_again(
     plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +87,7 @@ def test_frames_that_were_handed_out_before_memory_ran_out_are_not_handed_out_ag
         assert np.abs(found.astype(int) - frames).max() <= 1
 
 
+@pytest.mark.slow
 def test_denoising_goes_on_from_the_last_step(
     engine: Engine, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +119,7 @@ def test_an_error_of_another_kind_is_not_a_matter_of_memory(
         made(Engine(find("builtin"), Placement()), plan())
 
 
+@pytest.mark.slow
 def test_below_the_last_rung_the_error_is_raised(plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     starve(monkeypatch, Autoencoder, "decode", 0)
     starved = Engine(find("builtin"), Placement())

@@ -173,6 +173,7 @@ def test_eight_bits_take_less_than_sixteen(monkeypatch: pytest.MonkeyPatch) -> N
 SIDES = st.integers(2, 16).map(lambda side: 64 * side)
 
 
+@pytest.mark.slow
 @given(SIDES, st.integers(2, 64), st.floats(2, 40))
 def test_what_fits_still_fits_when_less_is_asked_for(side: int, frames: int, free: float) -> None:
     model = find(MODELSCOPE)

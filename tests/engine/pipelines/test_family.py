@@ -67,6 +67,7 @@ def test_a_picture_equals_that_of_the_pipeline_itself(plan: Callable[..., Plan],
     assert np.array_equal(made, (theirs * 255).round().astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_every_scheduler_makes_another_picture(plan: Callable[..., Plan], saved: Path) -> None:
     made = [film(saved, plan(scheduler=name)) for name in SD15.schedulers]
     distinct = len({frames.tobytes() for frames in made})
@@ -142,6 +143,7 @@ def test_code_beside_the_weights_is_refused(copied: Path) -> None:
             class_of(copied)
 
 
+@pytest.mark.slow
 def test_a_decoding_that_runs_out_of_memory_takes_tiles_and_denoises_once(
     plan: Callable[..., Plan], saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +204,7 @@ def test_numbers_that_are_no_picture_are_not_shown(copied: Path, plan: Callable[
         film(copied, plan())
 
 
+@pytest.mark.slow
 def test_a_motion_adapter_moves_its_base(data: Path, tmp_path: Path, saved: Path, plan: Callable[..., Plan]) -> None:
     """Two directories: the adapter's own, and that of the model it adds to."""
     from tests.tiny import ad

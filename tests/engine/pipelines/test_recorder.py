@@ -62,6 +62,7 @@ def resumed(plans: Sequence[Plan], stop: int, path: Path) -> tuple[list[np.ndarr
     return [event.frames for event in made if isinstance(event, Frames)], steps, checkpointer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SD15.schedulers)
 def test_every_scheduler_is_resumed(saved: None, scheduler: str, tmp_path: Path) -> None:
     """Some draw noise in each step (lcm), others remember several of the network's answers (dpm++, unipc)."""

@@ -66,6 +66,7 @@ def test_every_container_of_pictures_can_be_proved(name: str, tmp_path: Path) ->
     assert reproduce(made).outcome == "identical"
 
 
+@pytest.mark.slow
 def test_one_byte_of_a_weight_file(film: Path, tmp_path: Path) -> None:
     """The weights say it themselves, and nothing is computed."""
     home = tmp_path / "model"
@@ -83,6 +84,7 @@ def test_one_byte_of_a_weight_file(film: Path, tmp_path: Path) -> None:
     assert verdict.line().count(recipe.weights["unet/diffusion_pytorch_model.safetensors"]) == 1
 
 
+@pytest.mark.slow
 def test_other_weights_that_are_sound_are_run_and_compared(film: Path, tmp_path: Path) -> None:
     home = tmp_path / "model"
     shutil.copytree(catalogue.find("builtin").path(), home)
@@ -96,6 +98,7 @@ def test_other_weights_that_are_sound_are_run_and_compared(film: Path, tmp_path:
     assert "differs because the weights unet/" in verdict.line() and "PSNR" in verdict.line()
 
 
+@pytest.mark.slow
 def test_another_library_version_is_named(film: Path, tmp_path: Path) -> None:
     recipe, _ = carried(film)
     versions = {**recipe.versions, "torch": "2.9.0"}
@@ -160,12 +163,14 @@ def test_a_polished_film_is_proved_with_its_source(film: Path, tmp_path: Path) -
     assert "the source with SHA-256" in reproduce(made).line()
 
 
+@pytest.mark.slow
 def test_a_film_that_was_polished_as_it_was_made(tmp_path: Path) -> None:
     command = {"prompt": PROMPT, **SHORT, "interpolate": 3, "steady": 1.0, "loop": "pingpong"}
     made = generate(**command).save(tmp_path / "smooth.mp4")  # type: ignore[arg-type]
     assert reproduce(made).outcome == "identical"
 
 
+@pytest.mark.slow
 def test_a_batch_is_made_again_as_a_batch(tmp_path: Path) -> None:
     plans = [resolve(Request(prompt=PROMPT, **{**SHORT, "seed": seed})) for seed in (3, 4)]
     clips = list(films(plans, RunOptions(placement=Placement(batch=2))))
@@ -173,6 +178,7 @@ def test_a_batch_is_made_again_as_a_batch(tmp_path: Path) -> None:
     assert reproduce(clips[1].save(tmp_path / "second.mp4")).outcome == "identical"
 
 
+@pytest.mark.slow
 def test_frames_that_were_changed_under_their_recipe_are_found_out(film: Path, tmp_path: Path) -> None:
     """The recipe alone would prove another film."""
     other = generate(PROMPT, **{**SHORT, "seed": 8})  # type: ignore[arg-type]
@@ -183,6 +189,7 @@ def test_frames_that_were_changed_under_their_recipe_are_found_out(film: Path, t
     assert verdict.exit_code == 11 and "was changed after it was written" in verdict.line()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_the_file_lost_is_taken_from_beside_it(film: Path, tmp_path: Path) -> None:
     clip = generate(PROMPT, **SHORT)  # type: ignore[arg-type]
     bare = Clip(clip.frames, clip.fps).save(tmp_path / "bare.mp4")
@@ -218,6 +225,7 @@ def test_the_name_of_a_file_proves_nothing(name: str, film: Path, tmp_path: Path
     assert reproduce(Path(renamed)).outcome == "identical"
 
 
+@pytest.mark.slow
 def test_numbered_frames_are_proved_whole_whichever_is_named(tmp_path: Path) -> None:
     made = generate(PROMPT, **SHORT).save(tmp_path / "shot-%02d.png")  # type: ignore[arg-type]
     assert reproduce(tmp_path / "shot-01.png").outcome == "identical"
@@ -246,6 +254,7 @@ def test_a_recipe_that_asks_for_what_no_model_makes_is_not_run(
     assert caught.value.field == field
 
 
+@pytest.mark.slow
 def test_a_recipe_leads_to_no_other_file(film: Path, tmp_path: Path) -> None:
     recipe, _ = carried(film)
     secret, home = tmp_path / "secret.safetensors", tmp_path / "model"
@@ -257,6 +266,7 @@ def test_a_recipe_leads_to_no_other_file(film: Path, tmp_path: Path) -> None:
     assert sha256(secret) not in verdict.line() and verdict.line().count("are not here") == 3
 
 
+@pytest.mark.slow
 def test_the_recipes_threads_win_over_the_settings(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_THREADS", "1")
     forget()
@@ -274,6 +284,7 @@ def test_polished_numbered_frames(tmp_path: Path) -> None:
     assert "the source was changed" in reproduce(made).line()
 
 
+@pytest.mark.slow
 def test_a_sequence_remembers_its_loras(tmp_path: Path) -> None:
     (tmp_path / "lora").mkdir()
     network = TextToVideo.load(catalogue.find("builtin").path()).unet

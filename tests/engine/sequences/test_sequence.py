@@ -114,6 +114,7 @@ def test_it_is_more_coherent_than_frames_by_themselves(seed: int) -> None:
     assert coherence(clip.frames) - coherence(alone) >= MARGIN
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_it_begins_with_the_first_prompts_picture_and_ends_with_the_lasts() -> None:
     clip = made(planned(frames_per=3, drift=1.0))
@@ -130,6 +131,7 @@ def test_of_a_lone_prompt_the_noise_alone_travels() -> None:
     assert not (moving == moving[0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_feedback_begins_from_the_picture_before_in_the_colours_of_its_place() -> None:
     plan = planned(frames_per=2, feedback=0.7)
@@ -152,6 +154,7 @@ def test_feedback_does_not_run_away() -> None:
     assert coherence(fed) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_steps_are_told_and_a_seed_repeats_itself() -> None:
     steps: list[Step] = []
@@ -186,6 +189,7 @@ def test_a_film_that_goes_on_after_any_frame_is_the_same_film(tmp_path: Path, fe
         assert (f"{number} of the pictures were there already" in notes) == (number > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_picture_that_is_damaged_or_lost_is_made_again(tmp_path: Path) -> None:
     plan, directory = planned(frames_per=3, feedback=0.7), tmp_path / "pictures"
@@ -238,6 +242,7 @@ def test_a_lora_changes_the_pictures_and_stands_in_the_recipe(tmp_path: Path) ->
     assert not np.array_equal(inked.frames, plain.frames)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_where_memory_runs_out_a_picture_is_made_with_less_of_it() -> None:
     plan = planned()
@@ -258,6 +263,7 @@ def test_where_memory_runs_out_a_picture_is_made_with_less_of_it() -> None:
         engine.enduring(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_pipeline_that_decodes_in_tiles_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import AutoencoderKL
@@ -279,6 +285,7 @@ def test_a_pipeline_that_decodes_in_tiles_says_so(tmp_path: Path, monkeypatch: p
         assert np.array_equal(made(plan, directory=tmp_path / "pictures").frames, clip.frames)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("build", ["sd15", "sdxl", "flux"])
 def test_a_pipelines_sequence_goes_on_too(build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

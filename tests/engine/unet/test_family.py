@@ -119,6 +119,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> UNetFamily:
     return UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
 
 
+@pytest.mark.slow
 def test_a_large_text_encoder_makes_room_for_the_film(
     family: UNetFamily, large: UNetFamily, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_noise_left_falls_to_nothing(family: UNetFamily) -> None:
     assert left[0] > 0.95 and left[-1] == 0
 
 
+@pytest.mark.slow
 def test_a_film_that_emerges_is_drawn_nearly_as_it_is_decoded(plan: MakePlan) -> None:
     """By the tiny decoder: a preview's estimate early on, and the film itself."""
     run_options = RunOptions()
@@ -225,6 +227,7 @@ def test_the_end_of_a_long_prompt_is_told(family: UNetFamily) -> None:
     assert family.unread("a red circle") == "" and family.unread("a red circle " * 40).endswith("a red circle ")
 
 
+@pytest.mark.slow
 def test_half_precision_gives_nearly_the_same_film(plan: MakePlan) -> None:
     plans, latents = [plan(num_frames=2)], []
     for placement in (Placement(), Placement(dtype="bfloat16")):
@@ -244,6 +247,7 @@ def test_bfloat16_keeps_the_film_within_40_decibels() -> None:
         assert 10 * math.log10(255**2 / ((full - half) ** 2).mean()) >= 40
 
 
+@pytest.mark.slow
 def test_networks_that_wait_in_memory_make_the_same_film(family: UNetFamily, plan: MakePlan) -> None:
     """On a processor there is nowhere to wait, but every turn is taken."""
     plans, setup = [plan(num_frames=2)], Setup(find("builtin"), find("builtin").path(), Placement(offload="model"))

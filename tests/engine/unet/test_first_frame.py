@@ -36,6 +36,7 @@ def test_the_difference_reaches_later_frames_less_and_only_while_there_is_noise(
     assert first.shown(x0)[0, 0, :, 0, 0].tolist() == [1, 0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_film_begins_with_a_picture_of_the_world_and_goes_on_from_it(tmp_path: Path) -> None:
     Image.fromarray(TRUE[0]).save(tmp_path / "picture.png")
@@ -47,6 +48,7 @@ def test_a_film_begins_with_a_picture_of_the_world_and_goes_on_from_it(tmp_path:
     assert (seen.colour, seen.shape, seen.motion) == ("red", "circle", "left")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_strength_is_how_far_a_video_is_left_behind(tmp_path: Path) -> None:
     video = Clip(TRUE, 8.0).save(tmp_path / "clip.mp4")

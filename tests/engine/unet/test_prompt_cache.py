@@ -51,6 +51,7 @@ def film(plan: Plan) -> tuple[Engine, np.ndarray]:
     return engine, np.concatenate([event.frames for event in engine.run([plan]) if isinstance(event, Frames)])
 
 
+@pytest.mark.slow
 def test_a_film_of_texts_that_were_read_before_is_the_same_and_loads_no_text_encoder(plan: MakePlan) -> None:
     first, frames = film(plan())
     again, same = film(plan())
@@ -60,6 +61,7 @@ def test_a_film_of_texts_that_were_read_before_is_the_same_and_loads_no_text_enc
     assert has_encoder(other.loaded())  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_film_is_the_same_without_it(plan: MakePlan, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     film(plan())
     _, kept = film(plan())

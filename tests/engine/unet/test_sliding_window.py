@@ -82,6 +82,7 @@ def test_a_long_film_shares_its_noise() -> None:
     assert not torch.equal(made[0], made[1])
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_long_film_by_the_built_in_model(plan: MakePlan) -> None:
     family = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
@@ -95,7 +96,7 @@ def test_a_long_film_by_the_built_in_model(plan: MakePlan) -> None:
     assert 10 * float(change[:8].max()) < float(change[-8:].min())
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.model
 def test_films_of_128_frames_have_no_seams_and_keep_their_colours() -> None:
     """Between windows neighbours differ at most 1.1 times as much as within; the ends at most 2 % in any channel.

@@ -94,6 +94,7 @@ def wanted(attempts: list[Attempt], job: Job) -> str:
     return "" if held is None else held.wanted
 
 
+@pytest.mark.slow
 def test_jobs_of_one_shape_are_films_of_one_batch(backend: Backend, small: Small) -> None:
     jobs = submitted(backend, *(small(seed) for seed in (5, 6, 7)))
     assert Worker(backend).work(3) == 3
@@ -161,6 +162,7 @@ def test_only_what_is_alike_goes_together(backend: Backend, small: Small, monkey
     assert [job.plan.seed for job in crew_of(backend).jobs] == [9, 10]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", ["cancel", "remove"])
 def test_one_that_is_cancelled_leaves_and_the_others_go_on(
     backend: Backend, small: Small, attempts: list[Attempt], wish: str
@@ -186,6 +188,7 @@ def test_one_that_is_cancelled_leaves_and_the_others_go_on(
     assert not list(backend.artifacts.of(jobs[0].id).glob("film-*"))
 
 
+@pytest.mark.slow
 def test_one_that_is_paused_goes_on_from_the_state_of_all(
     backend: Backend, small: Small, attempts: list[Attempt]
 ) -> None:
@@ -202,6 +205,7 @@ def test_one_that_is_paused_goes_on_from_the_state_of_all(
     assert backend.artifacts.ids() == sorted(job.id for job in jobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_batch_that_was_laid_down_goes_on_together(backend: Backend, small: Small, gone: bool) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
@@ -240,6 +244,7 @@ def killed_at(backend: Backend, jobs: Sequence[Job], share: float, tmp_path: Pat
     assert all(job.state == "queued" for job in backend.ask(backend.queue.bury("w", "it was killed")))
 
 
+@pytest.mark.slow
 def test_a_killed_workers_batch_goes_on_to_the_same_pixels(
     backend: Backend, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +260,7 @@ def test_a_killed_workers_batch_goes_on_to_the_same_pixels(
     assert min(step.index for step in steps if step.phase == "denoise") > 1, "from their checkpoint"
 
 
+@pytest.mark.slow
 def test_who_kills_its_workers_is_left_by_the_others(backend: Backend, small: Small) -> None:
     jobs = submitted(backend, *(small(seed) for seed in (1, 2, 3)))
     for _ in range(2):  # twice the worker of all three dies before anything is done
@@ -269,6 +275,7 @@ def test_who_kills_its_workers_is_left_by_the_others(backend: Backend, small: Sm
     assert all(not id.startswith("batch_") for id in backend.artifacts.ids())
 
 
+@pytest.mark.slow
 def test_what_fails_fails_alone(backend: Backend, small: Small, tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     next(films([small(num_frames=1).plan])).save(picture)
@@ -285,6 +292,7 @@ def test_what_fails_fails_alone(backend: Backend, small: Small, tmp_path: Path) 
     assert not backend.artifacts.read_log(jobs[2].id).count("Traceback")
 
 
+@pytest.mark.slow
 def test_what_fails_together_is_made_one_by_one(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +315,7 @@ def test_what_fails_together_is_made_one_by_one(
     assert hashes(backend, [jobs[0], jobs[2]]) == [*together(jobs[:1]), *together(jobs[2:])]
 
 
+@pytest.mark.slow
 def test_an_error_of_one_film_costs_the_others_no_step(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +339,7 @@ def test_an_error_of_one_film_costs_the_others_no_step(
     assert hashes(backend, [jobs[0], jobs[2]]) == [together(jobs)[0], together(jobs)[2]]
 
 
+@pytest.mark.slow
 def test_what_was_taken_away_is_no_concern_of_the_others(
     backend: Backend, small: Small, attempts: list[Attempt]
 ) -> None:

@@ -38,6 +38,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     engines.forget()
 
 
+@pytest.mark.slow
 def test_the_next_prompt_is_read_beside_and_the_films_are_the_same(
     backend: Backend, small: Small, read: dict[str, str]
 ) -> None:

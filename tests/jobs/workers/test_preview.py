@@ -23,6 +23,7 @@ def test_a_preview_is_small(height: int, width: int, size: tuple[int, int]) -> N
     assert image.info["duration"] == 125
 
 
+@pytest.mark.slow
 def test_a_film_is_shown_while_it_emerges(small: Small) -> None:
     job = small(num_frames=16)
     engine, previews = engine_of(job.plan, RunOptions()), []

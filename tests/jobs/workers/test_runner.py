@@ -65,6 +65,7 @@ def test_a_film_is_made_kept_and_told(backend: Backend, small: Small) -> None:
     assert backend.ask(backend.queue.job(job.id)) == done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4, 6])
 def test_a_paused_film_goes_on_to_the_same_bytes(backend: Backend, small: Small, steps: int) -> None:
     (job,) = claimed(backend, small(num_inference_steps=6))
@@ -175,6 +176,7 @@ def test_a_preview_that_cannot_be_made_costs_no_film(
     assert done.state == "completed" and "no more previews" in backend.artifacts.read_log(job.id)
 
 
+@pytest.mark.slow
 def test_a_draft_is_seen_and_its_film_is_no_other(backend: Backend, small: Small) -> None:
     (draft,) = claimed(backend, small(kind="draft", until=0.5, num_inference_steps=6))
     (done,) = Runner(backend).run([draft])
@@ -189,6 +191,7 @@ def test_a_draft_is_seen_and_its_film_is_no_other(backend: Backend, small: Small
     assert backend.artifacts.checkpoint(draft.id).exists()  # it can be finished again
 
 
+@pytest.mark.slow
 def test_two_that_run_together_go_on_together(backend: Backend, small: Small) -> None:
     jobs = claimed(backend, *(small(seed, num_inference_steps=4, leader="job_" + "0" * 26) for seed in (1, 2)))
     runner = Runner(backend)

@@ -55,6 +55,7 @@ def pictures(backend: Backend, job: Job) -> list[str]:
     return sorted(path.name for path in backend.artifacts.pictures(job.id).glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_sequence_is_made_kept_and_told(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving())
     steps: list[Step] = []
@@ -69,6 +70,7 @@ def test_a_sequence_is_made_kept_and_told(backend: Backend, moving: Moving) -> N
     assert path.with_name("film-1.mp4.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"feedback": 0.8}])
 def test_a_paused_sequence_goes_on_to_the_same_film(backend: Backend, moving: Moving, more: dict[str, Any]) -> None:
     job = claimed(backend, moving(frames_per=5, **more))
@@ -88,6 +90,7 @@ def test_a_paused_sequence_goes_on_to_the_same_film(backend: Backend, moving: Mo
     assert not backend.artifacts.pictures(job.id).exists()
 
 
+@pytest.mark.slow
 def test_what_was_cancelled_is_retried_from_its_pictures(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving(frames_per=5))
     (gone,) = Runner(backend, look=0.01).run([job], on_step=at(2, lambda: backend.ask(backend.queue.cancel(job.id))))
@@ -112,6 +115,7 @@ def test_who_lost_the_lease_leaves_the_pictures_to_whoever_has_it(backend: Backe
     assert done.state == "completed" and done.attempt == 2
 
 
+@pytest.mark.slow
 def test_pictures_that_are_damaged_or_of_another_are_made_again(backend: Backend, moving: Moving) -> None:
     job, other = claimed(backend, moving()), moving(seed=8)
     made(other.plan, directory=backend.artifacts.pictures(job.id))
@@ -123,6 +127,7 @@ def test_pictures_that_are_damaged_or_of_another_are_made_again(backend: Backend
     assert recipe_of(done).frames_sha256 == frames_of(job)
 
 
+@pytest.mark.slow
 def test_it_is_seen_as_it_emerges(backend: Backend, moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.jobs.workers.progress._FIRST", 0.0)
     job = claimed(backend, moving(frames_per=8))

@@ -71,6 +71,7 @@ def test_a_killed_workers_film_goes_on_to_the_same_pixels(
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_workers_film_of_a_pipeline_is_resumed(
     backend: Backend, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_killed_workers_film_of_a_pipeline_is_resumed(
         assert made(backend, job) == frames_of(job)
 
 
+@pytest.mark.slow
 def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
     backend: Backend, moving: Moving, supervisor: Supervisor
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
     assert not backend.artifacts.pictures(job.id).exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_leave_lays_its_film_down(
     backend: Backend, small: Small, supervisor: Supervisor
 ) -> None:
@@ -118,6 +121,7 @@ def test_a_worker_that_is_told_to_leave_lays_its_film_down(
     assert supervisor.processes == [] and backend.artifacts.checkpoint(job.id).exists()
 
 
+@pytest.mark.slow
 def test_workers_die_with_whoever_started_them(tmp_path: Path, backend: Backend, small: Small) -> None:
     program = (
         "import sys, time; from pathlib import Path; from flickbook.jobs.workers.supervisor import Supervisor\n"
@@ -134,6 +138,7 @@ def test_workers_die_with_whoever_started_them(tmp_path: Path, backend: Backend,
     assert state(backend, job) == "queued"
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_fails_alone(backend: Backend, small: Small, supervisor: Supervisor) -> None:
     """A film that never gets anywhere, because whoever takes it dies: the next one is made all the same."""
     bad, good = backend.ask(backend.queue.submit([small(num_frames=16, num_inference_steps=100), small(2)]))

@@ -43,6 +43,7 @@ def held(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callabl
 Held = Callable[[Callable[[Job], object]], None]
 
 
+@pytest.mark.slow
 def test_a_film_is_written_while_the_next_is_denoised(backend: Backend, small: Small, held: Held) -> None:
     first, second = backend.ask(backend.queue.submit([small(1), small(2, num_inference_steps=20)]))
     seen: list[tuple[str, str, bool]] = []
@@ -84,6 +85,7 @@ def test_a_film_that_cannot_be_written_fails_alone_and_says_so_itself(
     assert "the disk is full" not in backend.artifacts.read_log(second.id)
 
 
+@pytest.mark.slow
 def test_who_dies_while_a_film_is_written_loses_none(backend: Backend, small: Small, held: Held) -> None:
     first, second = backend.ask(backend.queue.submit([small(1), small(2, num_inference_steps=4)]))
     once: list[str] = []

@@ -66,6 +66,7 @@ def test_the_frames_stay_and_the_film_keeps_its_seconds(factor: int) -> None:
     assert not any(np.array_equal(made[1], each) for each in frames)
 
 
+@pytest.mark.slow
 def test_it_beats_repeating_and_blending() -> None:
     found = gains(film(seed) for seed in range(6))
     assert (found[:, 2] > found[:, 1]).all()
@@ -83,7 +84,7 @@ def test_it_beats_repeating_and_blending_by_far(group: str, films: int, over_ble
     assert (found[:, 2] > found[:, 1]).mean() > 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_at_the_films_own_pace_it_is_better_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """The world drawn with 31 frames: every second one is what the film of 16 shows."""
     scenes = [sample(SEEDS + seed, "core") for seed in range(54)]

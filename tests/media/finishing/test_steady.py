@@ -110,6 +110,7 @@ def test_blotches_go() -> None:
     assert local_flicker(done) < 0.4 * local_flicker(shaken) and psnr(truth, done) > psnr(truth, shaken) + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", [2, 4])
 def test_a_camera_that_pans_is_no_drift(pixels: int) -> None:
     wide = np.asarray(Image.fromarray(view("sunrise", 3)[8]).resize((400, 400), Image.Resampling.BICUBIC))

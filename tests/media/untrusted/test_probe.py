@@ -59,6 +59,7 @@ def check_reads(pool: Pool, place: Path) -> None:
     assert asked(pool, place / "usual.png") == [64, 48]
 
 
+@pytest.mark.slow
 @linux
 def test_a_picture_that_needs_more_memory_is_refused(tmp_path: Path, pool: Pool) -> None:
     path = tmp_path / "large.png"
@@ -84,6 +85,7 @@ def test_a_film_whose_decoder_needs_more_memory_is_refused(tmp_path: Path, pool:
     check_reads(pool, tmp_path)
 
 
+@pytest.mark.slow
 @linux
 def test_a_film_that_needs_more_processor_time_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=2, seconds=3600)
@@ -92,6 +94,7 @@ def test_a_film_that_needs_more_processor_time_is_refused(tmp_path: Path, pool: 
     check_reads(pool, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_film_that_takes_too_long_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=300, seconds=2)
     with pytest.raises(MediaError, match="endless.gif: needs more than 2 seconds to read; make it"):
@@ -111,6 +114,7 @@ def test_a_child_that_crashes_costs_its_own_file_only(tmp_path: Path, pool: Pool
     check_reads(pool, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_child_does_not_outlive_the_process_that_started_it(endless: Path) -> None:
     program = """
 import sys, time

@@ -82,6 +82,7 @@ def test_another_page_cannot_use_a_session(service: Live) -> None:
         assert status(service, own | {"sec-fetch-site": site}) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -166,6 +167,7 @@ def test_a_login_ends_on_the_server(service: Live) -> None:
     assert (status(service, own), status(service, other)) == (401, 200)
 
 
+@pytest.mark.slow
 def test_a_session_outlives_a_restart_and_ends_with_its_password(tmp_path: Path) -> None:
     with live(tmp_path, mount, accounts=ACCOUNTS) as service:
         own = cookie(log_in(service, name="ada", secret=ACCOUNTS["ada"]))
@@ -199,6 +201,7 @@ def test_logging_out_ends_it(service: Live) -> None:
         assert browser.get(JOBS).status_code == 401
 
 
+@pytest.mark.slow
 def test_the_page_to_log_in_runs_no_script(service: Live) -> None:
     answer = service.get(LOGIN)
     assert answer.status_code == 200 and "script" not in answer.headers["content-security-policy"]

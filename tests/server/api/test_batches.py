@@ -203,6 +203,7 @@ def test_the_same_key_gives_the_same_jobs_and_another_table_is_refused(service: 
     assert waiting(service) == before
 
 
+@pytest.mark.slow
 def test_a_thousand_rows_are_a_thousand_jobs(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         found = jobs(sent(service, "a.csv", "prompt,seed\n" + "".join(f"a red circle,{n}\n" for n in range(1000))))

@@ -151,6 +151,7 @@ def test_what_is_done_or_gone_is_told_at_once(service: Live) -> None:
     assert names[-1] in ("deleted", "done")  # a look may meet it cancelled, a moment before it is gone
 
 
+@pytest.mark.slow
 def test_all_jobs_are_followed_at_once(service: Live) -> None:
     id = made(service)
     events = Events(service, "/api/v1/events")

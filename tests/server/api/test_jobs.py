@@ -293,6 +293,7 @@ def test_a_stranger_sees_nothing(tmp_path: Path) -> None:
         assert service.get(f"{JOBS}/{id}").status_code == 401
 
 
+@pytest.mark.slow
 def test_models_and_this_machine_are_told_without_torch(tmp_path: Path) -> None:
     """In a process of its own, as the tests' own process computes too."""
     program = """

@@ -44,6 +44,7 @@ def frames(service: Live, **fields: Any) -> str | None:
     return found
 
 
+@pytest.mark.slow
 def test_a_film_is_made_with_a_lora_by_its_name(service: Live, ink: Path) -> None:
     assert service.get("/api/v1/loras").json() == {"object": "list", "data": ["ink"]}
     job = service.post(JOBS, json=QUICK | {"loras": [{"name": "ink", "weight": 1}]}).json()

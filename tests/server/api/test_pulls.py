@@ -90,6 +90,7 @@ def fetching(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children()
 
 
+@pytest.mark.slow
 def test_a_model_comes_while_the_service_goes_on(online: Hub, data: Path) -> None:
     with serving(data) as (process, client):
         assert told(client) == {"state": "absent", "bytes": 0, "total": None, "error": None}
@@ -104,6 +105,7 @@ def test_a_model_comes_while_the_service_goes_on(online: Hub, data: Path) -> Non
         assert not [each.path for each in psutil.Process(process.pid).memory_maps() if "libtorch" in each.path]
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_service_and_goes_on_where_it_stopped(
     online: Hub, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_it_ends_with_the_service_and_goes_on_where_it_stopped(
     assert online.sent(WEIGHTS)[0] == "" and online.sent(WEIGHTS)[1].startswith("bytes=1")
 
 
+@pytest.mark.slow
 def test_it_does_not_outlive_a_service_that_is_killed(online: Hub, data: Path) -> None:
     online.stall_after[WEIGHTS] = 1 << 20
     with serving(data) as (process, client):
@@ -137,6 +140,7 @@ def test_it_does_not_outlive_a_service_that_is_killed(online: Hub, data: Path) -
         wait(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
+@pytest.mark.slow
 def test_what_fails_says_why_and_is_asked_for_again(online: Hub, data: Path) -> None:
     with serving(data) as (_, client):
         pull(client, "lost")

@@ -19,6 +19,7 @@ from flickbook.media.untrusted.probe import Budget, Pool
 INSPECT = "/api/v1/recipes/inspect"
 
 
+@pytest.mark.slow
 def test_who_finds_no_reader_free_is_told_when_to_send_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_file_that_exceeds_a_limit_is_refused_in_one_line(tmp_path: Path, monk
     assert error["message"] == one_line(error["message"]) and str(tmp_path) not in error["message"]
 
 
+@pytest.mark.slow
 def test_the_server_loads_no_decoder(tmp_path: Path) -> None:
     program = """
 import sys

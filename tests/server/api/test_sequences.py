@@ -99,6 +99,7 @@ def test_a_priority_above_the_others_takes_an_admin(tmp_path: Path) -> None:
         assert error["field"] == "priority"
 
 
+@pytest.mark.slow
 def test_a_worker_makes_it_and_its_film_is_served(tmp_path: Path) -> None:
     with working(tmp_path) as at:
         job = told(at.http.post(PATH, json=QUICK))

@@ -87,6 +87,7 @@ def test_the_sdk_makes_them_and_unwraps_what_comes(service: Live, other: Receive
             sdk.webhooks.create(event_types=["batch.completed"], name="x", url=url)
 
 
+@pytest.mark.slow
 def test_a_stranger_sees_no_webhook(tmp_path: Any) -> None:
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
         (_, mine), (_, stranger) = service.key("mine", "read", "create"), service.key("other", "read", "create")

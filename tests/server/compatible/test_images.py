@@ -30,6 +30,7 @@ def picture(text: str | None) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(text, validate=True)))
 
 
+@pytest.mark.slow
 def test_several_pictures_have_seeds_that_follow_each_other(at: Working) -> None:
     found = at.sdk.images.generate(prompt="a red circle", n=2, size="128x128", extra_body={**STEPS, "seed": 5})
     assert found.size == "128x128" and found.output_format == "png" and found.data is not None
@@ -65,6 +66,7 @@ def test_an_address_needs_no_key_and_bears_no_change(at: Working) -> None:
     assert httpx2.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 404
 
 
+@pytest.mark.slow
 def test_a_stream_shows_what_emerges_and_ends_with_the_picture(at: Working) -> None:
     events = list(
         at.sdk.images.generate(
@@ -106,6 +108,7 @@ def test_a_refusal_names_the_field_and_makes_nothing(at: Working, param: str, fi
     assert len(at.live.ask(at.live.service.store.find(Query(limit=1000)))) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_hangs_up_stops_the_work(at: Working, stream: bool) -> None:
     body = {"prompt": "a red circle", "num_inference_steps": 100, "n": 8, "stream": stream}
@@ -119,6 +122,7 @@ def test_who_hangs_up_stops_the_work(at: Working, stream: bool) -> None:
     until(lambda: not added())
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_pictures(at: Working) -> None:
     headers = {"idempotency-key": "pictures"}
     body = {"prompt": "a red circle", "n": 2, **STEPS}

@@ -67,6 +67,7 @@ def saved(at: Working, id: str, place: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_client_makes_watches_and_fetches_a_film(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
     assert film.progress == 100 and film.seconds == "0.5" and film.size == "128x128" and film.model == "builtin"
     extra = film.model_extra
@@ -113,6 +114,7 @@ def test_a_page_follows_the_other(tmp_path: Path) -> None:
             assert at.http.get("/v1/videos", params=wrong).status_code == 400
 
 
+@pytest.mark.slow
 def test_deleting_stops_the_work(at: Working) -> None:
     long = at.create(**SLOW)["id"]
     while at.sdk.videos.retrieve(long).status == "queued":
@@ -125,6 +127,7 @@ def test_deleting_stops_the_work(at: Working) -> None:
     done(at, at.create(**QUICK)["id"])
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_is_neither_failed_nor_forgotten(at: Working) -> None:
     long = at.create(**SLOW)["id"]
     while at.sdk.videos.retrieve(long).status == "queued":
@@ -138,6 +141,7 @@ def test_what_is_cancelled_is_neither_failed_nor_forgotten(at: Working) -> None:
         assert response.status_code == 400 and "cancelled" in response.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_film_is_not_served_before_it_is_done(at: Working, film: openai.types.Video) -> None:
     at.create(**SLOW)
     waiting = at.create(**SLOW)["id"]
@@ -223,6 +227,7 @@ def test_a_remix_has_other_words_and_the_same_plan(at: Working, film: openai.typ
     assert again.model_extra and again.model_extra["frames_sha256"] == film.model_extra["frames_sha256"]
 
 
+@pytest.mark.slow
 def test_an_edit_begins_from_a_film_that_is_sent_or_is_here(
     at: Working, film: openai.types.Video, tmp_path: Path
 ) -> None:
@@ -237,6 +242,7 @@ def test_an_edit_begins_from_a_film_that_is_sent_or_is_here(
     at.sdk.videos.delete(named["id"])
 
 
+@pytest.mark.slow
 def test_an_extension_is_joined_behind_the_film(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
     other = Clip(np.zeros((6, 48, 64, 3), np.uint8), 4.0).save(tmp_path / "other.mp4")
     with open(other, "rb") as file:
@@ -254,6 +260,7 @@ def test_an_extension_is_joined_behind_the_film(at: Working, film: openai.types.
     assert not frames[:6].any() and frames[6:].any()
 
 
+@pytest.mark.slow
 def test_a_film_begins_from_a_picture_that_is_sent(at: Working) -> None:
     told = {"prompt": "a red circle", "seed": 1, **QUICK}
     sent = at.sdk.videos.create(

@@ -232,6 +232,7 @@ def test_who_is_refused_while_sending_gets_the_answer(tmp_path: Path, monkeypatc
             assert line.recv(10_000).startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.slow
 def test_nobody_is_heard_before_it_is_known(tmp_path: Path) -> None:
     """Not a byte of an upload is read of a caller without a key."""
     with live(tmp_path) as closed:

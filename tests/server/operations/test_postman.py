@@ -55,6 +55,7 @@ def test_its_requests_are_answered_as_the_document_says(openapi: dict[str, Any],
             assert answer.status_code < 500 and answer.status_code != 405, (request["method"], path, answer.text)
 
 
+@pytest.mark.slow
 def test_the_calls_of_the_page_are_answered(tmp_path: Path) -> None:
     text = (DOCS / "api.md").read_text(encoding="utf-8")
     calls = re.findall(r"^```http\n(\w+) (\S+)\n(.*?)```", text, re.MULTILINE | re.DOTALL)

@@ -33,6 +33,7 @@ def job(client: httpx2.Client, id: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -73,6 +74,7 @@ def test_a_job_that_failed_is_not_retried_without_its_model(absent: Hub, tmp_pat
         assert service.get(f"/api/v1/jobs/{failed.id}").json()["state"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_with_auto_a_job_waits_for_the_download_and_is_made(
     absent: Hub, data: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,6 +103,7 @@ def test_with_auto_a_job_waits_for_the_download_and_is_made(
     assert absent.sent(WEIGHTS)[-1].startswith("bytes=1")
 
 
+@pytest.mark.slow
 def test_with_auto_a_failed_download_fails_its_jobs(absent: Hub, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_PULL", "auto")
     with serving(data) as (_, client):

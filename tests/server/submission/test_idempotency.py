@@ -129,6 +129,7 @@ def test_a_key_is_kept_as_long_as_its_jobs_and_for_a_day(service: Live, monkeypa
     assert service.ask(store.notes("idempotency")) == []
 
 
+@pytest.mark.slow
 def test_a_webhook_and_a_link_are_made_once(service: Live) -> None:
     (job,) = ids(service.post("/api/v1/jobs", json=QUICK))
     head = {"idempotency-key": "yy"}

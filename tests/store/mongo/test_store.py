@@ -69,6 +69,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         MongoStore(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(before=AROUND, after=AROUND, raw=st.booleans(), place=st.sampled_from("upo"))
 @example(before="a@", after="?", raw=True, place="u")
@@ -308,6 +309,7 @@ def test_clients_that_race_get_each_job_once(url: str) -> None:
     assert len(claimed) == len(set(claimed)) == 60
 
 
+@pytest.mark.slow
 def test_nothing_confirmed_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
     async def work(store: MongoStore, added: set[str], claimed: list[str]) -> None:
         try:

@@ -143,7 +143,7 @@ def seen(path: Path, before: tuple[dict[str, Job], dict[str, Note]]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("trials", [24, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [24, pytest.param(500, marks=pytest.mark.trial)])
 def test_no_damage_is_silent_and_repair_brings_back_what_is_left(tmp_path: Path, trials: int) -> None:
     source = tmp_path / "source" / "flickbook.db"
     source.parent.mkdir()
