@@ -21,6 +21,7 @@ def test_nor_by_sixteen_processes(ward: Ward, tmp_path: Path) -> None:
     assert claims.rush(ward, tmp_path / "rush", 1000, 16).faults == []
 
 
+@pytest.mark.slow
 def test_who_was_stopped_past_its_lease_is_refused(ward: Ward, tmp_path: Path) -> None:
     found = claims.stopped_holders(ward, tmp_path / "holders", 12, 6, SEED)
     assert found.faults == [] and found.tried >= 12 and found.refused == found.tried

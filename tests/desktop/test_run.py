@@ -67,8 +67,9 @@ def test_escape_cancels(display: str, backend: Backend) -> None:
         assert screen.end() == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.parametrize("way", ["key", *(pytest.param(way, marks=pytest.mark.slow) for way in ("signal", "killed"))])
+@pytest.mark.parametrize("way", ["key", "signal", "killed"])
 def test_closed_during_a_run_it_goes_on_at_the_next_start(way: str, display: str, backend: Backend) -> None:
     with shown(display) as screen:
         ask(screen, 16, 40)

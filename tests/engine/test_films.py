@@ -127,7 +127,7 @@ def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], RunOptions]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["two", "image", "video", *(pytest.param(each, marks=pytest.mark.slow) for each in ("long", "lora"))]
+    "kind", ["two", *(pytest.param(each, marks=pytest.mark.slow) for each in ("image", "video", "long", "lora"))]
 )
 def test_a_film_of_any_kind_has_the_recipe_of_the_uninterrupted(tmp_path: Path, path: Path, kind: str) -> None:
     plans, run_options = asked(tmp_path, kind)
@@ -171,7 +171,8 @@ print(clip.recipe.to_json())
 """
 
 
-@pytest.mark.parametrize(("scheduler", "last"), [("unipc", 2), pytest.param("ddim", 4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheduler", "last"), [("unipc", 2), ("ddim", 4)])
 def test_a_process_that_was_killed_left_all_that_another_needs(
     plan: MakePlan, path: Path, scheduler: str, last: int
 ) -> None:

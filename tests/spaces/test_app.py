@@ -125,6 +125,7 @@ def test_a_film_emerges_and_carries_its_recipe(space: Client) -> None:
     assert Image.open(sheet).width > 4 * 128
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_still_is_a_picture_and_a_seed_is_drawn(space: Client) -> None:
     _, film, picture, recipe, seed = space.predict(

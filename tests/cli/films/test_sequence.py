@@ -184,10 +184,9 @@ def running(work: Path, pictures: Path, count: int, *words: str) -> Iterator[sub
         yield process
 
 
+@pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_film_that_was_stopped_goes_on_and_is_the_same_to_the_byte(
     work: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_client_makes_watches_and_fetches_a_film(at: Working, film: openai.t
     assert at.sdk.videos.retrieve(film.id) == film
 
 
+@pytest.mark.slow
 def test_a_form_and_json_make_the_same_film(at: Working, film: openai.types.Video) -> None:
     made = at.create(seed=7, extra_params=QUICK, seconds=9, flow_shift=3.0)
     assert made["ignored"] == ["flow_shift"] and made["status"] == "queued" and made["progress"] == 0
