@@ -60,6 +60,7 @@ class Seen:
     page: Page
     url: str
     wrong: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
 
     @classmethod
     def at(cls, page: Page, url: str) -> Seen:
@@ -75,6 +76,10 @@ class Seen:
     def _asked(self, url: str) -> None:
         if not url.startswith((self.url, "blob:", "data:")):
             self.wrong.append(f"asked: {url}")
+
+    def faults(self) -> list[str]:
+        """What went wrong, without the texts the test expects (they may arrive after its last line)."""
+        return [each for each in self.wrong if not any(text in each for text in self.expected)]
 
     def open(self) -> None:
         """Load the page, anew if it is there already."""

@@ -35,4 +35,4 @@ def seen(browser: Browser, url: str) -> Iterator[Seen]:
     found = Seen.at(context.new_page(), url)
     yield found
     context.close()
-    assert found.wrong == []
+    assert found.faults() == []

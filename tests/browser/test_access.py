@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 from tests.browser.chromium import FILM, Seen, jobs
 from tests.browser.test_studio import VIDEO, made
+from tests.patience import until
 
 pytestmark = pytest.mark.slow
 #: npm's axe-core, which `make browser` fetches.
@@ -45,8 +46,8 @@ def test_a_film_is_made_by_keys_alone(seen: Seen) -> None:
             break
     assert page.evaluate("document.activeElement.id") == "fb-make"
     page.keyboard.press("Enter")
+    until(lambda: len(jobs(seen.url)) == before + 1)
     page.wait_for_selector(VIDEO)
-    assert len(jobs(seen.url)) == before + 1
 
 
 @pytest.mark.parametrize("width", [390, 1024, 1440])
@@ -55,5 +56,5 @@ def test_nothing_hangs_over_the_edge(browser: Browser, url: str, width: int) -> 
     seen = Seen.at(browser.new_context(viewport={"width": width, "height": 900}).new_page(), url)
     seen.page.wait_for_selector(VIDEO)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert seen.wrong == []
+    assert seen.faults() == []
     seen.page.context.close()

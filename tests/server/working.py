@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import openai
 from PIL import Image
+from tests.patience import PATIENCE
 from tests.server.live import Live, live
 
 #: What makes a film of the built-in model in a moment.
@@ -50,8 +51,8 @@ def working(place: Path, workers: int = 1) -> Iterator[Working]:
     with (
         live(place, workers=workers) as service,
         working_processes(workers, place),
-        httpx2.Client(base_url=service.url, timeout=60) as http,
-        openai.OpenAI(base_url=f"{service.url}/v1", api_key="anything", max_retries=0, timeout=60) as sdk,
+        httpx2.Client(base_url=service.url, timeout=PATIENCE) as http,
+        openai.OpenAI(base_url=f"{service.url}/v1", api_key="anything", max_retries=0, timeout=PATIENCE) as sdk,
     ):
         yield Working(service, http, sdk)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.patience import until
+from tests.patience import PATIENCE, until
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, claimed, failed
 
@@ -37,7 +37,7 @@ class Events:
     def __init__(self, service: Live, path: str, **headers: str) -> None:
         self.found: list[dict[str, Any]] = []
         self.comments = 0
-        self._line = http.client.HTTPConnection("127.0.0.1", service.service.port, timeout=30)
+        self._line = http.client.HTTPConnection("127.0.0.1", service.service.port, timeout=PATIENCE)
         self._line.request("GET", path, headers=headers)
         self._socket = self._line.sock
         self._thread = threading.Thread(target=self._read, daemon=True)

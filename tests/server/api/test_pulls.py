@@ -17,6 +17,7 @@ import httpx2
 import psutil
 import pytest
 from tests.loopback_hub import Hub
+from tests.patience import PATIENCE
 from tests.server.live import live
 
 import flickbook
@@ -54,7 +55,7 @@ def serving(data: Path, workers: int = 0) -> Iterator[tuple[subprocess.Popen[str
             wait(lambda: "serving at" in (data.parent / "stderr").read_text() or process.poll() is not None)
             found = re.search(r"serving at (\S+)", (data.parent / "stderr").read_text())
             assert found, (data.parent / "stderr").read_text()
-            with httpx2.Client(base_url=found[1], timeout=30, trust_env=False) as client:
+            with httpx2.Client(base_url=found[1], timeout=PATIENCE, trust_env=False) as client:
                 yield process, client
         finally:
             process.kill()

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.patience import PATIENCE
 from tests.server.live import live
 from tests.server.settled import QUICK, settled
 
@@ -43,7 +44,7 @@ def test_every_operation_is_in_it_once(openapi: dict[str, Any]) -> None:
 
 def test_its_requests_are_answered_as_the_document_says(openapi: dict[str, Any], tmp_path: Path) -> None:
     values = {"model": "builtin", "kind": "film", "job_id": "job_" + "0" * 26, "video_id": "video_" + "0" * 26}
-    with live(tmp_path) as service, httpx2.Client(base_url=service.url, timeout=30) as client:
+    with live(tmp_path) as service, httpx2.Client(base_url=service.url, timeout=PATIENCE) as client:
         for request in requests(collection(openapi)):
             if request["url"]["path"][-1] in ("events", "sync", "generations"):
                 continue  # they stream, or wait for what no worker makes here
