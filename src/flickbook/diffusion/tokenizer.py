@@ -133,6 +133,15 @@ class Tokenizer:
         """n prompts -> ids (n, max_length) int64."""
         return torch.tensor([self.encode(prompt) for prompt in prompts], dtype=torch.long).view(-1, self.max_length)
 
+    def tokens(self) -> dict[str, int]:
+        """Every token of the vocabulary and its id; a token that ends a word ends in `</w>`."""
+        found: dict[str, int] = self._core.get_vocab()
+        return found
+
+    def pieces(self, text: str) -> list[int]:
+        """The ids of a text alone, without start, end and padding."""
+        return [id for id in self.encode(text)[1:] if id != self.pad_id] or [self.pad_id]
+
     def unread(self, prompt: str) -> str:
         """The end of a prompt beyond `max_length` tokens, which is cut off; "" if all of it fits."""
         text = prompt.encode("utf-8", "replace").decode("utf-8")
