@@ -233,16 +233,19 @@ def _rules(scene: Scene) -> Rules:
         from flickbook.world import views
 
         said: Rules = views.VIEWS[scene.kind].SAYING.rules(scene.traits)
-        return _COMMON | said
+        return _COMMON | said | {"whole": said["whole"] + (canonical(scene),)}
     groups: list[tuple[Actor, int]] = []
     for actor in dict.fromkeys(scene.actors):
         groups.append((actor, scene.actors.count(actor)))
     if len(groups) > 2:
         raise RequestError("scene", len(groups), "has more than two kinds of objects", "caption one or two kinds")
-    rules = _COMMON | _ground(scene.background, plural=len(scene.actors) > 1)
+    rules: Rules = _COMMON | _ground(scene.background, plural=len(scene.actors) > 1)
     for number, (actor, count) in enumerate(groups, 1):
         rules |= _object(str(number), actor, count, alone=len(groups) == 1)
-    return rules | (_pair_sentences(*groups) if len(groups) == 2 else _single_sentences(rules))
+    rules |= _pair_sentences(*groups) if len(groups) == 2 else _single_sentences(rules)
+    if len(groups) == len(scene.actors):  # the fixed captions know no number but one
+        rules["whole"] += (canonical(scene),) * 2
+    return rules
 
 
 def _single_sentences(rules: Rules) -> Rules:
@@ -252,7 +255,7 @@ def _single_sentences(rules: Rules) -> Rules:
 def _pair_sentences(first: tuple[Actor, int], second: tuple[Actor, int]) -> Rules:
     """The sentences for two kinds of objects, in either order."""
     (one, n), (two, m) = first, second
-    whole = _PAIR
+    whole: tuple[str, ...] = _PAIR
     extra: Rules = {}
     together = one.motion == two.motion
     if together:

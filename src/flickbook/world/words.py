@@ -141,13 +141,17 @@ _MOVES: Final[dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]]] = 
 
 
 def moves(motion: str, form: str) -> tuple[str, ...]:
-    """All phrases of a motion; `form` is do ("spin"), does ("spins") or doing ("spinning")."""
+    """All phrases of a motion; `form` is do ("spin"), does ("spins") or doing ("spinning").
+
+    A verb that is also a noun of a shape never stands alone: "a red ball circles" would name two shapes.
+    """
     places = {"do": slice(0, 1), "does": slice(1, 2), "doing": slice(2, None)}[form]
     said: list[str] = []
     for verbs, tails in _MOVES[motion]:
         for verb, tail in product(verbs, tails):
             said += [f"{word} {tail}".strip() for word in VERBS[verb][places]]
-    return tuple(dict.fromkeys(said))
+    nouns = {form for names in SHAPES.values() for noun in names for form in (noun, plural(noun))}
+    return tuple(phrase for phrase in dict.fromkeys(said) if phrase not in nouns)
 
 
 def plural(noun: str) -> str:
