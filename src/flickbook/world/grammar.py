@@ -54,16 +54,16 @@ _SINGLE = (
     "{film} of {N1} {doing1} {place}",
     "{film} showing {N1} {doing1} {place}",
     "{film} of {N1} {doing1}, {tag}",
-    "{film} of {N1} that {does1} {place}",
+    "{film} of {one1} {thing1} that {does1} {place}",
     "{film} in which {N1} {does1} {place}",
     "{film} where {N1} {is1} {doing1} {place}",
     "{N1} {place}, {doing1}",
     "{N1} {place} {does1}",
-    "{N1} {place} that {is1} {doing1}",
+    "{one1} {thing1} that {is1} {doing1} {place}",
     "{doing1} {place}, {N1}",
     "{tag}, {doing1}: {N1}",
     "{show} {N1} {doing1} {place}",
-    "{show} {N1} that {does1} {place}",
+    "{show} {one1} {thing1} that {does1} {place}",
     "{show} {N1} {doing1}, {tag}",
     "{watch} {N1} {do1} {place}",
     "{place}, {watch} {N1} {do1}",
@@ -296,7 +296,10 @@ def _object(k: str, actor: Actor, count: int, alone: bool) -> Rules:
         rules |= _digit(actor.shape)
     elif alone and actor.size:
         rules |= _sized(actor.size)
-    return {name + k: tuple(_SYMBOL.sub(rf"{{\g<1>{k}}}", text) for text in texts) for name, texts in rules.items()}
+    return {
+        name + k: tuple(_SYMBOL.sub(rf"{{\g<1>{k}}}", text) if "{" in text else text for text in texts)
+        for name, texts in rules.items()
+    }
 
 
 def _count(count: int, alone: bool) -> tuple[str, ...]:
@@ -309,7 +312,7 @@ def _count(count: int, alone: bool) -> tuple[str, ...]:
 def _sized(size: str) -> Rules:
     named: Rules = {
         "size": _often(words.SIZES[size]),
-        "measure": tuple(word for word in words.SIZES[size] if "sized" not in word),
+        "measure": tuple(word for word in words.SIZES[size] if " " not in word),
         "thing": ("{size} {hue} {shape}",) * 5 + ("{hue} {size} {shape}",),
         "N": ("{one} {thing}",) * 8
         + ("{one} {size} {shape} in {colour}", "{one} {size} {shape} that {is} {colour}")

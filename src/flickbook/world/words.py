@@ -5,6 +5,7 @@ The first word of a value is the one `captions.canonical` uses. A value's words 
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 from typing import Final
 
@@ -23,13 +24,14 @@ COLOURS: Final[_Table] = {
 }
 #: Words for a colour that stand only before a noun.
 ADJECTIVES: Final[_Table] = {
-    "yellow": ("golden",),
-    "white": ("snowy", "milky"),
-    "pink": ("rosy",),
-    "purple": ("purplish",),
-    "red": ("reddish",),
-    "green": ("greenish",),
-    "blue": ("bluish",),
+    "red": ("red coloured", "red colored", "reddish"),
+    "green": ("green coloured", "green colored", "greenish"),
+    "blue": ("blue coloured", "blue colored", "bluish"),
+    "yellow": ("yellow coloured", "yellow colored", "golden"),
+    "purple": ("purple coloured", "purple colored", "purplish"),
+    "orange": ("orange coloured", "orange colored"),
+    "white": ("white coloured", "white colored", "snowy", "milky"),
+    "pink": ("pink coloured", "pink colored", "rosy"),
 }
 BACKGROUNDS: Final[_Table] = {
     "black": ("black", "jet black", "pitch black", "coal black", "inky black", "ebony"),
@@ -49,7 +51,7 @@ SHAPES: Final[_Table] = {
 }
 SIZES: Final[_Table] = {
     "small": ("small", "little", "tiny", "mini", "miniature", "wee", "small sized"),
-    "medium": ("medium", "medium sized", "mid sized", "average sized", "normal sized", "regular sized", "middling"),
+    "medium": ("medium", "medium sized", "mid sized", "average sized", "normal sized", "regular sized", "medium size"),
     "large": ("large", "big", "huge", "giant", "enormous", "massive", "great big", "gigantic", "oversized"),
 }
 #: Numbers in words; those of digits follow "digit" or "number".
@@ -140,6 +142,7 @@ _MOVES: Final[dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]]] = 
 }
 
 
+@cache
 def moves(motion: str, form: str) -> tuple[str, ...]:
     """All phrases of a motion; `form` is do ("spin"), does ("spins") or doing ("spinning").
 

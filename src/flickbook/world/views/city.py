@@ -190,13 +190,13 @@ SAYING = Saying(
     ),
     scenery={
         "city": ("city", "city", "town", "metropolis", "skyline", "cityscape", "downtown"),
-        "modern": ("futuristic", "cyberpunk", "modern", "science fiction", "future"),
+        "modern": ("futuristic", "cyberpunk", "modern", "science fiction"),
         "cars": ("flying cars", "flying vehicles", "hover cars", "hovercars", "flying taxis"),
         "lights": ("lights", "lights", "signs", "lamps"),
         "signs": ("signs", "lights", "billboards"),
         "towers": ("skyscrapers", "towers", "tall buildings", "buildings"),
-        "flying": ("moving", "going", "heading", "speeding", "rushing", "hovering", "zooming", "racing", "cruising"),
-        "fly": ("fly", "move", "go", "head", "speed", "rush", "hover", "zoom", "race"),
+        "flying": ("moving", "going", "heading", "speeding", "rushing", "gliding", "zooming", "racing", "cruising"),
+        "fly": ("fly", "move", "go", "head", "speed", "rush", "glide", "zoom", "race"),
     },
     traits={
         "neon": {

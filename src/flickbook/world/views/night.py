@@ -162,6 +162,8 @@ SAYING = Saying(
         "the {moon} shines while {stars} {fall} {way} in a {sky} night sky",
         "at night, a {moon} in a {sky} sky and {stars} {falling} {way}",
         "{hills} at night under a {sky} sky with a {moon}, {stars} {falling} {way}",
+        "falling stars streak {way} {over} the {hills} under a {moon} in a {sky} sky",
+        "a {sky} night of falling stars that race {way} {over} {hills}, a {moon}",
         "the night sky is {sky}, there is a {moon}, and {stars} {fall} {way}",
     ),
     brief=(
@@ -173,11 +175,11 @@ SAYING = Saying(
         "a night of {stars} and a {moon}",
     ),
     scenery={
-        "stars": ("shooting stars", "shooting stars", "meteors", "falling stars", "comets"),
+        "stars": ("shooting stars", "shooting stars", "meteors", "comets"),
         "hills": ("hills", "rolling hills", "dark hills", "hilltops", "low hills", "slopes"),
         "over": ("over", "above"),
-        "falling": ("falling", "flying", "streaking", "shooting", "racing", "darting", "rushing", "moving", "going"),
-        "fall": ("fall", "fly", "streak", "shoot", "race", "dart", "rush", "move", "go"),
+        "falling": ("falling", "flying", "streaking", "racing", "darting", "rushing", "moving", "going"),
+        "fall": ("fall", "fly", "streak", "race", "dart", "rush", "move", "go"),
     },
     traits={
         "stars": SIDES,

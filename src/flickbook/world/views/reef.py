@@ -185,7 +185,7 @@ SAYING = Saying(
     scenery={
         "reef": ("coral reef", "coral reef", "reef", "coral garden", "tropical reef"),
         "vibrant": ("vibrant", "colourful", "colorful", "lively", "beautiful", "busy"),
-        "corals": ("corals", "coral", "seaweed and corals", "sea plants", "a bed of coral"),
+        "corals": ("corals", "coral", "seaweed and corals", "sea plants", "coral beds"),
         "group": ("school", "shoal", "group", "family"),
         "three": ("three", "3", "a few", "some"),
         "sea": ("sea", "ocean"),

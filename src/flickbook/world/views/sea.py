@@ -215,7 +215,7 @@ SAYING = Saying(
             },
             "stormy": {
                 "when": ("in a storm", "in stormy weather", "on a stormy sea", "on a rough sea", "in rough weather"),
-                "state": ("stormy sea", "stormy weather", "a storm", "rough sea", "rough weather", "a tempest"),
+                "state": ("stormy sea", "stormy weather", "stormy waves", "rough sea", "rough weather"),
             },
             "sunset": {
                 "when": ("at sunset", "at sunset", "at sundown", "in the evening light", "while the sun sets"),

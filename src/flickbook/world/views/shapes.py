@@ -171,7 +171,7 @@ SAYING = Saying(
         "{shapes} in {colours} are {dancing} against a {ground} {backdrop}",
         "on a {ground} background, {shapes} in {colours} {morph} while {dancing}",
         "on a {ground} {backdrop} {shapes} in {colours} are {dancing}",
-        "{dancing} {shapes} with {colours} over {ground}",
+        "{shapes} {dancing} over {ground} in {colours}",
         "a dance of {shapes} {dancing}, {colours}, {ground} background",
         "{film} of {morphing} {shapes} in {colours} {dancing} on {ground}",
         "{film} of {shapes} {dancing} in {colours} in front of a {ground} {backdrop}",
