@@ -8,6 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
+from flickbook.world.views.saying import SIDES, Saying
 
 NAME = "city"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -157,3 +158,64 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
         f"flying vehicles moving {traits['vehicles']} over a city",
         f"{lead} {neon} neon city {when}",
     )
+
+
+#: What the grammar says of this view.
+SAYING = Saying(
+    whole=(
+        "a {neon} neon {city} {when} with {cars} {flying} {way}",
+        "a {modern} {city} {when}, {neon} neon {lights}, {cars} {flying} {way}",
+        "{cars} {flying} {way} through a {neon} neon {city} {when}",
+        "{cars} {fly} {way} over a {city} of {neon} neon {lights} {when}",
+        "{cars} are {flying} {way} between {towers} with {neon} neon {lights} {when}",
+        "{when}, {cars} {fly} {way} past {neon} neon {signs}",
+        "{when} in a {modern} {city}, {cars} {flying} {way}, {neon} neon {lights}",
+        "{neon} neon {city} {when}, {cars} {flying} {way}",
+        "{film} of {cars} {flying} {way} over a {neon} neon {city} {when}",
+        "{film} of a {modern} {city} {when}: {neon} neon, {cars} {flying} {way}",
+        "{show} a {modern} {city} with {neon} neon {lights} {when} and {cars} {flying} {way}",
+        "{show} {cars} {flying} {way} {when} above a {neon} neon {city}",
+        "{watch} {cars} {fly} {way} through a {neon} neon {city} {when}",
+        "{towers} with {neon} neon {signs} {when}, {cars} {flying} {way}",
+        "there are {cars} {flying} {way} over a {city} lit in {neon} neon {when}",
+        "a {city} glowing in {neon} neon {when}, {cars} {flying} {way}",
+    ),
+    brief=(
+        "a neon {city} {when}",
+        "a {neon} neon {city}",
+        "a {modern} {city} with {cars}",
+        "{cars} {flying} {way}",
+        "a {modern} {city} {when}",
+        "{towers} with {neon} neon {lights}",
+    ),
+    scenery={
+        "city": ("city", "city", "town", "metropolis", "skyline", "cityscape", "downtown"),
+        "modern": ("futuristic", "cyberpunk", "modern", "science fiction"),
+        "cars": ("flying cars", "flying vehicles", "hover cars", "hovercars", "flying taxis"),
+        "lights": ("lights", "lights", "signs", "lamps"),
+        "signs": ("signs", "lights", "billboards"),
+        "towers": ("skyscrapers", "towers", "tall buildings", "buildings"),
+        "flying": ("moving", "going", "heading", "speeding", "rushing", "gliding", "zooming", "racing", "cruising"),
+        "fly": ("fly", "move", "go", "head", "speed", "rush", "glide", "zoom", "race"),
+    },
+    traits={
+        "neon": {
+            "pink": {"neon": ("pink", "pink", "magenta", "hot pink")},
+            "cyan": {"neon": ("cyan", "cyan", "aqua", "turquoise", "light blue")},
+            "green": {"neon": ("green", "green", "lime", "lime green")},
+            "orange": {"neon": ("orange", "orange", "amber", "bright orange")},
+        },
+        "weather": {
+            "rain": {
+                "when": ("in the rain", "in the rain", "on a rainy night", "while it rains", "in pouring rain")
+                + ("in a downpour", "on a wet night")
+            },
+            "clear": {"when": ("on a clear night", "on a clear night", "on a dry night", "under a clear sky")},
+            "snow": {
+                "when": ("in the snow", "in the snow", "on a snowy night", "while it snows", "in falling snow")
+                + ("in a snowfall", "in a blizzard")
+            },
+        },
+        "vehicles": SIDES,
+    },
+)

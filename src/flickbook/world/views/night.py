@@ -8,6 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
+from flickbook.world.views.saying import SIDES, Saying
 
 NAME = "night"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -141,3 +142,55 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
         f"shooting stars in a {traits['sky']} night sky",
         f"a {traits['sky']} starry night with a {traits['moon']} moon",
     )
+
+
+#: What the grammar says of this view.
+SAYING = Saying(
+    whole=(
+        "{stars} {falling} {way} {over} the {hills}, {sky} night sky, {moon}",
+        "{stars} {fall} {way} {over} the {hills} under a {moon} in a {sky} sky",
+        "{stars} are {falling} {way} across a {sky} sky, a {moon} above the {hills}",
+        "a {moon} and {stars} {falling} {way} {over} the {hills}, {sky} sky",
+        "a {sky} night with a {moon}, {stars} {falling} {way} {over} the {hills}",
+        "under a {moon} {stars} {fall} {way} across a {sky} sky",
+        "{sky} night sky, {moon}, {stars} {falling} {way}",
+        "a starry {sky} night {over} {hills}, {stars} {falling} {way}, a {moon}",
+        "{film} of {stars} {falling} {way} past a {moon} in a {sky} sky",
+        "{film} of a {sky} night: a {moon}, {hills}, and {stars} {falling} {way}",
+        "{show} {stars} {falling} {way} {over} the {hills}, with a {moon} in a {sky} sky",
+        "{watch} {stars} {fall} {way} {over} {hills} on a {sky} night with a {moon}",
+        "the {moon} shines while {stars} {fall} {way} in a {sky} night sky",
+        "at night, a {moon} in a {sky} sky and {stars} {falling} {way}",
+        "{hills} at night under a {sky} sky with a {moon}, {stars} {falling} {way}",
+        "falling stars streak {way} {over} the {hills} under a {moon} in a {sky} sky",
+        "a {sky} night of falling stars that race {way} {over} {hills}, a {moon}",
+        "the night sky is {sky}, there is a {moon}, and {stars} {fall} {way}",
+    ),
+    brief=(
+        "{stars} over {hills}",
+        "a {moon} over the {hills}",
+        "{stars} {falling} {way}",
+        "{stars} in a {sky} night sky",
+        "a {sky} night with a {moon}",
+        "a night of {stars} and a {moon}",
+    ),
+    scenery={
+        "stars": ("shooting stars", "shooting stars", "meteors", "comets"),
+        "hills": ("hills", "rolling hills", "dark hills", "hilltops", "low hills", "slopes"),
+        "over": ("over", "above"),
+        "falling": ("falling", "flying", "streaking", "racing", "darting", "rushing", "moving", "going"),
+        "fall": ("fall", "fly", "streak", "race", "dart", "rush", "move", "go"),
+    },
+    traits={
+        "stars": SIDES,
+        "sky": {
+            "blue": {"sky": ("blue", "blue", "dark blue", "deep blue", "navy")},
+            "purple": {"sky": ("purple", "purple", "violet", "deep purple", "dark purple")},
+            "green": {"sky": ("green", "green", "dark green", "deep green", "emerald")},
+        },
+        "moon": {
+            "full": {"moon": ("full moon", "full moon", "round moon", "bright full moon")},
+            "crescent": {"moon": ("crescent moon", "crescent moon", "thin moon", "sickle moon", "slender moon")},
+        },
+    },
+)

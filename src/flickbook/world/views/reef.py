@@ -9,6 +9,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
+from flickbook.world.views.saying import SIDES, Saying
 
 NAME = "reef"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -149,3 +150,60 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
         f"a coral reef in {traits['water']} water",
         f"{traits['fish']} fish in {traits['water']} water",
     )
+
+
+#: What the grammar says of this view.
+SAYING = Saying(
+    whole=(
+        "{fish} {swimming} {way} in a {vibrant} {reef}, {water} water",
+        "{fish} {swim} {way} in a {reef} with {water} water",
+        "{fish} are {swimming} {way} past a {vibrant} {reef} in {water} water",
+        "a {vibrant} {reef} in {water} water with {fish} {swimming} {way}",
+        "{three} {fish} {swimming} {way} over {corals} in {water} water",
+        "underwater, {water} {sea}, {fish} {swim} {way} past a {reef}",
+        "{water} water, a {vibrant} {reef} and {fish} {swimming} {way}",
+        "in {water} water {fish} {swim} {way} over the {corals}",
+        "{film} of {fish} {swimming} {way} through a {reef} in {water} water",
+        "{film} in which {fish} {swim} {way} in a {water} {sea} over {corals}",
+        "{show} {fish} {swimming} {way} in a {vibrant} {reef} under {water} water",
+        "{watch} {fish} {swim} {way} in {water} water over a {reef}",
+        "under the {sea} {fish} {swim} {way}, the water is {water}",
+        "{corals} and {fish} {swimming} {way}, {water} water",
+        "a {group} of {fish} {swimming} {way} in the {water} water of a {reef}",
+        "an underwater scene with {fish} {swimming} {way}, {corals} and {water} water",
+        "there are {fish} {swimming} {way} in a {water} {sea} with {corals}",
+    ),
+    brief=(
+        "{fish} in a {reef}",
+        "fish {swimming} {way}",
+        "a {vibrant} {reef}",
+        "a {reef} in {water} water",
+        "{fish} in {water} water",
+        "fish {swimming} in a {vibrant} {reef}",
+        "an underwater scene with {fish}",
+    ),
+    scenery={
+        "reef": ("coral reef", "coral reef", "reef", "coral garden", "tropical reef"),
+        "vibrant": ("vibrant", "colourful", "colorful", "lively", "beautiful", "busy"),
+        "corals": ("corals", "coral", "seaweed and corals", "sea plants", "coral beds"),
+        "group": ("school", "shoal", "group", "family"),
+        "three": ("three", "3", "a few", "some"),
+        "sea": ("sea", "ocean"),
+        "swimming": ("swimming", "swimming", "gliding", "moving", "drifting", "going", "heading", "passing"),
+        "swim": ("swim", "swim", "glide", "move", "drift", "go", "head"),
+    },
+    traits={
+        "fish": {
+            "orange": {"fish": ("orange fish", "orange fish", "tangerine fish", "bright orange fish")},
+            "yellow": {"fish": ("yellow fish", "yellow fish", "golden fish", "lemon yellow fish")},
+            "purple": {"fish": ("purple fish", "purple fish", "violet fish", "bright purple fish")},
+            "red": {"fish": ("red fish", "red fish", "scarlet fish", "crimson fish")},
+        },
+        "direction": SIDES,
+        "water": {
+            "blue": {"water": ("blue", "blue", "deep blue", "azure", "bright blue")},
+            "turquoise": {"water": ("turquoise", "turquoise", "teal", "aqua")},
+            "green": {"water": ("green", "green", "emerald", "sea green")},
+        },
+    },
+)

@@ -8,6 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
+from flickbook.world.views.saying import SIDES, Saying
 
 NAME = "sea"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -160,3 +161,66 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
         f"a boat {_SKY[traits['weather']]}",
         f"a boat with a {traits['sail']} sail moving {traits['direction']}",
     )
+
+
+#: What the grammar says of this view.
+SAYING = Saying(
+    whole=(
+        "a {boat} with a {sail} sail {moving} {way} {when}",
+        "a {boat} with {sail} sails {moves} {way} {when}",
+        "a {sail} {boat} {moving} {way} over the {waves}, {state}",
+        "a {sail} {boat} {moves} {way} across the {waves} {when}",
+        "{waves} with a {sail} {boat} {moving} {way}, {state}",
+        "{state}, a {boat} with a {sail} sail {moving} {way}",
+        "{when}, a {boat} with {sail} sails {moves} {way}",
+        "{when} a {sail} {boat} is {moving} {way} on the {sea}",
+        "{film} of a {sail} {boat} {moving} {way} {when}",
+        "{film} of a {boat} with a {sail} sail {moving} {way}, {state}",
+        "{show} a {boat} with a {sail} sail {moving} {way} {when}",
+        "{show} a {sail} {boat} on the {sea} {moving} {way}, {state}",
+        "{watch} a {sail} {boat} {move} {way} {when}",
+        "there is a {boat} with {sail} sails {moving} {way} {when}",
+        "a {boat} is {moving} {way} {when}, its sail is {sail}",
+        "{moving} {way} over the {waves}: a {sail} {boat}, {state}",
+        "the {sail} sail of a {boat} {moving} {way} {when}",
+    ),
+    brief=(
+        "a {boat} {when}",
+        "{waves} with a {boat}",
+        "a {sail} {boat} on the {sea}",
+        "a {boat} {moving} {way}",
+        "a {boat} with a {sail} sail",
+        "a {boat}, {state}",
+    ),
+    scenery={
+        "boat": ("sailboat", "sailboat", "boat", "sailing boat", "yacht", "sailing ship"),
+        "waves": ("waves", "sea", "ocean", "ocean waves", "water", "open sea"),
+        "sea": ("sea", "ocean", "water", "waves"),
+        "moving": ("moving", "sailing", "going", "heading", "drifting", "gliding", "cruising", "travelling"),
+        "moves": ("moves", "sails", "goes", "heads", "drifts", "glides", "cruises", "travels"),
+        "move": ("move", "sail", "go", "head", "drift", "glide", "cruise", "travel"),
+    },
+    traits={
+        "direction": SIDES,
+        "sail": {
+            "white": {"sail": ("white", "white", "snow white", "ivory")},
+            "red": {"sail": ("red", "red", "crimson", "scarlet")},
+            "yellow": {"sail": ("yellow", "yellow", "golden", "lemon yellow")},
+            "green": {"sail": ("green", "green", "emerald", "bright green")},
+        },
+        "weather": {
+            "calm": {
+                "when": ("on a calm sea", "in calm weather", "on calm water", "in fair weather", "on a quiet sea"),
+                "state": ("calm sea", "calm weather", "calm water", "fair weather", "quiet sea"),
+            },
+            "stormy": {
+                "when": ("in a storm", "in stormy weather", "on a stormy sea", "on a rough sea", "in rough weather"),
+                "state": ("stormy sea", "stormy weather", "stormy waves", "rough sea", "rough weather"),
+            },
+            "sunset": {
+                "when": ("at sunset", "at sunset", "at sundown", "in the evening light", "while the sun sets"),
+                "state": ("sunset", "sunset light", "sundown", "evening light", "twilight"),
+            },
+        },
+    },
+)

@@ -9,6 +9,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
+from flickbook.world.views.saying import Saying
 
 NAME = "shapes"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -159,3 +160,75 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
         f"abstract shapes on a {traits['background']} background",
         f"morphing shapes in {_WORDS[traits['colours']]} {_DANCES[traits['dance']][1]}",
     )
+
+
+#: What the grammar says of this view.
+SAYING = Saying(
+    whole=(
+        "{shapes} {morphing} and {dancing}, {colours}, {ground} background",
+        "{shapes} in {colours} {morphing} and {dancing} on a {ground} background",
+        "{shapes} in {colours} {morph} and {dance} on a {ground} {backdrop}",
+        "{shapes} in {colours} are {dancing} against a {ground} {backdrop}",
+        "on a {ground} background, {shapes} in {colours} {morph} while {dancing}",
+        "on a {ground} {backdrop} {shapes} in {colours} are {dancing}",
+        "{shapes} {dancing} over {ground} in {colours}",
+        "a dance of {shapes} {dancing}, {colours}, {ground} background",
+        "{film} of {morphing} {shapes} in {colours} {dancing} on {ground}",
+        "{film} of {shapes} {dancing} in {colours} in front of a {ground} {backdrop}",
+        "{show} {shapes} {dancing} in {colours} on a {ground} background",
+        "{show} {shapes} that {morph} and {dance}, in {colours} on {ground}",
+        "{watch} {shapes} in {colours} {dance} on a {ground} background",
+        "{ground} background with {shapes} in {colours} {dancing}",
+        "{colours}: {shapes} {morphing} and {dancing} over a {ground} background",
+        "there are {shapes} in {colours} {dancing} on a {ground} {backdrop}",
+        "the background is {ground} and {shapes} in {colours} are {dancing}",
+    ),
+    brief=(
+        "{shapes} {morphing} and dancing",
+        "{shapes} {dancing}",
+        "{shapes} in {colours}",
+        "{shapes} on a {ground} background",
+        "a dance of {shapes}",
+        "{morphing} {shapes}",
+    ),
+    scenery={
+        "shapes": ("abstract geometric shapes", "geometric shapes", "abstract shapes", "geometric figures")
+        + ("abstract forms", "polygons and stars"),
+        "morphing": ("morphing", "changing", "transforming", "shifting"),
+        "morph": ("morph", "change", "transform", "shift"),
+        "backdrop": ("background", "backdrop", "wall", "screen"),
+    },
+    traits={
+        "colours": {
+            word: {"colours": tuple(f"{name} {noun}" for name in names for noun in ("colours", "colors", *more))}
+            for word, names, more in (
+                ("warm", ("warm", "warm", "fiery"), ("tones", "hues")),
+                ("cool", ("cool", "cool", "cold"), ("tones", "hues")),
+                ("rainbow", ("rainbow", "rainbow", "many different", "all the rainbow"), ()),
+            )
+        },
+        "background": {
+            "black": {"ground": ("black", "black", "black", "jet black", "pitch black")},
+            "white": {"ground": ("white", "white", "white", "pure white", "snow white")},
+            "blue": {"ground": ("blue", "blue", "blue", "dark blue", "deep blue", "navy")},
+        },
+        "dance": {
+            "spinning": {
+                "dancing": ("spinning", "spinning around", "rotating", "twirling", "turning around"),
+                "dance": ("spin", "spin around", "rotate", "twirl", "turn around"),
+            },
+            "pulsing": {
+                "dancing": ("pulsing", "pulsating", "throbbing", "growing and shrinking in a pulse"),
+                "dance": ("pulse", "pulsate", "throb", "grow and shrink in a pulse"),
+            },
+            "circling": {
+                "dancing": ("circling", "dancing in a circle", "going round in a circle", "moving in circles"),
+                "dance": ("circle", "dance in a circle", "go round in a circle", "move in circles"),
+            },
+            "bouncing": {
+                "dancing": ("bouncing", "bouncing up and down", "jumping up and down", "hopping"),
+                "dance": ("bounce", "bounce up and down", "jump up and down", "hop"),
+            },
+        },
+    },
+)

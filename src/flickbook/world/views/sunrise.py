@@ -8,6 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
+from flickbook.world.views.saying import Saying
 
 NAME = "sunrise"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -134,3 +135,74 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
         f"mountains under {'an' if traits['sky'] == 'orange' else 'a'} {traits['sky']} sky",
         f"the sun over {traits['weather']} mountains",
     )
+
+
+#: What the grammar says of this view.
+SAYING = Saying(
+    whole=(
+        "the sun {rising} {over} the {mountains}, {sky} sky, {clear} weather",
+        "the sun {rises} {over} the {mountains} in a {sky} sky, {with}",
+        "the sun is {rising} {over} the {mountains} in a {sky} sky on a {clear} {time}",
+        "a {calm} {event} over the {mountains} with a {sky} sky, {clear}",
+        "a {clear} {sky} {event} over the {mountains}",
+        "{event} in the {range}, {clear} {sky} sky",
+        "under a {clear} {sky} sky the sun {rises} {over} the {mountains}",
+        "{mountains} on a {clear} {time}, the sun {rising} in a {sky} sky",
+        "a {sky} sky and the sun {rising} {over} the {mountains}, {clear} weather",
+        "{film} of the sun {rising} {over} the {mountains}, {clear}, with a {sky} sky",
+        "{film} of a {calm} {event} over {mountains}, {clear}, {sky} sky",
+        "{clear} {time}, {sky} sky, the sun {rising} {over} the {mountains}",
+        "the sky is {sky} and {clear} while the sun {rises} {over} the {mountains}",
+        "{mountains} at {event} under a {clear} {sky} sky",
+        "{show} the sun {rising} {over} {mountains} in a {clear} {sky} sky",
+        "{show} a {calm} {event} in the {range} {with} and a {sky} sky",
+        "{watch} the sun {rise} {over} the {mountains} in a {clear} {sky} sky",
+        "it is a {clear} {time} in the {range} and the sun is {rising} in a {sky} sky",
+        "the {mountains} {with}, a {sky} sky and a {rising} sun",
+    ),
+    brief=(
+        "{event} over {mountains}",
+        "a {calm} {event}",
+        "the sun {rising} {over} the {mountains}",
+        "a {clear} {event} in the {range}",
+        "{mountains} under a {sky} sky",
+        "a {sky} {event}",
+        "the sun {rises}",
+    ),
+    scenery={
+        "mountains": ("mountains", "mountain ranges", "mountain peaks", "peaks", "hills", "alps", "ridges", "summits")
+        + ("highlands", "mountain tops"),
+        "range": ("mountains", "mountains", "hills", "highlands", "alps"),
+        "over": ("over", "above", "behind", "beyond"),
+        "calm": ("peaceful", "beautiful", "quiet", "serene", "lovely", "tranquil", "scenic", "gorgeous", "dramatic"),
+    },
+    traits={
+        "direction": {
+            "rising": {
+                "rising": ("rising", "coming up", "climbing", "ascending"),
+                "rises": ("rises", "comes up", "climbs", "ascends"),
+                "rise": ("rise", "come up", "climb"),
+                "event": ("sunrise", "sunrise", "dawn", "daybreak"),
+                "time": ("morning", "early morning", "new day"),
+            },
+            "setting": {
+                "rising": ("setting", "going down", "sinking", "descending"),
+                "rises": ("sets", "goes down", "sinks", "descends"),
+                "rise": ("set", "go down", "sink"),
+                "event": ("sunset", "sunset", "dusk", "sundown", "nightfall"),
+                "time": ("evening", "late evening"),
+            },
+        },
+        "sky": {
+            "orange": {"sky": ("orange", "orange", "amber", "peach", "apricot")},
+            "pink": {"sky": ("pink", "pink", "rose", "rosy")},
+            "purple": {"sky": ("purple", "purple", "violet", "lilac", "lavender")},
+            "blue": {"sky": ("blue", "blue", "bright blue", "azure")},
+        },
+        "weather": {
+            "clear": {"clear": ("clear", "clear", "cloudless"), "with": ("without clouds", "without a cloud")},
+            "cloudy": {"clear": ("cloudy", "cloudy", "overcast"), "with": ("with clouds", "with drifting clouds")},
+            "misty": {"clear": ("misty", "misty", "foggy", "hazy"), "with": ("in the mist", "in the fog", "with haze")},
+        },
+    },
+)
