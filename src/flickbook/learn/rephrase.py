@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,10 +33,10 @@ from flickbook.diffusion.weights import save_weights
 from flickbook.hub.find import directory
 from flickbook.hub.manifest import write_manifest
 from flickbook.learn.dataset import training_scenes
-from flickbook.world.captions import captions
+from flickbook.world import grammar, words
+from flickbook.world.captions import brief_captions, captions
 from flickbook.world.render import render
 from flickbook.world.scenes import Scene
-from flickbook.world.synonyms import both
 
 LAYERS: Final = 3
 _VOCABULARY: Final = 1536
@@ -44,8 +45,8 @@ _RATE: Final = 1.5e-3
 _WARMUP: Final = 200
 #: How much of the averaged weights stays at each step.
 _MEMORY: Final = 0.998
-#: The share of captions that are read as they are, and of empty prompts, which guidance reads.
-_SAME, _EMPTY = 0.25, 0.03
+#: The shares of captions that are read as they are, of short ones, and of empty ones, which guidance reads.
+_SAME, _BRIEF, _EMPTY = 0.2, 0.15, 0.03
 #: Where the seeds of scenes begin that are only judged by.
 _UNSEEN: Final = 90_000_000
 _COUNTS: Final = {"core": 24, "pair": 8, "digits": 4, "views": 14}
@@ -112,9 +113,7 @@ class Pupil:
         rng = np.random.default_rng([self.seed, step])
         pairs = []
         for number in rng.integers(len(self._scenes), size=_BATCH):
-            asked, meant = both(self._scenes[number], rng)
-            chance = rng.random()
-            pairs.append(("", "") if chance < _EMPTY else (meant, meant) if chance < _SAME else (asked, meant))
+            pairs.append(("", "") if rng.random() < _EMPTY else both(self._scenes[number], rng))
         return [asked for asked, _ in pairs], [meant for _, meant in pairs]
 
     def loss(self, encoder: TextEncoder, asked: list[str], meant: list[str], step: int) -> Tensor:
@@ -156,6 +155,32 @@ class Pupil:
 def _shuffled(scenes: Iterator[Scene], seed: int) -> list[Scene]:
     found = list(scenes)
     return [found[number] for number in np.random.default_rng(seed).permutation(len(found))]
+
+
+def both(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """What a person may write for a scene, and the caption in the words of training that asks for the same film."""
+    chance, short = rng.random(), brief_captions(scene)
+    if chance < _BRIEF:
+        meant = short[int(rng.integers(len(short)))]
+        return _other_words(meant, rng), meant
+    if chance < _BRIEF + _SAME:
+        known = (*captions(scene), *short)
+        meant = known[int(rng.integers(len(known)))]
+        return meant, meant
+    return grammar.caption(scene, rng), grammar.canonical(scene)
+
+
+def _other_words(text: str, rng: np.random.Generator) -> str:
+    """A short caption of objects with other names of its colours, sizes and shapes."""
+    tables = {**words.COLOURS, **words.SIZES, **words.SHAPES}
+
+    def other(found: re.Match[str]) -> str:
+        names = tables[found[0]]
+        return names[int(rng.integers(len(names)))]
+
+    # A colour after "on" is a background's, which has names of its own.
+    text = re.sub(r"(?<!on )(?<!on a )(?<!on an )\b(?:" + "|".join(tables) + r")\b", other, text)
+    return re.sub(r"\ban? (?=(\w))", lambda found: "an " if found[1] in "aeio" else "a ", text)
 
 
 @torch.no_grad()
