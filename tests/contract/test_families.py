@@ -9,6 +9,12 @@ from tests.contract.cases import CASES, Case
 from tests.contract.matrix import HEADER, PAGE, rows
 
 QUICK = {"wan", "sd15"}
+LONG = {"ms", "ltx2", "i2vgen", "svd"}
+
+
+def mark(case: Case) -> tuple[pytest.MarkDecorator, ...]:
+    """When a family's test runs: always, with the slow tests, or with the trials."""
+    return (pytest.mark.trial,) if case.build in LONG else () if case.build in QUICK else (pytest.mark.slow,)
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +25,7 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=() if case.build in QUICK else pytest.mark.slow, id=case.name) for case in CASES],
+    [pytest.param(case, marks=mark(case), id=case.name) for case in CASES],
 )
 def test_the_family_does_what_the_matrix_says(case: Case) -> None:
     page = PAGE.read_text(encoding="utf-8").splitlines()

@@ -24,7 +24,7 @@ def latents(networks: TextToVideo) -> torch.Tensor:
     return readings(networks, 5, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_it_comes_nearer_to_the_autoencoder_and_is_saved(
     networks: TextToVideo, latents: torch.Tensor, tmp_path: Path
 ) -> None:

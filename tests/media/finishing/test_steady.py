@@ -163,7 +163,7 @@ def test_what_cannot_be_steadied_is_refused() -> None:
         steady(film / 255)
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_over_many_films() -> None:
     """Flicker of 2 to 6 %, on 52 films: every film, and all together. What was measured stands in docs/finishing.md."""
     left, gained, softer, harmed = [], [], [], []
