@@ -211,6 +211,18 @@ def test_a_scene_is_said_in_forty_ways_and_more(group: str) -> None:
         assert len({text.split()[0] for text in said}) >= 5
 
 
+@pytest.mark.parametrize("motion", ["left", "spinning"])
+def test_forty_sentences_differ_in_more_than_synonyms(motion: str) -> None:
+    scene = Scene("core", 0, "grey", (Actor("square", "pink", motion, "medium"),))
+    frames = set()
+    for text in grammar.paraphrases(scene, 600, rng(2)):
+        kinds = {tag.at: tag.kind for tag in tags(text)}
+        glue = ("that", "which", "while", "there", "is", "in", "of", "with", "behind", "and", ",", ";", ":")
+        said = enumerate(tokens(text))
+        frames.add(tuple(kinds.get(at, word) for at, word in said if at in kinds or word in glue))
+    assert len(frames) >= 40
+
+
 def test_attributes_come_in_any_order() -> None:
     scene = Scene("core", 0, "blue", (Actor("star", "red", "up", "large"),))
     orders = {

@@ -80,7 +80,14 @@ _SMOOTHLY: Final = ("smoothly", "steadily", "gently")
 
 
 def _sideways(way: str, other: str) -> tuple[str, ...]:
-    tails = (way, f"to the {way}", f"{way}ward", f"{way}wards", f"towards the {way}", f"toward the {way}")
+    tails: tuple[str, ...] = (
+        way,
+        f"to the {way}",
+        f"{way}ward",
+        f"{way}wards",
+        f"towards the {way}",
+        f"toward the {way}",
+    )
     tails += (f"from {other} to {way}", f"over to the {way}", f"to the {way} side", f"towards the {way} edge")
     return tails + tuple(f"{manner} to the {way}" for manner in _SMOOTHLY)
 
