@@ -238,12 +238,9 @@ def test_attributes_come_in_any_order() -> None:
 def test_the_count_agrees_with_the_noun_and_the_verb(count: int, motion: str) -> None:
     size = "" if motion == "growing" else "small"
     scene = Scene("core", 0, "grey", (Actor("square", "red", motion, size),) * count)
-    said = grammar.paraphrases(scene, 200, rng(count))
-    for text in said:
+    for text in grammar.paraphrases(scene, 200, rng(count)):
         found = tags(text)
-        # "The small red boxes" are several, but no number is said.
-        assert read_one(text) | {"count": str(count)} == wanted(scene), text
-        assert only(found, "count") in ([], [str(count)]), text
+        assert read_one(text) == wanted(scene), text
         assert [tag.form for tag in found if tag.kind == "shape"] == ["one" if count == 1 else "many"], text
         forms = next(tag.form.split() for tag in found if tag.kind == "motion")
         verbs = {"doing", "do" if count > 1 else "does"}
@@ -252,7 +249,6 @@ def test_the_count_agrees_with_the_noun_and_the_verb(count: int, motion: str) ->
         clause = re.sub(rf"({'|'.join(GROUNDS)}|behind it|behind them) is", "", text)
         wrong = r"\bare\b|\bthey\b|\bthem\b" if count == 1 else r"\bis\b|\bit\b|\ba (single|lone)\b"
         assert not re.search(wrong, clause), text
-    assert count == 1 or sum(bool(only(tags(text), "count")) for text in said) > 120
 
 
 def test_numbers_are_said_in_words_and_digits() -> None:
