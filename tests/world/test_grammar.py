@@ -211,6 +211,18 @@ def test_a_scene_is_said_in_forty_ways_and_more(group: str) -> None:
         assert len({text.split()[0] for text in said}) >= 5
 
 
+@pytest.mark.parametrize("motion", ["left", "spinning"])
+def test_forty_sentences_differ_in_more_than_synonyms(motion: str) -> None:
+    scene = Scene("core", 0, "grey", (Actor("square", "pink", motion, "medium"),))
+    frames = set()
+    for text in grammar.paraphrases(scene, 600, rng(2)):
+        kinds = {tag.at: tag.kind for tag in tags(text)}
+        glue = ("that", "which", "while", "there", "is", "in", "of", "with", "behind", "and", ",", ";", ":")
+        said = enumerate(tokens(text))
+        frames.add(tuple(kinds.get(at, word) for at, word in said if at in kinds or word in glue))
+    assert len(frames) >= 40
+
+
 def test_attributes_come_in_any_order() -> None:
     scene = Scene("core", 0, "blue", (Actor("star", "red", "up", "large"),))
     orders = {
@@ -226,12 +238,9 @@ def test_attributes_come_in_any_order() -> None:
 def test_the_count_agrees_with_the_noun_and_the_verb(count: int, motion: str) -> None:
     size = "" if motion == "growing" else "small"
     scene = Scene("core", 0, "grey", (Actor("square", "red", motion, size),) * count)
-    said = grammar.paraphrases(scene, 200, rng(count))
-    for text in said:
+    for text in grammar.paraphrases(scene, 200, rng(count)):
         found = tags(text)
-        # "The small red boxes" are several, but no number is said.
-        assert read_one(text) | {"count": str(count)} == wanted(scene), text
-        assert only(found, "count") in ([], [str(count)]), text
+        assert read_one(text) == wanted(scene), text
         assert [tag.form for tag in found if tag.kind == "shape"] == ["one" if count == 1 else "many"], text
         forms = next(tag.form.split() for tag in found if tag.kind == "motion")
         verbs = {"doing", "do" if count > 1 else "does"}
@@ -240,7 +249,6 @@ def test_the_count_agrees_with_the_noun_and_the_verb(count: int, motion: str) ->
         clause = re.sub(rf"({'|'.join(GROUNDS)}|behind it|behind them) is", "", text)
         wrong = r"\bare\b|\bthey\b|\bthem\b" if count == 1 else r"\bis\b|\bit\b|\ba (single|lone)\b"
         assert not re.search(wrong, clause), text
-    assert count == 1 or sum(bool(only(tags(text), "count")) for text in said) > 120
 
 
 def test_numbers_are_said_in_words_and_digits() -> None:

@@ -37,7 +37,8 @@ _COMMON: Rules = {
     "things": ("shapes", "objects", "figures", "things", "forms"),
 }
 
-#: Sentences for objects of one kind. N is the object with its article, thing the object without.
+#: Sentences for objects of one kind. N is the object with its article, thing the object without; num is the number of
+#: several objects, and nothing for one.
 _SINGLE = (
     "{N1} {doing1} {place}",
     "{N1} {does1} {place}",
@@ -76,20 +77,20 @@ _SINGLE = (
     "{behind} while {N1} {does1}",
     "{N1} {does1} while {behind}",
     "{N1} {is1} {doing1}, {behind}",
-    "{thing1}, {doing1}, {tag}",
-    "{thing1} {doing1}, {tag}",
-    "{tag}, {thing1}, {doing1}",
-    "{doing1}, {thing1}, {tag}",
-    "the {thing1} {does1} {place}",
-    "the {thing1} {is1} {doing1} {place}",
-    "{place}, the {thing1} {is1} {doing1}",
+    "{num1} {thing1}, {doing1}, {tag}",
+    "{num1} {thing1} {doing1}, {tag}",
+    "{tag}, {num1} {thing1}, {doing1}",
+    "{doing1}, {num1} {thing1}, {tag}",
+    "the {num1} {thing1} {does1} {place}",
+    "the {num1} {thing1} {is1} {doing1} {place}",
+    "{place}, the {num1} {thing1} {is1} {doing1}",
     "{N1} {place}; {it1} {is1} {doing1}",
     "{N1} {doing1}; {behind}",
 )
 #: For motions that one word can say, before the noun.
 _QUICK = (
     "{one1} {quick1} {thing1} {place}",
-    "{quick1} {thing1}, {tag}",
+    "{num1} {quick1} {thing1}, {tag}",
     "{film} of {one1} {quick1} {thing1} {place}",
     "{place}, {one1} {quick1} {thing1}",
     "{tag} and {one1} {quick1} {thing1}",
@@ -113,8 +114,8 @@ _PAIR = (
     "there {is1} {N1} {doing1} and {N2} {doing2} {place}",
     "{behind}, {N1} {does1} and {N2} {does2}",
     "{N1} {does1} and {N2} {does2}; {behind}",
-    "{thing1} {doing1}, {thing2} {doing2}, {tag}",
-    "the {thing1} {does1} {while} the {thing2} {does2} {place}",
+    "{num1} {thing1} {doing1}, {num2} {thing2} {doing2}, {tag}",
+    "the {num1} {thing1} {does1} {while} the {num2} {thing2} {does2} {place}",
 )
 #: For a pair that moves alike.
 _TOGETHER = (
@@ -289,6 +290,7 @@ def _object(k: str, actor: Actor, count: int, alone: bool) -> Rules:
         "is": ("are",) if many else ("is",),
         "it": ("they",) if many else ("it",),
         "one": _count(count, alone),
+        "num": _count(count, alone)[:2] if many else ("",),
         "thing": ("{hue} {shape}",),
         "N": ("{one} {thing}",) * 6 + ("{one} {shape} in {colour}", "{one} {shape} that {is} {colour}"),
     }
@@ -313,7 +315,7 @@ def _sized(size: str) -> Rules:
     named: Rules = {
         "size": _often(words.SIZES[size]),
         "measure": tuple(word for word in words.SIZES[size] if " " not in word),
-        "thing": ("{size} {hue} {shape}",) * 5 + ("{hue} {size} {shape}",),
+        "thing": ("{size} {hue} {shape}",) * 10 + ("{hue} {size} {shape}",),
         "N": ("{one} {thing}",) * 8
         + ("{one} {size} {shape} in {colour}", "{one} {size} {shape} that {is} {colour}")
         + ("{one} {shape}, {measure} and {colour},", "{one} {hue} {shape}, {measure},"),
@@ -335,7 +337,7 @@ def _digit(shape: str) -> Rules:
 
 def _ground(background: str, plural: bool) -> Rules:
     """The rules for the background: where things are, a tag, and a clause of its own."""
-    sky = ("in a {even} sky", "against a {even} sky") if background in _SKIES else ()
+    sky = ("in a {paint} sky", "against a {paint} sky") if background in _SKIES else ()
     return {
         "paint": _often(words.BACKGROUNDS[background]),
         "even": ("{paint}",) * 6
