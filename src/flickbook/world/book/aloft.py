@@ -18,15 +18,38 @@ def rocket(pen: Pen, pose: Pose) -> None:
     if flies:
         pen = pen.at(-6, -6, 0.75)
     if burns:
-        long = (8.0 if flies else 2.0 + 7 * pose.air + 2 * (pose.action == "dancing")) + 2.2 * pose.flap()
+        long = (12.0 if flies else 2.0 + 7 * pose.air + 2 * (pose.action == "dancing")) + 2.2 * pose.flap()
         for width, share, colour in ((4.0, 1.0, (255, 110, 20)), (2.3, 0.6, (255, 226, 80))):
             reach = long * share
-            pen.curve([(-width, -4), (width, -4), (width * 0.8, -2 + reach * 0.4), (0, -2 + reach), (-width * 0.8, -2 + reach * 0.4)], colour, False)
+            pen.curve(
+                [
+                    (-width, -4),
+                    (width, -4),
+                    (width * 0.8, -2 + reach * 0.4),
+                    (0, -2 + reach),
+                    (-width * 0.8, -2 + reach * 0.4),
+                ],
+                colour,
+                False,
+            )
         pen.layer()
     for side in (-1, 1):
         pen.curve([(side * 4, -12), (side * 9.4, -5.4), (side * 9.6, 0.2), (side * 4, -4)], _RED)
     pen.outline([(-3.6, -5), (3.6, -5), (4.4, -2.2), (-4.4, -2.2)], (90, 94, 112))
-    pen.curve([(0, -28.6), (4.6, -22.4), (6.2, -15), (5.0, -7), (3.4, -4.4), (-3.4, -4.4), (-5.0, -7), (-6.2, -15), (-4.6, -22.4)], (246, 247, 250))
+    pen.curve(
+        [
+            (0, -28.6),
+            (4.6, -22.4),
+            (6.2, -15),
+            (5.0, -7),
+            (3.4, -4.4),
+            (-3.4, -4.4),
+            (-5.0, -7),
+            (-6.2, -15),
+            (-4.6, -22.4),
+        ],
+        (246, 247, 250),
+    )
     pen.curve([(0, -28.6), (3.1, -25.2), (4.8, -21.2), (0, -20.4), (-4.8, -21.2), (-3.1, -25.2)], _RED, False)
     pen.disc(0, -14.8, 3.1, (60, 74, 120), rim=False)
     pen.disc(0, -14.8, 2.3, (96, 190, 248), rim=False)
@@ -50,7 +73,17 @@ def balloon(pen: Pen, pose: Pose) -> None:
         rim = wide > 11
         y, tall = -20.4, 10.6
         pen.curve(
-            [(0, y - tall), (wide * 0.75, y - tall * 0.75), (wide, y), (wide * 0.7, y + tall * 0.62), (wide * 0.3, y + tall), (-wide * 0.3, y + tall), (-wide * 0.7, y + tall * 0.62), (-wide, y), (-wide * 0.75, y - tall * 0.75)],
+            [
+                (0, y - tall),
+                (wide * 0.75, y - tall * 0.75),
+                (wide, y),
+                (wide * 0.7, y + tall * 0.62),
+                (wide * 0.3, y + tall),
+                (-wide * 0.3, y + tall),
+                (-wide * 0.7, y + tall * 0.62),
+                (-wide, y),
+                (-wide * 0.75, y - tall * 0.75),
+            ],
             colour,
             rim,
         )
@@ -70,7 +103,14 @@ def tree(pen: Pen, pose: Pose) -> None:
             pen.limb([(side * 2, -10), (side * 8 + sway * 0.5, -11), (side * 12.5 + sway, -14 - lift)], 1.8, brown)
             pen.disc(side * 12.8 + sway, -14.6 - lift, 2.6, green)
         pen.layer()
-    crown = ((-6.4, -14.6, 5.6), (6.6, -14.6, 5.6), (-4.4, -20.4, 5.8), (4.8, -20.6, 5.8), (0, -17, 7.4), (0.2, -24, 5.2))
+    crown = (
+        (-6.4, -14.6, 5.6),
+        (6.6, -14.6, 5.6),
+        (-4.4, -20.4, 5.8),
+        (4.8, -20.6, 5.8),
+        (0, -17, 7.4),
+        (0.2, -24, 5.2),
+    )
     for x, y, radius in crown:
         pen.disc(x + sway * (-y - 8) / 14, y, radius, green)
     for x, y, radius in ((-3.6, -21, 3.0), (1.4, -24.6, 2.4), (4.8, -18.6, 2.4)):

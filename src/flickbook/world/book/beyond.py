@@ -9,7 +9,7 @@ from PIL import Image
 
 from flickbook.world.book import sky
 from flickbook.world.book.land import hill
-from flickbook.world.book.light import LIGHTS, tint
+from flickbook.world.book.light import of_land
 from flickbook.world.book.pen import Colour, Pen, mix
 
 TURN = 2 * math.pi
@@ -17,13 +17,13 @@ TURN = 2 * math.pi
 _WATER: dict[str, tuple[Colour, Colour, Colour]] = {
     "day": ((150, 232, 240), (44, 168, 214), (16, 96, 168)),
     "sunset": ((255, 184, 130), (176, 96, 140), (76, 46, 116)),
-    "night": ((34, 62, 122), (18, 36, 92), (8, 16, 54)),
+    "night": ((52, 92, 160), (26, 54, 122), (12, 26, 78)),
 }
 #: The same for the void.
 _VOID: dict[str, tuple[Colour, Colour, Colour]] = {
     "day": ((34, 26, 84), (58, 44, 130), (92, 78, 176)),
     "sunset": ((40, 14, 58), (112, 34, 92), (222, 88, 74)),
-    "night": ((4, 4, 16), (8, 8, 30), (16, 16, 50)),
+    "night": ((6, 6, 20), (10, 12, 38), (22, 24, 64)),
 }
 
 
@@ -31,7 +31,7 @@ def space(light: str, rng: np.random.Generator) -> Image.Image:
     """Stars, a ringed planet and the ground of a moon with craters."""
     top, middle, bottom = _VOID[light]
     sheet = sky.gradient((0, top), (28, middle), (52, bottom))
-    pen, glow = Pen(tint(LIGHTS[light].land)), Pen(sky.plain)
+    pen, glow = Pen(of_land(light)), Pen(sky.plain)
     x = float(rng.uniform(9, 16)) + (34 if rng.uniform() < 0.5 else 0)
     if light == "sunset":
         sun = 64 - x
@@ -63,7 +63,7 @@ def space(light: str, rng: np.random.Generator) -> Image.Image:
 def space_moves(pen: Pen, time: float, shift: float) -> None:
     """Stars that twinkle."""
     for k in range(22):
-        x, y = (k * 0.618 + shift) % 1.0 * 64, (k * 0.382 + 0.7 * shift) % 1.0 * 43
+        x, y = (k * 0.7549 + shift) % 1.0 * 64, (k * 0.5698 + 0.7 * shift) % 1.0 * 43
         size = 0.5 + 0.35 * math.sin(TURN * (2 * time + k / 5))
         pen.disc(x, y, max(0.3, size), (246, 244, 255))
 
@@ -79,7 +79,7 @@ def underwater(light: str, rng: np.random.Generator) -> Image.Image:
         rays.outline([(x, -1), (x + 5, -1), (x - 2, 34), (x - 9, 34)], ray)
     rays.stamp(sheet)
     soft = gradient_over(sheet, light)
-    pen = Pen(tint(LIGHTS[light].land))
+    pen = Pen(of_land(light))
     hill(pen, 50, 1.4, float(rng.uniform()), mix((226, 208, 150), bottom, 0.4))
     side = 1 if rng.uniform() < 0.5 else -1
     coral = pen.at(32 + side * float(rng.uniform(20, 25)), 55)

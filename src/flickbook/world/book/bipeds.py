@@ -34,12 +34,8 @@ class _Build:
 
 
 PANDA = _Build(5.0, 5.2, 3.2, 15.0, 5.4, 7.6, 4.0, _DARK, _DARK, _DARK, _DARK)
-PERSON = _Build(
-    10.0, 3.5, 1.3, 17.0, 3.0, 7.8, 2.9, (40, 72, 178), (250, 250, 250), (228, 44, 52), (244, 190, 148)
-)
-ASTRONAUT = _Build(
-    8.0, 4.6, 1.9, 15.0, 4.2, 7.4, 3.8, (240, 242, 248), (255, 132, 36), (240, 242, 248), (255, 132, 36)
-)
+PERSON = _Build(10.0, 3.5, 1.3, 17.0, 3.0, 7.8, 2.9, (40, 72, 178), (250, 250, 250), (228, 44, 52), (244, 190, 148))
+ASTRONAUT = _Build(8.0, 4.6, 1.9, 15.0, 4.2, 7.4, 3.8, (240, 242, 248), (255, 132, 36), (240, 242, 248), (255, 132, 36))
 
 
 def panda(pen: Pen, pose: Pose) -> None:
@@ -100,7 +96,7 @@ def _leg(pen: Pen, pose: Pose, build: _Build, near: bool, dark: float) -> None:
     shift = 0.0 if near else math.pi
     swing, bend = 0.0, 0.0
     if pose.action in ("walking", "running"):
-        swing = pose.stride * 0.85 * pose.wave(shift)
+        swing = pose.stride * pose.wave(shift)
         bend = -pose.stride * (0.25 + 0.9 * max(0.0, math.cos(pose.turn + shift)))
     elif pose.action == "swimming":
         swing = 0.5 * pose.wave(shift)
@@ -151,7 +147,14 @@ def _cape(pen: Pen, pose: Pose, build: _Build) -> None:
     """A red cape that waves behind whoever flies."""
     wave = 2.2 * pose.flap()
     top = -build.shoulder
-    points = [(-2, top - 1), (2.5, top), (-3.0, top + 8), (-7.5 + wave, top + 16), (-11 + wave, top + 12), (-7, top + 5)]
+    points = [
+        (-2, top - 1),
+        (2.5, top),
+        (-3.0, top + 8),
+        (-7.5 + wave, top + 16),
+        (-11 + wave, top + 12),
+        (-7, top + 5),
+    ]
     pen.curve(points, (236, 60, 40) if build is not PERSON else (255, 200, 40))
 
 
@@ -193,7 +196,9 @@ def _person_head(pen: Pen, pose: Pose) -> None:
     hair: Colour = (84, 48, 28)
     pen.disc(x - 0.5, y - 0.6, 5.0, hair)
     pen.oval(x + 0.6, y + 0.6, 4.2, 4.0, PERSON.hand)
-    pen.curve([(x - 4.6, y + 0.4), (x - 4, y - 4.4), (x + 1, y - 5.4), (x + 4.4, y - 2.6), (x + 1, y - 2.2)], hair, False)
+    pen.curve(
+        [(x - 4.6, y + 0.4), (x - 4, y - 4.4), (x + 1, y - 5.4), (x + 4.4, y - 2.6), (x + 1, y - 2.2)], hair, False
+    )
     eyes(pen, pose, x + 0.4, y + 0.4, 2.9, 0.75)
     pen.limb([(x + 0.9, y + 2.6), (x + 2.1, y + 2.8), (x + 2.9, y + 2.4)], 0.6, (196, 70, 70), rim=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from flickbook.world.book import aloft, beyond, bipeds, land, quadrupeds, sky, stage, vehicles, winged
-from flickbook.world.book.light import LIGHTS, tint
+from flickbook.world.book.light import LIGHTS, of_land, tint
 from flickbook.world.book.page import Page
 from flickbook.world.book.pen import FRAMES, SIZE, Paint, Pen, shrink
 from flickbook.world.book.pose import Pose, pose
@@ -18,22 +18,22 @@ Actor = Callable[[Pen, Pose], None]
 _CLOUDS = ("beach", "forest", "city", "snow", "meadow")
 
 _ACTORS: dict[str, tuple[Actor, float]] = {
-    "cat": (quadrupeds.cat, 1.0),
-    "dog": (quadrupeds.dog, 1.0),
-    "panda": (bipeds.panda, 0.92),
-    "horse": (quadrupeds.horse, 1.0),
-    "bird": (winged.bird, 1.0),
-    "fish": (winged.fish, 1.0),
-    "butterfly": (winged.butterfly, 1.0),
-    "person": (bipeds.person, 0.98),
-    "astronaut": (bipeds.astronaut, 0.95),
-    "car": (vehicles.car, 0.95),
-    "bus": (vehicles.bus, 0.95),
-    "train": (vehicles.train, 0.92),
-    "boat": (vehicles.boat, 0.88),
-    "rocket": (aloft.rocket, 0.92),
-    "balloon": (aloft.balloon, 0.9),
-    "tree": (aloft.tree, 0.9),
+    "cat": (quadrupeds.cat, 1.1),
+    "dog": (quadrupeds.dog, 1.1),
+    "panda": (bipeds.panda, 0.96),
+    "horse": (quadrupeds.horse, 1.06),
+    "bird": (winged.bird, 1.1),
+    "fish": (winged.fish, 1.12),
+    "butterfly": (winged.butterfly, 1.05),
+    "person": (bipeds.person, 1.0),
+    "astronaut": (bipeds.astronaut, 1.02),
+    "car": (vehicles.car, 1.04),
+    "bus": (vehicles.bus, 1.02),
+    "train": (vehicles.train, 1.0),
+    "boat": (vehicles.boat, 0.92),
+    "rocket": (aloft.rocket, 0.96),
+    "balloon": (aloft.balloon, 0.92),
+    "tree": (aloft.tree, 0.94),
 }
 _PLACES = {
     "beach": (land.beach, land.beach_moves),
@@ -45,6 +45,8 @@ _PLACES = {
     "underwater": (beyond.underwater, beyond.underwater_moves),
     "meadow": (land.meadow, land.meadow_moves),
 }
+
+
 def draw(page: Page) -> np.ndarray:
     """The film (16, 64, 64, 3) uint8 of a page, 8 frames a second; the same page gives the same pixels.
 
@@ -56,7 +58,7 @@ def draw(page: Page) -> np.ndarray:
     still, moves = _PLACES[page.place]
     ground = still(page.light, rng)
     paint = tint(light.actor, page.hue)
-    scenery = tint(light.land)
+    scenery = of_land(page.light)
     film = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
     for index in range(FRAMES):
         moment = pose(page.action, index / (FRAMES - 1), page.phase)

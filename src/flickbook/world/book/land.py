@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from flickbook.world.book import sky
-from flickbook.world.book.light import LIGHTS, tint
+from flickbook.world.book.light import of_land
 from flickbook.world.book.pen import Colour, Pen, mix
 
 TURN = 2 * math.pi
@@ -16,7 +16,7 @@ _WHITE: Colour = (255, 255, 255)
 
 
 def _pen(light: str) -> Pen:
-    return Pen(tint(LIGHTS[light].land))
+    return Pen(of_land(light))
 
 
 def hill(pen: Pen, top: float, swell: float, shift: float, colour: Colour) -> None:
@@ -44,7 +44,9 @@ def beach(light: str, rng: np.random.Generator) -> Image.Image:
     palm.disc(4.0, -20, 1.3, (110, 70, 44))
     shell = pen.at(32 - side * float(rng.uniform(16, 24)), 59)
     for k in range(5):
-        shell.limb([(0, 0), (2.2 * math.cos(k * TURN / 5 - 1.57), 2.2 * math.sin(k * TURN / 5 - 1.57))], 1.5, (244, 110, 90))
+        shell.limb(
+            [(0, 0), (2.2 * math.cos(k * TURN / 5 - 1.57), 2.2 * math.sin(k * TURN / 5 - 1.57))], 1.5, (244, 110, 90)
+        )
     pen.stamp(sheet)
     return sheet
 
@@ -104,7 +106,10 @@ def city(light: str, rng: np.random.Generator) -> Image.Image:
     while x < 64:
         wide, roof = float(rng.uniform(11, 15)), float(rng.uniform(10, 26))
         pen.outline([(x, roof), (x + wide, roof), (x + wide, 50), (x, 50)], walls[(first + k) % 5])
-        pen.outline([(x - 0.4, roof), (x + wide + 0.4, roof), (x + wide + 0.4, roof + 1.5), (x - 0.4, roof + 1.5)], mix(walls[(first + k) % 5], (40, 30, 50), 0.4))
+        pen.outline(
+            [(x - 0.4, roof), (x + wide + 0.4, roof), (x + wide + 0.4, roof + 1.5), (x - 0.4, roof + 1.5)],
+            mix(walls[(first + k) % 5], (40, 30, 50), 0.4),
+        )
         columns = 2 if wide < 13 else 3
         step = wide / columns
         for row in range(5):
@@ -143,7 +148,10 @@ def snow(light: str, rng: np.random.Generator) -> Image.Image:
     for left, tall, wide in ((x, 25, 21), (x + 30, 20, 19)):
         pen.outline([(left, 44 - tall), (left + wide, 46), (left - wide, 46)], (150, 172, 208))
         top = 44 - tall
-        pen.outline([(left, top), (left + 7, top + 8), (left + 2.4, top + 6.6), (left - 1.6, top + 9), (left - 7, top + 8)], (248, 250, 255))
+        pen.outline(
+            [(left, top), (left + 7, top + 8), (left + 2.4, top + 6.6), (left - 1.6, top + 9), (left - 7, top + 8)],
+            (248, 250, 255),
+        )
     hill(pen, 43, 1.8, float(rng.uniform()), (214, 228, 246))
     for x in (float(rng.uniform(2, 9)), float(rng.uniform(12, 18)), float(rng.uniform(54, 62))):
         pen.limb([(x, 50), (x, 44)], 2.0, (108, 76, 60))
@@ -160,8 +168,8 @@ def snow(light: str, rng: np.random.Generator) -> Image.Image:
 def snow_moves(pen: Pen, time: float, shift: float) -> None:
     """Snow that falls."""
     for k in range(22):
-        y = ((k * 0.618 + shift) % 1.0 * 66 + 26 * time * (1 + 0.3 * (k % 3))) % 66 - 1
-        x = (k * 0.382 * 64 + 17 * shift + 2 * math.sin(TURN * (time + k / 7))) % 64
+        y = ((k * 0.5698 + shift) % 1.0 * 66 + 26 * time * (1 + 0.3 * (k % 3))) % 66 - 1
+        x = (k * 0.7549 * 64 + 17 * shift + 2 * math.sin(TURN * (time + k / 7))) % 64
         pen.disc(x, y, 0.75 + 0.25 * (k % 2), (250, 252, 255))
 
 
@@ -221,7 +229,7 @@ _PETALS: tuple[Colour, ...] = ((250, 90, 120), (255, 222, 70), (250, 250, 250), 
 def meadow_moves(pen: Pen, time: float, shift: float) -> None:
     """Flowers that sway."""
     for k in range(9):
-        x, y = (k * 7.6 + 7 * shift) % 68 - 2, 53.0 + 7.6 * ((k * 0.382 + shift) % 1.0)
+        x, y = (k * 7.6 + 7 * shift) % 68 - 2, 53.0 + 7.6 * ((k * 0.5698 + shift) % 1.0)
         sway = 0.8 * math.sin(TURN * (1.5 * time + k / 5))
         pen.limb([(x, y + 3.4), (x + sway, y)], 0.8, (54, 136, 60))
         pen.disc(x + sway, y, 1.5, _PETALS[k % 4])

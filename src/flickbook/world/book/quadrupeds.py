@@ -30,7 +30,7 @@ class _Build:
 
 CAT = _Build((246, 146, 44), 9.5, 7.5, 8.6, 2.9, (255, 232, 200), (3.6, -6.6))
 DOG = _Build((158, 100, 58), 10.5, 8.5, 8.4, 3.2, (248, 232, 210), (4.6, -6.4))
-HORSE = _Build((150, 74, 36), 11.0, 11.5, 8.0, 2.8, (70, 40, 30), (8.2, -10.5))
+HORSE = _Build((190, 104, 52), 11.0, 11.5, 8.0, 2.8, (70, 40, 30), (8.2, -10.5))
 
 
 def cat(pen: Pen, pose: Pose) -> None:
@@ -71,7 +71,8 @@ def _animal(pen: Pen, pose: Pose, build: _Build, head, tail) -> None:  # type: i
             _leg(pen, pose, build, start, front, near, (colour, sock))
     pen.layer()
     if lying:
-        spot = (chest[0] + build.thick * 0.55, min(chest[1] + build.head[1] * 0.18, -6.2))
+        drop = 0.6 if build is HORSE else 0.18
+        spot = (chest[0] + build.thick * 0.55, min(chest[1] + build.head[1] * drop, -6.2))
     elif upright:
         spot = (chest[0] + 1.0, chest[1] + build.head[1] * 0.72)
     else:
@@ -109,7 +110,7 @@ def _leg(
     elif pose.action == "surfing":
         swing, bend = (0.45 if front else -0.35) + (0.0 if near else -0.15), 0.2 + 0.15 * pose.wave()
     elif pose.action == "dancing" and front:
-        swing, bend = 1.5 + 0.65 * pose.wave(0.0 if near else math.pi), 0.2
+        swing, bend = 1.55 + 0.8 * pose.wave(0.0 if near else math.pi), 0.2
         length = build.legs * 0.9
     elif pose.action == "dancing":
         swing, bend = 0.25 * pose.wave(shift) + (0.12 if near else -0.12), 0.0
@@ -134,7 +135,9 @@ def _cat_head(pen: Pen, pose: Pose, chest: Point, spot: Point) -> None:
     x, y = spot
     twitch = 0.3 * pose.flap()
     for side in (-1, 1):
-        pen.outline([(x + side * 5.6, y - 1), (x + side * (5.2 + twitch), y - 9.2), (x + side * 0.4, y - 4.4)], CAT.coat)
+        pen.outline(
+            [(x + side * 5.6, y - 1), (x + side * (5.2 + twitch), y - 9.2), (x + side * 0.4, y - 4.4)], CAT.coat
+        )
     pen.oval(x, y, 6.4, 5.6, CAT.coat)
     for side in (-1, 1):
         pen.outline(
@@ -206,4 +209,8 @@ def _horse_tail(pen: Pen, pose: Pose, root: Point) -> None:
     x, y = root
     sway = 1.4 * pose.flap()
     out = 7.0 if pose.stride > 0.8 or pose.air > 0.3 else 3.2
-    pen.limb([(x + 1, y), (x - out * 0.6, y - 0.4), (x - out - sway * 0.5, y + 4.0), (x - out + sway, y + 8)], 2.8, (44, 28, 30))
+    pen.limb(
+        [(x + 1, y), (x - out * 0.6, y - 0.4), (x - out - sway * 0.5, y + 4.0), (x - out + sway, y + 8)],
+        2.8,
+        (44, 28, 30),
+    )

@@ -54,7 +54,11 @@ def ripples(pen: Pen, x: float, y: float, time: float, side: int, reach: float) 
     """Foam around a body at the surface and a wake behind it."""
     for k in range(4):
         age = (time * 3 + k / 4) % 1.0
-        pen.limb([(x - side * (reach + 9 * age), y + 2.2 * age), (x - side * (reach + 9 * age + 3), y + 2.2 * age)], 1.1, _FOAM)
+        pen.limb(
+            [(x - side * (reach + 9 * age), y + 2.2 * age), (x - side * (reach + 9 * age + 3), y + 2.2 * age)],
+            1.1,
+            _FOAM,
+        )
     pen.limb([(x - reach * 0.8, y + 0.4), (x + reach * 0.8, y + 0.4)], 1.3, _FOAM)
 
 
@@ -63,13 +67,31 @@ def wave(pen: Pen, place: str, pose: Pose) -> None:
     colour = _WAVES[place]
     roll = 1.2 * pose.wave()
     edge: list[Point] = [(-70, -17), (-40, -19), (-30, -25 - roll), (-21, -28 - roll), (-14, -25), (-12.4, -20.5)]
-    inner: list[Point] = [(-15.6, -22), (-18.4, -17), (-16, -9), (-8, -2.4), (2, 0.2), (14, 1.6), (30, 2.8 + roll), (70, 2)]
+    inner: list[Point] = [
+        (-15.6, -22),
+        (-18.4, -17),
+        (-16, -9),
+        (-8, -2.4),
+        (2, 0.2),
+        (14, 1.6),
+        (30, 2.8 + roll),
+        (70, 2),
+    ]
     pen.outline([*edge, *inner, (70, 30), (-70, 30)], colour)
-    pen.outline([(-70, -6), (-30, -8), (-14, 0), (0, 4), (16, 5.4), (70, 6), (70, 30), (-70, 30)], mix(colour, (16, 30, 110), 0.22))
+    pen.outline(
+        [(-70, -6), (-30, -8), (-14, 0), (0, 4), (16, 5.4), (70, 6), (70, 30), (-70, 30)],
+        mix(colour, (16, 30, 110), 0.22),
+    )
     for k in range(3):
         start = -23 - 3.4 * k
-        pen.limb([(start + 2, -21 + 3 * k), (start + 4, -12 + 2.5 * k), (start + 12, -3 + 2.2 * k)], 0.9, mix(colour, _FOAM, 0.45))
-    for k, (x, y, radius) in enumerate(((-33, -24, 3.0), (-27, -27, 3.2), (-20.5, -28, 3.2), (-15, -25.4, 2.8), (-12.6, -21.4, 2.0))):
+        pen.limb(
+            [(start + 2, -21 + 3 * k), (start + 4, -12 + 2.5 * k), (start + 12, -3 + 2.2 * k)],
+            0.9,
+            mix(colour, _FOAM, 0.45),
+        )
+    for k, (x, y, radius) in enumerate(
+        ((-33, -24, 3.0), (-27, -27, 3.2), (-20.5, -28, 3.2), (-15, -25.4, 2.8), (-12.6, -21.4, 2.0))
+    ):
         pen.disc(x, y - 0.6 * roll, radius + 0.5 * pose.wave(1.3 * k), _FOAM)
     for k in range(6):
         age = (pose.time * 3 + k / 6) % 1.0
@@ -84,18 +106,19 @@ def board(pen: Pen) -> None:
 
 
 def letters(pen: Pen, x: float, y: float, time: float) -> None:
-    """Three letters Z that rise and grow."""
-    for k in range(3):
-        age = (time + k / 3) % 1.0
-        half = 1.1 + 1.5 * age
-        a, b = x + 7 * age + math.sin(TURN * age), y - 13 * age
-        pen.limb([(a - half, b - half), (a + half, b - half), (a - half, b + half), (a + half, b + half)], 1.0, (255, 255, 255))
+    """Two letters Z that rise and grow."""
+    for k in range(2):
+        age = (time + k / 2) % 1.0
+        half = 1.2 + 1.6 * age
+        a, b = x + 9 * age + math.sin(TURN * age), y - 16 * age
+        corners = [(a - half, b - half), (a + half, b - half), (a - half, b + half), (a + half, b + half)]
+        pen.limb(corners, 1.1, (255, 255, 255))
 
 
 def notes(pen: Pen, x: float, y: float, pose: Pose) -> None:
     """Two notes of music, one on each side."""
     for side in (-1, 1):
-        a, b = x + side * 19, y - 22 + 2.2 * pose.wave(1.6 * side)
+        a, b = x + side * 20, y - 30 + 2.2 * pose.wave(1.6 * side)
         colour: Colour = (255, 226, 70) if side < 0 else (255, 120, 190)
         pen.limb([(a + 1.2, b), (a + 1.2, b - 5.4), (a + 3.4, b - 4.2)], 1.0, colour)
         pen.oval(a, b, 1.7, 1.3, colour)

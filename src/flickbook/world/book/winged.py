@@ -35,7 +35,9 @@ def bird(pen: Pen, pose: Pose) -> None:
         _wing(pen.at(1.0, y - 3.0, 0.35 - 1.0 * beat, wide=0.9), mix(_BLUE, _DARK, 0.35))
         pen.layer()
     tail = 0.25 * pose.flap() + (0.2 if flies else -0.1)
-    pen.at(-7.0, y + 1.0, tail).outline([(1, -2.6), (-8.5, -3.6), (-7.4, -0.6), (-9, 2.2), (1, 3)], mix(_BLUE, _DARK, 0.2))
+    pen.at(-7.0, y + 1.0, tail).outline(
+        [(1, -2.6), (-8.5, -3.6), (-7.4, -0.6), (-9, 2.2), (1, 3)], mix(_BLUE, _DARK, 0.2)
+    )
     pen.oval(-0.6, y, 8.2, 6.8, _BLUE, angle=-0.12)
     pen.disc(5.0, y - 5.4, 5.4, _BLUE)
     pen.outline([(9.0, y - 7.0), (14.4, y - 4.6), (9.0, y - 3.0)], (255, 150, 20))
@@ -71,9 +73,9 @@ def _bird_legs(pen: Pen, pose: Pose, flies: bool, y: float) -> None:
 
 def butterfly(pen: Pen, pose: Pose) -> None:
     """A pink butterfly with four spotted wings, seen from above."""
-    wide = 0.62 + 0.38 * pose.flap()
+    wide = 0.68 + 0.32 * pose.flap()
     if pose.action in ("standing", "sleeping"):
-        wide = (0.3 if pose.asleep else 0.86) + 0.12 * pose.flap()
+        wide = (0.6 if pose.asleep else 0.86) + 0.12 * pose.flap()
     for side in (-1, 1):
         wing = pen.at(side * 0.6, -12, wide=side * wide)
         wing.curve([(0, 0), (4, -8.5), (11.5, -12), (15, -8), (13, -1.2), (6, 1.2)], (236, 60, 152))
@@ -100,9 +102,25 @@ def fish(pen: Pen, pose: Pose) -> None:
     tail.curve([(1.6, 0), (-3, -4), (-8.4, -8), (-7.2, 0), (-8.4, 8), (-3, 4)], dark)
     pen.curve([(-5, y - 5), (-2, y - 10.8), (5, y - 10), (6, y - 5)], dark)
     pen.curve([(-3, y + 5), (-4.4, y + 9.0), (1, y + 8.6), (3, y + 5)], dark)
-    pen.curve([(-10, y), (-4, y - 6.4), (4, y - 8.2), (11.4, y - 4.4), (13.6, y + 0.6), (10, y + 5), (2, y + 7.4), (-5, y + 5.4)], _ORANGE)
-    pen.curve([(3.2, y - 8.0), (6.4, y - 7.4), (5.0, y - 1), (6.0, y + 6.6), (2.6, y + 7.2), (2.2, y)], _WHITE, rim=False)
-    pen.curve([(-6.0, y - 4.9), (-3.4, y - 6.6), (-4.0, y), (-3.2, y + 6.2), (-6.0, y + 4.9), (-6.8, y)], _WHITE, rim=False)
+    pen.curve(
+        [
+            (-10, y),
+            (-4, y - 6.4),
+            (4, y - 8.2),
+            (11.4, y - 4.4),
+            (13.6, y + 0.6),
+            (10, y + 5),
+            (2, y + 7.4),
+            (-5, y + 5.4),
+        ],
+        _ORANGE,
+    )
+    pen.curve(
+        [(3.2, y - 8.0), (6.4, y - 7.4), (5.0, y - 1), (6.0, y + 6.6), (2.6, y + 7.2), (2.2, y)], _WHITE, rim=False
+    )
+    pen.curve(
+        [(-6.0, y - 4.9), (-3.4, y - 6.6), (-4.0, y), (-3.2, y + 6.2), (-6.0, y + 4.9), (-6.8, y)], _WHITE, rim=False
+    )
     pen.limb([(11.0, y + 2.8), (12.8, y + 2.6)], 0.9, (170, 50, 20), rim=False)
     _eye(pen, pose, 9.2, y - 2.0, 2.2)
     pen.layer()
