@@ -9,10 +9,10 @@ from PIL import Image
 
 from flickbook.world.book import sky
 from flickbook.world.book.land import hill
-from flickbook.world.book.light import of_land
 from flickbook.world.book.pen import Colour, Pen, mix
+from flickbook.world.book.pose import TURN
+from flickbook.world.book.sky import of_land
 
-TURN = 2 * math.pi
 #: Top, middle and bottom of the water.
 _WATER: dict[str, tuple[Colour, Colour, Colour]] = {
     "day": ((150, 232, 240), (44, 168, 214), (16, 96, 168)),

@@ -61,8 +61,8 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "underwater": ("under water", "underwater", "at the bottom of the sea", "under the sea"),
     "meadow": ("in a meadow", "in a field of flowers", "on the grass", "through a meadow"),
 }
-#: Adjectives that name the place before a noun of land, and the noun.
-_SCENE: dict[str, str] = {
+#: The place as a thing of its own: "a forest at night with a cat".
+SCENES: dict[str, str] = {
     "beach": "a beach",
     "forest": "a forest",
     "city": "a city street",
@@ -117,7 +117,7 @@ def describe(page: Page, rng: np.random.Generator) -> str:
     )
     if page.action in _GOING and rng.uniform() < 0.12:
         does += f" to the {page.direction}"
-    scene, lead = _SCENE[page.place], _LEAD[page.light]
+    scene, lead = SCENES[page.place], _LEAD[page.light]
     forms = (
         f"{who} {does} {where} {when}",
         f"{who} {does} {when} {where}",
@@ -147,7 +147,7 @@ def describe_briefly(page: Page, rng: np.random.Generator) -> str:
         f"{who} {does} {when}",
         f"{who} {still}",
         f"{who} {still} {when}",
-        f"{_SCENE[page.place]} {_LEAD[page.light]} with {who}",
+        f"{SCENES[page.place]} {_LEAD[page.light]} with {who}",
         who,
     )
     return forms[int(rng.integers(len(forms)))]

@@ -8,16 +8,17 @@ import numpy as np
 from PIL import Image
 
 from flickbook.world.book import aloft, beyond, bipeds, land, quadrupeds, sky, stage, vehicles, winged
-from flickbook.world.book.light import LIGHTS, of_land, tint
 from flickbook.world.book.page import Page
 from flickbook.world.book.pen import FRAMES, SIZE, Paint, Pen, shrink
 from flickbook.world.book.pose import Pose, pose
+from flickbook.world.book.sky import LIGHTS, of_land, tint
 
 Actor = Callable[[Pen, Pose], None]
-#: Places under an open sky.
-_CLOUDS = ("beach", "forest", "city", "snow", "meadow")
+#: Heights of the two clouds of a place in pixels of the frame.
+_CLOUDS = {"beach": (9.0, 15.0), "city": (4.6, 8.0), "snow": (9.0, 15.0), "meadow": (9.0, 15.0)}
 
-_ACTORS: dict[str, tuple[Actor, float]] = {
+#: How each subject is drawn, and its scale.
+ACTORS: dict[str, tuple[Actor, float]] = {
     "cat": (quadrupeds.cat, 1.1),
     "dog": (quadrupeds.dog, 1.1),
     "panda": (bipeds.panda, 0.96),
@@ -65,7 +66,8 @@ def draw(page: Page) -> np.ndarray:
         picture = ground.copy()
         if page.place in _CLOUDS:
             high = Pen(sky.plain)
-            sky.clouds(high, page.light, moment.time, [(10 + 24 * shift, 9.0), (44 + 12 * shift, 15.0)])
+            first, second = _CLOUDS[page.place]
+            sky.clouds(high, page.light, moment.time, [(10 + 24 * shift, first), (44 + 12 * shift, second)])
             high.stamp(picture)
         pen = Pen(sky.plain if page.place == "space" else scenery)
         moves(pen, moment.time, shift)
@@ -75,11 +77,15 @@ def draw(page: Page) -> np.ndarray:
     return film
 
 
-def _afloat(page: Page) -> bool:
-    """Whether the page needs water of its own."""
+def _water(page: Page) -> float | None:
+    """How high the page's own water stands above the ground in pixels, or None where it has none."""
     if page.place == "underwater" or page.action == "surfing":
-        return False
-    return page.action == "swimming" or page.subject in ("boat", "fish")
+        return None
+    if page.subject == "boat":
+        return 6.5
+    if page.subject == "fish":
+        return 26.0 if page.action == "swimming" else 9.0
+    return 11.0 if page.action == "swimming" else None
 
 
 def _feet(page: Page, moment: Pose) -> float:
@@ -100,44 +106,43 @@ def _feet(page: Page, moment: Pose) -> float:
 
 def _play(picture: Image.Image, page: Page, moment: Pose, paint: Paint, scenery: Paint) -> None:
     """Draw the subject of one frame and what belongs to its action."""
-    actor, scale = _ACTORS[page.subject]
+    actor, scale = ACTORS[page.subject]
     side = 1 if page.direction == "right" else -1
     x, y = page.middle + side * moment.along, _feet(page, moment)
     ink = LIGHTS[page.light].ink
     front = Pen(paint, ink)
     pen = front.at(x, y, side * moment.tilt, page.size * scale, wide=side, high=moment.squash)
-    wet = _afloat(page)
-    back = Pen(scenery)
+    water, back = _water(page), Pen(scenery)
+    inside = page.subject == "fish" and page.action == "swimming"
     if page.action == "surfing":
         stage.wave(back.at(x, y, wide=side), page.place, moment)
-        back.stamp(picture)
         stage.board(pen)
         pen.layer()
-    elif not wet:
+    elif water is None:
         if page.subject == "train":
             stage.rails(back, page.ground)
-            back.stamp(picture)
-        lift = page.ground - y
-        stage.shadow(picture, x, page.ground + 0.6, max(5.0, 11.0 - 0.25 * lift))
-    if page.action == "running":
-        stage.dust(back, x, page.ground, moment.time, side)
-        back.stamp(picture)
-    deep = page.subject == "fish"
-    line = stage.surface(page.ground - (26 if deep and page.action == "swimming" else 9 if deep else 11), moment.time)
-    if page.subject == "boat":
-        line = stage.surface(page.ground - 6.5, moment.time)
-    if wet and deep and page.action == "swimming":
-        stage.flood(picture, back, page.place, line, 0.85)
+        if page.action == "running":
+            stage.dust(back, x, page.ground, moment.time, side)
+    elif inside:
+        stage.flood(picture, back, page.place, stage.surface(page.ground - water, moment.time), 0.85)
+    back.stamp(picture)
+    if water is None and page.action != "surfing":
+        stage.shadow(picture, x, page.ground + 0.6, max(5.0, 11.0 - 0.25 * (page.ground - y)))
     actor(pen, moment)
     front.stamp(picture)
-    if wet and not (deep and page.action == "swimming"):
-        stage.flood(picture, back, page.place, line, 0.8)
+    if water is not None and not inside:
+        stage.flood(picture, back, page.place, stage.surface(page.ground - water, moment.time), 0.8)
         if not moment.air:
-            stage.ripples(back, x, page.ground - (6.5 if page.subject == "boat" else 11), moment.time, side, 9.0)
+            stage.ripples(back, x, page.ground - water, moment.time, side, 9.0)
             back.stamp(picture)
-    bright = Pen(sky.plain, ink)
+    _sound(picture, page, moment, x + side * 6, y - 13)
+
+
+def _sound(picture: Image.Image, page: Page, moment: Pose, x: float, y: float) -> None:
+    """Letters Z that rise from (x, y) over a sleeper, notes of music around a dancer."""
+    bright = Pen(sky.plain, LIGHTS[page.light].ink)
     if moment.asleep:
-        stage.letters(bright, x + side * 6, y - 13, moment.time)
+        stage.letters(bright, x, y, moment.time)
     elif page.action == "dancing":
         stage.notes(bright, page.middle, page.ground, moment)
     bright.stamp(picture)

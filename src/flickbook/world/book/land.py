@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from flickbook.world.book import sky
-from flickbook.world.book.light import of_land
 from flickbook.world.book.pen import Colour, Pen, mix
+from flickbook.world.book.pose import TURN
+from flickbook.world.book.sky import of_land
 
-TURN = 2 * math.pi
 _WHITE: Colour = (255, 255, 255)
 
 
@@ -69,7 +69,7 @@ def forest(light: str, rng: np.random.Generator) -> Image.Image:
         for part in range(3):
             top, wide = 46 - tall + part * tall * 0.22, 3.4 + 1.7 * part
             pen.outline([(x, top), (x + wide, top + tall * 0.42), (x - wide, top + tall * 0.42)], (52, 118, 92))
-    hill(pen, 44, 0.8, 0.1, (44, 104, 62))
+    hill(pen, 41.4, 0.8, 0.1, (44, 104, 62))
     for x in (float(rng.uniform(1, 7)), float(rng.uniform(55, 62))):
         pen.limb([(x, 52), (x, 20)], 4.6, (104, 70, 46))
         pen.limb([(x, 34), (x + (4 if x < 32 else -4), 29)], 1.8, (104, 70, 46))
@@ -79,9 +79,9 @@ def forest(light: str, rng: np.random.Generator) -> Image.Image:
     hill(pen, 49.5, 0.9, float(rng.uniform()), (84, 146, 64))
     hill(pen, 58, 0.9, 0.6, (68, 126, 56))
     x = float(rng.uniform(8, 56))
-    for dx, red in ((0.0, 1.0), (4.0, 0.75)):
-        pen.limb([(x + dx, 61), (x + dx, 58.6)], 1.4 * red, (250, 238, 220))
-        pen.oval(x + dx, 58, 2.4 * red, 1.6 * red, (222, 48, 46))
+    for right, red in ((0.0, 1.0), (4.0, 0.75)):
+        pen.limb([(x + right, 61), (x + right, 58.6)], 1.4 * red, (250, 238, 220))
+        pen.oval(x + right, 58, 2.4 * red, 1.6 * red, (222, 48, 46))
     pen.stamp(sheet)
     return sheet
 
@@ -145,9 +145,9 @@ def snow(light: str, rng: np.random.Generator) -> Image.Image:
     sheet = sky.heaven(light, 42, rng, low=22)
     pen = _pen(light)
     x = float(rng.uniform(8, 24))
-    for left, tall, wide in ((x, 25, 21), (x + 30, 20, 19)):
-        pen.outline([(left, 44 - tall), (left + wide, 46), (left - wide, 46)], (150, 172, 208))
+    for left, tall, wide in ((x, 25.0, 21.0), (x + 30, 20.0, 19.0)):
         top = 44 - tall
+        pen.outline([(left, top), (left + wide, 46), (left - wide, 46)], (150, 172, 208))
         pen.outline(
             [(left, top), (left + 7, top + 8), (left + 2.4, top + 6.6), (left - 1.6, top + 9), (left - 7, top + 8)],
             (248, 250, 255),

@@ -134,10 +134,7 @@ def sample(rng: np.random.Generator, heldout: bool = False) -> Page:
 
     Subjects are equally likely in training; held-out combinations are equally likely in evaluation.
     """
-    if heldout:
-        choices = _HELD
-    else:
-        choices = _SEEN[SUBJECTS[int(rng.integers(len(SUBJECTS)))]]
+    choices = _HELD if heldout else _SEEN[SUBJECTS[int(rng.integers(len(SUBJECTS)))]]
     subject, action, place = choices[int(rng.integers(len(choices)))]
     return Page(
         subject,

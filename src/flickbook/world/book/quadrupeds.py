@@ -6,6 +6,7 @@ Local coordinates are pixels at size 1: feet at y = 0, facing right.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flickbook.world.book.pen import Colour, Pen, Point, mix
@@ -48,7 +49,11 @@ def horse(pen: Pen, pose: Pose) -> None:
     _animal(pen, pose, HORSE, _horse_head, _horse_tail)
 
 
-def _animal(pen: Pen, pose: Pose, build: _Build, head, tail) -> None:  # type: ignore[no-untyped-def]
+_Head = Callable[[Pen, Pose, Point, Point], None]
+_Tail = Callable[[Pen, Pose, Point], None]
+
+
+def _animal(pen: Pen, pose: Pose, build: _Build, head: _Head, tail: _Tail) -> None:
     upright = pose.action == "dancing"
     lying = pose.asleep
     low = build.thick / 2 + 0.3 if lying else build.legs + build.thick * 0.28

@@ -7,9 +7,8 @@ import math
 from PIL import Image, ImageDraw
 
 from flickbook.world.book.pen import OVER, SIZE, Colour, Pen, Point, mix
-from flickbook.world.book.pose import Pose
+from flickbook.world.book.pose import TURN, Pose
 
-TURN = 2 * math.pi
 #: The colour of the wave that a surfer rides in each place, before the light.
 _WAVES: dict[str, Colour] = {
     "beach": (30, 140, 214),
@@ -21,15 +20,16 @@ _WAVES: dict[str, Colour] = {
     "underwater": (60, 190, 224),
     "meadow": (46, 150, 206),
 }
+_LAKE: Colour = (40, 152, 190)
 _FOAM: Colour = (244, 250, 255)
 
 
 def shadow(picture: Image.Image, x: float, y: float, wide: float) -> None:
     """Darken an ellipse of half-width `wide` on the ground."""
-    box = tuple(round(OVER * v) for v in (x - wide, y - 1.5, x + wide, y + 1.5))
-    mask = Image.new("L", (box[2] - box[0], box[3] - box[1]), 0)
+    left, top = round(OVER * (x - wide)), round(OVER * (y - 1.5))
+    mask = Image.new("L", (round(2 * OVER * wide), 3 * OVER), 0)
     ImageDraw.Draw(mask).ellipse((0, 0, mask.width - 1, mask.height - 1), fill=70)
-    picture.paste((16, 14, 40), box, mask)
+    picture.paste((16, 14, 40), (left, top), mask)
 
 
 def surface(top: float, time: float, swell: float = 0.8) -> list[Point]:
@@ -39,7 +39,7 @@ def surface(top: float, time: float, swell: float = 0.8) -> list[Point]:
 
 def flood(picture: Image.Image, pen: Pen, place: str, line: list[Point], cover: float) -> None:
     """Water below `line` that lets `1 - cover` of what is behind it show, with a bright edge."""
-    colour = _WAVES[place]
+    colour = _LAKE if place == "desert" else _WAVES[place]
     wet = picture.copy()
     pen.outline([*line, (68.0, 66.0), (-4.0, 66.0)], colour)
     low = [(x, y + 7) for x, y in line]

@@ -89,8 +89,8 @@ def butterfly(pen: Pen, pose: Pose) -> None:
     pen.limb([(0, -16.4), (0, -5.4)], 2.9, (62, 40, 70))
     pen.disc(0, -16.8, 2.1, (62, 40, 70))
     if not pose.asleep:
-        for side in (-0.9, 0.9):
-            pen.disc(side, -17.2, 0.6, _WHITE, rim=False)
+        for x in (-0.9, 0.9):
+            pen.disc(x, -17.2, 0.6, _WHITE, rim=False)
 
 
 def fish(pen: Pen, pose: Pose) -> None:
