@@ -16,6 +16,8 @@ from flickbook.world.book.pen import Pen, sheet, shrink
 from flickbook.world.book.pose import pose
 from flickbook.world.book.sky import plain
 
+#: Behind a subject that is drawn alone: no subject has this colour.
+GROUND = (120, 200, 160)
 PAIRS = [(subject, action) for subject, actions in book.ACTIONS.items() for action in actions]
 
 
@@ -66,6 +68,7 @@ def stills(subject: str, action: str) -> np.ndarray:
     frames = []
     for index in range(16):
         picture = sheet()
+        picture.paste(GROUND, (0, 0, *picture.size))
         pen = Pen(plain)
         actor(pen.at(32, 50, size=scale), pose(action, index / 15, 0.1))
         pen.stamp(picture)
@@ -82,7 +85,7 @@ def test_parts_move_with_the_action(subject: str, action: str) -> None:
 
 @pytest.mark.parametrize("subject", ["cat", "dog", "panda", "horse", "bird", "person", "astronaut"])
 def test_each_action_has_its_own_pose(subject: str) -> None:
-    """No frame of an action looks like a frame of lying asleep, and flying looks like no walking."""
+    """No frame of an action looks like lying asleep, and no frame of these three looks like walking."""
     asleep = stills(subject, "sleeping")[0].astype(int)
     walking = stills(subject, "walking").astype(int)
     for action in ("standing", "walking", "running", "flying", "dancing"):
@@ -92,7 +95,7 @@ def test_each_action_has_its_own_pose(subject: str) -> None:
     for action in ("dancing", "flying", "surfing"):
         if action in book.ACTIONS[subject]:
             away = (np.abs(stills(subject, action)[:, None] - walking[None]).max(-1) > 40).sum((2, 3))
-            assert away.max(0).min() > 25, action
+            assert away.min() > 20, action
 
 
 @pytest.mark.parametrize("direction", book.DIRECTIONS)
@@ -120,7 +123,7 @@ def test_subjects_differ_in_outline_and_colour() -> None:
     looks = {subject: stills(subject, "standing")[4].astype(int) for subject in book.SUBJECTS}
     for one, two in combinations(book.SUBJECTS, 2):
         first, second = looks[one], looks[two]
-        either = (first.max(-1) > 8) | (second.max(-1) > 8)
+        either = (np.abs(first - GROUND).max(-1) > 12) | (np.abs(second - GROUND).max(-1) > 12)
         differs = np.abs(first - second).max(-1) > 60
         assert differs.sum() > 0.4 * either.sum(), (one, two)
 

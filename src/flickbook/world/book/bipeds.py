@@ -104,7 +104,7 @@ def _leg(pen: Pen, pose: Pose, build: _Build, near: bool, dark: float) -> None:
     elif pose.action == "jumping":
         swing, bend = (0.9 if near else -0.25) * pose.air, -1.0 * pose.air
     elif pose.action == "surfing":
-        swing, bend = (0.55 if near else -0.5) + 0.1 * pose.wave(), -0.25 if near else 0.35
+        swing, bend = (0.55 if near else -0.5) + 0.2 * pose.wave(), -0.25 if near else 0.35
     elif pose.action == "dancing":
         swing, bend = 0.2 * side + 0.5 * max(0.0, pose.wave(shift)), -0.5 * max(0.0, pose.wave(shift))
     elif pose.action == "flying":
@@ -130,7 +130,7 @@ def _arm(pen: Pen, pose: Pose, build: _Build, near: bool, dark: float) -> None:
     elif pose.action == "jumping":
         swing, bend = side * (0.5 + 2.1 * pose.air), 0.0
     elif pose.action == "surfing":
-        swing, bend = side * (1.5 + 0.25 * pose.wave(shift)), 0.2 * side
+        swing, bend = side * (1.55 + 0.55 * pose.wave(shift)), 0.3 * side
     elif pose.action == "dancing":
         swing, bend = side * (1.9 + 0.9 * pose.wave(shift)), 0.5 * side
     elif pose.action == "flying":

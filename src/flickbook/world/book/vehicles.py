@@ -97,7 +97,7 @@ def train(pen: Pen, pose: Pose) -> None:
     for k in range(puffs):
         age = (pose.time * 2 + k / puffs) % 1.0
         still = pose.action == "standing"
-        x, y = 10 - (4 if still else 15) * age, -21.5 - 9 * age
+        x, y = 10 - (4 if still else 15) * age, -21.5 - 6.5 * age
         pen.disc(x, y, 1.4 + 2.4 * age, (228, 230, 238), rim=False)
     pen.layer()
     pen.outline([(8.2, -12), (7.4, -21.6), (13.2, -21.6), (12.4, -12)], _DARK)

@@ -31,7 +31,8 @@ def bird(pen: Pen, pose: Pose) -> None:
     y = -legs - 6.6
     _bird_legs(pen, pose, flies, y)
     beat = pose.flap()
-    if flies:
+    spread = flies or pose.action in ("dancing", "surfing")
+    if spread:
         _wing(pen.at(1.0, y - 3.0, 0.35 - 1.0 * beat, wide=0.9), mix(_BLUE, _DARK, 0.35))
         pen.layer()
     tail = 0.25 * pose.flap() + (0.2 if flies else -0.1)
@@ -45,10 +46,10 @@ def bird(pen: Pen, pose: Pose) -> None:
     pen.limb([(3.2, y - 10.4), (2.0, y - 12.6)], 1.6, mix(_BLUE, _DARK, 0.2))
     _eye(pen, pose, 6.6, y - 6.4, 1.9)
     pen.layer()
-    if flies:
+    if spread:
         _wing(pen.at(-1.0, y - 1.6, 0.0 - 1.1 * beat), mix(_BLUE, _WHITE, 0.12))
     else:
-        lift = {"dancing": 0.9, "surfing": 0.9, "running": 0.4}.get(pose.action, 0.0)
+        lift = 0.4 if pose.action == "running" else 0.0
         angle = lift * (0.5 + 0.7 * beat)
         wing = pen.at(1.0, y - 1.4, angle)
         wing.curve([(0.8, -1.6), (-4, -2.2), (-8.2, 1.2), (-5.0, 3.8), (-0.6, 3.0)], mix(_BLUE, _DARK, 0.22))
