@@ -34,7 +34,7 @@ def test_descriptions_name_subject_action_place_and_light() -> None:
         text = captions.describe(page, rng)
         assert named(text, captions.SUBJECT_WORDS[page.subject]), text
         assert named(text, captions.action_words(page)), text
-        assert named(text, scenes[page.place]), text
+        assert named(text, (*scenes[page.place], *captions.place_words(page))), text
         assert named(text, captions.LIGHT_WORDS[page.light]), text
         if "to the left" in text or "to the right" in text:
             assert f"to the {page.direction}" in text
@@ -80,3 +80,13 @@ def test_nothing_goes_through_a_place_while_it_stays() -> None:
         if page.action in ("standing", "sleeping", "dancing", "surfing"):
             text = captions.describe(page, rng)
             assert not any(f"through {where}" in text for where in ("the forest", "the city", "the snow", "a meadow"))
+
+
+def test_what_flies_is_over_the_place_and_not_on_it() -> None:
+    assert captions.caption(Page("bird", "flying", "city", "night")) == "a bird flying over the city at night"
+    rng = np.random.default_rng(10)
+    for _ in range(400):
+        page = book.sample(rng)
+        if page.action == "flying":
+            text = captions.describe(page, rng)
+            assert " on the sand" not in text and " on the grass" not in text and " on a city street" not in text

@@ -61,6 +61,16 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "underwater": ("under water", "underwater", "at the bottom of the sea", "under the sea"),
     "meadow": ("in a meadow", "in a field of flowers", "on the grass", "through a meadow"),
 }
+#: Phrases for each place below what flies; the first is the plain one.
+_BELOW: dict[str, tuple[str, ...]] = {
+    "beach": ("over the beach", "above the beach", "by the sea"),
+    "forest": ("over the forest", "in the forest", "through the forest", "among the trees"),
+    "city": ("over the city", "above a city street", "through the city"),
+    "snow": ("over the snow", "in the snow", "while it snows", "through the snow"),
+    "desert": ("over the desert", "in the desert", "above the dunes", "near the pyramids"),
+    "space": ("in space", "through space", "in outer space", "among the stars"),
+    "meadow": ("over a meadow", "above a field of flowers", "in a meadow"),
+}
 #: The place as a thing of its own: "a forest at night with a cat".
 SCENES: dict[str, str] = {
     "beach": "a beach",
@@ -94,7 +104,9 @@ def action_words(page: Page) -> tuple[str, ...]:
 
 
 def place_words(page: Page) -> tuple[str, ...]:
-    """The phrases for the place that suit the action, the plain one first."""
+    """The phrases for the place that suit the action, the plain one first. What flies is over the place."""
+    if page.action == "flying":
+        return _BELOW[page.place]
     return tuple(w for w in PLACE_WORDS[page.place] if page.action in _GOING or not w.startswith("through"))
 
 

@@ -27,11 +27,16 @@ def hill(pen: Pen, top: float, swell: float, shift: float, colour: Colour) -> No
 
 def beach(light: str, rng: np.random.Generator) -> Image.Image:
     """Sand, the sea and a palm."""
-    sheet = sky.heaven(light, 33, rng)
+    sun = float(rng.uniform(14, 50))
+    sheet = sky.heaven(light, 33, rng, x=sun)
     pen = _pen(light)
     sea: Colour = (38, 150, 206)
     pen.outline([(-1, 32), (65, 32), (65, 48), (-1, 48)], sea)
     pen.outline([(-1, 39), (65, 39), (65, 48), (-1, 48)], (64, 184, 214))
+    if light == "sunset":
+        for k in range(5):
+            y, half = 33.4 + 2.4 * k, 6.5 - 0.9 * k + 1.4 * (k % 2)
+            pen.limb([(sun - half, y), (sun + half, y)], 1.1, (255, 255, 150))
     hill(pen, 45.2, 0.8, 0.3, (240, 250, 250))
     hill(pen, 46.2, 0.8, 0.3, (250, 218, 150))
     hill(pen, 57, 1.2, float(rng.uniform()), (240, 200, 126))

@@ -88,12 +88,17 @@ def plain(colour: Colour) -> Colour:
     return colour
 
 
-def heaven(light: str, horizon: float, rng: np.random.Generator, low: float | None = None) -> Image.Image:
-    """The sky above `horizon` with sun or moon; `low` is the height of the setting sun, else just above the horizon."""
+def heaven(
+    light: str, horizon: float, rng: np.random.Generator, low: float | None = None, x: float | None = None
+) -> Image.Image:
+    """The sky above `horizon` with sun or moon.
+
+    `low` is the height of the setting sun, else just above the horizon; `x` is where it sets, else anywhere.
+    """
     top, middle, bottom = LIGHTS[light].sky
     sheet = gradient((0, top), (horizon * 0.55, middle), (horizon, bottom))
     pen = Pen(plain)
-    x = float(rng.uniform(12, 52))
+    x = float(rng.uniform(12, 52)) if x is None else x
     if light == "day":
         x = x if abs(x - 32) > 12 else 10.0
         pen.disc(x, 9, 6.4, mix(middle, (255, 246, 190), 0.55))
