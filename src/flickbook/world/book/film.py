@@ -115,7 +115,10 @@ def _play(picture: Image.Image, page: Page, moment: Pose, paint: Paint, scenery:
     water, back = _water(page), Pen(scenery)
     inside = page.subject == "fish" and page.action == "swimming"
     if page.action == "surfing":
-        stage.wave(back.at(x, y, wide=side), page.place, moment)
+        foam = Pen(tint(LIGHTS[page.light].actor))
+        stage.wave(back.at(x, y, wide=side), foam.at(x, y, wide=side), page.place, moment)
+        back.stamp(picture)
+        foam.stamp(picture)
         stage.board(pen)
         pen.layer()
     elif water is None:

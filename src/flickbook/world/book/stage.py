@@ -62,8 +62,8 @@ def ripples(pen: Pen, x: float, y: float, time: float, side: int, reach: float) 
     pen.limb([(x - reach * 0.8, y + 0.4), (x + reach * 0.8, y + 0.4)], 1.3, _FOAM)
 
 
-def wave(pen: Pen, place: str, pose: Pose) -> None:
-    """A breaking wave behind a rider whose feet are at the origin, facing right."""
+def wave(pen: Pen, foam: Pen, place: str, pose: Pose) -> None:
+    """A breaking wave behind a rider whose feet are at the origin, facing right; `foam` is for what is white on it."""
     colour = _WAVES[place]
     roll = 1.2 * pose.wave()
     edge: list[Point] = [(-70, -17), (-40, -19), (-30, -25 - roll), (-21, -28 - roll), (-14, -25), (-12.4, -20.5)]
@@ -92,11 +92,11 @@ def wave(pen: Pen, place: str, pose: Pose) -> None:
     for k, (x, y, radius) in enumerate(
         ((-33, -24, 3.0), (-27, -27, 3.2), (-20.5, -28, 3.2), (-15, -25.4, 2.8), (-12.6, -21.4, 2.0))
     ):
-        pen.disc(x, y - 0.6 * roll, radius + 0.5 * pose.wave(1.3 * k), _FOAM)
+        foam.disc(x, y - 0.6 * roll, radius + 0.5 * pose.wave(1.3 * k), _FOAM)
     for k in range(6):
         age = (pose.time * 3 + k / 6) % 1.0
-        pen.disc(-9 - 9 * age, -1 - 9 * age * (1.4 - age) - k % 3, 1.3 - 0.7 * age, _FOAM)
-    pen.limb([(-12, -0.6), (-2, 1.4), (6, 2.4)], 1.4, _FOAM)
+        foam.disc(-9 - 9 * age, -1 - 9 * age * (1.4 - age) - k % 3, 1.3 - 0.7 * age, _FOAM)
+    foam.limb([(-12, -0.6), (-2, 1.4), (6, 2.4)], 1.4, _FOAM)
 
 
 def board(pen: Pen) -> None:
