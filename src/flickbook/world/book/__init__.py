@@ -1,0 +1,35 @@
+"""The picture book: flat drawings of a subject doing something in a place by day, at sunset or at night.
+
+Films have 16 frames of 64 x 64 pixels, 8 a second. `sample` draws a page by lot, `draw` its film, and `held_out` tells
+which pages training never sees.
+"""
+
+from __future__ import annotations
+
+from flickbook.world.book.film import draw
+from flickbook.world.book.page import (
+    ACTIONS,
+    COMBINATIONS,
+    DIRECTIONS,
+    LIGHTS,
+    PLACES,
+    SUBJECTS,
+    Page,
+    fits,
+    held_out,
+    sample,
+)
+
+__all__ = [
+    "ACTIONS",
+    "COMBINATIONS",
+    "DIRECTIONS",
+    "LIGHTS",
+    "PLACES",
+    "SUBJECTS",
+    "Page",
+    "draw",
+    "fits",
+    "held_out",
+    "sample",
+]
