@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,3 +202,15 @@ def test_too_many_streams_are_refused(service: Live, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("flickbook.server.api.events.STREAMS", 0)
     response = service.get(f"{JOBS}/{id}/events")
     assert (response.status_code, response.headers["retry-after"]) == (429, "5")
+
+
+@pytest.mark.parametrize("path", [f"{JOBS}/{{id}}/events", "/api/v1/events"])
+def test_a_stream_ends_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr("flickbook.server.api.events.RECHECK", 0.1)
+    with live(tmp_path) as service:
+        key, headers = service.key("reader", "read", "create")
+        id = service.post(JOBS, json=QUICK, headers=headers).json()["id"]
+        events = Events(service, path.format(id=id), **headers)
+        events.until("state")
+        service.ask(service.guard.keys.revoke(key.id))
+        assert [each["event"] for each in events.ended()] == ["state"]

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
-from flickbook.errors import LimitReached
+from flickbook.errors import FlickbookError, LimitReached
 from flickbook.jobs import signed_links
 from flickbook.jobs.api_keys import Key, Keys
 from flickbook.jobs.api_keys import Scope as Right
@@ -82,6 +82,17 @@ class Guard:
             scope[_CHARGED] = True
             await self._charge(scope, key)
         return caller
+
+    async def still_admits(self, scope: Scope) -> bool:
+        """Whether the caller of an admitted request would be admitted now. False once its key is revoked or expired, or
+        its session has ended. While the store cannot be read, the caller stays admitted."""
+        try:
+            found, _ = await self._find(scope)
+        except HTTPException:
+            return False
+        except FlickbookError:
+            return True
+        return found == caller_of(scope)
 
     async def afford(self, scope: Scope) -> None:
         """Raise LimitReached if the caller has used up its daily quota of device seconds."""

@@ -23,7 +23,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from flickbook.errors import FlickbookError, LimitReached
 from flickbook.jobs.artifacts import PREVIEW, PROGRESS, ArtifactStore
-from flickbook.server.access.dependencies import reader
+from flickbook.server.access.dependencies import guard_of, reader
 from flickbook.server.api.responses import ROOT, JobResponse, progress, told
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
@@ -38,6 +38,8 @@ STREAMS: Final = 2000
 LOOK: Final = 0.2
 _LOOKS: Final = 100
 _LOOK_AT_ALL: Final = 1.0
+#: Seconds between two checks that the caller of a stream is still admitted.
+RECHECK: Final = 10.0
 #: The most jobs in each state that a stream of all jobs follows.
 _FOLLOWED: Final = 200
 #: Milliseconds until a browser reconnects, while the stream is open and after its end.
@@ -192,6 +194,7 @@ async def job_events(
     service = service_of(request)
     match = _SEEN.fullmatch(last_event_id or "")
     state, moved, shown = (match[1], int(match[2]), int(match[3])) if match else ("", 0, 0)
+    admission = _Admission(request)
     while True:
         seen, news, over = watch.seen, watch.news, watch.over
         job = None if seen is None else seen.job
@@ -215,7 +218,29 @@ async def job_events(
             state, moved, shown = seen.state, seen.progress, seen.preview
         if over:
             return  # the service is stopping; the client reconnects
-        await news.wait()
+        if not await admission.wait(news):
+            return
+
+
+@dataclass
+class _Admission:
+    """The admission of a stream's caller. A stream ends with its API key or its session."""
+
+    request: Request
+    checked: float = field(default_factory=time.monotonic)
+
+    async def wait(self, news: asyncio.Event) -> bool:
+        """Wait for news. Return False once the caller is no longer admitted."""
+        while True:
+            left = self.checked + RECHECK - time.monotonic()
+            if left > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), left)
+                    return True
+            elif await guard_of(self.request).still_admits(self.request.scope):
+                self.checked = time.monotonic()
+            else:
+                return False
 
 
 async def _told(service: Service, job: Job) -> JobResponse:
@@ -268,6 +293,7 @@ async def events(
     service, (watch, owner) = service_of(request), found
     states: dict[str, str] = {}
     moved: dict[str, int] = {}
+    admission = _Admission(request)
     if last_event_id is not None and _MOMENT.fullmatch(last_event_id):
         # Jobs that ended since the last event that the client received.
         query = base.Query(owner=owner, states=DONE, finished_since=float(last_event_id), order="old")
@@ -297,4 +323,5 @@ async def events(
             states, moved = _states(seen), dict(seen.progress)
         if over:
             return
-        await news.wait()
+        if not await admission.wait(news):
+            return
