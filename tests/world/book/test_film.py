@@ -28,7 +28,7 @@ def page(subject: str, action: str, place: str = "", light: str = "day") -> Page
 
 
 def covered(shown: Page) -> np.ndarray:
-    """Where (16, 64, 64) the subject and what belongs to it change the place."""
+    """Where (16, 128, 128) the subject and what belongs to it change the place."""
     empty = book.draw(replace(shown, middle=-300.0))
     return np.abs(book.draw(shown).astype(int) - empty).max(-1) > 12
 
@@ -38,7 +38,7 @@ def test_every_subject_draws_everything_it_can_do() -> None:
         places = [place for place in book.PLACES if book.fits(subject, action, place)]
         place, light = places[number % len(places)], book.LIGHTS[number % 3]
         film = book.draw(Page(subject, action, place, light, book.DIRECTIONS[number % 2], seed=number))
-        assert film.shape == (16, 64, 64, 3) and film.dtype == np.uint8
+        assert film.shape == (16, 128, 128, 3) and film.dtype == np.uint8
         assert film.std() > 10, (subject, action, place, light)
 
 
@@ -46,7 +46,7 @@ def test_sampled_pages_draw() -> None:
     rng = np.random.default_rng(7)
     for heldout in (False, True):
         for _ in range(25):
-            assert book.draw(book.sample(rng, heldout)).shape == (16, 64, 64, 3)
+            assert book.draw(book.sample(rng, heldout)).shape == (16, 128, 128, 3)
 
 
 def test_the_same_page_gives_the_same_pixels_and_another_seed_another_place() -> None:
@@ -63,7 +63,7 @@ def test_an_unknown_word_is_a_key_error() -> None:
 
 @cache
 def stills(subject: str, action: str) -> np.ndarray:
-    """The subject alone (16, 64, 64, 3), held at one place and upright: only its parts can move."""
+    """The subject alone (16, 128, 128, 3), held at one place and upright: only its parts can move."""
     actor, scale = ACTORS[subject]
     frames = []
     for index in range(16):
@@ -102,9 +102,9 @@ def test_each_action_has_its_own_pose(subject: str) -> None:
 @pytest.mark.parametrize("subject", ["dog", "car", "butterfly"])
 def test_what_goes_somewhere_goes_in_its_direction(subject: str, direction: str) -> None:
     action = {"dog": "running", "car": "driving", "butterfly": "flying"}[subject]
-    mask = covered(replace(page(subject, action, "meadow"), direction=direction))[:, :56]
+    mask = covered(replace(page(subject, action, "meadow"), direction=direction))[:, :112]
     first, last = (np.flatnonzero(mask[k].any(0)).mean() for k in (0, 15))
-    assert (last - first) * (1 if direction == "right" else -1) > 12
+    assert (last - first) * (1 if direction == "right" else -1) > 24
 
 
 def test_subjects_are_large() -> None:
@@ -114,9 +114,9 @@ def test_subjects_are_large() -> None:
             mask = covered(page(subject, "standing", "meadow"))
             if subject == "boat":
                 continue  # its water covers the ground
-            mask[:, 55:] = False  # the shadow
+            mask[:, 110:] = False  # the shadow
             rows = np.flatnonzero(mask[5].any(1))
-            assert 17 <= rows[-1] - rows[0] + 1 <= 31, subject
+            assert 34 <= rows[-1] - rows[0] + 1 <= 62, subject
 
 
 def test_subjects_differ_in_outline_and_colour() -> None:

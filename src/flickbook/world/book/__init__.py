@@ -1,6 +1,6 @@
 """The picture book: flat drawings of a subject doing something in a place by day, at sunset or at night.
 
-Films have 16 frames of 64 x 64 pixels, 8 a second. `sample` draws a page by lot, `draw` its film, and `held_out` tells
+Films have 16 frames of 128 x 128 pixels, 8 a second. `sample` draws a page by lot and `draw` its film; `held_out` tells
 which pages training never sees.
 """
 

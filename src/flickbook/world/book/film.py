@@ -9,7 +9,7 @@ from PIL import Image
 
 from flickbook.world.book import aloft, beyond, bipeds, land, quadrupeds, sky, stage, vehicles, winged
 from flickbook.world.book.page import Page
-from flickbook.world.book.pen import FRAMES, SIZE, Paint, Pen, shrink
+from flickbook.world.book.pen import FRAMES, PIXELS, Paint, Pen, shrink
 from flickbook.world.book.pose import Pose, pose
 from flickbook.world.book.sky import LIGHTS, of_land, tint
 
@@ -49,7 +49,7 @@ _PLACES = {
 
 
 def draw(page: Page) -> np.ndarray:
-    """The film (16, 64, 64, 3) uint8 of a page, 8 frames a second; the same page gives the same pixels.
+    """The film (16, 128, 128, 3) uint8 of a page, 8 frames a second; the same page gives the same pixels.
 
     Raises KeyError for a word that is not in the book.
     """
@@ -60,7 +60,7 @@ def draw(page: Page) -> np.ndarray:
     ground = still(page.light, rng)
     paint = tint(light.actor, page.hue)
     scenery = of_land(page.light)
-    film = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
+    film = np.empty((FRAMES, PIXELS, PIXELS, 3), np.uint8)
     for index in range(FRAMES):
         moment = pose(page.action, index / (FRAMES - 1), page.phase)
         picture = ground.copy()
@@ -78,7 +78,7 @@ def draw(page: Page) -> np.ndarray:
 
 
 def _water(page: Page) -> float | None:
-    """How high the page's own water stands above the ground in pixels, or None where it has none."""
+    """How high the page's own water stands above the ground in units, or None where it has none."""
     if page.place == "underwater" or page.action == "surfing":
         return None
     if page.subject == "boat":

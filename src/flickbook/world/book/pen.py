@@ -1,7 +1,8 @@
 """A pen for flat drawings: discs, ovals, outlines, curves and limbs, each layer with a dark rim around its silhouette.
 
-Positions and sizes are in pixels of a 64-pixel frame, x to the right and y down, before the pen's own transform. The
-pen draws at four times that size, and `shrink` averages: edges are smooth by the mean of 16 samples.
+Positions and sizes are in units, 64 of them a side of the frame, x to the right and y down, before the pen's own
+transform. The pen draws OVER samples a unit, and `shrink` averages them to a frame of PIXELS pixels a side: edges are
+smooth by the mean of 16 samples.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-FRAMES, SIZE, OVER = 16, 64, 4
+FRAMES, PIXELS = 16, 128
+#: Units a side of the frame, and samples a unit.
+SIZE, OVER = 64, 8
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 Paint = Callable[[Colour], Colour]
 #: Outline or ends in drawing pixels, width of a limb or None for an area, colour, whether it has a rim.
 _Mark = tuple[list[Point], float | None, Colour, bool]
-_RIM = 0.6  # pixels of the frame
+_RIM = 0.6  # units
 
 
 def sheet() -> Image.Image:
@@ -28,8 +31,8 @@ def sheet() -> Image.Image:
 
 
 def shrink(picture: Image.Image) -> np.ndarray:
-    """A drawn picture as a frame (64, 64, 3) uint8."""
-    return np.asarray(picture.reduce(OVER))
+    """A drawn picture as a frame (PIXELS, PIXELS, 3) uint8."""
+    return np.asarray(picture.reduce(SIZE * OVER // PIXELS))
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
