@@ -47,7 +47,7 @@ class AutoencodeConfig:
     constant: float = 0.5  # share of the steps before the cosine to `lr_end` begins
     latent_noise: float = 0.04  # of each channel's spread
     ema_decay: float = 0.998
-    refine: bool = False  # train the decoder of an `--init` autoencoder further; its latents stay what they are
+    refine: str = "none"  # what of an `--init` autoencoder is trained further: none, decoder (its latents stay), whole
     network: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,7 +84,7 @@ def psnr(images: Tensor, decoded: Tensor) -> float:
 class AutoencoderTrainer:
     """Network, optimizer and average; every draw follows from (seed, step).
 
-    With the weights `start` only the decoder learns.
+    With the weights `start` training goes on from them; with `refine = "decoder"` the encoder keeps its weights.
     """
 
     def __init__(
@@ -96,10 +96,11 @@ class AutoencoderTrainer:
         self.network = Autoencoder(AutoencoderConfig.from_dict(config.network)).to(self.device)
         if start is not None:
             self.network.load_state_dict(start)
-            # The latents are the language between this network and the diffusion model.
-            for part in (self.network.encoder, self.network.quant_conv):
-                if part is not None:
-                    part.requires_grad_(False)
+            if config.refine == "decoder":
+                # The latents are the language between this network and the diffusion model.
+                for part in (self.network.encoder, self.network.quant_conv):
+                    if part is not None:
+                        part.requires_grad_(False)
         self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         ends = ("encoder.conv_in", "decoder.conv_out")
         self.optimizer = Muon(groups_of(self.network, ends), betas=(0.9, 0.99), weight_decay=1e-4)

@@ -1,8 +1,8 @@
-"""Films to learn from: rendered by the world, kept as latents with all their captions.
+"""Films to learn from: rendered by the world, kept as latents with their scenes.
 
 A shard is one safetensors file `films-00000.safetensors` with `latents` (films, frames, channels, h, w) float16 and,
-in its header, the captions and kinds as JSON. A batch is drawn from (seed, step) alone, so the position in the data is
-the step, and a resumed run sees the very films it would have seen.
+in its header, the scenes as JSON. Captions are drawn from the grammar of `world/grammar.py` when a batch is. A batch
+follows from (seed, step) alone, so the position in the data is the step, and a resumed run sees the same films.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flickbook.errors import MediaError
+from flickbook.world import grammar
 from flickbook.world.captions import brief_captions, captions
 from flickbook.world.render import render
-from flickbook.world.scenes import FRAMES, Scene, sample
+from flickbook.world.scenes import FRAMES, Actor, Scene, sample
 
 #: Evaluation draws its seeds from here on; training stays below.
 EVALUATION_SEEDS = 900_000_000
 #: Each group's seeds start here.
-_OFFSETS = {"core": 0, "pair": 100_000_000, "digits": 200_000_000, "views": 300_000_000}
+_OFFSETS = {"core": 0, "pair": 100_000_000, "digits": 200_000_000, "views": 300_000_000, "book": 400_000_000, "several": 500_000_000}
 GROUPS = tuple(_OFFSETS)
 #: How often a training caption says everything, something, or nothing (the last teaches guidance).
 _WHOLE, _BRIEF = 0.75, 0.15
@@ -41,6 +43,13 @@ def training_scenes(counts: dict[str, int], first: int = 0) -> Iterator[Scene]:
         group = max(counts, key=lambda name: (i + 1) * counts[name] / total - drawn[name])
         yield sample(_OFFSETS[group] + first + drawn[group], group)
         drawn[group] += 1
+
+
+def sentences(scenes: Sequence[Scene], each: int = 3) -> list[str]:
+    """Captions to learn a vocabulary from: the fixed ones of each scene and `each` of the grammar."""
+    rng = np.random.default_rng(0xCAFE)
+    fixed = [text for scene in scenes for text in (*captions(scene), *brief_captions(scene))]
+    return fixed + [grammar.caption(scene, rng) for scene in scenes for _ in range(each)]
 
 
 def pixels(film: np.ndarray) -> Tensor:
@@ -59,7 +68,7 @@ def write_shards(
             continue
         part = scenes[start : start + shard]
         latents = torch.stack([encode(pixels(render(scene))) for scene in part]).half()
-        words = [{"kind": s.kind, "whole": captions(s), "brief": brief_captions(s)} for s in part]
+        words = [asdict(scene) for scene in part]
         temporary = path.with_suffix(".tmp")
         save_file({"latents": latents.contiguous()}, temporary, metadata={"films": json.dumps(words)})
         os.replace(temporary, path)
@@ -70,7 +79,7 @@ class Films:
     """All shards of a directory in memory."""
 
     latents: Tensor  # (n, frames, c, h, w) float16
-    words: list[dict[str, list[str]]]
+    scenes: list[Scene]
 
     @classmethod
     def load(cls, directory: Path) -> Films:
@@ -78,34 +87,38 @@ class Films:
         paths = sorted(directory.glob("films-*.safetensors"))
         if not paths:
             raise MediaError(directory, "no films-*.safetensors in it", "render the films first: `flickbook train`")
-        latents, words = [], []
+        latents, scenes = [], []
         for path in paths:
             try:
                 with safe_open(path, framework="pt") as file:
                     latents.append(file.get_tensor("latents"))
-                    words += json.loads(file.metadata()["films"])
+                    scenes += [_scene(values) for values in json.loads(file.metadata()["films"])]
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 raise MediaError(path, f"damaged ({error})", "delete it, and it is rendered again") from error
-        return cls(torch.cat(latents), words)
+        return cls(torch.cat(latents), scenes)
 
     def batch(self, seed: int, step: int, films: int, frames: int) -> tuple[Tensor, list[str]]:
         """`films` clips of `frames` frames: latents (films, c, frames, h, w) float32 and their captions.
 
-        One frame is a still from anywhere in a film; fewer than all are spread evenly over the whole film, so that the
-        same words fit.
+        One frame is a still from anywhere in a film. More frames are spread evenly over the whole film, so that the same
+        words fit.
         """
         rng = np.random.default_rng([seed, step, 0xDA7A])
-        chosen = rng.integers(len(self.words), size=films)
+        chosen = rng.integers(len(self.scenes), size=films)
         if frames == 1:
             places = rng.integers(FRAMES, size=(films, 1))
         else:
             places = np.tile(np.linspace(0, FRAMES - 1, frames).round().astype(int), (films, 1))
         latents = self.latents[torch.from_numpy(chosen)[:, None], torch.from_numpy(places)]
-        return latents.transpose(1, 2).float(), [self._caption(int(i), rng) for i in chosen]
+        return latents.transpose(1, 2).float(), [_caption(self.scenes[i], rng) for i in chosen]
 
-    def _caption(self, film: int, rng: np.random.Generator) -> str:
-        draw = rng.random()
-        if draw >= _WHOLE + _BRIEF:
-            return ""
-        choices = self.words[film]["whole" if draw < _WHOLE else "brief"]
-        return choices[int(rng.integers(len(choices)))]
+
+def _scene(values: dict[str, Any]) -> Scene:
+    return Scene(**{**values, "actors": tuple(Actor(**actor) for actor in values["actors"])})
+
+
+def _caption(scene: Scene, rng: np.random.Generator) -> str:
+    draw = rng.random()
+    if draw >= _WHOLE + _BRIEF:
+        return ""
+    return grammar.caption(scene, rng, brief=draw >= _WHOLE)

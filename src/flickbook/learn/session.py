@@ -34,11 +34,10 @@ from flickbook.hub.manifest import read_config
 from flickbook.learn import checkpoint
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
-from flickbook.learn.dataset import Films, training_scenes, write_shards
+from flickbook.learn.dataset import Films, sentences, training_scenes, write_shards
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Trainer, warm_start
-from flickbook.world.captions import brief_captions, captions
 
 _SHARD = 250
 #: Films whose captions the tokenizer learns from, and films that tell the spread of the latents; seeds of their own.
@@ -66,8 +65,7 @@ class Session:
             else:
                 share = {group: round(_TOKENIZER_FILMS / len(self.config.world)) for group in self.config.world}
                 scenes = training_scenes(share, first=_TOKENIZER_SEED)
-                texts = [text for s in scenes for text in (*captions(s), *brief_captions(s))]
-                train_tokenizer(texts, self.config.vocab_size, directory, self.config.max_length)
+                train_tokenizer(sentences(list(scenes)), self.config.vocab_size, directory, self.config.max_length)
         tokenizer = Tokenizer(directory)
         room = TextConfig.from_dict(self.config.text_encoder).vocab_size
         if tokenizer.vocab_size > room:
@@ -86,7 +84,7 @@ class Session:
             if init is not None:
                 file = weights_file(init / "vae", Path(FILES["vae"]).stem)
                 start = load_weights(lambda: Autoencoder(config), file, rename=autoencoder_keys).state_dict()
-            kept = start if start is not None and not self.config.autoencoder.refine else None
+            kept = start if self.config.autoencoder.refine == "none" else None
             state = kept or self._train_autoencoder(config, start)
             temporary = path.with_suffix(".tmp")
             save_file({name: value.float().contiguous() for name, value in state.items()}, temporary)
@@ -105,7 +103,7 @@ class Session:
             say("autoencoder", row)
         network = Autoencoder(config).to(self.device)
         network.load_state_dict(trainer.average)
-        if start is not None:
+        if start is not None and self.config.autoencoder.refine == "decoder":
             return network.state_dict()
         share = {group: max(1, _STATISTICS_FILMS // len(self.config.world)) for group in self.config.world}
         normalise(network, *latent_statistics(network, list(training_scenes(share, first=_STATISTICS_SEED))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flickbook.world.scenes import Actor, Scene
+from flickbook.world.words import plural
 
 _MOVES: dict[str, tuple[str, ...]] = {
     "left": ("moving left", "moving to the left", "sliding left", "going left"),
@@ -67,10 +68,30 @@ def _pair(scene: Scene) -> tuple[str, ...]:
     return tuple(captions)
 
 
+def _several(scene: Scene) -> tuple[str, ...]:
+    actor, ground = scene.actors[0], _article(scene.background)
+    count = _DIGIT_WORDS[len(scene.actors)]
+    nouns = f"{actor.colour} {plural(actor.shape)}"
+    plain, long, third, fourth = _MOVES[actor.motion]
+    return (
+        f"{count} {nouns} {plain} on {ground} background",
+        f"{count} {nouns} {long}, {scene.background} background",
+        f"{count} {nouns} are {third} in front of {ground} background",
+        f"on {ground} background, {count} {nouns} {fourth}",
+        f"a film of {count} {nouns} {plain} over {scene.background}",
+    )
+
+
 def captions(scene: Scene) -> tuple[str, ...]:
     """Five or more paraphrases that name everything the scene is judged by; the first is the plain one."""
+    if scene.kind == "book":
+        from flickbook.world.book import captions as book
+
+        return book.captions(scene.traits)
     if scene.kind == "pair":
         return _pair(scene)
+    if scene.kind == "several":
+        return _several(scene)
     if scene.kind in ("core", "digits"):
         return _single(scene)
     from flickbook.world import views
@@ -81,6 +102,14 @@ def captions(scene: Scene) -> tuple[str, ...]:
 
 def brief_captions(scene: Scene) -> tuple[str, ...]:
     """Prompts that leave something out, so that the model also learns short ones."""
+    if scene.kind == "book":
+        from flickbook.world.book import captions as book
+
+        return book.brief_captions(scene.traits)
+    if scene.kind == "several":
+        first = scene.actors[0]
+        named = f"{_DIGIT_WORDS[len(scene.actors)]} {first.colour} {plural(first.shape)}"
+        return (named, f"{named} {_MOVES[first.motion][0]}", f"{named} on {_article(scene.background)} background")
     if scene.kind in ("core", "digits"):
         actor = scene.actors[0]
         short, plain = _article(_noun(actor, False)), _MOVES[actor.motion][0]

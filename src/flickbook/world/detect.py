@@ -27,7 +27,7 @@ from flickbook.errors import RequestError
 from flickbook.world import motion, render, scenes
 from flickbook.world.blobs import Blob, find, ground_colour, lab, normalise
 from flickbook.world.motion import UNCLEAR
-from flickbook.world.scenes import BACKGROUNDS, COLOURS, DIGITS, SHAPES, SIZES, Actor, Scene
+from flickbook.world.scenes import BACKGROUNDS, COLOURS, DIGITS, OBJECTS, SHAPES, SIZES, Actor, Scene
 
 STEADY = 0.8  #: share of the frames in which colour, background and count must be the same
 PRESENT = 0.5  #: share of the frames in which an object must be seen at all
@@ -214,7 +214,7 @@ def judge(scene: Scene, frames: np.ndarray) -> Verdict:
     counts "scene" and each of its traits. Of a pair both objects must be right, matched by colour. An object that is
     missing has nothing right. Raises RequestError for frames of another shape or type.
     """
-    if scene.kind not in ("core", "pair", "digits"):
+    if scene.kind not in OBJECTS:
         return _judge_view(scene, frames)
     reading = read(frames, SHAPES + DIGITS if scene.kind == "digits" else SHAPES)
     wanted = len(scene.actors)

@@ -230,6 +230,10 @@ def _mostly(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _rules(scene: Scene) -> Rules:
     """The rules of one scene; `whole` and `brief` are where captions start."""
+    if scene.kind == "book":
+        from flickbook.world.book import captions as book
+
+        return _COMMON | book.rules(scene.traits)
     if not scene.actors:
         from flickbook.world import views
 
@@ -244,8 +248,7 @@ def _rules(scene: Scene) -> Rules:
     for number, (actor, count) in enumerate(groups, 1):
         rules |= _object(str(number), actor, count, alone=len(groups) == 1)
     rules |= _pair_sentences(*groups) if len(groups) == 2 else _single_sentences(rules)
-    if len(groups) == len(scene.actors):  # the fixed captions know no number but one
-        rules["whole"] += (canonical(scene),) * 2
+    rules["whole"] += (canonical(scene),) * 2
     return rules
 
 
@@ -361,6 +364,7 @@ def _ground(background: str, plural: bool) -> Rules:
 def _every_rules() -> Iterator[Rules]:
     """Rules that together hold every option of the grammar."""
     from flickbook.world import views
+    from flickbook.world.book import captions as book
 
     yield _COMMON
     yield {"sentences": _SINGLE + _QUICK + _PAIR + _TOGETHER + _ALIKE + _ALIKE_TOGETHER + _BRIEF + _BRIEF_PAIR}
@@ -373,3 +377,4 @@ def _every_rules() -> Iterator[Rules]:
         yield from (_object("1", actor, count, alone=True) for actor in actors)
     for view in views.VIEWS.values():
         yield from view.SAYING.every_rules()
+    yield from book.every_rules()

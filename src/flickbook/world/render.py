@@ -7,9 +7,11 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from flickbook.world.scenes import BACKGROUNDS, COLOURS, FRAMES, SIZE, SIZES, Actor, Scene
+from flickbook.world.scenes import BACKGROUNDS, COLOURS, FRAMES, OBJECTS, SIZE, SIZES, Actor, Scene
 
 _OVER = 4  # supersampling of the mask
+#: Where across their motion the objects of a scene run, by their number.
+_LANES = {1: ((0.0, 1.0),), 2: ((0.0, 0.12), (0.88, 1.0)), 3: ((0.0, 0.04), (0.48, 0.52), (0.96, 1.0))}
 
 
 def _polygon(radii: list[tuple[float, float]], angle: float) -> list[tuple[float, float]]:
@@ -103,14 +105,18 @@ def _lay(frame: np.ndarray, alpha: np.ndarray, left: int, top: int, colour: tupl
 
 def render(scene: Scene) -> np.ndarray:
     """The film of a scene: (16, 128, 128, 3) uint8, 8 frames a second."""
-    if scene.kind not in ("core", "pair", "digits"):
+    if scene.kind == "book":
+        from flickbook.world import book
+
+        return book.draw(book.page(scene.traits, scene.seed))
+    if scene.kind not in OBJECTS:
         from flickbook.world import views
 
         return views.draw(scene.kind, scene.traits, scene.seed)
     rng = np.random.default_rng([scene.seed, 0xF11])
-    lanes = [(0.0, 1.0)] if len(scene.actors) == 1 else [(0.0, 0.12), (0.88, 1.0)]
+    lanes = _LANES[len(scene.actors)]
     if len(lanes) == 2 and rng.random() < 0.5:
-        lanes.reverse()
+        lanes = lanes[::-1]
     paths = [path(actor, rng, lane) for actor, lane in zip(scene.actors, lanes, strict=True)]
     film = np.empty((FRAMES, SIZE, SIZE, 3), np.float32)
     film[:] = BACKGROUNDS[scene.background]

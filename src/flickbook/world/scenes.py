@@ -6,7 +6,7 @@ what no caption says (where an object starts, how fast it is) follows from `seed
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,6 +38,8 @@ MOTIONS = ("left", "right", "up", "down", "bouncing", "circling", "growing", "sh
 #: Half the height of an object in pixels of a 128-pixel frame.
 SIZES: dict[str, int] = {"small": 14, "medium": 20, "large": 27}
 DIGITS = tuple("0123456789")
+#: The groups whose scenes are objects on a plain background. "several" are two or three equal objects.
+OBJECTS = ("core", "pair", "several", "digits")
 
 #: Words that would name the same paint twice.
 _CLASHING = {("white", "white"), ("blue", "blue"), ("green", "green")}
@@ -81,7 +83,10 @@ class Actor:
 
 @dataclass(frozen=True)
 class Scene:
-    """A film of the world. `kind` is core, pair, digits, or the name of a view; views keep their words in `traits`."""
+    """A film of the world. `kind` is core, pair, several, digits, book, or the name of a view.
+
+    Pages of the book and views keep their words in `traits`.
+    """
 
     kind: str
     seed: int
@@ -117,20 +122,29 @@ def _actor(rng: np.random.Generator, background: str, motions: tuple[str, ...], 
 
 
 def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
-    """Draw a scene of `group` (core, pair, digits or views) from `seed`.
+    """Draw a scene of `group` (core, pair, several, digits, views or book) from `seed`.
 
-    With `heldout` a core scene shows a held-out pair; without it never does. Other groups have no held-out pairs of
-    their own, and their shapes keep to the pairs training may see. Raises RequestError for an unknown group.
+    With `heldout` a core scene or a page of the book shows a held-out pair; without it never does. Other groups have no
+    held-out pairs of their own, and their shapes keep to the pairs training may see. Raises RequestError for an unknown
+    group.
     """
     rng = np.random.default_rng([seed, 0x5CE4E])
+    if group == "book":
+        from flickbook.world import book
+
+        return Scene("book", seed, traits=book.sample(rng, heldout))
     if group == "views":
         from flickbook.world import views
 
         kind, traits = views.sample(seed)
         return Scene(kind, seed, traits=dict(traits))
-    if group not in ("core", "pair", "digits"):
-        raise RequestError("group", group, "must be core, pair, digits or views", "name one of these")
+    if group not in OBJECTS:
+        raise RequestError("group", group, f"must be {', '.join(OBJECTS)}, views or book", "name one of these")
     background = _pick(rng, tuple(BACKGROUNDS))
+    if group == "several":
+        actor = replace(_actor(rng, background, MOTIONS[:5], False), size="")
+        count = 2 + int(rng.integers(2))
+        return Scene("several", seed, background, (replace(actor, size="medium" if count == 2 else "small"),) * count)
     if group == "core":
         return Scene("core", seed, background, (_actor(rng, background, MOTIONS, heldout),))
     if group == "digits":

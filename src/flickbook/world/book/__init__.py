@@ -1,7 +1,7 @@
 """The picture book: flat drawings of a subject doing something in a place by day, at sunset or at night.
 
-Films have 16 frames of 128 x 128 pixels, 8 a second. `sample` draws a page by lot and `draw` its film; `held_out` tells
-which pages training never sees.
+Films have 16 frames of 128 x 128 pixels, 8 a second. `sample` draws the words of a page by lot, `page` adds what no
+word says, and `draw` draws its film; `held_out` tells which pages training never sees.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from flickbook.world.book.page import (
     Page,
     fits,
     held_out,
+    page,
     sample,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "draw",
     "fits",
     "held_out",
+    "page",
     "sample",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from flickbook.world.book.page import Page
+
+Rules = dict[str, tuple[str, ...]]
 
 #: Names of each subject; the first is the plain one.
 SUBJECT_WORDS: dict[str, tuple[str, ...]] = {
@@ -88,7 +91,12 @@ LIGHT_WORDS: dict[str, tuple[str, ...]] = {
     "sunset": ("at sunset", "at dusk", "in the evening light", "as the sun sets"),
     "night": ("at night", "by night", "under the moon", "on a dark night"),
 }
-_LEAD: dict[str, str] = {"day": "on a bright day", "sunset": "at sunset", "night": "at night"}
+#: The light as a time of its own: "it is night and a cat is running".
+_TIMES: dict[str, tuple[str, ...]] = {
+    "day": ("day", "daytime", "a bright day", "noon"),
+    "sunset": ("sunset", "dusk", "evening"),
+    "night": ("night", "night time", "a dark night"),
+}
 #: Actions that go somewhere: "through" and "to the left" need one.
 _GOING = ("walking", "running", "flying", "swimming", "driving")
 
@@ -96,6 +104,79 @@ _GOING = ("walking", "running", "flying", "swimming", "driving")
 def article(words: str) -> str:
     """The words after "a" or "an"."""
     return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+#: Sentences that name the subject, the action, the place and the light.
+_WHOLE = (
+    "{who} {doing} {where} {when}",
+    "{who} {doing} {when} {where}",
+    "{who} is {doing} {where} {when}",
+    "{who} is {doing} {when} {where}",
+    "{who} {doing} {where}, {when}",
+    "{who}, {doing}, {where}, {when}",
+    "{who} {where}, {doing}, {when}",
+    "{who} {where} {when}, {doing}",
+    "{when}, {who} {doing} {where}",
+    "{when}, {who} is {doing} {where}",
+    "{when} {who} is {doing} {where}",
+    "{where}, {who} {doing} {when}",
+    "{where}, {who} is {doing} {when}",
+    "{where} {when}, {who} {doing}",
+    "{where} {when}, {who} is {doing}",
+    "{when}, {where}, {who} is {doing}",
+    "{doing} {where} {when}: {who}",
+    "{doing} {where}, {who} {when}",
+    "{scene} {when} with {who} {doing}",
+    "{scene} {when}, {who} {doing}",
+    "{scene} {when}, and {who} is {doing}",
+    "{scene} {when} where {who} is {doing}",
+    "{scene}, {who}, {doing}, {when}",
+    "{time}, {scene}, {who} {doing}",
+    "{film} of {who} {doing} {where} {when}",
+    "{film} of {who} {doing} {where}, {when}",
+    "{film} showing {who} {doing} {where} {when}",
+    "{film} in which {who} is {doing} {where} {when}",
+    "{film} of {who} that is {doing} {where} {when}",
+    "{film} of {scene} {when} with {who} {doing}",
+    "{picture} of {who} {doing} {where} {when}",
+    "{picture} of {who} that is {doing} {where} {when}",
+    "{show} {who} {doing} {where} {when}",
+    "{show} {who} {doing} {where}, {when}",
+    "{show} {who} that is {doing} {where} {when}",
+    "{show} {scene} {when} with {who} {doing}",
+    "there is {who} {doing} {where} {when}",
+    "{when} there is {who} {doing} {where}",
+    "we see {who} {doing} {where} {when}",
+    "you can see {who} {doing} {where} {when}",
+    "{who} can be seen {doing} {where} {when}",
+    "it is {time} and {who} is {doing} {where}",
+    "it is {time}, {who} is {doing} {where}",
+    "{who} is {doing} {where}; it is {time}",
+    "{who} {doing} {where} while it is {time}",
+    "{who} {where}; it is {doing} {when}",
+    "the {subject} is {doing} {where} {when}",
+    "{subject} {doing}, {scene}, {time}",
+    "{subject} {doing} {where}, {time}",
+)
+#: Sentences that leave something out.
+_BRIEF = (
+    "{who} {doing}",
+    "{subject} {doing}",
+    "{who} is {doing}",
+    "{who} {doing} {where}",
+    "{who} is {doing} {where}",
+    "{who} {doing} {when}",
+    "{who} is {doing} {when}",
+    "{film} of {who} {doing}",
+    "{film} of {who} {doing} {when}",
+    "{film} of {who} {doing} {where}",
+    "{show} {who} {doing} {when}",
+    "{who} {around}",
+    "{who} {around} {when}",
+    "{scene} {when} with {who}",
+    "{who}",
+)
+_PICTURES = ("a drawing", "a cartoon", "a picture book drawing", "an illustration", "a picture")
 
 
 def action_words(page: Page) -> tuple[str, ...]:
@@ -110,60 +191,63 @@ def place_words(page: Page) -> tuple[str, ...]:
     return tuple(w for w in PLACE_WORDS[page.place] if page.action in _GOING or not w.startswith("through"))
 
 
-def caption(page: Page) -> str:
-    """The plain caption: subject, action, place and light, as in "a cat running in the snow at night"."""
-    light = f" {LIGHT_WORDS[page.light][0]}"
-    return f"{article(SUBJECT_WORDS[page.subject][0])} {action_words(page)[0]} {place_words(page)[0]}{light}"
+def rules(words: Mapping[str, str]) -> Rules:
+    """The rules by which `world/grammar.py` says a page of these words; the plain word of each is drawn half of the
+    time, and the direction of what goes somewhere is named at times."""
+    page = Page(**words)
+    doing = _half(action_words(page))
+    if page.action in _GOING:
+        doing = doing * 7 + tuple(f"{each} to the {page.direction}" for each in doing)
+    return {
+        "whole": (_WHOLE[0],) * 12 + _WHOLE,
+        "brief": _BRIEF,
+        "subject": _half(SUBJECT_WORDS[page.subject]),
+        "who": tuple(article(noun) for noun in _half(SUBJECT_WORDS[page.subject])),
+        "doing": doing,
+        "where": _half(place_words(page)),
+        "around": (place_words(Page(page.subject, "standing", page.place, page.light))[0],),
+        "when": _half(LIGHT_WORDS[page.light]),
+        "time": _TIMES[page.light],
+        "scene": (SCENES[page.place],),
+        "picture": _PICTURES,
+    }
 
 
-def describe(page: Page, rng: np.random.Generator) -> str:
-    """A caption drawn by lot that names the subject, the action, the place and the light, at times the direction.
+def every_rules() -> Iterator[Rules]:
+    """Rules that together hold every option of the book's captions."""
+    nouns = chain.from_iterable(SUBJECT_WORDS.values())
+    places = chain.from_iterable((*PLACE_WORDS.values(), *_BELOW.values()))
+    acts = chain.from_iterable((*ACTION_WORDS.values(), *_OWN_WORDS.values()))
+    lights = chain.from_iterable((*LIGHT_WORDS.values(), *_TIMES.values()))
+    ways = ("to the left", "to the right")
+    yield {"words": (*_WHOLE, *_BRIEF, *_PICTURES, *SCENES.values(), *nouns, *places, *acts, *lights, *ways)}
 
-    The plain word of each is drawn half of the time and a synonym otherwise.
-    """
-    who = article(_pick(rng, SUBJECT_WORDS[page.subject]))
-    does, where, when = (
-        _pick(rng, action_words(page)),
-        _pick(rng, place_words(page)),
-        _pick(rng, LIGHT_WORDS[page.light]),
+
+def _half(options: tuple[str, ...]) -> tuple[str, ...]:
+    """The options with the plain word, which is the first, as often as all others together."""
+    return options[:1] * max(1, len(options) - 2) + options
+
+
+def captions(words: Mapping[str, str]) -> tuple[str, ...]:
+    """Five sentences for a page that name everything; the first is the plain one: "a cat running in the snow at night"."""
+    page = Page(**words)
+    who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)
+    where, when = place_words(page), LIGHT_WORDS[page.light]
+    return (
+        f"{who} {doing[0]} {where[0]} {when[0]}",
+        f"{who} is {doing[0]} {where[0]} {when[0]}",
+        f"{when[0]}, {who} {doing[-1]} {where[0]}",
+        f"{where[-1]}, {who} is {doing[0]} {when[0]}",
+        f"a film of {who} {doing[0]} {where[0]} {when[-1]}",
     )
-    if page.action in _GOING and rng.uniform() < 0.12:
-        does += f" to the {page.direction}"
-    scene, lead = SCENES[page.place], _LEAD[page.light]
-    forms = (
-        f"{who} {does} {where} {when}",
-        f"{who} {does} {when} {where}",
-        f"{who} is {does} {where} {when}",
-        f"{who} {does} {where}, {when}",
-        f"{lead}, {who} is {does} {where}",
-        f"{when} {who} is {does} {where}",
-        f"{scene} {lead} with {who} {does}",
-        f"a film of {who} {does} {where} {when}",
-        f"a drawing of {who} {does} {where} {when}",
+
+
+def brief_captions(words: Mapping[str, str]) -> tuple[str, ...]:
+    """Prompts that leave out the light, the place or the action."""
+    page = Page(**words)
+    who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)[0]
+    return (
+        f"{who} {doing}",
+        f"{who} {doing} {place_words(page)[0]}",
+        f"{who} {doing} {LIGHT_WORDS[page.light][0]}",
     )
-    return forms[0] if rng.uniform() < 0.4 else forms[int(rng.integers(len(forms)))]
-
-
-def describe_briefly(page: Page, rng: np.random.Generator) -> str:
-    """A prompt drawn by lot that leaves out the light, the place or the action, so that short prompts work too."""
-    who = article(_pick(rng, SUBJECT_WORDS[page.subject]))
-    does, where, when = (
-        _pick(rng, action_words(page)),
-        _pick(rng, place_words(page)),
-        _pick(rng, LIGHT_WORDS[page.light]),
-    )
-    still = place_words(Page(page.subject, "standing", page.place, page.light))[0]
-    forms = (
-        f"{who} {does}",
-        f"{who} {does} {where}",
-        f"{who} {does} {when}",
-        f"{who} {still}",
-        f"{who} {still} {when}",
-        f"{SCENES[page.place]} {_LEAD[page.light]} with {who}",
-        who,
-    )
-    return forms[int(rng.integers(len(forms)))]
-
-
-def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    return words[0] if rng.uniform() < 0.5 else words[int(rng.integers(len(words)))]

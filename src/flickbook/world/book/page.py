@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,19 +130,23 @@ _SEEN = {
 _HELD = tuple(c for c in COMBINATIONS if held_out(Page(*c, light="day")))
 
 
-def sample(rng: np.random.Generator, heldout: bool = False) -> Page:
-    """Draw a page. Training's pages never hold a held-out pair; with `heldout` every page does.
+def sample(rng: np.random.Generator, heldout: bool = False) -> dict[str, str]:
+    """Draw the words of a page: subject, action, place, light and direction.
 
-    Subjects are equally likely in training; held-out combinations are equally likely in evaluation.
+    Training's pages never hold a held-out pair; with `heldout` every page does. Subjects are equally likely in training;
+    held-out combinations are equally likely in evaluation.
     """
     choices = _HELD if heldout else _SEEN[SUBJECTS[int(rng.integers(len(SUBJECTS)))]]
     subject, action, place = choices[int(rng.integers(len(choices)))]
+    light, direction = LIGHTS[int(rng.integers(len(LIGHTS)))], DIRECTIONS[int(rng.integers(2))]
+    return {"subject": subject, "action": action, "place": place, "light": light, "direction": direction}
+
+
+def page(words: Mapping[str, str], seed: int) -> Page:
+    """The page of some words, with its free variation drawn from `seed`."""
+    rng = np.random.default_rng([seed, 0xB00C])
     return Page(
-        subject,
-        action,
-        place,
-        LIGHTS[int(rng.integers(len(LIGHTS)))],
-        DIRECTIONS[int(rng.integers(2))],
+        **words,
         middle=float(rng.uniform(27, 37)),
         ground=float(rng.uniform(53, 57)),
         size=float(rng.uniform(0.9, 1.12)),
