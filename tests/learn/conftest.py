@@ -17,7 +17,7 @@ from flickbook.learn.config import from_dict
 from flickbook.learn.dataset import Films, training_scenes
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model, Trainer
-from flickbook.world.captions import brief_captions, captions
+from flickbook.world.captions import captions
 
 #: The smallest vocabulary spells every text in bytes: 512 of them, start and end.
 TOKENS = 514
@@ -94,13 +94,10 @@ VALUES: dict[str, Any] = {
 
 
 def small_films() -> Films:
-    """Six films of random latents with the captions of six scenes."""
+    """Six films of random latents for six scenes."""
     scenes = list(training_scenes({"core": 6}))
-    words: list[dict[str, list[str]]] = [
-        {"kind": [s.kind], "whole": list(captions(s)), "brief": list(brief_captions(s))} for s in scenes
-    ]
     noise = torch.randn(6, 16, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    return Films(noise.half(), words)
+    return Films(noise.half(), scenes)
 
 
 def small_trainer(out: Path, tokenizer: Path, **changes: Any) -> Trainer:

@@ -11,12 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flickbook.errors import MediaError
-from flickbook.learn.dataset import EVALUATION_SEEDS, Films, pixels, training_scenes, write_shards
-from flickbook.world.captions import captions
+from flickbook.learn.dataset import (
+    EVALUATION_SEEDS,
+    GROUPS,
+    Films,
+    pixels,
+    sentences,
+    training_scenes,
+    write_shards,
+)
 from flickbook.world.render import render
 from flickbook.world.scenes import HELD_OUT_COLOUR_SHAPE, HELD_OUT_SHAPE_MOTION
+from flickbook.world.words import BACKGROUNDS, SHAPES
 
-WORLD = {"core": 480, "pair": 80, "digits": 70, "views": 170}
+WORLD = {"core": 400, "pair": 80, "several": 40, "digits": 70, "views": 130, "book": 80}
 
 
 def test_held_out_pairs_are_never_shown() -> None:
@@ -64,9 +72,9 @@ def test_shards_hold_latents_and_words_and_are_written_once(tmp_path: Path) -> N
     assert names == [f"films-{i:05d}.safetensors" for i in range(3)]
     films = Films.load(tmp_path)
     assert films.latents.shape == (5, 16, 3, 8, 8) and films.latents.dtype == torch.float16
-    for scene, latents, words in zip(scenes, films.latents, films.words, strict=True):
+    assert films.scenes == scenes
+    for scene, latents in zip(scenes, films.latents, strict=True):
         assert torch.allclose(latents.float(), encode(pixels(render(scene))), atol=1e-3)
-        assert words["whole"] == list(captions(scene))
     (tmp_path / names[1]).unlink()
     before = (tmp_path / names[0]).stat().st_mtime_ns
     write_shards(tmp_path, scenes, encode, shard=2)
@@ -95,8 +103,7 @@ def telling() -> Films:
     latents = torch.zeros(6, 16, 2, 1, 1)
     latents[:, :, 0, 0, 0] = torch.arange(6.0)[:, None]
     latents[:, :, 1, 0, 0] = torch.arange(16.0)
-    words = [{"kind": ["core"], "whole": [f"whole {i}"], "brief": [f"brief {i}"]} for i in range(6)]
-    return Films(latents.half(), words)
+    return Films(latents.half(), list(training_scenes({"core": 6})))
 
 
 def test_a_batch_follows_from_seed_and_step_alone(telling: Films) -> None:
@@ -119,11 +126,33 @@ def test_a_still_comes_from_anywhere(telling: Films) -> None:
     assert set(found[:, 1, 0, 0, 0].tolist()) == set(range(16))
 
 
+@pytest.mark.parametrize("frames", [4, 8])
+def test_the_frames_of_a_consecutive_clip_follow_one_another(telling: Films, frames: int) -> None:
+    found, _ = telling.batch(0, 0, 400, frames, consecutive=0.5)
+    places = found[:, 1, :, 0, 0]
+    following = (places.diff(dim=1) == 1).all(1)
+    assert float(following.float().mean()) == pytest.approx(0.5, abs=0.08)
+    assert set(places[following][:, 0].tolist()) == set(range(16 - frames + 1))
+
+
 def test_captions_belong_to_their_film_and_some_are_brief_or_empty(telling: Films) -> None:
-    latents, words = telling.batch(0, 0, 4000, 1)
-    kinds: Counter[str] = Counter()
-    for film, text in zip(latents[:, 0, 0, 0, 0].tolist(), words, strict=True):
-        assert text in ("", f"whole {film:.0f}", f"brief {film:.0f}")
-        kinds[text.partition(" ")[0]] += 1
-    assert kinds["whole"] / 4000 == pytest.approx(0.75, abs=0.03)
-    assert kinds["brief"] / 4000 == pytest.approx(0.15, abs=0.03)
+    latents, texts = telling.batch(0, 0, 3000, 1)
+    empty, short, whole = 0, [], []
+    for film, text in zip(latents[:, 0, 0, 0, 0].tolist(), texts, strict=True):
+        actor = telling.scenes[int(film)].actors[0]
+        if not text:
+            empty += 1
+            continue
+        assert any(noun in text for noun in SHAPES[actor.shape]), (text, actor)
+        (
+            whole if any(ground in text for ground in BACKGROUNDS[telling.scenes[int(film)].background]) else short
+        ).append(text)
+    assert empty / 3000 == pytest.approx(0.10, abs=0.03)
+    assert len(short) / 3000 > 0.05 and len(whole) / 3000 > 0.7
+    assert len(set(whole)) > 0.9 * len(whole), "captions are drawn anew for every clip"
+
+
+def test_a_vocabulary_is_learned_from_every_group() -> None:
+    texts = " ".join(sentences(list(training_scenes({group: 6 for group in GROUPS}))))
+    assert "two " in texts or "three " in texts or " 2 " in texts
+    assert "digit" in texts and "background" in texts and "sunset" in texts

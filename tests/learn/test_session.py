@@ -88,7 +88,7 @@ def test_it_starts_from_another_model(values: dict[str, Any], published: Path, t
 
 
 def test_the_decoder_of_another_model_learns_on(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
-    values["autoencoder"]["refine"] = True
+    values["autoencoder"]["refine"] = "decoder"
     made = Session(from_dict(values), tmp_path, init=published).autoencoder()
     before = TextToVideo.load(published).autoencoder
     images = pixels(render(next(training_scenes({"core": 1}))))[:2]
@@ -96,6 +96,25 @@ def test_the_decoder_of_another_model_learns_on(values: dict[str, Any], publishe
         latents = before.encode(images).mean
         assert torch.allclose(made.encode(images).mean, latents, atol=1e-5)
         assert not torch.allclose(made.decode(latents), before.decode(latents), atol=1e-3)
+
+
+def test_the_whole_autoencoder_of_another_model_learns_on(
+    values: dict[str, Any], published: Path, tmp_path: Path
+) -> None:
+    values["autoencoder"]["refine"] = "whole"
+    made = Session(from_dict(values), tmp_path, init=published).autoencoder()
+    before = TextToVideo.load(published).autoencoder
+    images = pixels(render(next(training_scenes({"core": 1}))))
+    with torch.no_grad():
+        latents = made.encode(images).mean
+        assert not torch.allclose(latents, before.encode(images).mean, atol=1e-3)
+    assert 0.1 < float(latents.std()) < 10, "the latents have unit size over the world, and about that over one film"
+
+
+def test_an_unknown_part_of_the_autoencoder_is_refused(values: dict[str, Any]) -> None:
+    values["autoencoder"]["refine"] = "encoder"
+    with pytest.raises(RequestError, match=r"^autoencoder\.refine=encoder: must be one of none, decoder, whole"):
+        from_dict(values)
 
 
 @pytest.mark.slow

@@ -57,6 +57,7 @@ class TrainConfig:
     autoencoder: AutoencodeConfig = field(default_factory=AutoencodeConfig)
     adherence_every: int = 500  # steps between looks at the fixed prompts
     publish_decay: float = 0.998  # the average that is published
+    consecutive: float = 0.0  # share of the short clips whose frames follow one another; the others span the whole film
     temporal_init: float = 0.0  # gain of the last temporal convolutions at the start; 0 is the published start
 
     @property
@@ -178,6 +179,11 @@ def _check_limits(config: TrainConfig) -> None:
         raise RequestError(
             "autoencoder.frames_per_film", config.autoencoder.frames_per_film, f"must be 1 to {FRAMES}", remedy
         )
+    if config.autoencoder.refine not in ("none", "decoder", "whole"):
+        refused = config.autoencoder.refine
+        raise RequestError("autoencoder.refine", refused, "must be one of none, decoder, whole", "correct this field")
+    if not 0 <= config.consecutive <= 1:
+        raise RequestError("consecutive", config.consecutive, "must be 0 to 1", "name a share of the short clips")
     if not config.stages or not all(stage.steps > 0 for stage in config.stages):
         raise RequestError("stages", len(config.stages), "must be one or more of 1 step or more", "add a [[stages]]")
     if config.publish_decay not in config.ema_decays:

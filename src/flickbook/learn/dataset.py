@@ -29,7 +29,14 @@ from flickbook.world.scenes import FRAMES, Actor, Scene, sample
 #: Evaluation draws its seeds from here on; training stays below.
 EVALUATION_SEEDS = 900_000_000
 #: Each group's seeds start here.
-_OFFSETS = {"core": 0, "pair": 100_000_000, "digits": 200_000_000, "views": 300_000_000, "book": 400_000_000, "several": 500_000_000}
+_OFFSETS = {
+    "core": 0,
+    "pair": 100_000_000,
+    "digits": 200_000_000,
+    "views": 300_000_000,
+    "book": 400_000_000,
+    "several": 500_000_000,
+}
 GROUPS = tuple(_OFFSETS)
 #: How often a training caption says everything, something, or nothing (the last teaches guidance).
 _WHOLE, _BRIEF = 0.75, 0.15
@@ -97,11 +104,13 @@ class Films:
                 raise MediaError(path, f"damaged ({error})", "delete it, and it is rendered again") from error
         return cls(torch.cat(latents), scenes)
 
-    def batch(self, seed: int, step: int, films: int, frames: int) -> tuple[Tensor, list[str]]:
+    def batch(
+        self, seed: int, step: int, films: int, frames: int, consecutive: float = 0.0
+    ) -> tuple[Tensor, list[str]]:
         """`films` clips of `frames` frames: latents (films, c, frames, h, w) float32 and their captions.
 
-        One frame is a still from anywhere in a film. More frames are spread evenly over the whole film, so that the same
-        words fit.
+        One frame is a still from anywhere in a film. More frames are spread evenly over the whole film, so that the
+        same words fit, or in a share `consecutive` of the clips follow one another, as they do in a whole film.
         """
         rng = np.random.default_rng([seed, step, 0xDA7A])
         chosen = rng.integers(len(self.scenes), size=films)
@@ -109,6 +118,8 @@ class Films:
             places = rng.integers(FRAMES, size=(films, 1))
         else:
             places = np.tile(np.linspace(0, FRAMES - 1, frames).round().astype(int), (films, 1))
+            first = rng.integers(FRAMES - frames + 1, size=(films, 1))
+            places = np.where(rng.random((films, 1)) < consecutive, first + np.arange(frames), places)
         latents = self.latents[torch.from_numpy(chosen)[:, None], torch.from_numpy(places)]
         return latents.transpose(1, 2).float(), [_caption(self.scenes[i], rng) for i in chosen]
 

@@ -123,7 +123,7 @@ class Trainer:
         config, number = self.config, self.progress.step
         frames = clip_length(config, number)
         count = max(1, config.frames_per_step // frames // self.ranks)
-        x0, captions = self.films.batch(config.seed + 7919 * self.rank, number, count, frames)
+        x0, captions = self.films.batch(config.seed + 7919 * self.rank, number, count, frames, config.consecutive)
         source = generator(config.seed, self.rank, number)
         noise = torch.randn(x0.shape, generator=source)
         t = timesteps(config, count, source).to(self.device)

@@ -248,7 +248,8 @@ def _rules(scene: Scene) -> Rules:
     for number, (actor, count) in enumerate(groups, 1):
         rules |= _object(str(number), actor, count, alone=len(groups) == 1)
     rules |= _pair_sentences(*groups) if len(groups) == 2 else _single_sentences(rules)
-    rules["whole"] += (canonical(scene),) * 2
+    if scene.kind == "several" or len(groups) == len(scene.actors):  # the fixed captions of the others name no number
+        rules["whole"] += (canonical(scene),) * 2
     return rules
 
 

@@ -46,7 +46,7 @@ def test_sampled_pages_draw() -> None:
     rng = np.random.default_rng(7)
     for heldout in (False, True):
         for _ in range(25):
-            assert book.draw(book.sample(rng, heldout)).shape == (16, 128, 128, 3)
+            assert book.draw(book.page(book.sample(rng, heldout), 3)).shape == (16, 128, 128, 3)
 
 
 def test_the_same_page_gives_the_same_pixels_and_another_seed_another_place() -> None:

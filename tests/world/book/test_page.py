@@ -10,7 +10,7 @@ from flickbook.world.book import Page
 
 def pages(count: int, heldout: bool = False) -> list[Page]:
     rng = np.random.default_rng(11)
-    return [book.sample(rng, heldout) for _ in range(count)]
+    return [book.page(book.sample(rng, heldout), number) for number in range(count)]
 
 
 def test_the_book_has_its_words() -> None:

@@ -92,7 +92,7 @@ LIGHT_WORDS: dict[str, tuple[str, ...]] = {
     "night": ("at night", "by night", "under the moon", "on a dark night"),
 }
 #: The light as a time of its own: "it is night and a cat is running".
-_TIMES: dict[str, tuple[str, ...]] = {
+TIME_WORDS: dict[str, tuple[str, ...]] = {
     "day": ("day", "daytime", "a bright day", "noon"),
     "sunset": ("sunset", "dusk", "evening"),
     "night": ("night", "night time", "a dark night"),
@@ -207,7 +207,7 @@ def rules(words: Mapping[str, str]) -> Rules:
         "where": _half(place_words(page)),
         "around": (place_words(Page(page.subject, "standing", page.place, page.light))[0],),
         "when": _half(LIGHT_WORDS[page.light]),
-        "time": _TIMES[page.light],
+        "time": TIME_WORDS[page.light],
         "scene": (SCENES[page.place],),
         "picture": _PICTURES,
     }
@@ -218,7 +218,7 @@ def every_rules() -> Iterator[Rules]:
     nouns = chain.from_iterable(SUBJECT_WORDS.values())
     places = chain.from_iterable((*PLACE_WORDS.values(), *_BELOW.values()))
     acts = chain.from_iterable((*ACTION_WORDS.values(), *_OWN_WORDS.values()))
-    lights = chain.from_iterable((*LIGHT_WORDS.values(), *_TIMES.values()))
+    lights = chain.from_iterable((*LIGHT_WORDS.values(), *TIME_WORDS.values()))
     ways = ("to the left", "to the right")
     yield {"words": (*_WHOLE, *_BRIEF, *_PICTURES, *SCENES.values(), *nouns, *places, *acts, *lights, *ways)}
 
@@ -229,7 +229,7 @@ def _half(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def captions(words: Mapping[str, str]) -> tuple[str, ...]:
-    """Five sentences for a page that name everything; the first is the plain one: "a cat running in the snow at night"."""
+    """Five sentences that name everything; the first is the plain one, as in "a cat running in the snow at night"."""
     page = Page(**words)
     who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)
     where, when = place_words(page), LIGHT_WORDS[page.light]

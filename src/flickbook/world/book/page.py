@@ -133,8 +133,8 @@ _HELD = tuple(c for c in COMBINATIONS if held_out(Page(*c, light="day")))
 def sample(rng: np.random.Generator, heldout: bool = False) -> dict[str, str]:
     """Draw the words of a page: subject, action, place, light and direction.
 
-    Training's pages never hold a held-out pair; with `heldout` every page does. Subjects are equally likely in training;
-    held-out combinations are equally likely in evaluation.
+    Training's pages never hold a held-out pair; with `heldout` every page does. Subjects are equally likely in
+    training; held-out combinations are equally likely in evaluation.
     """
     choices = _HELD if heldout else _SEEN[SUBJECTS[int(rng.integers(len(SUBJECTS)))]]
     subject, action, place = choices[int(rng.integers(len(choices)))]
