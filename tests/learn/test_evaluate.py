@@ -23,11 +23,14 @@ from flickbook.world.scenes import held_out, sample
 def test_a_thousand_prompts_are_shared_out_as_published() -> None:
     chosen = prompts(1000)
     assert {name: len(scenes) for name, scenes in chosen.items()} == {
-        "core": 500,
-        "core held out": 250,
-        "two objects": 50,
-        "digits": 50,
-        "scenes": 150,
+        "core": 360,
+        "core held out": 200,
+        "two objects": 60,
+        "several": 40,
+        "digits": 60,
+        "scenes": 100,
+        "book": 120,
+        "book held out": 60,
     }
     assert all(held_out(scene.actors[0]) for scene in chosen["core held out"])
     assert not any(held_out(actor) for name in ("core", "two objects") for s in chosen[name] for actor in s.actors)

@@ -35,6 +35,7 @@ from flickbook.learn import checkpoint
 from flickbook.learn.config import TrainConfig
 from flickbook.learn.dataset import Films
 from flickbook.learn.muon import Muon, groups_of
+from flickbook.learn.throughput import Throughput
 
 NOISE_BINS = 8
 LOG_FIELDS = ("step", "stage", "clips", "frames", "loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "grad_norm", "lr")
@@ -113,6 +114,8 @@ class Trainer:
         self.schedule = NoiseSchedule.from_config(config.scheduler)
         self.averages = {decay: self._snapshot() for decay in config.ema_decays}
         self.progress = Progress()
+        shape = films.latents.shape[2:]
+        self.throughput = Throughput(self.model, (shape[0], shape[1], shape[2]), config.max_length, self.device)
         self.wrapped = accelerator.prepare(self.model) if accelerator else self.model
 
     def _snapshot(self) -> dict[str, Tensor]:
@@ -122,7 +125,7 @@ class Trainer:
         """One update. Returns the row of the log."""
         config, number = self.config, self.progress.step
         frames = clip_length(config, number)
-        count = max(1, config.frames_per_step // frames // self.ranks)
+        count = self._clips(frames)
         x0, captions = self.films.batch(config.seed + 7919 * self.rank, number, count, frames, config.consecutive)
         source = generator(config.seed, self.rank, number)
         noise = torch.randn(x0.shape, generator=source)
@@ -131,11 +134,11 @@ class Trainer:
         rate = config.learning_rate(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        target = self.schedule.velocity(x0, noise, t)
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16):
             predicted = self.wrapped(self.schedule.add_noise(x0, noise, t), t, ids)
-        target = self.schedule.velocity(x0, noise, t)
         each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
-        self.optimizer.zero_grad(set_to_none=True)
         loss = each.mean()
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
@@ -148,6 +151,15 @@ class Trainer:
         row: dict[str, Any] = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames}
         row |= {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
         return {**row, **self._by_noise(each.detach(), t)}
+
+    def _efficiency(self, rows: list[dict[str, float]], seconds: float) -> float:
+        """This process's share of the best matrix product's operations over the steps of `rows`."""
+        lengths = [int(row["frames"]) for row in rows]
+        return self.throughput.share([(self._clips(length), length) for length in lengths], seconds)
+
+    def _clips(self, frames: int) -> int:
+        """This process's clips of a step."""
+        return max(1, self.config.frames_per_step // frames // self.ranks)
 
     @staticmethod
     def _by_noise(each: Tensor, t: Tensor) -> dict[str, float]:
@@ -213,6 +225,7 @@ class Trainer:
                 row = _mean(rows)
                 row["clips_per_s"] = sum(self.config.frames_per_step / 16 for _ in rows) / (time.monotonic() - began)
                 left = self.config.steps - self.progress.step
+                row["of_best_matmul"] = self._efficiency(rows, time.monotonic() - began)
                 row["minutes_left"] = left * (time.monotonic() - began) / len(rows) / 60
                 if self.rank == 0:
                     append_log(self.out / "log.csv", row)

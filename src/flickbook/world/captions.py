@@ -107,9 +107,9 @@ def brief_captions(scene: Scene) -> tuple[str, ...]:
 
         return book.brief_captions(scene.traits)
     if scene.kind == "several":
-        first = scene.actors[0]
-        named = f"{_DIGIT_WORDS[len(scene.actors)]} {first.colour} {plural(first.shape)}"
-        return (named, f"{named} {_MOVES[first.motion][0]}", f"{named} on {_article(scene.background)} background")
+        one = scene.actors[0]
+        named = f"{_DIGIT_WORDS[len(scene.actors)]} {one.colour} {plural(one.shape)}"
+        return (named, f"{named} {_MOVES[one.motion][0]}", f"{named} on {_article(scene.background)} background")
     if scene.kind in ("core", "digits"):
         actor = scene.actors[0]
         short, plain = _article(_noun(actor, False)), _MOVES[actor.motion][0]

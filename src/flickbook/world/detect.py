@@ -38,7 +38,7 @@ _ROTATIONS = 16
 _LEAP = 40.0  # pixels; a bounce crosses 28 between frames
 _CUT_WEIGHT = 0.1  # an outline cut off by the edge still beats none
 
-__all__ = ["UNCLEAR", "Reading", "Sighting", "Transform", "Verdict", "calibrate", "judge", "read", "wilson"]
+__all__ = ["UNCLEAR", "Reading", "Sighting", "Transform", "Verdict", "calibrate", "judge", "read", "tracks", "wilson"]
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -126,7 +126,7 @@ def _shape(track: Sequence[Blob], outlines: _Outlines) -> tuple[str, np.ndarray]
     return (word if steady else UNCLEAR), angle
 
 
-def _tracks(blobs: Sequence[Blob], frames: int) -> list[list[Blob]]:
+def tracks(blobs: Sequence[Blob], frames: int) -> list[list[Blob]]:
     """Join blobs from frame to frame, nearest in place and colour first; the largest track comes first."""
     tracks: list[list[Blob]] = []
     for _, group in itertools.groupby(blobs, key=lambda blob: blob.frame):
@@ -182,7 +182,7 @@ def read(frames: np.ndarray, vocabulary: tuple[str, ...] = SHAPES + DIGITS) -> R
     per_frame = np.bincount([blob.frame for blob in blobs], minlength=len(frames))
     count = _steady([str(n) for n in per_frame], len(frames))
     outlines = _outlines(vocabulary)
-    objects = tuple(_sighting(track, len(frames), outlines) for track in _tracks(blobs, len(frames)))
+    objects = tuple(_sighting(track, len(frames), outlines) for track in tracks(blobs, len(frames)))
     return Reading(_steady(words, len(frames)), objects, None if count == UNCLEAR else int(count))
 
 

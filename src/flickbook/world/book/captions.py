@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from flickbook.world.book.page import Page
+from flickbook.world.book.page import Page, named
 
 Rules = dict[str, tuple[str, ...]]
 
@@ -194,7 +194,7 @@ def place_words(page: Page) -> tuple[str, ...]:
 def rules(words: Mapping[str, str]) -> Rules:
     """The rules by which `world/grammar.py` says a page of these words; the plain word of each is drawn half of the
     time, and the direction of what goes somewhere is named at times."""
-    page = Page(**words)
+    page = named(words)
     doing = _half(action_words(page))
     if page.action in _GOING:
         doing = doing * 7 + tuple(f"{each} to the {page.direction}" for each in doing)
@@ -230,7 +230,7 @@ def _half(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def captions(words: Mapping[str, str]) -> tuple[str, ...]:
     """Five sentences that name everything; the first is the plain one, as in "a cat running in the snow at night"."""
-    page = Page(**words)
+    page = named(words)
     who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)
     where, when = place_words(page), LIGHT_WORDS[page.light]
     return (
@@ -244,7 +244,7 @@ def captions(words: Mapping[str, str]) -> tuple[str, ...]:
 
 def brief_captions(words: Mapping[str, str]) -> tuple[str, ...]:
     """Prompts that leave out the light, the place or the action."""
-    page = Page(**words)
+    page = named(words)
     who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)[0]
     return (
         f"{who} {doing}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -142,11 +142,16 @@ def sample(rng: np.random.Generator, heldout: bool = False) -> dict[str, str]:
     return {"subject": subject, "action": action, "place": place, "light": light, "direction": direction}
 
 
+def named(words: Mapping[str, str]) -> Page:
+    """The page of some words, without variation."""
+    return Page(words["subject"], words["action"], words["place"], words["light"], words.get("direction", "right"))
+
+
 def page(words: Mapping[str, str], seed: int) -> Page:
     """The page of some words, with its free variation drawn from `seed`."""
     rng = np.random.default_rng([seed, 0xB00C])
-    return Page(
-        **words,
+    return replace(
+        named(words),
         middle=float(rng.uniform(27, 37)),
         ground=float(rng.uniform(53, 57)),
         size=float(rng.uniform(0.9, 1.12)),
