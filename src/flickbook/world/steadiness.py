@@ -1,9 +1,9 @@
 """Steadiness: how little the objects of a film change their outline, colour and size from frame to frame.
 
 A generated object that wobbles is what the eye sees first, even where every word of the prompt is right. The score
-reads objects as the judge does (`detect.tracks`) and needs no prompt. The description of an outline does not change when
-the outline turns: its coverage on circles around its centre, and of each circle the strength of the first harmonics.
-Growing and shrinking cost nothing, because a size is compared with the mean of the sizes before and after it.
+reads objects as the judge does (`detect.tracks`) and needs no prompt. The description of an outline does not change
+when the outline turns: its coverage on circles around its centre, and of each circle the strength of the first
+harmonics. Growing and shrinking cost nothing, because a size is compared with the mean of the sizes before and after.
 """
 
 from __future__ import annotations
