@@ -2,8 +2,9 @@
 
 FOLDER keeps the rendered films as .npy files at 64 x 64 pixels: pages of seeds of their own, held-out pairs among them,
 pairs of pages that differ in one word, places without a subject, and films of the rest of the world. With
-`--decoded FILE...` films that went through an autoencoder are mixed in (see `decode`). The weights are written beside
-`world/book/read.py`.
+`--decoded FILE...` pages that went through an autoencoder are mixed in: .npz files of `films` and `labels`, as in
+`Bank`. A third of the steps learns from short clips alone, because many subjects in few frames teach more than few
+subjects in many. The weights are written beside `world/book/read.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flickbook.files import replace_whole
-from flickbook.learn.spoil import NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
+from flickbook.learn.spoil import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
 from flickbook.world import book
-from flickbook.world.book.read import FEATURES, HEADS, LAYERS, SIDE, WEIGHTS, small
+from flickbook.world.book.read import FEATURES, HEADS, LAYERS, WEIGHTS, small
 from flickbook.world.render import render
 from flickbook.world.scenes import sample
 
@@ -36,6 +38,7 @@ _COUNTS: Final = {"seen": 5500, "held": 1500, "twins": 900, "empty": 300, "stran
 #: How a batch is composed: pages as they are, in disorder, two in one, empty places, other films, noise.
 _SHARES: Final = (0.62, 0.09, 0.13, 0.05, 0.07, 0.04)
 _BATCH: Final = 24
+_CLIP: Final = 4
 _RATE: Final = 4e-3
 _LEAST, _MOST = 0.5, 0.9  # of a margin
 _LOST = 0.004  # share of right answers on soft films that a margin may cost
@@ -79,17 +82,20 @@ class Network(nn.Module):
 
     def split(self, logits: Tensor) -> list[Tensor]:
         """The logits of each head."""
-        return list(logits.split([int(n) + 1 for n in UNCLEAR], 1))
+        return list(torch.split(logits, [int(n) + 1 for n in UNCLEAR], 1))
 
     def folded(self) -> dict[str, np.ndarray]:
         """The weights as `world/book/read.py` multiplies them, float32."""
         found: dict[str, Tensor] = {}
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            assert isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None and norm.running_var is not None
             gain = norm.weight / (norm.running_var + norm.eps).sqrt()
             weight = (layer.weight * gain[:, None, None, None]).permute(2, 3, 1, 0)
             found[f"{number}.weight"] = weight.reshape(-1, weight.shape[-1])
             found[f"{number}.bias"] = norm.bias - norm.running_mean * gain
         found["mix.weight"] = self.mix.weight.permute(2, 1, 0).reshape(-1, FEATURES)
+        assert self.mix.bias is not None
         found["mix.bias"] = self.mix.bias
         found["heads.weight"], found["heads.bias"] = self.heads.weight.T, self.heads.bias
         return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in found.items()}
@@ -107,12 +113,12 @@ class Bank:
             path = folder / f"{name}.npy"
             if not path.exists():
                 films = np.stack([small(draw()) for draw, _ in made])
-                replace_whole(path, lambda temporary, films=films: _keep(temporary, films))  # type: ignore[misc]
+                replace_whole(path, partial(_keep, films))
             self.films[name] = np.load(path, mmap_mode="r")
             self.labels[name] = np.stack([labels for _, labels in made])
 
     def add(self, name: str, path: Path) -> None:
-        """Mix in decoded pages: `path` is written by `decode`."""
+        """Mix in decoded pages: `path` is a .npz file with `films` and `labels`."""
         kept = np.load(path)
         self.films[name], self.labels[name] = kept["films"], kept["labels"]
 
@@ -120,6 +126,18 @@ class Bank:
         """`count` films (count, 16, 64, 64, 3) uint8 and labels, composed by `_SHARES`."""
         pairs = [self._one(int(kind), rng) for kind in rng.choice(len(_SHARES), size=count, p=_SHARES)]
         return np.stack([film for film, _ in pairs]), np.stack([labels for _, labels in pairs])
+
+    def clips(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Many short clips instead of few films, (count, `_CLIP`, 64, 64, 3): quick to learn everything but actions."""
+        films, labels = [], []
+        for draw in rng.random(count):
+            film, words = self._page(rng) if draw < 0.9 else self._any("empty" if draw < 0.95 else "strangers", rng)
+            start = int(rng.integers(16 - _CLIP + 1))
+            words = words.copy()
+            words[[NAMES.index("action"), NAMES.index("direction")]] = IGNORED
+            films.append(film[start : start + _CLIP])
+            labels.append(words)
+        return np.stack(films), np.stack(labels)
 
     def _page(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         decoded = [name for name in self.films if name.startswith("decoded")]
@@ -148,7 +166,7 @@ class Bank:
         return self._any("empty" if kind == 3 else "strangers", rng)
 
 
-def _keep(path: Path, films: np.ndarray) -> None:
+def _keep(films: np.ndarray, path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, films)
 
@@ -158,7 +176,7 @@ Made = list[tuple[Callable[[], np.ndarray], np.ndarray]]
 
 def _pages(first: int, count: int, heldout: bool) -> Made:
     scenes = [sample(seed, "book", heldout) for seed in range(first, first + count)]
-    return [(lambda scene=scene: render(scene), labels_of(scene.traits)) for scene in scenes]  # type: ignore[misc]
+    return [(partial(render, scene), labels_of(scene.traits)) for scene in scenes]
 
 
 def _twins(count: int) -> Made:
@@ -174,7 +192,7 @@ def _twins(count: int) -> Made:
             if other != words[name] and book.fits(*({**words, name: other}[key] for key in NAMES[:3]))
         ]
         for each in (words, {**words, name: others[int(rng.integers(len(others)))]} if others else words):
-            made.append((lambda each=each, seed=seed: book.draw(book.page(each, seed)), labels_of(each)))  # type: ignore[misc]
+            made.append((partial(book.draw, book.page(each, seed)), labels_of(each)))
     return made
 
 
@@ -185,14 +203,14 @@ def _empty(count: int) -> Made:
         labels = labels_of(scene.traits)
         for name in ("subject", "action", "direction"):
             labels[NAMES.index(name)] = UNCLEAR[NAMES.index(name)]
-        made.append((lambda page=page: book.draw(page), labels))  # type: ignore[misc]
+        made.append((partial(book.draw, page), labels))
     return made
 
 
 def _strangers(count: int) -> Made:
     groups = ("core", "pair", "digits", "several", "views", "views")
     scenes = [sample(STRANGERS + k, groups[k % len(groups)]) for k in range(count)]
-    return [(lambda scene=scene: render(scene), UNCLEAR) for scene in scenes]  # type: ignore[misc]
+    return [(partial(render, scene), UNCLEAR) for scene in scenes]
 
 
 _MAKERS: Final[dict[str, Callable[[int], Made]]] = {
@@ -219,7 +237,10 @@ def train(
     generator = torch.Generator().manual_seed(1)
     network.train()
     for number in range(steps):
-        films, labels = bank.batch(np.random.default_rng([7, number, steps]), _BATCH)
+        rng = np.random.default_rng([7, number, steps])
+        # The last quarter sees whole films only, because the batch norms of clips are others.
+        short = number < steps // 3 or (number % 2 == 0 and number < 3 * steps // 4)
+        films, labels = bank.clips(rng, _BATCH * 16 // _CLIP) if short else bank.batch(rng, _BATCH)
         with torch.no_grad():
             shown, wanted = spoiler(tensor(films), torch.from_numpy(labels), generator)
         for group in optimizer.param_groups:
@@ -275,11 +296,14 @@ def main(folder: Path, steps: int, out: Path = WEIGHTS, decoded: tuple[Path, ...
     for number, loss, network in train(bank, steps, rate, start):
         losses.append(loss)
         if number % 50 == 49:
-            print(f"step {number + 1}: loss {np.mean(losses[-50:]):.3f}, {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"step {number + 1}: loss {loss:.3f}, mean {np.mean(losses[-50:]):.3f}, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
         if number % 200 == 199 or number + 1 == steps:
             save(network, out, margins(network, bank))
             state = {name: value.contiguous() for name, value in network.state_dict().items()}
-            replace_whole(folder / "network.safetensors", lambda path, state=state: save_state(state, path))  # type: ignore[misc]
+            replace_whole(folder / "network.safetensors", partial(save_state, state))
     return out
 
 

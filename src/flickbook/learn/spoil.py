@@ -7,6 +7,7 @@ for "unclear", or -1 where the head is not trained. Everything is drawn from one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch.nn import functional
 
 from flickbook.world.book.captions import GOING
 from flickbook.world.book.read import HEADS, SIDE
+
+Draw = Callable[..., Tensor]
 
 IGNORED = -1
 UNCLEAR = np.array([len(words) for words in HEADS.values()])
@@ -72,7 +75,7 @@ def mixed(
 def nothing(rng: np.random.Generator) -> np.ndarray:
     """A film (16, 64, 64, 3) of noise or of one colour."""
     level = rng.integers(0, 256, 3)
-    film = np.broadcast_to(level, (16, SIDE, SIDE, 3)).astype(np.float32)
+    film: np.ndarray = np.broadcast_to(level, (16, SIDE, SIDE, 3)).astype(np.float32)
     if rng.random() < 0.7:
         size = int(rng.choice([4, 16, 64]))
         grain = rng.normal(0, rng.uniform(5, 80), (16 if rng.random() < 0.5 else 1, size, size, 3))
@@ -116,9 +119,8 @@ class Spoiler:
         return films, labels
 
 
-def _warp(films: Tensor, flip: Tensor, draw: object, normal: object, shaken: Tensor, bent: Tensor) -> Tensor:
+def _warp(films: Tensor, flip: Tensor, draw: Draw, normal: Draw, shaken: Tensor, bent: Tensor) -> Tensor:
     """Mirror, shift, scale and wobble; `shaken` films jump from frame to frame, `bent` ones melt."""
-    assert callable(draw) and callable(normal)
     count, frames = films.shape[:2]
     pixel = 2 / SIDE
     shift = 1.5 * pixel * normal(1, 2) + pixel * torch.where(shaken, 4.0, 0.35 * draw())[:, None, None] * normal(
@@ -133,7 +135,7 @@ def _warp(films: Tensor, flip: Tensor, draw: object, normal: object, shaken: Ten
     melt = pixel * torch.where(bent, 4.0, 0.35 * draw())[:, None, None, None, None] * normal(frames, 2, 8, 8)
     grid = grid + functional.interpolate(melt.flatten(0, 1), size=SIDE, mode="bilinear").permute(0, 2, 3, 1)
     warped = functional.grid_sample(films.flatten(0, 1), grid, padding_mode="border", align_corners=False)
-    return warped.unflatten(0, (count, frames))
+    return warped.view(films.shape)
 
 
 def _blur(x: Tensor, sigma: float) -> Tensor:
@@ -144,9 +146,8 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
     return line @ x @ line.T
 
 
-def _soften(films: Tensor, draw: object, blurred: Tensor) -> Tensor:
+def _soften(films: Tensor, draw: Draw, blurred: Tensor) -> Tensor:
     """Blur, lose resolution, and drag traces of the frame before; `blurred` films lose what they show."""
-    assert callable(draw)
     films = films.clone()
     kind = draw()
     soft = (kind < 0.5) & ~blurred
@@ -164,9 +165,8 @@ def _soften(films: Tensor, draw: object, blurred: Tensor) -> Tensor:
     return torch.cat([films[:, :1], films[:, 1:].lerp(films[:, :-1], drag)], 1)
 
 
-def _recolour(films: Tensor, draw: object, normal: object) -> Tensor:
+def _recolour(films: Tensor, draw: Draw, normal: Draw) -> Tensor:
     """Gain and offset of each channel, stains, a flicker, noise, and few levels of brightness."""
-    assert callable(draw) and callable(normal)
     count, frames = films.shape[:2]
     gain = 1 + 0.06 * normal(1, 3, 1, 1) + 0.01 * normal(frames, 1, 1, 1)
     films = (films - 0.5) * gain + 0.5 + 0.025 * normal(1, 3, 1, 1)

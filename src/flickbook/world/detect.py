@@ -1,7 +1,7 @@
 """The judge: reads colour, shape, motion, size, background and count back from the frames of a film.
 
-What is not a page of the picture book is read without learning, so its score cannot drift; pages are read by the network
-of `book/read.py`. Of the others, words come from `scenes`, outlines from `render`:
+Pages of the picture book are read by the network of `book/read.py`. Nothing else here is learned, so the score of all
+other films cannot drift. Words come from `scenes`, outlines from `render`:
 
 1. Background: the palette word nearest (CIELAB) to the median colour of each frame's border.
 2. Objects: the blobs of `blobs.find`, joined into tracks by place and colour.
@@ -224,7 +224,8 @@ def judge(scene: Scene, frames: np.ndarray) -> Verdict:
 
     Core and pair count colour, shape, motion, background and count; digits the same with "digit" for shape; a view
     counts "scene" and each of its traits; a page of the book counts subject, action, place and light. Of a pair both
-    objects must be right, matched by colour. An object that is missing has nothing right. Raises RequestError for frames of another shape or type.
+    objects must be right, matched by colour. An object that is missing has nothing right. Raises RequestError
+    for frames of another shape or type.
     """
     if scene.kind == "book":
         return _judge_page(scene, frames)

@@ -53,7 +53,7 @@ def _weights() -> dict[str, np.ndarray]:
 def small(frames: np.ndarray) -> np.ndarray:
     """Frames (n, 128, 128, 3) uint8 at half the size, (n, 64, 64, 3) uint8: the mean of each 2 x 2 pixels."""
     blocks = frames.reshape(len(frames), SIDE, PIXELS // SIDE, SIDE, PIXELS // SIDE, 3)
-    return ((blocks.sum((2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+    return np.asarray((blocks.sum((2, 4), dtype=np.uint16) + 2) // 4, np.uint8)
 
 
 def _space(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -113,7 +113,8 @@ def confidence(frames: np.ndarray) -> dict[str, tuple[str, float]]:
 def read(frames: np.ndarray) -> dict[str, str]:
     """Subject, action, place, light and direction of a film (16, 128, 128, 3) uint8, each a word or "unclear".
 
-    The direction is known only where the action goes somewhere. Raises RequestError for frames of another shape or type.
+    The direction is known only where the action goes somewhere. Raises RequestError for frames of another shape or
+    type.
     """
     margin = dict(zip(HEADS, _weights()["margin"].tolist(), strict=True))
     return {head: word if sure >= margin[head] else UNCLEAR for head, (word, sure) in confidence(frames).items()}
