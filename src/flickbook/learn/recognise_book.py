@@ -3,8 +3,8 @@
 FOLDER keeps the rendered films as .npy files at 64 x 64 pixels: pages of seeds of their own, held-out pairs among them,
 pairs of pages that differ in one word, places without a subject, and films of the rest of the world. With
 `--decoded FILE...` pages that went through an autoencoder are mixed in: .npz files of `films` and `labels`, as in
-`Bank`. A third of the steps learns from short clips alone, because many subjects in few frames teach more than few
-subjects in many. The weights are written beside `world/book/read.py`.
+`Bank`. Half of the steps learn from short clips, because many subjects in few frames teach more than few subjects
+in many. The weights are written beside `world/book/read.py`.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def train(
     for number in range(steps):
         rng = np.random.default_rng([7, number, steps])
         # The last quarter sees whole films only, because the batch norms of clips are others.
-        short = number < steps // 3 or (number % 2 == 0 and number < 3 * steps // 4)
+        short = number % 4 > 0 if number < steps // 3 else number % 2 == 0 and number < 3 * steps // 4
         films, labels = bank.clips(rng, _BATCH * 16 // _CLIP) if short else bank.batch(rng, _BATCH)
         with torch.no_grad():
             shown, wanted = spoiler(tensor(films), torch.from_numpy(labels), generator)
@@ -274,7 +274,7 @@ def margins(network: Network, bank: Bank, films: int = 600) -> list[float]:
             right = word == wanted[:, head]
             sure[head] += most[right].tolist()
     network.train()
-    return [float(np.clip(np.quantile(each, _LOST), _LEAST, _MOST)) for each in sure]
+    return [float(np.clip(np.quantile(each or [1.0], _LOST), _LEAST, _MOST)) for each in sure]
 
 
 def save(network: Network, path: Path, margin: list[float]) -> None:
@@ -296,10 +296,8 @@ def main(folder: Path, steps: int, out: Path = WEIGHTS, decoded: tuple[Path, ...
     for number, loss, network in train(bank, steps, rate, start):
         losses.append(loss)
         if number % 50 == 49:
-            print(
-                f"step {number + 1}: loss {loss:.3f}, mean {np.mean(losses[-50:]):.3f}, {time.monotonic() - began:.0f} s",
-                flush=True,
-            )
+            spent = time.monotonic() - began
+            print(f"step {number + 1}: loss {np.mean(losses[-50:]):.3f}, {spent:.0f} s", flush=True)
         if number % 200 == 199 or number + 1 == steps:
             save(network, out, margins(network, bank))
             state = {name: value.contiguous() for name, value in network.state_dict().items()}
