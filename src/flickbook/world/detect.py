@@ -1,6 +1,7 @@
 """The judge: reads colour, shape, motion, size, background and count back from the frames of a film.
 
-Nothing here is learned, so a score cannot drift. Words come from `scenes`, outlines from `render`:
+Pages of the picture book are read by the network of `book/read.py`. Nothing else here is learned, so the score of all
+other films cannot drift. Words come from `scenes`, outlines from `render`:
 
 1. Background: the palette word nearest (CIELAB) to the median colour of each frame's border.
 2. Objects: the blobs of `blobs.find`, joined into tracks by place and colour.
@@ -64,7 +65,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which words of a scene its film shows. `counted` decides; `apart` (size) is reported beside it."""
+    """Which words of a scene its film shows. `counted` decides; `apart` (size, direction) is reported beside it."""
 
     counted: dict[str, bool]
     apart: dict[str, bool] = field(default_factory=dict)
@@ -207,13 +208,27 @@ def _judge_view(scene: Scene, frames: np.ndarray) -> Verdict:
     return Verdict({"scene": known} | {trait: traits.get(trait) == word for trait, word in scene.traits.items()})
 
 
+def _judge_page(scene: Scene, frames: np.ndarray) -> Verdict:
+    """A direction is reported apart, and only of an action that goes somewhere."""
+    from flickbook.world.book.captions import GOING
+    from flickbook.world.book.read import read as read_page
+
+    seen, traits = read_page(frames), scene.traits
+    counted = {name: seen[name] == traits[name] for name in ("subject", "action", "place", "light")}
+    goes = traits["action"] in GOING and "direction" in traits
+    return Verdict(counted, {"direction": seen["direction"] == traits["direction"]} if goes else {})
+
+
 def judge(scene: Scene, frames: np.ndarray) -> Verdict:
     """Compare a film (16, 128, 128, 3) uint8 with the scene it should show.
 
     Core and pair count colour, shape, motion, background and count; digits the same with "digit" for shape; a view
-    counts "scene" and each of its traits. Of a pair both objects must be right, matched by colour. An object that is
-    missing has nothing right. Raises RequestError for frames of another shape or type.
+    counts "scene" and each of its traits; a page of the book counts subject, action, place and light. Of a pair both
+    objects must be right, matched by colour. An object that is missing has nothing right. Raises RequestError
+    for frames of another shape or type.
     """
+    if scene.kind == "book":
+        return _judge_page(scene, frames)
     if scene.kind not in OBJECTS:
         return _judge_view(scene, frames)
     reading = read(frames, SHAPES + DIGITS if scene.kind == "digits" else SHAPES)

@@ -98,7 +98,7 @@ TIME_WORDS: dict[str, tuple[str, ...]] = {
     "night": ("night", "night time", "a dark night"),
 }
 #: Actions that go somewhere: "through" and "to the left" need one.
-_GOING = ("walking", "running", "flying", "swimming", "driving")
+GOING = ("walking", "running", "flying", "swimming", "driving")
 
 
 def article(words: str) -> str:
@@ -188,7 +188,7 @@ def place_words(page: Page) -> tuple[str, ...]:
     """The phrases for the place that suit the action, the plain one first. What flies is over the place."""
     if page.action == "flying":
         return _BELOW[page.place]
-    return tuple(w for w in PLACE_WORDS[page.place] if page.action in _GOING or not w.startswith("through"))
+    return tuple(w for w in PLACE_WORDS[page.place] if page.action in GOING or not w.startswith("through"))
 
 
 def rules(words: Mapping[str, str]) -> Rules:
@@ -196,7 +196,7 @@ def rules(words: Mapping[str, str]) -> Rules:
     time, and the direction of what goes somewhere is named at times."""
     page = named(words)
     doing = _half(action_words(page))
-    if page.action in _GOING:
+    if page.action in GOING:
         doing = doing * 7 + tuple(f"{each} to the {page.direction}" for each in doing)
     return {
         "whole": (_WHOLE[0],) * 12 + _WHOLE,
