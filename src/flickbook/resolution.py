@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 from flickbook import formats
-from flickbook.catalogue import ADVISED, Model, Real, Sides, Whole, find, list_models, quoted
+from flickbook.catalogue import ADVISED, Model, Real, Whole, find, list_models, quoted
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
+from flickbook.sizes import size_of
 from flickbook.spec import Container, Lora, Plan, Polish, Request, Speed
 from flickbook.vocabulary import unknown_words, without_unknown, words
 from flickbook.windows import prompt_of, starts
@@ -39,7 +40,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
     model = _model(request, model_dir)
     request = _preset(request, model)
     container, num_frames = _frames(request, model)
-    width, height = _size(request, model)
+    width, height = size_of(request, model)
     seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
     if not 0 <= seed < SEED_LIMIT:
         raise RequestError(
@@ -295,37 +296,6 @@ def _frames(request: Request, model: Model) -> tuple[Container, int]:
         limit = "shot-%04d.png is a film" if container == "frames" else f"{container} is for 2 frames or more"
         raise RequestError("num_frames", 1, limit, "name the file .png or ask for more frames")
     return container or ("png" if num_frames == 1 else "mp4"), num_frames
-
-
-def _size(request: Request, model: Model) -> tuple[int, int]:
-    """Return the first of the model's sizes with the requested width and height."""
-    for width, height in model.sizes:
-        if request.width in (None, width) and request.height in (None, height):
-            return width, height
-    known = ", ".join(f"{width}x{height}" for width, height in model.sizes)
-    if model.sides is not None:
-        return _sides(request, model, model.sides)
-    widths = {width for width, _ in model.sizes}
-    wrong = "height" if request.width is None or request.width in widths else "width"
-    raise RequestError(
-        wrong, getattr(request, wrong), f"{model.name} makes {known}", f"ask for {known} or leave the size out"
-    )
-
-
-def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
-    """Return a size that is not native. A side that is not requested is that of the first native size."""
-    width, height = model.sizes[0]
-    chosen = {
-        "width": width if request.width is None else request.width,
-        "height": height if request.height is None else request.height,
-    }
-    smallest, largest = sides.range
-    for name, value in chosen.items():
-        if not smallest <= value <= largest or value % sides.multiple:
-            near = min(max(round(value / sides.multiple) * sides.multiple, smallest), largest)
-            limit = f"must be {smallest} to {largest} and a multiple of {sides.multiple}"
-            raise RequestError(name, value, limit, f"ask for {near}; {model.name} was trained at {width}x{height}")
-    return chosen["width"], chosen["height"]
 
 
 def _whole(field: str, value: int | None, allowed: Whole) -> int:

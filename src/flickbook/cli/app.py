@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from flickbook import __version__
-from flickbook.cli import console, slips
-from flickbook.errors import Cancelled
+from flickbook.cli import console, naming, slips
+from flickbook.errors import Cancelled, RequestError
 
 #: The first sentence of each command's help, in display order. A command's module is imported only when it runs.
 _COMMANDS: Final = {
@@ -107,14 +107,17 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in options
     # No command runs if an option precedes it; shell completion passes no words.
     wanted = next((word for word in arguments if word != "--"), None)
+    command = typer.main.get_command(command_line(wanted))
     try:
-        code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
+        code = command(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, an invalid number
         parameter = getattr(getattr(error, "param", None), "name", None)
         message = slips.hint(error.format_message(), getattr(error, "option_name", None), arguments)
-        command = f"{wanted} " if wanted in _COMMANDS else ""
-        console.refusal(f"{message} See `flickbook {command}--help`.", "usage", parameter, as_json)
+        name = "".join(f"{word} " for word in naming.path(command, arguments))
+        console.refusal(f"{message.rstrip('. ')}. See `flickbook {name}--help`.", "usage", parameter, as_json)
         return error.exit_code
+    except RequestError as error:
+        return console.failure(error, as_json, naming.message(error, command, options))
     except (KeyboardInterrupt, typer.Abort):
         return console.failure(Cancelled(), as_json)
     except BrokenPipeError:  # the reader of stdout has exited; no one would read a message

@@ -80,4 +80,4 @@ def _unprompted(context: typer.Context, model: str) -> str:
     if not find(model).prompted:
         return ""
     asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
-    raise typer.BadParameter("missing; say what the film shows.", ctx=context, param=asked_for)
+    raise typer.BadParameter("missing; say what the film shows", ctx=context, param=asked_for, param_hint="PROMPT")
