@@ -114,7 +114,7 @@ def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
         (["generate", "x", "--size=1280"], "--size 1280: must be WIDTHxHEIGHT in pixels"),
         (["generate", " "], "PROMPT: is empty; say what the film shows"),
         (["sequence", "x", "--drift", "2"], "--drift 2.0: must be 0 to 1"),
-        (["batch", "films.txt"], "FILE films.txt: cannot be read"),
+        (["batch", "films.txt"], "FILE films.txt: must end in .csv"),
         (["serve", "--auth", "me"], "--auth me: has no password"),
         (["generate", "x", "--model", "bultin"], "--model bultin: no such model"),
         (["generate", "x", "-q"], "No such option: -q. See `flickbook generate --help`."),

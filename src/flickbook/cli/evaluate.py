@@ -32,7 +32,7 @@ def evaluate(
     from flickbook.learn.evaluate import main, table
 
     began = time.perf_counter()
-    with ProgressLine() as progress:
+    with ProgressLine(phases={"films": 1.0}) as progress:
         found = main(
             model, prompts, out, lambda done, total: progress.show("films", done, total, time.perf_counter() - began)
         )

@@ -44,6 +44,7 @@ def run(service: Service, dress: Dress | None = None, opened: Opened | None = No
     """
     _more_files()
     asyncio.run(_serve(service, dress, opened))
+    print("stopped", file=sys.stderr)
 
 
 async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -> None:

@@ -61,14 +61,14 @@ def plan_of(path: Path) -> Plan:
         ("prompt,prompt_at\nx,soon:y\n", [], "row 1: prompt_at=soon:y: must be FRAME:PROMPT"),
         ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be 2x to 8x"),
         ("prompt,interpolate\nx,8x\n", ["--output", "{number}.gif"], "row 1: fps=64.0: gif plays at most 50"),
-        ("prompt\nx\n", ["--output", "{prompt}.mp4"], "output={prompt}: is no field of a name"),
+        ("prompt\nx\n", ["--output", "{prompt}.mp4"], "--output {prompt}: is no field of a name"),
         ("prompt\nx\n", ["--output", "{number}"], '{number}: the suffix "" is not one of'),
         ("prompt\nx\n", ["--output", "{name}.mp4"], "row 1: name=: is missing"),
         ("prompt\nx\nx\n", ["--output", "{slug}.mp4"], "x.mp4: is the name of row 1 and of row 2"),
         ("prompt,name\nx,A\ny,a\n", ["--output", "{name}.mp4"], "a.mp4: is the name of row 1 and of row 2"),
         ("prompt\nx\n", ["--output", "p.csv/{number}.mp4"], "p.csv"),
-        ("prompt\nx\n", ["--precision", "fp12"], "precision=fp12"),
-        ("prompt\nx\n", ["--model-dir", "nowhere"], "model_dir=nowhere"),
+        ("prompt\nx\n", ["--precision", "fp12"], "--precision fp12"),
+        ("prompt\nx\n", ["--model-dir", "nowhere"], "--model-dir nowhere"),
         ("prompt\nx\n", ["--seed", "-1"], "row 1: seed=-1: must be 0 to"),
         ("prompt\nx\n", ["--num-frames", "0"], "row 1: num_frames=0: must be 1 to"),
         ("prompt\nx\n", ["--num-inference-steps", "0"], "row 1: num_inference_steps=0: must be 1 to"),
@@ -250,7 +250,7 @@ def test_a_batch_that_was_stopped_goes_on(work: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130, err
-    assert re.search(rb"note: [123] of 4 films are in outputs/p; the same command goes on", err)
+    assert re.search(rb"\ncancelled; [123] of 4 films are in outputs/p; run the same command again to continue\n$", err)
     whole = {path: path.stat().st_mtime_ns for path in home.glob("*.mp4")}
     assert 1 <= len(whole) < 4 and not [path for path in home.iterdir() if path.name.startswith(".")]
     seeds = json.loads((home / "p-seeds.json").read_text())["seeds"]

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from flickbook.media.clip import Clip
     from flickbook.spec import Plan, Recipe, Run
 
-File = Annotated[Path, typer.Argument(help="A film a row: .csv, .jsonl or .toml.")]
+File = Annotated[Path, typer.Argument(help="One film per row: .csv, .jsonl or .toml.")]
 Output = Annotated[
-    str | None, typer.Option(metavar="TEMPLATE", help="Where to: {number}, {slug}, {seed}, {model} and {name}.")
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="TEMPLATE", help="Files to write, with {number}, {slug}, {seed}, {model} or {name}."
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be made, and what is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be made and what exists; make nothing.")]
 #: Marks the PNG of a sheet, so that no other image is overwritten by one.
 _MARK = "flickbook batch"
 #: The most lines of one kind that are printed.
@@ -232,8 +235,8 @@ class _Work:
             self._draw(sheet)
         except (KeyboardInterrupt, Cancelled):
             there = len(self.kept) + len(self.told.keys() - self.kept.keys())
-            console.note(f"{there} of {len(self.films)} films are in {self.sheet.parent}; the same command goes on")
-            raise
+            done = f"{there} of {len(self.films)} films are in {self.sheet.parent}"
+            raise Cancelled(f"{done}; run the same command again to continue") from None
 
     def _begin(self, rest: Sequence[Film]) -> None:
         """Ensure that the models' files are present, and announce the work.
@@ -281,16 +284,19 @@ class _Work:
         from flickbook.engine.batch import Failure, made
 
         line: list[ProgressLine] = []
+        count = len(rest)
         how = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
         results = made(rest, **how, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
+        left = count
         while True:
             # One progress bar per film, because printing goes through the bar while it is drawn.
-            with ProgressLine() as progress:
+            with ProgressLine(count, done=count - left) as progress:
                 line[:] = [progress]
                 found = next(results, None)
                 if found is None:
                     return
                 film, result = found
+                left -= 1
                 result = self._save(film, result, progress)
             if isinstance(result, Failure):
                 self._fail(film, result, sheet)

@@ -64,7 +64,7 @@ def draft(
         for job in made.jobs([Path("draft")] * len(plans), overwrite=False)
     ]
     told = []
-    with tracking.backend() as backend, ProgressLine() as progress:
+    with tracking.backend() as backend, ProgressLine(len(jobs)) as progress:
         for job in tracking.run(backend, backend.ask(backend.queue.submit(jobs)), progress):
             assert job.result is not None
             told.append({"id": job.id, "seed": job.plan.seed, "preview": job.result.path})
@@ -105,7 +105,7 @@ def finish(
             require_model(each.plan.model, Path(each.model_dir) if each.model_dir else None, yes)
         if len(jobs) > 1:
             jobs = [job.model_copy(update={"leader": jobs[0].id}) for job in jobs]
-        with ProgressLine() as progress:
+        with ProgressLine(len(jobs)) as progress:
             for job, path in zip(backend.ask(backend.queue.submit(jobs)), paths, strict=True):
                 for done in tracking.run(backend, [job], progress):
                     assert done.result is not None

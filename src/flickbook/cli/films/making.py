@@ -213,7 +213,7 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
     output_path.announce(paths)
     told: list[dict[str, Any]] = []
     emerging: list[tuple[int, Any, Any]] = []
-    with tracking.backend() as backend, ProgressLine() as progress:
+    with tracking.backend() as backend, ProgressLine(len(paths)) as progress:
 
         def on_step(step: Step) -> None:
             # The sheet shows the first film; in a batch that is the first row of the preview.

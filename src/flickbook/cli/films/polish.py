@@ -45,7 +45,7 @@ def polish(
     quality = None if encoding["quality"] is None else formats.quality_of(encoding["quality"])
     polish_options = {**words(polish), **encoding, "quality": quality}
     output_path.announce([path])
-    with ProgressLine() as progress:
+    with ProgressLine(phases={"polish": 0.9, "write": 0.1}) as progress:
         clip = polished(
             file, join=join or [], fade=fade, fit=fit, container=container, on_step=progress, **polish_options
         )

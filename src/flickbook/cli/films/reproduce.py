@@ -19,7 +19,7 @@ def reproduce(
     file: File,
     inputs: Inputs = None,
     model_dir: options.ModelDir = None,
-    output: Annotated[Path | None, typer.Option(help="Also keep what was made again.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also save the reproduced film.")] = None,
     overwrite: options.Overwrite = False,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
@@ -43,7 +43,7 @@ def reproduce(
         verdict = made_again(file, given=inputs or [], model_dir=model_dir, on_step=progress)
     if output is not None and verdict.clip is not None:
         verdict.clip.save(output, overwrite=overwrite)
-        console.note(f"what was made again is {output}")
+        console.note(f"the reproduced film is {output}")
     if as_json:
         console.document(verdict.to_dict())
     else:

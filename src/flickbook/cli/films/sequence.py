@@ -163,9 +163,8 @@ def _film(plan: Plan, run_options: RunOptions, path: Path, sheet: Path | None, o
                 sequence_sheet(clip.frames, turns, likeness(clip.frames), sheet, title=title, overwrite=overwrite)
             progress(Step("write", 1, 1, time.perf_counter() - began))
     except (KeyboardInterrupt, Cancelled):
-        if directory.is_dir():
-            console.note(f"the pictures so far are in {directory}; the same command with --output {path} goes on")
-        raise
+        rest = f"run the same command with --output {path} to continue" if directory.is_dir() else ""
+        raise Cancelled(rest) from None
     assert clip.run is not None
     for text in clip.run.notes:
         console.note(text)

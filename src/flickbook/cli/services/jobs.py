@@ -16,6 +16,7 @@ from flickbook.cli.films import tracking
 from flickbook.cli.films.making import require_model
 from flickbook.cli.films.output_path import of_seed
 from flickbook.cli.progress import ProgressLine
+from flickbook.errors import Cancelled
 
 if TYPE_CHECKING:
     from flickbook.jobs.backend import Backend
@@ -117,24 +118,36 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
 @app.command("watch")
 def watch(id: Id, store: Store = "") -> int:
     """Show the progress of a job until it is done; exits with 0 if it is completed, 1 if it failed."""
-    from flickbook.store.base import DONE
-
     with _backend(store) as backend, ProgressLine() as line:
-        began = time.monotonic()
-        while True:
-            job = backend.ask(backend.queue.job(id))
-            if job.state in (*DONE, "paused"):
-                break
-            told = backend.artifacts.progress(id)
-            if job.state == "running" and told.get("attempt") == job.attempt:
-                line.show(told["phase"], told["index"], told["total"], time.monotonic() - began)
-            time.sleep(_LOOK)
-            backend.ask(backend.queue.tend())
+        try:
+            job = _watched(backend, id, line)
+        except KeyboardInterrupt:
+            raise Cancelled("the job continues") from None
+    if job.state == "cancelled":
+        raise Cancelled
     made = "" if job.result is None else job.result.path
     print(f"{job.state}{f': {job.error}' if job.error else ''}", file=sys.stderr)
     if made:
         print(made)
-    return {"completed": 0, "paused": 0, "cancelled": 130}.get(job.state, 1)
+    return 0 if job.state in ("completed", "paused") else 1
+
+
+def _watched(backend: Backend, id: str, line: ProgressLine) -> Job:
+    """Display the progress of a job until it is done or paused, and return it."""
+    from flickbook.store.base import DONE
+
+    began, seen = time.monotonic(), {}
+    while True:
+        job = backend.ask(backend.queue.job(id))
+        if job.state in (*DONE, "paused"):
+            return job
+        told = backend.artifacts.progress(id)
+        if job.state == "running" and told.get("attempt") == job.attempt and told != seen:
+            known = (told["fraction"], told["eta_seconds"])
+            line.show(told["phase"], told["index"], told["total"], time.monotonic() - began, known)
+            seen = told
+        time.sleep(_LOOK)
+        backend.ask(backend.queue.tend())
 
 
 @app.command("pause")
@@ -205,7 +218,8 @@ def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable
         job = change()
     jobs = backend.ask(backend.store.find(Query(leader=job.leader, order="old", limit=1000))) if job.leader else [job]
     told = []
-    with ProgressLine() as progress:
+    unfinished = sum(each.state not in DONE for each in jobs)
+    with ProgressLine(unfinished) as progress:
         for done in tracking.run(
             backend, jobs, progress, lambda job, clip: of_seed(Path(job.output), job.plan.seed, clip)
         ):
