@@ -10,6 +10,8 @@ from flickbook.spec import Placement
 
 Basis = Literal["measured", "computed", "believed"]
 GIB = 2**30
+#: Seconds from which on a film counts as slow.
+SLOW = 3600
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,21 @@ class Estimate:
             f"          weights {_gib(self.weights)}, denoising {_gib(self.activations)}, decoding {_gib(self.decode)}",
         ]
         if self.host:
-            found.append(f"machine   {_gib(self.host)} of its memory too, {_gib(self.host_room)} free")
+            found.append(f"machine   {_gib(self.host)} of main memory as well, {_gib(self.host_room)} free")
         if self.download:
             found.append(f"download  {self.download / 1e9:.1f} GB")
-        found.append(f"time      {'unknown before a first run' if self.seconds is None else _about(self.seconds)}")
-        return [*found, "it fits" if self.fits else f"it does not fit: {self.remedy}"]
+        found.append(f"time      {'unknown before the first run' if self.seconds is None else _about(self.seconds)}")
+        if not self.fits:
+            return [*found, f"it does not fit: {self.remedy}"]
+        return [*found, f"it fits, but takes {self.time()}" if self.slow() else "it fits"]
+
+    def time(self) -> str:
+        """The expected time: "about 3 min", or "time unknown"."""
+        return "time unknown" if self.seconds is None else _about(self.seconds)
+
+    def slow(self) -> bool:
+        """Whether the film is known to take an hour or more."""
+        return self.seconds is not None and self.seconds >= SLOW
 
 
 def spoken(placement: Placement) -> str:
@@ -69,8 +81,8 @@ def spoken(placement: Placement) -> str:
     said = [placement.dtype + (f" with {placement.quantize} weights" if placement.quantize else "")]
     count = placement.decode_frames
     said += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < at_once(placement.device) else []
-    said += ["in tiles"] * placement.tiling + ["guidance in halves"] * placement.slicing
-    waits = {"none": [], "model": ["networks wait in memory"], "sequential": ["layers wait in memory"]}
+    said += ["in tiles"] * placement.tiling + ["guidance in two passes"] * placement.slicing
+    waits = {"none": [], "model": ["networks offloaded to memory"], "sequential": ["layers offloaded to memory"]}
     return ", ".join(said + waits[placement.offload])
 
 
