@@ -15,7 +15,7 @@ from flickbook.errors import Cancelled, RequestError
 #: The first sentence of each command's help, in display order. A command's module is imported only when it runs.
 _COMMANDS: Final = {
     "generate": "Make a film from a prompt and print its path.",
-    "draft": "Begin several films and print a preview of each; `flickbook finish` continues the chosen ones.",
+    "draft": "Start several films as drafts and print a preview of each; `flickbook finish` completes the chosen ones.",
     "finish": "Finish drafts and print the paths of their films.",
     "sequence": "Make a film of related images from several prompts and print its path.",
     "batch": "Make one film per row of a file, and a contact sheet. Run the same command again to resume.",
@@ -33,10 +33,10 @@ _COMMANDS: Final = {
     "evaluate": "Measure how well a model's films match their prompts, and print the table.",
 }
 _GROUPS: Final = {
-    "jobs": "See and steer the jobs of the queue.",
-    "keys": "Make, list and revoke keys of the service.",
-    "store": "Check, back up and repair where jobs are kept.",
-    "models": "List, describe, pull and add models.",
+    "jobs": "List and control queued jobs.",
+    "keys": "Create, list and revoke API keys.",
+    "store": "Check, back up and repair the job store.",
+    "models": "List, describe, download and add models.",
 }
 #: The modules of commands, below this package; a command that is missing here is a module of its own name.
 _MODULES: Final = {
@@ -92,7 +92,7 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Make short films from text prompts on your own machine."""

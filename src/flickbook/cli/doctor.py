@@ -125,9 +125,9 @@ def _torch(chosen: Settings) -> Iterator[Check]:
         yield Check("gpu", "ok", value)
     elif driver:
         remedy = "install a torch built for a CUDA version that this driver supports, or a newer driver"
-        yield Check("gpu", "warn", f"driver {driver}, but torch cannot use it", remedy)
+        yield Check("gpu", "warn", f"driver {driver}, but torch cannot use the GPU", remedy)
     else:
-        yield Check("gpu", "ok", "none; the built-in model needs none")
+        yield Check("gpu", "ok", "none; the built-in model does not need one")
 
 
 def _driver() -> str:
@@ -217,7 +217,7 @@ def _codecs() -> Check:
         return Check("codecs", "fail", f"{value}, without libx264", "install PyAV's own wheel: `pip install av`")
     works = [name for name, why in trouble.items() if not why]
     soft, hard = ([name for name in works if CODECS[name].hardware is kind] for kind in (False, True))
-    return Check("codecs", "ok", f"{value}: {', '.join(soft)}; of the hardware {', '.join(hard) or 'none'}")
+    return Check("codecs", "ok", f"{value}: {', '.join(soft)}; hardware encoders: {', '.join(hard) or 'none'}")
 
 
 def _weights() -> Check:

@@ -16,8 +16,8 @@ PROMPTS_LIMIT = 100_000
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A name, or the directory of a model.")] = "builtin",
-    prompts: Annotated[int, typer.Option(help="How many prompts to judge.")] = 100,
+    model: Annotated[str, typer.Argument(help="Model, by name or directory.")] = "builtin",
+    prompts: Annotated[int, typer.Option(help="Number of prompts to evaluate.")] = 100,
     out: Annotated[Path | None, typer.Option(help="Also write contact sheets into this directory.")] = None,
     yes: options.Yes = False,
     as_json: options.AsJson = False,

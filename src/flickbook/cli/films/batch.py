@@ -167,7 +167,7 @@ class _Work:
             # Some file systems treat a and A as the same name.
             other = rows.setdefault(str(film.path).casefold(), f"row {film.row.number}")
             if other != f"row {film.row.number}":
-                reason = f"is the name of {other} and of row {film.row.number}"
+                reason = f"is the output of {other} and of row {film.row.number}"
                 raise OutputError(film.path, reason, "add {number} or {name} to --output")
         for film in self.films:
             with at(f"row {film.row.number}"):
@@ -180,7 +180,7 @@ class _Work:
                     self.seeds.put(film.row, there.seed)
         check_target(self.sheet, overwrite=True)
         if self.sheet.exists() and not self.overwrite and (read_comment(self.sheet) or "") != _MARK:
-            raise OutputError(self.sheet, "is not a sheet of a batch", "choose another --output, or add --overwrite")
+            raise OutputError(self.sheet, "exists and is not a batch sheet", "choose another --output, or add --overwrite")
 
     def _check(self, film: Film) -> None:
         output_path.check_plan(film.plan, [film.path], [], self.overwrite)
@@ -200,13 +200,13 @@ class _Work:
             told, plan = self._foretold(film), film.plan
             frames = "1 frame" if plan.num_frames == 1 else f"{plan.num_frames} frames"
             what = f"{plan.width}x{plan.height}, {frames}, {plan.num_inference_steps} steps"
-            seed = "drawn" if told["seed"] is None else told["seed"]
-            state = "there" if told["kept"] else "to make"
+            seed = "random" if told["seed"] is None else told["seed"]
+            state = "exists" if told["kept"] else "to make"
             print(f"{film.row.number:<5}  {state:<7}  {told['path']}  {plan.model}, {what}, seed {seed}")
-        print(f"{len(self.kept)} of {len(self.films)} films are there, {len(rest)} to make")
+        print(f"{len(self.kept)} of {len(self.films)} films exist, {len(rest)} to make")
         for shape, found in list(foreseen.items())[:_LINES]:
             count = sum(film.plan.shape() == shape for film in rest)
-            print(f"{count} as row {next(f.row.number for f in rest if f.plan.shape() == shape)}: {found.line()}, each")
+            print(f"{count} like row {next(f.row.number for f in rest if f.plan.shape() == shape)}: {found.line()}, per film")
 
     def _foretold(self, film: Film) -> dict[str, Any]:
         kept = film.row.number in self.kept
@@ -247,12 +247,12 @@ class _Work:
 
         home = self.extras.model_dir
         if self.kept:
-            console.note(f"{len(self.kept)} of {len(self.films)} films are there already and kept")
+            console.note(f"{len(self.kept)} of {len(self.films)} films exist already and are kept")
         plans = {film.plan.model: film.plan for film in reversed(rest)}
         for name in plans:
             require_model(name, home, self.extras.yes)
         for plan in plans.values():
-            console.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, each film")
+            console.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, per film")
 
     def _sheet(self) -> Sheet:
         from flickbook.engine.batch import Sheet
@@ -273,7 +273,7 @@ class _Work:
             recipe, run = carried(film.path)
             frames = read_any(film.path)[0] if number <= sheet.count else None
         except FlickbookError as error:
-            self._fail(film, Failure(error.code, f"{error}, or delete it and run again"), sheet)
+            self._fail(film, Failure(error.code, f"{error}, or delete the file and run again"), sheet)
             return
         self._tell(film, recipe, run)
         if frames is not None:
@@ -353,10 +353,10 @@ class _Work:
         for text, numbers in list(self.notes.items())[:_LINES]:
             console.note(f"{_rows(numbers)}: {text}")
         if len(self.notes) > _LINES:
-            console.note(f"{len(self.notes) - _LINES} more notes stand beside the films")
+            console.note(f"{len(self.notes) - _LINES} more notes are in the sidecars of the films")
         if self.failed:
             what = f"{len(self.failed)} of {len(self.films)} films failed: {_rows(sorted(self.failed))}"
-            console.note(f"{what}; the same command tries them again")
+            console.note(f"{what}; run the same command again to retry them")
         if self.as_json:
             films = [self.told[number] for number in sorted(self.told)]
             failed = [self.failed[number] for number in sorted(self.failed)]

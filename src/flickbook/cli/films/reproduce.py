@@ -11,8 +11,8 @@ from flickbook.cli import console, options
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import OutputError, RequestError, escaped
 
-File = Annotated[Path, typer.Argument(help="A film or picture that Flickbook made.")]
-Inputs = Annotated[list[Path] | None, typer.Option("--input", help="A file that its recipe names by hash; repeatable.")]
+File = Annotated[Path, typer.Argument(help="A film or image that Flickbook made.")]
+Inputs = Annotated[list[Path] | None, typer.Option("--input", help="Input file of the recipe, matched by its hash; repeatable.")]
 
 
 def reproduce(
