@@ -49,7 +49,9 @@ def _larger(request: Request, model: Model) -> str:
     """How to get a size above the model's limit: by --upscale, or with another model; "" for any other size."""
     first = model.sizes[0]
     wanted = (request.width or first[0], request.height or first[1])
-    most = [max(sides) for sides in zip(*model.sizes, strict=True)] if model.sides is None else model.sides.range[1:] * 2
+    most = (
+        [max(sides) for sides in zip(*model.sizes, strict=True)] if model.sides is None else model.sides.range[1:] * 2
+    )
     if wanted[0] <= most[0] and wanted[1] <= most[1]:
         return ""
     (width, height), factor = _to_upscale(wanted, model)

@@ -54,7 +54,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         for check in checks:
             # Only lists are wrapped; a path stays whole.
             lines = textwrap.wrap(check.value, _WIDTH) if "; " in check.value else [check.value]
-            print(f"{check.state:<4}  {check.name:<11} {lines[0]}", *(f"{'':<17} {line}" for line in lines[1:]), sep="\n")
+            print(
+                f"{check.state:<4}  {check.name:<11} {lines[0]}", *(f"{'':<17} {line}" for line in lines[1:]), sep="\n"
+            )
             if check.remedy:
                 print(f"{'':<17} -> {check.remedy}")
         print("the built-in model can run here" if healthy else "the built-in model cannot run here yet")

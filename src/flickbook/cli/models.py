@@ -135,7 +135,9 @@ def remove(name: Name) -> None:
 
 @app.command("convert")
 def convert(
-    source: Annotated[Path, typer.Argument(help="A checkpoint, or a directory in diffusers' layout that contains checkpoints.")],
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint, or a directory in diffusers' layout that contains checkpoints.")
+    ],
     output: Annotated[Path, typer.Option(help="Safetensors file or directory to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:

@@ -8,7 +8,13 @@ from typing import Any, Final
 from flickbook.errors import RequestError, SettingsError
 
 #: Fields that the option or argument of another name sets.
-_SET_BY: Final = {"width": "size", "height": "size", "loras": "lora", "inputs": "input", "trusted_proxies": "trusted_proxy"}
+_SET_BY: Final = {
+    "width": "size",
+    "height": "size",
+    "loras": "lora",
+    "inputs": "input",
+    "trusted_proxies": "trusted_proxy",
+}
 #: Fields that a setting may have set instead of an option.
 _SETTINGS: Final = ("model",)
 

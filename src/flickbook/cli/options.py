@@ -16,38 +16,38 @@ _MODELS: Final = "the model's"
 ModelDir = Annotated[Path | None, typer.Option(help="Directory of the model's files, if not the download directory.")]
 Model = Annotated[str | None, typer.Option(help="Model; `flickbook models list` shows all.", show_default="builtin")]
 Preset = Annotated[str | None, typer.Option(help="recommended: use the model's recommended values for unset options.")]
-NegativePrompt = Annotated[str | None, typer.Option(help="Description of what the film should not show.", show_default=_MODELS)]
+NegativePrompt = Annotated[
+    str | None, typer.Option(help="Description of what the film should not show.", show_default=_MODELS)
+]
 NumFrames = Annotated[int | None, typer.Option(help="Number of frames; 1 makes an image.", show_default=_MODELS)]
 NumInferenceSteps = Annotated[
-    int | None, typer.Option(help="Number of denoising steps; more take longer and give finer detail.", show_default=_MODELS)
+    int | None,
+    typer.Option(help="Number of denoising steps; more take longer and give finer detail.", show_default=_MODELS),
 ]
-GuidanceScale = Annotated[float | None, typer.Option(help="Guidance scale: how closely the film follows the prompt.", show_default=_MODELS)]
+GuidanceScale = Annotated[
+    float | None, typer.Option(help="Guidance scale: how closely the film follows the prompt.", show_default=_MODELS)
+]
 Fps = Annotated[float | None, typer.Option(help="Frames per second.", show_default=_MODELS)]
 Seed = Annotated[int | None, typer.Option(help="Random seed: the same seed gives the same film; random if unset.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.", show_default=_MODELS)]
-Scheduler = Annotated[str | None, typer.Option(help="Sampler; `flickbook models show` lists those of a model.", show_default=_MODELS)]
-PromptAt = Annotated[
-    list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="Prompt from a frame on; repeatable.")
+Scheduler = Annotated[
+    str | None, typer.Option(help="Sampler; `flickbook models show` lists those of a model.", show_default=_MODELS)
 ]
-Image = Annotated[
-    Path | None, typer.Option(help="Image to start from; of a video, the last frame is used.")
-]
+PromptAt = Annotated[list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="Prompt from a frame on; repeatable.")]
+Image = Annotated[Path | None, typer.Option(help="Image to start from; of a video, the last frame is used.")]
 Video = Annotated[Path | None, typer.Option(help="Video to start from, or numbered frames as frames/%05d.png.")]
 Strength = Annotated[float | None, typer.Option(help="Denoising strength for --image and --video, 0 to 1.")]
-Lora = Annotated[
-    list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="LoRA to apply; repeatable.")
-]
+Lora = Annotated[list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="LoRA to apply; repeatable.")]
 Precision = Annotated[str, typer.Option(help="Precision of the weights: auto, fp32, bf16, fp16, fp8 or int8.")]
 Count = Annotated[int, typer.Option(help="Number of films; the seed increases by one from each to the next.")]
 RetryBelow = Annotated[
-    list[str] | None, typer.Option(metavar="NAME:VALUE", help="Try another seed if this quality score is below VALUE; repeatable.")
+    list[str] | None,
+    typer.Option(metavar="NAME:VALUE", help="Try another seed if this quality score is below VALUE; repeatable."),
 ]
 Retries = Annotated[int, typer.Option(help="Number of other seeds to try.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the suffix selects the format.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Download a missing model without asking.")
-]
+Yes = Annotated[bool, typer.Option("--yes", help="Download a missing model without asking.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 #: Options for the content of a film and its sampling.
@@ -78,8 +78,12 @@ ENCODING: Mapping[str, Any] = {
 POLISH: Mapping[str, Any] = {
     "trim": Annotated[str | None, typer.Option(metavar="A:B", help="Keep seconds A to B, or frames with 8:24f.")],
     "steady": Annotated[bool, typer.Option("--steady", help="Remove flicker and colour drift.")],
-    "interpolate": Annotated[str | None, typer.Option(metavar="Nx", help="Multiply the number of frames by N, 2x to 8x.")],
-    "interpolator": Annotated[str | None, typer.Option(metavar="PATH", help="RIFE network for --interpolate, a safetensors file.")],
+    "interpolate": Annotated[
+        str | None, typer.Option(metavar="Nx", help="Multiply the number of frames by N, 2x to 8x.")
+    ],
+    "interpolator": Annotated[
+        str | None, typer.Option(metavar="PATH", help="RIFE network for --interpolate, a safetensors file.")
+    ],
     "upscale": Annotated[str | None, typer.Option(metavar="Nx", help="Multiply width and height by N, 2x to 4x.")],
     "upscaler": Annotated[str | None, typer.Option(help="lanczos, or a Real-ESRGAN network, a safetensors file.")],
     "loop": Annotated[str | None, typer.Option(help="Make the film loop: pingpong, blend or cut.")],
@@ -91,7 +95,10 @@ POLISH: Mapping[str, Any] = {
 FINISH: Mapping[str, Any] = {
     **POLISH,
     "speed": Annotated[
-        str | None, typer.Option(help="Sampling speed, exact or balanced (faster); playback speed, as 2 or 0.5; or both, as balanced,2.")
+        str | None,
+        typer.Option(
+            help="Sampling speed, exact or balanced (faster); playback speed, as 2 or 0.5; or both, as balanced,2."
+        ),
     ],
 }
 #: The groups that help shows options in.

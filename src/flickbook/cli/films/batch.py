@@ -180,7 +180,9 @@ class _Work:
                     self.seeds.put(film.row, there.seed)
         check_target(self.sheet, overwrite=True)
         if self.sheet.exists() and not self.overwrite and (read_comment(self.sheet) or "") != _MARK:
-            raise OutputError(self.sheet, "exists and is not a batch sheet", "choose another --output, or add --overwrite")
+            raise OutputError(
+                self.sheet, "exists and is not a batch sheet", "choose another --output, or add --overwrite"
+            )
 
     def _check(self, film: Film) -> None:
         output_path.check_plan(film.plan, [film.path], [], self.overwrite)
@@ -206,7 +208,8 @@ class _Work:
         print(f"{len(self.kept)} of {len(self.films)} films exist, {len(rest)} to make")
         for shape, found in list(foreseen.items())[:_LINES]:
             count = sum(film.plan.shape() == shape for film in rest)
-            print(f"{count} like row {next(f.row.number for f in rest if f.plan.shape() == shape)}: {found.line()}, per film")
+            first = next(film.row.number for film in rest if film.plan.shape() == shape)
+            print(f"{count} like row {first}: {found.line()}, per film")
 
     def _foretold(self, film: Film) -> dict[str, Any]:
         kept = film.row.number in self.kept

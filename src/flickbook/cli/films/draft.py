@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from flickbook.store.base import Job
 
 Seeds = Annotated[int, typer.Option(help="Number of drafts; the seed increases by one from each to the next.")]
-Until = Annotated[float, typer.Option(help="Share of the denoising steps after which a draft stops, above 0 and below 1.")]
+Until = Annotated[
+    float, typer.Option(help="Share of the denoising steps after which a draft stops, above 0 and below 1.")
+]
 Sheet = Annotated[Path | None, typer.Option(help="Also write a PNG with all drafts.")]
 Ids = Annotated[list[str], typer.Argument(help="Ids of drafts, as printed by `flickbook draft`.")]
 

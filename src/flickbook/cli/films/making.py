@@ -200,7 +200,9 @@ def paths_of(
         if find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "gen")
         if retried:
-            raise RequestError("steps_sheet", steps_sheet.name, "cannot show several attempts", "leave out --retry-below")
+            raise RequestError(
+                "steps_sheet", steps_sheet.name, "cannot show several attempts", "leave out --retry-below"
+            )
         sheets = [steps_sheet]
     output_path.check_plan(plan, paths, sheets, overwrite)
     return paths

@@ -12,7 +12,9 @@ from flickbook.cli.progress import ProgressLine
 from flickbook.errors import OutputError, RequestError, escaped
 
 File = Annotated[Path, typer.Argument(help="A film or image that Flickbook made.")]
-Inputs = Annotated[list[Path] | None, typer.Option("--input", help="Input file of the recipe, matched by its hash; repeatable.")]
+Inputs = Annotated[
+    list[Path] | None, typer.Option("--input", help="Input file of the recipe, matched by its hash; repeatable.")
+]
 
 
 def reproduce(

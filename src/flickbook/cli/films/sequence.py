@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 
 Prompts = Annotated[list[str], typer.Argument(help="Prompts in order.")]
 FramesPer = Annotated[int, typer.Option(help="Frames per prompt.")]
-Drift = Annotated[float, typer.Option(help="How far the noise changes from prompt to prompt, 0 to 1; more gives more motion.")]
-Feedback = Annotated[float, typer.Option(help="Denoising strength with which each frame starts from the previous one, 0 to 1; 0 turns it off.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="File to write; name the same file to resume an interrupted sequence.")
+Drift = Annotated[
+    float, typer.Option(help="How far the noise changes from prompt to prompt, 0 to 1; more gives more motion.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files, and the frames of another sequence.")]
+Feedback = Annotated[
+    float,
+    typer.Option(help="Denoising strength with which each frame starts from the previous one, 0 to 1; 0 turns it off."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="File to write; name the same file to resume an interrupted sequence."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files, and the frames of another sequence.")
+]
 Sheet = Annotated[Path | None, typer.Option(help="File of the contact sheet, .png; next to the film if unset.")]
 
 

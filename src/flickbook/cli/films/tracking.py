@@ -66,7 +66,9 @@ def run(
             if job.state == "completed":
                 yield job
         if len(ended) < len(left):
-            raise JobConflict(left[0].id, "running in another process", "finished here", "`flickbook jobs list` shows it")
+            raise JobConflict(
+                left[0].id, "running in another process", "finished here", "`flickbook jobs list` shows it"
+            )
         if any(job.state != "completed" for job in ended):
             raise Cancelled(_rest(backend, left))
 

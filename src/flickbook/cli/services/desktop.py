@@ -19,7 +19,8 @@ def desktop(
         str | None, typer.Option("--url", help="Flickbook service to use instead of this machine: http://HOST:8000.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="API key of the service, or a file that contains it; FLICKBOOK_KEY is safer.")
+        str | None,
+        typer.Option("--key", help="API key of the service, or a file that contains it; FLICKBOOK_KEY is safer."),
     ] = None,
     store: Annotated[
         str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")

@@ -17,7 +17,8 @@ T = TypeVar("T")
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Store = Annotated[
-    str, typer.Option("--store", help="Job store, which holds the keys: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
+    str,
+    typer.Option("--store", help="Job store, which holds the keys: sqlite:///PATH or mongodb://…", metavar="ADDRESS"),
 ]
 
 
@@ -25,7 +26,10 @@ Store = Annotated[
 def create(
     name: Annotated[str, typer.Option("--name", help="Name of the key, for example laptop, team-a or ci.")],
     owner: Annotated[
-        str, typer.Option("--owner", help="Owner of the jobs that the key creates and sees; its name if unset.", metavar="NAME")
+        str,
+        typer.Option(
+            "--owner", help="Owner of the jobs that the key creates and sees; its name if unset.", metavar="NAME"
+        ),
     ] = "",
     scope: Annotated[
         list[str] | None,
@@ -39,7 +43,12 @@ def create(
     ] = 0.0,
     rate: Annotated[
         int,
-        typer.Option("--rate", help="Requests per minute that create or change something; 0 for the default of 600.", min=0, max=1_000_000),
+        typer.Option(
+            "--rate",
+            help="Requests per minute that create or change something; 0 for the default of 600.",
+            min=0,
+            max=1_000_000,
+        ),
     ] = 0,
     store: Store = "",
     as_json: AsJson = False,

@@ -15,15 +15,15 @@ from flickbook.errors import MissingExtra, RequestError
 if TYPE_CHECKING:
     from flickbook.server.service import Service
 
-Store = Annotated[
-    str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
-]
+Store = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")]
 Workers = Annotated[
     int, typer.Option("--workers", help="Number of worker processes; each uses one GPU.", min=0, max=256)
 ]
 Batch = Annotated[
     int | None,
-    typer.Option("--batch", help="Most queued jobs of one shape in a batch; chosen for this machine if unset.", min=1, max=64),
+    typer.Option(
+        "--batch", help="Most queued jobs of one shape in a batch; chosen for this machine if unset.", min=1, max=64
+    ),
 ]
 Auth = Annotated[
     list[str] | None,

@@ -11,14 +11,23 @@ from flickbook.errors import RequestError
 
 
 def serve(
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)] = 8000,
     store: options.Store = "",
     workers: options.Workers = 1,
     batch: options.Batch = None,
-    keep: Annotated[str, typer.Option("--keep", help="Delete finished jobs after this time: 12h, 30d.", metavar="TIME")] = "",
+    keep: Annotated[
+        str, typer.Option("--keep", help="Delete finished jobs after this time: 12h, 30d.", metavar="TIME")
+    ] = "",
     max_disk: Annotated[
-        str, typer.Option("--max-disk", help="Delete the oldest finished jobs when their files exceed this size: 500M, 50G.", metavar="SIZE")
+        str,
+        typer.Option(
+            "--max-disk",
+            help="Delete the oldest finished jobs when their files exceed this size: 500M, 50G.",
+            metavar="SIZE",
+        ),
     ] = "",
     webhook_host: Annotated[
         list[str] | None, typer.Option("--webhook-host", help="Host that webhooks may be sent to; repeatable.")
@@ -29,7 +38,9 @@ def serve(
     ] = None,
     auth: options.Auth = None,
     trusted_proxy: options.Proxy = None,
-    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log every request as one JSON object per line.")] = False,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="Log every request as one JSON object per line.")
+    ] = False,
 ) -> None:
     """Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio."""
     from flickbook.cli.quantities import octets, seconds

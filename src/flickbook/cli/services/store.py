@@ -93,7 +93,11 @@ def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
         print("the store is intact; nothing was changed")
         return
     print(f"the damaged store is kept as {found.quarantined}")
-    said = {"salvaged": "read from it", "scattered": "recovered from its pages", "restored": "restored from the last backup"}
+    said = {
+        "salvaged": "read from it",
+        "scattered": "recovered from its pages",
+        "restored": "restored from the last backup",
+    }
     for name, words in said.items():
         rows = ", ".join(f"{count} {table}" for table, count in told[name].items() if count)
         print(f"{words}: {rows or 'nothing'}")
@@ -124,5 +128,7 @@ def _embedded(store: Store, wish: str) -> SqliteStore:
     from flickbook.store.sqlite.store import SqliteStore
 
     if not isinstance(store, SqliteStore):
-        raise RequestError("store", store.title, f"cannot be {wish} by this command", "use the tools of the database server")
+        raise RequestError(
+            "store", store.title, f"cannot be {wish} by this command", "use the tools of the database server"
+        )
     return store

@@ -16,7 +16,9 @@ Port = Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.",
 def studio(
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the URL instead of opening a browser.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the URL instead of opening a browser.")
+    ] = False,
     share: Annotated[bool, typer.Option("--share", help="Create a temporary public URL; requires a login.")] = False,
     auth: options.Auth = None,
     store: options.Store = "",
@@ -54,6 +56,8 @@ async def _tunnel(port: int, hosts: set[str]) -> str:
     try:
         url = await asyncio.to_thread(networking.setup_tunnel, "127.0.0.1", port, secrets.token_urlsafe(32), None, None)
     except Exception as error:  # any error of the tunnel program or the network
-        raise RequestError("share", True, f"the tunnel cannot be opened: {error}", "leave --share out, or try again") from None
+        raise RequestError(
+            "share", True, f"the tunnel cannot be opened: {error}", "leave --share out, or try again"
+        ) from None
     hosts.add(urlsplit(url).hostname or "")
     return str(url).rstrip("/")

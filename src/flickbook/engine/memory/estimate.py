@@ -20,10 +20,10 @@ class Estimate:
     takes of the machine's memory and `host_room` what is free of that; for other devices both are 0.
 
     `activations` (denoising) and `decode` come on top of `weights`, one after the other; `peak` is the maximum at any
-    time, without pages of files that the system can reclaim: `fits` compares it with `room`. `download` is still to be fetched. `seconds` count from the start of the command; None if no earlier run is
-    known to compare with. `remedy` names a request that would fit, "" if this one does. `basis` says where the peak is
-    from: measured in a run of this shape, computed by a formula that was verified on similar networks, or believed (a
-    formula that was not verified).
+    time, without pages of files that the system can reclaim: `fits` compares it with `room`. `download` is still to be
+    fetched. `seconds` count from the start of the command; None if no earlier run is known to compare with. `remedy`
+    names a request that would fit, "" if this one does. `basis` says where the peak is from: measured in a run of this
+    shape, computed by a formula that was verified on similar networks, or believed (a formula that was not verified).
     """
 
     device_name: str
