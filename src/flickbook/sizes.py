@@ -74,7 +74,8 @@ def _to_upscale(wanted: tuple[int, int], model: Model) -> tuple[tuple[int, int],
     for factor in range(2, UPSCALE_LIMIT + 1):
         if model.sides is not None:
             multiple, (smallest, _) = model.sides.multiple, model.sides.range
-            base = tuple(max(smallest, -(-side // (factor * multiple)) * multiple) for side in wanted)  # rounded up
+            least = [max(smallest, -(-side // (factor * multiple)) * multiple) for side in wanted]  # rounded up
+            base = (least[0], least[1])
             if not _makes(model, base):
                 base = model.sizes[0]
                 continue

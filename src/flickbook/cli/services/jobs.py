@@ -136,7 +136,8 @@ def _watched(backend: Backend, id: str, line: ProgressLine) -> Job:
     """Display the progress of a job until it is done or paused, and return it."""
     from flickbook.store.base import DONE
 
-    began, seen = time.monotonic(), {}
+    began = time.monotonic()
+    seen: dict[str, Any] = {}
     while True:
         job = backend.ask(backend.queue.job(id))
         if job.state in (*DONE, "paused"):

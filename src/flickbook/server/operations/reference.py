@@ -73,8 +73,9 @@ def page(document: dict[str, Any]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Flickbook API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><h1>Flickbook API {escape(document['info']['version'])}</h1>"
-        "<p>Send an API key, created with <code>flickbook keys create</code>, as <code>Authorization: Bearer KEY</code>; "
-        'while no key exists, requests from this machine need none. Machine-readable: <a href="/openapi.json">openapi.json</a>.</p>'
+        "<p>Send an API key, created with <code>flickbook keys create</code>, as "
+        "<code>Authorization: Bearer KEY</code>; while no key exists, requests from this machine need none. "
+        'Machine-readable: <a href="/openapi.json">openapi.json</a>.</p>'
         f'<nav>{links}</nav>{"".join(body)}<h2 id="errors">Errors</h2><p>Every error is JSON: <code>{{"error": '
         '{"code", "message", "field"}}</code>. Any request may return:</p>'
         f"<table>{refused}</table></body></html>"

@@ -150,9 +150,7 @@ class SqliteStore:
         """Writes `changes` to a job and returns it. Raises RequestError for invalid changes."""
         unknown = set(changes) - set(JOBS.columns[1:])
         if unknown:
-            raise RequestError(
-                min(unknown), changes[min(unknown)], "is not a job field that can change", "leave it out"
-            )
+            raise RequestError(min(unknown), changes[min(unknown)], "cannot be changed", "leave it out")
         new = flat(changes)
         if new.get("priority", row["priority"]) != row["priority"]:
             new["turn"] = self._turn(db, str(row["owner"]), int(new["priority"]))
