@@ -19,21 +19,21 @@ DEV := $(VENV)/.stamp-dev
 .PHONY: help run studio test test-slow test-all trials crash check bench browser screenshots replica clean
 
 help:
-	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film, print its path'
-	@echo 'make studio      open the page in the browser: STUDIO="--port 8000"'
-	@echo 'make test        the fast tests (minutes)     make test-slow  the others     make test-all  both'
-	@echo 'make trials      thousands of kills, requests and damaged files; a model of true size (half an hour)'
-	@echo 'make crash       kill workers and servers a thousand times, write docs/reports/crash-DATE.md (an hour): CRASH='
-	@echo 'make check       lint, format, types, layers'
-	@echo 'make bench       time and memory, beside stock diffusers and its rivals (an hour or more): BENCH='
-	@echo 'make browser     what the tests of the page and the window need: Chromium, axe-core, Xvfb, xdotool'
-	@echo 'make screenshots the pictures of the README, from the real page and window'
-	@echo 'make replica     a model of true size with random weights, to measure with (3.7 GB): MODEL= DIR='
-	@echo 'make clean       remove the environment and what was built'
-	@echo 'knobs: PYTHON=python3 VENV=.venv TESTFLAGS='
+	@echo 'make run PROMPT="a red circle moving left on a blue background"   make a film and print its path'
+	@echo 'make studio      open the studio in the browser: STUDIO="--port 8000"'
+	@echo 'make test        run the fast tests (minutes)     make test-slow  the slow ones     make test-all  both'
+	@echo 'make trials      stress tests: thousands of kills, requests and damaged files; a full-size model (half an hour)'
+	@echo 'make crash       kill workers and servers a thousand times and write docs/reports/crash-DATE.md (an hour): CRASH='
+	@echo 'make check       check lint, format, types and layers'
+	@echo 'make bench       measure time and memory, next to stock diffusers and alternatives (an hour or more): BENCH='
+	@echo 'make browser     install what the studio and window tests need: Chromium, axe-core, Xvfb, xdotool'
+	@echo 'make screenshots take the screenshots of the README from the real studio and window'
+	@echo 'make replica     build a full-size model with random weights for measurements (3.7 GB): MODEL= DIR='
+	@echo 'make clean       remove the environment and build outputs'
+	@echo 'variables: PYTHON=python3 VENV=.venv TESTFLAGS='
 
 run: $(RUN)
-	@if [ -z "$$PROMPT" ]; then echo 'error: say what the film shows: make run PROMPT="a red circle moving left"' >&2; exit 2; fi
+	@if [ -z "$$PROMPT" ]; then echo 'error: no prompt; run for example: make run PROMPT="a red circle moving left"' >&2; exit 2; fi
 	@$(BIN)/flickbook generate -- "$$PROMPT"
 
 STUDIO ?=
@@ -91,9 +91,9 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'error: Python 3.11 or newer is needed; name it with make PYTHON=python3.12' >&2; exit 2; }
+	  { echo 'error: Python 3.11 or newer is needed; pass it with make PYTHON=python3.12' >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo 'error: no virtual environment could be made; on Debian or Ubuntu: sudo apt install python3-venv' >&2; exit 2; }
+	  { rm -rf $(VENV); echo 'error: the virtual environment could not be created; on Debian or Ubuntu: sudo apt install python3-venv' >&2; exit 2; }
 
 # Order-only: pip touches the environment's folder, which must not make the stamps old.
 $(RUN): $(SOURCES) | $(BIN)/python

@@ -1,4 +1,4 @@
-"""Flickbook as a Hugging Face Space: a sentence, and the film as it emerges from noise."""
+"""Flickbook as a Hugging Face Space: a prompt, previews while the film is denoised, and the film."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from flickbook.media.sheet import contact_sheet
 from flickbook.spec import Plan, Step
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-#: Visitors who wait for their film; more are turned away.
+#: The most visitors in the queue; more are refused.
 WAITING: Final = 8
-PHASES: Final = {"load": "loading the model", "encode": "reading the words", "decode": "decoding frames"}
-#: Fields with limits: what the page calls them, and the steps between their values.
+PHASES: Final = {"load": "loading the model", "encode": "encoding the prompt", "decode": "decoding frames"}
+#: Fields with limits: their labels, and the steps between their values.
 SLIDERS: Final = {
     "num_frames": ("Frames", 1),
-    "num_inference_steps": ("Steps: more are finer, and take longer", 1),
-    "guidance_scale": ("Guidance: how closely it follows the words", 0.5),
-    "fps": ("Frames a second", 1),
+    "num_inference_steps": ("Steps: more take longer and give finer detail", 1),
+    "guidance_scale": ("Guidance: how closely the film follows the prompt", 0.5),
+    "fps": ("Frames per second", 1),
 }
 CSS: Final = """
 #stage, #stage .html-container { padding: 0 !important }
@@ -45,24 +45,24 @@ CSS: Final = """
 #stage p { margin: 8px 0 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums }
 #film:not(:has(video)), #sheet:not(:has(img)) { display: none }
 """
-#: Small words, easier to read than the theme has them.
+#: Secondary text, with more contrast than in the theme.
 QUIET: Final = {"body_text_color_subdued": "*neutral_600", "block_info_text_color": "*neutral_600"}
 DARK: Final = {f"{name}_dark": "*neutral_300" for name in QUIET}
 DOWN: Final = ["download"]
-#: What the films of this process took, the newest first: it tells how long the next one will.
+#: Timings of the films of this process, newest first, for the estimate of the next one.
 past: list[Past] = []
 
 
 def stage(said: str = "", picture: str = "", share: float | None = None) -> str:
-    """What has emerged so far, how much of the way is done, and a line of words."""
-    hint = '<div class="hint">The film appears here as it emerges.</div>'
-    shown = f'<img src="{picture}" alt="the film as it emerges">' if picture else hint
+    """HTML of the latest preview, the progress bar and a status line."""
+    hint = '<div class="hint">Previews of the film appear here.</div>'
+    shown = f'<img src="{picture}" alt="preview of the film">' if picture else hint
     bar = "" if share is None else f'<div class="bar"><i style="width:{share:.1%}"></i></div>'
     return f'{shown}{bar}<p role="status">{html.escape(said)}</p>'
 
 
 def words(step: Step, left: float | None) -> str:
-    """Where a run is: "denoising, step 5 of 25, about 3 s left"."""
+    """The progress of a run: "denoising, step 5 of 25, about 3 s left"."""
     if step.phase == "denoise" and left is None and step.index:
         left = step.seconds / step.index * (step.total - step.index)
     said = f"denoising, step {step.index} of {step.total}" if step.phase == "denoise" else PHASES.get(step.phase, "")
@@ -80,9 +80,9 @@ def film(
     seed: int | None = None,
     draw_seed: bool = False,
 ) -> Iterator[tuple[Any, ...]]:
-    """A film from a sentence; what is left out is the model's choice.
+    """Make a film from a prompt; omitted fields take the model's defaults.
 
-    Returns what the stage shows, the film, its frames in a row, its recipe and its seed.
+    Returns the stage's HTML, the film, its frames in a row, its recipe and its seed.
     """
     asked = {name: value for name, value in locals().items() if name != "draw_seed"}
     # JSON writes 16 or 16.0.
@@ -95,10 +95,10 @@ def film(
 
 
 def made(plan: Plan, run_options: Any) -> Iterator[tuple[Any, ...]]:
-    """What `film` shows and returns."""
+    """Yield the outputs of `film` while it is made, and at the end those of the finished film."""
     model, picture, clip = MODELS[plan.model], "", None
     if model.repo:
-        yield stage(f"fetching {model.title}, {model.download_gb:g} GB unless it is here"), None, None, None, plan.seed
+        yield stage(f"downloading {model.title}, {model.download_gb:g} GB, unless it is here already"), None, None, None, plan.seed
         fetch(model)
     warm = bool(past) and past[0].plan.model == plan.model and not is_zero_gpu_space()
     pace = Pace(plan, past, warm=warm)
@@ -113,7 +113,7 @@ def made(plan: Plan, run_options: Any) -> Iterator[tuple[Any, ...]]:
             yield stage(words(step, left), picture, share), None, None, None, plan.seed
     assert clip is not None and clip.run is not None
     past[:] = [Past(plan, clip.run.seconds), *past[:39]]
-    # Gradio gives out a copy of its own.
+    # Gradio serves its own copy.
     with tempfile.TemporaryDirectory() as folder:
         path = clip.save(Path(folder) / f"flickbook-{plan.seed}{formats.FORMS[plan.container].suffixes[0]}")
         recipe = json.loads(carried(path)[0].to_json())
@@ -124,9 +124,9 @@ def made(plan: Plan, run_options: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def looks(name: str) -> dict[str, dict[str, Any]]:
-    """How the page's fields look for a model: what is said of it, sentences for it, its limits and defaults."""
+    """The properties of the page's fields for a model: its description, example prompts, limits and defaults."""
     model = MODELS[name]
-    fetched = f" Its files are fetched first, {model.download_gb:g} GB." if model.repo else ""
+    fetched = f" Its files are downloaded first, {model.download_gb:g} GB." if model.repo else ""
     found: dict[str, dict[str, Any]] = {
         "model": {"info": f"{model.summary}. Licence: {model.licence}.{fetched}"},
         "examples": {"samples": [[each] for each in model.examples]},
@@ -141,32 +141,32 @@ def looks(name: str) -> dict[str, dict[str, Any]]:
 
 
 def page() -> gr.Blocks:
-    """The page: what is asked for, and what emerges."""
+    """The page: the fields of a film, and its previews and result."""
     name = next(iter(MODELS))
     look = looks(name)
     with gr.Blocks(title="Flickbook", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
-        gr.Markdown("# Flickbook\nA sentence becomes a short film, and the film carries the recipe to make it again.")
+        gr.Markdown("# Flickbook\nShort films from text prompts. Each film carries the recipe to make it again.")
         with gr.Row():
             with gr.Column():
-                prompt = gr.Textbox(MODELS["builtin"].examples[0], label="What the film shows", lines=2)
-                examples = gr.Dataset(components=[prompt], label="For example", **look["examples"])
+                prompt = gr.Textbox(MODELS["builtin"].examples[0], label="Prompt", lines=2)
+                examples = gr.Dataset(components=[prompt], label="Examples", **look["examples"])
                 titles = [(each.title, each.name) for each in MODELS.values()]
                 model = gr.Dropdown(titles, value=name, label="Model", filterable=False, **look["model"])
                 with gr.Row():
                     go = gr.Button("Make the film", variant="primary", min_width=120)
                     stop = gr.Button("Stop", min_width=120)
                 with gr.Accordion("More", open=False):
-                    negative = gr.Textbox(label="What it should not show", **look["negative_prompt"])
+                    negative = gr.Textbox(label="Negative prompt", **look["negative_prompt"])
                     sliders = [gr.Slider(label=label, **look[field]) for field, (label, _) in SLIDERS.items()]
-                    seed = gr.Number(7, label="Seed: the same one makes the same film", precision=0)
-                    draw = gr.Checkbox(True, label="Draw a new seed each time")
+                    seed = gr.Number(7, label="Seed: the same seed gives the same film", precision=0)
+                    draw = gr.Checkbox(True, label="Random seed each time")
             with gr.Column():
                 video = gr.Video(label="Film", show_label=False, elem_id="film", autoplay=True, loop=True, buttons=DOWN)
                 shown = gr.HTML(stage(), label="Stage", elem_id="stage")
                 sheet = gr.Image(label="Frames", show_label=False, elem_id="sheet", buttons=[*DOWN, "fullscreen"])
-                with gr.Accordion("Its recipe", open=False):
+                with gr.Accordion("Recipe", open=False):
                     recipe = gr.JSON(label="Recipe", show_label=False)
-        # Values come as they were sent, so that what is wrong is said by the error that knows the limits.
+        # Values are not preprocessed, so that the error of the library names the limits.
         asked = [prompt, negative, model, *sliders, seed, draw]
         how: Any = {"show_progress": "minimal", "show_progress_on": shown, "scroll_to_output": True}
         seen = [shown, video, sheet, recipe, seed]

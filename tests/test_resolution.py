@@ -48,9 +48,12 @@ def test_sizes_that_are_not_native() -> None:
     made = plan(model="text-to-video-ms-1.7b", width=320)
     assert (made.width, made.height, made.revision) == (320, 256, find(made.model).commit)
     for asked, message in (
-        ({"width": 300}, "width=300: must be 128 to 1024 and a multiple of 64; ask for 320; .* was trained at 256x256"),
-        ({"height": 64}, "height=64: .*; ask for 128"),
-        ({"height": 9000}, "height=9000: .*; ask for 1024"),
+        (
+            {"width": 300},
+            "width=300: each side must be 128 to 1024 and a multiple of 64; ask for 320x256; .* at 256x256",
+        ),
+        ({"height": 64}, "height=64: .*; ask for 256x128;"),
+        ({"height": 9000}, "height=9000: .*; ask for 256x1024, or make 256x256 and add --upscale 4x"),
     ):
         with pytest.raises(RequestError, match=message):
             plan(model="text-to-video-ms-1.7b", **asked)
@@ -104,12 +107,12 @@ def test_a_still(asked: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"prompt": ""}, 'prompt=: is empty; say what the film shows, for example "a red circle moving left"'),
+        ({"prompt": ""}, 'prompt=: is empty; describe the film, for example "a red circle moving left"'),
         ({"prompt": " \n\t "}, "is empty"),
         ({"prompt": "x" * 2001}, "has 2001 characters, the most is 2000; shorten it"),
         ({"prompt": "x" * 10**6}, "has 1000000 characters"),
-        ({"prompt": "a\x1b[31mred"}, "holds the control character U\\+001B"),
-        ({"prompt": "a\ud800"}, "holds the control character U\\+D800"),
+        ({"prompt": "a\x1b[31mred"}, "contains the control character U\\+001B"),
+        ({"prompt": "a\ud800"}, "contains the control character U\\+D800"),
         ({"negative_prompt": "\x00x"}, "negative_prompt=.*U\\+0000"),
         ({"num_frames": 999}, "^num_frames=999: must be 1 to 256; ask for 256 frames or fewer$"),
         ({"num_frames": 0}, "^num_frames=0: must be 1 to 256; ask for 1 or more$"),
@@ -120,7 +123,8 @@ def test_a_still(asked: dict[str, object]) -> None:
         ({"fps": 0.0}, "fps=0.0: must be 1 to 60"),
         ({"seed": -1}, "seed=-1: must be 0 to 9223372036854775807"),
         ({"seed": 2**63}, "seed=9223372036854775808"),
-        ({"width": 256}, "width=256: builtin makes 128x128"),
+        ({"width": 100}, "width=100: builtin makes 128x128; ask for 128x128 or leave the size out$"),
+        ({"width": 10**5000}, "builtin makes 128x128; make 128x128 and add --upscale 4x, which gives 512x512$"),
         ({"width": 128, "height": 130}, "height=130: builtin makes 128x128"),
         ({"container": "png", "num_frames": 2}, "num_frames=2: a png is one frame"),
         ({"container": "mp4", "num_frames": 1}, "num_frames=1: mp4 is for 2 frames or more"),
@@ -201,8 +205,8 @@ def test_a_film_that_begins_from_a_picture_knows_its_hash(picture: Path) -> None
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"image": "P", "video": "P"}, "video=P: a film begins from one thing; give --image or --video"),
-        ({"strength": 0.5}, "strength=0.5: means nothing without an image or a video; leave it out"),
+        ({"image": "P", "video": "P"}, "video=P: a film starts from one input; pass either --image or --video"),
+        ({"strength": 0.5}, "strength=0.5: has no effect without an image or a video; leave it out"),
         ({"image": "P", "strength": 1.5}, "strength=1.5: must be 0.05 to 1; ask for 1 or less"),
         (
             {"image": "P", "strength": 0.05, "num_inference_steps": 4},

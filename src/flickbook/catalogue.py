@@ -174,7 +174,7 @@ class Model(Record):
     def advice(self) -> str:
         """The recommended settings in a line; a negative prompt is quoted where one is recommended."""
         said = self.recommended
-        film = f"{said.num_frames} frames at {said.fps:g} a second, " if self.num_frames.range[1] > 1 else ""
+        film = f"{said.num_frames} frames at {said.fps:g} per second, " if self.num_frames.range[1] > 1 else ""
         negative = f'; negative prompt "{said.negative_prompt}"' if said.negative_prompt else ""
         return f"{film}{said.num_inference_steps} steps, guidance {said.guidance_scale:g}{negative}"
 
@@ -187,12 +187,12 @@ class Model(Record):
         it knows, and every word it knows only as another name for something; "" where there is none."""
         known = self.known_words()
         unknown = vocabulary.unknown_words(prompt, known)
-        said = [f"never learned {quoted(unknown, known or ())}"] if unknown else []
+        said = [f"did not learn {quoted(unknown, known or ())}"] if unknown else []
         for shown, names in self._taken_for(prompt).items():
-            said.append(f"knows {quoted(names)} only as another word for its {shown}")
+            said.append(f"uses {quoted(names)} as a synonym of its {shown}")
         if not said:
             return ""
-        advice = "the film may not show it; for free wording use a bigger model such as"
+        advice = "the film may not show it; for other subjects use a larger model such as"
         return f"{self.name} {', and '.join(said)}: {advice} {self.bigger}"
 
     def _taken_for(self, prompt: str) -> dict[str, list[str]]:
@@ -246,14 +246,14 @@ def _added() -> tuple[Model, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, TypeError) as error:
-        reason = f"holds a list of models that cannot be read ({type(error).__name__})"
+        reason = f"contains a list of models that cannot be read ({type(error).__name__})"
         raise SettingsError("data_dir", path.parent, reason, f"delete {path}, and add the models again") from error
 
 
 def add(model: Model) -> None:
     """Put a model on this machine's list, in place of one of the same name. Raises RequestError for a shipped name."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", model.name):
-        limit = "must be 1 to 64 small letters, digits, dots, dashes"
+        limit = "must be 1 to 64 lower-case letters, digits, dots or dashes"
         raise RequestError("name", model.name, limit, "write for example my-model")
     if any(model.name == shipped.name for shipped in _shipped()):
         raise RequestError(
@@ -266,7 +266,9 @@ def remove(name: str) -> Model:
     """Take a model off this machine's list; its files stay. Raises ModelNotFound, RequestError for a shipped one."""
     model = find(name)
     if model not in _added():
-        raise RequestError("name", name, "comes with Flickbook and stays on the list", "remove only what was added")
+        raise RequestError(
+            "name", name, "is part of Flickbook and cannot be removed", "remove only models that you added"
+        )
     _write([each for each in _added() if each.name != name])
     return model
 

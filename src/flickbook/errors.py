@@ -71,6 +71,18 @@ class RequestError(FlickbookError):
         self.remedy = one_line(remedy)
         super().__init__(f"{field}={shown(value)}: {self.limit}; {self.remedy}")
 
+    def text(self, name: str, value: object = None) -> str:
+        """The message with the name that the user knows the field by: "--num-frames 999: must be 1 to 16; ...".
+
+        `value` replaces the value in the message. A message that was given a prefix, such as a row's, stays as it is.
+        """
+        message, start = str(self), f"{self.field}={shown(self.value)}"
+        if not message.startswith(start):
+            return message
+        value = self.value if value is None else value
+        said = "" if value is True else shown(value)
+        return f"{name} {said}".rstrip() + message[len(start) :]
+
     def __reduce__(self) -> tuple[object, ...]:
         return (RequestError, (self.field, self.value, self.limit, self.remedy))
 
@@ -290,13 +302,14 @@ class WindowError(FlickbookError):
 
 
 class Cancelled(FlickbookError):
-    """The caller cancelled the operation. No partial files remain."""
+    """The caller cancelled the operation. No partial files remain. `rest` says how to continue, if that is possible."""
 
     code = "cancelled"
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("cancelled")
+    def __init__(self, rest: str = "") -> None:
+        self.rest = rest
+        super().__init__(f"cancelled; {rest}" if rest else "cancelled")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Cancelled, ())
+        return (Cancelled, (self.rest,))

@@ -111,12 +111,12 @@ FORMS: Final[dict[Container, Form]] = {
     "jpg": Form((".jpg", ".jpeg"), ("jpeg",), films=False),
     "avif": Form((".avif",), ("avif",), films=False),
 }
-#: Every suffix that can be written; shot-%04d.png is a film as numbered frames.
+#: Every suffix that can be written; shot-%04d.png needs 2 frames or more as numbered frames.
 SUFFIXES: Final = tuple(dict.fromkeys(suffix for form in FORMS.values() for suffix in form.suffixes))
 FILMS: Final[tuple[Container, ...]] = tuple(name for name, form in FORMS.items() if form.films)
 STILLS: Final[tuple[Container, ...]] = ("png", "jpg", "avif", "webp")
 _BY_SUFFIX: Final = {suffix: name for name, form in FORMS.items() if name != "frames" for suffix in form.suffixes}
-_QUALITIES: Final = ("must be 0 to 100, or lossless", "100 is the best; most need 60 to 90")
+_QUALITIES: Final = ("must be 0 to 100, or lossless", "100 is the best; 60 to 90 suit most films")
 _NUMBER: Final = re.compile(r"%(?:0([1-9]))?d")  # the frame number in the notation of printf and FFmpeg
 
 
@@ -127,10 +127,10 @@ def container_of(path: str | os.PathLike[str]) -> Container:
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _BY_SUFFIX and os.fspath(path) and Path(path).is_dir():
-        raise OutputError(path, "is a directory", f"name the file in it, {Path(path) / 'film.mp4'}")
+        raise OutputError(path, "is a directory", f"name a file in it, {Path(path) / 'film.mp4'}")
     if suffix not in _BY_SUFFIX:
         reason = f'the suffix "{shown(suffix)}" is not one of {", ".join(SUFFIXES)}'
-        raise OutputError(path, reason, "name a film film.mp4, a picture still.png")
+        raise OutputError(path, reason, "use for example film.mp4 for a film, still.png for an image")
     if is_frames(path):
         return "frames"
     if _NUMBER.search(Path(path).name):
@@ -215,10 +215,10 @@ def encoding(
         raise RequestError("codec", name, f"does not fit {container}", remedy)
     if num_frames is not None and num_frames != 1 and not form.films:
         raise RequestError(
-            "container", container, f"holds one frame, not {num_frames}", f"choose {_either(FILMS)}, or ask for one"
+            "container", container, f"stores one frame, not {num_frames}", f"choose {_either(FILMS)}, or ask for one"
         )
     if fps is not None and fps > form.max_fps:
-        limit = f"{container} plays at most {form.max_fps:g} frames a second"
+        limit = f"{container} plays at most {form.max_fps:g} frames per second"
         raise RequestError("fps", fps, limit, "ask for fewer, or choose mp4")
     degree = _quality(name, quality)
     return Encoding(
@@ -234,7 +234,7 @@ def _quality(name: str, quality: Quality | None) -> Quality:
         if codec.lossless:
             return "lossless"
         able = _either([each for each, other in CODECS.items() if other.lossless])
-        raise RequestError("quality", quality, f"{name} cannot keep every value", f"choose the codec {able}")
+        raise RequestError("quality", quality, f"{name} cannot store frames without loss", f"choose the codec {able}")
     if not codec.pixel_formats:
         raise RequestError("quality", quality, f"{name} is always lossless", "leave it out")
     if isinstance(quality, bool) or not isinstance(quality, int) or not 0 <= quality <= 100:

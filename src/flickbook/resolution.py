@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 from flickbook import formats
-from flickbook.catalogue import ADVISED, Model, Real, Sides, Whole, find, list_models, quoted
+from flickbook.catalogue import ADVISED, Model, Real, Whole, find, list_models, quoted
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
+from flickbook.sizes import size_of
 from flickbook.spec import Container, Lora, Plan, Polish, Request, Speed
 from flickbook.vocabulary import unknown_words, without_unknown, words
 from flickbook.windows import prompt_of, starts
@@ -25,9 +26,9 @@ _NUMBERS = {
     "num_frames": "{} frames",
     "num_inference_steps": "{} steps",
     "guidance_scale": "guidance {}",
-    "fps": "{} frames a second",
+    "fps": "{} frames per second",
 }
-_UNITS = {"num_frames": "frames", "num_inference_steps": "steps", "fps": "frames a second"}
+_UNITS = {"num_frames": "frames", "num_inference_steps": "steps", "fps": "frames per second"}
 
 
 def resolve(request: Request, model_dir: Path | None = None) -> Plan:
@@ -39,7 +40,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
     model = _model(request, model_dir)
     request = _preset(request, model)
     container, num_frames = _frames(request, model)
-    width, height = _size(request, model)
+    width, height = size_of(request, model)
     seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
     if not 0 <= seed < SEED_LIMIT:
         raise RequestError(
@@ -93,10 +94,10 @@ def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[s
     if unknown := [
         word for word in unknown_words(request.negative_prompt or "", model.known_words()) if word in left_out
     ]:
-        found.append(f"{model.name} never learned {quoted(unknown)}: left out of the negative prompt")
+        found.append(f"{model.name} did not learn {quoted(unknown)}: left out of the negative prompt")
     if model.seen.get("guidance_scale") == "as evaluated" and plan.guidance_scale > 2 * model.guidance_scale.default:
-        best = f"above the {model.guidance_scale.default:g} that {model.name} was measured to be best at"
-        found.append(f"guidance {plan.guidance_scale:g} is far {best}: the film may show less of the prompt")
+        best = f"above {model.guidance_scale.default:g}, the best measured value of {model.name}"
+        found.append(f"guidance {plan.guidance_scale:g} is far {best}: the film may follow the prompt less")
     if request.preset is not None and (other := _other_than_advised(request, plan, model)):
         own, advice = (", ".join(texts) for texts in zip(*other, strict=True))
         found.append(f"preset {request.preset}: {own}, as recommended for {model.name}, instead of {advice}")
@@ -143,7 +144,9 @@ def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
         if (known is None and number is None) or (known and level) or (number is not None and played is not None):
             levels = ", ".join(get_args(Speed))
             limit = f"must be {levels}, a number, or one of each"
-            raise RequestError("speed", said, limit, "write balanced to have it sooner, 2 to play it twice as fast")
+            raise RequestError(
+                "speed", said, limit, "write balanced for faster sampling, 2 to play the film twice as fast"
+            )
         level, played = known or level, played if number is None else number
     return level, played
 
@@ -184,14 +187,14 @@ def _prompt(field: str, text: str, smallest: int) -> str:
     # The length is checked first, so that nothing below processes a megabyte twice.
     stripped = text.strip()
     if len(stripped) > PROMPT_CHARACTERS:
-        limit = f"has {len(stripped)} characters, the most is {PROMPT_CHARACTERS}"
+        limit = f"has {len(stripped)} characters, must be at most {PROMPT_CHARACTERS}"
         raise RequestError(field, stripped, limit, "shorten it")
     if len(stripped) < smallest:
-        raise RequestError(field, text, "is empty", 'say what the film shows, for example "a red circle moving left"')
+        raise RequestError(field, text, "is empty", 'describe the film, for example "a red circle moving left"')
     for character in stripped:
         # Cc: control characters, including terminal escapes; Cs: lone surrogates, which no file can store.
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
-            limit = f"holds the control character U+{ord(character):04X}"
+            limit = f"contains the control character U+{ord(character):04X}"
             raise RequestError(field, stripped, limit, "remove it")
     return stripped
 
@@ -201,19 +204,19 @@ def _prompt_at(request: Request, num_frames: int, window: int, stride: int) -> t
     found = sorted(request.prompt_at or ())
     for place, (frame, _) in enumerate(found):
         if not 1 <= frame < num_frames:
-            limit = f"must begin at a frame from 1 to {num_frames - 1}"
-            raise RequestError("prompt_at", frame, limit, "the prompt itself begins at frame 0")
+            limit = f"must be a frame from 1 to {num_frames - 1}"
+            raise RequestError("prompt_at", frame, limit, "the first prompt starts at frame 0")
         if place and frame == found[place - 1][0]:
-            raise RequestError("prompt_at", frame, "has two prompts", "give each prompt a frame of its own")
+            raise RequestError("prompt_at", frame, "has two prompts", "give each prompt its own frame")
     begins = [0, *(frame for frame, _ in found)]
     shown = {prompt_of(start, window, begins) for start in starts(num_frames, window, stride=stride)}
     for place, frame in enumerate(begins):
         if found and place not in shown:
-            limit = f"no window of {min(window, num_frames)} frames has its middle in this prompt's part"
+            limit = f"this prompt is too short: no window of {min(window, num_frames)} frames has its middle in it"
             remedy = f"give each prompt {window // 2} frames or more"
             if num_frames <= window:
                 limit, remedy = (
-                    f"a film of up to {window} frames shows one prompt",
+                    f"a film of up to {window} frames has one prompt",
                     "ask for more frames, or one prompt",
                 )
             raise RequestError("prompt_at", frame, limit, remedy)
@@ -225,15 +228,15 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
     named = {"image": request.image, "video": request.video}
     given = {kind: path for kind, path in named.items() if path is not None}
     if len(given) > 1:
-        raise RequestError("video", request.video, "a film begins from one thing", "give --image or --video")
+        raise RequestError("video", request.video, "a film starts from one input", "pass either --image or --video")
     for kind, path in given.items():
         if kind not in model.inputs:
             able = [other.name for other in list_models() if kind in other.inputs]
-            limit = f"{model.name} begins from {' or '.join(model.inputs)}"
+            limit = f"{model.name} starts from {' or '.join(model.inputs)}"
             raise RequestError(kind, path, limit, f"leave it out, or choose a model that can: {', '.join(able)}")
     if not given and "text" not in model.inputs:
         kind = model.inputs[0]
-        raise RequestError(kind, "", f"{model.name} begins from {' or '.join(model.inputs)}", f"add --{kind} PATH")
+        raise RequestError(kind, "", f"{model.name} starts from {' or '.join(model.inputs)}", f"add --{kind} PATH")
     hashes = {}
     for kind, path in given.items():
         if kind == "video" and formats.is_frames(path):
@@ -248,13 +251,13 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
 def _strength(request: Request, model: Model, steps: int) -> float | None:
     begun = request.image is not None or request.video is not None
     if request.strength is not None and not (begun and model.strength):
-        limit = f"{model.name} does not ask for it" if begun else "means nothing without an image or a video"
+        limit = f"{model.name} does not use it" if begun else "has no effect without an image or a video"
         raise RequestError("strength", request.strength, limit, "leave it out")
     if not begun or model.strength is None:
         return None
     strength = _real("strength", request.strength, model.strength)
     if int(steps * strength) < 1:
-        limit = f"leaves none of the {steps} steps"
+        limit = f"leaves no step of {steps}"
         raise RequestError("strength", strength, limit, f"ask for {1 / steps:.2g} or more, or for more steps")
     return strength
 
@@ -263,7 +266,7 @@ def _loras(request: Request) -> tuple[Lora, ...]:
     found = []
     for path, weight in request.loras or ():
         if not -10 <= weight <= 10:
-            raise RequestError("lora", weight, "its weight must be -10 to 10", "1 is what it was trained for")
+            raise RequestError("lora", weight, "its weight must be -10 to 10", "1 is the weight it was trained for")
         try:
             found.append(Lora(name=Path(path).stem, sha256=sha256(path), weight=weight))
         except OSError as error:
@@ -275,7 +278,7 @@ def _negative(request: Request, model: Model) -> str:
     if request.negative_prompt is None:
         return model.negative_prompt
     if request.negative_prompt.strip() and (not model.prompted or model.guidance_scale.range[1] <= 1):
-        limit = f"changes nothing with {model.name}"
+        limit = f"has no effect with {model.name}"
         raise RequestError("negative_prompt", request.negative_prompt, limit, "leave it out")
     text = _prompt("negative_prompt", request.negative_prompt, smallest=0)
     # Guidance would steer away from the arbitrary meaning that the network gives an unknown word, and degrade the film.
@@ -287,45 +290,18 @@ def _frames(request: Request, model: Model) -> tuple[Container, int]:
     asked, container = request.num_frames, request.container
     if container is not None and container not in formats.FILMS:
         if asked not in (None, 1):
-            limit = f"a {container} is one frame"
+            limit = f"a {container} file has one frame"
             raise RequestError("num_frames", asked, limit, "ask for 1 frame or name the file .mp4")
         return container, _whole("num_frames", 1, model.num_frames)
     num_frames = _whole("num_frames", asked, model.num_frames)
     if num_frames == 1 and container not in (None, *formats.STILLS):
-        limit = "shot-%04d.png is a film" if container == "frames" else f"{container} is for 2 frames or more"
+        limit = (
+            "shot-%04d.png needs 2 frames or more"
+            if container == "frames"
+            else f"a {container} file needs 2 frames or more"
+        )
         raise RequestError("num_frames", 1, limit, "name the file .png or ask for more frames")
     return container or ("png" if num_frames == 1 else "mp4"), num_frames
-
-
-def _size(request: Request, model: Model) -> tuple[int, int]:
-    """Return the first of the model's sizes with the requested width and height."""
-    for width, height in model.sizes:
-        if request.width in (None, width) and request.height in (None, height):
-            return width, height
-    known = ", ".join(f"{width}x{height}" for width, height in model.sizes)
-    if model.sides is not None:
-        return _sides(request, model, model.sides)
-    widths = {width for width, _ in model.sizes}
-    wrong = "height" if request.width is None or request.width in widths else "width"
-    raise RequestError(
-        wrong, getattr(request, wrong), f"{model.name} makes {known}", f"ask for {known} or leave the size out"
-    )
-
-
-def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
-    """Return a size that is not native. A side that is not requested is that of the first native size."""
-    width, height = model.sizes[0]
-    chosen = {
-        "width": width if request.width is None else request.width,
-        "height": height if request.height is None else request.height,
-    }
-    smallest, largest = sides.range
-    for name, value in chosen.items():
-        if not smallest <= value <= largest or value % sides.multiple:
-            near = min(max(round(value / sides.multiple) * sides.multiple, smallest), largest)
-            limit = f"must be {smallest} to {largest} and a multiple of {sides.multiple}"
-            raise RequestError(name, value, limit, f"ask for {near}; {model.name} was trained at {width}x{height}")
-    return chosen["width"], chosen["height"]
 
 
 def _whole(field: str, value: int | None, allowed: Whole) -> int:

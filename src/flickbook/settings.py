@@ -41,7 +41,7 @@ def _proxies(values: tuple[str, ...]) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(value, strict=False)
         except ValueError:
-            raise ValueError(f"{value} is no IP address and no network such as 10.0.0.0/8") from None
+            raise ValueError(f"{value} is neither an IP address nor a network such as 10.0.0.0/8") from None
     return values
 
 

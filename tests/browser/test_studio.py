@@ -119,7 +119,7 @@ def test_drafts_are_chosen_and_finished(seen: Seen) -> None:
     film = jobs(seen.url, kind="film", state="completed")[0]
     assert film["seed"] == seeds[2] and film["parent"] is not None
     notes = httpx2.get(f"{seen.url}/api/v1/jobs/{film['id']}/run").json()["notes"]
-    assert any("went on from step" in note for note in notes)
+    assert any("resumed from step" in note for note in notes)
 
 
 def test_a_dropped_film_fills_the_form(seen: Seen, tmp_path: Path) -> None:

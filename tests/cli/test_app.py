@@ -104,7 +104,39 @@ def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
     ran = command("generate", "a red circle", "--num-frames", "999")
     assert ran.returncode == 2
     assert ran.stdout == ""
-    assert ran.stderr == "error: num_frames=999: must be 1 to 256; ask for 256 frames or fewer\n"
+    assert ran.stderr == "error: --num-frames 999: must be 1 to 256; ask for 256 frames or fewer\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["generate", "x", "--size", "1280x720"],
+            "--size 1280x720: builtin makes 128x128; make 128x128 and add --upscale",
+        ),
+        (["generate", "x", "--size=1280"], "--size 1280: must be WIDTHxHEIGHT in pixels"),
+        (["generate", " "], "PROMPT: is empty; say what the film shows"),
+        (["sequence", "x", "--drift", "2"], "--drift 2.0: must be 0 to 1"),
+        (["batch", "films.txt"], "FILE films.txt: must end in .csv"),
+        (["serve", "--auth", "me"], "--auth me: has no password"),
+        (["generate", "x", "--model", "bultin"], "--model bultin: no such model"),
+        (["generate", "x", "-q"], "No such option: -q. See `flickbook generate --help`."),
+        (["keys", "create"], "Missing option '--name'. See `flickbook keys create --help`."),
+    ],
+)
+def test_a_refusal_names_the_field_as_the_command_line_does(
+    words: list[str], said: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_a_value_that_no_option_set_keeps_the_name_of_its_setting(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLICKBOOK_MODEL", "bultin")
+    assert run(["generate", "x"]) == 2
+    assert capsys.readouterr().err.startswith("error: model=bultin: no such model")
 
 
 def test_a_refusal_as_json_is_one_document(command: Any) -> None:

@@ -26,7 +26,7 @@ def test_a_note_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> Non
     ("error", "code", "field", "status"),
     [
         (RequestError("fps", 0, "must be 1 to 60", "ask for 1"), "invalid_request", "fps", 2),
-        (Cancelled(), "cancelled", None, 130),
+        (Cancelled("run it again"), "cancelled", None, 130),
         (MemoryError(), "out_of_memory", None, 1),
         (ValueError("odd\nvalue"), "unexpected", None, 1),
     ],
@@ -38,7 +38,7 @@ def test_a_failure_is_one_line_a_document_and_an_exit_code(
     out, err = capsys.readouterr()
     told = json.loads(out)["error"]
     assert (told["code"], told["field"]) == (code, field)
-    assert err == f"error: {told['message']}\n"
+    assert err == ("" if isinstance(error, Cancelled) else "error: ") + f"{told['message']}\n"
     assert console.failure(error, as_json=False) == status
     assert capsys.readouterr().out == ""
 

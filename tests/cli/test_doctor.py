@@ -12,8 +12,12 @@ import psutil
 import pytest
 import torch
 
+from flickbook.catalogue import find
 from flickbook.cli.app import run
 from flickbook.cli.doctor import GIB, free_memory
+from flickbook.engine.films import foresee
+from flickbook.engine.memory import run_history
+from flickbook.resolution import usual
 
 
 def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
@@ -81,3 +85,26 @@ def test_it_says_where_jobs_are_kept_and_how(
     (work / "jobs.db").write_text("this is no database")
     found = checks(capsys)["jobs"]
     assert found["state"] == "warn" and "jobs.db" in found["value"] and "repair" in found["remedy"]
+
+
+def test_models_that_fit_say_in_what_memory_and_time(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
+    value = checks(capsys)["fits"]["value"]
+    foretold = foresee(usual(find("builtin")))
+    assert f"builtin {foretold.peak / GIB:.1f} GiB, time unknown" in value
+    plan, placement = usual(find("builtin")), foretold.placement
+    run_history.append(
+        {
+            **{name: getattr(placement, name) for name in ("device", "dtype", "quantize", "offload", "decode_frames")},
+            **{"model": "builtin", "device_name": foretold.device_name, "slicing": False, "tiling": False, "rungs": []},
+            **{"width": plan.width, "height": plan.height, "frames": plan.num_frames, "guided": plan.guided()},
+            **{"steps": plan.num_inference_steps, "speed": "exact", "films": 1, "peak_memory_bytes": 10**9},
+            "seconds": {"load": 1.0, "denoise": 3 * 3600.0},
+        }
+    )
+    found = checks(capsys)
+    assert "builtin" not in found["fits"]["value"]
+    assert "takes an hour or more: builtin" in found["slow"]["value"] and "about 3.0 h" in found["slow"]["value"]
+    assert "it fits, but takes about 3.0 h" in foresee(usual(find("builtin"))).lines()

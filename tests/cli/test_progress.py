@@ -44,3 +44,23 @@ def test_a_bar_on_a_terminal_and_only_the_path_on_stdout() -> None:
     os.close(controller)
     assert ran.stdout == b"film.mp4\n"
     assert "decode" in drawn and "1/1" in drawn
+
+
+def test_the_bar_never_goes_backwards_over_several_films() -> None:
+    line, shares = ProgressLine(2), []
+    for phase, total in [("load", 1), ("encode", 1), ("denoise", 25), *2 * [("decode", 4), ("write", 1)]]:
+        for index in range(1, total + 1):
+            shares.append(line.after(phase, index, total, index * 0.1)[0])
+    assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1.0
+    # A retry with another seed begins again.
+    assert line.after("denoise", 1, 25, 0.1)[0] == 1.0
+
+
+def test_the_seconds_left_cover_the_other_films() -> None:
+    line = ProgressLine(3)
+    assert line.after("load", 1, 1, 2.0) == (pytest.approx(0.02), None)
+    share, left = line.after("denoise", 1, 25, 1.0)
+    assert left is None, "one step is too few"
+    share, left = line.after("denoise", 25, 25, 25.0)
+    # 25 s are 80 % of a film.
+    assert left == pytest.approx(3 * (1 - share) * 25 / 0.8)

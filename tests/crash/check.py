@@ -63,7 +63,7 @@ def everything(
             found.completed += 1
             found.faults += _whole(job, artifacts, twins[job.plan.key()])
             run = None if job.result is None else job.result.sidecar.run
-            found.went_on += run is not None and any("went on from" in note for note in run.notes)
+            found.went_on += run is not None and any("resumed from" in note for note in run.notes)
         elif job.error_code == "worker_lost" and (killed or {}).get(job.id, 0) >= STALLS:
             found.given_up += 1
         elif job.state == "failed" and job.error_code in failures and job.error and "\n" not in job.error:

@@ -1,4 +1,4 @@
-"""A disk that is full, may only be read or fails, at every phase: the job says so, and the worker goes on."""
+"""A disk that is full, is read-only or fails, at every phase: the job says so, and the worker goes on."""
 
 from __future__ import annotations
 

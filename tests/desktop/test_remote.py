@@ -99,7 +99,7 @@ def test_a_wrong_key_is_sent_once_and_said_in_one_line(tmp_path: Path) -> None:
         service.key("me", "read")
         source = Remote(service.url, "fb_wrong")
         for _ in range(40):  # twenty bad keys would lock this machine out
-            with pytest.raises(ServiceError, match="refuses: this is no key of this service; give its address"):
+            with pytest.raises(ServiceError, match="refuses: invalid API key; give its address"):
                 source.recent() if _ else source.open()
         assert service.get("/api/v1/models", headers=service.key("other", "read")[1]).status_code == 200
 

@@ -205,7 +205,7 @@ def test_a_wrong_key_is_one_line_and_another_is_taken(window: Open, root: Any, t
         _, headers = service.key("me", "create", "read")
         shown = window(Remote(service.url, "fb_wrong"))
         text = shown.message.cget("text")
-        assert "refuses: this is no key of this service; give its address and a key" in text and "\n" not in text
+        assert "refuses: invalid API key; give its address and a key" in text and "\n" not in text
         assert shown.form.make.instate(["disabled"])
         shown.move(Remote(service.url, headers["authorization"].removeprefix("Bearer ")))
         until(lambda: shown.message.cget("text") == "", lambda: round_(root))

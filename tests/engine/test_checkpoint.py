@@ -154,7 +154,7 @@ def test_wherever_a_film_is_stopped_it_becomes_the_same(
         words = [("encode", 1)] if at < 5 else []
         rest = [*words, *(("denoise", index) for index in range(at, 6))]
         assert steps[: len(rest)] == rest and steps[len(rest)][0] == "decode", "no step is made twice"
-        assert np.array_equal(frames, whole) and checkpointer.notes == [f"went on from step {at} of 5"]
+        assert np.array_equal(frames, whole) and checkpointer.notes == [f"resumed from step {at} of 5"]
         checkpointer.forget()
         assert not path.exists()
 

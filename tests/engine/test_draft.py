@@ -37,7 +37,7 @@ def finished(draft: Draft, keep: Keep, path: Path) -> tuple[str, list[int]]:
 
     (clip,) = films([draft.plan], RunOptions(placement=draft.placement), keep=own, on_step=steps.append)
     assert clip.recipe is not None and clip.run is not None
-    assert clip.run.notes == [f"went on from step {draft.index} of {draft.total}"]
+    assert clip.run.notes == [f"resumed from step {draft.index} of {draft.total}"]
     return clip.recipe.frames_sha256, [step.index for step in steps if step.phase == "denoise"]
 
 
@@ -61,7 +61,7 @@ def test_a_draft_that_is_there_is_shown_without_a_step(
     (first,) = drafts([plan(scheduler="dpm++")], until=0.5, keep=keep)
     monkeypatch.setattr(UNet3D, "forward", None)
     (again,) = drafts([plan(scheduler="dpm++")], until=0.5, keep=keep)
-    assert np.array_equal(again.frames, first.frames) and again.notes == ("went on from step 2 of 3",)
+    assert np.array_equal(again.frames, first.frames) and again.notes == ("resumed from step 2 of 3",)
 
 
 def test_a_draft_can_be_drawn_further_and_stopped(plan: MakePlan, keep: Keep) -> None:
@@ -93,5 +93,5 @@ def test_the_film_of_a_pipelines_draft_continues_after_it(data: Path, tmp_path: 
     assert (draft.index, draft.total) == (2, 4) and draft.frames.shape[0] == made.num_frames
     steps: list[Step] = []
     (clip,) = films([made], keep=keep, on_step=steps.append)
-    assert clip.run is not None and "went on from step 2 of 4" in clip.run.notes
+    assert clip.run is not None and "resumed from step 2 of 4" in clip.run.notes
     assert [step.index for step in steps if step.phase == "denoise"] == [2, 3, 4]

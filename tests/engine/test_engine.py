@@ -88,7 +88,7 @@ def test_plans_of_several_shapes_are_refused_before_anything_is_loaded(
     plan: MakePlan, change: dict[str, object]
 ) -> None:
     engine = Engine(find("builtin"), Placement())
-    with pytest.raises(RequestError, match="^plans=2: must share one shape"):
+    with pytest.raises(RequestError, match="^plans=2: must all have the same shape"):
         next(engine.run([plan(), plan(**change)]))
     with pytest.raises(RuntimeError):
         engine.weights  # noqa: B018

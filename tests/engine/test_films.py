@@ -151,7 +151,7 @@ def test_a_film_of_any_kind_has_the_recipe_of_the_uninterrupted(tmp_path: Path, 
     assert [clip.recipe for clip in resumed] == [clip.recipe for clip in whole]
     assert [len(films_of) for films_of in (whole, resumed)] == [len(plans)] * 2
     total = steps[-1].total
-    assert all(clip.run and f"went on from step 2 of {total}" in clip.run.notes for clip in resumed)
+    assert all(clip.run and f"resumed from step 2 of {total}" in clip.run.notes for clip in resumed)
     assert len(run_history.read()) == known, "what a part of a film took says nothing about films"
 
 

@@ -56,7 +56,7 @@ def test_balanced_asks_the_network_less_and_looks_the_same(exact: list[Clip], gu
     for clip in found:
         assert clip.recipe is not None and clip.run is not None and clip.recipe.plan.speed == "balanced"
         (note,) = [note for note in clip.run.notes if note.startswith("speed balanced: ")]
-        assert 8 <= int(note.split()[2]) <= 16 and note.endswith("of 25 steps were foretold")
+        assert 8 <= int(note.split()[2]) <= 16 and note.endswith("of 25 steps were forecast")
     assert all("speed" not in note for clip in exact for note in (clip.run.notes if clip.run else []))
     assert found[0].recipe != exact[0].recipe
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from flickbook import __version__
-from flickbook.cli import console, slips
-from flickbook.errors import Cancelled
+from flickbook.cli import console, naming, slips
+from flickbook.errors import Cancelled, RequestError
 
 #: The first sentence of each command's help, in display order. A command's module is imported only when it runs.
 _COMMANDS: Final = {
     "generate": "Make a film from a prompt and print its path.",
-    "draft": "Begin several films and print a preview of each; `flickbook finish` continues the chosen ones.",
+    "draft": "Start several films as drafts and print a preview of each; `flickbook finish` completes the chosen ones.",
     "finish": "Finish drafts and print the paths of their films.",
     "sequence": "Make a film of related images from several prompts and print its path.",
     "batch": "Make one film per row of a file, and a contact sheet. Run the same command again to resume.",
@@ -33,10 +33,10 @@ _COMMANDS: Final = {
     "evaluate": "Measure how well a model's films match their prompts, and print the table.",
 }
 _GROUPS: Final = {
-    "jobs": "See and steer the jobs of the queue.",
-    "keys": "Make, list and revoke keys of the service.",
-    "store": "Check, back up and repair where jobs are kept.",
-    "models": "List, describe, pull and add models.",
+    "jobs": "List and control queued jobs.",
+    "keys": "Create, list and revoke API keys.",
+    "store": "Check, back up and repair the job store.",
+    "models": "List, describe, download and add models.",
 }
 #: The modules of commands, below this package; a command that is missing here is a module of its own name.
 _MODULES: Final = {
@@ -92,7 +92,7 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Make short films from text prompts on your own machine."""
@@ -107,14 +107,17 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in options
     # No command runs if an option precedes it; shell completion passes no words.
     wanted = next((word for word in arguments if word != "--"), None)
+    command = typer.main.get_command(command_line(wanted))
     try:
-        code = command_line(wanted)(args=arguments, prog_name="flickbook", standalone_mode=False)
+        code = command(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, an invalid number
         parameter = getattr(getattr(error, "param", None), "name", None)
         message = slips.hint(error.format_message(), getattr(error, "option_name", None), arguments)
-        command = f"{wanted} " if wanted in _COMMANDS else ""
-        console.refusal(f"{message} See `flickbook {command}--help`.", "usage", parameter, as_json)
+        name = "".join(f"{word} " for word in naming.path(command, arguments))
+        console.refusal(f"{message.rstrip('. ')}. See `flickbook {name}--help`.", "usage", parameter, as_json)
         return error.exit_code
+    except RequestError as error:
+        return console.failure(error, as_json, naming.message(error, command, options))
     except (KeyboardInterrupt, typer.Abort):
         return console.failure(Cancelled(), as_json)
     except BrokenPipeError:  # the reader of stdout has exited; no one would read a message

@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from flickbook.errors import FlickbookError, one_line
+from flickbook.errors import Cancelled, FlickbookError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,14 +38,22 @@ def note(text: str) -> None:
 def refusal(message: str, code: str, field: str | None, as_json: bool) -> None:
     """Print one line `error: …` on stderr, and with `as_json` also a JSON document on stdout."""
     print(f"error: {one_line(message)}", file=sys.stderr)
+    _as_document(message, code, field, as_json)
+
+
+def _as_document(message: str, code: str, field: str | None, as_json: bool) -> None:
     if as_json:
         document({"error": {"code": code, "message": one_line(message), "field": field}})
 
 
-def failure(error: BaseException, as_json: bool) -> int:
-    """Report the error that ended a command, and return its exit code."""
+def failure(error: BaseException, as_json: bool, message: str = "") -> int:
+    """Report the error that ended a command, and return its exit code. `message` replaces the error's own message."""
+    if isinstance(error, Cancelled):  # the user's own wish is no error
+        print(one_line(error), file=sys.stderr)
+        _as_document(str(error), error.code, error.field, as_json)
+        return error.exit_code
     if isinstance(error, FlickbookError):
-        refusal(str(error), error.code, error.field, as_json)
+        refusal(message or str(error), error.code, error.field, as_json)
         return error.exit_code
     from flickbook.engine.memory.fallback import ran_out  # lazy: pydantic takes a moment to import
 

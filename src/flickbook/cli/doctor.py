@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from flickbook.settings import Settings
 
 GIB = 2**30
+#: Characters in a line of a list.
+_WIDTH = 100
 OLDEST_PYTHON = (3, 11)
 ENOUGH_DISK = GIB
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -49,7 +52,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         console.document({"ok": healthy, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
-            print(f"{check.state:<4}  {check.name:<11} {check.value}")
+            # Only lists are wrapped; a path stays whole.
+            lines = textwrap.wrap(check.value, _WIDTH) if "; " in check.value else [check.value]
+            print(
+                f"{check.state:<4}  {check.name:<11} {lines[0]}", *(f"{'':<17} {line}" for line in lines[1:]), sep="\n"
+            )
             if check.remedy:
                 print(f"{'':<17} -> {check.remedy}")
         print("the built-in model can run here" if healthy else "the built-in model cannot run here yet")
@@ -120,9 +127,9 @@ def _torch(chosen: Settings) -> Iterator[Check]:
         yield Check("gpu", "ok", value)
     elif driver:
         remedy = "install a torch built for a CUDA version that this driver supports, or a newer driver"
-        yield Check("gpu", "warn", f"driver {driver}, but torch cannot use it", remedy)
+        yield Check("gpu", "warn", f"driver {driver}, but torch cannot use the GPU", remedy)
     else:
-        yield Check("gpu", "ok", "none; the built-in model needs none")
+        yield Check("gpu", "ok", "none; the built-in model does not need one")
 
 
 def _driver() -> str:
@@ -212,7 +219,7 @@ def _codecs() -> Check:
         return Check("codecs", "fail", f"{value}, without libx264", "install PyAV's own wheel: `pip install av`")
     works = [name for name, why in trouble.items() if not why]
     soft, hard = ([name for name in works if CODECS[name].hardware is kind] for kind in (False, True))
-    return Check("codecs", "ok", f"{value}: {', '.join(soft)}; of the hardware {', '.join(hard) or 'none'}")
+    return Check("codecs", "ok", f"{value}: {', '.join(soft)}; hardware encoders: {', '.join(hard) or 'none'}")
 
 
 def _weights() -> Check:
@@ -232,23 +239,31 @@ def _weights() -> Check:
 
 
 def _fits() -> Iterator[Check]:
-    """Check which models can make a film of their default size on this machine, as far as known without a run."""
+    """Check which models can make a film of their default size on this machine, in what memory and time."""
     from flickbook.catalogue import list_models
+    from flickbook.engine.memory import run_history
     from flickbook.engine.memory.fit import estimate
     from flickbook.engine.memory.machine import Machine
     from flickbook.resolution import usual
 
-    machine, able, large = Machine.here(), list[str](), list[str]()
+    machine, records = Machine.here(), run_history.read()
+    able, slow, large = list[str](), list[str](), list[str]()
     for model in list_models():
         try:
-            found = estimate(model, usual(model), machine)
+            found = estimate(model, usual(model), machine, records=records)
         except FlickbookError as error:
             yield Check(f"fits {model.name}", "warn", str(error), f"run `flickbook models pull {model.name}` again")
             continue
-        (able if found.fits else large).append(f"{model.name} {found.peak / GIB:.1f}")
-    if able:
-        yield Check("fits", "ok", f"GiB that a film takes: {', '.join(able)}")
+        memory = f"{model.name} {found.peak / GIB:.1f} GiB"
+        if not found.fits:
+            large.append(memory)
+        else:
+            (slow if found.slow() else able).append(f"{memory}, {found.time()}")
+    if able or slow:
+        yield Check("fits", "ok", f"memory and time of a film: {'; '.join(able) or 'none in less than an hour'}")
     else:
-        yield Check("fits", "warn", "not even the built-in model", "close other programs")
-    said = "; `flickbook generate … --dry-run` says what would fit"
-    yield Check("large", "ok", f"GiB that a film takes: {', '.join(large)}{said}" if large else "no model")
+        yield Check("fits", "warn", "no model, not even the built-in one", "close other programs")
+    if slow:
+        yield Check("slow", "ok", f"a film fits, but takes an hour or more: {'; '.join(slow)}")
+    hint = ". `flickbook generate … --dry-run` shows what would fit"
+    yield Check("large", "ok", f"a film does not fit into memory: {'; '.join(large)}{hint}" if large else "no model")

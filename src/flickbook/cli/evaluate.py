@@ -16,8 +16,8 @@ PROMPTS_LIMIT = 100_000
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A name, or the directory of a model.")] = "builtin",
-    prompts: Annotated[int, typer.Option(help="How many prompts to judge.")] = 100,
+    model: Annotated[str, typer.Argument(help="Model, by name or directory.")] = "builtin",
+    prompts: Annotated[int, typer.Option(help="Number of prompts to evaluate.")] = 100,
     out: Annotated[Path | None, typer.Option(help="Also write contact sheets into this directory.")] = None,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
@@ -32,7 +32,7 @@ def evaluate(
     from flickbook.learn.evaluate import main, table
 
     began = time.perf_counter()
-    with ProgressLine() as progress:
+    with ProgressLine(phases={"films": 1.0}) as progress:
         found = main(
             model, prompts, out, lambda done, total: progress.show("films", done, total, time.perf_counter() - began)
         )

@@ -14,9 +14,9 @@ from flickbook.errors import RequestError
 if TYPE_CHECKING:
     from flickbook.catalogue import Model, Real, Whole
 
-app = typer.Typer(help="List, describe, pull and add models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, describe, download and add models.", no_args_is_help=True, rich_markup_mode=None)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Name = Annotated[str, typer.Argument(help="A name of `flickbook models list`.")]
+Name = Annotated[str, typer.Argument(help="Name of a model, as shown by `flickbook models list`.")]
 
 
 @app.command("list")
@@ -64,7 +64,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "gated": "yes, HF_TOKEN is needed" if model.gated else "no",
         "good_at": model.good_at,
         "faults": model.faults,
-        "inputs": ", ".join(model.inputs) if model.prompted else f"{', '.join(model.inputs)}; takes no words",
+        "inputs": ", ".join(model.inputs) if model.prompted else f"{', '.join(model.inputs)}; takes no prompt",
         "strength": _range(model.strength) if model.strength is not None else "none",
         "size": sizes,
         "num_frames": _range(model.num_frames),
@@ -113,9 +113,9 @@ def verify(name: Name, as_json: AsJson = False) -> None:
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What to call it.")],
+    name: Annotated[str, typer.Argument(help="Name of the new model.")],
     source: Annotated[str, typer.Argument(help="A repository, owner/name, or a directory in diffusers' layout.")],
-    like: Annotated[str, typer.Option(help="The model whose limits and defaults it takes over.")] = "",
+    like: Annotated[str, typer.Option(help="Model whose limits and defaults to copy.")] = "",
 ) -> None:
     """Add your own model to the list of this machine."""
     from flickbook import catalogue
@@ -135,16 +135,18 @@ def remove(name: Name) -> None:
 
 @app.command("convert")
 def convert(
-    source: Annotated[Path, typer.Argument(help="A checkpoint, or a directory in diffusers' layout that holds some.")],
-    output: Annotated[Path, typer.Option(help="The safetensors file, or the directory, to write.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint, or a directory in diffusers' layout that contains checkpoints.")
+    ],
+    output: Annotated[Path, typer.Option(help="Safetensors file or directory to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Convert checkpoints to safetensors without executing them, and print the files written."""
     from flickbook.errors import OutputError
     from flickbook.hub import checkpoint, fetch
 
     if output.exists() and not overwrite:
-        raise OutputError(output, "exists", "choose another name or add --overwrite")
+        raise OutputError(output, "exists already", "choose another name or add --overwrite")
     if source.is_dir():
         print(fetch.convert_parts(source, output))
         return

@@ -13,41 +13,41 @@ import typer
 #: What help shows as the default of an option whose default the model decides.
 _MODELS: Final = "the model's"
 
-ModelDir = Annotated[Path | None, typer.Option(help="Where its files are, if not where it was pulled to.")]
-Model = Annotated[str | None, typer.Option(help="Which model; `flickbook models list`.", show_default="builtin")]
-Preset = Annotated[str | None, typer.Option(help="recommended: what the model's entry recommends, where unset.")]
-NegativePrompt = Annotated[str | None, typer.Option(help="What the film should not show.", show_default=_MODELS)]
-NumFrames = Annotated[int | None, typer.Option(help="Frames of the film; 1 makes a still.", show_default=_MODELS)]
+ModelDir = Annotated[Path | None, typer.Option(help="Directory of the model's files, if not the download directory.")]
+Model = Annotated[str | None, typer.Option(help="Model; `flickbook models list` shows all.", show_default="builtin")]
+Preset = Annotated[str | None, typer.Option(help="recommended: use the model's recommended values for unset options.")]
+NegativePrompt = Annotated[
+    str | None, typer.Option(help="Description of what the film should not show.", show_default=_MODELS)
+]
+NumFrames = Annotated[int | None, typer.Option(help="Number of frames; 1 makes an image.", show_default=_MODELS)]
 NumInferenceSteps = Annotated[
-    int | None, typer.Option(help="Denoising steps: more is slower and finer.", show_default=_MODELS)
+    int | None,
+    typer.Option(help="Number of denoising steps; more take longer and give finer detail.", show_default=_MODELS),
 ]
-GuidanceScale = Annotated[float | None, typer.Option(help="How closely to follow the prompt.", show_default=_MODELS)]
-Fps = Annotated[float | None, typer.Option(help="Frames a second.", show_default=_MODELS)]
-Seed = Annotated[int | None, typer.Option(help="The same seed makes the same film; drawn if unset.")]
+GuidanceScale = Annotated[
+    float | None, typer.Option(help="Guidance scale: how closely the film follows the prompt.", show_default=_MODELS)
+]
+Fps = Annotated[float | None, typer.Option(help="Frames per second.", show_default=_MODELS)]
+Seed = Annotated[int | None, typer.Option(help="Random seed: the same seed gives the same film; random if unset.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.", show_default=_MODELS)]
-Scheduler = Annotated[str | None, typer.Option(help="How to denoise; `flickbook models show`.", show_default=_MODELS)]
-PromptAt = Annotated[
-    list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="What the film shows from a frame on; repeatable.")
+Scheduler = Annotated[
+    str | None, typer.Option(help="Sampler; `flickbook models show` lists those of a model.", show_default=_MODELS)
 ]
-Image = Annotated[
-    Path | None, typer.Option(help="A picture that the film begins from, or a film, whose last frame it is.")
-]
-Video = Annotated[Path | None, typer.Option(help="A video that the film is made from, or frames/%05d.png.")]
-Strength = Annotated[float | None, typer.Option(help="How much of it is made anew, 0 to 1.")]
-Lora = Annotated[
-    list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="An addition to the weights; repeatable.")
-]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, fp8 or int8.")]
-Count = Annotated[int, typer.Option(help="How many films, with seeds counting up.")]
+PromptAt = Annotated[list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="Prompt from a frame on; repeatable.")]
+Image = Annotated[Path | None, typer.Option(help="Image to start from; of a video, the last frame is used.")]
+Video = Annotated[Path | None, typer.Option(help="Video to start from, or numbered frames as frames/%05d.png.")]
+Strength = Annotated[float | None, typer.Option(help="Denoising strength for --image and --video, 0 to 1.")]
+Lora = Annotated[list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="LoRA to apply; repeatable.")]
+Precision = Annotated[str, typer.Option(help="Precision of the weights: auto, fp32, bf16, fp16, fp8 or int8.")]
+Count = Annotated[int, typer.Option(help="Number of films; the seed increases by one from each to the next.")]
 RetryBelow = Annotated[
-    list[str] | None, typer.Option(metavar="NAME:VALUE", help="Try another seed if this score is lower; repeatable.")
+    list[str] | None,
+    typer.Option(metavar="NAME:VALUE", help="Try another seed if this quality score is below VALUE; repeatable."),
 ]
-Retries = Annotated[int, typer.Option(help="How many other seeds to try.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the suffix chooses the format.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Download the model without asking, if its files are not on this machine.")
-]
+Retries = Annotated[int, typer.Option(help="Number of other seeds to try.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the suffix selects the format.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Download a missing model without asking.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 #: Options for the content of a film and its sampling.
@@ -70,28 +70,35 @@ FILM: Mapping[str, Any] = {
 }
 #: Options for the film's file format.
 ENCODING: Mapping[str, Any] = {
-    "codec": Annotated[str | None, typer.Option(help="h264, h265, av1, vp9, ffv1, or one of the hardware's.")],
-    "quality": Annotated[str | None, typer.Option(help="0 to 100, the best, or lossless.")],
-    "pixel_format": Annotated[str | None, typer.Option(help="yuv420p, or yuv420p10le for 10 bits.")],
+    "codec": Annotated[str | None, typer.Option(help="h264, h265, av1, vp9, ffv1, or a hardware encoder.")],
+    "quality": Annotated[str | None, typer.Option(help="0 to 100 (best), or lossless.")],
+    "pixel_format": Annotated[str | None, typer.Option(help="yuv420p (8 bits) or yuv420p10le (10 bits).")],
 }
 #: Polish options, in the order in which they are applied.
 POLISH: Mapping[str, Any] = {
-    "trim": Annotated[str | None, typer.Option(metavar="A:B", help="Keep seconds A to B, or frames as 8:24f.")],
-    "steady": Annotated[bool, typer.Option("--steady", help="Take out flicker and drift of colours.")],
-    "interpolate": Annotated[str | None, typer.Option(metavar="Nx", help="N times the frames, 2x to 8x.")],
-    "interpolator": Annotated[str | None, typer.Option(metavar="PATH", help="Its network, a RIFE in safetensors.")],
-    "upscale": Annotated[str | None, typer.Option(metavar="Nx", help="N times the width and height, 2x to 4x.")],
-    "upscaler": Annotated[str | None, typer.Option(help="lanczos, or a Real-ESRGAN in safetensors.")],
-    "loop": Annotated[str | None, typer.Option(help="End where it begins: pingpong, blend or cut.")],
-    "speed": Annotated[float | None, typer.Option(help="Play faster (2) or slower (0.5).")],
-    "rate": Annotated[float | None, typer.Option(help="Frames a second, at the same speed.")],
-    "text": Annotated[str | None, typer.Option(help="Words to lay over the film.")],
+    "trim": Annotated[str | None, typer.Option(metavar="A:B", help="Keep seconds A to B, or frames with 8:24f.")],
+    "steady": Annotated[bool, typer.Option("--steady", help="Remove flicker and colour drift.")],
+    "interpolate": Annotated[
+        str | None, typer.Option(metavar="Nx", help="Multiply the number of frames by N, 2x to 8x.")
+    ],
+    "interpolator": Annotated[
+        str | None, typer.Option(metavar="PATH", help="RIFE network for --interpolate, a safetensors file.")
+    ],
+    "upscale": Annotated[str | None, typer.Option(metavar="Nx", help="Multiply width and height by N, 2x to 4x.")],
+    "upscaler": Annotated[str | None, typer.Option(help="lanczos, or a Real-ESRGAN network, a safetensors file.")],
+    "loop": Annotated[str | None, typer.Option(help="Make the film loop: pingpong, blend or cut.")],
+    "speed": Annotated[float | None, typer.Option(help="Playback speed: 2 is twice as fast, 0.5 half as fast.")],
+    "rate": Annotated[float | None, typer.Option(help="Frames per second, at the same playback speed.")],
+    "text": Annotated[str | None, typer.Option(help="Caption over the film.")],
 }
 #: Polish options of commands that run a model, where `speed` also selects the sampling speed.
 FINISH: Mapping[str, Any] = {
     **POLISH,
     "speed": Annotated[
-        str | None, typer.Option(help="exact or balanced: have it sooner; 2 or 0.5: play faster; both as balanced,2.")
+        str | None,
+        typer.Option(
+            help="Sampling speed, exact or balanced (faster); playback speed, as 2 or 0.5; or both, as balanced,2."
+        ),
     ],
 }
 #: The groups that help shows options in.

@@ -11,11 +11,18 @@ from flickbook.errors import RequestError
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="The training's configuration, a TOML file.")],
-    out: Annotated[Path, typer.Option(help="Directory of checkpoints, log and model; goes on from what is there.")],
+    config: Annotated[Path, typer.Argument(help="Training configuration, a TOML file.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Directory of checkpoints, log and model; training resumes from the newest checkpoint in it."
+        ),
+    ],
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this model's directory.")] = None,
-    accelerate: Annotated[bool, typer.Option("--accelerate", help="Share the work among several processes.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Refuse to begin anew: there must be a checkpoint.")] = False,
+    accelerate: Annotated[
+        bool, typer.Option("--accelerate", help="Distribute the training over several processes.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Require a checkpoint to resume from.")] = False,
 ) -> None:
     """Train a model on the films of the procedural world and print its directory."""
     if not config.is_file():
@@ -23,7 +30,9 @@ def train(
     from flickbook.learn.session import main, newest_checkpoint
 
     if resume and newest_checkpoint(out) is None:
-        raise RequestError("resume", out, "no checkpoint there", "leave --resume out to begin, or correct --out")
+        raise RequestError(
+            "resume", out, "has no checkpoint", "leave --resume out to start a new training, or correct --out"
+        )
     model = main(config, out, init, accelerate)
     if model is not None:  # with several processes, only the first one prints
         print(model)

@@ -26,7 +26,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
 _CLIP_LENGTH = 77
 _MAX_VOCABULARY_BYTES = 32 << 20
-_FETCH = "fetch the model again"
+_FETCH = "download the model again"
 
 _Merge = tuple[str, str]
 

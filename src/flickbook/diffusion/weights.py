@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from flickbook.errors import WeightsError
 from flickbook.files import replace_whole
 
-_FETCH = "fetch the model again"
+_FETCH = "download the model again"
 #: Values that are read through one mapping of a file: pages stay in memory until the mapping is closed.
 _MAPPED: Final = 16 << 20
 

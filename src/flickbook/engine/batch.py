@@ -60,9 +60,9 @@ class Template:
         for field in self._parts[1::2]:
             if field not in FIELDS:
                 known = ", ".join(f"{{{each}}}" for each in FIELDS)
-                raise RequestError("output", f"{{{field}}}", "is no field of a name", f"known are {known}")
+                raise RequestError("output", f"{{{field}}}", "is not a field of the template", f"known are {known}")
         if any(brace in literal for literal in self._parts[::2] for brace in "{}"):
-            raise RequestError("output", text, "has a brace alone", "write a field as {number}")
+            raise RequestError("output", text, "has an unmatched brace", "write a field as {number}")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _check_name(name: str) -> None:
     wrong = next((each for each in name if each in _NOT_IN_NAMES or not each.isprintable()), None)
     if wrong is not None:
         raise RequestError(
-            "name", name, f"holds {wrong!r}", "a name is part of a file's name: letters, digits, - and _"
+            "name", name, f"contains {wrong!r}", "use letters, digits, - and _: the name becomes part of a file name"
         )
     if len(name) > _NAME_CHARACTERS or name[0] in ". " or name[-1] in ". ":
         limit = f"must have at most {_NAME_CHARACTERS} characters, and no dot or space at its ends"
@@ -117,7 +117,7 @@ class Seeds:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if not overwrite:
-                raise OutputError(path, "is not a journal of a batch", _REMEDY) from None
+                raise OutputError(path, "exists and is not a batch journal", _REMEDY) from None
 
     def get(self, row: Row) -> int | None:
         """The seed in the journal for a row, or None."""
@@ -187,16 +187,16 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
     try:
         recipe = carried(film.path)[0]
     except FlickbookError as error:
-        told = f"is there, and carries no recipe ({getattr(error, 'reason', error)})"
+        told = f"exists and carries no recipe ({getattr(error, 'reason', error)})"
     else:
         if not isinstance(recipe.plan, Plan):
-            told = "is there, and was polished from other files"
+            told = "exists and was polished from other files"
         else:
             there = _today(recipe.plan)
             if there != (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
-                told = f"is there, and is another film: {_difference(there, film.plan)}"
+                told = f"exists and is another film: {_difference(there, film.plan)}"
             elif is_frames(film.path) and not _whole(film.path, recipe, there):
-                told = "is there, and not with the frames of its recipe: some are missing, or others follow"
+                told = "exists, but not with the frames of its recipe: some are missing, or there are more"
             else:
                 return there
     if overwrite:
@@ -230,7 +230,7 @@ def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
 
 def _difference(there: Plan, here: Plan) -> str:
     pairs = [(name, getattr(there, name), getattr(here, name)) for name in Plan.model_fields]
-    told = [f"{name} is {shown(old)} there, {shown(new)} here" for name, old, new in pairs if old != new]
+    told = [f"{name} is {shown(old)} in the file, {shown(new)} here" for name, old, new in pairs if old != new]
     return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")
 
 

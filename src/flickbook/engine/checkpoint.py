@@ -96,7 +96,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, FlickbookError) as error:
-            logger.debug("%s is passed over: %s: %s", path, type(error).__name__, error)
+            logger.debug("checkpoint %s is ignored: %s: %s", path, type(error).__name__, error)
             return None
 
     @classmethod
@@ -110,7 +110,7 @@ class Checkpoint:
             said = json.loads(start[8:])["__metadata__"]
             # Checked before the rest is read: a foreign file may have any size.
             if said["schema"] != str(SCHEMA) or tuple(json.loads(said["plans"])) != plans:
-                raise ValueError("of other films, or written otherwise")
+                raise ValueError("belongs to other films or another version")
             data = start + file.read()
         header, digest = memoryview(data)[: len(start)], said["sha256"].encode("ascii")
         if len(digest) != len(_BLANK) or start.count(digest) != 1:
@@ -183,17 +183,17 @@ class Checkpointer:
             return None
         path, self._looked = self._looked[1], None
         if (found.family, found.weights) != (name, self._weights):
-            logger.debug("%s is passed over: made by other weights", path)
+            logger.debug("checkpoint %s is ignored: made with other weights", path)
             return None
         try:
             state = family.unpack(plans, found.tensors)
         except (FlickbookError, RuntimeError, ValueError, TypeError, LookupError) as error:
-            logger.debug("%s is passed over: %s", path, error)
+            logger.debug("checkpoint %s is ignored: %s", path, error)
             return None
         # A state from another file, as a draft's, is not at `path` yet, so it has to be written.
         self._latest = state if path != self.path else None
         self.went_on = replace(found, tensors={})
-        self.notes.append(f"went on from step {found.index} of {found.total}{_elsewhere(found, self._made())}")
+        self.notes.append(f"resumed from step {found.index} of {found.total}{_elsewhere(found, self._made())}")
         return state
 
     def save(self, state: Denoised) -> None:
@@ -221,7 +221,7 @@ class Checkpointer:
             # Cleared only after the write: if it is interrupted, the next flush repeats it.
             self._latest, self.writes = None, self.writes + 1
         except (OSError, RuntimeError, MemoryError, ValueError, SafetensorError) as error:
-            told = f"the state of the film cannot be kept: {error}"
+            told = f"the checkpoint cannot be saved: {error}"
             if told not in self.notes:
                 logger.warning("%s", told)
                 self.notes.append(told)

@@ -49,7 +49,7 @@ def drafts(
     Raises RequestError for `until` and for a model without previews; otherwise what `films` raises.
     """
     if not 0 < until < 1:
-        raise RequestError("until", until, "must be above 0 and below 1", "ask for 0.4; a whole film is no draft")
+        raise RequestError("until", until, "must be above 0 and below 1", "ask for 0.4")
     run_options = run_options or RunOptions()
     for plan in plans:
         checkpointer = None if keep is None else keep([plan])
@@ -76,7 +76,7 @@ def _draft(
     # Closed at once: when `on_step` raises, a pipeline's thread must not outlive the run.
     with closing(engine.run([plan], previews=True, **how)) as events:
         for event in events:
-            assert isinstance(event, Step), "nothing is decoded on the way"
+            assert isinstance(event, Step), "has no previews while it runs"
             last = _shown(event, plan)
             if on_step is not None:
                 on_step(event)
@@ -96,5 +96,10 @@ def _draft(
 def _shown(step: Step, plan: Plan) -> Step:
     """Return the step. Raises RequestError for a denoising step without a preview."""
     if step.phase == "denoise" and step.preview is None:
-        raise RequestError("model", plan.model, "does not say what it is about to make", "make the film whole")
+        raise RequestError(
+            "model",
+            plan.model,
+            "gives no previews of unfinished films",
+            "make the whole film with `flickbook generate`",
+        )
     return step

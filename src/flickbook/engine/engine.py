@@ -65,7 +65,7 @@ class Engine:
         learned."""
         if self._family is None:
             return []
-        rungs = [f"memory ran out; went on with {rung}" for rung in self.placement.rungs]
+        rungs = [f"out of memory; continued with {rung}" for rung in self.placement.rungs]
         cut = [_cut(self.model.name, rest) for each in prompts if (rest := self._family.unread(each))]
         return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts))]), *cut]
 
@@ -134,7 +134,7 @@ class Engine:
         Raises RequestError for plans of several shapes and for `until`, WeightsError for damaged files.
         """
         if len({plan.shape() for plan in plans}) != 1:
-            raise RequestError("plans", len(plans), "must share one shape", "run each shape by itself")
+            raise RequestError("plans", len(plans), "must all have the same shape", "run each shape separately")
         if not 0 < until <= 1:
             raise RequestError("until", until, "must be above 0 and at most 1", "ask for 0.4, or for 1, the whole film")
         clock = _Clock(cancel)
@@ -265,8 +265,8 @@ def _cut(name: str, rest: str) -> str:
     """A note about the end of a prompt that the model's text encoder does not read."""
     shown = rest if len(rest) <= _SHOWN else f"{rest[:_SHOWN]}…"
     return (
-        f'the prompt is longer than {name} reads: it is cut off before "{escaped(shown)}", '
-        "so prompts that differ only from there on make the same film"
+        f'the prompt is longer than the limit of {name}: it is cut off before "{escaped(shown)}", '
+        "so later words have no effect"
     )
 
 

@@ -89,25 +89,30 @@ def asked(num_frames: int, fps: float, polish_options: PolishOptions) -> tuple[P
 def _played(speed: str | float | None) -> float | None:
     level, played = speed_of(speed)
     if level is not None:
-        raise RequestError("speed", speed, "says how a film is made, and these frames are", "write a number, as 2")
+        raise RequestError(
+            "speed",
+            speed,
+            "selects how a film is generated, and these frames exist already",
+            "write a playback speed, as 2",
+        )
     return played
 
 
 def _check(polish_options: PolishOptions, fps: float, speed: float | None) -> None:
     for network, work in (("interpolator", "interpolate"), ("upscaler", "upscale")):
         if polish_options.get(network) is not None and polish_options.get(work) is None:
-            limit = f"means nothing without {work}"
+            limit = f"has no effect without --{work}"
             raise RequestError(network, polish_options.get(network), limit, f"add --{work} 2x")
     loop, steady, text = polish_options.get("loop"), polish_options.get("steady") or 0, polish_options.get("text")
     if loop not in (None, *get_args(Loop)):
         raise RequestError("loop", loop, "unknown", f"choose {', '.join(filter(None, get_args(Loop)))}")
     if not 0 <= steady <= 1:
-        raise RequestError("steady", steady, "must be 0 to 1", "1 takes away all flicker that it finds")
+        raise RequestError("steady", steady, "must be 0 to 1", "1 removes all flicker that it finds")
     rate = polish_options.get("rate")
     for name, asked, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
         if value is not None and not MIN_FPS <= value <= MAX_FPS:
-            limit = f"makes {value:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
-            raise RequestError(name, asked, limit, "choose a gentler one")
+            limit = f"makes {value:g} frames per second, must be {MIN_FPS:g} to {MAX_FPS:g}"
+            raise RequestError(name, asked, limit, "choose a value nearer to 1")
     if text:
         from flickbook.media.finishing.caption import MAX_CHARACTERS
 
@@ -121,7 +126,7 @@ def _factor(field: str, value: str | int | None) -> int:
     match = re.fullmatch(r"([0-9]{1,2})[xX×]?", str(value).strip())
     most = _FACTORS[field]
     if match is None or not 2 <= int(match[1]) <= most:
-        raise RequestError(field, value, f"must be 2x to {most}x, whole", "write for example 2x")
+        raise RequestError(field, value, f"must be a whole factor, 2x to {most}x", "write for example 2x")
     return int(match[1])
 
 
@@ -136,7 +141,7 @@ def _network(path: str | None, networks: dict[str, Path]) -> Network | None:
     try:
         digest = sha256(path)
     except OSError as error:
-        raise WeightsError(path, error.strerror or "cannot be read", "name a file of safetensors") from None
+        raise WeightsError(path, error.strerror or "cannot be read", "name a safetensors file") from None
     networks[digest] = Path(path)
     return Network(name=Path(path).stem, sha256=digest)
 
@@ -174,13 +179,15 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
     if polish.trim is not None:
         start, end = polish.trim
         if not start < end <= num_frames:
-            raise RequestError("trim", f"{start}:{end}f", f"must lie in {num_frames} frames", "keep another part")
+            raise RequestError(
+                "trim", f"{start}:{end}f", f"must lie within the {num_frames} frames", "choose another part"
+            )
         num_frames = end - start
     if num_frames == 1:
         still = {"interpolate": polish.interpolate > 1, "loop": bool(polish.loop), "steady": polish.steady > 0}
         for name, wanted in still.items():
             if wanted:
-                raise RequestError(name, num_frames, "needs 2 frames or more", "leave it out for a still")
+                raise RequestError(name, num_frames, "needs 2 frames or more", "leave it out for an image")
     num_frames, fps = num_frames * polish.interpolate, fps * polish.interpolate
     num_frames = 2 * num_frames if polish.loop == "pingpong" else num_frames
     fps *= polish.speed
@@ -190,9 +197,9 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
     size = 3 * num_frames * height * width
     if size > LIMIT_BYTES:
         limit = f"makes {num_frames} frames of {width}x{height}, {size / 2**30:.1f} GiB, more than {LIMIT_BYTES >> 30}"
-        raise RequestError("upscale", polish.upscale, limit, "trim the film, or ask for less")
+        raise RequestError("upscale", polish.upscale, limit, "trim the film, or use a smaller factor")
     if not MIN_FPS <= fps <= MAX_FPS:
-        limit = f"makes {fps:g} frames a second, must be {MIN_FPS:g} to {MAX_FPS:g}"
+        limit = f"makes {fps:g} frames per second, must be {MIN_FPS:g} to {MAX_FPS:g}"
         raise RequestError("rate", fps, limit, "ask for another rate or speed, or for less interpolation")
     return Size(num_frames, height, width, fps)
 
@@ -292,10 +299,10 @@ def _file(field: str, network: Network | None, networks: Networks) -> Path | Non
         return None
     path = networks.get(network.sha256)
     if path is None:
-        limit = f"its file, SHA-256 {network.sha256}, is not here"
+        limit = f"its file with SHA-256 {network.sha256} is not on this machine"
         raise RequestError(field, network.name, limit, "name the file")
     if (found := sha256(path)) != network.sha256:
-        raise WeightsError(path, f"SHA-256 should be {network.sha256}, is {found}", "fetch it again")
+        raise WeightsError(path, f"has SHA-256 {found} instead of {network.sha256}", "download it again")
     return path
 
 

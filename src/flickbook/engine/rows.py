@@ -96,7 +96,7 @@ def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[st
     """
     found, defaults = _parser(name)(_decoded(name, data), name, most)
     if not found:
-        raise RequestError("file", name, "asks for no film", "give it a row")
+        raise RequestError("file", name, "has no rows", "add a row")
     rows: list[Row] = []
     seen: Counter[str] = Counter()
     for number, values in enumerate(found, 1):
@@ -121,7 +121,9 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
         own = dict(layer)
         if "size" in own:
             if "width" in own or "height" in own:
-                raise RequestError("size", own["size"], "stands beside width or height", "leave one of them out")
+                raise RequestError(
+                    "size", own["size"], "cannot be combined with width or height", "leave one of them out"
+                )
             own |= size_of(own.pop("size"))
         for name, other in (("image", "video"), ("video", "image")):
             if name in own and other not in own:
@@ -160,7 +162,9 @@ def turns_of(prompt: str | None, prompt_at: Sequence[str]) -> tuple[str | None, 
         turns.append((int(frame), text))
     first = [text for frame, text in turns if frame == 0] + ([] if prompt is None else [prompt])
     if len(first) > 1:
-        raise RequestError("prompt_at", 0, "has two prompts", "give frame 0 one prompt, by --prompt-at or in front")
+        raise RequestError(
+            "prompt_at", 0, "has two prompts", "give frame 0 one prompt, as the argument or with --prompt-at"
+        )
     return (first[0] if first else None), tuple(turn for turn in turns if turn[0]) or None
 
 
@@ -175,7 +179,7 @@ def _bytes(file: Path) -> bytes:
 
 def _decoded(name: str, data: bytes) -> str:
     if len(data) > FILE_BYTES:
-        raise RequestError("file", name, f"is larger than {FILE_BYTES >> 20} MiB", "make several batches of it")
+        raise RequestError("file", name, f"is larger than {FILE_BYTES >> 20} MiB", "split it into several batches")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -194,7 +198,9 @@ def _parser(name: str) -> Callable[[str, str, int], Parsed]:
 
 def _bounded(rows: list[dict[str, Any]], row: dict[str, Any], most: int) -> None:
     if len(rows) >= most:
-        raise RequestError("file", f"row {most + 1}", f"a batch has at most {most} rows", "make several batches of it")
+        raise RequestError(
+            "file", f"row {most + 1}", f"a batch has at most {most} rows", "split it into several batches"
+        )
     rows.append(row)
 
 
@@ -215,11 +221,11 @@ def _csv(text: str, name: str, most: int) -> Parsed:
                     _check_names(header)
                 continue
             if any(cell.strip() for cell in cells[len(header) :]):
-                limit = f"row {len(rows) + 1} has {len(cells)} cells, and the header {len(header)}"
+                limit = f"row {len(rows) + 1} has {len(cells)} cells, but the header has {len(header)}"
                 raise RequestError("file", f"line {lines.line_num}", limit, 'write a cell with a comma as "a, b"')
             _bounded(rows, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}, most)
     except csv.Error as error:
-        limit = f"is no CSV: {error}"
+        limit = f"is not valid CSV: {error}"
         raise RequestError(
             "file", f"line {lines.line_num}", limit, "close its quotes; docs/batches.md shows one"
         ) from None
@@ -245,10 +251,12 @@ def _jsonl(text: str, name: str, most: int) -> Parsed:
         try:
             value = json.loads(line, object_pairs_hook=_pairs, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            limit = f"is no JSON: {shown(error)}"
+            limit = f"is not valid JSON: {shown(error)}"
             raise RequestError("file", f"line {number}", limit, 'write an object, {"prompt": "a red circle"}') from None
         if not isinstance(value, dict):
-            raise RequestError("file", f"line {number}", "is no object", 'write for example {"prompt": "a red circle"}')
+            raise RequestError(
+                "file", f"line {number}", "is not an object", 'write for example {"prompt": "a red circle"}'
+            )
         _bounded(rows, value, most)
     return rows, {}
 
@@ -256,12 +264,12 @@ def _jsonl(text: str, name: str, most: int) -> Parsed:
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _toml(text: str, name: str, most: int) -> Parsed:
@@ -270,12 +278,12 @@ def _toml(text: str, name: str, most: int) -> Parsed:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RequestError("file", name, f"is no TOML: {shown(error)}", "docs/batches.md shows one") from None
+        raise RequestError("file", name, f"is not valid TOML: {shown(error)}", "docs/batches.md shows one") from None
     films, defaults = document.pop("films", []), document.pop("defaults", {})
     if document:
         raise RequestError("file", next(iter(document)), "is not known", "known are [defaults] and [[films]]")
     if not isinstance(defaults, dict) or not isinstance(films, list) or not all(isinstance(f, dict) for f in films):
-        raise RequestError("file", "films", "is no list of tables", "begin each film with [[films]]")
+        raise RequestError("file", "films", "is not a list of tables", "begin each film with [[films]]")
     rows: list[dict[str, Any]] = []
     for film in films:
         _bounded(rows, film, most)
@@ -304,7 +312,7 @@ def _value(name: str, value: Any) -> Any:
     if name == "speed" and isinstance(number, str):
         return _words(name, number)
     if type(number) is int and abs(number) >= _LARGEST:
-        raise RequestError(name, value, "is too large a number", "write a smaller one")
+        raise RequestError(name, value, "is too large", "write a smaller one")
     if name in _WHOLES:
         if type(number) is not int:
             raise RequestError(name, value, "must be a whole number", "write for example 16")
@@ -329,9 +337,9 @@ def _words(name: str, value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:  # JSON can contain lone surrogates, which cannot be written to a file
-        raise RequestError(name, value, "is no text", "remove the lone surrogate") from None
+        raise RequestError(name, value, "is not valid text", "remove the lone surrogate") from None
     if "\0" in value:
-        raise RequestError(name, value, "holds the control character U+0000", "remove it")
+        raise RequestError(name, value, "contains the control character U+0000", "remove it")
     return value
 
 

@@ -48,9 +48,9 @@ def sources(plan: Plan, request: Request) -> Sources:
         numbered = is_frames(path)
         frames = read_any(path)[0][: plan.num_frames] if numbered else read_frames(path, plan.num_frames, plan.fps)
         if len(frames) < plan.num_frames:
-            limit, remedy = f"{path} holds {len(frames)}", f"ask for {len(frames)} or fewer"
+            limit, remedy = f"{path} has {len(frames)}", f"ask for {len(frames)} or fewer"
             if not numbered:
-                limit, remedy = f"{limit} at {plan.fps:g} frames a second", f"{remedy}, or more --fps"
+                limit, remedy = f"{limit} at {plan.fps:g} frames per second", f"{remedy}, or a higher --fps"
             raise RequestError("num_frames", plan.num_frames, limit, remedy)
     else:
         return {}

@@ -14,7 +14,7 @@ from flickbook.files import replace_whole, sha256
 MAX_CONFIG_BYTES = 1 << 20
 #: A file modified within this time before it was hashed may change again without a new time stamp.
 _SETTLED_NS = 2_000_000_000
-_FETCH = "fetch the model again"
+_FETCH = "download the model again"
 
 
 def read_config(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:

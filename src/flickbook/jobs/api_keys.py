@@ -62,8 +62,8 @@ class Key(Record):
 def plain(field: str, name: str) -> None:
     """Checks the name of a key, an owner or an account. Raises RequestError for a name that would need quoting."""
     if not _PLAIN.fullmatch(name):
-        limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and begin with a letter or digit"
-        raise RequestError(field, name, limit, "choose a plainer one")
+        limit = "must be 1 to 64 letters, digits, or one of . _ @ + -, and start with a letter or digit"
+        raise RequestError(field, name, limit, "choose another name")
 
 
 def digest(token: str) -> str:
@@ -101,7 +101,7 @@ class Keys:
         granted = _scopes(scopes)
         if not owner and any(each.owner == name for each in await self.list()):
             remedy = f"share its jobs with --owner {name}, or choose another name"
-            raise RequestError("name", name, "an owner of this name has a key already", remedy)
+            raise RequestError("name", name, "is the owner of an existing key", remedy)
         id = "".join(secrets.choice(_DIGITS) for _ in range(_NAME_LENGTH))
         token = f"{PREFIX}{id}_{secrets.token_urlsafe(32)}"
         now = time.time()

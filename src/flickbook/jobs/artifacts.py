@@ -55,7 +55,7 @@ class ArtifactStore:
     def of(self, id: str) -> Path:
         """The directory of a job. Raises RequestError if `id` is not a job id."""
         if not ID.fullmatch(id):
-            raise RequestError("id", id, "no id of a job", "give one as `flickbook jobs list` shows it")
+            raise RequestError("id", id, "is not a job id", "give an id as `flickbook jobs list` shows it")
         return self.root / id[-2:] / id
 
     def made(self, id: str) -> Path:

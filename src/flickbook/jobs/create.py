@@ -44,7 +44,7 @@ def ordered(
         plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=size.num_frames, fps=size.fps
     )
     if kind == "draft" and plan.num_frames == 1:
-        raise RequestError("num_frames", 1, "a draft is of a film", "ask for more frames")
+        raise RequestError("num_frames", 1, "a draft needs 2 frames or more", "ask for more frames")
     # Store the drawn seed, so that every worker uses the same one.
     request = request.model_copy(update={"seed": plan.seed})
     told |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}

@@ -24,8 +24,8 @@ _ASKED: Final = 40
 _ALIKE: Final = 5
 #: Steps after which a run without comparable jobs reports an estimate.
 _ENOUGH: Final = 3
-#: Phrases in a run's notes that show that it did not do all of its work.
-_WENT_ON: Final = ("went on from", "were there already")
+#: Phrases in a run's notes that show that it did not do all of its work; the last two are of older versions.
+_RESUMED: Final = ("resumed from step", "existed already", "went on from", "were there already")
 #: Shares of the phases in a run without comparable jobs.
 _USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
 
@@ -44,7 +44,7 @@ def past(job: Job) -> Past | None:
     if job.result is None or job.result.sidecar.run is None:
         return None
     recipe, run = job.result.sidecar.recipe, job.result.sidecar.run
-    if job.state != "completed" or any(told in note for note in run.notes for told in _WENT_ON):
+    if job.state != "completed" or any(told in note for note in run.notes for told in _RESUMED):
         return None
     told = {name: seconds for name, seconds in run.seconds.items() if name in PHASES}
     films = 1 if recipe is None else recipe.placement.batch

@@ -88,14 +88,14 @@ def stopped(job: Job, seconds: float = 0.0) -> dict[str, Any]:
     return _laid(job, state, seconds) | {"stalls": max(0, job.stalls - 1)}
 
 
-def orphaned(job: Job, reason: str = "its worker is gone") -> dict[str, Any]:
+def orphaned(job: Job, reason: str = "its worker process died") -> dict[str, Any]:
     """The changes for a running job whose lease expired."""
     if job.wanted == "cancel":
         return _ended(job, "cancelled")
     if job.wanted == "pause" or job.home == "command":
         return _laid(job, "paused")
     if job.stalls >= STALLS:
-        why = f"{one_line(reason)}; {job.stalls} attempts in a row got no further"
+        why = f"{one_line(reason)}; {job.stalls} attempts in a row made no progress"
         return failed(job, why, code="worker_lost")
     return _laid(job, "queued") | {"error": one_line(reason)}
 
@@ -125,8 +125,8 @@ class Queue:
         """Adds new jobs. If an owner used a job's `key` before, the existing job is returned. Raises LimitReached."""
         counts = await self.store.counts()
         if counts["queued"] + len(jobs) > depth:
-            limit = f"{counts['queued']} jobs wait, the limit is {depth}"
-            raise LimitReached("queue", len(jobs), limit, "ask again when some are done", 30.0)
+            limit = f"{counts['queued']} jobs are queued, the limit is {depth}"
+            raise LimitReached("queue", len(jobs), limit, "send the request again when some are done", 30.0)
         return await self.store.add(jobs)
 
     async def job(self, id: str, owner: str | None = None) -> Job:
@@ -161,7 +161,7 @@ class Queue:
             elif job.state == done:
                 return job
             else:
-                raise JobConflict(id, job.state, done, f"`flickbook jobs show {id}` tells more")
+                raise JobConflict(id, job.state, done, f"`flickbook jobs show {id}` shows details")
             if found is not None:
                 return found
 
@@ -183,7 +183,7 @@ class Queue:
         found = await self.store.change(id, states, changes)
         if found is None:
             job = await self.job(id, owner)
-            raise JobConflict(id, job.state, wish, f"`flickbook jobs show {id}` tells more")
+            raise JobConflict(id, job.state, wish, f"`flickbook jobs show {id}` shows details")
         return found
 
     async def reorder(self, id: str, before: str | None = None, owner: str | None = None) -> Job:
@@ -191,11 +191,11 @@ class Queue:
         job = await self.job(id, owner)
         other = None if before is None else await self.job(before, owner)
         if other is not None and (other.owner, other.priority) != (job.owner, job.priority):
-            raise JobConflict(id, job.state, f"put before {before}", "choose one of the same owner and priority")
+            raise JobConflict(id, job.state, f"moved before {before}", "choose a job of the same owner and priority")
         found = await self.store.reorder(id, before)
         if found is None:
             states = [each.state for each in (job, other) if each is not None and each.state != "queued"]
-            raise JobConflict(id, states[0] if states else "moving", "reordered", "only what is queued has a place")
+            raise JobConflict(id, states[0] if states else "moving", "reordered", "only queued jobs can be moved")
         return found
 
     async def prioritise(self, id: str, priority: int, owner: str | None = None) -> Job:
@@ -203,7 +203,7 @@ class Queue:
         job = await self.job(id, owner)
         found = await self.store.change(id, ("queued", "paused"), {"priority": priority})
         if found is None:
-            raise JobConflict(id, job.state, "given a priority", "only what waits has one")
+            raise JobConflict(id, job.state, "given a priority", "only queued and paused jobs have a priority")
         return found
 
     async def favour(self, id: str, favourite: bool, owner: str | None = None) -> Job:
@@ -239,7 +239,7 @@ class Queue:
                 await asyncio.to_thread(self.artifacts.clear, id)
                 return found
             if time.monotonic() > until:
-                raise JobConflict(id, job.state, "removed", "its worker does not answer; ask again")
+                raise JobConflict(id, job.state, "removed", "its worker does not respond; try again")
             await asyncio.sleep(LOOK / 3)
 
     async def lay_down(self, job: Job, seconds: float = 0.0) -> Job | None:

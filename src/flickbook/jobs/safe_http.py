@@ -56,7 +56,7 @@ def target(url: str, hosts: Sequence[str]) -> Target:
     Raises RequestError for every other URL. Only https is allowed, and http if the host is this machine.
     """
     if not hosts:
-        raise RequestError("url", url, "this service sends no webhooks", "start it with the hosts that it may tell")
+        raise RequestError("url", url, "this service sends no webhooks", "start it with --webhook-host HOST")
     if len(url) > _MAX_URL or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
         raise RequestError("url", url, f"must be at most {_MAX_URL} plain characters", "write it percent-encoded")
     try:
@@ -72,9 +72,9 @@ def target(url: str, hosts: Sequence[str]) -> Target:
     found = Target(parts.scheme, host, port or _PORTS[parts.scheme], (parts.path or "/") + query)
     if (found.host, found.port) not in {_entry(each, found.scheme) for each in hosts}:
         remedy = "ask the operator to add it with --webhook-host"
-        raise RequestError("url", url, "its host is not on this service's list of allowed hosts", remedy)
+        raise RequestError("url", url, "is not an allowed webhook host of this service", remedy)
     if found.scheme == "http" and not _is_here(host):
-        raise RequestError("url", url, "must be https, as what is sent leaves this machine", "write https://")
+        raise RequestError("url", url, "must be https, because the request leaves this machine", "write https://")
     return found
 
 
@@ -130,7 +130,9 @@ async def resolved(to: Target) -> str:
     addresses = [ipaddress.ip_address(text) for text in texts]
     good = all(each.is_loopback if to.host == "localhost" else public(each) for each in addresses)
     if not addresses or not good:
-        raise RequestError("url", to.host, "leads to an address that is not public", "list the address itself")
+        raise RequestError(
+            "url", to.host, "resolves to an address that is not public", "allow the address itself with --webhook-host"
+        )
     return texts[0]
 
 
@@ -162,7 +164,7 @@ async def post(
                 writer.transport.abort()
     match = _STATUS.match(answer)
     if match is None:
-        raise ValueError("the answer is not HTTP")
+        raise ValueError("the response is not HTTP")
     return int(match[1])
 
 

@@ -43,7 +43,9 @@ def link(
     `since` is in seconds since 1970, now if None. Raises RequestError.
     """
     if not 1 <= seconds <= LONGEST:
-        raise RequestError("seconds", seconds, f"must be 1 to {LONGEST}", "make another link when this one is over")
+        raise RequestError(
+            "seconds", seconds, f"must be 1 to {LONGEST}", "create another link when this one has expired"
+        )
     expires = int(time.time() if since is None else since) + seconds
     mark, id = "&" if "?" in path else "?", "" if key is None else quote(key.id, safe="")
     return f"{path}{mark}expires={expires}&key={id}&signature={sign(secret, path, owner, expires, key)}"

@@ -161,7 +161,7 @@ class Webhooks:
                 await self.find()
                 await self.send()
             except FlickbookError as error:
-                logger.warning("webhooks wait: %s", error)
+                logger.warning("webhooks are delayed: %s", error)
             await asyncio.sleep(_LOOK)
 
     async def find(self) -> int:
@@ -261,7 +261,7 @@ class Webhooks:
             status = await safe_http.post(to, delivery.body.encode("utf-8"), headers, self._context)
         except (OSError, ValueError, RequestError) as error:
             return 0, one_line(str(error) or type(error).__name__)[:200]
-        return status, "" if 200 <= status < 300 else f"answered {status}"
+        return status, "" if 200 <= status < 300 else f"responded with status {status}"
 
 
 def _delivery(job: Job, endpoint: Endpoint, event: Event) -> Delivery:

@@ -142,6 +142,6 @@ def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> N
     """
     container = formats.container_of(path)
     if num_frames != 1 and not formats.FORMS[container].films:
-        reason = f"a {container.upper()} holds one frame, not {num_frames}"
+        reason = f"a {container.upper()} stores one frame, not {num_frames}"
         raise OutputError(path, reason, "name it .mp4, or ask for one frame")
     check_film(path, num_frames, sidecar_path(path), overwrite=overwrite)

@@ -1,11 +1,11 @@
-"""The application: its routes, and the layers that every request passes on its way to one.
+"""The application: its routes, and the middleware that every request passes before them.
 
-Front    an id, a log line, safe headers, 500 for what nobody meant
-Hosts    its own names only
-CORS     the pages that --origin names, and no other
-Door     who would change something is known, asks from no other page, and is within the limits
-Bodies   small, quick and flat enough
-routes   each asks for a reader, a creator or an admin; see `flickbook.server.access.dependencies`
+RequestContext   request id, log line, security headers; 500 for an unexpected error
+Hosts            refuses a Host header that does not name this service
+CORSMiddleware   lets browsers send requests from the origins of --origin, and from no other
+OriginCheck      for requests that change something: authentication, origin and rate limits
+BodyLimits       size, speed, content type and nesting of the request body
+routes           each requires a reader, a creator or an admin; see `flickbook.server.access.dependencies`
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Flickbook",
         version=__version__,
-        summary="Films from sentences, on your own machine.",
+        summary="Short films from text prompts, on your own machine.",
         lifespan=lifespan,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,

@@ -64,21 +64,21 @@ _CODE: Final = {
 }
 #: The descriptions of the statuses in OpenAPI.
 WHY: Final = {
-    400: "A field is wrong, or this cannot be done now; the message says which, and what to do",
+    400: "A field is invalid, or the state of the job does not allow this; the message names the field and the remedy",
     401: "The key is missing, wrong, revoked or expired",
-    403: "The key may not do this, or another page asks",
-    404: "There is none, or it is somebody else's",
-    409: "The model is not on this machine; `pull` is the address that downloads it",
-    408: "The body comes too slowly",
-    413: "The body is larger than is read",
-    415: "The body is of another type",
-    416: "The range lies outside of the file",
-    421: "The service has another name",
+    403: "The API key lacks the scope, or the request comes from another origin",
+    404: "Not found, or owned by another caller",
+    409: "The model is not on this machine; POST to the path in `pull` to download it",
+    408: "The request body arrived too slowly",
+    413: "The request body is too large",
+    415: "The content type is not supported",
+    416: "The range lies outside the file",
+    421: "The Host header does not name this service",
     422: "The Idempotency-Key was used before with another request",
-    429: "Too many requests or jobs for now; retry-after says when to ask again",
-    501: "A package that this needs is not installed on the service",
-    503: "The store or the disk does not answer; ask again",
-    507: "There is no space left",
+    429: "Too many requests or jobs; retry after the time in retry-after",
+    501: "A package that this endpoint needs is not installed on the service",
+    503: "The job store or the disk does not respond; try again",
+    507: "The disk is full",
 }
 #: The statuses that any request may get, and those that the routes document.
 EVERYWHERE: Final = (400, 401, 403, 404, 408, 413, 415, 421, 429, 503, 507)
@@ -168,9 +168,9 @@ def _ours(scope: Scope, error: FlickbookError) -> Response:
     elif isinstance(error, StoreError | OutputError):
         logger.error("%s", error)
         if any(each in error.reason for each in _FULL):
-            status, message = 507, "there is no space left; ask again when some was freed"
+            status, message = 507, "the disk is full; try again when space was freed"
         else:
-            message = "the service cannot reach its store or its files; ask again, and see its log"
+            message = "the service cannot reach its job store or files; try again, and see its log"
             headers["retry-after"] = "5"
     elif isinstance(error, MediaError | WeightsError):
         message = f"{error.reason}; {error.remedy}"  # without the path
@@ -192,7 +192,7 @@ def _invalid(scope: Scope, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid":
-        return answer(scope, 400, "invalid_request", "the body is not JSON; correct it")
+        return answer(scope, 400, "invalid_request", "the body is not valid JSON; correct it")
     field = ".".join(place) or None
     if first["type"] == "extra_forbidden":
         return answer(scope, 400, "invalid_request", f"{shown(field)}: no such field; leave it out", field)

@@ -44,6 +44,7 @@ def run(service: Service, dress: Dress | None = None, opened: Opened | None = No
     """
     _more_files()
     asyncio.run(_serve(service, dress, opened))
+    print("stopped", file=sys.stderr)
 
 
 async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -> None:
@@ -76,8 +77,8 @@ async def _refuse_strangers(service: Service) -> None:
         return
     if service.shared:
         remedy = "add --auth NAME:PASSWORD, or make a key with `flickbook keys create --name NAME`"
-        raise RequestError("share", True, "whoever has the address could use it, and there is no login", remedy)
-    limit = "other machines reach this address, and there is no live key"
+        raise RequestError("share", True, "anyone with the address could use the studio, and there is no login", remedy)
+    limit = "other machines can reach this address, and there is no valid API key"
     raise RequestError("host", service.host, limit, "make one with `flickbook keys create --name NAME`")
 
 

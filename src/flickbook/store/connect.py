@@ -24,10 +24,10 @@ def connect(url: str | None = None) -> Store:
     if scheme in ("mongodb", "mongodb+srv") and rest:
         return _mongo(url)
     if scheme != "sqlite" or not rest:
-        raise RequestError("store", hidden(url), "no address of a store", "name sqlite:///PATH or mongodb://HOST/NAME")
+        raise RequestError("store", hidden(url), "is not a store address", "name sqlite:///PATH or mongodb://HOST/NAME")
     if not rest.startswith("/") or rest in ("/", "/:memory:"):
         raise RequestError(
-            "store", hidden(url), "names no file", "write sqlite:///PATH, or sqlite:////PATH from the root"
+            "store", hidden(url), "is not a path", "write sqlite:///PATH, or sqlite:////PATH from the root"
         )
     return _sqlite(Path(rest[1:]).expanduser())
 

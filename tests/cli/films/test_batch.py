@@ -54,21 +54,21 @@ def plan_of(path: Path) -> Plan:
         ("num_frames\n4\n", [], "row 1: prompt=: is empty"),
         ("prompt,model\nx,builtin\ny,bultin\n", [], "row 2: model=bultin: no such model; did you mean builtin?"),
         ("prompt,size\nx,big\n", [], "row 1: size=big: must be WIDTHxHEIGHT"),
-        ("prompt,size,width\nx,128x128,128\n", [], "row 1: size=128x128: stands beside width or height"),
+        ("prompt,size,width\nx,128x128,128\n", [], "row 1: size=128x128: cannot be combined with width or height"),
         ("prompt,image\nx,none.png\n", [], "row 1: none.png: No such file"),
         ("prompt,lora\nx,none.safetensors\n", [], "none.safetensors: no such file"),
         ("prompt,quality\nx,101\n", [], "row 1: quality=101: must be 0 to 100"),
         ("prompt,prompt_at\nx,soon:y\n", [], "row 1: prompt_at=soon:y: must be FRAME:PROMPT"),
         ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be 2x to 8x"),
         ("prompt,interpolate\nx,8x\n", ["--output", "{number}.gif"], "row 1: fps=64.0: gif plays at most 50"),
-        ("prompt\nx\n", ["--output", "{prompt}.mp4"], "output={prompt}: is no field of a name"),
+        ("prompt\nx\n", ["--output", "{prompt}.mp4"], "--output {prompt}: is not a field of the template"),
         ("prompt\nx\n", ["--output", "{number}"], '{number}: the suffix "" is not one of'),
         ("prompt\nx\n", ["--output", "{name}.mp4"], "row 1: name=: is missing"),
         ("prompt\nx\nx\n", ["--output", "{slug}.mp4"], "x.mp4: is the name of row 1 and of row 2"),
         ("prompt,name\nx,A\ny,a\n", ["--output", "{name}.mp4"], "a.mp4: is the name of row 1 and of row 2"),
         ("prompt\nx\n", ["--output", "p.csv/{number}.mp4"], "p.csv"),
-        ("prompt\nx\n", ["--precision", "fp12"], "precision=fp12"),
-        ("prompt\nx\n", ["--model-dir", "nowhere"], "model_dir=nowhere"),
+        ("prompt\nx\n", ["--precision", "fp12"], "--precision fp12"),
+        ("prompt\nx\n", ["--model-dir", "nowhere"], "--model-dir nowhere"),
         ("prompt\nx\n", ["--seed", "-1"], "row 1: seed=-1: must be 0 to"),
         ("prompt\nx\n", ["--num-frames", "0"], "row 1: num_frames=0: must be 1 to"),
         ("prompt\nx\n", ["--num-inference-steps", "0"], "row 1: num_inference_steps=0: must be 1 to"),
@@ -133,9 +133,7 @@ def test_a_batch_is_made_and_found_again(work: Path, capsys: pytest.CaptureFixtu
     assert all(film["recipe"]["frames_sha256"] and film["run"] for film in told["films"])
     # What is another film now is refused before anything is made, or made again.
     code, told, _ = batch(capsys, *words, "--guidance-scale", "3")
-    assert (
-        code == 2 and "row 1: f/1-7.mp4: is there, and is another film: guidance_scale is" in told["error"]["message"]
-    )
+    assert code == 2 and "row 1: f/1-7.mp4: exists and is another film: guidance_scale is" in told["error"]["message"]
     code, told, _ = batch(capsys, *words, "--guidance-scale", "3", "--overwrite")
     assert code == 0 and [film["seed"] for film in told["films"]] == seeds
     assert [plan_of(path).guidance_scale for path in paths] == [3.0] * 3
@@ -215,7 +213,7 @@ def test_nothing_of_others_is_replaced(work: Path, capsys: pytest.CaptureFixture
     sheet.unlink()
     journal.write_text("[]")
     code, told, _ = batch(capsys, *words)
-    assert code == 2 and "is not a journal of a batch" in told["error"]["message"]
+    assert code == 2 and "exists and is not a batch journal" in told["error"]["message"]
     journal.unlink()
     assert [path.name for path in work.iterdir()] == ["p.csv"]
 
@@ -250,7 +248,7 @@ def test_a_batch_that_was_stopped_goes_on(work: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130, err
-    assert re.search(rb"note: [123] of 4 films are in outputs/p; the same command goes on", err)
+    assert re.search(rb"\ncancelled; [123] of 4 films are in outputs/p; run the same command again to continue\n$", err)
     whole = {path: path.stat().st_mtime_ns for path in home.glob("*.mp4")}
     assert 1 <= len(whole) < 4 and not [path for path in home.iterdir() if path.name.startswith(".")]
     seeds = json.loads((home / "p-seeds.json").read_text())["seeds"]

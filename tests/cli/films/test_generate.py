@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
+import re
 import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -211,6 +214,30 @@ def test_ctrl_c_stops_with_130_and_leaves_nothing(work: Path) -> None:
                 break
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert rest.splitlines()[-1] == "error: cancelled"
+    (line,) = [line for line in rest.splitlines() if not re.match(r"(load|encode|denoise) \d", line)]
+    assert re.fullmatch(r"cancelled; run `flickbook jobs resume job_\w+` to continue", line)
     assert "Traceback" not in rest
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_ctrl_c_on_a_terminal_leaves_one_line(work: Path) -> None:
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "TERM": "xterm"}
+    words = [sys.executable, "-m", "flickbook", "generate", PROMPT, "--num-inference-steps", "100", "-o", "a.mp4"]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(words, cwd=work, env=environment, stderr=terminal, preexec_fn=heard)
+    os.close(terminal)
+    drawn = b""
+    with suppress(OSError):  # the terminal closes with the process
+        while found := os.read(controller, 100_000):
+            drawn += found
+            if b"denoise" in found and b"denoise" not in drawn[: -len(found)]:
+                process.send_signal(signal.SIGINT)
+    os.close(controller)
+    assert process.wait() == 130
+    *_, last = drawn.decode().rstrip().splitlines()
+    assert re.search(r"cancelled; run `flickbook jobs resume job_\w+` to continue$", last), last
+    # The bar is erased before the line.
+    assert "denoise" not in last.rpartition("\x1b[2K")[2] and drawn.decode().count("cancelled") == 1

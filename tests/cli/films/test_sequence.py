@@ -162,7 +162,7 @@ def test_a_finished_film_is_replaced_only_when_told_and_another_sequence_too(
     err = capsys.readouterr().err
     assert "num_inference_steps is '3' there, '4' here" in err and "choose another --output, or add --overwrite" in err
     assert run(["sequence", A, B, *SHORT, "--output", "a.mp4"]) == 0
-    assert "4 of the pictures were there already" in capsys.readouterr().err
+    assert "4 of the frames existed already" in capsys.readouterr().err
     assert (work / "a.mp4").read_bytes() == first
     assert run(["sequence", A, B, *SHORT, "--output", "a.mp4", "--num-inference-steps", "4", "--overwrite"]) == 0
     assert (work / "a.mp4").read_bytes() != first
@@ -196,14 +196,13 @@ def test_a_film_that_was_stopped_goes_on_and_is_the_same_to_the_byte(
         rest = process.communicate()[1]
     assert process.returncode == code
     if number == signal.SIGINT:
-        note, error = rest.splitlines()[-2:]
-        assert note.startswith("note: the pictures so far are in new/a-frames; ") and error == "error: cancelled"
+        assert rest.splitlines()[-1] == "cancelled; run the same command with --output new/a.mp4 to continue"
         assert "Traceback" not in rest
     there = {path.name: path.read_bytes() for path in (work / "new" / "a-frames").glob("*.png")}
     assert 2 <= len(there) < 9 and not (work / "new" / "a.mp4").exists()
     seed = str(json.loads((work / "new/a-frames/sequence.json").read_text())["plan"]["seed"])
     assert run(["sequence", *words, "--output", "new/a.mp4"]) == 0
-    assert f"{len(there)} of the pictures were there already" in capsys.readouterr().err
+    assert f"{len(there)} of the frames existed already" in capsys.readouterr().err
     assert all((work / "new" / "a-frames" / name).read_bytes() == held for name, held in there.items())
     assert run(["sequence", *words, "--output", "whole.mp4", "--seed", seed]) == 0
     assert (work / "new" / "a.mp4").read_bytes() == (work / "whole.mp4").read_bytes()

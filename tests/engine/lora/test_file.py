@@ -67,7 +67,7 @@ def zipped() -> bytes:
         (b"", "not safetensors, or damaged"),
         (b"\x10\0\0", "not safetensors, or damaged"),
         (struct.pack("<Q", 1 << 40) + b"{}", "not safetensors, or damaged"),
-        (struct.pack("<Q", 1 << 20) + b"{}", "cut off within its header"),
+        (struct.pack("<Q", 1 << 20) + b"{}", "truncated within its header"),
         (struct.pack("<Q", 2) + b"{}", "is no LoRA: none of its 0 keys"),
         (struct.pack("<Q", 2) + b"[]", "damaged"),
         (struct.pack("<Q", 4) + b"\xff\xfe\0\0", "damaged"),

@@ -132,14 +132,14 @@ def test_code_that_is_not_the_libraries_own_is_never_looked_for(
 
 def test_code_beside_the_weights_is_refused(copied: Path) -> None:
     (copied / "vae/diffusers.py").write_text("")
-    with pytest.raises(WeightsError, match="diffusers.py: is code among the weights"):
+    with pytest.raises(WeightsError, match="diffusers.py: is code in the weights directory"):
         class_of(copied)
     (copied / "vae/diffusers.py").unlink()
     path = copied / "text_encoder/config.json"
     said = json.loads(path.read_text())
     for evil in ({"auto_map": {"AutoModel": "evil--Model"}}, {"attn_implementation": "someone/kernel"}):
         path.write_text(json.dumps({**said, **evil}))
-        with pytest.raises(WeightsError, match="names code of its own"):
+        with pytest.raises(WeightsError, match="names custom code"):
             class_of(copied)
 
 
@@ -163,7 +163,7 @@ def test_a_decoding_that_runs_out_of_memory_takes_tiles_and_denoises_once(
     assert phases.count("denoise") == 3, "what was denoised is decoded, and not made again"
     assert np.abs(frames[0].astype(int) - whole).mean() < 8, "tiles of so small a picture fade over much of it"
     assert engine.placement.tiling and engine.placement.rungs == ("decode: tiling",)
-    assert "memory ran out; went on with decode: tiling" in engine.notes("a cat")
+    assert "out of memory; continued with decode: tiling" in engine.notes("a cat")
 
 
 def test_damaged_weights_are_named(copied: Path, plan: Callable[..., Plan]) -> None:

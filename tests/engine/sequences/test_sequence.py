@@ -186,7 +186,7 @@ def test_a_film_that_goes_on_after_any_frame_is_the_same_film(tmp_path: Path, fe
         again = made(plan, directory=directory)
         assert np.array_equal(again.frames, whole.frames) and again.recipe == whole.recipe
         notes = [] if again.run is None else again.run.notes
-        assert (f"{number} of the pictures were there already" in notes) == (number > 0)
+        assert (f"{number} of the frames existed already" in notes) == (number > 0)
 
 
 @pytest.mark.slow
@@ -306,6 +306,6 @@ def test_balanced_pictures_are_nearly_the_same_and_say_so() -> None:
     assert exact.run is not None and balanced.run is not None
     told = [note.split() for note in balanced.run.notes if note.startswith("speed balanced: ")]
     assert sum(int(words[-4]) for words in told) == 4
-    assert all(" ".join(words[3:8]) == "of 25 steps were foretold" for words in told)
+    assert all(" ".join(words[3:8]) == "of 25 steps were forecast" for words in told)
     assert sum(int(words[2]) * int(words[-4]) for words in told) >= 4
     assert not [note for note in exact.run.notes if "speed" in note]

@@ -78,7 +78,7 @@ def test_a_paused_film_goes_on_to_the_same_bytes(backend: Backend, small: Small,
     (done,) = Runner(backend).run([again])
     assert recipe_of(done).frames_sha256 == frames_of(job)
     assert done.result is not None and done.result.sidecar.run is not None
-    assert any(note.startswith(f"went on from step {min(steps + 1, 6)} of 6") for note in done.result.sidecar.run.notes)
+    assert any(note.startswith(f"resumed from step {min(steps + 1, 6)} of 6") for note in done.result.sidecar.run.notes)
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused")])
@@ -234,7 +234,7 @@ def test_a_crash_of_the_log_or_the_preview_is_not_the_films(backend: Backend, sm
 
 
 def test_ordering_what_cannot_be_made_is_refused_at_once(small: Small) -> None:
-    with pytest.raises(RequestError, match="a draft is of a film"):
+    with pytest.raises(RequestError, match="a draft needs 2 frames or more"):
         small(kind="draft", num_frames=1)
     with pytest.raises(RequestError, match="num_frames=999"):
         small(num_frames=999)

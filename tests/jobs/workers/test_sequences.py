@@ -99,7 +99,7 @@ def test_what_was_cancelled_is_retried_from_its_pictures(backend: Backend, movin
     (done,) = Runner(backend).run([again(backend, job.id)])
     assert recipe_of(done).frames_sha256 == frames_of(job)
     assert done.result is not None and done.result.sidecar.run is not None
-    assert any("were there already" in note for note in done.result.sidecar.run.notes)
+    assert any("existed already" in note for note in done.result.sidecar.run.notes)
 
 
 def test_who_lost_the_lease_leaves_the_pictures_to_whoever_has_it(backend: Backend, moving: Moving) -> None:

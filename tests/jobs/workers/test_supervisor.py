@@ -88,7 +88,7 @@ def test_a_killed_workers_film_of_a_pipeline_is_resumed(
         found = backend.ask(backend.queue.job(job.id))
         assert (found.state, found.attempt) == ("completed", 2), found.error
         assert found.result is not None and found.result.sidecar.run is not None
-        assert any("went on from step" in note for note in found.result.sidecar.run.notes)
+        assert any("resumed from step" in note for note in found.result.sidecar.run.notes)
         assert made(backend, job) == frames_of(job)
 
 
@@ -105,7 +105,7 @@ def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
     assert (found.state, found.attempt) == ("completed", 2) and found.result is not None
     recipe, run = sequence.made(job.plan).recipe, found.result.sidecar.run
     assert recipe is not None and made(backend, job) == recipe.frames_sha256
-    assert run is not None and any("were there already" in note for note in run.notes)
+    assert run is not None and any("existed already" in note for note in run.notes)
     assert not backend.artifacts.pictures(job.id).exists()
 
 

@@ -104,7 +104,7 @@ def test_who_dies_while_a_film_is_written_loses_none(backend: Backend, small: Sm
         "film-2.mp4.json",
     ]
     assert found[0].result is not None and found[0].result.sidecar.run is not None
-    assert any("went on from step 3 of 3" in note for note in found[0].result.sidecar.run.notes)
+    assert any("resumed from step 3 of 3" in note for note in found[0].result.sidecar.run.notes)
 
 
 def test_one_film_waits_to_be_written_at_most() -> None:

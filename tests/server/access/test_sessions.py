@@ -109,7 +109,7 @@ def answer_of(answer: httpx2.Response) -> tuple[object, ...]:
 
 def test_a_wrong_password_is_refused_in_the_words_of_an_unknown_name(service: Live) -> None:
     wrong, unknown = (log_in(service, name=name, secret="wrong") for name in ("ada", "nobody"))
-    assert wrong.status_code == 401 and "the name or the password is wrong" in wrong.text
+    assert wrong.status_code == 401 and "wrong name or password" in wrong.text
     assert "set-cookie" not in wrong.headers and answer_of(wrong) == answer_of(unknown)
 
 

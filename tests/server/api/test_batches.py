@@ -111,7 +111,7 @@ def test_how_a_film_is_made_and_how_it_is_played_are_two_things(service: Live, d
     (job,) = jobs(service.post(PATH, json=asked))
     assert (job["plan"]["speed"], job["plan"]["polish"]["speed"]) == ("balanced", 2.0)
     twice = {"rows": [{"prompt": "a red circle", "speed": 2, "polish": {"speed": 2}}]}
-    assert "stands in polish and beside it" in refused(service.post(PATH, json=twice), "speed")
+    assert "is set both in polish and next to it" in refused(service.post(PATH, json=twice), "speed")
 
 
 def test_a_file_comes_with_what_is_said_for_all(service: Live) -> None:
@@ -178,7 +178,7 @@ def test_a_file_that_is_none_is_refused(service: Live) -> None:
         ("a.txt", "prompt\nx\n", "must end in .csv, .jsonl or .toml"),
         ("a.csv", "prompt,num_frames\nx,4\ny,many\n", "row 2: num_frames=many"),
         ("a.csv", "prompt\n" + "x\n" * 1001, "at most 1000 rows"),
-        ("a.csv", "prompt\n", "asks for no film"),
+        ("a.csv", "prompt\n", "has no rows"),
         ("a.toml", "x", "is no TOML"),
     ):
         response = sent(service, name, text)

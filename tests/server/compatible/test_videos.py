@@ -147,7 +147,7 @@ def test_a_film_is_not_served_before_it_is_done(at: Working, film: openai.types.
     at.create(**SLOW)
     waiting = at.create(**SLOW)["id"]
     for variant in ("video", "thumbnail", "spritesheet"):
-        with pytest.raises(openai.BadRequestError, match="ask for it when its status is completed") as caught:
+        with pytest.raises(openai.BadRequestError, match="try again when its status is completed") as caught:
             at.sdk.videos.download_content(waiting, variant=variant)
         assert caught.value.code == "job_state"
     for video in at.sdk.videos.list():

@@ -105,7 +105,7 @@ def test_a_server_that_is_away_is_said_plainly(caplog: pytest.LogCaptureFixture)
     store = MongoStore(f"mongodb://flick:{SECRET}@127.0.0.1:1/x?serverSelectionTimeoutMS=200")
     with pytest.raises(StoreError) as found:
         asyncio.run(store.open())
-    assert str(found.value).startswith("mongodb://127.0.0.1:1/x: is out of reach: nothing answered within 0.2 s; ")
+    assert str(found.value).startswith("mongodb://127.0.0.1:1/x: is unreachable: no response within 0.2 s; ")
     assert "\n" not in str(found.value)
     assert SECRET not in "".join(traceback.format_exception(found.value)) + caplog.text
     assert found.value.__suppress_context__

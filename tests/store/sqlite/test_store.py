@@ -269,7 +269,7 @@ def test_what_may_only_be_read_is_told(path: Path) -> None:
         db.execute("PRAGMA query_only=ON")
         return db
 
-    assert "may only be read" in refusal(Blocking(SqliteStore(path, connect=connect)).open)
+    assert "is read-only" in refusal(Blocking(SqliteStore(path, connect=connect)).open)
 
 
 def test_what_is_no_store_is_refused(path: Path, tmp_path: Path) -> None:

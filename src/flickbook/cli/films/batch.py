@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from flickbook.media.clip import Clip
     from flickbook.spec import Plan, Recipe, Run
 
-File = Annotated[Path, typer.Argument(help="A film a row: .csv, .jsonl or .toml.")]
+File = Annotated[Path, typer.Argument(help="One film per row: .csv, .jsonl or .toml.")]
 Output = Annotated[
-    str | None, typer.Option(metavar="TEMPLATE", help="Where to: {number}, {slug}, {seed}, {model} and {name}.")
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="TEMPLATE", help="Files to write, with {number}, {slug}, {seed}, {model} or {name}."
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be made, and what is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be made and what exists; make nothing.")]
 #: Marks the PNG of a sheet, so that no other image is overwritten by one.
 _MARK = "flickbook batch"
 #: The most lines of one kind that are printed.
@@ -164,7 +167,7 @@ class _Work:
             # Some file systems treat a and A as the same name.
             other = rows.setdefault(str(film.path).casefold(), f"row {film.row.number}")
             if other != f"row {film.row.number}":
-                reason = f"is the name of {other} and of row {film.row.number}"
+                reason = f"is the output of {other} and of row {film.row.number}"
                 raise OutputError(film.path, reason, "add {number} or {name} to --output")
         for film in self.films:
             with at(f"row {film.row.number}"):
@@ -177,7 +180,9 @@ class _Work:
                     self.seeds.put(film.row, there.seed)
         check_target(self.sheet, overwrite=True)
         if self.sheet.exists() and not self.overwrite and (read_comment(self.sheet) or "") != _MARK:
-            raise OutputError(self.sheet, "is not a sheet of a batch", "choose another --output, or add --overwrite")
+            raise OutputError(
+                self.sheet, "exists and is not a batch sheet", "choose another --output, or add --overwrite"
+            )
 
     def _check(self, film: Film) -> None:
         output_path.check_plan(film.plan, [film.path], [], self.overwrite)
@@ -197,13 +202,14 @@ class _Work:
             told, plan = self._foretold(film), film.plan
             frames = "1 frame" if plan.num_frames == 1 else f"{plan.num_frames} frames"
             what = f"{plan.width}x{plan.height}, {frames}, {plan.num_inference_steps} steps"
-            seed = "drawn" if told["seed"] is None else told["seed"]
-            state = "there" if told["kept"] else "to make"
+            seed = "random" if told["seed"] is None else told["seed"]
+            state = "exists" if told["kept"] else "to make"
             print(f"{film.row.number:<5}  {state:<7}  {told['path']}  {plan.model}, {what}, seed {seed}")
-        print(f"{len(self.kept)} of {len(self.films)} films are there, {len(rest)} to make")
+        print(f"{len(self.kept)} of {len(self.films)} films exist, {len(rest)} to make")
         for shape, found in list(foreseen.items())[:_LINES]:
             count = sum(film.plan.shape() == shape for film in rest)
-            print(f"{count} as row {next(f.row.number for f in rest if f.plan.shape() == shape)}: {found.line()}, each")
+            first = next(film.row.number for film in rest if film.plan.shape() == shape)
+            print(f"{count} like row {first}: {found.line()}, per film")
 
     def _foretold(self, film: Film) -> dict[str, Any]:
         kept = film.row.number in self.kept
@@ -232,8 +238,8 @@ class _Work:
             self._draw(sheet)
         except (KeyboardInterrupt, Cancelled):
             there = len(self.kept) + len(self.told.keys() - self.kept.keys())
-            console.note(f"{there} of {len(self.films)} films are in {self.sheet.parent}; the same command goes on")
-            raise
+            done = f"{there} of {len(self.films)} films are in {self.sheet.parent}"
+            raise Cancelled(f"{done}; run the same command again to continue") from None
 
     def _begin(self, rest: Sequence[Film]) -> None:
         """Ensure that the models' files are present, and announce the work.
@@ -244,12 +250,12 @@ class _Work:
 
         home = self.extras.model_dir
         if self.kept:
-            console.note(f"{len(self.kept)} of {len(self.films)} films are there already and kept")
+            console.note(f"{len(self.kept)} of {len(self.films)} films exist already and are kept")
         plans = {film.plan.model: film.plan for film in reversed(rest)}
         for name in plans:
             require_model(name, home, self.extras.yes)
         for plan in plans.values():
-            console.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, each film")
+            console.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, per film")
 
     def _sheet(self) -> Sheet:
         from flickbook.engine.batch import Sheet
@@ -270,7 +276,7 @@ class _Work:
             recipe, run = carried(film.path)
             frames = read_any(film.path)[0] if number <= sheet.count else None
         except FlickbookError as error:
-            self._fail(film, Failure(error.code, f"{error}, or delete it and run again"), sheet)
+            self._fail(film, Failure(error.code, f"{error}, or delete the file and run again"), sheet)
             return
         self._tell(film, recipe, run)
         if frames is not None:
@@ -281,16 +287,19 @@ class _Work:
         from flickbook.engine.batch import Failure, made
 
         line: list[ProgressLine] = []
+        count = len(rest)
         how = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
         results = made(rest, **how, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
+        left = count
         while True:
             # One progress bar per film, because printing goes through the bar while it is drawn.
-            with ProgressLine() as progress:
+            with ProgressLine(count, done=count - left) as progress:
                 line[:] = [progress]
                 found = next(results, None)
                 if found is None:
                     return
                 film, result = found
+                left -= 1
                 result = self._save(film, result, progress)
             if isinstance(result, Failure):
                 self._fail(film, result, sheet)
@@ -347,10 +356,10 @@ class _Work:
         for text, numbers in list(self.notes.items())[:_LINES]:
             console.note(f"{_rows(numbers)}: {text}")
         if len(self.notes) > _LINES:
-            console.note(f"{len(self.notes) - _LINES} more notes stand beside the films")
+            console.note(f"{len(self.notes) - _LINES} more notes are in the sidecars of the films")
         if self.failed:
             what = f"{len(self.failed)} of {len(self.films)} films failed: {_rows(sorted(self.failed))}"
-            console.note(f"{what}; the same command tries them again")
+            console.note(f"{what}; run the same command again to retry them")
         if self.as_json:
             films = [self.told[number] for number in sorted(self.told)]
             failed = [self.failed[number] for number in sorted(self.failed)]

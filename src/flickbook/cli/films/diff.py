@@ -14,8 +14,8 @@ _LONG = 60
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A film or picture that Flickbook made.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="A film or image that Flickbook made.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another film or image.")],
     as_json: options.AsJson = False,
 ) -> None:
     """Show the differences between the recipes of two films."""

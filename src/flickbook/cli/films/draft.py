@@ -1,4 +1,4 @@
-"""`flickbook draft` and `flickbook finish`: begin several films, and finish the chosen ones."""
+"""`flickbook draft` and `flickbook finish`: start several films, and complete the chosen ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from flickbook.errors import JobConflict, RequestError
 if TYPE_CHECKING:
     from flickbook.store.base import Job
 
-Seeds = Annotated[int, typer.Option(help="How many drafts, with seeds counting up.")]
-Until = Annotated[float, typer.Option(help="The share of its steps after which each stops, 0 to 1.")]
-Sheet = Annotated[Path | None, typer.Option(help="Also write a PNG of all drafts.")]
-Ids = Annotated[list[str], typer.Argument(help="Drafts, as `flickbook draft` printed them.")]
+Seeds = Annotated[int, typer.Option(help="Number of drafts; the seed increases by one from each to the next.")]
+Until = Annotated[
+    float, typer.Option(help="Share of the denoising steps after which a draft stops, above 0 and below 1.")
+]
+Sheet = Annotated[Path | None, typer.Option(help="Also write a PNG with all drafts.")]
+Ids = Annotated[list[str], typer.Argument(help="Ids of drafts, as printed by `flickbook draft`.")]
 
 
 @options.taking(film=options.FILM, polish=options.FINISH, encoding=options.ENCODING)
@@ -28,7 +30,7 @@ def draft(
     film: Any,
     polish: Any,
     encoding: Any,
-    prompt: Annotated[str, typer.Argument(help="What the film shows.")],
+    prompt: Annotated[str, typer.Argument(help="Description of the film.")],
     seeds: Seeds = 8,
     until: Until = 0.4,
     model_dir: options.ModelDir = None,
@@ -38,7 +40,7 @@ def draft(
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Begin several films and print a preview of each; `flickbook finish` continues the chosen ones."""
+    """Start several films as drafts and print a preview of each; `flickbook finish` completes the chosen ones."""
     from flickbook import settings
     from flickbook.cli.films.making import making
     from flickbook.media.write import check_target
@@ -57,14 +59,14 @@ def draft(
     extras = Extras(polish, film["lora"] or [], model_dir, precision, yes=yes)
     request, plans, networks = prepared(Request.of(prompt=first or "", **asked), extras, seeds)
     if plans[0].num_frames == 1:
-        raise RequestError("num_frames", 1, "a draft is of a film", "ask for more frames")
+        raise RequestError("num_frames", 1, "a draft needs 2 frames or more", "ask for more frames")
     made = making(request, plans, networks, extras)
     jobs = [
         job.model_copy(update={"kind": "draft", "until": until, "output": ""})
         for job in made.jobs([Path("draft")] * len(plans), overwrite=False)
     ]
     told = []
-    with tracking.backend() as backend, ProgressLine() as progress:
+    with tracking.backend() as backend, ProgressLine(len(jobs)) as progress:
         for job in tracking.run(backend, backend.ask(backend.queue.submit(jobs)), progress):
             assert job.result is not None
             told.append({"id": job.id, "seed": job.plan.seed, "preview": job.result.path})
@@ -93,7 +95,7 @@ def finish(
         drafts = [backend.ask(backend.queue.job(id)) for id in ids]
         for each in drafts:
             if each.kind != "draft" or each.state != "completed":
-                raise JobConflict(each.id, f"a {each.state} {each.kind}", "finished", "name a draft that is there")
+                raise JobConflict(each.id, f"a {each.state} {each.kind}", "finished", "name a completed draft")
         jobs, paths = [], []
         for number, each in enumerate(drafts, 1):
             place = output
@@ -105,7 +107,7 @@ def finish(
             require_model(each.plan.model, Path(each.model_dir) if each.model_dir else None, yes)
         if len(jobs) > 1:
             jobs = [job.model_copy(update={"leader": jobs[0].id}) for job in jobs]
-        with ProgressLine() as progress:
+        with ProgressLine(len(jobs)) as progress:
             for job, path in zip(backend.ask(backend.queue.submit(jobs)), paths, strict=True):
                 for done in tracking.run(backend, [job], progress):
                     assert done.result is not None
@@ -137,4 +139,4 @@ def _write_sheet(told: list[dict[str, Any]], path: Path, overwrite: bool) -> Non
     rows = [read_any(each["preview"])[0] for each in told]
     image = contact_sheet(rows, [f"seed {each['seed']} · {each['id']}" for each in told])
     write_png(path, np.asarray(image), None, overwrite=overwrite)
-    console.note(f"the drafts are shown in {path}")
+    console.note(f"the sheet of the drafts is {path}")

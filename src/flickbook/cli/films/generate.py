@@ -21,7 +21,7 @@ def generate(
     film: Any,
     polish: Any,
     encoding: Any,
-    prompt: Annotated[str | None, typer.Argument(help="What the film shows.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="Description of the film.")] = None,
     model_dir: options.ModelDir = None,
     precision: options.Precision = "auto",
     retry_below: options.RetryBelow = None,
@@ -29,9 +29,9 @@ def generate(
     count: options.Count = 1,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
-    steps_sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of the film emerging.")] = None,
+    steps_sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of the denoising steps.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it would take, and whether it fits.")
+        bool, typer.Option("--dry-run", help="Print the memory and time that the film needs; make nothing.")
     ] = False,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
@@ -68,7 +68,7 @@ def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool)
     if as_json:
         console.document({"plan": plan.model_dump(mode="json"), "estimate": found.to_dict()})
         return
-    what = f"{plan.width}x{plan.height}, {plan.num_frames} frames at {plan.fps:g} a second"
+    what = f"{plan.width}x{plan.height}, {plan.num_frames} frames at {plan.fps:g} per second"
     how = f"{plan.num_inference_steps} steps of {plan.scheduler}, guidance {plan.guidance_scale:g}"
     print(f"model     {plan.model} {plan.revision[:12]}", f"film      {what}, {how}", *found.lines(), sep="\n")
 
@@ -80,4 +80,4 @@ def _unprompted(context: typer.Context, model: str) -> str:
     if not find(model).prompted:
         return ""
     asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
-    raise typer.BadParameter("missing; say what the film shows.", ctx=context, param=asked_for)
+    raise typer.BadParameter("missing; describe the film", ctx=context, param=asked_for, param_hint="PROMPT")

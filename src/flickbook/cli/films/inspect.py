@@ -12,7 +12,7 @@ from flickbook.errors import escaped
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A film or picture that Flickbook wrote, or any other.")],
+    file: Annotated[Path, typer.Argument(help="Any film or image; those of Flickbook carry a recipe.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the metadata and the recipe of a film."""

@@ -173,7 +173,7 @@ def require_model(name: str, home: Path | None, yes: bool) -> None:
 def _thresholds(extras: Extras) -> dict[str, float]:
     if not extras.retry_below:
         if extras.retries:
-            raise RequestError("retries", extras.retries, "nothing says when", "add --retry-below NAME:VALUE")
+            raise RequestError("retries", extras.retries, "has no effect alone", "add --retry-below NAME:VALUE")
         return {}
     if not 1 <= extras.retries <= 100:
         raise RequestError("retries", extras.retries, "must be 1 to 100", "add --retries 3")
@@ -200,7 +200,9 @@ def paths_of(
         if find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "gen")
         if retried:
-            raise RequestError("steps_sheet", steps_sheet.name, "shows one try", "leave out --retry-below")
+            raise RequestError(
+                "steps_sheet", steps_sheet.name, "cannot show several attempts", "leave out --retry-below"
+            )
         sheets = [steps_sheet]
     output_path.check_plan(plan, paths, sheets, overwrite)
     return paths
@@ -213,7 +215,7 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
     output_path.announce(paths)
     told: list[dict[str, Any]] = []
     emerging: list[tuple[int, Any, Any]] = []
-    with tracking.backend() as backend, ProgressLine() as progress:
+    with tracking.backend() as backend, ProgressLine(len(paths)) as progress:
 
         def on_step(step: Step) -> None:
             # The sheet shows the first film; in a batch that is the first row of the preview.
@@ -253,7 +255,7 @@ def _write_sheet(
     from flickbook.engine.films import steps_sheet
 
     if not emerging:
-        console.note(f"{plan.model} shows no steps, so there is no sheet of them")
+        console.note(f"{plan.model} reports no steps, so no steps sheet was written")
         return
     steps_sheet(plan, emerging, path, run_options=run_options, overwrite=overwrite)
-    console.note(f"the steps are shown in {path}")
+    console.note(f"the steps sheet is {path}")

@@ -80,7 +80,7 @@ def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: boo
     paths = films + sheets
     for path in paths:
         if len(os.fsencode(path.name)) > NAME_BYTES:
-            raise OutputError(path, f"its name is longer than {NAME_BYTES} bytes", "choose a shorter name")
+            raise OutputError(path, f"has a name longer than {NAME_BYTES} bytes", "choose a shorter name")
         if paths.count(path) > 1:
             raise OutputError(path, "is named twice", "give each file its own name")
     for place in [*paths, *map(sidecar_path, films)]:
@@ -97,7 +97,7 @@ def check(films: list[Path], num_frames: int, sheets: list[Path], overwrite: boo
 def announce(films: list[Path]) -> None:
     """Print a note for each directory that saving `films` makes."""
     for missing in dict.fromkeys(path.parent for path in films if not path.parent.exists()):
-        console.note(f"makes the directory {missing}")
+        console.note(f"creating the directory {missing}")
 
 
 def check_plan(plan: Plan, films: list[Path], sheets: list[Path], overwrite: bool) -> None:
@@ -130,7 +130,7 @@ def _check_space(directory: Path, files: int) -> None:
             probe.flush()
         free = shutil.disk_usage(directory).free
     except OSError as error:
-        raise OutputError(directory, error.strerror or str(error), "choose a place that you may write to") from None
+        raise OutputError(directory, error.strerror or str(error), "choose a directory that you may write to") from None
     needed = files * BYTES_A_FILE
     if free < needed:
         reason = f"only {free / 2**20:.1f} MiB are free, {needed / 2**20:.0f} MiB are needed"

@@ -17,13 +17,13 @@ from flickbook.errors import RequestError
 
 @options.taking(polish=options.POLISH, encoding=options.ENCODING)
 def polish(
-    file: Annotated[Path, typer.Argument(help="A film, numbered frames (shot-%04d.png), or a picture.")],
+    file: Annotated[Path, typer.Argument(help="A film, numbered frames (shot-%04d.png), or an image.")],
     polish: Any,
     encoding: Any,
-    join: Annotated[list[Path] | None, typer.Option(help="A film that follows it; repeatable.")] = None,
-    fade: Annotated[int, typer.Option(help="Frames in which one film passes into the next.")] = 0,
+    join: Annotated[list[Path] | None, typer.Option(help="Film to append; repeatable.")] = None,
+    fade: Annotated[int, typer.Option(help="Frames of the cross-fade between joined films.")] = 0,
     fit: Annotated[bool, typer.Option("--fit", help="Scale joined films to the size of the first.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Also write a picture of its frames.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet, .png.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; film-polished.mp4 if unset.")
     ] = None,
@@ -45,7 +45,7 @@ def polish(
     quality = None if encoding["quality"] is None else formats.quality_of(encoding["quality"])
     polish_options = {**words(polish), **encoding, "quality": quality}
     output_path.announce([path])
-    with ProgressLine() as progress:
+    with ProgressLine(phases={"polish": 0.9, "write": 0.1}) as progress:
         clip = polished(
             file, join=join or [], fade=fade, fit=fit, container=container, on_step=progress, **polish_options
         )

@@ -11,15 +11,17 @@ from flickbook.cli import console, options
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import OutputError, RequestError, escaped
 
-File = Annotated[Path, typer.Argument(help="A film or picture that Flickbook made.")]
-Inputs = Annotated[list[Path] | None, typer.Option("--input", help="A file that its recipe names by hash; repeatable.")]
+File = Annotated[Path, typer.Argument(help="A film or image that Flickbook made.")]
+Inputs = Annotated[
+    list[Path] | None, typer.Option("--input", help="Input file of the recipe, matched by its hash; repeatable.")
+]
 
 
 def reproduce(
     file: File,
     inputs: Inputs = None,
     model_dir: options.ModelDir = None,
-    output: Annotated[Path | None, typer.Option(help="Also keep what was made again.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also save the reproduced film.")] = None,
     overwrite: options.Overwrite = False,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
@@ -43,7 +45,7 @@ def reproduce(
         verdict = made_again(file, given=inputs or [], model_dir=model_dir, on_step=progress)
     if output is not None and verdict.clip is not None:
         verdict.clip.save(output, overwrite=overwrite)
-        console.note(f"what was made again is {output}")
+        console.note(f"the reproduced film is {output}")
     if as_json:
         console.document(verdict.to_dict())
     else:

@@ -18,7 +18,7 @@ def rerun(
     film: Any,
     polish: Any,
     encoding: Any,
-    prompt: Annotated[str | None, typer.Option(help="What it shows instead.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="New prompt.")] = None,
     inputs: Inputs = None,
     model_dir: options.ModelDir = None,
     precision: options.Precision = "auto",

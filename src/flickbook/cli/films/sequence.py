@@ -19,15 +19,23 @@ if TYPE_CHECKING:
     from flickbook.engine.films import RunOptions
     from flickbook.spec import Plan, Request
 
-Prompts = Annotated[list[str], typer.Argument(help="What the film shows, one prompt after the other.")]
-FramesPer = Annotated[int, typer.Option(help="Frames for each prompt.")]
-Drift = Annotated[float, typer.Option(help="How far the noise travels between prompts, 0 to 1.")]
-Feedback = Annotated[float, typer.Option(help="How much of each picture is made anew over the one before; 0 is off.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where to; name it to go on with what was stopped.")
+Prompts = Annotated[list[str], typer.Argument(help="Prompts in order.")]
+FramesPer = Annotated[int, typer.Option(help="Frames per prompt.")]
+Drift = Annotated[
+    float, typer.Option(help="How far the noise changes from prompt to prompt, 0 to 1; more gives more motion.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files, and another sequence's pictures.")]
-Sheet = Annotated[Path | None, typer.Option(help="Where the sheet goes, .png; beside the film if unset.")]
+Feedback = Annotated[
+    float,
+    typer.Option(help="Denoising strength with which each frame starts from the previous one, 0 to 1; 0 turns it off."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="File to write; name the same file to resume an interrupted sequence."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files, and the frames of another sequence.")
+]
+Sheet = Annotated[Path | None, typer.Option(help="File of the contact sheet, .png; next to the film if unset.")]
 
 
 #: The film options of a sequence: it begins from text only, and sets its frames per prompt.
@@ -45,7 +53,7 @@ def sequence(
     prompts: Prompts,
     frames_per: FramesPer = 24,
     model_dir: options.ModelDir = None,
-    speed: Annotated[str | None, typer.Option(help="exact, or balanced: have it sooner.")] = None,
+    speed: Annotated[str | None, typer.Option(help="Sampling speed: exact, or balanced (faster).")] = None,
     drift: Drift = 0.3,
     feedback: Feedback = 0.0,
     precision: options.Precision = "auto",
@@ -65,7 +73,7 @@ def sequence(
     asked = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
     request = Request.of(prompt="", **asked, speed=speed)
     if output is not None and request.container not in FILMS:
-        raise RequestError("output", output.name, "a sequence is a film", "name it film.mp4")
+        raise RequestError("output", output.name, "must be a film format", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():
         raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
     request = _with_loras(request, film["lora"] or [])
@@ -163,9 +171,8 @@ def _film(plan: Plan, run_options: RunOptions, path: Path, sheet: Path | None, o
                 sequence_sheet(clip.frames, turns, likeness(clip.frames), sheet, title=title, overwrite=overwrite)
             progress(Step("write", 1, 1, time.perf_counter() - began))
     except (KeyboardInterrupt, Cancelled):
-        if directory.is_dir():
-            console.note(f"the pictures so far are in {directory}; the same command with --output {path} goes on")
-        raise
+        rest = f"run the same command with --output {path} to continue" if directory.is_dir() else ""
+        raise Cancelled(rest) from None
     assert clip.run is not None
     for text in clip.run.notes:
         console.note(text)

@@ -26,7 +26,7 @@ def backend() -> Iterator[Backend]:
     try:
         found = Backend.at()
     except StoreError as error:
-        console.note(f"{error}. This is made without being kept as a job")
+        console.note(f"{error}. The film is made, but it is not stored as a job and cannot be resumed")
         place = TemporaryDirectory(prefix="flickbook-")
         with place as home, Backend.at(f"sqlite:///{home}/jobs.db", Path(home) / "jobs") as found:
             found.lasting = False
@@ -61,24 +61,23 @@ def run(
         try:
             ended = runner.run(left, beside=batch, strict=True, **told)
         except KeyboardInterrupt:
-            _say_paused(backend, left)
-            raise
+            raise Cancelled(_rest(backend, left)) from None
         for job in ended:
             if job.state == "completed":
                 yield job
         if len(ended) < len(left):
-            raise JobConflict(left[0].id, "taken by another", "finished here", "`flickbook jobs list` shows it")
+            raise JobConflict(
+                left[0].id, "running in another process", "finished here", "`flickbook jobs list` shows it"
+            )
         if any(job.state != "completed" for job in ended):
-            _say_paused(backend, left)
-            raise Cancelled
+            raise Cancelled(_rest(backend, left))
 
 
-def _say_paused(backend: Backend, jobs: Sequence[Job]) -> None:
-    """Print how to resume the jobs, if any can be resumed."""
-    for job in jobs:
-        if backend.lasting and backend.ask(backend.queue.job(job.id)).state == "paused":
-            console.note(f"paused; `flickbook jobs resume {job.id}` goes on")
-            return
+def _rest(backend: Backend, jobs: Sequence[Job]) -> str:
+    """How to resume the jobs, "" if none can be resumed."""
+    paused = (job.id for job in jobs if backend.lasting and backend.ask(backend.queue.job(job.id)).state == "paused")
+    first = next(paused, None)
+    return "" if first is None else f"run `flickbook jobs resume {first}` to continue"
 
 
 def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
@@ -93,7 +92,7 @@ def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
             for each in found:
                 backend.ask(backend.queue.lay_down(each))
             state = backend.ask(backend.queue.job(job.id)).state
-            raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` tells more")
+            raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` shows details")
         found.append(claimed)
     return found
 

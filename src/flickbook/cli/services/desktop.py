@@ -16,13 +16,14 @@ _TK = "on Debian or Ubuntu: `sudo apt install python3-tk`; on a Mac: `brew insta
 
 def desktop(
     url: Annotated[
-        str | None, typer.Option("--url", help="A service to ask instead of this machine: http://HOST:8000.")
+        str | None, typer.Option("--url", help="Flickbook service to use instead of this machine: http://HOST:8000.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="The key for it, or a file that holds it; better in FLICKBOOK_KEY.")
+        str | None,
+        typer.Option("--key", help="API key of the service, or a file that contains it; FLICKBOOK_KEY is safer."),
     ] = None,
     store: Annotated[
-        str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
+        str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
     ] = "",
 ) -> None:
     """Open a window to make, watch and save films."""

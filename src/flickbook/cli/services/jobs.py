@@ -16,18 +16,19 @@ from flickbook.cli.films import tracking
 from flickbook.cli.films.making import require_model
 from flickbook.cli.films.output_path import of_seed
 from flickbook.cli.progress import ProgressLine
+from flickbook.errors import Cancelled
 
 if TYPE_CHECKING:
     from flickbook.jobs.backend import Backend
     from flickbook.store.base import Job
 
-app = typer.Typer(help="See and steer the jobs of the queue.", no_args_is_help=True, rich_markup_mode=None)
-Id = Annotated[str, typer.Argument(help="A job, as `flickbook jobs list` shows it.")]
-Store = Annotated[str, typer.Option(help="Where jobs are kept: sqlite:///PATH or mongodb://…")]
-States = Annotated[list[str] | None, typer.Option("--state", help="Only those in this state; repeatable.")]
-Limit = Annotated[int, typer.Option(help="How many at most.")]
-Before = Annotated[str | None, typer.Option(metavar="ID", help="The job to put it in front of; without, it goes last.")]
-Priority = Annotated[int | None, typer.Option(help="-100 to 100; the higher runs first.")]
+app = typer.Typer(help="List and control queued jobs.", no_args_is_help=True, rich_markup_mode=None)
+Id = Annotated[str, typer.Argument(help="Id of a job, as shown by `flickbook jobs list`.")]
+Store = Annotated[str, typer.Option(help="Job store: sqlite:///PATH or mongodb://…")]
+States = Annotated[list[str] | None, typer.Option("--state", help="List only jobs in this state; repeatable.")]
+Limit = Annotated[int, typer.Option(help="Maximum number of jobs to list.")]
+Before = Annotated[str | None, typer.Option(metavar="ID", help="Job to move it before; it moves to the end if unset.")]
+Priority = Annotated[int | None, typer.Option(help="Priority, -100 to 100; higher runs first.")]
 #: Seconds between two polls of a watched job.
 _LOOK = 0.2
 
@@ -52,12 +53,12 @@ def _bury(backend: Backend) -> None:
 
     running = backend.ask(backend.store.find(Query(states=("running",))))
     for name in {job.worker for job in running if job.home == "command" and gone(job.worker)}:
-        backend.ask(backend.queue.bury(name, "its command is gone"))
+        backend.ask(backend.queue.bury(name, "its command was killed"))
 
 
 @app.command("list")
 def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: options.AsJson = False) -> None:
-    """List paused jobs first, then the newest others, one a line."""
+    """List paused jobs first, then the newest others, one per line."""
     from flickbook.jobs.queue import states
     from flickbook.store.base import Query
 
@@ -73,7 +74,7 @@ def list_(state: States = None, limit: Limit = 30, store: Store = "", as_json: o
                 f"{job.id}  {_state(backend, job):<14}  {_age(job):>6}  {job.kind:<9}  {job.plan.model}  {_prompt(job)}"
             )
         if not jobs:
-            console.note("there are no jobs yet" if not state else "there are none in this state")
+            console.note("there are no jobs yet" if not state else "there are no jobs in this state")
         _explain_paused([job for job in jobs if job.state == "paused"])
 
 
@@ -97,12 +98,12 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
     plan = job.plan
     rows: dict[str, Any] = {
         "id": job.id,
-        "state": f"running, asked to {job.wanted}" if job.state == "running" and job.wanted else job.state,
+        "state": f"running, will {job.wanted}" if job.state == "running" and job.wanted else job.state,
         "kind": job.kind,
         "prompt": _prompt(job),
         "film": f"{plan.model}, {plan.width}x{plan.height}, {plan.num_frames} frames, seed {plan.seed}",
         "runs": "by its command" if job.home == "command" else f"in the queue, priority {job.priority}",
-        "attempts": f"{job.attempt}, {job.seconds:.1f} s in all",
+        "attempts": f"{job.attempt}, {job.seconds:.1f} s in total",
         "progress": f"{100 * told['progress']:.0f} %" if job.state != "completed" else "",
         "left": "" if told["eta_seconds"] is None else f"{told['eta_seconds']:.0f} s",
         "error": job.error,
@@ -117,24 +118,37 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
 @app.command("watch")
 def watch(id: Id, store: Store = "") -> int:
     """Show the progress of a job until it is done; exits with 0 if it is completed, 1 if it failed."""
-    from flickbook.store.base import DONE
-
     with _backend(store) as backend, ProgressLine() as line:
-        began = time.monotonic()
-        while True:
-            job = backend.ask(backend.queue.job(id))
-            if job.state in (*DONE, "paused"):
-                break
-            told = backend.artifacts.progress(id)
-            if job.state == "running" and told.get("attempt") == job.attempt:
-                line.show(told["phase"], told["index"], told["total"], time.monotonic() - began)
-            time.sleep(_LOOK)
-            backend.ask(backend.queue.tend())
+        try:
+            job = _watched(backend, id, line)
+        except KeyboardInterrupt:
+            raise Cancelled("the job continues") from None
+    if job.state == "cancelled":
+        raise Cancelled
     made = "" if job.result is None else job.result.path
     print(f"{job.state}{f': {job.error}' if job.error else ''}", file=sys.stderr)
     if made:
         print(made)
-    return {"completed": 0, "paused": 0, "cancelled": 130}.get(job.state, 1)
+    return 0 if job.state in ("completed", "paused") else 1
+
+
+def _watched(backend: Backend, id: str, line: ProgressLine) -> Job:
+    """Display the progress of a job until it is done or paused, and return it."""
+    from flickbook.store.base import DONE
+
+    began = time.monotonic()
+    seen: dict[str, Any] = {}
+    while True:
+        job = backend.ask(backend.queue.job(id))
+        if job.state in (*DONE, "paused"):
+            return job
+        told = backend.artifacts.progress(id)
+        if job.state == "running" and told.get("attempt") == job.attempt and told != seen:
+            known = (told["fraction"], told["eta_seconds"])
+            line.show(told["phase"], told["index"], told["total"], time.monotonic() - began, known)
+            seen = told
+        time.sleep(_LOOK)
+        backend.ask(backend.queue.tend())
 
 
 @app.command("pause")
@@ -205,7 +219,8 @@ def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable
         job = change()
     jobs = backend.ask(backend.store.find(Query(leader=job.leader, order="old", limit=1000))) if job.leader else [job]
     told = []
-    with ProgressLine() as progress:
+    unfinished = sum(each.state not in DONE for each in jobs)
+    with ProgressLine(unfinished) as progress:
         for done in tracking.run(
             backend, jobs, progress, lambda job, clip: of_seed(Path(job.output), job.plan.seed, clip)
         ):

@@ -14,32 +14,41 @@ if TYPE_CHECKING:
     from flickbook.jobs.api_keys import Key, Keys
 
 T = TypeVar("T")
-app = typer.Typer(help="Make, list and revoke keys of the service.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Store = Annotated[
-    str, typer.Option("--store", help="Where jobs and keys are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
+    str,
+    typer.Option("--store", help="Job store, which holds the keys: sqlite:///PATH or mongodb://…", metavar="ADDRESS"),
 ]
 
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option("--name", help="What the key is for: laptop, team-a, ci.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the key, for example laptop, team-a or ci.")],
     owner: Annotated[
-        str, typer.Option("--owner", help="Whose jobs it sees and makes; its name if not given.", metavar="NAME")
+        str,
+        typer.Option(
+            "--owner", help="Owner of the jobs that the key creates and sees; its name if unset.", metavar="NAME"
+        ),
     ] = "",
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="read, create or admin; again for another. Both read and create if not given."),
+        typer.Option("--scope", help="read, create or admin; repeatable. read and create if unset."),
     ] = None,
     expires: Annotated[
-        str, typer.Option("--expires", help="When it ends: 12h, 30d. Never, if not given.", metavar="TIME")
+        str, typer.Option("--expires", help="Time until the key expires: 12h, 30d; never if unset.", metavar="TIME")
     ] = "",
     quota: Annotated[
-        float, typer.Option("--quota", help="Seconds on the device that its owner may use in a day; 0 for any.", min=0)
+        float, typer.Option("--quota", help="Seconds of device time per day for the owner; 0 for no limit.", min=0)
     ] = 0.0,
     rate: Annotated[
         int,
-        typer.Option("--rate", help="Requests a minute that make or change; 0 for 600.", min=0, max=1_000_000),
+        typer.Option(
+            "--rate",
+            help="Requests per minute that create or change something; 0 for the default of 600.",
+            min=0,
+            max=1_000_000,
+        ),
     ] = 0,
     store: Store = "",
     as_json: AsJson = False,
@@ -53,7 +62,7 @@ def create(
         console.document({"key": token, **_document(key)})
         return
     print(token)
-    console.note(f"key {key.id} of {key.owner} may {', '.join(key.scopes)}; it is not shown again")
+    console.note(f"key {key.id} of {key.owner} may {', '.join(key.scopes)}; it cannot be shown again")
 
 
 @app.command("list")
@@ -64,10 +73,10 @@ def list_(store: Store = "", as_json: AsJson = False) -> None:
         console.document([_document(key) for key in found])
         return
     if not found:
-        console.note("there are no keys yet; `flickbook keys create` makes one")
+        console.note("there are no keys yet; `flickbook keys create` creates one")
     for key in found:
         ends = time.strftime("%Y-%m-%d", time.gmtime(key.expires_at)) if key.expires_at else "never"
-        print(f"{key.id}  {key.state:<7}  {key.name}  owner {key.owner}  {'+'.join(key.scopes)}  ends {ends}")
+        print(f"{key.id}  {key.state:<7}  {key.name}  owner {key.owner}  {'+'.join(key.scopes)}  expires {ends}")
 
 
 @app.command("revoke")

@@ -15,19 +15,19 @@ from flickbook.errors import MissingExtra, RequestError
 if TYPE_CHECKING:
     from flickbook.server.service import Service
 
-Store = Annotated[
-    str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
-]
+Store = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")]
 Workers = Annotated[
-    int, typer.Option("--workers", help="Processes that make films; each has a GPU of its own.", min=0, max=256)
+    int, typer.Option("--workers", help="Number of worker processes; each uses one GPU.", min=0, max=256)
 ]
 Batch = Annotated[
     int | None,
-    typer.Option("--batch", help="Waiting jobs of one shape made at once; else what pays here.", min=1, max=64),
+    typer.Option(
+        "--batch", help="Most queued jobs of one shape in a batch; chosen for this machine if unset.", min=1, max=64
+    ),
 ]
 Auth = Annotated[
     list[str] | None,
-    typer.Option("--auth", help="Who may log in beside keys; again for another.", metavar="NAME:PASSWORD"),
+    typer.Option("--auth", help="Local account for the studio; repeatable.", metavar="NAME:PASSWORD"),
 ]
 
 
@@ -35,7 +35,7 @@ Proxy = Annotated[
     list[str] | None,
     typer.Option(
         "--trusted-proxy",
-        help="Address or network of a proxy whose X-Forwarded headers are believed; again for another.",
+        help="Address or network of a proxy whose X-Forwarded headers are trusted; repeatable.",
         metavar="ADDRESS",
     ),
 ]

@@ -11,25 +11,36 @@ from flickbook.errors import RequestError
 
 
 def serve(
-    host: Annotated[str, typer.Option("--host", help="The address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="The port; 0 picks a free one.", min=0, max=65_535)] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)] = 8000,
     store: options.Store = "",
     workers: options.Workers = 1,
     batch: options.Batch = None,
-    keep: Annotated[str, typer.Option("--keep", help="Forget what is done for longer: 12h, 30d.", metavar="TIME")] = "",
+    keep: Annotated[
+        str, typer.Option("--keep", help="Delete finished jobs after this time: 12h, 30d.", metavar="TIME")
+    ] = "",
     max_disk: Annotated[
-        str, typer.Option("--max-disk", help="Forget the oldest beyond this: 500M, 50G.", metavar="SIZE")
+        str,
+        typer.Option(
+            "--max-disk",
+            help="Delete the oldest finished jobs when their files exceed this size: 500M, 50G.",
+            metavar="SIZE",
+        ),
     ] = "",
     webhook_host: Annotated[
-        list[str] | None, typer.Option("--webhook-host", help="A host that webhooks may be sent to; again for another.")
+        list[str] | None, typer.Option("--webhook-host", help="Host that webhooks may be sent to; repeatable.")
     ] = None,
     origin: Annotated[
         list[str] | None,
-        typer.Option("--origin", help="A page that may ask, or where a proxy is: https://films.example."),
+        typer.Option("--origin", help="Allowed browser origin (CORS), as https://films.example; repeatable."),
     ] = None,
     auth: options.Auth = None,
     trusted_proxy: options.Proxy = None,
-    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log every request, a JSON object a line.")] = False,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="Log every request as one JSON object per line.")
+    ] = False,
 ) -> None:
     """Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio."""
     from flickbook.cli.quantities import octets, seconds
@@ -62,7 +73,7 @@ def _origin(text: str) -> str:
     except ValueError:
         whole, port = False, None
     if not whole or "@" in text:
-        raise RequestError("origin", text, "is no origin", "write a scheme and a host: https://films.example")
+        raise RequestError("origin", text, "is not an origin", "write scheme and host, as https://films.example")
     usual = {"http": 80, "https": 443}[parts.scheme]
     return (
         f"{parts.scheme}://{parts.netloc.lower().removesuffix(f':{port}') if port == usual else parts.netloc.lower()}"

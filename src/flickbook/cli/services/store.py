@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from flickbook.store.sqlite.repair import Repaired
     from flickbook.store.sqlite.store import SqliteStore
 
-app = typer.Typer(help="Check, back up and repair where jobs are kept.", no_args_is_help=True, rich_markup_mode=None)
-Address = Annotated[str, typer.Option("--store", help="Where jobs are kept: sqlite:///PATH or mongodb://…")]
+app = typer.Typer(help="Check, back up and repair the job store.", no_args_is_help=True, rich_markup_mode=None)
+Address = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…")]
 Open = Annotated[
-    bool, typer.Option("--open", help="Where keys were made and none is left: let requests need none again.")
+    bool, typer.Option("--open", help="Allow requests without an API key again, if the store has lost all its keys.")
 ]
-Copy = Annotated[Path, typer.Argument(help="Where the copy goes.")]
+Copy = Annotated[Path, typer.Argument(help="File to write the copy to.")]
 
 
 @app.command("check")
@@ -36,7 +36,7 @@ def check(store: Address = "", as_json: options.AsJson = False) -> int:
         console.document({"store": title, "sound": not found, "problems": found, "jobs": counts})
     else:
         held = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no jobs"
-        print(f"{title}: {held}", *found, "it is sound" if not found else "run `flickbook repair`", sep="\n")
+        print(f"{title}: {held}", *found, "the store is intact" if not found else "run `flickbook repair`", sep="\n")
     return 1 if found else 0
 
 
@@ -82,18 +82,22 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
     else:
         _print_repair(found, told)
     if opened:
-        console.note("no key is needed any more on this machine")
+        console.note("requests from this machine need no key now")
     elif open_:
-        limit = "there are keys, and requests need one of them"
+        limit = "the store holds keys, and requests need one of them"
         raise RequestError("open", True, limit, "`flickbook keys list` shows them")
 
 
 def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
     if found.quarantined is None:
-        print("it is sound, and stays as it is")
+        print("the store is intact; nothing was changed")
         return
     print(f"the damaged store is kept as {found.quarantined}")
-    said = {"salvaged": "read from it", "scattered": "found on pages of it", "restored": "taken from the last backup"}
+    said = {
+        "salvaged": "read from it",
+        "scattered": "recovered from its pages",
+        "restored": "restored from the last backup",
+    }
     for name, words in said.items():
         rows = ", ".join(f"{count} {table}" for table, count in told[name].items() if count)
         print(f"{words}: {rows or 'nothing'}")
@@ -124,5 +128,7 @@ def _embedded(store: Store, wish: str) -> SqliteStore:
     from flickbook.store.sqlite.store import SqliteStore
 
     if not isinstance(store, SqliteStore):
-        raise RequestError("store", store.title, f"cannot be {wish} from here", "use the tools of its server")
+        raise RequestError(
+            "store", store.title, f"cannot be {wish} by this command", "use the tools of the database server"
+        )
     return store

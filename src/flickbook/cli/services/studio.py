@@ -9,15 +9,17 @@ import typer
 from flickbook.cli.services import options
 from flickbook.errors import MissingExtra, RequestError
 
-Host = Annotated[str, typer.Option("--host", help="The address to listen at; 0.0.0.0 for all.")]
-Port = Annotated[int, typer.Option("--port", help="The port; 0 picks a free one.", min=0, max=65_535)]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")]
+Port = Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)]
 
 
 def studio(
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")] = False,
-    share: Annotated[bool, typer.Option("--share", help="Reach it from elsewhere for a while; takes a login.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the URL instead of opening a browser.")
+    ] = False,
+    share: Annotated[bool, typer.Option("--share", help="Create a temporary public URL; requires a login.")] = False,
     auth: options.Auth = None,
     store: options.Store = "",
     workers: options.Workers = 1,
@@ -54,6 +56,8 @@ async def _tunnel(port: int, hosts: set[str]) -> str:
     try:
         url = await asyncio.to_thread(networking.setup_tunnel, "127.0.0.1", port, secrets.token_urlsafe(32), None, None)
     except Exception as error:  # any error of the tunnel program or the network
-        raise RequestError("share", True, f"no tunnel: {error}", "leave it out, or try again") from None
+        raise RequestError(
+            "share", True, f"the tunnel cannot be opened: {error}", "leave --share out, or try again"
+        ) from None
     hosts.add(urlsplit(url).hostname or "")
     return str(url).rstrip("/")

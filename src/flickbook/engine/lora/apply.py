@@ -65,7 +65,7 @@ class Match:
             return said
         left = len(self.unmatched) - _SHOWN
         some = ", ".join(shown(key) for key in self.unmatched[:_SHOWN])
-        return f"{said}; without a place here: {some}" + (f" and {left} more" if left > 0 else "")
+        return f"{said}; no matching layer for: {some}" + (f" and {left} more" if left > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _fit(path: Path, parts: Mapping[str, nn.Module], convert: Convert | None = N
             renamed = used
     if not places:
         said = f" ({file.base_model})" if file.base_model else ""
-        reason = f"none of its {len(file.pairs)} layers is here, such as {shown(file.pairs[0].layer)}"
+        reason = f"none of its {len(file.pairs)} layers exists in this model, such as {shown(file.pairs[0].layer)}"
         raise WeightsError(path, f"made for another model{said}: {reason}", _OTHER_MODEL)
     goals = [(pair, part, name) for pair, to in places.items() for part, name in to]
     for pair, part, name in goals:
@@ -260,7 +260,7 @@ def _check_shape(path: Path, name: str, layer: _Kind, pair: Pair, shapes: Mappin
     wanted = tuple(layer.weight.shape) if not isinstance(layer, nn.Linear) else (layer.out_features, layer.in_features)
     # A 1x1 convolution and a linear layer are the same operation in two shapes.
     if found != wanted and not (found[:2] == wanted[:2] and math.prod(found[2:]) == math.prod(wanted[2:]) == 1):
-        reason = f"made for another model: {name} is {list(wanted)} here and {list(found)} there"
+        reason = f"made for another model: {name} is {list(wanted)} in this model and {list(found)} in the file"
         raise WeightsError(path, reason, _OTHER_MODEL)
 
 
@@ -291,7 +291,7 @@ def _give(pipe: Any, parts: Mapping[str, nn.Module], name: str, fit: _Fit) -> No
     for part, added in fit.networks.items():
         there = {each for each, module in _tuned(parts[part]) if name in module.lora_A}
         if not added.keys() <= there:
-            reason = f"{len(added.keys() - there)} of its {len(added)} layers were not taken by {part}"
+            reason = f"{len(added.keys() - there)} of its {len(added)} layers were not accepted by {part}"
             raise WeightsError(fit.path, reason, _OTHER_MODEL)
 
 

@@ -28,7 +28,7 @@ _MAX_HEADER = 16 << 20
 _MAX_TENSORS = 20_000
 _MAX_RANK = 4096
 _MAX_BASE = 80
-_FETCH = "fetch the file again"
+_FETCH = "download the file again"
 _CONVERT = "convert it to safetensors; no other format is loaded"
 #: Other formats that are found under the name of a LoRA, by their first bytes.
 _OTHERS = {
@@ -37,8 +37,8 @@ _OTHERS = {
     b"\x80\x03": ("a pickle under another name", _CONVERT),
     b"\x80\x04": ("a pickle under another name", _CONVERT),
     b"\x80\x05": ("a pickle under another name", _CONVERT),
-    b"version ": ("the pointer of a large file, not the file", "fetch the file itself"),
-    b"<": ("a web page", "fetch the file itself"),
+    b"version ": ("a Git LFS pointer, not the file itself", "download the file itself"),
+    b"<": ("a web page", "download the file itself"),
 }
 #: Key endings of adapters that are not LoRAs.
 _KINDS = {".hada_w1_a": "a LoHa", ".lokr_w1": "a LoKr", ".lokr_w1_a": "a LoKr", ".oft_blocks": "an OFT"}
@@ -101,7 +101,7 @@ class LoraFile:
                 alpha = file.get_tensor(pair.alpha).float().item() if pair.alpha else None
                 tensors[pair.down], tensors[pair.up] = down, up * self._scale(pair, up.shape[1], alpha)
                 if not all(tensors[key].isfinite().all() for key in (pair.down, pair.up)):
-                    raise WeightsError(self.path, f"{pair.layer} holds numbers that are not finite", _FETCH)
+                    raise WeightsError(self.path, f"{pair.layer} contains numbers that are not finite", _FETCH)
         return tensors
 
     def _scale(self, pair: Pair, rank: int, alpha: float | None) -> float:
@@ -141,7 +141,7 @@ def _check_bytes(path: Path) -> None:
     if len(first) < 8 or header > _MAX_HEADER:
         raise WeightsError(path, "not safetensors, or damaged", _FETCH)
     if 8 + header > size:
-        raise WeightsError(path, "cut off within its header", _FETCH)
+        raise WeightsError(path, "truncated within its header", _FETCH)
 
 
 def _check_pair(path: Path, pair: Pair, shapes: Mapping[str, tuple[int, ...]]) -> None:

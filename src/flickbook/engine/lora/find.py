@@ -49,16 +49,16 @@ def locate(text: str) -> tuple[Path, float]:
 def _parted(text: str) -> tuple[str, float]:
     """Split the text into place and weight."""
     if not text.strip() or "\0" in text:
-        raise RequestError("lora", text, "names no file", "write PATH, owner/name or PATH:0.8")
+        raise RequestError("lora", text, "is not a path", "write PATH, owner/name or PATH:0.8")
     said = _NUMBER.fullmatch(text)
     if said is not None and (os.path.lexists(os.path.expanduser(said["place"])) or not os.path.lexists(text)):
         weight = float(said["weight"])
         if not -_LARGEST <= weight <= _LARGEST:
             limit = f"its weight must be {-_LARGEST:g} to {_LARGEST:g}"
-            raise RequestError("lora", said["weight"], limit, "1 is what it was trained for")
+            raise RequestError("lora", said["weight"], limit, "1 is the weight it was trained for")
         return said["place"], weight
     if (wrong := _NO_NUMBER.fullmatch(text)) is not None and not os.path.lexists(text):
-        raise RequestError("lora", wrong["weight"], "is no number", "write the weight as in PATH:0.8")
+        raise RequestError("lora", wrong["weight"], "is not a number", "write the weight as in PATH:0.8")
     return text, 1.0
 
 
@@ -86,7 +86,12 @@ def _one_of(text: str, names: Sequence[str], inside: str = "") -> str:
     if len(near) == 1:
         return near[0]
     if not near:
-        raise RequestError("lora", text, "holds no .safetensors file", "no other format is loaded; name another place")
+        raise RequestError(
+            "lora",
+            text,
+            "holds no .safetensors file",
+            "no other format is loaded; choose another repository or directory",
+        )
     shown = ", ".join(near[:_LISTED]) + (f" and {len(near) - _LISTED} more" if len(near) > _LISTED else "")
     raise RequestError("lora", text, f"holds {len(near)} LoRAs: {shown}", "name one of these files")
 

@@ -28,7 +28,7 @@ BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _STORED = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_FETCH = "fetch the model again"
+_FETCH = "download the model again"
 #: safetensors refuses longer headers too.
 _HEADER_LIMIT = 100_000_000
 _NETWORKS = ("unet", "transformer", "transformer_2", "motion_adapter")
@@ -135,7 +135,7 @@ def _summary(path: Path, stamp: int) -> tuple[tuple[str, bool, int, int], ...]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_HEADER_LIMIT, path.stat().st_size - 8):
-                raise ValueError("its header is cut")
+                raise ValueError("its header is truncated")
             header = json.loads(file.read(length))
         for name, entry in header.items():
             if name != "__metadata__":

@@ -10,6 +10,8 @@ from flickbook.spec import Placement
 
 Basis = Literal["measured", "computed", "believed"]
 GIB = 2**30
+#: Seconds from which on a film counts as slow.
+SLOW = 3600
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,10 @@ class Estimate:
     takes of the machine's memory and `host_room` what is free of that; for other devices both are 0.
 
     `activations` (denoising) and `decode` come on top of `weights`, one after the other; `peak` is the maximum at any
-    time. `download` is still to be fetched. `seconds` count from the start of the command; None if no earlier run is
-    known to compare with. `remedy` names a request that would fit, "" if this one does. `basis` says where the peak is
-    from: measured in a run of this shape, computed by a formula that was verified on similar networks, or believed (a
-    formula that was not verified).
+    time, without pages of files that the system can reclaim: `fits` compares it with `room`. `download` is still to be
+    fetched. `seconds` count from the start of the command; None if no earlier run is known to compare with. `remedy`
+    names a request that would fit, "" if this one does. `basis` says where the peak is from: measured in a run of this
+    shape, computed by a formula that was verified on similar networks, or believed (a formula that was not verified).
     """
 
     device_name: str
@@ -57,11 +59,21 @@ class Estimate:
             f"          weights {_gib(self.weights)}, denoising {_gib(self.activations)}, decoding {_gib(self.decode)}",
         ]
         if self.host:
-            found.append(f"machine   {_gib(self.host)} of its memory too, {_gib(self.host_room)} free")
+            found.append(f"machine   {_gib(self.host)} of main memory as well, {_gib(self.host_room)} free")
         if self.download:
             found.append(f"download  {self.download / 1e9:.1f} GB")
-        found.append(f"time      {'unknown before a first run' if self.seconds is None else _about(self.seconds)}")
-        return [*found, "it fits" if self.fits else f"it does not fit: {self.remedy}"]
+        found.append(f"time      {'unknown before the first run' if self.seconds is None else _about(self.seconds)}")
+        if not self.fits:
+            return [*found, f"it does not fit: {self.remedy}"]
+        return [*found, f"it fits, but takes {self.time()}" if self.slow() else "it fits"]
+
+    def time(self) -> str:
+        """The expected time: "about 3 min", or "time unknown"."""
+        return "time unknown" if self.seconds is None else _about(self.seconds)
+
+    def slow(self) -> bool:
+        """Whether the film is known to take an hour or more."""
+        return self.seconds is not None and self.seconds >= SLOW
 
 
 def spoken(placement: Placement) -> str:
@@ -69,8 +81,8 @@ def spoken(placement: Placement) -> str:
     said = [placement.dtype + (f" with {placement.quantize} weights" if placement.quantize else "")]
     count = placement.decode_frames
     said += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < at_once(placement.device) else []
-    said += ["in tiles"] * placement.tiling + ["guidance in halves"] * placement.slicing
-    waits = {"none": [], "model": ["networks wait in memory"], "sequential": ["layers wait in memory"]}
+    said += ["in tiles"] * placement.tiling + ["guidance in two passes"] * placement.slicing
+    waits = {"none": [], "model": ["networks offloaded to memory"], "sequential": ["layers offloaded to memory"]}
     return ", ".join(said + waits[placement.offload])
 
 

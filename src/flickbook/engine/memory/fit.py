@@ -151,7 +151,7 @@ class _Question:
             weights=needed.weights,
             activations=needed.denoise,
             decode=needed.decode,
-            peak=needed.peak,
+            peak=needed.hard,
             download=0 if self.directory is not None else _download(self.model),
             seconds=_seconds(self, name, placement.dtype),
             placement=placement,

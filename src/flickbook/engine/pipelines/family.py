@@ -160,7 +160,7 @@ class PipelineFamily:
         stage = Stage.from_tensors(tensors)
         shape = (plans[0].num_frames, plans[0].height, plans[0].width, 3)
         if stage.film >= len(plans) or any(frames.shape != shape for frames in stage.latents):
-            raise WeightsError("checkpoint", "is of films of another shape", "start the run again")
+            raise WeightsError("checkpoint", "belongs to films of another shape", "start the run again")
         self._last = self.pipe_of(plans[stage.film]), plans[stage.film]
         return stage
 
@@ -250,24 +250,24 @@ def class_of(place: Path) -> str:
     path, index = place / "model_index.json", _index(place)
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
-        raise WeightsError(path, f"names the pipeline {name}", "choose a model of `flickbook models list`")
+        raise WeightsError(path, f"names the unsupported pipeline {name}", "choose a model of `flickbook models list`")
     for part, kind in index.items():
         if isinstance(kind, list) and (len(kind) != 2 or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
-            reason = f"takes the code of {part} from {kind[0] if kind else 'nowhere'}"
-            raise WeightsError(path, reason, "only diffusers' and transformers' own classes are run")
+            reason = f"loads the code of {part} from {kind[0] if kind else 'nowhere'}"
+            raise WeightsError(path, reason, "only classes of diffusers and transformers are run")
     _check_code(place)
     return name
 
 
 def _check_code(place: Path) -> None:
     """Raise WeightsError for a directory that contains code, or whose configurations refer to code."""
-    remedy = "only diffusers' and transformers' own classes are run"
+    remedy = "only classes of diffusers and transformers are run"
     for code in place.rglob("*.py"):
-        raise WeightsError(code, "is code among the weights", remedy)
+        raise WeightsError(code, "is code in the weights directory", remedy)
     for path in place.glob("*/config.json"):
         said = read_config(path)
         if "auto_map" in said or "/" in str(said.get("attn_implementation", "")):
-            raise WeightsError(path, "names code of its own", remedy)
+            raise WeightsError(path, "names custom code", remedy)
 
 
 def _known(library: object) -> bool:
@@ -308,7 +308,9 @@ def explained(plan: Plan) -> Iterator[None]:
         yield
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
         reason = f"its pipeline failed ({type(error).__name__}: {str(error)[:300]})"
-        raise WeightsError(plan.model, reason, "ask for the model's own size and frames, or report it") from error
+        raise WeightsError(
+            plan.model, reason, "ask for the model's own size and frames, or report the error"
+        ) from error
 
 
 def _placed(pipe: Any, placement: Placement) -> Any:
@@ -363,14 +365,14 @@ def frames_of(result: Any, plan: Plan) -> np.ndarray:
     made = result.frames if hasattr(result, "frames") else result.images
     made = np.asarray(made[0] if np.ndim(made) == 5 else made, dtype=np.float32)
     if not np.isfinite(made).all():
-        raise WeightsError(plan.model, "made numbers that are no picture", "ask for --precision fp32 or bf16")
+        raise WeightsError(plan.model, "produced values that are not an image", "ask for --precision fp32 or bf16")
     frames: np.ndarray = (made.clip(0, 1) * 255).round().astype(np.uint8)
     if frames.shape[0] != plan.num_frames:
-        limit = f"{plan.model} made {frames.shape[0]} frames of it"
+        limit = f"{plan.model} made {frames.shape[0]} frames instead"
         raise RequestError("num_frames", plan.num_frames, limit, f"ask for {frames.shape[0]}")
     if frames.shape[1:3] != (plan.height, plan.width):
         made_size, asked = f"{frames.shape[2]}x{frames.shape[1]}", f"{plan.width}x{plan.height}"
-        raise RequestError("size", asked, f"{plan.model} made {made_size} of it", f"ask for {made_size}")
+        raise RequestError("size", asked, f"{plan.model} made {made_size} instead", f"ask for {made_size}")
     return frames
 
 

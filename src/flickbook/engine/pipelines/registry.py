@@ -100,7 +100,7 @@ def check_stills(model: Model) -> None:
 def no_stills(name: str, kind: str) -> RequestError:
     """The error for a model that cannot make the stills of a sequence, with the ones that can."""
     able = [model.name for model in list_models() if model.family == "unet" or model.pipeline in ANSWERS]
-    limit = f"{kind} makes no single pictures from prompts and noise that travel"
+    limit = f"{kind} cannot make the single images that a sequence needs"
     return RequestError("model", name, limit, f"choose one of {', '.join(able[:8])}")
 
 

@@ -42,7 +42,7 @@ def hastened(pipe: Any, plan: Plan) -> Iterator[str]:
         return
     networks = [network for name in _NETWORKS if (network := getattr(pipe, name, None)) is not None]
     if type(pipe).__name__ not in CACHED or not all(_deep(network) for network in networks):
-        yield f"speed {plan.speed}: nothing is known that makes {type(pipe).__name__} faster; it was made exactly"
+        yield f"speed {plan.speed}: no faster method is known for {type(pipe).__name__}; made with speed exact"
         return
     import diffusers
 

@@ -88,7 +88,7 @@ def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: Mapping
         path, here = changed[want.sha256]
         return f"the {want.role} was changed: {path} has SHA-256 {here}, the recipe says {want.sha256}"
     for here, path in others.items():
-        return f"the {want.role} is another: {path} has SHA-256 {here}, the recipe says {want.sha256}"
+        return f"the {want.role} is a different file: {path} has SHA-256 {here}, the recipe says {want.sha256}"
     return f"the {want.role} with SHA-256 {want.sha256} was not found; name it with --input"
 
 

@@ -115,7 +115,7 @@ def _film(path: Path, recipe: Recipe) -> Path:
         return path
     pattern = path.with_name(re.sub(r"([0-9]+)(?=[^0-9]*$)", lambda found: f"%0{len(found[1])}d", path.name, count=1))
     if not is_frames(pattern) or len(str(path.name)) > 255:
-        raise MediaError(path, "is one of numbered frames under another name", "name them all, as shot-%04d.png")
+        raise MediaError(path, "is one of several numbered frames", "name all frames, as shot-%04d.png")
     return pattern
 
 
@@ -131,7 +131,7 @@ def _compared(path: Path, recipe: Recipe, clip: Clip, causes: Sequence[str]) -> 
         exact = same_writer and not CODECS.get(recipe.plan.codec, CODECS["h264"]).hardware
         if likeness == float("inf") or (alike and not exact):
             return verdict("identical", causes=tuple(causes))
-        changed = "the file's own pictures are not those of its recipe: it was changed after it was written"
+        changed = "the frames in the file are not those of its recipe: the file was changed after it was written"
         return verdict("differs", causes=(changed, *causes))
     if alike:
         return verdict("same", causes=tuple(causes))
@@ -208,7 +208,7 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
         except WeightsError:
             here = None
         if here is None:
-            yield f"the weights {name} are not here, SHA-256 {there}"
+            yield f"the weights {name} with SHA-256 {there} are not on this machine"
         elif here != there:
             yield f"the weights {name} have SHA-256 {here}, the recipe says {there}"
 

@@ -40,7 +40,7 @@ def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -
     plan = plan.model_copy(update=dropped)
     evidence = gather(plan, path, given, None if run is None else run.inputs)
     if evidence.missing:
-        raise MediaError(path, evidence.missing[0], "or leave it out with a change of your own")
+        raise MediaError(path, evidence.missing[0], "or pass your own value instead")
     own = asked_of(plan, evidence.found, other_model)
     if changes.get("container", plan.container) != plan.container or "codec" in changes:
         own |= {"codec": None, "quality": None, "pixel_format": None}
@@ -62,7 +62,9 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
         prompts = prompts_of(plan)
         each, left = divmod(plan.num_frames, len(prompts))
         if left:
-            raise RequestError("num_frames", plan.num_frames, f"is no multiple of {len(prompts)} prompts", _NOT_OURS)
+            raise RequestError(
+                "num_frames", plan.num_frames, f"is not a multiple of the {len(prompts)} prompts", _NOT_OURS
+            )
         request, moves = Request.of(**asked), {"drift": plan.drift or 0.0, "feedback": plan.feedback or 0.0}
         made = plan_of(prompts, request, frames_per=each, **moves, model_dir=model_dir)
     else:
@@ -78,7 +80,7 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
     return request
 
 
-_NOT_OURS: Final = "its recipe is not one that Flickbook wrote"
+_NOT_OURS: Final = "its recipe was not written by Flickbook"
 #: Fields that also apply to another model.
 _ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "speed", "polish")
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")

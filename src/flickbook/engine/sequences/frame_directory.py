@@ -51,7 +51,7 @@ class Album:
             kept = begun(self.directory)
             told = "" if kept is None else self._difference(kept, placement)
             if told:
-                raise OutputError(self.directory, f"holds another sequence: {told}", _REMEDY)
+                raise OutputError(self.directory, f"contains another sequence: {told}", _REMEDY)
         parent = self.directory.absolute()
         while not parent.exists():
             parent = parent.parent
@@ -104,7 +104,9 @@ class Album:
         pairs = [(name, getattr(kept.plan, name), getattr(self.plan, name)) for name in Plan.model_fields]
         if placement is not None:
             pairs += [(name, getattr(kept.placement, name), getattr(placement, name)) for name in _DECIDES]
-        told = [f"{name} is {shown(old)!r} there, {shown(new)!r} here" for name, old, new in pairs if old != new]
+        told = [
+            f"{name} is {shown(old)!r} in the directory, {shown(new)!r} here" for name, old, new in pairs if old != new
+        ]
         return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
 
 
@@ -118,7 +120,7 @@ def begun(directory: Path) -> Begun | None:
         if not directory.exists() or all(path.name.startswith(".") for path in directory.iterdir()):
             return None
         if not head.exists():
-            raise OutputError(directory, "holds files, but no sequence.json", _REMEDY)
+            raise OutputError(directory, "contains files, but no sequence.json", _REMEDY)
         return Begun.from_json(head.read_bytes())
     except (OSError, FlickbookError) as error:
         if isinstance(error, OutputError):

@@ -56,14 +56,14 @@ def plan_of(
     if not 1 <= len(prompts) <= PROMPTS:
         raise RequestError("prompts", len(prompts), f"must be 1 to {PROMPTS}", f"give 1 to {PROMPTS} prompts")
     if frames_per < 1:
-        raise RequestError("frames_per", frames_per, "must be 1 or more", f"{FRAMES_PER} are some seconds of film")
+        raise RequestError("frames_per", frames_per, "must be 1 or more", f"{FRAMES_PER} give a few seconds per prompt")
     count = len(prompts) * frames_per
     if not 2 <= count <= FRAMES:
         limit = f"makes {count} frames with {len(prompts)} {'prompts' if len(prompts) > 1 else 'prompt'}"
         raise RequestError("frames_per", frames_per, f"{limit}, must be 2 to {FRAMES}", _frames_remedy(len(prompts)))
     model = catalogue.find(request.model)
     if "text" not in model.inputs or not model.prompted:
-        limit = f"begins from {' or '.join(model.inputs)}, and a sequence from words alone"
+        limit = f"starts from {' or '.join(model.inputs)}, and a sequence needs a model that starts from text"
         raise RequestError("model", model.name, limit, "choose builtin, sd15, sdxl, flux-schnell or sana")
     check_stills(model)
     for name, value in (("drift", drift), ("feedback", feedback)):
@@ -94,10 +94,10 @@ def _check_feedback(feedback: float, plan: Plan) -> None:
     if "image" not in model.inputs or model.strength is None:
         still = [each for each in catalogue.list_models() if each.family == "unet" or each.num_frames.range[1] == 1]
         able = [each.name for each in still if each.strength and {"text", "image"} <= {*each.inputs}]
-        limit = f"{model.name} begins no picture from another one"
+        limit = f"{model.name} cannot start an image from another one"
         raise RequestError("feedback", feedback, limit, f"leave it out, or choose {', '.join(able[:8])}")
     if int(steps * feedback) < 1:
-        limit = f"leaves none of the {steps} steps"
+        limit = f"leaves no step of {steps}"
         raise RequestError("feedback", feedback, limit, f"ask for {1 / steps:.2g} or more, or for more steps")
 
 
@@ -251,9 +251,9 @@ def made(
         frames[number] = picture
         tell("denoise", number + 1, plan.num_frames)
     score = coherence(frames)
-    notes = [f"coherence {score:.3f}: the mean likeness (SSIM) of neighbouring frames, 1 for a still"]
-    notes += [f"{maker.kept} of the pictures were there already"] if maker.kept else []
-    notes += [f"{told} in {count} of the pictures" for told, count in maker.applied.items() if told]
+    notes = [f"coherence {score:.3f}: the mean similarity (SSIM) of neighbouring frames; 1 means no change"]
+    notes += [f"{maker.kept} of the frames existed already"] if maker.kept else []
+    notes += [f"{told} in {count} of the frames" for told, count in maker.applied.items() if told]
     return clip_of(plan, engine, frames, meter, run_options, notes=notes, scores={"coherence": score})
 
 
@@ -262,7 +262,7 @@ def _check_memory(plan: Plan) -> None:
     needed, there = 3 * plan.num_frames * plan.width * plan.height, psutil.virtual_memory().total
     if needed > there / 2:
         limit = f"{needed / 2**30:.1f} GiB of frames are more than half of this machine's {there / 2**30:.1f} GiB"
-        raise RequestError("num_frames", plan.num_frames, limit, "ask for fewer frames, or smaller ones")
+        raise RequestError("num_frames", plan.num_frames, limit, "ask for fewer frames or a smaller size")
 
 
 def sequence(

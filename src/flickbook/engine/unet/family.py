@@ -258,8 +258,10 @@ class UNetFamily:
             able = [
                 m.name for m in list_models() if m.family != "unet" and kind in m.inputs and m.num_frames.range[1] > 1
             ]
-            limit = f"{plan.model} only knows pictures of its own world, and gives this one back at {found:.0f} dB"
-            remedy = f"choose a model that can begin from it: {', '.join(able)}"
+            limit = (
+                f"{plan.model} represents only images like its training films; the PSNR of this one is {found:.0f} dB"
+            )
+            remedy = f"choose a model that can start from it: {', '.join(able)}"
             raise RequestError(kind, (plan.image or plan.video)[:12], limit, remedy)
 
     def pack(self, state: SamplerState) -> dict[str, Tensor]:
@@ -275,7 +277,7 @@ class UNetFamily:
         """The state that `pack` wrote, on the CPU. Raises WeightsError if it does not match these films."""
         state, (shape, timesteps) = SamplerState.from_tensors(tensors), self._outline(plans[0])
         if tuple(state.latents.shape) != (len(plans), *shape) or state.timesteps != tuple(timesteps):
-            raise WeightsError("checkpoint", "is of films of another shape", "start the run again")
+            raise WeightsError("checkpoint", "belongs to films of another shape", "start the run again")
         if state.x0 is None:
             # The last estimate equals the result.
             state = replace(state, x0=state.latents if state.done else state.history[-1].x0)
@@ -284,7 +286,7 @@ class UNetFamily:
     def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
         """For each film of speed balanced, how many steps were forecast; "" for the others."""
         counts = [state.total - each.asked for each in state.answers]
-        said = f"of {state.total} steps were foretold"
+        said = f"of {state.total} steps were forecast"
         return [f"speed {plans[0].speed}: {count} {said}" for count in counts] or [""] * len(plans)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
@@ -306,7 +308,7 @@ class UNetFamily:
         try:
             return load_sketch(path, getattr(torch, self.placement.dtype), self.networks.device)
         except WeightsError as error:  # only previews depend on it
-            logger.warning("previews are decoded by the autoencoder itself: %s", error)
+            logger.warning("previews use the full autoencoder: %s", error)
             return None
 
     def sketch(self, preview: Tensor) -> np.ndarray:

@@ -69,7 +69,7 @@ def gather(
         return _begun(backend, {each.id: each for each in (job, *more)})
     except FlickbookError as error:
         # Leases of other claimed jobs will expire, which releases them.
-        logger.error("%s runs by itself: %s", job.id, error)
+        logger.error("%s runs alone: %s", job.id, error)
         return Crew.alone(job)
 
 
@@ -131,7 +131,7 @@ def _begun(backend: Backend, jobs: Mapping[str, Job]) -> Crew:
     try:
         return Crew(own, own, backend.artifacts.gather(own))
     except (FlickbookError, OSError) as error:
-        logger.warning("a batch cannot be kept, and will not go on together: %s", error)
+        logger.warning("the record of a batch cannot be saved; its jobs will resume one by one: %s", error)
         return Crew(own, own)
 
 

@@ -132,7 +132,7 @@ class Attempt:
                     self._visit(job, beat)
                 except FlickbookError as error:
                     # A later heartbeat may still renew the lease; if not, `lost` becomes true.
-                    logger.warning("the store does not answer: %s", error)
+                    logger.warning("the store does not respond: %s", error)
                     failed = True
             if beat:
                 beaten = time.monotonic()

@@ -77,7 +77,7 @@ def _joined(backend: Backend, job: Job, clip: Clip) -> Clip:
 def _parent(backend: Backend, job: Job) -> Path:
     parent = backend.ask(backend.queue.job(job.parent))
     if parent.result is None or not parent.result.path:
-        raise OutputError(job.parent, "the film to go on from is gone", "extend another")
+        raise OutputError(job.parent, "the film to extend was deleted", "extend another film")
     return Path(parent.result.path)
 
 

@@ -41,4 +41,4 @@ class Reader:
             for job in filter(plain, waiting):
                 read_ahead(job.plan, warm_run_options(job))
         except Exception as error:  # the run itself will report the error
-            logger.debug("the next job was not read ahead: %s", error)
+            logger.debug("the prompt of the next job was not encoded ahead: %s", error)

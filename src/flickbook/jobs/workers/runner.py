@@ -184,7 +184,7 @@ class Runner:
 
     def _apiece(self, attempt: Attempt, jobs: Sequence[Job], told: _Told, error: Exception) -> None:
         """Makes the films of a failed batch one by one, from the start."""
-        logger.warning("%d films that were made together failed, and are made one by one: %s", len(jobs), error)
+        logger.warning("a batch of %d films failed; they are made one by one: %s", len(jobs), error)
         for job in jobs:
             self._backend.artifacts.leave(job.id)
             try:

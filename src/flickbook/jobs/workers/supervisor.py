@@ -107,7 +107,7 @@ class Supervisor:
                 try:
                     self._look(place)
                 except Exception:  # if this thread ended, no worker would be replaced
-                    logger.exception("worker %s cannot be looked after", place.name)
+                    logger.exception("worker %s cannot be supervised", place.name)
                     place.wait = time.monotonic() + _LONGEST
 
     def _look(self, place: _Place) -> None:
@@ -127,7 +127,7 @@ class Supervisor:
         if code < 0:
             named = {number.value: number.name for number in signal.Signals}
             reason = f"its worker was killed by {named.get(-code, f'signal {-code}')}"
-            reason += ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+            reason += ", possibly because memory ran out" if code == -signal.SIGKILL else ""
         logger.error("worker %s: %s", place.name, reason)
         lived = time.monotonic() - place.began
         place.deaths = 0 if lived > _GOOD else place.deaths + 1

@@ -135,9 +135,9 @@ def load(path: str | Path) -> IFNet:
                 raise WeightsError(path, f"{shown(odd)} holds {slices[odd].get_dtype()}, not floats", _REMEDY)
             state = {name: file.get_tensor(key).float() for key, name in names.items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(path, f"damaged ({error})", "fetch the file again") from error
+        raise WeightsError(path, f"damaged ({error})", "download the file again") from error
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise WeightsError(path, "damaged (not all of its values are finite numbers)", "fetch the file again")
+        raise WeightsError(path, "damaged (not all of its values are finite numbers)", "download the file again")
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 

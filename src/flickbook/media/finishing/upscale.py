@@ -31,7 +31,7 @@ _MOST_CHANNELS, _MOST_LAYERS, _MOST_SCALE = 512, 128, 8
 #: but its distant contributions are small.
 _MARGIN: Final = 36
 _GRID: Final = 4  # tiles begin at multiples: the large network turns squares of up to 4 x 4 pixels into channels
-_AGAIN: Final = "fetch the file again"
+_AGAIN: Final = "download the file again"
 _REMEDY: Final = "name a Real-ESRGAN model (RRDBNet or SRVGGNetCompact) as safetensors"
 _FLOATS: Final = ("F16", "BF16", "F32")
 

@@ -33,15 +33,15 @@ DAY: Final = 86_400.0
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: The message to callers when every API key that was created is revoked or expired.
 LOST: Final = (
-    "a key is needed, and none is left in the store; make one with `flickbook keys create --name NAME`, or let "
-    "requests need none again with `flickbook repair --open`"
+    "an API key is required, but the store holds none; create one with `flickbook keys create --name NAME`, or allow "
+    "requests without one with `flickbook repair --open`"
 )
 #: Keys of the request's scope: the caller, looked up once a request, and whether the request was counted.
 _FOUND: Final = "flickbook.caller"
 _CHARGED: Final = "flickbook.charged"
 
 # Documents bearer authentication in OpenAPI; it checks nothing.
-_bearer = HTTPBearer(auto_error=False, description="A key of `flickbook keys create`.")
+_bearer = HTTPBearer(auto_error=False, description="An API key created with `flickbook keys create`.")
 _Documented = Annotated[object, Depends(_bearer)]
 
 
@@ -77,7 +77,7 @@ class Guard:
         LimitReached."""
         caller, key = await self._known(scope)
         if not caller.scopes & {right, "admin"}:
-            raise HTTPException(403, f"this key lacks the scope {right}; ask for one that has it")
+            raise HTTPException(403, f"this API key lacks the scope {right}; use one that has it")
         if _CHARGED not in scope:
             scope[_CHARGED] = True
             await self._charge(scope, key)
@@ -101,8 +101,10 @@ class Guard:
             return
         spent = await self._service.store.spent(caller.owner, time.time() - DAY)
         if spent >= key.quota:
-            limit = f"{spent:.0f} s of {key.quota:.0f} s on the device were used within a day"
-            raise LimitReached("quota", caller.owner, limit, "ask again when some of them are a day ago", 600.0)
+            limit = f"{spent:.0f} s of {key.quota:.0f} s of device time were used within a day"
+            raise LimitReached(
+                "quota", caller.owner, limit, "try again when part of that time is more than a day ago", 600.0
+            )
 
     async def _known(self, scope: Scope) -> tuple[Caller, Key | None]:
         if _FOUND not in scope:
@@ -115,7 +117,7 @@ class Guard:
         if not await self.closed():
             # A proxy on this machine may forward the requests of other machines, even if its headers are not trusted.
             if not is_loopback(self._service.host) or not is_loopback(address) or _forwarded(scope):
-                raise _unknown("there is no key yet; make one with `flickbook keys create --name NAME`")
+                raise _unknown("there is no API key yet; create one with `flickbook keys create --name NAME`")
             return Caller(), None
         told = header(scope, b"authorization")
         if not told and _from_own_page(scope):
@@ -125,7 +127,7 @@ class Guard:
         kind, _, token = told.partition(" ")
         if kind.lower() != "bearer" or not token:
             lost = not self.accounts and await self.keys.lost()
-            raise _unknown(LOST if lost else "a key is needed; send it as `Authorization: Bearer fb_…`")
+            raise _unknown(LOST if lost else "an API key is required; send it as `Authorization: Bearer fb_…`")
         key = await self.opened(address, token.strip())
         return Caller(key.owner, key.id, frozenset(key.scopes)), key
 
@@ -162,7 +164,7 @@ class Guard:
         self.strangers.strike(address)
         self.attempts.count(name)
         if not await self.passwords.verify(name, password):
-            raise _unknown("the name or the password is wrong")
+            raise _unknown("wrong name or password")
         self.strangers.forgive(address)
         self.attempts.forget(name)
         key = await self.sessions.account(name)
@@ -175,12 +177,12 @@ class Guard:
         key = await self.keys.find(token)
         wait = self.strangers.locked(address, "" if key is None else key.id)
         if wait:
-            raise LimitReached("key", "(hidden)", "too many bad keys came from this address", "wait", wait)
+            raise LimitReached("key", "(hidden)", "too many invalid API keys from this address", "wait", wait)
         if key is None:
             self.strangers.strike(address)
-            raise _unknown("this is no key of this service", "invalid_token")
+            raise _unknown("invalid API key", "invalid_token")
         if key.state != "live":
-            raise _unknown(f"this key is {key.state}; ask for another", "invalid_token")
+            raise _unknown(f"this API key is {key.state}; use another", "invalid_token")
         self.strangers.welcome(address, key.id)
         return key
 
@@ -190,8 +192,8 @@ class Guard:
         kind, limit = ("read", rate_limits.READS * rate) if scope["method"] in SAFE else ("make", rate)
         wait = await self.rates.take(f"{kind}:{key.id if key else '@' + address_of(scope)}", limit)
         if wait:
-            text = f"{limit} a minute were made"
-            raise LimitReached("requests", kind, text, f"ask again in {wait:.0f} s", wait)
+            text = f"exceeds the limit of {limit} per minute"
+            raise LimitReached("requests", kind, text, f"try again in {wait:.0f} s", wait)
 
 
 def address_of(scope: Scope) -> str:

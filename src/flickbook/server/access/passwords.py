@@ -36,7 +36,7 @@ def accounts_of(pairs: Mapping[str, str]) -> dict[str, str]:
     for name, password in pairs.items():
         plain("auth", name)
         if len(password) < _SHORTEST:
-            limit = f"its password has {len(password)} characters, must be {_SHORTEST} or more"
+            limit = f"has a password of {len(password)} characters, must be {_SHORTEST} or more"
             raise RequestError("auth", name, limit, "write NAME:PASSWORD with a longer one")
     return dict(pairs)
 

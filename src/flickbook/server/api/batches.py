@@ -130,14 +130,14 @@ def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
         del found["speed"]
     for name, value in polish.items():
         if name in found:
-            raise RequestError(name, value, "stands in polish and beside it", "leave one of them out")
+            raise RequestError(name, value, "is set both in polish and next to it", "leave one of them out")
     found |= {name: value for name, value in polish.items() if value is not None}
     if found.get("upscaler") == "lanczos":  # the default upscaler, which is no file
         del found["upscaler"]
     for name in _PATHS:
         if name in found:
-            limit = "names a file, and none is opened for a row"
-            raise RequestError(name, found[name], limit, f"leave it out; POST {ROOT}/jobs is sent pictures and films")
+            limit = "names a file, and rows cannot open files"
+            raise RequestError(name, found[name], limit, f"leave it out; POST {ROOT}/jobs accepts images and films")
     if not isinstance(found.get("size", ""), str):
         raise RequestError("size", found["size"], "must be text", "write for example 128x128")
     found.pop("name", None)  # the file name that the command would write

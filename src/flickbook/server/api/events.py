@@ -31,7 +31,9 @@ from flickbook.store import base
 from flickbook.store.base import DONE, Job
 
 Reader = Annotated[Caller, Depends(reader)]
-LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=200, description="What was seen last")]
+LastId = Annotated[
+    str | None, Header(alias="Last-Event-ID", max_length=200, description="Id of the last event received")
+]
 #: The most open streams, seconds between two polls of a job, polls per second of all streams, and seconds between
 #: two polls of all jobs.
 STREAMS: Final = 2000
@@ -101,7 +103,7 @@ class Watches:
     async def of(self, key: object, look: Callable[[Watch], Coroutine[Any, Any, None]]) -> AsyncIterator[Watch]:
         """Share the poll of a key and run it while it is used. Raises LimitReached if too many streams are open."""
         if sum(watch.streams for watch in self.watches.values()) >= STREAMS:
-            raise LimitReached("events", STREAMS, "streams are open already", "close one, or ask again", 5.0)
+            raise LimitReached("events", STREAMS, "event streams are open already", "close one, or try again", 5.0)
         watch = self.watches.get(key)
         if watch is None or watch.over:
             watch = self.watches[key] = Watch()
@@ -187,7 +189,7 @@ async def job_events(
     request: Request,
     watch: Annotated[Watch, Depends(_watched)],
     last_event_id: LastId = None,
-    previews: Annotated[bool, Query(description="Send what is emerging too, as a moving WebP in base64")] = False,
+    previews: Annotated[bool, Query(description="Include previews as animated WebP in base64")] = False,
 ) -> AsyncIterable[ServerSentEvent]:
     """Stream the events of a job: `state`, `progress`, `preview` and `done`. The stream ends after `done` or
     `deleted`."""

@@ -38,7 +38,7 @@ from flickbook.store.base import Job
 Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
 Reader = Annotated[Caller, Depends(reader)]
 Changer = Annotated[Caller, Depends(changer)]
-Download = Annotated[bool, Query(description="Have it saved, not shown")]
+Download = Annotated[bool, Query(description="Respond with Content-Disposition: attachment")]
 _PIECE: Final = 1 << 17
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _MADE: Final = re.compile(r"film-[0-9]{1,9}\.[a-z0-9]{2,5}")
@@ -53,9 +53,9 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
         "description": "The whole file",
         "content": {"video/mp4": _BINARY, "image/webp": _BINARY, "image/png": _BINARY},
     },
-    204: {"description": "A preview that is not there yet"},
+    204: {"description": "No preview is available yet"},
     206: {"description": "One range of it", "content": {"video/mp4": _BINARY, "image/webp": _BINARY}},
-    304: {"description": "It is still what if-none-match names"},
+    304: {"description": "Not modified since the ETag in if-none-match"},
     **refusals(404, 416),
 }
 router = APIRouter(tags=["files"])
@@ -134,7 +134,7 @@ def _range(asked: str, size: int) -> tuple[int, int] | None:
     first = int(match[1]) if match[1] else max(0, size - int(match[2]))
     last = min(size - 1, int(match[2])) if match[1] and match[2] else size - 1
     if first > last:
-        raise HTTPException(416, "the range lies outside of the file", {"content-range": f"bytes */{size}"})
+        raise HTTPException(416, "the range lies outside the file", {"content-range": f"bytes */{size}"})
     return first, last
 
 
@@ -162,7 +162,7 @@ def film_of(service: Service, job: Job) -> Path:
     if job.result is None:
         raise JobNotFound(job.id)
     if job.home == "command":
-        raise JobConflict(job.id, job.state, "served", "its command wrote it to a file of its own")
+        raise JobConflict(job.id, job.state, "served", "was written to a file of the command that made it")
     name = Path(job.result.path).name
     if not _MADE.fullmatch(name) or not media_type(name):
         raise JobNotFound(job.id)
@@ -231,12 +231,12 @@ def _served(kind: Kind, what: str, media: str) -> None:
     router.head(path, include_in_schema=False, response_class=Response)(file)
 
 
-_served("film", "The film or picture", "video/mp4")
-_served("preview", "The film as it emerges, a moving WebP", "image/webp")
-_served("thumbnail", "One frame of it", "image/webp")
-_served("sheet", "Eight frames of it on one picture", "image/png")
-_served("last", "Its last frame", "image/png")
-_served("recipe", "How it was made", "application/json")
+_served("film", "The film or image", "video/mp4")
+_served("preview", "A preview of the running film, an animated WebP", "image/webp")
+_served("thumbnail", "One frame of the film", "image/webp")
+_served("sheet", "Eight frames of the film in one image", "image/png")
+_served("last", "The last frame of the film", "image/png")
+_served("recipe", "The recipe of the film", "application/json")
 
 
 class LinkRequest(Body):
@@ -248,7 +248,10 @@ class LinkRequest(Body):
 
 
 @router.post(
-    f"{ROOT}/jobs/{{id}}/links", operation_id="make_link", responses=refusals(404, 413), summary="A link without a key"
+    f"{ROOT}/jobs/{{id}}/links",
+    operation_id="make_link",
+    responses=refusals(404, 413),
+    summary="A signed link that needs no API key",
 )
 async def make_link(
     id: str, body: LinkRequest, request: Request, caller: Changer, idempotency: ChangeKey
@@ -289,5 +292,5 @@ async def linked_file(
     # Also verified for a missing job, so that the response takes as long.
     holds = await guard_of(request).linked(target, "" if job is None else job.owner, key)
     if job is None or not holds:
-        raise HTTPException(404, "no such file, or the link to it is over")
+        raise HTTPException(404, "no such file, or the link has expired")
     return await file_of(request, job, kind, download)

@@ -116,11 +116,11 @@ def _kind(asked: JobRequest) -> tuple[Kind | None, float]:
     if asked.kind == "draft":
         return "draft", asked.until or UNTIL
     if asked.until is not None:
-        raise RequestError("until", asked.until, "means nothing without kind draft", "leave it out")
+        raise RequestError("until", asked.until, "has no effect without kind draft", "leave it out")
     if asked.kind == "picture" and asked.num_frames not in (None, 1):
-        raise RequestError("num_frames", asked.num_frames, "a picture is one frame", "leave it out")
+        raise RequestError("num_frames", asked.num_frames, "an image has one frame", "leave it out")
     if asked.kind == "film" and asked.num_frames == 1:
-        raise RequestError("num_frames", 1, "a film has 2 frames or more", "ask for a picture")
+        raise RequestError("num_frames", 1, "a film needs 2 frames or more", "ask for a picture")
     return asked.kind, 1.0
 
 
@@ -128,7 +128,7 @@ def _check_input(service: Service, asked: JobRequest, field: str) -> None:
     """Check that the model supports this input, before the file is stored."""
     model = catalogue.find(asked.request(service.loras).model)
     if field not in model.inputs:
-        limit = f"{model.name} begins from {' or '.join(model.inputs)}"
+        limit = f"{model.name} starts from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")
 
 
@@ -143,20 +143,20 @@ async def shown(request: Request, job: Job) -> JobResponse:
 async def list_jobs(
     request: Request,
     caller: Reader,
-    state: Annotated[list[State] | None, Query(description="Only those in one of these states")] = None,
-    kind: Annotated[list[Kind] | None, Query(description="Only these kinds")] = None,
-    text: Annotated[str, Query(max_length=200, description="Only those whose prompt contains it")] = "",
+    state: Annotated[list[State] | None, Query(description="Only jobs in one of these states")] = None,
+    kind: Annotated[list[Kind] | None, Query(description="Only jobs of these kinds")] = None,
+    text: Annotated[str, Query(max_length=200, description="Only jobs whose prompt contains this text")] = "",
     favourite: Annotated[bool, Query(description="Only favourites")] = False,
-    after: Annotated[JobId | None, Query(description="The last id of the page before")] = None,
+    after: Annotated[JobId | None, Query(description="The last id of the previous page")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Annotated[Literal["new", "old", "queue"], Query(description="Of queue there is one page")] = "new",
+    order: Annotated[Literal["new", "old", "queue"], Query(description="The order queue has only one page")] = "new",
 ) -> Page:
     """List jobs. The order is newest first, oldest first, or that of the queue."""
     service = service_of(request)
     if after is not None:
         await service.queue.job(after, caller.sees)
         if order == "queue":
-            raise RequestError("after", after, "the line moves, so it has one page", "ask with a larger limit")
+            raise RequestError("after", after, "the queue changes, so it has only one page", "use a larger limit")
     states: tuple[State, ...] = tuple(state or ()) or (("queued",) if order == "queue" else ())
     query = base.Query(
         owner=caller.sees,

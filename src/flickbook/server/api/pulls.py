@@ -61,8 +61,8 @@ class Pulls:
         downloaded."""
         if self._task is not None and not self._task.done():
             if name != self._name:
-                limit = f"{self._name} is being pulled, and models come one at a time"
-                raise LimitReached("model", name, limit, "ask again when it is here", _BUSY)
+                limit = f"{self._name} is being downloaded, and only one model at a time can be"
+                raise LimitReached("model", name, limit, "try again when it is complete", _BUSY)
             return
         self._name, self._told[name] = name, PullResponse(state="pulling")
         self._task = asyncio.create_task(self._run(name))
@@ -88,13 +88,13 @@ class Pulls:
         try:
             error = await self._fetched(name)
         except OSError as problem:
-            error = f"no process for it: {problem.strerror or problem}"
+            error = f"no process can be started: {problem.strerror or problem}"
         except Exception as problem:
-            logger.exception("%s is not pulled", name)
+            logger.exception("%s was not downloaded", name)
             error = f"unexpected {type(problem).__name__}"
         told = self._told[name]
         if error:
-            logger.error("%s is not pulled: %s", name, error)
+            logger.error("%s was not downloaded: %s", name, error)
             self._told[name] = told.model_copy(update={"state": "failed", "error": error})
         else:
             self._told[name] = told.model_copy(update={"state": "done"})
@@ -115,7 +115,7 @@ class Pulls:
             code = await process.wait()
         finally:
             await _ended(process)
-        return error or (f"its process ended with exit code {code}; pull again" if code else "")
+        return error or (f"the download process ended with exit code {code}; try again" if code else "")
 
 
 @asynccontextmanager
@@ -172,7 +172,7 @@ async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
             break
         await asyncio.to_thread(service.artifacts.tell_pull, name, told.bytes, told.total)
     if told.state == "failed" or await asyncio.to_thread(to_pull, name):
-        await _failed(service, name, told.error or "its repository is no model in diffusers' layout")
+        await _failed(service, name, told.error or "its repository is not a model in diffusers' layout")
     await asyncio.to_thread(service.artifacts.end_pull, name)
 
 
@@ -218,7 +218,7 @@ async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullResponse:
         return PullResponse(state="absent")
     if "admin" in caller.scopes:
         return told
-    return told.model_copy(update={"error": "it could not be pulled; the service's log says why"})
+    return told.model_copy(update={"error": "it could not be downloaded; see the service's log"})
 
 
 @router.post(f"{ROOT}/models/{{name}}/pull", operation_id="pull_model", status_code=202, responses=refusals(404))
@@ -228,7 +228,7 @@ async def pull(name: str, request: Request, caller: Admin) -> PullResponse:
     told = await _now(pulls, model, caller)
     if told.state in ("absent", "failed"):
         if not model.repo:
-            raise RequestError("model", model.name, "names no repository", "put its files where they were")
+            raise RequestError("model", model.name, "has no repository", "put its files back in their directory")
         pulls.start(model.name)
         told = await _now(pulls, model, caller)
     return told

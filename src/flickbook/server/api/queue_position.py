@@ -75,7 +75,7 @@ class Line:
         try:
             self._look = await self._taken()
         except FlickbookError as error:
-            logger.warning("the line cannot be seen: %s", error)
+            logger.warning("the queue cannot be read: %s", error)
 
     async def _taken(self) -> Look:
         now = time.monotonic()

@@ -63,7 +63,7 @@ async def inspect(request: Request, caller: Changer) -> Inspected:
     async with body_of(request) as body:
         file = body.files.get("file")
         if body.typed or file is None or body.fields or len(body.files) > 1:
-            raise RequestError("file", "", "must be the one part of a form", "send the film as the part file")
+            raise RequestError("file", "", "must be the only part of the form", "send the film as the part file")
         return await asyncio.get_running_loop().run_in_executor(READERS, _inspected, file.file)
 
 

@@ -65,7 +65,7 @@ class Choices(Body):
 
     model: Name | None = None
     preset: (
-        Annotated[Preset, Field(description="recommended: the model's recommended settings, where unset")] | None
+        Annotated[Preset, Field(description="recommended: use the model's recommended values for unset fields")] | None
     ) = None
     negative_prompt: Prompt | None = None
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
@@ -75,7 +75,7 @@ class Choices(Body):
     width: Annotated[int, Field(ge=1)] | None = None
     height: Annotated[int, Field(ge=1)] | None = None
     scheduler: Name | None = None
-    speed: Annotated[Speed, Field(description="balanced: have it sooner, nearly the same")] | None = None
+    speed: Annotated[Speed, Field(description="balanced: faster, nearly identical")] | None = None
     loras: Annotated[list[LoraNamed], Field(max_length=8)] | None = None
     container: Container | None = None
     codec: Name | None = None

@@ -72,11 +72,13 @@ class JobResponse(BaseModel):
     parent: str | None = None
     until: float | None = None
     place: int | None = Field(
-        default=None, description="Its place in the queue; null where it does not wait, or far back"
+        default=None, description="Position in the queue; null if the job is not queued or is far back"
     )
-    eta_seconds: float | None = Field(default=None, description="Seconds until it is done; null where none was like it")
+    eta_seconds: float | None = Field(
+        default=None, description="Seconds until the job is done; null if no similar job ran before"
+    )
     progress: Progress | None = None
-    seconds: float = Field(description="What its attempts took on the device")
+    seconds: float = Field(description="Seconds of device time of all attempts")
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None

@@ -137,7 +137,7 @@ async def create(body: WebhookRequest, request: Request, caller: Changer, idempo
 async def list_webhooks(
     request: Request,
     caller: Reader,
-    after: Annotated[str | None, Query(max_length=64, description="The last id of the page before")] = None,
+    after: Annotated[str | None, Query(max_length=64, description="The last id of the previous page")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> WebhookPage:
     """List the webhooks, oldest first."""

@@ -35,7 +35,7 @@ REFUSED: Final = (
 )
 #: Objects whose entries count as top-level fields.
 _HOLDERS: Final = ("extra_body", "extra_params", "diffusers_kwargs")
-_UNOPENED: Final = ("names a file or an address, and none is opened", "send the file itself, or leave it out")
+_UNOPENED: Final = ("is a path or URL, which the service never opens", "send the file itself, or leave it out")
 _QUALITIES: Final = {"maximum": 100, "high": 85, "medium": 65, "low": 45, "default": None}
 _SIZE: Final = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 #: Fields of a Request or a Polish, and the names under which they may have been sent.
@@ -90,7 +90,7 @@ def _lora(value: object) -> object:
     return from_json(value) if isinstance(value, str) else value
 
 
-_DATA_URL: Final = {"type": "string", "pattern": "^data:image/", "description": "A picture as a data: URL."}
+_DATA_URL: Final = {"type": "string", "pattern": "^data:image/", "description": "An image as a data: URL."}
 _REFERENCE: Final = {
     "type": "object",
     "properties": {"image_url": _DATA_URL},
@@ -202,7 +202,7 @@ class CreateVideo(Making):
         names = ("input_reference", "image_reference", "image_url")
         given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
         if len(given) > 1:
-            raise RequestError(given[1][0], "…", "a film begins from one picture", "give one of them")
+            raise RequestError(given[1][0], "…", "a film starts from one image", "send one of them")
         return given[0] if given else None
 
 

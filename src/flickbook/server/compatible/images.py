@@ -83,7 +83,7 @@ class Images(BaseModel):
     | {
         200: {
             "model": Images,
-            "description": "The pictures, or with `stream` the events of their making.",
+            "description": "The images, or with `stream` events of their progress.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
     },
@@ -121,11 +121,11 @@ def _check(wanted: CreateImage) -> None:
     """Raise RequestError for fields that cannot be combined."""
     for name in ("frame_count", "frame_duration_ms"):
         if getattr(wanted, name) is not None and wanted.output_format != "gif":
-            raise RequestError(name, getattr(wanted, name), "is for moving pictures", "add output_format=gif")
+            raise RequestError(name, getattr(wanted, name), "needs output_format gif", "add output_format=gif")
     if wanted.partial_images is not None and not wanted.stream:
-        raise RequestError("partial_images", wanted.partial_images, "is for streams", "add stream=true")
+        raise RequestError("partial_images", wanted.partial_images, "needs stream=true", "add stream=true")
     if wanted.stream and wanted.response_format == "url":
-        raise RequestError("response_format", "url", "a stream holds the bytes", "leave it out")
+        raise RequestError("response_format", "url", "a stream returns the image itself", "leave it out")
 
 
 async def _submitted(
@@ -172,7 +172,7 @@ async def _encoded(service: Service, job: Job) -> str:
     try:
         data = await asyncio.to_thread(film_path(service, job, job.id).read_bytes)
     except OSError:
-        raise HTTPException(404, "the file is gone; the picture can be made again") from None
+        raise HTTPException(404, "the file was deleted; create the image again") from None
     return base64.b64encode(data).decode("ascii")
 
 
@@ -205,7 +205,7 @@ async def _events(
                     del waiting[id]
             if time.monotonic() - told > _SILENCE:
                 told = time.monotonic()
-                yield ": still at work\n\n"
+                yield ": still working\n\n"
             await asyncio.sleep(_LOOK)
     except (FlickbookError, HTTPException) as error:
         fault = {"message": str(error), "type": "server_error", "param": None, "code": getattr(error, "code", None)}

@@ -43,7 +43,7 @@ class ModelShown(BaseModel):
 
     id: Annotated[str, Field(examples=["builtin"])]
     object: Literal["model"] = "model"
-    created: Annotated[int, Field(description="When its files came here.")]
+    created: Annotated[int, Field(description="When its files were downloaded.")]
     owned_by: str
     title: str
     summary: str

@@ -164,9 +164,9 @@ def _number(value: object) -> float | None:
 
 def _failure(job: Job) -> Failure | None:
     if job.state == "expired":
-        return Failure(code="expired", message="its time was over before it began")
+        return Failure(code="expired", message="expired before it started")
     if job.state == "failed":
-        return Failure(code=job.error_code or "failed", message=job.error or "no reason is known")
+        return Failure(code=job.error_code or "failed", message=job.error or "unknown error")
     return None
 
 
@@ -180,7 +180,7 @@ def mark_remix(place: Path, of: str) -> None:
     try:
         replace_whole(place / _ORIGIN, lambda draft: draft.write_text(of, encoding="ascii"))
     except OSError as error:
-        raise OutputError(_ORIGIN, error.strerror or str(error), "free some space, and ask again") from None
+        raise OutputError(_ORIGIN, error.strerror or str(error), "free disk space, then try again") from None
 
 
 def _origin(queue: Queue, job: Job) -> str | None:

@@ -21,7 +21,7 @@ def last_frame(path: Path, place: Path, stem: str) -> Path:
     try:
         replace_whole(target, lambda draft: draft.write_bytes(image))
     except OSError as error:
-        raise OutputError(target.name, error.strerror or str(error), "free some space, and ask again") from None
+        raise OutputError(target.name, error.strerror or str(error), "free disk space, then try again") from None
     return target
 
 
@@ -33,4 +33,4 @@ async def download(request: Request, root: Path, path: Path, name: str, digest: 
     try:
         return await held(request, root, path, name, download=True, digest=digest)
     except OSError:
-        raise HTTPException(404, "the file is gone; it can be made again") from None
+        raise HTTPException(404, "the file was deleted; create the film again") from None

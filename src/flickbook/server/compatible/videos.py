@@ -55,21 +55,24 @@ Reader = Annotated[Caller, Depends(reader)]
 Creator = Annotated[Caller, Depends(creator)]
 Changer = Annotated[Caller, Depends(changer)]
 _EXAMPLE: Final = {"prompt": "a red circle moving left", "seconds": "2", "size": "128x128", "seed": 7}
-_PICTURE: Final = "A picture that the film begins from."
-_FILM: Final = "The film: MP4, WebM, MKV, MOV, GIF, moving WebP."
+_PICTURE: Final = "An image to start from."
+_FILM: Final = "The film: MP4, WebM, MKV, MOV, GIF or animated WebP."
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _MEDIA: Final = ("video/mp4", "video/webm", "video/x-matroska", "image/gif", "image/webp", "image/apng", "image/png")
 _FILES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": {kind: _BINARY for kind in _MEDIA}}
 }
 _PARTS: Final[dict[int | str, dict[str, Any]]] = {
-    206: {"description": "The part that was asked for.", "content": _FILES[200]["content"]},
-    304: {"description": "The client has it already."},
+    206: {"description": "The requested range.", "content": _FILES[200]["content"]},
+    304: {"description": "The copy of the client is current."},
 }
 _POLL: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
-            "openai-poll-after-ms": {"description": "When to look again.", "schema": {"type": "integer", "minimum": 1}}
+            "openai-poll-after-ms": {
+                "description": "Seconds until the next poll.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
         }
     }
 }
@@ -117,7 +120,7 @@ def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
     only_files(body, ("input_reference",))
     sent, told = body.files.get("input_reference"), wanted.picture
     if sent is not None and told is not None:
-        raise RequestError(told[0], "…", "a film begins from one picture", "give one of them")
+        raise RequestError(told[0], "…", "a film starts from one image", "send one of them")
     if sent is not None:
         return "input_reference", sent.file
     return None if told is None else (told[0], inline(*told))
@@ -127,7 +130,7 @@ def only_files(body: Body, names: Collection[str]) -> None:
     """Raise RequestError for a file in another field."""
     for name, file in body.files.items():
         if name not in names:
-            raise RequestError(name, file.filename, "takes no file", f"send it as {' or '.join(names) or 'text'}")
+            raise RequestError(name, file.filename, "is not a file field", f"send it as {' or '.join(names) or 'text'}")
 
 
 @router.post(
@@ -195,7 +198,7 @@ async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVid
     wanted = asked(EditVideo, body)
     only_files(body, ("video",))
     if wanted.picture is not None:
-        raise RequestError(wanted.picture[0], "…", "a film begins from one thing", "send the film alone")
+        raise RequestError(wanted.picture[0], "…", "a film starts from one input", "send only the film")
     sent: UploadFile | None = body.files.get("video")
     if (sent is None) == (wanted.video is None):
         raise RequestError("video", wanted.video or "", "must be one film", 'send a file, or {"id": "video_…"}')
@@ -209,7 +212,7 @@ async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVid
 async def list_videos(
     request: Request,
     caller: Reader,
-    after: Annotated[str | None, Query(description="The id of the last one of the page before.")] = None,
+    after: Annotated[str | None, Query(description="The last id of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:

@@ -67,7 +67,7 @@ class _Body:
     def check(self) -> None:
         """Check the headers. Raises HTTPException."""
         if header(self._scope, b"content-encoding").lower() not in ("", "identity"):
-            raise self._refuse(415, "compressed bodies are not read; send it plain")
+            raise self._refuse(415, "compressed request bodies are not supported; send it uncompressed")
         length = header(self._scope, b"content-length")
         if length and header(self._scope, b"transfer-encoding"):
             # A proxy may have used the other one, so the connection must be closed (RFC 9112, section 6.3).
@@ -75,7 +75,7 @@ class _Body:
         if length.isdecimal() and int(length) > self.limit:
             raise self._too_large()
         if self._scope["method"] in _WITH_BODY and self.type not in _TYPES:
-            raise self._refuse(415, f"the type of the body must be {JSON} or {FORM}")
+            raise self._refuse(415, f"the content type must be {JSON} or {FORM}")
 
     async def whole(self) -> bytes:
         """Return the whole body."""
@@ -100,7 +100,7 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.001, left))
         except TimeoutError:
-            raise self._refuse(408, "the body came too slowly") from None
+            raise self._refuse(408, "the body arrived too slowly") from None
         self._count += len(message.get("body", b""))
         self._ended = not message.get("more_body", False)
         if self._count > self.limit:
@@ -126,7 +126,7 @@ def check_json(body: bytes) -> bytes:
     except UnicodeDecodeError:
         raise HTTPException(400, "the body is not UTF-8; correct it") from None
     if b"\0" in body or _broken_pair(body):
-        raise HTTPException(400, "the body has half a character or a zero byte in it; correct it")
+        raise HTTPException(400, "the body contains a lone surrogate or a zero byte; correct it")
     if depth(body) > MAX_DEPTH:
         raise HTTPException(400, f"the body is nested deeper than {MAX_DEPTH}; flatten it")
     return body

@@ -36,7 +36,9 @@ class Hosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._ours(header(scope, b"host")):
-            error = HTTPException(421, "this service has another name; ask it by its own, or start it with --origin")
+            error = HTTPException(
+                421, "the Host header does not name this service; use its own host name, or start it with --origin"
+            )
             await refusal(scope, error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -78,7 +80,7 @@ class OriginCheck:
         if origin in self._origins or of_own_page(scope):
             return
         if origin or header(scope, b"sec-fetch-site") in ("cross-site", "same-site"):
-            raise HTTPException(403, "another page asks; name it with --origin if it may")
+            raise HTTPException(403, "the request comes from another origin; allow it with --origin")
 
 
 def _is_address(name: str) -> bool:

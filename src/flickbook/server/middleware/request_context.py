@@ -61,7 +61,7 @@ class RequestContext:
         except Exception:
             logger.exception("unexpected error in %s %s", scope["method"], scope["path"])
             if not status:
-                text = f"unexpected error; the log of the service tells more of request {id}"
+                text = f"unexpected error; see request {id} in the log of the service"
                 await errors.answer(scope, 500, "unexpected", text)(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - began

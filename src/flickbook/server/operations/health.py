@@ -40,10 +40,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._count = Counter(
-            "flickbook_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+            "flickbook_requests",
+            "Requests by method, route and status.",
+            ["method", "route", "status"],
+            registry=self.registry,
         )
         self._seconds = Histogram(
-            "flickbook_request_seconds", "Seconds to the end of an answer.", ["route"], registry=self.registry
+            "flickbook_request_seconds", "Seconds until the end of a response.", ["route"], registry=self.registry
         )
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
@@ -54,13 +57,13 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
 
-@router.get("/healthz", summary="Whether the service lives")
+@router.get("/healthz", summary="Liveness of the service")
 async def healthz() -> dict[str, bool]:
     """Reports that this process responds; checks nothing else."""
     return {"live": True}
 
 
-@router.get("/readyz", summary="Whether the service can work", responses={503: {"description": "It cannot."}})
+@router.get("/readyz", summary="Readiness of the service", responses={503: {"description": "It cannot."}})
 async def readyz(request: Request) -> JSONResponse:
     """Checks the store and that files of jobs can be written. Also counts the live workers."""
     service = service_of(request)
@@ -84,7 +87,7 @@ async def _store_answers(service: Service) -> bool:
     try:
         await asyncio.wait_for(service.store.counts(), _PATIENCE)
     except (FlickbookError, TimeoutError) as error:
-        logger.error("the store does not answer: %s", error)
+        logger.error("the store does not respond: %s", error)
         return False
     return True
 
@@ -100,7 +103,7 @@ def _writable(root: Path) -> bool:
     return True
 
 
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -> Response:
     """Returns the requests that this process counted and the current number of jobs by state."""
     service = service_of(request)
@@ -123,19 +126,19 @@ class _Told:
 
 
 def _families(service: Service, counts: Mapping[State, int], done: Sequence[Job]) -> list[GaugeMetricFamily]:
-    states = GaugeMetricFamily("flickbook_jobs", "Jobs by their state.", labels=["state"])
+    states = GaugeMetricFamily("flickbook_jobs", "Jobs by state.", labels=["state"])
     for state, count in counts.items():
         states.add_metric([state], count)
     workers = GaugeMetricFamily("flickbook_workers", "Workers of this service that are alive.", alive(service))
     begun = [job for job in done if job.started_at]
     lasted = _quantiles(
         "flickbook_job_duration_seconds",
-        f"From start to end, of the last {_LAST} that were completed.",
+        f"Seconds from start to end, of the last {_LAST} completed jobs.",
         [job.finished_at - job.started_at for job in begun],
     )
     waited = _quantiles(
         "flickbook_queue_wait_seconds",
-        f"From order to start, of the last {_LAST} that were completed.",
+        f"Seconds from creation to start, of the last {_LAST} completed jobs.",
         [job.started_at - job.created_at for job in begun],
     )
     return [states, workers, lasted, waited]

@@ -43,7 +43,7 @@ async def tended(service: Service, webhooks: Webhooks) -> AsyncIterator[None]:
 async def tend(service: Service) -> None:
     """Release expired leases, and end jobs that exceeded their time limit."""
     for job in await service.queue.tend():
-        logger.warning("%s is %s now: %s", job.id, job.state, job.error or "its time is over")
+        logger.warning("%s is %s now: %s", job.id, job.state, job.error or "expired")
 
 
 async def sweep(service: Service) -> None:
@@ -53,7 +53,7 @@ async def sweep(service: Service) -> None:
     await idempotency.forget(service.store)
     if service.keep > 0 or service.max_disk is not None:
         for job in await service.queue.sweep(service.keep, service.max_disk):
-            logger.info("%s is forgotten", job.id)
+            logger.info("%s was deleted", job.id)
     for id in await asyncio.to_thread(_old, service):
         # The files of a batch are kept while one of its jobs may resume from them.
         if await asyncio.to_thread(lambda id: bool(service.artifacts.members(id)), id):
@@ -62,7 +62,7 @@ async def sweep(service: Service) -> None:
         # Files are created before their job, so only old files without a job are orphans.
         if found is None:
             freed = await asyncio.to_thread(service.artifacts.clear, id)
-            logger.warning("%s was removed, %d bytes that belonged to no job", id, freed)
+            logger.warning("%s was removed: %d bytes that belonged to no job", id, freed)
         elif found.state == "completed" and found.kind != "draft" and not found.leader:
             # Checkpoints of a worker that died after it completed the job. A draft's checkpoint is its result and
             # stays.
@@ -85,5 +85,5 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         except FlickbookError as error:
             logger.error("%s", error)
         except Exception:
-            logger.exception("unexpected error while tending")
+            logger.exception("unexpected error in maintenance")
         await asyncio.sleep(seconds)

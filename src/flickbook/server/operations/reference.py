@@ -21,7 +21,7 @@ TAGS: Final = {
     "batches": "One job for each row of a table.",
     "files": "Films, previews, thumbnails and recipes of jobs, and links to them that need no key.",
     "events": "Progress as server-sent events.",
-    "models": "Models, their downloads, LoRAs, this machine, and what a film would take.",
+    "models": "Models, downloads, LoRAs, this machine, and memory and time estimates.",
     "recipes": "How a film was made, read from its file.",
     "webhooks": "Signed messages to your server when jobs end.",
     "videos": "/v1/videos, compatible with the OpenAI client.",
@@ -73,10 +73,11 @@ def page(document: dict[str, Any]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Flickbook API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><h1>Flickbook API {escape(document['info']['version'])}</h1>"
-        "<p>Send a key of <code>flickbook keys create</code> as <code>Authorization: Bearer KEY</code>; without keys, "
-        'this machine needs none. The same as data: <a href="/openapi.json">openapi.json</a>.</p>'
+        "<p>Send an API key, created with <code>flickbook keys create</code>, as "
+        "<code>Authorization: Bearer KEY</code>; while no key exists, requests from this machine need none. "
+        'Machine-readable: <a href="/openapi.json">openapi.json</a>.</p>'
         f'<nav>{links}</nav>{"".join(body)}<h2 id="errors">Errors</h2><p>Every error is JSON: <code>{{"error": '
-        '{"code", "message", "field"}}</code>. Any request may get:</p>'
+        '{"code", "message", "field"}}</code>. Any request may return:</p>'
         f"<table>{refused}</table></body></html>"
     )
 

@@ -90,7 +90,7 @@ async def request_of(body: Body, files: Collection[str]) -> tuple[dict[str, Any]
     if "request" in found:
         text = await found.pop("request").read(_REQUEST_BYTES + 1)
     for name in (*fields, *(name for name in found if name not in files)):
-        raise RequestError(name, "", "no such part of the form", f"send {', '.join(('request', *files))}")
+        raise RequestError(name, "", "no such part of this form", f"send {', '.join(('request', *files))}")
     if text is not None and not isinstance(text, str | bytes):
         raise RequestError("request", type(text).__name__, "must be JSON in one part", 'send for example {"seed": 7}')
     return None if text is None else from_json(text), found
@@ -137,9 +137,9 @@ def nested(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
         for step in path[:-1]:
             here = here.setdefault(step, {})
             if not isinstance(here, dict):
-                raise RequestError(name, value, "is both a value and an object", "give it one way")
+                raise RequestError(name, value, "is both a value and an object", "send it in one form")
         if path[-1] in here:
-            raise RequestError(name, value, "is given twice", "give it once")
+            raise RequestError(name, value, "is sent twice", "send it once")
         here[path[-1]] = value
     found: dict[str, Any] = {str(key): _listed(value) for key, value in tree.items()}
     return found
@@ -150,9 +150,9 @@ def _path(name: str, before: int) -> list[str | int]:
     match = _NAME.fullmatch(name)
     steps = match[2][1:-1].split("][") if match is not None and match[2] else []
     if match is None or len(steps) > _BRACKETS or steps.count("") > 1:
-        raise RequestError("body", name, "is no name of a field", "write name, name[], name[][key] or name[key]")
+        raise RequestError("body", name, "is not a field name", "write name, name[], name[][key] or name[key]")
     if before >= _FIELDS:
-        raise RequestError(name, before, "is given too often", f"give {_FIELDS} or fewer")
+        raise RequestError(name, before, "is sent too often", f"send {_FIELDS} or fewer")
     return [match[1], *(_step(step, before) for step in steps)]
 
 
@@ -180,7 +180,7 @@ def _files(items: Iterable[tuple[str, str | UploadFile]]) -> dict[str, UploadFil
         _check(name, "body", 1)
         name = name.removesuffix("[]")
         if name in found:
-            raise RequestError(name, value.filename, "is given twice", "send one file")
+            raise RequestError(name, value.filename, "is sent twice", "send one file")
         found[name] = value
     return found
 
@@ -193,13 +193,13 @@ def _check(value: Any, name: str, depth: int) -> None:
     """Refuse lone surrogates and infinite numbers, which no store accepts, and values that are nested too deeply."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise RequestError(name, value, "holds half of a character", "write it in UTF-8")
+            raise RequestError(name, value, "contains a lone surrogate", "write it in UTF-8")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise RequestError(name, value, "is too large", "give a finite number")
+            raise RequestError(name, value, "is too large", "send a finite number")
     elif isinstance(value, dict | list):
         if not depth:
-            raise RequestError(name, "…", f"has more than {MAX_DEPTH} levels", "send it flatter")
+            raise RequestError(name, "…", f"has more than {MAX_DEPTH} levels", "send fewer levels")
         if isinstance(value, dict):
             for key, each in value.items():
                 _check(key, name, depth)

@@ -144,9 +144,9 @@ _Key = Annotated[
         alias="idempotency-key",
         pattern=r"^[\x21-\x7e]{1,255}$",
         description=(
-            "The same key with the same body gives the same answer; with another body it is refused with 422. "
-            "A key belongs to its owner and this path. It is kept as long as the jobs that were made under it, and for "
-            "a day at least."
+            "The same key with the same body returns the same response; with another body it is refused with 422. "
+            "A key belongs to its owner and this path. It is stored as long as the jobs created with it, and at least "
+            "for a day."
         ),
     ),
 ]

@@ -30,8 +30,8 @@ _PARENT: Final = "given-parent"
 def moving(job: Job) -> Job:
     """Return the job if it makes a film. Raises RequestError for an image."""
     if job.plan.num_frames == 1:
-        limit = f"a video has 2 frames or more, and {job.plan.model} was asked for one"
-        raise RequestError("num_frames", 1, limit, "ask /v1/images/generations for pictures")
+        limit = f"a video has 2 frames or more, and this job of {job.plan.model} is an image"
+        raise RequestError("num_frames", 1, limit, "use /v1/images/generations for images")
     return job
 
 
@@ -130,7 +130,7 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
     )
     for name in ("image", "video", "loras"):  # input files of a command's job may lie where anybody can write
         if getattr(job.plan, name) != getattr(parent.plan, name):
-            raise RequestError(name, parent.id, "its file was changed since", "ask for a new job")
+            raise RequestError(name, parent.id, "its file was changed", "create a new job")
     return job.model_copy(update={"networks": parent.networks})
 
 

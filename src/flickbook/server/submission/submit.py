@@ -119,7 +119,7 @@ def closing(request: HttpRequest) -> bool:
 def check_open(request: HttpRequest) -> None:
     """Raise HTTPException 503 if the service is stopping."""
     if closing(request):
-        raise HTTPException(503, "the service is stopping; what was asked for is made when it is back", _AGAIN)
+        raise HTTPException(503, "the service is stopping; the job runs when it is back", _AGAIN)
 
 
 def hung_up() -> Response:
@@ -140,7 +140,7 @@ def film_path(service: Service, job: Job, id: str) -> Path:
     Raises JobConflict while the job is not completed, and for a file that a command wrote elsewhere.
     """
     if job.state != "completed" or job.result is None:
-        raise JobConflict(id, job.state, "downloaded", "ask for it when its status is completed")
+        raise JobConflict(id, job.state, "downloaded", "try again when its status is completed")
     if job.home == "command":
-        raise JobConflict(id, job.state, "downloaded", "its command wrote it to a file of its own")
+        raise JobConflict(id, job.state, "downloaded", "was written to a file of the command that made it")
     return job_files.film_of(service, job)

@@ -34,7 +34,7 @@ def inline(field: str, url: str) -> BytesIO:
     """Decode an image in a data: URL. Raises RequestError, also for any other URL: the service fetches none."""
     match = _DATA.match(url[:80])
     if match is None:
-        limit = "is no data: URL of a picture, and no other address is opened"
+        limit = "is not a data: URL of an image, and the service opens no other address"
         raise RequestError(field, url, limit, "send the file itself, or data:image/png;base64,…")
     if len(url) > MAX_INLINE * 4 // 3 + 80:
         raise RequestError(field, match[0], f"has more than {MAX_INLINE >> 20} MiB", "send the file itself")
@@ -52,7 +52,7 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
     head = source.read(_HEAD)
     form = sniff(head)
     if form is None:
-        limit = "is empty" if not head else f"is no {kind} that is read"
+        limit = "is empty" if not head else f"is not a supported {kind}"
         raise RequestError(field, head[:12], limit, "send PNG or JPEG, or a film as H.264 MP4")
     path = place / f"{stem}{_SUFFIXES.get(form.name, f'.{form.name}')}"
 
@@ -69,7 +69,7 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
         # Without the error's path, which is private.
         raise RequestError(field, form.name, error.reason, error.remedy) from None
     except OSError as error:
-        raise OutputError(path.name, error.strerror or str(error), "free some space, and send it again") from None
+        raise OutputError(path.name, error.strerror or str(error), "free disk space, then send it again") from None
     return path
 
 
@@ -97,7 +97,7 @@ def again(path: Path, place: Path, stem: str, field: str = "video") -> Path:
         else:
             replace_whole(target, lambda draft: shutil.copyfile(path, draft))
     except FileNotFoundError:
-        raise RequestError(field, path.name, "its file is gone", "begin from another") from None
+        raise RequestError(field, path.name, "its file was deleted", "start from another job") from None
     except OSError as error:
-        raise OutputError(path.name, error.strerror or str(error), "free some space, and ask again") from None
+        raise OutputError(path.name, error.strerror or str(error), "free disk space, then try again") from None
     return target

@@ -74,8 +74,8 @@ class Batches:
             if shown.deleted_count:
                 await self._free(name)
                 return
-        reason = "was so slow that jobs were given up before they were all kept"
-        raise StoreError(self.link.address.shown, reason, "ask again; none of them was kept")
+        reason = "was so slow that the jobs were cancelled before all were stored"
+        raise StoreError(self.link.address.shown, reason, "try again; none of them was stored")
 
     async def _drop(self, name: str) -> None:
         """Deletes a batch of this writer that was never visible."""

@@ -176,7 +176,7 @@ class MongoLink:
         if weak or journal == "false":
             asked = f"w={w}" if weak else "journal=false"
             remedy = "write w=majority in the address, or leave it out" if weak else "leave journal=false out"
-            raise StoreError(self.address.shown, f"asks for {asked}, and would forget what it confirmed", remedy)
+            raise StoreError(self.address.shown, f"uses {asked}, so it could lose confirmed writes", remedy)
 
     def _strict(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
         given = self.address.options
@@ -207,51 +207,51 @@ def _unreachable(link: MongoLink, error: Exception) -> tuple[str, str]:
     patience = int(link.address.options.get("serverselectiontimeoutms", DEFAULTS["serverSelectionTimeoutMS"])) / 1000
     text = str(error)
     if "SSL" in text or "certificate" in text:
-        return "does not agree on TLS", "see that tls, tlsCAFile and the server's certificate fit together"
+        return "does not agree on TLS", "check tls, tlsCAFile and the server's certificate"
     if isinstance(error, failures.NotPrimaryError) or "match selector" in text:
-        return f"has no primary that answers within {patience:g} s", "see that most members of the replica set run"
-    remedy = "see that it runs, that the address is right and that a firewall or access list lets this machine in"
-    return f"is out of reach: nothing answered within {patience:g} s", remedy
+        return f"has no primary that answers within {patience:g} s", "check that most members of the replica set run"
+    remedy = "check that it runs, that the address is right and that no firewall or access list blocks this machine"
+    return f"is unreachable: no response within {patience:g} s", remedy
 
 
 def _interrupted(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "broke the connection", "see that it runs; ask again, and what was confirmed is still there"
+    return "broke the connection", "check that it runs, then try again; confirmed data is not lost"
 
 
 def _refused(link: MongoLink, error: Exception) -> tuple[str, str]:
     assert isinstance(error, failures.OperationFailure)
     if error.code in _UNAUTHORISED or "auth" in str(error).lower():
         remedy = "correct the user, the password and authSource in the address, or grant the role readWrite"
-        return f"lets this user not in (code {error.code})", remedy
+        return f"denies access to this user (code {error.code})", remedy
     # In a bulk write each write has a reason of its own, and the whole has none.
     details: Document = {**(error.details or {})}
     first = next(iter(details.get("writeErrors", [])), details)
     said = first.get("errmsg", "no reason given")
     return (
         f"refused with code {first.get('code', error.code)}: {said}",
-        "see its log; `flickbook store check` looks through it",
+        "see its log; `flickbook store check` checks it",
     )
 
 
 def _unconfirmed(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "did not confirm by a majority in time", "see that most members of the replica set run, then ask again"
+    return "did not confirm by a majority in time", "check that most members of the replica set run, then try again"
 
 
 def _unreadable(link: MongoLink, error: Exception) -> tuple[str, str]:
     if "DNS" in str(error):
         return (
             "has no entry in DNS that can be found",
-            "see that the name is right and that this machine resolves names",
+            "check the name and the DNS of this machine",
         )
     return f"cannot be understood by the driver: {error}", "correct the address"
 
 
 def _unnamed(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "cannot keep this text", "leave out characters that are no Unicode text, such as half of a surrogate pair"
+    return "cannot store this text", "remove characters that are not Unicode text, such as lone surrogates"
 
 
 def _unknown(error: Exception) -> tuple[str, str]:
-    return f"failed with {type(error).__name__}", "see that it runs; `flickbook store check` looks through it"
+    return f"failed with {type(error).__name__}", "check that it runs; `flickbook store check` checks it"
 
 
 #: From specific to general: the first match is used.

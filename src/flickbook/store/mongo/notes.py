@@ -117,7 +117,7 @@ class Notes:
         with self.link.told():
             row = await self.link["secrets"].find_one({"_id": name})
         if row is None:
-            raise StoreError(self.link.address.shown, "does not keep what it confirmed", "see its log")
+            raise StoreError(self.link.address.shown, "lost confirmed data", "see its log")
         return str(row["value"])
 
     async def _first(self, place: str, name: Document, update: Document) -> None:
@@ -133,7 +133,7 @@ class Notes:
             return Note.of(**row)
         except RequestError as error:
             reason = f"has a note {row.get('id')} that cannot be read: {error}"
-            raise StoreError(self.link.address.shown, reason, "`flickbook store check` looks through it") from None
+            raise StoreError(self.link.address.shown, reason, "`flickbook store check` checks it") from None
 
 
 def _name(kind: str, id: str) -> str:

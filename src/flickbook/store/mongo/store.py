@@ -87,7 +87,7 @@ class MongoStore:
                 if there:
                     raise _known(there[0]["_id"]) from None
                 if time.monotonic() > patience:
-                    reason = "is still busy with a job of the same key"
+                    reason = "is still storing a job of the same key"
                     raise StoreError(self._link.address.shown, reason, "ask again") from None
                 # Another caller is adding a job with the same key, or died while doing so.
                 await asyncio.sleep(0.05)
@@ -205,7 +205,9 @@ class MongoStore:
         """Changes a job that matches `filter`. Raises RequestError for invalid changes."""
         unknown = set(changes) - (set(Job.model_fields) - {"id"})
         if unknown:
-            raise RequestError(min(unknown), changes[min(unknown)], "no field of a job that changes", "leave it out")
+            raise RequestError(
+                min(unknown), changes[min(unknown)], "is not a job field that can change", "leave it out"
+            )
         Job.of(**{**_ANY, **changes})
         new = flat(changes)
         if new and not {"owner", "priority", "key"} & set(new):
@@ -324,12 +326,12 @@ class MongoStore:
                     wrong.append(f"job {row['_id']} cannot be read: {error}")
                     continue
                 if job.state == "running" and not (job.worker and job.lease_until):
-                    wrong.append(f"job {job.id} is running under no lease")
+                    wrong.append(f"job {job.id} is running without a lease")
                 if row.get("keyed") != (_keyed(job.owner, job.key) if job.key else None):
-                    wrong.append(f"job {job.id} has a key that is not the one it is found by")
+                    wrong.append(f"job {job.id} is indexed under another key")
         away = abs(await self.now() - time.time())
         if away > 60:
-            wrong.append(f"the server's clock is {away:.0f} s away from this machine's")
+            wrong.append(f"the server's clock is {away:.0f} s off from this machine's")
         return wrong
 
     def _job(self, row: Document) -> Job:
@@ -337,7 +339,7 @@ class MongoStore:
             return Job.from_row({**row, "id": row["_id"]})
         except RequestError as error:
             reason = f"has a job {row['_id']} that cannot be read: {error}"
-            raise StoreError(self._link.address.shown, reason, "`flickbook store check` looks through it") from None
+            raise StoreError(self._link.address.shown, reason, "`flickbook store check` checks it") from None
 
 
 def _alive() -> Document:
@@ -359,4 +361,4 @@ def _keyed(owner: str, key: str) -> str:
 
 
 def _known(id: object) -> RequestError:
-    return RequestError("id", id, "there is a job of this id", "give it a new one")
+    return RequestError("id", id, "a job with this id exists", "use a new id")

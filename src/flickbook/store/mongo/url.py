@@ -46,11 +46,13 @@ class MongoUrl:
         credentials, at, hosts = authority.rpartition("@")
         # A second @, or one after the hosts, comes from an unescaped password, which would be shown as a host.
         if "@" in credentials or rest.count("@") > len(at):
-            raise StoreError(UNREADABLE, "has a user's name or password that is not escaped", _ESCAPE)
+            raise StoreError(UNREADABLE, "has a user name or password that is not escaped", _ESCAPE)
         if not _HOSTS.fullmatch(hosts):
-            raise StoreError(UNREADABLE, "has no host and port that can be read", f"{_FORM}; {_ESCAPE}")
+            raise StoreError(UNREADABLE, "has no valid host and port", f"{_FORM}; {_ESCAPE}")
         if path and not _NAME.fullmatch(path):
-            raise StoreError(UNREADABLE, "has a database's name of other than letters, digits, - and _", _FORM)
+            raise StoreError(
+                UNREADABLE, "has a database name with characters other than letters, digits, - and _", _FORM
+            )
         options = {name.lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
         password = credentials.partition(":")[2]
         hidden = [password, unquote(password), unquote_plus(password)]

@@ -41,7 +41,7 @@ def refuse_remains(path: Path) -> None:
     """Raises StoreError if a missing database has left other files: a new one would hide the loss."""
     for trace in (backup_of(path), *(Path(f"{path}{end}") for end in BESIDE[:2])):
         if trace.exists():
-            raise StoreError(path, f"is gone, and has left {trace.name}", f"put it back, or {REPAIR}")
+            raise StoreError(path, f"is missing, but {trace.name} exists", f"put it back, or {REPAIR}")
 
 
 @contextlib.contextmanager

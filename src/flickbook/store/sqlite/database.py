@@ -45,14 +45,14 @@ def told(path: Path, error: sqlite3.Error) -> StoreError:
     known = {
         sqlite3.SQLITE_CORRUPT: ("is damaged", REPAIR),
         sqlite3.SQLITE_NOTADB: (
-            "is no SQLite database, or its beginning is damaged",
+            "is not an SQLite database, or its beginning is damaged",
             f"{REPAIR}, or name another file",
         ),
         sqlite3.SQLITE_FULL: ("the disk is full", "free some space and try again"),
         sqlite3.SQLITE_BUSY: ("another process has locked it for too long", "try again, or end that process"),
         sqlite3.SQLITE_LOCKED: ("another process has locked it for too long", "try again, or end that process"),
-        sqlite3.SQLITE_READONLY: ("may only be read", "let your user write to it and to its directory"),
-        sqlite3.SQLITE_PERM: ("may not be opened", "let your user read and write it"),
+        sqlite3.SQLITE_READONLY: ("is read-only", "let your user write to it and to its directory"),
+        sqlite3.SQLITE_PERM: ("cannot be opened for lack of permission", "let your user read and write it"),
         sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "let your user read and write it, and its directory"),
         sqlite3.SQLITE_IOERR: (f"the disk failed ({error})", "check the disk and its free space, and try again"),
     }
@@ -61,14 +61,14 @@ def told(path: Path, error: sqlite3.Error) -> StoreError:
     # Errors in a file that was well-formed when it was written.
     if isinstance(error, sqlite3.OperationalError) and str(error).startswith(("no such", "malformed")):
         return StoreError(path, f"is damaged ({error})", REPAIR)
-    return StoreError(path, f"failed: {error}", "try again; `flickbook doctor` tells more")
+    return StoreError(path, f"failed: {error}", "try again; `flickbook doctor` shows details")
 
 
 def denied(path: Path, error: OSError) -> StoreError:
     """Converts an OSError to a readable StoreError."""
     remedy = {
-        errno.EMFILE: "end what has so many files open, or allow more with `ulimit -n`",
-        errno.ENFILE: "end what has so many files open",
+        errno.EMFILE: "close programs with many open files, or raise the limit with `ulimit -n`",
+        errno.ENFILE: "close programs with many open files",
         errno.ENOSPC: "free some space and try again",
         errno.EDQUOT: "free some space and try again",
         errno.EIO: "check the disk, and try again",
@@ -142,7 +142,7 @@ class Database:
                 raise StoreError(self.path, "is damaged (its schema lacks a column)", REPAIR) from error
             except (UnicodeEncodeError, OverflowError) as error:  # half a surrogate pair, or an integer beyond 64 bits
                 self._drop()
-                raise RequestError("store", self.path.name, f"cannot hold this: {error}", "correct it") from None
+                raise RequestError("store", self.path.name, f"cannot store this: {error}", "correct it") from None
             except BaseException:
                 if self._db is not None and self._db.in_transaction:
                     self._drop()
@@ -207,7 +207,7 @@ class Database:
             raise denied(self.path, error) from error
         if found.st_size == 0:
             self._drop()
-            raise StoreError(self.path, "is empty: it has lost what it held", REPAIR)
+            raise StoreError(self.path, "is empty: its data was lost", REPAIR)
         if self._db is not None and self._identity != (found.st_dev, found.st_ino):
             self._drop()  # another file has replaced it
         if self._db is None:

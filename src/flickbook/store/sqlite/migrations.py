@@ -99,6 +99,6 @@ def names(db: sqlite3.Connection) -> list[str]:
 def refuse(db: sqlite3.Connection, path: Path, steps: Sequence[Migration] = MIGRATIONS) -> None:
     """Raises StoreError for a database of another program or of a newer Flickbook."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreError(path, "is not a database of Flickbook's, or its beginning is damaged", "name another file")
+        raise StoreError(path, "is not a Flickbook database, or its beginning is damaged", "name another file")
     if set(names(db)) - {step.name for step in steps}:
         raise StoreError(path, "written by a newer Flickbook", "install it")

@@ -85,7 +85,7 @@ def repair(path: Path) -> Repaired:
         read = _read(source, backup_of(path)) if source is not None else (Found(), Found())
         backup = _read(backup_of(path), None)[0] if backup_of(path).exists() else Found()
         if not any(any(found.rows.values()) for found in (*read, backup)) and (source is None or _foreign(source)):
-            raise StoreError(path, "holds nothing of Flickbook's that can be read", "move it away to begin anew")
+            raise StoreError(path, "contains no readable Flickbook data", "move it away to start with an empty store")
         counts = _merged(*read, backup)
         keys, lost = _keys(path, read[0])
         closed = bool(keys or lost or _protected(path, read[0]))

@@ -150,7 +150,7 @@ class SqliteStore:
         """Writes `changes` to a job and returns it. Raises RequestError for invalid changes."""
         unknown = set(changes) - set(JOBS.columns[1:])
         if unknown:
-            raise RequestError(min(unknown), changes[min(unknown)], "no field of a job that changes", "leave it out")
+            raise RequestError(min(unknown), changes[min(unknown)], "cannot be changed", "leave it out")
         new = flat(changes)
         if new.get("priority", row["priority"]) != row["priority"]:
             new["turn"] = self._turn(db, str(row["owner"]), int(new["priority"]))
@@ -177,7 +177,7 @@ class SqliteStore:
         except sqlite3.IntegrityError as error:
             if "jobs.id" not in str(error):
                 raise
-            raise RequestError("id", job.id, "there is a job of this id", "give it a new one") from None
+            raise RequestError("id", job.id, "a job with this id exists", "use a new id") from None
         return self._job(row)
 
     def _turn(self, db: sqlite3.Connection, owner: str, priority: int) -> float:
