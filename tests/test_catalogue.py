@@ -78,7 +78,14 @@ def test_a_word_that_only_ever_named_something_else_is_told_unless_that_is_asked
     model = find("builtin")
     note = model.unlearned("a rainy cyberpunk alley")
     assert '"alley"' in note and '"cyberpunk" only as another word for its neon city' in note
-    assert model.unlearned("a cyberpunk city in the rain") == ""
+    for prompt, word in (
+        ("a cyberpunk city", "cyberpunk"),
+        ("a futuristic city", "futuristic"),
+        ("a neon cyberpunk street", "cyberpunk"),
+        ("shooting meteors", "meteors"),
+    ):
+        assert f'"{word}" only as another word' in model.unlearned(prompt), prompt
+    assert model.unlearned("a cyberpunk neon city in the rain") == ""
 
 
 def test_every_entry_recommends_what_it_supports_and_what_has_a_source_first() -> None:

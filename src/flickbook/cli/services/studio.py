@@ -19,6 +19,7 @@ def studio(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")] = False,
     share: Annotated[bool, typer.Option("--share", help="Reach it from elsewhere for a while; takes a login.")] = False,
     auth: options.Auth = None,
+    trusted_proxy: options.Proxy = None,
     store: options.Store = "",
     workers: options.Workers = 1,
     batch: options.Batch = None,
@@ -26,7 +27,7 @@ def studio(
     """Start the studio in the browser: films, images, sequences and batches."""
     if not options.has_studio():
         raise MissingExtra("gradio", "ui")
-    service = options.service_of(host, port, store, workers, auth=auth, batch=batch)
+    service = options.service_of(host, port, store, workers, auth=auth, batch=batch, proxies=trusted_proxy)
     service.shared = share
 
     async def opened(url: str) -> None:
