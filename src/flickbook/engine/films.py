@@ -234,7 +234,7 @@ def inputs_named(run_options: RunOptions) -> Iterator[None]:
         yield
     except RequestError as error:
         path = run_options.inputs.get(str(error.value))
-        if path is None:
+        if path is None or error.field is None:
             raise
         raise RequestError(error.field, Path(path).name, error.limit, error.remedy) from error
 

@@ -87,7 +87,7 @@ def repair(path: Path) -> Repaired:
         backup = _read(backup_of(path), None)[0] if backup_of(path).exists() else Found()
         if not any(any(found.rows.values()) for found in (*read, backup)) and (source is None or _foreign(source)):
             raise StoreError(path, "holds nothing of Flickbook's that can be read", "move it away to begin anew")
-        counts = _merged(*read, backup)
+        salvaged, scattered, restored = _merged(*read, backup)
         keys, lost = _keys(path, read[0])
         closed = bool(keys or lost or _protected(path, read[0]))
         moved: list[Path] = []
@@ -101,7 +101,8 @@ def repair(path: Path) -> Repaired:
         if closed:
             key_record.write(path, keys)
     names = {id: entry.name for id, entry in sorted(lost.items())}
-    return Repaired(moved[0] if moved else source, False, *counts, lost_keys=names, closed=closed)
+    aside = moved[0] if moved else source
+    return Repaired(aside, False, salvaged, scattered, restored, names, closed)
 
 
 def _keys(path: Path, found: Found) -> tuple[key_record.Entries, key_record.Entries]:
