@@ -78,18 +78,36 @@ def test_a_word_that_only_ever_named_something_else_is_told_unless_that_is_asked
     model = find("builtin")
     note = model.unlearned("a rainy cyberpunk alley")
     assert '"alley"' in note and '"cyberpunk" only as another word for its neon city' in note
-    assert model.unlearned("a cyberpunk city in the rain") == ""
+    for prompt, word in (
+        ("a cyberpunk city", "cyberpunk"),
+        ("a futuristic city", "futuristic"),
+        ("a neon cyberpunk street", "cyberpunk"),
+        ("shooting meteors", "meteors"),
+    ):
+        assert f'"{word}" only as another word' in model.unlearned(prompt), prompt
+    assert model.unlearned("a cyberpunk neon city in the rain") == ""
 
 
-def test_every_entry_recommends_what_it_supports_and_what_has_a_source_first() -> None:
+def test_every_entry_recommends_what_is_advised_or_says_why_not() -> None:
     for model in list_models():
         said = model.recommended
         for name, (low, high) in ADVISED.items():
             allowed, value = getattr(model, name), getattr(said, name)
-            assert allowed.range[0] <= value <= allowed.range[1]
+            assert allowed.range[0] <= value <= allowed.range[1], (model.name, name)
             assert (value - allowed.range[0]) % getattr(allowed, "every", 1) == 0 or name in ("guidance_scale", "fps")
-            sourced = name in model.seen or allowed.range[0] == allowed.range[1]
-            assert value == allowed.default if sourced else low <= value <= high or model.name in ("zeroscope-v2-xl",)
+            # `seen` is where a value was published or measured.
+            why = name in model.seen and value == allowed.default
+            assert low <= value <= high or why or allowed.range[0] == allowed.range[1], (model.name, name)
+    for name in (
+        "zeroscope-v2-576w",
+        "zeroscope-v2-xl",
+        "videocrafter2",
+        "videocrafter1",
+        "cogvideox-2b",
+        "cogvideox-5b",
+    ):
+        said = find(name).recommended
+        assert all(low <= getattr(said, field) <= high for field, (low, high) in ADVISED.items()), name
     film = find("text-to-video-ms-1.7b").recommended
     assert (film.num_frames, film.num_inference_steps, film.guidance_scale, film.fps) == (16, 25, 9.0, 8.0)
     assert film.negative_prompt == "blurry, low quality, distorted, artifacts, flicker, jitter"

@@ -298,6 +298,18 @@ def test_a_preset_fills_what_is_unset_and_tells_where_it_leaves_the_advice() -> 
     )
 
 
+def test_a_preset_inside_the_advice_tells_what_was_published() -> None:
+    request = Request(prompt="a panda", model="videocrafter2", preset="recommended")
+    made = resolve(request)
+    assert (made.num_frames, made.num_inference_steps, made.guidance_scale, made.fps) == (16, 30, 9.0, 8.0)
+    assert notes(request, made) == [
+        "preset recommended: videocrafter2 was published with 50 steps, guidance 12, 10 frames a second; "
+        "they apply without the preset"
+    ]
+    own = request.model_copy(update={"num_inference_steps": 40, "guidance_scale": 12.0, "fps": 10.0})
+    assert notes(own, resolve(own)) == []
+
+
 def test_a_preset_leaves_a_picture_one_frame_and_a_fixed_guidance_alone() -> None:
     request = Request(prompt="a panda", model="flux-schnell", preset="recommended")
     made = resolve(request)

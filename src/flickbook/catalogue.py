@@ -196,11 +196,11 @@ class Model(Record):
         return f"{self.name} {', and '.join(said)}: {advice} {self.bigger}"
 
     def _taken_for(self, prompt: str) -> dict[str, list[str]]:
-        """What the model shows -> the words of a prompt that it takes for it, where the prompt does not name that."""
+        """What the model shows -> the words of a prompt that it takes for it, unless the prompt names it in full."""
         found: dict[str, list[str]] = {}
         asked = vocabulary.words(prompt)
         for word in dict.fromkeys(asked):
-            if (shown := self.synonyms.get(word)) and not {*shown.split()} & {*asked}:
+            if (shown := self.synonyms.get(word)) and not {*shown.split()} <= {*asked}:
                 found.setdefault(shown, []).append(word)
         return found
 

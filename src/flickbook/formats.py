@@ -144,41 +144,56 @@ def is_frames(path: str | os.PathLike[str]) -> bool:
     return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
 
 
-def frame_paths(path: str | os.PathLike[str], num_frames: int) -> tuple[Path, ...]:
+def frame_paths(path: str | os.PathLike[str], num_frames: int, first: int = 1) -> tuple[Path, ...]:
     """Return the files of a film as numbered frames: shot-0001.png and so on for shot-%04d.png."""
     pattern = Path(path)
     begin, digits, end = _NUMBER.split(pattern.name)
-    return tuple(pattern.with_name(f"{begin}{number:0{digits or 0}d}{end}") for number in range(1, num_frames + 1))
+    numbers = range(first, first + num_frames)
+    return tuple(pattern.with_name(f"{begin}{number:0{digits or 0}d}{end}") for number in numbers)
+
+
+def first_frame(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a numbered sequence begins with: number 0 if it exists, else number 1."""
+    return frame_paths(path, 1, _first(path))[0]
+
+
+def _first(path: str | os.PathLike[str]) -> int:
+    return 0 if frame_paths(path, 1, 0)[0].exists() else 1
+
+
+def _present(path: str | os.PathLike[str], most: int) -> tuple[Path, ...]:
+    return tuple(takewhile(os.path.exists, frame_paths(path, most + 1, _first(path))))
 
 
 def numbered_frames(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> tuple[Path, ...]:
-    """Return the files of a numbered sequence, frames/%05d.png, from number 1 up to the first missing number.
+    """Return the files of a numbered sequence, frames/%05d.png, from number 0 or 1 up to the first missing number.
 
     At most `most` + 1 files are listed. Raises MediaError if the first frame is missing.
     """
-    found = tuple(takewhile(os.path.exists, frame_paths(path, most + 1)))
+    found = _present(path, most)
     if not found:
-        raise MediaError(path, f"its first frame {frame_paths(path, 1)[0].name} is missing", "number the frames from 1")
+        reason = f"its first frame {first_frame(path).name} is missing"
+        raise MediaError(path, reason, "number the frames from 0 or 1")
     return found
 
 
 def check_numbers(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> None:
     """Raises MediaError if the first frame of a numbered sequence is missing, or a frame before an existing one."""
     found = numbered_frames(path, most)
+    following = _first(path) + len(found)
     begin, _, end = (re.escape(part or "") for part in _NUMBER.split(Path(path).name))
     numbers = (re.fullmatch(f"{begin}([0-9]+){end}", name) for name in os.listdir(found[0].parent))
     last = max((int(number[1]) for number in numbers if number), default=0)
-    if len(found) <= most and last > len(found):
-        missing = frame_paths(path, len(found) + 1)[-1].name
-        raise MediaError(path, f"frame {missing} is missing, and later frames exist", "add it, or renumber the frames")
+    if len(found) <= most and last >= following:
+        reason = f"frame {frame_paths(path, 1, following)[0].name} is missing, and later frames exist"
+        raise MediaError(path, reason, "add it, or renumber the frames")
 
 
 def digest(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file; of numbered frames, that of the line of their SHA-256. Raises OSError."""
     if not is_frames(path):
         return sha256(os.fspath(path))
-    frames = list(takewhile(os.path.exists, frame_paths(path, MOST_FRAMES + 1)))
-    hashes = [sha256(each) for each in frames or frame_paths(path, 1)]
+    hashes = [sha256(each) for each in _present(path, MOST_FRAMES) or (first_frame(path),)]
     return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
 
 

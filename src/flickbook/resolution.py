@@ -86,7 +86,8 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
 def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[str]:
     """Return notes for the user on how a Request was resolved. Raises ModelNotFound.
 
-    They name words removed from the negative prompt, and recommended settings that differ from the general advice.
+    They name words removed from the negative prompt, recommended settings that differ from the general advice, and
+    published ones that the preset does not use.
     """
     model = _model(request, model_dir)
     found = []
@@ -101,6 +102,10 @@ def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[s
     if request.preset is not None and (other := _other_than_advised(request, plan, model)):
         own, advice = (", ".join(texts) for texts in zip(*other, strict=True))
         found.append(f"preset {request.preset}: {own}, as recommended for {model.name}, instead of {advice}")
+    if request.preset is not None and (published := ", ".join(_published_besides(request, plan, model))):
+        found.append(
+            f"preset {request.preset}: {model.name} was published with {published}; they apply without the preset"
+        )
     return found
 
 
@@ -127,6 +132,17 @@ def _other_than_advised(request: Request, plan: Plan, model: Model) -> list[tupl
         filled = getattr(request, name) is None and value == getattr(model.recommended, name)
         if filled and not low <= value <= high and not (plan.task == "picture" and name in ("num_frames", "fps")):
             found.append((_NUMBERS[name].format(f"{value:g}"), _NUMBERS[name].format(f"{low:g} to {high:g}")))
+    return found
+
+
+def _published_besides(request: Request, plan: Plan, model: Model) -> list[str]:
+    """Return the model's published values that the preset replaced by ones inside the general advice."""
+    found = []
+    for name, (low, high) in ADVISED.items():
+        own = getattr(model, name).default
+        filled = getattr(request, name) is None and getattr(plan, name) == getattr(model.recommended, name) != own
+        if filled and name in model.seen and not low <= own <= high:
+            found.append(_NUMBERS[name].format(f"{own:g}"))
     return found
 
 

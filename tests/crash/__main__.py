@@ -171,8 +171,8 @@ def _idempotency(options: argparse.Namespace, place: Path, _: Ward, serving: War
     found = idempotency.run(serving, place, options.seed)
     lines = [
         f"- {len(idempotency.ROUTES)} routes, two server processes on one store, {found.kills} kills during a request",
-        "- equal requests at once and after a kill make one set of jobs; another body under a used key is 422, "
-        "and makes nothing; owners and routes are independent",
+        "- equal requests at once and after a kill act once; another body under a used key is 422, "
+        "and has no effect; owners and routes are independent",
     ]
     return Section("Idempotency-Key on every route", found.tried, 0.0, lines, found.faults)
 

@@ -104,7 +104,20 @@ def test_a_video_may_be_numbered_frames_which_have_the_films_rate(tmp_path: Path
         sources(before, request)
 
 
-@pytest.mark.parametrize(("numbers", "said"), [((2, 3), "00001.png is missing"), ((1, 2, 4), "00003.png is missing")])
+def test_numbered_frames_may_begin_at_0(tmp_path: Path) -> None:
+    request = Request(prompt="a star", video=numbered(tmp_path, (0, 1, 2)))
+    plan = resolve(complete(request))
+    assert plan.num_frames == 3
+    (frames,) = sources(plan, complete(request)).values()
+    assert frames.mean((1, 2, 3)).tolist() == [0, 10, 20]
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "00000.png")
+    assert resolve(complete(request)).video != plan.video, "the hash covers the first frame too"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [((2, 3), "00001.png is missing"), ((1, 2, 4), "00003.png is missing"), ((0, 1, 3), "00002.png is missing")],
+)
 def test_a_missing_frame_is_named(tmp_path: Path, numbers: tuple[int, ...], said: str) -> None:
     with pytest.raises(MediaError, match=said):
         resolve(Request(prompt="a star", video=numbered(tmp_path, numbers), num_frames=2))

@@ -304,6 +304,14 @@ def test_frames_before_those_of_another_film_are_refused(tmp_path: Path) -> None
     assert len(read_any(tmp_path / "f-%d.png")[0]) == 1
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_frame_of_number_0_is_not_taken_for_part_of_a_new_film(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "f-0.png").write_bytes(b"of somebody")
+    with pytest.raises(OutputError, match=r"f-0\.png.*first frame of this film.*another name"):
+        write(tmp_path / "f-%d.png", film(2, 8, 8), 8, overwrite=overwrite)
+    assert (tmp_path / "f-0.png").read_bytes() == b"of somebody"
+
+
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), staged(tmp_path / "new" / "film") as (part,):
         part.write_text("half")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flickbook.engine.films import Keep, OnStep, RunOptions, engine_of
+from flickbook.engine.films import Keep, OnStep, RunOptions, engine_of, inputs_named
 from flickbook.engine.memory import device
 from flickbook.errors import RequestError
 from flickbook.spec import Placement, Plan, Step
@@ -74,7 +74,7 @@ def _draft(
         "until": until,
     }
     # Closed at once: when `on_step` raises, a pipeline's thread must not outlive the run.
-    with closing(engine.run([plan], previews=True, **how)) as events:
+    with closing(engine.run([plan], previews=True, **how)) as events, inputs_named(run_options):
         for event in events:
             assert isinstance(event, Step), "has no previews while it runs"
             last = _shown(event, plan)

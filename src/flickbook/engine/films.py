@@ -20,6 +20,7 @@ from flickbook.engine.memory import device, run_history
 from flickbook.engine.memory.fit import Estimate, Machine, abreast, estimate
 from flickbook.engine.polish import Networks, judged, libraries_of, polished, weights_of
 from flickbook.engine.usage import Meter
+from flickbook.errors import RequestError
 from flickbook.media.background_encoder import Ahead
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.encode import streamed
@@ -182,7 +183,7 @@ def _batch(
         "cancel": cancel,
         "checkpointer": checkpointer,
     }
-    with closing(engine.run(plans, **how)) as events, _ended(encoders):
+    with closing(engine.run(plans, **how)) as events, _ended(encoders), inputs_named(run_options):
         for event in events:
             if isinstance(event, Frames):
                 made = pixels[event.film, event.start : event.start + len(event.frames)]
@@ -226,6 +227,18 @@ def _ended(encoders: Sequence[Ahead | None]) -> Iterator[None]:
             encoder.end()
 
 
+@contextmanager
+def inputs_named(run_options: RunOptions) -> Iterator[None]:
+    """Make a RequestError about an input name its file: a Plan knows only the SHA-256."""
+    try:
+        yield
+    except RequestError as error:
+        path = run_options.inputs.get(str(error.value))
+        if path is None or error.field is None:
+            raise
+        raise RequestError(error.field, Path(path).name, error.limit, error.remedy) from error
+
+
 def clip_of(
     plan: Plan,
     engine: Engine,
@@ -250,7 +263,7 @@ def clip_of(
         kernels=device.kernels(placement.device),
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
-    found, said = judged(frames, fps, plan.polish, _seams(plan), prompts)
+    found, said = judged(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
     found |= _agreement(plan, frames) | told.pop("scores", {})
     notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(run_options.inputs), **told)

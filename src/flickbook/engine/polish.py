@@ -227,18 +227,24 @@ def polished(
 
 
 def judged(
-    frames: np.ndarray, fps: float, polish: Polish, seams: Sequence[int] = (), prompts: Sequence[str] = ()
+    frames: np.ndarray,
+    fps: float,
+    polish: Polish,
+    seams: Sequence[int] = (),
+    prompts: Sequence[str] = (),
+    pictured: bool = False,
 ) -> tuple[dict[str, float], list[str]]:
     """The scores of polished frames, and a note for each fault that the `prompts` do not ask for.
 
-    Repeated frames that interpolation adds at the end do not count as a fault.
+    A `pictured` film begins with a picture, whose colours may be others than the prompt's. Repeated frames that
+    interpolation adds at the end do not count as a fault.
     """
     from flickbook.media.metrics.expected import expected
     from flickbook.media.metrics.quality import faults, scores
 
     shown = frames if polish.loop or polish.rate is not None else frames[: len(frames) - _held(polish)]
     found = scores(shown, fps, seams=seams)
-    return found, faults(found, len(shown), expected(prompts))
+    return found, faults(found, len(shown), expected(prompts, shown[0] if pictured else None))
 
 
 def _held(polish: Polish) -> int:

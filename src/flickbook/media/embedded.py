@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flickbook.errors import MediaError
-from flickbook.formats import frame_paths, is_frames
+from flickbook.formats import first_frame, is_frames
 from flickbook.media.inspect import read_comment, read_sidecar, recipe_of
 from flickbook.media.write import FilePath
 from flickbook.spec import Recipe, Run, Sidecar
@@ -18,7 +18,7 @@ def carried(path: FilePath) -> tuple[Recipe, Run | None]:
     Numbered frames carry the recipe in the first frame. Raises MediaError if there is no recipe, or if it is damaged or
     of a newer schema.
     """
-    file = frame_paths(path, 1)[0] if is_frames(path) else Path(path)
+    file = first_frame(path) if is_frames(path) else Path(path)
     comment = read_comment(file)
     try:
         beside = read_sidecar(path)

@@ -196,9 +196,11 @@ def targets(path: FilePath, num_frames: int) -> tuple[Path, ...]:
 def check_film(path: FilePath, num_frames: int, *beside: FilePath, overwrite: bool = False) -> None:
     """Check whether a film of `num_frames` frames, and the files `beside` it, may be written, as `check_target` does.
 
-    Without `overwrite`, numbered frames are also refused if a frame with the next number exists: readers would take it
-    for part of this film.
+    Numbered frames are also refused if a frame of number 0 exists, and without `overwrite` if one with the next number
+    does: readers would take it for part of this film.
     """
+    if formats.container_of(path) == "frames" and os.path.lexists(before := formats.frame_paths(path, 1, 0)[0]):
+        raise OutputError(before, "would be read as the first frame of this film", "remove it or choose another name")
     for each in (*targets(path, num_frames), *beside):
         check_target(each, overwrite=overwrite)
     following = targets(path, num_frames + 1)[num_frames:]

@@ -108,12 +108,16 @@ class Refusal(BaseModel):
 
 
 class CompatibleFault(BaseModel):
-    """The error in the form of the OpenAI API."""
+    """The error in the form of the OpenAI API.
+
+    `pull` is added with the code model_not_pulled: a POST to this path downloads the model.
+    """
 
     message: str
     type: str
     param: str | None = None
     code: str | None = None
+    pull: str | None = None
 
 
 class CompatibleRefusal(BaseModel):
@@ -136,14 +140,15 @@ def answer(
     message: str,
     field: str | None = None,
     headers: Mapping[str, str] | None = None,
+    **more: str,
 ) -> Response:
-    """Return an error response in the form that belongs to the path of the request."""
+    """Return an error response in the form that belongs to the path of the request; `more` are further fields."""
     if str(scope["path"]).startswith("/v1/"):
         kind = "server_error" if status >= 500 else _TYPE.get(status, "invalid_request_error")
         error: dict[str, Any] = {"message": message, "type": kind, "param": field, "code": code}
     else:
         error = {"code": code, "message": message, "field": field}
-    return JSONResponse({"error": error}, status, headers)
+    return JSONResponse({"error": error | more}, status, headers)
 
 
 def refusal(scope: Scope, error: Exception) -> Response:
@@ -181,10 +186,8 @@ def _absent(scope: Scope, error: ModelNotPulled) -> Response:
     """Return 409 with the path of the download; under /v1 return 400, because OpenAI's clients retry after a 409."""
     where = pull_path(error.model)
     message = f"{error.model} {error.reason}; POST {where} downloads it"
-    if str(scope["path"]).startswith("/v1/"):
-        return answer(scope, 400, error.code, message, error.field)
-    fault = {"code": error.code, "message": message, "field": error.field, "pull": where}
-    return JSONResponse({"error": fault}, 409)
+    status = 400 if str(scope["path"]).startswith("/v1/") else 409
+    return answer(scope, status, error.code, message, error.field, pull=where)
 
 
 def _invalid(scope: Scope, error: RequestValidationError) -> Response:

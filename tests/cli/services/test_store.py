@@ -79,6 +79,20 @@ def test_lost_keys_are_named_and_the_service_is_opened_by_hand(
         assert not backend.ask(Keys(backend.store).exist())
 
 
+def test_a_missing_file_is_not_called_sound(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The daily backup is from before the first key: repair restores it, and names the keys that it lacks."""
+    for name in ("laptop", "phone"):
+        assert run(["keys", "create", "--name", name]) == 0
+    jobs.unlink()
+    capsys.readouterr()
+    assert run(["repair"]) == 0
+    said = capsys.readouterr().out
+    assert "sound" not in said and "the store was missing" in said and "taken from the last backup:" in said
+    assert "lost 2 API keys: " in said and "laptop (" in said and "phone (" in said
+    assert run(["repair", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sound"] is True
+
+
 def test_repair_says_as_json_which_keys_are_lost_and_that_one_is_needed(
     keyless: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

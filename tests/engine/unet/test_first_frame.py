@@ -69,6 +69,6 @@ def test_a_picture_of_another_world_is_refused_and_a_model_named(tmp_path: Path,
         Image.fromarray(noise[0]).save(tmp_path / "photo.png")
         given = tmp_path / "photo.png"
     else:
-        given = Clip(noise, 8.0).save(tmp_path / "film.mp4")
-    with pytest.raises(RequestError, match=f"^{field}=.* pictures of its own world.*ltx-video"):
+        given = Path(Clip(noise, 8.0).save(tmp_path / "film.mp4"))
+    with pytest.raises(RequestError, match=f"^{field}={given.name}: .* pictures of its own world.*ltx-video"):
         generate(WORDS, seed=3, **{field: given})  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from flickbook.media.metrics.expected import expected
 from flickbook.media.metrics.quality import faults, scores
 from flickbook.world.captions import captions
 from flickbook.world.render import render
-from flickbook.world.scenes import Scene
+from flickbook.world.scenes import Actor, Scene
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,13 @@ def test_the_words_of_a_prompt_explain_a_score(prompt: str, names: set[str]) -> 
 def test_different_prompts_ask_for_a_change_and_the_same_one_twice_does_not() -> None:
     assert expected(["a red circle", "a yellow circle"]) == {"constant", "seamless"}
     assert expected(["a red circle", "A red circle "]) == expected([]) == set()
+
+
+def test_a_picture_without_the_colours_of_the_prompt_explains_a_drift_and_any_other_does_not() -> None:
+    picture = render(Scene("core", 5, "blue", (Actor("circle", "red", "left"),)))[0]
+    assert expected(["a green circle on a yellow background"], picture) == {"constant"}
+    assert expected(["a red circle moving left on a blue background"], picture) == set()
+    assert expected(["a circle moving left"], picture) == set()
 
 
 def test_a_sunrise_that_drifts_is_not_accused_and_the_same_film_of_a_circle_is() -> None:

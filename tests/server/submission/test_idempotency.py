@@ -1,4 +1,4 @@
-"""One rule for every POST that makes something: a key and a body stand for one answer of one owner and route."""
+"""One rule for every POST that makes or changes something: a key and a body act once, for one owner and route."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ ROUTES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/api/v1/batches", {"rows": [PROMPT, PROMPT]}, {"rows": [PROMPT, PROMPT, PROMPT]}),
     ("/v1/videos", PROMPT, PROMPT | {"seed": 8}),
     ("/v1/videos/{video}/remix", {"prompt": "a blue circle"}, {"prompt": "a green circle"}),
+]
+#: Every route that sets a state of a queued job, a body, another one, and the field that shows the state.
+STATES: list[tuple[str, dict[str, Any] | None, dict[str, Any], str]] = [
+    ("/api/v1/jobs/{id}/cancel", None, {"now": True}, "state"),
+    ("/api/v1/jobs/{id}/pause", None, {"now": True}, "state"),
+    ("/api/v1/jobs/{id}/reorder", {"before": None}, {"before": "{other}"}, "place"),
+    ("/api/v1/jobs/{id}/favourite", {"favourite": True}, {"favourite": False}, "favourite"),
+    ("/api/v1/jobs/{id}/priority", {"priority": -1}, {"priority": -2}, "priority"),
+    ("/v1/videos/{video}/cancel", None, {"now": True}, "status"),
 ]
 
 
@@ -67,6 +76,36 @@ def test_a_key_stands_for_one_body_and_one_answer(
     assert (refused.status_code, fault["code"]) == (422, "idempotency_key_reused")
     assert fault.get("field", fault.get("param")) == "Idempotency-Key"
     assert jobs(service) == there
+
+
+@pytest.mark.parametrize(("route", "body", "other", "field"), STATES)
+def test_a_state_is_set_once_under_one_key(
+    service: Live, route: str, body: dict[str, Any] | None, other: dict[str, Any], field: str
+) -> None:
+    path, second = path_of(service, route), str(service.post("/api/v1/jobs", json=QUICK).json()["id"])
+    other = {name: second if value == "{other}" else value for name, value in other.items()}
+    (_, mine), (_, theirs) = service.key("mine", "admin"), service.key("theirs", "read", "create")
+    head = mine | {"idempotency-key": "yy"}
+    first = service.post(path, json=body, headers=head)
+    assert first.status_code == 200, first.text
+    assert service.post(path, json=other, headers=head).json()["error"]["code"] == "idempotency_key_reused"
+    assert service.post(path, json=body, headers=head).json()[field] == first.json()[field]
+    assert service.post(path, json=body, headers=theirs | {"idempotency-key": "yy"}).status_code == 404
+
+
+def test_a_delayed_retry_does_not_undo_what_was_set_since(service: Live) -> None:
+    path, head = path_of(service, "/api/v1/jobs/{id}/favourite"), {"idempotency-key": "yy"}
+    assert service.post(path, json={"favourite": True}, headers=head).json()["favourite"]
+    assert not service.post(path, json={"favourite": False}).json()["favourite"]
+    assert not service.post(path, json={"favourite": True}, headers=head).json()["favourite"]
+
+
+def test_a_pull_is_bound_to_its_body(service: Live) -> None:
+    path, head = "/api/v1/models/builtin/pull", {"idempotency-key": "yy"}
+    first = service.post(path, headers=head)
+    assert first.status_code == 202 and service.post(path, headers=head).json() == first.json()
+    assert service.post(path, json={"again": True}, headers=head).status_code == 422
+    assert service.post("/api/v1/models/nothing/pull", headers=head).status_code == 404
 
 
 def test_keys_of_other_routes_and_other_owners_are_other_keys(service: Live) -> None:

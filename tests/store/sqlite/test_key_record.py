@@ -65,6 +65,16 @@ def flipped(path: Path) -> None:
     path.write_bytes(data.replace(b'"key-0"', b'"kez-0"'))
 
 
+def renamed(path: Path, id: bytes, where: str) -> None:
+    """One byte of a key's id, in the table of notes or in its index."""
+    db = sqlite3.connect(path)
+    (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name=?", (where,)).fetchone()
+    db.close()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"key" + id, (root - 1) * PAGE, root * PAGE) + 3] ^= 1
+    path.write_bytes(data)
+
+
 def zeroed(path: Path) -> None:
     """The pages on which notes and their index lie."""
     db = sqlite3.connect(path)
@@ -117,6 +127,24 @@ def test_a_store_of_the_last_release_is_closed_by_its_repair(
     assert [*done.lost_keys] == [key.id for key in keys[:lost]] and done.closed
     with opened(path) as store:
         assert store.protected()
+
+
+@pytest.mark.parametrize("part", ["name", "id", "id in the index"])
+def test_opening_a_damaged_store_keeps_the_record_as_it_was(path: Path, part: str) -> None:
+    """What a damaged note or index says of a key never replaces what the record says."""
+    keys = made(path, 2)
+    before = key_record.read(path)
+    if part == "name":
+        flipped(path)
+    else:
+        renamed(path, keys[0].id.encode(), "sqlite_autoindex_notes_1" if part == "id in the index" else "notes")
+    with opened(path) as store:
+        assert store.check() != []
+    assert key_record.read(path) == before
+    expected = {} if part == "id in the index" else {keys[0].id: "key-0"}
+    assert repair(path).lost_keys == expected
+    with opened(path) as store:
+        assert {note.id for note in store.notes("key")} == {key.id for key in keys} - expected.keys()
 
 
 def test_a_store_of_the_last_release_gets_its_record_when_it_is_opened(path: Path) -> None:

@@ -16,10 +16,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the metadata and the recipe of a film."""
-    from flickbook.formats import frame_paths, is_frames
+    from flickbook.formats import first_frame, is_frames
     from flickbook.media.inspect import inspect as read
 
-    found = read(frame_paths(file, 1)[0] if is_frames(file) else file)
+    found = read(first_frame(file) if is_frames(file) else file)
     if as_json:
         console.document(found)
     else:

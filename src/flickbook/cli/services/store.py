@@ -64,12 +64,11 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
     from flickbook.store.sqlite.store import SqliteStore
 
     place = connect(store)
-    if open_ and not isinstance(place, SqliteStore):
-        found = Repaired(None)  # a database server has its own repair tools
-    else:
-        found = repaired(_embedded(place, "repaired").path)
+    served = open_ and not isinstance(place, SqliteStore)  # a database server has its own repair tools
+    found = Repaired(None) if served else repaired(_embedded(place, "repaired").path)
     opened = open_ and _released(store)
     told: dict[str, Any] = {
+        "sound": found.sound,
         "quarantined": None if found.quarantined is None else str(found.quarantined),
         "salvaged": found.salvaged,
         "scattered": found.scattered,
@@ -79,7 +78,7 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
     }
     if as_json:
         console.document(told)
-    else:
+    elif not served:
         _print_repair(found, told)
     if opened:
         console.note("requests from this machine need no key now")
@@ -89,10 +88,13 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
 
 
 def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
-    if found.quarantined is None:
+    if found.sound:
         print("the store is intact; nothing was changed")
         return
-    print(f"the damaged store is kept as {found.quarantined}")
+    if found.quarantined is None:
+        print("the store was missing; a new one was made")
+    else:
+        print(f"the damaged store is kept as {found.quarantined}")
     said = {
         "salvaged": "read from it",
         "scattered": "recovered from its pages",

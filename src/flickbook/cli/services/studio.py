@@ -21,6 +21,7 @@ def studio(
     ] = False,
     share: Annotated[bool, typer.Option("--share", help="Create a temporary public URL; requires a login.")] = False,
     auth: options.Auth = None,
+    trusted_proxy: options.Proxy = None,
     store: options.Store = "",
     workers: options.Workers = 1,
     batch: options.Batch = None,
@@ -28,7 +29,7 @@ def studio(
     """Start the studio in the browser: films, images, sequences and batches."""
     if not options.has_studio():
         raise MissingExtra("gradio", "ui")
-    service = options.service_of(host, port, store, workers, auth=auth, batch=batch)
+    service = options.service_of(host, port, store, workers, auth=auth, batch=batch, proxies=trusted_proxy)
     service.shared = share
 
     async def opened(url: str) -> None:

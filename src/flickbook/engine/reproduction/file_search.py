@@ -95,7 +95,7 @@ def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: Mapping
 def _digest(path: Path) -> str | None:
     """The SHA-256 of a regular file of limited size; None for anything else."""
     try:
-        first = formats.frame_paths(path, 1)[0] if formats.is_frames(path) else path
+        first = formats.first_frame(path) if formats.is_frames(path) else path
         return digest(path) if first.is_file() and first.stat().st_size <= BYTES else None
     except OSError:
         return None

@@ -246,7 +246,7 @@ class UNetFamily:
     def _check_representable(self, plan: Plan, picture: np.ndarray, latents: Tensor) -> None:
         """Raise RequestError for a picture (h, w, 3) uint8 that its `latents` (c, 1, h, w) do not reconstruct.
 
-        A plain colour always passes: it has no detail to lose.
+        A plain colour always passes: it has no detail to lose. The error's value is the SHA-256 of the picture.
         """
         if picture.std(axis=(0, 1)).max() < PLAIN:
             return
@@ -262,7 +262,7 @@ class UNetFamily:
                 f"{plan.model} represents only images like its training films; the PSNR of this one is {found:.0f} dB"
             )
             remedy = f"choose a model that can start from it: {', '.join(able)}"
-            raise RequestError(kind, (plan.image or plan.video)[:12], limit, remedy)
+            raise RequestError(kind, plan.image or plan.video, limit, remedy)
 
     def pack(self, state: SamplerState) -> dict[str, Tensor]:
         """A state as tensors, without those that `unpack` can derive from the others."""

@@ -37,7 +37,7 @@ from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions, uploads
 from flickbook.server.submission.availability import require_models
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
-from flickbook.server.submission.idempotency import Idempotency, IdempotencyKey
+from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
 from flickbook.server.submission.submit import submitted
 from flickbook.spec import Run
 from flickbook.store import base
@@ -207,15 +207,15 @@ async def delete(id: str, request: Request, caller: Changer) -> Deleted:
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/cancel", operation_id="cancel_job", responses=refusals(404))
-async def cancel(id: str, request: Request, caller: Changer) -> JobResponse:
+async def cancel(id: str, request: Request, caller: Changer, idempotency: ChangeKey) -> JobResponse:
     """Cancel a job. A queued job ends at once, a running one at its next step."""
-    return await shown(request, await service_of(request).queue.cancel(id, caller.sees))
+    return await _changed(id, request, idempotency, partial(service_of(request).queue.cancel, id, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/pause", operation_id="pause_job", responses=refusals(404))
-async def pause(id: str, request: Request, caller: Changer) -> JobResponse:
+async def pause(id: str, request: Request, caller: Changer, idempotency: ChangeKey) -> JobResponse:
     """Pause a job. It can be resumed later and continues where it stopped."""
-    return await shown(request, await service_of(request).queue.pause(id, caller.sees))
+    return await _changed(id, request, idempotency, partial(service_of(request).queue.pause, id, caller.sees))
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/resume", operation_id="resume_job", responses=refusals(404, 409))
@@ -244,8 +244,14 @@ async def _back(
         await require_models(service, [await service.queue.job(id, caller.sees)])
         return await put(id, caller.sees)
 
-    job = await (change() if idempotency is None else idempotency.change(service, id, change))
-    return await shown(request, job)
+    return await _changed(id, request, idempotency, change)
+
+
+async def _changed(
+    id: str, request: Request, idempotency: Idempotency | None, change: Callable[[], Awaitable[Job]]
+) -> JobResponse:
+    """Change a job by `change`, once for each Idempotency-Key."""
+    return await shown(request, await changed(service_of(request), idempotency, id, change))
 
 
 @router.post(
@@ -271,24 +277,32 @@ async def again(
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/reorder", operation_id="reorder_job", responses=refusals(404, 413))
-async def reorder(id: str, body: ReorderRequest, request: Request, caller: Changer) -> JobResponse:
+async def reorder(
+    id: str, body: ReorderRequest, request: Request, caller: Changer, idempotency: ChangeKey
+) -> JobResponse:
     """Move a queued job. It runs before another one of the same owner and priority, or after all of these."""
-    return await shown(request, await service_of(request).queue.reorder(id, body.before, caller.sees))
+    change = partial(service_of(request).queue.reorder, id, body.before, caller.sees)
+    return await _changed(id, request, idempotency, change)
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/favourite", operation_id="favour_job", responses=refusals(404, 413))
-async def favour(id: str, body: FavouriteRequest, request: Request, caller: Changer) -> JobResponse:
+async def favour(
+    id: str, body: FavouriteRequest, request: Request, caller: Changer, idempotency: ChangeKey
+) -> JobResponse:
     """Mark a job as a favourite, or remove the mark. Favourites are never deleted for their age."""
-    return await shown(request, await service_of(request).queue.favour(id, body.favourite, caller.sees))
+    change = partial(service_of(request).queue.favour, id, body.favourite, caller.sees)
+    return await _changed(id, request, idempotency, change)
 
 
 @router.post(f"{ROOT}/jobs/{{id}}/priority", operation_id="prioritise_job", responses=refusals(404, 413))
-async def prioritise(id: str, body: PriorityRequest, request: Request, caller: Changer) -> JobResponse:
+async def prioritise(
+    id: str, body: PriorityRequest, request: Request, caller: Changer, idempotency: ChangeKey
+) -> JobResponse:
     """Change the priority of a queued job."""
     service = service_of(request)
     await service.queue.job(id, caller.sees)
     priority = allowed(body.priority, "admin" in caller.scopes)
-    return await shown(request, await service.queue.prioritise(id, priority, caller.sees))
+    return await _changed(id, request, idempotency, partial(service.queue.prioritise, id, priority, caller.sees))
 
 
 @router.get(

@@ -22,7 +22,8 @@ from flickbook.jobs import queue
 from flickbook.server.access.dependencies import admin, reader
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, Service
+from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission.idempotency import AdminKey
 from flickbook.store.base import Query, State
 
 Reader = Annotated[Caller, Depends(reader)]
@@ -222,14 +223,21 @@ async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullResponse:
 
 
 @router.post(f"{ROOT}/models/{{name}}/pull", operation_id="pull_model", status_code=202, responses=refusals(404))
-async def pull(name: str, request: Request, caller: Admin) -> PullResponse:
+async def pull(name: str, request: Request, caller: Admin, idempotency: AdminKey) -> PullResponse:
     """Download a model. Continues a partial download; one model is downloaded at a time."""
     model, pulls = await asyncio.to_thread(catalogue.find, name), _pulls_of(request)
+    fresh = idempotency is None or await idempotency.claim(service_of(request)) is None
     told = await _now(pulls, model, caller)
-    if told.state in ("absent", "failed"):
-        if not model.repo:
-            raise RequestError("model", model.name, "has no repository", "put its files back in their directory")
-        pulls.start(model.name)
+    # A download that failed is not started again under its Idempotency-Key.
+    if told.state == "absent" or (told.state == "failed" and fresh):
+        try:
+            if not model.repo:
+                raise RequestError("model", model.name, "has no repository", "put its files back in their directory")
+            pulls.start(model.name)
+        except FlickbookError:
+            if idempotency is not None:
+                await idempotency.release(service_of(request))
+            raise
         told = await _now(pulls, model, caller)
     return told
 

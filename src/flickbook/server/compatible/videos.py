@@ -44,7 +44,7 @@ from flickbook.server.compatible.responses import (
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions
 from flickbook.server.submission.forms import Body, body_of
-from flickbook.server.submission.idempotency import Idempotency, IdempotencyKey
+from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
 from flickbook.server.submission.submit import ended, film_path, hung_up, submitted
 from flickbook.server.submission.uploads import inline, keep
 from flickbook.store.base import Job
@@ -253,13 +253,15 @@ async def delete_video(request: Request, video_id: str, caller: Changer) -> Vide
 @router.post(
     "/{video_id}/cancel", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL
 )
-async def cancel_video(request: Request, response: Response, video_id: str, caller: Changer) -> Video:
+async def cancel_video(
+    request: Request, response: Response, video_id: str, caller: Changer, idempotency: ChangeKey
+) -> Video:
     """Cancel a video. A queued one ends at once, a running one at its next step."""
-    queue = service_of(request).queue
-    job = await video_job(queue, video_id, caller)
-    job = await queue.cancel(job.id, caller.sees)
+    service = service_of(request)
+    job = await video_job(service.queue, video_id, caller)
+    job = await changed(service, idempotency, job.id, partial(service.queue.cancel, job.id, caller.sees))
     response.headers.update(poll_after(job))
-    return video_of(queue, job)
+    return video_of(service.queue, job)
 
 
 @router.post(

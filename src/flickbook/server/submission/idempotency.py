@@ -1,4 +1,4 @@
-"""The Idempotency-Key of a POST request: the same key and body return the same jobs; another body is refused.
+"""The Idempotency-Key of a POST request: the same key and body act once; another body is refused.
 
 A key belongs to its owner and to one route with its path parameters. A note in the store binds it to the SHA-256 of the
 first accepted request. The note is written by one atomic call, so that of two different requests only one wins, even
@@ -23,7 +23,7 @@ from fastapi import Depends, Header, Request
 from starlette.datastructures import UploadFile
 
 from flickbook.errors import FlickbookError, IdempotencyKeyReused, JobConflict, LimitReached
-from flickbook.server.access.dependencies import changer, creator
+from flickbook.server.access.dependencies import admin, changer, creator
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.forms import form_of, is_form
 from flickbook.store.base import Job, Note, Store
@@ -77,7 +77,7 @@ class Idempotency:
         return found
 
     async def change(self, service: Service, id: str, change: Callable[[], Awaitable[Job]]) -> Job:
-        """Change the state of a job once: an equal request returns the job and changes nothing.
+        """Change a job once: an equal request returns the job and changes nothing.
 
         Raises IdempotencyKeyReused, and all errors of `change`.
         """
@@ -162,6 +162,12 @@ async def _changed(
     return await _idempotency(request, caller, key)
 
 
+async def _administered(
+    request: Request, caller: Annotated[Caller, Depends(admin)], key: _Key = None
+) -> Idempotency | None:
+    return await _idempotency(request, caller, key)
+
+
 async def _idempotency(request: Request, caller: Caller, key: str | None) -> Idempotency | None:
     """Return the Idempotency of a request, None without the header. Raises IdempotencyKeyReused."""
     if key is None:
@@ -172,9 +178,17 @@ async def _idempotency(request: Request, caller: Caller, key: str | None) -> Ide
     return found
 
 
-#: For routes of a Creator, and for those of a Changer. The dependency admits the caller; it is counted once.
+#: For routes of a Creator, a Changer and an Admin. The dependency admits the caller; it is counted once.
 IdempotencyKey = Annotated[Idempotency | None, Depends(_made)]
 ChangeKey = Annotated[Idempotency | None, Depends(_changed)]
+AdminKey = Annotated[Idempotency | None, Depends(_administered)]
+
+
+async def changed(
+    service: Service, idempotency: Idempotency | None, id: str, change: Callable[[], Awaitable[Job]]
+) -> Job:
+    """Change a job, once for each Idempotency-Key. Raises IdempotencyKeyReused, and all errors of `change`."""
+    return await (change() if idempotency is None else idempotency.change(service, id, change))
 
 
 async def _digest(request: Request) -> str:

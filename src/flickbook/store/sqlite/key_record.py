@@ -50,6 +50,17 @@ def joined(*records: Mapping[str, Entry]) -> Entries:
     return found
 
 
+def completed(record: Mapping[str, Entry], seen: Mapping[str, Entry]) -> Entries:
+    """A record, and what an index or notes that may be damaged say of its keys.
+
+    Ids that the record lacks are added only if there are more of them than keys of the record that were not seen:
+    otherwise each may be the damaged id of such a key.
+    """
+    strange, unseen = seen.keys() - record.keys(), record.keys() - seen.keys()
+    believed = seen if len(strange) > len(unseen) else {id: seen[id] for id in seen.keys() & record.keys()}
+    return joined(record, believed)
+
+
 def file_of(path: Path) -> Path:
     """The record file of the store in `path`."""
     return path.with_name(path.name + ".keys")
@@ -143,8 +154,10 @@ def needed(db: sqlite3.Connection, path: Path) -> bool:
 def adopt(db: sqlite3.Connection, path: Path) -> None:
     """Completes the record from the keys of a store that is older than the record, or that lost a part of it."""
     marks = [row for row in map(MARKS.unsealed, db.execute("SELECT * FROM marks")) if row is not None]
+    notes = db.execute("SELECT * FROM notes WHERE kind=?", (KEY,)).fetchall()
     kept, beside = marked(marks), read(path)
-    whole = joined(noted(db.execute("SELECT * FROM notes WHERE kind=?", (KEY,))), kept, beside)
+    sound = noted(row for row in notes if NOTES.unsealed(row) is not None)
+    whole = completed(joined(kept, sound, beside), noted(notes))
     if not (whole or protected(db, path)):
         return
     if whole != kept or MARK not in {row["name"] for row in marks}:

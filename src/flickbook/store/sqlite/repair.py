@@ -55,12 +55,13 @@ class Repaired:
     """The result of a repair: where the damaged file is now, and how many rows of each table came from where.
 
     `salvaged` were read from the damaged file, `scattered` were found on detached pages of it, and `restored` are
-    from the last backup. `quarantined` is None for an intact store, which is not changed. `lost_keys` are the names
-    of API keys that could not be saved, by id; "" is an unknown name. `closed` means that requests need a key from
-    now on: one was created, or the damaged file cannot prove that none was.
+    from the last backup. A `sound` store is not changed. `quarantined` is None for a sound store and for a missing
+    file. `lost_keys` are the names of API keys that could not be saved, by id; "" is an unknown name. `closed` means
+    that requests need a key from now on: one was created, or the damaged file cannot prove that none was.
     """
 
     quarantined: Path | None
+    sound: bool = False
     salvaged: dict[str, int] = field(default_factory=dict)
     scattered: dict[str, int] = field(default_factory=dict)
     restored: dict[str, int] = field(default_factory=dict)
@@ -79,14 +80,14 @@ def repair(path: Path) -> Repaired:
     with database.turn():
         there = path.exists()
         if there and _sound(database):
-            return Repaired(None, closed=database.use(lambda db: key_record.needed(db, path)))
+            return Repaired(None, sound=True, closed=database.use(lambda db: key_record.needed(db, path)))
         database.close()
         source = path if there else max(path.parent.glob(f"{path.name}.damaged-*Z"), default=None)
         read = _read(source, backup_of(path)) if source is not None else (Found(), Found())
         backup = _read(backup_of(path), None)[0] if backup_of(path).exists() else Found()
         if not any(any(found.rows.values()) for found in (*read, backup)) and (source is None or _foreign(source)):
             raise StoreError(path, "contains no readable Flickbook data", "move it away to start with an empty store")
-        counts = _merged(*read, backup)
+        salvaged, scattered, restored = _merged(*read, backup)
         keys, lost = _keys(path, read[0])
         closed = bool(keys or lost or _protected(path, read[0]))
         moved: list[Path] = []
@@ -100,7 +101,8 @@ def repair(path: Path) -> Repaired:
         if closed:
             key_record.write(path, keys)
     names = {id: entry.name for id, entry in sorted(lost.items())}
-    return Repaired(moved[0] if moved else source, counts[0], counts[1], counts[2], names, closed)
+    aside = moved[0] if moved else source
+    return Repaired(aside, False, salvaged, scattered, restored, names, closed)
 
 
 def _keys(path: Path, found: Found) -> tuple[key_record.Entries, key_record.Entries]:
@@ -109,9 +111,8 @@ def _keys(path: Path, found: Found) -> tuple[key_record.Entries, key_record.Entr
     """
     rows = {name[1]: row for name, row in found.rows[NOTES.name].items() if name[0] == KEY}
     notes = {str(id): key_record.entry_of(row["body"]) for id, row in rows.items()}
-    known = key_record.joined(
-        notes, key_record.marked(found.rows[MARKS.name].values()), key_record.read(path), found.keys
-    )
+    record = key_record.joined(key_record.marked(found.rows[MARKS.name].values()), key_record.read(path))
+    known = key_record.joined(notes, key_record.completed(record, found.keys))
     for id, entry in known.items():
         if id in rows and entry.revoked_at and not notes.get(id, entry).revoked_at:
             rows[id]["body"] = json.dumps(json.loads(rows[id]["body"]) | {"revoked_at": entry.revoked_at})
