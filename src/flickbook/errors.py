@@ -71,6 +71,10 @@ class RequestError(FlickbookError):
         self.remedy = one_line(remedy)
         super().__init__(f"{field}={shown(value)}: {self.limit}; {self.remedy}")
 
+    def text(self, name: str) -> str:
+        """Format the message with the name that a form gives to the field: "Frames 999: must be 1 to 16; ..."."""
+        return f"{f'{name} {shown(self.value)}'.strip()}: {self.limit}; {self.remedy}"
+
     def __reduce__(self) -> tuple[object, ...]:
         return (RequestError, (self.field, self.value, self.limit, self.remedy))
 
