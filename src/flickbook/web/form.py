@@ -118,7 +118,7 @@ def seed() -> Fields:
     with gr.Row(equal_height=True, elem_classes="fb-seed"):
         number = gr.Textbox(label="Seed", placeholder="random for each film", max_lines=1, max_length=20, scale=4)
         dice = gr.Button("Random", size="sm", scale=1, min_width=64, elem_classes="fb-dice")
-        lock = gr.Checkbox(label="Keep this seed", scale=2, min_width=110, elem_classes="fb-lock")
+        lock = gr.Checkbox(label="Keep seed", scale=2, min_width=110, elem_classes="fb-lock")
     draw = f"() => String(Math.floor(Math.random() * {2**32}))"
     dice.click(None, None, number, js=draw, api_visibility="private")
     return {"seed": number, "keep_seed": lock}

@@ -113,12 +113,12 @@ def _film(usual: str) -> Fields:
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
             prompt = form.prompt_box("Prompt", _PROMPT)
-            _own('<flickbook-notes for="film"></flickbook-notes>')
             examples = _own(_examples(found.name))
             with gr.Row(elem_classes="fb-go"):
                 go = gr.Button("Make the film", variant="primary", elem_id="fb-make", scale=2)
                 drafts = gr.Button("Eight drafts", elem_id="fb-drafts", scale=1)
             _own('<flickbook-refusal for="film"></flickbook-refusal>')
+            _own('<flickbook-notes for="film"></flickbook-notes>')
             model = form.model_box(choices, usual)
             fields: Fields = {"prompt": prompt, "model": model}
             fields |= form.numbers(found) | form.seed()

@@ -77,8 +77,9 @@ export async function send(what, labels, values) {
     const first = made.find((job) => job.kind !== "draft") ?? made[0];
     if (what !== "drafts") jobs.submitted(first);
     made.forEach((job) => jobs.heard(job));
-    const stage = [...document.querySelectorAll(what === "drafts" ? "flickbook-drafts" : "flickbook-stage")].find((each) => each.offsetParent);
-    if (stage && stage.getBoundingClientRect().top > innerHeight * 0.7) stage.scrollIntoView({ block: "start" });
+    // Beside the form, or below it on a narrow page: the drafts and the stage.
+    const column = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent)?.closest(".fb-own").parentElement;
+    if (column?.getBoundingClientRect().top > innerHeight * 0.7) column.scrollIntoView({ block: "start" });
     say(made.length > 1 ? `${made.length} jobs added to the queue.` : "Added to the queue.");
     return values[names.indexOf("keep_seed")] ? String(first.seed) : "";
   } catch (error) {

@@ -45,7 +45,7 @@ class Models extends HTMLElement {
     try {
       const found = await ask("estimate", { json: { prompt: "a film", model: model.name } });
       const time = found.seconds ? `about ${spoken(found.seconds)}` : "time unknown";
-      place.textContent = found.fits ? `Fits: ${size(found.peak)} of ${size(found.room)} free, ${time}.` : `Does not fit: ${found.remedy.replaceAll(/--([a-z])/g, "$1")}.`;
+      place.textContent = found.fits ? `Fits: ${size(found.peak)} of ${size(found.room)} free, ${time}.` : `Does not fit: ${found.remedy.replaceAll("--num-frames", "frames").replaceAll(/--([a-z])/g, "$1")}.`;
       place.classList.toggle("fb-fits", found.fits && found.seconds !== null && found.seconds < QUICK);
     } catch (error) {
       place.textContent = worded(error);

@@ -66,7 +66,7 @@ class Stage extends Alive {
       h("div", { class: "fb-under" }, this.status, this.left), this.heard,
       running ? this.bar : "",
       h("h2", { class: "fb-title" }, titled(job, 200)),
-      running ? null : noted(job) ?? "",
+      (running ? null : noted(job)) ?? "",
       h("div", { class: "fb-actions" }, ...(running ? this.#steering(job) : actions(job))));
     if (job.state === "completed") this.#film(job);
     else this.#preview(job);
@@ -138,8 +138,8 @@ export function player(job, url, told = {}) {
 /** The facts about a film in one line. */
 export function facts(job) {
   const { width, height, num_frames, fps } = { ...job.plan, ...(job.result ?? {}) };
-  const moving = num_frames > 1 ? `, ${num_frames} frames at ${Math.round(fps * 100) / 100}` : "";
-  return `${width}×${height}${moving}, seed ${job.seed}, ${spoken(job.seconds)}`;
+  const moving = num_frames > 1 ? `, ${num_frames} frames at ${Math.round(fps * 100) / 100} fps` : "";
+  return `${width}×${height}${moving}, seed ${job.seed}, made in ${spoken(job.seconds)}`;
 }
 
 /** The notes on a finished film, such as words that the model never learned; null if there are none. */
