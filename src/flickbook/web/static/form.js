@@ -13,7 +13,7 @@ export function body(names, values) {
   const told = {}, polish = {};
   names.forEach((name, place) => {
     const value = values[place];
-    if (name === "keep_seed" || value === null || value === undefined || value === "") return;
+    if (name === "keep_seed" || value === null || value === undefined || (value === "" && name !== "prompt")) return;
     if (name.startsWith("polish.")) polish[name.slice(7)] = value;
     else if (name === "size") [told.width, told.height] = sized(String(value));
     else if (name === "seed") told.seed = whole(value);
