@@ -171,6 +171,12 @@ class Model(Record):
             return "none"  # the engine refuses missing weights; resolving a Plan needs none
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else "none"
 
+    @property
+    def fewest_frames(self) -> int:
+        """The fewest frames of a film: a single frame is a picture, and the next valid number is one step up."""
+        low = self.num_frames.range[0]
+        return low if low > 1 else low + self.num_frames.every
+
     def advice(self) -> str:
         """The recommended settings in a line; a negative prompt is quoted where one is recommended."""
         said = self.recommended

@@ -100,6 +100,10 @@ class Seen:
         """Press the visible button of this name."""
         self.page.get_by_role("button", name=name, exact=True).filter(visible=True).first.click()
 
+    def more(self) -> None:
+        """Unfold the other actions of the film on the stage."""
+        self.page.locator(".fb-more > summary").filter(visible=True).first.click()
+
     def steps(self, count: int) -> None:
         """Ask for so many steps on the tab of films."""
         box = self.page.get_by_label("number input for Steps").filter(visible=True)

@@ -36,6 +36,7 @@ def test_films_are_found_by_their_words(gallery: Seen) -> None:
 
 def test_favourites_stand_by_themselves(gallery: Seen) -> None:
     gallery.page.locator(".fb-card").first.click()
+    gallery.page.locator("dialog .fb-more > summary").click()
     gallery.page.get_by_role("dialog").get_by_role("button", name="Favourite").click()
     gallery.page.get_by_role("dialog").get_by_text("★ Favourite").wait_for()
     gallery.page.keyboard.press("Escape")
@@ -52,7 +53,7 @@ def test_two_films_play_in_step(gallery: Seen) -> None:
         "() => [...document.querySelectorAll('dialog video')].every((v) => v.readyState === 4)"
     )
     gallery.page.get_by_role("button", name="Play or pause").click()
-    gallery.page.get_by_label("where in the films").fill("500")
+    gallery.page.get_by_label("position in the films").fill("500")
     gap = """() => { const [one, other] = document.querySelectorAll("dialog video");
       return one.currentTime > 0 && Math.abs(one.currentTime - other.currentTime) < 0.05; }"""
     gallery.page.wait_for_function(gap)
@@ -62,12 +63,13 @@ def test_two_films_play_in_step(gallery: Seen) -> None:
 def test_a_recipe_is_read_and_a_film_made_again(gallery: Seen) -> None:
     gallery.page.locator(".fb-card").first.click()
     dialog = gallery.page.get_by_role("dialog")
+    dialog.get_by_text("More", exact=True).click()
     dialog.get_by_text("Recipe", exact=True).click()
     dialog.get_by_text('"frames_sha256"').wait_for()
     with gallery.page.expect_download() as saved:
-        dialog.get_by_role("button", name="Save recipe").click()
+        dialog.get_by_role("button", name="Download recipe").click()
     assert saved.value.suggested_filename.endswith("-recipe.json")
-    dialog.get_by_role("button", name="Again, another seed").click()
+    dialog.get_by_role("button", name="Make again with a new seed").click()
     gallery.tab("Film")
     gallery.page.wait_for_selector(VIDEO)
     newest = jobs(gallery.url, state="completed")[0]
@@ -78,6 +80,7 @@ def test_a_film_is_deleted_once_somebody_said_so_twice(gallery: Seen) -> None:
     before = len(jobs(gallery.url, state="completed"))
     gallery.page.on("dialog", lambda asked: asked.accept())
     gallery.page.locator(".fb-card").first.click()
+    gallery.page.locator("dialog .fb-more > summary").click()
     gallery.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     cards(gallery, before - 1)
     assert len(jobs(gallery.url, state="completed")) == before - 1

@@ -24,14 +24,14 @@ def make(seen: Seen, prompt: str = FILM, steps: int = 25) -> str:
     seen.page.get_by_label("Prompt", exact=True).first.fill(prompt)
     seen.steps(steps)
     seen.press("Make the film")
-    seen.page.wait_for_function("() => /^[0-9]+ to do/.test(document.querySelector('flickbook-line').textContent)")
+    seen.page.wait_for_function("() => /^[0-9]+ job/.test(document.querySelector('flickbook-line').textContent)")
     (new,) = {job["id"] for job in jobs(seen.url)} - before
     return new
 
 
 def idle(seen: Seen) -> None:
     """Wait until all that was asked for is done."""
-    for words in ("^[0-9]+ to do", "^nothing to do$"):
+    for words in ("^[0-9]+ job", "^queue empty$"):
         seen.page.wait_for_function(f"() => /{words}/.test(document.querySelector('flickbook-line').textContent)")
 
 
@@ -72,12 +72,12 @@ def test_a_film_is_stopped(seen: Seen) -> None:
     assert httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["state"] == "cancelled"
 
 
-def test_a_film_is_laid_down_and_goes_on(seen: Seen) -> None:
+def test_a_film_is_paused_and_resumed(seen: Seen) -> None:
     id = make(seen, steps=60)
     seen.page.wait_for_selector(PREVIEW)
     seen.press("Pause")
     seen.status("paused")
-    seen.press("Go on")
+    seen.press("Resume")
     seen.page.wait_for_selector(VIDEO)
     job = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()
     assert job["state"] == "completed" and job["attempt"] == 2
@@ -99,7 +99,7 @@ def test_a_cut_line_is_told_and_mended(seen: Seen) -> None:
     seen.page.wait_for_selector(PREVIEW)
     seen.expected = ("ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED", "connection")
     seen.page.context.set_offline(True)
-    seen.status("out of reach")
+    seen.status("unreachable")
     seen.page.context.set_offline(False)
     seen.page.wait_for_selector(VIDEO)
 
@@ -110,6 +110,8 @@ def test_drafts_are_chosen_and_finished(seen: Seen) -> None:
     seen.press("Eight drafts")
     ready = seen.page.locator(".fb-draft:not([disabled])")
     seen.page.wait_for_function("() => document.querySelectorAll('.fb-draft:not([disabled])').length === 8")
+    wall, stage = (seen.page.locator(each).filter(visible=True).bounding_box() for each in (".fb-wall", ".fb-screen"))
+    assert wall is not None and stage is not None and wall["y"] < stage["y"]
     seeds = sorted(job["seed"] for job in jobs(seen.url, kind="draft"))
     ready.nth(2).click()
     assert ready.nth(2).get_attribute("aria-pressed") == "true"
@@ -132,7 +134,7 @@ def test_a_dropped_film_fills_the_form(seen: Seen, tmp_path: Path) -> None:
     expect(seen.page.get_by_label("number input for Frames").first).to_have_value("12", timeout=patience)
     plan = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"] | {"seed": 2**62 + 1}
     drop(seen, "film.json", json.dumps({"plan": plan}).encode())
-    seen.page.get_by_text("The form holds its settings, but for its seed.").wait_for()
+    seen.page.get_by_text("The form has these settings, except the seed.").wait_for()
     expect(seen.page.get_by_label("Seed").first).to_have_value("", timeout=patience)
     drop(seen, "notes.mp4", b"no film at all")
     seen.page.locator(".fb-voice.wrong.shown").wait_for()
@@ -155,8 +157,57 @@ def test_what_is_refused_stands_beside_the_button(seen: Seen) -> None:
     seen.page.get_by_label("Seed").first.fill("seven")
     seen.press("Make the film")
     refusal = seen.page.locator('flickbook-refusal[for="film"]')
-    refusal.get_by_text("seed seven must be a whole number").wait_for()
+    refusal.get_by_text("Seed seven: must be a whole number").wait_for()
     assert refusal.get_attribute("role") == "alert"
+    seen.page.get_by_label("Seed").first.fill("")
+    seen.page.get_by_label("Prompt", exact=True).first.fill("")
+    seen.press("Make the film")
+    refusal.get_by_text("Prompt: is empty").wait_for()
+    seen.expected = ("400",)
+
+
+def test_unknown_words_are_named_while_one_types_and_under_the_film(seen: Seen) -> None:
+    prompt = seen.page.get_by_label("Prompt", exact=True).first
+    notes = seen.page.locator('flickbook-notes[for="film"]')
+    prompt.fill("a red circl")
+    notes.get_by_text('never learned "circl" (nearest: "circle")').wait_for()
+    prompt.fill(FILM)
+    notes.wait_for(state="hidden")
+    make(seen, "a red circl", steps=2)
+    seen.page.locator("flickbook-stage .fb-notes:visible", has_text='never learned "circl"').wait_for()
+
+
+def test_the_running_film_stays_on_the_stage_and_the_next_one_follows(seen: Seen) -> None:
+    title = seen.page.locator("flickbook-stage .fb-title").filter(visible=True)
+    make(seen, "a red circle", steps=100)
+    seen.page.wait_for_selector(PREVIEW)
+    seen.page.get_by_label("Prompt", exact=True).first.fill("a blue square")
+    seen.steps(2)
+    seen.press("Make the film")
+    seen.page.locator("flickbook-queue li:visible", has_text="a blue square").wait_for()
+    assert title.inner_text() == "a red circle"
+    seen.press("Cancel")
+    expect(title).to_have_text("a blue square", timeout=PATIENCE * 1000)
+    seen.page.wait_for_selector(VIDEO)
+
+
+def test_a_film_is_shown_at_a_whole_multiple_of_its_size_with_one_main_action(seen: Seen) -> None:
+    made(seen.url)
+    seen.open()
+    film = seen.page.wait_for_selector(f"{VIDEO}.fb-crisp")
+    size = film.evaluate("(film) => [film.clientWidth, film.clientHeight, getComputedStyle(film).imageRendering]")
+    assert size[0] > 0 and size[0] % 128 == 0 and size[0] == size[1] and size[2] == "pixelated"
+    buttons = seen.page.locator("flickbook-stage .fb-actions button").filter(visible=True)
+    assert buttons.all_inner_texts() == ["Download"]
+    with seen.page.expect_download() as saved:
+        buttons.first.click()
+    assert saved.value.suggested_filename.endswith(".mp4")
+
+
+def test_the_duration_stands_beside_the_frames(seen: Seen) -> None:
+    box = seen.page.get_by_label("number input for Frames (2.0 s)").filter(visible=True)
+    box.fill("24")
+    seen.page.get_by_label("number input for Frames (3.0 s)").filter(visible=True).wait_for()
 
 
 def test_a_picture_a_sequence_and_a_batch_are_made(seen: Seen) -> None:
@@ -166,10 +217,10 @@ def test_a_picture_a_sequence_and_a_batch_are_made(seen: Seen) -> None:
     backend.get_by_role("button", name="Make the picture").click()
     backend.locator("flickbook-stage img.fb-film").wait_for()
     backend = seen.backend("Sequence")
-    backend.get_by_label("Prompts, one a line").fill(
+    backend.get_by_label("Prompts, one per line").fill(
         "a red circle on a blue background\na blue circle on a red background"
     )
-    backend.get_by_label("number input for Frames for each prompt").fill("2")
+    backend.get_by_label("number input for Frames per prompt").fill("2")
     backend.get_by_label("number input for Steps").fill("2")
     backend.get_by_role("button", name="Make the sequence").click()
     backend.locator("flickbook-stage video").wait_for()
@@ -189,7 +240,8 @@ def test_a_picture_a_sequence_and_a_batch_are_made(seen: Seen) -> None:
 def test_a_film_goes_on_from_the_last_frame_of_another(seen: Seen) -> None:
     made(seen.url, num_frames=8)
     seen.open()
-    seen.press("Go on from its last frame")
+    seen.more()
+    seen.press("Continue from the last frame")
     seen.page.locator("flickbook-begin[for=film] img").wait_for()
     make(seen, steps=4)
     seen.page.wait_for_selector(VIDEO)

@@ -48,7 +48,7 @@ def test_another_model_brings_its_own_limits_and_defaults(form: Form) -> None:
         assert form.fields["num_inference_steps"].get() == str(model.num_inference_steps.default)
         assert form.fields["guidance_scale"].get() == f"{model.guidance_scale.default:g}"
         smallest, largest = model.num_frames.range
-        assert form._labels["num_frames"][0].cget("text") == f"Frames  {smallest} – {largest}"
+        assert form._labels["num_frames"].cget("text").endswith(f" s) {max(2, smallest)}–{largest}")
         width, height = model.sizes[0]
         form.say("a panda")
         assert (form.request().width, form.request().height) == (width, height)
@@ -86,7 +86,7 @@ def test_what_is_no_number_or_no_size_is_refused(form: Form) -> None:
         with pytest.raises(RequestError, match=f"^{field}={text}: ") as caught:
             form.request()
         form.blame(caught.value.field)
-        assert str(form._labels[field][0].cget("style")) == "SoftFault.TLabel"
+        assert str(form._labels[field].cget("style")) == "SoftFault.TLabel"
         form.update()
         assert form.fields[field].winfo_ismapped()
         form.fields[field].set(before) if field != "seed" else form.fields[field].delete(0, "end")
@@ -103,8 +103,8 @@ def test_a_plan_comes_back_as_it_was(form: Form) -> None:
     assert form.fill(plan) == ""
     assert resolve(form.request()) == plan
     lora = plan.model_copy(update={"prompt_at": ((8, "a blue square"),)})
-    assert form.fill(lora) == "its later prompts"
-    with pytest.raises(RequestError, match="model=gone: is not offered here"):
+    assert form.fill(lora) == "later prompts"
+    with pytest.raises(RequestError, match="model=gone: is not available here"):
         form.fill(plan.model_copy(update={"model": "gone"}))
 
 
@@ -132,3 +132,13 @@ def test_return_makes_it_and_tab_goes_on(form: Form, root: Any) -> None:
         widget = widget.tk_focusNext()  # type: ignore[assignment]
         order.append(next((name for name, field in form.fields.items() if field == widget), ""))
     assert order[:5] == ["model", "num_frames", "num_inference_steps", "size", "seed"]
+
+
+def test_the_duration_stands_beside_the_frames(form: Form) -> None:
+    assert form._labels["num_frames"].cget("text") == "Frames (2.0 s) 2–256"
+    form.fields["num_frames"].set("24")
+    assert form._labels["num_frames"].cget("text") == "Frames (3.0 s) 2–256"
+    form.fields["fps"].set("12")
+    assert form._labels["num_frames"].cget("text") == "Frames (2.0 s) 2–256"
+    form.fields["num_frames"].set("")
+    assert form._labels["num_frames"].cget("text") == "Frames 2–256"

@@ -58,6 +58,6 @@ def test_long_prompts_are_cut(opened: tuple[History, list[str]], root: Any) -> N
 def test_states_in_words() -> None:
     assert state_of(replace(WAITING, state="running", fraction=0.42)) == "42 %"
     assert state_of(replace(WAITING, state="running", stopping=True)) == "stopping"
-    assert state_of(replace(WAITING, state="completed")) == "its file is gone"
+    assert state_of(replace(WAITING, state="completed")) == "file deleted"
     assert state_of(replace(WAITING, state="failed")) == "failed"
     assert [age(seconds) for seconds in (3, 120, 7200, 200_000)] == ["just now", "2 min ago", "2 h ago", "2 d ago"]

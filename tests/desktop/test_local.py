@@ -35,7 +35,7 @@ def test_a_job_from_its_asking_to_its_file(place: Path) -> None:
     assert path.parent == source.folder(done) and max(source.still(done, 40).size) == 40
     path.unlink()
     assert not source.entry(made.id).made
-    with pytest.raises(OutputError, match="its file is gone; make it again"):
+    with pytest.raises(OutputError, match="its file was deleted; make it again"):
         source.film(done)
     source.close()
     source.close()

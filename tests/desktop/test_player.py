@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.desktop.conftest import until
@@ -65,3 +66,15 @@ def test_a_picture_stands_still_and_a_preview_has_no_controls(player: Player, ro
     assert player.playing and not player._scale.winfo_ismapped()
     player.clear()
     assert player.frame_buffer is None and not player.playing
+
+
+@pytest.mark.parametrize(("room", "width"), [((400, 300), 256), ((190, 200), 128), ((100, 100), 76)])
+def test_a_film_is_enlarged_by_whole_multiples(player: Player, root: Any, room: tuple[int, int], width: int) -> None:
+    player.canvas.configure(width=room[0], height=room[1])
+    root.geometry("")
+    until(lambda: (player.canvas.winfo_width(), player.canvas.winfo_height()) == room, root.update)
+    frame = Image.effect_noise((128, 128), 90).convert("RGB")
+    shown = player._fitted(frame)
+    assert shown.size == (width, width)
+    if width >= 128:  # no colour of its own between two pixels
+        assert np.array_equal(np.asarray(shown)[:: width // 128, :: width // 128], np.asarray(frame))

@@ -92,6 +92,8 @@ def test_a_field_that_is_refused_is_told_in_the_services_words(tmp_path: Path) -
             source.make(Request.of(**QUICK | {"num_frames": 999}))
         assert str(caught.value) == "num_frames=999: must be 1 to 256; ask for 256 frames or fewer"
         assert caught.value.field == "num_frames"
+        assert ['"circl" (nearest: "circle")' in note for note in source.notes("a red circl", "builtin")] == [True]
+        assert source.notes("a red circle", "builtin") == []
 
 
 def test_a_wrong_key_is_sent_once_and_said_in_one_line(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_a_wrong_key_is_sent_once_and_said_in_one_line(tmp_path: Path) -> None:
         service.key("me", "read")
         source = Remote(service.url, "fb_wrong")
         for _ in range(40):  # twenty bad keys would lock this machine out
-            with pytest.raises(ServiceError, match="refuses: invalid API key; give its address"):
+            with pytest.raises(ServiceError, match="refuses: invalid API key; enter its address"):
                 source.recent() if _ else source.open()
         assert service.get("/api/v1/models", headers=service.key("other", "read")[1]).status_code == 200
 
@@ -171,13 +173,13 @@ def test_addresses(given: str, meant: str) -> None:
     "given", ["", "ftp://x", "http://", "http://a:b@c", "http://x:port", "http://x/?a=1", "http://a b"]
 )
 def test_what_is_no_address_is_refused_and_shows_no_password(given: str) -> None:
-    with pytest.raises(RequestError, match="is no address of a service; write for example") as caught:
+    with pytest.raises(RequestError, match="is not the address of a service; write for example") as caught:
         Remote(given)
     assert "a:b" not in str(caught.value)
 
 
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
-    with pytest.raises(RequestError, match=r"key=\(hidden\): is no key"):
+    with pytest.raises(RequestError, match=r"key=\(hidden\): is not an API key"):
         Remote("http://127.0.0.1:8000", "fb_\nX-Evil: 1")
 
 

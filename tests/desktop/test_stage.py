@@ -24,11 +24,11 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_where_it_is() -> None:
-    assert progress(replace(RUNNING, index=3, total=25), 12.0) == "Step 3 of 25 · about 12 s left"
+    assert progress(replace(RUNNING, index=3, total=25), 12.0) == "Denoising, step 3 of 25 · about 12 s left"
     assert progress(replace(RUNNING, phase="load")) == "Loading the model"
     assert progress(replace(RUNNING, stopping=True), 12.0) == "Stopping"
     waiting = replace(RUNNING, state="queued", phase="")
-    assert progress(waiting) == "Waiting for its turn"
+    assert progress(waiting) == "Waiting in the queue"
     pulling = replace(waiting, phase="pull", index=1_200_000_000, total=3_400_000_000)
     assert progress(pulling) == "Downloading builtin: 1.20 of 3.40 GB"
 
@@ -36,7 +36,7 @@ def test_where_it_is() -> None:
 def test_what_became_of_it() -> None:
     assert said(RUNNING) == "" and said(replace(RUNNING, state="completed", made=True)) == ""
     assert said(replace(RUNNING, state="failed", error="out of luck")) == "out of luck"
-    assert said(replace(RUNNING, state="paused")) == "Laid down; `flickbook jobs resume job_0` goes on"
+    assert said(replace(RUNNING, state="paused")) == "Paused; `flickbook jobs resume job_0` to resume"
 
 
 def test_the_time_left_of_one_without_its_like_is_told_from_what_is_seen() -> None:

@@ -99,7 +99,7 @@ def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open
         until(look, lambda: round_(root))
         # It came round between any two of the steps that it showed, and the rest of the time as well.
         assert ticks[0] - began > 2 * len(steps)
-    assert any(text.startswith("Step ") for text in seen)
+    assert any(text.startswith("Denoising, step ") for text in seen)
     assert len(shown.stage.player.frame_buffer.frames) == 8
     assert shown.message.cget("text") == ""
     first = shown.stage.player.index
@@ -113,7 +113,7 @@ def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open
 def test_a_picture_is_made(window: Open, root: Any) -> None:
     shown = window(Local())
     shown.form.fields["picture"].invoke()
-    assert shown.form.make.cget("text") == "Make picture"
+    assert shown.form.make.cget("text") == "Make the picture"
     say(shown)
     shown.make()
     until(lambda: shown.stage.player.frame_buffer is not None and shown.stage.entry.made, lambda: round_(root))
@@ -124,18 +124,19 @@ def test_a_picture_is_made(window: Open, root: Any) -> None:
 def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: Any) -> None:
     shown = window(Local(workers=0))
     for field, text, told in (
-        ("num_frames", "999", "num_frames=999: must be 1 to 256; ask for 256 frames or fewer"),
-        ("num_frames", "many", "num_frames=many: is no whole number; write for example 16"),
-        ("seed", "-1", "seed=-1: must be 0 to "),
+        ("num_frames", "999", "Frames 999: must be 1 to 256; ask for 256 frames or fewer"),
+        ("num_frames", "1", "Frames 1: must be 2 to 256; choose Picture for a single image"),
+        ("num_frames", "many", "Frames many: must be a whole number; write for example 16"),
+        ("seed", "-1", "Seed -1: must be 0 to "),
     ):
         say(shown, **{field: text})
         shown.make()
-        until(lambda: not shown.message.cget("text").startswith("Asking"), lambda: round_(root))
+        until(lambda: not shown.message.cget("text").startswith("Submitting"), lambda: round_(root))
         assert shown.message.cget("text").startswith(told)
         assert str(shown.form.fields[field].focus_get()) == str(shown.form.fields[field])
     say(shown, prompt="")
     shown.make()
-    until(lambda: shown.message.cget("text").startswith("prompt=: is empty"), lambda: round_(root))
+    until(lambda: shown.message.cget("text").startswith("Prompt: is empty"), lambda: round_(root))
     assert shown.stage.entry is None and shown.history.entries == []
 
 
@@ -145,7 +146,7 @@ def test_what_waits_is_cancelled_at_once_and_asked_for_again(window: Open, root:
     say(shown, "a green square growing", num_frames="5")
     shown.make()
     until(lambda: shown.stage.entry is not None and shown.stage.entry.state == "queued", lambda: round_(root))
-    assert shown.stage.phase.cget("text") == "Waiting for its turn"
+    assert shown.stage.phase.cget("text") == "Waiting in the queue"
     shown.stage.cancel.invoke()
     until(lambda: shown.stage.entry.state == "cancelled", lambda: round_(root))
     say(shown, "something else", num_frames="9", seed="1")
@@ -157,6 +158,27 @@ def test_what_waits_is_cancelled_at_once_and_asked_for_again(window: Open, root:
     until(lambda: len(shown.history.entries) == 2, lambda: round_(root))
     request = shown.form.request()
     assert (request.prompt, request.num_frames, request.seed) == ("a green square growing", 5, 7)
+
+
+@pytest.mark.slow
+def test_a_film_that_waits_stays_on_the_stage_and_the_next_one_follows(window: Open, root: Any) -> None:
+    shown = window(Local(workers=0))
+    for seed in ("7", "8"):
+        say(shown, seed=seed)
+        shown.make()
+        until(lambda seed=seed: len(shown.history.entries) == int(seed) - 6, lambda: round_(root))  # type: ignore[misc]
+    assert shown.stage.entry.plan.seed == 7 and shown.message.cget("text") == "Added to the queue."
+    shown.stage.cancel.invoke()
+    until(lambda: shown.stage.entry.plan.seed == 8, lambda: round_(root))
+
+
+def test_words_that_the_model_never_learned_are_named_while_one_types(window: Open, root: Any) -> None:
+    shown = window(Local(workers=0))
+    shown.form.say("a red circl")
+    until(lambda: 'never learned "circl" (nearest: "circle")' in shown.form.notes.cget("text"), lambda: round_(root))
+    assert shown.form.notes.winfo_manager()
+    shown.form.say("a red circle")
+    until(lambda: not shown.form.notes.winfo_manager(), lambda: round_(root))
 
 
 @pytest.mark.slow
@@ -205,7 +227,7 @@ def test_a_wrong_key_is_one_line_and_another_is_taken(window: Open, root: Any, t
         _, headers = service.key("me", "create", "read")
         shown = window(Remote(service.url, "fb_wrong"))
         text = shown.message.cget("text")
-        assert "refuses: invalid API key; give its address and a key" in text and "\n" not in text
+        assert "refuses: invalid API key; enter its address and a key" in text and "\n" not in text
         assert shown.form.make.instate(["disabled"])
         shown.move(Remote(service.url, headers["authorization"].removeprefix("Bearer ")))
         until(lambda: shown.message.cget("text") == "", lambda: round_(root))

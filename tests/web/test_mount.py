@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def test_the_page_is_there_and_may_load_nothing_from_elsewhere(service: Live) -> None:
     answer = service.get("/studio/", headers=HTML)
     assert answer.status_code == 200 and "Flickbook studio" in answer.text
+    assert 'property="og:title" content="Flickbook studio"' in answer.text
+    tags = re.findall(r"<meta[^>]*>", answer.text)
+    assert not [tag for tag in tags if "gradio" in tag.lower() or "Click to try" in tag]
+    assert "<title>Flickbook studio</title>" in answer.text
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy and "http" not in policy
     assert answer.headers["x-frame-options"] == "DENY"

@@ -32,7 +32,7 @@ class Place(tkinter.Toplevel):
                 trough, text=text, value=value, variable=self._remote, style="Segment.TRadiobutton", command=self._kind
             ).grid(row=0, column=column, sticky="ew")
         self.url, self.key = ttk.Entry(body, width=44), ttk.Entry(body, width=44, show="•")
-        for text, entry in (("Its address", self.url), ("Its key, if it asks for one", self.key)):
+        for text, entry in (("Address", self.url), ("API key, if the service needs one", self.key)):
             ttk.Label(body, text=text, style="Soft.TLabel").pack(anchor="w", pady=(14, 3))
             entry.pack(fill="x")
         self.url.insert(0, url or "http://127.0.0.1:8000")
@@ -40,8 +40,8 @@ class Place(tkinter.Toplevel):
         self.said.pack(anchor="w", pady=(theme.GAP, 0))
         row = ttk.Frame(body)
         row.pack(fill="x", pady=(theme.GAP, 0))
-        ttk.Button(row, text="Use it", style="Accent.TButton", command=self.use).pack(side="right")
-        ttk.Button(row, text="Leave it", command=self.destroy).pack(side="right", padx=(0, theme.GAP))
+        ttk.Button(row, text="Connect", style="Accent.TButton", command=self.use).pack(side="right")
+        ttk.Button(row, text="Cancel", command=self.destroy).pack(side="right", padx=(0, theme.GAP))
         self.bind("<Return>", lambda _: self.use())
         self.bind("<Escape>", lambda _: self.destroy())
         self._kind()

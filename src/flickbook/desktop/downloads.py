@@ -69,7 +69,7 @@ class Downloads:
         try:
             fetch(catalogue.find(name), on_bytes)
             if to_pull(name):
-                raise HubError(name, "its repository is no model in diffusers' layout", "choose another model")
+                raise HubError(name, "its repository is not a model in diffusers' layout", "choose another model")
         except Cancelled:
             raise
         except FlickbookError as error:

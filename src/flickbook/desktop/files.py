@@ -39,7 +39,7 @@ def saved(film: Path, path: Path, suffix: str) -> Path:
 def revealed(folder: Path | None) -> None:
     """Opens a folder in the system's file manager. Raises FlickbookError if there is none."""
     if folder is None:
-        raise FlickbookError("the film is on another machine; Save as… brings it here")
+        raise FlickbookError("the film is on another machine; Save as… copies it here")
     program = _OPENERS.get(sys.platform, "xdg-open")
     try:
         subprocess.Popen(
@@ -50,4 +50,6 @@ def revealed(folder: Path | None) -> None:
             start_new_session=True,
         )
     except OSError:
-        raise FlickbookError(f"{program} is not there to open folders; the film is in {folder}") from None
+        raise FlickbookError(
+            f"{program} is not installed, so the folder cannot be opened; the film is in {folder}"
+        ) from None

@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import tkinter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from tkinter import ttk
 from typing import Any, Final, get_args
 
 from flickbook.catalogue import Model, Real, Whole
 from flickbook.desktop import theme
+from flickbook.desktop.fields import LABELS, number, shortened, size, title
 from flickbook.desktop.scroll import Scrolled
 from flickbook.desktop.source import Offer
 from flickbook.desktop.theme import Theme
 from flickbook.errors import RequestError
 from flickbook.spec import Plan, Polish, Request, Speed
 
-WIDTH: Final = 284
-#: Number fields: label, and step of an arrow key.
-_NUMBERS: Final = {
-    "num_frames": ("Frames", 1.0),
-    "num_inference_steps": ("Steps", 1.0),
-    "guidance_scale": ("Guidance", 0.5),
-    "fps": ("Frames/s", 1.0),
-}
-_SHOWN: Final = 160  # characters of the recommended settings, whose negative prompts may be long
-_WHOLE: Final = ("num_frames", "num_inference_steps", "seed")
+WIDTH: Final = 304
+#: Number fields, and the step of an arrow key.
+_NUMBERS: Final = {"num_frames": 1.0, "num_inference_steps": 1.0, "guidance_scale": 0.5, "fps": 1.0}
+#: Milliseconds without a key before the notes on a prompt are requested.
+_PAUSE: Final = 500
 
 
 class Form(ttk.Frame):
-    """The form's fields. `on_make` is called when the user submits the form."""
+    """The form's fields. `on_make` is called when the user submits the form, `on_words` with a prompt and the name of
+    a model after either has changed; its notes are shown with `note`.
+    """
 
-    def __init__(self, parent: tkinter.Misc, theme_: Theme, on_make: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parent: tkinter.Misc,
+        theme_: Theme,
+        on_make: Callable[[], None],
+        on_words: Callable[[str, str], None] = lambda prompt, model: None,
+    ) -> None:
         super().__init__(parent, width=WIDTH)
-        self._theme, self._on_make = theme_, on_make
+        self._theme, self._on_make, self._on_words = theme_, on_make, on_words
+        self._timer, self._noted = "", ("", "")
         self._offers: list[Offer] = []
         self._listed: list[Offer] = []
-        self._labels: dict[str, tuple[ttk.Label, str]] = {}
+        self._labels: dict[str, ttk.Label] = {}
+        self._values: dict[str, tkinter.StringVar] = {}
         self.fields: dict[str, Any] = {}
-        self.make = ttk.Button(self, text="Make film", style="Accent.TButton", command=on_make)
+        self.make = ttk.Button(self, text="Make the film", style="Accent.TButton", command=on_make)
         self.make.pack(side="bottom", fill="x", pady=(theme.GAP, 0))
         self._scrolled = Scrolled(self, WIDTH)
         self._scrolled.pack(fill="both", expand=True)
@@ -48,10 +55,10 @@ class Form(ttk.Frame):
         self._model_row()
         self._number("num_frames", 6, 0)
         self._number("num_inference_steps", 6, 1)
-        self._combo("size", "Size", 8, 0)
-        self._entry("seed", "Seed", 8, 1)
-        self._labels["seed"][0].configure(text="Seed (empty: any)")
-        self._labels["seed"] = (self._labels["seed"][0], "Seed (empty: any)")
+        self._combo("size", 8, 0)
+        self._label("seed", 8, 1)
+        self._labels["seed"].configure(text="Seed (empty: random)")
+        self._placed(ttk.Entry(self._body, width=6), "seed", 8, 1)
         self._more_rows()
         self._scrolled.ready()
 
@@ -68,8 +75,12 @@ class Form(ttk.Frame):
             self.fields["picture" if value else "film"] = button
 
     def _prompt_row(self) -> None:
-        self._label("prompt", "What it shows", 1, 0, 2)
+        self._label("prompt", 1, 0, 2)
         self.prompt = self._text("prompt", 2, 4)
+        self.prompt.bind("<<Modified>>", self._modified)
+        self.notes = ttk.Label(self._body, style="Soft.TLabel", wraplength=WIDTH - 24, justify="left")
+        self.notes.grid(row=3, column=0, columnspan=2, sticky="w", pady=(6, 0))
+        self.notes.grid_remove()
         self.prompt.bind("<Return>", self._returned)
         self.prompt.bind("<KP_Enter>", self._returned)
 
@@ -95,13 +106,13 @@ class Form(ttk.Frame):
         return text
 
     def _model_row(self) -> None:
-        self._combo("model", "Model", 4, 0, 2)
+        self._combo("model", 4, 0, 2)
         self.fields["model"].bind("<<ComboboxSelected>>", lambda _: self._chosen())
 
-    def _label(self, name: str, text: str, row: int, column: int, span: int = 1) -> None:
-        label = ttk.Label(self._body, text=text, style="Soft.TLabel")
+    def _label(self, name: str, row: int, column: int, span: int = 1) -> None:
+        label = ttk.Label(self._body, text=LABELS[name], style="Soft.TLabel")
         label.grid(row=row, column=column, columnspan=span, sticky="w", pady=(12, 3), padx=self._pad(column, span))
-        self._labels[name] = (label, text)
+        self._labels[name] = label
 
     def _pad(self, column: int, span: int) -> tuple[int, int]:
         return (0, 0) if span == 2 else (0, 5) if column == 0 else (5, 0)
@@ -112,15 +123,13 @@ class Form(ttk.Frame):
         self.fields[name] = widget
 
     def _number(self, name: str, row: int, column: int) -> None:
-        self._label(name, _NUMBERS[name][0], row, column)
-        self._placed(ttk.Spinbox(self._body, width=6, increment=_NUMBERS[name][1]), name, row, column)
+        self._label(name, row, column)
+        value = self._values[name] = tkinter.StringVar(self)
+        value.trace_add("write", lambda *_: self._ranged("num_frames"))
+        self._placed(ttk.Spinbox(self._body, width=6, textvariable=value), name, row, column)
 
-    def _entry(self, name: str, text: str, row: int, column: int) -> None:
-        self._label(name, text, row, column)
-        self._placed(ttk.Entry(self._body, width=6), name, row, column)
-
-    def _combo(self, name: str, text: str, row: int, column: int, span: int = 1) -> None:
-        self._label(name, text, row, column, span)
+    def _combo(self, name: str, row: int, column: int, span: int = 1) -> None:
+        self._label(name, row, column, span)
         box = ttk.Combobox(self._body, width=6, state="readonly", height=14)
         box.bind("<<ComboboxSelected>>", lambda _: box.selection_clear(), add="+")
         self._placed(box, name, row, column, span)
@@ -131,15 +140,15 @@ class Form(ttk.Frame):
         before = set(self._body.grid_slaves())
         self._number("guidance_scale", 11, 0)
         self._number("fps", 11, 1)
-        self._combo("scheduler", "Scheduler", 13, 0)
-        self._combo("speed", "Speed", 13, 1)
+        self._combo("scheduler", 13, 0)
+        self._combo("speed", 13, 1)
         self.fields["speed"].configure(values=get_args(Speed))
         self.fields["speed"].current(0)
-        self._label("negative_prompt", "What it should not show", 15, 0, 2)
+        self._label("negative_prompt", 15, 0, 2)
         self._text("negative_prompt", 16, 2).bind("<Return>", self._returned)
         self._advice = ttk.Label(self._body, style="Soft.TLabel", wraplength=WIDTH - 24, justify="left")
         self._advice.grid(row=18, column=0, columnspan=2, sticky="w", pady=(12, 0))
-        use = ttk.Button(self._body, style="Link.TButton", command=self._recommend, text="Use these settings")
+        use = ttk.Button(self._body, style="Link.TButton", command=self._recommend, text="Use the recommended settings")
         use.grid(row=19, column=0, columnspan=2, sticky="w")
         self._folded = [each for each in self._body.grid_slaves() if each not in before]
         self._unfolded = True
@@ -180,7 +189,7 @@ class Form(ttk.Frame):
         able = [offer for offer in self._offers if offer.fits(self.picture.get())]
         self._listed = sorted(able, key=lambda offer: not offer.here)
         box = self.fields["model"]
-        box.configure(values=[_title(offer) for offer in self._listed])
+        box.configure(values=[title(offer) for offer in self._listed])
         names = [offer.model.name for offer in self._listed]
         if names:
             box.current(names.index(name) if name in names else 0)
@@ -193,13 +202,13 @@ class Form(ttk.Frame):
     def _kinds(self) -> None:
         """Shows the fields that only films have, and sets the button's text."""
         picture = self.picture.get()
-        self.make.configure(text="Make picture" if picture else "Make film")
+        self.make.configure(text="Make the picture" if picture else "Make the film")
         for name in ("num_frames", "fps"):
             shown = not picture and (name == "num_frames" or self._unfolded)
-            for widget in (self._labels[name][0], self.fields[name]):
+            for widget in (self._labels[name], self.fields[name]):
                 widget.grid() if shown else widget.grid_remove()
         column, span = (0, 2) if picture else (1, 1)
-        for widget in (self._labels["num_inference_steps"][0], self.fields["num_inference_steps"]):
+        for widget in (self._labels["num_inference_steps"], self.fields["num_inference_steps"]):
             widget.grid_configure(column=column, columnspan=span, padx=self._pad(column, span))
 
     @property
@@ -224,35 +233,76 @@ class Form(ttk.Frame):
         self.fields["scheduler"].configure(values=list(model.schedulers))
         self.fields["scheduler"].current(0)
         self._write("negative_prompt", model.negative_prompt)
-        self._advice.configure(text=_shortened(f"Recommended: {model.advice()}"))
+        self._advice.configure(text=shortened(f"Recommended: {model.advice()}"))
+        self._modified()
         self.unblame()
 
     def _limit(self, name: str, allowed: Whole | Real, keep: bool) -> None:
-        smallest, largest = allowed.range
-        spin, (label, _) = self.fields[name], self._labels[name]
-        fixed = smallest == largest
+        smallest, largest = self._range(name)
+        spin = self.fields[name]
         spin.configure(from_=smallest, to=largest, state="normal")
-        spin.configure(increment=getattr(allowed, "every", _NUMBERS[name][1]))
+        spin.configure(increment=getattr(allowed, "every", _NUMBERS[name]))
         if not (keep and spin.get()):
             spin.set(f"{allowed.default:g}")
-        spin.configure(state="disabled" if fixed else "normal")
-        text = _NUMBERS[name][0] + ("" if fixed else f"  {smallest:g} – {largest:g}")
-        label.configure(text=text)
-        self._labels[name] = (label, text)
+        spin.configure(state="disabled" if smallest >= largest else "normal")
+        self._ranged(name)
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """The limits of a number of the chosen model; a film has at least two frames."""
+        model = self.model
+        assert model is not None, "a number has limits once there is a model"
+        smallest, largest = getattr(model, name).range
+        return (model.fewest_frames if name == "num_frames" and largest > 1 else smallest), largest
+
+    def _ranged(self, name: str) -> None:
+        """Shows the limits of a number in its label, and the duration beside the frames."""
+        if self.model is None:
+            return
+        text, (smallest, largest) = LABELS[name], self._range(name)
+        if name == "num_frames":
+            with suppress(KeyError, ValueError, ZeroDivisionError):  # not a number yet
+                text += f" ({float(self._values[name].get()) / float(self._values['fps'].get()):.1f} s)"
+        self._labels[name].configure(text=text + (f" {smallest:g}–{largest:g}" if smallest < largest else ""))
+
+    def _modified(self, _: Any = None) -> None:
+        """Requests notes once the prompt and the model have not changed for a moment."""
+        self.prompt.edit_modified(False)
+        if self._timer:
+            self.after_cancel(self._timer)
+        self._timer = self.after(_PAUSE, self._look)
+
+    def _look(self) -> None:
+        self._timer, model, words = "", self.model, self.words
+        if model is None or (words, model.name) == self._noted:
+            return
+        self._noted = words, model.name
+        if words:
+            self._on_words(words, model.name)
+        else:
+            self.note("", [])
+
+    def note(self, prompt: str, notes: Sequence[str]) -> None:
+        """Shows notes on a prompt, unless it has changed meanwhile."""
+        if prompt == self.words:
+            self.notes.configure(text="\n".join(notes))
+            self.notes.grid() if notes else self.notes.grid_remove()
 
     def request(self) -> Request:
         """The Request in the form. Raises RequestError for an invalid number or size."""
         model, picture = self.model, self.picture.get()
         if model is None:
-            raise RequestError("model", "", "none can be asked for", "wait until there is a connection")
+            raise RequestError("model", "", "none is available", "wait until there is a connection")
         asked: dict[str, Any] = {"prompt": self.words, "model": model.name}
         for name in (*_NUMBERS, "seed"):
             text = str(self.fields[name].get()).strip()
             if text and not (picture and name in ("num_frames", "fps")):
-                asked[name] = _number(name, text)
+                asked[name] = number(name, text)
         if picture:
             asked["num_frames"] = 1
-        asked |= _size(str(self.fields["size"].get()))
+        elif asked.get("num_frames") == 1:
+            limits = "must be {} to {}".format(*self._range("num_frames"))
+            raise RequestError("num_frames", 1, limits, "choose Picture for a single image")
+        asked |= size(str(self.fields["size"].get()))
         asked["scheduler"] = self.fields["scheduler"].get() or None
         speed = self.fields["speed"].get()
         asked["speed"] = None if speed == "exact" else speed  # an older service does not know this field
@@ -277,7 +327,7 @@ class Form(ttk.Frame):
         self._list(plan.model)
         model = self.model
         if model is None or model.name != plan.model:
-            raise RequestError("model", plan.model, "is not offered here", "choose another")
+            raise RequestError("model", plan.model, "is not available here", "choose another model")
         self._write("prompt", plan.prompt)
         self._write("negative_prompt", plan.negative_prompt)
         for name in (*_NUMBERS, "seed"):
@@ -287,10 +337,10 @@ class Form(ttk.Frame):
         self.fields["speed"].set(plan.speed)
         self.prompt.focus_set()
         lacks = {
-            "its picture or video to begin from": plan.image or plan.video,
-            "its LoRAs": plan.loras,
-            "its later prompts": plan.prompt_at,
-            "what was done to its frames": plan.polish != Polish(),
+            "the picture or video it starts from": plan.image or plan.video,
+            "the LoRAs": plan.loras,
+            "later prompts": plan.prompt_at,
+            "the finishing of its frames": plan.polish != Polish(),
         }
         return " and ".join(name for name, there in lacks.items() if there)
 
@@ -313,46 +363,16 @@ class Form(ttk.Frame):
             return
         if self.fields[name] in self._folded and not self._unfolded:
             self._unfold()
-        self._labels[name][0].configure(style="SoftFault.TLabel")
+        self._labels[name].configure(style="SoftFault.TLabel")
         self.fields[name].focus_set()
 
     def unblame(self) -> None:
         """Removes all error marks."""
-        for label, text in self._labels.values():
-            label.configure(style="Soft.TLabel", text=text)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        for label in self._labels.values():
+            label.configure(style="Soft.TLabel")
 
 
 def _moved(widget: Any) -> str:
     if widget is not None:
         widget.tk.call("tk::TabToWindow", widget)  # also selects the field's content, so that typing replaces it
     return "break"
-
-
-def _title(offer: Offer) -> str:
-    if offer.here:
-        return offer.model.title
-    size = f"{offer.model.download_gb:g} GB " if offer.model.download_gb else ""
-    return f"{offer.model.title}  ({size}to be pulled)"
-
-
-def _number(name: str, text: str) -> int | float:
-    """Parses a number. Raises RequestError."""
-    try:
-        return int(text) if name in _WHOLE else float(text.replace(",", "."))
-    except ValueError:
-        what = "is no whole number" if name in _WHOLE else "is no number"
-        raise RequestError(name, text, what, "write for example 16") from None
-
-
-def _size(text: str) -> dict[str, int]:
-    """Parses width and height from "128 × 128". Raises RequestError."""
-    parts = text.lower().replace("×", "x").split("x")
-    try:
-        width, height = (int(part) for part in parts)
-    except ValueError:
-        raise RequestError("size", text, "must be width × height in pixels", "write for example 128 x 128") from None
-    return {"width": width, "height": height}

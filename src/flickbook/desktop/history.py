@@ -1,4 +1,4 @@
-"""The list of earlier jobs, newest first, with thumbnails."""
+"""The gallery: the newest jobs first, with thumbnails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flickbook.desktop.theme import Theme
 WIDTH: Final = 68
 HEIGHT: Final = 52
 _FINE: Final = 4
-_STATES: Final = {"queued": "waiting", "completed": "its file is gone"}
+_STATES: Final = {"queued": "waiting", "completed": "file deleted"}
 
 
 class History(ttk.Frame):
@@ -32,8 +32,8 @@ class History(ttk.Frame):
         self._stills: dict[str, ImageTk.PhotoImage] = {}
         self._signs: dict[str, ImageTk.PhotoImage] = {}
         self._marked = ""
-        ttk.Label(self, text="Earlier", style="Strong.TLabel").pack(anchor="w", pady=(0, theme.GAP))
-        self._none = ttk.Label(self, text="What you make is kept here.", style="Soft.TLabel", wraplength=200)
+        ttk.Label(self, text="Gallery", style="Strong.TLabel").pack(anchor="w", pady=(0, theme.GAP))
+        self._none = ttk.Label(self, text="Your films and pictures appear here.", style="Soft.TLabel", wraplength=200)
         self._body = ttk.Frame(self)
         self.tree = ttk.Treeview(self._body, show="tree", style="History.Treeview", selectmode="browse")
         self.tree.column("#0", width=212, minwidth=120, stretch=True)
@@ -134,7 +134,7 @@ class History(ttk.Frame):
 
     def _text(self, entry: Entry) -> str:
         room = max(60, self.tree.winfo_width() - WIDTH - theme.GAP - 16)
-        lines = wrapped(entry.plan.prompt or "(no words)", self._font, room, 2)
+        lines = wrapped(entry.plan.prompt or "(no prompt)", self._font, room, 2)
         return "\n".join([*lines, state_of(entry)])
 
     def _sign(self, entry: Entry) -> ImageTk.PhotoImage:

@@ -93,6 +93,10 @@ class Local:
             self._downloads.look()
         return self._told(kept)
 
+    def notes(self, prompt: str, model: str) -> list[str]:
+        """Notes of the model's list of words."""
+        return [note for note in [catalogue.find(model).unlearned(prompt)] if note]
+
     def entry(self, id: str) -> Entry:
         """Finds a job. Raises JobNotFound."""
         return self._told(self.backend.ask(self.backend.queue.job(id)))
@@ -115,7 +119,7 @@ class Local:
         job = self.backend.ask(self.backend.queue.job(entry.id))
         path = _file(job)
         if path is None:
-            raise OutputError(entry.id, "its file is gone", "make it again")
+            raise OutputError(entry.id, "its file was deleted", "make it again")
         return path
 
     def still(self, entry: Entry, side: int) -> Image.Image:
@@ -133,6 +137,7 @@ class Local:
         if told.get("attempt", job.attempt) != job.attempt:
             told = {}  # progress of an earlier attempt
         path = _file(job)
+        run = None if job.result is None else job.result.sidecar.run
         eta = told.get("eta_seconds")
         return Entry(
             id=job.id,
@@ -150,6 +155,7 @@ class Local:
             made=path is not None,
             mark=str(path or ""),
             seconds=job.seconds,
+            notes=() if run is None else tuple(run.notes),
         )
 
 

@@ -190,11 +190,12 @@ class Player(ttk.Frame):
         self._time.configure(text=f"{at:.1f} / {self._reel.seconds:.1f} s")
 
     def _fitted(self, image: Image.Image) -> Image.Image:
-        """Scales a frame to the canvas."""
+        """Scales a frame to the canvas; enlarges it by whole multiples only, so that its pixels stay sharp."""
         room = (max(32, self.canvas.winfo_width() - 24), max(32, self.canvas.winfo_height() - 24))
         scale = min(room[0] / image.width, room[1] / image.height, _LARGEST)
+        scale = float(int(scale)) if scale > 1 else scale
         size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-        how = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BILINEAR
+        how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
         return image if size == image.size else image.resize(size, how)
 
 

@@ -62,7 +62,7 @@ def address(url: str) -> str:
         whole = False
     if not whole or "@" in text or not text.isprintable() or " " in text:
         shown = text.rpartition("@")[2]
-        raise RequestError("url", shown, "is no address of a service", "write for example http://127.0.0.1:8000")
+        raise RequestError("url", shown, "is not the address of a service", "write for example http://127.0.0.1:8000")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix(_ROOT).rstrip('/')}"
 
 
@@ -75,7 +75,7 @@ class Remote:
         """Raises RequestError for an invalid URL, and for a key that does not fit into a header."""
         self.url = address(url)
         if not key.isascii() or not key.isprintable():
-            raise RequestError("key", "(hidden)", "is no key", "give one as `flickbook keys create` printed it")
+            raise RequestError("key", "(hidden)", "is not an API key", "enter it as `flickbook keys create` printed it")
         parts = urlsplit(self.url)
         self.title = parts.netloc
         self._key = key.strip()
@@ -122,6 +122,11 @@ class Remote:
             raise
         self._pending = None
         return made
+
+    def notes(self, prompt: str, model: str) -> list[str]:
+        """Notes of the service's estimate; an older service sends none."""
+        found = self._json("POST", "/estimate", {"prompt": prompt, "model": model})
+        return _lines(found.get("notes")) if isinstance(found, dict) else []
 
     def entry(self, id: str) -> Entry:
         """Finds a job."""
@@ -262,7 +267,7 @@ class Remote:
             message, field = escaped(one_line(told["message"])), told.get("field")
         if error.code in (401, 403):
             reason = message or f"it answers {error.code}"
-            refused = ServiceError(self.title, f"refuses: {reason}", "give its address and a key with Change…")
+            refused = ServiceError(self.title, f"refuses: {reason}", "enter its address and a key with Change…")
             if error.code == 401:
                 self._barred = refused
             return refused
@@ -298,6 +303,7 @@ class Remote:
                 made=job["state"] == "completed" and "film" in job["links"],
                 mark=mark,
                 seconds=float(job["seconds"]),
+                notes=tuple(_lines(made.get("notes"))),
             )
         except (KeyError, TypeError, ValueError, AttributeError):  # includes pydantic's errors
             raise ServiceError(self.title, *_UNLIKE) from None
@@ -305,6 +311,11 @@ class Remote:
 
 class _NotModified(Exception):
     """The requested content has not changed."""
+
+
+def _lines(texts: Any) -> list[str]:
+    """Converts texts of a response to single lines."""
+    return [escaped(one_line(text)) for text in texts or []]
 
 
 def _offer(told: dict[str, Any]) -> Offer:

@@ -38,7 +38,7 @@ class Entry:
     `phase`, `index`, `total`, `fraction` (0 to 1) and `eta` (seconds, None if unknown) belong to a running job. A
     queued job whose model is being downloaded has the phase pull, and bytes as `index` and `total`.
     `made` is whether there is a file to show, `stopping` whether it was requested to stop, and `mark` changes with
-    the file.
+    the file. `notes` are those of the finished film.
     """
 
     id: str
@@ -56,6 +56,7 @@ class Entry:
     made: bool = False
     mark: str = ""
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -83,6 +84,9 @@ class Source(Protocol):
 
     def make(self, request: Request) -> Entry:
         """Queues a film or a picture."""
+
+    def notes(self, prompt: str, model: str) -> list[str]:
+        """Notes on a prompt: words that the model never learned, with the nearest that it knows."""
 
     def entry(self, id: str) -> Entry:
         """The current state of a job."""

@@ -24,18 +24,18 @@ EXAMPLES: Final = (
 _ENOUGH: Final = 0.1
 _PHASES: Final = {
     "load": "Loading the model",
-    "encode": "Reading the words",
-    "denoise": "Step {index} of {total}",
-    "decode": "Frame {index} of {total}",
-    "polish": "Finishing the frames",
+    "encode": "Reading the prompt",
+    "denoise": "Denoising, step {index} of {total}",
+    "decode": "Decoding, frame {index} of {total}",
+    "polish": "Finishing",
     "write": "Writing the file",
 }
 _STATES: Final = {
-    "queued": "Waiting for its turn",
-    "paused": "Laid down; `flickbook jobs resume {id}` goes on",
+    "queued": "Waiting in the queue",
+    "paused": "Paused; `flickbook jobs resume {id}` to resume",
     "cancelled": "Cancelled",
-    "expired": "It waited too long, and was given up",
-    "completed": "Its file is gone; Again makes it once more",
+    "expired": "Expired: it waited too long in the queue",
+    "completed": "The file was deleted; make the film again with Use these settings",
 }
 
 
@@ -60,6 +60,7 @@ class Stage(ttk.Frame):
         self._caption = ttk.Label(self._below, style="Strong.TLabel", justify="left")
         self._facts = ttk.Label(self._below, style="Soft.TLabel", justify="left")
         self._said = ttk.Label(self._below, style="Fault.TLabel", justify="left")
+        self._notes = ttk.Label(self._below, style="Soft.TLabel", justify="left")
         self._work(asked)
         self._actions(asked)
         self.bind("<Configure>", self._sized)
@@ -71,7 +72,7 @@ class Stage(ttk.Frame):
         ttk.Label(frame, image=flipbook, style="Stage.TLabel").pack(pady=(0, 18))
         ttk.Label(frame, text="Your film appears here", style="StageLarge.TLabel").pack()
         ttk.Label(
-            frame, text="Say what it shows, and press Return. Perhaps:", style="StageSoft.TLabel"
+            frame, text="Write a prompt and press Return, or try:", style="StageSoft.TLabel"
         ).pack(pady=(6, 10))  # fmt: skip
         for text in EXAMPLES:
             button = ttk.Button(frame, text=text, style="StageLink.TButton", command=lambda text=text: say(text))  # type: ignore[misc]
@@ -92,9 +93,9 @@ class Stage(ttk.Frame):
     def _actions(self, asked: Callable[[str], None]) -> None:
         self._row = ttk.Frame(self._below)
         self.buttons = {
-            "save": ttk.Button(self._row, text="Save as…", command=lambda: asked("save")),
+            "save": ttk.Button(self._row, text="Save as…", style="Primary.TButton", command=lambda: asked("save")),
             "folder": ttk.Button(self._row, text="Open folder", command=lambda: asked("folder")),
-            "again": ttk.Button(self._row, text="Again", command=lambda: asked("again")),
+            "again": ttk.Button(self._row, text="Use these settings", command=lambda: asked("again")),
         }
 
     def show(self, entry: Entry | None, local: bool = True) -> None:
@@ -111,24 +112,25 @@ class Stage(ttk.Frame):
         if entry is None:
             return
         plan = entry.plan
-        self._caption.configure(text=_shortened(plan.prompt) or "(no words)")
+        self._caption.configure(text=_shortened(plan.prompt) or "(no prompt)")
         facts = [plan.model, f"{plan.width} × {plan.height}"]
         if plan.num_frames > 1:
-            facts.append(f"{plan.num_frames} frames, {plan.fps:g} a second")
+            facts.append(f"{plan.num_frames} frames at {plan.fps:g} fps")
         facts += [f"{plan.num_inference_steps} steps", f"seed {plan.seed}"]
         if entry.made and entry.seconds:
-            facts.append(f"took {duration(entry.seconds)}")
+            facts.append(f"made in {duration(entry.seconds)}")
         self._facts.configure(text=" · ".join(facts))
+        self._notes.configure(text="\n".join(entry.notes))
         self._said.configure(text=said(entry), style="Fault.TLabel" if entry.error else "Soft.TLabel")
         self.bar.configure(value=entry.fraction if entry.state == "running" else 0.0)
         self.phase.configure(text=progress(entry, self._pace.left(entry)))
         if self.player.frame_buffer is None:
-            self.player.hint("" if entry.over else "It appears here as soon as there is something to see")
+            self.player.hint("" if entry.over else "The preview appears here")
         self.cancel.state(["disabled" if entry.stopping else "!disabled"])
 
     def _placed(self, entry: Entry | None) -> None:
         """Shows the widgets that belong to this entry, and hides the others."""
-        for widget in (self._caption, self._facts, self._said, self._progress, self._row):
+        for widget in (self._caption, self._facts, self._notes, self._said, self._progress, self._row):
             widget.pack_forget()
         if entry is None:
             self.player.hint("")
@@ -137,6 +139,8 @@ class Stage(ttk.Frame):
         self._empty.place_forget()
         self._caption.pack(anchor="w", pady=(4, 0))
         self._facts.pack(anchor="w", pady=(2, 0))
+        if entry.made and entry.notes:
+            self._notes.pack(anchor="w", pady=(4, 0))
         if said(entry):
             self._said.pack(anchor="w", pady=(6, 0))
         if not entry.over:
@@ -157,7 +161,7 @@ class Stage(ttk.Frame):
         self.player.show(frame_buffer)
 
     def _sized(self, event: Any) -> None:
-        for label in (self._caption, self._facts, self._said):
+        for label in (self._caption, self._facts, self._notes, self._said):
             label.configure(wraplength=max(200, event.width - 8))
 
 
@@ -197,7 +201,7 @@ def progress(entry: Entry, eta: float | None = None) -> str:
         return _STATES["queued"]
     if entry.stopping:
         return "Stopping"
-    phase = _PHASES.get(entry.phase, "Beginning").format(index=entry.index, total=entry.total)
+    phase = _PHASES.get(entry.phase, "Starting").format(index=entry.index, total=entry.total)
     return phase if eta is None else f"{phase} · {left(eta)}"
 
 

@@ -15,9 +15,14 @@ LINE: Final = "#dcd8d1"
 INK: Final = "#23262b"
 SOFT: Final = "#6b6f76"
 FAINT: Final = "#a9a79f"
-ACCENT: Final = "#2f5d8c"
-WASH: Final = "#e6edf4"
-FAULT: Final = "#b03a2e"
+#: The accent of the studio; PRESSED and ACTIVE are its shades.
+ACCENT: Final = "#b3391d"
+PRESSED: Final = "#912c17"
+ACTIVE: Final = "#d2532b"
+PALE: Final = "#e0b3a6"
+DEEP: Final = "#5d2216"
+WASH: Final = "#fbe9e2"
+FAULT: Final = "#b3261e"
 #: Pixels: corner radius, space between related widgets, and between groups.
 RADIUS: Final = 7
 GAP: Final = 8
@@ -145,10 +150,10 @@ class Theme:
         self._element(
             "Flick.accent",
             tile(ACCENT),
-            ("disabled", tile("#b9c4cf")),
-            ("pressed", tile("#234a72")),
-            ("focus", tile(ACCENT, "#16324f", width=2)),
-            ("active", tile("#3a6ea4")),
+            ("disabled", tile(PALE)),
+            ("pressed", tile(PRESSED)),
+            ("focus", tile(ACCENT, DEEP, width=2)),
+            ("active", tile(ACTIVE)),
         )
         self._element(
             "Flick.link", tile(""), ("focus", tile("", ACCENT)), ("pressed", tile(WASH)), ("active", tile(WASH))
@@ -164,6 +169,7 @@ class Theme:
         for name, element in (
             ("TButton", "button"),
             ("Accent.TButton", "accent"),
+            ("Primary.TButton", "accent"),
             ("Link.TButton", "link"),
             ("StageLink.TButton", "link"),
             ("Icon.TButton", "link"),
@@ -175,6 +181,7 @@ class Theme:
         style.map("TButton", foreground=[("disabled", FAINT)])
         style.configure("Accent.TButton", padding=(14, 9), foreground=CARD, font=self.strong)
         style.map("Accent.TButton", foreground=[("disabled", PAPER)])
+        style.configure("Primary.TButton", foreground=CARD)
         for name in ("Link.TButton", "StageLink.TButton"):
             style.configure(name, padding=(8, 4), foreground=ACCENT, width=0)
             style.map(name, foreground=[("disabled", FAINT)])

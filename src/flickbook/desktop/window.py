@@ -25,11 +25,12 @@ from flickbook.desktop.files import revealed, saved, suggested
 from flickbook.desktop.form import Form
 from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.history import HEIGHT, WIDTH, History
+from flickbook.desktop.messages import Messages
 from flickbook.desktop.remote import Remote
 from flickbook.desktop.source import Entry, Offer, Source
 from flickbook.desktop.stage import Stage
 from flickbook.desktop.theme import Theme
-from flickbook.errors import FlickbookError, JobNotFound, one_line
+from flickbook.errors import FlickbookError, JobNotFound
 
 T = TypeVar("T")
 TITLE: Final = "Flickbook"
@@ -54,7 +55,7 @@ class Window:
         self._told: Told = queue.SimpleQueue()
         self._asks, self._pictures = Background("asks", self._told), Background("pictures", self._told)
         self._open = self._looking = self._away = self.closing = self._hung_up = False
-        self._hasty = False
+        self._hasty = self._follows = False
         self._seen: bytes | None = None
         self._wanted: set[str] = set()
         root.title(TITLE)
@@ -80,7 +81,7 @@ class Window:
         self._change.pack(side="right")
         self.place = ttk.Label(head, style="Soft.TLabel")
         self.place.pack(side="right", padx=(0, 4))
-        self.form = Form(outer, self.theme, self.make)
+        self.form = Form(outer, self.theme, self.make, self._worded)
         self.form.grid(row=1, column=0, sticky="ns")
         self.stage = Stage(outer, self.theme, self._asked, self.form.say)
         self.stage.grid(row=1, column=1, sticky="nsew", padx=theme.SPACE)
@@ -91,6 +92,8 @@ class Window:
         foot.grid(row=2, column=0, columnspan=3, sticky="ew", pady=(10, 0))
         self.message = ttk.Label(foot, style="Soft.TLabel")
         self.message.pack(side="left", fill="x", expand=True)
+        messages = Messages(self.message, self.form)
+        self.tell, self._fault = messages.tell, messages.fault
         self._retry = ttk.Button(foot, text="Try again", style="Link.TButton", command=self._connect)
 
     def _bound(self) -> None:
@@ -162,13 +165,23 @@ class Window:
             self._fault(error)
             return
         self.form.make.state(["disabled"])
-        self.tell("Asking…")
+        self.tell("Submitting…")
         self._ask(self._asks, lambda source: source.make(request), self._made, self._unmade)
 
     def _made(self, entry: Entry) -> None:
         self.form.make.state(["!disabled"])
-        self.tell("")
-        self._show(entry)
+        shown = self.stage.entry
+        # A film that waits or runs stays on the stage; the next one follows when it ends.
+        self._follows = shown is not None and not shown.over
+        if self._follows:
+            self.history.put(entry)
+        else:
+            self._show(entry)
+        self.tell("Added to the queue." if self._follows else "")
+
+    def _worded(self, prompt: str, model: str) -> None:
+        """Requests notes on the prompt that is being typed."""
+        self._ask(self._asks, lambda source: source.notes(prompt, model), partial(self.form.note, prompt), _ignored)
 
     def _unmade(self, error: Exception) -> None:
         self.form.make.state(["!disabled"])
@@ -207,12 +220,13 @@ class Window:
         except FlickbookError as error:
             self._fault(error)
             return
-        self.tell(f"The form does not hold {lacking}" if lacking else "")
+        self.tell(f"The form has these settings, except {lacking}" if lacking else "")
 
     # Display
 
     def open(self, entry: Entry) -> None:
         """Shows an entry of the history on the stage."""
+        self._follows = False
         self.tell("")
         self._show(entry)
 
@@ -253,6 +267,10 @@ class Window:
             for entry in entries:
                 if entry.id == shown.id:
                     self._changed(entry)
+        under_way = [entry for entry in entries if not entry.over]
+        if self._follows and under_way and (self.stage.entry is None or self.stage.entry.over):
+            self._show(under_way[-1])
+        self._follows = self._follows and bool(under_way)
 
     def _picture(self, entry: Entry) -> None:
         """Loads the thumbnail of an entry, once."""
@@ -331,22 +349,6 @@ class Window:
             self._away = False
             self.tell("")
 
-    # Messages
-
-    def tell(self, text: str) -> None:
-        """Shows a message."""
-        self.message.configure(text=one_line(text), style="Soft.TLabel")
-
-    def _fault(self, error: Exception) -> None:
-        """Shows an error, and marks the field that caused it."""
-        if isinstance(error, FlickbookError):
-            self.form.blame(error.field)
-            text = str(error)
-        else:
-            logger.error("unexpected %s: %s", type(error).__name__, error)
-            text = f"unexpected {type(error).__name__}: {error}"
-        self.message.configure(text=one_line(text), style="SoftFault.TLabel")
-
     def _unexpected(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """Shows an error of the window itself instead of printing it to the terminal."""
         logger.debug("in the window", exc_info=(kind, error, trace))
@@ -392,4 +394,4 @@ def _seen(source: Source, id: str) -> tuple[Entry, bytes | None]:
 
 
 def _ignored(error: Exception) -> None:
-    logger.debug("a preview that cannot be shown: %s", error)
+    logger.debug("a preview or notes that cannot be shown: %s", error)

@@ -46,7 +46,7 @@ def endpoint(service: Service, guard: Guard) -> None:
         client disconnects, the job stays in the queue.
         """
         if request is None or request.request is None:
-            raise gr.Error("nobody is known to ask", print_exception=False)
+            raise gr.Error("the caller is unknown", print_exception=False)
         caller, scope = caller_of(request.request.scope), request.request.scope
         fields = {
             "prompt": prompt,

@@ -60,10 +60,9 @@ def sizes(model: Model) -> list[str]:
 
 def ranges(model: Model) -> dict[str, dict[str, Any]]:
     """Return the limits, choices and default of each component that depends on the model."""
-    strength, low = model.strength, model.num_frames.range[0]
-    usual = f"The model's own: {model.negative_prompt}" if model.negative_prompt else "What it should not show"
-    # A film has two frames or more; the next valid number is one step up.
-    frames = _limits(low if low > 1 else low + model.num_frames.every, model.num_frames, model.num_frames.every)
+    strength = model.strength
+    usual = f"Model default: {model.negative_prompt}" if model.negative_prompt else "What the film should not show"
+    frames = _limits(model.fewest_frames, model.num_frames, model.num_frames.every) | {"label": timed(model)}
     told = {
         "num_inference_steps": _limits(model.num_inference_steps.range[0], model.num_inference_steps, 1),
         "guidance_scale": _limits(model.guidance_scale.range[0], model.guidance_scale, 0.1),
@@ -76,6 +75,11 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
         "hint": {"value": f"{model.good_at}. {model.faults}. Recommended: {model.advice()}."},
     }
     return told if model.num_frames.range[1] == 1 else {"num_frames": frames} | told
+
+
+def timed(model: Model) -> str:
+    """Return the label of the frames with their duration; static/form.js updates it."""
+    return f"Frames ({model.num_frames.default / model.fps.default:.1f} s)"
 
 
 def _limits(low: float, limits: Whole | Real, step: float) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def numbers(model: Model, film: bool = True) -> Fields:
     """Return the sliders that are always visible."""
     told, found = ranges(model), dict[str, Any]()
     if film:
-        found["num_frames"] = gr.Slider(label="Frames", precision=0, **told["num_frames"])
+        found["num_frames"] = gr.Slider(precision=0, **told["num_frames"])
     found["num_inference_steps"] = gr.Slider(label="Steps", precision=0, **told["num_inference_steps"])
     return found
 
@@ -112,9 +116,9 @@ def numbers(model: Model, film: bool = True) -> Fields:
 def seed() -> Fields:
     """Return the seed field, its random button, and its checkbox."""
     with gr.Row(equal_height=True, elem_classes="fb-seed"):
-        number = gr.Textbox(label="Seed", placeholder="drawn anew for each film", max_lines=1, max_length=20, scale=4)
-        dice = gr.Button("Roll", size="sm", scale=1, min_width=64, elem_classes="fb-dice")
-        lock = gr.Checkbox(label="Keep it", scale=2, min_width=110, elem_classes="fb-lock")
+        number = gr.Textbox(label="Seed", placeholder="random for each film", max_lines=1, max_length=20, scale=4)
+        dice = gr.Button("Random", size="sm", scale=1, min_width=64, elem_classes="fb-dice")
+        lock = gr.Checkbox(label="Keep seed", scale=2, min_width=110, elem_classes="fb-lock")
     draw = f"() => String(Math.floor(Math.random() * {2**32}))"
     dice.click(None, None, number, js=draw, api_visibility="private")
     return {"seed": number, "keep_seed": lock}
@@ -130,11 +134,11 @@ def details(model: Model, film: bool = True) -> Fields:
         ),
     }
     if film:
-        found["fps"] = gr.Slider(label="Frames a second", **told["fps"])
+        found["fps"] = gr.Slider(label="Frames per second", **told["fps"])
     found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **told["size"])
     found["scheduler"] = gr.Dropdown(label="Scheduler", **told["scheduler"])
     found["speed"] = gr.Dropdown(
-        [("exact", "exact"), ("balanced: sooner, nearly the same", "balanced")], value="exact", label="Speed"
+        [("exact", "exact"), ("balanced: faster, nearly identical", "balanced")], value="exact", label="Speed"
     )
     found["precision"] = gr.Dropdown(list(PRECISIONS), value="auto", label="Precision")
     found["loras"] = gr.Textbox(
@@ -143,10 +147,10 @@ def details(model: Model, film: bool = True) -> Fields:
     found["container"] = gr.Dropdown(list(FILMS if film else PICTURES), value="mp4" if film else "png", label="Format")
     # Not a Number component: it shows and sends 0 when it is empty.
     found["quality"] = gr.Textbox(
-        label="Quality of the file", info="0 to 100, or lossless", placeholder="the format's own", max_length=8, lines=1
+        label="Quality", info="0 to 100, or lossless", placeholder="format default", max_length=8, lines=1
     )
     if film:
-        found["codec"] = gr.Dropdown([("the format's own", ""), *CODECS], value="", label="Codec")
+        found["codec"] = gr.Dropdown([("format default", ""), *CODECS], value="", label="Codec")
         found["pixel_format"] = gr.Dropdown(
             [("8 bits", ""), ("10 bits", "yuv420p10le")], value="", label="Colour depth"
         )
@@ -157,8 +161,8 @@ def along() -> Fields:
     """Return the component of later prompts."""
     return {
         "prompt_at": gr.Textbox(
-            label="Later prompts, one a line",
-            info="From which frame on: 8: a blue square on a white background",
+            label="Later prompts, one per line",
+            info="First frame and prompt, for example 8: a blue square on a white background",
             placeholder="none",
             lines=2,
             max_lines=8,
@@ -170,21 +174,19 @@ def finishing() -> Fields:
     """Return the components of the polish options."""
     return {
         "polish.interpolate": gr.Dropdown(
-            [("as they are", ""), ("2x", "2x"), ("3x", "3x"), ("4x", "4x")], value="", label="Frames in between"
+            [("none", ""), ("2x", "2x"), ("3x", "3x"), ("4x", "4x")], value="", label="Interpolate frames"
         ),
         "polish.upscale": gr.Dropdown(
-            [("as it is", ""), ("2x", "2x"), ("3x", "3x"), ("4x", "4x")], value="", label="Enlarge"
+            [("none", ""), ("2x", "2x"), ("3x", "3x"), ("4x", "4x")], value="", label="Upscale"
         ),
-        "polish.steady": gr.Slider(0, 1, value=0, step=0.05, label="Steady the light"),
-        "polish.loop": gr.Dropdown([("no loop", ""), *[(each, each) for each in LOOPS]], value="", label="Loop"),
-        "polish.speed": gr.Slider(0.25, 4, value=1, step=0.05, label="Play at this speed"),
+        "polish.steady": gr.Slider(0, 1, value=0, step=0.05, label="Reduce flicker"),
+        "polish.loop": gr.Dropdown([("none", ""), *[(each, each) for each in LOOPS]], value="", label="Loop"),
+        "polish.speed": gr.Slider(0.25, 4, value=1, step=0.05, label="Playback speed"),
         "polish.trim": gr.Textbox(
-            label="Keep only", placeholder="all of it; 0.5:1.5 in seconds, 4:12f in frames", max_length=40
+            label="Trim", placeholder="whole film; 0.5:1.5 in seconds, 4:12f in frames", max_length=40
         ),
-        "polish.rate": gr.Dropdown(
-            [("as it is", ""), "12", "24", "30", "60"], value="", label="Frames a second, resampled"
-        ),
-        "polish.text": gr.Textbox(label="Text over the film", max_length=200),
+        "polish.rate": gr.Dropdown([("unchanged", ""), "12", "24", "30", "60"], value="", label="Output frame rate"),
+        "polish.text": gr.Textbox(label="Caption", max_length=200),
     }
 
 

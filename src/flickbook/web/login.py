@@ -26,11 +26,17 @@ router = APIRouter(include_in_schema=False)
 _POLICY: Final = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Flickbook: log in</title><link rel="stylesheet" href="{path}/own/login.css"></head>
+<title>Flickbook: log in</title>{preview}<link rel="stylesheet" href="{path}/own/login.css"></head>
 <body><main><h1>Flickbook</h1><p>{intro}</p>{problem}
 <form method="post" action="{path}/login">{name}
 <label>{label}<input type="password" name="secret" required autocomplete="current-password" {focus}></label>
 <button>Log in</button></form></main></body></html>"""
+#: What the studio does, and the tags that say so in link previews.
+ABOUT: Final = "Turn a sentence into a short film, on your own machine."
+PREVIEW: Final = f"""<meta property="og:title" content="Flickbook studio"><meta property="og:type" content="website">
+<meta property="og:description" content="{ABOUT}"><meta name="description" content="{ABOUT}">
+<meta name="twitter:card" content="summary"><meta name="twitter:title" content="Flickbook studio">
+<meta name="twitter:description" content="{ABOUT}">"""
 _NAME: Final = '<label>Name<input name="name" autocomplete="username" autofocus maxlength="64"></label>'
 _SECRET: Final = Form(max_length=500)
 
@@ -91,9 +97,11 @@ async def log_out(request: Request) -> Response:
 
 def _page(guard: Guard, problem: str = "", status: int = 200, headers: Mapping[str, str] = {}) -> Response:
     accounts = guard.accounts
+    intro = "Log in with your name and password, or leave the name empty and enter a key."
     text = _PAGE.format(
         path=PATH,
-        intro="Log in with your name, or leave it empty and give a key." if accounts else "Log in with your key.",
+        preview=PREVIEW,
+        intro=intro if accounts else "Log in with your key.",
         problem=f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else "",
         name=_NAME if accounts else "",
         label="Password or key" if accounts else "Key",

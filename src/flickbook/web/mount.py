@@ -27,7 +27,7 @@ from flickbook.server.errors import refusal
 from flickbook.server.middleware.body_limits import JSON
 from flickbook.server.middleware.raw_request import header
 from flickbook.web import login
-from flickbook.web.login import LOGIN, LOGOUT, OWN_ORIGIN, PATH
+from flickbook.web.login import LOGIN, LOGOUT, OWN_ORIGIN, PATH, PREVIEW
 
 STATIC: Final = Path(__file__).parent / "static"
 #: Reachable routes of Gradio, below PATH: its page and static files, and calls of the page's functions.
@@ -37,6 +37,9 @@ _OPEN: Final = re.compile(
     r"|heartbeat/[a-z0-9]+|call/generate(?:/[a-z0-9]+)?)"
 )
 _LASTING: Final = ("/assets/", "/static/")
+#: Gradio's own tags for link previews.
+_TAGS: Final = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*')
+_TITLE: Final = f"<title>Flickbook studio</title>{PREVIEW}</head>".encode()
 _MESSAGES: Final = re.compile(r"/gradio_api/call/generate/([a-z0-9]+)")
 #: Nothing is loaded from other hosts, even if a prompt contains HTML. Gradio's page needs inline scripts and eval.
 _POLICY: Final = (
@@ -149,7 +152,7 @@ async def _plain(scope: Scope, receive: Receive) -> Receive:
     try:
         found = json.loads(whole or b"{}")
     except ValueError:
-        raise HTTPException(400, "the body is no JSON") from None
+        raise HTTPException(400, "the body is not JSON") from None
     if not isinstance(found, dict) or _holds_object(found.get("data")) or _typed(found):
         raise HTTPException(400, "a value must be a text, a number, yes or no, or a list of them, and no file")
     given = iter([{"type": "http.request", "body": whole, "more_body": False}])
@@ -182,7 +185,9 @@ def _typed(value: Any) -> bool:
 
 
 def _dressed(send: Send, path: str) -> Send:
-    """Return a `send` that adds the security headers of the page."""
+    """Return a `send` that adds the security headers of the page, and replaces the link preview of its HTML."""
+    begun: list[Message] = []
+    parts: list[bytes] = []
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -191,7 +196,18 @@ def _dressed(send: Send, path: str) -> Send:
             headers.update(OWN_ORIGIN)
             if path.startswith(_LASTING):  # their names contain a hash of their content
                 headers["cache-control"] = "private, max-age=31536000, immutable"
-        await send(message)
+            if headers.get("content-type", "").startswith("text/html"):
+                begun.append(message)  # its length changes with the body
+                return
+        if not begun:
+            await send(message)
+            return
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            page = _TAGS.sub(b"", b"".join(parts)).replace(b"</head>", _TITLE, 1)
+            MutableHeaders(scope=begun[0])["content-length"] = str(len(page))
+            await send(begun[0])
+            await send({"type": "http.response.body", "body": page})
 
     return answer
 

@@ -19,14 +19,14 @@ from flickbook.server.service import Service
 from flickbook.web import form
 from flickbook.web.endpoint import endpoint
 from flickbook.web.form import Fields
-from flickbook.web.login import PATH
+from flickbook.web.login import ABOUT, PATH
 from flickbook.web.theme import theme
 
 _HEAD: Final = f"""<link rel="stylesheet" href="{PATH}/own/studio.css">
 <script type="module" src="{PATH}/own/studio.js"></script>
 <link rel="icon" href="{PATH}/own/icon.svg">
 <meta name="color-scheme" content="light dark">"""
-_HEADER: Final = """<header class="fb-header"><h1>Flickbook</h1><p>A sentence in, a short film out, on this machine.</p>
+_HEADER: Final = f"""<header class="fb-header"><h1>Flickbook</h1><p>{ABOUT}</p>
 <flickbook-line></flickbook-line><flickbook-leave></flickbook-leave></header>"""
 _PROMPT: Final = "a red circle moving left on a blue background"
 
@@ -70,8 +70,16 @@ def _stage() -> None:
 
 def _sent(button: gr.Button, what: str, fields: Fields) -> None:
     """Make a button send the values of a form, from the browser."""
-    words = f"(...values) => window.flickbook.send({json.dumps(what)}, {json.dumps(list(fields))}, values)"
+    labels = json.dumps({name: each.label.partition(" (")[0].partition(",")[0] for name, each in fields.items()})
+    words = f"(...values) => window.flickbook.send({json.dumps(what)}, {labels}, values)"
     button.click(None, list(fields.values()), fields.get("seed"), js=words, api_visibility="private")
+
+
+def _notes(what: str, prompt: gr.Textbox, model: gr.Dropdown) -> None:
+    """Request notes on a prompt from the browser, while it is typed and when the model changes."""
+    words = f"(prompt, model) => window.flickbook.note({json.dumps(what)}, prompt, model)"
+    for each in (prompt, model):
+        each.change(None, [prompt, model], None, js=words, api_visibility="private")
 
 
 def _follows(fields: Fields, hint: gr.Markdown, recommend: gr.Button, examples: gr.HTML | None = None) -> None:
@@ -110,12 +118,16 @@ def _film(usual: str) -> Fields:
                 go = gr.Button("Make the film", variant="primary", elem_id="fb-make", scale=2)
                 drafts = gr.Button("Eight drafts", elem_id="fb-drafts", scale=1)
             _own('<flickbook-refusal for="film"></flickbook-refusal>')
+            _own('<flickbook-notes for="film"></flickbook-notes>')
             model = form.model_box(choices, usual)
             fields: Fields = {"prompt": prompt, "model": model}
             fields |= form.numbers(found) | form.seed()
             _own('<flickbook-begin for="film"></flickbook-begin>')
             fields["strength"] = gr.Slider(
-                label="How much is made anew", elem_classes="fb-strength", **form.ranges(found)["strength"]
+                label="Strength",
+                info="How much of the picture or film changes",
+                elem_classes="fb-strength",
+                **form.ranges(found)["strength"],
             )
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
@@ -124,9 +136,14 @@ def _film(usual: str) -> Fields:
             with gr.Accordion("Finishing", open=False):
                 fields |= form.finishing()
         with gr.Column(scale=7, min_width=280):
-            _stage()
             _own("<flickbook-drafts></flickbook-drafts>")
+            _stage()
     _follows(fields, hint, recommend, examples)
+    _notes("film", prompt, model)
+    timed = [fields["num_frames"], fields["fps"]]
+    words = "(frames, fps) => window.flickbook.timed(frames, fps)"
+    for each in timed:
+        each.change(None, timed, timed[0], js=words, api_visibility="private")
     _sent(go, "film", fields)
     _sent(drafts, "drafts", fields)
     return fields
@@ -136,6 +153,7 @@ def _picture(usual: str) -> Fields:
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
             prompt = form.prompt_box("Prompt", "a peaceful sunset over mountain ranges")
+            _own('<flickbook-notes for="picture"></flickbook-notes>')
             model = form.model_box(form.picture_models(), usual)
             found = catalogue.find(str(model.value))
             fields: Fields = {"prompt": prompt, "model": model} | form.numbers(found, film=False) | form.seed()
@@ -149,6 +167,7 @@ def _picture(usual: str) -> Fields:
         with gr.Column(scale=7, min_width=280):
             _stage()
     _follows(fields, hint, recommend)
+    _notes("picture", prompt, model)
     _sent(go, "picture", fields)
     return fields
 
@@ -156,36 +175,41 @@ def _picture(usual: str) -> Fields:
 def _sequence(usual: str) -> Fields:
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
-            gr.Markdown("Pictures that belong together, one prompt flowing into the next.")
+            gr.Markdown("A film through several prompts; each prompt blends into the next.")
             prompts = gr.Textbox(
-                label="Prompts, one a line",
+                label="Prompts, one per line",
                 lines=4,
                 max_lines=16,
                 placeholder="a large red circle on a blue background\na large blue square on a white background",
             )
+            _own('<flickbook-notes for="sequence"></flickbook-notes>')
             model = form.model_box(form.picture_models(), usual)
             found = catalogue.find(str(model.value))
             fields: Fields = {"prompts": prompts, "model": model}
-            fields["frames_per"] = gr.Slider(1, 240, value=24, step=1, precision=0, label="Frames for each prompt")
+            fields["frames_per"] = gr.Slider(1, 240, value=24, step=1, precision=0, label="Frames per prompt")
             fields |= form.numbers(found, film=False) | form.seed()
             go = gr.Button("Make the sequence", variant="primary")
             _own('<flickbook-refusal for="sequence"></flickbook-refusal>')
             with gr.Accordion("More settings", open=False):
                 hint = gr.Markdown(form.ranges(found)["hint"]["value"])
                 recommend = gr.Button("Use the recommended settings", size="sm")
-                fields["drift"] = gr.Slider(0, 1, value=0.3, step=0.05, label="How far things travel between prompts")
+                fields["drift"] = gr.Slider(
+                    0, 1, value=0.3, step=0.05, label="Drift", info="How far things move between prompts"
+                )
                 fields["feedback"] = gr.Slider(
                     0,
                     1,
                     value=0,
                     step=0.05,
-                    label="How much of each picture is made anew over the one before; 0 is off",
+                    label="Feedback",
+                    info="How much each frame is redrawn over the one before; 0 is off",
                 )
                 more = form.details(found)
                 fields |= {name: each for name, each in more.items() if name != "loras"}
         with gr.Column(scale=7, min_width=280):
             _stage()
     _follows(fields, hint, recommend)
+    _notes("sequence", prompts, model)
     _sent(go, "sequence", fields)
     return fields
 
@@ -194,11 +218,11 @@ def _batch() -> None:
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
             gr.Markdown(
-                "A film for each row. A row holds at least a `prompt`; other columns are the fields of a film, such as "
+                "One film per row. Each row needs a `prompt`; other columns are fields of a film, such as "
                 "`seed`, `num_frames` and `model`."
             )
             rows = gr.Textbox(
-                label="Rows: CSV with a head, or a JSON object a line",
+                label="Rows: CSV with a header line, or one JSON object per line",
                 lines=8,
                 max_lines=24,
                 placeholder='prompt,seed\n"a red circle moving left on a blue background",7',

@@ -17,7 +17,7 @@ from flickbook.engine.memory.estimate import Estimate
 from flickbook.engine.memory.machine import Machine
 from flickbook.engine.polish import asked, finished
 from flickbook.hub.find import found
-from flickbook.resolution import resolve
+from flickbook.resolution import notes, resolve
 from flickbook.server.access.dependencies import changer, reader
 from flickbook.server.api.requests import EstimateRequest
 from flickbook.server.api.responses import ROOT
@@ -48,9 +48,10 @@ class Models(BaseModel):
 @dataclass(frozen=True)
 class EstimateResponse(Estimate):
     """The memory (bytes) and time (seconds) that a film needs on this machine, estimated without loading weights, and
-    its Plan."""
+    its Plan. `notes` name words of its prompts that the model never learned, with the nearest word it knows."""
 
     plan: Plan
+    notes: list[str]
 
 
 def _told(model: Model) -> ModelResponse:
@@ -84,11 +85,14 @@ async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> 
 
 
 def _estimate(body: EstimateRequest, loras: Path) -> EstimateResponse:
-    plan = resolve(body.request(loras))
+    asked_for = body.request(loras)
+    plan = resolve(asked_for)
     polish_options = body.polish_options()
     if polish_options:
         polish, _ = asked(plan.num_frames, plan.fps, polish_options)
         plan = plan.model_copy(update={"polish": polish})
     finished(plan)
     found = foresee(plan, None, body.precision)
-    return EstimateResponse(**vars(found), plan=plan)
+    prompts = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
+    told = [catalogue.find(plan.model).unlearned(prompts), *notes(asked_for, plan)]
+    return EstimateResponse(**vars(found), plan=plan, notes=[note for note in told if note])

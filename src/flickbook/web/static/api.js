@@ -2,13 +2,26 @@
 
 export const ROOT = "/api/v1";
 
-/** An error response of the service: its message and the field that it concerns. */
+/** An error response of the service; its message names the field, `num_frames=999: must be ...`. */
 export class Refused extends Error {
   constructor(message, status, field) {
     super(message);
     this.status = status;
     this.field = field;
   }
+
+  /** The message with the field's label: `Frames 999: must be ...`, `Prompt: is empty`. */
+  text(labels = {}) {
+    const known = { id: "Job", width: "Width", height: "Height", ...labels };
+    const label = known[this.field] ?? known[`polish.${this.field}`];
+    if (!label || !this.message.startsWith(this.field)) return this.message;
+    return label + this.message.slice(this.field.length).replace(/^=:/, ":").replace(/^=/, " ");
+  }
+}
+
+/** The text of any error; `labels` are those of the form's fields. */
+export function worded(error, labels) {
+  return error instanceof Refused ? error.text(labels) : error.message;
 }
 
 /** Sends a request and returns the response; throws Refused, or TypeError if the service is unreachable. */
@@ -21,14 +34,14 @@ export async function ask(path, { method, json, form, headers = {}, signal } = {
     how.body = form;
   }
   const answer = await fetch(path.startsWith("/") ? path : `${ROOT}/${path}`, how).catch((error) => {
-    throw new TypeError(`the service is out of reach; see that it runs, and try again (${error.message})`);
+    throw new TypeError(`the service is unreachable; check that it is running, and try again (${error.message})`);
   });
-  if (answer.status === 401) throw new Refused("you are logged out; log in again in another tab, and go on here", 401);
+  if (answer.status === 401) throw new Refused("you are logged out; log in again in another tab, and continue here", 401);
   if (!answer.ok) {
     const { error } = await answer.json().catch(() => ({}));
     // The page has a button where other clients must send a request.
     if (error?.code === "model_not_pulled") error.message = error.message.replace(/POST \S+ downloads it$/, "download it under Models");
-    throw new Refused(error?.message ?? `the service answers ${answer.status}`, answer.status, error?.field);
+    throw new Refused(error?.message ?? `the service returned ${answer.status}`, answer.status, error?.field);
   }
   return answer.status === 204 ? null : answer.json();
 }

@@ -10,6 +10,7 @@ class Drafts extends Alive {
   #chosen = new Set();
   #drawn = "";
   #asked = "";
+  #first = false; // whether it is shown before the stage: from the first running draft until some are finished
 
   connectedCallback() {
     super.connectedCallback();
@@ -39,19 +40,21 @@ class Drafts extends Alive {
       this.#again();
     }
     this.#drafts = this.#drafts.map((job) => begun.find((each) => each.id === job.id) ?? job);
-    const told = JSON.stringify([this.#drafts.map((job) => [job.id, job.state, WAITING.includes(job.state) && doing(job)]), [...this.#chosen]]);
+    this.#first ||= begun.length > 0;
+    const told = JSON.stringify([this.#first, this.#drafts.map((job) => [job.id, job.state, WAITING.includes(job.state) && doing(job)]), [...this.#chosen]]);
     if (told === this.#drawn) return;
     this.#drawn = told;
+    this.classList.toggle("fb-first", this.#first && this.#drafts.length > 0);
     if (!this.#drafts.length) return this.replaceChildren();
     const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     const done = this.#drafts.filter((job) => job.state === "completed").length;
     this.replaceChildren(
       h("h3", {}, "Drafts"),
-      h("p", { class: "fb-dim" }, done < this.#drafts.length ? `${done} of ${this.#drafts.length} are there` : "Choose those that are worth finishing."),
+      h("p", { class: "fb-dim" }, done < this.#drafts.length ? `${done} of ${this.#drafts.length} ready` : "Choose the drafts to finish."),
       h("div", { class: "fb-wall" }, ...this.#drafts.map((job) => this.#draft(job))),
       h("div", { class: "fb-actions" },
         button(`Finish ${this.#chosen.size || ""}`.trim(), () => this.#finish(), { class: "fb-button fb-primary", disabled: !this.#chosen.size, "data-key": "finish" }),
-        button("Away with them", () => this.#remove(), { class: "fb-button fb-quiet", "data-key": "remove" })));
+        button("Discard drafts", () => this.#remove(), { class: "fb-button fb-quiet", "data-key": "remove" })));
     if (focus) this.querySelector(`[data-key="${focus}"]`)?.focus();
   }
 
@@ -72,13 +75,15 @@ class Drafts extends Alive {
   async #finish() {
     const { data } = await ask("drafts/finish", { json: { ids: [...this.#chosen] } });
     this.#chosen.clear();
+    this.#first = false;
+    jobs.submitted(data[0]);
     data.forEach((job) => jobs.heard(job));
-    jobs.choose(data[0]);
   }
 
   async #remove() {
     if (!confirm(`Delete these ${this.#drafts.length} drafts?`)) return;
     this.#chosen.clear();
+    this.#first = false;
     try {
       for (const job of [...this.#drafts]) {
         await ask(`jobs/${job.id}`, { method: "DELETE" });

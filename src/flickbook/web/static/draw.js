@@ -1,5 +1,7 @@
 // Helpers that build the page's elements from names, attributes and children; text is never parsed as HTML.
 
+import { worded } from "./api.js";
+
 /** Creates an element: `h("button", {class: "x", onclick: f}, "text", child)`. Skips null and false. */
 export function h(name, told = {}, ...children) {
   const element = document.createElement(name);
@@ -21,7 +23,7 @@ export function button(text, act, told = {}) {
     try {
       await act(event);
     } catch (error) {
-      say(error.message, true);
+      say(worded(error), true);
     } finally {
       own.disabled = false;
     }
@@ -46,6 +48,29 @@ export function say(text, wrong = false) {
   voice.timer = setTimeout(() => voice.classList.remove("shown"), wrong ? 8000 : 4000);
 }
 
+const sizes = new ResizeObserver((entries) => entries.forEach((entry) => fit(entry.target)));
+
+function fit(screen) {
+  const film = screen.querySelector("img, video");
+  const width = film?.videoWidth ?? film?.naturalWidth, height = film?.videoHeight ?? film?.naturalHeight;
+  if (!width || !height || !screen.clientWidth) return;
+  const room = Math.min(screen.clientWidth / width, screen.clientHeight / height);
+  const times = Math.floor(room * devicePixelRatio) / devicePixelRatio;
+  film.classList.toggle("fb-crisp", times > 0);
+  film.style.width = times ? `${width * times}px` : "";
+  film.style.height = times ? `${height * times}px` : "";
+}
+
+/** Puts a film or a picture on a screen, as large as fits at a whole multiple of its size in device pixels, so that its
+ *  pixels stay sharp; a film larger than the screen is scaled down. */
+export function crisp(film, screen = h("div", { class: "fb-screen" })) {
+  film.addEventListener(film.play ? "loadedmetadata" : "load", () => fit(screen));
+  screen.replaceChildren(film);
+  sizes.observe(screen);
+  fit(screen);
+  return screen;
+}
+
 /** Formats seconds for people. */
 export function spoken(seconds) {
   if (seconds === null || seconds === undefined) return "";
@@ -56,7 +81,7 @@ export function spoken(seconds) {
 /** A job's prompt, shortened if it is long. */
 export function titled(job, most = 90) {
   const others = job.kind === "sequence" ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
-  const text = [job.prompt || "without words", ...others].join(" → ");
+  const text = [job.prompt || "no prompt", ...others].join(" → ");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 

@@ -1,6 +1,6 @@
 // Converts form values to requests of the service's API, and a Plan to form values.
 
-import { ask } from "./api.js";
+import { ask, worded } from "./api.js";
 import { h, say } from "./draw.js";
 import { jobs } from "./jobs.js";
 
@@ -13,7 +13,7 @@ export function body(names, values) {
   const told = {}, polish = {};
   names.forEach((name, place) => {
     const value = values[place];
-    if (name === "keep_seed" || value === null || value === undefined || value === "") return;
+    if (name === "keep_seed" || value === null || value === undefined || (value === "" && name !== "prompt")) return;
     if (name.startsWith("polish.")) polish[name.slice(7)] = value;
     else if (name === "size") [told.width, told.height] = sized(String(value));
     else if (name === "seed") told.seed = whole(value);
@@ -32,28 +32,28 @@ export function body(names, values) {
 
 function sized(text) {
   const [, width, height] = text.match(/^\s*([0-9]+)\s*[x×*]\s*([0-9]+)\s*$/i) ?? [];
-  if (!height) throw new Error(`size ${text} is no width and height; write 128x128`);
+  if (!height) throw new Error(`Size ${text}: must be width and height; write for example 128x128`);
   return [Number(width), Number(height)];
 }
 
 function turns(text) {
   return text.split("\n").map((line) => line.trim()).filter(Boolean).map((line) => {
     const [, frame, prompt] = line.match(/^([0-9]+)\s*:\s*(.+)$/) ?? [];
-    if (!prompt) throw new Error(`${line} names no frame; write 8: what is seen from there on`);
+    if (!prompt) throw new Error(`Later prompts ${line}: must begin with a frame; write for example 8: a blue square`);
     return [Number(frame), prompt];
   });
 }
 
 function whole(text) {
-  if (!/^\s*[0-9]{1,19}\s*$/.test(text)) throw new Error(`seed ${text} must be a whole number; leave it empty to have one drawn`);
+  if (!/^\s*[0-9]{1,19}\s*$/.test(text)) throw new Error(`Seed ${text}: must be a whole number; leave it empty for a random seed`);
   const seed = Number(text);
-  if (!Number.isSafeInteger(seed)) throw new Error(`seed ${text} is larger than a page can hold; ask the service itself`);
+  if (!Number.isSafeInteger(seed)) throw new Error(`Seed ${text}: is too large for the browser; use the command or the API`);
   return seed;
 }
 
 function quality(text) {
   if (/^\s*lossless\s*$/i.test(text)) return "lossless";
-  if (!/^\s*[0-9]{1,3}\s*$/.test(text)) throw new Error(`quality ${text} must be 0 to 100, or lossless; leave it empty for the format's own`);
+  if (!/^\s*[0-9]{1,3}\s*$/.test(text)) throw new Error(`Quality ${text}: must be 0 to 100, or lossless; leave it empty for the format's default`);
   return Number(text);
 }
 
@@ -64,8 +64,10 @@ function loras(text) {
   });
 }
 
-/** Sends a form: a film, an image, eight drafts, a sequence or a batch. Returns the seed to show next. */
-export async function send(what, names, values) {
+/** Sends a form: a film, an image, eight drafts, a sequence or a batch. `labels` are those of its fields by name, in
+ *  the order of `values`. Returns the seed to show next. */
+export async function send(what, labels, values) {
+  const names = Object.keys(labels);
   if (sending) return values[names.indexOf("seed")] ?? null; // already sending
   sending = true;
   const place = document.querySelector(`flickbook-refusal[for="${what === "drafts" ? "film" : what}"]`);
@@ -73,14 +75,15 @@ export async function send(what, names, values) {
   try {
     const made = await sent(what, names, values);
     const first = made.find((job) => job.kind !== "draft") ?? made[0];
+    if (what !== "drafts") jobs.submitted(first);
     made.forEach((job) => jobs.heard(job));
-    if (what !== "drafts") jobs.choose(first);
-    const stage = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent);
-    if (stage && stage.getBoundingClientRect().top > innerHeight * 0.7) stage.scrollIntoView({ block: "start" });
-    say(made.length > 1 ? `${made.length} were put into the queue.` : "It was put into the queue.");
+    // Beside the form, or below it on a narrow page: the drafts and the stage.
+    const column = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent)?.closest(".fb-own").parentElement;
+    if (column?.getBoundingClientRect().top > innerHeight * 0.7) column.scrollIntoView({ block: "start" });
+    say(made.length > 1 ? `${made.length} jobs added to the queue.` : "Added to the queue.");
     return values[names.indexOf("keep_seed")] ? String(first.seed) : "";
   } catch (error) {
-    place?.tell(error.message);
+    place?.tell(worded(error, labels));
     // Without a response the job may exist: a retry with the same key returns it.
     if (!(error instanceof TypeError)) key = null;
     return values[names.indexOf("seed")] ?? null;
@@ -105,7 +108,7 @@ async function sent(what, names, values) {
   const file = document.querySelector(`flickbook-begin[for="${what === "drafts" ? "film" : what}"]`)?.file;
   if (!file) delete told.strength;
   if (what === "drafts") {
-    if (file) throw new Error("drafts begin from words alone; take the picture away");
+    if (file) throw new Error("drafts cannot start from a picture or a film; remove it");
     return (await made("drafts", { json: { ...told, seeds: DRAFTS } })).data;
   }
   if (what === "picture") told.kind = "picture";
@@ -119,8 +122,8 @@ async function sent(what, names, values) {
 async function batch(text) {
   const form = new FormData();
   const given = document.querySelector("flickbook-rows"), file = given?.file;
-  if (!file && !text.trim()) throw new Error("there are no rows; write some, or choose a file");
-  if (file && text.trim()) throw new Error("there are rows and a file; take one of them away");
+  if (!file && !text.trim()) throw new Error("Rows: there are none; write some, or choose a file");
+  if (file && text.trim()) throw new Error("Rows: there are rows and a file; remove one of them");
   const named = text.trim().startsWith("{") ? "rows.jsonl" : "rows.csv";
   form.append("file", file ?? new File([`${text.trim()}\n`], named, { type: "text/plain" }));
   const { data } = await made("batches", { form });
@@ -130,7 +133,7 @@ async function batch(text) {
 
 /** Fills the form of films, images or sequences with the values of a Plan; reports what does not fit. */
 export async function fill(plan) {
-  if (!plan?.model || plan.task === "polish") throw new Error("this was finished from a film, and no form makes it");
+  if (!plan?.model || plan.task === "polish") throw new Error("this film was made from another film, so no form has its settings");
   const name = plan.task === "sequence" ? "sequence" : plan.num_frames === 1 ? "picture" : "film";
   document.querySelector(`#fb-tabs button[role="tab"][data-tab-id="${name}"]`)?.click();
   await new Promise((done) => setTimeout(done, 50));
@@ -139,11 +142,11 @@ export async function fill(plan) {
   window[`flickbook_fill_${name}`](JSON.stringify(exact ? plan : { ...plan, seed: null }));
   const polish = plan.polish ?? {};
   const lacks = [
-    !exact && "its seed",
-    plan.loras?.length && "its LoRAs", (plan.image || plan.video) && "what it began from", polish.rate && "its rate",
-    (polish.interpolate > 4 || polish.upscale > 4) && "its enlargement",
+    !exact && "the seed",
+    plan.loras?.length && "the LoRAs", (plan.image || plan.video) && "the picture or film it starts from", polish.rate && "the output frame rate",
+    (polish.interpolate > 4 || polish.upscale > 4) && "the upscaling",
   ].filter(Boolean);
-  say(lacks.length ? `The form holds its settings, but for ${lacks.join(", ")}.` : "The form holds its settings.");
+  say(lacks.length ? `The form has these settings, except ${lacks.join(", ")}.` : "The form has these settings.");
 }
 
 /** Fills the form with the settings of a dropped Flickbook file. */
@@ -153,17 +156,48 @@ export async function load(file) {
     try {
       told = JSON.parse(await file.text());
     } catch {
-      throw new Error(`${file.name} is no JSON`);
+      throw new Error(`${file.name} is not JSON`);
     }
     const plan = told?.plan ?? told?.recipe?.plan;
-    if (!plan) throw new Error(`${file.name} holds no recipe`);
+    if (!plan) throw new Error(`${file.name} has no recipe`);
     return fill(plan);
   }
   const form = new FormData();
   form.append("file", file);
   const { recipe } = await ask("recipes/inspect", { form });
-  if (!recipe) throw new Error(`${file.name} carries no recipe of Flickbook's`);
+  if (!recipe) throw new Error(`${file.name} has no Flickbook recipe`);
   return fill(recipe.plan);
+}
+
+const PAUSE = 500; // milliseconds without a key before the notes are requested
+
+/** Shows notes on a prompt while it is typed: words that the model never learned. */
+export function note(what, prompt, model) {
+  const place = document.querySelector(`flickbook-notes[for="${what}"]`);
+  if (!place) return;
+  clearTimeout(place.timer);
+  place.timer = setTimeout(() => place.look(String(prompt ?? "").trim(), model), PAUSE);
+}
+
+class Notes extends HTMLElement {
+  #asked = "";
+
+  connectedCallback() {
+    this.setAttribute("role", "status");
+  }
+
+  async look(prompt, model) {
+    const asked = JSON.stringify([prompt, model]);
+    if (asked === this.#asked) return;
+    this.#asked = asked;
+    const { notes } = prompt ? await ask("estimate", { json: { prompt, model } }).catch(() => ({})) : {};
+    if (asked === this.#asked) this.textContent = (notes ?? []).join(". ");
+  }
+}
+
+/** Returns to a slider of frames its label with the duration: "Frames (2.0 s)". */
+export function timed(frames, fps) {
+  return { label: fps > 0 ? `Frames (${(frames / fps).toFixed(1)} s)` : "Frames", __type__: "update" };
 }
 
 /** Shows the error message of a refused form. */
@@ -187,10 +221,10 @@ class Begin extends HTMLElement {
     const film = this.getAttribute("for") === "film";
     this.input = h("input", {
       type: "file", accept: film ? "image/*,video/*" : "image/*", onchange: () => this.take(this.input.files[0] ?? null),
-      "aria-label": film ? "a picture or a film to begin from" : "a picture to begin from",
+      "aria-label": film ? "a picture or a film to start from" : "a picture to start from",
     });
     this.shown = h("div", { class: "fb-given" });
-    this.append(h("label", { class: "fb-file" }, film ? "Begin from a picture or a film" : "Begin from a picture", this.input), this.shown);
+    this.append(h("label", { class: "fb-file" }, film ? "Start from a picture or a film" : "Start from a picture", this.input), this.shown);
   }
 
   take(file) {
@@ -205,7 +239,7 @@ class Begin extends HTMLElement {
     this.shown.append(
       moving ? h("video", { src: url, muted: true, loop: true, autoplay: true, playsInline: true }) : h("img", { src: url, alt: "" }),
       h("span", {}, file.name),
-      h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => this.take(null) }, "Take it away"));
+      h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => this.take(null) }, "Remove"));
   }
 }
 
@@ -216,7 +250,7 @@ class Rows extends HTMLElement {
   connectedCallback() {
     if (this.firstChild) return;
     this.input = h("input", { type: "file", accept: ".csv,.jsonl,.toml", onchange: () => this.take(this.input.files[0] ?? null) });
-    this.away = h("button", { type: "button", class: "fb-button fb-quiet", hidden: true, onclick: () => this.take(null) }, "Take it away");
+    this.away = h("button", { type: "button", class: "fb-button fb-quiet", hidden: true, onclick: () => this.take(null) }, "Remove");
     this.append(h("label", { class: "fb-file" }, "Or a file: .csv, .jsonl or .toml", this.input), this.away);
   }
 
@@ -258,13 +292,14 @@ function dropping() {
     event.preventDefault();
     const given = event.target.closest?.("flickbook-begin");
     if (given) return given.take(file);
-    await load(file).catch((error) => say(error.message, true));
+    await load(file).catch((error) => say(worded(error), true));
   });
 }
 
 dropping();
 customElements.define("flickbook-refusal", Refusal);
+customElements.define("flickbook-notes", Notes);
 customElements.define("flickbook-begin", Begin);
 customElements.define("flickbook-rows", Rows);
 customElements.define("flickbook-examples", Examples);
-window.flickbook = { send, fill, load };
+window.flickbook = { send, fill, load, note, timed };

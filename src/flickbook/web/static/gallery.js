@@ -1,9 +1,9 @@
 // The gallery: finished films, to search, view, compare and continue.
 
-import { ask, link, ROOT } from "./api.js";
-import { button, h, say, titled } from "./draw.js";
+import { ask, link, ROOT, worded } from "./api.js";
+import { button, crisp, h, say, titled } from "./draw.js";
 import { jobs } from "./jobs.js";
-import { actions, facts, player } from "./stage.js";
+import { actions, facts, noted, player } from "./stage.js";
 
 const PAGE = 24;
 
@@ -36,7 +36,7 @@ class Gallery extends HTMLElement {
     const only = h("label", { class: "fb-check" },
       h("input", { type: "checkbox", onchange: (event) => { this.#favourites = event.target.checked; this.#again(); } }), "Favourites only");
     const which = h("select", { "aria-label": "which jobs", onchange: () => { this.#states = which.value.split(" "); this.#again(); } },
-      h("option", { value: "completed" }, "What is done"), h("option", { value: "failed cancelled expired" }, "What failed or was stopped"));
+      h("option", { value: "completed" }, "Finished"), h("option", { value: "failed cancelled expired" }, "Failed or cancelled"));
     this.compare = button("Compare", () => this.#compare(), { disabled: true, class: "fb-button fb-primary" });
     this.grid = h("ul", { class: "fb-grid" });
     this.next = button("Show more", () => this.#page(), { class: "fb-button" });
@@ -59,7 +59,7 @@ class Gallery extends HTMLElement {
   };
 
   #page(count = PAGE) {
-    return this.#asks(count).catch((error) => say(error.message, true));
+    return this.#asks(count).catch((error) => say(worded(error), true));
   }
 
   async #asks(count) {
@@ -86,7 +86,7 @@ class Gallery extends HTMLElement {
       type: "checkbox", checked: this.#chosen.some((each) => each.id === job.id), "aria-label": `compare ${titled(job)}`,
       onchange: () => this.#choose(job, mark),
     });
-    const open = h("button", { type: "button", class: "fb-card", onclick: () => opened(job, open).catch((error) => say(error.message, true)) },
+    const open = h("button", { type: "button", class: "fb-card", onclick: () => opened(job, open).catch((error) => say(worded(error), true)) },
       h("img", { src: `${ROOT}/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy" }),
       h("span", { class: "fb-name" }, job.favourite ? "★ " : "", titled(job, 60)));
     return h("li", { "data-job": job.id }, open, h("label", { class: "fb-check" }, mark, "compare"));
@@ -110,7 +110,7 @@ class Gallery extends HTMLElement {
   async #compare() {
     const urls = await Promise.all(this.#chosen.map((job) => link(job.id, "film")));
     const films = this.#chosen.map((job, place) => player(job, urls[place], { controls: false, loop: place === 0 }));
-    const sides = this.#chosen.map((job, place) => h("figure", {}, films[place], h("figcaption", {}, titled(job), h("br"), facts(job))));
+    const sides = this.#chosen.map((job, place) => h("figure", {}, crisp(films[place]), h("figcaption", {}, titled(job), h("br"), facts(job))));
     const close = shown("Side by side", [h("div", { class: "fb-sides" }, ...sides), together(films)], this.compare);
     return close;
   }
@@ -119,8 +119,8 @@ class Gallery extends HTMLElement {
 /** One set of controls for films that play in step; the first film leads. */
 function together(films) {
   const [leader, ...others] = films;
-  if (!leader.play || others.some((film) => !film.play)) return h("p", { class: "fb-dim" }, "A picture stands still.");
-  const where = h("input", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "where in the films",
+  if (!leader.play || others.some((film) => !film.play)) return h("p", { class: "fb-dim" }, "Pictures have no playback controls.");
+  const where = h("input", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "position in the films",
     oninput: () => { leader.currentTime = (where.value / 1000) * leader.duration; follow(true); } });
   const follow = (now) => {
     for (const film of others) {
@@ -142,7 +142,7 @@ function together(films) {
 async function opened(job, from) {
   const url = await link(job.id, "film");
   const close = () => dialog.close();
-  const dialog = shown(titled(job, 200), [player(job, url), h("p", { class: "fb-dim" }, facts(job)), h("div", { class: "fb-actions" }, ...actions(job, () => close()))], from);
+  const dialog = shown(titled(job, 200), [crisp(player(job, url)), h("p", { class: "fb-dim" }, facts(job)), noted(job), h("div", { class: "fb-actions" }, ...actions(job, () => close()))], from);
 }
 
 /** A modal dialog: it closes with Escape, and returns the focus to the element that opened it. */

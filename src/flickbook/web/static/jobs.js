@@ -36,6 +36,13 @@ class Jobs extends EventTarget {
     this.soon();
   }
 
+  /** Show a new job, unless another film waits or runs: that stays on the stage, and the next one follows when it ends.
+   */
+  submitted(job) {
+    if (!this.active.some((each) => each.state !== "paused" && each.kind !== "draft")) return this.choose(job);
+    this.#chosen = null;
+  }
+
   /** Update a job from a response of the service. */
   heard(job) {
     const place = this.active.findIndex((each) => each.id === job.id);
@@ -103,7 +110,9 @@ class Jobs extends EventTarget {
       // It is too far back in the queue to be listed, so it is requested by its id.
       if (WAITING.includes(this.shown.state)) await this.#ended(this.shown);
     } else {
-      const running = this.active.find((job) => job.state === "running" && job.kind !== "draft");
+      const films = this.active.filter((job) => job.kind !== "draft");
+      const running = films.find((job) => job.id === this.shown?.id && job.state !== "paused")
+        ?? films.find((job) => job.state === "running");
       if (running) this.shown = running;
       else if (!this.shown || this.shown.state === "running") {
         const { data } = await ask("jobs?state=completed&kind=film&kind=picture&kind=extension&kind=sequence&limit=1");

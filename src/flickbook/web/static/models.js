@@ -1,21 +1,22 @@
 // The models: their strengths, whether their files are here, and whether they fit this machine.
 
-import { ask } from "./api.js";
+import { ask, worded } from "./api.js";
 import { button, h, spoken } from "./draw.js";
 
 const GIB = 2 ** 30;
+const QUICK = 600; // seconds: a film that takes longer is not shown in green
 const size = (bytes) => (bytes >= GIB / 10 ? `${(bytes / GIB).toFixed(1)} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`);
 
 class Models extends HTMLElement {
   async connectedCallback() {
     if (this.firstChild) return;
-    this.append(h("p", { class: "fb-dim", role: "status" }, "Looking at this machine…"));
+    this.append(h("p", { class: "fb-dim", role: "status" }, "Checking this machine…"));
     let machine, data;
     try {
       [machine, { data }] = await Promise.all([ask("machine"), ask("models")]);
     } catch (error) {
       const again = () => { this.replaceChildren(); this.connectedCallback(); };
-      return this.replaceChildren(h("p", { class: "wrong", role: "alert" }, error.message), button("Try again", again));
+      return this.replaceChildren(h("p", { class: "wrong", role: "alert" }, worded(error)), button("Try again", again));
     }
     const memory = machine.gpu_total ? `${size(machine.gpu_free)} of ${size(machine.gpu_total)} free` : `${size(machine.memory_free)} of ${size(machine.memory_total)} free`;
     this.replaceChildren(
@@ -31,35 +32,35 @@ class Models extends HTMLElement {
       h("p", { class: "fb-dim" }, `${model.licence} · commercial use: ${model.commercial} · ${model.good_at}`),
       fits, pull);
     this.#judge(model, fits);
-    if (model.here) pull.append(h("span", { class: "fb-here" }, "here"));
+    if (model.here) pull.append(h("span", { class: "fb-here" }, "installed"));
     else if (model.repo) this.#offer(model, pull);
     return row;
   }
 
   async #judge(model, place) {
     if (!model.inputs.includes("text")) {
-      place.textContent = `begins from ${model.inputs.join(" or ")}`;
+      place.textContent = `starts from: ${model.inputs.join(" or ")}`;
       return;
     }
     try {
       const found = await ask("estimate", { json: { prompt: "a film", model: model.name } });
-      const time = found.seconds ? `, about ${spoken(found.seconds)}` : "";
-      place.textContent = found.fits ? `It fits: ${size(found.peak)} at most, ${size(found.room)} free${time}.` : `It does not fit: ${found.remedy.replaceAll(/--([a-z])/g, "$1")}.`;
-      place.classList.toggle("fb-fits", found.fits);
+      const time = found.seconds ? `about ${spoken(found.seconds)}` : "time unknown";
+      place.textContent = found.fits ? `Fits: ${size(found.peak)} of ${size(found.room)} free, ${time}.` : `Does not fit: ${found.remedy.replaceAll("--num-frames", "frames").replaceAll(/--([a-z])/g, "$1")}.`;
+      place.classList.toggle("fb-fits", found.fits && found.seconds !== null && found.seconds < QUICK);
     } catch (error) {
-      place.textContent = error.message;
+      place.textContent = worded(error);
     }
   }
 
   #offer(model, place) {
-    const text = model.download_gb ? `Pull ${model.download_gb} GB` : "Pull";
+    const text = model.download_gb ? `Download ${model.download_gb} GB` : "Download";
     place.replaceChildren(button(text, async () => { this.#follow(model, place, await ask(`models/${model.name}/pull`, { method: "POST" })); },
       { "aria-label": `${text}: ${model.title}` }));
     ask(`models/${model.name}/pull`).then((now) => now.state === "pulling" && this.#follow(model, place, now), () => {});
   }
 
   #follow(model, place, now) {
-    if (now.state === "done") return place.replaceChildren(h("span", { class: "fb-here" }, "here"));
+    if (now.state === "done") return place.replaceChildren(h("span", { class: "fb-here" }, "installed"));
     if (now.state === "absent") return this.#offer(model, place); // the service was restarted
     if (now.state === "failed") {
       this.#offer(model, place);
@@ -67,7 +68,7 @@ class Models extends HTMLElement {
       return;
     }
     const told = now.total ? `${size(now.bytes)} of ${size(now.total)}` : size(now.bytes);
-    place.replaceChildren(h("progress", { max: now.total || 1, value: now.total ? now.bytes : 0, "aria-label": `pulling ${model.title}` }), h("span", {}, told));
+    place.replaceChildren(h("progress", { max: now.total || 1, value: now.total ? now.bytes : 0, "aria-label": `downloading ${model.title}` }), h("span", {}, told));
     setTimeout(async () => this.#follow(model, place, await ask(`models/${model.name}/pull`).catch(() => now)), 1000);
   }
 }

@@ -40,11 +40,11 @@ class Queue extends Alive {
     return h("li", {},
       h("button", { type: "button", class: "fb-plain", "data-key": `show-${job.id}`, onclick: () => jobs.choose(job) },
         h("span", { class: "fb-name" }, titled(job)), h("span", { class: "fb-dim" }, `${doing(job)}${left}`)),
-      place > 0 ? button("Sooner", () => move(queued[place - 1].id), { ...key("up"), "aria-label": `sooner: ${titled(job)}` }) : null,
+      place > 0 ? button("Move up", () => move(queued[place - 1].id), { ...key("up"), "aria-label": `move up: ${titled(job)}` }) : null,
       place >= 0 && place < queued.length - 1
-        ? button("Later", () => move(queued[place + 2]?.id ?? null), { ...key("down"), "aria-label": `later: ${titled(job)}` }) : null,
+        ? button("Move down", () => move(queued[place + 2]?.id ?? null), { ...key("down"), "aria-label": `move down: ${titled(job)}` }) : null,
       job.state === "paused"
-        ? button("Go on", () => change(job, "resume"), { ...key("resume"), "aria-label": `go on: ${titled(job)}` })
+        ? button("Resume", () => change(job, "resume"), { ...key("resume"), "aria-label": `resume: ${titled(job)}` })
         : button("Pause", () => change(job, "pause"), { ...key("pause"), "aria-label": `pause: ${titled(job)}` }),
       button("Cancel", () => change(job, "cancel"), { ...key("cancel"), "aria-label": `cancel: ${titled(job)}` }));
   }
@@ -61,8 +61,8 @@ class Line extends Alive {
       this.#asked = Date.now();
       this.#left = (await ask("queue").catch(() => ({}))).eta_seconds ?? null;
     }
-    const left = this.#left ? `, about ${spoken(this.#left)}` : "";
-    const text = jobs.lost ? "out of reach" : count ? `${count} to do${left}` : "nothing to do";
+    const left = this.#left ? `, about ${spoken(this.#left)} left` : "";
+    const text = jobs.lost ? "service unreachable" : count ? `${count} ${count > 1 ? "jobs" : "job"}${left}` : "queue empty";
     if (this.textContent !== text) this.textContent = text;
   }
 }

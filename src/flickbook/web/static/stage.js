@@ -2,7 +2,7 @@
 // buttons stay where they are.
 
 import { ask, link, ROOT, save } from "./api.js";
-import { button, h, pictured, say, spoken, still, titled } from "./draw.js";
+import { button, crisp, h, pictured, say, spoken, still, titled } from "./draw.js";
 import { fill } from "./form.js";
 import { Alive, change, jobs, WAITING } from "./jobs.js";
 
@@ -10,6 +10,7 @@ const PHASES = {
   load: "loading the model", encode: "reading the prompt", denoise: "denoising", decode: "decoding",
   polish: "finishing", write: "writing the file",
 };
+const PARTS = { denoise: "step ", decode: "frame " };
 
 /** The state of a job in a few words. */
 export function doing(job) {
@@ -20,12 +21,12 @@ export function doing(job) {
     const { index, total } = job.progress;
     return `waiting for the download of ${job.model}${total ? `, ${gigabytes(index)} of ${gigabytes(total)} GB` : ""}`;
   }
-  if (job.state === "queued") return job.place > 1 ? `waiting, place ${job.place}` : "waiting for its turn";
+  if (job.state === "queued") return job.place > 1 ? `waiting, place ${job.place}` : "waiting in the queue";
   if (job.state === "failed") return "failed";
   if (job.state !== "running") return job.state;
   const { phase, index, total } = job.progress ?? {};
-  if (!phase) return "beginning";
-  return total > 1 ? `${PHASES[phase]}, ${index} of ${total}` : PHASES[phase];
+  if (!phase) return "starting";
+  return total > 1 ? `${PHASES[phase]}, ${PARTS[phase] ?? ""}${index} of ${total}` : PHASES[phase];
 }
 
 class Stage extends Alive {
@@ -46,7 +47,7 @@ class Stage extends Alive {
     this.replaceChildren(
       h("div", { class: "fb-screen fb-empty" },
         h("p", {}, "Your film appears here."),
-        h("p", { class: "fb-dim" }, "Write a sentence and press the button; or drop a film of Flickbook's here to have its settings.")));
+        h("p", { class: "fb-dim" }, "Write a prompt and make a film, or drop a Flickbook film here to use its settings.")));
   }
 
   #whole(job) {
@@ -58,13 +59,14 @@ class Stage extends Alive {
     // Screen readers announce phases, not every step.
     this.heard = h("p", { class: "fb-heard", role: "status", "aria-live": "polite" });
     this.left = h("span", { class: "fb-left" });
-    this.bar = h("progress", { max: 1, "aria-label": "how much of the work is done" });
+    this.bar = h("progress", { max: 1, "aria-label": "progress" });
     const running = ["queued", "running", "paused"].includes(job.state);
     this.replaceChildren(
       this.screen,
       h("div", { class: "fb-under" }, this.status, this.left), this.heard,
       running ? this.bar : "",
       h("h2", { class: "fb-title" }, titled(job, 200)),
+      (running ? null : noted(job)) ?? "",
       h("div", { class: "fb-actions" }, ...(running ? this.#steering(job) : actions(job))));
     if (job.state === "completed") this.#film(job);
     else this.#preview(job);
@@ -72,19 +74,19 @@ class Stage extends Alive {
 
   #steering(job) {
     const cancel = button("Cancel", () => change(jobs.shown ?? job, "cancel"), { class: "fb-button fb-cancel" });
-    if (job.state === "paused") return [button("Go on", () => change(job, "resume")), cancel];
+    if (job.state === "paused") return [button("Resume", () => change(job, "resume")), cancel];
     return [button("Pause", () => change(jobs.shown ?? job, "pause")), cancel];
   }
 
   #moving(job) {
     const words = doing(job);
     const problem = job.error && job.state !== "completed" ? job.error.message : "";
-    const text = jobs.lost ? "the service is out of reach; asking again" : problem ? `${words}: ${problem}` : words;
+    const text = jobs.lost ? "the service is unreachable; trying again" : problem ? `${words}: ${problem}` : words;
     if (this.status.textContent !== text) this.status.textContent = text;
-    const phase = text.replace(/, [0-9]+ of [0-9]+$/, "");
+    const phase = text.replace(/, [a-z]* ?[0-9]+ of [0-9]+$/, "");
     if (this.heard.textContent !== phase) this.heard.textContent = phase;
     this.status.classList.toggle("wrong", Boolean(problem) || jobs.lost);
-    const left = job.state === "completed" ? facts(job) : job.eta_seconds ? `${spoken(job.eta_seconds)} left` : "";
+    const left = job.state === "completed" ? facts(job) : job.eta_seconds ? `about ${spoken(job.eta_seconds)} left` : "";
     if (this.left.textContent !== left) this.left.textContent = left;
     this.bar.value = job.progress?.fraction ?? 0;
     this.setAttribute("aria-busy", job.state === "running");
@@ -103,12 +105,12 @@ class Stage extends Alive {
     const tag = answer.headers.get("etag");
     if (tag === screen.dataset.tag) return;
     screen.dataset.tag = tag;
-    const picture = h("img", { class: "fb-preview", alt: `${titled(job)}, as it emerges` });
+    const picture = h("img", { class: "fb-preview", alt: `preview of ${titled(job)}` });
     picture.src = URL.createObjectURL(await answer.blob());
     await picture.decode().catch(() => {});
     if (this.screen !== screen || this.#state === "completed") return URL.revokeObjectURL(picture.src);
     this.#release(screen);
-    screen.replaceChildren(picture);
+    crisp(picture, screen);
   }
 
   #release(screen) {
@@ -119,7 +121,7 @@ class Stage extends Alive {
   async #film(job) {
     const url = await link(job.id, "film").catch((error) => say(error.message, true));
     if (!url || jobs.shown?.id !== job.id) return;
-    this.screen.replaceChildren(player(job, url));
+    crisp(player(job, url), this.screen);
   }
 }
 
@@ -128,7 +130,7 @@ export function player(job, url, told = {}) {
   if (pictured(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...told });
   return h("video", {
     src: url, class: "fb-film", controls: true, loop: true, autoplay: true, muted: true, playsInline: true,
-    onerror: () => say("this browser does not play this format; save the film instead", true),
+    onerror: () => say("this browser cannot play this format; download the film instead", true),
     "aria-label": titled(job), ...told,
   });
 }
@@ -136,11 +138,17 @@ export function player(job, url, told = {}) {
 /** The facts about a film in one line. */
 export function facts(job) {
   const { width, height, num_frames, fps } = { ...job.plan, ...(job.result ?? {}) };
-  const moving = num_frames > 1 ? `, ${num_frames} frames at ${Math.round(fps * 100) / 100}` : "";
-  return `${width}×${height}${moving}, seed ${job.seed}, ${spoken(job.seconds)}`;
+  const moving = num_frames > 1 ? `, ${num_frames} frames at ${Math.round(fps * 100) / 100} fps` : "";
+  return `${width}×${height}${moving}, seed ${job.seed}, made in ${spoken(job.seconds)}`;
 }
 
-/** The actions for a finished job. */
+/** The notes on a finished film, such as words that the model never learned; null if there are none. */
+export function noted(job) {
+  const notes = job.result?.notes ?? [];
+  return notes.length ? h("ul", { class: "fb-notes", "aria-label": "notes" }, ...notes.map((note) => h("li", {}, note))) : null;
+}
+
+/** The actions for a finished job: the download, and the others folded. */
 export function actions(job, close = () => {}) {
   const remove = async () => {
     if (!confirm("Delete this film and its files?")) return;
@@ -150,28 +158,31 @@ export function actions(job, close = () => {}) {
   };
   const again = async (seed) => {
     const now = await ask(`jobs/${job.id}/again`, { json: seed === undefined ? {} : { seed } });
+    jobs.submitted(now);
     jobs.heard(now);
-    jobs.choose(now);
     close();
   };
   const gone = button("Delete", remove, { class: "fb-button fb-quiet" });
-  if (job.state !== "completed") return [button("Try again", async () => { jobs.choose(await change(job, "retry")); close(); }), gone];
+  if (job.state !== "completed") return [button("Try again", async () => { jobs.choose(await change(job, "retry")); close(); }, { class: "fb-button fb-primary" }), gone];
   const last = async () => {
     await begin(job);
     close();
   };
-  return [
+  const more = [
     favourite(job),
-    button("Again", () => again()),
-    button("Again, another seed", () => again(null)),
-    button("Use its settings", async () => { await fill(job.plan); close(); }),
-    still(job) ? null : button("Go on from its last frame", last),
-    button("Save film", () => save(job.id, "film")),
-    button("Save recipe", () => save(job.id, "recipe")),
-    still(job) ? null : button("Save contact sheet", () => save(job.id, "sheet")),
-    h("details", { class: "fb-recipe" }, h("summary", {}, "Recipe"), recipe(job)),
+    button("Make again", () => again()),
+    button("Make again with a new seed", () => again(null)),
+    button("Use these settings", async () => { await fill(job.plan); close(); }),
+    still(job) ? null : button("Continue from the last frame", last),
+    button("Download recipe", () => save(job.id, "recipe")),
+    still(job) ? null : button("Download contact sheet", () => save(job.id, "sheet")),
     gone,
-  ].filter(Boolean);
+    h("details", { class: "fb-recipe" }, h("summary", {}, "Recipe"), recipe(job)),
+  ];
+  return [
+    button("Download", () => save(job.id, "film"), { class: "fb-button fb-primary" }),
+    h("details", { class: "fb-more" }, h("summary", {}, "More"), h("div", { class: "fb-actions" }, ...more)),
+  ];
 }
 
 function favourite(job) {
@@ -186,7 +197,7 @@ function favourite(job) {
 }
 
 function recipe(job) {
-  const place = h("pre", { tabindex: "0", "aria-label": "its recipe" }, "…");
+  const place = h("pre", { tabindex: "0", "aria-label": "recipe" }, "…");
   ask(`jobs/${job.id}/recipe`).then((told) => { place.textContent = JSON.stringify(told, null, 1); }, () => place.remove());
   return place;
 }
@@ -194,10 +205,10 @@ function recipe(job) {
 /** Start the next film from the last frame of this one. */
 async function begin(job) {
   const answer = await fetch(`${ROOT}/jobs/${job.id}/last`);
-  if (!answer.ok) throw new Error("its last frame cannot be read");
+  if (!answer.ok) throw new Error("the last frame cannot be read");
   const file = new File([await answer.blob()], "last-frame.png", { type: "image/png" });
   document.querySelector('flickbook-begin[for="film"]')?.take(file);
-  say("The next film begins from this frame.");
+  say("The next film starts from this frame.");
 }
 
 customElements.define("flickbook-stage", Stage);
