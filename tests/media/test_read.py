@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.media.bombs import png as bomb
 
 from flickbook.errors import MediaError, RequestError
 from flickbook.formats import CODECS, FORMS, LOSSLESS, encoding
@@ -101,9 +102,7 @@ def test_each_limit_is_held(tmp_path: Path, mp4: bytes, limits: Limits, reason: 
 
 
 def test_a_picture_that_would_unpack_to_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
     for read in (read_picture, read_comment, inspect):
         with pytest.raises(MediaError, match="3600000000 pixels a frame"):
             read(tmp_path / "bomb.png")
