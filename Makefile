@@ -68,7 +68,7 @@ check: $(DEV)
 BENCH ?=
 bench: $(DEV)
 	@$(BIN)/python -m bench $(BENCH)
-	@if [ -z "$(BENCH)" ]; then $(BIN)/python -m bench.service && $(BIN)/python -m bench.queue && $(BIN)/python -m bench.studio; fi
+	@if [ -z "$(BENCH)" ]; then $(BIN)/python -m bench.queue; fi
 
 # Their tests are skipped where these are not: Debian's packages need root, npm's does not.
 AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js

@@ -20,8 +20,8 @@ pipeline = TextToVideoSDPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.
 pipeline.set_progress_bar_config(disable=True)
 frames = pipeline({PROMPT!r}, num_frames={FRAMES}, height={SIZE}, width={SIZE}, num_inference_steps={STEPS},
                   guidance_scale={GUIDANCE}, generator=torch.Generator().manual_seed({SEED})).frames[0]
-from flickbook.media.write import write_mp4
-write_mp4(sys.argv[2], (frames * 255).round().astype("uint8"), 8, None)
+from flickbook.media.write import write
+write(sys.argv[2], (frames * 255).round().astype("uint8"), 8, None)
 """
 
 

@@ -9,7 +9,7 @@ from bench import gpu
 from bench.comparison import break_even
 from bench.figures import Run, goals
 from bench.growth import BASE, GOAL, PICTURE, name_of
-from bench.protocol import AGAIN, CONTROL, Ratio, Turns
+from bench.protocol import AGAIN, CONTROL, SPREAD, Ratio, Turns
 from bench.sections import SECTIONS
 
 HEAD = """# Speed, measured
@@ -18,9 +18,9 @@ Written by `make bench` from `speed.json` beside it; `python -m bench --check` m
 intervals meet. All sides of a table take turns in one process, in an order that rotates, on the same noise, words,
 scheduler, steps and threads; a ratio is the median over the turns, with the interval that 95 of 100 such runs would
 give (bootstrap). One side runs twice in each turn: where the median of its ratio to itself is outside {low} to {high},
-the section is **void** and says so. Quality stands beside every figure, and beside a goal for exact speed the ceiling:
-what this processor's best matrix product would allow (sections of the published size, and of the roofline). What
-`--speed balanced` does is told in [speed.md](../speed.md).
+or the interval around it outside {least} to {most}, the section is **void** and says so. Quality stands beside every
+figure, and beside a goal for exact speed the ceiling: what this processor's best matrix product would allow (sections
+of the published size, and of the roofline). What `--speed balanced` does is told in [speed.md](../speed.md).
 """
 
 
@@ -32,7 +32,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def report(run: Run) -> str:
     """The whole page."""
-    parts = [HEAD.format(low=CONTROL[0], high=CONTROL[1]), _goals(run)]
+    parts = [HEAD.format(low=CONTROL[0], high=CONTROL[1], least=SPREAD[0], most=SPREAD[1]), _goals(run)]
     writers = {
         "builtin": ("The built-in film", _builtin),
         "rivals": ("Beside all others", _rivals),
@@ -82,7 +82,8 @@ def _about(name: str, part: dict[str, Any]) -> str:
 def _control(values: dict[str, Any]) -> str:
     turns = Turns.from_dict(values)
     tries = f", after {len(turns.controls)} void tries" if turns.controls else ""
-    return f"Control, {turns.control} against itself: {turns.quiet}{tries}."
+    late = " **Outside the bounds, whose interval did not count yet when this was measured.**" if turns.void else ""
+    return f"Control, {turns.control} against itself: {turns.quiet}{tries}.{late}"
 
 
 def _likeness(found: dict[str, Any] | None) -> list[str]:

@@ -81,6 +81,12 @@ def test_a_machine_that_slows_down_is_void() -> None:
     assert interleave(calls, 3, "ours", clock, warm=0).void
 
 
+def test_a_machine_that_is_busy_by_turns_is_void() -> None:
+    seconds = [1.0, 1.4, 0.7, 1.0, 1.4, 0.7, 1.0]
+    turns = Turns({"ours": [1.0] * 7, "ours" + AGAIN: seconds}, "ours")
+    assert turns.quiet.median == 1.0 and turns.void
+
+
 def test_everybody_runs_once_a_turn_and_the_control_twice() -> None:
     clock = Clock()
     calls = {name: clock.takes(name, noisy(1.0, 0, 0)) for name in ("ours", "stock", "other")}

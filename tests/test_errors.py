@@ -122,6 +122,6 @@ def test_a_long_value_is_cut_and_a_short_one_is_not() -> None:
     assert shown(10**5000) == "a number too long to print"
 
 
-def test_errors_import_nothing() -> None:
+def test_errors_import_nothing_of_flickbook() -> None:
     lines = [line for line in inspect.getsource(errors).splitlines() if line.startswith(("import ", "from "))]
-    assert lines == ["from __future__ import annotations"]
+    assert lines == ["from __future__ import annotations", "from typing import Self"]

@@ -46,7 +46,7 @@ def test_torch_is_pinned_without_a_build_of_one_machine() -> None:
 
 
 def test_the_extras() -> None:
-    assert set(EXTRAS) == {"gen", "finish", "server", "ui", "train", "cluster", "mongo", "dev", "all"}
+    assert set(EXTRAS) == {"gen", "finish", "server", "ui", "train", "mongo", "dev", "all"}
     named = re.search(r"\[(.*)\]", EXTRAS["all"][0])
     assert named is not None
     assert set(named[1].split(",")) == set(EXTRAS) - {"all", "dev"}

@@ -1,4 +1,4 @@
-"""The exceptions of Flickbook. This module imports nothing.
+"""The exceptions of Flickbook. This module imports nothing of Flickbook.
 
     FlickbookError                 exit 1   code "error"
     ├── RequestError               exit 2   code "invalid_request"     a field of a request is invalid
@@ -25,6 +25,8 @@ messages may change.
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 SHOWN_CHARACTERS = 60
 
@@ -56,6 +58,20 @@ class FlickbookError(Exception):
     code: str = "error"
     exit_code: int = 1
     field: str | None = None
+    _given: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: object, **named: object) -> Self:
+        made = super().__new__(cls, *args)
+        made._given = (args, named)
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by their message alone; an error is made again from what it was made from.
+        return (_again, (type(self), *self._given))
+
+
+def _again(kind: type[FlickbookError], args: tuple[object, ...], named: dict[str, object]) -> FlickbookError:
+    return kind(*args, **named)
 
 
 class RequestError(FlickbookError):
@@ -83,9 +99,6 @@ class RequestError(FlickbookError):
         said = "" if value is True else shown(value)
         return f"{name} {said}".rstrip() + message[len(start) :]
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (RequestError, (self.field, self.value, self.limit, self.remedy))
-
 
 class ModelNotFound(RequestError):
     """No model has this name. `nearest` holds similar names, best first, and may be empty."""
@@ -96,9 +109,6 @@ class ModelNotFound(RequestError):
         self.nearest = tuple(nearest)
         guess = f"did you mean {' or '.join(self.nearest)}? " if self.nearest else ""
         super().__init__("model", name, "no such model", f"{guess}`flickbook models list` shows them all")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (ModelNotFound, (self.value, self.nearest))
 
 
 class SchedulerMismatch(RequestError):
@@ -112,17 +122,11 @@ class SchedulerMismatch(RequestError):
         names = ", ".join(self.allowed)
         super().__init__("scheduler", scheduler, f"does not fit model {shown(model)}", f"choose one of {names}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (SchedulerMismatch, (self.value, self.model, self.allowed))
-
 
 class SettingsError(RequestError):
     """A setting in the environment or in flickbook.toml is unknown or invalid."""
 
     code = "invalid_setting"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (SettingsError, (self.field, self.value, self.limit, self.remedy))
 
 
 class JobNotFound(RequestError):
@@ -132,9 +136,6 @@ class JobNotFound(RequestError):
 
     def __init__(self, id: object) -> None:
         super().__init__("id", id, "no such job", "`flickbook jobs list` shows them")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (JobNotFound, (self.value,))
 
 
 class JobConflict(RequestError):
@@ -146,9 +147,6 @@ class JobConflict(RequestError):
         self.state, self.wish = state, wish
         super().__init__("id", id, f"is {state} and cannot be {wish}", remedy)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (JobConflict, (self.value, self.state, self.wish, self.remedy))
-
 
 class IdempotencyKeyReused(RequestError):
     """The Idempotency-Key was used on this route before, with another request."""
@@ -158,9 +156,6 @@ class IdempotencyKeyReused(RequestError):
     def __init__(self, key: object) -> None:
         limit = "was used before with another request"
         super().__init__("Idempotency-Key", key, limit, "send another key, or the same request")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (IdempotencyKeyReused, (self.value,))
 
 
 class LimitReached(RequestError):
@@ -172,25 +167,26 @@ class LimitReached(RequestError):
         self.retry_after = retry_after
         super().__init__(field, value, limit, remedy)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (LimitReached, (self.field, self.value, self.limit, self.remedy, self.retry_after))
 
-
-class _FileError(FlickbookError):
-    """Base class of errors about one file: path, reason, remedy."""
+class _ReasonError(FlickbookError):
+    """Base class of errors that consist of a subject, a reason and a remedy."""
 
     exit_code = 2
 
-    def __init__(self, path: object, reason: str, remedy: str) -> None:
-        self.path = str(path)
-        # The reason may quote a hostile file.
+    def __init__(self, subject: str, reason: str, remedy: str) -> None:
+        # The reason may quote a hostile file or server.
         self.reason = escaped(one_line(reason))
         self.remedy = escaped(one_line(remedy))
-        # Paths are shown in full: a truncated path is of no use.
-        super().__init__(f"{escaped(self.path)}: {self.reason}; {self.remedy}")
+        super().__init__(f"{subject}: {self.reason}; {self.remedy}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.path, self.reason, self.remedy))
+
+class _FileError(_ReasonError):
+    """Base class of errors about one file."""
+
+    def __init__(self, path: object, reason: str, remedy: str) -> None:
+        self.path = str(path)
+        # Paths are shown in full: a truncated path is of no use.
+        super().__init__(escaped(self.path), reason, remedy)
 
 
 class OutputError(_FileError):
@@ -221,21 +217,15 @@ class StoreError(_FileError):
     field = "store"
 
 
-class HubError(FlickbookError):
+class HubError(_ReasonError):
     """A model's repository is missing, gated, damaged, or unreachable."""
 
     code = "hub"
-    exit_code = 2
     field = "model"
 
     def __init__(self, repo: object, reason: str, remedy: str) -> None:
         self.repo = str(repo)
-        self.reason = escaped(one_line(reason))
-        self.remedy = escaped(one_line(remedy))
-        super().__init__(f"{shown(self.repo)}: {self.reason}; {self.remedy}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (HubError, (self.repo, self.reason, self.remedy))
+        super().__init__(shown(self.repo), reason, remedy)
 
 
 class ModelNotPulled(HubError):
@@ -249,26 +239,16 @@ class ModelNotPulled(HubError):
         super().__init__(model, f"is not on this machine yet: {self.terms}", remedy)
         self.args = (f"{shown(self.model)} {self.reason}; {self.remedy}",)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (ModelNotPulled, (self.model, self.terms, self.remedy))
 
-
-class ServiceError(FlickbookError):
+class ServiceError(_ReasonError):
     """A remote Flickbook service is unreachable, rejects the API key, or does not answer as a Flickbook service."""
 
     code = "service"
-    exit_code = 2
     field = "url"
 
     def __init__(self, service: object, reason: str, remedy: str) -> None:
         self.service = str(service)
-        # The reason may quote an untrusted server.
-        self.reason = escaped(one_line(reason))
-        self.remedy = escaped(one_line(remedy))
-        super().__init__(f"{shown(self.service)}: {self.reason}; {self.remedy}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (ServiceError, (self.service, self.reason, self.remedy))
+        super().__init__(shown(self.service), reason, remedy)
 
 
 class MissingExtra(FlickbookError):
@@ -282,23 +262,14 @@ class MissingExtra(FlickbookError):
         self.extra = extra
         super().__init__(f'{package}: not installed; run `pip install "flickbook[{extra}]"`')
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (MissingExtra, (self.package, self.extra))
 
-
-class WindowError(FlickbookError):
+class WindowError(_ReasonError):
     """There is no display to open a window on, or Python was built without Tk."""
 
     code = "window"
-    exit_code = 2
 
     def __init__(self, reason: str, remedy: str) -> None:
-        self.reason = escaped(one_line(reason))
-        self.remedy = one_line(remedy)
-        super().__init__(f"window: {self.reason}; {self.remedy}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (WindowError, (self.reason, self.remedy))
+        super().__init__("window", reason, remedy)
 
 
 class Cancelled(FlickbookError):
@@ -310,6 +281,3 @@ class Cancelled(FlickbookError):
     def __init__(self, rest: str = "") -> None:
         self.rest = rest
         super().__init__(f"cancelled; {rest}" if rest else "cancelled")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (Cancelled, (self.rest,))

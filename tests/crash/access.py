@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
+from tests.blocking import Blocking
 from tests.crash.server_kill import port_of
 from tests.crash.ward import Ward
 from tests.store.examples import job
@@ -25,7 +26,6 @@ from tests.store.sqlite.test_backup import flip
 from flickbook.errors import StoreError
 from flickbook.jobs.api_keys import Keys
 from flickbook.server.access.rate_limits import FREE_ATTEMPTS
-from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 from flickbook.store.sqlite import key_record
 from flickbook.store.sqlite.backup import backup_of

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.blocking import Blocking
 from tests.crash import made
 from tests.crash.ward import Said, Ward
 
 from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.create import ordered
 from flickbook.jobs.queue import Queue
-from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 
 _PATIENCE: Final = 120.0

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.blocking import Blocking
 from tests.crash.made import Twin
 
 from flickbook.errors import FlickbookError
@@ -16,7 +17,6 @@ from flickbook.jobs.queue import STALLS
 from flickbook.media.clip import sidecar_path
 from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Query
-from flickbook.store.blocking import Blocking
 
 _FILM = re.compile(r"film-\d+\.[a-z0-9]+(\.json)?")
 _OTHERS = {PROGRESS, PREVIEW, LOG, "watched"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.blocking import Blocking
 from tests.crash import check, made
 from tests.crash.ward import Said, Ward
 
@@ -18,7 +19,6 @@ from flickbook.errors import StoreError
 from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue, completed
 from flickbook.store.base import Job, Query, Result, State
-from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 
 _PATIENCE: Final = 60.0

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.blocking import Blocking
 from tests.crash import check, made
 from tests.crash.ward import Said, Ward
 
 from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue
 from flickbook.store.base import Job
-from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 
 PHASES: Final = ("load", "encode", "denoise", "decode", "write", "settle")

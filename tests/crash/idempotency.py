@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import httpx2
 from PIL import Image
+from tests.blocking import Blocking
 from tests.crash.server_kill import port_of
 from tests.crash.ward import Ward
 from tests.store.examples import job
 
 from flickbook.jobs.api_keys import Keys
 from flickbook.store.base import Query
-from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 
 _PATIENCE: Final = 60.0

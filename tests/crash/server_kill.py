@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests.blocking import Blocking
 from tests.crash import made
 from tests.crash.ward import Ward
 
 from flickbook.store.base import Query
-from flickbook.store.blocking import Blocking
 from flickbook.store.connect import connect
 
 #: Trials on one database, clients that ask at once, seconds between the first answer and the kill at most.

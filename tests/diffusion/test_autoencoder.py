@@ -90,7 +90,6 @@ def test_encodes_and_decodes_like_the_library(values: dict[str, Any]) -> None:
     found, expected = ours.encode(images), theirs.encode(images).latent_dist
     assert error(found.mean, expected.mean) <= 1e-5
     assert error(found.logvar, expected.logvar) <= 1e-5
-    assert error(found.kl(), expected.kl()) <= 1e-5
     latents = torch.randn_like(found.mean)
     assert error(ours.decode(latents), theirs.decode(latents).sample) <= 1e-5
 
@@ -166,7 +165,7 @@ def test_training_pass_reaches_every_weight() -> None:
     with torch.enable_grad():
         ours = Autoencoder(AutoencoderConfig.from_dict(ATTENDING))
         images, latents = ours(torch.rand(1, 3, 16, 16), torch.Generator().manual_seed(0))
-        (images.square().mean() + latents.kl().mean()).backward()
+        (images.square().mean() + latents.mean.square().mean() + latents.logvar.mean()).backward()
     assert [name for name, p in ours.named_parameters() if p.grad is None] == []
 
 

@@ -18,7 +18,7 @@ from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestErro
 from flickbook.formats import container_of
 from flickbook.media.clip import Clip
 from flickbook.media.metrics.quality import LIMITS
-from flickbook.media.write import write, write_mp4
+from flickbook.media.write import write
 from flickbook.resolution import resolve
 from flickbook.spec import Network, Placement, Polish, Request, Step
 
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_film_of_ours_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="carries no recipe"):
         standing(one)
     one.path.unlink()
-    write_mp4(one.path, np.zeros((4, 16, 16, 3), np.uint8), 8.0)
+    write(one.path, np.zeros((4, 16, 16, 3), np.uint8), 8.0)
     with pytest.raises(OutputError, match="carries no recipe"):
         standing(one)
     numbered = film(tmp_path / "f-%02d.png", container="frames")

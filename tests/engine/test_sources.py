@@ -13,7 +13,7 @@ from PIL import Image
 from flickbook.engine.sources import complete, fitted, sources
 from flickbook.errors import MediaError, RequestError
 from flickbook.media.clip import Clip
-from flickbook.media.write import write_mp4
+from flickbook.media.write import write
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 
@@ -77,7 +77,7 @@ def test_any_picture_fits_any_film(height: int, width: int, high: int, wide: int
 def test_a_film_goes_on_where_another_one_ended(tmp_path: Path) -> None:
     frames = np.zeros((4, 128, 128, 3), np.uint8)
     frames[-1] = (200, 60, 60)
-    write_mp4(tmp_path / "before.mp4", frames, 8)
+    write(tmp_path / "before.mp4", frames, 8)
     request = Request(prompt="x", image=str(tmp_path / "before.mp4"))
     plan = resolve(request)
     (begun,) = sources(plan, request).values()

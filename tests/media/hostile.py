@@ -206,6 +206,7 @@ HARMLESS = {
     "long.png": {"picture", "metadata"},  # 100 MB behind the last row
     "animated.png": {"picture", "metadata"},  # a billion frames by its header, and none
     "exif.jpg": {"picture", "metadata"},  # 15 MB of it
+    "passes.jpg": {"picture", "metadata"},  # 20,000 scans, of a small picture
     "profiles.tif": {"picture", "metadata"},  # 40 GB, all in the same bytes
     "playlist-behind.png": {"picture", "metadata"},
     "frame.gif": {"metadata"},  # whose header is in order

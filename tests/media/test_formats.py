@@ -14,7 +14,7 @@ from flickbook.errors import MediaError, RequestError
 from flickbook.media.inspect import inspect
 from flickbook.media.read import facts, read_frames, read_picture, read_video
 from flickbook.media.untrusted.sniff import Limits
-from flickbook.media.write import write_mp4
+from flickbook.media.write import write
 
 Encode = Callable[..., Path]
 Steps = Callable[..., np.ndarray]
@@ -263,7 +263,7 @@ def test_a_gif_is_a_film_and_a_picture(films: Path, steps: Steps) -> None:
 
 
 def test_a_film_of_one_frame(tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers) -> None:
-    write_mp4(tmp_path / "a.mp4", steps(1), 8)
+    write(tmp_path / "a.mp4", steps(1), 8)
     for path in (tmp_path / "a.mp4", encode(tmp_path / "a.gif", steps(1), "gif"), encode(tmp_path / "a.mkv", steps(1))):
         assert facts(path)[:3] == (1, 64, 48)
         assert set(numbers(read_frames(path, 4, 8))) == {0}

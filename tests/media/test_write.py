@@ -25,7 +25,6 @@ from flickbook.media.write import (
     staged,
     staged_film,
     write,
-    write_mp4,
     write_png,
 )
 
@@ -44,13 +43,13 @@ def decoded(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (160, 32, 240)])
 def test_flat_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) -> None:
-    write_mp4(tmp_path / "flat.mp4", np.full((3, 32, 32, 3), colour, np.uint8), 8)
+    write(tmp_path / "flat.mp4", np.full((3, 32, 32, 3), colour, np.uint8), 8)
     assert np.abs(decoded(tmp_path / "flat.mp4").astype(int) - colour).max() <= 3
 
 
 def test_a_moving_film_comes_back_in_order_and_close(tmp_path: Path) -> None:
     frames = film()
-    write_mp4(tmp_path / "film.mp4", frames, 8)
+    write(tmp_path / "film.mp4", frames, 8)
     back = decoded(tmp_path / "film.mp4")
     assert back.shape == frames.shape
     error = np.mean((back.astype(float) - frames) ** 2, axis=(1, 2, 3))
@@ -59,7 +58,7 @@ def test_a_moving_film_comes_back_in_order_and_close(tmp_path: Path) -> None:
 
 def test_the_file_is_what_browsers_and_quicktime_play(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
-    write_mp4(path, film(20), 8)
+    write(path, film(20), 8)
     data = path.read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat"), "the index must come first"
     with av.open(str(path)) as container:
@@ -87,7 +86,7 @@ def test_the_file_is_what_browsers_and_quicktime_play(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("count", [1, 5])
 def test_rate_and_length_are_exact(tmp_path: Path, fps: float, rate: Fraction, count: int) -> None:
-    write_mp4(tmp_path / "film.mp4", film(count, 16, 16), fps)
+    write(tmp_path / "film.mp4", film(count, 16, 16), fps)
     with av.open(str(tmp_path / "film.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.average_rate == rate
@@ -98,7 +97,7 @@ def test_rate_and_length_are_exact(tmp_path: Path, fps: float, rate: Fraction, c
 @pytest.mark.parametrize("fps", [0, -1, 0.01, 241, float("nan"), float("inf")])
 def test_a_rate_no_player_takes_is_refused(tmp_path: Path, fps: float) -> None:
     with pytest.raises(RequestError, match=r"^fps=.*0\.1 to 240"):
-        write_mp4(tmp_path / "film.mp4", film(2), fps)
+        write(tmp_path / "film.mp4", film(2), fps)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,7 +106,7 @@ def test_odd_sizes_grow_by_their_last_row_or_column(tmp_path: Path, size: tuple[
     height, width = size
     frames = film(2, height, width)
     frames[:, -8:, -8:] = (0, 0, 250)
-    write_mp4(tmp_path / "odd.mp4", frames, 8)
+    write(tmp_path / "odd.mp4", frames, 8)
     back = decoded(tmp_path / "odd.mp4")
     assert back.shape == (2, height + height % 2, width + width % 2, 3)
     assert np.abs(back[:, -1, -1].astype(int) - (0, 0, 250)).max() <= 8
@@ -115,8 +114,8 @@ def test_odd_sizes_grow_by_their_last_row_or_column(tmp_path: Path, size: tuple[
 
 def test_equal_films_are_equal_files(tmp_path: Path) -> None:
     frames = np.random.default_rng(3).integers(0, 256, (16, 128, 128, 3), dtype=np.uint8)
-    write_mp4(tmp_path / "a.mp4", frames, 8, '{"seed":7}')
-    write_mp4(tmp_path / "other-name.mp4", np.asfortranarray(frames), 8, '{"seed":7}')
+    write(tmp_path / "a.mp4", frames, 8, '{"seed":7}')
+    write(tmp_path / "other-name.mp4", np.asfortranarray(frames), 8, '{"seed":7}')
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "other-name.mp4").read_bytes()
     assert b"Lavf" not in (tmp_path / "a.mp4").read_bytes(), "the muxer's version would tie the bytes to it"
     write_png(tmp_path / "a.png", frames[0], "x")
@@ -135,7 +134,7 @@ def test_png_keeps_pixels_and_comment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("comment", ["x" * (MAX_COMMENT_BYTES + 1), "a\0b", "\ud800"])
 def test_a_comment_that_could_not_come_back_is_refused(tmp_path: Path, comment: str) -> None:
     with pytest.raises(OutputError, match="comment"):
-        write_mp4(tmp_path / "film.mp4", film(2), 8, comment)
+        write(tmp_path / "film.mp4", film(2), 8, comment)
     with pytest.raises(OutputError, match="comment"):
         write_png(tmp_path / "still.png", film(1)[0], comment)
     assert list(tmp_path.iterdir()) == []
@@ -154,7 +153,7 @@ def test_a_comment_that_could_not_come_back_is_refused(tmp_path: Path, comment: 
 )
 def test_frames_of_another_kind_are_refused(tmp_path: Path, frames: np.ndarray) -> None:
     with pytest.raises(RequestError, match="^frames="):
-        write_mp4(tmp_path / "new" / "film.mp4", frames, 8)
+        write(tmp_path / "new" / "film.mp4", frames, 8)
     with pytest.raises(RequestError, match="^frames="):
         write_png(tmp_path / "new" / "still.png", frames if isinstance(frames, list) else frames[None])
     assert list(tmp_path.iterdir()) == [], "neither part nor directory may stay"
@@ -164,9 +163,9 @@ def test_an_existing_file_is_refused_before_writing_and_kept(tmp_path: Path) -> 
     path = tmp_path / "film.mp4"
     path.write_bytes(b"precious")
     with pytest.raises(OutputError, match="film.mp4: exists already"):
-        write_mp4(path, film(2), 8)
+        write(path, film(2), 8)
     assert path.read_bytes() == b"precious"
-    write_mp4(path, film(2), 8, overwrite=True)
+    write(path, film(2), 8, overwrite=True)
     assert len(decoded(path)) == 2
     assert os.listdir(tmp_path) == ["film.mp4"]
 
@@ -175,7 +174,7 @@ def test_overwriting_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(b"precious")
     with pytest.raises(RequestError):
-        write_mp4(path, film(2), -1, overwrite=True)
+        write(path, film(2), -1, overwrite=True)
     assert path.read_bytes() == b"precious"
 
 
@@ -188,7 +187,7 @@ def test_targets_that_cannot_be_files(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for target in [tmp_path, tmp_path / "file" / "film.mp4", tmp_path / ("n" * 300 + ".mp4"), "", "a\0b.mp4"]:
         with pytest.raises(OutputError):
-            write_mp4(target, film(2), 8)
+            write(target, film(2), 8)
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -207,10 +206,10 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, limit: int) -> None
         import resource
         import numpy as np
         from flickbook.errors import OutputError
-        from flickbook.media.write import write_mp4, write_png
+        from flickbook.media.write import write, write_png
         frames = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-        for write, name, *what in ((write_mp4, "new/film.mp4", frames, 8), (write_png, "still.png", frames[0])):
+        for write, name, *what in ((write, "new/film.mp4", frames, 8), (write_png, "still.png", frames[0])):
             try:
                 write(name, *what)
             except OutputError as error:
@@ -321,5 +320,5 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
 
 def test_files_get_the_permissions_of_ordinary_files(tmp_path: Path) -> None:
     (tmp_path / "ordinary").write_text("")
-    write_mp4(tmp_path / "film.mp4", film(1), 8)
+    write(tmp_path / "film.mp4", film(1), 8)
     assert (tmp_path / "film.mp4").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

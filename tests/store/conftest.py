@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import Another, Backend
-
-from flickbook.store.blocking import Blocking
 
 
 @contextmanager

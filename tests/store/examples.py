@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from tests.blocking import Blocking
+
 from flickbook.spec import Plan, Request
 from flickbook.store.base import Job, Store, new_id
-from flickbook.store.blocking import Blocking
 
 #: Makes another face of the same store, not yet open: what a second process would have.
 Another = Callable[[], Store]

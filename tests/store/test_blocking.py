@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.errors import StoreError
-from flickbook.store.base import Store
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "flickbook.db"
-
-
-def public(of: type) -> dict[str, inspect.Signature]:
-    return {
-        name: inspect.signature(each) for name, each in inspect.getmembers(of, inspect.isfunction) if name[0] != "_"
-    }
-
-
-def test_it_has_the_methods_of_a_store() -> None:
-    expected = public(Store)
-    found = public(Blocking)
-    del found["ask"]
-    assert found == expected and len(expected) > 20
 
 
 def test_threads_share_it(path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.blocking import Blocking
 from tests.store.examples import PLAN, Another, drained, ids, job
 
 from flickbook.store.base import Job, Query, new_id
-from flickbook.store.blocking import Blocking
 
 
 def alike(one: Job) -> bool:

@@ -7,12 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import PLAN, Another, drained, ids, job
 
 from flickbook.errors import FlickbookError, RequestError
 from flickbook.spec import Request
 from flickbook.store.base import DONE, Job, Note, Query, Result, State, new_id
-from flickbook.store.blocking import Blocking
 
 LATER = 4_000_000_000.0
 ANY: tuple[State, ...] = ("queued", "running", "paused", *DONE)

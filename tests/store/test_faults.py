@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import Hasty, hasty, job
 
 from flickbook.errors import StoreError
 from flickbook.store.base import Job, Note, Query, new_id
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.store import SqliteStore
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

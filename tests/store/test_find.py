@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import PLAN, job
 
 from flickbook.store.base import Job, Note, Query, new_id
-from flickbook.store.blocking import Blocking
 
 PROMPTS = (
     "A red circle",

@@ -22,10 +22,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.blocking import Blocking
 from tests.store.examples import Backend, job
 
 from flickbook.store.base import DONE, Query, State
-from flickbook.store.blocking import Blocking
 
 WAITING: tuple[State, ...] = ("queued", "paused")
 

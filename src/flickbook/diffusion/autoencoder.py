@@ -106,11 +106,6 @@ class DiagonalGaussian:
         noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
         return self.mean + torch.exp(0.5 * self.logvar) * noise.to(self.mean.device)
 
-    def kl(self) -> Tensor:
-        """KL(q || N(0, I)) in nats, summed over each image's latents: (n,)."""
-        each = 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar)
-        return each.flatten(1).sum(1)
-
 
 class ResnetBlock(nn.Module):
     """Norm, SiLU and convolution twice, with a shortcut: (n, inside, h, w) -> (n, out, h, w)."""

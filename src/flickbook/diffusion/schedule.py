@@ -220,12 +220,3 @@ class NoiseSchedule:
         if self.prediction_type == "v_prediction":
             return alpha * x_t - sigma * model_output
         return (x_t - sigma * model_output) / alpha.clamp(min=ALPHA_FLOOR)
-
-    def eps_from(self, model_output: Tensor, x_t: Tensor, timestep: int | Tensor) -> Tensor:
-        """The estimate of the noise: alpha v + sigma x, or (x - alpha x_0) / sigma. Shapes as in `add_noise`."""
-        if self.prediction_type == "epsilon":
-            return model_output
-        alpha, sigma = self._levels(timestep, x_t)
-        if self.prediction_type == "v_prediction":
-            return alpha * model_output + sigma * x_t
-        return (x_t - alpha * model_output) / sigma

@@ -55,7 +55,7 @@ def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:
     The EXIF orientation is applied, and transparent pixels are composited on white. Raises MediaError as `read_video`
     does.
     """
-    return array(probe.ask("picture", path, probe.DECODE, limits=asdict(limits)))
+    return array(probe.ask("picture", path, probe.IMAGE, limits=asdict(limits)))
 
 
 def read_any(path: FilePath) -> tuple[np.ndarray, float]:

@@ -1,11 +1,10 @@
-"""Contact sheets and film strips as images. Needs only Pillow."""
+"""Contact sheets as images. Needs only Pillow."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from flickbook.errors import RequestError
 from flickbook.media.write import check_frames
 
-Theme = Literal["light", "dark"]
+_PAPER, _INK, _EDGE = "#ffffff", "#24292f", "#d0d7de"
 _MARGIN: Final = 20  # pixels around the sheet
 _GAP: Final = 4  # between frames
 _ROW_GAP: Final = 16  # between films
@@ -22,26 +21,12 @@ _TEXT_ROW: Final = 24  # height of the label's line
 _SPELLED: Final = str.maketrans({"–": "-", "—": "-", "×": "x", "ß": "ss", "ø": "o", "Ø": "O", "æ": "ae"})
 
 
-@dataclass(frozen=True)
-class _Palette:
-    paper: str
-    ink: str
-    edge: str
-
-
-_PALETTES: Final = {
-    "light": _Palette("#ffffff", "#24292f", "#d0d7de"),
-    "dark": _Palette("#15181d", "#e6e8eb", "#363c45"),
-}
-
-
 def contact_sheet(
     films: Sequence[np.ndarray],
     labels: Sequence[str],
     columns: int = 8,
     *,
     cell: int = 128,
-    theme: Theme = "light",
 ) -> Image.Image:
     """Return an image with one row per film: its label, and below it `columns` of its frames, evenly spaced.
 
@@ -53,29 +38,19 @@ def contact_sheet(
         limit = f"must be one label for each of the {len(films)} films, and at least one"
         raise RequestError("labels", len(labels), limit, "give as many labels as films")
     _check_grid(columns, cell)
-    palette = _PALETTES[theme]
-    strips = [_strip(film, columns, cell, palette) for film in films]
+    strips = [_strip(film, columns, cell) for film in films]
     width = max(strip.width for strip in strips) + 2 * _MARGIN
     height = sum(_TEXT_ROW + strip.height + _ROW_GAP for strip in strips) - _ROW_GAP + 2 * _MARGIN
-    sheet = Image.new("RGB", (width, height), palette.paper)
+    sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_TEXT)
     top = _MARGIN
     for label, strip in zip(labels, strips, strict=True):
         text = _fitted(label, width - 2 * _MARGIN, draw, font)
-        draw.text((_MARGIN, top + _TEXT), text, fill=palette.ink, font=font, anchor="ls")
+        draw.text((_MARGIN, top + _TEXT), text, fill=_INK, font=font, anchor="ls")
         sheet.paste(strip, (_MARGIN, top + _TEXT_ROW))
         top += _TEXT_ROW + strip.height + _ROW_GAP
     return sheet
-
-
-def film_strip(frames: np.ndarray, columns: int = 8, *, cell: int = 128, theme: Theme = "light") -> Image.Image:
-    """Return one film as a row of `columns` of its frames, evenly spaced, without label or margin; mode RGB.
-
-    `frames` is (frames, height, width, 3) uint8. Raises RequestError for other arrays.
-    """
-    _check_grid(columns, cell)
-    return _strip(frames, columns, cell, _PALETTES[theme])
 
 
 def chosen(count: int, columns: int) -> list[int]:
@@ -92,11 +67,11 @@ def _check_grid(columns: int, cell: int) -> None:
         raise RequestError("cell", cell, "must be at least 8 pixels", "128 shows the built-in films as they are")
 
 
-def _strip(frames: np.ndarray, columns: int, cell: int, palette: _Palette) -> Image.Image:
+def _strip(frames: np.ndarray, columns: int, cell: int) -> Image.Image:
     check_frames(frames)
     height = max(1, round(cell * frames.shape[1] / frames.shape[2]))
     indices = chosen(len(frames), columns)
-    strip = Image.new("RGB", (len(indices) * (cell + _GAP) - _GAP, height), palette.paper)
+    strip = Image.new("RGB", (len(indices) * (cell + _GAP) - _GAP, height), _PAPER)
     draw = ImageDraw.Draw(strip)
     for place, index in enumerate(indices):
         left = place * (cell + _GAP)
@@ -104,7 +79,7 @@ def _strip(frames: np.ndarray, columns: int, cell: int, palette: _Palette) -> Im
         shown = frame if frame.size == (cell, height) else frame.resize((cell, height), Image.Resampling.LANCZOS)
         strip.paste(shown, (left, 0))
         # A hairline keeps a frame visible that has the colour of the background.
-        draw.rectangle((left, 0, left + cell - 1, height - 1), outline=palette.edge)
+        draw.rectangle((left, 0, left + cell - 1, height - 1), outline=_EDGE)
     return strip
 
 

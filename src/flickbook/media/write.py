@@ -302,14 +302,6 @@ def check_fits(path: FilePath, how: Encoding) -> None:
         raise OutputError(path, f"its name asks for {container}, and the encoding for {how.container}", remedy)
 
 
-def write_mp4(
-    path: FilePath, frames: np.ndarray, fps: float, comment: str | None = None, *, overwrite: bool = False
-) -> None:
-    """Write a film as H.264 MP4 whatever its suffix, as `write` does."""
-    with staged(path, overwrite=overwrite) as parts:
-        encode_parts(parts, frames, fps, comment, formats.encoding("mp4"), path)
-
-
 def write_png(path: FilePath, frame: np.ndarray, comment: str | None = None, *, overwrite: bool = False) -> None:
     """Write one frame (height, width, 3) uint8 as a PNG whatever its suffix, as `write` does."""
     check_frames(frame[None] if isinstance(frame, np.ndarray) else frame)

@@ -202,10 +202,6 @@ def recommended(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
     return {fields[field]: gr.update(value=value) for field, value in values.items() if field in fields}
 
 
-def _trim(span: Any) -> str:
-    return f"{span[0]}:{span[1]}f" if span else ""
-
-
 def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the updates of the components for the values of a Plan. Limits are included if the model is known here."""
     model = next((each for each in catalogue.list_models() if each.name == plan.get("model")), None)

@@ -10,7 +10,7 @@ import pytest
 
 from flickbook.cli.app import run
 from flickbook.media.clip import Clip
-from flickbook.media.write import write_mp4, write_png
+from flickbook.media.write import write, write_png
 
 
 def frames(count: int) -> np.ndarray:
@@ -18,7 +18,7 @@ def frames(count: int) -> np.ndarray:
 
 
 def test_a_film_without_a_recipe(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_mp4(work / "a.mp4", frames(4), 8.0, None)
+    write(work / "a.mp4", frames(4), 8.0, None)
     assert run(["inspect", "a.mp4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {"container: mp4", "codec: h264", "width: 48", "height: 32", "frames: 4", "fps: 8"} <= set(lines)

@@ -11,7 +11,7 @@ import pytest
 from flickbook.cli.app import run
 from flickbook.media.inspect import inspect
 from flickbook.media.read import read_video
-from flickbook.media.write import write_mp4
+from flickbook.media.write import write
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def film(work: Path) -> Path:
     frames = np.full((12, 48, 64, 3), 40, np.uint8)
     for number, frame in enumerate(frames):
         frame[16:32, 8 + 2 * number : 24 + 2 * number] = (220, 60, 60)
-    write_mp4("film.mp4", frames, 8)
+    write("film.mp4", frames, 8)
     return Path("film.mp4")
 
 

@@ -24,7 +24,8 @@ from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.embedded import carried
-from flickbook.media.write import write_mp4, write_png
+from flickbook.media.write import write as write_film
+from flickbook.media.write import write_png
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Recipe, Request
 
@@ -203,7 +204,7 @@ def test_a_recipe_that_the_file_lost_is_taken_from_beside_it(film: Path, tmp_pat
 def test_a_newer_schema_says_so(film: Path) -> None:
     document = json.loads(Path(f"{film}.json").read_text(encoding="utf-8"))
     text = json.dumps({**document["recipe"], "schema_version": 99})
-    write_mp4(film, np.zeros((2, 32, 32, 3), np.uint8), 8.0, comment=text, overwrite=True)
+    write_film(film, np.zeros((2, 32, 32, 3), np.uint8), 8.0, comment=text, overwrite=True)
     with pytest.raises(MediaError, match="schema 99.*install a newer Flickbook"):
         reproduce(film)
 

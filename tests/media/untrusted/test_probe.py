@@ -95,6 +95,19 @@ def test_a_film_that_needs_more_processor_time_is_refused(tmp_path: Path, pool: 
 
 
 @pytest.mark.slow
+@linux
+def test_a_jpeg_of_many_scans_is_refused_by_its_processor_time(tmp_path: Path, pool: Pool) -> None:
+    """A scan of 20 bytes costs as much as the whole image."""
+    passes = saved("JPEG", np.zeros((4096, 4096, 3), np.uint8), progressive=True)
+    last = passes[passes.rindex(b"\xff\xda") : -2]
+    (tmp_path / "passes.jpg").write_bytes(passes[:-2] + last * 20_000 + b"\xff\xd9")
+    brief = Budget(memory_mib=512, cpu_seconds=2, seconds=3600)
+    with pytest.raises(MediaError, match="passes.jpg: needs more than 2 seconds of processor time to read"):
+        asked(pool, tmp_path / "passes.jpg", "picture", brief, limits=None)
+    check_reads(pool, tmp_path)
+
+
+@pytest.mark.slow
 def test_a_film_that_takes_too_long_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=300, seconds=2)
     with pytest.raises(MediaError, match="endless.gif: needs more than 2 seconds to read; make it"):

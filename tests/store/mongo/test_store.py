@@ -17,13 +17,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymongo import AsyncMongoClient, MongoClient
+from tests.blocking import Blocking
 from tests.store.examples import job
 from tests.store.mongo_front import front
 from tests.store.mongo_server import database, running, shared
 
 from flickbook.errors import StoreError
 from flickbook.store.base import Note, Query
-from flickbook.store.blocking import Blocking
 from flickbook.store.mongo import batch as mongo_batch
 from flickbook.store.mongo.connection import ASTRAY, STRIDE, ServerClock
 from flickbook.store.mongo.store import MongoStore

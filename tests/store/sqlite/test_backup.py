@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.errors import StoreError
 from flickbook.store.base import Job, Note, Query
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.backup import age, backup_of
 from flickbook.store.sqlite.repair import repair
 from flickbook.store.sqlite.store import SqliteStore

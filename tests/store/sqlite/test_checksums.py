@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.errors import StoreError
 from flickbook.store.base import Job, Note, Query
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.checksums import JOBS
 from flickbook.store.sqlite.store import SqliteStore
 

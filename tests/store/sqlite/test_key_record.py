@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.errors import StoreError
 from flickbook.jobs.api_keys import Key, Keys
 from flickbook.store.base import SESSION, Note
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite import key_record
 from flickbook.store.sqlite.backup import backup_of
 from flickbook.store.sqlite.repair import repair

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.errors import StoreError
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.checksums import JOBS, MARKS, Table
 from flickbook.store.sqlite.database import APPLICATION_ID, connection
 from flickbook.store.sqlite.migrations import MIGRATIONS, Migration, begin, migrate, names

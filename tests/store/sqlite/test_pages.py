@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.store.base import Job, Note
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.checksums import TABLES
 from flickbook.store.sqlite.pages import rows
 from flickbook.store.sqlite.store import SqliteStore

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.blocking import Blocking
 from tests.store.examples import hasty, job
 
 from flickbook.errors import RequestError, StoreError
 from flickbook.store.base import Query
-from flickbook.store.blocking import Blocking
 from flickbook.store.sqlite.clock import Clocks
 from flickbook.store.sqlite.database import connection, journal_of
 from flickbook.store.sqlite.repair import repair

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,41 +29,6 @@ from flickbook.spec import Plan
 PromptEmbedding = Mapping[str, Tensor]
 
 
-class Stills(Protocol):
-    """A loaded model that makes the stills of one Plan."""
-
-    def embedding(self, prompt: str) -> PromptEmbedding:
-        """The embedding of a prompt and, if guidance needs it, of the Plan's negative prompt."""
-
-    def noise(self, seed: int) -> Tensor:
-        """Unit Gaussian noise of one still, float32 on the CPU; the same noise as `flickbook generate` uses."""
-
-    def picture(
-        self,
-        embedding: PromptEmbedding,
-        noise: Tensor,
-        over: np.ndarray | None = None,
-        step: Callable[[], None] | None = None,
-    ) -> np.ndarray:
-        """The still (h, w, 3) uint8 for an embedding and starting noise.
-
-        If `over` is an image of the same size, the still starts from that image with noise added, by the Plan's
-        `feedback`. `step` is called after each denoising step; an exception in it stops the still.
-        """
-
-    def applied(self) -> str:
-        """A note on the speed optimisations used in the last still; "" for none."""
-
-
-def stills(family: Family, plan: Plan) -> Stills:
-    """The Stills of a Plan for a family. Raises RequestError for a pipeline that cannot make them."""
-    if isinstance(family, UNetFamily):
-        return UNetStills(family, plan)
-    if isinstance(family, PipelineFamily):
-        return PipelineStills(family, plan)
-    raise no_stills(plan.model, type(family).__name__)
-
-
 def _single(plan: Plan) -> Plan:
     """The Plan of one still of a sequence, as if it were requested alone."""
     alone = {"task": "picture", "num_frames": 1, "container": "png", "prompt_at": (), "drift": None, "feedback": None}
@@ -80,11 +45,11 @@ class UNetStills:
         self._how = ""
 
     def embedding(self, prompt: str) -> PromptEmbedding:
-        """The prompt's embedding (1, tokens, width)."""
+        """The prompt's embedding (1, tokens, width); guidance uses that of the Plan's negative prompt."""
         return {"context": self._family.embedded(prompt)}
 
     def noise(self, seed: int) -> Tensor:
-        """(1, c, 1, h, w)."""
+        """Unit noise of one still (1, c, 1, h, w), float32 on the CPU; the same as `flickbook generate` uses."""
         return text_to_video.noise([seed], self._shape)
 
     @torch.inference_mode()
@@ -95,7 +60,11 @@ class UNetStills:
         over: np.ndarray | None = None,
         step: Callable[[], None] | None = None,
     ) -> np.ndarray:
-        """Denoise from the noise, or from `over` in the last `feedback` of the steps (SDEdit, arXiv 2108.01073)."""
+        """The still (h, w, 3) uint8 for an embedding and starting noise.
+
+        With `over`, an image of the same size, it starts from that image with noise added, and only the last `feedback`
+        of the steps are done (SDEdit, arXiv 2108.01073). An exception in `step`, called after each, stops the still.
+        """
         networks = self._family.networks
         timesteps, start = networks.schedule.timesteps(self._plan.num_inference_steps), noise.to(networks.device)
         if over is not None:
@@ -204,6 +173,19 @@ class PipelineStills:
             return packed
         # The two Stable Diffusion pipelines do not cast the latents they get.
         return noise.to(dtype) if self._name.startswith("StableDiffusion") else noise
+
+
+#: A loaded model that makes the stills of one Plan.
+Stills = UNetStills | PipelineStills
+
+
+def stills(family: Family, plan: Plan) -> Stills:
+    """What makes the stills of a Plan with a family. Raises RequestError for a pipeline that cannot make them."""
+    if isinstance(family, UNetFamily):
+        return UNetStills(family, plan)
+    if isinstance(family, PipelineFamily):
+        return PipelineStills(family, plan)
+    raise no_stills(plan.model, type(family).__name__)
 
 
 @contextmanager

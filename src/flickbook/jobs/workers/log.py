@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TextIO
+from typing import Final, TextIO
 
 from flickbook.errors import OutputError
 from flickbook.jobs.artifacts import LOG, ArtifactStore
-from flickbook.jobs.workers.writer import SCRIBE
 from flickbook.store.base import Job
+
+#: Prefix of the names of threads that write films.
+SCRIBE: Final = "scribe"
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""Writes the result of a job to a file: in the artifact store, or at the path that a command chose."""
+"""Writes the result of a job to a file, in the artifact store or at the path that a command chose, and in a thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from flickbook.engine.treat import polish
 from flickbook.errors import FlickbookError, OutputError
 from flickbook.files import sha256
 from flickbook.jobs.backend import Backend
+from flickbook.jobs.workers.log import SCRIBE
 from flickbook.media.clip import Clip, sidecar_path
 from flickbook.media.embedded import carried
 from flickbook.media.write import write
@@ -21,6 +23,7 @@ from flickbook.resolution import notes
 from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Result
 
+Work = Callable[[], None]
 PathOf = Callable[[Job, Clip], Path]
 #: File name of an uploaded film to extend.
 PARENT: Final = "given-parent"
@@ -89,3 +92,27 @@ def _filed_before(job: Job, clip: Clip, path: Path) -> bool:
         return carried(path)[0].frames_sha256 == clip.recipe.frames_sha256
     except FlickbookError:
         return False
+
+
+class BackgroundWriter:
+    """Runs one function after the other in a thread. The functions must catch their own errors."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=SCRIBE)
+        self._last: Future[None] | None = None
+
+    def hand(self, work: Work) -> None:
+        """Runs a function next. Blocks until the previous one has finished, so that at most one film waits to be
+        written.
+        """
+        if self._last is not None:
+            self._last.result()
+        self._last = self._thread.submit(work)
+
+    def after(self, work: Work) -> None:
+        """Runs a function after all that were submitted so far."""
+        self._thread.submit(work)
+
+    def rest(self) -> None:
+        """Waits until all functions have finished."""
+        self._thread.submit(lambda: None).result()

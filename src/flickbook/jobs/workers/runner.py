@@ -28,11 +28,10 @@ from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.workers.lease import Attempt
 from flickbook.jobs.workers.log import logged
-from flickbook.jobs.workers.output import PathOf, drafted, filed, removed
+from flickbook.jobs.workers.output import BackgroundWriter, PathOf, drafted, filed, removed
 from flickbook.jobs.workers.prefetch import Reader
 from flickbook.jobs.workers.progress import OnStep, Watch
 from flickbook.jobs.workers.sequences import sequence
-from flickbook.jobs.workers.writer import BackgroundWriter
 from flickbook.spec import Plan
 from flickbook.store.base import Job, Query, Result
 

@@ -69,7 +69,7 @@ def caption(
     ink = _ink(color)
     height, width = frames.shape[1:3]
     face = _face(font)
-    set_ = _set(text, height, width, position, size, face)
+    set_ = lettering(text, height, width, position, size=size, face=face)
     left, top, right, bottom = set_.box
     letters, outlined, backed = _masks(set_, face(set_.size))
     around = 255.0 if float(np.dot(ink, (0.299, 0.587, 0.114))) < _DARK else 0.0
@@ -81,19 +81,6 @@ def caption(
         part += letters * (ink - part)
         frame[top:bottom, left:right] = part.round().astype(np.uint8)
     return done
-
-
-def lettering(
-    text: str,
-    height: int,
-    width: int,
-    position: Position = "bottom",
-    *,
-    size: int | None = None,
-    font: str | os.PathLike[str] | None = None,
-) -> Lettering:
-    """Lay out a text as `caption` does on frames of height x width pixels. Raises the same errors."""
-    return _set(text, height, width, position, size, _face(font))
 
 
 _Face = Callable[[int], ImageFont.FreeTypeFont]
@@ -138,7 +125,10 @@ def _own(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _set(text: str, height: int, width: int, position: Position, size: int | None, face: _Face) -> Lettering:
+def lettering(
+    text: str, height: int, width: int, position: Position = "bottom", *, size: int | None = None, face: _Face = _own
+) -> Lettering:
+    """Lay out a text on frames of height x width pixels. Raises RequestError as `caption` does."""
     if position not in get_args(Position):
         raise RequestError("position", position, "must be top, middle or bottom", "bottom suits most films")
     if size is not None and not _SIZES[0] <= size <= _SIZES[1]:

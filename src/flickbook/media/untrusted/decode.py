@@ -22,11 +22,10 @@ from av.video.stream import VideoStream
 
 from flickbook.errors import MediaError, shown
 from flickbook.media.timeline import Shown, nearest
-from flickbook.media.untrusted import av1, boxes
+from flickbook.media.untrusted import boxes
 from flickbook.media.untrusted.picture import Animation, picture, pixels
 from flickbook.media.untrusted.sniff import (
     AVI,
-    DAMAGED,
     DEFAULT_LIMITS,
     MAX_RATE,
     MOV,
@@ -131,7 +130,7 @@ class Film:
 
     def shown(self) -> Generator[Shown, None, None]:
         """Yield the frames in presentation order, decoded lazily; check at the end that the file was complete."""
-        packets = decoded = hidden = found = 0
+        packets = hidden = found = 0
         begin: Fraction | None = None
         with self._demuxed() as (container, stream):
             # The bitstream may claim another size than the header.
@@ -143,9 +142,8 @@ class Film:
             for packet in self._packets(container, stream):
                 packets += bool(packet.size)
                 hidden += bool(packet.size and packet.is_discard)
-                decoded += self._frames_in(packet)
                 # A hidden frame takes as long to decode, and may take only a few bytes.
-                within(self._path, "frames that are not shown", decoded - found, found + room)
+                within(self._path, "frames that are not shown", packets - found, found + room)
                 for frame in stream.decode(packet):
                     found += 1
                     if (frame.height, frame.width) != (self.height, self.width) or frame.is_corrupt:
@@ -164,15 +162,6 @@ class Film:
                 within(self._path, "packets", number + 1, _MAX_ALL_PACKETS)
             if packet.stream.index == shown:  # a flushing packet has no stream_index
                 yield packet
-
-    def _frames_in(self, packet: Packet[Any]) -> int:
-        """Return the number of frames in a packet, hidden ones included: an AV1 packet may hold any number."""
-        if self.codec != "av1":
-            return int(packet.size > 0)
-        try:
-            return av1.judged(bytes(packet)).frames
-        except ValueError:
-            raise MediaError(self._path, *DAMAGED) from None
 
     def _time(self, frame: VideoFrame, index: int, unit: Fraction) -> Fraction:
         """Return the presentation time of a frame in seconds. AVI stores only the decoding order."""
@@ -280,5 +269,5 @@ def _counted(path: FilePath, frames: Iterable[np.ndarray], most: int) -> Iterato
 def picture_task(path: FilePath, limits: dict[str, int] | None) -> Iterator[Any]:
     """Task: the pixels (height, width, 3) uint8 RGB of an image, as `read.read_picture` returns them."""
     judge = None if limits is None else Limits(**limits)
-    with opened(path, judge, "picture") as (file, form, judged), picture(path, file, form, judged) as (image, turned):
-        yield pixels(path, image, turned)
+    with opened(path, judge, "picture") as (file, form, judged), picture(path, file, form, judged) as image:
+        yield pixels(path, image)

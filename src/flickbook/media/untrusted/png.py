@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from math import lcm
 from typing import Final, NamedTuple
 
 from flickbook.errors import MediaError
-from flickbook.media.untrusted.sniff import DAMAGED, png_chunks, within
+from flickbook.media.untrusted.sniff import DAMAGED, png_chunks
 from flickbook.media.write import FilePath
 
 _MAX_CHUNKS: Final = 1 << 18
@@ -17,7 +17,6 @@ _CONTROL_BYTES: Final = 26
 _AT_ONCE: Final = (1, 10)  # seconds, for a frame with duration 0
 _MOST_EXACT: Final = 10**9  # parts per second; a finer common denominator could grow to a million digits
 _ROUNDED: Final = 10**6
-_OF_PICTURE: Final = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
 
 
 class Times(NamedTuple):
@@ -67,18 +66,3 @@ def times(path: FilePath, file: BufferedReader) -> Times:
             break
     unit = unit if unit <= _MOST_EXACT else _ROUNDED
     return Times([max(1, round(seconds * unit / parts)) for seconds, parts in given], unit)
-
-
-def first(path: FilePath, file: BufferedReader, most: int) -> BytesIO:
-    """Return the still image of an animated PNG as a PNG of its own, of at most `most` bytes."""
-    kept, held, before = [b"\x89PNG\r\n\x1a\n"], 0, b""
-    for kind, content, length in chunks(path, file):
-        if before == b"IDAT" and kind != b"IDAT":
-            return BytesIO(b"".join([*kept, struct.pack(">I4sI", 0, b"IEND", 0xAE426082)]))
-        before = kind
-        if kind in _OF_PICTURE:
-            held += length
-            within(path, "bytes", held, most)
-            file.seek(content - 8)
-            kept.append(file.read(length + 12))
-    raise MediaError(path, *DAMAGED)

@@ -50,8 +50,10 @@ class Budget:
     seconds: int
 
 
-#: For metadata, where at most one frame is decoded.
+#: For metadata, where at most one frame of a video is decoded.
 PROBE: Final = Budget(memory_mib=512, cpu_seconds=10, seconds=60)
+#: For an image, or the last frame of a video.
+IMAGE: Final = Budget(memory_mib=1024, cpu_seconds=120, seconds=600)
 #: For frames. `Limits` bounds their number, and the receiver holds them.
 DECODE: Final = Budget(memory_mib=1024, cpu_seconds=600, seconds=3600)
 

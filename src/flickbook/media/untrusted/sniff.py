@@ -23,7 +23,7 @@ Kind = Literal["picture", "film", "either"]
 REMEDY: Final = "convert it to PNG or JPEG, or a film to H.264 MP4"
 DAMAGED: Final = ("cut short or damaged", "fetch or export it again")
 _HEAD_BYTES: Final = 64
-_DECODER_ERRORS: Final = (
+DECODER_ERRORS: Final = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError),
     *(struct.error, zlib.error, DecompressionBombError),
 )
@@ -160,7 +160,7 @@ def opened(path: FilePath, limits: Limits | None, kind: Kind) -> Iterator[tuple[
         raise MediaError(path, "no such file", "check the path") from None
     except MemoryError:
         raise MediaError(path, "needs more memory than there is", "make it shorter or smaller") from None
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         if isinstance(error, UnidentifiedImageError):  # its message names the file object of this process
             reason = "its header is damaged"

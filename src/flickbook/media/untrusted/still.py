@@ -67,8 +67,8 @@ def _moves(path: FilePath) -> bool:
 
 
 def _still(path: FilePath) -> np.ndarray:
-    with opened(path, None, "picture") as (file, form, judge), picture(path, file, form, judge) as (image, turned):
-        return pixels(path, image, turned)
+    with opened(path, None, "picture") as (file, form, judge), picture(path, file, form, judge) as image:
+        return pixels(path, image)
 
 
 def _frames(path: FilePath, choose: Callable[[int], list[int]], side: int) -> list[np.ndarray]:

@@ -13,7 +13,6 @@ from flickbook.media.untrusted import probe
 
 #: Each thread waits for a child process that decodes the film.
 _POOL: Final = ThreadPoolExecutor(2, "stills")
-_STILL: Final = probe.Budget(memory_mib=1024, cpu_seconds=120, seconds=600)
 
 
 async def thumbnail(film: Path) -> Path:
@@ -38,7 +37,7 @@ async def _kept(film: Path, name: str, task: str, **arguments: str) -> Path:
 
     def make() -> None:
         if not found.is_file():  # another request may have made it meanwhile
-            picture = probe.ask(task, film, _STILL, **arguments).data
+            picture = probe.ask(task, film, probe.IMAGE, **arguments).data
             replace_whole(found, lambda draft: draft.write_bytes(picture))
 
     try:
@@ -50,4 +49,4 @@ async def _kept(film: Path, name: str, task: str, **arguments: str) -> Path:
 
 def last_frame(path: Path) -> bytes:
     """Return a PNG of the last frame of a film, or of an image. Blocks. Raises MediaError, LimitReached."""
-    return bytes(probe.ask("last", path, _STILL).data)
+    return bytes(probe.ask("last", path, probe.IMAGE).data)

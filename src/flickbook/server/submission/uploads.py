@@ -74,14 +74,14 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
 
 
 def judge(path: Path, kind: Kind) -> None:
-    """Raise MediaError unless a file is of this kind, by its header; of a film one frame is decoded too.
+    """Raise MediaError unless a file is of this kind, by its header and its first frame, which is decoded.
 
     A child process reads the file. Raises LimitReached if too many callers wait for one.
     """
     if kind == "film":
         probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
     else:
-        probe.ask("size", path)
+        probe.ask("size", path, probe.IMAGE)
 
 
 def again(path: Path, place: Path, stem: str, field: str = "video") -> Path:

@@ -16,8 +16,8 @@ from flickbook.files import sha256
 from flickbook.jobs import queue
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.workers import runner
+from flickbook.jobs.workers.output import BackgroundWriter
 from flickbook.jobs.workers.worker import Worker
-from flickbook.jobs.workers.writer import BackgroundWriter
 from flickbook.store.base import Job, Result
 
 
