@@ -236,22 +236,26 @@ def test_what_is_there_already_stays_as_strong_as_it_is(tmp_path: Path) -> None:
     assert len(pipe.get_active_adapters()) == 2
 
 
-def test_a_refused_file_leaves_what_was_there_as_strong_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("weights", [(0.5,), (0.5, -1.0)], ids=["one", "two"])
+def test_a_refused_lora_leaves_the_active_ones_active_with_their_weights(
+    weights: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With two, the library itself would reactivate only the first one."""
     torch.manual_seed(0)
     pipe = tiny.sd15()
-    first, second = (adapter(pipe.unet, lambda name: "attn2.to_k" in name) for _ in range(2))
-    load_into(pipe, [(write(tmp_path / "a.safetensors", first, "diffusers"), 0.5)])
+    *before, refused = (adapter(pipe.unet, lambda name: "attn2.to_k" in name) for _ in range(len(weights) + 1))
+    paths = [write(tmp_path / f"{number}.safetensors", each, "diffusers") for number, each in enumerate(before)]
+    load_into(pipe, list(zip(paths, weights, strict=True)))
 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("not today")
 
     with monkeypatch.context() as patch, pytest.raises(WeightsError, match="not today"):
         patch.setattr("peft.set_peft_model_state_dict", refuse)
-        load_into(pipe, [(write(tmp_path / "b.safetensors", second, "diffusers"), -2.0)])
-    assert len(pipe.get_active_adapters()) == 1
-    check(pipe.unet, deltas(first, 0.5))
+        load_into(pipe, [(write(tmp_path / "refused.safetensors", refused, "diffusers"), -2.0)])
+    assert len(pipe.get_active_adapters()) == len(weights)
+    parts = [deltas(made, weight) for made, weight in zip(before, weights, strict=True)]
+    check(pipe.unet, {name: sum((part[name] for part in parts), torch.zeros(())) for name in parts[0]})
 
 
 def test_nothing_asked_nothing_done() -> None:

@@ -137,6 +137,20 @@ def test_a_film_cut_anywhere_is_refused(films: Path, tmp_path: Path, name: str) 
                 read(path)
 
 
+def test_h264_that_begins_between_keyframes_is_refused_for_its_missing_frames(
+    tmp_path: Path, encode: Encode, steps: Steps
+) -> None:
+    """The decoder drops what comes before the first keyframe, and reports no error."""
+    whole = encode(tmp_path / "whole.mp4", steps(24), options={"g": "6"})
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
+        stream = cut.add_stream_from_template(source.streams.video[0])
+        for packet in [each for each in source.demux() if each.size][1:]:
+            packet.stream = stream
+            cut.mux(packet)
+    with pytest.raises(MediaError, match="ends after 18 of 23 frames"):
+        read_video(tmp_path / "cut.mp4")
+
+
 def test_what_a_phone_turns_is_turned(tmp_path: Path, encode: Encode) -> None:
     picture = np.full((4, 48, 64, 3), 128, np.uint8)
     picture[:, :24, :32] = 255  # bright at the upper left
