@@ -15,6 +15,7 @@ import openai
 import pytest
 from tests.jobs.conftest import Small
 from tests.jobs.receiver import Receiver, receiver
+from tests.patience import until
 
 from flickbook.errors import LimitReached, RequestError
 from flickbook.jobs import webhooks
@@ -223,7 +224,7 @@ asyncio.run(main())
 """
     with receiver() as other:
         words = [sys.executable, "-c", program, address, f"127.0.0.1:{other.port}"]
-        other.answers, other.patience = [0], 20.0
+        other.answers = [0]
         with Backend.at(address, tmp_path / "jobs") as backend:
             hooks = told(backend, other)
             made, _ = endpoint(backend, hooks, "job.completed")
@@ -231,12 +232,9 @@ asyncio.run(main())
             for number in (1, 2):
                 sender = subprocess.Popen(words, cwd=ROOT, env={"PYTHONPATH": str(ROOT / "src")})
                 try:
-                    until = time.monotonic() + 30
-                    while len(other.came) < number and time.monotonic() < until:
-                        time.sleep(0.02)
+                    until(lambda number=number: len(other.came) == number)
                     if number == 2:
-                        while backend.ask(hooks.deliveries(made))[0].state == "waiting" and time.monotonic() < until:
-                            time.sleep(0.02)
+                        until(lambda: backend.ask(hooks.deliveries(made))[0].state != "waiting")
                 finally:
                     sender.send_signal(signal.SIGKILL)
                     sender.wait()

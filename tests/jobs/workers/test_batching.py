@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def wanted(attempts: list[Attempt], job: Job) -> str:
 @pytest.mark.slow
 def test_jobs_of_one_shape_are_films_of_one_batch(backend: Backend, small: Small) -> None:
     jobs = submitted(backend, *(small(seed) for seed in (5, 6, 7)))
+    began = time.monotonic()
     assert Worker(backend).work(3) == 3
+    lasted = time.monotonic() - began
     done = [now(backend, job) for job in jobs]
     assert [job.state for job in done] == ["completed"] * 3
     assert hashes(backend, jobs) == together(jobs) and len(set(hashes(backend, jobs))) == 3
@@ -108,7 +111,7 @@ def test_jobs_of_one_shape_are_films_of_one_batch(backend: Backend, small: Small
         assert Path(job.result.path).parent == backend.artifacts.of(job.id) and job.attempt == 1
         assert backend.artifacts.progress(job.id)["phase"] == "write"
     # The three share the device, so each is charged for a third of the time.
-    assert sum(job.seconds for job in done) <= max(job.finished_at - job.started_at for job in done) + 0.1
+    assert 0 < sum(job.seconds for job in done) <= lasted
     assert backend.artifacts.ids() == sorted(job.id for job in jobs), "the batch's own directory is gone"
 
 
