@@ -38,7 +38,7 @@ def on(place: Path, work: Callable[[Store], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
-def test_a_key_is_found_by_its_text_and_by_nothing_else(tmp_path: Path) -> None:
+def test_a_key_is_found_only_by_its_full_text(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         made = Keys(store)
         assert not await made.exist()
@@ -52,7 +52,7 @@ def test_a_key_is_found_by_its_text_and_by_nothing_else(tmp_path: Path) -> None:
     on(tmp_path, work)
 
 
-def test_the_text_has_256_random_bits_and_is_kept_nowhere(tmp_path: Path) -> None:
+def test_a_key_has_256_random_bits_and_only_its_hash_is_stored(tmp_path: Path) -> None:
     async def work(store: Store) -> str:
         tokens = [(await Keys(store).create(f"n{number}"))[1] for number in range(5)]
         assert len({token for token in tokens}) == 5
@@ -66,7 +66,7 @@ def test_the_text_has_256_random_bits_and_is_kept_nowhere(tmp_path: Path) -> Non
     assert digest(token).encode() in kept
 
 
-def test_a_key_ends_and_can_be_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_expires_and_can_be_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(store: Store) -> None:
         made = Keys(store)
         short, token = await made.create("short", seconds=60)
@@ -105,7 +105,7 @@ def test_another_process_sees_a_change_within_a_second(tmp_path: Path, monkeypat
     on(tmp_path, work)
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_invalid_names_owners_and_scopes_are_refused(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         made = Keys(store)
         for name in ("", "a b", "-x", "x" * 65, "a\n"):

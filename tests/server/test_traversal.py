@@ -265,7 +265,9 @@ def reaches(target: str) -> bool:
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(COUNT, marks=pytest.mark.trial)])
-def test_nothing_outside_the_shelf_is_opened(service: Live, place: Path, id: str, count: int) -> None:
+def test_no_path_traversal_opens_a_file_outside_the_artifact_store(
+    service: Live, place: Path, id: str, count: int
+) -> None:
     every = payloads(id)
     assert len(every) == COUNT
     chosen = random.Random(3).sample(every, count)
@@ -278,7 +280,7 @@ def test_nothing_outside_the_shelf_is_opened(service: Live, place: Path, id: str
     assert service.get(f"/api/v1/jobs/{id}/film").status_code == 200
 
 
-def test_a_link_beside_the_film_is_not_followed(service: Live, place: Path, id: str) -> None:
+def test_a_symbolic_link_beside_the_film_is_not_followed(service: Live, place: Path, id: str) -> None:
     with WATCHER.watching() as opened:
         assert service.get(f"/api/v1/jobs/{id}/preview").status_code == 404
     assert [path for path in opened if path.endswith("preview.webp")], "the link itself was tried"
@@ -286,7 +288,7 @@ def test_a_link_beside_the_film_is_not_followed(service: Live, place: Path, id: 
 
 
 @pytest.mark.slow
-def test_names_of_files_that_are_sent_are_never_paths(service: Live, place: Path, id: str) -> None:
+def test_names_of_uploaded_files_are_never_used_as_paths(service: Live, place: Path, id: str) -> None:
     from tests.server.api.test_jobs import picture
 
     before = set(place.parent.rglob("*"))

@@ -139,7 +139,7 @@ def test_the_collection_makes_webhooks_where_their_host_is_allowed(openapi: dict
 
 
 @pytest.mark.slow
-def test_the_calls_of_the_page_are_answered(tmp_path: Path) -> None:
+def test_the_calls_of_docs_api_md_succeed(tmp_path: Path) -> None:
     text = (DOCS / "api.md").read_text(encoding="utf-8")
     calls = re.findall(r"^```http\n(\w+) (\S+)\n(.*?)```", text, re.MULTILINE | re.DOTALL)
     assert len(calls) > 8
@@ -156,7 +156,7 @@ def test_the_calls_of_the_page_are_answered(tmp_path: Path) -> None:
             assert answer.status_code in (200, 201), (verb, path, answer.text)
 
 
-def test_the_page_names_every_route_and_no_other(openapi: dict[str, Any]) -> None:
+def test_docs_api_md_lists_exactly_the_routes(openapi: dict[str, Any]) -> None:
     text = (DOCS / "api.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `(GET|POST|DELETE) (/(?:api/v1|media)/[a-z/{}_]+)` \|", text, re.MULTILINE))
     real = {
