@@ -44,7 +44,7 @@ def with_times(times: list[tuple[int, int]]) -> bytes:
 
 
 @given(times=st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=6))
-def test_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tuple[int, int]]) -> None:
+def test_apng_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tuple[int, int]]) -> None:
     with opened(scratch, with_times(times)) as file:
         durations, unit = png.times("a.png", file)
     assert len(durations) == len(times) and unit <= 10**9
@@ -57,14 +57,14 @@ def test_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tupl
         )
 
 
-def test_a_file_cut_anywhere_is_refused(scratch: Path) -> None:
+def test_a_truncated_png_is_refused(scratch: Path) -> None:
     for end in range(8, len(WHOLE)):
         with opened(scratch, WHOLE[:end]) as file, pytest.raises(MediaError):
             png.times("a.png", file)
 
 
 @given(edits=st.lists(st.tuples(st.integers(8, len(WHOLE) - 1), st.binary(min_size=1, max_size=6)), max_size=5))
-def test_any_bytes_are_judged(scratch: Path, edits: list[tuple[int, bytes]]) -> None:
+def test_any_bytes_pass_or_are_refused(scratch: Path, edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(WHOLE)
     for at, patch in edits:
         data[at : at + len(patch)] = patch
@@ -76,7 +76,7 @@ def test_any_bytes_are_judged(scratch: Path, edits: list[tuple[int, bytes]]) -> 
                 assert "\n" not in str(error)
 
 
-def test_the_first_picture_alone(scratch: Path) -> None:
+def test_only_the_first_image_can_be_kept(scratch: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
     still = saved("PNG", pixels)
     at = still.index(b"IDAT") - 4
@@ -90,7 +90,7 @@ def test_the_first_picture_alone(scratch: Path) -> None:
             png.first("a.png", file, 100)
 
 
-def test_chunks_without_end(scratch: Path) -> None:
+def test_too_many_chunks_are_refused(scratch: Path) -> None:
     many = WHOLE[:33] + chunk(b"eeEe") * 270_000 + WHOLE[33:]
     with opened(scratch, many) as file, pytest.raises(MediaError, match="more chunks than the limit"):
         png.times("a.png", file)
