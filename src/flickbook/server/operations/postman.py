@@ -56,7 +56,7 @@ def collection(openapi: dict[str, Any]) -> dict[str, Any]:
 def _item(openapi: dict[str, Any], step: Step, path: str, verb: str, operation: dict[str, Any]) -> dict[str, Any]:
     parts = [_part(part, step) for part in path.strip("/").split("/")]
     given = [_resolved(openapi, each) for each in operation.get("parameters", [])]
-    address = {"raw": "{{base_url}}/" + "/".join(parts), "host": ["{{base_url}}"], "path": parts}
+    address: dict[str, Any] = {"raw": "{{base_url}}/" + "/".join(parts), "host": ["{{base_url}}"], "path": parts}
     address["query"] = [_parameter(openapi, each) for each in given if each["in"] == "query"]
     request: dict[str, Any] = {
         "method": verb.upper(),
