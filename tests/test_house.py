@@ -214,8 +214,8 @@ def test_matplotlib_opencv_and_pyav_are_imported_in_one_place() -> None:
     }
 
 
-def test_tests_have_the_names_of_what_they_test() -> None:
-    """tests mirror src, so that the test of a file is found without searching."""
+def test_a_test_module_lies_in_a_folder_named_as_the_folder_it_tests() -> None:
+    """Folders only: a test module may test several modules of its folder."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         folder = PACKAGE / path.parent.relative_to(ROOT / "tests")
         assert folder.is_dir() or path.parent.name in OTHERS, name(path)

@@ -35,28 +35,28 @@ def test_the_options_equal_the_committed_list() -> None:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["generate", "--help"], ["models", "--help"], []])
-def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_starts_with_the_usage_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 0
     out, err = capsys.readouterr()
     assert out.strip().startswith("Usage: flickbook")
     assert err == ""
 
 
-def test_help_is_the_same_with_the_options_of_all_commands_and_of_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_the_same_with_and_without_options(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["--help"], ["--help", "jobs"]):
         assert run(words) == 0
     whole, *others = capsys.readouterr().out.split("Usage: ")[1:]
     assert [each.strip() for each in others] == 2 * [whole.strip()]
 
 
-def test_help_waits_for_no_library_that_it_does_not_need() -> None:
+def test_help_loads_no_library() -> None:
     program = "import sys; from flickbook.cli.app import run; run(['--help'])\n"
     program += "print({'pydantic', 'numpy', 'torch', 'asyncio', 'tomllib'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert ran.stdout.endswith("\nset()\n")
 
 
-def test_a_shell_completes_the_options_of_any_command() -> None:
+def test_shell_completion_lists_the_options_of_a_command() -> None:
     line = {"_FLICKBOOK_COMPLETE": "complete_bash", "COMP_WORDS": "flickbook jobs reorder --pri", "COMP_CWORD": "3"}
     program = [sys.executable, "-m", "flickbook"]
     ran = subprocess.run(program, capture_output=True, text=True, timeout=120, env={**os.environ, **line})
@@ -73,7 +73,7 @@ def test_every_option_has_a_help_text() -> None:
     check(typer.main.get_command(command_line()))
 
 
-def test_version(command: Any) -> None:
+def test_version_is_printed(command: Any) -> None:
     ran = command("--version")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"flickbook {flickbook.__version__}\n", "")
 
@@ -88,7 +88,7 @@ def test_version(command: Any) -> None:
         (["models", "show"], "name"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(
+def test_a_usage_error_is_one_line_and_exit_code_2(
     words: list[str], field: str | None, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2
@@ -139,7 +139,7 @@ def test_a_value_that_no_option_set_keeps_the_name_of_its_setting(
     assert capsys.readouterr().err.startswith("error: model=bultin: no such model")
 
 
-def test_a_refusal_as_json_is_one_document(command: Any) -> None:
+def test_a_refusal_is_one_json_document(command: Any) -> None:
     ran = command("generate", "a red circle", "--model", "bultin", "--json")
     assert ran.returncode == 2
     told = json.loads(ran.stdout)
@@ -148,13 +148,13 @@ def test_a_refusal_as_json_is_one_document(command: Any) -> None:
     assert "did you mean builtin?" in told["error"]["message"]
 
 
-def test_a_bad_setting_is_refused_before_anything_else(work: Path, command: Any) -> None:
+def test_an_invalid_setting_is_refused_first(work: Path, command: Any) -> None:
     (work / "flickbook.toml").write_text("threads = 0\n")
     ran = command("generate", "x")
     assert ran.returncode == 2
     assert ran.stderr.startswith("error: threads=0: ")
 
 
-def test_words_after_two_dashes_are_the_prompt_even_json(capsys: pytest.CaptureFixture[str], work: Path) -> None:
+def test_words_after_two_dashes_are_the_prompt(capsys: pytest.CaptureFixture[str], work: Path) -> None:
     assert run(["generate", "--num-frames", "999", "--", "--json"]) == 2
     assert capsys.readouterr().out == ""

@@ -28,7 +28,7 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in told["checks"]}
 
 
-def test_it_tells_what_is_here(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_lists_every_check(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checks(capsys)
     wanted = "python platform torch gpu tokenizers safetensors matplotlib opencv memory output cache jobs"
     wanted += " codecs weights fits large"
@@ -39,12 +39,12 @@ def test_it_tells_what_is_here(work: Path, capsys: pytest.CaptureFixture[str]) -
     assert f"{psutil.virtual_memory().total / GIB:.1f} GiB" in found["memory"]["value"]
 
 
-def test_everything_that_is_not_well_says_what_to_do(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_failed_check_has_a_remedy(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for each in checks(capsys).values():
         assert (each["state"] == "ok") is (each["remedy"] == ""), each
 
 
-def test_an_output_directory_that_cannot_be_written(
+def test_an_unwritable_output_directory_is_reported(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (work / "file").write_text("")
@@ -57,11 +57,11 @@ def test_an_output_directory_that_cannot_be_written(
     assert "3 threads" in found["torch"]["value"]
 
 
-def test_free_memory_is_within_the_machine() -> None:
+def test_free_memory_is_at_most_the_total() -> None:
     assert 0 < free_memory() <= psutil.virtual_memory().total
 
 
-def test_looking_leaves_nothing_behind(work: Path) -> None:
+def test_doctor_leaves_no_files(work: Path) -> None:
     run(["doctor"])
     assert list(work.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_this_machine_can_run_the_built_in_model(work: Path, capsys: pytest.Capt
     assert out.splitlines()[-1] == "the built-in model can run here"
 
 
-def test_it_says_where_jobs_are_kept_and_how(
+def test_doctor_shows_the_job_store_and_its_journal(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FLICKBOOK_STORE", "sqlite:///jobs.db")

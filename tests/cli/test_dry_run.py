@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Command
 
 
-def test_a_model_that_is_not_here_is_foretold(command: Command, work: Path) -> None:
+def test_a_dry_run_estimates_a_model_that_is_not_installed(command: Command, work: Path) -> None:
     done = command("generate", "a panda surfing", "--model", "text-to-video-ms-1.7b", "--dry-run")
     assert done.returncode == 0 and done.stderr == ""
     assert "256x256, 16 frames at 8 a second, 25 steps of dpm++, guidance 9" in done.stdout
@@ -18,7 +18,7 @@ def test_a_model_that_is_not_here_is_foretold(command: Command, work: Path) -> N
     assert list(work.iterdir()) == []
 
 
-def test_without_its_files_the_film_itself_ends_in_one_line(command: Command) -> None:
+def test_generate_without_the_model_is_refused_in_one_line(command: Command) -> None:
     done = command("generate", "a panda surfing", "--model", "text-to-video-ms-1.7b")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -35,7 +35,7 @@ def test_json_has_the_plan_and_the_estimate(command: Command) -> None:
     assert estimate["fits"] or "--model" in estimate["remedy"]
 
 
-def test_what_is_refused_is_refused_in_a_dry_run_too(command: Command) -> None:
+def test_a_dry_run_refuses_invalid_options(command: Command) -> None:
     done = command("generate", "a panda", "--num-frames", "999", "--dry-run")
     assert done.returncode == 2 and "--num-frames 999" in done.stderr
     done = command("generate", "a panda", "--precision", "fp64", "--dry-run")
@@ -43,7 +43,7 @@ def test_what_is_refused_is_refused_in_a_dry_run_too(command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_every_film_says_first_what_it_takes_and_the_next_one_knows_better(command: Command) -> None:
+def test_the_estimate_is_computed_first_and_measured_afterwards(command: Command) -> None:
     words = ("generate", "a red circle", "--num-frames", "2", "--num-inference-steps", "2", "--output")
     first = command(*words, "a.mp4")
     assert first.returncode == 0, first.stderr

@@ -14,7 +14,9 @@ from flickbook.cli.app import run
     ("words", "field"),
     [(["builtin", "--prompts", "0"], "prompts"), (["bultin", "--prompts", "1"], "model")],
 )
-def test_bad_input_is_refused(words: list[str], field: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_are_refused(
+    words: list[str], field: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["evaluate", *words, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["field"] == field
     assert list(work.iterdir()) == []
@@ -22,7 +24,7 @@ def test_bad_input_is_refused(words: list[str], field: str, work: Path, capsys: 
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_the_table_and_its_sheets(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_prints_a_table_and_writes_sheets(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "builtin", "--prompts", "4", "--out", "sheets", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["prompts"] == 4

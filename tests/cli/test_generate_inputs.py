@@ -32,7 +32,7 @@ def picture(work: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_film_begins_with_the_picture(command: Command, picture: Path, work: Path) -> None:
+def test_a_film_begins_with_the_input_image(command: Command, picture: Path, work: Path) -> None:
     words = (PROMPT, "--image", picture.name, "--strength", "0.6", "--num-frames", "4", "--output", "film.mp4")
     done = command("generate", *words, *SHORT)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_a_film_begins_with_the_picture(command: Command, picture: Path, work: P
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_picture_is_made_over(command: Command, picture: Path, work: Path) -> None:
+def test_an_image_is_made_from_an_input_image(command: Command, picture: Path, work: Path) -> None:
     done = command("generate", PROMPT, "--image", picture.name, "--strength", "0.5", "--output", "new.png", *SHORT)
     assert done.returncode == 0, done.stderr
     assert read_picture(work / "new.png").shape == (128, 128, 3)
@@ -56,7 +56,7 @@ def test_a_picture_is_made_over(command: Command, picture: Path, work: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_video_decides_how_many_frames_there_are(command: Command, work: Path) -> None:
+def test_an_input_video_sets_the_number_of_frames(command: Command, work: Path) -> None:
     Clip(np.zeros((6, 64, 96, 3), np.uint8), 16.0).save(work / "short.mp4")
     done = command("generate", PROMPT, "--video", "short.mp4", "--output", "film.mp4", *SHORT)
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def bomb(side: int) -> bytes:
         ("--lora", "missing.safetensors", None, "missing.safetensors"),
     ],
 )
-def test_what_cannot_be_read_is_refused_and_nothing_is_written(
+def test_an_unreadable_input_is_refused_and_nothing_is_written(
     command: Command, work: Path, option: str, name: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_refused_and_nothing_is_written(
     assert sorted(work.iterdir()) == before
 
 
-def test_a_model_that_cannot_is_named_with_those_that_can(command: Command, picture: Path) -> None:
+def test_a_model_without_image_input_is_refused_with_alternatives(command: Command, picture: Path) -> None:
     done = command("generate", PROMPT, "--image", picture.name, "--model", "mochi")
     assert done.returncode == 2
     assert "mochi begins from text" in done.stderr and "builtin" in done.stderr

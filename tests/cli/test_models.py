@@ -30,7 +30,7 @@ def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert told[0]["here"] and told[1]["repo"] == "ali-vilab/text-to-video-ms-1.7b"
 
 
-def test_one_model(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_the_limits_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "builtin"]) == 0
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert rows["num_frames"] == "1 to 256; 16 if unset   (as trained)"
@@ -38,7 +38,7 @@ def test_one_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["scheduler"] == "ddim, dpm++, unipc; ddim if unset"
 
 
-def test_a_model_that_adds_to_another_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_names_the_base_of_a_motion_adapter(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "animatediff"]) == 0
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert (rows["pipeline"], rows["base"], rows["inputs"]) == ("AnimateDiffPipeline", "sd15", "text, video")
@@ -46,13 +46,13 @@ def test_a_model_that_adds_to_another_says_what_it_needs(capsys: pytest.CaptureF
     assert rows["memory_gib"].endswith("(believed)") and not rows["num_frames"].endswith("(believed)")
 
 
-def test_one_model_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_json_has_the_revision(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "builtin", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["revision"] == find("builtin").revision()
 
 
-def test_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "buildin"]) == 2
     assert "did you mean builtin?" in capsys.readouterr().err
 
@@ -97,7 +97,7 @@ def test_a_model_is_added_pulled_verified_used_and_removed(repository: Hub, comm
 
 
 @pytest.mark.slow
-def test_a_gated_or_missing_model_ends_in_one_line(online: Hub, command: Command) -> None:
+def test_a_gated_or_missing_repository_is_one_line(online: Hub, command: Command) -> None:
     name = "text-to-video-ms-1.7b"
     found = command("models", "pull", name)
     assert found.returncode == 2 and found.stderr.count("\n") == 1

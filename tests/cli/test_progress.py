@@ -25,7 +25,7 @@ print("film.mp4")
 """
 
 
-def test_one_line_a_phase_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_one_line_per_phase_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressLine() as show:
         for film in range(2):
             for index in range(1, 26):
@@ -35,7 +35,7 @@ def test_one_line_a_phase_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.splitlines() == ["denoise 25/25 in 2.5 s", "denoise 25/25 in 3.5 s"]
 
 
-def test_a_bar_on_a_terminal_and_only_the_path_on_stdout() -> None:
+def test_a_terminal_shows_a_bar_and_stdout_only_the_path() -> None:
     controller, terminal = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "TERM": "xterm"}
     ran = subprocess.run([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=terminal, env=environment)

@@ -78,7 +78,7 @@ def terminal(work: Path) -> Terminal:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_on_a_terminal_it_asks_pulls_and_goes_on(tiny: Hub, terminal: Terminal, work: Path) -> None:
+def test_a_terminal_asks_downloads_and_continues(tiny: Hub, terminal: Terminal, work: Path) -> None:
     code, said = terminal(b"y\n", "generate", *FILM, "--output", "a.mp4")
     assert code == 0, said
     assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0. 0.02 GB are left to download." in said
@@ -89,9 +89,7 @@ def test_on_a_terminal_it_asks_pulls_and_goes_on(tiny: Hub, terminal: Terminal, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"])
-def test_without_a_yes_nothing_is_written(
-    tiny: Hub, terminal: Terminal, work: Path, tmp_path: Path, typed: bytes
-) -> None:
+def test_answering_no_writes_nothing(tiny: Hub, terminal: Terminal, work: Path, tmp_path: Path, typed: bytes) -> None:
     code, said = terminal(typed, "generate", *FILM)
     assert code == 130 and said.rstrip().endswith("cancelled")
     assert list(work.iterdir()) == [] and not tiny.sent(WEIGHTS)
@@ -100,7 +98,7 @@ def test_without_a_yes_nothing_is_written(
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_in_a_pipe_it_refuses_and_with_yes_it_pulls(tiny: Hub, command: Command, work: Path) -> None:
+def test_a_pipe_refuses_unless_yes_is_given(tiny: Hub, command: Command, work: Path) -> None:
     done = command("generate", *FILM)
     assert done.returncode == 2 and done.stdout == "" and not tiny.requests and list(work.iterdir()) == []
     assert done.stderr == (
@@ -114,9 +112,7 @@ def test_in_a_pipe_it_refuses_and_with_yes_it_pulls(tiny: Hub, command: Command,
 
 
 @pytest.mark.slow
-def test_it_refuses_where_the_hub_cannot_be_reached(
-    tiny: Hub, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_hub_is_refused(tiny: Hub, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, said = terminal(b"y\n", "generate", *FILM)
     assert code == 2 and "[y/N]" not in said
@@ -124,7 +120,7 @@ def test_it_refuses_where_the_hub_cannot_be_reached(
 
 
 @pytest.mark.slow
-def test_a_disk_without_room_is_refused_before_the_question(
+def test_too_little_disk_space_is_refused_before_the_question(
     tiny: Hub, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The repository says that its largest file has more bytes than any disk."""
@@ -167,7 +163,7 @@ def test_every_command_that_makes_films_needs_the_model(
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_the_setting_auto_asks_nobody(tiny: Hub, command: Command, work: Path) -> None:
+def test_pull_auto_downloads_without_asking(tiny: Hub, command: Command, work: Path) -> None:
     """Neither a command nor the library."""
     (work / "flickbook.toml").write_text('pull = "auto"\n')
     done = command("generate", *FILM, "--output", "a.mp4")

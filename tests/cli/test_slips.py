@@ -16,7 +16,7 @@ from flickbook.cli.app import run
         (["generate", "a red circle", "--sead", "1"], "--seed"),
     ],
 )
-def test_what_was_probably_meant_is_named(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_name_the_probable_intent(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line and line.endswith("--help`.")

@@ -16,7 +16,7 @@ def test_a_missing_configuration_is_refused(name: str, work: Path, capsys: pytes
     assert list(work.iterdir()) == []
 
 
-def test_resume_insists_on_a_checkpoint(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_needs_a_checkpoint(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "run.toml").write_text("seed = 1\n")
     assert run(["train", "run.toml", "--out", "runs", "--resume"]) == 2
     assert capsys.readouterr().err.startswith("error: resume=runs: no checkpoint there")

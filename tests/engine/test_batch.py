@@ -62,7 +62,7 @@ def test_a_template_is_filled(text: str, path: str, home: str) -> None:
         "{ slug }",
     ],
 )
-def test_nothing_but_fields_is_ever_replaced(text: str) -> None:
+def test_only_known_fields_are_replaced(text: str) -> None:
     with pytest.raises(RequestError) as caught:
         Template(f"films/{text}.mp4")
     assert caught.value.field == "output"
@@ -71,7 +71,7 @@ def test_nothing_but_fields_is_ever_replaced(text: str) -> None:
 
 
 @given(st.text(alphabet="{}abnumerslg.[]!:/%", max_size=30))
-def test_whatever_template_is_a_path_or_an_error(text: str) -> None:
+def test_any_template_gives_a_path_or_an_error(text: str) -> None:
     try:
         assert "{" not in str(Template(text).path(VALUES))
     except FlickbookError as error:
@@ -79,18 +79,18 @@ def test_whatever_template_is_a_path_or_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a\\b", "c:d", "x" * 101, ".hidden", "end.", "a\tb", "a%04d"])
-def test_a_name_is_one_part_of_a_path(name: str) -> None:
+def test_a_name_must_be_a_single_path_component(name: str) -> None:
     with pytest.raises(RequestError) as caught:
         Template("{name}.mp4").path({**VALUES, "name": name})
     assert caught.value.field == "name"
     assert Template("{number}.mp4").path({**VALUES, "name": name}) == Path("07.mp4")
 
 
-def test_a_models_owner_makes_no_directory() -> None:
+def test_the_owner_in_a_model_name_makes_no_directory() -> None:
     assert Template("{model}.mp4").path({**VALUES, "model": "../owner/name"}) == Path("..-owner-name.mp4")
 
 
-def test_drawn_seeds_are_found_again(tmp_path: Path) -> None:
+def test_drawn_seeds_are_stored(tmp_path: Path) -> None:
     path, rows = tmp_path / "new/seeds.json", [Row(n, {}, f"key-{n}") for n in (1, 2, 3)]
     first = Seeds(path)
     assert first.get(rows[0]) is None
@@ -106,14 +106,14 @@ def test_drawn_seeds_are_found_again(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["seeds.json"]
 
 
-def test_nothing_is_written_where_nothing_was_drawn(tmp_path: Path) -> None:
+def test_no_journal_is_written_without_drawn_seeds(tmp_path: Path) -> None:
     Seeds(tmp_path / "seeds.json").save()
     assert list(tmp_path.iterdir()) == []
 
 
 @given(st.binary(max_size=60) | st.builds(lambda x: json.dumps({"seeds": x}).encode(), st.dictionaries(
     st.text(max_size=3), st.integers() | st.none() | st.floats() | st.booleans(), max_size=3)))  # fmt: skip
-def test_a_journal_is_one_or_is_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_journal_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any-seeds.json"
     path.write_bytes(data)
     try:
@@ -132,7 +132,7 @@ def saved(one: Film) -> Clip:
     return clip
 
 
-def test_the_film_that_is_there_is_known(tmp_path: Path) -> None:
+def test_an_existing_film_is_recognised_by_its_plan(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     one = film(path)
     assert standing(one) is None
@@ -148,7 +148,7 @@ def test_the_film_that_is_there_is_known(tmp_path: Path) -> None:
         standing(film(path, num_inference_steps=3, drawn=True))
 
 
-def test_a_file_that_is_no_film_of_ours_is_not_replaced(tmp_path: Path) -> None:
+def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
     one = film(tmp_path / "a.mp4")
     one.path.write_bytes(b"x")
     with pytest.raises(OutputError, match="carries no recipe"):
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_film_of_ours_is_not_replaced(tmp_path: Path) -> None:
     assert standing(numbered) == numbered.plan
 
 
-def test_numbered_frames_are_kept_where_all_are_there(tmp_path: Path) -> None:
+def test_complete_numbered_frames_are_kept(tmp_path: Path) -> None:
     one = film(tmp_path / "f-%02d.png", container="frames")
     saved(one)
     third, fifth = tmp_path / "f-03.png", tmp_path / "f-05.png"
@@ -180,7 +180,7 @@ def test_numbered_frames_are_kept_where_all_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loop", ["pingpong", "blend"])
-def test_numbered_frames_of_a_loop_are_known_by_their_pixels(tmp_path: Path, loop: str) -> None:
+def test_looped_numbered_frames_are_recognised_by_their_pixels(tmp_path: Path, loop: str) -> None:
     one = film(tmp_path / "f-%d.png", container="frames", polish=Polish(loop=loop))  # type: ignore[arg-type]
     count = len(saved(one).frames)
     assert count < 8 and standing(one) == one.plan
@@ -212,7 +212,7 @@ def test_a_film_of_another_codec_is_another_film(tmp_path: Path) -> None:
         standing(one)
 
 
-def test_one_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+def test_a_failing_film_does_not_end_the_batch(tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     saved(film(picture, num_frames=1))
     asked = [
@@ -236,7 +236,7 @@ def test_one_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
             assert clip.recipe is not None and clip.recipe.plan == asked[number - 1].plan
 
 
-def test_films_come_as_they_are_made(tmp_path: Path) -> None:
+def test_films_are_yielded_as_they_are_made(tmp_path: Path) -> None:
     steps: list[Step] = []
     one, two = film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2)
     results = made([one, two], placement=Placement(), on_step=steps.append)
@@ -247,7 +247,7 @@ def test_films_come_as_they_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_neighbours_run_together_and_are_the_same_films(tmp_path: Path) -> None:
+def test_adjacent_films_run_as_a_batch_and_are_unchanged(tmp_path: Path) -> None:
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]
     for number, picture in enumerate(pictures):
         saved(film(picture, number, num_frames=1))
@@ -264,7 +264,7 @@ def test_neighbours_run_together_and_are_the_same_films(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_fails_together_is_tried_alone(tmp_path: Path) -> None:
+def test_a_failing_batch_is_retried_film_by_film(tmp_path: Path) -> None:
     """The second is polished with a network that is gone: the first is whole by then, the third is made alone."""
     gone = Polish(upscale=2, upscaler=Network(name="gone", sha256="0" * 64))
     asked = [film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2, polish=gone), film(tmp_path / "3.mp4", 3)]
@@ -279,13 +279,13 @@ def test_what_fails_together_is_tried_alone(tmp_path: Path) -> None:
     )
 
 
-def test_cancelled_ends_all(tmp_path: Path) -> None:
+def test_cancelling_ends_the_batch(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         list(made([film(tmp_path / "1.mp4"), film(tmp_path / "2.mp4", 2)], cancel=lambda: True))
 
 
 @pytest.mark.parametrize(("count", "cell"), [(1, 128), (3, 128), (20, 96), (200, 64), (1000, 64)])
-def test_a_sheet_shows_few_films_and_many(count: int, cell: int) -> None:
+def test_the_sheet_has_room_for_few_and_many_films(count: int, cell: int) -> None:
     sheet = Sheet(count, 16, 1.0)
     assert (sheet.count, sheet.cell) == (min(count, SHEET_FILMS), cell)
     levels = np.arange(16, dtype=np.uint8).repeat(16 * 16 * 3).reshape(16, 16, 16, 3) * 16
@@ -297,7 +297,7 @@ def test_a_sheet_shows_few_films_and_many(count: int, cell: int) -> None:
     assert count < 3 or 0.4 < image.width / image.height < 2.2
 
 
-def test_labels_of_stills_have_room() -> None:
+def test_labels_of_images_fit_the_sheet() -> None:
     # Stills alone stand in three columns of labels; beside films their rows are as wide as those.
     for most, width in ((1, 3 * 290), (8, 600)):
         sheet = Sheet(9, most, 1.0)

@@ -76,7 +76,7 @@ def stopped(engine: Engine, plans: Sequence[Plan], at: int, **how: Any) -> None:
     assert told[-1] == before
 
 
-def test_a_state_is_read_as_it_was_written(kept: Path) -> None:
+def test_a_checkpoint_round_trips(kept: Path) -> None:
     found, written = Checkpoint.read(kept, PLANS), checkpoint()
     assert found is not None and found.tensors.keys() == written.tensors.keys()
     assert all(torch.equal(found.tensors[name], each) for name, each in written.tensors.items())
@@ -86,12 +86,12 @@ def test_a_state_is_read_as_it_was_written(kept: Path) -> None:
 
 
 @pytest.mark.parametrize("plans", [PLANS[:1], PLANS[::-1], (), (PLANS[0], PLANS[1].model_copy(update={"fps": 9.0}))])
-def test_other_films_have_other_states(kept: Path, plans: Sequence[Plan]) -> None:
+def test_a_checkpoint_of_another_plan_is_not_read(kept: Path, plans: Sequence[Plan]) -> None:
     assert Checkpoint.read(kept, plans) is None
 
 
 @given(st.data())
-def test_a_damaged_state_is_passed_over(kept: Path, data: st.DataObject) -> None:
+def test_a_damaged_checkpoint_is_ignored(kept: Path, data: st.DataObject) -> None:
     whole = kept.read_bytes()
     spoilt = bytearray(whole)
     match data.draw(st.sampled_from(["flip", "cut", "more", "torn"])):
@@ -113,21 +113,21 @@ def test_a_damaged_state_is_passed_over(kept: Path, data: st.DataObject) -> None
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_are_an_error(kept: Path, data: bytes) -> None:
+def test_any_bytes_are_read_or_ignored(kept: Path, data: bytes) -> None:
     other = kept.with_name("foreign")
     for content in (data, len(data).to_bytes(8, "little") + data):
         other.write_bytes(content)
         assert Checkpoint.read(other, PLANS) is None
 
 
-def test_what_is_no_state_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_ignored(tmp_path: Path) -> None:
     save_file({"latents": torch.zeros(3)}, tmp_path / "weights.safetensors")
     os.mkfifo(tmp_path / "fifo")
     for name in ("weights.safetensors", "fifo", "missing", "."):
         assert Checkpoint.read(tmp_path / name, PLANS) is None
 
 
-def test_a_run_asks_for_its_own_file_first(path: Path, tmp_path: Path) -> None:
+def test_the_own_checkpoint_is_preferred_to_others(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     draft = tmp_path / "draft.safetensors"
     checkpoint(index=3).write(draft)
@@ -142,7 +142,7 @@ def test_a_run_asks_for_its_own_file_first(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "scheduler", ["dpm++", *(pytest.param(each, marks=pytest.mark.slow) for each in ("ddim", "unipc"))]
 )
-def test_wherever_a_film_is_stopped_it_becomes_the_same(
+def test_a_film_stopped_at_any_step_resumes_to_the_same_frames(
     engine: Engine, plan: MakePlan, path: Path, scheduler: str
 ) -> None:
     plans = [plan(scheduler=scheduler, num_inference_steps=5)]
@@ -160,7 +160,7 @@ def test_wherever_a_film_is_stopped_it_becomes_the_same(
 
 
 @pytest.mark.slow
-def test_it_may_be_stopped_again_and_again(engine: Engine, plan: MakePlan, path: Path) -> None:
+def test_a_film_stopped_repeatedly_resumes_to_the_same_frames(engine: Engine, plan: MakePlan, path: Path) -> None:
     plans = [plan(scheduler="unipc", num_inference_steps=6)]
     whole, _ = made(engine, plans)
     for at in range(1, 6):
@@ -171,7 +171,7 @@ def test_it_may_be_stopped_again_and_again(engine: Engine, plan: MakePlan, path:
 
 
 @pytest.mark.slow
-def test_denoised_latents_are_on_the_disk_before_they_are_decoded(
+def test_denoised_latents_are_saved_before_decoding(
     engine: Engine, plan: MakePlan, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = [plan(), plan(seed=8)]
@@ -186,7 +186,7 @@ def test_denoised_latents_are_on_the_disk_before_they_are_decoded(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, RuntimeError])
-def test_whatever_ends_a_run_the_last_whole_step_is_kept(
+def test_any_error_leaves_a_checkpoint_of_the_last_step(
     engine: Engine, plan: MakePlan, path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     kept, calls = UNet3D.forward, list[int]()
@@ -204,7 +204,7 @@ def test_whatever_ends_a_run_the_last_whole_step_is_kept(
     assert found is not None and found.index == 2
 
 
-def test_how_often_it_writes_is_a_matter_of_time(engine: Engine, plan: MakePlan, path: Path) -> None:
+def test_the_share_of_time_limits_the_number_of_writes(engine: Engine, plan: MakePlan, path: Path) -> None:
     for share, writes in ((0.0, 1), (1e9, 3)):
         checkpointer = Checkpointer(path, share)
         made(engine, [plan()], checkpointer=checkpointer)
@@ -212,7 +212,7 @@ def test_how_often_it_writes_is_a_matter_of_time(engine: Engine, plan: MakePlan,
         checkpointer.forget()
 
 
-def test_what_killed_writers_left_goes(engine: Engine, plan: MakePlan, path: Path) -> None:
+def test_temporary_files_of_killed_writers_are_removed(engine: Engine, plan: MakePlan, path: Path) -> None:
     path.parent.mkdir()
     (path.parent / f".{path.name}.torn").write_bytes(b"half")
     (path.parent / "film.mp4").write_bytes(b"film")
@@ -237,7 +237,7 @@ def test_a_full_disk_does_not_end_the_film(
 
 
 @pytest.mark.slow
-def test_a_state_of_other_weights_or_another_shape_is_passed_over(engine: Engine, plan: MakePlan, path: Path) -> None:
+def test_a_checkpoint_of_other_weights_or_shapes_is_ignored(engine: Engine, plan: MakePlan, path: Path) -> None:
     whole, _ = made(engine, [plan()], checkpointer=Checkpointer(path))
     found = Checkpoint.read(path, [plan()])
     assert found is not None
@@ -253,9 +253,7 @@ def test_a_state_of_other_weights_or_another_shape_is_passed_over(engine: Engine
 
 
 @pytest.mark.slow
-def test_what_was_given_up_for_want_of_memory_stays_given_up(
-    plan: MakePlan, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_film_keeps_its_memory_fallbacks(plan: MakePlan, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, calls = UNet3D.forward, list[int]()
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -280,13 +278,13 @@ def test_what_was_given_up_for_want_of_memory_stays_given_up(
 
 
 @pytest.mark.parametrize("until", [0.0, -1.0, 1.1, float("nan")])
-def test_a_share_is_above_nothing_and_at_most_the_whole(engine: Engine, plan: MakePlan, until: float) -> None:
+def test_until_must_be_above_0_and_at_most_1(engine: Engine, plan: MakePlan, until: float) -> None:
     with pytest.raises(RequestError, match="^until="):
         next(engine.run([plan()], until=until))
 
 
 @pytest.mark.parametrize(("until", "last"), [(0.01, 1), (0.28, 7), (0.5, 13), (0.999, 25)])
-def test_a_film_is_made_up_to_a_share_of_its_steps(
+def test_until_stops_after_its_share_of_the_steps(
     engine: Engine, plan: MakePlan, path: Path, until: float, last: int
 ) -> None:
     plans = [plan(num_frames=1, num_inference_steps=25, guidance_scale=1.0)]

@@ -42,7 +42,7 @@ def finished(draft: Draft, keep: Keep, path: Path) -> tuple[str, list[int]]:
 
 
 @pytest.mark.slow
-def test_a_chosen_draft_becomes_the_film_at_no_repeated_cost(plan: MakePlan, keep: Keep, tmp_path: Path) -> None:
+def test_a_finished_draft_repeats_no_step(plan: MakePlan, keep: Keep, tmp_path: Path) -> None:
     plans = [plan(seed=seed, num_inference_steps=5) for seed in (1, 2)]
     whole = [clip.recipe.frames_sha256 for one in plans for clip in films([one]) if clip.recipe is not None]
     forget()
@@ -55,7 +55,7 @@ def test_a_chosen_draft_becomes_the_film_at_no_repeated_cost(plan: MakePlan, kee
         assert finished(draft, keep, tmp_path / "film.safetensors") == (expected, [2, 3, 4, 5])
 
 
-def test_a_draft_that_is_there_is_shown_without_a_step(
+def test_an_existing_draft_is_shown_without_denoising(
     plan: MakePlan, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (first,) = drafts([plan(scheduler="dpm++")], until=0.5, keep=keep)
@@ -73,13 +73,13 @@ def test_a_draft_can_be_drawn_further_and_stopped(plan: MakePlan, keep: Keep) ->
         list(drafts([plan(seed=9)], until=0.9, keep=keep, on_step=steps.append, cancel=lambda: bool(steps)))
 
 
-def test_drafts_need_not_be_kept(plan: MakePlan) -> None:
+def test_drafts_can_be_made_without_checkpoints(plan: MakePlan) -> None:
     (draft,) = drafts([plan(num_inference_steps=2)], until=0.99)
     assert draft.index == 2, "of few steps a share may be all; it is seen and not written"
 
 
 @pytest.mark.parametrize("until", [0.0, 1.0, 1.5, -0.1])
-def test_a_whole_film_is_no_draft(plan: MakePlan, until: float) -> None:
+def test_until_1_is_refused_for_a_draft(plan: MakePlan, until: float) -> None:
     with pytest.raises(RequestError, match="^until="):
         next(drafts([plan()], until=until))
 

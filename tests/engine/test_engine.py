@@ -76,7 +76,7 @@ def test_frames_leave_before_the_last_are_decoded(engine: Engine, plan: MakePlan
 
 
 @pytest.mark.slow
-def test_films_of_one_shape_differ_in_words_seed_and_guidance(engine: Engine, plan: MakePlan) -> None:
+def test_films_of_a_batch_may_differ_in_prompt_seed_and_guidance(engine: Engine, plan: MakePlan) -> None:
     plans = [plan(), plan(seed=8), plan(prompt="a green star"), plan(guidance_scale=7.0), plan(negative_prompt="red")]
     assert len({frames_sha256(film) for film in films(engine, plans)}) == 5
 
@@ -112,7 +112,7 @@ def test_previews_only_on_request(engine: Engine, plan: MakePlan) -> None:
     assert not torch.equal(shown[0], shown[2])
 
 
-def test_a_preview_can_be_seen_and_the_last_is_the_film(engine: Engine, plan: MakePlan) -> None:
+def test_the_last_preview_equals_the_film(engine: Engine, plan: MakePlan) -> None:
     events = list(engine.run([plan()], previews=True))
     last = [event.preview for event in events if isinstance(event, Step) and event.phase == "denoise"][-1]
     picture = engine.show(last[0])
@@ -123,7 +123,7 @@ def test_a_preview_can_be_seen_and_the_last_is_the_film(engine: Engine, plan: Ma
     assert len(left) == 3 and left == sorted(left, reverse=True) and left[-1] == 0 < left[0] < 1
 
 
-def test_asked_to_stop_it_stops_at_the_next_step(engine: Engine, plan: MakePlan) -> None:
+def test_cancelling_stops_at_the_next_step(engine: Engine, plan: MakePlan) -> None:
     expected = films(engine, [plan()])[0]
     seen: list[tuple[object, ...]] = []
     with pytest.raises(Cancelled):
@@ -134,7 +134,7 @@ def test_asked_to_stop_it_stops_at_the_next_step(engine: Engine, plan: MakePlan)
     assert np.array_equal(films(engine, [plan()])[0], expected)
 
 
-def test_a_cancel_that_says_no_changes_nothing(engine: Engine, plan: MakePlan) -> None:
+def test_cancel_is_asked_once_per_step(engine: Engine, plan: MakePlan) -> None:
     list(engine.run([plan()]))  # warm from here on
     asked: list[int] = []
 
@@ -146,7 +146,7 @@ def test_a_cancel_that_says_no_changes_nothing(engine: Engine, plan: MakePlan) -
     assert len(asked) == 6  # once a step
 
 
-def test_a_film_of_a_batch_is_the_film_alone(engine: Engine, plan: MakePlan) -> None:
+def test_a_film_of_a_batch_matches_the_film_alone(engine: Engine, plan: MakePlan) -> None:
     """It starts from the same noise; a batch takes other kernels, so the end may differ in the last bits."""
     shape = (8, 4, 8, 8)
     assert torch.equal(noise([7, 8], shape)[1], noise([8], shape)[0])
@@ -162,13 +162,13 @@ def test_another_engine_of_the_same_placement_makes_the_same_bits(engine: Engine
 
 
 @pytest.mark.parametrize("count", [1, 2, 16])
-def test_frames_decoded_few_at_once_are_the_same(engine: Engine, plan: MakePlan, count: int) -> None:
+def test_decode_frames_does_not_change_the_frames(engine: Engine, plan: MakePlan, count: int) -> None:
     """Other numbers may take other kernels, and end in other last bits."""
     other = Engine(find("builtin"), Placement(decode_frames=count))
     assert np.abs(films(other, [plan()])[0].astype(int) - films(engine, [plan()])[0]).max() <= 1
 
 
-def test_words_never_learned_are_noted(engine: Engine, plan: MakePlan) -> None:
+def test_unlearned_words_are_noted(engine: Engine, plan: MakePlan) -> None:
     list(engine.run([plan()]))
     assert engine.notes(["a red circle"]) == []
     (note,) = engine.notes(["a red panda"])
@@ -183,7 +183,7 @@ def copied(tmp_path: Path) -> Path:
     return Path(shutil.copytree(find("builtin").path(), tmp_path / "model"))
 
 
-def test_one_wrong_byte_of_the_weights_is_found(plan: MakePlan, tmp_path: Path) -> None:
+def test_one_changed_byte_of_the_weights_is_detected(plan: MakePlan, tmp_path: Path) -> None:
     directory = copied(tmp_path)
     path = directory / "text_encoder" / "model.safetensors"
     data = bytearray(path.read_bytes())

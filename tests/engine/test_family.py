@@ -19,20 +19,20 @@ def test_every_model_has_a_family_that_can_load_it(model: Model) -> None:
 
 
 @pytest.mark.parametrize("family", [UNetFamily, PipelineFamily])
-def test_the_families_keep_the_protocol(family: type) -> None:
+def test_families_implement_the_protocol(family: type) -> None:
     wanted = {name: each for name, each in vars(Family).items() if inspect.isfunction(each) and name[0] != "_"}
     assert len(wanted) >= 5
     for name, each in wanted.items():
         assert list(inspect.signature(getattr(family, name)).parameters) == list(inspect.signature(each).parameters)
 
 
-def test_the_loader_loads() -> None:
+def test_the_loader_returns_the_family() -> None:
     (model,) = [each for each in list_models() if each.name == "builtin"]
     family = loader(model.family)(Setup(model, model.path(), Placement()))
     assert isinstance(family, UNetFamily)
     assert set(family.weights) >= {"unet/diffusion_pytorch_model.safetensors"}
 
 
-def test_an_unknown_family_is_a_fault_of_the_catalogue() -> None:
+def test_an_unknown_family_is_a_catalogue_error() -> None:
     with pytest.raises(KeyError):
         loader("pipelines")

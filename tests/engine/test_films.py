@@ -58,7 +58,7 @@ def test_films_run_together_as_far_as_memory_allows() -> None:
 
 
 @pytest.mark.slow
-def test_films_encoded_while_they_are_decoded_are_the_same_files(plan: MakePlan, tmp_path: Path) -> None:
+def test_films_encoded_during_decoding_are_the_same_files(plan: MakePlan, tmp_path: Path) -> None:
     run_options = RunOptions(placement=Placement(decode_frames=3, batch=2))
     plans = [plan(container="mp4"), plan(container="mp4", seed=8)]
     for number, (early, late) in enumerate(
@@ -71,13 +71,13 @@ def test_films_encoded_while_they_are_decoded_are_the_same_files(plan: MakePlan,
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_what_needs_the_whole_film_is_encoded_at_the_end(plan: MakePlan) -> None:
+def test_looped_films_and_other_formats_are_encoded_at_the_end(plan: MakePlan) -> None:
     polished = plan(container="mp4").model_copy(update={"polish": Polish(loop="pingpong")})
     for each in (polished, plan(container="gif"), plan(num_frames=1)):
         assert next(films([each], ahead=True)).ahead is None
 
 
-def test_a_film_given_up_while_it_is_decoded_leaves_no_thread(plan: MakePlan) -> None:
+def test_cancelling_during_decoding_leaves_no_thread(plan: MakePlan) -> None:
     run_options, seen = RunOptions(placement=Placement(decode_frames=1)), list[str]()
 
     def on_step(step: Step) -> None:
@@ -91,13 +91,13 @@ def test_a_film_given_up_while_it_is_decoded_leaves_no_thread(plan: MakePlan) ->
             assert not thread.is_alive()
 
 
-def test_a_run_says_when_something_could_first_be_seen(plan: MakePlan) -> None:
+def test_the_run_has_the_time_of_the_first_preview(plan: MakePlan) -> None:
     run_options = RunOptions(placement=Placement(decode_frames=3))
     runs = [next(films([plan()], run_options, previews=previews)).run for previews in (True, False)]
     assert all(run is not None and run.first_preview for run in runs)
 
 
-def test_a_warm_model_serves_whoever_asks_for_the_place_where_it_lies(plan: MakePlan) -> None:
+def test_a_warm_engine_is_reused_for_its_placement(plan: MakePlan) -> None:
     chosen = engine_of(plan(), RunOptions())
     given = RunOptions(placement=chosen.placement.model_copy(update={"batch": 2}))
     assert engine_of(plan(), given) is chosen and engine_of(plan(), RunOptions()) is chosen
@@ -129,7 +129,7 @@ def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], RunOptions]:
 @pytest.mark.parametrize(
     "kind", ["two", *(pytest.param(each, marks=pytest.mark.slow) for each in ("image", "video", "long", "lora"))]
 )
-def test_a_film_of_any_kind_has_the_recipe_of_the_uninterrupted(tmp_path: Path, path: Path, kind: str) -> None:
+def test_a_resumed_film_has_the_recipe_of_an_uninterrupted_one(tmp_path: Path, path: Path, kind: str) -> None:
     plans, run_options = asked(tmp_path, kind)
     run_options = replace(run_options, placement=Placement(batch=len(plans)))
     whole, known = list(films(plans, run_options)), len(run_history.read())
@@ -173,9 +173,7 @@ print(clip.recipe.to_json())
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheduler", "last"), [("unipc", 2), ("ddim", 4)])
-def test_a_process_that_was_killed_left_all_that_another_needs(
-    plan: MakePlan, path: Path, scheduler: str, last: int
-) -> None:
+def test_another_process_resumes_a_killed_one(plan: MakePlan, path: Path, scheduler: str, last: int) -> None:
     asked = plan(scheduler=scheduler, num_inference_steps=8)
     with threads("1"):
         (whole,) = films([asked])
@@ -192,7 +190,7 @@ def test_a_process_that_was_killed_left_all_that_another_needs(
     assert whole.recipe is not None and done[-1] == whole.recipe.to_json()
 
 
-def test_sums_are_rounded_in_the_order_of_the_first_attempts_threads(plan: MakePlan, path: Path) -> None:
+def test_a_resumed_film_uses_the_threads_of_the_first_attempt(plan: MakePlan, path: Path) -> None:
     run_options, seen = RunOptions(placement=Placement()), set[int]()
     with threads("1"):
         (first,) = films([plan()], run_options, keep=lambda _: Checkpointer(path))

@@ -35,7 +35,7 @@ SHORT: dict[str, Any] = {"num_frames": 4, "num_inference_steps": 3, "seed": 7}
 MakePlan = Callable[..., Plan]
 
 
-def test_a_clip_with_its_recipe_and_its_run() -> None:
+def test_generate_returns_a_clip_with_recipe_and_run() -> None:
     clip = generate(PROMPT, **SHORT)
     assert clip.frames.shape == (4, 128, 128, 3) and clip.frames.dtype == np.uint8 and clip.fps == 8
     assert clip.recipe is not None and clip.run is not None
@@ -51,7 +51,7 @@ def test_a_clip_with_its_recipe_and_its_run() -> None:
     assert clip.run.started_at <= clip.run.finished_at and clip.run.started_at.endswith("+00:00")
 
 
-def test_the_second_call_is_warm() -> None:
+def test_the_second_call_reuses_the_warm_engine() -> None:
     generate(PROMPT, **SHORT)
     steps: list[Step] = []
     clip = generate(PROMPT, **SHORT, on_step=steps.append)
@@ -70,7 +70,7 @@ def test_two_equal_runs_have_equal_recipes(tmp_path: Path) -> None:
     assert other.recipe is not None and other.recipe.to_json() != first.recipe.to_json()
 
 
-def test_a_recipe_holds_nothing_of_a_run() -> None:
+def test_a_recipe_has_no_field_of_a_run() -> None:
     """A field here stands inside the film: it may not change between two equal runs."""
     assert set(Recipe.model_fields) == {
         "schema_version",
@@ -85,14 +85,14 @@ def test_a_recipe_holds_nothing_of_a_run() -> None:
     assert not set(Recipe.model_fields) & set(Run.model_fields)
 
 
-def test_one_frame_is_a_still(tmp_path: Path) -> None:
+def test_one_frame_makes_an_image(tmp_path: Path) -> None:
     clip = generate(PROMPT, num_frames=1, num_inference_steps=2, seed=1)
     assert clip.frames.shape == (1, 128, 128, 3)
     with Image.open(clip.save(tmp_path / "still.png")) as image:
         assert np.array_equal(np.asarray(image), clip.frames[0])
 
 
-def test_whole_numbers_will_do_for_real_ones() -> None:
+def test_integers_are_accepted_for_float_options() -> None:
     clip = generate(PROMPT, **SHORT, guidance_scale=3, fps=12)
     assert clip.recipe is not None and clip.recipe.plan.guidance_scale == 3.0 and clip.fps == 12.0
 
@@ -105,7 +105,7 @@ def test_a_seed_is_drawn_and_can_be_read_from_the_recipe() -> None:
     assert again.recipe == clip.recipe
 
 
-def test_words_never_learned_are_noted_in_the_run() -> None:
+def test_unlearned_words_are_noted_in_the_run() -> None:
     clip = generate("a panda surfing", **SHORT)
     assert clip.run is not None
     note = clip.run.notes[0]
@@ -113,21 +113,21 @@ def test_words_never_learned_are_noted_in_the_run() -> None:
 
 
 @pytest.mark.slow
-def test_films_come_in_order_whatever_their_shapes(plan: MakePlan) -> None:
+def test_films_of_several_shapes_are_yielded_in_order(plan: MakePlan) -> None:
     plans = [plan(), plan(seed=8), plan(num_frames=2), plan(seed=9)]
     clips = list(films(plans))
     assert [clip.recipe.plan for clip in clips if clip.recipe is not None] == plans
     assert [len(clip.frames) for clip in clips] == [4, 4, 2, 4]
 
 
-def test_films_are_made_one_by_one_as_they_are_asked_for(plan: MakePlan) -> None:
+def test_films_are_made_lazily(plan: MakePlan) -> None:
     steps: list[Step] = []
     made = films([plan(), plan(seed=8)], on_step=steps.append)
     next(made)
     assert [step.phase for step in steps if step.phase != "load"].count("encode") == 1
 
 
-def test_asked_to_stop(plan: MakePlan) -> None:
+def test_cancelling_stops_generation(plan: MakePlan) -> None:
     steps: list[Step] = []
     with pytest.raises(Cancelled):
         list(films([plan()], on_step=steps.append, cancel=lambda: len(steps) >= 2))
@@ -147,13 +147,15 @@ def test_asked_to_stop(plan: MakePlan) -> None:
         ({"num_frames": "4"}, RequestError, "num_frames"),
     ],
 )
-def test_what_cannot_be_made_is_refused(change: dict[str, Any], error: type[RequestError], field: str) -> None:
+def test_invalid_options_are_refused_with_their_field(
+    change: dict[str, Any], error: type[RequestError], field: str
+) -> None:
     with pytest.raises(error) as caught:
         generate(PROMPT, **{**SHORT, **change})
     assert caught.value.field == field
 
 
-def test_settings_name_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_comes_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_MODEL", "nothing-like-it")
     with pytest.raises(ModelNotFound):
         generate(PROMPT, **SHORT)
@@ -161,7 +163,7 @@ def test_settings_name_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_lies_elsewhere(tmp_path: Path) -> None:
+def test_model_dir_names_another_directory(tmp_path: Path) -> None:
     """The same files in another directory: the same film, by the same hashes, and a Plan that knows no path."""
     home = shutil.copytree(find("builtin").path(), tmp_path / "elsewhere")
     (home / "manifest.json").unlink()
@@ -174,19 +176,19 @@ def test_a_model_that_lies_elsewhere(tmp_path: Path) -> None:
         generate(PROMPT, model_dir=tmp_path / "missing", **SHORT)
 
 
-def test_words_never_learned_are_noted_in_every_prompt() -> None:
+def test_unlearned_words_of_every_prompt_are_noted() -> None:
     turns = ((16, "a green panda"),)
     clip = generate(PROMPT, num_frames=24, num_inference_steps=1, seed=1, prompt_at=turns)
     assert clip.run is not None and '"panda"' in clip.run.notes[0] and clip.frames.shape[0] == 24
 
 
-def test_a_model_that_was_not_pulled_says_how() -> None:
+def test_a_missing_model_is_refused_with_the_pull_command() -> None:
     with pytest.raises(HubError, match="models pull text-to-video-ms-1.7b"):
         generate(PROMPT, model="text-to-video-ms-1.7b")
 
 
 @pytest.mark.slow
-def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
+def test_previews_make_a_steps_sheet(plan: MakePlan, tmp_path: Path) -> None:
     emerging: list[tuple[int, Any, Any]] = []
 
     def on_step(step: Step) -> None:
@@ -205,13 +207,13 @@ def test_the_film_emerging(plan: MakePlan, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "hint"), [("steps", "num_inference_steps"), ("guidance", "guidance_scale"), ("interpolat", "interpolate")]
 )
-def test_a_keyword_that_is_none_is_refused_as_python_does(word: str, hint: str) -> None:
+def test_an_unknown_keyword_is_a_type_error_with_a_suggestion(word: str, hint: str) -> None:
     with pytest.raises(TypeError, match=f"generate\\(\\) got an unexpected .* '{word}'; did you mean {hint}\\?"):
         generate(PROMPT, **{word: 2})
 
 
 @pytest.mark.parametrize("word", ["wibble", "wishes"])
-def test_a_keyword_like_none_is_refused_before_anything_is_done(word: str) -> None:
+def test_an_unknown_keyword_is_refused_before_any_work(word: str) -> None:
     with pytest.raises(TypeError, match=f"generate.*'{word}'$"):
         generate(PROMPT, lora="a/repository that nobody has", **{word: 2})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=f"polish.*'{word}'$"):
@@ -219,7 +221,7 @@ def test_a_keyword_like_none_is_refused_before_anything_is_done(word: str) -> No
 
 
 @pytest.mark.model
-def test_the_background_is_the_one_that_was_asked_for() -> None:
+def test_the_background_has_the_requested_colour() -> None:
     for word in ("blue", "black"):
         clip = generate(f"a red circle moving left on a {word} background", seed=7)
         assert read(clip.frames, SHAPES).background == word
@@ -227,6 +229,6 @@ def test_the_background_is_the_one_that_was_asked_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_the_first_film_of_the_readme_shows_what_it_says() -> None:
+def test_the_first_film_of_the_readme_shows_its_prompt() -> None:
     (seen,) = read(generate(PROMPT, seed=7).frames, SHAPES).objects
     assert (seen.colour, seen.shape, seen.motion) == ("red", "circle", "left")

@@ -56,13 +56,13 @@ def loaded(build: Callable[[], Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("build", [tiny.sd15, tiny.wan, tiny.hy15, tiny.latte], ids=lambda build: str(build.__name__))
-def test_some_pipelines(build: Callable[[], Any], tmp_path: Path) -> None:
+def test_loras_change_the_layers_of_common_pipelines(build: Callable[[], Any], tmp_path: Path) -> None:
     loaded(build, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", tiny.ALL, ids=lambda build: str(build.__name__))
-def test_every_pipeline(build: Callable[[], Any], tmp_path: Path) -> None:
+def test_loras_change_the_layers_of_every_pipeline(build: Callable[[], Any], tmp_path: Path) -> None:
     loaded(build, tmp_path)
 
 
@@ -81,7 +81,7 @@ def product(made: tuple[Tensor, Tensor]) -> Tensor:
     return made[1] @ made[0]
 
 
-def test_text_encoders_of_stable_diffusion_xl(tmp_path: Path) -> None:
+def test_loras_change_both_text_encoders_of_sdxl(tmp_path: Path) -> None:
     torch.manual_seed(0)
     pipe = tiny.sdxl()
     state, expected = {}, []
@@ -103,7 +103,7 @@ def test_text_encoders_of_stable_diffusion_xl(tmp_path: Path) -> None:
         check(network, wanted)
 
 
-def test_the_blocks_of_stable_diffusion_xls_own_code(tmp_path: Path) -> None:
+def test_block_names_of_the_original_sdxl_code_are_converted(tmp_path: Path) -> None:
     """sd-scripts numbers them anew; the pipeline knows how, and what it drops is reported."""
     torch.manual_seed(0)
     pipe = tiny.sdxl()
@@ -121,7 +121,7 @@ def test_the_blocks_of_stable_diffusion_xls_own_code(tmp_path: Path) -> None:
     check(pipe.unet, {f"{places[name]}.{layer}": product(each) for name, each in made.items()})
 
 
-def test_joined_matrices_of_fluxs_own_code(tmp_path: Path) -> None:
+def test_joined_matrices_of_the_original_flux_code_are_split(tmp_path: Path) -> None:
     torch.manual_seed(0)
     pipe = tiny.flux()
     made, strange = pair(96, 32), pair(5, 7)
@@ -134,7 +134,7 @@ def test_joined_matrices_of_fluxs_own_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alpha", [None, 4.0])
-def test_the_names_of_wans_own_code(tmp_path: Path, alpha: float | None) -> None:
+def test_names_of_the_original_wan_code_are_converted(tmp_path: Path, alpha: float | None) -> None:
     torch.manual_seed(0)
     pipe = tiny.wan()
     made = {"blocks.0.self_attn.q": pair(24, 24), "blocks.1.ffn.0": pair(32, 24), "text_embedding.0": pair(24, 32)}
@@ -160,7 +160,7 @@ def test_the_names_of_wans_own_code(tmp_path: Path, alpha: float | None) -> None
         ("ink_low_noise", {"transformer_2"}),
     ],
 )
-def test_two_denoisers(tmp_path: Path, name: str, taken: set[str]) -> None:
+def test_loras_reach_the_denoisers_named_by_their_file(tmp_path: Path, name: str, taken: set[str]) -> None:
     torch.manual_seed(0)
     pipe = tiny.wan22_a14b()
     made = adapter(pipe.transformer, lambda name: "to_q" in name)
@@ -173,7 +173,7 @@ def test_two_denoisers(tmp_path: Path, name: str, taken: set[str]) -> None:
             check(network, deltas(made))
 
 
-def test_a_pipeline_makes_what_merged_weights_make(tmp_path: Path) -> None:
+def test_a_loaded_lora_equals_merged_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     pipe = tiny.sd15()
     made = adapter(pipe.unet)
@@ -193,7 +193,7 @@ def test_a_pipeline_makes_what_merged_weights_make(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("build", [tiny.sd15, tiny.svd, tiny.wan22_a14b], ids=lambda build: str(build.__name__))
-def test_what_is_refused_leaves_no_trace(build: Callable[[], Any], tmp_path: Path) -> None:
+def test_a_refused_lora_leaves_the_network_unchanged(build: Callable[[], Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     pipe = build()
     part, network = denoiser(pipe)
@@ -209,7 +209,7 @@ def test_what_is_refused_leaves_no_trace(build: Callable[[], Any], tmp_path: Pat
 
 
 @pytest.mark.parametrize("build", [tiny.sd15, tiny.svd], ids=lambda build: str(build.__name__))
-def test_what_a_library_refuses_leaves_no_trace(
+def test_a_library_error_leaves_the_network_unchanged(
     build: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -225,7 +225,7 @@ def test_what_a_library_refuses_leaves_no_trace(
     assert list(pipe.unet.state_dict()) == keys
 
 
-def test_what_is_there_already_stays_as_strong_as_it_is(tmp_path: Path) -> None:
+def test_loading_a_lora_keeps_the_weights_of_earlier_ones(tmp_path: Path) -> None:
     torch.manual_seed(0)
     pipe = tiny.sd15()
     first, second = (adapter(pipe.unet, lambda name: "attn2.to_k" in name) for _ in range(2))
@@ -236,23 +236,27 @@ def test_what_is_there_already_stays_as_strong_as_it_is(tmp_path: Path) -> None:
     assert len(pipe.get_active_adapters()) == 2
 
 
-def test_a_refused_file_leaves_what_was_there_as_strong_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("weights", [(0.5,), (0.5, -1.0)], ids=["one", "two"])
+def test_a_refused_lora_leaves_the_active_ones_active_with_their_weights(
+    weights: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With two, the library itself would reactivate only the first one."""
     torch.manual_seed(0)
     pipe = tiny.sd15()
-    first, second = (adapter(pipe.unet, lambda name: "attn2.to_k" in name) for _ in range(2))
-    load_into(pipe, [(write(tmp_path / "a.safetensors", first, "diffusers"), 0.5)])
+    *before, refused = (adapter(pipe.unet, lambda name: "attn2.to_k" in name) for _ in range(len(weights) + 1))
+    paths = [write(tmp_path / f"{number}.safetensors", each, "diffusers") for number, each in enumerate(before)]
+    load_into(pipe, list(zip(paths, weights, strict=True)))
 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("not today")
 
     with monkeypatch.context() as patch, pytest.raises(WeightsError, match="not today"):
         patch.setattr("peft.set_peft_model_state_dict", refuse)
-        load_into(pipe, [(write(tmp_path / "b.safetensors", second, "diffusers"), -2.0)])
-    assert len(pipe.get_active_adapters()) == 1
-    check(pipe.unet, deltas(first, 0.5))
+        load_into(pipe, [(write(tmp_path / "refused.safetensors", refused, "diffusers"), -2.0)])
+    assert len(pipe.get_active_adapters()) == len(weights)
+    parts = [deltas(made, weight) for made, weight in zip(before, weights, strict=True)]
+    check(pipe.unet, {name: sum((part[name] for part in parts), torch.zeros(())) for name in parts[0]})
 
 
-def test_nothing_asked_nothing_done() -> None:
+def test_no_loras_change_nothing() -> None:
     assert load_into(tiny.sd15(), []) == []

@@ -25,14 +25,14 @@ def frames() -> np.ndarray:
     return film
 
 
-def test_nothing_asked_changes_nothing(frames: np.ndarray) -> None:
+def test_no_options_change_nothing(frames: np.ndarray) -> None:
     polish, networks = asked(12, 8.0, {})
     assert polish == Polish() and polish.nothing() and networks == {}
     made, fps = polished(frames, 8.0, polish)
     assert made is frames and fps == 8.0
 
 
-def test_words_become_numbers() -> None:
+def test_text_options_are_converted_to_numbers() -> None:
     polish, _ = asked(
         16,
         8.0,
@@ -42,7 +42,7 @@ def test_words_become_numbers() -> None:
     assert (polish.loop, polish.speed, polish.text, polish.upscaler) == ("blend", 2.0, "a", None)
 
 
-def test_all_is_done_in_the_order_of_the_fields(frames: np.ndarray) -> None:
+def test_operations_run_in_the_order_of_the_fields(frames: np.ndarray) -> None:
     polish_options: Any = {
         "trim": "2:10f",
         "interpolate": 2,
@@ -79,7 +79,7 @@ def test_all_is_done_in_the_order_of_the_fields(frames: np.ndarray) -> None:
         ({"trim": "3"}, "trim"),
     ],
 )
-def test_wishes_out_of_their_limits(polish_options: Any, field: str) -> None:
+def test_options_out_of_range_are_refused(polish_options: Any, field: str) -> None:
     with pytest.raises(RequestError) as caught:
         asked(16, 8.0, polish_options)
     assert caught.value.field == field
@@ -95,13 +95,13 @@ def test_wishes_out_of_their_limits(polish_options: Any, field: str) -> None:
         (Polish(upscale=4, interpolate=8), 4000, "upscale"),
     ],
 )
-def test_what_cannot_be_done_is_refused_beforehand(polish: Polish, frames: int, field: str) -> None:
+def test_impossible_operations_are_refused_beforehand(polish: Polish, frames: int, field: str) -> None:
     with pytest.raises(RequestError) as caught:
         size_after(polish, frames, 512, 512, 8.0)
     assert caught.value.field == field
 
 
-def test_a_network_is_known_by_its_hash(tmp_path: Path, frames: np.ndarray) -> None:
+def test_networks_are_identified_by_their_hash(tmp_path: Path, frames: np.ndarray) -> None:
     file = tmp_path / "esrgan.safetensors"
     file.write_bytes(b"no network")
     polish, networks = asked(12, 8.0, {"upscale": 2, "upscaler": str(file)})
@@ -118,7 +118,7 @@ def test_a_network_is_known_by_its_hash(tmp_path: Path, frames: np.ndarray) -> N
         asked(12, 8.0, {"upscale": 2, "upscaler": str(tmp_path / "nothing")})
 
 
-def test_the_flow_is_named_among_the_libraries() -> None:
+def test_the_versions_name_the_optical_flow_library() -> None:
     assert libraries_of(Polish(interpolate=2)) == ("opencv-python-headless",)
     assert libraries_of(Polish(upscale=2)) == ()
 
@@ -142,7 +142,7 @@ NUMBERS = st.none() | st.floats()
     ),
     st.integers(1, 64),
 )
-def test_any_wish_is_a_polish_or_refused(polish_options: Any, num_frames: int) -> None:
+def test_any_options_are_a_polish_or_refused(polish_options: Any, num_frames: int) -> None:
     try:
         polish, _ = asked(num_frames, 8.0, polish_options)
         size_after(polish, num_frames, 16, 16, 8.0)
@@ -151,7 +151,7 @@ def test_any_wish_is_a_polish_or_refused(polish_options: Any, num_frames: int) -
     assert Polish.from_json(polish.to_json()) == polish
 
 
-def test_a_loop_does_not_halt_where_interpolation_held_the_last_frame(frames: np.ndarray) -> None:
+def test_a_loop_drops_the_held_last_frame_of_interpolation(frames: np.ndarray) -> None:
     made, _ = polished(frames, 8.0, Polish(interpolate=3, loop="pingpong"))
     assert min(np.abs(np.diff(made.astype(int), axis=0)).max(axis=(1, 2, 3))) > 0
     plain, _ = polished(frames, 8.0, Polish(interpolate=3))

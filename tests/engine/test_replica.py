@@ -37,19 +37,19 @@ GB, GIB = 10**9, 2**30
         ("wan-2.1-1.3b", "vae", 126_892_531),
     ],
 )
-def test_the_networks_have_as_many_parameters_as_the_published(name: str, part: str, count: int) -> None:
+def test_the_replica_has_the_published_number_of_parameters(name: str, part: str, count: int) -> None:
     listed = replica.tensors_of(replica.MODELS[name].parts[part])
     assert sum(math.prod(shape) for shape, dtype in listed.values() if dtype.is_floating_point) == count
 
 
 @pytest.mark.parametrize(("part", "megabytes"), [("unet", 2820), ("text_encoder", 681), ("vae", 167)])
-def test_its_files_are_as_large_as_the_published(part: str, megabytes: int) -> None:
+def test_the_replica_files_have_the_published_sizes(part: str, megabytes: int) -> None:
     """The fp16 files of the repository's list: 2.82 GB, 681 MB, 167 MB."""
     size = replica.bytes_of(replica.tensors_of(replica.MODELS[NAME].parts[part]))
     assert size / 1e6 == pytest.approx(megabytes, rel=0.002)
 
 
-def test_both_libraries_read_the_words(tmp_path: Path) -> None:
+def test_both_libraries_tokenize_equally(tmp_path: Path) -> None:
     replica.clip_words(tmp_path)
     ours, theirs = Tokenizer(tmp_path), CLIPTokenizer.from_pretrained(tmp_path)
     assert ours.vocab_size == len(theirs) == published.MS_TEXT["vocab_size"]
@@ -62,7 +62,7 @@ def test_both_libraries_read_the_words(tmp_path: Path) -> None:
     assert spelt.index(49407) <= 5 and set(spelt[6:]) == {0}
 
 
-def test_a_part_made_alone_equals_the_part_made_with_the_others(tmp_path: Path) -> None:
+def test_a_part_written_alone_equals_the_part_of_the_whole(tmp_path: Path) -> None:
     one = {"a.weight": (torch.Size([4, 8]), torch.float16), "a.position_ids": (torch.Size([1, 5]), torch.int64)}
     for folder in ("first", "second"):
         (tmp_path / folder / "vae").mkdir(parents=True)

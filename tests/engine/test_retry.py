@@ -23,22 +23,22 @@ def seeds(made: list[Plan], **asked: object) -> tuple[list[int], list[list[str]]
     return [plan.seed for plan in found if isinstance(plan, Plan)], notes
 
 
-def test_a_film_that_is_good_enough_stays() -> None:
+def test_a_film_above_the_threshold_is_kept() -> None:
     assert seeds(plans(2), thresholds={"not_black": 0.0}, retries=2) == ([7, 8], [[], []])
 
 
-def test_where_none_is_good_enough_the_best_is_kept_and_all_are_told() -> None:
+def test_the_best_film_is_kept_if_none_reaches_the_threshold() -> None:
     found, notes = seeds(plans(1), thresholds={"sharp": 2.0}, retries=2)
     assert found[0] in (7, 8, 9)
     assert len(notes[0]) == 3 and sum("is the best" in note for note in notes[0]) == 1
     assert f"seed {found[0]} has sharp" in next(note for note in notes[0] if "best" in note)
 
 
-def test_the_seeds_of_two_films_never_meet() -> None:
+def test_retries_of_two_films_use_different_seeds() -> None:
     _, notes = seeds(plans(2), thresholds={"sharp": 2.0}, retries=1)
     tried = [[int(note.split()[1]) for note in each] for each in notes]
     assert tried == [[7, 9], [8, 10]]
 
 
-def test_a_score_that_a_film_does_not_have_misses_nothing() -> None:
+def test_a_threshold_on_a_missing_score_is_ignored() -> None:
     assert seeds(plans(1), thresholds={"coherence": 0.99}, retries=1)[0] == [7]

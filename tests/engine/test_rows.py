@@ -52,12 +52,12 @@ def refused(directory: Path, name: str, text: str | bytes) -> str:
     return str(caught.value)
 
 
-def test_a_row_may_say_what_generate_takes() -> None:
+def test_columns_are_the_options_of_generate() -> None:
     assert set(COLUMNS) == {"prompt", "name", "width", "height", *FILM, *POLISH, *ENCODING}
     assert len(COLUMNS) == len(set(COLUMNS))
 
 
-def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
+def test_csv_jsonl_and_toml_give_the_same_rows(tmp_path: Path) -> None:
     expected = [
         {
             **{"prompt": "a fox, running", "num_frames": 8, "guidance_scale": 7.5, "size": "128x128", "steady": True},
@@ -74,7 +74,7 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     assert len(keys) == 1
 
 
-def test_the_stronger_layer_wins_and_one_thing_takes_the_place_of_another() -> None:
+def test_merged_layers_override_and_replace_exclusive_options() -> None:
     weak = {"size": "128x128", "video": "a.mp4", "fps": 8.0}
     assert merged(weak, {"width": 64}) == {"width": 64, "height": 128, "video": "a.mp4", "fps": 8.0}
     assert merged(weak, {"image": "b.png"}) == {"width": 128, "height": 128, "image": "b.png", "fps": 8.0}
@@ -85,7 +85,7 @@ def test_the_stronger_layer_wins_and_one_thing_takes_the_place_of_another() -> N
         merged({"size": "1x1", "height": 1})
 
 
-def test_speed_says_two_things_that_are_merged_each_by_itself() -> None:
+def test_both_meanings_of_speed_are_merged_separately() -> None:
     def speed(*layers: str | float) -> object:
         return merged(*({"speed": each} for each in layers))["speed"]
 
@@ -94,7 +94,7 @@ def test_speed_says_two_things_that_are_merged_each_by_itself() -> None:
     assert speed("balanced", "exact") == "exact" and merged({"speed": 2.0}, {})["speed"] == 2.0
 
 
-def test_what_was_sent_is_parsed_and_no_path_in_it_is_looked_at(tmp_path: Path) -> None:
+def test_parsing_an_upload_opens_no_path(tmp_path: Path) -> None:
     text = f'{{"prompt": "a fox", "image": "~/a.png", "lora": "{tmp_path}"}}\n{{"prompt": "b"}}'
     rows, _ = parsed("a.jsonl", text.encode())
     assert rows[0].values == {"prompt": "a fox", "image": "~/a.png", "lora": [str(tmp_path)]}
@@ -104,14 +104,14 @@ def test_what_was_sent_is_parsed_and_no_path_in_it_is_looked_at(tmp_path: Path) 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_what_spreadsheets_write_is_read(delimiter: str, end: str, tmp_path: Path) -> None:
+def test_csv_of_spreadsheets_is_read(delimiter: str, end: str, tmp_path: Path) -> None:
     lines = [["prompt", "seed"], ["une étoile", "7"], ["", ""], ["a fox", ""]]
     text = "\ufeff" + end.join(delimiter.join(line) for line in lines) + end
     rows, _ = read(written(tmp_path, "a.csv", text))
     assert [row.values for row in rows] == [{"prompt": "une étoile", "seed": 7}, {"prompt": "a fox"}]
 
 
-def test_defaults_of_a_toml(tmp_path: Path) -> None:
+def test_defaults_of_a_toml_apply_to_its_rows(tmp_path: Path) -> None:
     text = '[defaults]\nfps = 8\nupscaler = "lanczos"\nvideo = "/abs.mp4"\n[[films]]\nprompt = "x"\n'
     rows, defaults = read(written(tmp_path, "a.toml", text))
     assert defaults == {"fps": 8.0, "upscaler": "lanczos", "video": "/abs.mp4"}
@@ -145,7 +145,7 @@ def test_a_lora_is_a_path_beside_the_file_or_a_repository(text: str, relative: b
                                       f"{tmp_path}/{text}" if relative else text]  # fmt: skip
 
 
-def test_a_rows_key_is_what_it_says_and_tells_equal_rows_apart(tmp_path: Path) -> None:
+def test_a_row_key_depends_on_content_and_repetition(tmp_path: Path) -> None:
     def keys(text: str) -> list[str]:
         return [row.key for row in read(written(tmp_path, "a.csv", text))[0]]
 
@@ -194,13 +194,11 @@ def test_a_rows_key_is_what_it_says_and_tells_equal_rows_apart(tmp_path: Path) -
         ("a.toml", "x = " + "[" * 100_000, "is no TOML"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_with_its_place(
-    name: str, text: str | bytes, said: str, tmp_path: Path
-) -> None:
+def test_an_error_is_one_line_with_its_row(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:
     assert said in refused(tmp_path, name, text)
 
 
-def test_a_file_that_is_not_there_or_is_a_directory(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_directory_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path / "a\0.csv"):
         with pytest.raises(RequestError, match="cannot be read"):
             read(path)
@@ -249,22 +247,22 @@ SUFFIX = st.sampled_from([".csv", ".jsonl", ".toml"])
 @example(".csv", b'prompt\n"\n')
 @example(".csv", b"\xef\xbb\xbf\r\r\n,")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_bytes_give_rows_or_an_error(place: Path, suffix: str, data: bytes) -> None:
+def test_any_bytes_give_rows_or_an_error(place: Path, suffix: str, data: bytes) -> None:
     either(written(place, f"any{suffix}", data))
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), JSON, max_size=4), max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_values_in_json_give_rows_or_an_error(place: Path, rows: list[dict[str, Any]]) -> None:
+def test_any_json_values_give_rows_or_an_error(place: Path, rows: list[dict[str, Any]]) -> None:
     either(written(place, "any.jsonl", "\n".join(map(json.dumps, rows))))
 
 
 @given(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=4, unique=True), st.text(max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_cells_give_rows_or_an_error(place: Path, names: list[str], cells: str) -> None:
+def test_any_csv_cells_give_rows_or_an_error(place: Path, names: list[str], cells: str) -> None:
     text = ",".join(names) + "\n" + cells
     either(written(place, "any.csv", text.encode("utf-8", "replace")))
 
 
-def test_a_misspelt_column_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+def test_a_misspelt_column_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     assert 'did you mean "prompt"?' in refused(tmp_path, "a.csv", "promt\na red circle\n")

@@ -25,7 +25,7 @@ def video(tmp_path: Path) -> Path:
     return Clip(frames, 16.0).save(tmp_path / "clip.mp4")
 
 
-def test_a_picture_covers_the_film(tmp_path: Path) -> None:
+def test_an_image_is_cropped_to_the_size_of_the_film(tmp_path: Path) -> None:
     wide = np.zeros((50, 200, 3), np.uint8)
     wide[:, 75:125] = 255  # the middle, a square
     Image.fromarray(wide).save(tmp_path / "wide.png")
@@ -44,20 +44,20 @@ def test_a_video_is_read_at_the_films_own_rate(video: Path) -> None:
     assert np.abs(frames.mean((1, 2, 3)) - [0, 40, 80, 120, 160]).max() < 6
 
 
-def test_what_was_asked_for_stays(video: Path) -> None:
+def test_given_num_frames_are_kept(video: Path) -> None:
     assert complete(Request(prompt="a star", video=str(video), num_frames=3)).num_frames == 3
     assert complete(Request(prompt="a star")).num_frames is None
     # A model of 4k + 1 frames takes the most that fit.
     assert complete(Request(prompt="a star", video=str(video), model="wan-2.1-1.3b")).num_frames == 9
 
 
-def test_a_video_that_is_too_short_says_how_many_frames_it_has(video: Path) -> None:
+def test_a_too_short_video_is_refused_with_its_frames(video: Path) -> None:
     request = Request(prompt="a star", video=str(video), num_frames=12)
     with pytest.raises(RequestError, match="num_frames=12: .*holds 5 at 8 frames a second; ask for 5 or fewer"):
         sources(resolve(request), request)
 
 
-def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+def test_a_file_changed_since_resolving_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.new("RGB", (8, 8), "red").save(path)
     request = Request(prompt="a star", image=str(path))
@@ -74,7 +74,7 @@ def test_any_picture_fits_any_film(height: int, width: int, high: int, wide: int
     assert made.shape == (high, wide, 3) and (made == 77).all()
 
 
-def test_a_film_goes_on_where_another_one_ended(tmp_path: Path) -> None:
+def test_a_film_as_image_input_gives_its_last_frame(tmp_path: Path) -> None:
     frames = np.zeros((4, 128, 128, 3), np.uint8)
     frames[-1] = (200, 60, 60)
     write(tmp_path / "before.mp4", frames, 8)
@@ -92,7 +92,7 @@ def numbered(directory: Path, numbers: tuple[int, ...]) -> str:
     return str(directory / "%05d.png")
 
 
-def test_a_video_may_be_numbered_frames_which_have_the_films_rate(tmp_path: Path) -> None:
+def test_numbered_frames_are_a_video_at_the_films_rate(tmp_path: Path) -> None:
     request = complete(Request(prompt="a star", video=numbered(tmp_path, (1, 2, 3))))
     assert request.num_frames == 3
     before = resolve(request)

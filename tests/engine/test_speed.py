@@ -50,7 +50,7 @@ def guarded(exact: list[Clip]) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_balanced_asks_the_network_less_and_looks_the_same(exact: list[Clip], guarded: Any) -> None:
+def test_balanced_skips_network_calls_and_looks_the_same(exact: list[Clip], guarded: Any) -> None:
     found = films("balanced")
     assert guarded(found)
     for clip in found:
@@ -62,7 +62,7 @@ def test_balanced_asks_the_network_less_and_looks_the_same(exact: list[Clip], gu
 
 
 @pytest.mark.slow
-def test_balanced_before_it_leaves_an_exact_film_exact(exact: list[Clip]) -> None:
+def test_an_exact_film_after_a_balanced_one_is_exact(exact: list[Clip]) -> None:
     forget()
     generate(PROMPTS[0], seed=0, num_frames=8, speed="balanced")
     after = generate(PROMPTS[0], seed=0, num_frames=8)
@@ -72,7 +72,9 @@ def test_balanced_before_it_leaves_an_exact_film_exact(exact: list[Clip]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["stale", "reckless"])
-def test_the_guard_sees_a_broken_forecast(broken: str, guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quality_guard_detects_a_broken_forecast(
+    broken: str, guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if broken == "stale":
 
         def first(answers: Answers, timestep: int) -> Tensor:
@@ -84,7 +86,7 @@ def test_the_guard_sees_a_broken_forecast(broken: str, guarded: Any, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_word_is_how_it_is_made_and_a_number_how_it_is_played() -> None:
+def test_speed_words_change_generation_and_numbers_playback() -> None:
     short: dict[str, Any] = {"num_frames": 2, "num_inference_steps": 4, "seed": 1}
     told = {
         speed: clip.recipe.plan

@@ -28,11 +28,11 @@ def test_each_phase_has_its_own_peak() -> None:
     assert run.notes == ["held 1"] and run.started_at <= run.finished_at
 
 
-def test_a_run_without_a_step_has_a_peak_all_the_same() -> None:
+def test_a_run_without_steps_has_a_peak() -> None:
     assert Meter().run().peak_memory_bytes > MIB
 
 
-def test_the_first_preview_is_what_could_be_seen_first() -> None:
+def test_the_first_preview_time_is_kept() -> None:
     meter = Meter()
     meter(Step("load", 1, 1, 0.1))
     assert meter.run().first_preview is None

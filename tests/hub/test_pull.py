@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.loopback_hub import SHA, Hub
+from tests.patience import PATIENCE, until
 
 import flickbook
 from flickbook.hub.pull import File, choose
@@ -97,6 +97,7 @@ def test_a_whole_pull_takes_one_set_of_safetensors(hub: Hub, run: Run) -> None:
 
 
 #: The library writes pieces of 10 MB.
+PIECE = 10 << 20
 LARGE, LARGE_NAME = bytes(range(256)) * 100_000, "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -111,12 +112,13 @@ def test_a_line_that_breaks_is_taken_up_where_it_broke(hub: Hub, run: Run) -> No
 
 
 @pytest.mark.slow
-def test_a_pull_that_was_killed_goes_on_where_it_was(hub: Hub, run: Run, start: Start) -> None:
+def test_a_pull_that_was_killed_goes_on_where_it_was(hub: Hub, run: Run, start: Start, tmp_path: Path) -> None:
     hub.repos[REPO] = {"model_index.json": b"{}", LARGE_NAME: LARGE}
     hub.stall_after[LARGE_NAME] = 15_000_000
     with start() as process:
-        assert hub.stalled.wait(60)
-        time.sleep(0.5)
+        assert hub.stalled.wait(PATIENCE)
+        # A piece that was received whole is in the unfinished file.
+        until(lambda: sum(each.stat().st_size for each in (tmp_path / "hf").rglob("*.part")) >= PIECE)
         process.kill()
     found = run()
     assert (Path(found["directory"]) / LARGE_NAME).read_bytes() == LARGE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Receiver:
-    """What came, as (path, headers, body); `answers` are the statuses to come, 200 afterwards; 0 is silence.
+    """What came, as (path, headers, body); `answers` are the statuses to come, 200 afterwards; 0 is silence
+    until the receiver is closed.
 
     `broken_off` says that a client closed its connection before it had read the whole answer.
     """
@@ -22,8 +22,8 @@ class Receiver:
     came: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     body: bytes = b"thanks"
-    patience: float = 5.0
     broken_off: bool = False
+    closed: threading.Event = field(default_factory=threading.Event)
 
     def bodies(self) -> list[bytes]:
         return [body for _, _, body in self.came]
@@ -42,7 +42,7 @@ def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             found.came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             status = found.answers.pop(0) if found.answers else 200
             if not status:
-                time.sleep(found.patience)
+                found.closed.wait()
                 return
             self.send_response(status)
             if 300 <= status < 400:
@@ -71,5 +71,6 @@ def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     try:
         yield found
     finally:
+        found.closed.set()
         server.shutdown()
         server.server_close()

@@ -17,7 +17,7 @@ from flickbook.store.base import ID, new_id
 
 
 @given(st.text(max_size=40) | st.from_regex(ID).map(lambda id: id + "/.."))
-def test_nothing_but_an_id_becomes_a_path(text: str) -> None:
+def test_only_a_job_id_becomes_a_path(text: str) -> None:
     artifacts = ArtifactStore(Path("/nowhere"))
     if ID.fullmatch(text):
         assert artifacts.of(text).parents[1] == artifacts.root
@@ -26,7 +26,7 @@ def test_nothing_but_an_id_becomes_a_path(text: str) -> None:
             artifacts.of(text)
 
 
-def test_progress_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_progress_is_never_read_partially(tmp_path: Path) -> None:
     artifacts, id = ArtifactStore(tmp_path), new_id("job")
     assert artifacts.progress(id) == {} and artifacts.preview(id) is None and artifacts.read_log(id) == ""
     artifacts.tell(id, phase="denoise", fraction=0.5)
@@ -38,7 +38,7 @@ def test_progress_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     assert artifacts.progress(id) == {}
 
 
-def test_what_nobody_can_write_fails_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_directory_causes_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     artifacts, id = ArtifactStore(tmp_path / "file"), new_id("job")
     artifacts.tell(id, fraction=0.5)
@@ -50,7 +50,7 @@ def test_what_nobody_can_write_fails_nothing(tmp_path: Path) -> None:
         artifacts.made(id)
 
 
-def test_a_watched_job_is_known_for_some_seconds(tmp_path: Path) -> None:
+def test_a_job_counts_as_watched_for_some_seconds(tmp_path: Path) -> None:
     artifacts, id = ArtifactStore(tmp_path), new_id("job")
     assert not artifacts.watched(id)
     artifacts.watch(id)
@@ -59,14 +59,14 @@ def test_a_watched_job_is_known_for_some_seconds(tmp_path: Path) -> None:
     assert not artifacts.watched(id)
 
 
-def test_a_log_has_a_time_on_every_line(tmp_path: Path) -> None:
+def test_every_log_line_has_a_timestamp(tmp_path: Path) -> None:
     artifacts, id = ArtifactStore(tmp_path), new_id("job")
     artifacts.log(id, "first\nsecond")
     lines = artifacts.read_log(id).splitlines()
     assert [line.split("Z ")[1] for line in lines] == ["first", "second"]
 
 
-def test_what_is_cleared_is_counted(tmp_path: Path) -> None:
+def test_clear_returns_the_removed_bytes(tmp_path: Path) -> None:
     artifacts, one, two = ArtifactStore(tmp_path), new_id("job"), new_id("job")
     for id in (one, two):
         artifacts.film(artifacts.made(id).name, 1, ".mp4").write_bytes(bytes(1000))
@@ -75,14 +75,14 @@ def test_what_is_cleared_is_counted(tmp_path: Path) -> None:
     assert artifacts.ids() == [two]
 
 
-def test_ids_sort_by_time_and_are_never_the_same() -> None:
+def test_ids_are_unique_and_sort_by_time() -> None:
     ids = [new_id("job") for _ in range(1000)]
     assert len(set(ids)) == 1000 and all(ID.fullmatch(id) for id in ids)
     time.sleep(0.002)
     assert new_id("job") > ids[0]
 
 
-def test_what_killed_attempts_left_goes_and_the_rest_stays(tmp_path: Path) -> None:
+def test_tidy_removes_only_files_of_earlier_attempts(tmp_path: Path) -> None:
     artifacts, id = ArtifactStore(tmp_path), new_id("job")
     place = artifacts.made(id)
     gone = {"film-1.mp4", "film-1.mp4.json", "film-2-part.mkv", ".flickbook-a1.part", ".progress.json.77"}
@@ -93,7 +93,7 @@ def test_what_killed_attempts_left_goes_and_the_rest_stays(tmp_path: Path) -> No
     assert {path.name for path in place.iterdir()} == stays
 
 
-def test_a_batch_goes_with_the_last_of_its_jobs(tmp_path: Path) -> None:
+def test_the_directory_of_a_batch_is_removed_with_its_last_job(tmp_path: Path) -> None:
     artifacts, jobs = ArtifactStore(tmp_path), [job(), job(), job()]
     first = artifacts.gather(jobs[:2])
     assert artifacts.batch(jobs[0].id) == (first, jobs[:2]) and artifacts.batch(jobs[2].id) == ("", [])

@@ -23,12 +23,12 @@ def test_any_thread_may_ask(backend: Backend, small: Small) -> None:
     assert backend.ask(backend.store.counts())["queued"] == 8
 
 
-def test_errors_come_through(backend: Backend) -> None:
+def test_errors_reach_the_caller(backend: Backend) -> None:
     with pytest.raises(JobNotFound):
         backend.ask(backend.queue.job("job_x"))
 
 
-def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+def test_a_failed_open_leaves_no_thread(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"this is no database, whatever its name may say" * 100)
     before = threading.active_count()
     with pytest.raises(StoreError):
@@ -36,13 +36,13 @@ def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     until(lambda: threading.active_count() <= before)
 
 
-def test_it_may_be_closed_twice(tmp_path: Path) -> None:
+def test_closing_twice_is_allowed(tmp_path: Path) -> None:
     backend = Backend.at(f"sqlite:///{tmp_path}/jobs.db", tmp_path)
     backend.close()
     backend.close()
 
 
-def test_the_settings_say_where_files_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_artifact_directory_comes_from_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert artifacts().root.name == "jobs"
     monkeypatch.setenv("FLICKBOOK_JOBS_DIR", str(tmp_path / "films"))
     assert artifacts().root == tmp_path / "films"

@@ -25,7 +25,7 @@ def test_a_job_holds_every_choice() -> None:
     assert ordered(Request.of(prompt=PROMPT, num_frames=1)).kind == "picture"
 
 
-def test_what_it_begins_from_is_known_by_its_hash(tmp_path: Path) -> None:
+def test_the_plan_has_the_hash_of_the_input_image(tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     next(films([ordered(Request.of(prompt=PROMPT, num_frames=1, num_inference_steps=1)).plan])).save(picture)
     job = ordered(Request.of(prompt=PROMPT, image=str(picture)))
@@ -44,14 +44,14 @@ def test_what_it_begins_from_is_known_by_its_hash(tmp_path: Path) -> None:
         ({"container": "mp4", "codec": "vp9"}, {}, RequestError),
     ],
 )
-def test_what_cannot_be_made_is_refused_before_it_is_kept(
+def test_an_invalid_request_is_refused_before_it_is_stored(
     asked: dict[str, object], polish_options: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         ordered(Request.of(prompt=PROMPT, **asked), polish_options)  # type: ignore[arg-type]
 
 
-def test_a_sequence_is_a_job_whose_plan_says_all() -> None:
+def test_the_job_of_a_sequence_has_a_complete_plan() -> None:
     request = Request.of(prompt="", num_inference_steps=2, container="webm")
     job = sequenced(["a red circle", "a blue square"], request, frames_per=5, drift=0.5, owner="ada", priority=-3)
     assert (job.kind, job.state, job.owner, job.priority) == ("sequence", "queued", "ada", -3)
@@ -71,7 +71,7 @@ def test_a_sequence_is_a_job_whose_plan_says_all() -> None:
         ({}, {"drift": 2.0}, "drift"),
     ],
 )
-def test_a_sequence_that_cannot_be_made_is_refused(
+def test_an_invalid_sequence_is_refused_with_its_field(
     asked: dict[str, object], how: dict[str, object], field: str
 ) -> None:
     with pytest.raises(RequestError) as refused:

@@ -15,7 +15,7 @@ from flickbook.store.base import Job
 SECONDS = {"load": 1.0, "encode": 0.5, "denoise": 10.0, "decode": 2.0, "polish": 0.0, "write": 0.5}
 
 
-def test_a_like_film_takes_as_long(small: Small) -> None:
+def test_an_equal_plan_is_expected_to_take_as_long(small: Small) -> None:
     plan = small().plan
     assert expected(plan, []) is None
     assert expected(plan, [Past(plan, SECONDS)]) == SECONDS
@@ -29,7 +29,7 @@ def test_twice_the_steps_take_twice_the_denoising(small: Small) -> None:
     assert work(longer)["decode"] == work(plan)["decode"]
 
 
-def test_what_was_foretold_says_nothing_of_what_is_computed(small: Small) -> None:
+def test_estimates_of_exact_and_balanced_runs_are_kept_apart(small: Small) -> None:
     exact = small().plan
     quick = exact.model_copy(update={"speed": "balanced"})
     longer = small(num_inference_steps=6).plan
@@ -39,13 +39,13 @@ def test_what_was_foretold_says_nothing_of_what_is_computed(small: Small) -> Non
     assert expected(quick, found[1:]) == SECONDS, "no longer than that"
 
 
-def test_one_slow_run_decides_nothing(small: Small) -> None:
+def test_one_slow_run_does_not_change_the_estimate(small: Small) -> None:
     plan = small().plan
     slow = {name: 100 * seconds for name, seconds in SECONDS.items()}
     assert expected(plan, [Past(plan, each) for each in (SECONDS, slow, SECONDS)]) == SECONDS
 
 
-def test_the_share_grows_and_the_rest_shrinks(small: Small) -> None:
+def test_the_fraction_grows_and_the_remaining_time_shrinks(small: Small) -> None:
     plan = small(num_inference_steps=10).plan
     pace = Pace(plan, [Past(plan, SECONDS)])
     steps = [Step("load", 1, 1, 1.0), Step("encode", 1, 1, 0.5)]
@@ -60,7 +60,7 @@ def test_the_share_grows_and_the_rest_shrinks(small: Small) -> None:
     assert left[1] == pytest.approx(12.5) and left[-1] == pytest.approx(0.5)
 
 
-def test_a_run_that_is_slower_than_expected_is_believed(small: Small) -> None:
+def test_the_estimate_follows_a_slower_run(small: Small) -> None:
     plan = small(num_inference_steps=10).plan
     pace = Pace(plan, [Past(plan, SECONDS)])
     for index in range(1, 6):
@@ -68,7 +68,7 @@ def test_a_run_that_is_slower_than_expected_is_believed(small: Small) -> None:
     assert left == pytest.approx(20.0 + 2.5)
 
 
-def test_the_share_does_not_fall_when_decoding_takes_longer_than_expected(small: Small) -> None:
+def test_the_fraction_never_falls_when_decoding_is_slow(small: Small) -> None:
     plan = small(num_inference_steps=10).plan
     pace = Pace(plan, [Past(plan, SECONDS)])
     steps = [Step("denoise", index, 10, float(index)) for index in range(1, 11)]
@@ -77,12 +77,12 @@ def test_the_share_does_not_fall_when_decoding_takes_longer_than_expected(small:
     assert shares == sorted(shares)
 
 
-def test_nothing_is_foretold_of_a_first_run_but_how_far_it_is(small: Small) -> None:
+def test_a_first_run_has_a_fraction_but_no_remaining_time(small: Small) -> None:
     share, left = Pace(small().plan).after(Step("denoise", 1, 2, 1.0))
     assert left is None and 0.3 < share < 0.7
 
 
-def test_a_first_run_tells_from_its_own_steps(small: Small) -> None:
+def test_a_first_run_is_estimated_from_its_own_steps(small: Small) -> None:
     pace = Pace(small(num_inference_steps=10).plan)
     told = [pace.after(Step("denoise", index, 10, 2.0 * index))[1] for index in range(1, 6)]
     assert told[:2] == [None, None]
@@ -90,7 +90,7 @@ def test_a_first_run_tells_from_its_own_steps(small: Small) -> None:
     assert told[4] == pytest.approx(10.0 + 20.0 * 0.12 / 0.8)
 
 
-def test_a_film_that_is_done_teaches_the_next(backend: Backend, small: Small) -> None:
+def test_a_completed_film_is_used_to_estimate_the_next(backend: Backend, small: Small) -> None:
     def run(job: Job) -> Job:
         (kept,) = backend.ask(backend.queue.submit([job]))
         claimed = backend.ask(backend.store.claim("w", 30, id=kept.id))
@@ -105,7 +105,7 @@ def test_a_film_that_is_done_teaches_the_next(backend: Backend, small: Small) ->
     assert len(backend.ask(history(backend.queue))) == 1
 
 
-def test_sequences_and_films_teach_each_other_nothing(small: Small, moving: Moving) -> None:
+def test_sequences_and_films_are_estimated_separately(small: Small, moving: Moving) -> None:
     film, sequence = small().plan, moving().plan
     slow = {name: 100 * seconds for name, seconds in SECONDS.items()}
     found = [Past(sequence, slow), Past(film, SECONDS)]
@@ -117,7 +117,7 @@ def test_sequences_and_films_teach_each_other_nothing(small: Small, moving: Movi
 
 
 @pytest.mark.slow
-def test_a_sequence_that_is_done_teaches_the_next(backend: Backend, moving: Moving) -> None:
+def test_a_completed_sequence_is_used_to_estimate_the_next(backend: Backend, moving: Moving) -> None:
     for seed, pauses in ((1, False), (2, True)):
         (kept,) = backend.ask(backend.queue.submit([moving(seed)]))
         runner = Runner(backend, look=0.01)
@@ -130,13 +130,13 @@ def test_a_sequence_that_is_done_teaches_the_next(backend: Backend, moving: Movi
     assert found.plan.task == "sequence" and found.plan.seed == 1
 
 
-def test_a_job_that_went_on_teaches_nothing(small: Small) -> None:
+def test_a_resumed_job_is_not_used_for_estimates(small: Small) -> None:
     job = small()
     assert past(job) is None
     assert past(job.model_copy(update=queue.failed(job, "x"))) is None
 
 
-def test_films_that_are_made_at_once_teach_each_other(small: Small) -> None:
+def test_films_of_a_batch_are_used_to_estimate_batches(small: Small) -> None:
     plan = small().plan
     found = [Past(plan, SECONDS | {"denoise": 40.0}, films=4), Past(plan, SECONDS)]
     assert expected(plan, found, films=1) == SECONDS

@@ -27,7 +27,7 @@ def claimed(backend: Backend, job: Job) -> Job:
     return found
 
 
-def test_a_job_waits_is_run_and_is_done(backend: Backend, small: Small) -> None:
+def test_a_job_goes_from_queued_to_running_to_completed(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     assert (job.state, job.kind, job.attempt) == ("queued", "film", 0)
     running = claimed(backend, job)
@@ -37,7 +37,7 @@ def test_a_job_waits_is_run_and_is_done(backend: Backend, small: Small) -> None:
     assert done.finished_at > 0 and done.lease_until == 0 and done.worker == ""
 
 
-def test_what_waits_is_cancelled_and_paused_at_once(backend: Backend, small: Small) -> None:
+def test_queued_jobs_are_cancelled_and_paused_at_once(backend: Backend, small: Small) -> None:
     one, two = submitted(backend, small(1), small(2))
     assert backend.ask(backend.queue.cancel(one.id)).state == "cancelled"
     assert backend.ask(backend.queue.cancel(one.id)).state == "cancelled"  # asked twice is no error
@@ -49,7 +49,7 @@ def test_what_waits_is_cancelled_and_paused_at_once(backend: Backend, small: Sma
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused")])
-def test_what_runs_is_asked_to_stop(backend: Backend, small: Small, wish: str, state: str) -> None:
+def test_a_running_job_is_asked_to_stop(backend: Backend, small: Small, wish: str, state: str) -> None:
     (job,) = submitted(backend, small())
     running = claimed(backend, job)
     asked = backend.ask(getattr(backend.queue, wish)(job.id))
@@ -60,7 +60,7 @@ def test_what_runs_is_asked_to_stop(backend: Backend, small: Small, wish: str, s
     assert laid.stalls == (1 if state in DONE else 0)
 
 
-def test_a_wish_that_comes_while_a_job_is_laid_down_is_met(backend: Backend, small: Small) -> None:
+def test_a_cancellation_during_release_takes_effect(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     before = claimed(backend, job)
     backend.ask(backend.queue.cancel(job.id))
@@ -68,7 +68,7 @@ def test_a_wish_that_comes_while_a_job_is_laid_down_is_met(backend: Backend, sma
     assert laid is not None and laid.state == "cancelled"
 
 
-def test_a_wish_that_comes_while_an_orphan_is_freed_is_met(backend: Backend, small: Small) -> None:
+def test_a_cancellation_during_recovery_takes_effect(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     before = claimed(backend, job)
     backend.ask(backend.queue.cancel(job.id))
@@ -77,7 +77,7 @@ def test_a_wish_that_comes_while_an_orphan_is_freed_is_met(backend: Backend, sma
     assert backend.ask(backend.queue._met(freed)).state == "cancelled"
 
 
-def test_an_orphan_that_is_removed_while_it_is_freed_is_gone(
+def test_a_job_removed_during_recovery_stays_removed(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = submitted(backend, small())
@@ -97,14 +97,14 @@ def test_an_orphan_that_is_removed_while_it_is_freed_is_gone(
     assert backend.ask(backend.queue.bury("a worker", "it died")) == []
 
 
-def test_what_has_begun_does_not_expire(backend: Backend, small: Small) -> None:
+def test_a_job_that_has_run_does_not_expire(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small(expires_at=time.time() + 60))
     claimed(backend, job)
     backend.ask(backend.queue.bury("a worker", "the service ended"))
     assert backend.ask(backend.queue.job(job.id)).expires_at == 0.0
 
 
-def test_a_pause_does_not_undo_a_cancellation(backend: Backend, small: Small) -> None:
+def test_pausing_does_not_undo_a_cancellation(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     claimed(backend, job)
     backend.ask(backend.queue.cancel(job.id))
@@ -112,7 +112,7 @@ def test_a_pause_does_not_undo_a_cancellation(backend: Backend, small: Small) ->
 
 
 @pytest.mark.parametrize("wish", ["cancel", "pause", "resume"])
-def test_what_is_done_stays_done(backend: Backend, small: Small, wish: str) -> None:
+def test_a_completed_job_cannot_be_changed(backend: Backend, small: Small, wish: str) -> None:
     (job,) = submitted(backend, small())
     running = claimed(backend, job)
     backend.ask(backend.store.settle(job.id, 1, queue.completed(running, Result())))
@@ -125,12 +125,12 @@ def test_what_is_done_stays_done(backend: Backend, small: Small, wish: str) -> N
 @pytest.mark.parametrize(
     "id", ["", "job_", "../../etc/passwd", "job_" + "0" * 25, "job_" + "0" * 26, "JOB_" + "0" * 26]
 )
-def test_other_ids_are_not_found(backend: Backend, id: str) -> None:
+def test_invalid_and_unknown_ids_are_not_found(backend: Backend, id: str) -> None:
     with pytest.raises(JobNotFound):
         backend.ask(backend.queue.job(id))
 
 
-def test_another_owners_job_is_not_found_either(backend: Backend, small: Small) -> None:
+def test_a_job_of_another_owner_is_not_found(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small(owner="ada"))
     assert backend.ask(backend.queue.job(job.id, "ada")).id == job.id == backend.ask(backend.queue.job(job.id)).id
     for ask in (backend.queue.job, backend.queue.cancel, backend.queue.pause, backend.queue.remove):
@@ -144,7 +144,7 @@ def orphan(job: Job, **told: Any) -> State:
     return changes["state"]  # type: ignore[no-any-return]
 
 
-def test_what_becomes_of_a_job_whose_worker_is_gone(small: Small) -> None:
+def test_an_orphaned_job_is_requeued_paused_cancelled_or_failed(small: Small) -> None:
     job = small()
     assert orphan(job, stalls=1) == orphan(job, stalls=2) == "queued"
     assert orphan(job, stalls=3) == "failed"
@@ -156,7 +156,7 @@ def test_what_becomes_of_a_job_whose_worker_is_gone(small: Small) -> None:
     assert "killed by SIGSEGV" in told["error"] and "3 attempts" in told["error"]
 
 
-def test_lapsed_leases_are_found_and_stale_tokens_count_no_more(backend: Backend, small: Small) -> None:
+def test_an_expired_lease_returns_the_job_to_the_queue_and_its_token_is_refused(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     first = backend.ask(backend.store.claim("one", 0.0))
     assert first is not None
@@ -168,7 +168,7 @@ def test_lapsed_leases_are_found_and_stale_tokens_count_no_more(backend: Backend
     assert backend.ask(backend.queue.job(job.id)).result is None
 
 
-def test_three_attempts_that_get_no_further_are_enough(backend: Backend, small: Small) -> None:
+def test_three_attempts_without_progress_fail_the_job(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     for _ in range(3):
         assert backend.ask(backend.store.claim("one", 0.0)) is not None
@@ -178,7 +178,7 @@ def test_three_attempts_that_get_no_further_are_enough(backend: Backend, small: 
     assert (again.state, again.stalls, again.error) == ("queued", 0, "")
 
 
-def test_attempts_that_get_on_are_not_counted(backend: Backend, small: Small) -> None:
+def test_attempts_with_progress_do_not_count_as_stalls(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     for number in range(1, 6):
         found = backend.ask(backend.store.claim("one", 0.02))
@@ -189,7 +189,7 @@ def test_attempts_that_get_on_are_not_counted(backend: Backend, small: Small) ->
     assert backend.ask(backend.queue.job(job.id)).state == "queued"
 
 
-def test_a_dead_workers_jobs_are_free_at_once(backend: Backend, small: Small) -> None:
+def test_jobs_of_a_dead_worker_are_released_at_once(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     backend.ask(backend.store.claim("the dead", LEASE))
     assert backend.ask(backend.queue.bury("another", "it died")) == []
@@ -197,7 +197,7 @@ def test_a_dead_workers_jobs_are_free_at_once(backend: Backend, small: Small) ->
     assert (found.state, found.error) == ("queued", "its worker was killed by SIGKILL")
 
 
-def test_what_waits_too_long_expires(backend: Backend, small: Small) -> None:
+def test_a_queued_job_expires_after_its_time(backend: Backend, small: Small) -> None:
     late, kept = submitted(backend, small(1, expires_at=time.time() - 1), small(2, expires_at=time.time() + 999))
     found = backend.ask(backend.store.claim("a worker", LEASE))
     assert found is not None and found.id == kept.id
@@ -218,7 +218,7 @@ def test_owners_take_turns_and_priority_comes_first(backend: Backend, small: Sma
     assert order == [urgent[0].id, ada[0].id, bob[0].id, ada[1].id, bob[1].id, ada[2].id, ada[3].id]
 
 
-def test_one_owner_reorders_their_own(backend: Backend, small: Small) -> None:
+def test_an_owner_can_reorder_only_their_own_jobs(backend: Backend, small: Small) -> None:
     one, two, three = submitted(backend, *(small(seed, owner="ada") for seed in range(3)))
     (other,) = submitted(backend, small(owner="bob"))
     backend.ask(backend.queue.reorder(three.id, before=one.id, owner="ada"))
@@ -235,21 +235,21 @@ def test_one_owner_reorders_their_own(backend: Backend, small: Small) -> None:
         backend.ask(backend.queue.reorder(one.id, before=two.id))
 
 
-def test_the_same_key_gives_the_same_job(backend: Backend, small: Small) -> None:
+def test_the_same_key_returns_the_same_job(backend: Backend, small: Small) -> None:
     (one,) = submitted(backend, small(1, key="again", owner="ada"))
     (two,) = submitted(backend, small(2, key="again", owner="ada"))
     (three,) = submitted(backend, small(3, key="again", owner="bob"))
     assert one.id == two.id != three.id
 
 
-def test_a_full_queue_says_when_to_come_back(backend: Backend, small: Small) -> None:
+def test_a_full_queue_refuses_with_retry_after(backend: Backend, small: Small) -> None:
     submitted(backend, small(1))
     with pytest.raises(LimitReached) as caught:
         backend.ask(backend.queue.submit([small(2)], depth=1))
     assert caught.value.retry_after > 0
 
 
-def test_a_job_of_a_command_waits_for_its_command(backend: Backend, small: Small) -> None:
+def test_a_job_of_a_command_is_never_claimed_by_a_worker(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small(home="command", output="/tmp/x.mp4"))
     assert job.state == "paused" and backend.ask(backend.store.claim("a worker", LEASE)) is None
     assert backend.ask(backend.queue.resume(job.id)).state == "paused"
@@ -258,7 +258,7 @@ def test_a_job_of_a_command_waits_for_its_command(backend: Backend, small: Small
     assert laid is not None and laid.state == "paused"
 
 
-def test_what_is_removed_is_gone_with_its_files(backend: Backend, small: Small) -> None:
+def test_removing_a_job_removes_its_files(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     backend.artifacts.tell(job.id, fraction=0.5)
     backend.ask(backend.queue.remove(job.id))
@@ -267,7 +267,7 @@ def test_what_is_removed_is_gone_with_its_files(backend: Backend, small: Small) 
         backend.ask(backend.queue.job(job.id))
 
 
-def test_what_ends_in_the_moment_it_is_removed_is_removed(
+def test_a_job_that_completes_during_removal_is_removed(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = submitted(backend, small())
@@ -284,7 +284,7 @@ def test_what_ends_in_the_moment_it_is_removed_is_removed(
         backend.ask(backend.queue.job(job.id))
 
 
-def test_what_is_done_for_long_is_swept(backend: Backend, small: Small) -> None:
+def test_jobs_completed_long_ago_are_swept(backend: Backend, small: Small) -> None:
     old, new, waiting = submitted(backend, small(1), small(2), small(3))
     for job, age in ((old, 100.0), (new, 1.0)):
         running = claimed(backend, job)
@@ -297,7 +297,7 @@ def test_what_is_done_for_long_is_swept(backend: Backend, small: Small) -> None:
     assert not backend.artifacts.of(old.id).exists() and not backend.artifacts.of(new.id).exists()
 
 
-def test_a_favourite_is_swept_for_room_alone_and_last(backend: Backend, small: Small) -> None:
+def test_a_favourite_is_swept_last_and_only_for_space(backend: Backend, small: Small) -> None:
     jobs = backend.ask(backend.queue.submit([small() for _ in range(3)]))
     for job in jobs:
         backend.ask(backend.store.claim("one", 60, job.id))
@@ -315,7 +315,7 @@ def test_a_favourite_is_swept_for_room_alone_and_last(backend: Backend, small: S
     assert backend.ask(backend.store.notes("favourite")) == []
 
 
-def test_a_removed_job_is_no_favourite(backend: Backend, small: Small) -> None:
+def test_removing_a_job_removes_its_favourite_mark(backend: Backend, small: Small) -> None:
     (job,) = backend.ask(backend.queue.submit([small(owner="a")]))
     with pytest.raises(JobNotFound):
         backend.ask(backend.queue.favour(job.id, True, "b"))
@@ -325,14 +325,14 @@ def test_a_removed_job_is_no_favourite(backend: Backend, small: Small) -> None:
     assert backend.ask(backend.store.notes("favourite")) == []
 
 
-def test_a_failure_keeps_its_reason(small: Small) -> None:
+def test_a_failed_job_keeps_its_error(small: Small) -> None:
     told = queue.failed(small(), MediaError("x.mp4", "is damaged", "send another"))
     assert (told["error_code"], told["error"]) == ("media", "x.mp4: is damaged; send another")
     told = queue.failed(small(), ValueError("two\nlines"))
     assert (told["error_code"], told["error"]) == ("unexpected", "unexpected ValueError: two lines")
 
 
-def test_states_are_known_by_name() -> None:
+def test_states_are_parsed_from_names() -> None:
     assert queue.states(["paused", "queued"]) == ("queued", "paused")
     with pytest.raises(RequestError, match="no such state"):
         queue.states(["done"])

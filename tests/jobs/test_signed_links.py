@@ -19,13 +19,13 @@ PATH = "/api/v1/files/job_0000000000000000000000000/film"
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}?download=true"])
-def test_a_link_opens_what_it_was_made_for(path: str) -> None:
+def test_a_link_is_valid_for_its_path(path: str) -> None:
     made = signed_links.link(SECRET, path, "ann")
     assert made.startswith(path)
     assert signed_links.holds(SECRET, made, "ann")
 
 
-def test_it_opens_nothing_else() -> None:
+def test_a_link_is_invalid_for_other_paths_owners_and_secrets() -> None:
     made = signed_links.link(SECRET, PATH, "ann")
     assert not signed_links.holds(SECRET, made, "bob")
     assert not signed_links.holds("1f" * 32, made, "ann")
@@ -34,7 +34,7 @@ def test_it_opens_nothing_else() -> None:
     assert not signed_links.holds(SECRET, PATH, "ann")
 
 
-def test_it_is_of_the_key_that_asked_for_it() -> None:
+def test_a_link_is_bound_to_its_key() -> None:
     ann, bob = (Key.of(id=id, name=id, owner="ann", digest="0" * 64) for id in ("account-a+b@c", "bob"))
     made = signed_links.link(SECRET, PATH, "ann", key=ann)
     assert "&key=account-a%2Bb%40c&" in made
@@ -44,7 +44,7 @@ def test_it_is_of_the_key_that_asked_for_it() -> None:
     assert not signed_links.holds(SECRET, made, "ann", changed), "an account whose password was changed"
 
 
-def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     made, now = signed_links.link(SECRET, PATH, "", 60), time.time()
     monkeypatch.setattr(signed_links.time, "time", lambda: now + 58)
     assert signed_links.holds(SECRET, made, "")
@@ -52,25 +52,25 @@ def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not signed_links.holds(SECRET, made, "")
 
 
-def test_its_end_cannot_be_put_off() -> None:
+def test_the_expiry_of_a_link_cannot_be_changed() -> None:
     made = signed_links.link(SECRET, PATH, "", 1)
     ends = made.partition("expires=")[2].partition("&")[0]
     assert not signed_links.holds(SECRET, made.replace(ends, str(int(ends) + 1000)), "")
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 3601])
-def test_the_time_has_limits(seconds: int) -> None:
+def test_the_lifetime_of_a_link_is_bounded(seconds: int) -> None:
     with pytest.raises(RequestError, match="seconds="):
         signed_links.link(SECRET, PATH, "", seconds)
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_no_link(text: str) -> None:
+def test_arbitrary_text_is_not_a_valid_link(text: str) -> None:
     assert not signed_links.holds(SECRET, text, "")
 
 
 @given(st.integers(0, 63), st.sampled_from("0123456789abcdef"))
-def test_no_digit_of_a_signature_may_differ(place: int, digit: str) -> None:
+def test_every_digit_of_the_signature_counts(place: int, digit: str) -> None:
     made = signed_links.link(SECRET, PATH, "ann")
     start = len(made) - 64 + place
     changed = made[:start] + digit + made[start + 1 :]

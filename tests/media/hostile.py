@@ -192,10 +192,24 @@ def film_bombs(mp4: bytes, avi: bytes) -> dict[str, bytes]:
         "bytes.avi": riff(b"RIFF", b"AVI " + start + riff(b"LIST", b"movi" + riff(b"00dc", b"\1") * 500_000)),
         "zeros-behind.avi": avi + bytes(64 << 20),
         "chunks.avi": riff(b"RIFF", b"AVI " + riff(b"JUNK", b"") * 5000),
+        "indices.avi": _indexed(avi),
         "no-film.avi": avi.replace(b"vids", b"auds"),
         "frame.gif": gif(8, 8, (60_000, 60_000, 5_000, 5_000)),
         "fewer.apng": apng(3, said=1 << 30),
     } | matroska_bombs()
+
+
+def _indexed(avi: bytes) -> bytes:
+    """The film with an index of 256 indices, which are all the same one, far behind the film."""
+    far = avi + riff(b"JUNK", bytes(1 << 18))
+    base = struct.pack("<QI", 0, 0)
+    index = riff(b"ix00", struct.pack("<HBBI4s", 2, 0, 1, 1, b"00dc") + base + struct.pack("<II", 0, 0))
+    entries = struct.pack("<QII", len(far), len(index), 1) * 256
+    header = riff(b"indx", struct.pack("<HBBI4s", 4, 0, 0, 256, b"00dc") + base + entries)
+    # In place of the room that the encoder left for it.
+    at, size = far.index(b"JUNK"), len(header)
+    assert far[at : at + 8] == riff(b"JUNK", bytes(size - 8))[:8]
+    return far[:at] + header + far[at + size :] + index
 
 
 #: Files that some readers read, because what is asked of them is small.
@@ -211,6 +225,7 @@ HARMLESS = {
     "playlist-behind.png": {"picture", "metadata"},
     "frame.gif": {"metadata"},  # whose header is in order
     "fewer.apng": {"picture"},
+    "indices.avi": {"video", "frames", "facts", "metadata"},  # whose indices are not read
     "16384.avi": {"video", "frames", "facts", "metadata"},  # its stream says what is true
     "tiny-samples.mp4": {"metadata"},
     # Only reading the packet, or decoding it, tells:

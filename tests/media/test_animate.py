@@ -50,7 +50,7 @@ def shown(path: Path) -> tuple[np.ndarray, list[float]]:
 
 @pytest.mark.parametrize("container", MOVING)
 @pytest.mark.parametrize("size", [(48, 64), (33, 35), (1, 1)])
-def test_every_frame_comes_back_close(tmp_path: Path, container: str, size: tuple[int, int]) -> None:
+def test_every_frame_is_close_to_the_source(tmp_path: Path, container: str, size: tuple[int, int]) -> None:
     frames = soft(6, *size)
     write(tmp_path / f"film.{container}", frames, 8)
     back, _ = shown(tmp_path / f"film.{container}")
@@ -60,7 +60,7 @@ def test_every_frame_comes_back_close(tmp_path: Path, container: str, size: tupl
 
 @pytest.mark.parametrize("container", MOVING)
 @pytest.mark.parametrize("fps", [8, 7.5, 24, 30, 50, 0.5])
-def test_times_add_up(tmp_path: Path, container: str, fps: float) -> None:
+def test_frame_durations_add_up(tmp_path: Path, container: str, fps: float) -> None:
     write(tmp_path / f"film.{container}", soft(30, 8, 8), fps)
     _, times = shown(tmp_path / f"film.{container}")
     unit = 10 if container == "gif" else 1
@@ -69,7 +69,7 @@ def test_times_add_up(tmp_path: Path, container: str, fps: float) -> None:
 
 
 @given(count=st.integers(1, 300), fps=st.floats(0.1, 50), unit=st.sampled_from([1, 10]))
-def test_no_frame_of_an_animation_is_lost_or_far_from_its_time(count: int, fps: float, unit: int) -> None:
+def test_frame_durations_keep_every_frame_near_its_time(count: int, fps: float, unit: int) -> None:
     times = durations(count, Fraction(fps), unit)
     assert len(times) == count and all(time > 0 and time % unit == 0 for time in times)
     ends = np.cumsum(times)
@@ -77,7 +77,7 @@ def test_no_frame_of_an_animation_is_lost_or_far_from_its_time(count: int, fps: 
 
 
 @pytest.mark.parametrize("container", MOVING)
-def test_frames_like_the_one_before_stay_frames(tmp_path: Path, container: str) -> None:
+def test_repeated_frames_are_kept(tmp_path: Path, container: str) -> None:
     frames = np.concatenate([soft(1)] * 3 + [noise(1, 48, 64)] * 2 + [soft(1)])
     write(tmp_path / f"film.{container}", frames, 8, encoding=encoding(container))  # type: ignore[arg-type]
     back, times = shown(tmp_path / f"film.{container}")
@@ -88,13 +88,13 @@ def test_frames_like_the_one_before_stay_frames(tmp_path: Path, container: str) 
 
 @pytest.mark.parametrize(("container", "quality"), [("webp", "lossless"), ("apng", None)])
 @pytest.mark.parametrize("count", [1, 4])
-def test_lossless_is_every_bit(tmp_path: Path, container: Any, quality: Any, count: int) -> None:
+def test_lossless_formats_keep_every_bit(tmp_path: Path, container: Any, quality: Any, count: int) -> None:
     path = tmp_path / f"film.{container}"
     write(path, noise(count), 8, encoding=encoding(container, None, quality))
     assert np.array_equal(shown(path)[0], noise(count))
 
 
-def test_a_gif_of_few_colours_is_every_bit(tmp_path: Path) -> None:
+def test_a_gif_of_few_colours_is_lossless(tmp_path: Path) -> None:
     colours = noise(1, 1, 255).reshape(255, 3)
     frames = colours[np.random.default_rng(1).integers(0, 255, (5, 40, 40))]
     write(tmp_path / "film.gif", frames, 8)
@@ -102,7 +102,7 @@ def test_a_gif_of_few_colours_is_every_bit(tmp_path: Path) -> None:
     assert psnr(back, frames) > 35
 
 
-def test_a_gif_has_one_palette_and_what_stands_still_does_not_flicker(tmp_path: Path) -> None:
+def test_a_gif_has_one_palette_and_still_areas_do_not_flicker(tmp_path: Path) -> None:
     frames = np.concatenate([soft(1)] * 8)
     frames[:, 20:28, 20:28] = noise(8, 8, 8)  # a noisy patch would move the colours of a palette for each frame
     write(tmp_path / "film.gif", frames, 8)
@@ -118,7 +118,7 @@ def test_a_gif_has_one_palette_and_what_stands_still_does_not_flicker(tmp_path: 
     assert grown < 64, "a frame holds only what changed"
 
 
-def test_a_palette_is_closer_than_the_octree_that_it_begins_with() -> None:
+def test_the_palette_is_better_than_an_octree() -> None:
     frames = soft(8, 96, 128)
     colours, table = palette(frames, 255)
     ours = np.stack([colours[table.of(frame)] for frame in frames])
@@ -138,7 +138,7 @@ def test_any_film_has_a_palette(count: int, height: int, width: int, high: int, 
 
 
 @pytest.mark.parametrize("container", STILL)
-def test_pictures_come_back_close(tmp_path: Path, container: str) -> None:
+def test_images_are_close_to_the_source(tmp_path: Path, container: str) -> None:
     frame = soft(1)
     write(tmp_path / f"still.{container}", frame, 8)
     back, _ = shown(tmp_path / f"still.{container}")
@@ -146,7 +146,7 @@ def test_pictures_come_back_close(tmp_path: Path, container: str) -> None:
 
 
 @pytest.mark.parametrize(("container", "pixel_format"), [("jpg", "yuv420p"), ("jpg", "yuv422p"), ("avif", "yuv420p")])
-def test_chroma_is_halved_where_asked(tmp_path: Path, container: Any, pixel_format: str) -> None:
+def test_chroma_subsampling_is_used_on_request(tmp_path: Path, container: Any, pixel_format: str) -> None:
     frame = np.zeros((1, 32, 32, 3), np.uint8)
     frame[:, :, ::2] = (255, 0, 0)
     path = tmp_path / f"still.{container}"
@@ -175,7 +175,7 @@ def test_equal_frames_are_equal_files(tmp_path: Path, container: str) -> None:
     assert (tmp_path / f"a.{container}").read_bytes() == (tmp_path / f"other.{container}").read_bytes()
 
 
-def test_numbered_frames_are_every_bit_and_the_first_speaks(tmp_path: Path) -> None:
+def test_numbered_frames_are_lossless_and_the_first_has_the_comment(tmp_path: Path) -> None:
     frames = noise(12)
     write(tmp_path / "shots" / "shot-%04d.png", frames, 8, '{"a":1}')
     paths = sorted((tmp_path / "shots").iterdir())
@@ -202,13 +202,13 @@ def test_a_rate_that_players_would_slow_down_is_refused(tmp_path: Path, containe
 
 
 @pytest.mark.parametrize("name", ["film.webp", "still.webp", "still.jpg", "still.avif"])
-def test_the_description_is_where_other_programs_look(tmp_path: Path, name: str) -> None:
+def test_the_comment_is_in_the_exif_description(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, soft(4 if name.startswith("film") else 1), 8, '{"seed":7}')
     with Image.open(tmp_path / name) as image:
         assert image.getexif()[0x010E] == '{"seed":7}'
 
 
-def test_a_gif_has_its_comment_where_other_programs_look(tmp_path: Path) -> None:
+def test_a_gif_has_a_comment_block(tmp_path: Path) -> None:
     text = "x" * 600  # of more than one block
     write(tmp_path / "film.gif", soft(), 8, text)
     with Image.open(tmp_path / "film.gif") as image:
@@ -216,7 +216,7 @@ def test_a_gif_has_its_comment_where_other_programs_look(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["", "a", "abc", "abcd", "abcde", "❄" * 50])
-def test_an_exif_block_is_what_pillow_reads(text: str) -> None:
+def test_pillow_reads_the_exif_block(text: str) -> None:
     if not text:
         assert exif(text) == exif(None) == b""
         return
@@ -236,7 +236,7 @@ def test_a_comment_that_a_jpeg_cannot_hold_is_refused_before_writing(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["still.jpg"]
 
 
-def test_films_are_read_back(tmp_path: Path) -> None:
+def test_animations_are_read_back(tmp_path: Path) -> None:
     for container in ("gif", "webp"):
         write(tmp_path / f"film.{container}", soft(8), 8)
         frames, fps = read_video(tmp_path / f"film.{container}")

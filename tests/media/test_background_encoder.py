@@ -29,7 +29,7 @@ def fed(made: Clip, pieces: int = 3, kind: str = "mp4") -> Clip:
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm", "mkv"])
-def test_the_file_is_the_same_to_the_byte(tmp_path: Path, kind: str) -> None:
+def test_the_file_has_the_same_bytes(tmp_path: Path, kind: str) -> None:
     made = fed(clip(12), kind=kind)
     assert made.ahead is not None and made.recipe is not None
     how = made.recipe.plan.encoding()
@@ -39,7 +39,7 @@ def test_the_file_is_the_same_to_the_byte(tmp_path: Path, kind: str) -> None:
     assert (tmp_path / f"ahead.{kind}").read_bytes() == (tmp_path / f"after.{kind}").read_bytes()
 
 
-def test_it_can_be_saved_twice_and_otherwise(tmp_path: Path) -> None:
+def test_a_clip_can_be_saved_twice_and_in_other_formats(tmp_path: Path) -> None:
     made = fed(clip(12))
     files = [made.save(tmp_path / name) for name in ("one.mp4", "two.mp4")]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -49,7 +49,7 @@ def test_it_can_be_saved_twice_and_otherwise(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (tmp_path / f"after-{name}").read_bytes()
 
 
-def test_packets_are_of_these_frames_alone(tmp_path: Path) -> None:
+def test_packets_are_not_used_for_other_frames(tmp_path: Path) -> None:
     made = fed(clip(12))
     other = replace(made, frames=255 - made.frames, recipe=None)
     other.save(tmp_path / "other.mp4")
@@ -57,7 +57,7 @@ def test_packets_are_of_these_frames_alone(tmp_path: Path) -> None:
     assert (tmp_path / "other.mp4").read_bytes() == (tmp_path / "after.mp4").read_bytes()
 
 
-def test_a_film_that_is_given_up_leaves_no_packets() -> None:
+def test_a_cancelled_film_leaves_no_packets() -> None:
     frames = clip(12).frames
     part, none = (Ahead(H264, frames.shape, Fraction(8)) for _ in range(2))
     part.add(frames[:4])
@@ -66,7 +66,7 @@ def test_a_film_that_is_given_up_leaves_no_packets() -> None:
         assert ahead.packets(H264, frames_sha256(frames)) is None
 
 
-def test_an_encoder_that_fails_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_failing_encoder_does_not_block(tmp_path: Path) -> None:
     made = clip(12)
     how = H264.model_copy(update={"codec": "h264_nothing"})
     ahead = Ahead(how, made.frames.shape, Fraction(8))

@@ -52,7 +52,7 @@ def clip(frames: int = 4, prompt: str = "a red circle") -> Clip:
     return Clip(pixels, 8.0, recipe, RUN)
 
 
-def test_in_a_line() -> None:
+def test_repr_describes_the_clip() -> None:
     assert repr(clip()) == "Clip(4 frames, 48x32, 8 fps, 'a red circle', seed 7)"
     assert repr(Clip(clip(1).frames, 12.5)) == "Clip(1 frame, 48x32, 12.5 fps)"
 
@@ -122,21 +122,21 @@ def test_one_frame_saves_as_png_without_loss(tmp_path: Path) -> None:
     assert read_recipe(path) == in_file(made, "still.png")
 
 
-def test_a_clip_that_knows_nothing_saves_and_says_so(tmp_path: Path) -> None:
+def test_a_clip_without_recipe_saves_an_empty_sidecar(tmp_path: Path) -> None:
     path = Clip(clip().frames, 12.5).save(tmp_path / "film.mp4")
     assert json.loads(sidecar_path(path).read_text()) == {"recipe": None, "run": None}
     assert read_video(path)[1] == 12.5
 
 
 @pytest.mark.parametrize("name", ["film.avi", "film", "film.mp4.json", ".mp4", "shot-%d.jpg"])
-def test_other_names_are_refused_with_one_that_works(tmp_path: Path, name: str) -> None:
+def test_unsupported_file_names_are_refused_with_a_suggestion(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"\.mp4|shot-%04d\.png"):
         clip().save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["still.png", "still.jpg", "still.avif"])
-def test_a_film_does_not_fit_a_picture(tmp_path: Path, name: str) -> None:
+def test_a_film_cannot_be_saved_as_an_image(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="one frame, not 4"):
         clip(4).save(tmp_path / name)
     with pytest.raises(OutputError, match="one frame, not 4"):
@@ -157,7 +157,7 @@ def test_every_container_carries_the_recipe(tmp_path: Path, name: str) -> None:
         assert read_recipe(path) == in_file(made, name)
 
 
-def test_a_film_as_numbered_frames_has_its_recipe_in_the_first_and_beside_it(tmp_path: Path) -> None:
+def test_numbered_frames_have_the_recipe_in_the_first_and_in_the_sidecar(tmp_path: Path) -> None:
     made = clip(3)
     path = made.save(tmp_path / "shot-%04d.png")
     names = ["shot-0001.png", "shot-0001.png.json", "shot-0002.png", "shot-0003.png"]
@@ -180,7 +180,7 @@ def test_a_film_as_numbered_frames_has_its_recipe_in_the_first_and_beside_it(tmp
     assert os.listdir(tmp_path) == ["shot-0001.png.json"]
 
 
-def test_the_encoding_is_the_given_one_the_recipes_or_the_usual_one(tmp_path: Path) -> None:
+def test_encoding_comes_from_arguments_recipe_or_default(tmp_path: Path) -> None:
     made = clip(4)
     assert made.recipe is not None
     plan = made.recipe.plan.model_copy(update={"codec": "h265", "quality": 40, "pixel_format": "yuv420p"})
@@ -203,7 +203,7 @@ def test_a_lossless_film_has_the_frames_that_the_recipe_names(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("taken", ["film.mp4", "film.mp4.json"])
-def test_neither_film_nor_sidecar_is_overwritten_unasked(tmp_path: Path, taken: str) -> None:
+def test_film_and_sidecar_are_not_overwritten_by_default(tmp_path: Path, taken: str) -> None:
     (tmp_path / taken).write_text("precious")
     with pytest.raises(OutputError, match=f"{taken}: exists already"):
         clip().save(tmp_path / "film.mp4")
@@ -216,14 +216,14 @@ def test_neither_film_nor_sidecar_is_overwritten_unasked(tmp_path: Path, taken: 
     assert read_video(tmp_path / "film.mp4")[0].shape == (4, 32, 48, 3)
 
 
-def test_a_sidecar_that_cannot_be_written_takes_the_film_with_it(tmp_path: Path) -> None:
+def test_an_unwritable_sidecar_leaves_no_film(tmp_path: Path) -> None:
     (tmp_path / "film.mp4.json").mkdir()
     with pytest.raises(OutputError, match="film.mp4.json: is a directory"):
         clip().save(tmp_path / "film.mp4", overwrite=True)
     assert os.listdir(tmp_path) == ["film.mp4.json"]
 
 
-def test_a_recipe_for_other_frames_is_not_written(tmp_path: Path) -> None:
+def test_a_recipe_of_other_frames_is_refused(tmp_path: Path) -> None:
     made = clip()
     with pytest.raises(RequestError, match="recipe=None"):
         dataclasses.replace(made, frames=255 - made.frames).save(tmp_path / "film.mp4")

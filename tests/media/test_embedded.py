@@ -24,7 +24,7 @@ def clip() -> Clip:
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film-%02d.png"])
-def test_a_film_carries_its_recipe_and_the_run_stands_beside_it(tmp_path: Path, clip: Clip, name: str) -> None:
+def test_the_recipe_is_in_the_film_and_the_run_in_the_sidecar(tmp_path: Path, clip: Clip, name: str) -> None:
     path = clip.save(tmp_path / name)
     recipe, run = carried(path)
     # What a film is written as belongs to the file.
@@ -34,7 +34,7 @@ def test_a_film_carries_its_recipe_and_the_run_stands_beside_it(tmp_path: Path, 
     assert carried(path) == (recipe, None)
 
 
-def test_what_was_sent_and_lost_its_recipe_has_it_beside_it(tmp_path: Path, clip: Clip) -> None:
+def test_a_missing_recipe_is_read_from_the_sidecar(tmp_path: Path, clip: Clip) -> None:
     path = clip.save(tmp_path / "film.mp4")
     told = carried(path)
     write(path, clip.frames, clip.fps, None, overwrite=True)
@@ -44,14 +44,14 @@ def test_what_was_sent_and_lost_its_recipe_has_it_beside_it(tmp_path: Path, clip
         carried(path)
 
 
-def test_a_damaged_recipe_in_the_film_is_not_passed_over(tmp_path: Path, clip: Clip) -> None:
+def test_a_damaged_recipe_in_the_film_is_refused(tmp_path: Path, clip: Clip) -> None:
     path = clip.save(tmp_path / "film.mp4")
     write(path, clip.frames, clip.fps, '{"schema_version": 2, "plan": 3}', overwrite=True)
     with pytest.raises(MediaError, match="its recipe is damaged"):
         carried(path)
 
 
-def test_a_newer_recipe_says_so_wherever_it_stands(tmp_path: Path, clip: Clip) -> None:
+def test_a_newer_recipe_is_refused_in_film_and_sidecar(tmp_path: Path, clip: Clip) -> None:
     path = clip.save(tmp_path / "film-%d.png")
     beside = json.loads(sidecar_path(path).read_text())
     beside["recipe"]["schema_version"] = 99
@@ -63,7 +63,7 @@ def test_a_newer_recipe_says_so_wherever_it_stands(tmp_path: Path, clip: Clip) -
         carried(path)
 
 
-def test_a_sidecar_that_is_not_ours_matters_only_where_it_is_needed(tmp_path: Path, clip: Clip) -> None:
+def test_a_foreign_sidecar_is_refused_only_when_needed(tmp_path: Path, clip: Clip) -> None:
     path = clip.save(tmp_path / "film.mp4")
     sidecar_path(path).write_text("[]")
     assert carried(path)[1] is None

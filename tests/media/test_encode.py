@@ -72,7 +72,7 @@ def skip_unless_here(how: Encoding) -> None:
 
 
 @pytest.mark.parametrize(("container", "codec"), SOFTWARE)
-def test_a_film_comes_back_close_in_order_and_in_time(tmp_path: Path, container: Any, codec: str) -> None:
+def test_encoded_frames_keep_order_times_and_quality(tmp_path: Path, container: Any, codec: str) -> None:
     path = saved(tmp_path / f"film.{container}", encoding(container, codec), soft())
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
@@ -87,28 +87,28 @@ def test_a_film_comes_back_close_in_order_and_in_time(tmp_path: Path, container:
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255), (160, 32, 240)])
-def test_flat_colours_come_back(tmp_path: Path, codec: str, colour: tuple[int, int, int]) -> None:
+def test_flat_colours_are_preserved(tmp_path: Path, codec: str, colour: tuple[int, int, int]) -> None:
     path = saved(tmp_path / "flat.mkv", encoding("mkv", codec), np.full((2, 32, 32, 3), colour, np.uint8))
     assert np.abs(decoded(path).astype(int) - colour).max() <= 3
 
 
 @pytest.mark.parametrize(("container", "codec"), LOSSLESS)
 @pytest.mark.parametrize("size", [(48, 64), (17, 35)])
-def test_lossless_is_every_bit(tmp_path: Path, container: Any, codec: str, size: tuple[int, int]) -> None:
+def test_lossless_codecs_keep_every_bit(tmp_path: Path, container: Any, codec: str, size: tuple[int, int]) -> None:
     frames = noise(3, *size)
     path = saved(tmp_path / f"film.{container}", encoding(container, codec, "lossless"), frames)
     assert np.array_equal(decoded(path), frames)
 
 
 @pytest.mark.parametrize("width", [16, 34, 48, 62])
-def test_narrow_films_in_h265(tmp_path: Path, width: int) -> None:
+def test_narrow_films_are_encoded_in_h265(tmp_path: Path, width: int) -> None:
     """x265 can write past its buffers for these, and the process ends when the encoder is closed."""
     frames = soft(4, 64, width)
     assert psnr(decoded(saved(tmp_path / "film.mp4", encoding("mp4", "h265"), frames)), frames) > 30
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])
-def test_ten_bits_are_ten_bits(tmp_path: Path, codec: str) -> None:
+def test_ten_bit_formats_store_10_bits(tmp_path: Path, codec: str) -> None:
     how = encoding("mkv", codec, None, "yuv420p10le")
     skip_unless_here(how)
     path = saved(tmp_path / "film.mkv", how, soft())
@@ -118,7 +118,7 @@ def test_ten_bits_are_ten_bits(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "vp9"])
-def test_full_chroma_keeps_thin_colours(tmp_path: Path, codec: str) -> None:
+def test_full_chroma_preserves_thin_colour_lines(tmp_path: Path, codec: str) -> None:
     frames = np.zeros((2, 32, 32, 3), np.uint8)
     frames[:, :, ::2] = (255, 0, 0)
     kept = decoded(saved(tmp_path / "full.mkv", encoding("mkv", codec, 80, "yuv444p"), frames))
@@ -163,7 +163,7 @@ def test_more_quality_is_more_bytes_and_closer(tmp_path: Path, codec: str) -> No
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
-def test_an_mp4_has_its_index_first_and_a_kind_that_players_know(tmp_path: Path, codec: str) -> None:
+def test_an_mp4_has_its_index_first_and_a_known_codec_tag(tmp_path: Path, codec: str) -> None:
     path = saved(tmp_path / "film.mp4", encoding("mp4", codec), soft(20))
     data = path.read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")
@@ -178,7 +178,7 @@ def test_an_mp4_has_its_index_first_and_a_kind_that_players_know(tmp_path: Path,
 
 @pytest.mark.parametrize("container", ["webm", "mkv"])
 @pytest.mark.parametrize("fps", [7.5, 24000 / 1001, 60])
-def test_rates_of_matroska(tmp_path: Path, container: str, fps: float) -> None:
+def test_matroska_keeps_the_frame_rate(tmp_path: Path, container: str, fps: float) -> None:
     write(tmp_path / f"film.{container}", soft(6, 16, 16), fps)
     with av.open(str(tmp_path / f"film.{container}")) as file:
         assert file.streams.video[0].average_rate == Fraction(fps).limit_denominator(1001)
@@ -204,7 +204,7 @@ threads = [threading.Thread(target=save, args=each) for each in kinds]
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_hardware_that_is_not_here_is_refused_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_missing_hardware_encoders_are_refused_in_one_line(tmp_path: Path) -> None:
     here = writable_codecs()
     absent = [name for name, reason in here.items() if reason]
     assert set(here) == {name for form in ("mp4", "webm", "mkv") for name in FORMS[form].codecs}  # type: ignore[index]
@@ -220,7 +220,7 @@ def test_hardware_that_is_not_here_is_refused_in_one_line_and_leaves_nothing(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hardware_that_is_here_writes_films(tmp_path: Path) -> None:
+def test_available_hardware_encoders_write_films(tmp_path: Path) -> None:
     here = [name for name, reason in writable_codecs().items() if not reason and CODECS[name].hardware]
     if not here:
         pytest.skip("this machine has no hardware encoder")
@@ -230,7 +230,7 @@ def test_hardware_that_is_here_writes_films(tmp_path: Path) -> None:
         assert back.shape == frames.shape and psnr(back, frames) > 30, name
 
 
-def test_a_pixel_format_that_the_library_lacks_is_named() -> None:
+def test_an_unsupported_pixel_format_is_refused() -> None:
     how = encoding("webm", "vp9", None, "yuv420p10le")
     try:
         check_encoder(how, 64, 64)
@@ -247,7 +247,7 @@ def probe(path: Path) -> dict[str, Any]:
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe here")
 @pytest.mark.parametrize(("container", "codec"), [*SOFTWARE, ("gif", "gif"), ("apng", "apng")])
 @pytest.mark.parametrize("quality", [None, "lossless"])
-def test_another_ffmpeg_reads_it(tmp_path: Path, container: Any, codec: str, quality: Any) -> None:
+def test_the_system_ffprobe_reads_the_films(tmp_path: Path, container: Any, codec: str, quality: Any) -> None:
     """The films are checked by a program of its own, of whatever version the system has."""
     if quality and not CODECS[codec].lossless:
         pytest.skip("it cannot be lossless")
@@ -268,14 +268,14 @@ def test_another_ffmpeg_reads_it(tmp_path: Path, container: Any, codec: str, qua
         assert tags["comment"] == COMMENT
 
 
-def test_what_was_written_is_read_as_a_film(tmp_path: Path) -> None:
+def test_written_films_are_read_back(tmp_path: Path) -> None:
     for container, codec in (("mp4", "h265"), ("mp4", "av1"), ("webm", "vp9"), ("mkv", "h264")):
         frames, fps = read_video(saved(tmp_path / f"{codec}.{container}", encoding(container, codec), soft()))  # type: ignore[arg-type]
         assert (frames.shape, fps) == (soft().shape, 8.0)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no scheduling policies")
-def test_no_encoder_takes_the_machine_for_itself(tmp_path: Path) -> None:
+def test_encoders_do_not_change_the_scheduling_policy(tmp_path: Path) -> None:
     """SVT-AV1 makes the process that runs it as root a real-time one."""
     before = os.sched_getscheduler(0)
     write(tmp_path / "film.mp4", np.zeros((2, 64, 64, 3), np.uint8), 8, encoding=encoding("mp4", "av1"))

@@ -54,7 +54,7 @@ def films(tmp_path_factory: pytest.TempPathFactory, encode: Encode, steps: Steps
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_all_frames_of_a_film(films: Path, steps: Steps, numbers: Numbers, name: str) -> None:
+def test_every_format_yields_all_frames(films: Path, steps: Steps, numbers: Numbers, name: str) -> None:
     frames, rate = read_video(films / name)
     assert (frames.shape, frames.dtype, rate) == ((12, 48, 64, 3), np.uint8, pytest.approx(8, rel=0.01))
     assert numbers(frames) == list(range(12))
@@ -62,25 +62,25 @@ def test_all_frames_of_a_film(films: Path, steps: Steps, numbers: Numbers, name:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_the_facts_of_a_film(films: Path, name: str) -> None:
+def test_facts_return_frames_size_and_rate(films: Path, name: str) -> None:
     assert facts(films / name) == (12, 64, 48, pytest.approx(8, rel=0.01))
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_the_first_frames_at_another_rate(films: Path, numbers: Numbers, name: str) -> None:
+def test_first_frames_are_read_at_another_rate(films: Path, numbers: Numbers, name: str) -> None:
     assert numbers(read_frames(films / name, 5, 4)) == [0, 2, 4, 6, 8]
     assert numbers(read_frames(films / name, 4, 16)) == [0, 0, 1, 1]
     assert numbers(read_frames(films / name, 99, 8)) == list(range(12))
 
 
-def test_the_nearest_frame_in_time(tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers) -> None:
+def test_the_nearest_frame_in_time_is_read(tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers) -> None:
     encode(tmp_path / "a.mp4", steps(24), fps=30)
     assert numbers(read_frames(tmp_path / "a.mp4", 6, 8)) == [0, 4, 7, 11, 15, 19]
     encode(tmp_path / "b.mkv", steps(6), fps=10, times=[0, 1, 2, 10, 11, 12])
     assert numbers(read_frames(tmp_path / "b.mkv", 13, 10)) == [0, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 5]
 
 
-def test_frames_later_than_the_last_one_asked_for_are_not_decoded(
+def test_frames_after_the_last_requested_one_are_not_decoded(
     tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers
 ) -> None:
     path = encode(tmp_path / "a.avi", steps(12), "mjpeg")
@@ -93,13 +93,13 @@ def test_frames_later_than_the_last_one_asked_for_are_not_decoded(
         read_video(path)
 
 
-def test_wrong_counts_and_rates_are_wrong_requests(films: Path) -> None:
+def test_invalid_counts_and_rates_are_refused(films: Path) -> None:
     for count, fps in ((0, 8.0), (-3, 8.0), (4, 0.0), (4, 1000.0), (4, float("nan"))):
         with pytest.raises(RequestError):
             read_frames(films / "h264.mp4", count, fps)
 
 
-def test_a_long_film_may_give_its_beginning(films: Path, numbers: Numbers) -> None:
+def test_the_beginning_of_a_film_above_the_limit_can_be_read(films: Path, numbers: Numbers) -> None:
     few = Limits(frames=6)
     for name in ("h264.mp4", "vp9.webm", "mpeg4.avi", "frames.gif"):
         assert numbers(read_frames(films / name, 4, 8, few)) == [0, 1, 2, 3]
@@ -113,7 +113,7 @@ def test_a_long_film_may_give_its_beginning(films: Path, numbers: Numbers) -> No
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_each_limit_is_held_in_every_format(films: Path, name: str) -> None:
+def test_every_limit_applies_to_every_format(films: Path, name: str) -> None:
     size = 48 * 64
     for limits, reason in (
         (Limits(file_bytes=100), "bytes, more than"),
@@ -127,7 +127,7 @@ def test_each_limit_is_held_in_every_format(films: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_a_film_cut_anywhere_is_refused(films: Path, tmp_path: Path, name: str) -> None:
+def test_a_truncated_film_is_refused(films: Path, tmp_path: Path, name: str) -> None:
     data = (films / name).read_bytes()
     path = tmp_path / name
     for share in range(20):
@@ -137,7 +137,21 @@ def test_a_film_cut_anywhere_is_refused(films: Path, tmp_path: Path, name: str) 
                 read(path)
 
 
-def test_what_a_phone_turns_is_turned(tmp_path: Path, encode: Encode) -> None:
+def test_h264_that_begins_between_keyframes_is_refused_for_its_missing_frames(
+    tmp_path: Path, encode: Encode, steps: Steps
+) -> None:
+    """The decoder drops what comes before the first keyframe, and reports no error."""
+    whole = encode(tmp_path / "whole.mp4", steps(24), options={"g": "6"})
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
+        stream = cut.add_stream_from_template(source.streams.video[0])
+        for packet in [each for each in source.demux() if each.size][1:]:
+            packet.stream = stream
+            cut.mux(packet)
+    with pytest.raises(MediaError, match="ends after 18 of 23 frames"):
+        read_video(tmp_path / "cut.mp4")
+
+
+def test_rotation_metadata_is_applied(tmp_path: Path, encode: Encode) -> None:
     picture = np.full((4, 48, 64, 3), 128, np.uint8)
     picture[:, :24, :32] = 255  # bright at the upper left
     for turned, corner in ((0, (0, 0)), (90, (-1, 0)), (180, (-1, -1)), (-90, (0, -1))):
@@ -160,7 +174,7 @@ def copied(source: Path, target: Path, shift: int, **options: str) -> Path:
     return target
 
 
-def test_what_an_edit_list_leaves_out_is_not_shown(
+def test_frames_outside_the_edit_list_are_skipped(
     tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers
 ) -> None:
     encode(tmp_path / "a.mp4", steps(12), options={"bf": "0"})
@@ -176,7 +190,7 @@ def test_what_an_edit_list_leaves_out_is_not_shown(
     ("name", "options"),
     [("a.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("a.webm", {"live": "1"}), ("a.mkv", {"live": "1"})],
 )
-def test_what_is_recorded_without_an_index(
+def test_films_without_an_index_are_read(
     tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers, name: str, options: dict[str, str]
 ) -> None:
     codec = "libx264" if name == "a.mp4" else "libvpx"
@@ -208,7 +222,7 @@ def with_sound(path: Path, film: np.ndarray | None, cover: bool = False) -> Path
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_sound_is_left_out(tmp_path: Path, steps: Steps, numbers: Numbers, suffix: str) -> None:
+def test_audio_is_ignored(tmp_path: Path, steps: Steps, numbers: Numbers, suffix: str) -> None:
     path = with_sound(tmp_path / f"a{suffix}", steps(6))
     assert numbers(read_video(path)[0]) == list(range(6))
     assert facts(path)[0] == 6
@@ -217,7 +231,7 @@ def test_sound_is_left_out(tmp_path: Path, steps: Steps, numbers: Numbers, suffi
             read(with_sound(tmp_path / f"sound{suffix}", None))
 
 
-def test_a_cover_is_no_film(tmp_path: Path) -> None:
+def test_cover_art_is_not_a_film(tmp_path: Path) -> None:
     path = with_sound(tmp_path / "a.mp4", None, cover=True)
     with av.open(str(path)) as container:
         assert len(container.streams.video) == 1
@@ -247,9 +261,7 @@ def hidden(path: Path, count: int) -> Path:
     return target
 
 
-def test_frames_that_are_never_shown_are_not_decoded_for_ever(
-    tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers
-) -> None:
+def test_decoding_of_hidden_frames_is_bounded(tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers) -> None:
     path = encode(tmp_path / "a.webm", steps(6), "libvpx", options={"auto-alt-ref": "0", "lag-in-frames": "0"})
     assert numbers(read_frames(hidden(path, 50), 1, 8)) == [0]
     few = Limits(decoded_bytes=20 * 48 * 64 * 3)

@@ -187,7 +187,7 @@ def place_specials(folder: Path) -> int:
 @needs_linux
 @pytest.mark.skipif(not features.check("avif"), reason="needs a Pillow that reads AVIF")
 @pytest.mark.parametrize("heavy", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["light", "heavy"])
-def test_what_is_hostile_is_refused_within_its_memory_and_time(tmp_path: Path, films: Path, heavy: bool) -> None:
+def test_hostile_files_are_refused_within_memory_and_work(tmp_path: Path, films: Path, heavy: bool) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     files = disguises() | picture_bombs() | film_bombs((films / "a.mp4").read_bytes(), (films / "a.avi").read_bytes())
@@ -207,7 +207,7 @@ def test_what_is_hostile_is_refused_within_its_memory_and_time(tmp_path: Path, f
 
 
 @needs_linux
-def test_a_file_that_grows_while_it_is_read(tmp_path: Path, films: Path) -> None:
+def test_a_file_growing_while_read_is_bounded(tmp_path: Path, films: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "growing.png").write_bytes(noise(1500))
@@ -222,7 +222,9 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path, films: Path) -> None
 
 @needs_linux
 @pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 44), marks=pytest.mark.trial)], ids=["few", "many"])
-def test_what_is_cut_or_flipped_is_read_or_refused_within_its_memory(tmp_path: Path, films: Path, seeds: range) -> None:
+def test_truncated_and_flipped_files_are_read_or_refused_within_memory(
+    tmp_path: Path, films: Path, seeds: range
+) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     whole = {path.name: path.read_bytes() for path in films.iterdir() if path.name != "sound.mp4"}

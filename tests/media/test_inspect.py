@@ -58,7 +58,7 @@ def test_any_comment_comes_back(scratch: Path, text: str) -> None:
     assert read_comment(scratch / "still.png") == text
 
 
-def test_the_longest_comment_comes_back_and_none_is_none(tmp_path: Path) -> None:
+def test_the_longest_and_no_comment_are_read_back(tmp_path: Path) -> None:
     for name, text in (("a", "é" * (MAX_COMMENT_BYTES // 2)), ("b", None)):
         write(tmp_path / f"{name}.mp4", film(1), 8, text)
         write_png(tmp_path / f"{name}.png", film(1)[0], text)
@@ -66,7 +66,7 @@ def test_the_longest_comment_comes_back_and_none_is_none(tmp_path: Path) -> None
         assert read_comment(tmp_path / f"{name}.png") == text
 
 
-def test_inspect_tells_what_is_there(tmp_path: Path) -> None:
+def test_inspect_describes_a_film_of_flickbook(tmp_path: Path) -> None:
     made = Clip(film(), 8.0, recipe(film()), RUN)
     facts = inspect(made.save(tmp_path / "film.mp4"))
     assert (facts["container"], facts["codec"], facts["width"], facts["height"]) == ("mp4", "h264", 48, 32)
@@ -91,7 +91,7 @@ def test_inspect_of_a_foreign_film(tmp_path: Path) -> None:
         assert len(facts["problems"]) == 2 and "film.mp4.json" in facts["problems"][0]
 
 
-def test_a_recipe_that_is_none_damaged_or_newer_is_named(tmp_path: Path) -> None:
+def test_missing_damaged_and_newer_recipes_are_reported(tmp_path: Path) -> None:
     good = recipe(film()).to_json()
     cases = {
         None: "carries no recipe",
@@ -120,7 +120,7 @@ def test_a_recipe_that_is_none_damaged_or_newer_is_named(tmp_path: Path) -> None
         ("a.gif", "gif", "gif", "gif"),
     ],
 )
-def test_films_of_other_formats(
+def test_films_of_other_formats_are_inspected(
     tmp_path: Path, encode: Callable[..., Path], name: str, codec: str, container: str, told: str
 ) -> None:
     facts = inspect(encode(tmp_path / name, film(), codec))
@@ -133,7 +133,7 @@ def test_films_of_other_formats(
 @pytest.mark.parametrize(
     ("name", "container"), [("a.jpg", "jpeg"), ("a.webp", "webp"), ("a.bmp", "bmp"), ("a.tif", "tiff")]
 )
-def test_pictures_of_other_formats(tmp_path: Path, name: str, container: str) -> None:
+def test_images_of_other_formats_are_inspected(tmp_path: Path, name: str, container: str) -> None:
     Image.fromarray(film(1)[0]).save(tmp_path / name)
     facts = inspect(tmp_path / name)
     assert (facts["container"], facts["codec"], facts["width"], facts["height"]) == (container, container, 48, 32)
@@ -147,13 +147,13 @@ PICTURES = ["still.png", "still.jpg", "still.webp", "still.gif", "still.apng"]
 @settings(max_examples=10, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=600))
 @pytest.mark.parametrize("name", [*FILMS[1:], *PICTURES[1:]])
-def test_any_comment_comes_back_from_every_container(scratch: Path, name: str, text: str) -> None:
+def test_any_comment_is_read_back_from_every_container(scratch: Path, name: str, text: str) -> None:
     write(scratch / name, film(1 if name.startswith("still") else 2, 8, 8), 8, text, overwrite=True)
     assert read_comment(scratch / name) == text
 
 
 @pytest.mark.parametrize("name", [*FILMS[1:], *PICTURES[1:]])
-def test_the_longest_comment_of_every_container_and_none(tmp_path: Path, name: str) -> None:
+def test_the_longest_and_no_comment_of_every_container(tmp_path: Path, name: str) -> None:
     frames = film(1 if name.startswith("still") else 2)
     most = MAX_JPEG_COMMENT_BYTES if name.endswith("jpg") else MAX_COMMENT_BYTES
     write(tmp_path / name, frames, 8, "é" * (most // 2))
@@ -171,7 +171,7 @@ def test_the_longest_comment_of_every_container_and_none(tmp_path: Path, name: s
         ("film.apng", "apng", "apng"),
     ],
 )
-def test_inspect_of_films_in_every_container(tmp_path: Path, name: str, container: str, codec: str) -> None:
+def test_inspect_describes_films_in_every_container(tmp_path: Path, name: str, container: str, codec: str) -> None:
     made = Clip(film(), 8.0, recipe(film()), RUN)
     facts = inspect(made.save(tmp_path / name))
     assert (facts["container"], facts["codec"], facts["width"], facts["height"]) == (container, codec, 48, 32)
@@ -199,7 +199,7 @@ def test_a_damaged_description_is_read_or_refused(scratch: Path, data: st.DataOb
 
 
 @pytest.mark.parametrize("at", [0, 5, 100, 2**32 - 1])
-def test_a_description_that_points_elsewhere_reads_nothing_else(tmp_path: Path, at: int) -> None:
+def test_a_description_offset_out_of_bounds_reads_nothing(tmp_path: Path, at: int) -> None:
     write(tmp_path / "a.jpg", film(1), 8, "a comment")
     data = (tmp_path / "a.jpg").read_bytes()
     entry = data.index(struct.pack("<HHI", 0x010E, 2, 10)) + 8
@@ -208,7 +208,7 @@ def test_a_description_that_points_elsewhere_reads_nothing_else(tmp_path: Path, 
     assert found is None or (len(found.encode()) <= 40 and found != "a comment")
 
 
-def test_a_description_that_is_no_text_is_none(tmp_path: Path) -> None:
+def test_a_description_that_is_not_text_is_ignored(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", film(1), 8, "a comment")
     data = (tmp_path / "a.jpg").read_bytes()
     entry = data.index(struct.pack("<HHI", 0x010E, 2, 10))
@@ -220,7 +220,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def test_the_comment_of_a_png_of_many_frames_is_read_without_decoding_them(tmp_path: Path) -> None:
+def test_the_comment_of_an_apng_is_read_without_decoding(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", film(1)[0], "mine")
     data = (tmp_path / "a.png").read_bytes()
     at = data.index(b"IDAT") - 4
@@ -229,7 +229,7 @@ def test_the_comment_of_a_png_of_many_frames_is_read_without_decoding_them(tmp_p
     assert read_comment(tmp_path / "a.png") == "mine"
 
 
-def test_a_moving_png_of_too_many_chunks_or_a_broken_one_is_refused(tmp_path: Path) -> None:
+def test_an_apng_with_too_many_or_broken_chunks_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.apng", film(3), 8)
     data = (tmp_path / "a.apng").read_bytes()
     end = data.index(b"IEND") - 4
@@ -240,7 +240,7 @@ def test_a_moving_png_of_too_many_chunks_or_a_broken_one_is_refused(tmp_path: Pa
             inspect(tmp_path / "a.apng")
 
 
-def test_the_comment_of_a_png_is_found_behind_its_pixels_in_any_kind_of_chunk(tmp_path: Path) -> None:
+def test_a_png_comment_after_the_pixels_is_found_in_every_text_chunk(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_png(path, film(1)[0])
     data = path.read_bytes()
@@ -261,7 +261,7 @@ def test_the_comment_of_a_png_is_found_behind_its_pixels_in_any_kind_of_chunk(tm
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system enforces no such limit")
-def test_a_picture_is_inspected_without_its_pixels(tmp_path: Path) -> None:
+def test_an_image_is_inspected_without_decoding(tmp_path: Path) -> None:
     path = tmp_path / "tall.png"
     path.write_bytes(png(1, 50_000_000, rows=bytes(4 * 50_000_000)))
     less_than_its_pixels = Budget(memory_mib=64, cpu_seconds=300, seconds=3600)

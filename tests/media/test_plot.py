@@ -62,7 +62,7 @@ def test_the_sheet_shows_the_chosen_steps_and_frames(tmp_path: Path) -> None:
     assert max(areas) - min(areas) < 0.05 * max(areas), "all frames are drawn at one size"
 
 
-def test_frames_stand_in_reading_order(tmp_path: Path) -> None:
+def test_frames_are_in_reading_order(tmp_path: Path) -> None:
     films = previews(3, frames=2)
     path = steps_sheet(films, [1, 2, 3], [1, 0.5, 0], tmp_path / "s.png", title="x")
     pixels = np.asarray(Image.open(path).convert("RGB"))
@@ -91,12 +91,12 @@ def test_titles_of_any_kind_are_drawn(tmp_path: Path) -> None:
         assert Image.open(path).size == Image.open(tmp_path / "0.png").size
 
 
-def test_one_frame_makes_a_sheet(tmp_path: Path) -> None:
+def test_one_frame_gives_a_sheet(tmp_path: Path) -> None:
     path = steps_sheet(previews(2, frames=1), [1, 2], [1.0, 0.0], tmp_path / "s.png", title="a still")
     assert Image.open(path).format == "PNG"
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
+def test_mismatched_previews_and_steps_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.png"
     with pytest.raises(RequestError, match="^previews=2 previews, 0 noisy, 1 steps"):
         steps_sheet(previews(2), [1], [1, 0], path, title="")
@@ -109,7 +109,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sheet_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_a_sheet_is_not_overwritten_by_default(tmp_path: Path) -> None:
     (tmp_path / "s.png").write_text("precious")
     with pytest.raises(OutputError, match="exists already"):
         steps_sheet(previews(1), [1], [0], tmp_path / "s.png", title="")
@@ -126,7 +126,7 @@ def sequence(frames: int) -> np.ndarray:
     return film
 
 
-def test_the_sequences_sheet_shows_chosen_frames_in_reading_order(tmp_path: Path) -> None:
+def test_the_sequence_sheet_has_frames_in_reading_order(tmp_path: Path) -> None:
     film = sequence(30)
     path = sequence_sheet(
         film, [(0, "a"), (29, "b")], [0.9] * 29, tmp_path / "s.png", title="a → b", cells=6, columns=3
@@ -140,7 +140,7 @@ def test_the_sequences_sheet_shows_chosen_frames_in_reading_order(tmp_path: Path
     assert not any((pixels == film[frame][0, 0]).all(axis=2).sum() > 1000 for frame in others)
 
 
-def test_the_sequences_curve_follows_its_numbers_and_the_file_repeats(tmp_path: Path) -> None:
+def test_the_sequence_curve_depends_on_its_values_and_is_repeatable(tmp_path: Path) -> None:
     film, turns, likeness = sequence(5), [(0, "one"), (4, "two")], [0.9, 0.5, 0.7, 0.95]
     first, same, other = (
         sequence_sheet(film, turns, each, tmp_path / f"{name}.png", title="t").read_bytes()
@@ -151,14 +151,14 @@ def test_the_sequences_curve_follows_its_numbers_and_the_file_repeats(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", [2, 3, 7, 12, 13, 200])
-def test_sequences_of_any_length_and_words_have_a_sheet(tmp_path: Path, frames: int) -> None:
+def test_sequences_of_any_length_and_prompt_have_a_sheet(tmp_path: Path, frames: int) -> None:
     turns = [(0, "from $5 to $9 " * 20), (frames - 1, "scène 雪 \n x")]
     path = sequence_sheet(sequence(frames), turns, [0.4] * (frames - 1), tmp_path / "s.png", title="long " * 80)
     with Image.open(path) as image:
         assert image.format == "PNG" and max(image.size) < 2000
 
 
-def test_a_sequence_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
+def test_mismatched_sequence_data_is_refused(tmp_path: Path) -> None:
     for film, turns, likeness in (
         (sequence(1), [(0, "a")], []),
         (sequence(3), [(0, "a")], [1.0]),
@@ -172,7 +172,7 @@ def test_a_sequence_that_does_not_fit_together_is_refused(tmp_path: Path) -> Non
     assert (tmp_path / "s.png").read_text() == "precious"
 
 
-def test_the_plot_has_a_panel_for_what_was_logged(tmp_path: Path) -> None:
+def test_the_plot_has_a_panel_for_every_logged_series(tmp_path: Path) -> None:
     heights = []
     for bands, adherence in ((0, False), (8, False), (8, True)):
         run = write_run(tmp_path / f"run-{bands}-{adherence}", bands=bands, adherence=adherence)
@@ -180,7 +180,7 @@ def test_the_plot_has_a_panel_for_what_was_logged(tmp_path: Path) -> None:
     assert heights[0] < heights[1] < heights[2]
 
 
-def test_the_plot_follows_its_numbers_and_repeats(tmp_path: Path) -> None:
+def test_the_plot_depends_on_its_values_and_is_repeatable(tmp_path: Path) -> None:
     first = training_plot(write_run(tmp_path / "a"), tmp_path / "a.png").read_bytes()
     assert training_plot(write_run(tmp_path / "a"), tmp_path / "a.png").read_bytes() == first
     log = tmp_path / "a" / "log.csv"
@@ -192,7 +192,7 @@ def test_the_plot_follows_its_numbers_and_repeats(tmp_path: Path) -> None:
         first = changed
 
 
-def test_a_log_that_is_being_written_or_damaged_is_plotted_as_far_as_it_can_be(tmp_path: Path) -> None:
+def test_damaged_lines_of_a_log_are_skipped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     whole = training_plot(run, tmp_path / "whole.png").read_bytes()
     with open(run / "log.csv", "ab") as file:
@@ -203,7 +203,7 @@ def test_a_log_that_is_being_written_or_damaged_is_plotted_as_far_as_it_can_be(t
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5000])
-def test_a_run_of_any_length_is_plotted(tmp_path: Path, rows: int) -> None:
+def test_runs_of_any_length_are_plotted(tmp_path: Path, rows: int) -> None:
     run = write_run(tmp_path / "run", rows=rows)
     assert Image.open(training_plot(run, tmp_path / "plot.png")).format == "PNG"
 
@@ -217,7 +217,7 @@ def test_a_run_without_rows_is_refused(tmp_path: Path, text: str | None) -> None
     assert not (tmp_path / "plot.png").exists()
 
 
-def test_without_matplotlib_or_codecs_the_rest_still_works(tmp_path: Path) -> None:
+def test_media_works_without_matplotlib_and_codecs(tmp_path: Path) -> None:
     """A machine that only trains has neither: sheets work, figures name the extra to install, nothing is written."""
     script = """
         import sys

@@ -57,7 +57,7 @@ def test_a_film_comes_back(tmp_path: Path, fps: float) -> None:
     assert np.abs(frames.astype(int) - film()).mean() < 3
 
 
-def test_files_that_are_no_film(tmp_path: Path) -> None:
+def test_files_that_are_not_films_are_refused(tmp_path: Path) -> None:
     (tmp_path / "playlist.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\nfile:///etc/hostname\n")
     (tmp_path / "drawing.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     (tmp_path / "picture.mp4").write_bytes(b"GIF89a" + bytes(40))
@@ -69,13 +69,13 @@ def test_files_that_are_no_film(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "film.mp4")
     with pytest.raises(MediaError, match="not a regular file"):
         inspect(tmp_path / "film.mp4")
 
 
-def test_a_film_is_no_picture_and_the_other_way(tmp_path: Path, mp4: bytes, png: bytes) -> None:
+def test_films_and_images_are_not_interchangeable(tmp_path: Path, mp4: bytes, png: bytes) -> None:
     (tmp_path / "named.png").write_bytes(mp4)
     (tmp_path / "named.mp4").write_bytes(png)
     assert inspect(tmp_path / "named.png")["container"] == "mp4"
@@ -94,7 +94,7 @@ def test_a_film_is_no_picture_and_the_other_way(tmp_path: Path, mp4: bytes, png:
         (Limits(decoded_bytes=6 * 32 * 48 * 3 - 1), "once decoded"),
     ],
 )
-def test_each_limit_is_held(tmp_path: Path, mp4: bytes, limits: Limits, reason: str) -> None:
+def test_every_limit_is_enforced(tmp_path: Path, mp4: bytes, limits: Limits, reason: str) -> None:
     (tmp_path / "film.mp4").write_bytes(mp4)
     for read in (read_video, read_comment, inspect):
         with pytest.raises(MediaError, match=reason):
@@ -132,7 +132,7 @@ def test_an_index_of_a_billion_frames_is_refused_unread(tmp_path: Path, mp4: byt
         inspect(tmp_path / "film.mp4")
 
 
-def test_a_film_cut_anywhere_is_refused(tmp_path: Path, mp4: bytes, png: bytes) -> None:
+def test_a_truncated_film_is_refused(tmp_path: Path, mp4: bytes, png: bytes) -> None:
     for share in range(20):
         (tmp_path / "film.mp4").write_bytes(mp4[: len(mp4) * share // 20])
         (tmp_path / "still.png").write_bytes(png[: len(png) * share // 20])
@@ -173,7 +173,7 @@ def test_a_damaged_film_is_read_or_refused(scratch: Path, mp4: bytes, edits: lis
 @pytest.mark.slow
 @settings(max_examples=200)
 @given(edits=EDITS, repair=st.booleans())
-def test_a_damaged_picture_is_read_or_refused(
+def test_a_damaged_image_is_read_or_refused(
     scratch: Path, png: bytes, edits: list[tuple[int, bytes]], repair: bool
 ) -> None:
     path = scratch / "damaged.png"
@@ -222,7 +222,7 @@ def written(folder: Path, frames: np.ndarray, how: Encoding, fps: float = 24) ->
 
 
 @pytest.mark.parametrize("how", encodings(), ids=lambda how: f"{how.container}-{how.codec}-{how.pixel_format}")
-def test_whatever_can_be_written_can_be_read(tmp_path: Path, how: Encoding) -> None:
+def test_every_writable_format_can_be_read(tmp_path: Path, how: Encoding) -> None:
     path = written(tmp_path, film(), how)
     frames, rate = read_any(path)
     expected = film() if FORMS[how.container].films else film()[:1]
@@ -239,7 +239,7 @@ def test_whatever_can_be_written_can_be_read(tmp_path: Path, how: Encoding) -> N
 
 
 @pytest.mark.parametrize("how", [each for each in encodings() if "10" in each.pixel_format], ids=str)
-def test_of_ten_bits_eight_are_shown_within_rounding(tmp_path: Path, how: Encoding) -> None:
+def test_ten_bit_films_are_read_as_8_bits(tmp_path: Path, how: Encoding) -> None:
     colours = np.random.default_rng(3).integers(0, 256, (8, 1, 1, 3), dtype=np.uint8)
     frames = np.ascontiguousarray(np.broadcast_to(colours, (8, 64, 64, 3)))
     path = written(tmp_path, frames, encoding(how.container, how.codec, 100, how.pixel_format))
@@ -257,7 +257,7 @@ def test_numbered_frames_are_read_in_order_up_to_the_first_gap(tmp_path: Path) -
         read_any(tmp_path / "shot-%04d.png")
 
 
-def test_numbered_frames_are_judged_as_a_film_is(tmp_path: Path) -> None:
+def test_numbered_frames_have_the_limits_of_a_film(tmp_path: Path) -> None:
     write(tmp_path / "shot-%d.png", film(3), 8)
     write_png(tmp_path / "shot-3.png", film(3, 16, 16)[0], overwrite=True)
     with pytest.raises(MediaError, match="frame 3 does not fit"):

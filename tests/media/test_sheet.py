@@ -22,7 +22,7 @@ def film(frames: int, colour: int, height: int = 128, width: int = 128) -> np.nd
 
 
 @given(st.integers(1, 300), st.integers(1, 40))
-def test_chosen_frames_are_spread_from_first_to_last(count: int, columns: int) -> None:
+def test_chosen_frames_are_evenly_spread(count: int, columns: int) -> None:
     indices = chosen(count, columns)
     assert indices == sorted(set(indices)) and len(indices) == min(count, columns)
     assert indices[0] == 0 and (columns == 1 or indices[-1] == count - 1)
@@ -49,7 +49,7 @@ def test_films_of_any_size_keep_their_shape() -> None:
     assert sheet.getpixel((MARGIN + 64, MARGIN + TEXT_ROW + 36)) == (90, 0, 0)
 
 
-def test_labels_are_drawn_in_their_row_and_not_over_frames() -> None:
+def test_labels_are_drawn_above_their_frames() -> None:
     blank = np.asarray(contact_sheet([film(4, 1), film(4, 2)], ["", ""], columns=4))
     named = np.asarray(contact_sheet([film(4, 1), film(4, 2)], ["", "a gjpqy circle"], columns=4))
     rows = np.flatnonzero((blank != named).any(axis=(1, 2)))
@@ -70,7 +70,7 @@ def test_any_label_is_drawn_inside_the_sheet(label: str) -> None:
     assert (sheet[:, -MARGIN:] == 255).all() and (sheet[:MARGIN] == 255).all()
 
 
-def test_a_cut_label_differs_from_its_beginning_and_accents_are_spelled_plainly() -> None:
+def test_long_labels_are_marked_as_cut_and_accents_are_replaced() -> None:
     def drawn(label: str) -> bytes:
         return contact_sheet([film(2, 1)], [label], columns=2).tobytes()
 
@@ -85,7 +85,7 @@ def test_a_white_frame_on_white_paper_has_an_edge() -> None:
     assert (strip[0] < 255).all() and (strip[1:-1, 1:-1] == 255).all()
 
 
-def test_what_cannot_be_a_sheet_is_refused() -> None:
+def test_invalid_sheet_arguments_are_refused() -> None:
     with pytest.raises(RequestError, match="^labels=1: .*2 films"):
         contact_sheet([film(1, 1), film(1, 1)], ["one"])
     with pytest.raises(RequestError, match="^labels=0"):

@@ -42,7 +42,7 @@ def test_the_nearest_frame_is_chosen(gaps: list[Fraction], last: Fraction, count
     assert found == by_rule(starts, last, count, fps)
 
 
-def test_no_more_is_taken_than_is_needed() -> None:
+def test_only_the_needed_frames_are_consumed() -> None:
     taken: list[int] = []
 
     def endless() -> Iterator[Shown]:
@@ -54,7 +54,7 @@ def test_no_more_is_taken_than_is_needed() -> None:
     assert len(taken) == 10  # the fourth stands at 3/8 of a second, where the tenth of 24 a second begins
 
 
-def test_pixels_are_converted_once_and_only_where_they_are_chosen() -> None:
+def test_only_chosen_frames_are_converted_once() -> None:
     converted: list[int] = []
 
     def pixels(number: int) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_pixels_are_converted_once_and_only_where_they_are_chosen() -> None:
     assert converted == [0, 1]
 
 
-def test_of_an_unknown_time_the_last_frame_is_shown_for_the_mean() -> None:
+def test_a_last_frame_of_unknown_duration_gets_the_mean_duration() -> None:
     starts = [Fraction(0), Fraction(1, 4), Fraction(1, 2)]
     assert len(list(nearest(film(starts, Fraction(0)), 99, Fraction(8)))) == 6
     assert len(list(nearest(film([Fraction(0)], Fraction(0)), 99, Fraction(8)))) == 1

@@ -47,7 +47,7 @@ def test_flat_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) ->
     assert np.abs(decoded(tmp_path / "flat.mp4").astype(int) - colour).max() <= 3
 
 
-def test_a_moving_film_comes_back_in_order_and_close(tmp_path: Path) -> None:
+def test_a_moving_film_keeps_order_and_quality(tmp_path: Path) -> None:
     frames = film()
     write(tmp_path / "film.mp4", frames, 8)
     back = decoded(tmp_path / "film.mp4")
@@ -56,7 +56,7 @@ def test_a_moving_film_comes_back_in_order_and_close(tmp_path: Path) -> None:
     assert (10 * np.log10(255**2 / error) > 35).all()
 
 
-def test_the_file_is_what_browsers_and_quicktime_play(tmp_path: Path) -> None:
+def test_the_mp4_is_playable_in_browsers_and_quicktime(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     write(path, film(20), 8)
     data = path.read_bytes()
@@ -95,7 +95,7 @@ def test_rate_and_length_are_exact(tmp_path: Path, fps: float, rate: Fraction, c
 
 
 @pytest.mark.parametrize("fps", [0, -1, 0.01, 241, float("nan"), float("inf")])
-def test_a_rate_no_player_takes_is_refused(tmp_path: Path, fps: float) -> None:
+def test_a_rate_out_of_range_is_refused(tmp_path: Path, fps: float) -> None:
     with pytest.raises(RequestError, match=r"^fps=.*0\.1 to 240"):
         write(tmp_path / "film.mp4", film(2), fps)
     assert list(tmp_path.iterdir()) == []
@@ -132,7 +132,7 @@ def test_png_keeps_pixels_and_comment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("comment", ["x" * (MAX_COMMENT_BYTES + 1), "a\0b", "\ud800"])
-def test_a_comment_that_could_not_come_back_is_refused(tmp_path: Path, comment: str) -> None:
+def test_a_comment_that_cannot_be_stored_is_refused(tmp_path: Path, comment: str) -> None:
     with pytest.raises(OutputError, match="comment"):
         write(tmp_path / "film.mp4", film(2), 8, comment)
     with pytest.raises(OutputError, match="comment"):
@@ -151,7 +151,7 @@ def test_a_comment_that_could_not_come_back_is_refused(tmp_path: Path, comment: 
         film(2)[:, :0],
     ],
 )
-def test_frames_of_another_kind_are_refused(tmp_path: Path, frames: np.ndarray) -> None:
+def test_frames_of_other_shapes_and_types_are_refused(tmp_path: Path, frames: np.ndarray) -> None:
     with pytest.raises(RequestError, match="^frames="):
         write(tmp_path / "new" / "film.mp4", frames, 8)
     with pytest.raises(RequestError, match="^frames="):
@@ -170,7 +170,7 @@ def test_an_existing_file_is_refused_before_writing_and_kept(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["film.mp4"]
 
 
-def test_overwriting_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
+def test_failed_overwriting_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(b"precious")
     with pytest.raises(RequestError):
@@ -183,7 +183,7 @@ def test_missing_directories_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "still.png").is_file()
 
 
-def test_targets_that_cannot_be_files(tmp_path: Path) -> None:
+def test_targets_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for target in [tmp_path, tmp_path / "file" / "film.mp4", tmp_path / ("n" * 300 + ".mp4"), "", "a\0b.mp4"]:
         with pytest.raises(OutputError):
@@ -192,7 +192,7 @@ def test_targets_that_cannot_be_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_without_permission(tmp_path: Path) -> None:
+def test_a_directory_without_permission_is_refused(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     with pytest.raises(OutputError, match="no permission"):
@@ -201,7 +201,7 @@ def test_a_directory_without_permission(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [100, 5000])
-def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_leaves_no_files(tmp_path: Path, limit: int) -> None:
     script = f"""
         import resource
         import numpy as np
@@ -224,7 +224,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, limit: int) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_staged_gives_all_names_or_none(tmp_path: Path) -> None:
+def test_staged_publishes_all_files_or_none(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with pytest.raises(OutputError, match="second: "), staged(first, second) as parts:
         for part in parts:
@@ -241,7 +241,7 @@ def test_staged_does_not_replace_a_file_that_appears_meanwhile(tmp_path: Path) -
     assert (tmp_path / "film").read_text() == "someone else's"
 
 
-def test_the_first_frame_gets_its_name_when_all_others_have_theirs(tmp_path: Path) -> None:
+def test_the_first_frame_is_published_last(tmp_path: Path) -> None:
     write(tmp_path / "f-%d.png", film(3, 8, 8), 8, "the old recipe")
     third, beside = tmp_path / "f-3.png", tmp_path / "beside"
     with (
@@ -276,7 +276,7 @@ def test_a_shorter_film_leaves_no_frames_of_a_longer_one(tmp_path: Path) -> None
     assert sorted(os.listdir(tmp_path)) == ["f-01.png", "f-02.png", "f-08.png", "f-7.png", "g-07.png"]
 
 
-def test_overwriting_frames_that_fails_keeps_all_of_the_longer_film(tmp_path: Path) -> None:
+def test_failed_overwriting_keeps_all_frames_of_the_longer_film(tmp_path: Path) -> None:
     path = tmp_path / "f-%d.png"
     write(path, film(4, 8, 8), 8)
     with pytest.raises(RequestError):
@@ -291,7 +291,7 @@ def test_only_files_are_removed(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["f-1.png", "f-2.png", "f-3.png", "f-4.png"]
 
 
-def test_frames_before_those_of_another_film_are_refused(tmp_path: Path) -> None:
+def test_frames_next_to_those_of_another_film_are_refused(tmp_path: Path) -> None:
     (tmp_path / "f-3.png").write_bytes(b"precious")
     with pytest.raises(OutputError, match="f-3.png: exists already"):
         write(tmp_path / "f-%d.png", film(2, 8, 8), 8)

@@ -52,19 +52,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.mark.parametrize(
     "host", ["localhost", "127.0.0.1:99", "[::1]:8000", "films.example", "FILMS.example", "127.5.5.5"]
 )
-def test_it_answers_to_its_names(service: Live, host: str) -> None:
+def test_allowed_host_headers_are_accepted(service: Live, host: str) -> None:
     assert service.get("/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "films.example.evil", "10.0.0.1", "localhost.", "[", "", "a@b:c"]
 )
-def test_it_answers_to_no_other(service: Live, host: str) -> None:
+def test_other_host_headers_are_refused(service: Live, host: str) -> None:
     answer = service.get("/healthz", headers={"host": host})
     assert (answer.status_code, answer.json()["error"]["code"]) == (421, "wrong_host")
 
 
-def test_all_addresses_may_be_asked_of_one_that_listens_at_all(tmp_path: Path) -> None:
+def test_a_service_on_all_addresses_accepts_any_address(tmp_path: Path) -> None:
     with live(tmp_path, host="0.0.0.0") as wide:
         assert wide.get("/healthz", headers={"host": "10.1.2.3:8000"}).status_code == 200
         assert wide.get("/healthz", headers={"host": "evil.example"}).status_code == 421
@@ -87,14 +87,14 @@ def test_all_addresses_may_be_asked_of_one_that_listens_at_all(tmp_path: Path) -
         ({"sec-fetch-site": "same-origin"}, 404),
     ],
 )
-def test_other_pages_change_nothing(service: Live, headers: dict[str, str], status: int) -> None:
+def test_cross_origin_requests_cannot_change_anything(service: Live, headers: dict[str, str], status: int) -> None:
     for verb in ("POST", "PUT", "PATCH", "DELETE"):
         assert service.http.request(verb, service.url + "/api/v1/nothing", headers=headers).status_code == status
     own = {"origin": service.url}
     assert service.post("/api/v1/nothing", headers=own).status_code == 404
 
 
-def test_pages_that_may_ask_are_told_so_and_no_others(service: Live, tmp_path: Path) -> None:
+def test_cors_headers_are_sent_to_allowed_origins_only(service: Live, tmp_path: Path) -> None:
     asked = {"origin": "https://films.example", "access-control-request-method": "POST"}
     answer = service.http.options(service.url + "/v1/videos", headers=asked)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://films.example")
@@ -106,7 +106,7 @@ def test_pages_that_may_ask_are_told_so_and_no_others(service: Live, tmp_path: P
         assert "access-control-allow-origin" not in plain.get("/healthz", headers={"origin": "https://a.b"}).headers
 
 
-def test_every_answer_has_safe_headers(service: Live) -> None:
+def test_every_response_has_security_headers(service: Live) -> None:
     for path in ("/healthz", "/nothing", "/api/v1/jobs", "/fail/bug", "/openapi.json"):
         headers = service.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -116,7 +116,7 @@ def test_every_answer_has_safe_headers(service: Live) -> None:
         assert headers["cache-control"] in ("no-store", "private")
 
 
-def test_a_request_has_an_id_its_own_if_it_is_plain(service: Live) -> None:
+def test_request_id_of_the_client_is_kept_if_it_is_plain(service: Live) -> None:
     assert service.get("/healthz", headers={"x-request-id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
     for bad in ("a b", "x" * 65, "a\tb", '"', ""):
         made = service.get("/healthz", headers={"x-request-id": bad}).headers["x-request-id"]
@@ -134,7 +134,7 @@ def test_a_request_has_an_id_its_own_if_it_is_plain(service: Live) -> None:
         ("bug", 500, "unexpected"),
     ],
 )
-def test_errors_have_one_form_and_tell_no_secret(service: Live, how: str, status: int, code: str) -> None:
+def test_errors_have_one_form_and_reveal_no_internals(service: Live, how: str, status: int, code: str) -> None:
     own, compatible = service.get(f"/fail/{how}"), service.get(f"/v1/fail/{how}")
     assert own.status_code == compatible.status_code == status
     assert set(own.json()["error"]) == {"code", "message", "field"}
@@ -143,7 +143,7 @@ def test_errors_have_one_form_and_tell_no_secret(service: Live, how: str, status
     assert "secret" not in own.text + compatible.text and "Traceback" not in own.text
 
 
-def test_what_nobody_meant_is_logged_whole_with_the_ids(service: Live, caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_errors_are_logged_with_traceback_and_ids(service: Live, caplog: pytest.LogCaptureFixture) -> None:
     lines: list[dict[str, Any]] = []
 
     class Kept(logging.Handler):
@@ -162,7 +162,7 @@ def test_what_nobody_meant_is_logged_whole_with_the_ids(service: Live, caplog: p
     assert "ZeroDivisionError: secret thing" in line["traceback"]
 
 
-def test_the_openapi_document_has_our_refusals_and_no_other(service: Live) -> None:
+def test_the_openapi_document_has_only_our_error_schema(service: Live) -> None:
     document = service.get("/openapi.json").json()
     text = json.dumps(document)
     assert "HTTPValidationError" not in text

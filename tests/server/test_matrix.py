@@ -195,7 +195,7 @@ def _made(service: Live, callers: dict[str, dict[str, str]]) -> dict[str, str]:
     }
 
 
-def test_every_route_is_in_the_table(service: Live) -> None:
+def test_every_route_is_in_the_access_table(service: Live) -> None:
     found = set()
     for route in service.app.routes:
         inner = getattr(route, "effective_route_contexts", None)
@@ -206,7 +206,9 @@ def test_every_route_is_in_the_table(service: Live) -> None:
 
 
 @pytest.mark.parametrize("each", TABLE, ids=str)
-def test_who_may(service: Live, callers: dict[str, dict[str, str]], each: Line) -> None:
+def test_each_route_admits_exactly_the_listed_callers(
+    service: Live, callers: dict[str, dict[str, str]], each: Line
+) -> None:
     ids = made(service, callers)
     for who in ("none", "bad", "revoked", "expired"):
         status, text = asked(service, each, callers[who], ids)

@@ -48,7 +48,9 @@ def run(service: Live, place: Path, *words: str) -> tuple[int, str, list[Any]]:
 
 
 @pytest.mark.slow
-def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_generated_requests_follow_the_openapi_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     tags = ["--include-tag", "jobs", "--include-tag", "files"]
     with live(tmp_path) as service:
@@ -58,7 +60,7 @@ def test_a_few_hundred_requests_of_every_kind(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.trial
-def test_ten_thousand_requests_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_10000_generated_requests_follow_the_openapi_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
         code, said, statuses = run(service, tmp_path, "--max-examples", "150")

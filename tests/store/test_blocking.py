@@ -29,7 +29,7 @@ def test_threads_share_it(path: Path) -> None:
         assert {each.id for each in claimed if each is not None} == set(added)
 
 
-def test_an_error_is_raised_where_it_was_asked(path: Path) -> None:
+def test_errors_are_raised_in_the_calling_thread(path: Path) -> None:
     path.write_text("no database\n" * 500)
     store = Blocking(SqliteStore(path))
     with pytest.raises(StoreError):
@@ -37,7 +37,7 @@ def test_an_error_is_raised_where_it_was_asked(path: Path) -> None:
     store.close()
 
 
-def test_its_thread_ends_with_it_and_does_not_hold_the_program(path: Path) -> None:
+def test_its_thread_is_a_daemon_and_ends_on_close(path: Path) -> None:
     before = set(threading.enumerate())
     store = Blocking(SqliteStore(path))
     with store:
@@ -51,7 +51,7 @@ def test_its_thread_ends_with_it_and_does_not_hold_the_program(path: Path) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_goes_on_with_its_own(path: Path) -> None:
+def test_a_forked_process_continues_with_its_own_connection(path: Path) -> None:
     with Blocking(SqliteStore(path)) as store:
         store.add([job()])
         process = os.fork()

@@ -17,7 +17,7 @@ def alike(one: Job) -> bool:
 OTHER = PLAN.model_copy(update={"width": 96})
 
 
-def test_more_are_claimed_in_their_order_past_those_that_do_not_fit(store: Blocking) -> None:
+def test_claim_more_takes_matching_jobs_in_queue_order(store: Blocking) -> None:
     plans = [PLAN, PLAN, OTHER, PLAN, OTHER, PLAN]
     added = [store.add([job(plan=plan)])[0].id for plan in plans]
     paused, own = store.add([job(), job(home="command")])
@@ -36,7 +36,7 @@ def test_more_are_claimed_in_their_order_past_those_that_do_not_fit(store: Block
     assert store.claim_more("one", 30.0, alike, 9, 32) == []
 
 
-def test_only_so_many_are_looked_at_for_more(store: Blocking) -> None:
+def test_claim_more_looks_at_a_bounded_number_of_jobs(store: Blocking) -> None:
     added = ids(store.add([job(plan=plan) for plan in (OTHER, OTHER, PLAN, PLAN)]))
     assert store.claim_more("one", 30.0, alike, 9, 2) == []
     assert ids(store.claim_more("one", 30.0, alike, 9, 3)) == [added[2]]
@@ -45,7 +45,7 @@ def test_only_so_many_are_looked_at_for_more(store: Blocking) -> None:
     assert drained(store) == added[:2]
 
 
-def test_a_newcomer_stands_behind_what_was_taken_in_one_go(store: Blocking) -> None:
+def test_an_owner_arriving_later_waits_behind_a_claimed_batch(store: Blocking) -> None:
     many = ids(store.add([job(owner="a") for _ in range(4)]))
     assert store.claim("one", 30.0) is not None
     assert ids(store.claim_more("one", 30.0, alike, 2, 32)) == many[1:3]
@@ -53,7 +53,7 @@ def test_a_newcomer_stands_behind_what_was_taken_in_one_go(store: Blocking) -> N
     assert drained(store) == [many[3], late[0], late[1]]
 
 
-def test_a_newcomer_does_not_stand_behind_what_was_taken_past_others(store: Blocking) -> None:
+def test_jobs_claimed_out_of_order_do_not_delay_later_owners(store: Blocking) -> None:
     many = ids(store.add([job(owner="a", plan=plan) for plan in (PLAN, OTHER, OTHER, PLAN)]))
     assert store.claim("one", 30.0) is not None
     assert ids(store.claim_more("one", 30.0, alike, 9, 32)) == [many[3]]
@@ -61,7 +61,7 @@ def test_a_newcomer_does_not_stand_behind_what_was_taken_past_others(store: Bloc
     assert drained(store) == [many[1], late[0], many[2]]
 
 
-def test_two_never_claim_more_of_the_same(store: Blocking, another: Another) -> None:
+def test_parallel_claims_of_more_never_overlap(store: Blocking, another: Another) -> None:
     added = ids(store.add([job(owner=f"o{i % 3}") for i in range(40)]))
 
     def all_of(face: Blocking) -> list[str]:

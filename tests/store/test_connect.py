@@ -20,12 +20,12 @@ def place(url: str | None = None) -> Path:
     return store.path
 
 
-def test_without_an_address_it_is_a_file_in_the_data_directory(data: Path) -> None:
+def test_the_default_store_is_a_file_in_the_data_directory(data: Path) -> None:
     assert place() == place("") == data / "flickbook.db"
     assert not data.exists()  # it is made when it is opened
 
 
-def test_the_settings_say_where(monkeypatch: pytest.MonkeyPatch, work: Path) -> None:
+def test_the_store_address_comes_from_the_settings(monkeypatch: pytest.MonkeyPatch, work: Path) -> None:
     monkeypatch.setenv("FLICKBOOK_STORE", "sqlite:///films.db")
     assert place() == work / "films.db"
     assert place("sqlite:///other.db") == work / "other.db"
@@ -52,7 +52,7 @@ def test_three_slashes_are_relative_and_four_absolute(work: Path, tmp_path: Path
         "file:///x.db",
     ],
 )
-def test_anything_else_is_refused(url: str) -> None:
+def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(RequestError) as caught:
         connect(url)
     assert caught.value.field == "store" and "sqlite:///PATH" in str(caught.value)
@@ -73,14 +73,14 @@ SECRET = "s3cr3t"
         f"mysql:user:{SECRET}@host",
     ],
 )
-def test_no_password_is_shown(url: str) -> None:
+def test_errors_show_no_password(url: str) -> None:
     with pytest.raises(RequestError) as caught:
         connect(url)
     assert SECRET not in str(caught.value) and SECRET not in repr(caught.value)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_store_or_refused(text: str) -> None:
+def test_any_address_is_a_store_or_refused(text: str) -> None:
     try:
         connect(f"x{text}")
     except FlickbookError as error:
@@ -88,7 +88,7 @@ def test_any_text_is_a_store_or_refused(text: str) -> None:
 
 
 @given(st.text("ab:/?@%", max_size=12), st.text("ab:/?@%#", max_size=12))
-def test_what_is_before_an_at_sign_is_hidden(user: str, rest: str) -> None:
+def test_text_before_an_at_sign_is_hidden(user: str, rest: str) -> None:
     assert SECRET not in hidden(f"mongodb://{user}{SECRET}@{rest}")
 
 
@@ -101,7 +101,7 @@ def test_mongodb_needs_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.extra == "mongo" and SECRET not in str(caught.value)
 
 
-def test_mongodb_is_not_spoken_to_before_it_is_opened() -> None:
+def test_connecting_does_not_contact_mongodb() -> None:
     pytest.importorskip("pymongo")
     for scheme in ("mongodb", "mongodb+srv"):
         store = connect(f"{scheme}://user:{SECRET}@nowhere.invalid/films")

@@ -107,7 +107,7 @@ def broken(path: Path, fault: Fault) -> int:
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_an_error_of_any_statement_leaves_all_or_nothing(tmp_path: Path, stride: int) -> None:
+def test_an_error_in_any_statement_leaves_all_or_nothing(tmp_path: Path, stride: int) -> None:
     before = history(tmp_path / "whole.db")
     assert len(before) == 15 and len(before[-1][0]) == 2
     for after in (False, True):
@@ -129,7 +129,7 @@ def test_an_error_of_any_statement_leaves_all_or_nothing(tmp_path: Path, stride:
 @forks
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX")
 @pytest.mark.parametrize("step", [8192, pytest.param(512, marks=pytest.mark.trial)])
-def test_a_disk_that_is_full_at_any_byte_loses_nothing_acknowledged(tmp_path: Path, step: int) -> None:
+def test_a_disk_full_at_any_byte_loses_no_acknowledged_write(tmp_path: Path, step: int) -> None:
     import resource
 
     for limit in range(0, 160_000, step):
@@ -177,7 +177,7 @@ def _child(work: Callable[[Callable[[str], None]], None], limit: tuple[int, int]
 
 @forks
 @pytest.mark.parametrize("trials", [15, pytest.param(300, marks=pytest.mark.trial)])
-def test_killed_at_any_instant_nothing_acknowledged_is_lost(tmp_path: Path, trials: int) -> None:
+def test_a_kill_at_any_instant_loses_no_acknowledged_write(tmp_path: Path, trials: int) -> None:
     chance = random.Random(trials)
     path = tmp_path / "flickbook.db"
     with Blocking(SqliteStore(path)):

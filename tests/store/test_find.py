@@ -22,7 +22,7 @@ def ids(jobs: list[Job]) -> list[str]:
     return [each.id for each in jobs]
 
 
-def test_find_gives_those_that_have_a_note(store: Blocking) -> None:
+def test_find_returns_jobs_with_a_note(store: Blocking) -> None:
     added = ids(store.add([job(owner="ab"[i % 2]) for i in range(6)]))
     for id in (added[0], added[1], added[4], new_id("job")):
         store.put(Note(kind="mark", id=id))
@@ -57,14 +57,14 @@ def test_find_gives_those_that_have_a_note(store: Blocking) -> None:
         ("", [5, 4, 3, 2, 1, 0]),
     ],
 )
-def test_find_looks_for_words_in_the_prompt(store: Blocking, text: str, found: list[int]) -> None:
+def test_find_searches_words_of_the_prompt(store: Blocking, text: str, found: list[int]) -> None:
     plan = PLAN.model_copy(update={"negative_prompt": "ugly"})
     jobs = [job(plan=plan.model_copy(update={"prompt": prompt})) for prompt in PROMPTS]
     added = ids(store.add(jobs))
     assert [added.index(id) for id in ids(store.find(Query(text=text)))] == found
 
 
-def test_words_are_looked_for_among_what_else_is_asked(store: Blocking) -> None:
+def test_text_search_combines_with_other_filters(store: Blocking) -> None:
     added = ids(store.add([job(owner="ab"[i % 2]) for i in range(6)]))
     assert ids(store.find(Query(text="circle", owner="a", limit=2))) == [added[4], added[2]]
     assert ids(store.find(Query(text="circle", owner="a", after=added[2]))) == [added[0]]

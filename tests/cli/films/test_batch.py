@@ -77,7 +77,7 @@ def plan_of(path: Path) -> Plan:
         ("prompt\nx\n", ["--speed", "0", "--loop", "blend"], "row 1: speed=0.0: "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_one_line_and_nothing_is_written(
+def test_an_error_is_one_line_and_nothing_is_written(
     text: str, words: list[str], said: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, told, err = batch(capsys, written(work, text), *words)
@@ -89,12 +89,12 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
     assert [path.name for path in work.iterdir()] == ["p.csv"]
 
 
-def test_a_seed_of_0_is_one(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seed_0_is_used(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, told, _ = batch(capsys, written(work, "prompt\nx\n"), "--seed", "0", "--dry-run")
     assert code == 0 and told["films"][0]["seed"] == 0
 
 
-def test_a_dry_run_writes_nothing_and_invents_no_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing_and_draws_no_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = written(work, ROWS)
     code, told, _ = batch(capsys, name, *SHORT, "--output", "f/{number}-{seed}.mp4", "--dry-run")
     assert code == 0
@@ -108,7 +108,7 @@ def test_a_dry_run_writes_nothing_and_invents_no_seed(work: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_a_batch_is_made_and_found_again(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repeated_batch_keeps_its_finished_films(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = written(work, ROWS)
     words = [name, *SHORT, "--output", "f/{number}-{seed}.mp4"]
     code, told, _ = batch(capsys, *words)
@@ -140,7 +140,7 @@ def test_a_batch_is_made_and_found_again(work: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_rows_and_options_and_defaults_meet(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_override_options_and_defaults(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "in").mkdir()
     Image.new("RGB", (64, 64), "red").save(work / "in/red.png")
     text = """
@@ -173,7 +173,7 @@ codec = "h265"
 
 
 @pytest.mark.slow
-def test_one_that_fails_is_told_and_tried_again(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_row_is_reported_and_retried(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     name = written(work, "prompt,seed,image\na red circle,1,\na red circle,2,in.png\na red circle,3,\n")
     words = [name, "--num-inference-steps", "4", "--num-frames", "2"]
@@ -190,7 +190,7 @@ def test_one_that_fails_is_told_and_tried_again(work: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_a_film_that_was_damaged_is_told(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_film_is_reported(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [written(work, "prompt,seed\na red circle,1\n"), *SHORT]
     _, told, _ = batch(capsys, *words)
     film = Path(told["films"][0]["path"])
@@ -204,7 +204,7 @@ def test_a_film_that_was_damaged_is_told(work: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_nothing_of_others_is_replaced(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_other_programs_are_not_replaced(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [written(work, "prompt\na red circle\n"), *SHORT, "--output", "{number}.mp4"]
     sheet, journal = work / "p-sheet.png", work / "p-seeds.json"
     Image.new("RGB", (4, 4)).save(sheet)
@@ -232,7 +232,7 @@ def test_without_json_paths_are_printed(work: Path, command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_a_batch_that_was_stopped_goes_on(work: Path) -> None:
+def test_a_stopped_batch_continues(work: Path) -> None:
     """Ctrl-C after the first film: it is whole, the seeds are kept, and the second run makes the rest alone."""
     rows = "".join(f"a red circle moving left,{steps}\n" for steps in (2, 2, 60, 2))
     name = written(work, "prompt,num_inference_steps\n" + rows)
@@ -259,14 +259,14 @@ def test_a_batch_that_was_stopped_goes_on(work: Path) -> None:
     assert sorted(plan_of(path).seed for path in films) == sorted(seeds.values())
 
 
-def test_the_document_names_every_language_that_is_run() -> None:
+def test_code_blocks_of_the_batch_page_have_the_expected_languages() -> None:
     assert set(re.findall(r"^```(\w+)", DOC.read_text(encoding="utf-8"), re.MULTILINE)) == {
         "bash", "csv", "json", "text", "toml"
     }  # fmt: skip
 
 
 @pytest.mark.slow
-def test_the_document_does_what_it_says(work: Path, command: Command) -> None:
+def test_the_examples_of_the_batch_page_run(work: Path, command: Command) -> None:
     text = DOC.read_text(encoding="utf-8")
     for name, content in re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         written(work, content, name)

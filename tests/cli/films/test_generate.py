@@ -82,7 +82,7 @@ def test_an_existing_film_is_refused_before_the_model_is_loaded(work: Path) -> N
 
 
 @pytest.mark.model
-def test_a_film_and_its_path_on_the_last_line(work: Path, command: Any) -> None:
+def test_generate_prints_the_path_on_the_last_line(work: Path, command: Any) -> None:
     ran = command("generate", PROMPT, *SHORT)
     assert ran.returncode == 0, ran.stderr
     path = work / ran.stdout.splitlines()[-1]
@@ -110,7 +110,7 @@ def test_the_same_plan_gives_the_same_bytes(work: Path, command: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_several_films_as_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_films_are_one_json_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, "--count", "2", "--output", "new/a.mp4", "--json"]) == 0
     films = json.loads(capsys.readouterr().out)["films"]
     assert [(film["path"], film["sidecar"], film["seed"]) for film in films] == [
@@ -126,7 +126,7 @@ def test_several_films_as_one_document(work: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_films_made_together_are_those_made_alone(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_films_of_a_batch_match_films_made_alone(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two at once where memory allows: sums are rounded in another order, and nobody sees it."""
     assert run(["generate", PROMPT, *SHORT, "--count", "2", "--output", "a.mp4", "--json"]) == 0
     second = json.loads(capsys.readouterr().out)["films"][1]
@@ -140,7 +140,7 @@ def test_films_made_together_are_those_made_alone(work: Path, capsys: pytest.Cap
 
 @pytest.mark.model
 @pytest.mark.parametrize("words", [["--output", "still.png"], ["--num-frames", "1"]])
-def test_a_still(work: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_frame_makes_an_image(work: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, *words]) == 0
     path = Path(capsys.readouterr().out.splitlines()[-1])
     with Image.open(path) as image:
@@ -149,7 +149,7 @@ def test_a_still(work: Path, words: list[str], capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_an_existing_film_is_replaced_only_when_told(work: Path) -> None:
+def test_an_existing_film_is_replaced_only_with_overwrite(work: Path) -> None:
     (work / "a.mp4").write_text("mine")
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 2
     assert (work / "a.mp4").read_text() == "mine"
@@ -159,7 +159,7 @@ def test_an_existing_film_is_replaced_only_when_told(work: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_sheet_of_the_steps(work: Path) -> None:
+def test_steps_sheet_writes_a_contact_sheet(work: Path) -> None:
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4", "--steps-sheet", "sheets/steps.png"]) == 0
     with Image.open(work / "sheets" / "steps.png") as image:
         assert image.format == "PNG"
@@ -178,7 +178,7 @@ def test_unlearned_words_are_named_and_the_film_is_made(work: Path, capsys: pyte
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_the_settings_choose_the_directory(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_directory_comes_from_the_settings(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_OUTPUT_DIR", "elsewhere")
     assert run(["generate", PROMPT, *SHORT]) == 0
     assert len(list((work / "elsewhere").glob("*.mp4"))) == 1
@@ -186,7 +186,7 @@ def test_the_settings_choose_the_directory(work: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_disk_that_fills_up_leaves_nothing(work: Path, command: Any) -> None:
+def test_a_full_disk_leaves_no_files(work: Path, command: Any) -> None:
     def nearly_full() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_up_leaves_nothing(work: Path, command: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_ctrl_c_stops_with_130_and_leaves_nothing(work: Path) -> None:
+def test_ctrl_c_exits_with_130_and_leaves_no_film(work: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1])}
     words = [sys.executable, "-m", "flickbook", "generate", PROMPT]
     words += ["--num-inference-steps", "100", "--output", "new/a.mp4"]

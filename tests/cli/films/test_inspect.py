@@ -24,14 +24,14 @@ def test_a_film_without_a_recipe(work: Path, capsys: pytest.CaptureFixture[str])
     assert {"container: mp4", "codec: h264", "width: 48", "height: 32", "frames: 4", "fps: 8"} <= set(lines)
 
 
-def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_json_describes_an_image_without_recipe(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_png(work / "a.png", frames(1)[0], None)
     assert run(["inspect", "a.png", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["container"], told["frames"], told["recipe"], told["run"]) == ("png", 1, None, None)
 
 
-def test_a_strangers_comment_cannot_reach_the_terminal(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_escapes_in_a_comment_are_not_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_png(work / "a.png", frames(1)[0], "\x1b]0;pwned\x07\nframes: 99")
     assert run(["inspect", "a.png"]) == 0
     out = capsys.readouterr().out
@@ -40,7 +40,9 @@ def test_a_strangers_comment_cannot_reach_the_terminal(work: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no film", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_film_is_refused(work: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_film_is_refused(
+    work: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     if content is not None:
         (work / "a.mp4").write_bytes(content)
     assert run(["inspect", "a.mp4", "--json"]) == 2
@@ -49,7 +51,7 @@ def test_what_is_no_film_is_refused(work: Path, content: bytes | None, capsys: p
     assert err.startswith("error: a.mp4: ") and err.count("\n") == 1
 
 
-def test_numbered_frames_are_known_by_their_common_name(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbered_frames_are_inspected_by_their_pattern(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film = np.zeros((3, 32, 48, 3), np.uint8)
     Clip(film, 8.0).save("shot-%02d.png")
     assert run(["inspect", "shot-%02d.png"]) == 0

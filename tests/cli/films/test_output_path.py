@@ -16,7 +16,7 @@ from flickbook.cli.films.output_path import check, slug, targets
 from flickbook.errors import OutputError
 
 
-def test_slugs_that_people_will_read() -> None:
+def test_prompts_become_readable_slugs() -> None:
     assert slug("A red circle, moving LEFT!") == "a-red-circle-moving-left"
     assert slug("Café über 夜") == "cafe-uber"
     assert slug("夜の街") == "film"
@@ -31,13 +31,13 @@ def test_any_prompt_gives_a_plain_name(prompt: str) -> None:
     assert len(slug(prompt)) <= 40
 
 
-def test_names_of_one_and_of_several() -> None:
+def test_several_films_get_numbered_names() -> None:
     assert targets(Path("d/a.mp4"), Path("o"), "x", [7], "mp4") == [Path("d/a.mp4")]
     several = targets(Path("d/a.mp4"), Path("o"), "x", [7, 8, 9], "mp4")
     assert several == [Path("d/a-1.mp4"), Path("d/a-2.mp4"), Path("d/a-3.mp4")]
 
 
-def test_names_by_time_prompt_and_seed(work: Path) -> None:
+def test_default_names_have_time_prompt_and_seed(work: Path) -> None:
     (path,) = targets(None, Path("outputs"), "A red circle", [7], "png")
     assert re.fullmatch(r"\d{8}-\d{6}-a-red-circle-7\.png", path.name)
     assert path.parent == Path("outputs")
@@ -48,13 +48,13 @@ def test_names_by_time_prompt_and_seed(work: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "new/deep/film.mp4"])
-def test_a_free_name_is_allowed_and_nothing_is_left(work: Path, name: str) -> None:
+def test_checking_a_free_name_leaves_no_file(work: Path, name: str) -> None:
     check([work / name], 16, [work / "steps.png"], overwrite=False)
     assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize("taken", ["film.mp4", "film.mp4.json", "steps.png"])
-def test_what_exists_is_refused_unless_told_otherwise(work: Path, taken: str) -> None:
+def test_an_existing_file_is_refused_without_overwrite(work: Path, taken: str) -> None:
     (work / taken).write_text("mine")
     with pytest.raises(OutputError, match=f"{taken}: exists already; .*--overwrite"):
         check([work / "film.mp4"], 16, [work / "steps.png"], overwrite=False)
@@ -62,7 +62,7 @@ def test_what_exists_is_refused_unless_told_otherwise(work: Path, taken: str) ->
     assert (work / taken).read_text() == "mine"
 
 
-def test_places_that_cannot_be_written(work: Path) -> None:
+def test_unwritable_places_are_refused(work: Path) -> None:
     (work / "folder.mp4").mkdir()
     (work / "file").write_text("")
     bad = {
@@ -76,12 +76,12 @@ def test_places_that_cannot_be_written(work: Path) -> None:
             check([work / name], 16, [], overwrite=True)
 
 
-def test_one_name_for_two_files(work: Path) -> None:
+def test_one_name_for_two_files_is_refused(work: Path) -> None:
     with pytest.raises(OutputError, match="named twice"):
         check([work / "a.png"], 1, [work / "a.png"], overwrite=True)
 
 
-def test_a_disk_that_takes_nothing(work: Path, command: Any) -> None:
+def test_a_disk_that_refuses_writes_is_reported(work: Path, command: Any) -> None:
     def full() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
@@ -91,7 +91,7 @@ def test_a_disk_that_takes_nothing(work: Path, command: Any) -> None:
     assert list(work.iterdir()) == []
 
 
-def test_too_little_space_for_many(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_for_all_films_is_refused(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check([work / "a.mp4"], 16, [], overwrite=False)
     monkeypatch.setattr("flickbook.cli.films.output_path.BYTES_A_FILE", 2**60)
     with pytest.raises(OutputError, match="MiB are free"):

@@ -24,7 +24,7 @@ def film(work: Path) -> Path:
     return Path("film.mp4")
 
 
-def test_everything_at_once(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_polish_options_can_be_combined(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--interpolate", "3x", "--upscale", "2x", "--steady", "--loop", "pingpong", "--text", "moving"]
     assert run(["polish", "film.mp4", *words, "--output", "out.webm", "--sheet", "sheet.png"]) == 0
     assert capsys.readouterr().out == "out.webm\n"
@@ -34,7 +34,7 @@ def test_everything_at_once(film: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert inspect("sheet.png")["width"] > 500
 
 
-def test_trim_rate_and_speed(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trim_rate_and_speed_change_frames_and_fps(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["polish", "film.mp4", "--trim", "0.5:1", "--output", "a.mp4"]) == 0
     assert len(read_video("a.mp4")[0]) == 4
     assert run(["polish", "film.mp4", "--rate", "24", "--output", "b.mp4"]) == 0
@@ -43,19 +43,19 @@ def test_trim_rate_and_speed(film: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (len(read_video("c.mp4")[0]), read_video("c.mp4")[1]) == (12, 4)
 
 
-def test_films_are_joined(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_films_are_joined(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["polish", "film.mp4", "--join", "film.mp4", "--fade", "4", "--output", "two.mp4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["films"][0]
     assert len(read_video("two.mp4")[0]) == 20
     assert len(told["recipe"]["plan"]["sources"]) == 2 and told["recipe"]["plan"]["fade"] == 4
 
 
-def test_nothing_asked_is_another_format(film: Path) -> None:
+def test_polish_without_options_converts_the_format(film: Path) -> None:
     assert run(["polish", "film.mp4", "--output", "film.gif"]) == 0
     assert inspect("film.gif")["frames"] == 12
 
 
-def test_without_a_name_it_stands_beside_its_source(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_output_is_beside_the_source(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["polish", "film.mp4", "--speed", "2"]) == 0
     assert capsys.readouterr().out == "film-polished.mp4\n"
     assert run(["polish", "film.mp4", "--speed", "2"]) == 2
@@ -85,7 +85,7 @@ def test_without_a_name_it_stands_beside_its_source(film: Path, capsys: pytest.C
         (["--join", "film.mp4", "--fade", "20"], "fade"),
     ],
 )
-def test_bad_wishes_are_refused_and_nothing_is_written(
+def test_invalid_options_are_refused_and_nothing_is_written(
     words: list[str], field: str, film: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["polish", "film.mp4", *words, "--output", "out.mp4", "--json"]) == 2

@@ -31,7 +31,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_identical_is_exit_0_and_one_word(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_identical_film_exits_0_and_prints_one_word(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["reproduce", str(film)]) == 0
     assert capsys.readouterr().out == "identical\n"
     assert run(["reproduce", str(film), "--json", "--output", "again.mp4"]) == 0
@@ -40,7 +40,7 @@ def test_identical_is_exit_0_and_one_word(film: Path, capsys: pytest.CaptureFixt
     assert verdict["identical_files"] and Path("again.mp4").read_bytes() == film.read_bytes()
 
 
-def test_what_is_missing_is_exit_11(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_input_exits_11(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (64, 64), (0, 160, 0)).save("begin.png")
     assert run(["generate", PROMPT, *SHORT, "--image", "begin.png", "--output", "film.mp4"]) == 0
     Path("begin.png").rename("kept.bin")
@@ -59,7 +59,7 @@ def test_a_file_without_a_recipe_is_refused(work: Path, capsys: pytest.CaptureFi
         assert err.startswith("error: plain.png: carries no recipe") and err.count("\n") == 1
 
 
-def test_a_variation_keeps_what_is_not_changed(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_keeps_unchanged_options(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rerun", "film.mp4", "--seed", "8", "--prompt", "a green star on a black background", "--json"]) == 0
     made = Path(told(capsys)["films"][0]["path"])
     plan = carried(made)[0].plan
@@ -76,14 +76,14 @@ def test_a_variation_keeps_what_is_not_changed(film: Path, capsys: pytest.Captur
     assert lines[1] == "plan.seed: 7 -> 8"
 
 
-def test_equal_recipes(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_of_equal_recipes_is_empty(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["diff", "film.mp4", "film.mp4"]) == 0
     assert capsys.readouterr().out == "the recipes are equal\n"
     assert run(["diff", "film.mp4", "film.mp4", "--json"]) == 0
     assert told(capsys) == {"differences": []}
 
 
-def test_scores_that_ask_for_another_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_low_score_tries_another_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["generate", PROMPT, *SHORT, "--output", "film.mp4", "--retry-below", "sharp:1", "--retries", "1"]
     assert run(words) == 0
     assert capsys.readouterr().err.count("below 1") == 2
@@ -98,7 +98,7 @@ def test_the_library_and_the_command_make_the_same_film(film: Path) -> None:
     assert clip.recipe == carried(film)[0]
 
 
-def test_a_variation_keeps_how_a_film_was_polished_and_written(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_keeps_polish_and_encoding(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--upscale", "2x", "--codec", "h265", "--quality", "80", "--output", "film.mp4"]
     assert run(["generate", PROMPT, *SHORT, *words]) == 0
     assert run(["rerun", "film.mp4", "--seed", "8", "--text", "hi", "--output", "other.mp4"]) == 0
@@ -108,18 +108,18 @@ def test_a_variation_keeps_how_a_film_was_polished_and_written(work: Path, capsy
 
 
 @pytest.mark.parametrize("words", [["--speed", "0"], ["--rate", "0"], ["--trim", ""], ["--speed", "0", "--text", "x"]])
-def test_no_wish_is_passed_over(words: list[str], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_without_effect_are_refused(words: list[str], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, *words]) == 2
 
 
-def test_a_rate_that_a_format_cannot_have_is_refused_before_anything_is_made(
+def test_a_rate_that_the_format_cannot_store_is_refused_before_denoising(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["generate", PROMPT, *SHORT, "--interpolate", "8x", "--output", "film.gif"]) == 2
     assert "denoise" not in capsys.readouterr().err
 
 
-def test_terminal_escapes_of_a_file_stay_in_it(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_escapes_in_a_recipe_are_not_printed(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, run_ = carried(film)
     hostile = recipe.model_copy(update={"versions": {"torch": "\x1b[31m", "\x1b]0;x\x07": "1"}})
     frames, rate = read_video(film)

@@ -73,12 +73,12 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
     assert list(work.iterdir()) == []
 
 
-def test_no_prompt_is_wrong_usage(capsys: pytest.CaptureFixture[str], work: Path) -> None:
+def test_a_missing_prompt_is_a_usage_error(capsys: pytest.CaptureFixture[str], work: Path) -> None:
     assert run(["sequence", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["field"] == "prompts"
 
 
-def test_the_librarys_call_has_the_same_names_and_the_same_defaults() -> None:
+def test_library_and_command_have_the_same_names_and_defaults() -> None:
     ours, theirs = inspect.signature(sequence).parameters, inspect.signature(command_sequence).parameters
     # A size has two sides, the pictures' place follows the film's, and what only a command says.
     assert set(ours) - set(theirs) == {"width", "height", "directory", "on_step"}
@@ -89,7 +89,7 @@ def test_the_librarys_call_has_the_same_names_and_the_same_defaults() -> None:
 
 
 @pytest.mark.parametrize("there", ["a.mp4", "a-sheet.png", "a-frames"])
-def test_what_exists_is_refused_before_the_model_is_loaded(work: Path, there: str) -> None:
+def test_an_existing_output_is_refused_before_the_model_is_loaded(work: Path, there: str) -> None:
     (work / there).write_text("mine")
     program = (
         "import sys; from flickbook.cli.app import run\n"
@@ -105,7 +105,7 @@ def test_what_exists_is_refused_before_the_model_is_loaded(work: Path, there: st
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_film_its_pictures_and_its_sheet(work: Path, command: Command) -> None:
+def test_sequence_writes_film_frames_and_sheet(work: Path, command: Command) -> None:
     ran = command("sequence", A, B, *SHORT, "--fps", "6")
     assert ran.returncode == 0, ran.stderr
     path = work / ran.stdout.splitlines()[-1]
@@ -134,7 +134,7 @@ def test_a_film_its_pictures_and_its_sheet(work: Path, command: Command) -> None
 
 
 @pytest.mark.model
-def test_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--output", "new/a.mp4", "--sheet", "sheets/s.png", "--feedback", "0.7", "--json"]
     assert run(["sequence", A, B, *SHORT, *words]) == 0
     out, err = capsys.readouterr()
@@ -149,7 +149,7 @@ def test_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_finished_film_is_replaced_only_when_told_and_another_sequence_too(
+def test_an_existing_film_or_frame_directory_is_replaced_only_with_overwrite(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["sequence", A, B, *SHORT, "--output", "a.mp4"]) == 0
@@ -187,7 +187,7 @@ def running(work: Path, pictures: Path, count: int, *words: str) -> Iterator[sub
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_film_that_was_stopped_goes_on_and_is_the_same_to_the_byte(
+def test_a_stopped_sequence_resumes_to_the_same_bytes(
     work: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
 ) -> None:
     words = [A, B, "--frames-per", "4", "--num-inference-steps", "6", "--feedback", "0.8"]
@@ -208,7 +208,7 @@ def test_a_film_that_was_stopped_goes_on_and_is_the_same_to_the_byte(
     assert (work / "new" / "a.mp4").read_bytes() == (work / "whole.mp4").read_bytes()
 
 
-def test_help_names_no_heavy_module() -> None:
+def test_help_loads_no_heavy_module() -> None:
     program = (
         "from flickbook.cli.app import run; run(['sequence', '--help']); import sys; print('torch' in sys.modules)"
     )
@@ -218,7 +218,7 @@ def test_help_names_no_heavy_module() -> None:
 
 
 @pytest.mark.model
-def test_nothing_is_begun_with_weights_that_do_not_load(
+def test_damaged_weights_are_refused_before_files_are_written(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(find("builtin").path(), tmp_path / "copy")

@@ -13,7 +13,7 @@ import flickbook
 SOURCE = Path(flickbook.__file__).parents[1]
 
 
-def test_without_a_display_it_says_what_to_do(command: Any, monkeypatch: Any) -> None:
+def test_without_a_display_the_error_names_a_remedy(command: Any, monkeypatch: Any) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     ran = command("desktop")
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -21,7 +21,7 @@ def test_without_a_display_it_says_what_to_do(command: Any, monkeypatch: Any) ->
     assert "`flickbook generate`" in ran.stderr
 
 
-def test_without_tk_it_says_how_to_get_it(work: Path) -> None:
+def test_without_tk_the_error_says_how_to_install_it(work: Path) -> None:
     program = """
 import sys
 class Absent:
@@ -38,14 +38,14 @@ sys.exit(run(["desktop"]))
     assert ran.stderr.startswith("error: window: Python has no tkinter here; on Debian or Ubuntu: `sudo apt install")
 
 
-def test_what_is_no_address_is_refused_before_a_window_opens(command: Any) -> None:
+def test_an_invalid_url_is_refused_before_a_window_opens(command: Any) -> None:
     for words in (["--url", "ftp://x"], ["--url", "http://user:word@x"]):
         ran = command("desktop", *words)
         assert ran.returncode == 2 and ran.stderr.startswith("error: url=") and ran.stderr.count("\n") == 1
         assert "word" not in ran.stderr
 
 
-def test_its_help_loads_no_tk() -> None:
+def test_help_loads_no_tk() -> None:
     program = (
         "from flickbook.cli.app import run\nassert run(['desktop', '--help']) == 0\n"
         "import sys; print(sorted({'tkinter', 'torch', 'PIL'} & set(sys.modules)))"

@@ -49,14 +49,14 @@ def killed(work: Path, sign: int, *words: str) -> None:
         process.wait()
 
 
-def test_no_jobs_yet(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_is_announced(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["jobs", "list"]) == 0
     said = capsys.readouterr()
     assert said.out == "" and "there are no jobs yet" in said.err
 
 
 @pytest.mark.model
-def test_a_film_is_a_job(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_stores_a_completed_job(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
     (job,) = listed(capsys)
     assert (job["state"], job["home"], job["progress"], job["attempt"]) == ("completed", "command", 1.0, 1)
@@ -73,7 +73,7 @@ def test_a_film_is_a_job(work: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.model
-def test_ctrl_c_leaves_a_paused_job_that_goes_on(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_leaves_a_paused_job_that_resumes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["--num-inference-steps", "40", "--num-frames", "8", "--seed", "3"]
     killed(work, signal.SIGINT, *steps, "--output", "a.mp4")
     assert not (work / "a.mp4").exists()
@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_a_paused_job_that_goes_on(work: Path, capsys: pytest.Capt
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_power_cut_leaves_a_job_that_can_be_taken_up(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_command_leaves_a_job_that_resumes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["--num-inference-steps", "40", "--num-frames", "8", "--seed", "4"]
     killed(work, signal.SIGKILL, *steps, "--output", "a.mp4")
     (job,) = listed(capsys)
@@ -106,7 +106,7 @@ def test_a_power_cut_leaves_a_job_that_can_be_taken_up(work: Path, capsys: pytes
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_film_that_fails_is_a_failed_job(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_film_is_a_failed_job(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
     first = listed(capsys)[0]["id"]
     assert run(["jobs", "logs", first]) == 0
@@ -118,7 +118,7 @@ def test_a_film_that_fails_is_a_failed_job(work: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.model
-def test_another_store(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_jobs_can_use_another_store(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
     assert len(listed(capsys)) == 1
     assert listed(capsys, "--store", f"sqlite:///{work}/other.db") == []
@@ -126,7 +126,7 @@ def test_another_store(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.model
-def test_a_store_that_is_damaged_costs_no_film(
+def test_a_damaged_store_does_not_prevent_a_film(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (work / "bad.db").write_bytes(b"nothing that a database is made of" * 1000)
@@ -139,7 +139,7 @@ def test_a_store_that_is_damaged_costs_no_film(
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_drafts_are_chosen_and_finished(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_chosen_drafts_are_finished(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--seeds", "2", "--until", "0.5", "--seed", "5", "--num-frames", "4", "--num-inference-steps", "4"]
     assert run(["draft", PROMPT, *options, "--sheet", "drafts.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -162,14 +162,16 @@ def test_drafts_are_chosen_and_finished(work: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("options", "field"), [(["--until", "0"], "until"), (["--until", "1"], "until"), (["--seeds", "0"], "count")]
 )
-def test_drafts_have_limits(work: Path, capsys: pytest.CaptureFixture[str], options: list[str], field: str) -> None:
+def test_invalid_draft_options_are_refused(
+    work: Path, capsys: pytest.CaptureFixture[str], options: list[str], field: str
+) -> None:
     assert run(["draft", PROMPT, *options]) == 2
     assert f"error: {field}=" in capsys.readouterr().err
     assert list(work.iterdir()) == []
 
 
 @pytest.mark.model
-def test_a_sequence_of_the_service_is_told_and_tried_again(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sequence_of_the_service_is_shown_and_retried(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from flickbook.jobs.backend import Backend
     from flickbook.jobs.create import sequenced
     from flickbook.jobs.workers.worker import Worker

@@ -23,7 +23,7 @@ def made(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_created_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -> None:
     token = made(capsys, "create", "--name", "laptop").strip()
     assert token.startswith("fb_") and len(token) == 3 + 10 + 1 + 43
     listed = made(capsys, "list")
@@ -34,7 +34,7 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str]) ->
     assert "revoked" in made(capsys, "list")
 
 
-def test_all_that_can_be_said_of_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_create_accepts_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--name ci --owner team --scope create --scope read --expires 30d --quota 3600 --rate 60 --json"
     told = json.loads(made(capsys, "create", *words.split()))
     assert told["key"].startswith("fb_" + told["id"]) and "digest" not in told
@@ -55,13 +55,13 @@ def test_all_that_can_be_said_of_a_key(capsys: pytest.CaptureFixture[str]) -> No
         (["list", "--store", "ftp://x"], "store="),
     ],
 )
-def test_what_is_refused_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", *words]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {told}") and err.count("\n") == 1
 
 
-def test_times_and_sizes() -> None:
+def test_durations_and_sizes_are_parsed() -> None:
     assert [seconds("keep", each) for each in ("90s", "1.5m", "12h", "30d", "4w")] == [
         90,
         90,

@@ -54,7 +54,7 @@ def gone(number: int) -> bool:
 
 
 @pytest.mark.slow
-def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving) -> None:
+def test_the_server_loads_no_torch_uses_little_memory_and_exits_cleanly(serving: Serving) -> None:
     with serving("--workers", "0") as (process, url, lines):
         assert len(lines) == 1
         assert httpx2.get(f"{url}/readyz").json()["ready"]
@@ -71,7 +71,7 @@ def test_it_serves_without_torch_in_little_memory_and_ends_well(serving: Serving
 
 
 @pytest.mark.slow
-def test_its_workers_live_and_die_with_it(serving: Serving) -> None:
+def test_workers_start_and_end_with_the_server(serving: Serving) -> None:
     with serving("--workers", "1") as (process, url, _):
         ready = httpx2.get(f"{url}/readyz").json()
         assert ready["workers"] == {"wanted": 1, "alive": 1}
@@ -82,7 +82,7 @@ def test_its_workers_live_and_die_with_it(serving: Serving) -> None:
 
 
 @pytest.mark.slow
-def test_on_sigterm_the_workers_leave_first(serving: Serving) -> None:
+def test_on_sigterm_the_workers_stop_first(serving: Serving) -> None:
     with serving("--workers", "1") as (process, _, _):
         (worker,) = (each.pid for each in psutil.Process(process.pid).children())
         process.send_signal(signal.SIGINT)
@@ -90,7 +90,7 @@ def test_on_sigterm_the_workers_leave_first(serving: Serving) -> None:
         assert not psutil.pid_exists(worker)
 
 
-def test_others_are_let_in_only_with_a_key(serving: Serving, command: Any) -> None:
+def test_listening_on_all_addresses_needs_a_key(serving: Serving, command: Any) -> None:
     refused = command("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "0")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1 and "flickbook keys create --name NAME" in refused.stderr
@@ -118,21 +118,21 @@ def test_others_are_let_in_only_with_a_key(serving: Serving, command: Any) -> No
         (["--host", "no-such-host.invalid"], "host=no-such-host.invalid: "),
     ],
 )
-def test_what_is_refused_is_one_line(words: list[str], told: str, command: Any) -> None:
+def test_a_refusal_is_one_line(words: list[str], told: str, command: Any) -> None:
     ran = command("serve", "--port", "0", "--workers", "0", *words)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith(f"error: {told}") and ran.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken_is_named(command: Any) -> None:
+def test_a_port_in_use_is_reported(command: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = command("serve", "--port", str(taken.getsockname()[1]), "--workers", "0")
     assert ran.returncode == 2 and "choose another with --port" in ran.stderr
 
 
 @pytest.mark.slow
-def test_json_logs_have_a_line_for_each_request_and_no_secret(serving: Serving) -> None:
+def test_json_logs_have_one_line_per_request_and_no_secret(serving: Serving) -> None:
     with serving("--workers", "0", "--json-logs") as (process, url, lines):
         id = f"job_{'0' * 26}"
         headers = {"x-request-id": "mine", "authorization": "Bearer fb_secret"}

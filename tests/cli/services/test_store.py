@@ -23,14 +23,14 @@ def jobs(work: Path, small: Small, monkeypatch: pytest.MonkeyPatch) -> Path:  # 
     return work / "jobs.db"
 
 
-def test_a_sound_store_says_so(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_store_is_reported(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["store", "check"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["it is sound"]
     assert run(["repair"]) == 0
     assert "it is sound" in capsys.readouterr().out
 
 
-def test_a_copy_holds_all_jobs(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_copy_holds_all_jobs(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["store", "backup", "copy.db"]) == 0
     assert run(["store", "check", "--store", "sqlite:///copy.db", "--json"]) == 0
     told = json.loads(capsys.readouterr().out.partition("\n")[2])
@@ -39,7 +39,7 @@ def test_a_copy_holds_all_jobs(jobs: Path, capsys: pytest.CaptureFixture[str]) -
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_damaged_store_is_put_aside_and_saved(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_store_is_quarantined_and_restored(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = bytearray(jobs.read_bytes())
     data[100:2000] = bytes(1900)
     jobs.write_bytes(data)
@@ -64,7 +64,7 @@ def keyless(jobs: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return jobs
 
 
-def test_lost_keys_are_named_and_the_service_is_opened_by_hand(
+def test_lost_keys_are_named_and_the_service_reopened_on_request(
     keyless: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["repair"]) == 0
@@ -101,7 +101,7 @@ def test_repair_says_as_json_which_keys_are_lost_and_that_one_is_needed(
     assert [each["name"] for each in told["lost_keys"]] == ["laptop"] and told["closed"] is True
 
 
-def test_where_there_are_keys_nothing_is_opened(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_open_is_refused_while_keys_exist(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "create", "--name", "laptop"]) == 0
     assert run(["repair", "--open"]) == 2
     assert "open=True: there are keys" in capsys.readouterr().err
@@ -109,7 +109,7 @@ def test_where_there_are_keys_nothing_is_opened(jobs: Path, capsys: pytest.Captu
         assert backend.ask(Keys(backend.store).exist())
 
 
-def test_a_server_is_repaired_by_its_own_tools(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_of_mongodb_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["repair", "--store", "mongodb://user:secret@localhost/x"]) == 2
     said = capsys.readouterr().err
     assert "tools of its server" in said and "secret" not in said

@@ -21,7 +21,7 @@ def start(place: Path, *words: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> None:
+def test_studio_prints_its_address_and_ends_with_a_signal(tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "0")
     assert process.stderr is not None
     said = ""
@@ -47,7 +47,7 @@ def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> Non
         (["--host", "0.0.0.0"], "host=0.0.0.0: other machines reach this address"),
     ],
 )
-def test_what_is_not_safe_is_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:
+def test_unsafe_options_are_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:
     process = start(tmp_path, *words)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and said.count("\n") == 1 and told in said, said

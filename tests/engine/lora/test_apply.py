@@ -71,7 +71,7 @@ def answer(network: Any, context: Tensor) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
-def test_our_unet_equals_diffusers_with_the_products_in_its_weights(
+def test_a_merged_lora_equals_diffusers_with_merged_weights(
     stock: Any, networks: TextToVideo, tmp_path: Path, style: str
 ) -> None:
     """Every linear layer and every convolution, of several ranks; before and after packing."""
@@ -89,7 +89,7 @@ def test_our_unet_equals_diffusers_with_the_products_in_its_weights(
     assert (match.style, match.unmatched, match.rank) == (style.removeprefix("old "), (), 4)
 
 
-def test_several_add_up_and_leave_the_layers_as_they_were(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+def test_several_loras_add_up_and_keep_the_layers(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
     torch.manual_seed(1)
     made = [adapter(stock, lambda name: "attn" in name), adapter(stock, lambda name: "to_q" in name or "conv" in name)]
     paths = [write(tmp_path / f"{i}.safetensors", each, "peft") for i, each in enumerate(made)]
@@ -101,14 +101,14 @@ def test_several_add_up_and_leave_the_layers_as_they_were(stock: Any, networks: 
 
 
 @pytest.mark.slow
-def test_a_weight_of_nothing_changes_nothing(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+def test_a_lora_of_weight_0_changes_nothing(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
     before = states(networks)
     inject(networks, [(write(tmp_path / "a.safetensors", adapter(stock), "peft"), 0.0)])
     assert same(networks, before)
     assert inject(networks, []) == [] and same(networks, before)
 
 
-def test_the_text_encoder_learns_too(networks: TextToVideo, tmp_path: Path) -> None:
+def test_a_lora_changes_the_text_encoder(networks: TextToVideo, tmp_path: Path) -> None:
     torch.manual_seed(1)
     made, unchanged = adapter(networks.text_encoder), networks.unet.state_dict()
     path = write(tmp_path / "words.safetensors", made, "kohya", "text_encoder")
@@ -121,7 +121,9 @@ def test_the_text_encoder_learns_too(networks: TextToVideo, tmp_path: Path) -> N
     assert all(torch.equal(value, unchanged[key]) for key, value in networks.unet.state_dict().items())
 
 
-def test_a_layer_written_as_a_convolution(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+def test_a_linear_layer_stored_as_a_1x1_convolution_is_applied(
+    stock: Any, networks: TextToVideo, tmp_path: Path
+) -> None:
     """Stable Diffusion 1 projects with 1x1 convolutions where this network has linear layers."""
     made = adapter(stock, lambda name: name.endswith("proj_in"))
     wide: Adapter = {name: (down[..., None, None], up[..., None, None], s) for name, (down, up, s) in made.items()}
@@ -130,7 +132,7 @@ def test_a_layer_written_as_a_convolution(stock: Any, networks: TextToVideo, tmp
     assert all(torch.allclose(value, expected[key], atol=1e-6) for key, value in networks.unet.state_dict().items())
 
 
-def test_the_report_says_what_has_no_place(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+def test_the_report_lists_unmatched_keys(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
     made = adapter(stock, lambda name: name.endswith("attn1.to_q"))
     strange: Adapter = {f"nowhere.{i}": (torch.ones(9, 2), torch.ones(2, 9), 1.0) for i in range(3)}
     path = write(tmp_path / "ink.safetensors", {**strange, **made}, "peft", ss_base_model_version="sd_v1")
@@ -144,7 +146,7 @@ def test_the_report_says_what_has_no_place(stock: Any, networks: TextToVideo, tm
     assert text.endswith(" and 3 more") and "\n" not in text
 
 
-def test_one_line_of_a_report() -> None:
+def test_the_report_of_a_full_match_is_one_line() -> None:
     match = Match("ink.safetensors", "kohya", 12, 12, (), 8, "")
     assert str(match) == "ink.safetensors: 12 of 12 keys matched, 12 of them renamed (kohya), rank 8"
 
@@ -183,7 +185,7 @@ def test_a_damaged_file_changes_nothing(stock: Any, networks: TextToVideo, tmp_p
     assert same(networks, before)
 
 
-def test_a_kernel_of_another_size_is_no_linear_layer(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+def test_a_larger_kernel_does_not_fit_a_linear_layer(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
     """A 1x1 convolution may stand for a linear layer; one of 3x3 with the same channels is another model's."""
     name = next(
         name for name, layer in stock.named_modules() if name.endswith("proj_in") and isinstance(layer, nn.Linear)
@@ -196,7 +198,7 @@ def test_a_kernel_of_another_size_is_no_linear_layer(stock: Any, networks: TextT
     assert same(networks, before)
 
 
-def test_of_two_pairs_for_one_layer_one_is_added(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
+def test_only_one_of_two_pairs_for_a_layer_is_applied(stock: Any, networks: TextToVideo, tmp_path: Path) -> None:
     name = next(iter(adapter(stock)))
     twice: dict[str, Tensor] = {}
     for style in ("peft", "kohya"):

@@ -86,11 +86,11 @@ def zipped() -> bytes:
         (save(whole(**{ALPHA: torch.tensor(torch.nan)})), "numbers that are not finite"),
     ],
 )
-def test_what_is_refused_and_why(path: Path, data: bytes, reason: str) -> None:
+def test_an_invalid_file_is_refused_with_its_reason(path: Path, data: bytes, reason: str) -> None:
     assert reason in refused(path, data)
 
 
-def test_a_file_that_was_cut_off_anywhere(path: Path) -> None:
+def test_a_truncated_file_is_refused(path: Path) -> None:
     data = save(whole())
     for length in [*range(0, len(data), 7), len(data) - 1]:
         refused(path, data[:length])
@@ -98,13 +98,13 @@ def test_a_file_that_was_cut_off_anywhere(path: Path) -> None:
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_refused_by_name(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_are_refused_with_the_file_name(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     refused(tmp_path_factory.getbasetemp() / "any.safetensors", data)
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 400), st.integers(0, 255))
-def test_one_changed_byte_is_refused_or_harmless(
+def test_one_changed_byte_is_refused_or_leaves_usable_matrices(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
     data = bytearray(save(whole()))
@@ -113,9 +113,15 @@ def test_one_changed_byte_is_refused_or_harmless(
     path.write_bytes(bytes(data))
     try:
         file = LoraFile.open(path)
-        file.read(file.pairs)
+        factors = file.read(file.pairs)
     except WeightsError:
-        pass
+        return
+    # What was accepted can be multiplied: finite matrices of one rank.
+    assert file.pairs
+    for pair in file.pairs:
+        down, up = factors[pair.down], factors[pair.up]
+        assert down.shape[0] == up.shape[1] and (up @ down).shape == (8, 6)
+        assert down.isfinite().all() and up.isfinite().all()
 
 
 def test_a_huge_file_is_refused_unread(path: Path) -> None:
@@ -138,7 +144,7 @@ def test_a_huge_file_is_refused_unread(path: Path) -> None:
     assert device.peak_memory() - before < 64 << 20
 
 
-def test_other_places(tmp_path: Path) -> None:
+def test_missing_files_folders_and_other_suffixes_are_refused(tmp_path: Path) -> None:
     for name, reason in (("none.safetensors", "No such file"), ("style.pt", "not a .safetensors file")):
         with pytest.raises(WeightsError, match=reason):
             LoraFile.open(tmp_path / name)
@@ -160,7 +166,7 @@ def test_without_alpha_the_scale_is_one(path: Path) -> None:
     assert torch.equal(file.read(file.pairs)[UP], torch.ones(8, 4))
 
 
-def test_a_convolution_as_three_products(path: Path) -> None:
+def test_a_tucker_decomposed_convolution_is_multiplied_out(path: Path) -> None:
     torch.manual_seed(0)
     down, mid, up = torch.randn(4, 6, 1, 1), torch.randn(3, 4, 3, 3), torch.randn(8, 3, 1, 1)
     file = written(path, {DOWN: down, UP: up, DOWN.replace("down", "mid"): mid})
@@ -189,12 +195,12 @@ def factor(path: Path, layer: str, **metadata: str) -> float:
         ([1], 1.0),
     ],
 )
-def test_the_settings_that_diffusers_writes_into_the_file(path: Path, settings: Any, expected: float) -> None:
+def test_the_scale_comes_from_the_metadata_of_diffusers(path: Path, settings: Any, expected: float) -> None:
     assert factor(path, "transformer.blocks.0.attn.to_q", lora_adapter_metadata=json.dumps(settings)) == expected
     assert factor(path, "transformer.blocks.0.attn.to_q", lora_adapter_metadata="{") == 1.0
 
 
-def test_the_settings_that_peft_writes_beside_it(tmp_path: Path) -> None:
+def test_the_scale_comes_from_the_adapter_config_of_peft(tmp_path: Path) -> None:
     settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 16, "base_model_name_or_path": "people/base\nmodel"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
     path = tmp_path / "adapter_model.safetensors"
@@ -213,5 +219,5 @@ def test_the_settings_that_peft_writes_beside_it(tmp_path: Path) -> None:
         ({}, ""),
     ],
 )
-def test_the_base_model(path: Path, metadata: dict[str, str], base: str) -> None:
+def test_the_base_model_is_read_from_the_metadata(path: Path, metadata: dict[str, str], base: str) -> None:
     assert written(path, whole(), **metadata).base_model == base

@@ -41,25 +41,25 @@ def lora(work: Path) -> Path:
     ("said", "weight"),
     [("", 1.0), (":0.8", 0.8), (":-1", -1.0), (":+.5", 0.5), (":2.", 2.0), (":1e-1", 0.1), (":0", 0)],
 )
-def test_a_path_and_its_weight(lora: Path, said: str, weight: float) -> None:
+def test_a_path_with_a_weight_is_parsed(lora: Path, said: str, weight: float) -> None:
     assert locate(f"{lora}{said}") == (lora, weight)
 
 
 @pytest.mark.parametrize("said", ["11", "-10.5", "1e999"])
-def test_a_weight_has_limits(lora: Path, said: str) -> None:
+def test_a_weight_out_of_range_is_refused(lora: Path, said: str) -> None:
     with pytest.raises(RequestError, match="weight must be -10 to 10") as caught:
         locate(f"{lora}:{said}")
     assert caught.value.field == "lora"
 
 
 @pytest.mark.parametrize("said", ["strong", "", "nan", "0,8", "1:2x"])
-def test_a_weight_is_a_number(lora: Path, said: str) -> None:
+def test_a_weight_that_is_not_a_number_is_refused(lora: Path, said: str) -> None:
     with pytest.raises(RequestError, match="no number; write the weight as in PATH:0.8"):
         locate(f"{lora}:{said}")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no colons in names there")
-def test_colons_in_names(work: Path) -> None:
+def test_colons_in_file_names_are_kept(work: Path) -> None:
     folder = work / "take:2"
     folder.mkdir()
     (folder / "a:b.safetensors").write_bytes(b"")
@@ -69,14 +69,14 @@ def test_colons_in_names(work: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["C:\\loras\\style.safetensors", "C:/loras/style.safetensors"])
-def test_a_drive_is_no_weight(path: str) -> None:
+def test_a_windows_drive_is_not_a_weight(path: str) -> None:
     for said in (path, f"{path}:0.5"):
         with pytest.raises(WeightsError, match="no such file") as caught:
             locate(said)
         assert caught.value.path == path
 
 
-def test_the_home_directory(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_directory_is_expanded(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(work))
     monkeypatch.setenv("USERPROFILE", str(work))
     (work / "style.safetensors").write_bytes(b"")
@@ -91,7 +91,7 @@ def test_the_home_directory(work: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["adapter_model.safetensors", "b.safetensors"], "adapter_model.safetensors"),
     ],
 )
-def test_the_lora_of_a_directory(work: Path, names: list[str], chosen: str) -> None:
+def test_the_single_lora_of_a_directory_is_found(work: Path, names: list[str], chosen: str) -> None:
     for name in names:
         (work / name).write_bytes(b"")
     assert locate(f"{work}:0.5") == (work / chosen, 0.5)
@@ -104,7 +104,7 @@ def test_a_directory_of_several_lists_them(work: Path) -> None:
         locate(str(work))
 
 
-def test_a_directory_of_none(work: Path) -> None:
+def test_a_directory_without_a_lora_is_refused(work: Path) -> None:
     (work / "style.bin").write_bytes(b"")
     with pytest.raises(RequestError, match="holds no .safetensors file"):
         locate(str(work))
@@ -124,12 +124,12 @@ def test_a_directory_of_none(work: Path) -> None:
         "ä/b",
     ],
 )
-def test_what_is_not_there(work: Path, text: str) -> None:
+def test_a_missing_file_is_refused(work: Path, text: str) -> None:
     with pytest.raises(WeightsError, match="no such file"):
         locate(text)
 
 
-def test_a_missing_file_of_a_directory_is_no_repository(work: Path) -> None:
+def test_a_missing_file_in_a_directory_is_not_taken_for_a_repository(work: Path) -> None:
     (work / "loras").mkdir()
     with pytest.raises(WeightsError, match="no such file"):
         locate("loras/people/style.safetensors")
@@ -143,7 +143,7 @@ def test_another_format_is_refused_unopened(work: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a\0b"])
-def test_no_name_at_all(text: str) -> None:
+def test_an_empty_name_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="names no file"):
         locate(text)
 
@@ -167,7 +167,7 @@ def ask(hub: Hub, tmp_path: Path) -> Ask:
 
 
 @pytest.mark.slow
-def test_a_repository(hub: Hub, ask: Ask) -> None:
+def test_a_repository_is_downloaded(hub: Hub, ask: Ask) -> None:
     ink = "more/ink [v1].safetensors"
     hub.repos["people/styles"] = {
         "README.md": b"# styles",

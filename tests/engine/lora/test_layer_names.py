@@ -34,7 +34,7 @@ UNET = {"unet": layers(QUERY, OUT, "conv_in"), "text_encoder": layers(f"text_mod
         (f"diffusion_model.{QUERY}.lora_down.weight", "", "kohya"),
     ],
 )
-def test_every_spelling_is_read_and_finds_its_layer(down: str, up: str, style: str) -> None:
+def test_every_naming_style_maps_to_its_layer(down: str, up: str, style: str) -> None:
     up = up or down.replace("down", "up").replace("lora_A", "lora_B")
     up = up.replace("up_blocks", "down_blocks")
     (pair,), rest = read_pairs([up, down])
@@ -48,7 +48,7 @@ def test_alphas_and_middle_matrices_belong_to_their_layer() -> None:
     assert read_pairs(keys) == ((Pair("a", *keys),), ())
 
 
-def test_what_is_no_whole_pair_is_left_over() -> None:
+def test_incomplete_pairs_are_left_over() -> None:
     keys = ["a.lora_A.weight", "b.lora_B.weight", "b.lora_B.bias", "c.alpha", "d.dora_scale", "e.diff_b", "f.weight"]
     assert read_pairs(keys) == ((), tuple(keys))
 
@@ -65,18 +65,18 @@ def test_what_is_no_whole_pair_is_left_over() -> None:
         (f"base_model.model.text_model.{WORD}", ("text_encoder", f"text_model.{WORD}")),
     ],
 )
-def test_other_names_of_a_layer(theirs: str, ours: tuple[str, str]) -> None:
+def test_alternative_layer_names_are_found(theirs: str, ours: tuple[str, str]) -> None:
     assert find(theirs, UNET) == [ours]
 
 
 @pytest.mark.parametrize(
     "theirs", [f"text_encoder_2.{WORD}", f"lora_te2_{flat(WORD)}", f"text_encoder.{QUERY}", "x", ""]
 )
-def test_what_is_not_there_is_not_found(theirs: str) -> None:
+def test_unknown_layer_names_are_not_found(theirs: str) -> None:
     assert find(theirs, UNET) == []
 
 
-def test_a_newer_text_encoder_has_left_a_level_out() -> None:
+def test_names_of_a_newer_text_encoder_without_one_level_are_found() -> None:
     new = {"text_encoder": layers(WORD)}
     assert find(f"lora_te_text_model_{flat(WORD)}", new) == [("text_encoder", WORD)]
 
@@ -93,7 +93,7 @@ def test_a_newer_text_encoder_has_left_a_level_out() -> None:
         ("ffn.2", "ffn.net.2"),
     ],
 )
-def test_the_names_of_wans_own_code(theirs: str, ours: str) -> None:
+def test_names_of_the_original_wan_code_are_found(theirs: str, ours: str) -> None:
     wan = {"transformer": layers(f"blocks.11.{ours}")}
     for name in (f"diffusion_model.blocks.11.{theirs}", f"lora_unet_blocks_11_{flat(theirs)}"):
         assert find(name, wan) == [("transformer", f"blocks.11.{ours}")]
@@ -105,7 +105,7 @@ def test_a_name_without_a_network_means_both_denoisers() -> None:
     assert find("transformer_2.a.b", both) == [("transformer_2", "a.b")]
 
 
-def test_only_todays_name_is_not_renamed() -> None:
+def test_only_current_names_count_as_not_renamed() -> None:
     (today,), _ = read_pairs(["unet.a.lora_A.weight", "unet.a.lora_B.weight"])
     (older,), _ = read_pairs(["unet.a.lora.down.weight", "unet.a.lora.up.weight"])
     assert not is_renamed(today, "unet", "a") and is_renamed(older, "unet", "a")

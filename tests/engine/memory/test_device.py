@@ -24,23 +24,23 @@ def threads() -> Iterator[int]:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_placement_on_a_device_that_torch_has_not_goes_to_the_processor() -> None:
+def test_an_unavailable_device_falls_back_to_the_cpu() -> None:
     asked = Placement(device="cuda", dtype="float16", offload="model", decode_frames=16)
     assert device.confirmed(asked) == Placement(device="cpu", dtype="bfloat16", decode_frames=2)
     assert device.confirmed(Placement(dtype="bfloat16", tiling=True)) == Placement(dtype="bfloat16", tiling=True)
 
 
-def test_threads_are_set_when_asked(threads: int) -> None:
+def test_the_requested_number_of_threads_is_set(threads: int) -> None:
     assert device.confirmed(Placement(), threads + 1) == device.confirmed(Placement())
     assert torch.get_num_threads() == threads + 1
 
 
-def test_the_processor_has_a_name_of_one_line() -> None:
+def test_the_cpu_name_is_one_line() -> None:
     name = device.device_name("cpu")
     assert name and name == name.strip() and "\n" not in name
 
 
-def test_versions_are_those_that_run() -> None:
+def test_versions_are_those_of_the_running_libraries() -> None:
     found = device.versions()
     assert found["python"] == platform.python_version()
     assert found["torch"] == version("torch") and found["numpy"] == version("numpy")
@@ -48,7 +48,7 @@ def test_versions_are_those_that_run() -> None:
     assert device.versions() == found
 
 
-def test_the_peak_is_that_of_this_process_alone() -> None:
+def test_peak_memory_counts_this_process_only() -> None:
     """What was held and let go counts; what the process that started this one holds does not."""
     held = bytearray(400 << 20)
     held[:: 1 << 12] = b"x" * len(held[:: 1 << 12])

@@ -45,7 +45,7 @@ def starve(monkeypatch: pytest.MonkeyPatch, network: type, method: str, most: in
 
 
 @pytest.mark.slow
-def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
+def test_out_of_memory_while_decoding_continues_with_fewer_frames(
     plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = made(Engine(find("builtin"), Placement(decode_frames=1)), plan())
@@ -59,7 +59,7 @@ def test_decoding_goes_on_with_fewer_frames_and_denoises_once(
 
 
 @pytest.mark.slow
-def test_frames_that_were_handed_out_before_memory_ran_out_are_not_handed_out_again(
+def test_frames_yielded_before_out_of_memory_are_not_yielded_again(
     plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second piece of the second film fails: what follows begins with the first frame that is missing."""
@@ -88,7 +88,7 @@ def test_frames_that_were_handed_out_before_memory_ran_out_are_not_handed_out_ag
 
 
 @pytest.mark.slow
-def test_denoising_goes_on_from_the_last_step(
+def test_out_of_memory_while_denoising_continues_from_the_last_step(
     engine: Engine, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = made(engine, plan())
@@ -108,7 +108,7 @@ def test_denoising_goes_on_from_the_last_step(
     assert np.abs(frames.astype(int) - whole).max() <= 2
 
 
-def test_an_error_of_another_kind_is_not_a_matter_of_memory(
+def test_other_errors_are_not_treated_as_out_of_memory(
     plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decode(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_an_error_of_another_kind_is_not_a_matter_of_memory(
 
 
 @pytest.mark.slow
-def test_below_the_last_rung_the_error_is_raised(plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_on_the_last_rung_is_raised(plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     starve(monkeypatch, Autoencoder, "decode", 0)
     starved = Engine(find("builtin"), Placement())
     with pytest.raises(RuntimeError, match="allocate"):
@@ -134,7 +134,7 @@ def test_below_the_last_rung_the_error_is_raised(plan: Callable[..., Plan], monk
     frames=st.integers(1, 64),
     offload=st.sampled_from(["none", "model", "sequential"]),
 )
-def test_the_ladder_ends(device: str, phase: Any, frames: int, offload: Any) -> None:
+def test_the_ladder_of_fallbacks_ends(device: str, phase: Any, frames: int, offload: Any) -> None:
     placement, rungs = Placement(device=device, decode_frames=frames, offload=offload), 0
     while (lower := fallback.lower(placement, phase)) is not None:
         assert lower != placement and len(lower.rungs) == rungs + 1
@@ -142,7 +142,7 @@ def test_the_ladder_ends(device: str, phase: Any, frames: int, offload: Any) -> 
     assert rungs <= 6 and placement.device == "cpu"
 
 
-def test_a_processor_that_takes_over_decodes_as_few_at_once_as_it_does_by_itself() -> None:
+def test_a_fallback_to_the_cpu_uses_the_cpu_default_of_decode_frames() -> None:
     card = Placement(device="cuda", decode_frames=16, slicing=True, offload="model")
     lower = fallback.lower(card, "denoise")
     assert lower is not None and (lower.device, lower.decode_frames) == ("cpu", Placement().decode_frames)

@@ -62,7 +62,7 @@ def test_the_built_in_film_fits_a_small_laptop() -> None:
     assert 350 * MIB < answer.peak < 500 * MIB and answer.room == SMALL.memory_free
 
 
-def test_a_large_film_does_not_fit_a_small_laptop_and_the_remedy_names_what_does() -> None:
+def test_a_film_too_large_for_a_laptop_is_refused_with_a_fitting_model() -> None:
     answer = asked(MODELSCOPE, SMALL)
     assert not answer.fits and "--model builtin" in answer.remedy
     assert asked("builtin", SMALL).fits
@@ -76,7 +76,7 @@ def test_a_processor_without_bfloat16_computes_in_float32() -> None:
 
 
 @pytest.mark.parametrize(("on", "dtype"), [(machine(), "bfloat16"), (machine(bf16=False), "float32")])
-def test_balanced_takes_bfloat16_where_a_processor_has_it(on: Machine, dtype: str) -> None:
+def test_balanced_uses_bfloat16_where_the_cpu_supports_it(on: Machine, dtype: str) -> None:
     assert asked("builtin", on, speed="balanced").placement.dtype == dtype
 
 
@@ -88,7 +88,7 @@ def test_a_card_of_8_gib_runs_modelscope_whole_and_larger_films_in_pieces() -> N
     assert larger.peak <= on.gpu_free
 
 
-def test_a_card_of_24_gib_needs_less_given_up_than_one_of_8() -> None:
+def test_a_24_gib_card_needs_fewer_fallbacks_than_an_8_gib_card() -> None:
     for model in ("zeroscope-v2-xl", "cogvideox-2b"):
         small, large = asked(model, card(8)), asked(model, card(24))
         assert large.fits and large.placement.device == "cuda"
@@ -105,7 +105,7 @@ def test_a_card_of_80_gib_runs_a_model_of_14_billion_whole() -> None:
     assert answer.basis == "believed"
 
 
-def test_what_waits_in_memory_has_to_fit_there() -> None:
+def test_offloaded_weights_must_fit_into_host_memory() -> None:
     roomy, tight = card(8), card(8, memory_free=4 * GIB)
     waiting = asked("wan-2.1-1.3b", roomy)
     assert waiting.fits and waiting.placement.offload != "none" and waiting.host > 10 * GIB
@@ -113,13 +113,13 @@ def test_what_waits_in_memory_has_to_fit_there() -> None:
     assert not answer.fits and answer.host > answer.host_room == 4 * GIB
 
 
-def test_behind_a_gpu_stands_the_processor() -> None:
+def test_a_film_too_large_for_the_gpu_falls_back_to_the_cpu() -> None:
     answer = asked(MODELSCOPE, card(1))
     assert answer.fits and answer.placement.device == "cpu" and answer.placement.offload == "none"
     assert answer.device_name == device.device_name("cpu") and answer.room == 60 * GIB
 
 
-def test_a_full_disk_is_a_reason_too() -> None:
+def test_too_little_disk_space_is_a_reason() -> None:
     answer = asked(MODELSCOPE, machine(disk_free=GIB))
     assert answer.download == 3_670_000_000
     assert not answer.fits and "2.6 GB of disk" in answer.remedy
@@ -129,7 +129,7 @@ def test_a_full_disk_is_a_reason_too() -> None:
 
 
 @pytest.mark.parametrize("free", [6, 7, 9])
-def test_each_remedy_was_tried(free: int) -> None:
+def test_every_remedy_makes_the_film_fit(free: int) -> None:
     """Whatever is named makes a film that fits."""
     on, size = machine(memory_free=free * GIB, bf16=False), {"width": 1024, "height": 1024, "num_frames": 64}
     answer = asked(MODELSCOPE, on, "bf16", **size)
@@ -153,12 +153,12 @@ def test_half_precision_is_a_remedy_for_float32() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp64", "", "half", "fp16"])
-def test_a_precision_that_is_unknown_or_not_there_is_refused(precision: str) -> None:
+def test_an_unknown_or_unavailable_precision_is_refused(precision: str) -> None:
     with pytest.raises(RequestError, match="precision"):
         asked("builtin", machine(), precision)
 
 
-def test_eight_bits_take_less_than_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_needs_less_memory_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     on = card(80)
     if find_spec("torchao") is None:
         with pytest.raises(RequestError, match="precision=fp8: needs the package torchao"):
@@ -175,7 +175,7 @@ SIDES = st.integers(2, 16).map(lambda side: 64 * side)
 
 @pytest.mark.slow
 @given(SIDES, st.integers(2, 64), st.floats(2, 40))
-def test_what_fits_still_fits_when_less_is_asked_for(side: int, frames: int, free: float) -> None:
+def test_a_smaller_film_or_more_memory_still_fits(side: int, frames: int, free: float) -> None:
     model = find(MODELSCOPE)
     for on in (machine(memory_free=int(free * GIB)), card(free)):
         plan = film(MODELSCOPE, width=side, height=side, num_frames=frames)
@@ -185,7 +185,7 @@ def test_what_fits_still_fits_when_less_is_asked_for(side: int, frames: int, fre
             assert estimate(model, plan, roomier).fits
 
 
-def test_every_rung_takes_no_more_than_the_one_above() -> None:
+def test_every_fallback_needs_at_most_the_memory_of_the_one_before() -> None:
     model, plan = find("zeroscope-v2-xl"), film("zeroscope-v2-xl")
     placement: Placement | None = Placement(device="cuda", dtype="bfloat16", decode_frames=16)
     peaks, seen = [], []
@@ -198,7 +198,7 @@ def test_every_rung_takes_no_more_than_the_one_above() -> None:
     assert seen[-1].offload == "model" and len({each.to_json() for each in seen}) == len(seen)
 
 
-def test_files_that_are_here_need_no_download(tmp_path: Path) -> None:
+def test_installed_files_need_no_download(tmp_path: Path) -> None:
     model = find(MODELSCOPE)
     (tmp_path / "model_index.json").write_text("{}")
     assert estimate(model, film(MODELSCOPE), machine()).download > 0
@@ -231,7 +231,7 @@ def ran(**changes: Any) -> dict[str, Any]:
     return {**entry, "peak_memory_bytes": 6_500_000_000, **changes}
 
 
-def test_a_run_of_this_shape_was_measured() -> None:
+def test_a_recorded_run_of_this_shape_is_used() -> None:
     answer = asked(MODELSCOPE, machine(), records=[ran()])
     assert (answer.peak, answer.basis, answer.seconds) == (6_500_000_000, "measured", 132)
 
@@ -245,7 +245,7 @@ def test_seconds_are_scaled_by_steps_and_volume() -> None:
     assert unguided.seconds == 10 + 1 + 50 + 20 + 1
 
 
-def test_the_middle_of_the_most_alike_counts() -> None:
+def test_the_median_of_the_most_similar_runs_is_used() -> None:
     runs = [ran(seconds={"load": 1.0, "denoise": float(each)}) for each in (90, 100, 1000)]
     far = [ran(seconds={"load": 1.0, "denoise": 1.0}, width=1024, height=1024, frames=64) for _ in range(9)]
     assert asked(MODELSCOPE, machine(), records=[*far, *runs]).seconds == pytest.approx(91, rel=0.2)
@@ -262,7 +262,7 @@ def test_the_middle_of_the_most_alike_counts() -> None:
         {"steps": 0},
     ],
 )
-def test_runs_of_something_else_say_nothing(changes: dict[str, Any]) -> None:
+def test_runs_of_other_models_or_devices_are_ignored(changes: dict[str, Any]) -> None:
     answer = asked(MODELSCOPE, machine(), records=[ran(**changes), {}])
     assert answer.seconds is None
 
@@ -271,14 +271,14 @@ def test_runs_of_something_else_say_nothing(changes: dict[str, Any]) -> None:
     "changes",
     [{"seconds": {"denoise": 1.0}}, {"rungs": ["decode: tiling"]}, {"films": 2}, {"peak_memory_bytes": 10**11}],
 )
-def test_a_peak_of_other_circumstances_is_not_taken(changes: dict[str, Any]) -> None:
+def test_a_recorded_peak_of_another_setup_is_not_used(changes: dict[str, Any]) -> None:
     assert asked(MODELSCOPE, machine(), records=[ran(**changes)]).basis == "computed"
 
 
 # ---- against what is ----
 
 
-def test_nothing_heavy_is_imported() -> None:
+def test_estimating_imports_no_heavy_module() -> None:
     program = """
 import sys
 from flickbook import catalogue
@@ -304,7 +304,7 @@ print(generate("a red circle", num_frames=int(sys.argv[1]), num_inference_steps=
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("frames", [1, 4, 16, 32])
-def test_the_built_in_peak_is_foretold_within_15_percent(frames: int) -> None:
+def test_the_built_in_peak_is_estimated_within_15_percent(frames: int) -> None:
     """What a fresh process took, in float32 on a processor."""
     done = subprocess.run([sys.executable, "-c", _FRESH, str(frames)], capture_output=True, text=True, check=True)
     foretold = asked("builtin", machine(), num_frames=frames).peak

@@ -37,7 +37,9 @@ def film(**asked: Any) -> Plan:
 
 
 @given(SIDES, SIDES, st.integers(1, 128), PLACES, st.sampled_from(["width", "height", "num_frames", "steps"]))
-def test_more_never_takes_less(width: int, height: int, frames: int, placement: Placement, grows: str) -> None:
+def test_larger_films_never_need_less_memory(
+    width: int, height: int, frames: int, placement: Placement, grows: str
+) -> None:
     plan = film(width=width, height=height, num_frames=frames)
     larger = plan.model_copy(update={"width": {"width": width + 64}, "height": {"height": height + 64}}.get(grows, {}))
     if grows == "num_frames":
@@ -47,7 +49,7 @@ def test_more_never_takes_less(width: int, height: int, frames: int, placement: 
     assert less.weights == more.weights
 
 
-def test_the_pictures_of_a_sequence_are_made_one_by_one() -> None:
+def test_a_sequence_needs_the_memory_of_one_frame() -> None:
     plan = film(num_frames=64)
     sequence = plan.model_copy(update={"task": "sequence"})
     one, all_of_them = (footprint.needs(MODELSCOPE, each, None, Placement()) for each in (sequence, plan))
@@ -56,7 +58,7 @@ def test_the_pictures_of_a_sequence_are_made_one_by_one() -> None:
     assert one.denoise < all_of_them.denoise
 
 
-def test_a_large_text_encoder_makes_room_unless_a_lora_changed_it() -> None:
+def test_a_large_text_encoder_is_released_unless_a_lora_changed_it() -> None:
     plan = film(num_frames=32)
     tuned = plan.model_copy(update={"loras": (Lora(name="a", sha256="0" * 64),)})
     (words,) = (part.loaded for part in parts(MODELSCOPE, None, Placement()) if part.kind == "words")
@@ -66,7 +68,7 @@ def test_a_large_text_encoder_makes_room_unless_a_lora_changed_it() -> None:
     assert not passing(find("builtin"), None, Placement(), False)
 
 
-def test_a_small_film_takes_what_it_takes_to_read() -> None:
+def test_the_peak_of_a_small_film_is_that_of_loading() -> None:
     one, two = (footprint.needs(MODELSCOPE, film(num_frames=frames), None, Placement()) for frames in (1, 2))
     assert one.peak == two.peak > one.weights and one.denoise < two.denoise
 
@@ -122,5 +124,5 @@ def test_a_damaged_file_is_named(directory: Path, damage: bytes) -> None:
         footprint.needs(MODELSCOPE, film(), directory, Placement())
 
 
-def test_tiles_are_as_large_as_those_that_are_decoded() -> None:
+def test_the_estimate_uses_the_tile_size_of_the_decoder() -> None:
     assert footprint.TILE == TILE

@@ -18,7 +18,7 @@ class EightBits(nn.Parameter):
     """What a library that keeps weights in eight bits puts in a parameter's place."""
 
 
-def test_a_gate_whose_weight_cannot_be_cut_gives_the_same() -> None:
+def test_an_unsplittable_gate_gives_the_same_output() -> None:
     whole, kept = GEGLU(8, 16), GEGLU(8, 16)
     kept.load_state_dict(whole.state_dict())
     kept.proj.weight = EightBits(kept.proj.weight.data)

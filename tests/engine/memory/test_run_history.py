@@ -29,7 +29,7 @@ def clip(plan: MakePlan) -> Iterator[Clip]:
     yield next(films([plan()]))
 
 
-def test_a_run_leaves_what_the_next_needs_to_know(clip: Clip) -> None:
+def test_a_run_is_recorded_for_later_estimates(clip: Clip) -> None:
     assert clip.recipe is not None and clip.run is not None
     (entry,) = run_history.read()
     assert entry == run_history.record(clip.recipe, clip.run)
@@ -42,11 +42,11 @@ def test_a_run_leaves_what_the_next_needs_to_know(clip: Clip) -> None:
     assert entry["time"] == clip.run.finished_at
 
 
-def test_there_is_nothing_before_the_first_run() -> None:
+def test_the_history_is_empty_before_the_first_run() -> None:
     assert run_history.read() == []
 
 
-def test_the_newest_are_kept() -> None:
+def test_only_the_newest_runs_are_kept() -> None:
     lines = [json.dumps({"number": number}) + "\n" for number in range(run_history.LIMIT - 1)]
     run_history.path().parent.mkdir(parents=True)
     run_history.path().write_text("".join(lines), encoding="utf-8")
@@ -58,7 +58,7 @@ def test_the_newest_are_kept() -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"model": "buil', b"\xff\xfe", b"[1, 2]", b"[" * 100_000, b"\n\n"])
-def test_a_torn_line_costs_that_line_alone(torn: bytes) -> None:
+def test_a_torn_line_is_skipped(torn: bytes) -> None:
     run_history.append({"number": 1})
     with run_history.path().open("ab") as file:
         file.write(torn)
@@ -67,7 +67,7 @@ def test_a_torn_line_costs_that_line_alone(torn: bytes) -> None:
     assert run_history.read() == [{"number": 1}, {"number": 2}]
 
 
-def test_a_place_that_cannot_be_written_fails_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unwritable_history_causes_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     blocked = tmp_path / "a-file"
     blocked.write_text("in the way")
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(blocked))
@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_written_fails_no_run(monkeypatch: pytest.MonkeyP
     assert blocked.read_text() == "in the way"
 
 
-def test_processes_that_record_at_once_keep_their_lines_whole() -> None:
+def test_parallel_processes_write_whole_lines() -> None:
     program = """
 from flickbook.engine.memory import run_history as records
 import sys

@@ -56,7 +56,7 @@ def film(directory: Path, plan: Plan, **changes: Any) -> np.ndarray:
     return np.concatenate([e.frames for e in Engine(model, Placement()).run([plan]) if isinstance(e, Frames)])
 
 
-def test_a_picture_equals_that_of_the_pipeline_itself(plan: Callable[..., Plan], saved: Path) -> None:
+def test_an_image_equals_that_of_the_pipeline(plan: Callable[..., Plan], saved: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
     made = film(saved, plan(prompt="a cat", negative_prompt="dog", guidance_scale=4.0, seed=3))
@@ -68,7 +68,7 @@ def test_a_picture_equals_that_of_the_pipeline_itself(plan: Callable[..., Plan],
 
 
 @pytest.mark.slow
-def test_every_scheduler_makes_another_picture(plan: Callable[..., Plan], saved: Path) -> None:
+def test_every_scheduler_makes_a_different_image(plan: Callable[..., Plan], saved: Path) -> None:
     made = [film(saved, plan(scheduler=name)) for name in SD15.schedulers]
     distinct = len({frames.tobytes() for frames in made})
     assert distinct >= len(made) - 2, "native is this model's ddim, and Euler's step is DDIM's in other words"
@@ -76,7 +76,7 @@ def test_every_scheduler_makes_another_picture(plan: Callable[..., Plan], saved:
     assert not np.array_equal(clipped, made[0])
 
 
-def test_several_films_run_one_after_the_other(plan: Callable[..., Plan], saved: Path) -> None:
+def test_films_of_a_batch_run_one_after_another(plan: Callable[..., Plan], saved: Path) -> None:
     plans = [plan(seed=3), plan(seed=4)]
     engine, steps, frames = Engine(SD15.model(saved), Placement(batch=2)), list[Step](), dict[int, np.ndarray]()
     for event in engine.run(plans):
@@ -118,7 +118,7 @@ def spoil_index(directory: Path, **changes: object) -> None:
         ({"unet": ["diffusers", "NoSuchNetwork"]}, "cannot be loaded"),
     ],
 )
-def test_code_that_is_not_the_libraries_own_is_never_looked_for(
+def test_remote_and_foreign_code_is_never_run(
     copied: Path, plan: Callable[..., Plan], changes: dict[str, object], message: str
 ) -> None:
     if "evil" in str(changes):
@@ -130,7 +130,7 @@ def test_code_that_is_not_the_libraries_own_is_never_looked_for(
     assert not Path("/tmp/flickbook-was-here").exists()
 
 
-def test_code_beside_the_weights_is_refused(copied: Path) -> None:
+def test_a_directory_with_code_is_refused(copied: Path) -> None:
     (copied / "vae/diffusers.py").write_text("")
     with pytest.raises(WeightsError, match="diffusers.py: is code in the weights directory"):
         class_of(copied)
@@ -144,7 +144,7 @@ def test_code_beside_the_weights_is_refused(copied: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_decoding_that_runs_out_of_memory_takes_tiles_and_denoises_once(
+def test_out_of_memory_while_decoding_switches_to_tiles(
     plan: Callable[..., Plan], saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffusers import AutoencoderKL
@@ -175,7 +175,7 @@ def test_damaged_weights_are_named(copied: Path, plan: Callable[..., Plan]) -> N
             film(copied, plan())
 
 
-def test_a_checkpoint_beside_missing_safetensors_is_not_read(copied: Path, plan: Callable[..., Plan]) -> None:
+def test_a_pickle_checkpoint_is_not_read_for_missing_safetensors(copied: Path, plan: Callable[..., Plan]) -> None:
     path = copied / "unet/diffusion_pytorch_model.safetensors"
     torch.save(load_file(path), path.with_suffix(".bin"))
     path.unlink()
@@ -183,19 +183,19 @@ def test_a_checkpoint_beside_missing_safetensors_is_not_read(copied: Path, plan:
         film(copied, plan())
 
 
-def test_what_the_class_cannot_begin_from_is_refused_by_name(
+def test_an_unsupported_input_is_refused_with_its_field(
     data: Path, tmp_path: Path, plan: Callable[..., Plan], saved: Path
 ) -> None:
     with pytest.raises(RequestError, match="video=.*takes none"):
         film(saved, plan().model_copy(update={"video": "a" * 64, "strength": 0.5}))
 
 
-def test_a_pipeline_that_fails_late_is_explained(plan: Callable[..., Plan], saved: Path) -> None:
+def test_a_late_pipeline_error_is_explained(plan: Callable[..., Plan], saved: Path) -> None:
     with pytest.raises(WeightsError, match="tiny-sd15: its pipeline failed .*divisible by 8"):
         film(saved, plan().model_copy(update={"width": 60}))
 
 
-def test_numbers_that_are_no_picture_are_not_shown(copied: Path, plan: Callable[..., Plan]) -> None:
+def test_nan_frames_are_refused(copied: Path, plan: Callable[..., Plan]) -> None:
     path = copied / "vae/diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     tensors["decoder.conv_out.bias"].fill_(float("nan"))
@@ -205,7 +205,9 @@ def test_numbers_that_are_no_picture_are_not_shown(copied: Path, plan: Callable[
 
 
 @pytest.mark.slow
-def test_a_motion_adapter_moves_its_base(data: Path, tmp_path: Path, saved: Path, plan: Callable[..., Plan]) -> None:
+def test_a_motion_adapter_animates_its_base_model(
+    data: Path, tmp_path: Path, saved: Path, plan: Callable[..., Plan]
+) -> None:
     """Two directories: the adapter's own, and that of the model it adds to."""
     from tests.tiny import ad
 
@@ -222,7 +224,7 @@ def test_a_motion_adapter_moves_its_base(data: Path, tmp_path: Path, saved: Path
     )
 
 
-def test_a_directory_of_a_known_class_can_be_added(data: Path, saved: Path) -> None:
+def test_a_directory_of_a_supported_pipeline_class_can_be_added(data: Path, saved: Path) -> None:
     assert class_of(saved) == "StableDiffusionPipeline"
     mine = describe("mine", str(saved))
     assert mine.family == "pipeline" and mine.pipeline == "StableDiffusionPipeline" and mine.path() == saved

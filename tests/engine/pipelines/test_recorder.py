@@ -83,7 +83,7 @@ def test_a_first_block_cache_is_resumed(saved: None, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])
-def test_films_of_a_batch_that_are_finished_are_not_made_again(saved: None, stop: int, tmp_path: Path) -> None:
+def test_finished_films_of_a_batch_are_not_made_again(saved: None, stop: int, tmp_path: Path) -> None:
     """Two films of three steps each, stopped in the first, before its frames are decoded, and in the second."""
     plans = [planned(WAN, "tiny-wan", tmp_path, seed=seed) for seed in (3, 4)]
     frames, steps, _ = resumed(plans, stop, tmp_path / "state")
@@ -112,7 +112,7 @@ def test_out_of_memory_repeats_no_step(saved: None, tmp_path: Path, monkeypatch:
     assert np.array_equal(frames, expected[0]) and len(calls) == 4
 
 
-def test_what_is_no_plain_value_is_not_saved_and_the_film_is_made(
+def test_state_that_cannot_be_saved_does_not_stop_the_film(
     saved: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scheduler whose state is an object of its own: the film is finished, and the run says why it was not kept."""
@@ -132,7 +132,9 @@ def test_what_is_no_plain_value_is_not_saved_and_the_film_is_made(
     assert any("DDIMScheduler: a value of the class object cannot be saved" in note for note in checkpointer.notes)
 
 
-def test_another_diffusers_begins_again(saved: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_of_another_diffusers_version_is_refused(
+    saved: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = planned(SD15, "tiny-sd15", tmp_path)
     resumed([plan], 1, tmp_path / "state")
     found = Checkpoint.read(tmp_path / "state", [plan])
@@ -142,7 +144,7 @@ def test_another_diffusers_begins_again(saved: None, tmp_path: Path, monkeypatch
         Stage.from_tensors(found.tensors)
 
 
-def test_a_state_survives_its_tensors() -> None:
+def test_a_state_survives_conversion_to_tensors() -> None:
     strided = torch.arange(24.0).view(2, 3, 4).permute(2, 0, 1)
     values = {"list": [1, None, 0.5, True, "a"], "tuple": (strided,), "array": np.arange(3), "scalar": np.float32(0.1)}
     again = CallState.from_tensors(CallState.of(2, values, {"half": torch.ones(2).half()}).to_tensors())

@@ -60,12 +60,12 @@ def film(pipe: Any, plan: Plan) -> tuple[np.ndarray, str]:
     return np.asarray(made), how
 
 
-def test_every_class_on_the_list_is_tried() -> None:
+def test_every_cached_pipeline_class_has_a_test() -> None:
     assert set(BUILT) == CACHED
 
 
 @pytest.mark.parametrize("name", sorted(CACHED))
-def test_a_cache_is_on_for_one_film(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_cache_is_enabled_for_one_film_only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     build: Callable[[], Any] = BUILT[name]
     pipe = deeper(build())
@@ -80,7 +80,7 @@ def test_a_cache_is_on_for_one_film(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(again, exact), "the cache is still on"
 
 
-def test_where_nothing_can_be_left_out_it_is_said() -> None:
+def test_a_pipeline_without_step_cache_is_noted() -> None:
     torch.manual_seed(0)
     lone = tiny.ltx()
     with hastened(lone, BALANCED) as how:
@@ -90,7 +90,7 @@ def test_where_nothing_can_be_left_out_it_is_said() -> None:
         assert how.startswith("speed balanced: nothing is known")
 
 
-def test_a_failure_takes_the_cache_off() -> None:
+def test_an_error_disables_the_step_cache() -> None:
     torch.manual_seed(0)
     pipe = deeper(tiny.wan())
     with pytest.raises(KeyError), hastened(pipe, BALANCED):

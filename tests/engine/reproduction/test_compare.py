@@ -8,7 +8,7 @@ from flickbook.engine.reproduction.compare import differences
 from flickbook.spec import Lora
 
 
-def test_equal_recipes_share_everything() -> None:
+def test_equal_recipes_have_no_differences() -> None:
     assert differences(RECIPE, RECIPE) == {}
 
 
@@ -31,7 +31,7 @@ def test_each_field_that_differs_is_named_by_its_path() -> None:
     }
 
 
-def test_a_film_and_what_was_polished_from_it() -> None:
+def test_a_film_and_its_polished_version_differ_in_task_and_origin() -> None:
     treated = RECIPE.model_copy(update={"plan": TREATMENT})
     found = differences(RECIPE, treated)
     assert found["plan.task"] == ("film", "polish")

@@ -25,7 +25,7 @@ def beginning(path: Path) -> Plan:
     return PLAN.model_copy(update={"image": sha256(path)})
 
 
-def test_what_a_plan_wants() -> None:
+def test_wanted_lists_the_input_files_of_a_plan() -> None:
     assert wanted(PLAN) == []
     polish = Polish(upscale=2, upscaler=Network(name="esrgan", sha256="d" * 64))
     plan = PLAN.model_copy(update={"video": "b" * 64, "loras": (Lora(name="ink", sha256="c" * 64),), "polish": polish})
@@ -33,13 +33,13 @@ def test_what_a_plan_wants() -> None:
     assert [each.role for each in wanted(TREATMENT)] == ["source"]
 
 
-def test_it_is_found_by_its_bytes_whatever_its_name(tmp_path: Path) -> None:
+def test_an_input_is_found_by_its_hash_under_any_name(tmp_path: Path) -> None:
     there = picture(tmp_path / "renamed.png")
     found = gather(beginning(there), tmp_path / "film.mp4")
     assert found.found == {sha256(there): there} and found.missing == ()
 
 
-def test_it_is_found_where_it_was_and_where_one_says(tmp_path: Path) -> None:
+def test_an_input_is_found_at_its_old_path_or_a_given_one(tmp_path: Path) -> None:
     there = picture(tmp_path / "far" / "begin.png")
     plan, film = beginning(there), tmp_path / "film.mp4"
     assert gather(plan, film).missing
@@ -47,7 +47,7 @@ def test_it_is_found_where_it_was_and_where_one_says(tmp_path: Path) -> None:
     assert gather(plan, film, [there]).found
 
 
-def test_what_was_changed_is_told_with_both_hashes(tmp_path: Path) -> None:
+def test_a_changed_input_is_reported_with_both_hashes(tmp_path: Path) -> None:
     there = picture(tmp_path / "far" / "begin.png")
     plan, before = beginning(there), sha256(there)
     picture(there, grey=9)
@@ -57,12 +57,12 @@ def test_what_was_changed_is_told_with_both_hashes(tmp_path: Path) -> None:
     assert "is another" in told and before in told and sha256(there) in told
 
 
-def test_a_file_that_is_given_must_be_there(tmp_path: Path) -> None:
+def test_a_given_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="No such file"):
         gather(PLAN.model_copy(update={"image": "a" * 64}), tmp_path / "film.mp4", [tmp_path / "nothing.png"])
 
 
-def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+def test_pipes_loops_and_folders_are_skipped(tmp_path: Path) -> None:
     """A FIFO would be waited for for ever, and a loop has no end."""
     there = picture(tmp_path / "z.png")
     os.mkfifo(tmp_path / "a.png")

@@ -34,23 +34,23 @@ def plan_of(path: Path) -> Plan:
     return plan
 
 
-def test_nothing_changed_is_the_same_plan(film: Path) -> None:
+def test_rerun_without_changes_keeps_the_plan(film: Path) -> None:
     request, _ = varied(film, {})
     assert resolve(request) == plan_of(film)
 
 
-def test_only_what_is_asked_for_changes(film: Path) -> None:
+def test_rerun_changes_only_given_options(film: Path) -> None:
     request, _ = varied(film, {"seed": 8, "prompt": "a green star", "fps": None})
     expected = plan_of(film).model_copy(update={"seed": 8, "prompt": "a green star"})
     assert resolve(request) == expected
 
 
-def test_another_format_is_that_of_the_new_file(film: Path) -> None:
+def test_the_format_follows_the_new_file_name(film: Path) -> None:
     request, _ = varied(film, {"container": "webm"})
     assert resolve(request).codec == "vp9"
 
 
-def test_a_format_that_was_chosen_stays_until_another_is(tmp_path: Path) -> None:
+def test_a_chosen_encoding_is_kept_unless_changed(tmp_path: Path) -> None:
     clip = generate(PROMPT, **SHORT)  # type: ignore[arg-type]
     made = clip.save(tmp_path / "film.mp4", codec="h264", quality="lossless")
     same = resolve(varied(made, {"seed": 8, "container": "mp4"})[0])
@@ -61,7 +61,7 @@ def test_a_format_that_was_chosen_stays_until_another_is(tmp_path: Path) -> None
     assert (other.codec, other.quality) == ("av1", 65)
 
 
-def test_a_film_whose_model_is_gone_can_be_had_of_another(film: Path, tmp_path: Path) -> None:
+def test_a_film_of_a_removed_model_can_be_rerun_with_another(film: Path, tmp_path: Path) -> None:
     recipe, run = carried(film)
     gone = recipe.model_copy(update={"plan": recipe.plan.model_copy(update={"model": "gone"})})
     frames = np.zeros((2, 32, 32, 3), np.uint8)
@@ -72,13 +72,13 @@ def test_a_film_whose_model_is_gone_can_be_had_of_another(film: Path, tmp_path: 
         varied(path, {"seed": 8})
 
 
-def test_another_model_chooses_what_it_was_not_asked(film: Path) -> None:
+def test_another_model_uses_its_own_defaults(film: Path) -> None:
     request, _ = varied(film, {"model": "text-to-video-ms-1.7b"})
     plan = resolve(request)
     assert (plan.width, plan.prompt, plan.seed, plan.polish.interpolate) == (256, PROMPT, 7, 2)
 
 
-def test_the_picture_it_begins_from_is_found_by_its_hash(tmp_path: Path) -> None:
+def test_the_input_image_is_found_by_its_hash(tmp_path: Path) -> None:
     picture = tmp_path / "begin.png"
     Image.new("RGB", (64, 64), (9, 200, 9)).save(picture)
     made = generate(PROMPT, **SHORT, image=picture).save(tmp_path / "film.mp4")  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_the_picture_it_begins_from_is_found_by_its_hash(tmp_path: Path) -> None
     assert varied(made, {"image": str(other)})[0].image == str(other)
 
 
-def test_what_no_model_made_is_refused(film: Path, tmp_path: Path) -> None:
+def test_polished_files_and_sequences_cannot_be_rerun(film: Path, tmp_path: Path) -> None:
     polished = polish(film, speed=2).save(tmp_path / "fast.mp4")
     with pytest.raises(RequestError, match="polished from a file"):
         varied(polished, {"seed": 8})

@@ -37,7 +37,7 @@ def album(tmp_path: Path) -> Album:
     return made
 
 
-def test_it_says_which_sequence_it_is_and_keeps_pictures(album: Album) -> None:
+def test_the_directory_stores_its_plan_and_frames(album: Album) -> None:
     kept = begun(album.directory)
     assert kept is not None and kept.plan == album.plan and kept.placement == HERE
     assert json.loads((album.directory / "sequence.json").read_text())["plan"]["prompt_at"] == [[3, "a blue square"]]
@@ -48,7 +48,7 @@ def test_it_says_which_sequence_it_is_and_keeps_pictures(album: Album) -> None:
     assert sorted(path.name for path in album.directory.iterdir()) == ["00000.png", "sequence.json"]
 
 
-def test_going_on_keeps_what_is_there(album: Album) -> None:
+def test_reopening_keeps_existing_frames(album: Album) -> None:
     album.put("00001", picture(3))
     again = Album(album.directory, planned())
     again.check(HERE)
@@ -58,7 +58,7 @@ def test_going_on_keeps_what_is_there(album: Album) -> None:
 
 
 @pytest.mark.parametrize("at", range(0, 400, 23))
-def test_a_damaged_picture_is_none(album: Album, at: int) -> None:
+def test_a_damaged_frame_is_ignored(album: Album, at: int) -> None:
     made = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
     album.put("00000", made)
     path = album.directory / "00000.png"
@@ -72,7 +72,7 @@ def test_a_damaged_picture_is_none(album: Album, at: int) -> None:
     assert kept is None or np.array_equal(kept, made)
 
 
-def test_a_picture_of_another_place_or_sequence_is_none(album: Album, tmp_path: Path) -> None:
+def test_a_frame_of_another_position_or_sequence_is_ignored(album: Album, tmp_path: Path) -> None:
     album.put("00000", picture(3))
     shutil.copy(album.directory / "00000.png", album.directory / "00001.png")
     assert album.get("00001") is None
@@ -90,7 +90,7 @@ def test_a_picture_of_another_place_or_sequence_is_none(album: Album, tmp_path: 
         ({"seed": 8, "fps": 4.0, "guidance_scale": 5.0, "num_inference_steps": 3}, "and 1 more"),
     ],
 )
-def test_another_sequence_is_refused_by_what_differs(album: Album, changes: dict[str, object], told: str) -> None:
+def test_another_sequence_is_refused_with_the_difference(album: Album, changes: dict[str, object], told: str) -> None:
     other = Album(album.directory, planned(**changes))
     with pytest.raises(OutputError, match="choose another --output, or add --overwrite") as refused:
         other.check(HERE)
@@ -102,7 +102,7 @@ def test_another_precision_is_refused(album: Album) -> None:
         album.check(HERE.model_copy(update={"dtype": "bfloat16"}))
 
 
-def test_overwriting_takes_the_old_pictures_away_and_nothing_else(album: Album) -> None:
+def test_overwriting_removes_old_frames_only(album: Album) -> None:
     album.put("00000", picture(3))
     album.put("key-01", picture(4))
     (album.directory / "mine.txt").write_text("mine")
@@ -115,7 +115,7 @@ def test_overwriting_takes_the_old_pictures_away_and_nothing_else(album: Album) 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"plan": 1}', "\0", "[" * 100_000])
-def test_a_description_that_cannot_be_read_is_refused(album: Album, text: str) -> None:
+def test_an_unreadable_description_is_refused(album: Album, text: str) -> None:
     (album.directory / "sequence.json").write_text(text)
     with pytest.raises(OutputError, match="cannot be read"):
         album.check(HERE)
@@ -124,7 +124,7 @@ def test_a_description_that_cannot_be_read_is_refused(album: Album, text: str) -
     assert begun(album.directory) is not None
 
 
-def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+def test_a_directory_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "00000.png").write_text("mine")
     with pytest.raises(OutputError, match=r"no sequence\.json"):
         Album(tmp_path, planned()).check(HERE)
@@ -132,7 +132,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
         Album(tmp_path / "00000.png", planned()).check(HERE, overwrite=True)
 
 
-def test_what_a_kill_left_half_written_is_no_sequence_of_another(tmp_path: Path) -> None:
+def test_a_temporary_file_left_by_a_kill_is_accepted(tmp_path: Path) -> None:
     directory = tmp_path / "film-frames"
     directory.mkdir()
     (directory / ".flickbook-0123.part").write_text("{")

@@ -26,7 +26,7 @@ def angle(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @given(st.floats(0, 1), st.integers(0, 2**31))
-def test_between_two_noises_it_is_noise_again(t: float, seed: int) -> None:
+def test_spherical_interpolation_keeps_the_variance_of_noise(t: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     a, b = torch.randn(2, 20_000, generator=generator)
     between = spherical(a, b, t)
@@ -35,7 +35,7 @@ def test_between_two_noises_it_is_noise_again(t: float, seed: int) -> None:
     assert angle(a.double(), between.double()) == pytest.approx(t * angle(a.double(), b.double()), abs=1e-4)
 
 
-def test_the_ends_of_a_way_are_its_ends() -> None:
+def test_spherical_interpolation_returns_its_endpoints() -> None:
     a, b = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0))
     assert torch.equal(spherical(a, b, 0.0), a)
     assert torch.allclose(spherical(a, b, 1.0), b, atol=1e-6)
@@ -43,12 +43,12 @@ def test_the_ends_of_a_way_are_its_ends() -> None:
 
 
 @pytest.mark.parametrize("b", [1.0, 2.0, 0.0, -1.0])
-def test_directions_that_have_no_arc_are_joined_by_a_line(b: float) -> None:
+def test_opposite_and_equal_directions_are_interpolated_linearly(b: float) -> None:
     a = torch.ones(8)
     assert torch.allclose(spherical(a, a * b, 0.25), a * (0.75 + 0.25 * b), atol=1e-6)
 
 
-def test_a_meaning_keeps_what_both_share_and_every_token_of_either() -> None:
+def test_blended_embeddings_keep_shared_values_and_all_tokens() -> None:
     first = {"embeds": torch.ones(1, 2, 4), "mask": torch.tensor([[1, 0]]), "same": torch.rand(1, 3)}
     second = {"embeds": torch.zeros(1, 2, 4), "mask": torch.tensor([[1, 1]]), "same": first["same"]}
     middle = blended(first, second, 0.5)
@@ -71,7 +71,7 @@ def plan_with(drift: float) -> Plan:
 
 @pytest.mark.model
 @pytest.mark.parametrize("drift", [0.0, 0.3, 1.0])
-def test_the_noise_goes_without_a_jump(maker: UNetStills, drift: float) -> None:
+def test_the_noise_moves_in_even_steps(maker: UNetStills, drift: float) -> None:
     travel = Travel(maker, plan_with(drift), WORDS)
     noises = [travel.at(moment(frame, 31, 3))[1].flatten() for frame in range(31)]
     assert torch.equal(noises[0], maker.noise(7).flatten())
@@ -82,7 +82,7 @@ def test_the_noise_goes_without_a_jump(maker: UNetStills, drift: float) -> None:
 
 
 @pytest.mark.model
-def test_the_meaning_is_each_prompts_own_at_its_place(maker: UNetStills) -> None:
+def test_each_prompt_has_its_own_embedding_at_its_frame(maker: UNetStills) -> None:
     travel = Travel(maker, plan_with(0.3), WORDS)
     for frame, text in zip((0, 15, 30), WORDS, strict=True):
         assert torch.equal(travel.at(moment(frame, 31, 3))[0]["context"], maker.embedding(text)["context"])
@@ -91,7 +91,7 @@ def test_the_meaning_is_each_prompts_own_at_its_place(maker: UNetStills) -> None
 
 
 @pytest.mark.model
-def test_of_a_lone_prompt_only_the_noise_travels(maker: UNetStills) -> None:
+def test_a_single_prompt_changes_only_the_noise(maker: UNetStills) -> None:
     travel = Travel(maker, plan_with(0.5), WORDS[:1])
     (first, begin), (last, end) = travel.at(moment(0, 5, 1)), travel.at(moment(4, 5, 1))
     assert torch.equal(first["context"], last["context"]) and not torch.equal(begin, end)

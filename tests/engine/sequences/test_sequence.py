@@ -40,7 +40,7 @@ def planned(prompts: list[str] | None = None, frames_per: int = 2, **changes: ob
     return plan_of([A, B] if prompts is None else prompts, request, frames_per=frames_per, **own)  # type: ignore[arg-type]
 
 
-def test_the_plan() -> None:
+def test_the_plan_holds_every_option() -> None:
     plan = planned([A, f" {B}\n", C], frames_per=5)
     assert (plan.task, plan.container, plan.num_frames, plan.window) == ("sequence", "mp4", 15, 0)
     assert (plan.prompt, plan.prompt_at) == (A, ((7, B), (14, C)))
@@ -49,7 +49,7 @@ def test_the_plan() -> None:
 
 
 @given(st.integers(1, 64), st.integers(1, 40))
-def test_a_frame_is_on_its_way_from_the_first_prompt_to_the_last(prompts: int, frames_per: int) -> None:
+def test_moments_move_evenly_from_the_first_prompt_to_the_last(prompts: int, frames_per: int) -> None:
     frames = max(2, prompts * frames_per)
     moments = [moment(frame, frames, prompts) for frame in range(frames)]
     assert (moments[0].scene, moments[0].noise, moments[0].embedding) == (0, 0.0, 0.0)
@@ -80,21 +80,21 @@ def test_a_frame_is_on_its_way_from_the_first_prompt_to_the_last(prompts: int, f
         ([A, B], {"width": 100}, "width"),
     ],
 )
-def test_what_is_out_of_its_limits_is_refused(prompts: list[str], changes: dict[str, object], field: str) -> None:
+def test_options_out_of_range_are_refused(prompts: list[str], changes: dict[str, object], field: str) -> None:
     with pytest.raises(RequestError) as refused:
         planned(prompts, **changes)  # type: ignore[arg-type]
     assert refused.value.field == field
     assert "\n" not in str(refused.value) and ";" in str(refused.value)
 
 
-def test_models_that_make_no_single_pictures_are_refused() -> None:
+def test_models_without_single_images_are_refused() -> None:
     with pytest.raises(ModelNotFound):
         planned(model="nothing")
     with pytest.raises(RequestError, match="WanPipeline makes no single pictures"):
         made(planned(model="wan-2.1-1.3b"))
 
 
-def test_a_film_that_no_memory_holds_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_sequence_too_large_for_memory_is_refused_first(tmp_path: Path) -> None:
     huge = planned(frames_per=2).model_copy(update={"num_frames": 10**9})
     with pytest.raises(RequestError, match="half of this machine"):
         made(huge, directory=tmp_path / "pictures")
@@ -103,7 +103,7 @@ def test_a_film_that_no_memory_holds_is_refused_before_anything_is_made(tmp_path
 
 @pytest.mark.model
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-def test_it_is_more_coherent_than_frames_by_themselves(seed: int) -> None:
+def test_a_sequence_is_more_coherent_than_separate_images(seed: int) -> None:
     plan = planned(frames_per=4, seed=seed, num_inference_steps=4)
     clip = made(plan)
     assert clip.run is not None and clip.run.scores["coherence"] == coherence(clip.frames)
@@ -116,7 +116,7 @@ def test_it_is_more_coherent_than_frames_by_themselves(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_it_begins_with_the_first_prompts_picture_and_ends_with_the_lasts() -> None:
+def test_the_first_and_last_frames_are_the_images_of_their_prompts() -> None:
     clip = made(planned(frames_per=3, drift=1.0))
     first = generate(A, num_frames=1, num_inference_steps=3, seed=7)
     last = generate(B, num_frames=1, num_inference_steps=3, seed=8)
@@ -125,7 +125,7 @@ def test_it_begins_with_the_first_prompts_picture_and_ends_with_the_lasts() -> N
 
 
 @pytest.mark.model
-def test_of_a_lone_prompt_the_noise_alone_travels() -> None:
+def test_a_single_prompt_moves_only_with_drift() -> None:
     still, moving = (made(planned([A], frames_per=3, drift=drift)).frames for drift in (0.0, 0.6))
     assert (still == still[0]).all()
     assert not (moving == moving[0]).all()
@@ -133,7 +133,7 @@ def test_of_a_lone_prompt_the_noise_alone_travels() -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_feedback_begins_from_the_picture_before_in_the_colours_of_its_place() -> None:
+def test_feedback_starts_from_the_previous_frame_with_matched_colours() -> None:
     plan = planned(frames_per=2, feedback=0.7)
     frames = made(plan).frames
     travel = sequence._Maker(engine_of(plan, RunOptions()), plan, None, lambda: None).travel()
@@ -146,7 +146,7 @@ def test_feedback_begins_from_the_picture_before_in_the_colours_of_its_place() -
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_feedback_does_not_run_away() -> None:
+def test_feedback_keeps_colours_stable() -> None:
     asked = {"num_inference_steps": 8, "frames_per": 12, "drift": 0.0}
     free, fed = (made(planned([A], feedback=feedback, **asked)).frames for feedback in (0.0, 0.5))  # type: ignore[arg-type]
     off = np.abs(fed.astype(float).mean((1, 2)) - free[0].mean((0, 1))).max(1)
@@ -156,7 +156,7 @@ def test_feedback_does_not_run_away() -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_steps_are_told_and_a_seed_repeats_itself() -> None:
+def test_steps_are_reported_and_a_seed_is_repeatable() -> None:
     steps: list[Step] = []
     first, again = made(planned(), on_step=steps.append), made(planned())
     assert [(step.phase, step.index, step.total) for step in steps] == [
@@ -172,7 +172,7 @@ def test_steps_are_told_and_a_seed_repeats_itself() -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("feedback", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
-def test_a_film_that_goes_on_after_any_frame_is_the_same_film(tmp_path: Path, feedback: float) -> None:
+def test_a_sequence_resumed_after_any_frame_is_the_same_film(tmp_path: Path, feedback: float) -> None:
     plan = planned(frames_per=3, feedback=feedback)
     whole = made(plan, directory=tmp_path / "whole")
     assert np.array_equal(whole.frames, made(plan).frames), "pictures on the disk change nothing"
@@ -191,7 +191,7 @@ def test_a_film_that_goes_on_after_any_frame_is_the_same_film(tmp_path: Path, fe
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_picture_that_is_damaged_or_lost_is_made_again(tmp_path: Path) -> None:
+def test_damaged_and_missing_frames_are_made_again(tmp_path: Path) -> None:
     plan, directory = planned(frames_per=3, feedback=0.7), tmp_path / "pictures"
     whole = made(plan, directory=directory)
     kept = {path.name: path.read_bytes() for path in directory.glob("*.png")}
@@ -203,7 +203,7 @@ def test_a_picture_that_is_damaged_or_lost_is_made_again(tmp_path: Path) -> None
 
 
 @pytest.mark.model
-def test_cancelled_within_a_picture_the_others_stay(tmp_path: Path) -> None:
+def test_cancelling_within_a_frame_keeps_the_finished_ones(tmp_path: Path) -> None:
     plan, directory, asked = planned(), tmp_path / "pictures", []
 
     def cancel() -> bool:
@@ -216,7 +216,7 @@ def test_cancelled_within_a_picture_the_others_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-def test_a_drawn_seed_is_that_of_what_was_begun(tmp_path: Path) -> None:
+def test_a_resumed_sequence_keeps_its_drawn_seed(tmp_path: Path) -> None:
     directory = tmp_path / "pictures"
     drawn = planned(seed=None)
     assert continued(drawn, directory) == drawn
@@ -230,7 +230,7 @@ def test_a_drawn_seed_is_that_of_what_was_begun(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-def test_a_lora_changes_the_pictures_and_stands_in_the_recipe(tmp_path: Path) -> None:
+def test_a_lora_changes_the_frames_and_is_in_the_recipe(tmp_path: Path) -> None:
     plan = planned(frames_per=1)
     plain = made(plan)
     torch.manual_seed(0)
@@ -244,7 +244,7 @@ def test_a_lora_changes_the_pictures_and_stands_in_the_recipe(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_where_memory_runs_out_a_picture_is_made_with_less_of_it() -> None:
+def test_out_of_memory_retries_a_frame_with_a_fallback() -> None:
     plan = planned()
     engine, refused = Engine(find("builtin"), Placement()), list[int]()
     maker = sequence._Maker(engine, plan, None, lambda: None)
@@ -265,7 +265,7 @@ def test_where_memory_runs_out_a_picture_is_made_with_less_of_it() -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_pipeline_that_decodes_in_tiles_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiled_decoding_is_recorded_in_the_placement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import AutoencoderKL
 
     decode = AutoencoderKL.decode
@@ -288,7 +288,7 @@ def test_a_pipeline_that_decodes_in_tiles_says_so(tmp_path: Path, monkeypatch: p
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("build", ["sd15", "sdxl", "flux"])
-def test_a_pipelines_sequence_goes_on_too(build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_sequence_resumes(build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     with ready(next(case for case in CASES if case.build == build)) as model:
         plan = planned(frames_per=2, model=model, feedback=0.7)
@@ -299,7 +299,7 @@ def test_a_pipelines_sequence_goes_on_too(build: str, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_balanced_pictures_are_nearly_the_same_and_say_so() -> None:
+def test_balanced_frames_are_nearly_the_same_and_noted() -> None:
     exact, balanced = (made(planned(num_inference_steps=25, speed=speed)) for speed in ("exact", "balanced"))
     assert balanced.recipe is not None and balanced.recipe.plan.speed == "balanced"
     assert 30 < min(psnr(*pair) for pair in zip(exact.frames, balanced.frames, strict=True)) < float("inf")

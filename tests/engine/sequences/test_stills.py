@@ -50,7 +50,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.model
-def test_a_picture_by_its_parts_is_the_picture_asked_for_by_itself(plan: Plan) -> None:
+def test_an_image_made_in_parts_equals_the_generated_image(plan: Plan) -> None:
     whole = next(films([plan])).frames[0]
     one = maker(plan)
     assert np.array_equal(one.picture(one.embedding(A), one.noise(5)), whole)
@@ -58,14 +58,14 @@ def test_a_picture_by_its_parts_is_the_picture_asked_for_by_itself(plan: Plan) -
 
 
 @pytest.mark.model
-def test_without_guidance_too(plan: Plan) -> None:
+def test_an_image_made_in_parts_without_guidance_equals_the_generated_image(plan: Plan) -> None:
     plain = plan.model_copy(update={"guidance_scale": 1.0})
     one = maker(plain)
     assert np.array_equal(one.picture(one.embedding(A), one.noise(5)), next(films([plain])).frames[0])
 
 
 @pytest.mark.model
-def test_every_step_is_told_and_may_stop_the_picture(plan: Plan) -> None:
+def test_every_step_is_reported_and_can_cancel(plan: Plan) -> None:
     one, seen = maker(plan), list[int]()
     embedding, noise = one.embedding(A), one.noise(5)
     one.picture(embedding, noise, step=lambda: seen.append(1))
@@ -80,7 +80,7 @@ def test_every_step_is_told_and_may_stop_the_picture(plan: Plan) -> None:
 
 
 @pytest.mark.model
-def test_halfway_between_two_meanings(plan: Plan) -> None:
+def test_a_blend_of_two_prompts_differs_from_both(plan: Plan) -> None:
     one = maker(plan)
     a, b = one.embedding(A), one.embedding(B)
     middle = blended(a, b, 0.5)
@@ -93,7 +93,7 @@ def test_halfway_between_two_meanings(plan: Plan) -> None:
 
 
 @pytest.mark.model
-def test_over_a_picture_its_strength_and_the_noise_handed_in_decide(case: Case, plan: Plan) -> None:
+def test_image_to_image_depends_on_strength_and_noise(case: Case, plan: Plan) -> None:
     source = np.full((plan.height, plan.width, 3), (200, 60, 30), np.uint8)
     weak, strong = maker(plan, 0.5), maker(plan, 1.0)
     embedding, noise = weak.embedding(A), weak.noise(5)
@@ -111,7 +111,7 @@ def test_over_a_picture_its_strength_and_the_noise_handed_in_decide(case: Case, 
 
 
 @pytest.mark.model
-def test_a_little_made_anew_is_near_its_source() -> None:
+def test_a_low_strength_stays_near_the_source() -> None:
     plan = resolve(Request(prompt=A, num_frames=1, seed=5, num_inference_steps=8))
     one = maker(plan, 0.25)
     source = maker(plan).picture(one.embedding(A), one.noise(5))
@@ -120,14 +120,14 @@ def test_a_little_made_anew_is_near_its_source() -> None:
 
 
 @pytest.mark.parametrize("name", ["animatediff", "wan-2.1-1.3b", "ltx-video"])
-def test_a_class_that_makes_no_single_pictures_is_refused_by_name(name: str) -> None:
+def test_a_class_without_single_images_is_refused_by_name(name: str) -> None:
     with pytest.raises(RequestError, match=f"^model={name}: {find(name).pipeline} makes no single pictures"):
         check_stills(find(name))
     for able in ("builtin", "sd15", "sdxl", "sdxl-turbo", "flux-schnell", "sana", "text-to-video-ms-1.7b"):
         check_stills(find(able))
 
 
-def test_a_class_that_is_only_known_once_loaded_is_refused_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_class_known_only_after_loading_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     with ready(replace(case_of("wan"), frames=1)) as model:
         plan = resolve(Request(prompt=A, model=model, num_frames=1, seed=5))

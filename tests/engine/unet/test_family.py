@@ -38,11 +38,11 @@ def family() -> UNetFamily:
     return UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement(decode_frames=3)))
 
 
-def test_its_weights_are_those_of_the_manifest(family: UNetFamily) -> None:
+def test_the_weights_match_the_manifest(family: UNetFamily) -> None:
     assert family.weights == json.loads((find("builtin").path() / "manifest.json").read_text(encoding="utf-8"))
 
 
-def test_prompts_and_negative_prompts_are_kept_apart(family: UNetFamily, plan: MakePlan) -> None:
+def test_prompts_and_negative_prompts_are_encoded_separately(family: UNetFamily, plan: MakePlan) -> None:
     plans = [plan(negative_prompt="blue"), plan(prompt="a green star", negative_prompt="")]
     embedding = family.encode(plans)
     (context,), negative = embedding.contexts, embedding.negative
@@ -52,7 +52,7 @@ def test_prompts_and_negative_prompts_are_kept_apart(family: UNetFamily, plan: M
     assert torch.allclose(context, expected[:2], atol=1e-6) and torch.allclose(negative, expected[2:], atol=1e-6)
 
 
-def test_states_count_up_from_each_films_own_noise(family: UNetFamily, plan: MakePlan) -> None:
+def test_denoising_starts_from_the_noise_of_each_film(family: UNetFamily, plan: MakePlan) -> None:
     plans = [plan(), plan(seed=8)]
     states = list(family.denoise(plans, family.encode(plans)))
     assert [state.index for state in states] == [1, 2, 3]
@@ -73,11 +73,11 @@ def test_every_scheduler_of_the_catalogue_runs(family: UNetFamily, plan: MakePla
     assert last.done and bool(last.latents.isfinite().all())
 
 
-def test_the_schedulers_are_those_the_catalogue_offers() -> None:
+def test_the_catalogue_lists_the_implemented_schedulers() -> None:
     assert set(find("builtin").schedulers) == {"ddim", "dpm++", "unipc"}
 
 
-def test_what_the_autoencoder_takes_does_not_grow_with_the_film(family: UNetFamily) -> None:
+def test_autoencoder_memory_does_not_grow_with_the_film(family: UNetFamily) -> None:
     taken: list[int] = []
 
     def count(_: object, given: tuple[torch.Tensor, ...]) -> None:
@@ -96,7 +96,7 @@ def test_what_the_autoencoder_takes_does_not_grow_with_the_film(family: UNetFami
     assert most[0] == most[1]
 
 
-def test_decoding_by_parts_changes_nothing(family: UNetFamily) -> None:
+def test_decoding_in_parts_gives_the_same_frames(family: UNetFamily) -> None:
     latents = noise([1, 2], (8, 4, 8, 8))
     parts = list(family.decode(latents))
     assert [(film, start, frames.shape) for film, start, frames in parts] == [
@@ -120,7 +120,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> UNetFamily:
 
 
 @pytest.mark.slow
-def test_a_large_text_encoder_makes_room_for_the_film(
+def test_a_large_text_encoder_is_released_before_denoising(
     family: UNetFamily, large: UNetFamily, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans, freed = [plan(), plan(prompt="a green star")], []
@@ -142,7 +142,7 @@ def test_a_large_text_encoder_makes_room_for_the_film(
         assert torch.equal(made, latents)
 
 
-def test_a_text_encoder_that_a_lora_changed_stays(large: UNetFamily, plan: MakePlan) -> None:
+def test_a_text_encoder_changed_by_a_lora_is_kept(large: UNetFamily, plan: MakePlan) -> None:
     setup = large._setup
     assert setup is not None
     tuned = UNetFamily(large.networks, {}, Placement(), None, replace(setup, loras=((Path("a.safetensors"), 1.0),)))
@@ -150,21 +150,21 @@ def test_a_text_encoder_that_a_lora_changed_stays(large: UNetFamily, plan: MakeP
     assert has_encoder(tuned) and tuned.reads_aside()
 
 
-def test_a_text_encoder_is_loaded_where_there_is_room_by_then(family: UNetFamily) -> None:
+def test_the_text_encoder_is_loaded_to_a_device_with_room(family: UNetFamily) -> None:
     networks = replace(family.networks, reader=partial(family.networks.reader, device="nowhere"))
     lowered = UNetFamily(networks, {}, Placement())
     lowered.lower(Placement(slicing=True))
     assert lowered.embedded("a circle").device.type == "cpu"
 
 
-def test_noise_left_falls_to_nothing(family: UNetFamily) -> None:
+def test_noise_left_falls_to_0(family: UNetFamily) -> None:
     left = family.noise_left(25)
     assert len(left) == 25 and left == sorted(left, reverse=True)
     assert left[0] > 0.95 and left[-1] == 0
 
 
 @pytest.mark.slow
-def test_a_film_that_emerges_is_drawn_nearly_as_it_is_decoded(plan: MakePlan) -> None:
+def test_tiny_decoder_previews_resemble_the_decoded_film(plan: MakePlan) -> None:
     """By the tiny decoder: a preview's estimate early on, and the film itself."""
     run_options = RunOptions()
     engine = engine_of(plan(num_frames=16, num_inference_steps=25), run_options)
@@ -178,7 +178,7 @@ def test_a_film_that_emerges_is_drawn_nearly_as_it_is_decoded(plan: MakePlan) ->
         assert not np.array_equal(drawn, decoded) and psnr(decoded, drawn) > least
 
 
-def test_an_autoencoder_that_taught_no_tiny_decoder_shows_its_own_frames(
+def test_previews_without_a_tiny_decoder_use_the_autoencoder(
     family: UNetFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flickbook.engine.unet.family._SKETCHES", tmp_path)
@@ -187,7 +187,7 @@ def test_an_autoencoder_that_taught_no_tiny_decoder_shows_its_own_frames(
     assert np.array_equal(other.sketch(latents), family.show(latents))
 
 
-def test_a_tiny_decoder_that_cannot_be_read_costs_no_preview(
+def test_an_unreadable_tiny_decoder_falls_back_to_the_autoencoder(
     family: UNetFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / f"{family.weights['vae/diffusion_pytorch_model.safetensors'][:16]}.safetensors").write_bytes(b"damaged")
@@ -198,7 +198,7 @@ def test_a_tiny_decoder_that_cannot_be_read_costs_no_preview(
     assert "previews are decoded by the autoencoder itself" in caplog.text
 
 
-def test_a_tiny_decoder_goes_where_the_networks_go(family: UNetFamily) -> None:
+def test_the_tiny_decoder_follows_the_device_of_the_networks(family: UNetFamily) -> None:
     own = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
     drawn = own.sketch(noise([3], (8, 2, 8, 8))[0])
     own.lower(Placement(dtype="bfloat16"))
@@ -206,9 +206,7 @@ def test_a_tiny_decoder_goes_where_the_networks_go(family: UNetFamily) -> None:
     assert psnr(own.sketch(noise([3], (8, 2, 8, 8))[0]), drawn) > 30
 
 
-def test_a_network_that_waits_while_something_is_shown_is_woken_for_the_next_step(
-    plan: MakePlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_offloaded_network_returns_after_a_preview(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement(offload="model")))
     awake: list[torch.nn.Module] = []
     monkeypatch.setattr(waiting, "_awake", awake.append)
@@ -223,7 +221,7 @@ def test_a_network_that_waits_while_something_is_shown_is_woken_for_the_next_ste
         assert awake[before - 1] is vae and awake[before:after] == [unet, unet, vae], "woken, asked, and then shown"
 
 
-def test_the_end_of_a_long_prompt_is_told(family: UNetFamily) -> None:
+def test_the_cut_end_of_a_long_prompt_is_reported(family: UNetFamily) -> None:
     assert family.unread("a red circle") == "" and family.unread("a red circle " * 40).endswith("a red circle ")
 
 
@@ -248,7 +246,7 @@ def test_bfloat16_keeps_the_film_within_40_decibels() -> None:
 
 
 @pytest.mark.slow
-def test_networks_that_wait_in_memory_make_the_same_film(family: UNetFamily, plan: MakePlan) -> None:
+def test_offloaded_networks_make_the_same_film(family: UNetFamily, plan: MakePlan) -> None:
     """On a processor there is nowhere to wait, but every turn is taken."""
     plans, setup = [plan(num_frames=2)], Setup(find("builtin"), find("builtin").path(), Placement(offload="model"))
     waiting = UNetFamily.load(setup)

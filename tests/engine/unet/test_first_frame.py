@@ -27,7 +27,7 @@ def moves(frames: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_the_difference_reaches_later_frames_less_and_only_while_there_is_noise() -> None:
+def test_the_first_frame_influences_later_frames_less_and_only_early() -> None:
     first = FirstFrame(torch.ones(1, 8, 1, 2, 2), 1000)
     x0 = torch.zeros(1, 8, 4, 2, 2)
     early, late = (first.held(x0, timestep)[0, 0, :, 0, 0] for timestep in (900, 100))
@@ -38,7 +38,7 @@ def test_the_difference_reaches_later_frames_less_and_only_while_there_is_noise(
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_film_begins_with_a_picture_of_the_world_and_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_film_continues_from_its_input_image(tmp_path: Path) -> None:
     Image.fromarray(TRUE[0]).save(tmp_path / "picture.png")
     frames = generate(WORDS, image=tmp_path / "picture.png", seed=3, num_inference_steps=12).frames
     assert psnr(frames[0], TRUE[0]) > 30
@@ -50,7 +50,7 @@ def test_a_film_begins_with_a_picture_of_the_world_and_goes_on_from_it(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_strength_is_how_far_a_video_is_left_behind(tmp_path: Path) -> None:
+def test_a_higher_strength_departs_further_from_the_video(tmp_path: Path) -> None:
     video = Clip(TRUE, 8.0).save(tmp_path / "clip.mp4")
     words = "a green circle moving left on a blue background"
     far = []
@@ -63,7 +63,7 @@ def test_strength_is_how_far_a_video_is_left_behind(tmp_path: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("field", ["image", "video"])
-def test_a_picture_of_another_world_is_refused_and_a_model_named(tmp_path: Path, field: str) -> None:
+def test_an_unsuitable_image_is_refused_with_another_model(tmp_path: Path, field: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
     if field == "image":
         Image.fromarray(noise[0]).save(tmp_path / "photo.png")

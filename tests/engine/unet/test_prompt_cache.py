@@ -52,7 +52,7 @@ def film(plan: Plan) -> tuple[Engine, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_a_film_of_texts_that_were_read_before_is_the_same_and_loads_no_text_encoder(plan: MakePlan) -> None:
+def test_cached_prompts_give_the_same_film_without_the_text_encoder(plan: MakePlan) -> None:
     first, frames = film(plan())
     again, same = film(plan())
     assert np.array_equal(frames, same)
@@ -62,7 +62,7 @@ def test_a_film_of_texts_that_were_read_before_is_the_same_and_loads_no_text_enc
 
 
 @pytest.mark.slow
-def test_a_film_is_the_same_without_it(plan: MakePlan, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_a_film_is_the_same_without_the_cache(plan: MakePlan, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     film(plan())
     _, kept = film(plan())
     monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
@@ -70,13 +70,13 @@ def test_a_film_is_the_same_without_it(plan: MakePlan, monkeypatch: pytest.Monke
     assert has_encoder(engine.loaded()) and np.array_equal(frames, kept)  # type: ignore[arg-type]
 
 
-def test_nothing_is_kept_where_it_is_off(plan: MakePlan, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_a_disabled_cache_writes_nothing(plan: MakePlan, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
     loaded().encode([plan()])
     assert not folder.exists()
 
 
-def test_no_text_stands_in_it_and_nobody_else_reads_it(plan: MakePlan, folder: Path) -> None:
+def test_the_cache_holds_no_text_and_is_private(plan: MakePlan, folder: Path) -> None:
     loaded().encode([plan(prompt="a red circle", negative_prompt="blue")])
     files = list(folder.iterdir())
     assert len(files) == 2 and all(len(file.stem) == 64 for file in files)
@@ -85,7 +85,7 @@ def test_no_text_stands_in_it_and_nobody_else_reads_it(plan: MakePlan, folder: P
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 4096, b"{}"])
-def test_what_is_damaged_is_read_anew(plan: MakePlan, folder: Path, damage: bytes) -> None:
+def test_a_damaged_cache_file_is_replaced(plan: MakePlan, folder: Path, damage: bytes) -> None:
     before = loaded().encode([plan()])
     whole = {file: file.read_bytes() for file in folder.iterdir()}
     for file in whole:
@@ -95,13 +95,13 @@ def test_what_is_damaged_is_read_anew(plan: MakePlan, folder: Path, damage: byte
     assert {file: file.read_bytes() for file in folder.iterdir()} == whole
 
 
-def test_a_file_of_other_tokens_is_no_answer(folder: Path) -> None:
+def test_a_cache_file_of_other_tokens_is_ignored(folder: Path) -> None:
     kept = PromptCache(folder, 1 << 20, {})
     kept.keep(IDS, HERE, embedding()[:, :5])
     assert kept.find(IDS, HERE) is None
 
 
-def test_each_model_and_place_has_its_own(folder: Path) -> None:
+def test_cache_entries_are_separate_per_model_and_placement(folder: Path) -> None:
     kept = PromptCache(folder, 1 << 20, {"weights": "a"})
     kept.keep(IDS, HERE, embedding())
     found = kept.find(IDS, HERE)
@@ -111,7 +111,7 @@ def test_each_model_and_place_has_its_own(folder: Path) -> None:
     assert PromptCache(folder, 1 << 20, {"weights": "b"}).find(IDS, HERE) is None
 
 
-def test_what_was_used_last_stays_within_the_limit(folder: Path) -> None:
+def test_the_least_recently_used_entries_are_removed(folder: Path) -> None:
     kept = PromptCache(folder, 40_000, {})  # three of them, of 12 kB each
     for seed in range(3):
         kept.keep(IDS + seed, HERE, embedding(seed))
@@ -121,14 +121,14 @@ def test_what_was_used_last_stays_within_the_limit(folder: Path) -> None:
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 40_000
 
 
-def test_a_folder_that_cannot_be_made_only_costs_time(tmp_path: Path) -> None:
+def test_an_unwritable_cache_folder_causes_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     kept = PromptCache(tmp_path / "file" / "texts", 1 << 20, {})
     kept.keep(IDS, HERE, embedding())
     assert kept.find(IDS, HERE) is None
 
 
-def test_several_may_keep_the_same_at_once(folder: Path) -> None:
+def test_parallel_writes_of_one_entry_are_safe(folder: Path) -> None:
     def work(number: int) -> bool:
         kept = PromptCache(folder, 1 << 20, {})
         kept.keep(IDS, HERE, embedding())

@@ -20,13 +20,13 @@ from flickbook.windows import starts
 MakePlan = Callable[..., Plan]
 
 
-def test_every_frame_of_a_window_counts_and_the_middle_most() -> None:
+def test_window_weights_are_positive_and_highest_in_the_middle() -> None:
     weight = sliding_window.share(16)
     assert torch.equal(weight, weight.flip(0)) and float(weight.min()) > 0 and float(weight.max()) <= 1
     assert weight.argmax() in (7, 8)
 
 
-def test_windows_of_one_mind_give_that_answer() -> None:
+def test_windows_of_a_framewise_model_equal_the_whole() -> None:
     """A model that answers each frame by itself is the same in windows."""
     x = torch.randn(2, 3, 40, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -38,7 +38,7 @@ def test_windows_of_one_mind_give_that_answer() -> None:
     assert torch.allclose(whole(x, torch.tensor(3.0)), 2 * x + 3, atol=1e-6)
 
 
-def test_where_windows_disagree_the_answer_goes_over_from_one_to_the_next() -> None:
+def test_disagreeing_windows_are_blended_smoothly() -> None:
     x = torch.zeros(1, 1, 24, 1, 1)
     whole = sliding_window.blended(lambda part, _, start: torch.full_like(part, float(start)), 24, 16)
     answer = whole(x, torch.tensor(0)).flatten()
@@ -46,7 +46,7 @@ def test_where_windows_disagree_the_answer_goes_over_from_one_to_the_next() -> N
     assert torch.all(answer.diff() >= 0) and float(answer.diff().max()) < 8 * 0.2
 
 
-def test_windows_move_from_step_to_step() -> None:
+def test_windows_shift_between_steps() -> None:
     begins: list[int] = []
 
     def model(part: Tensor, timestep: Tensor, start: int) -> Tensor:
@@ -60,7 +60,7 @@ def test_windows_move_from_step_to_step() -> None:
     assert begins == [0, 8, 16, 24, 32, -1, 0, 4, 12, 20, 28, 32, -1, 0, 1, 9, 17, 25, 32, -1]
 
 
-def test_a_short_film_has_the_noise_it_always_had() -> None:
+def test_a_short_film_keeps_its_noise() -> None:
     for frames in (16, 9):
         shape = (4, frames, 2, 2)
         expected = torch.randn(shape, generator=torch.Generator().manual_seed(7))
@@ -84,7 +84,7 @@ def test_a_long_film_shares_its_noise() -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_a_long_film_by_the_built_in_model(plan: MakePlan) -> None:
+def test_the_built_in_model_makes_a_long_film(plan: MakePlan) -> None:
     family = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
     made = plan(num_frames=40, prompt="a red circle moving left on a blue background")
     *_, last = family.denoise([made], family.encode([made]))

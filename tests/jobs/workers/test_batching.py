@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,11 @@ def wanted(attempts: list[Attempt], job: Job) -> str:
 
 
 @pytest.mark.slow
-def test_jobs_of_one_shape_are_films_of_one_batch(backend: Backend, small: Small) -> None:
+def test_jobs_of_one_shape_run_as_one_batch(backend: Backend, small: Small) -> None:
     jobs = submitted(backend, *(small(seed) for seed in (5, 6, 7)))
+    began = time.monotonic()
     assert Worker(backend).work(3) == 3
+    lasted = time.monotonic() - began
     done = [now(backend, job) for job in jobs]
     assert [job.state for job in done] == ["completed"] * 3
     assert hashes(backend, jobs) == together(jobs) and len(set(hashes(backend, jobs))) == 3
@@ -108,11 +111,11 @@ def test_jobs_of_one_shape_are_films_of_one_batch(backend: Backend, small: Small
         assert Path(job.result.path).parent == backend.artifacts.of(job.id) and job.attempt == 1
         assert backend.artifacts.progress(job.id)["phase"] == "write"
     # The three share the device, so each is charged for a third of the time.
-    assert sum(job.seconds for job in done) <= max(job.finished_at - job.started_at for job in done) + 0.1
+    assert 0 < sum(job.seconds for job in done) <= lasted
     assert backend.artifacts.ids() == sorted(job.id for job in jobs), "the batch's own directory is gone"
 
 
-def test_one_alone_is_as_ever(backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_job_runs_without_a_batch(backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_BATCH", "1")
     jobs = submitted(backend, small(5), small(6))
     assert [found.batch for found in (crew_of(backend), crew_of(backend))] == ["", ""]
@@ -125,7 +128,7 @@ def test_one_alone_is_as_ever(backend: Backend, small: Small, monkeypatch: pytes
     assert hashes(backend, [job]) == together([job])
 
 
-def test_others_keep_their_places(backend: Backend, small: Small) -> None:
+def test_jobs_of_other_shapes_keep_their_places(backend: Backend, small: Small) -> None:
     shapes = [(1, 3), (2, 4), (3, 3), (4, 4), (5, 3), (6, 3)]
     jobs = submitted(backend, *(small(seed, num_inference_steps=steps) for seed, steps in shapes))
     taken = [[job.plan.seed for job in crew_of(backend).jobs] for _ in range(3)]
@@ -133,7 +136,9 @@ def test_others_keep_their_places(backend: Backend, small: Small) -> None:
     assert {now(backend, job).state for job in jobs} == {"running"}
 
 
-def test_only_what_is_alike_goes_together(backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_jobs_of_equal_shape_and_options_are_batched(
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submitted(backend, small(0))
     alone = [
         small(1, priority=-1),
@@ -164,7 +169,7 @@ def test_only_what_is_alike_goes_together(backend: Backend, small: Small, monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wish", ["cancel", "remove"])
-def test_one_that_is_cancelled_leaves_and_the_others_go_on(
+def test_cancelling_one_job_of_a_batch_does_not_stop_the_others(
     backend: Backend, small: Small, attempts: list[Attempt], wish: str
 ) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
@@ -189,7 +194,7 @@ def test_one_that_is_cancelled_leaves_and_the_others_go_on(
 
 
 @pytest.mark.slow
-def test_one_that_is_paused_goes_on_from_the_state_of_all(
+def test_a_paused_job_of_a_batch_resumes_from_the_batch_checkpoint(
     backend: Backend, small: Small, attempts: list[Attempt]
 ) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
@@ -207,7 +212,7 @@ def test_one_that_is_paused_goes_on_from_the_state_of_all(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_batch_that_was_laid_down_goes_on_together(backend: Backend, small: Small, gone: bool) -> None:
+def test_a_released_batch_resumes_together(backend: Backend, small: Small, gone: bool) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
     first, found = Runner(backend, look=0.01), crew_of(backend)
     laid = first.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, first.leave))
@@ -245,7 +250,7 @@ def killed_at(backend: Backend, jobs: Sequence[Job], share: float, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_killed_workers_batch_goes_on_to_the_same_pixels(
+def test_the_batch_of_a_killed_worker_resumes_to_the_same_pixels(
     backend: Backend, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FLICKBOOK_BATCH")  # its option says it, and its batch whoever goes on
@@ -261,7 +266,7 @@ def test_a_killed_workers_batch_goes_on_to_the_same_pixels(
 
 
 @pytest.mark.slow
-def test_who_kills_its_workers_is_left_by_the_others(backend: Backend, small: Small) -> None:
+def test_jobs_are_run_singly_after_their_batch_killed_workers(backend: Backend, small: Small) -> None:
     jobs = submitted(backend, *(small(seed) for seed in (1, 2, 3)))
     for _ in range(2):  # twice the worker of all three dies before anything is done
         assert len(crew_of(backend, "w").jobs) == 3
@@ -276,7 +281,7 @@ def test_who_kills_its_workers_is_left_by_the_others(backend: Backend, small: Sm
 
 
 @pytest.mark.slow
-def test_what_fails_fails_alone(backend: Backend, small: Small, tmp_path: Path) -> None:
+def test_a_failing_job_does_not_fail_its_batch(backend: Backend, small: Small, tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     next(films([small(num_frames=1).plan])).save(picture)
     started = [small(seed, image=str(picture)) for seed in (1, 2, 3)]
@@ -293,9 +298,7 @@ def test_what_fails_fails_alone(backend: Backend, small: Small, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_what_fails_together_is_made_one_by_one(
-    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_batch_is_retried_job_by_job(backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that memory does not hold, say: what then fails by itself fails for its own reason."""
     from flickbook.engine.unet.family import UNetFamily
 
@@ -316,7 +319,7 @@ def test_what_fails_together_is_made_one_by_one(
 
 
 @pytest.mark.slow
-def test_an_error_of_one_film_costs_the_others_no_step(
+def test_an_error_after_denoising_costs_the_other_films_no_step(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flickbook.engine import films as engine
@@ -340,7 +343,7 @@ def test_an_error_of_one_film_costs_the_others_no_step(
 
 
 @pytest.mark.slow
-def test_what_was_taken_away_is_no_concern_of_the_others(
+def test_a_job_lost_to_another_worker_does_not_affect_its_batch(
     backend: Backend, small: Small, attempts: list[Attempt]
 ) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))

@@ -18,7 +18,7 @@ def claimed(backend: Backend, job: Job, seconds: float = 30.0) -> Job:
     return found
 
 
-def test_a_lease_is_kept_and_progress_counts(backend: Backend, small: Small) -> None:
+def test_the_lease_is_renewed_with_the_progress(backend: Backend, small: Small) -> None:
     job = claimed(backend, small(), 60.0)
 
     def renewed() -> bool:
@@ -34,7 +34,7 @@ def test_a_lease_is_kept_and_progress_counts(backend: Backend, small: Small) -> 
         assert not attempt.stop()
 
 
-def test_a_wish_is_heard(backend: Backend, small: Small) -> None:
+def test_a_pause_request_reaches_the_attempt(backend: Backend, small: Small) -> None:
     job = claimed(backend, small())
     with Attempt(backend, [job], look=0.01) as attempt:
         assert not attempt.stop()
@@ -43,7 +43,7 @@ def test_a_wish_is_heard(backend: Backend, small: Small) -> None:
         assert [each.state for each in attempt.lay_down()] == ["paused"]
 
 
-def test_a_job_that_is_somebody_elses_is_lost(backend: Backend, small: Small) -> None:
+def test_a_job_claimed_by_another_worker_is_lost(backend: Backend, small: Small) -> None:
     job = claimed(backend, small())
     with Attempt(backend, [job], look=0.01) as attempt:
         backend.ask(backend.queue.bury("me", "thought dead"))
@@ -52,7 +52,7 @@ def test_a_job_that_is_somebody_elses_is_lost(backend: Backend, small: Small) ->
         assert attempt.settle(job.id, queue.completed(job, Result())) is None
 
 
-def test_whoever_cannot_reach_the_store_stops_when_the_lease_is_over(backend: Backend, small: Small) -> None:
+def test_an_attempt_without_renewals_stops_when_its_lease_expires(backend: Backend, small: Small) -> None:
     job = claimed(backend, small())
     # No renewal reaches the store: another worker may hold the lease by now.
     attempt = Attempt(backend, [job], lease=600.0)
@@ -62,7 +62,7 @@ def test_whoever_cannot_reach_the_store_stops_when_the_lease_is_over(backend: Ba
     assert attempt.lost and attempt.stop()
 
 
-def test_several_are_kept_and_settled_one_by_one(backend: Backend, small: Small) -> None:
+def test_several_jobs_are_leased_together_and_settled_one_by_one(backend: Backend, small: Small) -> None:
     one, two = claimed(backend, small(1)), claimed(backend, small(2))
     with Attempt(backend, [one, two], look=0.01) as attempt:
         attempt.settle(one.id, queue.completed(one, Result()))

@@ -67,9 +67,7 @@ def test_a_film_is_written_while_the_next_is_denoised(backend: Backend, small: S
         assert not backend.artifacts.checkpoint(job.id).exists()
 
 
-def test_a_film_that_cannot_be_written_fails_alone_and_says_so_itself(
-    backend: Backend, small: Small, held: Held
-) -> None:
+def test_a_film_that_cannot_be_written_fails_alone_with_its_error(backend: Backend, small: Small, held: Held) -> None:
     first, second = backend.ask(backend.queue.submit([small(1), small(2, num_inference_steps=4)]))
 
     def fail(job: Job) -> None:
@@ -86,7 +84,7 @@ def test_a_film_that_cannot_be_written_fails_alone_and_says_so_itself(
 
 
 @pytest.mark.slow
-def test_who_dies_while_a_film_is_written_loses_none(backend: Backend, small: Small, held: Held) -> None:
+def test_a_worker_killed_while_writing_loses_no_film(backend: Backend, small: Small, held: Held) -> None:
     first, second = backend.ask(backend.queue.submit([small(1), small(2, num_inference_steps=4)]))
     once: list[str] = []
 
@@ -107,7 +105,7 @@ def test_who_dies_while_a_film_is_written_loses_none(backend: Backend, small: Sm
     assert any("resumed from step 3 of 3" in note for note in found[0].result.sidecar.run.notes)
 
 
-def test_one_film_waits_to_be_written_at_most() -> None:
+def test_at_most_one_film_waits_to_be_written() -> None:
     writer, go, done = BackgroundWriter(), threading.Event(), list[int]()
     writer.hand(lambda: (go.wait(PATIENCE), done.append(1))[1])
     third = threading.Thread(target=lambda: [writer.hand(lambda: done.append(2)), done.append(0)])

@@ -39,7 +39,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_the_next_prompt_is_read_beside_and_the_films_are_the_same(
+def test_the_next_prompt_is_encoded_ahead_and_films_are_unchanged(
     backend: Backend, small: Small, read: dict[str, str]
 ) -> None:
     jobs = [small(prompt=prompt, num_inference_steps=8) for prompt in PROMPTS]
@@ -55,7 +55,7 @@ def test_the_next_prompt_is_read_beside_and_the_films_are_the_same(
         assert done.result.sidecar.recipe.frames_sha256 == alone.recipe.frames_sha256
 
 
-def test_a_model_that_is_not_warm_is_not_loaded_for_it(backend: Backend, small: Small, read: dict[str, str]) -> None:
+def test_prefetch_loads_no_model(backend: Backend, small: Small, read: dict[str, str]) -> None:
     backend.ask(backend.queue.submit([small()]))
     reader = Reader(backend)
     reader.look()
@@ -67,7 +67,7 @@ def test_a_model_that_is_not_warm_is_not_loaded_for_it(backend: Backend, small: 
     ("told", "ahead"),
     [({}, True), ({"thresholds": {"steady": 0.5}}, True), ({"kind": "sequence"}, False), ({"home": "command"}, False)],
 )
-def test_films_and_pictures_of_the_queue_are_read_ahead(
+def test_films_and_images_of_the_queue_are_prefetched(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], ahead: bool
 ) -> None:
     seen: list[str] = []
@@ -79,7 +79,7 @@ def test_films_and_pictures_of_the_queue_are_read_ahead(
     assert seen == ([job.plan.prompt] if ahead else [])
 
 
-def test_what_cannot_be_read_is_left_to_its_run(
+def test_a_prefetch_error_is_left_to_the_run(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "flickbook.jobs.workers.prefetch")

@@ -24,7 +24,7 @@ def test_a_preview_is_small(height: int, width: int, size: tuple[int, int]) -> N
 
 
 @pytest.mark.slow
-def test_a_film_is_shown_while_it_emerges(small: Small) -> None:
+def test_a_film_has_previews_while_it_is_denoised(small: Small) -> None:
     job = small(num_frames=16)
     engine, previews = engine_of(job.plan, RunOptions()), []
     for event in engine.run([job.plan], previews=True):

@@ -39,7 +39,7 @@ def watching(backend: Backend, job: Job, attempt: Attempt) -> Watch:
     return Watch(backend, attempt, [job], run_options_for([job]), None)
 
 
-def test_it_says_where_a_job_is(backend: Backend, job: Job, watching: Watch) -> None:
+def test_progress_has_phase_step_and_fraction(backend: Backend, job: Job, watching: Watch) -> None:
     watching(Step("denoise", 2, 4, 1.0))
     told = backend.artifacts.progress(job.id)
     assert (told["phase"], told["index"], told["total"], told["attempt"]) == ("denoise", 2, 4, 1)
@@ -48,22 +48,20 @@ def test_it_says_where_a_job_is(backend: Backend, job: Job, watching: Watch) -> 
         assert backend.artifacts.progress(job.id)["phase"] == "write"
 
 
-def test_what_another_has_taken_over_is_told_by_that_one(
-    backend: Backend, job: Job, attempt: Attempt, watching: Watch
-) -> None:
+def test_a_lost_attempt_reports_no_progress(backend: Backend, job: Job, attempt: Attempt, watching: Watch) -> None:
     attempt._lost = True
     watching(Step("denoise", 2, 4, 1.0))
     assert backend.artifacts.progress(job.id) == {}
 
 
-def test_polishing_is_broken_off_where_nobody_wants_the_film(attempt: Attempt, watching: Watch) -> None:
+def test_a_lost_attempt_stops_polishing(attempt: Attempt, watching: Watch) -> None:
     watching(Step("polish", 1, 4, 1.0))
     attempt._lost = True
     with pytest.raises(Cancelled):
         watching(Step("polish", 2, 4, 1.0))
 
 
-def test_a_preview_moves_and_one_that_fails_fails_no_film(
+def test_previews_move_and_their_errors_do_not_fail_the_film(
     backend: Backend, job: Job, watching: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "_UNSEEN", 1e9)  # there is time
@@ -78,7 +76,7 @@ def test_a_preview_moves_and_one_that_fails_fails_no_film(
     assert caplog.text.count("no more previews") == 1
 
 
-def test_there_is_no_preview_without_time_for_it(
+def test_previews_are_made_only_within_their_time_budget(
     backend: Backend, job: Job, watching: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_UNSEEN", 0.0)

@@ -50,7 +50,7 @@ def at(steps: int, do: Callable[[], object]) -> Callable[[Step], None]:
     return on_step
 
 
-def test_a_film_is_made_kept_and_told(backend: Backend, small: Small) -> None:
+def test_a_film_is_made_stored_and_reported(backend: Backend, small: Small) -> None:
     (job,) = claimed(backend, small())
     steps: list[Step] = []
     (done,) = Runner(backend).run([job], on_step=steps.append)
@@ -67,7 +67,7 @@ def test_a_film_is_made_kept_and_told(backend: Backend, small: Small) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4, 6])
-def test_a_paused_film_goes_on_to_the_same_bytes(backend: Backend, small: Small, steps: int) -> None:
+def test_a_resumed_film_has_the_same_bytes(backend: Backend, small: Small, steps: int) -> None:
     (job,) = claimed(backend, small(num_inference_steps=6))
     runner = Runner(backend, look=0.01)
     (laid,) = runner.run([job], on_step=at(steps, runner.leave))
@@ -82,7 +82,7 @@ def test_a_paused_film_goes_on_to_the_same_bytes(backend: Backend, small: Small,
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused")])
-def test_a_running_film_stops_when_it_is_asked_to(backend: Backend, small: Small, wish: str, state: str) -> None:
+def test_a_running_film_stops_on_request(backend: Backend, small: Small, wish: str, state: str) -> None:
     (job,) = claimed(backend, small(num_inference_steps=50))
     runner = Runner(backend, look=0.01)
     seen: list[int] = []
@@ -97,7 +97,7 @@ def test_a_running_film_stops_when_it_is_asked_to(backend: Backend, small: Small
     assert not list(backend.artifacts.of(job.id).glob("film-*"))
 
 
-def test_what_cannot_be_made_fails_with_its_reason(backend: Backend, small: Small, tmp_path: Path) -> None:
+def test_a_failing_job_stores_its_error(backend: Backend, small: Small, tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     next(films([small(num_frames=1).plan])).save(picture)
     job = small()
@@ -113,7 +113,7 @@ def test_what_cannot_be_made_fails_with_its_reason(backend: Backend, small: Smal
     assert "Traceback" in backend.artifacts.read_log(job.id)
 
 
-def test_a_command_learns_why_its_film_failed(backend: Backend, small: Small, tmp_path: Path) -> None:
+def test_a_strict_run_raises_the_error_of_its_film(backend: Backend, small: Small, tmp_path: Path) -> None:
     (job,) = claimed(backend, small(home="command", output=str(tmp_path / "x.mp4")))
     (tmp_path / "x.mp4").write_text("mine")
     with pytest.raises(Exception, match="exists already"):
@@ -122,7 +122,7 @@ def test_a_command_learns_why_its_film_failed(backend: Backend, small: Small, tm
     assert (tmp_path / "x.mp4").read_text() == "mine"
 
 
-def test_what_was_made_under_a_lost_lease_counts_no_more(backend: Backend, small: Small) -> None:
+def test_the_result_of_a_lost_lease_is_discarded(backend: Backend, small: Small) -> None:
     (job,) = claimed(backend, small())
 
     def lose() -> None:
@@ -135,7 +135,7 @@ def test_what_was_made_under_a_lost_lease_counts_no_more(backend: Backend, small
     assert not (backend.artifacts.of(job.id) / "film-1.mp4").exists()
 
 
-def test_a_film_that_counts_no_more_at_its_end_leaves_its_state(backend: Backend, small: Small) -> None:
+def test_a_lease_lost_while_writing_leaves_the_checkpoint(backend: Backend, small: Small) -> None:
     """The lease ends while the film is written: whoever has the job now need not denoise it again."""
     (job,) = claimed(backend, small())
 
@@ -152,7 +152,7 @@ def test_a_film_that_counts_no_more_at_its_end_leaves_its_state(backend: Backend
     assert done.state == "completed" and sum(step.phase == "denoise" for step in steps) == 1
 
 
-def test_a_command_killed_between_its_film_and_its_word_goes_on(backend: Backend, small: Small, tmp_path: Path) -> None:
+def test_a_command_killed_after_writing_its_film_can_be_resumed(backend: Backend, small: Small, tmp_path: Path) -> None:
     output = tmp_path / "x.mp4"
     (job,) = claimed(backend, small(home="command", output=str(output)))
     next(films([job.plan])).save(output)  # what the killed attempt had written
@@ -163,7 +163,7 @@ def test_a_command_killed_between_its_film_and_its_word_goes_on(backend: Backend
     assert done.state == "completed" and done.result is not None and done.result.sha256 == sha256(output)
 
 
-def test_a_preview_that_cannot_be_made_costs_no_film(
+def test_a_failing_preview_does_not_fail_the_film(
     backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> bytes:
@@ -177,7 +177,7 @@ def test_a_preview_that_cannot_be_made_costs_no_film(
 
 
 @pytest.mark.slow
-def test_a_draft_is_seen_and_its_film_is_no_other(backend: Backend, small: Small) -> None:
+def test_a_draft_has_a_preview_and_is_finished_to_the_same_film(backend: Backend, small: Small) -> None:
     (draft,) = claimed(backend, small(kind="draft", until=0.5, num_inference_steps=6))
     (done,) = Runner(backend).run([draft])
     assert done.state == "completed" and done.result is not None
@@ -192,7 +192,7 @@ def test_a_draft_is_seen_and_its_film_is_no_other(backend: Backend, small: Small
 
 
 @pytest.mark.slow
-def test_two_that_run_together_go_on_together(backend: Backend, small: Small) -> None:
+def test_jobs_of_one_run_resume_together(backend: Backend, small: Small) -> None:
     jobs = claimed(backend, *(small(seed, num_inference_steps=4, leader="job_" + "0" * 26) for seed in (1, 2)))
     runner = Runner(backend)
     laid = runner.run(jobs, on_step=at(2, runner.leave))
@@ -204,7 +204,7 @@ def test_two_that_run_together_go_on_together(backend: Backend, small: Small) ->
     assert recipe_of(done[0]).placement.batch == 2
 
 
-def test_an_extension_is_joined_behind_its_parent(backend: Backend, small: Small) -> None:
+def test_an_extension_is_appended_to_its_parent(backend: Backend, small: Small) -> None:
     (first,) = Runner(backend).run(claimed(backend, small(1)))
     (longer,) = Runner(backend).run(claimed(backend, small(2, kind="extension", parent=first.id)))
     assert first.result is not None and longer.result is not None, longer.error
@@ -218,14 +218,14 @@ def test_an_extension_is_joined_behind_its_parent(backend: Backend, small: Small
     ]
 
 
-def test_a_score_that_is_too_low_makes_another_seed(backend: Backend, small: Small) -> None:
+def test_a_low_score_is_retried_with_another_seed(backend: Backend, small: Small) -> None:
     (job,) = claimed(backend, small(thresholds={"sharp": 1.0}, retries=1))
     (done,) = Runner(backend).run([job])
     assert done.result is not None and done.result.sidecar.run is not None
     assert sum("sharp" in note for note in done.result.sidecar.run.notes) == 2
 
 
-def test_a_crash_of_the_log_or_the_preview_is_not_the_films(backend: Backend, small: Small) -> None:
+def test_errors_of_log_and_preview_do_not_fail_the_film(backend: Backend, small: Small) -> None:
     (job,) = claimed(backend, small())
     (backend.artifacts.made(job.id) / "log.txt").mkdir()
     (backend.artifacts.made(job.id) / "preview.webp").mkdir()

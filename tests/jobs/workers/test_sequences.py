@@ -56,7 +56,7 @@ def pictures(backend: Backend, job: Job) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_sequence_is_made_kept_and_told(backend: Backend, moving: Moving) -> None:
+def test_a_sequence_is_made_stored_and_reported(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving())
     steps: list[Step] = []
     (done,) = Runner(backend).run([job], on_step=steps.append)
@@ -72,7 +72,7 @@ def test_a_sequence_is_made_kept_and_told(backend: Backend, moving: Moving) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"feedback": 0.8}])
-def test_a_paused_sequence_goes_on_to_the_same_film(backend: Backend, moving: Moving, more: dict[str, Any]) -> None:
+def test_a_resumed_sequence_is_the_same_film(backend: Backend, moving: Moving, more: dict[str, Any]) -> None:
     job = claimed(backend, moving(frames_per=5, **more))
     pause = at(3, lambda: backend.ask(backend.queue.pause(job.id)))
     (laid,) = Runner(backend, look=0.01).run([job], on_step=pause)
@@ -91,7 +91,7 @@ def test_a_paused_sequence_goes_on_to_the_same_film(backend: Backend, moving: Mo
 
 
 @pytest.mark.slow
-def test_what_was_cancelled_is_retried_from_its_pictures(backend: Backend, moving: Moving) -> None:
+def test_a_cancelled_sequence_is_retried_from_its_frames(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving(frames_per=5))
     (gone,) = Runner(backend, look=0.01).run([job], on_step=at(2, lambda: backend.ask(backend.queue.cancel(job.id))))
     assert gone.state == "cancelled" and not list(backend.artifacts.of(job.id).glob("film-*"))
@@ -102,7 +102,7 @@ def test_what_was_cancelled_is_retried_from_its_pictures(backend: Backend, movin
     assert any("existed already" in note for note in done.result.sidecar.run.notes)
 
 
-def test_who_lost_the_lease_leaves_the_pictures_to_whoever_has_it(backend: Backend, moving: Moving) -> None:
+def test_a_lost_lease_leaves_the_frames_for_the_next_attempt(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving())
 
     def lose(step: Step) -> None:
@@ -116,7 +116,7 @@ def test_who_lost_the_lease_leaves_the_pictures_to_whoever_has_it(backend: Backe
 
 
 @pytest.mark.slow
-def test_pictures_that_are_damaged_or_of_another_are_made_again(backend: Backend, moving: Moving) -> None:
+def test_damaged_and_foreign_frames_are_made_again(backend: Backend, moving: Moving) -> None:
     job, other = claimed(backend, moving()), moving(seed=8)
     made(other.plan, directory=backend.artifacts.pictures(job.id))
     runner = Runner(backend)
@@ -128,7 +128,7 @@ def test_pictures_that_are_damaged_or_of_another_are_made_again(backend: Backend
 
 
 @pytest.mark.slow
-def test_it_is_seen_as_it_emerges(backend: Backend, moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_sequence_has_a_preview(backend: Backend, moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.jobs.workers.progress._FIRST", 0.0)
     job = claimed(backend, moving(frames_per=8))
     assert Runner(backend).run([job])[0].state == "completed"

@@ -53,7 +53,7 @@ def supervisor(tmp_path: Path, backend: Backend) -> Iterator[Supervisor]:
     found.stop()
 
 
-def test_a_killed_workers_film_goes_on_to_the_same_pixels(
+def test_the_film_of_a_killed_worker_resumes_to_the_same_pixels(
     backend: Backend, small: Small, supervisor: Supervisor
 ) -> None:
     (job,) = backend.ask(backend.queue.submit([small(num_frames=8, num_inference_steps=40)]))
@@ -72,7 +72,7 @@ def test_a_killed_workers_film_goes_on_to_the_same_pixels(
 
 
 @pytest.mark.slow
-def test_a_killed_workers_film_of_a_pipeline_is_resumed(
+def test_the_pipeline_film_of_a_killed_worker_is_resumed(
     backend: Backend, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tiny Wan of diffusers: its worker is killed while it denoises, and the next one continues after that step."""
@@ -93,7 +93,7 @@ def test_a_killed_workers_film_of_a_pipeline_is_resumed(
 
 
 @pytest.mark.slow
-def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
+def test_the_sequence_of_a_killed_worker_resumes_to_the_same_pixels(
     backend: Backend, moving: Moving, supervisor: Supervisor
 ) -> None:
     (job,) = backend.ask(backend.queue.submit([moving(frames_per=8, num_inference_steps=4)]))
@@ -110,7 +110,7 @@ def test_a_killed_workers_sequence_goes_on_to_the_same_pixels(
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_told_to_leave_lays_its_film_down(
+def test_a_stopped_worker_releases_its_job_with_a_checkpoint(
     backend: Backend, small: Small, supervisor: Supervisor
 ) -> None:
     (job,) = backend.ask(backend.queue.submit([small(num_frames=16, num_inference_steps=60)]))
@@ -122,7 +122,7 @@ def test_a_worker_that_is_told_to_leave_lays_its_film_down(
 
 
 @pytest.mark.slow
-def test_workers_die_with_whoever_started_them(tmp_path: Path, backend: Backend, small: Small) -> None:
+def test_workers_end_with_their_parent_process(tmp_path: Path, backend: Backend, small: Small) -> None:
     program = (
         "import sys, time; from pathlib import Path; from flickbook.jobs.workers.supervisor import Supervisor\n"
         "s = Supervisor(sys.argv[1], Path(sys.argv[2])); s.start(); print(*s.processes, flush=True); time.sleep(600)"
@@ -139,7 +139,9 @@ def test_workers_die_with_whoever_started_them(tmp_path: Path, backend: Backend,
 
 
 @pytest.mark.slow
-def test_a_job_that_kills_its_workers_fails_alone(backend: Backend, small: Small, supervisor: Supervisor) -> None:
+def test_a_job_that_kills_its_workers_fails_and_the_next_completes(
+    backend: Backend, small: Small, supervisor: Supervisor
+) -> None:
     """A film that never gets anywhere, because whoever takes it dies: the next one is made all the same."""
     bad, good = backend.ask(backend.queue.submit([small(num_frames=16, num_inference_steps=100), small(2)]))
     for attempt in (1, 2, 3):

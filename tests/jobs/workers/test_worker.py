@@ -13,13 +13,13 @@ def state(backend: Backend, job: Job) -> str:
     return backend.ask(backend.queue.job(job.id)).state
 
 
-def test_a_worker_runs_what_there_is(backend: Backend, small: Small) -> None:
+def test_a_worker_runs_the_queued_jobs(backend: Backend, small: Small) -> None:
     jobs = backend.ask(backend.queue.submit([small(seed) for seed in (1, 2)]))
     assert Worker(backend).work(2) == 2
     assert [state(backend, job) for job in jobs] == ["completed", "completed"]
 
 
-def test_one_that_fails_does_not_end_the_worker(backend: Backend, small: Small) -> None:
+def test_a_failing_job_does_not_end_the_worker(backend: Backend, small: Small) -> None:
     bad, good = small(1), small(2)
     bad = bad.model_copy(update={"request": bad.request.model_copy(update={"image": "/nowhere.png"})})
     jobs = backend.ask(backend.queue.submit([bad, good]))

@@ -26,7 +26,7 @@ def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (256, 256), (320, 576), (64, 96)])
 @pytest.mark.parametrize("position", ["top", "middle", "bottom"])
-def test_nothing_changes_outside_the_box(height: int, width: int, position: str) -> None:
+def test_pixels_outside_the_box_are_unchanged(height: int, width: int, position: str) -> None:
     film = noise(2, height, width)
     given_ = film.copy()
     done = caption(film, "A red circle", position)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def test_letters_stand_out_on_any_grey(level: int, color: str) -> None:
     assert np.ptp(part) > 110, "letters beside their outline"
 
 
-def test_only_its_frames_carry_the_text() -> None:
+def test_the_text_is_on_the_given_frames_only() -> None:
     film = noise(8)
     done = caption(film, "now", from_frame=2, to_frame=5)
     assert changed(film, done).any((1, 2)).tolist() == [False, False, True, True, True, False, False, False]
@@ -69,7 +69,7 @@ def test_a_long_text_is_wrapped_between_words_and_a_long_word_within() -> None:
     assert lettering("one\ntwo  three\r\n\nfour", 256, 256).lines == ("one", "two three", "", "four")
 
 
-def test_an_open_size_gets_smaller_before_the_text_is_refused() -> None:
+def test_an_automatic_size_shrinks_before_the_text_is_refused() -> None:
     some, many = lettering("word " * 8, 128, 128), lettering("word " * 28, 128, 128)
     assert 9 <= many.size < some.size
     with pytest.raises(RequestError, match="does not fit a frame of 128x128 in letters of 9 pixels; shorten it"):
@@ -104,7 +104,7 @@ def test_letters_that_the_font_lacks_are_named() -> None:
     assert lettering("“It’s 20°…”", 128, 128).lines == ("“It’s 20°…”",)
 
 
-def test_a_font_of_ones_own(tmp_path: Path) -> None:
+def test_a_given_font_is_used(tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     film = noise()
@@ -122,7 +122,7 @@ def test_a_font_of_ones_own(tmp_path: Path) -> None:
         caption(film, "word", font=tmp_path)
 
 
-def test_what_cannot_be_set_is_refused() -> None:
+def test_text_that_cannot_be_drawn_is_refused() -> None:
     film = noise()
     for text, why in (
         ("", "must have 1 to 500"),

@@ -15,7 +15,7 @@ def shapes(config: CompactConfig) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in Compact(config).state_dict().items()}
 
 
-def test_the_keys_and_shapes_of_the_published_files() -> None:
+def test_keys_and_shapes_equal_the_published_files() -> None:
     found = shapes(CompactConfig())  # realesr-animevideov3
     assert len(found) == 18 * 2 + 17
     assert found["body.0.weight"] == (64, 3, 3, 3) and found["body.1.weight"] == (64,)
@@ -25,7 +25,7 @@ def test_the_keys_and_shapes_of_the_published_files() -> None:
 
 
 @pytest.mark.parametrize("config", [CompactConfig(), CompactConfig(64, 32, 4), CompactConfig(24, 6, 2)])
-def test_the_shapes_say_which_network_it_is(config: CompactConfig) -> None:
+def test_the_configuration_is_read_from_the_shapes(config: CompactConfig) -> None:
     assert CompactConfig.of(shapes(config)) == config
 
 
@@ -45,7 +45,7 @@ def test_other_shapes_are_refused(change: dict[str, tuple[int, ...]], reason: st
         CompactConfig.of({})
 
 
-def test_a_net_that_adds_nothing_repeats_every_pixel() -> None:
+def test_a_network_with_zero_output_repeats_every_pixel() -> None:
     network = Compact(CompactConfig(8, 1, 3))
     for parameter in network.body[-1].parameters():
         torch.nn.init.zeros_(parameter)
@@ -71,7 +71,7 @@ def test_the_output_equals_the_formula() -> None:
         assert np.allclose(network(picture).numpy(), expected, atol=1e-5)
 
 
-def test_nothing_beyond_its_reach_is_seen() -> None:
+def test_the_receptive_field_is_as_declared() -> None:
     torch.manual_seed(0)
     network = Compact(CompactConfig(8, 2, 2))
     picture = torch.rand(1, 3, 1, 24).expand(1, 3, 12, 24).contiguous()

@@ -32,7 +32,7 @@ Numbers = Callable[[np.ndarray], list[int]]
         ("0.06:0.2", (0, 2)),  # to the nearest frame
     ],
 )
-def test_a_span_of_two_seconds_at_eight_frames(text: str, expected: tuple[int, int]) -> None:
+def test_spans_are_parsed_at_8_frames_a_second(text: str, expected: tuple[int, int]) -> None:
     assert span(text, 8, 16) == expected
 
 
@@ -60,7 +60,7 @@ def test_a_span_of_two_seconds_at_eight_frames(text: str, expected: tuple[int, i
         ("999999999:", "within the film's 16 frames"),
     ],
 )
-def test_what_a_span_may_not_be(text: str, why: str) -> None:
+def test_invalid_spans_are_refused(text: str, why: str) -> None:
     with pytest.raises(RequestError, match=why) as refused:
         span(text, 8, 16)
     assert refused.value.field == "trim" and "\n" not in str(refused.value)
@@ -85,7 +85,7 @@ def test_frames_and_their_times_name_the_same_span(n: int, data: st.DataObject, 
     assert span(":".join(seconds), fps, n) == (start, end)
 
 
-def test_trim_takes_the_frames_it_names(steps: Steps, numbers: Numbers) -> None:
+def test_trim_returns_the_named_frames(steps: Steps, numbers: Numbers) -> None:
     film = steps(16)
     assert numbers(trim(film, 3, 6)) == [3, 4, 5] and numbers(trim(film, 14)) == [14, 15]
     part = trim(film, 0, 2)
@@ -96,7 +96,7 @@ def test_trim_takes_the_frames_it_names(steps: Steps, numbers: Numbers) -> None:
             trim(film, start, end)
 
 
-def test_another_rate_keeps_the_seconds(steps: Steps, numbers: Numbers) -> None:
+def test_changing_the_rate_keeps_the_duration(steps: Steps, numbers: Numbers) -> None:
     film = steps(8)
     assert numbers(at_rate(film, 8, 24)) == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 7, 7]
     assert numbers(at_rate(film, 8, 4)) == [0, 2, 4, 6]
@@ -105,7 +105,7 @@ def test_another_rate_keeps_the_seconds(steps: Steps, numbers: Numbers) -> None:
 
 
 @given(st.integers(1, 20), st.floats(0.5, 60), st.floats(0.5, 60))
-def test_at_another_rate_no_frame_is_far_from_its_time(n: int, fps: float, new_fps: float) -> None:
+def test_changing_the_rate_keeps_frames_near_their_times(n: int, fps: float, new_fps: float) -> None:
     film = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
     shown = at_rate(film, fps, new_fps)[:, 0, 0, 0].astype(float)
     assert abs(len(shown) / new_fps - n / fps) <= max(0.51 / new_fps, 1 / new_fps if len(shown) == 1 else 0)

@@ -28,7 +28,7 @@ def disc(x: float, y: float, radius: float = 14, ink: tuple[int, int, int] = (22
 
 @pytest.mark.parametrize("step", [(0, 0), (3, 0), (-2, 5), (7, -4)])
 @pytest.mark.parametrize("size", [(96, 128), (256, 256)])
-def test_a_moved_picture_moves(step: tuple[int, int], size: tuple[int, int]) -> None:
+def test_flow_follows_a_shifted_image(step: tuple[int, int], size: tuple[int, int]) -> None:
     whole = texture(size[0] + 20, size[1] + 20)
     x, y = step
     a = whole[10:-10, 10:-10]
@@ -40,7 +40,7 @@ def test_a_moved_picture_moves(step: tuple[int, int], size: tuple[int, int]) -> 
     assert there.seen[middle].mean() > 0.9 and there.like[middle].mean() > 0.8 and there.unlike < 0.05
 
 
-def test_colours_of_one_brightness_are_told_apart() -> None:
+def test_flow_sees_colours_of_equal_brightness() -> None:
     """Grey would show nothing: 0.299 R + 0.587 G + 0.114 B is the same in the disc and around it."""
     ink = (118, 36, 43)
     assert abs(float(np.dot(np.array(ink) - (30, 60, 150), (0.299, 0.587, 0.114)))) < 0.1
@@ -49,7 +49,7 @@ def test_colours_of_one_brightness_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("step", [(45, 0), (0, -50), (32, 32), (-60, 10)])
-def test_a_thing_is_found_further_away_than_its_own_size(step: tuple[int, int]) -> None:
+def test_flow_finds_motion_larger_than_the_object(step: tuple[int, int]) -> None:
     begin = np.array([64, 64]) - np.array(step) // 2
     end = begin + step
     there, back = ways(disc(*begin), disc(*end))
@@ -59,7 +59,7 @@ def test_a_thing_is_found_further_away_than_its_own_size(step: tuple[int, int]) 
     assert np.median(length(back.flow[at] + np.float32(step))) < 1
 
 
-def test_what_is_covered_is_not_trusted() -> None:
+def test_covered_areas_have_low_confidence() -> None:
     ground, thing = texture(128, 128), texture(40, 40, 1)
     a, b = ground.copy(), ground.copy()
     a[44:84, 20:60], b[44:84, 32:72] = thing, thing
@@ -69,13 +69,13 @@ def test_what_is_covered_is_not_trusted() -> None:
     assert there.seen[:30].mean() > 0.9
 
 
-def test_pictures_that_share_nothing_are_unlike() -> None:
+def test_unrelated_images_have_low_similarity() -> None:
     same, other = ways(disc(60, 60), disc(66, 60)), ways(disc(60, 60), 255 - texture(128, 128) // 2)
     assert max(way.unlike for way in same) < 0.02
     assert min(way.unlike for way in other) > 0.4
 
 
-def test_the_number_of_threads_changes_nothing_and_stays() -> None:
+def test_flow_is_independent_of_the_number_of_threads() -> None:
     a, b = texture(200, 300), texture(200, 300, 1)
     before = cv2.getNumThreads()
     try:
@@ -93,14 +93,14 @@ def test_the_number_of_threads_changes_nothing_and_stays() -> None:
         cv2.setNumThreads(before)
 
 
-def test_warping_looks_where_the_flow_leads() -> None:
+def test_warping_samples_along_the_flow() -> None:
     ramp = np.tile(np.arange(20, dtype=np.float32), (10, 1))
     flow = np.full((10, 20, 2), (2.5, 0), np.float32)
     assert np.allclose(warped(ramp, flow)[:, :17], ramp[:, :17] + 2.5)
     assert np.allclose(warped(ramp, flow)[:, 18:], 19)
 
 
-def test_without_opencv_it_says_what_to_install() -> None:
+def test_without_opencv_the_error_names_the_package() -> None:
     program = """
 import sys
 sys.modules["cv2"] = None

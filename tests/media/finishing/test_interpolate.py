@@ -57,7 +57,7 @@ def disc(x: float, y: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 8])
-def test_the_frames_stay_and_the_film_keeps_its_seconds(factor: int) -> None:
+def test_interpolation_keeps_the_frames_and_the_duration(factor: int) -> None:
     frames = film(1)[:3]
     made = interpolate(frames, factor)
     assert made.shape == (3 * factor, 128, 128, 3) and made.dtype == np.uint8
@@ -67,7 +67,7 @@ def test_the_frames_stay_and_the_film_keeps_its_seconds(factor: int) -> None:
 
 
 @pytest.mark.slow
-def test_it_beats_repeating_and_blending() -> None:
+def test_interpolation_is_better_than_repeating_and_blending() -> None:
     found = gains(film(seed) for seed in range(6))
     assert (found[:, 2] > found[:, 1]).all()
     assert found[:, 2].mean() - found[:, 1].mean() > 8 and found[:, 2].mean() - found[:, 0].mean() > 11
@@ -77,7 +77,9 @@ def test_it_beats_repeating_and_blending() -> None:
 @pytest.mark.parametrize(
     ("group", "films", "over_blend", "over_repeat"), [("core", 54, 10, 13), ("views", 24, 6.5, 9.5)]
 )
-def test_it_beats_repeating_and_blending_by_far(group: str, films: int, over_blend: float, over_repeat: float) -> None:
+def test_interpolation_is_much_better_on_many_films(
+    group: str, films: int, over_blend: float, over_repeat: float
+) -> None:
     found = gains(film(seed, group) for seed in range(films))
     repeated, blended, made = found.mean(0)
     assert made - blended > over_blend and made - repeated > over_repeat
@@ -85,7 +87,7 @@ def test_it_beats_repeating_and_blending_by_far(group: str, films: int, over_ble
 
 
 @pytest.mark.trial
-def test_at_the_films_own_pace_it_is_better_still(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolation_is_better_at_the_native_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """The world drawn with 31 frames: every second one is what the film of 16 shows."""
     scenes = [sample(SEEDS + seed, "core") for seed in range(54)]
     monkeypatch.setattr(renderer, "FRAMES", 31)
@@ -104,7 +106,7 @@ def test_two_runs_are_equal_with_any_number_of_threads() -> None:
         cv2.setNumThreads(threads)
 
 
-def test_a_disc_is_shown_on_its_way() -> None:
+def test_a_moving_disc_is_placed_between_frames() -> None:
     frames = np.stack([disc(30, 50), disc(42, 56), disc(54, 62)])
     made = interpolate(frames, 3)
     for step in range(7):
@@ -112,7 +114,7 @@ def test_a_disc_is_shown_on_its_way() -> None:
         assert psnr(made[step], disc(30 + 4 * step, 50 + 2 * step)) > 35
 
 
-def test_a_path_bends_as_the_frames_around_say() -> None:
+def test_a_curved_path_is_followed() -> None:
     def at(time: float) -> tuple[float, float]:
         return 64 + 30 * np.cos(0.7 * time), 64 + 30 * np.sin(0.7 * time)
 
@@ -122,7 +124,7 @@ def test_a_path_bends_as_the_frames_around_say() -> None:
     assert np.linalg.norm(place(made[3]) - at(1.5)) < 0.5
 
 
-def test_a_thing_before_a_ground_leaves_neither_ghost_nor_hole() -> None:
+def test_a_foreground_object_leaves_no_ghost_or_hole() -> None:
     noise = np.random.default_rng(0).random((2, 128, 128, 3), np.float32)
     ground, thing = (np.asarray(cv2.GaussianBlur(each, (0, 0), 2.0) - 0.5) * 4 + 0.5 for each in noise)
     ground, thing = ((each.clip(0, 1) * 255).astype(np.uint8) for each in (ground, thing))
@@ -141,7 +143,7 @@ def test_a_thing_before_a_ground_leaves_neither_ghost_nor_hole() -> None:
     assert np.array_equal(made[:30], ground[:30])
 
 
-def test_a_cut_is_kept_and_what_moves_on_either_side_of_it_moves() -> None:
+def test_a_cut_is_kept_and_both_sides_are_interpolated() -> None:
     first, second = film(0)[:3], film(4, "views")[:3]
     made = interpolate(np.concatenate([first, second]), 3)
     assert all(np.array_equal(each, first[-1]) for each in made[6:9])
@@ -149,7 +151,7 @@ def test_a_cut_is_kept_and_what_moves_on_either_side_of_it_moves() -> None:
     assert np.array_equal(made[9:], interpolate(second, 3))
 
 
-def test_no_frame_of_a_film_is_a_cut_and_any_two_films_are_one() -> None:
+def test_cuts_are_detected_between_films_only() -> None:
     scenes = [film(seed, "views")[:9:4] for seed in range(12)]
     assert not any(is_cut(a, b) for frames in scenes for a, b in zip(frames[:-1], frames[1:], strict=True))
     kinds = {sample(SEEDS + seed, "views").kind: scenes[seed][0] for seed in range(12)}
@@ -167,12 +169,12 @@ def test_every_size_can_be_interpolated(size: tuple[int, int]) -> None:
     assert made.min() >= frames.min() and made.max() <= frames.max()
 
 
-def test_what_stands_still_stays() -> None:
+def test_a_still_film_stays_still() -> None:
     frames = np.repeat(film(2)[:1], 3, axis=0)
     assert np.array_equal(interpolate(frames, 4), np.repeat(frames, 4, axis=0))
 
 
-def test_pixels_land_whole_and_are_shared_by_four() -> None:
+def test_splatted_pixels_are_shared_by_four_neighbours() -> None:
     ends = np.array([[[0.25, 0.5], [1, 0], [5, 0]], [[0, 1], [1, 1], [-1, 1]]], np.float32)  # two of them leave
     sums = landed(ends, np.full((2, 3, 1), 10, np.float32), np.ones((2, 3), np.float32))
     assert np.allclose(sums[0], [[0.375, 1.125, 0], [1.375, 1.125, 0]])
@@ -194,7 +196,7 @@ def test_other_frames_are_refused(frames: np.ndarray) -> None:
         interpolate(frames, 2)
 
 
-def test_a_network_keeps_frames_and_cuts_too(tmp_path: Path) -> None:
+def test_a_network_keeps_frames_and_cuts(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / "rife.safetensors"
     save_file(IFNet().state_dict(), path)

@@ -20,14 +20,14 @@ def flat(frames: int, level: int, height: int = 6, width: int = 8) -> np.ndarray
     return np.full((frames, height, width, 3), level, np.uint8)
 
 
-def test_films_follow_in_their_order(steps: Steps, numbers: Numbers) -> None:
+def test_films_are_joined_in_order(steps: Steps, numbers: Numbers) -> None:
     film = steps(20)
     joined = join([film[:3], film[10:12], film[5:6]])
     assert numbers(joined) == [0, 1, 2, 10, 11, 5]
     assert np.array_equal(join([film]), film) and join([film]) is not film
 
 
-def test_a_fade_runs_evenly_and_counts_once() -> None:
+def test_a_fade_is_linear_and_overlaps_once() -> None:
     joined = join([flat(6, 0), flat(6, 200)], fade=3)
     assert joined[:, 0, 0, 0].tolist() == [0, 0, 0, 50, 100, 150, 200, 200, 200]
     assert join([flat(4, 0), flat(4, 90), flat(4, 180)], fade=2)[:, 0, 0, 0].tolist() == [
@@ -43,7 +43,7 @@ def test_a_fade_runs_evenly_and_counts_once() -> None:
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 6))
-def test_every_joint_shortens_by_the_fade(lengths: list[int], fade: int) -> None:
+def test_every_joint_shortens_the_film_by_the_fade(lengths: list[int], fade: int) -> None:
     films = [flat(length, 40 * number, 2, 2) for number, length in enumerate(lengths)]
     joints = [(number > 0) + (number < len(films) - 1) for number in range(len(films))]
     if any(length < joint * fade for length, joint in zip(lengths, joints, strict=True) if joint):
@@ -63,7 +63,7 @@ def test_an_eased_fade_begins_and_ends_slowly() -> None:
     assert abs(int(levels[4]) - 100) <= 1
 
 
-def test_another_size_is_refused_with_both_or_fitted() -> None:
+def test_another_size_is_refused_or_fitted() -> None:
     first, second = flat(2, 10, 32, 48), flat(2, 0, 64, 64)
     second[:, :, :8] = 255
     second[:, :8] = 120
@@ -75,7 +75,7 @@ def test_another_size_is_refused_with_both_or_fitted() -> None:
     assert (joined[2, :, :4] > 240).all() and (joined[2, :, 10:] < 10).all()
 
 
-def test_other_rates_are_brought_to_the_firsts(steps: Steps, numbers: Numbers) -> None:
+def test_films_are_converted_to_the_rate_of_the_first(steps: Steps, numbers: Numbers) -> None:
     film = steps(16)
     assert numbers(join([film[:2], film[4:12]], rates=[8, 16])) == [0, 1, 4, 6, 8, 10]
     assert numbers(join([film[:2], film[4:6]], rates=[8, 4])) == [0, 1, 4, 4, 5, 5]
@@ -83,7 +83,7 @@ def test_other_rates_are_brought_to_the_firsts(steps: Steps, numbers: Numbers) -
     assert len(join([film[:4], film[4:6]], 3, rates=[8, 4])) == 5
 
 
-def test_what_cannot_be_joined_is_refused() -> None:
+def test_invalid_joins_are_refused() -> None:
     with pytest.raises(RequestError, match="at least one"):
         join([])
     with pytest.raises(RequestError, match="must not be negative"):

@@ -18,7 +18,7 @@ Steps = Callable[..., np.ndarray]
 Numbers = Callable[[np.ndarray], list[int]]
 
 
-def test_forward_and_back_shows_neither_end_twice(steps: Steps, numbers: Numbers) -> None:
+def test_pingpong_repeats_neither_end(steps: Steps, numbers: Numbers) -> None:
     assert numbers(loop(steps(5), "pingpong")) == [0, 1, 2, 3, 4, 3, 2, 1]
     assert numbers(loop(steps(2), "pingpong")) == [0, 1]
 
@@ -34,14 +34,14 @@ def test_a_blend_has_no_seam(seed: int) -> None:
     assert steps(done).max() <= 2.5 * usual, "nor is there a jump within the fade"
 
 
-def test_a_blend_holds_the_film_between_its_fades() -> None:
+def test_a_blend_keeps_the_frames_between_its_fades() -> None:
     film = render(sample(3, "core"))
     done = loop(film, "blend", overlap=5)
     assert len(done) == 11 and np.array_equal(done[5:], film[5:11])
     assert steps(np.stack([done[0], film[11]]))[1] < steps(np.stack([done[0], film[0]]))[1]
 
 
-def test_an_open_overlap_is_no_longer_than_it_must_be() -> None:
+def test_an_automatic_overlap_is_as_short_as_possible() -> None:
     # A shape that turns round ends nearly where it began, so one frame is enough.
     film = render(Scene("core", 1, "grey", (Actor("circle", "red", "circling", "medium"),)))
     still = np.repeat(film[:1], 12, axis=0)
@@ -49,7 +49,7 @@ def test_an_open_overlap_is_no_longer_than_it_must_be() -> None:
     assert len(loop(film, "blend")) >= len(loop(render(sample(1, "core")), "blend"))
 
 
-def test_a_cut_finds_where_the_film_comes_round() -> None:
+def test_a_cut_finds_one_turn() -> None:
     angle = 2 * np.pi * (np.arange(30) - 4) / 20
     film = np.zeros((30, 64, 64, 3), np.uint8)
     for frame, a in zip(film, angle, strict=True):
@@ -66,7 +66,7 @@ def test_a_cut_finds_where_the_film_comes_round() -> None:
     assert len(loop(swing, "cut")) == 16
 
 
-def test_a_film_that_never_comes_round_is_not_cut() -> None:
+def test_a_film_without_a_repetition_is_not_cut() -> None:
     film = render(Scene("core", 1, "grey", (Actor("square", "red", "left", "medium"),)))
     with pytest.raises(RequestError, match="finds no frame to go back to") as refused:
         loop(film, "cut")
@@ -74,7 +74,7 @@ def test_a_film_that_never_comes_round_is_not_cut() -> None:
 
 
 @given(st.integers(2, 40), st.sampled_from(["pingpong", "blend", "cut"]), st.integers(0, 99))
-def test_films_of_any_length(n: int, mode: str, seed: int) -> None:
+def test_films_of_any_length_can_be_looped(n: int, mode: str, seed: int) -> None:
     film = np.random.default_rng(seed).integers(0, 256, (n, 4, 5, 3), dtype=np.uint8)
     given_ = film.copy()
     least = {"pingpong": 2, "blend": 4, "cut": 6}[mode]
@@ -90,7 +90,7 @@ def test_films_of_any_length(n: int, mode: str, seed: int) -> None:
         assert n // 2 <= len(done) < n
 
 
-def test_what_cannot_be_looped_is_refused() -> None:
+def test_invalid_loops_are_refused() -> None:
     film = render(sample(0, "core"))
     with pytest.raises(RequestError, match="must be pingpong, blend or cut"):
         loop(film, "round")  # type: ignore[arg-type]

@@ -45,12 +45,12 @@ def published() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def test_keys_and_shapes_are_the_published_ones(weights: dict[str, Tensor]) -> None:
+def test_keys_and_shapes_equal_the_published_file(weights: dict[str, Tensor]) -> None:
     assert {key: tuple(value.shape) for key, value in weights.items()} == published()
     assert len(weights) == 120
 
 
-def test_a_file_loads_with_and_without_the_prefix_and_in_half(weights: dict[str, Tensor], tmp_path: Path) -> None:
+def test_files_with_prefix_and_in_half_precision_load(weights: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(weights, tmp_path / "plain.safetensors")
     save_file({f"module.{key}": value.half() for key, value in weights.items()}, tmp_path / "module.safetensors")
     plain, half = load(tmp_path / "plain.safetensors"), load(tmp_path / "module.safetensors")
@@ -97,7 +97,7 @@ def test_a_file_of_another_network_is_refused(
         ("empty.safetensors", b"", "damaged"),
     ],
 )
-def test_what_is_no_safetensors_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(WeightsError, match=said):
         load(tmp_path / name)
@@ -105,7 +105,7 @@ def test_what_is_no_safetensors_is_refused(tmp_path: Path, name: str, data: byte
         load(tmp_path / "absent.safetensors")
 
 
-def test_without_motion_it_is_the_mean_of_both(weights: dict[str, Tensor]) -> None:
+def test_without_motion_the_result_is_the_mean(weights: dict[str, Tensor]) -> None:
     a, b = np.random.default_rng(0).integers(0, 256, (2, 40, 70, 3), np.uint8)
     made = between(still(weights), a, b)(0.5)
     assert made.dtype == np.uint8 and made.shape == a.shape
@@ -114,7 +114,7 @@ def test_without_motion_it_is_the_mean_of_both(weights: dict[str, Tensor]) -> No
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
-def test_motion_is_in_pixels_and_the_mask_chooses(weights: dict[str, Tensor], number: int) -> None:
+def test_motion_is_in_pixels_and_the_mask_selects_a_source(weights: dict[str, Tensor], number: int) -> None:
     """A bias says: the first frame four pixels to the right, the second eight up; and which of them to believe."""
     network = still(weights)
     a, b = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
@@ -129,7 +129,7 @@ def test_motion_is_in_pixels_and_the_mask_chooses(weights: dict[str, Tensor], nu
     assert np.array_equal(second[8:], b[:56])
 
 
-def test_a_picture_moves_by_parts_of_a_pixel_and_its_edge_goes_on() -> None:
+def test_warping_is_subpixel_and_repeats_the_border() -> None:
     ramp = torch.arange(10.0).expand(1, 1, 4, 10)
     motion = torch.zeros(1, 2, 4, 10)
     motion[:, 0] = 0.25
@@ -139,7 +139,7 @@ def test_a_picture_moves_by_parts_of_a_pixel_and_its_edge_goes_on() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 33), (32, 64), (100, 5)])
-def test_every_size_and_every_time(weights: dict[str, Tensor], size: tuple[int, int]) -> None:
+def test_every_size_and_time_is_supported(weights: dict[str, Tensor], size: tuple[int, int]) -> None:
     network = IFNet()
     network.load_state_dict(weights)
     a, b = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)

@@ -15,7 +15,7 @@ def shapes(config: RRDBConfig) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in RRDBNet(config).state_dict().items()}
 
 
-def test_the_keys_and_shapes_of_the_published_files() -> None:
+def test_keys_and_shapes_equal_the_published_files() -> None:
     found = shapes(RRDBConfig())  # RealESRGAN_x4plus
     assert len(found) == 2 * (23 * 15 + 6)
     assert found["conv_first.weight"] == (64, 3, 3, 3) and found["conv_last.weight"] == (3, 64, 3, 3)
@@ -27,7 +27,7 @@ def test_the_keys_and_shapes_of_the_published_files() -> None:
 
 
 @pytest.mark.parametrize("config", [RRDBConfig(), RRDBConfig(scale=2), RRDBConfig(blocks=6), RRDBConfig(8, 4, 1, 1)])
-def test_the_shapes_say_which_network_it_is(config: RRDBConfig) -> None:
+def test_the_configuration_is_read_from_the_shapes(config: RRDBConfig) -> None:
     assert RRDBConfig.of(shapes(config)) == config
 
 
@@ -48,7 +48,7 @@ def test_a_high_number_in_a_name_does_not_make_a_deep_network() -> None:
     assert RRDBConfig.of(shapes(RRDBConfig(blocks=2)) | {"body.999999.rdb1.conv1.weight": (32, 64, 3, 3)}).blocks == 3
 
 
-def test_older_names_of_the_same_layers() -> None:
+def test_older_layer_names_are_converted() -> None:
     ours = list(shapes(RRDBConfig(blocks=2)))
 
     def first(key: str) -> str:
@@ -109,7 +109,7 @@ def test_the_output_equals_the_formula() -> None:
 
 
 @torch.no_grad()
-def test_half_the_scale_turns_squares_into_channels() -> None:
+def test_lower_scales_use_pixel_unshuffle() -> None:
     torch.manual_seed(0)
     network, picture = RRDBNet(RRDBConfig(8, 4, 1, 2)), torch.rand(1, 3, 6, 8)
     # Channel 4 c + 2 down + across holds the pixel at (down, across) of a square.
@@ -120,7 +120,7 @@ def test_half_the_scale_turns_squares_into_channels() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(1, 1), (5, 8), (6, 7)])
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_sides_that_do_not_divide(size: tuple[int, int], scale: int) -> None:
+def test_sides_not_divisible_by_the_unshuffle_factor_are_supported(size: tuple[int, int], scale: int) -> None:
     torch.manual_seed(0)
     network = RRDBNet(RRDBConfig(8, 4, 1, scale))
     height, width = size

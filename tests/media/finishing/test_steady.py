@@ -64,7 +64,7 @@ def local_flicker(film: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
-def test_flicker_goes_and_the_film_comes_back(seed: int) -> None:
+def test_steady_removes_flicker_and_restores_the_film(seed: int) -> None:
     truth = world(seed)
     shaken = flickering(truth, seed)
     done = steady(shaken)
@@ -74,7 +74,7 @@ def test_flicker_goes_and_the_film_comes_back(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [4])
-def test_a_film_without_flicker_stays_as_it_is(seed: int) -> None:
+def test_a_film_without_flicker_is_unchanged(seed: int) -> None:
     film = world(seed)
     given = film.copy()
     assert psnr(film, steady(film)) > 48 and np.array_equal(film, given)
@@ -90,7 +90,7 @@ def test_a_sunrise_is_not_flattened() -> None:
     assert psnr(film, steady(film)) > 44
 
 
-def test_a_slow_drift_goes_back_to_the_beginning() -> None:
+def test_a_slow_colour_drift_is_removed() -> None:
     truth = world(4)
     t = np.linspace(0, 1, len(truth))[:, None, None, None]
     drifted = (truth * (1 + t * [0.1, -0.05, 0]) + t * [6, 0, -15]).clip(0, 255).round().astype(np.uint8)
@@ -98,12 +98,12 @@ def test_a_slow_drift_goes_back_to_the_beginning() -> None:
     assert psnr(truth, drifted) < 34 < 42 < psnr(truth, done)
 
 
-def test_a_fade_to_black_is_meant() -> None:
+def test_a_fade_to_black_is_kept() -> None:
     film = (world(4) * np.linspace(1, 0.1, 16)[:, None, None, None]).round().astype(np.uint8)
     assert psnr(film, steady(film)) > 40
 
 
-def test_blotches_go() -> None:
+def test_local_flicker_is_reduced() -> None:
     truth = world(4)
     shaken = blotched(truth, 0)
     done = steady(shaken)
@@ -112,7 +112,7 @@ def test_blotches_go() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pixels", [2, 4])
-def test_a_camera_that_pans_is_no_drift(pixels: int) -> None:
+def test_a_camera_pan_is_kept(pixels: int) -> None:
     wide = np.asarray(Image.fromarray(view("sunrise", 3)[8]).resize((400, 400), Image.Resampling.BICUBIC))
     film = np.stack([wide[100:260, pixels * t : pixels * t + 200] for t in range(24)])
     assert psnr(film, steady(film)) > 44
@@ -120,7 +120,7 @@ def test_a_camera_that_pans_is_no_drift(pixels: int) -> None:
     assert flicker(steady(shaken)) < 0.25 * flicker(shaken)
 
 
-def test_a_cut_stays_a_cut() -> None:
+def test_a_cut_is_kept() -> None:
     dark, bright = world(4)[:8], view("sea", 2)[:8]
     film = np.concatenate([dark, bright])
     assert psnr(film, steady(film)) > 48
@@ -129,14 +129,14 @@ def test_a_cut_stays_a_cut() -> None:
     assert psnr(two, steady(two)) > 48
 
 
-def test_strength_is_how_much_of_it_goes() -> None:
+def test_strength_scales_the_correction() -> None:
     shaken = flickering(world(0), 0)
     none, half, whole = (steady(shaken, strength) for strength in (0, 0.5, 1))
     assert np.array_equal(none, shaken) and np.array_equal(whole, steady(shaken))
     assert flicker(shaken) > 1.6 * flicker(half) > 1.6 * flicker(whole)
 
 
-def test_films_of_any_size_and_length() -> None:
+def test_films_of_any_size_and_length_are_supported() -> None:
     rng = np.random.default_rng(0)
     for shape in ((1, 9, 7), (2, 64, 64), (3, 1, 1), (5, 40, 90), (9, 33, 130), (7, 200, 50)):
         film = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -147,14 +147,14 @@ def test_films_of_any_size_and_length() -> None:
         assert np.array_equal(steady(flat), flat)
 
 
-def test_the_measure_sees_flicker_and_neither_motion_nor_an_even_change() -> None:
+def test_the_flicker_measure_ignores_motion_and_even_changes() -> None:
     film = world(8)
     assert flicker(film) < 0.3 and flicker(film[:2]) == 0
     assert flicker(np.stack([np.full((8, 8, 3), 20 + 8 * t, np.uint8) for t in range(10)])) == 0
     assert flicker(np.stack([np.full((8, 8, 3), 100 + 10 * (t % 2), np.uint8) for t in range(10)])) == 20
 
 
-def test_what_cannot_be_steadied_is_refused() -> None:
+def test_invalid_strengths_and_frames_are_refused() -> None:
     film = world(0)
     for strength in (-0.1, 1.1, float("nan")):
         with pytest.raises(RequestError, match="must be 0 to 1"):
@@ -164,7 +164,7 @@ def test_what_cannot_be_steadied_is_refused() -> None:
 
 
 @pytest.mark.trial
-def test_over_many_films() -> None:
+def test_steady_improves_52_flickering_films() -> None:
     """Flicker of 2 to 6 %, on 52 films: every film, and all together. What was measured stands in docs/finishing.md."""
     left, gained, softer, harmed = [], [], [], []
     for seed in range(52):
@@ -182,7 +182,7 @@ def test_over_many_films() -> None:
 
 
 @pytest.mark.slow
-def test_real_light_over_many_films() -> None:
+def test_steady_keeps_light_changes_of_many_films() -> None:
     for seed in range(12):
         film = view("sunrise", seed)
         day = np.ptp(film.mean((1, 2)), axis=0).mean()

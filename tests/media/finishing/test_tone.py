@@ -13,18 +13,18 @@ def picture(mean: float, spread: float) -> np.ndarray:
     return RNG.normal(mean, spread, (64, 64, 3)).clip(0, 255).astype(np.uint8)
 
 
-def test_a_picture_given_a_tone_has_it() -> None:
+def test_an_image_takes_a_given_tone() -> None:
     aim = Tone.of(picture(90, 20))
     given = Tone.of(aim.given(picture(150, 35)))
     assert np.abs(given.mean - aim.mean).max() < 0.5 and np.abs(given.spread - aim.spread).max() < 0.5
 
 
-def test_its_own_tone_leaves_a_picture_as_it_is() -> None:
+def test_an_images_own_tone_does_not_change_it() -> None:
     own = picture(120, 30)
     assert np.array_equal(Tone.of(own).given(own), own)
 
 
-def test_what_is_flat_takes_the_colour_and_shows_no_grain() -> None:
+def test_a_flat_image_takes_the_colour_without_grain() -> None:
     flat = np.full((32, 32, 3), 40, np.uint8)
     flat[0, 0] += 1
     given = Tone.of(picture(150, 60)).given(flat)
@@ -32,7 +32,7 @@ def test_what_is_flat_takes_the_colour_and_shows_no_grain() -> None:
     assert abs(float(given[1:].mean()) - 150) < 5
 
 
-def test_levels_stay_within_their_ends() -> None:
+def test_levels_are_clipped_to_their_range() -> None:
     assert Tone(np.full(3, 250.0), np.full(3, 80.0)).given(picture(100, 40)).max() == 255
 
 

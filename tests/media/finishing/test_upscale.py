@@ -44,7 +44,7 @@ def compact(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_lanczos_is_pillows_frame_by_frame(factor: int) -> None:
+def test_lanczos_equals_pillow_for_every_frame(factor: int) -> None:
     large = upscale(FRAMES, factor)
     assert large.shape == (3, 12 * factor, 20 * factor, 3) and large.dtype == np.uint8
     size = (20 * factor, 12 * factor)
@@ -83,7 +83,7 @@ def test_a_network_runs_on_every_frame_by_itself(compact: Path) -> None:
     assert not np.array_equal(large, upscale(FRAMES, 2))
 
 
-def test_frames_come_one_by_one_and_a_bad_model_before_the_first(compact: Path, tmp_path: Path) -> None:
+def test_upscaled_is_lazy_and_refuses_a_bad_model_at_once(compact: Path, tmp_path: Path) -> None:
     def endless() -> object:
         while True:
             yield FRAMES[0]
@@ -95,7 +95,7 @@ def test_frames_come_one_by_one_and_a_bad_model_before_the_first(compact: Path, 
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(2, 3), (2, 4), (4, 2), (1, 2)])
-def test_another_scale_is_resized_to_the_one_asked_for(tmp_path: Path, scale: int, factor: int) -> None:
+def test_another_network_scale_is_resized_to_the_factor(tmp_path: Path, scale: int, factor: int) -> None:
     torch.manual_seed(0)
     path = saved(tmp_path / "m.safetensors", Compact(CompactConfig(8, 1, scale)))
     large = upscale(FRAMES, factor, model=path)
@@ -126,7 +126,7 @@ def test_real_esrgan_files_run(tmp_path: Path, build: Callable[[], torch.nn.Modu
     assert upscale(FRAMES[:1, :7, :9], 4, model=path).shape == (1, 28, 36, 3)
 
 
-def test_esrgans_old_names_load_to_the_same_network(tmp_path: Path) -> None:
+def test_old_esrgan_names_load_the_same_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = RRDBNet(RRDBConfig(8, 4, 2, 4))
     new = saved(tmp_path / "new.safetensors", network)
@@ -144,7 +144,7 @@ def test_esrgans_old_names_load_to_the_same_network(tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(40, 33), (16, 70), (15, 15), (97, 65)])
-def test_tiles_leave_no_seam_where_the_network_sees_no_further(size: tuple[int, int]) -> None:
+def test_tiles_leave_no_seam_within_the_receptive_field(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     for network in (Compact(CompactConfig(8, 3, 3)), Compact(CompactConfig(8, 6, 2)), Compact(CompactConfig(8, 32, 2))):
         picture = torch.rand(1, 3, *size)
@@ -154,7 +154,7 @@ def test_tiles_leave_no_seam_where_the_network_sees_no_further(size: tuple[int, 
 
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [2, 4])
-def test_tiles_of_the_large_network_leave_no_seam_that_shows(scale: int) -> None:
+def test_tiles_of_the_large_network_leave_no_visible_seam(scale: int) -> None:
     torch.manual_seed(0)
     network = RRDBNet(RRDBConfig(16, 8, 4, scale))
     assert network.reach > 60
@@ -163,7 +163,7 @@ def test_tiles_of_the_large_network_leave_no_seam_that_shows(scale: int) -> None
     assert float((in_tiles(network, picture) - network(picture)).abs().max()) < 1e-3
 
 
-def test_no_more_than_a_tile_and_its_margin_is_seen_at_once() -> None:
+def test_at_most_a_tile_and_its_margin_is_processed_at_once() -> None:
     sizes = []
 
     class Watched(Compact):
@@ -177,7 +177,7 @@ def test_no_more_than_a_tile_and_its_margin_is_seen_at_once() -> None:
     assert len(sizes) == 3 and max(sizes) <= network.tile + 8
 
 
-def test_files_that_are_no_such_network_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_files_of_other_networks_are_refused_in_one_line(tmp_path: Path) -> None:
     cases: list[tuple[torch.nn.Module, dict[str, torch.Tensor | None], str]] = [
         (torch.nn.Linear(3, 4), {}, "SRVGGNetCompact"),
         (Compact(SMALL), {"body__2__bias": None}, "body.2.bias is missing where .8. belongs"),
@@ -198,7 +198,7 @@ def test_files_that_are_no_such_network_are_refused_in_one_line(tmp_path: Path) 
         assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_a_shape_of_absurd_size_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_an_absurd_shape_is_refused_before_allocation(tmp_path: Path) -> None:
     """A side of nothing makes any other side free, so that the file itself is small and valid."""
     path, wide = tmp_path / "m.safetensors", 1 << 40
     for key, shape in (("conv_first.weight", [wide, 3, 0, 3]), ("body.0.weight", [wide, 3, 0, 3])):
@@ -236,7 +236,7 @@ def test_other_formats_and_damage_are_refused(compact: Path, tmp_path: Path) -> 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_a_file_holds_it_loads_or_is_refused(tmp_path: Path, compact: Path, data: st.DataObject) -> None:
+def test_any_damaged_file_loads_or_is_refused(tmp_path: Path, compact: Path, data: st.DataObject) -> None:
     whole = bytearray(compact.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, min(len(whole) - 1, 900)))
@@ -261,7 +261,7 @@ def test_whatever_a_file_holds_it_loads_or_is_refused(tmp_path: Path, compact: P
         max_size=8,
     )
 )
-def test_whatever_the_keys_and_shapes_are_it_loads_or_is_refused(tmp_path: Path, shapes: dict[str, list[int]]) -> None:
+def test_any_keys_and_shapes_load_or_are_refused(tmp_path: Path, shapes: dict[str, list[int]]) -> None:
     path = tmp_path / "drawn.safetensors"
     save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, path)
     try:

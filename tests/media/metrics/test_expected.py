@@ -25,11 +25,11 @@ from flickbook.world.scenes import Actor, Scene
         ("a dimension of sunsetters", set()),
     ],
 )
-def test_the_words_of_a_prompt_explain_a_score(prompt: str, names: set[str]) -> None:
+def test_words_of_a_prompt_make_scores_expected(prompt: str, names: set[str]) -> None:
     assert expected([prompt]) == names
 
 
-def test_different_prompts_ask_for_a_change_and_the_same_one_twice_does_not() -> None:
+def test_different_prompts_make_a_change_expected() -> None:
     assert expected(["a red circle", "a yellow circle"]) == {"constant", "seamless"}
     assert expected(["a red circle", "A red circle "]) == expected([]) == set()
 
@@ -49,7 +49,7 @@ def test_a_sunrise_that_drifts_is_not_accused_and_the_same_film_of_a_circle_is()
     assert any("drift" in line for line in faults(found, 16, expected(["a red circle moving left"])))
 
 
-def test_other_faults_of_a_sunset_are_still_told() -> None:
+def test_other_faults_of_a_sunset_are_reported() -> None:
     scene = Scene("sunrise", 1, traits={"direction": "setting", "sky": "orange", "weather": "clear"})
     asked = expected([captions(scene)[0]])
     gain = np.where(np.arange(16) % 2, 1.1, 0.9)[:, None, None, None]

@@ -68,19 +68,19 @@ def test_every_fault_has_a_score() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_score_sees_the_fault_it_is_meant_for(fault: str) -> None:
+def test_a_score_detects_its_fault(fault: str) -> None:
     assert ranked(fault, "core", range(8)) == 8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_score_sees_its_fault_in_98_of_100_films(fault: str) -> None:
+def test_a_score_detects_its_fault_in_98_of_100_films(fault: str) -> None:
     assert ranked(fault, "core", range(50)) >= 49
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"drift"}))
-def test_a_score_sees_its_fault_in_landscapes(fault: str) -> None:
+def test_a_score_detects_its_fault_in_landscapes(fault: str) -> None:
     # The light of a sunrise drifts by itself, this way or that.
     assert ranked(fault, "views", range(50)) >= 49
 
@@ -126,7 +126,7 @@ def test_the_scores_do_not_depend_on_the_size() -> None:
         assert big[name] == pytest.approx(small[name], abs=2e-4), name
 
 
-def test_vbenchs_flickering_is_its_formula() -> None:
+def test_vbench_flicker_equals_its_formula() -> None:
     clean = film(5)
     differences = [np.abs(a.astype(float) - b.astype(float)).mean() for a, b in zip(clean, clean[1:], strict=False)]
     assert scores(clean, 8)["vbench_flicker"] == pytest.approx((255 - np.mean(differences)) / 255, abs=6e-5)
@@ -140,7 +140,7 @@ def test_a_sunrise_and_a_fast_ball_do_not_flicker() -> None:
     assert scores(sunrise, 8)["constant"] < LIMITS["constant"]
 
 
-def test_faster_is_more_motion_and_frames_a_second_count() -> None:
+def test_the_motion_score_grows_with_speed_and_fps() -> None:
     way, seen = [], []
     for seed in range(150):
         scene = sample(seed)
@@ -157,7 +157,7 @@ def test_faster_is_more_motion_and_frames_a_second_count() -> None:
     assert scores(np.repeat(clean[:1], 16, axis=0), 8)["moving"] == 0
 
 
-def test_a_step_of_one_and_a_step_of_two_are_a_third() -> None:
+def test_jerk_of_steps_1_and_2_is_a_third() -> None:
     # Light that rises evenly, and light that rises by 6 and 12: the formula, where it can be worked out by hand.
     def rising(steps: Sequence[int]) -> np.ndarray:
         light = 20 + np.cumsum([0, *steps])
@@ -168,14 +168,14 @@ def test_a_step_of_one_and_a_step_of_two_are_a_third() -> None:
     assert jerk(rising([9, -9] * 6)) == pytest.approx(18 / 18.5, abs=1e-5)
 
 
-def test_the_noise_is_read_in_levels() -> None:
+def test_noise_is_measured_in_levels() -> None:
     rng = np.random.default_rng(0)
     for level in (2.0, 6.0, 12.0):
         noisy = 128 + level * rng.standard_normal((128, 128, 3))
         assert grain(noisy.round().astype(np.uint8)) == pytest.approx(level, rel=0.12)
 
 
-def test_certain_faults_are_counted() -> None:
+def test_frozen_black_and_noise_frames_are_counted() -> None:
     clean, rng = film(2), np.random.default_rng(0)
     for fault, line in (
         ("frozen", "3 of 16 frames repeat the one before"),
@@ -186,7 +186,7 @@ def test_certain_faults_are_counted() -> None:
     assert "19 % of the frames repeat the one before" in faults(scores(FAULTS["frozen"](clean, rng), 8))
 
 
-def test_other_faults_are_told_with_their_score() -> None:
+def test_faults_are_reported_with_their_score() -> None:
     clean, rng = film(2), np.random.default_rng(0)
     dull = clean
     for _ in range(6):
@@ -198,14 +198,14 @@ def test_other_faults_are_told_with_their_score() -> None:
         assert any(words in line for line in faults(scores(spoilt, 8), len(spoilt))), fault
 
 
-def test_a_seam_is_where_it_is_said_to_be() -> None:
+def test_a_seam_is_scored_at_the_given_position() -> None:
     spoilt = FAULTS["tone_seam"](film(1), np.random.default_rng(1))
     assert scores(spoilt, 8, seams=[8])["seamless"] < 0.1 < 0.9 < scores(spoilt, 8, seams=[4])["seamless"]
     assert scores(spoilt, 8, seams=[4, 8])["seamless"] < 0.1
     assert scores(spoilt, 8)["seamless"] == 1
 
 
-def test_a_ball_that_turns_back_at_a_seam_is_no_jump() -> None:
+def test_a_reversal_at_a_seam_is_not_a_jump() -> None:
     for seed in range(4):
         ball = render(Scene("core", seed, "black", (Actor("circle", "white", "bouncing", "large"),)))
         assert min(scores(ball, 8, seams=[seam])["seamless"] for seam in range(2, 15)) > LIMITS["seamless"]
@@ -217,7 +217,7 @@ def test_a_threshold_is_a_name_and_a_number(name: str, value: float) -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_other_text_is_refused_with_all_names(text: str) -> None:
+def test_any_threshold_text_is_parsed_or_refused(text: str) -> None:
     try:
         name, value = threshold(text)
     except RequestError as error:
@@ -227,7 +227,7 @@ def test_any_other_text_is_refused_with_all_names(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["flicker:0.5", "steady", ":0.5", "", "Steady:1"])
-def test_a_wrong_name_is_told_the_right_ones(text: str) -> None:
+def test_an_unknown_score_is_refused_with_all_names(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         threshold(text)
     assert all(name in str(refused.value) for name in NAMES)
@@ -239,7 +239,7 @@ def test_a_wrong_number_is_refused(text: str) -> None:
         threshold(text)
 
 
-def test_what_is_no_film_is_refused() -> None:
+def test_invalid_frames_and_rates_are_refused() -> None:
     clean = film(0)
     for bad in (clean / 255, clean[0], clean[:0], None):
         with pytest.raises(RequestError, match="frames"):
@@ -252,7 +252,7 @@ def test_what_is_no_film_is_refused() -> None:
             scores(clean, 8, seams=[seam])
 
 
-def test_a_frame_repeats_only_if_nothing_changes_in_the_mean_and_nowhere() -> None:
+def test_a_frame_counts_as_repeated_only_if_unchanged_everywhere() -> None:
     rng = np.random.default_rng(0)
     busy = rng.uniform(0, 200, (6, 8, 8, 3)).astype(np.float32)
     change = np.full(5, 20.0)
@@ -266,19 +266,19 @@ def test_a_frame_repeats_only_if_nothing_changes_in_the_mean_and_nowhere() -> No
     assert repeats(everywhere, np.full(5, 5.0)) == 0
 
 
-def test_a_change_of_light_alone_is_no_motion() -> None:
+def test_a_change_of_light_is_not_motion() -> None:
     still = np.random.default_rng(0).uniform(40, 200, (1, 32, 32, 3)).astype(np.float32)
     light = still + np.arange(8, dtype=np.float32)[:, None, None, None] * 4
     assert speed(light) < 0.01 < speed(np.stack([np.roll(still[0], step, axis=1) for step in range(8)]))
 
 
-def test_the_steps_beside_a_seam_do_not_count_as_usual() -> None:
+def test_steps_next_to_a_seam_are_not_the_baseline() -> None:
     levels = np.zeros((4, 8, 8, 3), np.float32)
     levels[2:] = 40
     assert jump(levels, [2]) > 100
 
 
-def test_blur_in_one_direction_alone_is_seen_in_either() -> None:
+def test_blur_in_either_direction_is_detected() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.float32)
     rows = sum(np.roll(picture, step, axis=0) for step in range(9)) / 9
     clear, down, across = (sharpness(each.astype(np.uint8)[None]) for each in (picture, rows, rows.transpose(1, 0, 2)))

@@ -35,21 +35,21 @@ def by_the_book(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def test_it_is_the_papers_formula() -> None:
+def test_ssim_equals_the_formula_of_the_paper() -> None:
     a = picture()
     for b in (picture(), np.clip(a.astype(int) + 40, 0, 255).astype(np.uint8), 255 - a, np.roll(a, 1, axis=1)):
         assert ssim(a, b) == pytest.approx(by_the_book(a, b), abs=1e-9)
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32 - 1))
-def test_equal_pictures_of_any_size_are_wholly_alike(height: int, width: int, seed: int) -> None:
+def test_ssim_of_equal_images_is_1(height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     assert ssim(a, a) == pytest.approx(1, abs=1e-9)
     assert -1 <= ssim(a, b) <= 1 + 1e-9 and ssim(a, b) == pytest.approx(ssim(b, a), abs=1e-12)
 
 
-def test_more_noise_is_less_alike_and_a_change_of_colour_counts() -> None:
+def test_ssim_falls_with_noise_and_colour_changes() -> None:
     yy, xx = np.mgrid[:32, :32]
     a = np.repeat(((yy // 4 + xx // 4) % 2 * 120 + 60)[..., None], 3, axis=2).astype(np.uint8)
     noisy = [np.clip(a + RNG.normal(0, level, a.shape), 0, 255).astype(np.uint8) for level in (5, 15, 40, 90)]
@@ -61,14 +61,14 @@ def test_more_noise_is_less_alike_and_a_change_of_colour_counts() -> None:
     assert ssim(red, green) < 0.5
 
 
-def test_a_films_coherence_is_the_mean_of_its_neighbours() -> None:
+def test_coherence_is_the_mean_ssim_of_neighbouring_frames() -> None:
     film = np.stack([picture() for _ in range(4)])
     assert likeness(film) == [ssim(a, b) for a, b in zip(film, film[1:], strict=False)]
     assert coherence(film) == pytest.approx(np.mean(likeness(film)))
     assert coherence(np.repeat(film[:1], 3, axis=0)) == pytest.approx(1)
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_images_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(RequestError, match="one size"):
         ssim(picture(), picture(24, 21))
     with pytest.raises(RequestError, match="uint8"):

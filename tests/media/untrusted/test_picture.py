@@ -38,7 +38,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
         ("a.webp", {"lossless": True}),
     ],
 )
-def test_what_is_lossless_comes_back_as_it_was(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+def test_lossless_images_are_read_exactly(tmp_path: Path, name: str, options: dict[str, object]) -> None:
     Image.fromarray(photo()).save(tmp_path / name, **options)
     found = read_picture(tmp_path / name)
     assert found.dtype == np.uint8 and found.flags.c_contiguous
@@ -56,14 +56,14 @@ def test_what_is_lossless_comes_back_as_it_was(tmp_path: Path, name: str, option
         ("a.tif", {"compression": "jpeg"}),
     ],
 )
-def test_what_is_lossy_comes_back_nearly(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+def test_lossy_images_are_read_closely(tmp_path: Path, name: str, options: dict[str, object]) -> None:
     Image.fromarray(photo()).save(tmp_path / name, quality=95, **options)
     assert np.abs(read_picture(tmp_path / name).astype(int) - photo()).mean() < 4
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("turned", range(1, 9))
-def test_exif_turns_it_upright(tmp_path: Path, suffix: str, turned: int) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, turned: int) -> None:
     path = tmp_path / f"a{suffix}"
     exif = Image.Exif()
     exif[274] = turned
@@ -88,7 +88,7 @@ def test_a_cmyk_jpeg_has_the_colours_it_was_saved_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path, suffix: str) -> None:
+def test_sixteen_bit_images_keep_the_upper_8_bits(tmp_path: Path, suffix: str) -> None:
     deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     Image.fromarray(deep).save(tmp_path / f"a{suffix}")
     assert np.array_equal(
@@ -96,7 +96,7 @@ def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path, suffix: str) -
     )
 
 
-def test_sixteen_bits_a_channel(tmp_path: Path) -> None:
+def test_sixteen_bit_colour_images_are_read(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(">u2")
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
@@ -105,14 +105,14 @@ def test_sixteen_bits_a_channel(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(path), (deep >> 8).astype(np.uint8))
 
 
-def test_real_numbers_have_no_known_range(tmp_path: Path) -> None:
+def test_float_images_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(MediaError, match="mode F"):
         read_picture(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "palette.png", "grey.png", "a.gif", "a.avif"])
-def test_what_is_transparent_lies_on_white(tmp_path: Path, name: str) -> None:
+def test_transparency_is_composited_on_white(tmp_path: Path, name: str) -> None:
     image = Image.fromarray(photo()).convert("RGBA")
     image.putalpha(Image.fromarray(np.repeat([[0, 255]], 40, 0).repeat(28, 1).astype(np.uint8)))
     if name == "palette.png":
@@ -126,13 +126,13 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
-def test_of_several_the_first_is_the_picture(tmp_path: Path, suffix: str) -> None:
+def test_the_first_of_several_images_is_read(tmp_path: Path, suffix: str) -> None:
     several = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
     several[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=several[1:])
     assert np.abs(read_picture(tmp_path / f"a{suffix}").astype(int) - (255, 0, 0)).max() < 16
 
 
-def test_what_a_phone_appends_to_a_jpeg_is_left_out(tmp_path: Path) -> None:
+def test_data_appended_to_a_jpeg_is_ignored(tmp_path: Path) -> None:
     Image.fromarray(photo()).save(tmp_path / "a.jpg", quality=95)
     plain = read_picture(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
@@ -142,12 +142,12 @@ def test_what_a_phone_appends_to_a_jpeg_is_left_out(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "c.jpg").shape == plain.shape
 
 
-def test_a_camera_has_more_pixels_than_a_film(tmp_path: Path) -> None:
+def test_images_may_have_more_pixels_than_films(tmp_path: Path) -> None:
     Image.new("L", (8192, 2050)).save(tmp_path / "a.png")
     assert read_picture(tmp_path / "a.png").shape == (2050, 8192, 3)
 
 
-def test_a_moving_webp_is_a_film_too(tmp_path: Path) -> None:
+def test_an_animated_webp_is_a_film(tmp_path: Path) -> None:
     colours = [(40 * each, 0, 255 - 40 * each) for each in range(5)]
     several = [Image.new("RGB", (16, 16), colour) for colour in colours]
     path = tmp_path / "a.webp"
@@ -168,7 +168,7 @@ def flat(colour: tuple[int, ...]) -> Image.Image:
     return Image.new("RGB" if len(colour) == 3 else "RGBA", (16, 16), colour)
 
 
-def test_a_moving_png_is_a_film_with_its_times_and_a_picture(tmp_path: Path) -> None:
+def test_an_apng_is_a_film_and_an_image(tmp_path: Path) -> None:
     several = [flat(colour) for colour in COLOURS]
     path = tmp_path / "a.png"  # the suffix tells nothing
     several[0].save(path, save_all=True, append_images=several[1:], duration=[125, 125, 250, 125, 125])
@@ -181,12 +181,12 @@ def test_a_moving_png_is_a_film_with_its_times_and_a_picture(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("fps", [1, 7.5, 24, 24000 / 1001, 60, 240])
-def test_the_rate_of_a_moving_png_is_exact(tmp_path: Path, fps: float) -> None:
+def test_the_rate_of_an_apng_is_exact(tmp_path: Path, fps: float) -> None:
     write(tmp_path / "a.apng", np.stack([photo()] * 7), fps)
     assert read_video(tmp_path / "a.apng")[1] == pytest.approx(fps, rel=1e-6)
 
 
-def test_a_picture_beside_the_frames_of_a_moving_png(tmp_path: Path) -> None:
+def test_the_default_image_of_an_apng_is_not_a_frame(tmp_path: Path) -> None:
     several = [flat(colour) for colour in COLOURS]
     flat((9, 99, 9)).save(tmp_path / "a.png", save_all=True, append_images=several, duration=100, default_image=True)
     frames, rate = read_video(tmp_path / "a.png")
@@ -195,7 +195,7 @@ def test_a_picture_beside_the_frames_of_a_moving_png(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("disposal", [0, 1, 2])
-def test_frames_of_a_moving_png_are_drawn_over_one_another(tmp_path: Path, disposal: int) -> None:
+def test_apng_frames_are_composited(tmp_path: Path, disposal: int) -> None:
     left, right = Image.new("RGBA", (16, 16)), Image.new("RGBA", (16, 16))
     left.paste((255, 0, 0, 255), (0, 0, 8, 16))
     right.paste((0, 0, 255, 255), (8, 0, 16, 16))
@@ -206,13 +206,13 @@ def test_frames_of_a_moving_png_are_drawn_over_one_another(tmp_path: Path, dispo
     assert (second[:, :8] == ((255, 0, 0) if disposal == 0 else 255)).all()
 
 
-def test_a_frame_that_asks_for_no_time(tmp_path: Path) -> None:
+def test_an_apng_frame_without_duration_lasts_a_tenth_of_a_second(tmp_path: Path) -> None:
     several = [flat(colour) for colour in COLOURS]
     several[0].save(tmp_path / "a.png", save_all=True, append_images=several[1:], duration=0)
     assert facts(tmp_path / "a.png")[3] == 10
 
 
-def test_a_png_that_holds_fewer_frames_than_it_says_is_no_film(tmp_path: Path) -> None:
+def test_an_apng_with_missing_frames_is_refused(tmp_path: Path) -> None:
     several = [flat(colour) for colour in COLOURS]
     several[0].save(tmp_path / "a.png", save_all=True, append_images=several[1:], duration=100)
     data = (tmp_path / "a.png").read_bytes()

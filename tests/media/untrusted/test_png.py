@@ -42,7 +42,7 @@ def with_times(times: list[tuple[int, int]]) -> bytes:
 
 
 @given(times=st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=6))
-def test_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tuple[int, int]]) -> None:
+def test_apng_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tuple[int, int]]) -> None:
     with opened(scratch, with_times(times)) as file:
         durations, unit = png.times("a.png", file)
     assert len(durations) == len(times) and unit <= 10**9
@@ -55,14 +55,14 @@ def test_times_are_exact_or_within_a_microsecond(scratch: Path, times: list[tupl
         )
 
 
-def test_a_file_cut_anywhere_is_refused(scratch: Path) -> None:
+def test_a_truncated_png_is_refused(scratch: Path) -> None:
     for end in range(8, len(WHOLE)):
         with opened(scratch, WHOLE[:end]) as file, pytest.raises(MediaError):
             png.times("a.png", file)
 
 
 @given(edits=st.lists(st.tuples(st.integers(8, len(WHOLE) - 1), st.binary(min_size=1, max_size=6)), max_size=5))
-def test_any_bytes_are_judged(scratch: Path, edits: list[tuple[int, bytes]]) -> None:
+def test_any_bytes_pass_or_are_refused(scratch: Path, edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(WHOLE)
     for at, patch in edits:
         data[at : at + len(patch)] = patch
@@ -73,7 +73,7 @@ def test_any_bytes_are_judged(scratch: Path, edits: list[tuple[int, bytes]]) -> 
             assert "\n" not in str(error)
 
 
-def test_chunks_without_end(scratch: Path) -> None:
+def test_too_many_chunks_are_refused(scratch: Path) -> None:
     many = WHOLE[:33] + chunk(b"eeEe") * 270_000 + WHOLE[33:]
     with opened(scratch, many) as file, pytest.raises(MediaError, match="more chunks than the limit"):
         png.times("a.png", file)

@@ -61,7 +61,7 @@ def check_reads(pool: Pool, place: Path) -> None:
 
 @pytest.mark.slow
 @linux
-def test_a_picture_that_needs_more_memory_is_refused(tmp_path: Path, pool: Pool) -> None:
+def test_an_image_above_the_memory_limit_is_refused(tmp_path: Path, pool: Pool) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(png(6000, 6000, rows=bytes(6000 * 18_001)))
     small = Budget(memory_mib=64, cpu_seconds=300, seconds=3600)
@@ -72,7 +72,7 @@ def test_a_picture_that_needs_more_memory_is_refused(tmp_path: Path, pool: Pool)
 
 
 @linux
-def test_a_film_whose_decoder_needs_more_memory_is_refused(tmp_path: Path, pool: Pool) -> None:
+def test_a_film_above_the_memory_limit_is_refused(tmp_path: Path, pool: Pool) -> None:
     """FFV1 keeps a model for each slice: a thousand of them take 30 times what the pixels do."""
     path = tmp_path / "slices.mkv"
     with av.open(str(path), "w", format="matroska") as container:
@@ -87,7 +87,7 @@ def test_a_film_whose_decoder_needs_more_memory_is_refused(tmp_path: Path, pool:
 
 @pytest.mark.slow
 @linux
-def test_a_film_that_needs_more_processor_time_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
+def test_a_film_above_the_cpu_limit_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=2, seconds=3600)
     with pytest.raises(MediaError, match="endless.gif: needs more than 2 seconds of processor time to read; make it"):
         asked(pool, endless, "last", brief)
@@ -116,7 +116,7 @@ def test_a_film_that_takes_too_long_is_refused(tmp_path: Path, pool: Pool, endle
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSEGV"), reason="there are no signals")
-def test_a_child_that_crashes_costs_its_own_file_only(tmp_path: Path, pool: Pool, endless: Path) -> None:
+def test_a_crashing_child_fails_its_own_file_only(tmp_path: Path, pool: Pool, endless: Path) -> None:
     others = children(psutil.Process())
     with closing(pool.stream("video", endless, PLENTY, limits=MANY)) as messages:
         assert next(messages).value["most"] == 100_000
@@ -128,7 +128,7 @@ def test_a_child_that_crashes_costs_its_own_file_only(tmp_path: Path, pool: Pool
 
 
 @pytest.mark.slow
-def test_a_child_does_not_outlive_the_process_that_started_it(endless: Path) -> None:
+def test_children_end_with_their_parent(endless: Path) -> None:
     program = """
 import sys, time
 from flickbook.media.untrusted.probe import DECODE, pool
@@ -145,7 +145,7 @@ next(messages)
     assert len(gone) == 1 and not alive
 
 
-def test_who_finds_no_place_is_told_when_to_ask_again(tmp_path: Path, pool: Pool, film: Path) -> None:
+def test_a_full_pool_refuses_with_retry_after(tmp_path: Path, pool: Pool, film: Path) -> None:
     with closing(pool.stream("video", film, PLENTY, limits=MANY)) as messages:
         assert next(messages).value == {"most": 6, "rate": 8.0}
         with pytest.raises(LimitReached, match="film.mp4: 1 files are being read already; send it again") as refused:

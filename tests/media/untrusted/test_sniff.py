@@ -54,12 +54,12 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_the_format_of_a_beginning(beginning: bytes) -> None:
+def test_formats_are_detected_by_first_bytes(beginning: bytes) -> None:
     assert sniff.sniff(beginning) == BEGINNINGS[beginning]
 
 
 @given(head=st.binary(max_size=64), beginning=st.sampled_from(sorted(BEGINNINGS)))
-def test_any_beginning_is_judged(head: bytes, beginning: bytes) -> None:
+def test_any_first_bytes_are_detected_or_refused(head: bytes, beginning: bytes) -> None:
     assert sniff.sniff(head) is None or sniff.sniff(head).name
     assert sniff.sniff((beginning + head)[:64]) is not False
 
@@ -88,7 +88,7 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
         ("", False),
     ],
 )
-def test_a_png_moves_if_it_says_so_before_its_pixels(tmp_path: Path, kinds: str, moves: bool) -> None:
+def test_a_png_is_animated_only_if_actl_precedes_the_pixels(tmp_path: Path, kinds: str, moves: bool) -> None:
     data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind.encode(), bytes(9)) for kind in kinds.split())
     (tmp_path / "a.png").write_bytes(data)
     with sniff.opened(tmp_path / "a.png", None, "either") as (file, form, limits):
@@ -98,7 +98,7 @@ def test_a_png_moves_if_it_says_so_before_its_pixels(tmp_path: Path, kinds: str,
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_what_is_no_file_on_a_disk(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     (tmp_path / "dangling.mp4").symlink_to(tmp_path / "nothing")
@@ -136,7 +136,7 @@ def test_a_refusal_is_one_line_with_value_and_remedy(tmp_path: Path) -> None:
         read_picture(tmp_path / "film.mp4")
 
 
-def test_the_suffix_tells_nothing(
+def test_the_suffix_is_ignored(
     tmp_path: Path, encode: Callable[..., Path], steps: Callable[..., Any], numbers: Callable[..., list[int]]
 ) -> None:
     encode(tmp_path / "a.webm", steps(4), "libvpx").rename(tmp_path / "a.jpg")

@@ -25,14 +25,14 @@ def status(service: Live, path: str, **headers: str) -> int:
     return ask(path, headers=headers).status_code
 
 
-def test_without_keys_the_local_person_may_do_everything(service: Live) -> None:
+def test_without_keys_a_local_caller_may_do_everything(service: Live) -> None:
     for headers in ({}, {"authorization": "Bearer anything"}, {"authorization": "Basic x"}):
         assert status(service, READ, **headers) == 200
         assert status(service, ALL, **headers) == 200
         assert status(service, MAKE, **headers) == 404
 
 
-def test_without_keys_a_proxy_lets_nobody_in_from_elsewhere(service: Live) -> None:
+def test_without_keys_forwarded_remote_requests_are_401(service: Live) -> None:
     assert status(service, READ, **{"x-forwarded-for": "127.0.0.1"}) == 200
     for headers in ({"x-forwarded-for": "127.0.0.1, 203.0.113.7"}, {"forwarded": "for=203.0.113.7"}):
         assert status(service, READ, **headers) == 401
@@ -41,7 +41,7 @@ def test_without_keys_a_proxy_lets_nobody_in_from_elsewhere(service: Live) -> No
     assert "flickbook keys create" in refused.json()["error"]["message"]
 
 
-def test_from_the_first_key_on_one_is_needed(service: Live) -> None:
+def test_every_request_needs_a_key_once_one_exists(service: Live) -> None:
     assert status(service, READ) == 200
     key, headers = service.key("laptop")
     assert status(service, READ, **headers) == 200
@@ -64,7 +64,7 @@ def test_from_the_first_key_on_one_is_needed(service: Live) -> None:
         (["admin"], 200, 404, 200),
     ],
 )
-def test_a_key_may_do_what_its_scopes_say(
+def test_a_key_is_limited_to_its_scopes(
     service: Live, scopes: list[str], read: int, make: int, everything: int
 ) -> None:
     _, headers = service.key("one", *scopes)
@@ -72,14 +72,14 @@ def test_a_key_may_do_what_its_scopes_say(
 
 
 @pytest.mark.parametrize("made", ["", "Bearer", "Basic {}", "{}", "Bearer {}x", "Bearer fb_", "bearer {}"])
-def test_only_a_whole_key_is_one(service: Live, made: str) -> None:
+def test_a_partial_or_changed_key_is_401(service: Live, made: str) -> None:
     _, headers = service.key("one")
     token = headers["authorization"].removeprefix("Bearer ")
     expected = 200 if made == "bearer {}" else 401
     assert status(service, READ, authorization=made.format(token)) == expected
 
 
-def test_owners_do_not_see_each_other_and_an_admin_sees_all(service: Live) -> None:
+def test_jobs_of_other_owners_are_404_except_for_an_admin(service: Live) -> None:
     _, ann = service.key("ann")
     _, bob = service.key("bob")
     _, root = service.key("root", "admin")
@@ -112,7 +112,7 @@ def test_a_changing_forwarded_address_does_not_escape_the_lock(service: Live, mo
     assert answers == [401, 401, 401, 429, 429]
 
 
-def test_a_trusted_proxy_says_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forwarded_address_of_a_trusted_proxy_is_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "STRIKES", 3)
     monkeypatch.setenv("FLICKBOOK_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
     with live(tmp_path) as service:
@@ -125,7 +125,7 @@ def test_a_trusted_proxy_says_who_asks(tmp_path: Path, monkeypatch: pytest.Monke
         assert status(service, READ, **bad, **{"x-forwarded-for": "203.0.113.9, 203.0.113.1"}) == 429
 
 
-def test_a_request_is_charged_once(service: Live) -> None:
+def test_a_request_counts_once_against_the_rate_limit(service: Live) -> None:
     key, headers = service.key("one", rate=2)
     # The door and the route both ask who it is.
     assert [service.post(f"{READ}/job_{'0' * 26}/cancel", headers=headers).status_code for _ in range(3)] == [
@@ -135,7 +135,7 @@ def test_a_request_is_charged_once(service: Live) -> None:
     ]
 
 
-def test_a_quota_that_is_used_up_to_the_second_is_used_up(service: Live) -> None:
+def test_a_quota_spent_to_the_last_second_refuses_the_next_job(service: Live) -> None:
     _, headers = service.key("poor", quota=10)
     job = service.job(owner="poor")
     for seconds, expected in ((9.99, 201), (10.0, 429)):
@@ -143,7 +143,7 @@ def test_a_quota_that_is_used_up_to_the_second_is_used_up(service: Live) -> None
         assert service.post(READ, headers=headers, json={"prompt": "a red circle"}).status_code == expected
 
 
-def test_a_service_that_lost_its_keys_stays_closed_until_a_new_one_is_made(service: Live) -> None:
+def test_service_whose_keys_were_lost_stays_closed_until_a_key_is_created(service: Live) -> None:
     key, _ = service.key("laptop")
     service.ask(service.service.store.drop("key", key.id))
     refused = service.get(READ)
@@ -152,14 +152,14 @@ def test_a_service_that_lost_its_keys_stays_closed_until_a_new_one_is_made(servi
     assert status(service, READ, **headers) == 200
 
 
-def test_a_service_whose_keys_were_given_up_is_open_again(service: Live) -> None:
+def test_service_is_open_again_after_its_keys_are_released(service: Live) -> None:
     key, _ = service.key("laptop")
     service.ask(service.service.store.drop("key", key.id))
     service.ask(service.service.store.release())
     assert status(service, READ) == 200
 
 
-def test_no_key_is_ever_logged(service: Live, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_contain_no_api_key(service: Live, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     _, headers = service.key("one")
     status(service, READ, **headers)

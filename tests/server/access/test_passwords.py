@@ -32,7 +32,7 @@ def on(place: Path, work: Callable[[Store], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_only_the_password_of_the_account_is_right(tmp_path: Path) -> None:
+def test_only_the_password_of_the_account_is_accepted(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         made = Passwords(store, ACCOUNTS)
         assert await made.verify("ada", ACCOUNTS["ada"])
@@ -43,7 +43,7 @@ def test_only_the_password_of_the_account_is_right(tmp_path: Path) -> None:
     on(tmp_path, work)
 
 
-def test_the_hash_needs_memory_is_the_same_after_a_restart_and_another_in_another_store(tmp_path: Path) -> None:
+def test_password_hash_is_memory_hard_and_depends_on_the_store(tmp_path: Path) -> None:
     found: list[str] = []
 
     async def work(store: Store) -> None:
@@ -57,7 +57,7 @@ def test_the_hash_needs_memory_is_the_same_after_a_restart_and_another_in_anothe
     assert found[0] == found[1] != found[2]
 
 
-def test_the_event_loop_goes_on_and_beyond_a_limit_attempts_are_refused(
+def test_verification_runs_off_the_event_loop_and_limits_parallel_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, most, go = 0, 0, threading.Event()

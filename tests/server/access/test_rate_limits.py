@@ -49,7 +49,7 @@ async def ask(rates: Rates, count: int, limit: int, window: float = 600.0) -> in
 
 
 @pytest.mark.parametrize("limit", [7, 60, 1000])
-def test_200_clients_at_once_get_the_limit_and_no_more(tmp_path: Path, limit: int) -> None:
+def test_200_parallel_clients_get_exactly_the_limit(tmp_path: Path, limit: int) -> None:
     async def work(another: Callable[[], Awaitable[Counted]]) -> None:
         store = await another()
         rates, passed = Rates(store), 0
@@ -76,7 +76,7 @@ def test_two_processes_and_a_restart_share_one_limit(tmp_path: Path) -> None:
     on(tmp_path, work)
 
 
-def test_a_block_serves_a_hundredth_of_the_limit(tmp_path: Path) -> None:
+def test_a_block_holds_a_hundredth_of_the_limit(tmp_path: Path) -> None:
     async def work(another: Callable[[], Awaitable[Counted]]) -> None:
         store = await another()
         rates = Rates(store)
@@ -87,7 +87,7 @@ def test_a_block_serves_a_hundredth_of_the_limit(tmp_path: Path) -> None:
     on(tmp_path, work)
 
 
-def test_a_window_ends_and_another_begins(tmp_path: Path) -> None:
+def test_the_limit_is_restored_in_the_next_window(tmp_path: Path) -> None:
     async def work(another: Callable[[], Awaitable[Counted]]) -> None:
         rates = Rates(await another())
         assert await ask(rates, 20, 5, 0.5) == 5
@@ -99,7 +99,7 @@ def test_a_window_ends_and_another_begins(tmp_path: Path) -> None:
     on(tmp_path, work)
 
 
-def test_buckets_do_not_touch_each_other(tmp_path: Path) -> None:
+def test_buckets_are_independent(tmp_path: Path) -> None:
     async def work(another: Callable[[], Awaitable[Counted]]) -> None:
         rates = Rates(await another())
         assert [await rates.take(name, 1) == 0 for name in ("a", "b", "a")] == [True, True, False]
@@ -120,7 +120,7 @@ def test_an_address_that_sends_bad_keys_is_locked_out(monkeypatch: pytest.Monkey
     assert strangers.locked("10.0.0.1", "new") == 0
 
 
-def test_a_network_of_ipv6_is_one_address() -> None:
+def test_an_ipv6_64_network_counts_as_one_address() -> None:
     strangers = Strangers()
     for number in range(rate_limits.STRIKES):
         strangers.strike(f"2001:db8:1:2::{number:x}")
@@ -136,7 +136,7 @@ class Clock:
         monkeypatch.setattr(rate_limits.time, "monotonic", lambda: self.now)
 
 
-def test_strikes_are_counted_in_windows_that_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strikes_are_forgotten_after_their_window(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, strangers = Clock(monkeypatch), Strangers()
     for _ in range(rate_limits.STRIKES):
         strangers.strike("10.0.0.1")
@@ -159,7 +159,7 @@ def test_one_ipv4_client_of_a_dual_stack_socket_does_not_lock_the_others() -> No
     assert not strangers.locked("::ffff:203.0.113.2")
 
 
-def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "_MOST", 2)
     monkeypatch.setattr(rate_limits, "STRIKES", 1)
     strangers = Strangers()
@@ -191,7 +191,7 @@ def test_each_further_attempt_waits_twice_as_long(monkeypatch: pytest.MonkeyPatc
     assert attempts.wait("ada") == 0
 
 
-def test_names_that_are_no_accounts_are_delayed_as_well_and_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_account_names_are_delayed_without_using_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "_MOST", 3)
     attempts = Attempts(["ada"])
     for number in range(100):
@@ -200,7 +200,7 @@ def test_names_that_are_no_accounts_are_delayed_as_well_and_take_no_memory(monke
     assert len(attempts._failed) <= 3
 
 
-def test_tokens_of_a_window_that_is_over_are_not_carried_into_the_next(tmp_path: Path) -> None:
+def test_unused_tokens_expire_with_their_window(tmp_path: Path) -> None:
     async def work(another: Callable[[], Awaitable[Counted]]) -> None:
         store = await another()
         rates = Rates(store)
@@ -226,7 +226,7 @@ def test_over_http_a_limit_is_429_with_the_time_to_wait(tmp_path: Path) -> None:
         assert service.get("/api/v1/jobs", headers=key).status_code == 200
 
 
-def test_seconds_on_the_device_are_limited_by_the_day(tmp_path: Path) -> None:
+def test_device_seconds_are_limited_per_day(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         _, key = service.key("poor", quota=10)
         body = {"prompt": "a red circle"}

@@ -52,7 +52,7 @@ def status(service: Live, headers: dict[str, str], verb: str = "GET") -> int:
     return service.post(JOBS, headers=headers, json={"prompt": "a red circle"}).status_code
 
 
-def test_an_account_sees_and_makes_its_own(service: Live) -> None:
+def test_an_account_sees_and_creates_only_its_own_jobs(service: Live) -> None:
     assert status(service, {}) == 401
     ada, bob = (cookie(log_in(service, name=name, secret=word)) for name, word in ACCOUNTS.items())
     own = ada | {"origin": service.url}
@@ -64,7 +64,7 @@ def test_an_account_sees_and_makes_its_own(service: Live) -> None:
     assert service.get(JOBS, headers=bob).json()["data"] == []
 
 
-def test_a_key_becomes_a_session_that_ends_with_it(service: Live) -> None:
+def test_a_session_from_a_key_ends_when_the_key_is_revoked(service: Live) -> None:
     key, headers = service.key("carol", "read")
     own = cookie(log_in(service, secret=headers["authorization"].removeprefix("Bearer ")))
     assert status(service, own) == 200
@@ -74,7 +74,7 @@ def test_a_key_becomes_a_session_that_ends_with_it(service: Live) -> None:
     assert status(service, own) == 401
 
 
-def test_another_page_cannot_use_a_session(service: Live) -> None:
+def test_a_request_from_another_origin_cannot_use_a_session(service: Live) -> None:
     own = cookie(log_in(service, name="ada", secret=ACCOUNTS["ada"]))
     assert status(service, own | {"origin": "https://elsewhere.example"}, "POST") == 403
     assert status(service, own, "POST") == 401, "no browser leaves the origin out"
@@ -94,7 +94,7 @@ def test_another_page_cannot_use_a_session(service: Live) -> None:
         lambda _: "",
     ],
 )
-def test_a_forged_session_opens_nothing(service: Live, change: object) -> None:
+def test_a_forged_session_is_401(service: Live, change: object) -> None:
     own = cookie(log_in(service, name="ada", secret=ACCOUNTS["ada"]))
     forged = change(own["cookie"].partition("=")[2])  # type: ignore[operator]
     assert status(service, {"cookie": f"{COOKIE}={forged}"}) == 401
@@ -107,14 +107,14 @@ def answer_of(answer: httpx2.Response) -> tuple[object, ...]:
     return answer.status_code, text, [(name, answer.headers[name]) for name in names]
 
 
-def test_a_wrong_password_is_refused_in_the_words_of_an_unknown_name(service: Live) -> None:
+def test_wrong_password_and_unknown_name_get_the_same_response(service: Live) -> None:
     wrong, unknown = (log_in(service, name=name, secret="wrong") for name in ("ada", "nobody"))
     assert wrong.status_code == 401 and "wrong name or password" in wrong.text
     assert "set-cookie" not in wrong.headers and answer_of(wrong) == answer_of(unknown)
 
 
 @pytest.mark.parametrize("name", ["ada", "nobody"])
-def test_guesses_lock_an_account_and_the_right_password_is_answered_as_a_wrong_one(
+def test_a_locked_account_refuses_the_right_password_as_a_wrong_one(
     service: Live, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # The owner logged in from this address before, and each guess names another address: neither is an exemption.
@@ -144,7 +144,7 @@ def test_guesses_lock_an_account_and_the_right_password_is_answered_as_a_wrong_o
     assert log_in(service, name="bob", secret=ACCOUNTS["bob"]).status_code == 303
 
 
-def test_guesses_for_many_accounts_lock_the_address(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guesses_across_accounts_lock_the_address(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "STRIKES", 3)
     assert log_in(service, name="bob", secret=ACCOUNTS["bob"]).status_code == 303
     for number in range(3):
@@ -153,13 +153,13 @@ def test_guesses_for_many_accounts_lock_the_address(service: Live, monkeypatch: 
         assert log_in(service, name="bob", secret=ACCOUNTS["bob"]).status_code == (429 if number == 2 else 303)
 
 
-def test_guesses_at_once_do_not_pass_together(service: Live) -> None:
+def test_parallel_guesses_are_counted_one_by_one(service: Live) -> None:
     with ThreadPoolExecutor(12) as threads:
         guesses = threads.map(lambda n: log_in(service, name="ada", secret=f"guess {n}").status_code, range(12))
     assert sorted(guesses) == [401] * rate_limits.FREE_ATTEMPTS + [429] * (12 - rate_limits.FREE_ATTEMPTS)
 
 
-def test_a_login_ends_on_the_server(service: Live) -> None:
+def test_logging_out_ends_the_session_on_the_server(service: Live) -> None:
     own, other = (cookie(log_in(service, name="ada", secret=ACCOUNTS["ada"])) for _ in range(2))
     assert (status(service, own), status(service, other)) == (200, 200)
     ended = httpx2.post(f"{service.url}/studio/logout", headers=own | {"origin": service.url}, follow_redirects=False)
@@ -168,7 +168,7 @@ def test_a_login_ends_on_the_server(service: Live) -> None:
 
 
 @pytest.mark.slow
-def test_a_session_outlives_a_restart_and_ends_with_its_password(tmp_path: Path) -> None:
+def test_a_session_survives_a_restart_and_ends_with_a_password_change(tmp_path: Path) -> None:
     with live(tmp_path, mount, accounts=ACCOUNTS) as service:
         own = cookie(log_in(service, name="ada", secret=ACCOUNTS["ada"]))
     with live(tmp_path, mount, accounts=ACCOUNTS) as service:
@@ -177,7 +177,7 @@ def test_a_session_outlives_a_restart_and_ends_with_its_password(tmp_path: Path)
         assert status(service, own) == 401
 
 
-def test_an_owner_has_so_many_sessions_and_those_that_are_over_are_removed(
+def test_sessions_of_an_owner_are_bounded_and_expired_ones_removed(
     service: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "MOST", 2)
@@ -190,7 +190,7 @@ def test_an_owner_has_so_many_sessions_and_those_that_are_over_are_removed(
     assert len(service.ask(service.service.store.notes("session"))) == 1
 
 
-def test_logging_out_ends_it(service: Live) -> None:
+def test_logging_out_clears_the_cookie(service: Live) -> None:
     answer = httpx2.post(f"{service.url}/studio/logout", headers={"origin": service.url}, follow_redirects=False)
     assert answer.status_code == 303 and answer.headers["location"] == LOGIN
     assert f'{COOKIE}=""' in answer.headers["set-cookie"]
@@ -202,7 +202,7 @@ def test_logging_out_ends_it(service: Live) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_to_log_in_runs_no_script(service: Live) -> None:
+def test_the_login_page_runs_no_script(service: Live) -> None:
     answer = service.get(LOGIN)
     assert answer.status_code == 200 and "script" not in answer.headers["content-security-policy"]
     assert "Password or key" in answer.text

@@ -75,7 +75,7 @@ def test_each_row_of_a_file_is_a_job(service: Live, name: str, text: str) -> Non
     assert service.get(second["links"]["self"]).json()["seed"] == second["seed"]
 
 
-def test_rows_of_json_take_what_a_job_takes_and_the_row_wins_over_the_defaults(service: Live) -> None:
+def test_json_rows_accept_job_fields_and_override_the_defaults(service: Live) -> None:
     body = {
         "defaults": {"prompt": "a red circle", "size": "128x128", "num_frames": 4, "polish": {"loop": "pingpong"}},
         "rows": [
@@ -106,7 +106,7 @@ def test_rows_of_json_take_what_a_job_takes_and_the_row_wins_over_the_defaults(s
         ({"speed": "exact", "polish": {"speed": 3}}, {"speed": "balanced,2"}),
     ],
 )
-def test_how_a_film_is_made_and_how_it_is_played_are_two_things(service: Live, defaults: Any, row: Any) -> None:
+def test_generation_speed_and_playback_speed_are_separate_fields(service: Live, defaults: Any, row: Any) -> None:
     asked = {"rows": [{"prompt": "a red circle"} | row], "defaults": defaults}
     (job,) = jobs(service.post(PATH, json=asked))
     assert (job["plan"]["speed"], job["plan"]["polish"]["speed"]) == ("balanced", 2.0)
@@ -114,7 +114,7 @@ def test_how_a_film_is_made_and_how_it_is_played_are_two_things(service: Live, d
     assert "is set both in polish and next to it" in refused(service.post(PATH, json=twice), "speed")
 
 
-def test_a_file_comes_with_what_is_said_for_all(service: Live) -> None:
+def test_the_request_part_holds_defaults_for_the_rows_of_a_file(service: Live) -> None:
     meant = {"defaults": {"container": "webp", "num_frames": 4, "seed": 3}, "priority": -1}
     first, second = jobs(sent(service, "a.jsonl", JSONL, data={"request": json.dumps(meant)}))
     assert (first["plan"]["container"], first["plan"]["num_frames"], first["seed"]) == ("webp", 8, 7)
@@ -135,7 +135,7 @@ def test_a_file_comes_with_what_is_said_for_all(service: Live) -> None:
         ("model_dir", "/"),
     ],
 )
-def test_a_row_that_names_a_file_is_refused_by_name(service: Live, name: str, value: Any) -> None:
+def test_a_row_that_names_a_file_is_refused_with_its_field(service: Live, name: str, value: Any) -> None:
     before = waiting(service)
     rows = [{"prompt": "a red circle"}, {"prompt": "a red circle", name: value}]
     said = refused(service.post(PATH, json={"rows": rows}), name)
@@ -167,13 +167,13 @@ def test_a_row_that_names_a_file_is_refused_by_name(service: Live, name: str, va
         ([{"prompt": "x"}] * 1001, "rows", "1000"),
     ],
 )
-def test_what_is_wrong_names_its_row_and_nothing_is_kept(service: Live, rows: Any, field: str, said: str) -> None:
+def test_a_wrong_row_is_named_and_no_job_is_created(service: Live, rows: Any, field: str, said: str) -> None:
     before = waiting(service)
     assert said in refused(service.post(PATH, json={"rows": rows}), field)
     assert waiting(service) == before
 
 
-def test_a_file_that_is_none_is_refused(service: Live) -> None:
+def test_an_invalid_table_file_is_refused(service: Live) -> None:
     for name, text, said in (
         ("a.txt", "prompt\nx\n", "must end in .csv, .jsonl or .toml"),
         ("a.csv", "prompt,num_frames\nx,4\ny,many\n", "row 2: num_frames=many"),
@@ -190,7 +190,7 @@ def test_a_file_that_is_none_is_refused(service: Live) -> None:
     assert refused(sent(service, "a.csv", CSV, data=more), "rows")
 
 
-def test_the_same_key_gives_the_same_jobs_and_another_table_is_refused(service: Live) -> None:
+def test_same_idempotency_key_returns_the_same_jobs_and_refuses_another_table(service: Live) -> None:
     headers, rows = {"idempotency-key": "table"}, [{"prompt": "a red circle"}, {"prompt": "a blue square", "seed": 1}]
     first = jobs(service.post(PATH, json={"rows": rows}, headers=headers))
     again = jobs(service.post(PATH, json={"rows": rows}, headers=headers))
@@ -204,7 +204,7 @@ def test_the_same_key_gives_the_same_jobs_and_another_table_is_refused(service: 
 
 
 @pytest.mark.slow
-def test_a_thousand_rows_are_a_thousand_jobs(tmp_path: Path) -> None:
+def test_1000_rows_create_1000_jobs(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         found = jobs(sent(service, "a.csv", "prompt,seed\n" + "".join(f"a red circle,{n}\n" for n in range(1000))))
         assert [job["seed"] for job in found] == list(range(1000))
@@ -221,6 +221,6 @@ ROW = st.dictionaries(
 
 @settings(max_examples=60)
 @given(rows=st.lists(ROW, max_size=2), defaults=ROW)
-def test_no_table_is_an_error_of_the_service(service: Live, rows: Any, defaults: Any) -> None:
+def test_no_table_causes_a_500(service: Live, rows: Any, defaults: Any) -> None:
     response = service.post(PATH, json={"rows": rows, "defaults": defaults | {"model": "nothing"}})
     assert response.status_code in (400, 404), response.text

@@ -27,7 +27,7 @@ def followed(service: Working, id: str) -> tuple[list[str], dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_finished_draft_is_the_film_of_one_go(tmp_path: Path) -> None:
+def test_a_finished_draft_equals_the_uninterrupted_film(tmp_path: Path) -> None:
     with working(tmp_path) as service:
         whole = service.http.post("/api/v1/jobs", json=FILM).json()["id"]
         names, film = followed(service, whole)

@@ -93,7 +93,7 @@ def finish(service: Live, id: str, attempt: int) -> None:
     service.ask(service.service.store.settle(id, attempt, changes))
 
 
-def test_a_job_is_followed_to_its_end(service: Live) -> None:
+def test_job_stream_sends_state_progress_and_done(service: Live) -> None:
     id = made(service)
     events = Events(service, f"{JOBS}/{id}/events")
     events.until("state")
@@ -109,7 +109,7 @@ def test_a_job_is_followed_to_its_end(service: Live) -> None:
     assert found[-1]["data"]["state"] == "cancelled" and found[-1]["retry"] == "3600000"
 
 
-def test_a_preview_is_sent_to_who_asks(service: Live) -> None:
+def test_previews_are_sent_only_on_request(service: Live) -> None:
     id = made(service)
     attempt = run(service, id)
     (service.service.artifacts.made(id) / "preview.webp").write_bytes(b"RIFF")
@@ -122,7 +122,7 @@ def test_a_preview_is_sent_to_who_asks(service: Live) -> None:
     assert (picture["media_type"], base64.b64decode(picture["base64"])) == ("image/webp", b"RIFF")
 
 
-def test_who_comes_again_is_told_what_is_new(service: Live) -> None:
+def test_reconnecting_with_last_event_id_skips_received_events(service: Live) -> None:
     id = made(service)
     run(service, id)
     first = Events(service, f"{JOBS}/{id}/events")
@@ -139,7 +139,7 @@ def test_who_comes_again_is_told_what_is_new(service: Live) -> None:
     finish(service, id, 1)
 
 
-def test_what_is_done_or_gone_is_told_at_once(service: Live) -> None:
+def test_streams_of_finished_and_deleted_jobs_end_at_once(service: Live) -> None:
     id = made(service)
     failed(service, id)
     (done,) = Events(service, f"{JOBS}/{id}/events").ended()
@@ -153,7 +153,7 @@ def test_what_is_done_or_gone_is_told_at_once(service: Live) -> None:
 
 
 @pytest.mark.slow
-def test_all_jobs_are_followed_at_once(service: Live) -> None:
+def test_the_stream_of_all_jobs_sends_every_change(service: Live) -> None:
     id = made(service)
     events = Events(service, "/api/v1/events")
     until(lambda: any(each["data"]["id"] == id for each in events.found))
@@ -169,7 +169,7 @@ def test_all_jobs_are_followed_at_once(service: Live) -> None:
     again.leave()
 
 
-def test_many_streams_share_one_look_and_leave_nothing(service: Live) -> None:
+def test_streams_of_one_job_share_one_poll_that_ends_with_them(service: Live) -> None:
     watches = service.app.state.watches
     until(lambda: not watches.watches)
     id = made(service)
@@ -190,7 +190,7 @@ async def _tasks() -> int:
     return len(asyncio.all_tasks())
 
 
-def test_a_silent_stream_is_kept_alive(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stream_sends_keep_alive_comments(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
     events = Events(service, f"{JOBS}/{made(service)}/events")
     until(lambda: events.comments > 1)
@@ -205,7 +205,7 @@ def test_too_many_streams_are_refused(service: Live, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("path", [f"{JOBS}/{{id}}/events", "/api/v1/events"])
-def test_a_stream_ends_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr("flickbook.server.api.events.RECHECK", 0.1)
     with live(tmp_path) as service:
         key, headers = service.key("reader", "read", "create")

@@ -50,7 +50,7 @@ def ask(service: Live, job: Job, kind: str = "film", **headers: str) -> httpx2.R
     return service.get(f"{JOBS}/{job.id}/{kind}", headers=named)
 
 
-def test_the_film_is_what_was_made(service: Live, job: Job) -> None:
+def test_the_film_response_has_the_bytes_of_the_result(service: Live, job: Job) -> None:
     response = ask(service, job)
     assert job.result is not None
     assert hashlib.sha256(response.content).hexdigest() == job.result.sha256
@@ -64,13 +64,13 @@ def test_the_film_is_what_was_made(service: Live, job: Job) -> None:
     assert saved == f'attachment; filename="{job.id}.mp4"'
 
 
-def test_a_head_says_what_would_come(service: Live, job: Job, film: bytes) -> None:
+def test_head_returns_the_headers_of_get(service: Live, job: Job, film: bytes) -> None:
     response = httpx2.head(f"{service.url}{JOBS}/{job.id}/film")
     assert (response.status_code, response.content) == (200, b"")
     assert response.headers["content-length"] == str(len(film)) and response.headers["accept-ranges"] == "bytes"
 
 
-def test_one_range_is_given(service: Live, job: Job, film: bytes) -> None:
+def test_a_single_range_returns_206(service: Live, job: Job, film: bytes) -> None:
     size = len(film)
     for asked, part in {"0-0": film[:1], "5-": film[5:], "-7": film[-7:], f"10-{size * 9}": film[10:]}.items():
         response = ask(service, job, range=f"bytes={asked}")
@@ -79,7 +79,7 @@ def test_one_range_is_given(service: Live, job: Job, film: bytes) -> None:
         assert response.headers["content-range"] == f"bytes {first}-{first + len(part) - 1}/{size}"
 
 
-def test_a_range_outside_is_said_so(service: Live, job: Job, film: bytes) -> None:
+def test_a_range_outside_the_file_is_416(service: Live, job: Job, film: bytes) -> None:
     for asked in (f"{len(film)}-", "-0"):
         response = ask(service, job, range=f"bytes={asked}")
         assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{len(film)}")
@@ -88,12 +88,12 @@ def test_a_range_outside_is_said_so(service: Live, job: Job, film: bytes) -> Non
 @pytest.mark.parametrize(
     "asked", ["bytes=0-1,3-4", "bytes=" + "0-," * 4000 + "0-", "bytes=5-2", "bytes=-", "lines=1-2"]
 )
-def test_several_ranges_and_none_at_all_give_the_whole(service: Live, job: Job, film: bytes, asked: str) -> None:
+def test_several_or_invalid_ranges_return_the_whole_file(service: Live, job: Job, film: bytes, asked: str) -> None:
     response = ask(service, job, range=asked)
     assert (response.status_code, response.content) == (200, film)
 
 
-def test_what_is_known_is_not_sent_again(service: Live, job: Job, film: bytes) -> None:
+def test_a_matching_etag_returns_304(service: Live, job: Job, film: bytes) -> None:
     etag = ask(service, job).headers["etag"]
     for asked in (etag, f"W/{etag}", f'"x", {etag}'):
         assert (ask(service, job, if_none_match=asked).status_code, len(film) > 0) == (304, True)
@@ -103,7 +103,9 @@ def test_what_is_known_is_not_sent_again(service: Live, job: Job, film: bytes) -
 
 @settings(max_examples=40)
 @given(first=st.integers(0, 10**19), last=st.integers(0, 10**19), form=st.sampled_from(["{}-{}", "{}-", "-{}"]))
-def test_any_range_is_a_part_or_refused(service: Live, job: Job, film: bytes, first: int, last: int, form: str) -> None:
+def test_any_range_header_returns_a_part_or_416(
+    service: Live, job: Job, film: bytes, first: int, last: int, form: str
+) -> None:
     response = ask(service, job, range="bytes=" + form.format(first, last))
     if response.status_code == 416:
         assert response.json()["error"]["code"] == "range_not_satisfiable"
@@ -112,7 +114,7 @@ def test_any_range_is_a_part_or_refused(service: Live, job: Job, film: bytes, fi
         assert response.content == film if whole else response.status_code == 206 and response.content in film
 
 
-def test_a_thumbnail_and_a_sheet_are_pictures(service: Live, job: Job) -> None:
+def test_thumbnail_and_sheet_are_images(service: Live, job: Job) -> None:
     for kind, form in [("thumbnail", "WEBP"), ("sheet", "PNG")]:
         response = ask(service, job, kind)
         assert Image.open(io.BytesIO(response.content)).format == form
@@ -120,7 +122,7 @@ def test_a_thumbnail_and_a_sheet_are_pictures(service: Live, job: Job) -> None:
         assert ask(service, job, kind).headers["etag"] == response.headers["etag"]
 
 
-def test_the_last_frame_is_that_of_the_film(service: Live, job: Job) -> None:
+def test_last_returns_the_last_frame_of_the_film(service: Live, job: Job) -> None:
     assert job.result is not None
     frames, _ = read_any(Path(job.result.path))
     response = service.get(service.get(f"{JOBS}/{job.id}").json()["links"]["last"])
@@ -132,7 +134,7 @@ def test_the_last_frame_is_that_of_the_film(service: Live, job: Job) -> None:
     assert service.get(made["url"]).content == response.content
 
 
-def test_a_picture_has_a_thumbnail_too(service: Live) -> None:
+def test_an_image_has_a_thumbnail(service: Live) -> None:
     id = service.post(JOBS, json=QUICK | {"num_frames": None, "kind": "picture"}).json()["id"]
     assert settled(service, id).kind == "picture"
     assert service.get(f"{JOBS}/{id}/film").headers["content-type"] == "image/png"
@@ -140,7 +142,7 @@ def test_a_picture_has_a_thumbnail_too(service: Live) -> None:
     assert service.get(f"{JOBS}/{id}/last").content[:4] == b"\x89PNG"
 
 
-def test_the_preview_is_what_was_shown_last(service: Live, job: Job) -> None:
+def test_preview_returns_the_newest_preview(service: Live, job: Job) -> None:
     assert ask(service, job, "preview").status_code == 404
     artifacts = service.service.artifacts
     (artifacts.of(job.id) / "preview.webp").write_bytes(b"one")
@@ -148,12 +150,12 @@ def test_the_preview_is_what_was_shown_last(service: Live, job: Job) -> None:
     assert ask(service, job, "preview").headers["content-type"] == "image/webp"
 
 
-def test_what_is_not_done_has_no_film(service: Live) -> None:
+def test_the_film_of_an_unfinished_job_is_404(service: Live) -> None:
     id = service.post(JOBS, json=QUICK).json()["id"]
     assert {service.get(f"{JOBS}/{id}/{kind}").status_code for kind in ("film", "thumbnail", "recipe", "run")} == {404}
 
 
-def test_a_link_in_place_of_a_film_is_not_followed(service: Live, job: Job, tmp_path: Any) -> None:
+def test_a_symbolic_link_in_place_of_a_film_is_404(service: Live, job: Job, tmp_path: Any) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     id = service.post(JOBS, json=QUICK).json()["id"]
@@ -170,7 +172,7 @@ def test_a_link_in_place_of_a_film_is_not_followed(service: Live, job: Job, tmp_
     assert service.get(f"{JOBS}/{id}/film").status_code == 404
 
 
-def test_only_films_and_pictures_are_served(service: Live, job: Job) -> None:
+def test_only_media_files_are_served(service: Live, job: Job) -> None:
     assert job.result is not None
     for name in ("film-1.svg", "film-1.html", "../film-1.mp4", "film-1.mp4.json", "checkpoint.safetensors"):
         changed = {"result": job.result.model_copy(update={"path": name})}
@@ -180,7 +182,7 @@ def test_only_films_and_pictures_are_served(service: Live, job: Job) -> None:
     assert not {"image/svg+xml", "text/html"} & set(MEDIA.values())
 
 
-def test_a_link_needs_no_key_and_opens_one_file(service: Live, job: Job, film: bytes) -> None:
+def test_a_signed_link_needs_no_key_and_opens_one_file(service: Live, job: Job, film: bytes) -> None:
     made = service.post(f"{JOBS}/{job.id}/links", json={"seconds": 60}).json()
     assert 50 < made["expires_at"] - time.time() < 61
     assert service.get(made["url"]).content == film
@@ -197,7 +199,7 @@ def test_a_link_needs_no_key_and_opens_one_file(service: Live, job: Job, film: b
     assert service.get(told).headers["content-disposition"].startswith("attachment")
 
 
-def test_a_link_ends_with_the_key_that_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signed_link_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.jobs.api_keys.FRESH", 0.0)
     with live(tmp_path) as service:
         links = f"{JOBS}/{settled(service, service.post(JOBS, json=QUICK).json()['id']).id}/links"
@@ -211,7 +213,7 @@ def test_a_link_ends_with_the_key_that_asked_for_it(tmp_path: Path, monkeypatch:
         assert service.get(made).status_code == 404
 
 
-def test_a_link_ends(service: Live, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signed_link_expires(service: Live, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = service.ask(service.service.store.secret("links"))
     with monkeypatch.context() as patch:
         patch.setattr("flickbook.jobs.signed_links.time.time", lambda: 1_000_000.0)

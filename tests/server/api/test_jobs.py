@@ -60,14 +60,14 @@ def picture() -> bytes:
     return file.getvalue()
 
 
-def test_a_job_takes_every_field_of_a_request_but_for_paths() -> None:
+def test_job_body_has_every_request_field_except_paths() -> None:
     assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video"}
     from flickbook.engine.polish import PolishOptions
 
     assert set(PolishOption.model_fields) == set(PolishOptions.__annotations__) - {"interpolator", "upscaler"}
 
 
-def test_a_job_is_asked_for_and_seen(service: Live) -> None:
+def test_a_created_job_can_be_retrieved(service: Live) -> None:
     response = service.post(JOBS, json=QUICK | {"polish": {"loop": "pingpong"}, "expires_in": 60, "priority": -1})
     job = told(response, 201)
     assert response.headers["location"] == job["links"]["self"]
@@ -78,7 +78,7 @@ def test_a_job_is_asked_for_and_seen(service: Live) -> None:
     assert str(service.service.artifacts.root) not in response.text
 
 
-def test_an_unset_seed_is_drawn_and_told(service: Live) -> None:
+def test_an_unset_seed_is_drawn_and_returned(service: Live) -> None:
     first, second = ({**QUICK, "seed": None} for _ in range(2))
     seeds = {told(service.post(JOBS, json=each), 201)["seed"] for each in (first, second)}
     assert len(seeds) == 2
@@ -106,16 +106,16 @@ def test_an_unset_seed_is_drawn_and_told(service: Live) -> None:
         ({"prompt_at": [["2", "x"]]}, "prompt_at.0.0"),
     ],
 )
-def test_what_cannot_be_made_is_refused_by_name(service: Live, fields: dict[str, Any], field: str) -> None:
+def test_an_unsupported_option_is_refused_with_its_field(service: Live, fields: dict[str, Any], field: str) -> None:
     assert refused(service.post(JOBS, json=QUICK | fields), field)
 
 
-def test_an_unknown_model_is_not_found(service: Live) -> None:
+def test_an_unknown_model_is_404(service: Live) -> None:
     assert "builtin" in refused(service.post(JOBS, json=QUICK | {"model": "builtim"}), "model", 404)
     assert refused(service.get("/api/v1/models/nothing"), "model", 404)
 
 
-def test_a_film_begins_from_a_file_that_is_sent(service: Live) -> None:
+def test_an_uploaded_file_is_the_input_of_the_film(service: Live) -> None:
     parts = {"request": (None, json.dumps(QUICK), "application/json"), "image": ("../../x.png", picture(), "image/png")}
     job = told(service.post(JOBS, files=parts), 201)
     kept = list(service.service.artifacts.of(job["id"]).iterdir())
@@ -133,14 +133,14 @@ def test_a_film_begins_from_a_file_that_is_sent(service: Live) -> None:
         ({"image": picture()}, "request"),
     ],
 )
-def test_of_a_form_that_is_refused_nothing_is_left(service: Live, parts: dict[str, Any], field: str) -> None:
+def test_a_refused_form_leaves_no_files(service: Live, parts: dict[str, Any], field: str) -> None:
     before = service.service.artifacts.ids()
     files = {name: (None if name == "request" else "x.png", value) for name, value in parts.items()}
     assert refused(service.post(JOBS, files=files), field)
     assert service.service.artifacts.ids() == before
 
 
-def test_the_same_key_gives_the_same_job(service: Live) -> None:
+def test_same_idempotency_key_returns_the_same_job(service: Live) -> None:
     head = {"idempotency-key": "mine"}
     first = told(service.post(JOBS, json=QUICK, headers=head), 201)
     assert told(service.post(JOBS, json=QUICK, headers=head), 201)["id"] == first["id"]
@@ -161,7 +161,7 @@ def test_jobs_are_listed_in_pages_and_by_state(service: Live) -> None:
     assert refused(service.get(JOBS, params={"after": "job_" + "0" * 26}), "id", 404)
 
 
-def test_a_waiting_job_is_moved_paused_resumed_cancelled_and_tried_again(service: Live) -> None:
+def test_a_queued_job_can_be_reordered_paused_resumed_cancelled_and_retried(service: Live) -> None:
     first, last = made(service)["id"], made(service)["id"]
     told(service.post(f"{JOBS}/{last}/reorder", json={"before": first}))
     order = [job["id"] for job in told(service.get(JOBS, params={"order": "queue", "limit": 100}))["data"]]
@@ -174,7 +174,7 @@ def test_a_waiting_job_is_moved_paused_resumed_cancelled_and_tried_again(service
     assert queue["counts"]["queued"] >= 2
 
 
-def test_a_place_in_the_line_is_told(service: Live) -> None:
+def test_a_queued_job_has_its_place_in_the_queue(service: Live) -> None:
     job = made(service, priority=90)
     service.app.state.line._look.at = 0.0
     assert told(service.get(f"{JOBS}/{job['id']}"))["place"] == 1
@@ -189,7 +189,7 @@ def test_jobs_are_found_by_words_of_their_prompt(service: Live) -> None:
     assert refused(service.get(JOBS, params={"text": "x" * 201}), "text")
 
 
-def test_favourites_are_told_and_listed(service: Live) -> None:
+def test_favourites_are_marked_and_listed(service: Live) -> None:
     ids = [made(service)["id"] for _ in range(4)]
     for id in ids[:3]:
         assert told(service.post(f"{JOBS}/{id}/favourite", json={"favourite": True}))["favourite"]
@@ -215,7 +215,7 @@ def test_a_job_is_deleted_with_its_files(service: Live) -> None:
         assert refused(httpx2.request(method, f"{service.url}{JOBS}/{id}{path}"), "id", 404)
 
 
-def test_a_job_that_failed_says_why_without_paths(service: Live) -> None:
+def test_the_error_of_a_failed_job_contains_no_paths(service: Live) -> None:
     id = made(service)["id"]
     place = service.service.artifacts.of(id)
     service.service.artifacts.log(id, f"opened {place}/given-image.png")
@@ -225,14 +225,14 @@ def test_a_job_that_failed_says_why_without_paths(service: Live) -> None:
     assert service.get(f"{JOBS}/{id}/log").text.endswith("opened given-image.png\n")
 
 
-def test_what_came_out_is_told_with_its_hashes(service: Live, film: dict[str, Any]) -> None:
+def test_a_completed_job_has_recipe_run_and_hashes(service: Live, film: dict[str, Any]) -> None:
     assert film["state"] == "completed" and film["result"]["media_type"] == "video/mp4"
     recipe = told(service.get(film["links"]["recipe"]))
     assert recipe["frames_sha256"] == film["result"]["frames_sha256"] and recipe["plan"] == film["plan"]
     assert told(service.get(film["links"]["run"]))["seconds"]["denoise"] > 0
 
 
-def test_the_size_of_what_came_out_is_told(service: Live, film: dict[str, Any]) -> None:
+def test_the_result_has_the_size_of_the_polished_film(service: Live, film: dict[str, Any]) -> None:
     def size(job: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(job["result"][name] for name in ("width", "height", "num_frames", "fps"))
 
@@ -245,7 +245,7 @@ def test_the_size_of_what_came_out_is_told(service: Live, film: dict[str, Any]) 
     assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (256, 256, 8, 16.0)
 
 
-def test_a_draft_has_the_size_that_it_is_shown_in(service: Live) -> None:
+def test_the_result_of_a_draft_has_its_unpolished_size(service: Live) -> None:
     id = made(service, kind="draft", polish={"interpolate": "2x", "upscale": "2x"})["id"]
     done = queue.completed(claimed(service, id), Result(path="film-1.webp", bytes=1))
     service.ask(service.service.store.settle(id, 1, done))
@@ -253,14 +253,14 @@ def test_a_draft_has_the_size_that_it_is_shown_in(service: Live) -> None:
     assert [result[name] for name in ("width", "height", "num_frames", "fps")] == [128, 128, 4, 8.0]
 
 
-def test_a_recipe_is_read_from_a_film_that_is_sent(service: Live, film: dict[str, Any]) -> None:
+def test_inspect_returns_the_recipe_of_an_uploaded_film(service: Live, film: dict[str, Any]) -> None:
     data = service.get(film["links"]["film"]).content
     found = told(service.post("/api/v1/recipes/inspect", files={"file": ("x.mp4", data)}))
     assert found["recipe"]["plan"] == film["plan"] and found["sha256"] == film["result"]["sha256"]
     assert "/" not in refused(service.post("/api/v1/recipes/inspect", files={"file": ("x", b"nothing")}), "file")
 
 
-def test_drafts_are_asked_for_and_the_chosen_finished(service: Live, film: dict[str, Any]) -> None:
+def test_drafts_are_created_and_chosen_ones_finished(service: Live, film: dict[str, Any]) -> None:
     drafts = told(service.post("/api/v1/drafts", json=QUICK | {"seeds": 3, "until": 0.5}), 201)["data"]
     assert [draft["seed"] for draft in drafts] == [7, 8, 9] and {draft["until"] for draft in drafts} == {0.5}
     chosen = drafts[1]["id"]
@@ -273,7 +273,7 @@ def test_drafts_are_asked_for_and_the_chosen_finished(service: Live, film: dict[
     assert [draft["seed"] for draft in listed] == [5, 3]
 
 
-def test_a_stranger_sees_nothing(tmp_path: Path) -> None:
+def test_jobs_of_another_owner_are_invisible(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         (_, mine), (_, other), (_, low) = (
             service.key("mine", "read", "create"),
@@ -294,7 +294,7 @@ def test_a_stranger_sees_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_models_and_this_machine_are_told_without_torch(tmp_path: Path) -> None:
+def test_models_and_machine_endpoints_do_not_import_torch(tmp_path: Path) -> None:
     """In a process of its own, as the tests' own process computes too."""
     program = """
 import sys

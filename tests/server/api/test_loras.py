@@ -45,7 +45,7 @@ def frames(service: Live, **fields: Any) -> str | None:
 
 
 @pytest.mark.slow
-def test_a_film_is_made_with_a_lora_by_its_name(service: Live, ink: Path) -> None:
+def test_a_job_uses_a_lora_by_name(service: Live, ink: Path) -> None:
     assert service.get("/api/v1/loras").json() == {"object": "list", "data": ["ink"]}
     job = service.post(JOBS, json=QUICK | {"loras": [{"name": "ink", "weight": 1}]}).json()
     assert job["plan"]["loras"] == [{"name": "ink", "sha256": sha256(ink), "weight": 1.0}]
@@ -59,7 +59,7 @@ def test_a_film_is_made_with_a_lora_by_its_name(service: Live, ink: Path) -> Non
     assert service.post("/api/v1/estimate", json=QUICK | {"loras": [{"name": "ink"}]}).status_code == 200
 
 
-def test_a_lora_that_is_not_there_is_refused_by_the_names_that_are(service: Live, ink: Path) -> None:
+def test_an_unknown_lora_is_refused_with_the_known_names(service: Live, ink: Path) -> None:
     (ink.parent.parent / "secret.safetensors").write_bytes(ink.read_bytes())
     for name in ("../secret", str(ink), "ink.safetensors", "", "*", "oil"):
         response = service.post(JOBS, json=QUICK | {"loras": [{"name": name}]})

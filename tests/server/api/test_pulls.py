@@ -92,7 +92,7 @@ def fetching(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_a_model_comes_while_the_service_goes_on(online: Hub, data: Path) -> None:
+def test_a_model_is_downloaded_while_the_service_responds(online: Hub, data: Path) -> None:
     with serving(data) as (process, client):
         assert told(client) == {"state": "absent", "bytes": 0, "total": None, "error": None}
         assert not client.get("/api/v1/models/tiny").json()["here"]
@@ -107,7 +107,7 @@ def test_a_model_comes_while_the_service_goes_on(online: Hub, data: Path) -> Non
 
 
 @pytest.mark.slow
-def test_it_ends_with_the_service_and_goes_on_where_it_stopped(
+def test_a_download_stops_with_the_service_and_continues_after_a_restart(
     online: Hub, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "50")
@@ -130,7 +130,7 @@ def test_it_ends_with_the_service_and_goes_on_where_it_stopped(
 
 
 @pytest.mark.slow
-def test_it_does_not_outlive_a_service_that_is_killed(online: Hub, data: Path) -> None:
+def test_a_download_ends_when_the_service_is_killed(online: Hub, data: Path) -> None:
     online.stall_after[WEIGHTS] = 1 << 20
     with serving(data) as (process, client):
         pull(client)
@@ -142,7 +142,7 @@ def test_it_does_not_outlive_a_service_that_is_killed(online: Hub, data: Path) -
 
 
 @pytest.mark.slow
-def test_what_fails_says_why_and_is_asked_for_again(online: Hub, data: Path) -> None:
+def test_a_failed_download_reports_its_error_and_can_be_repeated(online: Hub, data: Path) -> None:
     with serving(data) as (_, client):
         pull(client, "lost")
         found = ended(client, "lost")
@@ -156,7 +156,7 @@ def test_what_fails_says_why_and_is_asked_for_again(online: Hub, data: Path) -> 
         assert ended(client, "lost")["state"] == "done"
 
 
-def test_what_is_here_and_what_is_nowhere(tmp_path: Path) -> None:
+def test_pull_of_an_installed_an_unknown_and_a_forbidden_model(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         assert service.post("/api/v1/models/builtin/pull").json()["state"] == "done"
         for verb in ("GET", "POST"):

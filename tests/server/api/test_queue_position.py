@@ -33,7 +33,7 @@ def look(service: Live, workers: int = 1) -> Look:
     return service.ask(taken())
 
 
-def test_places_are_told_before_any_film_was_made_and_times_after_one(service: Live) -> None:
+def test_places_are_known_at_once_and_times_after_the_first_film(service: Live) -> None:
     first = made(service)
     assert look(service).places == {first: 1} and look(service).etas == {} and look(service).seconds is None
     settled(service, first)
@@ -46,7 +46,7 @@ def test_places_are_told_before_any_film_was_made_and_times_after_one(service: L
     assert look(service, workers=2).etas[third] == pytest.approx(1.5 * own)
 
 
-def test_what_runs_is_waited_for_as_long_as_it_says(service: Live) -> None:
+def test_waiting_time_includes_the_remaining_time_of_the_running_job(service: Live) -> None:
     settled(service, made(service))
     running, waiting = made(service), made(service)
     own = look(service).etas[running]
@@ -55,7 +55,7 @@ def test_what_runs_is_waited_for_as_long_as_it_says(service: Live) -> None:
     assert look(service).etas == {waiting: pytest.approx(100.0 + own)}
 
 
-def test_each_owner_is_told_of_their_own_jobs_alone(service: Live) -> None:
+def test_remaining_time_of_an_owner_counts_their_jobs_only(service: Live) -> None:
     settled(service, made(service))
     mine, others = made(service), [made(service) for _ in range(3)]
     for id in others:
@@ -65,7 +65,7 @@ def test_each_owner_is_told_of_their_own_jobs_alone(service: Live) -> None:
     assert found.seconds == pytest.approx(found.etas[others[-1]])
 
 
-def test_a_draft_takes_a_part_of_the_time(service: Live) -> None:
+def test_a_draft_takes_less_time_than_its_film(service: Live) -> None:
     settled(service, made(service))
     whole, draft = made(service), str(service.post(JOBS, json={**QUICK, "kind": "draft", "until": 0.5}).json()["id"])
     found = look(service)

@@ -20,9 +20,7 @@ INSPECT = "/api/v1/recipes/inspect"
 
 
 @pytest.mark.slow
-def test_who_finds_no_reader_free_is_told_when_to_send_it_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inspect_without_a_free_reader_is_429_with_retry_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "busy.gif").write_bytes(gif(8, 8, (0, 0, 1, 1), 9))
     small = Pool(children=1, waiting=0)
     monkeypatch.setattr(probe, "pool", lambda: small)
@@ -52,7 +50,7 @@ def test_a_file_that_exceeds_a_limit_is_refused_in_one_line(tmp_path: Path, monk
 
 
 @pytest.mark.slow
-def test_the_server_loads_no_decoder(tmp_path: Path) -> None:
+def test_the_server_process_loads_no_decoder(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path

@@ -32,13 +32,13 @@ def told(response: httpx2.Response, status: int = 201) -> Any:
     return response.json()
 
 
-def test_a_sequence_takes_what_a_film_takes_but_for_what_several_prompts_rule_out() -> None:
+def test_sequence_body_has_the_film_fields_that_apply_to_several_prompts() -> None:
     apart = {"prompt", "num_frames", "prompt_at", "strength", "polish"}
     own = {"prompts", "frames_per", "drift", "feedback", "precision", "priority", "expires_in"}
     assert set(SequenceRequest.model_fields) == set(Film.model_fields) - apart | own
 
 
-def test_a_sequence_is_asked_for_and_seen(service: Live) -> None:
+def test_a_created_sequence_can_be_retrieved(service: Live) -> None:
     response = service.post(PATH, json=QUICK | {"drift": 1, "container": "webm", "priority": -2, "expires_in": 60})
     job = told(response)
     assert response.headers["location"] == job["links"]["self"]
@@ -51,7 +51,7 @@ def test_a_sequence_is_asked_for_and_seen(service: Live) -> None:
     assert job["id"] in [each["id"] for each in listed]
 
 
-def test_it_is_no_video_of_the_compatible_layer(service: Live) -> None:
+def test_a_sequence_is_not_a_video_of_the_compatible_api(service: Live) -> None:
     job = told(service.post(PATH, json=QUICK))
     video = f"video_{job['id'].partition('_')[2]}"
     assert video not in [each["id"] for each in told(service.get("/v1/videos"), 200)["data"]]
@@ -59,7 +59,7 @@ def test_it_is_no_video_of_the_compatible_layer(service: Live) -> None:
     assert service.post(f"/v1/videos/{video}/remix", json={"prompt": "a"}).status_code == 404
 
 
-def test_the_same_key_gives_the_same_job_and_another_request_is_refused(service: Live) -> None:
+def test_same_idempotency_key_returns_the_same_job_and_refuses_another_body(service: Live) -> None:
     drawn = {name: value for name, value in QUICK.items() if name != "seed"}
     headers = {"idempotency-key": "once"}
     first = told(service.post(PATH, json=drawn, headers=headers))
@@ -87,12 +87,12 @@ def test_the_same_key_gives_the_same_job_and_another_request_is_refused(service:
         ({"width": 7}, "width", 400),
     ],
 )
-def test_what_cannot_be_made_is_refused_now(service: Live, fields: dict[str, Any], field: str, status: int) -> None:
+def test_an_invalid_sequence_is_refused_at_once(service: Live, fields: dict[str, Any], field: str, status: int) -> None:
     error = told(service.post(PATH, json=QUICK | fields), status)["error"]
     assert error["field"] == field and "\n" not in error["message"]
 
 
-def test_a_priority_above_the_others_takes_an_admin(tmp_path: Path) -> None:
+def test_a_positive_priority_needs_the_scope_admin(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         _, head = service.key("ada", "read", "create")
         error = told(service.post(PATH, json=QUICK | {"priority": 1}, headers=head), 400)["error"]
@@ -100,7 +100,7 @@ def test_a_priority_above_the_others_takes_an_admin(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_makes_it_and_its_film_is_served(tmp_path: Path) -> None:
+def test_a_worker_completes_a_sequence_and_its_film_is_served(tmp_path: Path) -> None:
     with working(tmp_path) as at:
         job = told(at.http.post(PATH, json=QUICK))
         until = time.monotonic() + PATIENCE

@@ -32,7 +32,7 @@ def url(other: Receiver) -> str:
     return f"http://127.0.0.1:{other.port}/hook"
 
 
-def test_a_webhook_is_made_seen_and_removed(service: Live, url: str) -> None:
+def test_a_webhook_is_created_retrieved_and_deleted(service: Live, url: str) -> None:
     response = service.post(HOOKS, json={"url": url, "name": "mine", "event_types": ["job.failed", "job.completed"]})
     made = response.json()
     assert response.status_code == 201 and made["signing_secret"].startswith("whsec_")
@@ -56,18 +56,18 @@ def test_a_webhook_is_made_seen_and_removed(service: Live, url: str) -> None:
         ({}, "url"),
     ],
 )
-def test_what_may_not_be_told_is_refused(service: Live, body: dict[str, Any], field: str) -> None:
+def test_an_invalid_webhook_is_refused_with_its_field(service: Live, body: dict[str, Any], field: str) -> None:
     response = service.post(HOOKS, json=body)
     assert (response.status_code, response.json()["error"]["field"]) == (400, field)
 
 
-def test_they_are_off_unless_hosts_are_named(tmp_path: Any) -> None:
+def test_webhooks_are_refused_without_allowed_hosts(tmp_path: Any) -> None:
     with live(tmp_path) as service:
         response = service.post(HOOKS, json={"url": "https://example.com/"})
         assert response.status_code == 400 and "sends no webhooks" in response.json()["error"]["message"]
 
 
-def test_the_sdk_makes_them_and_unwraps_what_comes(service: Live, other: Receiver, url: str) -> None:
+def test_the_openai_client_creates_webhooks_and_verifies_messages(service: Live, other: Receiver, url: str) -> None:
     with openai.OpenAI(base_url=f"{service.url}/v1", api_key="any", max_retries=0) as sdk:
         made = sdk.webhooks.create(event_types=["video.failed"], name="sdk", url=url)  # type: ignore[list-item]
         assert sdk.webhooks.retrieve(made.id).url == url
@@ -88,7 +88,7 @@ def test_the_sdk_makes_them_and_unwraps_what_comes(service: Live, other: Receive
 
 
 @pytest.mark.slow
-def test_a_stranger_sees_no_webhook(tmp_path: Any) -> None:
+def test_webhooks_of_another_owner_are_404(tmp_path: Any) -> None:
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
         (_, mine), (_, stranger) = service.key("mine", "read", "create"), service.key("other", "read", "create")
         made = service.post(HOOKS, json={"url": "https://hooks.example.com/x"}, headers=mine).json()

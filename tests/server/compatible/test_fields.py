@@ -41,7 +41,7 @@ def video(typed: bool = True, **fields: Any) -> CreateVideo:
     return asked(CreateVideo, Body({"prompt": "a red circle", **fields}, typed=typed))
 
 
-def test_a_form_and_json_ask_for_the_same() -> None:
+def test_a_form_and_json_give_the_same_request() -> None:
     said = {
         "size": "128x128",
         "seconds": "2",
@@ -60,7 +60,7 @@ def test_a_form_and_json_ask_for_the_same() -> None:
     assert video(**said) == video(typed=False, **form, container="")
 
 
-def test_shared_names_become_a_plan() -> None:
+def test_shared_field_names_become_a_plan() -> None:
     wanted = video(
         size="128x128",
         width=5,
@@ -85,7 +85,7 @@ def test_shared_names_become_a_plan() -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_names_a_file_or_an_address_is_refused_by_name(name: str) -> None:
+def test_fields_that_name_a_file_or_url_are_refused(name: str) -> None:
     for value in ("/etc/passwd", "http://127.0.0.1/x", {"path": "x"}):
         with pytest.raises(RequestError) as caught:
             video(**{name: value})
@@ -94,7 +94,7 @@ def test_what_names_a_file_or_an_address_is_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("holder", ["extra_body", "extra_params", "diffusers_kwargs"])
-def test_what_is_held_in_an_object_is_judged_like_the_rest(holder: str) -> None:
+def test_fields_inside_extra_body_are_validated_like_the_others(holder: str) -> None:
     assert video(**{holder: {"seed": 7}}).seed == 7
     assert video(seed=8, **{holder: '{"seed": 7}'}).seed == 8
     for bad, field in (({"lora_path": "x"}, "lora_path"), ({"nonsense": 1}, "nonsense"), ([1], holder)):
@@ -124,13 +124,13 @@ def test_what_is_held_in_an_object_is_judged_like_the_rest(holder: str) -> None:
         ("prompt", {"prompt": None}),
     ],
 )
-def test_the_field_that_is_wrong_is_named(field: str, fields: dict[str, Any]) -> None:
+def test_an_error_names_the_wrong_field(field: str, fields: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as caught:
         video(**fields)
     assert caught.value.field == field
 
 
-def test_what_has_no_effect_is_said() -> None:
+def test_fields_without_effect_are_listed() -> None:
     wanted = video(user="me", flow_shift=3.0, guidance_scale_2=2.0, frame_interpolation_scale=0.5)
     assert set(ignored(wanted)) == {"user", "flow_shift", "guidance_scale_2", "frame_interpolation_scale"}
     assert set(ignored(wanted)) <= set(IGNORED)
@@ -158,7 +158,7 @@ def test_every_number_of_seconds_gives_frames_that_the_model_makes(seconds: floa
     assert (frames - smallest) % model.num_frames.every == 0
 
 
-def test_models_that_do_not_exist_are_not_found_and_those_here_are_named() -> None:
+def test_an_unknown_model_is_not_found_and_the_error_names_installed_ones() -> None:
     assert model_of(None, "builtin").name == "builtin"
     assert "builtin" in here() and "wan-2.1-14b" not in here()
     assert model_of("wan-2.1-14b", "builtin").name == "wan-2.1-14b"
@@ -168,7 +168,7 @@ def test_models_that_do_not_exist_are_not_found_and_those_here_are_named() -> No
         assert caught.value.code == "model_not_found" and caught.value.field == "model"
 
 
-def test_a_lora_is_found_by_the_name_of_a_file_and_never_by_a_path(tmp_path: Path) -> None:
+def test_a_lora_is_found_by_file_name_never_by_path(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "ink.safetensors").write_bytes(b"x")
     (tmp_path / "secret.safetensors").write_bytes(b"x")
@@ -180,7 +180,7 @@ def test_a_lora_is_found_by_the_name_of_a_file_and_never_by_a_path(tmp_path: Pat
 
 
 @given(st.dictionaries(st.sampled_from([*EditVideo.model_fields, *REFUSED, "nonsense"]), JSON), st.booleans())
-def test_any_fields_are_understood_or_refused(fields: dict[str, Any], typed: bool) -> None:
+def test_any_fields_are_accepted_or_refused(fields: dict[str, Any], typed: bool) -> None:
     for kind in (EditVideo, CreateImage):
         try:
             asked(kind, Body({"prompt": "a", **fields}, typed=typed))
@@ -188,7 +188,7 @@ def test_any_fields_are_understood_or_refused(fields: dict[str, Any], typed: boo
             assert error.field
 
 
-def test_the_schema_of_a_body_stands_alone() -> None:
+def test_the_body_schema_has_no_references() -> None:
     for kind in (CreateVideo, EditVideo, CreateImage):
         schema = inlined(kind, video="a film")
         assert "$ref" not in str(schema)

@@ -31,7 +31,7 @@ def picture(text: str | None) -> Image.Image:
 
 
 @pytest.mark.slow
-def test_several_pictures_have_seeds_that_follow_each_other(at: Working) -> None:
+def test_n_images_have_consecutive_seeds(at: Working) -> None:
     found = at.sdk.images.generate(prompt="a red circle", n=2, size="128x128", extra_body={**STEPS, "seed": 5})
     assert found.size == "128x128" and found.output_format == "png" and found.data is not None
     assert [each.model_extra["seed"] for each in found.data if each.model_extra] == [5, 6]
@@ -43,13 +43,13 @@ def test_several_pictures_have_seeds_that_follow_each_other(at: Working) -> None
 
 
 @pytest.mark.parametrize(("form", "name"), [("jpeg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
-def test_a_picture_has_the_format_that_was_asked_for(at: Working, form: Any, name: str) -> None:
+def test_an_image_has_the_requested_format(at: Working, form: Any, name: str) -> None:
     found = at.sdk.images.generate(prompt="a red circle", output_format=form, output_compression=80, extra_body=STEPS)
     assert found.output_format == form and found.data is not None
     assert picture(found.data[0].b64_json).format == name
 
 
-def test_a_moving_picture_has_its_frames_and_their_time(at: Working) -> None:
+def test_a_moving_image_has_the_requested_frames_and_duration(at: Working) -> None:
     found = at.sdk.images.generate(
         prompt="a red circle moving left", output_format="gif", frame_count=4, frame_duration_ms=100, extra_body=STEPS
     )
@@ -58,7 +58,7 @@ def test_a_moving_picture_has_its_frames_and_their_time(at: Working) -> None:
     assert shown.format == "GIF" and getattr(shown, "n_frames", 1) == 4 and shown.info["duration"] == 100
 
 
-def test_an_address_needs_no_key_and_bears_no_change(at: Working) -> None:
+def test_an_image_url_needs_no_key_and_cannot_be_altered(at: Working) -> None:
     found = at.sdk.images.generate(prompt="a red circle", response_format="url", extra_body=STEPS)
     assert found.data is not None and found.data[0].b64_json is None
     url = found.data[0].url or ""
@@ -67,7 +67,7 @@ def test_an_address_needs_no_key_and_bears_no_change(at: Working) -> None:
 
 
 @pytest.mark.slow
-def test_a_stream_shows_what_emerges_and_ends_with_the_picture(at: Working) -> None:
+def test_a_stream_sends_partial_images_then_the_image(at: Working) -> None:
     events = list(
         at.sdk.images.generate(
             prompt="a red circle", stream=True, partial_images=3, extra_body={"num_inference_steps": 60, "seed": 1}
@@ -100,7 +100,9 @@ def test_a_stream_shows_what_emerges_and_ends_with_the_picture(at: Working) -> N
         ("nonsense", {"nonsense": True}),
     ],
 )
-def test_a_refusal_names_the_field_and_makes_nothing(at: Working, param: str, fields: dict[str, Any]) -> None:
+def test_a_refused_image_request_names_the_field_and_creates_no_job(
+    at: Working, param: str, fields: dict[str, Any]
+) -> None:
     before = len(at.live.ask(at.live.service.store.find(Query(limit=1000))))
     with pytest.raises(openai.APIStatusError) as caught:
         at.sdk.images.generate(prompt="a red circle", extra_body=fields)
@@ -110,7 +112,7 @@ def test_a_refusal_names_the_field_and_makes_nothing(at: Working, param: str, fi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
-def test_who_hangs_up_stops_the_work(at: Working, stream: bool) -> None:
+def test_disconnecting_cancels_the_image_jobs(at: Working, stream: bool) -> None:
     body = {"prompt": "a red circle", "num_inference_steps": 100, "n": 8, "stream": stream}
     before = {job.id for job in at.live.ask(at.live.service.store.find(Query(limit=1000)))}
 
@@ -123,7 +125,7 @@ def test_who_hangs_up_stops_the_work(at: Working, stream: bool) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_key_gives_the_same_pictures(at: Working) -> None:
+def test_same_idempotency_key_returns_the_same_images(at: Working) -> None:
     headers = {"idempotency-key": "pictures"}
     body = {"prompt": "a red circle", "n": 2, **STEPS}
     one, other = (at.http.post("/v1/images/generations", json=body, headers=headers).json() for _ in range(2))

@@ -15,7 +15,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Working]:
         yield service
 
 
-def test_the_models_that_are_here_are_listed_with_what_they_take(at: Working) -> None:
+def test_installed_models_are_listed_with_their_limits(at: Working) -> None:
     models = list(at.sdk.models.list())
     assert [model.id for model in models] == ["builtin"]
     (model,) = models
@@ -26,6 +26,6 @@ def test_the_models_that_are_here_are_listed_with_what_they_take(at: Working) ->
 
 
 @pytest.mark.parametrize("name", ["sora-2", "wan-2.1-14b", "..%2fbuiltin", "%2e%2e%2fbuiltin", "\u00e9", "x" * 3000])
-def test_others_are_not_found(at: Working, name: str) -> None:
+def test_models_that_are_not_installed_are_404(at: Working, name: str) -> None:
     with pytest.raises(openai.NotFoundError):
         at.sdk.models.retrieve(name)

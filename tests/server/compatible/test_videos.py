@@ -68,7 +68,9 @@ def saved(at: Working, id: str, place: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_client_makes_watches_and_fetches_a_film(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
+def test_the_openai_client_creates_polls_and_downloads_a_video(
+    at: Working, film: openai.types.Video, tmp_path: Path
+) -> None:
     assert film.progress == 100 and film.seconds == "0.5" and film.size == "128x128" and film.model == "builtin"
     extra = film.model_extra
     assert extra is not None and (extra["seed"], extra["num_frames"], extra["fps"]) == (7, 4, 8.0)
@@ -86,7 +88,7 @@ def test_a_form_and_json_make_the_same_film(at: Working, film: openai.types.Vide
     assert twin.model_extra["frames_sha256"] == film.model_extra["frames_sha256"]
 
 
-def test_what_was_resolved_is_said_and_the_client_told_when_to_look(at: Working) -> None:
+def test_the_response_has_resolved_values_and_a_poll_interval(at: Working) -> None:
     response = at.http.post("/v1/videos", data={"prompt": "a red circle", "seconds": "0.01"})
     video = response.json()
     assert (video["seconds"], video["num_frames"], video["num_inference_steps"]) == ("0.25", 2, 25)
@@ -95,7 +97,7 @@ def test_what_was_resolved_is_said_and_the_client_told_when_to_look(at: Working)
     at.sdk.videos.delete(video["id"])
 
 
-def test_a_page_follows_the_other(tmp_path: Path) -> None:
+def test_videos_are_listed_in_pages(tmp_path: Path) -> None:
     with working(tmp_path, workers=0) as at:
         made = [at.create(**QUICK)["id"] for _ in range(7)]
         at.http.post("/v1/images/generations", json={"prompt": "a", "n": 9})  # refused, and no video
@@ -116,7 +118,7 @@ def test_a_page_follows_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_deleting_stops_the_work(at: Working) -> None:
+def test_deleting_a_running_video_stops_it(at: Working) -> None:
     long = at.create(**SLOW)["id"]
     while at.sdk.videos.retrieve(long).status == "queued":
         time.sleep(0.05)
@@ -129,7 +131,7 @@ def test_deleting_stops_the_work(at: Working) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_cancelled_is_neither_failed_nor_forgotten(at: Working) -> None:
+def test_a_cancelled_video_has_the_status_cancelled_and_no_error(at: Working) -> None:
     long = at.create(**SLOW)["id"]
     while at.sdk.videos.retrieve(long).status == "queued":
         time.sleep(0.05)
@@ -143,7 +145,7 @@ def test_what_is_cancelled_is_neither_failed_nor_forgotten(at: Working) -> None:
 
 
 @pytest.mark.slow
-def test_a_film_is_not_served_before_it_is_done(at: Working, film: openai.types.Video) -> None:
+def test_content_of_an_unfinished_video_is_refused(at: Working, film: openai.types.Video) -> None:
     at.create(**SLOW)
     waiting = at.create(**SLOW)["id"]
     for variant in ("video", "thumbnail", "spritesheet"):
@@ -155,7 +157,7 @@ def test_a_film_is_not_served_before_it_is_done(at: Working, film: openai.types.
             at.sdk.videos.delete(video.id)
 
 
-def test_the_variants_are_a_frame_and_a_sheet(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
+def test_variants_are_a_thumbnail_and_a_spritesheet(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
     frames = read_video(saved(at, film.id, tmp_path))[0]
     first = Image.open(BytesIO(at.sdk.videos.download_content(film.id, variant="thumbnail").read()))
     assert first.format == "WEBP" and first.size == (128, 128)
@@ -186,14 +188,14 @@ def test_an_alias_runs_a_script_unchanged_and_reports_what_it_replaced(
     at.sdk.videos.delete(video.id)
 
 
-def test_head_answers_as_get_does_without_the_film(at: Working, film: openai.types.Video) -> None:
+def test_head_of_content_returns_the_headers_of_get(at: Working, film: openai.types.Video) -> None:
     path = f"/v1/videos/{film.id}/content"
     whole, head = at.http.get(path), at.http.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(whole.content)) and head.headers["etag"] == whole.headers["etag"]
 
 
-def test_one_range_at_a_time(at: Working, film: openai.types.Video) -> None:
+def test_content_supports_a_single_range(at: Working, film: openai.types.Video) -> None:
     path = f"/v1/videos/{film.id}/content"
     whole = at.http.get(path)
     size = len(whole.content)
@@ -217,7 +219,7 @@ def test_one_range_at_a_time(at: Working, film: openai.types.Video) -> None:
     assert again.status_code == 304 and not again.content
 
 
-def test_a_remix_has_other_words_and_the_same_plan(at: Working, film: openai.types.Video) -> None:
+def test_a_remix_changes_only_the_prompt(at: Working, film: openai.types.Video) -> None:
     remix = done(at, at.sdk.videos.remix(film.id, prompt="a blue square moving right").id)
     assert remix.remixed_from_video_id == film.id and remix.prompt == "a blue square moving right"
     assert remix.model_extra and film.model_extra
@@ -229,9 +231,7 @@ def test_a_remix_has_other_words_and_the_same_plan(at: Working, film: openai.typ
 
 
 @pytest.mark.slow
-def test_an_edit_begins_from_a_film_that_is_sent_or_is_here(
-    at: Working, film: openai.types.Video, tmp_path: Path
-) -> None:
+def test_an_edit_takes_an_uploaded_film_or_a_video_id(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
     steps = {"num_inference_steps": 4, "seed": 3}
     with open(saved(at, film.id, tmp_path), "rb") as file:
         sent = at.sdk.videos.edit(prompt="a green circle", video=file, extra_body=steps)
@@ -244,7 +244,7 @@ def test_an_edit_begins_from_a_film_that_is_sent_or_is_here(
 
 
 @pytest.mark.slow
-def test_an_extension_is_joined_behind_the_film(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
+def test_an_extension_is_appended_to_its_film(at: Working, film: openai.types.Video, tmp_path: Path) -> None:
     other = Clip(np.zeros((6, 48, 64, 3), np.uint8), 4.0).save(tmp_path / "other.mp4")
     with open(other, "rb") as file:
         sent = at.sdk.videos.extend(
@@ -262,7 +262,7 @@ def test_an_extension_is_joined_behind_the_film(at: Working, film: openai.types.
 
 
 @pytest.mark.slow
-def test_a_film_begins_from_a_picture_that_is_sent(at: Working) -> None:
+def test_an_uploaded_image_is_the_first_frame(at: Working) -> None:
     told = {"prompt": "a red circle", "seed": 1, **QUICK}
     sent = at.sdk.videos.create(
         prompt="a red circle", input_reference=("a.png", png()), extra_body={**QUICK, "seed": 1}
@@ -284,7 +284,7 @@ def test_a_film_begins_from_a_picture_that_is_sent(at: Working) -> None:
     ("content", "says"),
     [(b"", "body|video|input"), (b"GIF89a", "damaged|cut|read"), (b"no picture at all", "no picture")],
 )
-def test_what_is_no_picture_is_refused_and_leaves_nothing(at: Working, content: bytes, says: str) -> None:
+def test_an_invalid_input_image_is_refused_and_leaves_no_files(at: Working, content: bytes, says: str) -> None:
     before = at.live.service.artifacts.ids()
     with pytest.raises(openai.BadRequestError, match=says) as caught:
         at.sdk.videos.create(prompt="a", input_reference=("a.png", content or b"\0"))
@@ -318,7 +318,9 @@ def test_what_is_no_picture_is_refused_and_leaves_nothing(at: Working, content: 
         (400, "strength", "invalid_request", {"strength": 0.5}),
     ],
 )
-def test_a_refusal_names_the_field(at: Working, status: int, param: str, code: str, fields: dict[str, Any]) -> None:
+def test_an_error_response_names_the_field(
+    at: Working, status: int, param: str, code: str, fields: dict[str, Any]
+) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
         at.sdk.videos.create(prompt=fields.pop("prompt", "a red circle"), extra_body=fields)
     error = caught.value
@@ -326,7 +328,7 @@ def test_a_refusal_names_the_field(at: Working, status: int, param: str, code: s
     assert "Traceback" not in str(error)
 
 
-def test_every_id_that_is_none_is_not_found_alike(at: Working, film: openai.types.Video) -> None:
+def test_invalid_and_unknown_video_ids_get_the_same_404(at: Working, film: openai.types.Video) -> None:
     bare = film.id.removeprefix("video_")
     for id in (
         "video_",
@@ -351,7 +353,7 @@ def test_every_id_that_is_none_is_not_found_alike(at: Working, film: openai.type
         assert {answer.json()["error"]["code"] for answer in answers} == {"job_not_found"}, id
 
 
-def test_films_and_characters_that_are_not_served(at: Working, film: openai.types.Video) -> None:
+def test_characters_and_conflicting_inputs_are_refused(at: Working, film: openai.types.Video) -> None:
     with pytest.raises(openai.APIStatusError):
         at.sdk.videos.create_character(name="a", video=b"x")
     assert at.http.get(f"/v1/videos/characters/{film.id}").status_code == 404
@@ -360,14 +362,14 @@ def test_films_and_characters_that_are_not_served(at: Working, film: openai.type
     assert at.http.post("/v1/videos", files={"video": b"x"}, data={"prompt": "a"}).status_code == 400
 
 
-def test_who_waits_is_given_the_film(at: Working) -> None:
+def test_sync_returns_the_finished_film(at: Working) -> None:
     answer = at.http.post("/v1/videos/sync", json={"prompt": "a red circle", **QUICK})
     assert answer.status_code == 200 and answer.headers["content-type"] == "video/mp4"
     assert answer.content[4:8] == b"ftyp"
 
 
 @pytest.mark.slow
-def test_the_page_about_it_is_true(at: Working, tmp_path: Path) -> None:
+def test_the_examples_of_docs_openai_md_run(at: Working, tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8").replace("http://127.0.0.1:8000", at.live.url)
     (tmp_path / "first.png").write_bytes(png())
     program = "\n".join(re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
@@ -383,7 +385,7 @@ def test_the_page_about_it_is_true(at: Working, tmp_path: Path) -> None:
         assert facts(tmp_path / "circle-2.mp4")[0] == 16
 
 
-def test_the_page_names_every_field() -> None:
+def test_docs_openai_md_names_every_field() -> None:
     page = PAGE.read_text(encoding="utf-8")
     fields = {*EditVideo.model_fields, *CreateImage.model_fields, *IGNORED} - {"int_id"}
     assert [name for name in sorted(fields) if f"`{name}`" not in page] == []

@@ -68,7 +68,7 @@ def test_a_body_within_the_limit_is_read(service: Live) -> None:
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 10 << 20, 1 << 30, 10**15])
-def test_what_is_announced_too_large_is_refused_at_once(
+def test_a_too_large_content_length_is_413_before_the_body_is_sent(
     service: Live, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_request, "LINGER", PATIENCE)
@@ -77,13 +77,13 @@ def test_what_is_announced_too_large_is_refused_at_once(
     assert answer.startswith(b"HTTP/1.1 413 ") and b'"too_large"' in answer
 
 
-def test_an_upload_may_be_larger_and_has_its_limit_too(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_has_a_higher_limit(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_request, "LINGER", 0.1)
     assert raw(service, post(MAX_UPLOAD + 1, "multipart/form-data; boundary=x")).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
-def test_what_is_not_announced_is_counted(service: Live, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunked_body_is_counted(service: Live, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limits, "MAX_UPLOAD", 3 << 20)
     monkeypatch.setattr(raw_request, "LINGER", 0.2)
     head = f"POST /v1/videos HTTP/1.1\nContent-Type: {kind}\nTransfer-Encoding: chunked"
@@ -102,7 +102,7 @@ def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(service: 
     assert b"connection: close" in answer.lower() and answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_client_that_sends_all_before_it_reads_gets_the_answer(service: Live) -> None:
+def test_a_client_that_sends_all_before_reading_gets_the_response(service: Live) -> None:
     for _ in range(5):
         assert service.post(PATH, content=b" " * (4 << 20), headers=JSON).status_code == 413
 
@@ -118,7 +118,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_the_answer(service: Live) 
         ({"content-type": "application/json; charset=utf-8"}, 400),
     ],
 )
-def test_the_type_must_be_one_that_is_read(service: Live, headers: dict[str, str], status: int) -> None:
+def test_an_unsupported_content_type_is_415(service: Live, headers: dict[str, str], status: int) -> None:
     assert service.post(PATH, content=b"{}", headers=headers).status_code == status
 
 
@@ -154,7 +154,7 @@ def test_hostile_json_is_400_and_names_no_traceback(service: Live, body: bytes) 
         st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=50
     )
 )
-def test_the_depth_is_never_found_too_small(value: object) -> None:
+def test_json_depth_is_never_underestimated(value: object) -> None:
     def true(each: object) -> int:
         if isinstance(each, dict | list):
             return 1 + max(map(true, each.values() if isinstance(each, dict) else each), default=0)
@@ -170,7 +170,7 @@ def test_the_depth_is_never_found_too_small(value: object) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_all_text_that_can_be_written_is_read(text: str) -> None:
+def test_any_valid_json_text_is_accepted(text: str) -> None:
     body = json.dumps({"prompt": text}).encode()
     assert check_json(body) is body
 
@@ -178,16 +178,16 @@ def test_all_text_that_can_be_written_is_read(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ['"\\ud800"', '"\\udc00"', '"\\ud800\\ud800"', '"\\ud800x\\udc00"', '"\\udc00\\ud800"']
 )
-def test_half_a_character_is_refused(text: str) -> None:
+def test_a_lone_surrogate_is_refused(text: str) -> None:
     with pytest.raises(HTTPException):
         check_json(text.encode())
 
 
-def test_a_backslash_before_a_u_is_none() -> None:
+def test_an_escaped_backslash_before_u_is_not_a_surrogate() -> None:
     assert check_json(b'"\\\\ud800"') == b'"\\\\ud800"'
 
 
-def test_brackets_in_a_text_count_for_nothing() -> None:
+def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert depth(json.dumps(["[" * 1000, '"[\\"[' * 50]).encode()) == 1
     assert depth(b"[]" * 100) == 1
     assert depth(b"[" * (MAX_DEPTH + 5)) == MAX_DEPTH + 5
@@ -209,7 +209,7 @@ def test_a_head_that_never_ends_times_out(service: Live, monkeypatch: pytest.Mon
                 assert line.recv(100) == b""
 
 
-def test_a_pause_between_two_requests_is_no_slow_head(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_between_requests_does_not_time_out(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) as line:
         line.sendall(request)
@@ -220,7 +220,7 @@ def test_a_pause_between_two_requests_is_no_slow_head(service: Live, monkeypatch
         assert line.recv(10_000).startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_is_refused_while_sending_gets_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_refused_while_sending_gets_the_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_request, "LINGER", PATIENCE)
     with live(tmp_path) as closed:
         closed.key("one")
@@ -233,7 +233,7 @@ def test_who_is_refused_while_sending_gets_the_answer(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_nobody_is_heard_before_it_is_known(tmp_path: Path) -> None:
+def test_no_body_is_read_before_authentication(tmp_path: Path) -> None:
     """Not a byte of an upload is read of a caller without a key."""
     with live(tmp_path) as closed:
         closed.key("one")
@@ -245,7 +245,7 @@ def test_nobody_is_heard_before_it_is_known(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1 << 20, 10 << 20, 100 << 20, 1 << 30])
 @pytest.mark.parametrize("announced", [True, False])
-def test_bodies_to_a_gigabyte_leave_the_service_small(
+def test_a_gigabyte_of_bodies_does_not_grow_the_process(
     service: Live, size: int, announced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_request, "LINGER", PATIENCE)
@@ -265,7 +265,7 @@ def test_bodies_to_a_gigabyte_leave_the_service_small(
 
 
 @pytest.mark.slow
-def test_four_hundred_slow_clients_do_not_hold_others_up(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_400_slow_clients_do_not_block_others(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "HEAD", 3 * PATIENCE)  # none of them is given up meanwhile
     monkeypatch.setattr(body_limits, "PATIENCE", 3 * PATIENCE)
     lines = [socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) for _ in range(400)]

@@ -29,14 +29,14 @@ def figures(service: Live, **told: dict[str, str]) -> dict[tuple[str, ...], floa
     return {(each.name, *each.labels.values()): each.value for family in families for each in family.samples}
 
 
-def test_it_lives_and_is_ready(service: Live) -> None:
+def test_healthz_and_readyz_of_a_working_service_are_200(service: Live) -> None:
     assert service.get("/healthz").json() == {"live": True}
     ready = service.get("/readyz")
     assert ready.status_code == 200
     assert ready.json() == {"ready": True, "store": True, "files": True, "workers": {"wanted": 2, "alive": 1}}
 
 
-def test_it_lives_without_a_store_but_is_not_ready(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readyz_is_503_when_the_store_fails(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise StoreError("/secret/place.db", "disk I/O error", "see the disk")
 
@@ -51,13 +51,13 @@ def test_it_lives_without_a_store_but_is_not_ready(service: Live, monkeypatch: p
     assert int(refused.headers["retry-after"]) > 0
 
 
-def test_it_is_not_ready_where_no_file_can_be_written(service: Live, tmp_path: Path) -> None:
+def test_readyz_is_503_when_files_cannot_be_written(service: Live, tmp_path: Path) -> None:
     service.service.artifacts.root = tmp_path / "flickbook.db" / "inside-a-file"
     ready = service.get("/readyz")
     assert (ready.status_code, ready.json()["files"]) == (503, False)
 
 
-def test_figures_of_jobs_come_from_the_store(service: Live) -> None:
+def test_job_metrics_come_from_the_store(service: Live) -> None:
     assert figures(service)["flickbook_jobs", "queued"] == 0
     service.job(), service.job()
     done = service.job()
@@ -70,7 +70,7 @@ def test_figures_of_jobs_come_from_the_store(service: Live) -> None:
     assert found["flickbook_job_duration_seconds", "0.95"] == pytest.approx(7)
 
 
-def test_requests_are_counted_by_their_route_and_not_by_their_path(service: Live) -> None:
+def test_request_metrics_are_labelled_by_route_template(service: Live) -> None:
     for number in range(3):
         service.get(f"/api/v1/jobs/job_{number:026}")
     service.get("/no/such/place")
@@ -81,7 +81,7 @@ def test_requests_are_counted_by_their_route_and_not_by_their_path(service: Live
     assert not [labels for labels in found if "job_0" in "".join(labels)]
 
 
-def test_figures_are_for_an_admin(service: Live) -> None:
+def test_metrics_need_the_scope_admin(service: Live) -> None:
     _, low = service.key("low")
     _, high = service.key("high", "admin")
     assert [service.get("/metrics", headers=each).status_code for each in ({}, low, high)] == [401, 403, 200]

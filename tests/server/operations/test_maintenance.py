@@ -33,7 +33,7 @@ def test_files_without_a_job_are_removed_after_an_hour(service: Live) -> None:
     assert [artifacts.of(id).exists() for id in (kept, orphan, fresh)] == [True, False, True]
 
 
-def test_the_state_that_a_whole_film_left_is_removed_and_a_drafts_stays(service: Live) -> None:
+def test_checkpoints_of_completed_films_are_removed_and_those_of_drafts_kept(service: Live) -> None:
     artifacts = service.service.artifacts
     film, draft, waiting = service.job(), service.job(kind="draft"), service.job()
     for job in (film, draft, waiting):
@@ -46,7 +46,7 @@ def test_the_state_that_a_whole_film_left_is_removed_and_a_drafts_stays(service:
     assert [artifacts.checkpoint(job.id).exists() for job in (film, draft, waiting)] == [False, True, True]
 
 
-def test_what_is_done_is_forgotten_as_was_asked(tmp_path: Path) -> None:
+def test_completed_jobs_are_deleted_after_the_configured_time(tmp_path: Path) -> None:
     with live(tmp_path, keep=100.0) as service:
         old, new, queued = (service.job() for _ in range(3))
         for job, age in ((old, 200), (new, 50)):
@@ -56,7 +56,7 @@ def test_what_is_done_is_forgotten_as_was_asked(tmp_path: Path) -> None:
         assert [service.get(f"/api/v1/jobs/{job.id}").status_code for job in (old, new, queued)] == [404, 200, 200]
 
 
-def test_a_failing_store_does_not_end_the_tending(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_error_does_not_end_maintenance(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     async def work() -> None:

@@ -45,7 +45,7 @@ def job(client: httpx2.Client, id: str) -> dict[str, Any]:
         ("/v1/images/generations", {"prompt": "a red circle", "model": "tiny"}),
     ],
 )
-def test_every_route_refuses_a_model_that_is_not_here(absent: Hub, tmp_path: Path, path: str, body: Any) -> None:
+def test_every_route_refuses_a_model_that_is_not_installed(absent: Hub, tmp_path: Path, path: str, body: Any) -> None:
     with live(tmp_path) as service:
         response = service.post(path, json=body)
         error = response.json()["error"]
@@ -59,7 +59,7 @@ def test_every_route_refuses_a_model_that_is_not_here(absent: Hub, tmp_path: Pat
         assert not [*(tmp_path / "jobs").glob("??/*")]
 
 
-def test_the_openai_client_asks_once(absent: Hub, tmp_path: Path) -> None:
+def test_a_missing_model_is_not_retried_by_the_openai_client(absent: Hub, tmp_path: Path) -> None:
     """It sends a request again that is answered with 409."""
     with live(tmp_path) as service, openai.OpenAI(base_url=f"{service.url}/v1", api_key="-", max_retries=2) as sdk:
         with pytest.raises(openai.BadRequestError, match="3.4 GB, CC-BY-NC-4.0") as caught:
@@ -68,7 +68,7 @@ def test_the_openai_client_asks_once(absent: Hub, tmp_path: Path) -> None:
         assert caught.value.body["pull"] == "/api/v1/models/tiny/pull"  # type: ignore[index]
 
 
-def test_a_job_that_failed_is_not_retried_without_its_model(absent: Hub, tmp_path: Path) -> None:
+def test_retry_is_refused_while_the_model_is_missing(absent: Hub, tmp_path: Path) -> None:
     with live(tmp_path) as service:
         plan = service.job().plan.model_copy(update={"model": "tiny"})
         failed = service.job(state="failed", plan=plan)
@@ -78,9 +78,7 @@ def test_a_job_that_failed_is_not_retried_without_its_model(absent: Hub, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_with_auto_a_job_waits_for_the_download_and_is_made(
-    absent: Hub, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_pull_auto_a_job_waits_for_the_download(absent: Hub, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed service goes on with the download, and jobs of other models do not wait for it."""
     monkeypatch.setenv("FLICKBOOK_PULL", "auto")
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "600")
@@ -106,7 +104,9 @@ def test_with_auto_a_job_waits_for_the_download_and_is_made(
 
 
 @pytest.mark.slow
-def test_with_auto_a_failed_download_fails_its_jobs(absent: Hub, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_pull_auto_a_failed_download_fails_its_jobs(
+    absent: Hub, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FLICKBOOK_PULL", "auto")
     with serving(data) as (_, client):
         id = client.post("/v1/videos", json=FILM | {"model": "lost"}).json()["id"].replace("video_", "job_")

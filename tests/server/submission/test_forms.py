@@ -68,7 +68,7 @@ def test_brackets_become_lists_and_objects() -> None:
     st.lists(st.fixed_dictionaries({"name": PLAIN, "scale": PLAIN}), min_size=1, max_size=5),
     st.dictionaries(NAMES, PLAIN, min_size=1, max_size=5),
 )
-def test_what_the_sdk_writes_with_brackets_is_read_as_it_was(loras: list[dict[str, str]], more: dict[str, str]) -> None:
+def test_bracket_names_of_the_openai_client_are_decoded(loras: list[dict[str, str]], more: dict[str, str]) -> None:
     said = {"loras": loras, "extra_params": more, "prompt": "a"}
     assert nested(Querystring().stringify_items(said, array_format="brackets")) == said
 
@@ -89,13 +89,13 @@ def test_what_the_sdk_writes_with_brackets_is_read_as_it_was(loras: list[dict[st
         [("a", "\udfff")],
     ],
 )
-def test_a_form_that_says_two_things_or_none_is_refused(items: list[tuple[str, str]]) -> None:
+def test_a_form_with_conflicting_names_is_refused(items: list[tuple[str, str]]) -> None:
     with pytest.raises(RequestError):
         nested(items)
 
 
 @given(st.lists(st.tuples(st.text("ab[]019", max_size=12), st.text(max_size=5)), max_size=8))
-def test_any_form_is_read_or_refused(items: list[tuple[str, str]]) -> None:
+def test_any_form_is_decoded_or_refused(items: list[tuple[str, str]]) -> None:
     try:
         found = nested(items)
     except RequestError:
@@ -120,13 +120,13 @@ def test_any_form_is_read_or_refused(items: list[tuple[str, str]]) -> None:
         b'{"a": ' + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"}",
     ],
 )
-def test_what_is_no_object_of_json_is_refused(text: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(text: bytes) -> None:
     with pytest.raises(RequestError):
         from_json(text)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_as_json_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_as_json_are_decoded_or_refused(data: bytes) -> None:
     with suppress(RequestError):
         from_json(data)
 
@@ -136,7 +136,7 @@ CHARSETS = ["utf-8", "hex", "idna", "utf-7", "undefined", "no-such", "unicode_es
 
 
 @given(st.sampled_from(KINDS), st.sampled_from(CHARSETS), st.binary(max_size=300))
-def test_any_bytes_as_any_body_are_read_or_refused(kind: str, charset: str, data: bytes) -> None:
+def test_any_bytes_as_any_body_are_decoded_or_refused(kind: str, charset: str, data: bytes) -> None:
     parts = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + data + b"\r\n--b--\r\n"
     for content in (data, parts):
         try:
@@ -147,7 +147,7 @@ def test_any_bytes_as_any_body_are_read_or_refused(kind: str, charset: str, data
             assert error.status_code == 400
 
 
-def test_files_come_beside_the_fields() -> None:
+def test_files_and_fields_of_a_form_are_separated() -> None:
     content = part("prompt", "a") + part("video", "xyz", '; filename="f.mp4"') + part("none", "", '; filename=""')
     body = read(content + b"--b--\r\n", KINDS[0])
     assert body.fields == {"prompt": "a"} and not body.typed

@@ -64,7 +64,7 @@ def path_of(service: Live, route: str) -> str:
 
 
 @pytest.mark.parametrize(("route", "body", "other"), ROUTES)
-def test_a_key_stands_for_one_body_and_one_answer(
+def test_an_idempotency_key_belongs_to_one_body_and_one_response(
     service: Live, route: str, body: dict[str, Any], other: dict[str, Any]
 ) -> None:
     path, head = path_of(service, route), {"idempotency-key": "yy"}
@@ -119,7 +119,7 @@ def test_keys_of_other_routes_and_other_owners_are_other_keys(service: Live) -> 
     assert made[0] != made[1]
 
 
-def test_a_form_is_compared_by_its_fields_and_files(service: Live) -> None:
+def test_forms_are_compared_by_fields_and_files(service: Live) -> None:
     def sent(table: bytes, name: str = "a.csv") -> Any:
         parts = {"request": (None, "{}"), "file": (name, table, "text/csv")}
         return service.post("/api/v1/batches", files=parts, headers={"idempotency-key": "form"})
@@ -138,7 +138,7 @@ def test_a_refused_request_does_not_use_up_its_key(service: Live, monkeypatch: p
     assert service.post("/api/v1/jobs", json=PROMPT, headers=head).status_code == 201
 
 
-def test_jobs_that_were_kept_before_a_crash_are_found_again(service: Live) -> None:
+def test_a_repeated_request_finds_the_jobs_stored_before_a_crash(service: Live) -> None:
     """The service was killed after the jobs were kept and before their ids were."""
     head, body = {"idempotency-key": "crash"}, {"rows": [PROMPT, PROMPT]}
     first = ids(service.post("/api/v1/batches", json=body, headers=head))
@@ -148,7 +148,7 @@ def test_jobs_that_were_kept_before_a_crash_are_found_again(service: Live) -> No
     assert ids(service.post("/api/v1/batches", json=body, headers=head)) == first
 
 
-def test_a_finished_drafts_film_is_not_made_twice(service: Live) -> None:
+def test_finishing_a_draft_twice_with_one_key_creates_one_job(service: Live) -> None:
     (draft,) = ids(service.post("/api/v1/drafts", json=PROMPT | {"seeds": [5]}))
     settled(service, draft)
     head, path = {"idempotency-key": "yy"}, "/api/v1/drafts/finish"
@@ -156,7 +156,9 @@ def test_a_finished_drafts_film_is_not_made_twice(service: Live) -> None:
     assert ids(service.post(path, json={"ids": [draft]}, headers=head)) == first
 
 
-def test_a_key_is_kept_as_long_as_its_jobs_and_for_a_day(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idempotency_key_is_kept_for_its_jobs_and_at_least_a_day(
+    service: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, head, now = service.service.store, {"idempotency-key": "old"}, time.time()
     (job,) = ids(service.post("/api/v1/jobs", json=PROMPT, headers=head))
     monkeypatch.setattr(idempotency.time, "time", lambda: now + idempotency.KEPT + 1)
@@ -169,7 +171,7 @@ def test_a_key_is_kept_as_long_as_its_jobs_and_for_a_day(service: Live, monkeypa
 
 
 @pytest.mark.slow
-def test_a_webhook_and_a_link_are_made_once(service: Live) -> None:
+def test_webhooks_and_links_are_created_once_per_key(service: Live) -> None:
     (job,) = ids(service.post("/api/v1/jobs", json=QUICK))
     head = {"idempotency-key": "yy"}
     hook = {"url": "https://hooks.example.com/a", "event_types": ["job.completed"]}

@@ -57,7 +57,7 @@ def of_command(service: Live, **fields: Any) -> Job:
     return added
 
 
-def test_the_same_again_makes_the_same_film(service: Live) -> None:
+def test_repeating_a_job_makes_the_same_film(service: Live) -> None:
     first = made(service, polish={"loop": "pingpong"}, container="webm")
     second = again(service, first["id"])
     assert (second["plan"], second["kind"]) == (first["plan"], "film")
@@ -67,7 +67,7 @@ def test_the_same_again_makes_the_same_film(service: Live) -> None:
     assert frames[0].sidecar.recipe.frames_sha256 == frames[1].sidecar.recipe.frames_sha256
 
 
-def test_a_seed_of_null_is_drawn_and_another_is_taken(service: Live) -> None:
+def test_a_repeat_draws_a_seed_for_null_and_uses_a_given_one(service: Live) -> None:
     id = made(service)["id"]
     assert len({7, again(service, id, seed=None)["seed"], again(service, id, seed=None)["seed"]}) == 3
     assert again(service, id, seed=11)["seed"] == 11
@@ -76,7 +76,7 @@ def test_a_seed_of_null_is_drawn_and_another_is_taken(service: Live) -> None:
     assert service.post(f"{JOBS}/{id}/again", json={"prompt": ""}).json()["error"]["field"] == "prompt"
 
 
-def test_pictures_and_drafts_stay_what_they_are(service: Live) -> None:
+def test_repeats_of_images_and_drafts_keep_their_kind(service: Live) -> None:
     one = made(service, kind="picture", num_frames=None)
     assert again(service, one["id"])["kind"] == "picture"
     draft = made(service, kind="draft", until=0.5)
@@ -84,7 +84,7 @@ def test_pictures_and_drafts_stay_what_they_are(service: Live) -> None:
     assert (found["kind"], found["until"], found["seed"]) == ("draft", 0.5, 8)
 
 
-def test_a_sequence_keeps_all_of_its_prompts(service: Live) -> None:
+def test_a_repeated_sequence_keeps_all_prompts(service: Live) -> None:
     asked = {"prompts": ["a red circle", "a blue square"], "frames_per": 2, "drift": 0.5, "num_inference_steps": 2}
     parent = told(service.post("/api/v1/sequences", json=asked), 201)
     found = again(service, parent["id"])
@@ -97,7 +97,7 @@ def test_a_sequence_keeps_all_of_its_prompts(service: Live) -> None:
     )
 
 
-def test_what_a_film_began_from_outlives_it(service: Live) -> None:
+def test_a_repeat_keeps_the_input_file_of_a_deleted_job(service: Live) -> None:
     parts = {"request": (None, json.dumps(QUICK), "application/json"), "image": ("x.png", picture(), "image/png")}
     first = told(service.post(JOBS, files=parts), 201)
     second = again(service, first["id"], prompt="a blue square")
@@ -108,7 +108,7 @@ def test_what_a_film_began_from_outlives_it(service: Live) -> None:
     assert kept.read_bytes() == picture()
 
 
-def test_an_extension_is_asked_for_again(service: Live) -> None:
+def test_an_extension_can_be_repeated(service: Live) -> None:
     film = made(service)["id"]
     settled(service, film)
     body = {"prompt": "a red circle", "video": {"id": f"video_{film[4:]}"}, "num_inference_steps": 2, "num_frames": 4}
@@ -119,7 +119,7 @@ def test_an_extension_is_asked_for_again(service: Live) -> None:
     assert names == ["given-image.png", "given-parent.mp4"]
 
 
-def test_a_commands_job_goes_into_the_queue(service: Live, tmp_path: Path) -> None:
+def test_the_repeat_of_a_commands_job_is_queued(service: Live, tmp_path: Path) -> None:
     start = tmp_path / "start.png"
     start.write_bytes(picture())
     first = of_command(service, image=str(start))
@@ -137,7 +137,7 @@ def test_a_commands_job_goes_into_the_queue(service: Live, tmp_path: Path) -> No
     assert service.service.artifacts.ids() == before
 
 
-def test_the_same_key_gives_the_same_again(service: Live) -> None:
+def test_same_idempotency_key_returns_the_same_repeat(service: Live) -> None:
     id, path = made(service)["id"], f"{JOBS}/{{}}/again"
     for number, body in enumerate(({}, {"seed": None}, {"prompt": "a blue square"})):
         head = {"idempotency-key": f"again-{number}"}

@@ -51,7 +51,7 @@ def all_of(store: Blocking) -> tuple[dict[str, Job], dict[str, Note]]:
     return {each.id: each for each in jobs}, {each.id: each for each in store.notes("key")}
 
 
-def test_a_backup_is_the_whole_store(path: Path, tmp_path: Path) -> None:
+def test_a_backup_holds_the_whole_store(path: Path, tmp_path: Path) -> None:
     before = filled(path)
     store = SqliteStore(path)
     with Blocking(store) as blocking:
@@ -91,7 +91,7 @@ def test_a_damaged_store_does_not_replace_its_backup(path: Path) -> None:
     assert backup_of(path).read_bytes() == kept
 
 
-def test_a_sound_store_is_left_as_it_is(path: Path) -> None:
+def test_repair_leaves_a_sound_store_unchanged(path: Path) -> None:
     filled(path)
     before = path.read_bytes()
     assert repair(path).quarantined is None
@@ -144,7 +144,7 @@ def seen(path: Path, before: tuple[dict[str, Job], dict[str, Note]]) -> bool:
 
 
 @pytest.mark.parametrize("trials", [24, pytest.param(500, marks=pytest.mark.trial)])
-def test_no_damage_is_silent_and_repair_brings_back_what_is_left(tmp_path: Path, trials: int) -> None:
+def test_all_damage_is_detected_and_repair_restores_readable_rows(tmp_path: Path, trials: int) -> None:
     source = tmp_path / "source" / "flickbook.db"
     source.parent.mkdir()
     before = filled(source)
@@ -177,7 +177,7 @@ def test_no_damage_is_silent_and_repair_brings_back_what_is_left(tmp_path: Path,
     assert told > trials // 2
 
 
-def test_without_a_backup_what_can_be_read_is_kept(path: Path) -> None:
+def test_repair_without_a_backup_keeps_readable_rows(path: Path) -> None:
     before = filled(path)
     backup_of(path).unlink()
     chance = random.Random(5)
@@ -209,7 +209,7 @@ def test_a_lost_root_page_loses_no_rows(path: Path, first: int) -> None:
     assert done.salvaged["jobs"] + done.scattered["jobs"] == len(before[0])
 
 
-def test_what_was_removed_does_not_come_back(path: Path) -> None:
+def test_removed_jobs_are_not_restored_from_the_backup(path: Path) -> None:
     before = filled(path)
     with opened(path):
         pass
@@ -229,7 +229,7 @@ def test_what_was_removed_does_not_come_back(path: Path) -> None:
         store.add([job(owner="d")])
 
 
-def test_a_token_of_before_the_repair_is_stale(path: Path) -> None:
+def test_a_fencing_token_from_before_the_repair_is_stale(path: Path) -> None:
     with opened(path) as store:
         added = store.add([job()])[0]
         shutil.copy(path, backup_of(path))
@@ -254,7 +254,7 @@ def test_an_empty_file_is_replaced_by_the_backup(path: Path) -> None:
         assert set(all_of(store)[0]) == set(before[0])
 
 
-def test_a_file_that_is_gone_comes_back_from_the_backup(path: Path) -> None:
+def test_a_missing_file_is_restored_from_the_backup(path: Path) -> None:
     before = filled(path)
     shutil.copy(path, backup_of(path))
     path.unlink()
@@ -263,7 +263,7 @@ def test_a_file_that_is_gone_comes_back_from_the_backup(path: Path) -> None:
         assert set(all_of(store)[0]) == set(before[0])
 
 
-def test_what_is_not_ours_is_left_alone(path: Path, tmp_path: Path) -> None:
+def test_repair_leaves_foreign_files_alone(path: Path, tmp_path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("CREATE TABLE letters (text)")
     db.commit()
@@ -278,7 +278,7 @@ def test_what_is_not_ours_is_left_alone(path: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*damaged*")) and not (tmp_path / "nothing.db").exists()
 
 
-def test_who_is_at_work_meanwhile_goes_on_with_the_repaired_store(path: Path) -> None:
+def test_an_open_store_continues_after_a_repair(path: Path) -> None:
     with opened(path) as store:
         kept = store.add([job() for _ in range(3)])
         db = sqlite3.connect(path)
@@ -293,7 +293,7 @@ def test_who_is_at_work_meanwhile_goes_on_with_the_repaired_store(path: Path) ->
 
 
 @pytest.mark.parametrize("broken", [b"se\xffl", b"sea!"])
-def test_a_damaged_schema_is_named_in_plain_words(path: Path, broken: bytes) -> None:
+def test_a_damaged_schema_is_reported_plainly(path: Path, broken: bytes) -> None:
     with Blocking(SqliteStore(path)) as store:
         store.add([job()])
     path.write_bytes(path.read_bytes().replace(b"seal TEXT", broken + b" TEXT"))

@@ -46,7 +46,7 @@ def refusal(work: Callable[[], object]) -> str:
         "lease_until = ''",
     ],
 )
-def test_a_changed_row_is_not_believed(path: Path, change: str) -> None:
+def test_a_changed_row_is_refused(path: Path, change: str) -> None:
     with opened(path) as store:
         damaged, fine = store.add([job(), job()])
     db = sqlite3.connect(path)
@@ -69,7 +69,7 @@ def test_a_changed_row_is_not_believed(path: Path, change: str) -> None:
         assert [each for each in store.check() if damaged.id in each]
 
 
-def test_a_changed_note_is_not_believed(path: Path) -> None:
+def test_a_changed_note_is_refused(path: Path) -> None:
     with opened(path) as store:
         store.put(Note(kind="key", id="a", body='{"sha256":"00"}'))
         db = sqlite3.connect(path)
@@ -81,7 +81,7 @@ def test_a_changed_note_is_not_believed(path: Path) -> None:
         assert store.check() == ["notes key a is damaged"]
 
 
-def test_check_says_what_does_not_parse(path: Path) -> None:
+def test_check_reports_rows_that_do_not_parse(path: Path) -> None:
     with opened(path) as store:
         added = store.add([job()])[0]
         db = sqlite3.connect(path)
@@ -104,7 +104,7 @@ def test_every_field_of_a_job_has_its_column(path: Path) -> None:
 
 
 @given(st.sampled_from(JOBS.columns), st.integers() | st.floats() | st.text() | st.none() | st.binary())
-def test_any_other_value_breaks_the_seal(name: str, value: Any) -> None:
+def test_any_changed_value_breaks_the_checksum(name: str, value: Any) -> None:
     row = ROW | {"seal": JOBS.seal(ROW)}
     same = type(value) is type(ROW[name]) and value == ROW[name]
     assert (JOBS.unsealed(row | {name: value}) is not None) == same

@@ -116,9 +116,7 @@ def test_lost_keys_are_named_and_the_store_stays_closed(
 
 
 @pytest.mark.parametrize(("damage", "lost"), [(flipped, 1), (zeroed, 0), (emptied, 0)])
-def test_a_store_of_the_last_release_is_closed_by_its_repair(
-    path: Path, damage: Callable[[Path], None], lost: int
-) -> None:
+def test_repair_closes_a_store_of_the_last_release(path: Path, damage: Callable[[Path], None], lost: int) -> None:
     """It has no record: what its pages still say is reported, and where they say nothing it is closed as well."""
     keys = made(path, 3)
     older(path)
@@ -189,7 +187,7 @@ def test_a_key_that_was_revoked_after_the_backup_is_not_restored_as_live(path: P
         assert store.check() == []
 
 
-def test_a_session_that_was_ended_does_not_come_back_from_the_backup(path: Path) -> None:
+def test_an_ended_session_is_not_restored_from_the_backup(path: Path) -> None:
     with opened(path) as store:
         store.put(Note(kind=SESSION, id="s", due=1.0, body=json.dumps({})))
         shutil.copy(path, backup_of(path))
@@ -209,7 +207,7 @@ def test_a_store_without_keys_stays_open_through_a_repair(path: Path) -> None:
     assert not key_record.file_of(path).exists()
 
 
-def test_a_key_is_recorded_before_it_is_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_recorded_before_it_is_created(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the record cannot be written there is no key either: a key without one could be lost unseen."""
     with opened(path) as store:
         key_record.file_of(path).mkdir()

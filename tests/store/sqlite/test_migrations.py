@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_step_is_taken_once(path: Path) -> None:
+def test_a_migration_runs_once(path: Path) -> None:
     db = connection(path, "delete")
     assert names(db) == [each.name for each in MIGRATIONS]
     assert migrate(db, path) == []
@@ -42,7 +42,7 @@ def test_a_step_is_taken_once(path: Path) -> None:
     db.close()
 
 
-def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
+def test_a_newer_database_is_refused_and_unchanged(path: Path) -> None:
     db = connection(path, "delete")
     migrate(db, path, (*MIGRATIONS, NEXT))
     db.close()
@@ -54,7 +54,7 @@ def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_step_that_fails_leaves_nothing(path: Path) -> None:
+def test_a_failed_migration_leaves_no_change(path: Path) -> None:
     broken = Migration("9999 broken", ("CREATE TABLE colours (name TEXT)", "INSERT INTO nowhere VALUES (1)"))
     db = connection(path, "delete")
     with pytest.raises(sqlite3.OperationalError):
@@ -69,7 +69,7 @@ def test_a_step_that_fails_leaves_nothing(path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_killed_in_a_step_it_is_taken_again(path: Path) -> None:
+def test_a_killed_migration_is_repeated(path: Path) -> None:
     rows = tuple(f"INSERT INTO colours VALUES ('{number}')" for number in range(300))
     long = Migration("9999 long", ("CREATE TABLE colours (name TEXT)", *rows))
     for wait in (0.0, 0.001, 0.003, 0.01):
@@ -89,7 +89,7 @@ def test_killed_in_a_step_it_is_taken_again(path: Path) -> None:
         db.close()
 
 
-def test_what_is_released_is_not_changed() -> None:
+def test_released_migrations_are_unchanged() -> None:
     """A step that has been released stands in people's databases: add another one instead."""
     said = {each.name: hashlib.sha256("\n".join(each.statements).encode()).hexdigest()[:16] for each in MIGRATIONS}
     assert said == {"0001 jobs, notes, buckets and marks": "47ab19dec6a05200"}
@@ -115,7 +115,7 @@ def test_a_database_of_the_first_release_keeps_its_jobs(tmp_path: Path) -> None:
         assert claimed is not None and claimed.id == old.id
 
 
-def test_a_new_column_that_is_empty_breaks_no_seal(path: Path) -> None:
+def test_an_empty_new_column_breaks_no_checksum(path: Path) -> None:
     step = Migration("9999 column", ("ALTER TABLE jobs ADD COLUMN colour TEXT NOT NULL DEFAULT ''",))
     db = connection(path, "delete")
     migrate(db, path, (*MIGRATIONS, step))
@@ -125,7 +125,7 @@ def test_a_new_column_that_is_empty_breaks_no_seal(path: Path) -> None:
     db.close()
 
 
-def test_a_database_begun_by_two_at_once_is_one(tmp_path: Path) -> None:
+def test_parallel_opens_create_one_database(tmp_path: Path) -> None:
     path = tmp_path / "flickbook.db"
     stores = [Blocking(SqliteStore(path, connect=hasty)) for _ in range(6)]
 

@@ -39,7 +39,7 @@ def columns(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_every_row_is_found_without_sqlite(path: Path, columns: dict[str, list[str]]) -> None:
+def test_every_row_is_recovered_without_sqlite(path: Path, columns: dict[str, list[str]]) -> None:
     found = list(rows(path, columns))
     jobs = [Job.from_row({**row}) for table, row in found if table.name == "jobs"]
     assert [each.id for each in jobs] == [each.id for each in JOBS]
@@ -49,9 +49,7 @@ def test_every_row_is_found_without_sqlite(path: Path, columns: dict[str, list[s
 
 
 @given(st.data())
-def test_noise_gives_no_row_that_was_never_written(
-    path: Path, columns: dict[str, list[str]], data: st.DataObject
-) -> None:
+def test_random_bytes_yield_no_rows(path: Path, columns: dict[str, list[str]], data: st.DataObject) -> None:
     written = {(table.name, row["seal"]) for table, row in rows(path, columns)}
     noise = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 20))):

@@ -74,7 +74,7 @@ def children(count: int, work: Callable[[int], None]) -> None:
         ((4, 0, 0), "wal"),
     ],
 )
-def test_the_journal_is_one_that_this_version_keeps_whole(version: tuple[int, int, int], journal: str) -> None:
+def test_the_journal_mode_is_safe_for_the_sqlite_version(version: tuple[int, int, int], journal: str) -> None:
     assert journal_of(version) == journal
 
 
@@ -90,12 +90,12 @@ def test_every_commit_reaches_the_disk(path: Path, journal: str) -> None:
     assert mapped is None or mapped[0] == 0
 
 
-def test_the_title_says_what_was_chosen(path: Path) -> None:
+def test_the_title_names_version_and_journal(path: Path) -> None:
     word = {"persist": "rollback journal", "wal": "write-ahead log"}[journal_of(sqlite3.sqlite_version_info)]
     assert SqliteStore(path).title == f"SQLite {sqlite3.sqlite_version}, {word}"
 
 
-def test_only_its_owner_can_read_it(path: Path) -> None:
+def test_only_the_owner_can_read_the_files(path: Path) -> None:
     with opened(path) as store:
         store.add([job()])
         modes = {each.name: each.stat().st_mode & 0o077 for each in path.parent.iterdir()}
@@ -118,7 +118,7 @@ def test_the_clock_of_leases_does_not_jump_with_the_wall_clock(path: Path) -> No
             assert other.lapsed() == store.lapsed() == [running]
 
 
-def test_a_lease_of_a_boot_before_is_over(path: Path) -> None:
+def test_a_lease_from_before_a_reboot_has_expired(path: Path) -> None:
     at = Time()
     with opened(path, clocks=at.clocks()) as store:
         store.add([job(), job()])
@@ -137,7 +137,7 @@ def test_a_lease_of_a_boot_before_is_over(path: Path) -> None:
         assert store.now() == 1e9 - 497
 
 
-def test_a_backlog_that_is_cancelled_is_no_debt(path: Path) -> None:
+def test_a_cancelled_backlog_does_not_delay_its_owner(path: Path) -> None:
     with opened(path, connect=hasty) as store:
         for each in store.add([job(owner="a") for _ in range(50)]):
             store.change(each.id, ("queued",), {"state": "cancelled"})
@@ -151,7 +151,7 @@ def test_a_backlog_that_is_cancelled_is_no_debt(path: Path) -> None:
 
 
 @forks
-def test_a_forked_process_opens_its_own(path: Path) -> None:
+def test_a_forked_process_opens_its_own_connection(path: Path) -> None:
     with opened(path) as store:
         first = store.add([job()])[0]
 
@@ -166,7 +166,7 @@ def test_a_forked_process_opens_its_own(path: Path) -> None:
 
 
 @forks
-def test_a_fork_in_the_middle_of_a_change_keeps_no_lock(path: Path) -> None:
+def test_a_fork_during_a_write_keeps_no_lock(path: Path) -> None:
     store = SqliteStore(path, patience=2.0)
     with Blocking(store) as before:
         before.add([job()])
@@ -209,7 +209,7 @@ def refusal(work: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def test_a_full_disk_is_told_and_changes_nothing(path: Path) -> None:
+def test_a_full_disk_is_reported_and_changes_nothing(path: Path) -> None:
     with opened(path) as store:
         first = store.add([job()])[0]
     tight = False
@@ -231,7 +231,7 @@ def test_a_full_disk_is_told_and_changes_nothing(path: Path) -> None:
         assert len(store.add([job() for _ in range(50)])) == 50
 
 
-def test_a_lock_held_for_too_long_is_told(path: Path) -> None:
+def test_a_lock_held_too_long_is_reported(path: Path) -> None:
     with opened(path, patience=0.2) as store:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
@@ -243,7 +243,7 @@ def test_a_lock_held_for_too_long_is_told(path: Path) -> None:
 
 
 @forks
-def test_a_stopped_process_is_not_waited_for_without_end(path: Path) -> None:
+def test_waiting_for_a_stopped_process_is_bounded(path: Path) -> None:
     with opened(path, patience=0.2) as store:
         handle = os.open(f"{path}-lock", os.O_RDWR)
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -260,7 +260,7 @@ def test_a_stopped_process_is_not_waited_for_without_end(path: Path) -> None:
         assert store.counts()["queued"] == 1
 
 
-def test_what_may_only_be_read_is_told(path: Path) -> None:
+def test_a_read_only_database_is_reported(path: Path) -> None:
     with opened(path):
         pass
 
@@ -272,7 +272,7 @@ def test_what_may_only_be_read_is_told(path: Path) -> None:
     assert "is read-only" in refusal(Blocking(SqliteStore(path, connect=connect)).open)
 
 
-def test_what_is_no_store_is_refused(path: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_is_refused(path: Path, tmp_path: Path) -> None:
     text, empty, other = (tmp_path / name for name in ("text.db", "empty.db", "other.db"))
     text.write_text("these are my notes, not a database, and nobody may write into them\n" * 50)
     empty.touch()
@@ -289,7 +289,7 @@ def test_what_is_no_store_is_refused(path: Path, tmp_path: Path) -> None:
     assert "let your user write" in refusal(Blocking(SqliteStore(tmp_path / "file" / "x.db")).open)
 
 
-def test_what_sqlite_cannot_hold_is_refused(path: Path) -> None:
+def test_values_that_sqlite_cannot_store_are_refused(path: Path) -> None:
     with opened(path) as store:
         asks: list[Callable[[], object]] = [
             lambda: store.get("\ud800"),
@@ -304,7 +304,7 @@ def test_what_sqlite_cannot_hold_is_refused(path: Path) -> None:
         assert store.add([job()]) == store.find(Query())
 
 
-def test_a_write_ahead_log_is_kept_as_well(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_write_ahead_log_mode_works(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What newer versions of SQLite use; one process alone is safe with it in this one, too."""
     monkeypatch.setattr("flickbook.store.sqlite.database.journal_of", lambda version: "wal")
     with opened(path) as store:
@@ -325,7 +325,7 @@ def test_a_write_ahead_log_is_kept_as_well(path: Path, monkeypatch: pytest.Monke
         assert len(store.find(Query())) == 4 and store.check() == []
 
 
-def test_a_store_that_is_gone_is_not_begun_anew(path: Path) -> None:
+def test_a_deleted_store_is_not_recreated(path: Path) -> None:
     with opened(path) as store:
         store.add([job()])
         path.rename(path.with_name("away"))

@@ -7,4 +7,5 @@ Read in this order:
     maintenance.py   periodic tasks: expired leases, webhooks, old jobs and files
     reference.py     the API reference page
     postman.py       a Postman collection generated from OpenAPI
+    postman_steps.py the requests of that collection, in the order in which they run
 """

@@ -1,4 +1,4 @@
-"""A Postman collection of the service, generated from its OpenAPI document.
+"""A Postman collection of the service, generated from its OpenAPI document and the steps of `postman_steps.py`.
 
 `python -m flickbook.server.operations.postman > docs/flickbook.postman_collection.json`
 """
@@ -12,14 +12,19 @@ from typing import Any, Final, cast
 from flickbook import settings
 from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.server.app import create_app
+from flickbook.server.operations.postman_steps import FOLDERS, VARIABLES, Step
 from flickbook.server.service import Service
 from flickbook.store.base import Store
 
 SCHEMA: Final = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 _VERBS: Final = ("get", "post", "put", "patch", "delete")
-_USUAL: Final[dict[str, Any]] = {"string": "", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
-#: The Postman variable for each path parameter.
-_IDS: Final = {"id": "job_id", "video_id": "video_id", "name": "model", "model": "model", "kind": "kind"}
+#: The Postman variable for each path parameter, unless the step names another one.
+_IDS: Final = {"id": "job_id", "video_id": "video_id", "name": "model", "model": "model"}
+_ABOUT: Final = """Requests to every endpoint of Flickbook, but for the stream of all events, which does not end.
+
+Start `flickbook serve` with one or two workers, set `base_url` and, if the service has keys, `api_key` (with the scopes
+create, read and admin), and run the collection: requests store the ids that later ones need, and wait for films. The
+requests about webhooks are skipped unless `webhook_url` is set, to a URL on a host that `--webhook-host` allows."""
 
 
 def document() -> dict[str, Any]:
@@ -29,49 +34,79 @@ def document() -> dict[str, Any]:
 
 
 def collection(openapi: dict[str, Any]) -> dict[str, Any]:
-    """Return the collection: a folder for each tag, a request for each operation, one API key for all."""
-    folders: dict[str, list[dict[str, Any]]] = {}
-    for path, operations in openapi["paths"].items():
-        for verb in _VERBS:
-            if verb in operations:
-                operation = operations[verb]
-                tag = (operation.get("tags") or ["service"])[0]
-                folders.setdefault(tag, []).append(_item(openapi, path, verb, operation))
-    variables = {"base_url": "http://127.0.0.1:8000", "api_key": ""} | dict.fromkeys(sorted(set(_IDS.values())), "")
+    """Return the collection. Its requests run in their order, and each checks the status of its response."""
+    operations = {
+        operation["operationId"]: (path, verb, operation)
+        for path, verbs in openapi["paths"].items()
+        for verb, operation in verbs.items()
+        if verb in _VERBS
+    }
+    captured = {name: "" for steps in FOLDERS.values() for step in steps for name in step.sets}
     return {
-        "info": {
-            "name": openapi["info"]["title"],
-            "description": openapi["info"].get("summary", ""),
-            "schema": SCHEMA,
-        },
+        "info": {"name": openapi["info"]["title"], "description": _ABOUT, "schema": SCHEMA},
         "auth": {"type": "bearer", "bearer": [{"key": "token", "value": "{{api_key}}", "type": "string"}]},
-        "variable": [{"key": key, "value": value} for key, value in variables.items()],
-        "item": [{"name": tag, "item": items} for tag, items in sorted(folders.items())],
+        "variable": [{"key": key, "value": value} for key, value in (VARIABLES | captured).items()],
+        "item": [
+            {"name": folder, "item": [_item(openapi, step, *operations[step.operation]) for step in steps]}
+            for folder, steps in FOLDERS.items()
+        ],
     }
 
 
-def _item(openapi: dict[str, Any], path: str, verb: str, operation: dict[str, Any]) -> dict[str, Any]:
-    parts = [_part(part) for part in path.strip("/").split("/")]
+def _item(openapi: dict[str, Any], step: Step, path: str, verb: str, operation: dict[str, Any]) -> dict[str, Any]:
+    parts = [_part(part, step) for part in path.strip("/").split("/")]
     given = [_resolved(openapi, each) for each in operation.get("parameters", [])]
-    query = [_parameter(openapi, each) for each in given if each["in"] == "query"]
-    address = "{{base_url}}/" + "/".join(parts)
+    address: dict[str, Any] = {"raw": "{{base_url}}/" + "/".join(parts), "host": ["{{base_url}}"], "path": parts}
+    address["query"] = [_parameter(openapi, each) for each in given if each["in"] == "query"]
     request: dict[str, Any] = {
         "method": verb.upper(),
         "description": operation.get("description") or operation.get("summary", ""),
         "header": [_parameter(openapi, each) for each in given if each["in"] == "header"],
-        "url": {"raw": address, "host": ["{{base_url}}"], "path": parts, "query": query},
+        "url": {"raw": step.url, "host": [step.url]} if step.url else address,
     }
-    body = _body(openapi, operation.get("requestBody", {}).get("content", {}))
-    if body is not None:
-        request["body"] = body
-    if body is not None and body["mode"] == "raw":
+    if step.raw is not None:
+        kind, text = step.raw
+        request["header"].append({"key": "Content-Type", "value": kind})
+        request["body"] = {"mode": "raw", "raw": text}
+    elif step.body is not None:
+        text = json.dumps(step.body, indent=2, ensure_ascii=False)
         request["header"].append({"key": "Content-Type", "value": "application/json"})
-    return {"name": operation.get("operationId") or operation.get("summary") or path, "request": request}
+        request["body"] = {"mode": "raw", "raw": text, "options": {"raw": {"language": "json"}}}
+    if step.url:
+        request["auth"] = {"type": "noauth"}
+    name = f"{step.operation} {step.about}".strip()
+    return {"name": name, "event": _events(step, operation), "request": request}
 
 
-def _part(part: str) -> str:
+def _events(step: Step, operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the scripts of a request: whether it runs, its expected status, and the variables that it sets."""
+    status = next(code for code in operation["responses"] if code.startswith("2"))
+    lines = [f'pm.test("status {status}", () => pm.response.to.have.status({status}));']
+    lines += [f'pm.collectionVariables.set("{name}", pm.response.json().{at});' for name, at in step.sets.items()]
+    if step.until:
+        found = f"pm.response.json().{step.until}"
+        lines += [
+            f'if (["queued", "running", "in_progress"].includes({found})) {{',
+            "  setTimeout(() => {}, 500);",
+            "  pm.execution.setNextRequest(pm.info.requestName);",
+            "} else {",
+            f'  pm.test("completed", () => pm.expect({found}).to.eql("completed"));',
+            "}",
+        ]
+    events = [_event("test", lines)]
+    if step.needs:
+        skip = f'if (!pm.collectionVariables.get("{step.needs}")) pm.execution.skipRequest();'
+        events.insert(0, _event("prerequest", [skip]))
+    return events
+
+
+def _event(listen: str, lines: list[str]) -> dict[str, Any]:
+    return {"listen": listen, "script": {"type": "text/javascript", "exec": lines}}
+
+
+def _part(part: str, step: Step) -> str:
     name = part.strip("{}")
-    return f"{{{{{_IDS.get(name, name)}}}}}" if part.startswith("{") else part
+    return f"{{{{{step.ids.get(name, _IDS.get(name, name))}}}}}" if part.startswith("{") else part
 
 
 def _parameter(openapi: dict[str, Any], parameter: dict[str, Any]) -> dict[str, Any]:
@@ -82,26 +117,6 @@ def _parameter(openapi: dict[str, Any], parameter: dict[str, Any]) -> dict[str, 
     return found | ({"description": parameter["description"]} if "description" in parameter else {})
 
 
-def _body(openapi: dict[str, Any], content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a JSON body if the operation accepts JSON, else a form."""
-    if "application/json" in content:
-        media = content["application/json"]
-        example = media.get("example", _example(openapi, media.get("schema", {})))
-        text = json.dumps(example, indent=2, ensure_ascii=False)
-        return {"mode": "raw", "raw": text, "options": {"raw": {"language": "json"}}}
-    if "multipart/form-data" in content:
-        schema = _resolved(openapi, content["multipart/form-data"].get("schema", {}))
-        fields = []
-        for name, each in schema.get("properties", {}).items():
-            resolved = _resolved(openapi, each)
-            binary = resolved.get("format") == "binary" or "contentMediaType" in resolved
-            needed = name in schema.get("required", [])
-            field = {"key": name, "type": "file", "src": ""} if binary else {"key": name, "type": "text", "value": ""}
-            fields.append(field if needed else field | {"disabled": True})
-        return {"mode": "formdata", "formdata": fields}
-    return None
-
-
 def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     while "$ref" in schema:
         found: Any = openapi
@@ -109,25 +124,6 @@ def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
             found = found[part]
         schema = found
     return schema
-
-
-def _example(openapi: dict[str, Any], schema: dict[str, Any]) -> Any:
-    """Return an example value for a schema: its example, its default, or its required fields."""
-    schema = _resolved(openapi, schema)
-    for name in ("example", "default", "const"):
-        if name in schema:
-            return schema[name]
-    if schema.get("examples"):
-        return schema["examples"][0]
-    for name in ("anyOf", "oneOf", "allOf"):
-        if name in schema:
-            return _example(openapi, schema[name][0])
-    if "enum" in schema:
-        return schema["enum"][0]
-    if schema.get("type") == "object":
-        needed = schema.get("required", [])
-        return {name: _example(openapi, schema["properties"][name]) for name in needed}
-    return _USUAL.get(schema.get("type", "string"))
 
 
 if __name__ == "__main__":
