@@ -274,7 +274,7 @@ def test_a_gif_is_a_film_and_a_picture(films: Path, steps: Steps) -> None:
     assert np.abs(read_picture(films / "frames.gif").astype(int) - steps(1)[0]).max() < 3
 
 
-def test_a_film_of_one_frame(tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers) -> None:
+def test_a_film_of_one_frame_is_read(tmp_path: Path, encode: Encode, steps: Steps, numbers: Numbers) -> None:
     write(tmp_path / "a.mp4", steps(1), 8)
     for path in (tmp_path / "a.mp4", encode(tmp_path / "a.gif", steps(1), "gif"), encode(tmp_path / "a.mkv", steps(1))):
         assert facts(path)[:3] == (1, 64, 48)

@@ -51,7 +51,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=25)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300))
-def test_any_comment_comes_back(scratch: Path, text: str) -> None:
+def test_any_comment_is_read_back(scratch: Path, text: str) -> None:
     write(scratch / "film.mp4", film(1, 4, 4), 8, text, overwrite=True)
     write_png(scratch / "still.png", film(1, 4, 4)[0], text, overwrite=True)
     assert read_comment(scratch / "film.mp4") == text
@@ -82,7 +82,7 @@ def test_inspect_describes_a_film_of_flickbook(tmp_path: Path) -> None:
     json.dumps([facts, picture])
 
 
-def test_inspect_of_a_foreign_film(tmp_path: Path) -> None:
+def test_inspect_describes_a_foreign_film(tmp_path: Path) -> None:
     write(tmp_path / "film.mp4", film(), 8, "holiday in Spain")
     for text in ("{", "[]", '{"run": 3}', "[" * 100_000):
         sidecar_path(tmp_path / "film.mp4").write_text(text)

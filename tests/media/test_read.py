@@ -50,7 +50,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("fps", [8.0, 7.5, 23.976, 0.5])
-def test_a_film_comes_back(tmp_path: Path, fps: float) -> None:
+def test_a_film_is_read_back(tmp_path: Path, fps: float) -> None:
     write(tmp_path / "film.mp4", film(), fps)
     frames, rate = read_video(tmp_path / "film.mp4")
     assert (frames.shape, frames.dtype, rate) == (film().shape, np.uint8, pytest.approx(fps))
@@ -101,14 +101,14 @@ def test_every_limit_is_enforced(tmp_path: Path, mp4: bytes, limits: Limits, rea
             read(tmp_path / "film.mp4", limits)
 
 
-def test_a_picture_that_would_unpack_to_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
     for read in (read_picture, read_comment, inspect):
         with pytest.raises(MediaError, match="3600000000 pixels a frame"):
             read(tmp_path / "bomb.png")
 
 
-def test_a_stream_larger_than_its_header_says_is_refused(tmp_path: Path, mp4: bytes) -> None:
+def test_a_stream_larger_than_its_header_is_refused(tmp_path: Path, mp4: bytes) -> None:
     write(tmp_path / "large.mp4", film(6, 256, 256), 8)
     large = (tmp_path / "large.mp4").read_bytes()
     # The sample description (box avc1) says the size again, 32 bytes into it; the bitstream still says 256 by 256.

@@ -58,7 +58,7 @@ def test_labels_are_drawn_above_their_frames() -> None:
     assert rows.max() - rows.min() >= 8, "letters must be large enough to read"
 
 
-def test_a_label_stands_out_from_its_paper() -> None:
+def test_labels_contrast_with_the_background() -> None:
     sheet = np.asarray(contact_sheet([film(1, 1)], ["|||||"])).astype(int)
     band = sheet[MARGIN : MARGIN + TEXT_ROW].sum(axis=2)
     assert band.max() - band.min() > 500
@@ -79,7 +79,7 @@ def test_long_labels_are_marked_as_cut_and_accents_are_replaced() -> None:
     assert drawn("scène — 2×2\n naïve") == drawn("scene - 2x2 naive")
 
 
-def test_a_white_frame_on_white_paper_has_an_edge() -> None:
+def test_a_white_frame_on_white_has_a_border() -> None:
     sheet = np.asarray(contact_sheet([np.full((1, 64, 64, 3), 255, np.uint8)], [""]))
     strip = sheet[MARGIN + TEXT_ROW : -MARGIN, MARGIN : MARGIN + 128]
     assert (strip[0] < 255).all() and (strip[1:-1, 1:-1] == 255).all()

@@ -42,7 +42,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (160, 32, 240)])
-def test_flat_colours_come_back(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+def test_flat_colours_are_preserved(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     write(tmp_path / "flat.mp4", np.full((3, 32, 32, 3), colour, np.uint8), 8)
     assert np.abs(decoded(tmp_path / "flat.mp4").astype(int) - colour).max() <= 3
 
@@ -85,7 +85,7 @@ def test_the_mp4_is_playable_in_browsers_and_quicktime(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("count", [1, 5])
-def test_rate_and_length_are_exact(tmp_path: Path, fps: float, rate: Fraction, count: int) -> None:
+def test_rate_and_duration_are_exact(tmp_path: Path, fps: float, rate: Fraction, count: int) -> None:
     write(tmp_path / "film.mp4", film(count, 16, 16), fps)
     with av.open(str(tmp_path / "film.mp4")) as container:
         stream = container.streams.video[0]
@@ -311,7 +311,7 @@ def test_a_frame_of_number_0_is_not_taken_for_part_of_a_new_film(tmp_path: Path,
     assert (tmp_path / "f-0.png").read_bytes() == b"of somebody"
 
 
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), staged(tmp_path / "new" / "film") as (part,):
         part.write_text("half")
         raise KeyboardInterrupt

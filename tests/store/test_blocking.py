@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "flickbook.db"
 
 
-def test_threads_share_it(path: Path) -> None:
+def test_threads_share_one_store(path: Path) -> None:
     with Blocking(SqliteStore(path, connect=hasty)) as store:
         assert store.title.startswith("SQLite")
         with ThreadPoolExecutor(8) as threads:

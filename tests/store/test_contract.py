@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.blocking import Blocking
+from tests.patience import until
 from tests.store.examples import PLAN, Another, drained, ids, job
 
 from flickbook.errors import FlickbookError, RequestError

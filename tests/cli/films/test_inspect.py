@@ -17,7 +17,7 @@ def frames(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (count, 32, 48, 3), dtype=np.uint8)
 
 
-def test_a_film_without_a_recipe(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_shows_a_film_without_a_recipe(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(work / "a.mp4", frames(4), 8.0, None)
     assert run(["inspect", "a.mp4"]) == 0
     lines = capsys.readouterr().out.splitlines()

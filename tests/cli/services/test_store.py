@@ -93,7 +93,7 @@ def test_a_missing_file_is_not_called_sound(jobs: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["sound"] is True
 
 
-def test_repair_says_as_json_which_keys_are_lost_and_that_one_is_needed(
+def test_repair_json_lists_lost_keys_and_that_the_service_is_closed(
     keyless: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["store", "repair", "--json"]) == 0

@@ -233,7 +233,7 @@ def test_errors_of_log_and_preview_do_not_fail_the_film(backend: Backend, small:
     assert done.state == "completed"
 
 
-def test_ordering_what_cannot_be_made_is_refused_at_once(small: Small) -> None:
+def test_an_invalid_job_is_refused_at_creation(small: Small) -> None:
     with pytest.raises(RequestError, match="a draft needs 2 frames or more"):
         small(kind="draft", num_frames=1)
     with pytest.raises(RequestError, match="num_frames=999"):

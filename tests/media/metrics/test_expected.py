@@ -41,7 +41,7 @@ def test_a_picture_without_the_colours_of_the_prompt_explains_a_drift_and_any_ot
     assert expected(["a circle moving left"], picture) == set()
 
 
-def test_a_sunrise_that_drifts_is_not_accused_and_the_same_film_of_a_circle_is() -> None:
+def test_drift_is_no_fault_of_a_sunrise_but_of_a_circle() -> None:
     scene = Scene("sunrise", 1, traits={"direction": "rising", "sky": "purple", "weather": "misty"})
     found = scores(render(scene), 8)
     assert any("drift" in line for line in faults(found, 16))

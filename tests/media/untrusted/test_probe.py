@@ -108,7 +108,7 @@ def test_a_jpeg_of_many_scans_is_refused_by_its_processor_time(tmp_path: Path, p
 
 
 @pytest.mark.slow
-def test_a_film_that_takes_too_long_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
+def test_a_film_above_the_time_limit_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=300, seconds=2)
     with pytest.raises(MediaError, match="endless.gif: needs more than 2 seconds to read; make it"):
         asked(pool, endless, "last", brief)

@@ -108,7 +108,7 @@ def test_a_pull_is_bound_to_its_body(service: Live) -> None:
     assert service.post("/api/v1/models/nothing/pull", headers=head).status_code == 404
 
 
-def test_keys_of_other_routes_and_other_owners_are_other_keys(service: Live) -> None:
+def test_idempotency_keys_are_separate_per_route_and_owner(service: Live) -> None:
     batch = ids(service.post("/api/v1/batches", json={"rows": [PROMPT]}, headers={"idempotency-key": "yy"}))
     for key in ("yy", "yy/0"):
         assert ids(service.post("/api/v1/jobs", json=PROMPT, headers={"idempotency-key": key})) != batch

@@ -145,7 +145,7 @@ def test_opening_a_damaged_store_keeps_the_record_as_it_was(path: Path, part: st
         assert {note.id for note in store.notes("key")} == {key.id for key in keys} - expected.keys()
 
 
-def test_a_store_of_the_last_release_gets_its_record_when_it_is_opened(path: Path) -> None:
+def test_opening_a_store_of_the_last_release_creates_its_key_record(path: Path) -> None:
     keys = made(path, 2)
     older(path)
     with opened(path) as store:
