@@ -122,4 +122,4 @@ def test_what_cannot_be_read_is_refused_and_nothing_is_written(
 def test_a_model_that_cannot_is_named_with_those_that_can(command: Command, picture: Path) -> None:
     done = command("generate", PROMPT, "--image", picture.name, "--model", "mochi")
     assert done.returncode == 2
-    assert "mochi begins from text" in done.stderr and "builtin" in done.stderr
+    assert "mochi starts from text" in done.stderr and "builtin" in done.stderr

@@ -110,7 +110,7 @@ def test_a_network_is_known_by_its_hash(tmp_path: Path, frames: np.ndarray) -> N
     with pytest.raises(WeightsError):
         polished(frames, 8.0, polish, networks)
     file.write_bytes(b"another")
-    with pytest.raises(WeightsError, match=f"SHA-256 should be {polish.upscaler.sha256}"):
+    with pytest.raises(WeightsError, match=f"instead of {polish.upscaler.sha256}"):
         polished(frames, 8.0, polish, networks)
     with pytest.raises(RequestError, match="is not here"):
         polished(frames, 8.0, polish, {})

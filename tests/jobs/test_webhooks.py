@@ -140,7 +140,7 @@ def test_it_waits_longer_each_time_and_gives_up_after_a_day(
             delivered(backend, hooks)
             time.sleep(0.01)
         (delivery,) = backend.ask(hooks.deliveries(made))
-        assert (delivery.state, len(other.came), delivery.error) == ("given_up", 3, "answered 500")
+        assert (delivery.state, len(other.came), delivery.error) == ("given_up", 3, "responded with status 500")
 
 
 def test_who_is_gone_for_good_is_told_no_more(backend: Backend, small: Small) -> None:

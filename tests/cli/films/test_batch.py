@@ -59,7 +59,7 @@ def plan_of(path: Path) -> Plan:
         ("prompt,lora\nx,none.safetensors\n", [], "none.safetensors: no such file"),
         ("prompt,quality\nx,101\n", [], "row 1: quality=101: must be 0 to 100"),
         ("prompt,prompt_at\nx,soon:y\n", [], "row 1: prompt_at=soon:y: must be FRAME:PROMPT"),
-        ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be 2x to 8x"),
+        ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be a whole factor, 2x to 8x"),
         ("prompt,interpolate\nx,8x\n", ["--output", "{number}.gif"], "row 1: fps=64.0: gif plays at most 50"),
         ("prompt\nx\n", ["--output", "{prompt}.mp4"], "--output {prompt}: is not a field of the template"),
         ("prompt\nx\n", ["--output", "{number}"], '{number}: the suffix "" is not one of'),

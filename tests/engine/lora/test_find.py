@@ -144,7 +144,7 @@ def test_another_format_is_refused_unopened(work: Path, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "  ", "a\0b"])
 def test_no_name_at_all(text: str) -> None:
-    with pytest.raises(RequestError, match="names no file"):
+    with pytest.raises(RequestError, match="is not a path"):
         locate(text)
 
 

@@ -85,7 +85,7 @@ def test_where_nothing_can_be_left_out_it_is_said() -> None:
     lone = tiny.ltx()
     with hastened(lone, BALANCED) as how:
         assert not lone.transformer.is_cache_enabled
-    assert "nothing is known that makes LTXPipeline faster; it was made exactly" in how
+    assert "no faster method is known for LTXPipeline; made with speed exact" in how
     with hastened(object(), BALANCED) as how:
         assert how.startswith("speed balanced: nothing is known")
 
