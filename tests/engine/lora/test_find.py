@@ -54,7 +54,7 @@ def test_a_weight_has_limits(lora: Path, said: str) -> None:
 
 @pytest.mark.parametrize("said", ["strong", "", "nan", "0,8", "1:2x"])
 def test_a_weight_is_a_number(lora: Path, said: str) -> None:
-    with pytest.raises(RequestError, match="no number; write the weight as in PATH:0.8"):
+    with pytest.raises(RequestError, match="not a number; write the weight as in PATH:0.8"):
         locate(f"{lora}:{said}")
 
 
