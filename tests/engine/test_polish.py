@@ -112,7 +112,7 @@ def test_a_network_is_known_by_its_hash(tmp_path: Path, frames: np.ndarray) -> N
     file.write_bytes(b"another")
     with pytest.raises(WeightsError, match=f"instead of {polish.upscaler.sha256}"):
         polished(frames, 8.0, polish, networks)
-    with pytest.raises(RequestError, match="is not here"):
+    with pytest.raises(RequestError, match="is not on this machine"):
         polished(frames, 8.0, polish, {})
     with pytest.raises(WeightsError, match="No such file"):
         asked(12, 8.0, {"upscale": 2, "upscaler": str(tmp_path / "nothing")})

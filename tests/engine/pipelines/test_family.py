@@ -200,7 +200,7 @@ def test_numbers_that_are_no_picture_are_not_shown(copied: Path, plan: Callable[
     tensors = load_file(path)
     tensors["decoder.conv_out.bias"].fill_(float("nan"))
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="no picture"):
+    with pytest.raises(WeightsError, match="not an image"):
         film(copied, plan())
 
 

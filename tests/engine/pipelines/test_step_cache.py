@@ -87,7 +87,7 @@ def test_where_nothing_can_be_left_out_it_is_said() -> None:
         assert not lone.transformer.is_cache_enabled
     assert "no faster method is known for LTXPipeline; made with speed exact" in how
     with hastened(object(), BALANCED) as how:
-        assert how.startswith("speed balanced: nothing is known")
+        assert how.startswith("speed balanced: no faster method is known")
 
 
 def test_a_failure_takes_the_cache_off() -> None:

@@ -195,7 +195,7 @@ def test_a_tiny_decoder_that_cannot_be_read_costs_no_preview(
     other = UNetFamily(family.networks, family.weights, family.placement)
     latents = noise([3], (8, 2, 8, 8))[0]
     assert np.array_equal(other.sketch(latents), family.show(latents))
-    assert "previews are decoded by the autoencoder itself" in caplog.text
+    assert "previews use the full autoencoder" in caplog.text
 
 
 def test_a_tiny_decoder_goes_where_the_networks_go(family: UNetFamily) -> None:

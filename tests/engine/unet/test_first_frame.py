@@ -70,5 +70,5 @@ def test_a_picture_of_another_world_is_refused_and_a_model_named(tmp_path: Path,
         given = tmp_path / "photo.png"
     else:
         given = Clip(noise, 8.0).save(tmp_path / "film.mp4")
-    with pytest.raises(RequestError, match=f"^{field}=.* pictures of its own world.*ltx-video"):
+    with pytest.raises(RequestError, match=f"^{field}=.* images like its training films.*ltx-video"):
         generate(WORDS, seed=3, **{field: given})  # type: ignore[arg-type]
