@@ -39,7 +39,7 @@ def test_what_is_refused_is_refused_in_a_dry_run_too(command: Command) -> None:
     done = command("generate", "a panda", "--num-frames", "999", "--dry-run")
     assert done.returncode == 2 and "--num-frames 999" in done.stderr
     done = command("generate", "a panda", "--precision", "fp64", "--dry-run")
-    assert done.returncode == 2 and "precision=fp64: must be auto or one of fp32" in done.stderr
+    assert done.returncode == 2 and "--precision fp64: must be auto or one of fp32" in done.stderr
 
 
 @pytest.mark.slow

@@ -144,7 +144,7 @@ def test_the_film_that_is_there_is_known(tmp_path: Path) -> None:
     assert standing(other, overwrite=True) is None
     drawn = film(path, seed=8, drawn=True)
     assert standing(drawn) == one.plan
-    with pytest.raises(OutputError, match="num_inference_steps is 2 there, 3 here"):
+    with pytest.raises(OutputError, match="num_inference_steps is 2 in the file, 3 here"):
         standing(film(path, num_inference_steps=3, drawn=True))
 
 

@@ -133,7 +133,7 @@ def test_a_store_that_is_damaged_costs_no_film(
     monkeypatch.setenv("FLICKBOOK_STORE", f"sqlite:///{work}/bad.db")
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
     said = capsys.readouterr()
-    assert said.out == "a.mp4\n" and "without being kept as a job" in said.err
+    assert said.out == "a.mp4\n" and "not stored as a job" in said.err
     assert (work / "bad.db").read_bytes().startswith(b"nothing that")
 
 
@@ -160,11 +160,11 @@ def test_drafts_are_chosen_and_finished(work: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("options", "field"), [(["--until", "0"], "until"), (["--until", "1"], "until"), (["--seeds", "0"], "count")]
+    ("options", "field"), [(["--until", "0"], "until"), (["--until", "1"], "until"), (["--seeds", "0"], "seeds")]
 )
 def test_drafts_have_limits(work: Path, capsys: pytest.CaptureFixture[str], options: list[str], field: str) -> None:
     assert run(["draft", PROMPT, *options]) == 2
-    assert f"error: {field}=" in capsys.readouterr().err
+    assert f"error: --{field} " in capsys.readouterr().err
     assert list(work.iterdir()) == []
 
 
