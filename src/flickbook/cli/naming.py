@@ -14,6 +14,7 @@ _SET_BY: Final = {
     "loras": "lora",
     "inputs": "input",
     "trusted_proxies": "trusted_proxy",
+    "count": "seeds",
 }
 #: Fields that a setting may have set instead of an option.
 _SETTINGS: Final = ("model",)

@@ -126,7 +126,7 @@ def test_a_batch_is_made_and_found_again(work: Path, capsys: pytest.CaptureFixtu
     paths[1].unlink()
     Path(f"{paths[1]}.json").unlink()
     code, told, err = batch(capsys, *words)
-    assert code == 0 and "2 of 3 films exist already and kept" in err
+    assert code == 0 and "2 of 3 films exist already and are kept" in err
     assert [film["kept"] for film in told["films"]] == [True, False, True]
     assert [film["seed"] for film in told["films"]] == seeds
     assert {path: path.stat().st_mtime_ns for path in paths if path != paths[1]}.items() <= before.items()
@@ -182,7 +182,7 @@ def test_one_that_fails_is_told_and_tried_again(work: Path, capsys: pytest.Captu
     assert [film["row"] for film in told["films"]] == [1, 3]
     (failed,) = told["failed"]
     assert (failed["row"], failed["code"]) == (2, "media")
-    assert "note: 1 of 3 films failed: row 2; the same command tries them again" in err
+    assert "note: 1 of 3 films failed: row 2; run the same command again to retry them" in err
     assert not os.path.exists(failed["path"]) and os.path.exists(told["sheet"])
     Image.new("RGB", (64, 64), "red").save(work / "in.png")
     code, told, _ = batch(capsys, *words)
@@ -200,7 +200,7 @@ def test_a_film_that_was_damaged_is_told(work: Path, capsys: pytest.CaptureFixtu
     film.write_bytes(data[:start] + b"\xff" * 200 + data[start + 200 :])
     code, told, _ = batch(capsys, *words)
     assert code == 1 and told["films"] == []
-    assert "delete it and run again" in told["failed"][0]["message"]
+    assert "delete the file and run again" in told["failed"][0]["message"]
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_nothing_of_others_is_replaced(work: Path, capsys: pytest.CaptureFixture
     sheet, journal = work / "p-sheet.png", work / "p-seeds.json"
     Image.new("RGB", (4, 4)).save(sheet)
     code, told, _ = batch(capsys, *words)
-    assert code == 2 and "is not a sheet of a batch" in told["error"]["message"]
+    assert code == 2 and "is not a batch sheet" in told["error"]["message"]
     sheet.unlink()
     journal.write_text("[]")
     code, told, _ = batch(capsys, *words)
@@ -228,7 +228,7 @@ def test_without_json_paths_are_printed(work: Path, command: Command) -> None:
     assert "note: row 2: " in ran.stderr
     again = command("batch", name, *SHORT)
     assert again.stdout == ran.stdout
-    assert "note: 2 of 2 films exist already and kept\n" in again.stderr
+    assert "note: 2 of 2 films exist already and are kept\n" in again.stderr
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_a_power_cut_leaves_a_job_that_can_be_taken_up(work: Path, capsys: pytes
     assert how in capsys.readouterr().err
     assert run(["jobs", "resume", job["id"], "--json"]) == 0
     (film,) = json.loads(capsys.readouterr().out)["films"]
-    assert any("went on from step" in note for note in film["run"]["notes"])
+    assert any("resumed from step" in note for note in film["run"]["notes"])
     assert run(["generate", PROMPT, *steps, "--output", "b.mp4"]) == 0
     assert (work / "a.mp4").read_bytes() == (work / "b.mp4").read_bytes()
 

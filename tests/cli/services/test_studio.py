@@ -41,10 +41,10 @@ def test_it_says_where_the_page_is_and_ends_with_a_signal(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--share"], "share=True: anyone with the address could use the studio, and there is no login; add --auth"),
-        (["--auth", "ada"], "auth=ada: has no password; write NAME:PASSWORD"),
+        (["--share"], "--share: anyone with the address could use the studio, and there is no login; add --auth"),
+        (["--auth", "ada"], "--auth ada: has no password; write NAME:PASSWORD"),
         (["--auth", "ada:short"], "--auth ada: has a password of 5 characters, must be 8 or more"),
-        (["--host", "0.0.0.0"], "host=0.0.0.0: other machines reach this address"),
+        (["--host", "0.0.0.0"], "--host 0.0.0.0: other machines can reach this address"),
     ],
 )
 def test_what_is_not_safe_is_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:

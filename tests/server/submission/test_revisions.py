@@ -133,7 +133,7 @@ def test_a_commands_job_goes_into_the_queue(service: Live, tmp_path: Path) -> No
     assert error["field"] == "image" and "changed" in error["message"]
     start.unlink()
     error = service.post(f"{JOBS}/{first.id}/again", json={}).json()["error"]
-    assert error["field"] == "image" and "gone" in error["message"] and str(tmp_path) not in error["message"]
+    assert error["field"] == "image" and "deleted" in error["message"] and str(tmp_path) not in error["message"]
     assert service.service.artifacts.ids() == before
 
 
