@@ -98,13 +98,8 @@ def made(plan: Plan, run_options: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the outputs of `film` while it is made, and at the end those of the finished film."""
     model, picture, clip = MODELS[plan.model], "", None
     if model.repo:
-        yield (
-            stage(f"downloading {model.title}, {model.download_gb:g} GB, unless it is here already"),
-            None,
-            None,
-            None,
-            plan.seed,
-        )
+        said = f"downloading {model.title}, {model.download_gb:g} GB, unless it is here already"
+        yield stage(said), None, None, None, plan.seed
         fetch(model)
     warm = bool(past) and past[0].plan.model == plan.model and not is_zero_gpu_space()
     pace = Pace(plan, past, warm=warm)

@@ -1,4 +1,4 @@
-"""What this Space can make, and the making: one film at a time, in this process or on a GPU that is borrowed for it."""
+"""The models of this Space, and how it makes films: one at a time, in this process or on a ZeroGPU device."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ try:
 except ImportError:
 
     def GPU(duration: int) -> Any:
-        """What borrows a GPU on ZeroGPU; elsewhere the work stays as it is."""
+        """Decorator that requests a GPU on ZeroGPU; elsewhere it changes nothing."""
         return lambda work: work
 
 
-#: The seconds that ZeroGPU is asked for, at most, for one film.
+#: The most seconds of ZeroGPU time requested for one film.
 GPU_SECONDS: Final = 120
-#: The least memory that its GPUs have had. They are there only while a film is made.
+#: The smallest memory of ZeroGPU devices so far. They are visible only while a film is made.
 GPU_BYTES: Final = 40 * 2**30
-#: The most a processor makes in minutes: billions of parameters x steps x squares of 512 pixels.
+#: The most work that a CPU finishes in minutes: billions of parameters x steps x squares of 512 pixels.
 PATIENCE: Final = 60
-#: Visitors wait for each other, so one film may take no more than this.
+#: Limits of one film, because visitors wait for each other.
 MOST: Final = {"num_frames": 64, "num_inference_steps": 50}
-#: The share of a film's time that goes into showing it.
+#: The share of a film's time that previews may take.
 SHOWN: Final = 0.25
 
 
 def machine() -> Machine:
-    """What films are made on here."""
+    """The device on which films are made."""
     here = Machine.here()
     if not is_zero_gpu_space():
         return here
@@ -52,14 +52,14 @@ def machine() -> Machine:
 
 
 def offered() -> dict[str, Model]:
-    """The models that this Space can run, by their names, within its limits."""
+    """The models that this Space can run, by name, with its limits."""
     here = machine()
     plans = [(model, usual(model)) for model in map(_narrowed, list_models())]
     return {model.name: model for model, plan in plans if _suits(model, plan, estimate(model, plan, here))}
 
 
 def _narrowed(model: Model) -> Model:
-    """A model that makes no more than this Space does."""
+    """A model with its ranges reduced to the limits of this Space."""
     changes = {}
     for field, most in MOST.items():
         whole = getattr(model, field)
@@ -70,7 +70,7 @@ def _narrowed(model: Model) -> Model:
 
 
 def _suits(model: Model, plan: Plan, answer: Estimate) -> bool:
-    """Whether words are enough for a model, and its usual film fits here and is made in minutes."""
+    """Whether a model needs only a prompt, and its default film fits here and takes minutes."""
     if "text" not in model.inputs or model.gated or not answer.fits:
         return False
     if model.name == "builtin" or answer.placement.device != "cpu":
@@ -83,7 +83,7 @@ MODELS: Final = offered()
 
 
 def planned(asked: dict[str, Any]) -> tuple[Plan, RunOptions]:
-    """The Plan of the fields of a Request, and where it runs. Raises RequestError for what this Space does not make."""
+    """The Plan of the fields of a Request, and where it runs. Raises RequestError outside the limits of this Space."""
     model = MODELS.get(str(asked["model"]))
     if model is None:
         raise RequestError("model", asked["model"], "is not offered here", f"choose one of {', '.join(MODELS)}")
@@ -99,11 +99,11 @@ def planned(asked: dict[str, Any]) -> tuple[Plan, RunOptions]:
 
 @GPU(duration=GPU_SECONDS)
 def making(plan: Plan, run_options: RunOptions) -> Iterator[tuple[Step, bytes | None] | Clip]:
-    """The Steps of a film, some of them with a moving picture of what emerges, and at the end the film."""
+    """The Steps of a film, some with an animated preview, and at the end the film."""
     engine, meter = engine_of(plan, run_options), Meter()
     pixels = np.empty((plan.num_frames, plan.height, plan.width, 3), np.uint8)
     began, spent = time.monotonic(), 0.0
-    # Closed at once: when a visitor leaves, nothing goes on.
+    # Closed at once: the run stops when the visitor leaves.
     with closing(engine.run([plan], previews=True)) as events:
         for event in events:
             if isinstance(event, Frames):

@@ -51,7 +51,7 @@ def test_names_that_no_model_can_have(data: Path, name: str) -> None:
 
 
 def test_a_shipped_model_cannot_be_removed(data: Path) -> None:
-    with pytest.raises(RequestError, match="name=builtin: comes with Flickbook"):
+    with pytest.raises(RequestError, match="name=builtin: is part of Flickbook"):
         catalogue.remove("builtin")
     with pytest.raises(ModelNotFound):
         catalogue.remove("nothing")
@@ -77,15 +77,8 @@ def test_a_note_about_unlearned_words_names_them_and_a_bigger_model() -> None:
 def test_a_word_that_only_ever_named_something_else_is_told_unless_that_is_asked_for() -> None:
     model = find("builtin")
     note = model.unlearned("a rainy cyberpunk alley")
-    assert '"alley"' in note and '"cyberpunk" only as another word for its neon city' in note
-    for prompt, word in (
-        ("a cyberpunk city", "cyberpunk"),
-        ("a futuristic city", "futuristic"),
-        ("a neon cyberpunk street", "cyberpunk"),
-        ("shooting meteors", "meteors"),
-    ):
-        assert f'"{word}" only as another word' in model.unlearned(prompt), prompt
-    assert model.unlearned("a cyberpunk neon city in the rain") == ""
+    assert '"alley"' in note and 'uses "cyberpunk" as a synonym of its neon city' in note
+    assert model.unlearned("a cyberpunk city in the rain") == ""
 
 
 def test_every_entry_recommends_what_is_advised_or_says_why_not() -> None:

@@ -152,7 +152,7 @@ def test_pictures_hold_one_frame_and_films_also_one() -> None:
         if container in FILMS:
             assert encoding(container, num_frames=16) == encoding(container)
             continue
-        with pytest.raises(RequestError, match=f"^container={container}: holds one frame, not 16; .*mp4"):
+        with pytest.raises(RequestError, match=f"^container={container}: stores one frame, not 16; .*mp4"):
             encoding(container, num_frames=16)
     assert set(FILMS) | set(STILLS) == set(CONTAINERS)
 

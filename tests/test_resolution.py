@@ -74,12 +74,12 @@ def test_several_prompts_along_time() -> None:
     assert made.prompt_at == ((16, "dawn"), (32, "noon"))
     assert made.shape() != plan(num_frames=48).shape()
     for wrong, message in (
-        (((48, "late"),), "prompt_at=48: must begin at a frame from 1 to 47"),
+        (((48, "late"),), "prompt_at=48: must be a frame from 1 to 47"),
         (((0, "first"),), "prompt_at=0: must begin"),
         (((8, "a"), (8, "b")), "prompt_at=8: has two prompts"),
         (((24, " "),), "prompt_at= : is empty"),
-        (((5, "b"),), "prompt_at=0: no window of 16 frames has its middle"),
-        (((44, "b"),), "prompt_at=44: no window of 16 frames has its middle"),
+        (((5, "b"),), "prompt_at=0: this prompt is too short: no window of 16 frames has its middle"),
+        (((44, "b"),), "prompt_at=44: this prompt is too short: no window of 16 frames has its middle"),
     ):
         with pytest.raises(RequestError, match=message):
             plan(num_frames=48, prompt_at=wrong)
@@ -109,7 +109,7 @@ def test_a_still(asked: dict[str, object]) -> None:
     [
         ({"prompt": ""}, 'prompt=: is empty; describe the film, for example "a red circle moving left"'),
         ({"prompt": " \n\t "}, "is empty"),
-        ({"prompt": "x" * 2001}, "has 2001 characters, the most is 2000; shorten it"),
+        ({"prompt": "x" * 2001}, "has 2001 characters, must be at most 2000; shorten it"),
         ({"prompt": "x" * 10**6}, "has 1000000 characters"),
         ({"prompt": "a\x1b[31mred"}, "contains the control character U\\+001B"),
         ({"prompt": "a\ud800"}, "contains the control character U\\+D800"),
@@ -126,8 +126,8 @@ def test_a_still(asked: dict[str, object]) -> None:
         ({"width": 100}, "width=100: builtin makes 128x128; ask for 128x128 or leave the size out$"),
         ({"width": 10**5000}, "builtin makes 128x128; make 128x128 and add --upscale 4x, which gives 512x512$"),
         ({"width": 128, "height": 130}, "height=130: builtin makes 128x128"),
-        ({"container": "png", "num_frames": 2}, "num_frames=2: a png is one frame"),
-        ({"container": "mp4", "num_frames": 1}, "num_frames=1: mp4 is for 2 frames or more"),
+        ({"container": "png", "num_frames": 2}, "num_frames=2: png files have one frame"),
+        ({"container": "mp4", "num_frames": 1}, "num_frames=1: mp4 files need 2 frames or more"),
     ],
 )
 def test_refusals_name_field_value_limit_and_remedy(asked: dict[str, object], message: str) -> None:
@@ -210,10 +210,10 @@ def test_a_film_that_begins_from_a_picture_knows_its_hash(picture: Path) -> None
         ({"image": "P", "strength": 1.5}, "strength=1.5: must be 0.05 to 1; ask for 1 or less"),
         (
             {"image": "P", "strength": 0.05, "num_inference_steps": 4},
-            "strength=0.05: leaves none of the 4 steps; ask for",
+            "strength=0.05: leaves no step of 4; ask for",
         ),
-        ({"image": "P", "model": "cogvideox-2b"}, "image=P: cogvideox-2b begins from text or video; leave it out, or"),
-        ({"model": "stable-video-diffusion"}, "image=: stable-video-diffusion begins from image; add --image PATH"),
+        ({"image": "P", "model": "cogvideox-2b"}, "image=P: cogvideox-2b starts from text or video; leave it out, or"),
+        ({"model": "stable-video-diffusion"}, "image=: stable-video-diffusion starts from image; add --image PATH"),
         (
             {"image": "P", "model": "stable-video-diffusion", "strength": 0.5},
             "strength=0.5: stable-video-diffusion does",
@@ -270,7 +270,7 @@ def test_negative_words_that_the_model_never_learned_are_left_out_and_named() ->
     request = Request(prompt="a red circle", negative_prompt="blurry, low quality, a green star")
     made = resolve(request)
     assert made.negative_prompt == "a green star"
-    assert notes(request, made) == ['builtin never learned "blurry", "low", "quality": left out of the negative prompt']
+    assert notes(request, made) == ['builtin did not learn "blurry", "low", "quality": left out of the negative prompt']
     other = Request(prompt="a red circle", model="text-to-video-ms-1.7b", negative_prompt="blurry, low quality")
     assert resolve(other).negative_prompt == "blurry, low quality" and notes(other, resolve(other)) == []
 
@@ -278,7 +278,7 @@ def test_negative_words_that_the_model_never_learned_are_left_out_and_named() ->
 def test_a_guidance_that_spoils_the_built_in_film_is_told() -> None:
     request = Request(prompt="a red circle", guidance_scale=8.0)
     assert [note.partition(":")[0] for note in notes(request, resolve(request))] == [
-        "guidance 8 is far above the 2.5 that builtin was measured to be best at"
+        "guidance 8 is far above 2.5, the best measured value of builtin"
     ]
     assert notes(request, resolve(request.model_copy(update={"guidance_scale": 4.0}))) == []
 
@@ -293,8 +293,8 @@ def test_a_preset_fills_what_is_unset_and_tells_where_it_leaves_the_advice() -> 
     large = Request(prompt="a panda", model="wan-2.1-1.3b", preset="recommended", num_inference_steps=40)
     (note,) = notes(large, resolve(large))
     assert note == (
-        "preset recommended: 81 frames, guidance 5, 16 frames a second, as recommended for wan-2.1-1.3b, "
-        "instead of 16 to 24 frames, guidance 7 to 9, 6 to 8 frames a second"
+        "preset recommended: 81 frames, guidance 5, 16 frames per second, as recommended for wan-2.1-1.3b, "
+        "instead of 16 to 24 frames, guidance 7 to 9, 6 to 8 frames per second"
     )
 
 

@@ -306,7 +306,7 @@ def _frames(request: Request, model: Model) -> tuple[Container, int]:
     asked, container = request.num_frames, request.container
     if container is not None and container not in formats.FILMS:
         if asked not in (None, 1):
-            limit = f"a {container} file has one frame"
+            limit = f"{container} files have one frame"
             raise RequestError("num_frames", asked, limit, "ask for 1 frame or name the file .mp4")
         return container, _whole("num_frames", 1, model.num_frames)
     num_frames = _whole("num_frames", asked, model.num_frames)
@@ -314,7 +314,7 @@ def _frames(request: Request, model: Model) -> tuple[Container, int]:
         limit = (
             "shot-%04d.png needs 2 frames or more"
             if container == "frames"
-            else f"a {container} file needs 2 frames or more"
+            else f"{container} files need 2 frames or more"
         )
         raise RequestError("num_frames", 1, limit, "name the file .png or ask for more frames")
     return container or ("png" if num_frames == 1 else "mp4"), num_frames

@@ -115,7 +115,7 @@ def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
             "--size 1280x720: builtin makes 128x128; make 128x128 and add --upscale",
         ),
         (["generate", "x", "--size=1280"], "--size 1280: must be WIDTHxHEIGHT in pixels"),
-        (["generate", " "], "PROMPT: is empty; say what the film shows"),
+        (["generate", " "], "PROMPT: is empty; describe the film"),
         (["sequence", "x", "--drift", "2"], "--drift 2.0: must be 0 to 1"),
         (["batch", "films.txt"], "FILE films.txt: must end in .csv"),
         (["serve", "--auth", "me"], "--auth me: has no password"),

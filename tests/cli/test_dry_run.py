@@ -12,7 +12,7 @@ from tests.conftest import Command
 def test_a_dry_run_estimates_a_model_that_is_not_installed(command: Command, work: Path) -> None:
     done = command("generate", "a panda surfing", "--model", "text-to-video-ms-1.7b", "--dry-run")
     assert done.returncode == 0 and done.stderr == ""
-    assert "256x256, 16 frames at 8 a second, 25 steps of dpm++, guidance 9" in done.stdout
+    assert "256x256, 16 frames at 8 per second, 25 steps of dpm++, guidance 9" in done.stdout
     for word in ("weights", "denoising", "decoding", "download  3.7 GB", "GiB free", "time"):
         assert word in done.stdout
     assert list(work.iterdir()) == []
@@ -39,7 +39,7 @@ def test_a_dry_run_refuses_invalid_options(command: Command) -> None:
     done = command("generate", "a panda", "--num-frames", "999", "--dry-run")
     assert done.returncode == 2 and "--num-frames 999" in done.stderr
     done = command("generate", "a panda", "--precision", "fp64", "--dry-run")
-    assert done.returncode == 2 and "precision=fp64: must be auto or one of fp32" in done.stderr
+    assert done.returncode == 2 and "--precision fp64: must be auto or one of fp32" in done.stderr
 
 
 @pytest.mark.slow

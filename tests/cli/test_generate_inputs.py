@@ -122,4 +122,4 @@ def test_an_unreadable_input_is_refused_and_nothing_is_written(
 def test_a_model_without_image_input_is_refused_with_alternatives(command: Command, picture: Path) -> None:
     done = command("generate", PROMPT, "--image", picture.name, "--model", "mochi")
     assert done.returncode == 2
-    assert "mochi begins from text" in done.stderr and "builtin" in done.stderr
+    assert "mochi starts from text" in done.stderr and "builtin" in done.stderr

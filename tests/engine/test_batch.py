@@ -139,12 +139,12 @@ def test_an_existing_film_is_recognised_by_its_plan(tmp_path: Path) -> None:
     saved(one)
     assert standing(one) == one.plan
     other = film(path, seed=8)
-    with pytest.raises(OutputError, match="is another film: seed is 1 there, 8 here"):
+    with pytest.raises(OutputError, match="is another film: seed is 1 in the file, 8 here"):
         standing(other)
     assert standing(other, overwrite=True) is None
     drawn = film(path, seed=8, drawn=True)
     assert standing(drawn) == one.plan
-    with pytest.raises(OutputError, match="num_inference_steps is 2 there, 3 here"):
+    with pytest.raises(OutputError, match="num_inference_steps is 2 in the file, 3 here"):
         standing(film(path, num_inference_steps=3, drawn=True))
 
 
@@ -175,7 +175,7 @@ def test_complete_numbered_frames_are_kept(tmp_path: Path) -> None:
     third.write_bytes(frame)
     assert standing(one) == one.plan
     fifth.write_bytes(frame)
-    with pytest.raises(OutputError, match="others follow"):
+    with pytest.raises(OutputError, match="there are more"):
         standing(one)
 
 
@@ -201,14 +201,14 @@ def test_a_film_of_schema_1_and_of_any_batch_is_the_same_film(tmp_path: Path, na
     recipe = clip.recipe.model_copy(update={"schema_version": 1, "plan": plan, "placement": placement})
     write(path, clip.frames, clip.fps, recipe.to_json())
     assert standing(one) == one.plan
-    with pytest.raises(OutputError, match="is another film: seed is 1 there, 8 here$|seed is 1 there, 8 here;"):
+    with pytest.raises(OutputError, match="is another film: seed is 1 in the file, 8 here$|seed is 1 in the file, 8 here;"):
         standing(film(path, seed=8, container=container_of(path)))
 
 
 def test_a_film_of_another_codec_is_another_film(tmp_path: Path) -> None:
     one = film(tmp_path / "a.mp4")
     next(films([one.plan])).save(one.path, codec="h265")
-    with pytest.raises(OutputError, match="is another film: codec is h265 there, h264 here"):
+    with pytest.raises(OutputError, match="is another film: codec is h265 in the file, h264 here"):
         standing(one)
 
 

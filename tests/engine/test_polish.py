@@ -110,9 +110,9 @@ def test_networks_are_identified_by_their_hash(tmp_path: Path, frames: np.ndarra
     with pytest.raises(WeightsError):
         polished(frames, 8.0, polish, networks)
     file.write_bytes(b"another")
-    with pytest.raises(WeightsError, match=f"SHA-256 should be {polish.upscaler.sha256}"):
+    with pytest.raises(WeightsError, match=f"instead of {polish.upscaler.sha256}"):
         polished(frames, 8.0, polish, networks)
-    with pytest.raises(RequestError, match="is not here"):
+    with pytest.raises(RequestError, match="is not on this machine"):
         polished(frames, 8.0, polish, {})
     with pytest.raises(WeightsError, match="No such file"):
         asked(12, 8.0, {"upscale": 2, "upscaler": str(tmp_path / "nothing")})

@@ -53,7 +53,7 @@ def test_given_num_frames_are_kept(video: Path) -> None:
 
 def test_a_too_short_video_is_refused_with_its_frames(video: Path) -> None:
     request = Request(prompt="a star", video=str(video), num_frames=12)
-    with pytest.raises(RequestError, match="num_frames=12: .*holds 5 at 8 frames a second; ask for 5 or fewer"):
+    with pytest.raises(RequestError, match="num_frames=12: .*has 5 at 8 frames per second; ask for 5 or fewer"):
         sources(resolve(request), request)
 
 

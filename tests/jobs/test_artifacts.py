@@ -22,7 +22,7 @@ def test_only_a_job_id_becomes_a_path(text: str) -> None:
     if ID.fullmatch(text):
         assert artifacts.of(text).parents[1] == artifacts.root
     else:
-        with pytest.raises(RequestError, match="no id of a job"):
+        with pytest.raises(RequestError, match="is not a job id"):
             artifacts.of(text)
 
 

@@ -152,7 +152,7 @@ def test_a_film_that_was_stopped_leaves_the_place_free(space: Client) -> None:
     [
         ("num_frames", 999, "num_frames=999: must be 1 to 64 in this Space; ask for 64, or run Flickbook yourself"),
         ("num_inference_steps", 0, "num_inference_steps=0: must be 1 to 100; "),
-        ("prompt", " ", "prompt= : is empty; say what the film shows"),
+        ("prompt", " ", "prompt= : is empty; describe the film"),
         ("model", "wan-2.2-14b", "model=wan-2.2-14b: is not offered here; choose one of builtin"),
         ("guidance_scale", "much", "guidance_scale=much: "),
         ("seed", -1, "seed=-1: must be 0 to "),

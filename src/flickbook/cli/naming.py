@@ -14,6 +14,7 @@ _SET_BY: Final = {
     "loras": "lora",
     "inputs": "input",
     "trusted_proxies": "trusted_proxy",
+    "count": "seeds",
 }
 #: Fields that a setting may have set instead of an option.
 _SETTINGS: Final = ("model",)
@@ -26,7 +27,8 @@ def message(error: RequestError, command: Any, arguments: Sequence[str]) -> str:
     name if the command has no option for it, or if a setting or a file may have set it.
     """
     field = error.field or ""
-    name = _names(command, arguments).get(_SET_BY.get(field, field))
+    names = _names(command, arguments)
+    name = names.get(field) or names.get(_SET_BY.get(field, field))
     if name is None:
         return str(error)
     value = _typed(name, arguments)

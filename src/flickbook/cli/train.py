@@ -31,7 +31,7 @@ def train(
 
     if resume and newest_checkpoint(out) is None:
         raise RequestError(
-            "resume", out, "has no checkpoint", "leave --resume out to start a new training, or correct --out"
+            "out", out, "has no checkpoint", "leave --resume out to start a new training, or correct --out"
         )
     model = main(config, out, init, accelerate)
     if model is not None:  # with several processes, only the first one prints

@@ -59,16 +59,16 @@ def plan_of(path: Path) -> Plan:
         ("prompt,lora\nx,none.safetensors\n", [], "none.safetensors: no such file"),
         ("prompt,quality\nx,101\n", [], "row 1: quality=101: must be 0 to 100"),
         ("prompt,prompt_at\nx,soon:y\n", [], "row 1: prompt_at=soon:y: must be FRAME:PROMPT"),
-        ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be 2x to 8x"),
+        ("prompt,interpolate\nx,9x\n", [], "row 1: interpolate=9x: must be a whole factor, 2x to 8x"),
         ("prompt,interpolate\nx,8x\n", ["--output", "{number}.gif"], "row 1: fps=64.0: gif plays at most 50"),
         ("prompt\nx\n", ["--output", "{prompt}.mp4"], "--output {prompt}: is not a field of the template"),
         ("prompt\nx\n", ["--output", "{number}"], '{number}: the suffix "" is not one of'),
         ("prompt\nx\n", ["--output", "{name}.mp4"], "row 1: name=: is missing"),
-        ("prompt\nx\nx\n", ["--output", "{slug}.mp4"], "x.mp4: is the name of row 1 and of row 2"),
-        ("prompt,name\nx,A\ny,a\n", ["--output", "{name}.mp4"], "a.mp4: is the name of row 1 and of row 2"),
+        ("prompt\nx\nx\n", ["--output", "{slug}.mp4"], "x.mp4: is the output of row 1 and of row 2"),
+        ("prompt,name\nx,A\ny,a\n", ["--output", "{name}.mp4"], "a.mp4: is the output of row 1 and of row 2"),
         ("prompt\nx\n", ["--output", "p.csv/{number}.mp4"], "p.csv"),
         ("prompt\nx\n", ["--precision", "fp12"], "--precision fp12"),
-        ("prompt\nx\n", ["--model-dir", "nowhere"], "--model-dir nowhere"),
+        ("prompt\nx\n", ["--model-dir", "nowhere"], "model_dir=nowhere"),
         ("prompt\nx\n", ["--seed", "-1"], "row 1: seed=-1: must be 0 to"),
         ("prompt\nx\n", ["--num-frames", "0"], "row 1: num_frames=0: must be 1 to"),
         ("prompt\nx\n", ["--num-inference-steps", "0"], "row 1: num_inference_steps=0: must be 1 to"),
@@ -103,7 +103,7 @@ def test_a_dry_run_writes_nothing_and_draws_no_seed(work: Path, capsys: pytest.C
     assert len(told["estimates"]) == 1
     assert run(["batch", name, "--dry-run"]) == 0
     out, _ = capsys.readouterr()
-    assert "outputs/p/1-a-red-circle-moving-left.mp4" in out and "0 of 3 films are there, 3 to make" in out
+    assert "outputs/p/1-a-red-circle-moving-left.mp4" in out and "0 of 3 films exist, 3 to make" in out
     assert [path.name for path in work.iterdir()] == ["p.csv"]
 
 
@@ -126,7 +126,7 @@ def test_a_repeated_batch_keeps_its_finished_films(work: Path, capsys: pytest.Ca
     paths[1].unlink()
     Path(f"{paths[1]}.json").unlink()
     code, told, err = batch(capsys, *words)
-    assert code == 0 and "2 of 3 films are there already and kept" in err
+    assert code == 0 and "2 of 3 films exist already and are kept" in err
     assert [film["kept"] for film in told["films"]] == [True, False, True]
     assert [film["seed"] for film in told["films"]] == seeds
     assert {path: path.stat().st_mtime_ns for path in paths if path != paths[1]}.items() <= before.items()
@@ -182,7 +182,7 @@ def test_a_failed_row_is_reported_and_retried(work: Path, capsys: pytest.Capture
     assert [film["row"] for film in told["films"]] == [1, 3]
     (failed,) = told["failed"]
     assert (failed["row"], failed["code"]) == (2, "media")
-    assert "note: 1 of 3 films failed: row 2; the same command tries them again" in err
+    assert "note: 1 of 3 films failed: row 2; run the same command again to retry them" in err
     assert not os.path.exists(failed["path"]) and os.path.exists(told["sheet"])
     Image.new("RGB", (64, 64), "red").save(work / "in.png")
     code, told, _ = batch(capsys, *words)
@@ -200,7 +200,7 @@ def test_a_damaged_film_is_reported(work: Path, capsys: pytest.CaptureFixture[st
     film.write_bytes(data[:start] + b"\xff" * 200 + data[start + 200 :])
     code, told, _ = batch(capsys, *words)
     assert code == 1 and told["films"] == []
-    assert "delete it and run again" in told["failed"][0]["message"]
+    assert "delete the file and run again" in told["failed"][0]["message"]
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_files_of_other_programs_are_not_replaced(work: Path, capsys: pytest.Cap
     sheet, journal = work / "p-sheet.png", work / "p-seeds.json"
     Image.new("RGB", (4, 4)).save(sheet)
     code, told, _ = batch(capsys, *words)
-    assert code == 2 and "is not a sheet of a batch" in told["error"]["message"]
+    assert code == 2 and "is not a batch sheet" in told["error"]["message"]
     sheet.unlink()
     journal.write_text("[]")
     code, told, _ = batch(capsys, *words)
@@ -228,7 +228,7 @@ def test_without_json_paths_are_printed(work: Path, command: Command) -> None:
     assert "note: row 2: " in ran.stderr
     again = command("batch", name, *SHORT)
     assert again.stdout == ran.stdout
-    assert "note: 2 of 2 films are there already and kept\n" in again.stderr
+    assert "note: 2 of 2 films exist already and are kept\n" in again.stderr
 
 
 @pytest.mark.slow
@@ -274,7 +274,7 @@ def test_the_examples_of_the_batch_page_run(work: Path, command: Command) -> Non
     assert len(lines) == 6
     ran = [command(*shlex.split(line)[1:]) for line in lines]
     assert [each.returncode for each in ran] == [0] * 6, [each.stderr for each in ran]
-    assert "3 of 3 films are there already" in ran[2].stderr
+    assert "3 of 3 films exist already" in ran[2].stderr
     names = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
     assert names >= {"outputs/shapes/3-a-white-star-on-a-black-background.png", "outputs/shapes/shapes-sheet.png"}
     assert names >= {"builtin/1-circle-7.webp", "shapes-sheet.png", "shapes-seeds.json"}

@@ -41,7 +41,7 @@ sys.exit(run(["desktop"]))
 def test_an_invalid_url_is_refused_before_a_window_opens(command: Any) -> None:
     for words in (["--url", "ftp://x"], ["--url", "http://user:word@x"]):
         ran = command("desktop", *words)
-        assert ran.returncode == 2 and ran.stderr.startswith("error: url=") and ran.stderr.count("\n") == 1
+        assert ran.returncode == 2 and ran.stderr.startswith("error: --url ") and ran.stderr.count("\n") == 1
         assert "word" not in ran.stderr
 
 

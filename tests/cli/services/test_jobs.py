@@ -99,7 +99,7 @@ def test_a_killed_command_leaves_a_job_that_resumes(work: Path, capsys: pytest.C
     assert how in capsys.readouterr().err
     assert run(["jobs", "resume", job["id"], "--json"]) == 0
     (film,) = json.loads(capsys.readouterr().out)["films"]
-    assert any("went on from step" in note for note in film["run"]["notes"])
+    assert any("resumed from step" in note for note in film["run"]["notes"])
     assert run(["generate", PROMPT, *steps, "--output", "b.mp4"]) == 0
     assert (work / "a.mp4").read_bytes() == (work / "b.mp4").read_bytes()
 
@@ -133,7 +133,7 @@ def test_a_damaged_store_does_not_prevent_a_film(
     monkeypatch.setenv("FLICKBOOK_STORE", f"sqlite:///{work}/bad.db")
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
     said = capsys.readouterr()
-    assert said.out == "a.mp4\n" and "without being kept as a job" in said.err
+    assert said.out == "a.mp4\n" and "not stored as a job" in said.err
     assert (work / "bad.db").read_bytes().startswith(b"nothing that")
 
 
@@ -160,13 +160,13 @@ def test_chosen_drafts_are_finished(work: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("options", "field"), [(["--until", "0"], "until"), (["--until", "1"], "until"), (["--seeds", "0"], "count")]
+    ("options", "field"), [(["--until", "0"], "until"), (["--until", "1"], "until"), (["--seeds", "0"], "seeds")]
 )
 def test_invalid_draft_options_are_refused(
     work: Path, capsys: pytest.CaptureFixture[str], options: list[str], field: str
 ) -> None:
     assert run(["draft", PROMPT, *options]) == 2
-    assert f"error: {field}=" in capsys.readouterr().err
+    assert f"error: --{field} " in capsys.readouterr().err
     assert list(work.iterdir()) == []
 
 

@@ -47,12 +47,12 @@ def test_create_accepts_every_option(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["create", "--name", "a b"], "name=a b: "),
-        (["create", "--name", "a", "--scope", "root"], "scope=root: "),
-        (["create", "--name", "a", "--expires", "soon"], "expires=soon: "),
-        (["create", "--name", "a", "--expires", "0d"], "expires=0d: "),
-        (["revoke", "nothing"], "id=nothing: no such key"),
-        (["list", "--store", "ftp://x"], "store="),
+        (["create", "--name", "a b"], "--name a b: "),
+        (["create", "--name", "a", "--scope", "root"], "--scope root: "),
+        (["create", "--name", "a", "--expires", "soon"], "--expires soon: "),
+        (["create", "--name", "a", "--expires", "0d"], "--expires 0d: "),
+        (["revoke", "nothing"], "ID nothing: no such key"),
+        (["list", "--store", "ftp://x"], "--store "),
     ],
 )
 def test_a_refusal_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,10 +41,10 @@ def test_studio_prints_its_address_and_ends_with_a_signal(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--share"], "share=True: anyone with the address could use the studio, and there is no login; add --auth"),
-        (["--auth", "ada"], "auth=ada: has no password; write NAME:PASSWORD"),
-        (["--auth", "ada:short"], "auth=ada: its password has 5 characters, must be 8 or more"),
-        (["--host", "0.0.0.0"], "host=0.0.0.0: other machines reach this address"),
+        (["--share"], "--share: anyone with the address could use the studio, and there is no login; add --auth"),
+        (["--auth", "ada"], "--auth ada: has no password; write NAME:PASSWORD"),
+        (["--auth", "ada:short"], "--auth ada: has a password of 5 characters, must be 8 or more"),
+        (["--host", "0.0.0.0"], "--host 0.0.0.0: other machines can reach this address"),
     ],
 )
 def test_unsafe_options_are_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:

@@ -142,7 +142,7 @@ def test_the_report_lists_unmatched_keys(stock: Any, networks: TextToVideo, tmp_
     assert text.startswith(
         f"ink.safetensors: {match.matched} of {match.matched + 6} keys matched, {match.matched} of them"
     )
-    assert "renamed (peft), rank 4, made for sd_v1; without a place here: base_model.model.nowhere.0.lora_A" in text
+    assert "renamed (peft), rank 4, made for sd_v1; no matching layer for: base_model.model.nowhere.0.lora_A" in text
     assert text.endswith(" and 3 more") and "\n" not in text
 
 
@@ -154,9 +154,15 @@ def test_the_report_of_a_full_match_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        ({"input_blocks.3.1.to_q": (2, 4, 4)}, "made for another model (sd_v1): none of its 1 layers is here, such as"),
-        ({"down_blocks.0.attentions.0.proj_in": (2, 8, 320)}, "attentions.0.proj_in is [8, 8] here and [8, 320] there"),
-        ({"conv_in": (2, 8, 4)}, "conv_in is [8, 4, 3, 3] here and [8, 4] there"),
+        (
+            {"input_blocks.3.1.to_q": (2, 4, 4)},
+            "made for another model (sd_v1): none of its 1 layers exists in this model, such as",
+        ),
+        (
+            {"down_blocks.0.attentions.0.proj_in": (2, 8, 320)},
+            "attentions.0.proj_in is [8, 8] in this model and [8, 320] in the file",
+        ),
+        ({"conv_in": (2, 8, 4)}, "conv_in is [8, 4, 3, 3] in this model and [8, 4] in the file"),
     ],
 )
 def test_a_lora_of_another_model_changes_nothing(
@@ -193,7 +199,7 @@ def test_a_larger_kernel_does_not_fit_a_linear_layer(stock: Any, networks: TextT
     out, inside = stock.get_submodule(name).weight.shape
     made: Adapter = {name: (torch.ones(2, inside, 3, 3), torch.ones(out, 2, 1, 1), 1.0)}
     before = states(networks)
-    with pytest.raises(WeightsError, match=r"is \[\d+, \d+\] here and \[\d+, \d+, 3, 3\] there"):
+    with pytest.raises(WeightsError, match=r"is \[\d+, \d+\] in this model and \[\d+, \d+, 3, 3\] in the file"):
         inject(networks, [(write(tmp_path / "a.safetensors", made, "kohya"), 1.0)])
     assert same(networks, before)
 

@@ -62,7 +62,7 @@ def zipped() -> bytes:
         (zipped(), "a PyTorch checkpoint under another name"),
         (pickle.dumps(list(range(300)), protocol=2), "a pickle under another name"),
         (pickle.dumps(list(range(300)), protocol=5), "a pickle under another name"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "the pointer of a large file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"", "not safetensors, or damaged"),
         (b"\x10\0\0", "not safetensors, or damaged"),

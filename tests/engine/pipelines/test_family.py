@@ -107,14 +107,14 @@ def spoil_index(directory: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"_class_name": "EvilPipeline"}, "names the pipeline EvilPipeline; choose a model of"),
-        ({"_class_name": ["evil", "StableDiffusionPipeline"]}, "names the pipeline"),
-        ({"_class_name": None}, "names the pipeline None"),
-        ({"unet": ["evil", "Network"]}, "takes the code of unet from evil; only diffusers' and transformers' own"),
-        ({"unet": ["os", "system"]}, "takes the code of unet from os"),
-        ({"unet": ["../evil", "Network"]}, "takes the code of unet from ../evil"),
-        ({"unet": []}, "takes the code of unet from nowhere"),
-        ({"unet": ["diffusers", "DiffusionPipeline"]}, "takes the code of unet from diffusers"),
+        ({"_class_name": "EvilPipeline"}, "names the unsupported pipeline EvilPipeline; choose a model of"),
+        ({"_class_name": ["evil", "StableDiffusionPipeline"]}, "names the unsupported pipeline"),
+        ({"_class_name": None}, "names the unsupported pipeline None"),
+        ({"unet": ["evil", "Network"]}, "loads the code of unet from evil; only classes of diffusers"),
+        ({"unet": ["os", "system"]}, "loads the code of unet from os"),
+        ({"unet": ["../evil", "Network"]}, "loads the code of unet from ../evil"),
+        ({"unet": []}, "loads the code of unet from nowhere"),
+        ({"unet": ["diffusers", "DiffusionPipeline"]}, "loads the code of unet from diffusers"),
         ({"unet": ["diffusers", "NoSuchNetwork"]}, "cannot be loaded"),
     ],
 )
@@ -200,7 +200,7 @@ def test_nan_frames_are_refused(copied: Path, plan: Callable[..., Plan]) -> None
     tensors = load_file(path)
     tensors["decoder.conv_out.bias"].fill_(float("nan"))
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="no picture"):
+    with pytest.raises(WeightsError, match="not an image"):
         film(copied, plan())
 
 

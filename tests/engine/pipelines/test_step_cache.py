@@ -85,9 +85,9 @@ def test_a_pipeline_without_step_cache_is_noted() -> None:
     lone = tiny.ltx()
     with hastened(lone, BALANCED) as how:
         assert not lone.transformer.is_cache_enabled
-    assert "nothing is known that makes LTXPipeline faster; it was made exactly" in how
+    assert "no faster method is known for LTXPipeline; made with speed exact" in how
     with hastened(object(), BALANCED) as how:
-        assert how.startswith("speed balanced: nothing is known")
+        assert how.startswith("speed balanced: no faster method is known")
 
 
 def test_an_error_disables_the_step_cache() -> None:

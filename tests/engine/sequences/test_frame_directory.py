@@ -85,8 +85,8 @@ def test_a_frame_of_another_position_or_sequence_is_ignored(album: Album, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"seed": 8}, "seed is '7' there, '8' here"),
-        ({"guidance_scale": 5.0}, "guidance_scale is '4.0' there, '5.0' here"),
+        ({"seed": 8}, "seed is '7' in the directory, '8' here"),
+        ({"guidance_scale": 5.0}, "guidance_scale is '4.0' in the directory, '5.0' here"),
         ({"seed": 8, "fps": 4.0, "guidance_scale": 5.0, "num_inference_steps": 3}, "and 1 more"),
     ],
 )
@@ -98,7 +98,7 @@ def test_another_sequence_is_refused_with_the_difference(album: Album, changes: 
 
 
 def test_another_precision_is_refused(album: Album) -> None:
-    with pytest.raises(OutputError, match="dtype is 'float32' there, 'bfloat16' here"):
+    with pytest.raises(OutputError, match="dtype is 'float32' in the directory, 'bfloat16' here"):
         album.check(HERE.model_copy(update={"dtype": "bfloat16"}))
 
 

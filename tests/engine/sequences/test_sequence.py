@@ -90,7 +90,7 @@ def test_options_out_of_range_are_refused(prompts: list[str], changes: dict[str,
 def test_models_without_single_images_are_refused() -> None:
     with pytest.raises(ModelNotFound):
         planned(model="nothing")
-    with pytest.raises(RequestError, match="WanPipeline makes no single pictures"):
+    with pytest.raises(RequestError, match="WanPipeline cannot make the single images"):
         made(planned(model="wan-2.1-1.3b"))
 
 
@@ -223,7 +223,7 @@ def test_a_resumed_sequence_keeps_its_drawn_seed(tmp_path: Path) -> None:
     clip = made(drawn, directory=directory)
     again = sequence.sequence([A, B], frames_per=2, num_inference_steps=3, directory=directory)
     assert again.recipe == clip.recipe and np.array_equal(again.frames, clip.frames)
-    with pytest.raises(OutputError, match="num_inference_steps is '3' there, '4' here"):
+    with pytest.raises(OutputError, match="num_inference_steps is '3' in the directory, '4' here"):
         sequence.sequence([A, B], frames_per=2, num_inference_steps=4, directory=directory)
     other = sequence.sequence([A, C], frames_per=1, num_inference_steps=3, directory=directory, overwrite=True)
     assert len(other.frames) == 2 and len(list(directory.glob("*.png"))) == 2

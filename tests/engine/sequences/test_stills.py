@@ -120,8 +120,8 @@ def test_a_low_strength_stays_near_the_source() -> None:
 
 
 @pytest.mark.parametrize("name", ["animatediff", "wan-2.1-1.3b", "ltx-video"])
-def test_a_class_without_single_images_is_refused_by_name(name: str) -> None:
-    with pytest.raises(RequestError, match=f"^model={name}: {find(name).pipeline} makes no single pictures"):
+def test_a_class_that_makes_no_single_pictures_is_refused_by_name(name: str) -> None:
+    with pytest.raises(RequestError, match=f"^model={name}: {find(name).pipeline} cannot make the single images"):
         check_stills(find(name))
     for able in ("builtin", "sd15", "sdxl", "sdxl-turbo", "flux-schnell", "sana", "text-to-video-ms-1.7b"):
         check_stills(find(able))
@@ -131,5 +131,5 @@ def test_a_class_known_only_after_loading_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     with ready(replace(case_of("wan"), frames=1)) as model:
         plan = resolve(Request(prompt=A, model=model, num_frames=1, seed=5))
-        with pytest.raises(RequestError, match="WanPipeline makes no single pictures"):
+        with pytest.raises(RequestError, match="WanPipeline cannot make the single images"):
             maker(plan)

@@ -195,7 +195,7 @@ def test_an_unreadable_tiny_decoder_falls_back_to_the_autoencoder(
     other = UNetFamily(family.networks, family.weights, family.placement)
     latents = noise([3], (8, 2, 8, 8))[0]
     assert np.array_equal(other.sketch(latents), family.show(latents))
-    assert "previews are decoded by the autoencoder itself" in caplog.text
+    assert "previews use the full autoencoder" in caplog.text
 
 
 def test_the_tiny_decoder_follows_the_device_of_the_networks(family: UNetFamily) -> None:

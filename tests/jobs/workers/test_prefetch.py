@@ -92,4 +92,4 @@ def test_a_prefetch_error_is_left_to_the_run(
     reader = Reader(backend)
     reader.look()
     reader.rest()
-    assert "not read ahead: no words" in caplog.text
+    assert "not encoded ahead: no words" in caplog.text

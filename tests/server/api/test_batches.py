@@ -139,7 +139,7 @@ def test_a_row_that_names_a_file_is_refused_with_its_field(service: Live, name: 
     before = waiting(service)
     rows = [{"prompt": "a red circle"}, {"prompt": "a red circle", name: value}]
     said = refused(service.post(PATH, json={"rows": rows}), name)
-    assert said.startswith(f"row 2: {name}=") and "none is opened" in said
+    assert said.startswith(f"row 2: {name}=") and "rows cannot open files" in said
     said = refused(service.post(PATH, json={"rows": rows[:1], "defaults": {name: value}}), name)
     assert said.startswith(f"defaults: {name}=")
     if name in ("image", "video", "lora", "interpolator", "upscaler"):
@@ -157,9 +157,9 @@ def test_a_row_that_names_a_file_is_refused_with_its_field(service: Live, name: 
         ([{"prompt": "x", "num_frames": "8"}], "num_frames", "row 1: num_frames=8: "),
         ([{"prompt": "x", "colour": "red"}], "colour", "row 1: colour=red: not a field of row"),
         ([{"prompt": "x", "size": 128}], "size", "row 1: size=128: must be text"),
-        ([{"prompt": "x", "size": "128x128", "width": 128}], "size", "row 1: size=128x128: stands beside"),
+        ([{"prompt": "x", "size": "128x128", "width": 128}], "size", "row 1: size=128x128: cannot be combined"),
         ([{"prompt": "x", "polish": "cut"}], "polish", "row 1: polish=str: must be an object"),
-        ([{"prompt": "x", "loop": "cut", "polish": {"loop": "cut"}}], "loop", "row 1: loop=cut: stands in polish"),
+        ([{"prompt": "x", "loop": "cut", "polish": {"loop": "cut"}}], "loop", "row 1: loop=cut: is set both in polish"),
         ([{"prompt": "x", "quality": "best"}], "quality", "row 1: quality=best: must be 0 to 100"),
         ([{"prompt": "x", "prompt_at": ["a star"]}], "prompt_at", "row 1: prompt_at=a star: must be FRAME:PROMPT"),
         ([], "rows", "rows="),
@@ -179,7 +179,7 @@ def test_an_invalid_table_file_is_refused(service: Live) -> None:
         ("a.csv", "prompt,num_frames\nx,4\ny,many\n", "row 2: num_frames=many"),
         ("a.csv", "prompt\n" + "x\n" * 1001, "at most 1000 rows"),
         ("a.csv", "prompt\n", "has no rows"),
-        ("a.toml", "x", "is no TOML"),
+        ("a.toml", "x", "is not valid TOML"),
     ):
         response = sent(service, name, text)
         assert response.status_code == 400 and said in response.json()["error"]["message"], response.text

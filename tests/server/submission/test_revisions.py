@@ -133,7 +133,7 @@ def test_the_repeat_of_a_commands_job_is_queued(service: Live, tmp_path: Path) -
     assert error["field"] == "image" and "changed" in error["message"]
     start.unlink()
     error = service.post(f"{JOBS}/{first.id}/again", json={}).json()["error"]
-    assert error["field"] == "image" and "gone" in error["message"] and str(tmp_path) not in error["message"]
+    assert error["field"] == "image" and "deleted" in error["message"] and str(tmp_path) not in error["message"]
     assert service.service.artifacts.ids() == before
 
 

@@ -134,11 +134,11 @@ def test_write_concerns_that_a_crash_may_undo_are_refused(url: str) -> None:
     with Blocking(MongoStore(f"{url}?w=1")):
         pass
     for option in ("w=0", "journal=false"):
-        with pytest.raises(StoreError, match=f"asks for {option}"):
+        with pytest.raises(StoreError, match=f"uses {option}"):
             asyncio.run(MongoStore(f"{url}?{option}").open())
     with front(shared().port) as door:
         for option in ("w=1", "w=0", "w=2", "journal=false"):
-            with pytest.raises(StoreError, match=f"asks for {option}.*; (write w=majority|leave journal)"):
+            with pytest.raises(StoreError, match=f"uses {option}.*; (write w=majority|leave journal)"):
                 asyncio.run(MongoStore(f"{door.url(name_of(url))}?{option}").open())
         with Blocking(MongoStore(f"{door.url(name_of(url))}?w=majority&journal=true")) as store:
             assert "replica set rs0" in store.title

@@ -281,9 +281,9 @@ def test_a_file_that_is_not_a_store_is_refused(path: Path, tmp_path: Path) -> No
     db.commit()
     db.close()
     before = {each: each.read_bytes() for each in (text, empty, other)}
-    assert "no SQLite database" in refusal(Blocking(SqliteStore(text)).open)
+    assert "not an SQLite database" in refusal(Blocking(SqliteStore(text)).open)
     assert "empty" in refusal(Blocking(SqliteStore(empty)).open)
-    assert "not a database of Flickbook's" in refusal(Blocking(SqliteStore(other)).open)
+    assert "not a Flickbook database" in refusal(Blocking(SqliteStore(other)).open)
     assert {each: each.read_bytes() for each in before} == before
     (tmp_path / "file").touch()
     assert "let your user write" in refusal(Blocking(SqliteStore(tmp_path / "file" / "x.db")).open)
@@ -329,9 +329,9 @@ def test_a_deleted_store_is_not_recreated(path: Path) -> None:
     with opened(path) as store:
         store.add([job()])
         path.rename(path.with_name("away"))
-        assert "is gone" in refusal(lambda: store.add([job()]))
-        assert "is gone" in refusal(store.counts)
-    assert "is gone" in refusal(Blocking(SqliteStore(path)).open)
+        assert "is missing" in refusal(lambda: store.add([job()]))
+        assert "is missing" in refusal(store.counts)
+    assert "is missing" in refusal(Blocking(SqliteStore(path)).open)
     path.with_name("away").rename(path)
     with opened(path) as store:
         assert store.counts()["queued"] == 1

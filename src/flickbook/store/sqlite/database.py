@@ -203,7 +203,7 @@ class Database:
         except OSError as error:
             self._drop()
             if isinstance(error, FileNotFoundError):
-                raise StoreError(self.path, "is gone", "put it back, or " + REPAIR) from None
+                raise StoreError(self.path, "is missing", "put it back, or " + REPAIR) from None
             raise denied(self.path, error) from error
         if found.st_size == 0:
             self._drop()
