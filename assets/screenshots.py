@@ -48,7 +48,8 @@ def page(place: Path) -> None:
         seen.page.wait_for_selector("flickbook-stage video:visible")
         seen.tab("Gallery")
         seen.page.wait_for_function(
-            "(count) => [...document.querySelectorAll('.fb-card img')].filter((each) => each.naturalWidth).length > count",
+            "(count) => [...document.querySelectorAll('.fb-card img')].filter((each) => each.naturalWidth).length"
+            " > count",
             arg=len(FILMS),
         )
         seen.page.screenshot(path=HERE / "studio-gallery.png")
