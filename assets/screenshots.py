@@ -48,9 +48,10 @@ def page(place: Path) -> None:
         seen.page.wait_for_selector("flickbook-stage video:visible")
         seen.tab("Gallery")
         seen.page.wait_for_function(
-            "() => [...document.querySelectorAll('.fb-card img')].every((each) => each.complete)"
+            "(count) => [...document.querySelectorAll('.fb-card img')].filter((each) => each.naturalWidth).length"
+            " > count",
+            arg=len(FILMS),
         )
-        seen.page.wait_for_timeout(500)
         seen.page.screenshot(path=HERE / "studio-gallery.png")
 
 
