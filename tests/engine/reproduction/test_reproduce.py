@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,20 @@ SHORT = {"num_inference_steps": 3, "seed": 7, "num_frames": 4}
 Make = Callable[..., Path]
 
 
+@cache
+def generated(seed: int = 7) -> Clip:
+    """The film that most tests start from, generated once: its frames must not be changed."""
+    return generate(PROMPT, **{**SHORT, "seed": seed})  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    return generate(PROMPT, **SHORT).save(tmp_path / "film.mp4")  # type: ignore[arg-type]
+    return generated().save(tmp_path / "film.mp4")
 
 
 def changed(path: Path, recipe: Recipe, frames: np.ndarray | None = None) -> Path:
     """A film with another recipe: its own frames, or those given, as if that recipe had made them."""
-    clip = generate(PROMPT, **SHORT) if frames is None else Clip(frames, 8.0)  # type: ignore[arg-type]
+    clip = generated() if frames is None else Clip(frames, 8.0)
     recipe = recipe.model_copy(update={"frames_sha256": frames_sha256(clip.frames)})
     return Clip(clip.frames, clip.fps, recipe, clip.run).save(path, overwrite=True)
 
@@ -55,7 +62,7 @@ def test_an_unchanged_film_is_identical(film: Path) -> None:
 
 @pytest.mark.parametrize("name", ["film.webm", "film.gif", "film.webp", "film.apng", "film.mkv", "shot-%02d.png"])
 def test_every_film_container_reproduces_identically(name: str, tmp_path: Path) -> None:
-    made = generate(PROMPT, **SHORT).save(tmp_path / name)  # type: ignore[arg-type]
+    made = generated().save(tmp_path / name)
     verdict = reproduce(made)
     assert verdict.outcome == "identical", verdict.line()
     assert carried(made)[0].plan.container == {"%02d": "frames"}.get(name[5:9], Path(name).suffix[1:])
@@ -104,7 +111,7 @@ def test_another_library_version_is_named(film: Path, tmp_path: Path) -> None:
     recipe, _ = carried(film)
     versions = {**recipe.versions, "torch": "2.9.0"}
     older = recipe.model_copy(update={"versions": versions})
-    other = generate(PROMPT, **{**SHORT, "seed": 8}).frames  # type: ignore[arg-type]
+    other = generated(8).frames
     verdict = reproduce(changed(tmp_path / "older.mp4", older, other))
     assert verdict.exit_code == 11
     assert verdict.line().startswith(f"differs because torch is {recipe.versions['torch']} here, 2.9.0 in the recipe")
@@ -114,7 +121,7 @@ def test_another_library_version_is_named(film: Path, tmp_path: Path) -> None:
 
 
 def test_a_nearly_equal_film_is_the_same_with_its_psnr(film: Path, tmp_path: Path) -> None:
-    frames = generate(PROMPT, **SHORT).frames.copy()  # type: ignore[arg-type]
+    frames = generated().frames.copy()
     frames[0, :8, :8] ^= 1
     verdict = reproduce(changed(tmp_path / "near.mp4", carried(film)[0], frames))
     assert (verdict.outcome, verdict.exit_code) == ("same", 10)
@@ -129,7 +136,7 @@ def test_changed_pixels_are_excused_only_if_another_library_version_wrote_the_fi
     sidecar = json.loads(Path(f"{film}.json").read_text(encoding="utf-8"))
     if library:
         sidecar["recipe"]["versions"][library] = "1.0"
-    frames = generate(PROMPT, **SHORT).frames.copy()  # type: ignore[arg-type]
+    frames = generated().frames.copy()
     frames[0, :8, :8] ^= 3
     near = Clip(frames, 8.0).save(tmp_path / "near.mp4")
     Path(f"{near}.json").write_text(json.dumps(sidecar), encoding="utf-8")
@@ -142,7 +149,7 @@ def test_another_device_is_named(film: Path, tmp_path: Path) -> None:
     recipe, _ = carried(film)
     placement = recipe.placement.model_copy(update={"device": "cuda"})
     there = recipe.model_copy(update={"placement": placement, "device_name": "NVIDIA H200"})
-    other = generate(PROMPT, **{**SHORT, "seed": 8}).frames  # type: ignore[arg-type]
+    other = generated(8).frames
     verdict = reproduce(changed(tmp_path / "gpu.mp4", there, other))
     assert "the device is cpu (" in verdict.line() and "cuda (NVIDIA H200) in the recipe" in verdict.line()
 
@@ -199,7 +206,7 @@ def test_a_film_of_a_batch_is_reproduced_as_a_batch(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_frames_exchanged_under_a_recipe_are_detected(film: Path, tmp_path: Path) -> None:
     """The recipe alone would prove another film."""
-    other = generate(PROMPT, **{**SHORT, "seed": 8})  # type: ignore[arg-type]
+    other = generated(8)
     forged = Clip(other.frames, other.fps, None, None).save(tmp_path / "forged.mp4")
     sidecar = Path(f"{film}.json").read_text(encoding="utf-8")
     Path(f"{forged}.json").write_text(sidecar, encoding="utf-8")
@@ -209,7 +216,7 @@ def test_frames_exchanged_under_a_recipe_are_detected(film: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_missing_recipe_is_read_from_the_sidecar(film: Path, tmp_path: Path) -> None:
-    clip = generate(PROMPT, **SHORT)  # type: ignore[arg-type]
+    clip = generated()
     bare = Clip(clip.frames, clip.fps).save(tmp_path / "bare.mp4")
     with pytest.raises(MediaError, match="no recipe"):
         Path(f"{bare}.json").unlink()
@@ -245,7 +252,7 @@ def test_a_renamed_film_is_identical(name: str, film: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_numbered_frames_are_reproduced_as_a_whole(tmp_path: Path) -> None:
-    made = generate(PROMPT, **SHORT).save(tmp_path / "shot-%02d.png")  # type: ignore[arg-type]
+    made = generated().save(tmp_path / "shot-%02d.png")
     assert reproduce(tmp_path / "shot-01.png").outcome == "identical"
     shutil.copy(tmp_path / "shot-02.png", tmp_path / "shot-05.png")
     assert reproduce(made).exit_code == 11
@@ -293,7 +300,7 @@ def test_the_recipe_overrides_the_thread_setting(film: Path, monkeypatch: pytest
 
 
 def test_polished_numbered_frames_are_identical(tmp_path: Path) -> None:
-    frames = generate(PROMPT, **SHORT).save(tmp_path / "shot-%02d.png")  # type: ignore[arg-type]
+    frames = generated().save(tmp_path / "shot-%02d.png")
     clip = polish(frames, speed=2)
     assert clip.fps == 16, "their rate stands in their recipe"
     made = clip.save(tmp_path / "fast.mp4")
