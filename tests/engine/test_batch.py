@@ -201,7 +201,9 @@ def test_a_film_of_schema_1_and_of_any_batch_is_the_same_film(tmp_path: Path, na
     recipe = clip.recipe.model_copy(update={"schema_version": 1, "plan": plan, "placement": placement})
     write(path, clip.frames, clip.fps, recipe.to_json())
     assert standing(one) == one.plan
-    with pytest.raises(OutputError, match="is another film: seed is 1 in the file, 8 here$|seed is 1 in the file, 8 here;"):
+    with pytest.raises(
+        OutputError, match="is another film: seed is 1 in the file, 8 here$|seed is 1 in the file, 8 here;"
+    ):
         standing(film(path, seed=8, container=container_of(path)))
 
 

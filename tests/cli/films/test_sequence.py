@@ -160,7 +160,10 @@ def test_an_existing_film_or_frame_directory_is_replaced_only_with_overwrite(
         (work / name).unlink()
     assert run(["sequence", A, B, *SHORT, "--output", "a.mp4", "--num-inference-steps", "4"]) == 2
     err = capsys.readouterr().err
-    assert "num_inference_steps is '3' in the directory, '4' here" in err and "choose another --output, or add --overwrite" in err
+    assert (
+        "num_inference_steps is '3' in the directory, '4' here" in err
+        and "choose another --output, or add --overwrite" in err
+    )
     assert run(["sequence", A, B, *SHORT, "--output", "a.mp4"]) == 0
     assert "4 of the frames existed already" in capsys.readouterr().err
     assert (work / "a.mp4").read_bytes() == first

@@ -82,7 +82,7 @@ def test_workers_start_and_end_with_the_server(serving: Serving) -> None:
 
 
 @pytest.mark.slow
-def test_on_sigterm_the_workers_leave_first(serving: Serving) -> None:
+def test_on_sigterm_the_workers_stop_first(serving: Serving) -> None:
     with serving("--workers", "1") as (process, _, lines):
         (worker,) = (each.pid for each in psutil.Process(process.pid).children())
         # Ctrl-C on a terminal reaches all processes of the command.

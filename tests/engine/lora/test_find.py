@@ -53,7 +53,7 @@ def test_a_weight_out_of_range_is_refused(lora: Path, said: str) -> None:
 
 
 @pytest.mark.parametrize("said", ["strong", "", "nan", "0,8", "1:2x"])
-def test_a_weight_is_a_number(lora: Path, said: str) -> None:
+def test_a_weight_that_is_not_a_number_is_refused(lora: Path, said: str) -> None:
     with pytest.raises(RequestError, match="not a number; write the weight as in PATH:0.8"):
         locate(f"{lora}:{said}")
 
@@ -143,7 +143,7 @@ def test_another_format_is_refused_unopened(work: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a\0b"])
-def test_no_name_at_all(text: str) -> None:
+def test_an_empty_name_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="is not a path"):
         locate(text)
 

@@ -120,7 +120,7 @@ def test_a_low_strength_stays_near_the_source() -> None:
 
 
 @pytest.mark.parametrize("name", ["animatediff", "wan-2.1-1.3b", "ltx-video"])
-def test_a_class_that_makes_no_single_pictures_is_refused_by_name(name: str) -> None:
+def test_a_class_without_single_images_is_refused_by_name(name: str) -> None:
     with pytest.raises(RequestError, match=f"^model={name}: {find(name).pipeline} cannot make the single images"):
         check_stills(find(name))
     for able in ("builtin", "sd15", "sdxl", "sdxl-turbo", "flux-schnell", "sana", "text-to-video-ms-1.7b"):
