@@ -78,7 +78,8 @@ def test_a_word_that_only_ever_named_something_else_is_told_unless_that_is_asked
     model = find("builtin")
     note = model.unlearned("a rainy cyberpunk alley")
     assert '"alley"' in note and 'uses "cyberpunk" as a synonym of its neon city' in note
-    assert model.unlearned("a cyberpunk city in the rain") == ""
+    assert 'uses "cyberpunk"' in model.unlearned("a cyberpunk city in the rain")
+    assert model.unlearned("a cyberpunk neon city in the rain") == ""
 
 
 def test_every_entry_recommends_what_is_advised_or_says_why_not() -> None:

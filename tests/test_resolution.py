@@ -75,7 +75,7 @@ def test_several_prompts_along_time() -> None:
     assert made.shape() != plan(num_frames=48).shape()
     for wrong, message in (
         (((48, "late"),), "prompt_at=48: must be a frame from 1 to 47"),
-        (((0, "first"),), "prompt_at=0: must begin"),
+        (((0, "first"),), "prompt_at=0: must be a frame from 1 to 47"),
         (((8, "a"), (8, "b")), "prompt_at=8: has two prompts"),
         (((24, " "),), "prompt_at= : is empty"),
         (((5, "b"),), "prompt_at=0: this prompt is too short: no window of 16 frames has its middle"),
@@ -261,7 +261,7 @@ def test_what_is_usual_is_what_is_made_when_nothing_is_asked_for(model: Model) -
 
 @pytest.mark.parametrize("model", ["flux-schnell", "sdxl-turbo"])
 def test_a_negative_prompt_is_refused_where_guidance_is_fixed(model: str) -> None:
-    with pytest.raises(RequestError, match=r"^negative_prompt=rain: changes nothing"):
+    with pytest.raises(RequestError, match=r"^negative_prompt=rain: has no effect"):
         plan(model=model, negative_prompt="rain")
     assert plan(model=model, negative_prompt=" ").negative_prompt == ""
 
@@ -303,7 +303,7 @@ def test_a_preset_inside_the_advice_tells_what_was_published() -> None:
     made = resolve(request)
     assert (made.num_frames, made.num_inference_steps, made.guidance_scale, made.fps) == (16, 30, 9.0, 8.0)
     assert notes(request, made) == [
-        "preset recommended: videocrafter2 was published with 50 steps, guidance 12, 10 frames a second; "
+        "preset recommended: videocrafter2 was published with 50 steps, guidance 12, 10 frames per second; "
         "they apply without the preset"
     ]
     own = request.model_copy(update={"num_inference_steps": 40, "guidance_scale": 12.0, "fps": 10.0})

@@ -111,7 +111,7 @@ def test_a_key_that_may_only_read_is_told_so(tmp_path: Path) -> None:
         _, headers = service.key("me", "read")
         source = Remote(service.url, headers["authorization"].removeprefix("Bearer "))
         assert source.open()
-        with pytest.raises(ServiceError, match="refuses: this key lacks the scope create"):
+        with pytest.raises(ServiceError, match="refuses: this API key lacks the scope create"):
             source.make(Request.of(**QUICK))
         assert source.recent() == []
 

@@ -175,7 +175,7 @@ def test_a_film_that_waits_stays_on_the_stage_and_the_next_one_follows(window: O
 def test_words_that_the_model_never_learned_are_named_while_one_types(window: Open, root: Any) -> None:
     shown = window(Local(workers=0))
     shown.form.say("a red circl")
-    until(lambda: 'never learned "circl" (nearest: "circle")' in shown.form.notes.cget("text"), lambda: round_(root))
+    until(lambda: 'did not learn "circl" (nearest: "circle")' in shown.form.notes.cget("text"), lambda: round_(root))
     assert shown.form.notes.winfo_manager()
     shown.form.say("a red circle")
     until(lambda: not shown.form.notes.winfo_manager(), lambda: round_(root))

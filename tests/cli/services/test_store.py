@@ -87,7 +87,7 @@ def test_a_missing_file_is_not_called_sound(jobs: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run(["repair"]) == 0
     said = capsys.readouterr().out
-    assert "sound" not in said and "the store was missing" in said and "taken from the last backup:" in said
+    assert "intact" not in said and "the store was missing" in said and "restored from the last backup:" in said
     assert "lost 2 API keys: " in said and "laptop (" in said and "phone (" in said
     assert run(["repair", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sound"] is True

@@ -142,7 +142,7 @@ def test_changed_pixels_are_excused_only_if_another_library_version_wrote_the_fi
     Path(f"{near}.json").write_text(json.dumps(sidecar), encoding="utf-8")
     verdict = reproduce(near)
     assert verdict.outcome == outcome and verdict.psnr is not None and 40 < verdict.psnr < float("inf")
-    assert ("it was changed after it was written" in verdict.line()) == (outcome == "differs")
+    assert ("the file was changed after it was written" in verdict.line()) == (outcome == "differs")
 
 
 def test_another_device_is_named(film: Path, tmp_path: Path) -> None:
