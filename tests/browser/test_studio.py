@@ -170,11 +170,11 @@ def test_unknown_words_are_named_while_one_types_and_under_the_film(seen: Seen) 
     prompt = seen.page.get_by_label("Prompt", exact=True).first
     notes = seen.page.locator('flickbook-notes[for="film"]')
     prompt.fill("a red circl")
-    notes.get_by_text('never learned "circl" (nearest: "circle")').wait_for()
+    notes.get_by_text('did not learn "circl" (nearest: "circle")').wait_for()
     prompt.fill(FILM)
     notes.wait_for(state="hidden")
     make(seen, "a red circl", steps=2)
-    seen.page.locator("flickbook-stage .fb-notes:visible", has_text='never learned "circl"').wait_for()
+    seen.page.locator("flickbook-stage .fb-notes:visible", has_text='did not learn "circl"').wait_for()
 
 
 def test_the_running_film_stays_on_the_stage_and_the_next_one_follows(seen: Seen) -> None:

@@ -308,7 +308,7 @@ with live(Path(sys.argv[1])) as service:
     assert found["fits"] and found["peak"] > 0 and found["plan"]["num_frames"] == 8, found
     assert found["notes"] == []
     (note,) = service.post("/api/v1/estimate", json={"prompt": "a red circl"}).json()["notes"]
-    assert 'never learned "circl" (nearest: "circle")' in note
+    assert 'did not learn "circl" (nearest: "circle")' in note
     job = service.post("/api/v1/jobs", json={"prompt": "a red circle"}).json()
     assert service.get(job["links"]["self"]).json()["state"] == "queued"
 print("torch" in sys.modules)
