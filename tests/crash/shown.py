@@ -123,7 +123,7 @@ def _compared(client: Any, place: Path, ids: list[str], outcome: Outcome) -> lis
         (beside,) = (place / "data" / "jobs" / job[-2:] / job).glob("film-*.json")
         sidecar = Sidecar.from_json(beside.read_text(encoding="utf-8"))
         assert sidecar.recipe is not None and sidecar.run is not None
-        outcome.went_on += any("went on from" in note for note in sidecar.run.notes)
+        outcome.went_on += any("resumed from step" in note for note in sidecar.run.notes)
         wanted[id] = (sidecar.recipe, sha256(film).hexdigest())
     found = _twins([recipe.plan.to_json() for recipe, _ in wanted.values()], place)
     for (id, (recipe, file)), (frames, twin) in zip(wanted.items(), found, strict=True):

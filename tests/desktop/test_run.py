@@ -90,4 +90,4 @@ def test_closed_during_a_run_it_goes_on_at_the_next_start(way: str, display: str
         assert screen.end() == (0, "")
     done = only(backend)
     assert done is not None and done.result is not None and done.result.sidecar.run is not None
-    assert any("went on from" in note for note in done.result.sidecar.run.notes)
+    assert any("resumed from step" in note for note in done.result.sidecar.run.notes)

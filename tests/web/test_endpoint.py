@@ -74,5 +74,5 @@ def test_seconds_that_are_used_up_count_here_too(tmp_path: Path) -> None:
         key, headers = service.key("ada", quota=1.0)
         job = service.job(owner=key.owner)
         service.ask(service.service.store.change(job.id, ("queued",), {"seconds": 5.0}))
-        with pytest.raises(AppError, match="5 s of 1 s on the device were used"):
+        with pytest.raises(AppError, match="5 s of 1 s of device time were used"):
             client(service, **headers).predict(prompt="a red circle", api_name="/generate", **QUICK)

@@ -319,7 +319,7 @@ def test_acknowledged_writes_survive_a_server_kill(tmp_path: Path) -> None:
                 found = await store.claim("one", 3600.0)
                 claimed += [found.id] if found else []
         except StoreError as error:
-            assert "out of reach" in str(error) or "broke the connection" in str(error), error
+            assert "unreachable" in str(error) or "broke the connection" in str(error), error
 
     async def cut(server_kill: float, store: MongoStore, added: set[str], claimed: list[str]) -> None:
         workers = [asyncio.create_task(work(store, added, claimed)) for _ in range(4)]
