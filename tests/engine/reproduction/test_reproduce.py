@@ -288,7 +288,7 @@ def test_paths_in_a_recipe_are_never_opened(film: Path, tmp_path: Path) -> None:
     weights = {str(secret): "0" * 64, "../secret.safetensors": "0" * 64, "x" * 5000 + ".safetensors": "0" * 64}
     curious = changed(tmp_path / "curious.mp4", recipe.model_copy(update={"weights": weights}))
     verdict = reproduce(curious, model_dir=home)
-    assert sha256(secret) not in verdict.line() and verdict.line().count("are not here") == 3
+    assert sha256(secret) not in verdict.line() and verdict.line().count("are not on this machine") == 3
 
 
 @pytest.mark.slow
