@@ -111,7 +111,7 @@ FORMS: Final[dict[Container, Form]] = {
     "jpg": Form((".jpg", ".jpeg"), ("jpeg",), films=False),
     "avif": Form((".avif",), ("avif",), films=False),
 }
-#: Every suffix that can be written; shot-%04d.png needs 2 frames or more as numbered frames.
+#: Every suffix that can be written; shot-%04d.png is a film as numbered frames.
 SUFFIXES: Final = tuple(dict.fromkeys(suffix for form in FORMS.values() for suffix in form.suffixes))
 FILMS: Final[tuple[Container, ...]] = tuple(name for name, form in FORMS.items() if form.films)
 STILLS: Final[tuple[Container, ...]] = ("png", "jpg", "avif", "webp")
