@@ -78,7 +78,7 @@ def test_it_runs_and_the_film_it_shows_can_be_made_again(kernel: None, tmp_path:
     assert "image/png" in shown(notebook, "noise")
     (player,) = [each.data["text/html"] for each in outputs(notebook, "film")]
     assert re.search(r"<video[^>]*>\s*<source src=\"data:video/mp4;base64,", player)
-    assert "without one" in printed(notebook, "gpu") and "text/html" in shown(notebook, "gpu")
+    assert "No GPU found" in printed(notebook, "gpu") and "text/html" in shown(notebook, "gpu")
 
 
 @pytest.fixture
