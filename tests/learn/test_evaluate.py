@@ -70,11 +70,15 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
     )
     assert told == [(number, 8) for number in range(1, 9)] and found["prompts"] == 8
     assert {name: rows["all correct"]["total"] for name, rows in found["groups"].items()} == {
-        "core": 4,
-        "core held out": 2,
+        "core": 3,
+        "core held out": 1,
+        "two objects": 1,
         "digits": 1,
         "scenes": 1,
+        "book": 1,
     }
+    assert set(found["steadiness"]) == {"core", "core held out", "two objects", "digits"}
+    assert all(0.85 < each["true films"] <= 1 for each in found["steadiness"].values())
     for rows in found["groups"].values():
         for row in rows.values():
             assert (row["low"], row["high"]) == wilson(row["right"], row["total"])
@@ -82,12 +86,13 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
     assert all(each["raw"]["all correct"]["right"] == 1 for each in found["ceiling"].values())
     text = table(found)
     assert text.startswith("8 prompts, 2 steps, guidance 2.5, ddim")
-    low, high = (100 * end for end in wilson(found["groups"]["core"]["colour"]["right"], 4))
+    low, high = (100 * end for end in wilson(found["groups"]["core"]["colour"]["right"], 3))
     (line,) = [
         each for each in text.splitlines() if each.startswith("core ") and " colour" in each and "held" not in each
     ]
     assert f"{low:.1f} to {high:.1f} %" in line and "100.0 %" in line
     assert "autoencoder, scenes:" in text and " dB" in text
+    assert "steadiness, core:" in text and " seconds a film" in text
     sheets = sorted(path.name for path in tmp_path.iterdir())
     assert sheets and all(name.endswith(("-wins.png", "-failures.png")) for name in sheets)
     with Image.open(tmp_path / "core-failures.png") as image:
