@@ -128,7 +128,7 @@ def shown(display: str, *arguments: str) -> Iterator[Screen]:
         id = until(lambda: xdotool(display, "search", "--onlyvisible", "--name", "^Flickbook$").split("\n")[-1])
         xdotool(display, "windowfocus", "--sync", id)
         screen = Screen(display, process, id)
-        from flickbook.desktop.theme import ACCENT  # which needs Tk
+        from flickbook.desktop.widgets.theme import ACCENT  # which needs Tk
 
         # Its button has that colour, and the black of the empty screen is far from it.
         until(lambda: seen(screen.grab(), np.array(ImageColor.getrgb(ACCENT))) > 0.005)

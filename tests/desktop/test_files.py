@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flickbook.desktop.files import revealed, saved, suggested
-from flickbook.desktop.source import Entry
+from flickbook.desktop.sources.source import Entry
 from flickbook.errors import FlickbookError, OutputError
 from flickbook.resolution import resolve
 from flickbook.spec import Request

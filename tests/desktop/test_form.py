@@ -8,8 +8,8 @@ import pytest
 
 from flickbook import catalogue
 from flickbook.desktop.form import Form
-from flickbook.desktop.source import Offer
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.sources.source import Offer
+from flickbook.desktop.widgets.theme import Theme
 from flickbook.errors import RequestError
 from flickbook.resolution import resolve
 from flickbook.spec import Request

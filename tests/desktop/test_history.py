@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from flickbook.desktop.history import History, age, state_of
-from flickbook.desktop.source import Entry
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.sources.source import Entry
+from flickbook.desktop.widgets.theme import Theme
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flickbook.desktop.source import Entry
+from flickbook.desktop.sources.source import Entry
 from flickbook.desktop.stage import Pace, duration, left, progress, said
 from flickbook.resolution import resolve
 from flickbook.spec import Request

@@ -14,9 +14,9 @@ from tests.desktop.conftest import QUICK, until
 from tests.server.live import live
 from tests.server.working import working
 
-from flickbook.desktop.local import Local
-from flickbook.desktop.remote import Remote
-from flickbook.desktop.source import Source
+from flickbook.desktop.sources.local import Local
+from flickbook.desktop.sources.remote import Remote
+from flickbook.desktop.sources.source import Source
 from flickbook.desktop.window import Window
 
 Open = Callable[[Source], Any]

@@ -2,7 +2,7 @@
 
 All code that uses tkinter belongs here. Tk's thread only draws; files, the store and the network are used from
 background threads.
-Read in this order: `run` (starts the window), `window` (connects the parts), `source` (what the window needs from a
-queue) with `local` and `remote`, the parts of the window `form` with `fields`, `stage` with `player`, `history` and
-`messages`, then `connection` (dialog), `background` (threads), `frame_buffer`, `files`, `downloads`, `theme`, `scroll`.
+Read in this order: `run` (starts the window), `window` (connects the parts), `sources` (where jobs come from), the
+parts of the window `form` with `fields`, `stage`, `history` and `messages`, then `widgets` (what they are built of),
+`connection` (dialog), `background` (threads), `frame_buffer`, `files`.
 """

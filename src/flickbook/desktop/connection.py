@@ -6,8 +6,8 @@ import tkinter
 from collections.abc import Callable
 from tkinter import ttk
 
-from flickbook.desktop import theme
-from flickbook.desktop.remote import Remote
+from flickbook.desktop.sources.remote import Remote
+from flickbook.desktop.widgets import theme
 from flickbook.errors import FlickbookError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flickbook.desktop.source import Offer
+from flickbook.desktop.sources.source import Offer
 from flickbook.errors import RequestError
 
 #: The labels of the fields; errors use them too.

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from flickbook.desktop.source import Entry
+from flickbook.desktop.sources.source import Entry
 from flickbook.errors import FlickbookError, OutputError
 from flickbook.files import replace_whole
 

@@ -9,11 +9,11 @@ from tkinter import ttk
 from typing import Any, Final, get_args
 
 from flickbook.catalogue import Model, Real, Whole
-from flickbook.desktop import theme
 from flickbook.desktop.fields import LABELS, number, shortened, size, title
-from flickbook.desktop.scroll import Scrolled
-from flickbook.desktop.source import Offer
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.sources.source import Offer
+from flickbook.desktop.widgets import theme
+from flickbook.desktop.widgets.scroll import Scrolled
+from flickbook.desktop.widgets.theme import Theme
 from flickbook.errors import RequestError
 from flickbook.spec import Plan, Polish, Request, Speed
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from PIL import Image, ImageDraw, ImageOps, ImageTk
 
-from flickbook.desktop import theme
-from flickbook.desktop.source import Entry
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.sources.source import Entry
+from flickbook.desktop.widgets import theme
+from flickbook.desktop.widgets.theme import Theme
 
 #: Size of a thumbnail in pixels.
 WIDTH: Final = 68

@@ -8,7 +8,7 @@ import tkinter
 from collections.abc import Callable
 from typing import Final
 
-from flickbook.desktop.source import Source
+from flickbook.desktop.sources.source import Source
 from flickbook.desktop.window import TITLE, Window
 from flickbook.errors import WindowError
 

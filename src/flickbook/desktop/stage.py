@@ -8,11 +8,11 @@ from collections.abc import Callable
 from tkinter import ttk
 from typing import Any, Final
 
-from flickbook.desktop import theme
 from flickbook.desktop.frame_buffer import FrameBuffer
-from flickbook.desktop.player import Player
-from flickbook.desktop.source import Entry
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.sources.source import Entry
+from flickbook.desktop.widgets import theme
+from flickbook.desktop.widgets.player import Player
+from flickbook.desktop.widgets.theme import Theme
 
 #: Prompts that the empty stage suggests, in words that the built-in model knows.
 EXAMPLES: Final = (

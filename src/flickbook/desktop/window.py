@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from PIL import Image
 
 from flickbook import settings
-from flickbook.desktop import frame_buffer, theme
+from flickbook.desktop import frame_buffer
 from flickbook.desktop.background import Background, Told, pumped
 from flickbook.desktop.connection import Place
 from flickbook.desktop.files import revealed, saved, suggested
@@ -26,10 +26,11 @@ from flickbook.desktop.form import Form
 from flickbook.desktop.frame_buffer import FrameBuffer
 from flickbook.desktop.history import HEIGHT, WIDTH, History
 from flickbook.desktop.messages import Messages
-from flickbook.desktop.remote import Remote
-from flickbook.desktop.source import Entry, Offer, Source
+from flickbook.desktop.sources.remote import Remote
+from flickbook.desktop.sources.source import Entry, Offer, Source
 from flickbook.desktop.stage import Stage
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.widgets import theme
+from flickbook.desktop.widgets.theme import Theme
 from flickbook.errors import FlickbookError, JobNotFound
 
 T = TypeVar("T")

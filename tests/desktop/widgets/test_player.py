@@ -11,8 +11,8 @@ from PIL import Image
 from tests.desktop.conftest import until
 
 from flickbook.desktop.frame_buffer import FrameBuffer
-from flickbook.desktop.player import Player
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.widgets.player import Player
+from flickbook.desktop.widgets.theme import Theme
 
 REEL = FrameBuffer(tuple(Image.new("RGB", (32, 24), (40 * number, 0, 0)) for number in range(5)), 20.0)
 

@@ -14,7 +14,7 @@ from tests.server.live import live
 from tests.server.settled import QUICK, settled
 
 from flickbook.desktop import frame_buffer
-from flickbook.desktop.remote import Remote, address
+from flickbook.desktop.sources.remote import Remote, address
 from flickbook.errors import FlickbookError, JobNotFound, RequestError, ServiceError
 from flickbook.files import sha256
 from flickbook.spec import Request

@@ -12,7 +12,7 @@ from tests.desktop.conftest import SOURCE, until
 from tests.loopback_hub import Hub
 from tests.server.api.test_pulls import online
 
-from flickbook.desktop.local import Local
+from flickbook.desktop.sources.local import Local
 from flickbook.errors import HubError, OutputError, RequestError, StoreError
 from flickbook.jobs.backend import Backend
 from flickbook.spec import Request
@@ -81,7 +81,7 @@ def test_what_cannot_be_made_is_refused_now(place: Path) -> None:
 #: In a process of its own, because the hub's library reads its environment once.
 PROGRAM = """
 import sys, time
-from flickbook.desktop.local import Local
+from flickbook.desktop.sources.local import Local
 from flickbook.spec import Request
 source = Local()
 source.open()

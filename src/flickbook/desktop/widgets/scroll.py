@@ -6,7 +6,7 @@ import tkinter
 from tkinter import ttk
 from typing import Any, Final
 
-from flickbook.desktop import theme
+from flickbook.desktop.widgets import theme
 
 #: Pixels of one wheel step, and width of the scrollbar.
 _STEP: Final = 40

@@ -11,8 +11,8 @@ from PIL import Image
 
 from flickbook import catalogue, formats, settings
 from flickbook.desktop import frame_buffer
-from flickbook.desktop.downloads import Downloads
-from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
+from flickbook.desktop.sources.downloads import Downloads
+from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import MissingExtra, ModelNotPulled, OutputError, StoreError
 from flickbook.hub.find import directory, found
 from flickbook.jobs.backend import Backend

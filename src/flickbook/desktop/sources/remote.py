@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from flickbook import __version__
 from flickbook.catalogue import Model
 from flickbook.desktop import frame_buffer
-from flickbook.desktop.source import KINDS, NEWEST, Entry, Offer
+from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import FlickbookError, JobNotFound, OutputError, RequestError, ServiceError, escaped, one_line
 from flickbook.files import replace_whole
 from flickbook.spec import Plan, Request

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from PIL import Image, ImageTk
 
-from flickbook.desktop import theme
 from flickbook.desktop.frame_buffer import FrameBuffer
-from flickbook.desktop.theme import Theme
+from flickbook.desktop.widgets import theme
+from flickbook.desktop.widgets.theme import Theme
 
 #: Maximum pixels of scaled frames that are cached, and maximum enlargement of a film.
 _HELD: Final = 24 << 20
