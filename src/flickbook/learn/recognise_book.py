@@ -1,10 +1,10 @@
 """Teach the judge of the picture book: `python -m flickbook.learn.recognise_book FOLDER [--steps 1500]`.
 
 FOLDER keeps the rendered films as .npy files at 64 x 64 pixels: pages of seeds of their own, held-out pairs among them,
-pairs of pages that differ in one word, places without a subject, and films of the rest of the world. With
-`--decoded FILE...` pages that went through an autoencoder are mixed in: .npz files of `films` and `labels`, as in
-`Bank`. Half of the steps learn from short clips, because many subjects in few frames teach more than few subjects
-in many. The weights are written beside `world/book/read.py`.
+pairs of pages that differ in one word, places without a subject, and films of the rest of the world. Most of the first
+steps learn from short clips, because many subjects in few frames teach more than few subjects in many; `--refine`
+continues the last training on whole films alone, which the actions need. The weights are written beside
+`world/book/read.py`.
 """
 
 from __future__ import annotations
@@ -117,11 +117,6 @@ class Bank:
             self.films[name] = np.load(path, mmap_mode="r")
             self.labels[name] = np.stack([labels for _, labels in made])
 
-    def add(self, name: str, path: Path) -> None:
-        """Mix in decoded pages: `path` is a .npz file with `films` and `labels`."""
-        kept = np.load(path)
-        self.films[name], self.labels[name] = kept["films"], kept["labels"]
-
     def batch(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """`count` films (count, 16, 64, 64, 3) uint8 and labels, composed by `_SHARES`."""
         pairs = [self._one(int(kind), rng) for kind in rng.choice(len(_SHARES), size=count, p=_SHARES)]
@@ -140,9 +135,6 @@ class Bank:
         return np.stack(films), np.stack(labels)
 
     def _page(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        decoded = [name for name in self.films if name.startswith("decoded")]
-        if decoded and rng.random() < 0.4:
-            return self._any(decoded[int(rng.integers(len(decoded)))], rng)
         return self._any("held" if rng.random() < 0.2 else "seen" if rng.random() < 0.8 else "twins", rng)
 
     def _any(self, name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +222,7 @@ def tensor(films: np.ndarray) -> Tensor:
 def train(
     bank: Bank, steps: int, rate: float = _RATE, start: Network | None = None
 ) -> Iterator[tuple[int, float, Network]]:
-    """One row a step: its number, the loss and the network."""
+    """One row a step: its number, the loss and the network. A training that continues from `start` sees whole films."""
     torch.manual_seed(0)
     network, spoiler = start or Network(), Spoiler()
     optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.02)
@@ -239,7 +231,8 @@ def train(
     for number in range(steps):
         rng = np.random.default_rng([7, number, steps])
         # The last quarter sees whole films only, because the batch norms of clips are others.
-        short = number % 4 > 0 if number < steps // 3 else number % 2 == 0 and number < 3 * steps // 4
+        early = number % 4 > 0 if number < steps // 3 else number % 2 == 0 and number < 3 * steps // 4
+        short = early and start is None
         films, labels = bank.clips(rng, _BATCH * 16 // _CLIP) if short else bank.batch(rng, _BATCH)
         with torch.no_grad():
             shown, wanted = spoiler(tensor(films), torch.from_numpy(labels), generator)
@@ -284,14 +277,12 @@ def save(network: Network, path: Path, margin: list[float]) -> None:
     replace_whole(path, lambda temporary: save_file(found, temporary))
 
 
-def main(folder: Path, steps: int, out: Path = WEIGHTS, decoded: tuple[Path, ...] = (), refine: bool = False) -> Path:
+def main(folder: Path, steps: int, out: Path = WEIGHTS, refine: bool = False) -> Path:
     """Render what is missing, train and save; returns the file of weights. `refine` goes on from the last training."""
     bank, start, rate = Bank(folder), None, _RATE
     if refine:
         start, rate = Network(), 0.75 * _RATE
         start.load_state_dict(load_file(folder / "network.safetensors"))
-    for number, path in enumerate(decoded):
-        bank.add(f"decoded {number}", path)
     began, losses = time.monotonic(), []
     for number, loss, network in train(bank, steps, rate, start):
         losses.append(loss)
@@ -309,7 +300,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where the rendered films are kept")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--decoded", type=Path, nargs="*", default=[])
     parser.add_argument("--refine", action="store_true", help="go on from the last training")
     options = parser.parse_args()
-    print(main(options.folder, options.steps, decoded=tuple(options.decoded), refine=options.refine))
+    print(main(options.folder, options.steps, refine=options.refine))

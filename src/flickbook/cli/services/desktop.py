@@ -37,8 +37,8 @@ def desktop(
         from flickbook.desktop.run import run
     except ImportError as error:
         raise WindowError(f"Python has no {error.name or 'tkinter'} here", _TK) from None
-    from flickbook.desktop.local import Local
-    from flickbook.desktop.remote import Remote
+    from flickbook.desktop.sources.local import Local
+    from flickbook.desktop.sources.remote import Remote
 
     def local() -> Local:
         return Local(chosen.store)
