@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import flickbook
 from flickbook.errors import RequestError
 from flickbook.learn.config import TrainConfig, from_dict, read
+from flickbook.learn.session import Session
 
 BUILTIN = Path(flickbook.__file__).parent / "learn" / "builtin.toml"
 
@@ -149,3 +150,14 @@ def test_any_table_is_read_or_refused_by_name(table: dict[str, Any]) -> None:
         assert error.field is not None
     else:
         assert config.steps > 0
+
+
+@pytest.mark.slow
+def test_the_published_configuration_fits_its_vocabulary(tmp_path: Path) -> None:
+    """More words in the world's captions need a larger table in the text encoder."""
+    config = read(BUILTIN)
+    tokenizer = Session(config, tmp_path).tokenizer()
+    ids = {name: config.text_encoder[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    size = tokenizer.vocab_size
+    assert ids == {"vocab_size": size, "bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
+    assert {"panda", "surfing", "crimson", "three"} <= {*(tmp_path / "tokenizer/words.txt").read_text().split()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,18 @@ from PIL import Image
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import ModelNotFound, WeightsError
 from flickbook.learn.dataset import EVALUATION_SEEDS
-from flickbook.learn.evaluate import GROUPS, Settings, Tally, draw, evaluate, main, prompts, reconstruct, table
+from flickbook.learn.evaluate import (
+    GROUPS,
+    Settings,
+    Stopwatch,
+    Tally,
+    draw,
+    evaluate,
+    main,
+    prompts,
+    reconstruct,
+    table,
+)
 from flickbook.world.detect import Verdict, wilson
 from flickbook.world.render import render
 from flickbook.world.scenes import held_out, sample
@@ -97,6 +109,22 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
     assert sheets and all(name.endswith(("-wins.png", "-failures.png")) for name in sheets)
     with Image.open(tmp_path / "core-failures.png") as image:
         assert image.width > 1000
+
+
+def test_a_stopwatch_counts_what_the_iterator_takes_and_not_its_consumer() -> None:
+    busy = [0]
+
+    def films() -> Iterator[np.ndarray]:
+        for _ in range(3):
+            busy[0] += 1
+            yield np.zeros(1)
+
+    spent, seen = Stopwatch(), []
+    for _ in spent.over(films()):
+        before = spent.seconds
+        sum(range(200_000))  # the consumer's work
+        seen.append(spent.seconds - before)
+    assert busy == [3] and seen == [0.0] * 3 and spent.seconds > 0
 
 
 @pytest.mark.slow

@@ -75,9 +75,9 @@ def write_shards(
             continue
         part = scenes[start : start + shard]
         latents = torch.stack([encode(pixels(render(scene))) for scene in part]).half()
-        words = [asdict(scene) for scene in part]
+        listed = json.dumps([asdict(scene) for scene in part])
         temporary = path.with_suffix(".tmp")
-        save_file({"latents": latents.contiguous()}, temporary, metadata={"films": json.dumps(words)})
+        save_file({"latents": latents.contiguous()}, temporary, metadata={"films": listed})
         os.replace(temporary, path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flickbook.world.scenes import Actor, Scene
-from flickbook.world.words import plural
+from flickbook.world.words import article, plural
 
 _MOVES: dict[str, tuple[str, ...]] = {
     "left": ("moving left", "moving to the left", "sliding left", "going left"),
@@ -19,10 +19,6 @@ _MOVES: dict[str, tuple[str, ...]] = {
 _DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def _article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
 def _noun(actor: Actor, sized: bool) -> str:
     if actor.shape.isdigit():
         return f"{actor.colour} digit {actor.shape}"
@@ -34,22 +30,22 @@ def _single(scene: Scene) -> tuple[str, ...]:
     actor, ground = scene.actors[0], scene.background
     plain, long, third, fourth = _MOVES[actor.motion]
     sized, short = _noun(actor, True), _noun(actor, False)
-    whole = f"{_article(sized)} {plain} on {_article(ground)} background"
+    whole = f"{article(sized)} {plain} on {article(ground)} background"
     # A digit, and a shape whose size changes, has no size word.
-    other = f"{_article(short)} {plain} on {_article(ground)} background" if sized != short else f"a film of {whole}"
+    other = f"{article(short)} {plain} on {article(ground)} background" if sized != short else f"a film of {whole}"
     captions: tuple[str, ...] = (
         whole,
         other,
-        f"{_article(sized)} {long}, {ground} background",
-        f"{_article(sized)} is {third} in front of {_article(ground)} background",
-        f"on {_article(ground)} background, {_article(sized)} {fourth}",
+        f"{article(sized)} {long}, {ground} background",
+        f"{article(sized)} is {third} in front of {article(ground)} background",
+        f"on {article(ground)} background, {article(sized)} {fourth}",
         f"{short} {plain}, {ground} background",
-        f"a film of {_article(sized)} {long} over {ground}",
-        f"{ground} background with {_article(short)} {third}",
+        f"a film of {article(sized)} {long} over {ground}",
+        f"{ground} background with {article(short)} {third}",
     )
     if actor.shape.isdigit():
         word = _DIGIT_WORDS[int(actor.shape)]
-        captions += (f"the number {word} in {actor.colour} {plain} on {_article(ground)} background",)
+        captions += (f"the number {word} in {actor.colour} {plain} on {article(ground)} background",)
     return captions
 
 
@@ -58,10 +54,10 @@ def _pair(scene: Scene) -> tuple[str, ...]:
     one, two = scene.actors
     captions: list[str] = []
     for first, second in ((one, two), (two, one)):
-        a, b = _article(_noun(first, False)), _article(_noun(second, False))
+        a, b = article(_noun(first, False)), article(_noun(second, False))
         m, n = _MOVES[first.motion], _MOVES[second.motion]
         captions += [
-            f"{a} {m[0]} and {b} {n[0]} on {_article(ground)} background",
+            f"{a} {m[0]} and {b} {n[0]} on {article(ground)} background",
             f"{a} is {m[1]} while {b} is {n[1]}, {ground} background",
             f"two shapes on {ground}: {a} {m[0]}, {b} {n[0]}",
         ]
@@ -69,7 +65,7 @@ def _pair(scene: Scene) -> tuple[str, ...]:
 
 
 def _several(scene: Scene) -> tuple[str, ...]:
-    actor, ground = scene.actors[0], _article(scene.background)
+    actor, ground = scene.actors[0], article(scene.background)
     count = _DIGIT_WORDS[len(scene.actors)]
     nouns = f"{actor.colour} {plural(actor.shape)}"
     plain, long, third, fourth = _MOVES[actor.motion]
@@ -109,15 +105,15 @@ def brief_captions(scene: Scene) -> tuple[str, ...]:
     if scene.kind == "several":
         one = scene.actors[0]
         named = f"{_DIGIT_WORDS[len(scene.actors)]} {one.colour} {plural(one.shape)}"
-        return (named, f"{named} {_MOVES[one.motion][0]}", f"{named} on {_article(scene.background)} background")
+        return (named, f"{named} {_MOVES[one.motion][0]}", f"{named} on {article(scene.background)} background")
     if scene.kind in ("core", "digits"):
         actor = scene.actors[0]
-        short, plain = _article(_noun(actor, False)), _MOVES[actor.motion][0]
+        short, plain = article(_noun(actor, False)), _MOVES[actor.motion][0]
         shape = f"digit {actor.shape}" if actor.shape.isdigit() else actor.shape
-        return (short, f"{short} {plain}", f"{_article(shape)} {plain}", f"{_article(shape)} on {scene.background}")
+        return (short, f"{short} {plain}", f"{article(shape)} {plain}", f"{article(shape)} on {scene.background}")
     if scene.kind == "pair":
-        first, second = (_article(_noun(a, False)) for a in scene.actors)
-        return (f"{first} and {second}", f"{first} and {second} on {_article(scene.background)} background")
+        first, second = (article(_noun(a, False)) for a in scene.actors)
+        return (f"{first} and {second}", f"{first} and {second} on {article(scene.background)} background")
     from flickbook.world import views
 
     found: tuple[str, ...] = views.VIEWS[scene.kind].brief_captions(scene.traits)

@@ -17,8 +17,7 @@ from flickbook.errors import RequestError
 from flickbook.world import words
 from flickbook.world.captions import captions
 from flickbook.world.scenes import MOTIONS, SIZES, Actor, Scene
-
-Rules = dict[str, tuple[str, ...]]
+from flickbook.world.words import Rules
 
 #: Draws for each paraphrase that is asked for, before a scene counts as exhausted.
 _TRIES = 60

@@ -10,6 +10,8 @@ from itertools import product
 from typing import Final
 
 _Table = dict[str, tuple[str, ...]]
+#: The options of each symbol of the grammar.
+Rules = dict[str, tuple[str, ...]]
 
 #: Names of an object's colour: they stand before a noun and after "in".
 COLOURS: Final[_Table] = {
@@ -162,6 +164,11 @@ def moves(motion: str, form: str) -> tuple[str, ...]:
             said += [f"{word} {tail}".strip() for word in VERBS[verb][places]]
     nouns = {form for names in SHAPES.values() for noun in names for form in (noun, plural(noun))}
     return tuple(phrase for phrase in dict.fromkeys(said) if phrase not in nouns)
+
+
+def article(noun: str) -> str:
+    """The words after "a" or "an"."""
+    return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
 def plural(noun: str) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from flickbook.world.book.page import Page, named
-
-Rules = dict[str, tuple[str, ...]]
+from flickbook.world.words import Rules, article
 
 #: Names of each subject; the first is the plain one.
 SUBJECT_WORDS: dict[str, tuple[str, ...]] = {
@@ -99,11 +98,6 @@ TIME_WORDS: dict[str, tuple[str, ...]] = {
 }
 #: Actions that go somewhere: "through" and "to the left" need one.
 GOING = ("walking", "running", "flying", "swimming", "driving")
-
-
-def article(words: str) -> str:
-    """The words after "a" or "an"."""
-    return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 #: Sentences that name the subject, the action, the place and the light.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-Rules = dict[str, tuple[str, ...]]
+from flickbook.world.words import Rules
 
 
 @dataclass(frozen=True)
