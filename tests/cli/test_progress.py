@@ -36,7 +36,7 @@ def test_progress_is_one_line_per_phase_on_stderr(capsys: pytest.CaptureFixture[
 
 
 def everything(controller: int) -> bytes:
-    """What was written to a terminal whose other end is closed: one read returns only a part of it."""
+    """Read a terminal to its end, after its other end was closed: one read returns only a part."""
     parts = []
     while True:
         try:

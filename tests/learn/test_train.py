@@ -129,7 +129,7 @@ def test_a_run_to_its_end_logs_and_saves(trainer: Make, tmp_path: Path) -> None:
     made = trainer(tmp_path)
     rows = list(made.run(log_every=5))
     assert [row["step"] for row in rows] == [4, 9, 11]
-    assert all(row["clips_per_s"] > 0 and row["minutes_left"] >= 0 for row in rows)
+    assert all(row["clips_per_s"] > 0 and row["minutes_left"] >= 0 and row["of_best_matmul"] > 0 for row in rows)
     assert steps_of(tmp_path / "log.csv") == [4, 9, 11]
     newest = checkpoint.latest(tmp_path)
     assert newest is not None and newest.name == "checkpoint-00000012.json"

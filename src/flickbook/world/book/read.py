@@ -21,7 +21,7 @@ from flickbook.world.motion import UNCLEAR
 
 WEIGHTS = Path(__file__).with_name("read.safetensors")
 SIDE = 64  #: pixels of a frame as the network sees it
-#: What is read, and the words of each head; "unclear" is one class more.
+#: The words of each head. Each head also has the class "unclear".
 HEADS: dict[str, tuple[str, ...]] = {
     "subject": SUBJECTS,
     "action": tuple(dict.fromkeys(action for actions in ACTIONS.values() for action in actions)),
