@@ -17,8 +17,6 @@ from flickbook.world.render import render
 from flickbook.world.scenes import Scene, sample
 
 COUNTED = ("subject", "action", "place", "light")
-#: What the shipped weights of the judge do not reach yet; docs/reports/training-4 has their figures.
-UNTRAINED = pytest.mark.xfail(reason="the judge of the book needs longer training")
 #: Seeds that neither training of the judge nor of the model uses.
 FIRST = 700_000_000
 
@@ -78,7 +76,7 @@ def test_a_direction_is_judged_apart_where_the_action_goes_somewhere() -> None:
     ("subject", "place", "first", "second"),
     [
         ("dog", "meadow", "running", "walking"),
-        pytest.param("cat", "forest", "sleeping", "standing", marks=UNTRAINED),
+        ("cat", "forest", "sleeping", "standing"),
         ("rocket", "space", "flying", "jumping"),
     ],
 )
@@ -119,7 +117,6 @@ def test_shuffled_frames_do_not_show_a_run() -> None:
     assert read(film("dog", "running", "meadow")[order])["action"] != "running"
 
 
-@UNTRAINED
 def test_a_film_of_two_subjects_shows_neither() -> None:
     first, second = film("dog", "walking", "city"), film("astronaut", "walking", "city")
     for frames in (np.concatenate([first[:8], second[8:]]), (first // 2 + second // 2)):
