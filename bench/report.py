@@ -18,9 +18,9 @@ Written by `make bench` from `speed.json` beside it; `python -m bench --check` m
 intervals meet. All sides of a table take turns in one process, in an order that rotates, on the same noise, words,
 scheduler, steps and threads; a ratio is the median over the turns, with the interval that 95 of 100 such runs would
 give (bootstrap). One side runs twice in each turn: where the median of its ratio to itself is outside {low} to {high},
-or the interval around it outside {least} to {most}, the section is **void** and says so. The report shows quality beside every
-figure, and beside a goal for exact speed the ceiling: what this processor's best matrix product would allow (sections
-of the published size, and of the roofline). [speed.md](../speed.md) describes `--speed balanced`.
+or the interval around it outside {least} to {most}, the section is **void** and says so. The report shows quality
+beside every figure, and beside a goal for exact speed the ceiling: what this processor's best matrix product would
+allow (sections of the published size, and of the roofline). [speed.md](../speed.md) describes `--speed balanced`.
 """
 
 
