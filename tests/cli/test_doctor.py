@@ -15,7 +15,7 @@ import torch
 from flickbook.catalogue import find
 from flickbook.cli.app import run
 from flickbook.cli.doctor import GIB, free_memory
-from flickbook.engine.films import foresee
+from flickbook.engine.films import estimate_plan
 from flickbook.engine.memory import run_history
 from flickbook.resolution import usual
 
@@ -92,7 +92,7 @@ def test_models_that_fit_say_in_what_memory_and_time(
 ) -> None:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     value = checks(capsys)["fits"]["value"]
-    foretold = foresee(usual(find("builtin")))
+    foretold = estimate_plan(usual(find("builtin")))
     assert f"builtin {foretold.peak / GIB:.1f} GiB, time unknown" in value
     plan, placement = usual(find("builtin")), foretold.placement
     run_history.append(
@@ -107,4 +107,4 @@ def test_models_that_fit_say_in_what_memory_and_time(
     found = checks(capsys)
     assert "builtin" not in found["fits"]["value"]
     assert "takes an hour or more: builtin" in found["slow"]["value"] and "about 3.0 h" in found["slow"]["value"]
-    assert "it fits, but takes about 3.0 h" in foresee(usual(find("builtin"))).lines()
+    assert "it fits, but takes about 3.0 h" in estimate_plan(usual(find("builtin"))).lines()

@@ -76,7 +76,7 @@ def stopped_holders(ward: Ward, place: Path, trials: int, processes: int, seed: 
             held = _each(ward, names, ("held",), following)
             following = {}
             time.sleep(_SHORT)
-            store.ask(queue.tend())
+            store.ask(queue.recover())
             for said in held.values():
                 fate = chance.choice(("free", "taken", "done"))
                 if fate == "free":

@@ -149,7 +149,7 @@ class Batch:
             self._killed[job.id] += 1
             self._orphans[job.id, job.attempt] = at
         if self._chance.random() < 0.25:  # as a supervisor does that sees it die
-            for job in self._store.ask(self._queue.bury(name, "killed by a test")):
+            for job in self._store.ask(self._queue.release_jobs_of(name, "killed by a test")):
                 self._orphans.pop((job.id, job.attempt), None)
                 self.outcome.buried += 1
 

@@ -105,11 +105,11 @@ def test_a_film_depends_on_no_other_of_its_batch() -> None:
 
 def test_the_error_of_a_line_grows_with_the_square_of_the_distance() -> None:
     pace = Pace(error=0.09, most=9, lead=0)
-    assert [pace.rest(5, 100, 1, wrong) for wrong in (0.1, 0.09, 0.022, 0.01, 0.001)] == [0, 1, 2, 3, 9]
-    assert pace.rest(5, 100, 2, 0.04) == 3, "what was wrong over two steps was less so over one"
-    assert [pace.rest(index, 10, 1, 0.0) for index in (0, 7, 8, 9)] == [8, 1, 0, 0]
-    assert Pace(error=1.0).rest(1, 100, 1, 0.0) == 0
-    assert [Pace(error=0.1, lead=0).rest(3, total, 1, 0.05) for total in (12, 13, 25, 50)] == [0, 1, 1, 1]
+    assert [pace.steps_to_skip(5, 100, 1, wrong) for wrong in (0.1, 0.09, 0.022, 0.01, 0.001)] == [0, 1, 2, 3, 9]
+    assert pace.steps_to_skip(5, 100, 2, 0.04) == 3, "what was wrong over two steps was less so over one"
+    assert [pace.steps_to_skip(index, 10, 1, 0.0) for index in (0, 7, 8, 9)] == [8, 1, 0, 0]
+    assert Pace(error=1.0).steps_to_skip(1, 100, 1, 0.0) == 0
+    assert [Pace(error=0.1, lead=0).steps_to_skip(3, total, 1, 0.05) for total in (12, 13, 25, 50)] == [0, 1, 1, 1]
 
 
 def test_a_forecast_leads_on_by_half_the_slope() -> None:

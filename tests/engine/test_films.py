@@ -24,7 +24,7 @@ from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.films import RunOptions, engine_of, films, forget, located, run_options_of
 from flickbook.engine.memory import run_history
 from flickbook.engine.memory.device import threads
-from flickbook.engine.memory.fit import abreast
+from flickbook.engine.memory.fit import batch_size
 from flickbook.errors import Cancelled
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
@@ -50,11 +50,11 @@ def test_films_run_together_as_far_as_memory_allows() -> None:
     model = find("builtin")
     made = film("builtin")
     small = replace(SMALL, memory_total=700 * MIB)
-    assert abreast(model, made, SMALL, Placement(), 8) == 2
-    assert abreast(model, made, SMALL, Placement(), 1) == 1
-    assert abreast(model, made, small, Placement(), 8) == 1
-    assert abreast(model, made, SMALL, Placement(rungs=("denoise: slicing",)), 8) == 1, "memory ran out before"
-    assert abreast(find("sd15"), film("sd15"), SMALL, Placement(), 8) == 1, "pipelines run one by one"
+    assert batch_size(model, made, SMALL, Placement(), 8) == 2
+    assert batch_size(model, made, SMALL, Placement(), 1) == 1
+    assert batch_size(model, made, small, Placement(), 8) == 1
+    assert batch_size(model, made, SMALL, Placement(rungs=("denoise: slicing",)), 8) == 1, "memory ran out before"
+    assert batch_size(find("sd15"), film("sd15"), SMALL, Placement(), 8) == 1, "pipelines run one by one"
 
 
 @pytest.mark.slow

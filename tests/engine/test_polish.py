@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flickbook.engine.polish import asked, judged, libraries_of, polished, size_after, weights_of
+from flickbook.engine.polish import libraries_of, parse_polish, polished, scored, size_after, weights_of
 from flickbook.errors import FlickbookError, RequestError, WeightsError
 from flickbook.files import sha256
 from flickbook.spec import Network, Polish, Step
@@ -26,14 +26,14 @@ def frames() -> np.ndarray:
 
 
 def test_no_options_change_nothing(frames: np.ndarray) -> None:
-    polish, networks = asked(12, 8.0, {})
+    polish, networks = parse_polish(12, 8.0, {})
     assert polish == Polish() and polish.nothing() and networks == {}
     made, fps = polished(frames, 8.0, polish)
     assert made is frames and fps == 8.0
 
 
 def test_text_options_are_converted_to_numbers() -> None:
-    polish, _ = asked(
+    polish, _ = parse_polish(
         16,
         8.0,
         {"trim": "0.5:1.5", "interpolate": "3x", "upscale": 2, "steady": 0.5, "loop": "blend", "speed": 2, "text": "a"},
@@ -51,7 +51,7 @@ def test_operations_run_in_the_order_of_the_fields(frames: np.ndarray) -> None:
         "speed": 0.5,
         "text": "hi",
     }
-    polish, networks = asked(12, 8.0, polish_options)
+    polish, networks = parse_polish(12, 8.0, polish_options)
     told: list[Step] = []
     made, fps = polished(frames, 8.0, polish, networks, told.append)
     # 8 frames, then 15 with those between, then there and back without either end twice.
@@ -81,7 +81,7 @@ def test_operations_run_in_the_order_of_the_fields(frames: np.ndarray) -> None:
 )
 def test_options_out_of_range_are_refused(polish_options: Any, field: str) -> None:
     with pytest.raises(RequestError) as caught:
-        asked(16, 8.0, polish_options)
+        parse_polish(16, 8.0, polish_options)
     assert caught.value.field == field
 
 
@@ -104,7 +104,7 @@ def test_impossible_operations_are_refused_beforehand(polish: Polish, frames: in
 def test_networks_are_identified_by_their_hash(tmp_path: Path, frames: np.ndarray) -> None:
     file = tmp_path / "esrgan.safetensors"
     file.write_bytes(b"no network")
-    polish, networks = asked(12, 8.0, {"upscale": 2, "upscaler": str(file)})
+    polish, networks = parse_polish(12, 8.0, {"upscale": 2, "upscaler": str(file)})
     assert polish.upscaler == Network(name="esrgan", sha256=sha256(file))
     assert weights_of(polish) == {"upscaler/esrgan": sha256(file)}
     with pytest.raises(WeightsError):
@@ -115,7 +115,7 @@ def test_networks_are_identified_by_their_hash(tmp_path: Path, frames: np.ndarra
     with pytest.raises(RequestError, match="is not on this machine"):
         polished(frames, 8.0, polish, {})
     with pytest.raises(WeightsError, match="No such file"):
-        asked(12, 8.0, {"upscale": 2, "upscaler": str(tmp_path / "nothing")})
+        parse_polish(12, 8.0, {"upscale": 2, "upscaler": str(tmp_path / "nothing")})
 
 
 def test_the_versions_name_the_optical_flow_library() -> None:
@@ -144,7 +144,7 @@ NUMBERS = st.none() | st.floats()
 )
 def test_any_options_are_a_polish_or_refused(polish_options: Any, num_frames: int) -> None:
     try:
-        polish, _ = asked(num_frames, 8.0, polish_options)
+        polish, _ = parse_polish(num_frames, 8.0, polish_options)
         size_after(polish, num_frames, 16, 16, 8.0)
     except FlickbookError:
         return
@@ -156,5 +156,5 @@ def test_a_loop_drops_the_held_last_frame_of_interpolation(frames: np.ndarray) -
     assert min(np.abs(np.diff(made.astype(int), axis=0)).max(axis=(1, 2, 3))) > 0
     plain, _ = polished(frames, 8.0, Polish(interpolate=3))
     assert np.array_equal(plain[-1], plain[-3])
-    assert judged(plain, 24.0, Polish(interpolate=3))[0]["not_frozen"] == 1
-    assert judged(plain, 24.0, Polish())[0]["not_frozen"] < 1
+    assert scored(plain, 24.0, Polish(interpolate=3))[0]["not_frozen"] == 1
+    assert scored(plain, 24.0, Polish())[0]["not_frozen"] < 1

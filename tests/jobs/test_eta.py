@@ -7,7 +7,7 @@ from tests.jobs.conftest import Moving, Small
 
 from flickbook.jobs import queue
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.eta import PHASES, Pace, Past, abreast, expected, history, past, work
+from flickbook.jobs.eta import PHASES, Pace, Past, expected, history, parallel_films, past, work
 from flickbook.jobs.workers.runner import Runner
 from flickbook.spec import Step
 from flickbook.store.base import Job
@@ -142,4 +142,4 @@ def test_films_of_a_batch_are_used_to_estimate_batches(small: Small) -> None:
     assert expected(plan, found, films=1) == SECONDS
     assert expected(plan, found, films=4) == SECONDS | {"denoise": 40.0}
     assert expected(plan, found[:1], films=1) == SECONDS | {"denoise": 40.0}, "for want of another"
-    assert (abreast(plan, found[:1]), abreast(plan, found), abreast(plan, [])) == (4.0, 2.5, 1.0)
+    assert (parallel_films(plan, found[:1]), parallel_films(plan, found), parallel_films(plan, [])) == (4.0, 2.5, 1.0)

@@ -54,7 +54,7 @@ def test_a_running_job_is_asked_to_stop(backend: Backend, small: Small, wish: st
     running = claimed(backend, job)
     asked = backend.ask(getattr(backend.queue, wish)(job.id))
     assert (asked.state, asked.wanted) == ("running", wish)
-    laid = backend.ask(backend.queue.lay_down(asked, 1.0))
+    laid = backend.ask(backend.queue.release(asked, 1.0))
     assert laid is not None and laid.state == state and laid.attempt == running.attempt
     # To lay a job down is no failure to get on.
     assert laid.stalls == (1 if state in DONE else 0)
@@ -64,7 +64,7 @@ def test_a_cancellation_during_release_takes_effect(backend: Backend, small: Sma
     (job,) = submitted(backend, small())
     before = claimed(backend, job)
     backend.ask(backend.queue.cancel(job.id))
-    laid = backend.ask(backend.queue.lay_down(before))  # its runner had not heard of it
+    laid = backend.ask(backend.queue.release(before))  # its runner had not heard of it
     assert laid is not None and laid.state == "cancelled"
 
 
@@ -94,13 +94,13 @@ def test_a_job_removed_during_recovery_stays_removed(
 
     monkeypatch.setattr(store, "settle", unaware)
     monkeypatch.setattr(store, "change", too_late)
-    assert backend.ask(backend.queue.bury("a worker", "it died")) == []
+    assert backend.ask(backend.queue.release_jobs_of("a worker", "it died")) == []
 
 
 def test_a_job_that_has_run_does_not_expire(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small(expires_at=time.time() + 60))
     claimed(backend, job)
-    backend.ask(backend.queue.bury("a worker", "the service ended"))
+    backend.ask(backend.queue.release_jobs_of("a worker", "the service ended"))
     assert backend.ask(backend.queue.job(job.id)).expires_at == 0.0
 
 
@@ -160,7 +160,7 @@ def test_an_expired_lease_returns_the_job_to_the_queue_and_its_token_is_refused(
     (job,) = submitted(backend, small())
     first = backend.ask(backend.store.claim("one", 0.0))
     assert first is not None
-    assert [each.state for each in backend.ask(backend.queue.tend())] == ["queued"]
+    assert [each.state for each in backend.ask(backend.queue.recover())] == ["queued"]
     second = claimed(backend, job)
     assert second.attempt == 2
     assert backend.ask(backend.store.renew(job.id, 1, LEASE, 0.9)) is None
@@ -172,7 +172,7 @@ def test_three_attempts_without_progress_fail_the_job(backend: Backend, small: S
     (job,) = submitted(backend, small())
     for _ in range(3):
         assert backend.ask(backend.store.claim("one", 0.0)) is not None
-        backend.ask(backend.queue.tend())
+        backend.ask(backend.queue.recover())
     assert backend.ask(backend.queue.job(job.id)).state == "failed"
     again = backend.ask(backend.queue.retry(job.id))
     assert (again.state, again.stalls, again.error) == ("queued", 0, "")
@@ -185,15 +185,15 @@ def test_attempts_with_progress_do_not_count_as_stalls(backend: Backend, small: 
         assert found is not None
         backend.ask(backend.store.renew(job.id, number, 0.01, number / 10))
         time.sleep(0.03)
-        backend.ask(backend.queue.tend())
+        backend.ask(backend.queue.recover())
     assert backend.ask(backend.queue.job(job.id)).state == "queued"
 
 
 def test_jobs_of_a_dead_worker_are_released_at_once(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     backend.ask(backend.store.claim("the dead", LEASE))
-    assert backend.ask(backend.queue.bury("another", "it died")) == []
-    (found,) = backend.ask(backend.queue.bury("the dead", "its worker was killed by SIGKILL"))
+    assert backend.ask(backend.queue.release_jobs_of("another", "it died")) == []
+    (found,) = backend.ask(backend.queue.release_jobs_of("the dead", "its worker was killed by SIGKILL"))
     assert (found.state, found.error) == ("queued", "its worker was killed by SIGKILL")
 
 
@@ -201,10 +201,10 @@ def test_a_queued_job_expires_after_its_time(backend: Backend, small: Small) -> 
     late, kept = submitted(backend, small(1, expires_at=time.time() - 1), small(2, expires_at=time.time() + 999))
     found = backend.ask(backend.store.claim("a worker", LEASE))
     assert found is not None and found.id == kept.id
-    assert [each.id for each in backend.ask(backend.queue.tend())] == [late.id]
+    assert [each.id for each in backend.ask(backend.queue.recover())] == [late.id]
     assert backend.ask(backend.queue.job(late.id)).state == "expired"
     backend.ask(backend.queue.retry(late.id))
-    assert backend.ask(backend.queue.tend()) == [], "a retried job does not expire again"
+    assert backend.ask(backend.queue.recover()) == [], "a retried job does not expire again"
     assert backend.ask(backend.queue.job(late.id)).state == "queued"
 
 
@@ -254,7 +254,7 @@ def test_a_job_of_a_command_is_never_claimed_by_a_worker(backend: Backend, small
     assert job.state == "paused" and backend.ask(backend.store.claim("a worker", LEASE)) is None
     assert backend.ask(backend.queue.resume(job.id)).state == "paused"
     claimed(backend, job)
-    laid = backend.ask(backend.queue.lay_down(backend.ask(backend.queue.job(job.id))))
+    laid = backend.ask(backend.queue.release(backend.ask(backend.queue.job(job.id))))
     assert laid is not None and laid.state == "paused"
 
 
@@ -291,8 +291,8 @@ def test_jobs_completed_long_ago_are_swept(backend: Backend, small: Small) -> No
         changes = queue.completed(running, Result()) | {"finished_at": time.time() - age}
         backend.ask(backend.store.settle(job.id, 1, changes))
         (backend.artifacts.made(job.id) / "film-1.mp4").write_bytes(bytes(1000))
-    assert [job.id for job in backend.ask(backend.queue.sweep(50))] == [old.id]
-    assert [job.id for job in backend.ask(backend.queue.sweep(0, most_bytes=500))] == [new.id]
+    assert [job.id for job in backend.ask(backend.queue.delete_old(50))] == [old.id]
+    assert [job.id for job in backend.ask(backend.queue.delete_old(0, most_bytes=500))] == [new.id]
     assert backend.ask(backend.queue.job(waiting.id)).state == "queued"
     assert not backend.artifacts.of(old.id).exists() and not backend.artifacts.of(new.id).exists()
 
@@ -307,11 +307,11 @@ def test_a_favourite_is_swept_last_and_only_for_space(backend: Backend, small: S
     for job in (first, second):
         backend.ask(backend.queue.favour(job.id, True))
     assert backend.ask(backend.queue.favourites(jobs)) == {first.id, second.id}
-    assert [job.id for job in backend.ask(backend.queue.sweep(0, most_bytes=2500))] == [jobs[2].id]
-    assert backend.ask(backend.queue.sweep(50)) == []
-    assert [job.id for job in backend.ask(backend.queue.sweep(50, most_bytes=1500))] == [first.id]
+    assert [job.id for job in backend.ask(backend.queue.delete_old(0, most_bytes=2500))] == [jobs[2].id]
+    assert backend.ask(backend.queue.delete_old(50)) == []
+    assert [job.id for job in backend.ask(backend.queue.delete_old(50, most_bytes=1500))] == [first.id]
     backend.ask(backend.queue.favour(second.id, False))
-    assert [job.id for job in backend.ask(backend.queue.sweep(50))] == [second.id]
+    assert [job.id for job in backend.ask(backend.queue.delete_old(50))] == [second.id]
     assert backend.ask(backend.store.notes("favourite")) == []
 
 

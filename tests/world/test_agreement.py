@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flickbook.errors import RequestError
-from flickbook.world.agreement import Asked, agreement, asked
+from flickbook.world.agreement import Expectation, agreement, expectation
 from flickbook.world.captions import brief_captions, captions
 from flickbook.world.render import render
 from flickbook.world.scenes import Actor, Scene, sample
@@ -17,8 +17,8 @@ GROUPS = ("core", "pair", "digits", "views")
 RED = Scene("core", 3, "blue", (Actor("circle", "red", "left", "small"),))
 
 
-def understood(prompt: str) -> Asked:
-    found = asked(prompt)
+def understood(prompt: str) -> Expectation:
+    found = expectation(prompt)
     assert found is not None, prompt
     return found
 
@@ -66,9 +66,9 @@ def test_what_is_not_said_is_not_asked() -> None:
 
 def test_capitals_commas_and_articles_do_not_matter() -> None:
     plain = understood("an orange star spinning on a black background")
-    assert asked("  An Orange Star   spinning on an black background. ") == plain
-    assert asked("a red circle sliding right blue background") is None  # "sliding right" stands in another form
-    assert asked("A red circle moving to the right blue background") == asked(
+    assert expectation("  An Orange Star   spinning on an black background. ") == plain
+    assert expectation("a red circle sliding right blue background") is None  # "sliding right" stands in another form
+    assert expectation("A red circle moving to the right blue background") == expectation(
         "a red circle moving to the right, blue background"
     )
 
@@ -89,12 +89,12 @@ def test_capitals_commas_and_articles_do_not_matter() -> None:
     ],
 )
 def test_what_the_judge_cannot_tell_is_not_judged(prompt: str) -> None:
-    assert asked(prompt) is None and agreement(prompt, render(RED)) is None
+    assert expectation(prompt) is None and agreement(prompt, render(RED)) is None
 
 
 @given(st.text(max_size=300))
 def test_no_text_makes_the_reader_fail(prompt: str) -> None:
-    asked(prompt)
+    expectation(prompt)
 
 
 @pytest.mark.parametrize("group", GROUPS)

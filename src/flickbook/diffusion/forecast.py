@@ -45,7 +45,7 @@ class Pace:
     lead: int = 3
     steps: int = 25
 
-    def rest(self, index: int, total: int, gap: int, wrong: float) -> int:
+    def steps_to_skip(self, index: int, total: int, gap: int, wrong: float) -> int:
         """How many steps after step `index` of `total` may be forecast, given that a forecast over `gap` steps had the
         error `wrong`: the error of a forecast grows with the square of the distance."""
         if index + 1 < self.lead:
@@ -99,7 +99,7 @@ class Answers:
         timestep, rest = film.timesteps[film.index], 0
         if len(self.estimates) == _POINTS and self.since is not None:
             wrong = (self.forecast(timestep) - estimate).square().mean() / estimate.square().mean().clamp(min=1e-12)
-            rest = pace.rest(film.index, film.total, film.index - self.since.index, float(wrong.sqrt()))
+            rest = pace.steps_to_skip(film.index, film.total, film.index - self.since.index, float(wrong.sqrt()))
         timesteps, estimates = (*self.timesteps, timestep)[-_POINTS:], (*self.estimates, estimate)[-_POINTS:]
         return Answers(timesteps, estimates, replace(film, x0=None), rest, self.asked + 1)
 

@@ -98,7 +98,7 @@ class TextToVideo:
         """The text encoder, loaded on first use."""
         return self.reader()
 
-    def let_go_of_reader(self) -> None:
+    def unload_text_encoder(self) -> None:
         """Unload the text encoder to free memory; it is reloaded when it is next used."""
         if vars(self).pop("text_encoder", None) is not None:
             heap.give_back()

@@ -86,7 +86,7 @@ def _draft(
         plan=plan,
         index=last.index,
         total=last.total,
-        frames=engine.enduring(lambda: engine.show(shown), "decode"),
+        frames=engine.with_fallbacks(lambda: engine.show(shown), "decode"),
         fps=plan.fps,
         placement=engine.placement.model_copy(update={"batch": 1}),
         notes=() if checkpointer is None else tuple(checkpointer.notes),

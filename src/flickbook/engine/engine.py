@@ -99,10 +99,10 @@ class Engine:
 
     def read(self, plan: Plan) -> None:
         """Encode the prompts of a later film while another one is made, if the family supports it."""
-        if self._family is not None and self._family.reads_aside():
+        if self._family is not None and self._family.can_prefetch_prompts():
             self._family.encode([plan])
 
-    def enduring(self, work: Callable[[], np.ndarray], phase: fallback.Climbing = "denoise") -> np.ndarray:
+    def with_fallbacks(self, work: Callable[[], np.ndarray], phase: fallback.Climbing = "denoise") -> np.ndarray:
         """Return the result of `work`; when memory runs out, apply the next fallback and try again, if one is left."""
         while True:
             try:

@@ -70,7 +70,7 @@ class Family(Protocol):
     def encode(self, plans: Sequence[Plan]) -> Any:
         """The prompt embedding of films of one shape."""
 
-    def reads_aside(self) -> bool:
+    def can_prefetch_prompts(self) -> bool:
         """Whether `encode` may be called while a film is made."""
 
     def denoise(

@@ -17,8 +17,8 @@ from flickbook.engine import sources as beginning
 from flickbook.engine.engine import Engine, Frames
 from flickbook.engine.family import Sources
 from flickbook.engine.memory import device, run_history
-from flickbook.engine.memory.fit import Estimate, Machine, abreast, estimate
-from flickbook.engine.polish import Networks, judged, libraries_of, polished, weights_of
+from flickbook.engine.memory.fit import Estimate, Machine, batch_size, estimate
+from flickbook.engine.polish import Networks, libraries_of, polished, scored, weights_of
 from flickbook.engine.usage import Meter
 from flickbook.errors import RequestError
 from flickbook.media.background_encoder import Ahead
@@ -46,7 +46,7 @@ class RunOptions:
 
     `model_dir` is the directory of the model's files, if not the catalogue's; `loras` are files with weights; `sources`
     are the frames that films start from. `networks` (of the polish) and `inputs` (paths of input files) are keyed by
-    SHA-256. `placement` overrides the automatic choice, `abreast` the number of films made at the same time.
+    SHA-256. `placement` overrides the automatic choice, `batch_size` the number of films made at the same time.
     """
 
     model_dir: Path | None = None
@@ -56,7 +56,7 @@ class RunOptions:
     networks: Networks = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     placement: Placement | None = None
-    abreast: int | None = None
+    batch_size: int | None = None
 
 
 def films(
@@ -97,18 +97,18 @@ def _further(wanted: Wanted, begun: int, number: int) -> bool:
 
 
 def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
-    """How many films of one shape run at once: `abreast`, else the placement's batch, else what memory allows."""
-    if run_options.abreast is not None:
-        return run_options.abreast
+    """How many films of one shape run at once: `batch_size`, else the placement's batch, else what memory allows."""
+    if run_options.batch_size is not None:
+        return run_options.batch_size
     if run_options.placement is not None:
         return run_options.placement.batch
     if len(plans) == 1:
         return 1
     engine = engine_of(plans[0], run_options)
-    return abreast(engine.model, plans[0], Machine.here(), engine.placement, len(plans), run_options.model_dir)
+    return batch_size(engine.model, plans[0], Machine.here(), engine.placement, len(plans), run_options.model_dir)
 
 
-def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
+def estimate_plan(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
     """Estimate what a Plan's film takes of this machine, before any weights are loaded.
 
     Raises ModelNotFound, RequestError for a precision that this machine lacks, WeightsError for damaged files.
@@ -117,10 +117,10 @@ def foresee(plan: Plan, model_dir: Path | None = None, precision: str = "auto") 
 
 
 def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
-    """The process's engine for a Plan's model, in a placement that fits this film. Raises what `foresee` raises."""
+    """The process's engine for a Plan's model, in a placement that fits this film. Raises like `estimate_plan`."""
     model, key = _key(plan, run_options)
     if key not in _ENGINES:
-        found = run_options.placement or foresee(plan, run_options.model_dir, run_options.precision).placement
+        found = run_options.placement or estimate_plan(plan, run_options.model_dir, run_options.precision).placement
         # A caller that passes a placement also sets the threads.
         threads = settings.load().threads if run_options.placement is None else None
         placed = device.confirmed(found, threads)
@@ -263,7 +263,7 @@ def clip_of(
         kernels=device.kernels(placement.device),
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
-    found, said = judged(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
+    found, said = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
     found |= _agreement(plan, frames) | told.pop("scores", {})
     notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(run_options.inputs), **told)

@@ -11,7 +11,7 @@ from flickbook import settings
 from flickbook.catalogue import find
 from flickbook.engine import sources
 from flickbook.engine.films import OnStep, films, located, run_options_of
-from flickbook.engine.polish import PolishOptions, asked, check_names, finished
+from flickbook.engine.polish import PolishOptions, check_names, finished, parse_polish
 from flickbook.hub.fetch import available
 from flickbook.media.clip import Clip
 from flickbook.resolution import notes, resolve, speed_of
@@ -92,7 +92,7 @@ def _made(
     plan = resolve(request, model_dir)
     if model_dir is None:
         available(find(plan.model))
-    polish, networks = asked(plan.num_frames, plan.fps, {**polish_options, "speed": played})
+    polish, networks = parse_polish(plan.num_frames, plan.fps, {**polish_options, "speed": played})
     plan = plan.model_copy(update={"polish": polish})
     finished(plan)  # raises before anything is generated
     run_options = replace(run_options_of(plan, request, model_dir, precision), networks=networks)

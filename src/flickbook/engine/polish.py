@@ -61,7 +61,7 @@ def check_names(function: Callable[..., object], polish_options: Mapping[str, ob
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
 
 
-def asked(num_frames: int, fps: float, polish_options: PolishOptions) -> tuple[Polish, Networks]:
+def parse_polish(num_frames: int, fps: float, polish_options: PolishOptions) -> tuple[Polish, Networks]:
     """Parse the polish options of a film of `num_frames` frames at `fps` to a Polish and the files of its networks.
 
     Raises RequestError for the first option out of range, WeightsError for a network's file.
@@ -226,7 +226,7 @@ def polished(
     return frames, fps
 
 
-def judged(
+def scored(
     frames: np.ndarray,
     fps: float,
     polish: Polish,

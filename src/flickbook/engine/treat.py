@@ -13,12 +13,12 @@ from flickbook.engine.memory import device
 from flickbook.engine.polish import (
     Networks,
     PolishOptions,
-    asked,
     check_names,
     finished,
-    judged,
     libraries_of,
+    parse_polish,
     polished,
+    scored,
     size_after,
     weights_of,
 )
@@ -92,7 +92,7 @@ def treated(
         # Importing torch takes a second, and without a network it does not affect the result.
         kernels=device.kernels("cpu") if with_torch else {},
     )
-    found, said = judged(made, fps, plan.polish, prompts=_prompts(plan))
+    found, said = scored(made, fps, plan.polish, prompts=_prompts(plan))
     return Clip(made, fps, recipe, meter.run(scores=found, notes=said, inputs=dict(inputs or {})))
 
 
@@ -127,7 +127,7 @@ def polish(
     paths = [Path(each) for each in (file, *join)]
     sources = [_digest(path) for path in paths]
     frames, fps = joined(paths, fade, fit)
-    wanted, networks = asked(len(frames), fps, polish_options)
+    wanted, networks = parse_polish(len(frames), fps, polish_options)
     count, height, width, _ = frames.shape
     size = size_after(wanted, count, height, width, fps)
     still = size.num_frames == 1

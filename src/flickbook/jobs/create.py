@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flickbook import formats
-from flickbook.engine.polish import PolishOptions, asked, finished
+from flickbook.engine.polish import PolishOptions, finished, parse_polish
 from flickbook.engine.sequences.sequence import DRIFT, FRAMES_PER, plan_of
 from flickbook.engine.sources import complete
 from flickbook.errors import RequestError
@@ -35,7 +35,7 @@ def ordered(
     plan = resolve(request, model_dir)
     networks: dict[str, str] = {}
     if polish_options:
-        polish, files = asked(plan.num_frames, plan.fps, polish_options)
+        polish, files = parse_polish(plan.num_frames, plan.fps, polish_options)
         request = request.model_copy(update={"polish": polish})
         plan = plan.model_copy(update={"polish": polish})
         networks = {digest: str(path) for digest, path in files.items()}

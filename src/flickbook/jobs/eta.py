@@ -94,7 +94,7 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int =
     return seconds | ({"load": 0.0} if warm else {})
 
 
-def abreast(plan: Plan, found: Sequence[Past]) -> float:
+def parallel_films(plan: Plan, found: Sequence[Past]) -> float:
     """The mean recent batch size of a Plan's model."""
     alike = [each.films for each in found if _way(each.plan) == _way(plan)][:_ALIKE]
     return statistics.fmean(alike) if alike else 1.0

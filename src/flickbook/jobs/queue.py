@@ -242,7 +242,7 @@ class Queue:
                 raise JobConflict(id, job.state, "removed", "its worker does not respond; try again")
             await asyncio.sleep(LOOK / 3)
 
-    async def lay_down(self, job: Job, seconds: float = 0.0) -> Job | None:
+    async def release(self, job: Job, seconds: float = 0.0) -> Job | None:
         """Ends an attempt that its runner stops, with the newest request; None if the token is stale."""
         found = await self.store.settle(job.id, job.attempt, stopped(job, seconds))
         return None if found is None else await self._met(found)
@@ -258,7 +258,7 @@ class Queue:
             return await self.store.get(job.id)
         return job
 
-    async def tend(self) -> list[Job]:
+    async def recover(self) -> list[Job]:
         """Recovers jobs whose lease expired and expires jobs whose time is over; returns the changed jobs."""
         changed: list[Job | None] = []
         for job in await self.store.lapsed():
@@ -276,7 +276,7 @@ class Queue:
         if job.state in DONE:
             self.artifacts.tidy(job.id, job.attempt + 1)
 
-    async def bury(self, worker: str, reason: str) -> list[Job]:
+    async def release_jobs_of(self, worker: str, reason: str) -> list[Job]:
         """Releases the jobs of a worker that is known to be dead, before its lease expires."""
         changed: list[Job | None] = []
         for job in await self.store.find(Query(states=_RUNNING, worker=worker)):
@@ -287,7 +287,7 @@ class Queue:
                     changed.append(await self._met(found))
         return [job for job in changed if job is not None]
 
-    async def sweep(self, keep: float, most_bytes: int | None = None) -> list[Job]:
+    async def delete_old(self, keep: float, most_bytes: int | None = None) -> list[Job]:
         """Deletes jobs that ended more than `keep` seconds ago, then the oldest until the files take at most
         `most_bytes`.
 

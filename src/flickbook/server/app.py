@@ -42,7 +42,7 @@ from flickbook.server.middleware.body_limits import BodyLimits
 from flickbook.server.middleware.origin_check import Hosts, OriginCheck
 from flickbook.server.middleware.request_context import RequestContext
 from flickbook.server.operations import health, reference
-from flickbook.server.operations.maintenance import tended
+from flickbook.server.operations.maintenance import periodic_tasks
 from flickbook.server.service import Service
 
 _ROUTES: Final = (
@@ -59,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await app.state.guard.prepare()
-        async with tended(service, app.state.webhooks), pulls.supplied(service, app.state.pulls):
+        async with periodic_tasks(service, app.state.webhooks), pulls.supplied(service, app.state.pulls):
             try:
                 yield
             finally:

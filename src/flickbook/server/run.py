@@ -50,7 +50,7 @@ def run(service: Service, dress: Dress | None = None, opened: Opened | None = No
 async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -> None:
     await service.store.open()
     try:
-        await _refuse_strangers(service)
+        await _require_authentication(service)
         listener = listening(service)
         batch = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
         supervisor = Supervisor(service.settings.store, service.artifacts.root, service.workers, batch)
@@ -64,7 +64,7 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
         await service.store.close()
 
 
-async def _refuse_strangers(service: Service) -> None:
+async def _require_authentication(service: Service) -> None:
     """Raise RequestError if others could reach the service without a key or a login."""
     if service.accounts:
         return

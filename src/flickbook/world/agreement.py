@@ -46,7 +46,7 @@ _LONGEST = 200  # characters; no caption is half as long
 
 
 @dataclass(frozen=True)
-class Asked:
+class Expectation:
     """What a prompt asks for: a scene, "" where nothing is said, and the attributes of `judge` that are named."""
 
     scene: Scene
@@ -65,7 +65,7 @@ class _Form:
     motions: tuple[str, ...]
 
 
-def asked(prompt: str) -> Asked | None:
+def expectation(prompt: str) -> Expectation | None:
     """What a prompt asks for, or None where it is not a caption of the world, or asks for what no picture could show.
 
     Capitals, commas and full stops do not matter, and "a" and "an" are one.
@@ -92,7 +92,7 @@ def asked(prompt: str) -> Asked | None:
     if any(actor.motion in ("growing", "shrinking") for actor in actors):
         named.discard("size")  # it has none to hold
     named |= {"background"} if background else set()
-    return Asked(Scene(form.kind, 0, background, actors), frozenset(named))
+    return Expectation(Scene(form.kind, 0, background, actors), frozenset(named))
 
 
 def agreement(prompt: str, frames: np.ndarray) -> float | None:
@@ -103,7 +103,7 @@ def agreement(prompt: str, frames: np.ndarray) -> float | None:
     view of fewer than 16 frames. Of more frames 16 are judged, evenly spaced; of a single one no motion is expected.
     Raises RequestError for other arrays.
     """
-    request = asked(prompt)
+    request = expectation(prompt)
     if request is None or frames.ndim != 4 or frames.shape[1] != frames.shape[2]:
         return None
     named = request.named - ({"motion"} if len(frames) == 1 else set())
@@ -193,11 +193,11 @@ def _forms(kind: str) -> dict[str, _Form]:
 
 
 @cache
-def _views() -> dict[str, Asked]:
+def _views() -> dict[str, Expectation]:
     """Every caption of a view. A trait that not all films of a caption share is not named by it."""
     from flickbook.world import views
 
-    found: dict[str, Asked] = {}
+    found: dict[str, Expectation] = {}
     for kind, view in views.VIEWS.items():
         for words in itertools.product(*view.TRAITS.values()):
             traits = dict(zip(view.TRAITS, words, strict=True))
@@ -206,5 +206,5 @@ def _views() -> dict[str, Asked]:
                 shared = dict(traits)
                 if key in found:
                     shared = {trait: word for trait, word in found[key].scene.traits.items() if traits[trait] == word}
-                found[key] = Asked(Scene(kind, 0, traits=shared), frozenset({"scene", *shared}))
+                found[key] = Expectation(Scene(kind, 0, traits=shared), frozenset({"scene", *shared}))
     return found

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flickbook.catalogue import find
 from flickbook.diffusion.tiles import TILE
 from flickbook.engine.memory import footprint
-from flickbook.engine.memory.components import parts, passing
+from flickbook.engine.memory.components import parts, unloaded_bytes
 from flickbook.errors import WeightsError
 from flickbook.resolution import resolve
 from flickbook.spec import Lora, Placement, Plan, Request
@@ -64,8 +64,8 @@ def test_a_large_text_encoder_is_released_unless_a_lora_changed_it() -> None:
     (words,) = (part.loaded for part in parts(MODELSCOPE, None, Placement()) if part.kind == "words")
     alone, with_it = (footprint.needs(MODELSCOPE, each, None, Placement()) for each in (plan, tuned))
     assert with_it.peak - alone.peak == words > 500 * footprint.MIB and with_it.weights == alone.weights
-    assert not passing(MODELSCOPE, None, Placement(device="cuda"), False)
-    assert not passing(find("builtin"), None, Placement(), False)
+    assert not unloaded_bytes(MODELSCOPE, None, Placement(device="cuda"), False)
+    assert not unloaded_bytes(find("builtin"), None, Placement(), False)
 
 
 def test_the_peak_of_a_small_film_is_that_of_loading() -> None:

@@ -14,7 +14,7 @@ from tests.contract.cases import WORDS
 
 from flickbook.engine.pipelines import step_cache
 from flickbook.engine.pipelines.registry import parameters
-from flickbook.engine.pipelines.step_cache import CACHED, hastened
+from flickbook.engine.pipelines.step_cache import CACHED, with_step_cache
 from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request
 
@@ -55,7 +55,7 @@ def film(pipe: Any, plan: Plan) -> tuple[np.ndarray, str]:
     said: dict[str, Any] = {name: value for name, value in told.items() if name in known}
     said |= WORDS if cog else {}
     said["generator"] = torch.Generator().manual_seed(1)
-    with torch.no_grad(), hastened(pipe, plan) as how:
+    with torch.no_grad(), with_step_cache(pipe, plan) as how:
         (made, *_) = pipe(**said)
     return np.asarray(made), how
 
@@ -83,16 +83,16 @@ def test_the_step_cache_is_enabled_for_one_film_only(name: str, monkeypatch: pyt
 def test_a_pipeline_without_step_cache_is_noted() -> None:
     torch.manual_seed(0)
     lone = tiny.ltx()
-    with hastened(lone, BALANCED) as how:
+    with with_step_cache(lone, BALANCED) as how:
         assert not lone.transformer.is_cache_enabled
     assert "no faster method is known for LTXPipeline; made with speed exact" in how
-    with hastened(object(), BALANCED) as how:
+    with with_step_cache(object(), BALANCED) as how:
         assert how.startswith("speed balanced: no faster method is known")
 
 
 def test_an_error_disables_the_step_cache() -> None:
     torch.manual_seed(0)
     pipe = deeper(tiny.wan())
-    with pytest.raises(KeyError), hastened(pipe, BALANCED):
+    with pytest.raises(KeyError), with_step_cache(pipe, BALANCED):
         raise KeyError
     assert not pipe.transformer.is_cache_enabled

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flickbook.catalogue import find
 from flickbook.engine.engine import Engine
-from flickbook.engine.sequences.interpolation import Travel, blended, spherical
+from flickbook.engine.sequences.interpolation import PromptInterpolation, blended, spherical
 from flickbook.engine.sequences.sequence import moment
 from flickbook.engine.sequences.stills import UNetStills, stills
 from flickbook.engine.unet.family import UNetFamily
@@ -72,7 +72,7 @@ def plan_with(drift: float) -> Plan:
 @pytest.mark.model
 @pytest.mark.parametrize("drift", [0.0, 0.3, 1.0])
 def test_the_noise_moves_in_even_steps(maker: UNetStills, drift: float) -> None:
-    travel = Travel(maker, plan_with(drift), WORDS)
+    travel = PromptInterpolation(maker, plan_with(drift), WORDS)
     noises = [travel.at(moment(frame, 31, 3))[1].flatten() for frame in range(31)]
     assert torch.equal(noises[0], maker.noise(7).flatten())
     steps = [float((b - a).norm() / a.norm()) for a, b in zip(noises, noises[1:], strict=False)]
@@ -83,7 +83,7 @@ def test_the_noise_moves_in_even_steps(maker: UNetStills, drift: float) -> None:
 
 @pytest.mark.model
 def test_each_prompt_has_its_own_embedding_at_its_frame(maker: UNetStills) -> None:
-    travel = Travel(maker, plan_with(0.3), WORDS)
+    travel = PromptInterpolation(maker, plan_with(0.3), WORDS)
     for frame, text in zip((0, 15, 30), WORDS, strict=True):
         assert torch.equal(travel.at(moment(frame, 31, 3))[0]["context"], maker.embedding(text)["context"])
     middle = travel.at(moment(22, 31, 3))[0]["context"]
@@ -92,6 +92,6 @@ def test_each_prompt_has_its_own_embedding_at_its_frame(maker: UNetStills) -> No
 
 @pytest.mark.model
 def test_a_single_prompt_changes_only_the_noise(maker: UNetStills) -> None:
-    travel = Travel(maker, plan_with(0.5), WORDS[:1])
+    travel = PromptInterpolation(maker, plan_with(0.5), WORDS[:1])
     (first, begin), (last, end) = travel.at(moment(0, 5, 1)), travel.at(moment(4, 5, 1))
     assert torch.equal(first["context"], last["context"]) and not torch.equal(begin, end)

@@ -260,7 +260,7 @@ def test_out_of_memory_retries_a_frame_with_a_fallback() -> None:
     assert engine.placement.rungs == ("denoise: slicing",)
     assert np.abs(np.stack(again).astype(int) - np.stack(whole)).max() <= 2
     with pytest.raises(RuntimeError, match="something else"):
-        engine.enduring(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
+        engine.with_fallbacks(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
 
 
 @pytest.mark.slow

@@ -126,14 +126,14 @@ def test_a_large_text_encoder_is_released_before_denoising(
     plans, freed = [plan(), plan(prompt="a green star")], []
     with monkeypatch.context() as small:
         small.setattr("flickbook.engine.memory.components._LARGE", 1 << 40)
-        assert family.reads_aside()
+        assert family.can_prefetch_prompts()
         usual = [list(family.denoise([each], family.encode([each])))[-1].latents for each in plans]
     give_back = heap.give_back
     monkeypatch.setattr("flickbook.diffusion.heap.give_back", lambda: (freed.append(encoder() is None), give_back()))
     for each, latents in zip(plans, usual, strict=True):
         embedding = large.encode([each])
         encoder = weakref.ref(large.networks.text_encoder)
-        assert not large.reads_aside(), "it would be loaded beside the film"
+        assert not large.can_prefetch_prompts(), "it would be loaded beside the film"
         freed.clear()
         for state in large.denoise([each], embedding):
             assert encoder() is None and not has_encoder(large)
@@ -147,7 +147,7 @@ def test_a_text_encoder_changed_by_a_lora_is_kept(large: UNetFamily, plan: MakeP
     assert setup is not None
     tuned = UNetFamily(large.networks, {}, Placement(), None, replace(setup, loras=((Path("a.safetensors"), 1.0),)))
     next(tuned.denoise([plan()], tuned.encode([plan()])))
-    assert has_encoder(tuned) and tuned.reads_aside()
+    assert has_encoder(tuned) and tuned.can_prefetch_prompts()
 
 
 def test_the_text_encoder_is_loaded_to_a_device_with_room(family: UNetFamily) -> None:

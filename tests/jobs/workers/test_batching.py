@@ -49,7 +49,7 @@ def recipe_of(job: Job) -> Recipe:
 
 def together(jobs: Sequence[Job]) -> list[str]:
     """The hashes of the films of these jobs, made as one batch without a queue."""
-    found = [clip.recipe for clip in films([job.plan for job in jobs], RunOptions(abreast=len(jobs)))]
+    found = [clip.recipe for clip in films([job.plan for job in jobs], RunOptions(batch_size=len(jobs)))]
     return [recipe.frames_sha256 for recipe in found if recipe is not None]
 
 
@@ -57,13 +57,13 @@ def hashes(backend: Backend, jobs: Sequence[Job]) -> list[str]:
     return [recipe_of(now(backend, job)).frames_sha256 for job in jobs]
 
 
-def crew_of(backend: Backend, name: str = "a worker") -> batching.Crew:
+def batch_of(backend: Backend, name: str = "a worker") -> batching.JobBatch:
     first = backend.ask(backend.store.claim(name, LEASE))
     assert first is not None
     return gather(backend, name, LEASE, first)
 
 
-def run(backend: Backend, found: batching.Crew, on_step: Callable[[Step], None] | None = None) -> list[Job]:
+def run(backend: Backend, found: batching.JobBatch, on_step: Callable[[Step], None] | None = None) -> list[Job]:
     return Runner(backend, look=0.01).run(found.jobs, beside=found.slots, batch=found.batch, on_step=on_step)
 
 
@@ -118,7 +118,7 @@ def test_jobs_of_one_shape_run_as_one_batch(backend: Backend, small: Small) -> N
 def test_a_single_job_runs_without_a_batch(backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_BATCH", "1")
     jobs = submitted(backend, small(5), small(6))
-    assert [found.batch for found in (crew_of(backend), crew_of(backend))] == ["", ""]
+    assert [found.batch for found in (batch_of(backend), batch_of(backend))] == ["", ""]
     assert batching.room(jobs[0]) == 1
     monkeypatch.setenv("FLICKBOOK_BATCH", "3")
     assert batching.room(jobs[0]) == 3
@@ -131,7 +131,7 @@ def test_a_single_job_runs_without_a_batch(backend: Backend, small: Small, monke
 def test_jobs_of_other_shapes_keep_their_places(backend: Backend, small: Small) -> None:
     shapes = [(1, 3), (2, 4), (3, 3), (4, 4), (5, 3), (6, 3)]
     jobs = submitted(backend, *(small(seed, num_inference_steps=steps) for seed, steps in shapes))
-    taken = [[job.plan.seed for job in crew_of(backend).jobs] for _ in range(3)]
+    taken = [[job.plan.seed for job in batch_of(backend).jobs] for _ in range(3)]
     assert taken == [[1, 3, 5], [2, 4], [6]]
     assert {now(backend, job).state for job in jobs} == {"running"}
 
@@ -148,23 +148,23 @@ def test_only_jobs_of_equal_shape_and_options_are_batched(
         small(5, precision="fp32"),
         small(6, num_frames=1),
     ]
-    assert len(submitted(backend, *alone)) == 6 and len(crew_of(backend).jobs) == 1
+    assert len(submitted(backend, *alone)) == 6 and len(batch_of(backend).jobs) == 1
     while (first := backend.ask(backend.store.claim("w", LEASE))) is not None:
         assert len(gather(backend, "w", LEASE, first).jobs) == 1
     # One that was begun before is not taken along: it may have a state of its own.
     (begun,) = submitted(backend, small(7))
     claimed = backend.ask(backend.store.claim("w", LEASE))
     assert claimed is not None
-    backend.ask(backend.queue.lay_down(claimed))
+    backend.ask(backend.queue.release(claimed))
     (fresh,) = submitted(backend, small(8))
     backend.ask(backend.queue.reorder(fresh.id, begun.id))
-    assert [job.id for job in crew_of(backend).jobs] == [fresh.id]
+    assert [job.id for job in batch_of(backend).jobs] == [fresh.id]
     submitted(backend, small(9))
-    assert [job.id for job in crew_of(backend).jobs] == [begun.id], "nor does it take others along"
+    assert [job.id for job in batch_of(backend).jobs] == [begun.id], "nor does it take others along"
     # Nor those too far behind.
     submitted(backend, small(10), small(11))
     monkeypatch.setattr(batching, "NEXT", 1)
-    assert [job.plan.seed for job in crew_of(backend).jobs] == [9, 10]
+    assert [job.plan.seed for job in batch_of(backend).jobs] == [9, 10]
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_cancelling_one_job_of_a_batch_does_not_stop_the_others(
             if wish == "remove":
                 backend.ask(backend.queue.remove(jobs[0].id))
 
-    found = run(backend, crew_of(backend), step)
+    found = run(backend, batch_of(backend), step)
     assert ended == ["cancelled"], "before the others are done"
     assert {job.id: job.state for job in found} == dict(
         zip([job.id for job in jobs], ["cancelled", "completed", "completed"], strict=True)
@@ -199,9 +199,9 @@ def test_a_paused_job_of_a_batch_resumes_from_the_batch_checkpoint(
 ) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
     pause = at(3, lambda: (backend.ask(backend.queue.pause(jobs[1].id)), until(lambda: wanted(attempts, jobs[1]))))
-    assert sorted(job.state for job in run(backend, crew_of(backend), pause)) == ["completed", "completed", "paused"]
+    assert sorted(job.state for job in run(backend, batch_of(backend), pause)) == ["completed", "completed", "paused"]
     backend.ask(backend.queue.resume(jobs[1].id))
-    again = crew_of(backend)
+    again = batch_of(backend)
     assert [job.id for job in again.jobs] == [jobs[1].id] and len(again.slots) == 3
     steps: list[Step] = []
     run(backend, again, steps.append)
@@ -214,13 +214,13 @@ def test_a_paused_job_of_a_batch_resumes_from_the_batch_checkpoint(
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_released_batch_resumes_together(backend: Backend, small: Small, gone: bool) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
-    first, found = Runner(backend, look=0.01), crew_of(backend)
+    first, found = Runner(backend, look=0.01), batch_of(backend)
     laid = first.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, first.leave))
     assert [(job.state, job.stalls) for job in laid] == [("queued", 0)] * 3
     if gone:  # with all of its files
         backend.ask(backend.queue.remove(jobs[0].id))
     submitted(backend, small(9, num_inference_steps=6))
-    again = crew_of(backend, "another")
+    again = batch_of(backend, "another")
     assert [job.id for job in again.jobs] == [job.id for job in jobs[gone:]] and again.batch == found.batch
     steps: list[Step] = []
     assert {job.state for job in run(backend, again, steps.append)} == {"completed"}
@@ -246,7 +246,7 @@ def killed_at(backend: Backend, jobs: Sequence[Job], share: float, tmp_path: Pat
     with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
         until(lambda: all(backend.artifacts.progress(job.id).get("fraction", 0) >= share for job in jobs))
         os.kill(process.pid, signal.SIGKILL)
-    assert all(job.state == "queued" for job in backend.ask(backend.queue.bury("w", "it was killed")))
+    assert all(job.state == "queued" for job in backend.ask(backend.queue.release_jobs_of("w", "it was killed")))
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_the_batch_of_a_killed_worker_resumes_to_the_same_pixels(
     jobs = submitted(backend, *(small(seed, num_frames=8, num_inference_steps=20) for seed in (1, 2, 3)))
     killed_at(backend, jobs, 0.5, tmp_path)
     steps: list[Step] = []
-    again = crew_of(backend, "another")
+    again = batch_of(backend, "another")
     assert [job.attempt for job in again.jobs] == [2, 2, 2]
     run(backend, again, steps.append)
     assert [now(backend, job).state for job in jobs] == ["completed"] * 3
@@ -269,10 +269,10 @@ def test_the_batch_of_a_killed_worker_resumes_to_the_same_pixels(
 def test_jobs_are_run_singly_after_their_batch_killed_workers(backend: Backend, small: Small) -> None:
     jobs = submitted(backend, *(small(seed) for seed in (1, 2, 3)))
     for _ in range(2):  # twice the worker of all three dies before anything is done
-        assert len(crew_of(backend, "w").jobs) == 3
-        backend.ask(backend.queue.bury("w", "it was killed"))
-    assert len(crew_of(backend, "w").jobs) == 1
-    backend.ask(backend.queue.bury("w", "it was killed"))
+        assert len(batch_of(backend, "w").jobs) == 3
+        backend.ask(backend.queue.release_jobs_of("w", "it was killed"))
+    assert len(batch_of(backend, "w").jobs) == 1
+    backend.ask(backend.queue.release_jobs_of("w", "it was killed"))
     assert Worker(backend).work(2) == 2
     assert [now(backend, job).error_code for job in jobs] == ["worker_lost", "", ""]
     assert [recipe_of(now(backend, job)).placement.batch for job in jobs[1:]] == [1, 1]
@@ -289,7 +289,7 @@ def test_a_failing_job_does_not_fail_its_batch(backend: Backend, small: Small, t
     changed = Request.model_validate({**jobs[0].request.model_dump(), "image": str(tmp_path / "none.png")})
     backend.ask(backend.store.change(jobs[0].id, ("queued",), {"request": changed}))
     (backend.artifacts.made(jobs[1].id) / "film-1.mp4").mkdir()
-    run(backend, crew_of(backend))
+    run(backend, batch_of(backend))
     found = [now(backend, job) for job in jobs]
     assert [job.state for job in found] == ["failed", "failed", "completed"]
     assert "none.png" in found[0].error and "none.png" not in backend.artifacts.read_log(jobs[2].id)
@@ -311,7 +311,7 @@ def test_a_failing_batch_is_retried_job_by_job(backend: Backend, small: Small, m
 
     monkeypatch.setattr(UNetFamily, "denoise", crowded)
     jobs = submitted(backend, *(small(seed) for seed in (1, 2, 3)))
-    run(backend, crew_of(backend))
+    run(backend, batch_of(backend))
     monkeypatch.undo()
     assert [now(backend, job).state for job in jobs] == ["completed", "failed", "completed"]
     assert "too many films" in now(backend, jobs[1]).error
@@ -336,7 +336,7 @@ def test_an_error_after_denoising_costs_the_other_films_no_step(
     bad = jobs[1].plan.model_copy(update={"polish": jobs[1].plan.polish.model_copy(update={"text": "no"})})
     backend.ask(backend.store.change(jobs[1].id, ("queued",), {"plan": bad}))
     steps: list[Step] = []
-    run(backend, crew_of(backend), steps.append)
+    run(backend, batch_of(backend), steps.append)
     assert [now(backend, job).state for job in jobs] == ["completed", "failed", "completed"]
     assert [step.index for step in steps if step.phase == "denoise"] == [1, 2, 3, 3]
     assert hashes(backend, [jobs[0], jobs[2]]) == [together(jobs)[0], together(jobs)[2]]
@@ -347,7 +347,7 @@ def test_a_job_lost_to_another_worker_does_not_affect_its_batch(
     backend: Backend, small: Small, attempts: list[Attempt]
 ) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
-    found = crew_of(backend)
+    found = batch_of(backend)
 
     def lose() -> None:
         mine = now(backend, jobs[1])

@@ -25,10 +25,10 @@ def test_the_lease_is_renewed_with_the_progress(backend: Backend, small: Small) 
         return backend.ask(backend.queue.job(job.id)).lease_until > job.lease_until
 
     with Attempt(backend, [job], lease=60.0, beat=0.01, look=0.01) as attempt:
-        attempt.reach(0.5)
+        attempt.report_progress(0.5)
         until(renewed)
         until(lambda: backend.ask(backend.queue.job(job.id)).reached == 0.5)
-        assert backend.ask(backend.queue.tend()) == [] and not attempt.stop()
+        assert backend.ask(backend.queue.recover()) == [] and not attempt.stop()
         assert backend.ask(backend.queue.job(job.id)).stalls == 0
         assert attempt.settle(job.id, queue.completed(job, Result())) is not None
         assert not attempt.stop()
@@ -40,13 +40,13 @@ def test_a_pause_request_reaches_the_attempt(backend: Backend, small: Small) -> 
         assert not attempt.stop()
         backend.ask(backend.queue.pause(job.id))
         assert until(attempt.stop)
-        assert [each.state for each in attempt.lay_down()] == ["paused"]
+        assert [each.state for each in attempt.release()] == ["paused"]
 
 
 def test_a_job_claimed_by_another_worker_is_lost(backend: Backend, small: Small) -> None:
     job = claimed(backend, small())
     with Attempt(backend, [job], look=0.01) as attempt:
-        backend.ask(backend.queue.bury("me", "thought dead"))
+        backend.ask(backend.queue.release_jobs_of("me", "thought dead"))
         assert backend.ask(backend.store.claim("another", 30.0)) is not None
         assert until(lambda: attempt.lost) and attempt.stop()
         assert attempt.settle(job.id, queue.completed(job, Result())) is None
@@ -69,4 +69,4 @@ def test_several_jobs_are_leased_together_and_settled_one_by_one(backend: Backen
         assert list(attempt.jobs) == [two.id]
         backend.ask(backend.queue.cancel(two.id))
         assert until(attempt.stop)
-        assert [job.state for job in attempt.lay_down()] == ["cancelled"]
+        assert [job.state for job in attempt.release()] == ["cancelled"]

@@ -115,5 +115,5 @@ def test_at_most_one_film_waits_to_be_written() -> None:
     go.set()
     third.join(PATIENCE)
     writer.after(lambda: done.append(3))
-    writer.rest()
+    writer.wait()
     assert sorted(done) == [0, 1, 2, 3] and done[0] == 1 and done[-1] == 3

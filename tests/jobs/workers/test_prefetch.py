@@ -59,7 +59,7 @@ def test_prefetch_loads_no_model(backend: Backend, small: Small, read: dict[str,
     backend.ask(backend.queue.submit([small()]))
     reader = Reader(backend)
     reader.look()
-    reader.rest()
+    reader.wait()
     assert not read and not engines._ENGINES
 
 
@@ -75,7 +75,7 @@ def test_films_and_images_of_the_queue_are_prefetched(
     (job,) = backend.ask(backend.queue.submit([small().model_copy(update=told)]))
     reader = Reader(backend)
     reader.look()
-    reader.rest()
+    reader.wait()
     assert seen == ([job.plan.prompt] if ahead else [])
 
 
@@ -91,5 +91,5 @@ def test_a_prefetch_error_is_left_to_the_run(
     backend.ask(backend.queue.submit([small()]))
     reader = Reader(backend)
     reader.look()
-    reader.rest()
+    reader.wait()
     assert "not encoded ahead: no words" in caplog.text

@@ -126,7 +126,7 @@ def test_the_result_of_a_lost_lease_is_discarded(backend: Backend, small: Small)
     (job,) = claimed(backend, small())
 
     def lose() -> None:
-        backend.ask(backend.queue.bury("a worker", "it was thought dead"))
+        backend.ask(backend.queue.release_jobs_of("a worker", "it was thought dead"))
         assert backend.ask(backend.store.claim("another", LEASE)) is not None
 
     assert Runner(backend, look=0.01).run([job], on_step=at(2, lose)) == []
@@ -141,7 +141,7 @@ def test_a_lease_lost_while_writing_leaves_the_checkpoint(backend: Backend, smal
 
     def lose(step: Step) -> None:
         if step.phase == "write":
-            backend.ask(backend.queue.bury("a worker", "it was thought dead"))
+            backend.ask(backend.queue.release_jobs_of("a worker", "it was thought dead"))
 
     assert Runner(backend, look=60.0).run([job], on_step=lose) == []
     assert backend.artifacts.checkpoint(job.id).exists() and not list(backend.artifacts.of(job.id).glob("film-*"))
@@ -156,7 +156,7 @@ def test_a_command_killed_after_writing_its_film_can_be_resumed(backend: Backend
     output = tmp_path / "x.mp4"
     (job,) = claimed(backend, small(home="command", output=str(output)))
     next(films([job.plan])).save(output)  # what the killed attempt had written
-    backend.ask(backend.queue.bury("a worker", "its command is gone"))
+    backend.ask(backend.queue.release_jobs_of("a worker", "its command is gone"))
     again = backend.ask(backend.store.claim("a worker", LEASE, id=job.id))
     assert again is not None and again.attempt == 2
     (done,) = Runner(backend).run([again], strict=True)

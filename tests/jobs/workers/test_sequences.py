@@ -107,7 +107,7 @@ def test_a_lost_lease_leaves_the_frames_for_the_next_attempt(backend: Backend, m
 
     def lose(step: Step) -> None:
         if step.phase == "write":
-            backend.ask(backend.queue.bury("a worker", "it was thought dead"))
+            backend.ask(backend.queue.release_jobs_of("a worker", "it was thought dead"))
 
     assert Runner(backend, look=60.0).run([job], on_step=lose) == []
     assert len(pictures(backend, job)) == 6 and not list(backend.artifacts.of(job.id).glob("film-*"))

@@ -93,7 +93,7 @@ def test_jobs_of_other_owners_are_404_except_for_an_admin(service: Live) -> None
 
 
 def test_an_address_is_locked_out_after_many_bad_keys(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "STRIKES", 3)
+    monkeypatch.setattr(rate_limits, "MAX_FAILURES", 3)
     _, known = service.key("known")
     assert status(service, READ, **known) == 200
     _, other = service.key("other")
@@ -105,7 +105,7 @@ def test_an_address_is_locked_out_after_many_bad_keys(service: Live, monkeypatch
 
 
 def test_a_changing_forwarded_address_does_not_escape_the_lock(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "STRIKES", 3)
+    monkeypatch.setattr(rate_limits, "MAX_FAILURES", 3)
     service.key("one")
     bad = {"authorization": "Bearer fb_0000000000_" + "A" * 43}
     answers = [status(service, READ, **bad, **{"x-forwarded-for": f"203.0.113.{n}"}) for n in range(5)]
@@ -113,7 +113,7 @@ def test_a_changing_forwarded_address_does_not_escape_the_lock(service: Live, mo
 
 
 def test_forwarded_address_of_a_trusted_proxy_is_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "STRIKES", 3)
+    monkeypatch.setattr(rate_limits, "MAX_FAILURES", 3)
     monkeypatch.setenv("FLICKBOOK_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
     with live(tmp_path) as service:
         service.key("one")

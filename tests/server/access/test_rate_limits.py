@@ -1,4 +1,4 @@
-"""Rates hold within 1 % over processes and restarts, and cost a commit a block; strangers are locked out."""
+"""Rates hold within 1 % over processes and restarts, and cost a commit a block; lockout are locked out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.server.live import live
 
 from flickbook.server.access import rate_limits
-from flickbook.server.access.rate_limits import Attempts, Rates, Strangers
+from flickbook.server.access.rate_limits import AddressLockout, Attempts, Rates
 from flickbook.store.sqlite.store import SqliteStore
 
 
@@ -108,24 +108,24 @@ def test_buckets_are_independent(tmp_path: Path) -> None:
 
 
 def test_an_address_that_sends_bad_keys_is_locked_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    strangers = Strangers()
-    strangers.welcome("10.0.0.1", "known")
-    for _ in range(rate_limits.STRIKES):
-        assert strangers.locked("10.0.0.1", "") == 0
-        strangers.strike("10.0.0.1")
-    assert 0 < strangers.locked("10.0.0.1", "new") <= rate_limits.STRIKES_WINDOW
-    assert strangers.locked("10.0.0.1", "known") == 0
-    assert strangers.locked("10.0.0.2", "") == 0
-    monkeypatch.setattr(rate_limits, "STRIKES_WINDOW", 0.0)
-    assert strangers.locked("10.0.0.1", "new") == 0
+    lockout = AddressLockout()
+    lockout.trust("10.0.0.1", "known")
+    for _ in range(rate_limits.MAX_FAILURES):
+        assert lockout.locked("10.0.0.1", "") == 0
+        lockout.record_failure("10.0.0.1")
+    assert 0 < lockout.locked("10.0.0.1", "new") <= rate_limits.FAILURES_WINDOW
+    assert lockout.locked("10.0.0.1", "known") == 0
+    assert lockout.locked("10.0.0.2", "") == 0
+    monkeypatch.setattr(rate_limits, "FAILURES_WINDOW", 0.0)
+    assert lockout.locked("10.0.0.1", "new") == 0
 
 
 def test_an_ipv6_64_network_counts_as_one_address() -> None:
-    strangers = Strangers()
-    for number in range(rate_limits.STRIKES):
-        strangers.strike(f"2001:db8:1:2::{number:x}")
-    assert strangers.locked("2001:db8:1:2:ffff::1", "")
-    assert not strangers.locked("2001:db8:1:3::1", "")
+    lockout = AddressLockout()
+    for number in range(rate_limits.MAX_FAILURES):
+        lockout.record_failure(f"2001:db8:1:2::{number:x}")
+    assert lockout.locked("2001:db8:1:2:ffff::1", "")
+    assert not lockout.locked("2001:db8:1:3::1", "")
 
 
 class Clock:
@@ -137,36 +137,36 @@ class Clock:
 
 
 def test_strikes_are_forgotten_after_their_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, strangers = Clock(monkeypatch), Strangers()
-    for _ in range(rate_limits.STRIKES):
-        strangers.strike("10.0.0.1")
-    clock.now += rate_limits.STRIKES_WINDOW - 1
-    assert strangers.locked("10.0.0.1") == 1
+    clock, lockout = Clock(monkeypatch), AddressLockout()
+    for _ in range(rate_limits.MAX_FAILURES):
+        lockout.record_failure("10.0.0.1")
+    clock.now += rate_limits.FAILURES_WINDOW - 1
+    assert lockout.locked("10.0.0.1") == 1
     clock.now += 1
-    assert strangers.locked("10.0.0.1") == 0
+    assert lockout.locked("10.0.0.1") == 0
     # The next one begins a window of its own, which locks as the first did.
-    for number in range(rate_limits.STRIKES):
-        assert strangers.locked("10.0.0.1") == 0, number
-        strangers.strike("10.0.0.1")
-    assert strangers.locked("10.0.0.1") == rate_limits.STRIKES_WINDOW
+    for number in range(rate_limits.MAX_FAILURES):
+        assert lockout.locked("10.0.0.1") == 0, number
+        lockout.record_failure("10.0.0.1")
+    assert lockout.locked("10.0.0.1") == rate_limits.FAILURES_WINDOW
 
 
 def test_one_ipv4_client_of_a_dual_stack_socket_does_not_lock_the_others() -> None:
-    strangers = Strangers()
-    for _ in range(rate_limits.STRIKES):
-        strangers.strike("::ffff:203.0.113.1")
-    assert strangers.locked("203.0.113.1") and strangers.locked("::ffff:203.0.113.1")
-    assert not strangers.locked("::ffff:203.0.113.2")
+    lockout = AddressLockout()
+    for _ in range(rate_limits.MAX_FAILURES):
+        lockout.record_failure("::ffff:203.0.113.1")
+    assert lockout.locked("203.0.113.1") and lockout.locked("::ffff:203.0.113.1")
+    assert not lockout.locked("::ffff:203.0.113.2")
 
 
 def test_the_number_of_remembered_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "_MOST", 2)
-    monkeypatch.setattr(rate_limits, "STRIKES", 1)
-    strangers = Strangers()
+    monkeypatch.setattr(rate_limits, "MAX_FAILURES", 1)
+    lockout = AddressLockout()
     for address in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3"):
-        strangers.strike(address)
+        lockout.record_failure(address)
     # The one that was quiet for longest is forgotten.
-    assert [bool(strangers.locked(f"10.0.0.{number}")) for number in (1, 2, 3)] == [True, False, True]
+    assert [bool(lockout.locked(f"10.0.0.{number}")) for number in (1, 2, 3)] == [True, False, True]
 
 
 def test_each_further_attempt_waits_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:

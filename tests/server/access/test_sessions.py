@@ -145,7 +145,7 @@ def test_a_locked_account_refuses_the_right_password_as_a_wrong_one(
 
 
 def test_guesses_across_accounts_lock_the_address(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "STRIKES", 3)
+    monkeypatch.setattr(rate_limits, "MAX_FAILURES", 3)
     assert log_in(service, name="bob", secret=ACCOUNTS["bob"]).status_code == 303
     for number in range(3):
         assert log_in(service, name=f"nobody{number}", secret="wrong").status_code == 401

@@ -29,7 +29,7 @@ def test_files_without_a_job_are_removed_after_an_hour(service: Live) -> None:
         (artifacts.made(id) / "film-1.mp4").write_bytes(b"x")
     for id in (kept, orphan):
         os.utime(artifacts.of(id), (time.time() - 3700,) * 2)
-    service.ask(maintenance.sweep(service.service))
+    service.ask(maintenance.delete_old(service.service))
     assert [artifacts.of(id).exists() for id in (kept, orphan, fresh)] == [True, False, True]
 
 
@@ -42,7 +42,7 @@ def test_checkpoints_of_completed_films_are_removed_and_those_of_drafts_kept(ser
         os.utime(artifacts.of(job.id), (time.time() - 3700,) * 2)
     for job in (film, draft):
         service.ask(service.service.store.change(job.id, ("queued",), {"state": "completed"}))
-    service.ask(maintenance.sweep(service.service))
+    service.ask(maintenance.delete_old(service.service))
     assert [artifacts.checkpoint(job.id).exists() for job in (film, draft, waiting)] == [False, True, True]
 
 
@@ -52,7 +52,7 @@ def test_completed_jobs_are_deleted_after_the_configured_time(tmp_path: Path) ->
         for job, age in ((old, 200), (new, 50)):
             done = {"state": "completed", "finished_at": time.time() - age}
             service.ask(service.service.store.change(job.id, ("queued",), done))
-        service.ask(maintenance.sweep(service.service))
+        service.ask(maintenance.delete_old(service.service))
         assert [service.get(f"/api/v1/jobs/{job.id}").status_code for job in (old, new, queued)] == [404, 200, 200]
 
 

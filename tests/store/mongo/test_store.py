@@ -94,7 +94,7 @@ def test_passwords_never_appear_in_messages_or_logs(before: str, after: str, raw
     except StoreError as error:
         said += "".join(traceback.format_exception(error)) + repr(error)
     except Exception as error:
-        with pytest.raises(StoreError) as found, MongoStore(text)._link.told():
+        with pytest.raises(StoreError) as found, MongoStore(text)._link.translated_errors():
             raise error
         said += str(found.value) + repr(found.value)
     assert SECRET not in said

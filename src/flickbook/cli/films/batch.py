@@ -189,11 +189,11 @@ class _Work:
 
     def foretell(self) -> None:
         """Print what would be made, and what exists."""
-        from flickbook.engine.films import foresee
+        from flickbook.engine.films import estimate_plan
 
         rest = [film for film in self.films if film.row.number not in self.kept]
         shapes = {film.plan.shape(): film.plan for film in reversed(rest)}
-        foreseen = {s: foresee(plan, self.extras.model_dir, self.extras.precision) for s, plan in shapes.items()}
+        foreseen = {s: estimate_plan(plan, self.extras.model_dir, self.extras.precision) for s, plan in shapes.items()}
         if self.as_json:
             rows = [self._foretold(film) for film in self.films]
             console.document({"films": rows, "estimates": [each.to_dict() for each in foreseen.values()]})
@@ -246,7 +246,7 @@ class _Work:
 
         Raises as `require`, and RequestError for a precision.
         """
-        from flickbook.engine.films import foresee
+        from flickbook.engine.films import estimate_plan
 
         home = self.extras.model_dir
         if self.kept:
@@ -255,7 +255,7 @@ class _Work:
         for name in plans:
             require_model(name, home, self.extras.yes)
         for plan in plans.values():
-            console.note(f"{plan.model}: {foresee(plan, home, self.extras.precision).line()}, per film")
+            console.note(f"{plan.model}: {estimate_plan(plan, home, self.extras.precision).line()}, per film")
 
     def _sheet(self) -> Sheet:
         from flickbook.engine.batch import Sheet

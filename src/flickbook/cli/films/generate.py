@@ -62,9 +62,9 @@ def generate(
 
 def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
     """Print the Plan and the resources that its film needs."""
-    from flickbook.engine.films import foresee
+    from flickbook.engine.films import estimate_plan
 
-    found = foresee(plan, model_dir, precision)
+    found = estimate_plan(plan, model_dir, precision)
     if as_json:
         console.document({"plan": plan.model_dump(mode="json"), "estimate": found.to_dict()})
         return

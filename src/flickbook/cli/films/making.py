@@ -139,9 +139,9 @@ def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, An
     named: Any = {name: value for name, value in said.items() if value is not None}
     if not named:
         return request, {}
-    from flickbook.engine.polish import asked
+    from flickbook.engine.polish import parse_polish
 
-    polish, networks = asked(plan.num_frames, plan.fps, named)
+    polish, networks = parse_polish(plan.num_frames, plan.fps, named)
     changes = {name: getattr(polish, name) for name in named}
     return request.model_copy(update={"polish": plan.polish.model_copy(update=changes)}), networks
 
@@ -151,13 +151,13 @@ def making(request: Request, plans: list[Plan], networks: Any, extras: Extras) -
 
     Prints the resources that they need on stderr.
     """
-    from flickbook.engine.films import foresee, run_options_of
+    from flickbook.engine.films import estimate_plan, run_options_of
 
     thresholds = _thresholds(extras)
     plan, home = plans[0], extras.model_dir
     require_model(plan.model, home, extras.yes)
     run_options = replace(run_options_of(plan, request, home, extras.precision), networks=networks)
-    console.note(foresee(plan, home, extras.precision).line())
+    console.note(estimate_plan(plan, home, extras.precision).line())
     return Making(plans, request, run_options, thresholds, extras)
 
 

@@ -92,9 +92,9 @@ def sequence(
 
 
 def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
-    from flickbook.engine.films import foresee
+    from flickbook.engine.films import estimate_plan
 
-    return foresee(plan, model_dir, precision).line()
+    return estimate_plan(plan, model_dir, precision).line()
 
 
 def pictures(path: Path) -> Path:
@@ -139,10 +139,10 @@ def _sheet(asked: Path | None, path: Path) -> Path | None:
 
 def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
     """Refuse early what could not be written later."""
-    from flickbook.engine.sequences.frame_directory import Album
+    from flickbook.engine.sequences.frame_directory import FrameDirectory
 
     output_path.check_plan(plan, [path], [] if sheet is None else [sheet], overwrite)
-    Album(pictures(path), plan).check(overwrite=overwrite)
+    FrameDirectory(pictures(path), plan).check(overwrite=overwrite)
 
 
 def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> RunOptions:

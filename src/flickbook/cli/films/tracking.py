@@ -90,7 +90,7 @@ def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
         claimed = backend.ask(backend.store.claim(name_of(), LEASE, id=job.id))
         if claimed is None:
             for each in found:
-                backend.ask(backend.queue.lay_down(each))
+                backend.ask(backend.queue.release(each))
             state = backend.ask(backend.queue.job(job.id)).state
             raise JobConflict(job.id, state, "run here", f"`flickbook jobs show {job.id}` shows details")
         found.append(claimed)

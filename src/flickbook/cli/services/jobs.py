@@ -41,7 +41,7 @@ def _backend(store: str) -> Iterator[Backend]:
 
     console.start(settings.load().log_level)
     with Backend.at(store) as backend:
-        backend.ask(backend.queue.tend())
+        backend.ask(backend.queue.recover())
         _bury(backend)
         yield backend
 
@@ -53,7 +53,7 @@ def _bury(backend: Backend) -> None:
 
     running = backend.ask(backend.store.find(Query(states=("running",))))
     for name in {job.worker for job in running if job.home == "command" and gone(job.worker)}:
-        backend.ask(backend.queue.bury(name, "its command was killed"))
+        backend.ask(backend.queue.release_jobs_of(name, "its command was killed"))
 
 
 @app.command("list")
@@ -148,7 +148,7 @@ def _watched(backend: Backend, id: str, line: ProgressLine) -> Job:
             line.show(told["phase"], told["index"], told["total"], time.monotonic() - began, known)
             seen = told
         time.sleep(_LOOK)
-        backend.ask(backend.queue.tend())
+        backend.ask(backend.queue.recover())
 
 
 @app.command("pause")

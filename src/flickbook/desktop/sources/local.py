@@ -53,7 +53,7 @@ class Local:
         with self._moving:
             if self._backend is None:
                 self._backend = Backend.at(self._store, self._jobs_dir)
-            self._backend.ask(self._backend.queue.tend())
+            self._backend.ask(self._backend.queue.recover())
             if self._supervisor is None and self._workers and find_spec("torch") is not None:
                 self._supervisor = Supervisor(self._store, self._backend.artifacts.root, self._workers)
                 self._supervisor.start()

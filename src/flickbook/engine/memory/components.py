@@ -71,7 +71,7 @@ def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[P
     return tuple(made)
 
 
-def passing(model: Model, directory: Path | None, placement: Placement, tuned: bool) -> int:
+def unloaded_bytes(model: Model, directory: Path | None, placement: Placement, tuned: bool) -> int:
     """Bytes of a text encoder that is unloaded after encoding and reloaded for new prompts; 0 if it stays in memory.
 
     That applies to a large one of the U-Net family on a CPU, where a film takes minutes and reloading a second.

@@ -23,7 +23,7 @@ from flickbook.errors import FlickbookError, RequestError
 from flickbook.hub import find
 from flickbook.spec import Placement, Plan
 
-__all__ = ["Estimate", "Machine", "abreast", "estimate"]
+__all__ = ["Estimate", "Machine", "batch_size", "estimate"]
 
 Record = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def estimate(
     return answer
 
 
-def abreast(
+def batch_size(
     model: catalogue.Model,
     plan: Plan,
     machine: Machine,

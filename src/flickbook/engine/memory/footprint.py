@@ -15,9 +15,9 @@ The peak of a process on a CPU is the largest of three. Loading: the process wit
 before, the one being loaded, and, if it is cast, pages of its file, which the system can reclaim: all of them in
 diffusers pipelines, in the U-Net family what is mapped at once (`_MAPPED`). Encoding, in the U-Net family: all weights,
 packed. Running: the process, the weights without a text encoder that is unloaded after encoding
-(`components.passing`), the film's frames, and denoising or decoding with the kernels' buffers. Those are four times the
-largest tensor of the network, laid out anew in each call, or with packed float32 a fifteenth of what was packed.
-Freed blocks between those in use add a little more than as much again; in diffusers pipelines at most 160 MiB.
+(`components.unloaded_bytes`), the film's frames, and denoising or decoding with the kernels' buffers. Those are four
+times the largest tensor of the network, laid out anew in each call, or with packed float32 a fifteenth of what was
+packed. Freed blocks between those in use add a little more than as much again; in diffusers pipelines at most 160 MiB.
 
 Measured with torch 2.13, in MiB, on a Xeon. Built-in model, float32, 1, 4, 8, 16, 32, 64 frames: 374, 388, 398, 394,
 397, 401; bfloat16, 1 and 16: 356, 370. The networks of text-to-video-ms-1.7b without their weights, frames of 256x256:
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Literal
 
 from flickbook.catalogue import Model
-from flickbook.engine.memory.components import BYTES, KINDS, Config, Part, optional, parts, passing
+from flickbook.engine.memory.components import BYTES, KINDS, Config, Part, optional, parts, unloaded_bytes
 from flickbook.spec import Placement, Plan
 
 MIB = 2**20
@@ -239,7 +239,7 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
         denoise, decode = (kernels + held + int(_KEPT * held) for held in (live, shown))
     else:
         denoise, decode = kernels + live, max(kernels, int(min(_KEPT * shown, _KEPT_MOST))) + shown
-    stays = total - passing(model, directory, placement, bool(plan.loras))
+    stays = total - unloaded_bytes(model, directory, placement, bool(plan.loras))
     running = process + stays + beside + frames + max(denoise, decode)
     peak = hard = running
     before = process

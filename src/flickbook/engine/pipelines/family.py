@@ -25,7 +25,7 @@ from flickbook.engine.pipelines.call import Call
 from flickbook.engine.pipelines.preview import pictures
 from flickbook.engine.pipelines.registry import PIPELINES, SCHEDULERS, arguments, begins_from
 from flickbook.engine.pipelines.state import CallState, Stage
-from flickbook.engine.pipelines.step_cache import hastened
+from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.hub.find import directory
 from flickbook.hub.manifest import HashCache, fingerprint, read_config
@@ -107,7 +107,7 @@ class PipelineFamily:
     def encode(self, plans: Sequence[Plan]) -> None:
         """Does nothing: a pipeline encodes prompts in its call."""
 
-    def reads_aside(self) -> bool:
+    def can_prefetch_prompts(self) -> bool:
         """Always False: prompts are not encoded separately."""
         return False
 
@@ -130,7 +130,7 @@ class PipelineFamily:
             self._last = pipe, plan
             said = {**arguments(pipe, plan, _source(plan, sources or {})), **self.always_said(pipe)}
             said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
-            with hastened(pipe, plan) as how, explained(plan):
+            with with_step_cache(pipe, plan) as how, explained(plan):
                 hastes.append(how)
                 if number < len(films):
                     continue

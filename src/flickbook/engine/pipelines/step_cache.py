@@ -35,7 +35,7 @@ _NETWORKS: Final = ("transformer", "transformer_2")
 
 
 @contextmanager
-def hastened(pipe: Any, plan: Plan) -> Iterator[str]:
+def with_step_cache(pipe: Any, plan: Plan) -> Iterator[str]:
     """Apply a Plan's speed to a pipeline in the block; yields a note on what was enabled, "" at speed exact."""
     if plan.speed == "exact":
         yield ""

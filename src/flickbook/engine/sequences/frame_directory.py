@@ -34,7 +34,7 @@ class Begun(Record):
     placement: Placement
 
 
-class Album:
+class FrameDirectory:
     """A directory with the stills of one Plan."""
 
     def __init__(self, directory: Path, plan: Plan) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _FLAT = 1e-6
 
 
-class Travel:
+class PromptInterpolation:
     """The interpolation paths of one Plan between `prompts`, at least one; a single prompt is followed by itself."""
 
     def __init__(self, stills: Stills, plan: Plan, prompts: list[str]) -> None:

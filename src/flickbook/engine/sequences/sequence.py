@@ -20,7 +20,7 @@ from flickbook import catalogue, formats, settings
 from flickbook.engine.engine import Engine
 from flickbook.engine.films import OnStep, RunOptions, clip_of, engine_of, located, run_options_of
 from flickbook.engine.pipelines.registry import check_stills
-from flickbook.engine.sequences.frame_directory import Album, begun
+from flickbook.engine.sequences.frame_directory import FrameDirectory, begun
 from flickbook.engine.usage import Meter
 from flickbook.errors import Cancelled, OutputError, RequestError
 from flickbook.media.clip import Clip
@@ -30,7 +30,7 @@ from flickbook.resolution import notes, resolve
 from flickbook.spec import Phase, Plan, Preset, Request, Speed, Step
 
 if TYPE_CHECKING:
-    from flickbook.engine.sequences.interpolation import Travel
+    from flickbook.engine.sequences.interpolation import PromptInterpolation
 
 PROMPTS: Final = 64
 FRAMES: Final = 10_000
@@ -145,22 +145,22 @@ class _Maker:
 
     engine: Engine
     plan: Plan
-    album: Album | None
+    album: FrameDirectory | None
     step: Callable[[], None]
     kept: int = 0  # stills that were in the directory already
     applied: Counter[str] = field(default_factory=Counter)  # note on speed optimisations -> number of stills
-    _travels: dict[str, Travel] = field(default_factory=dict)
+    _interpolations: dict[str, PromptInterpolation] = field(default_factory=dict)
 
-    def travel(self) -> Travel:
+    def travel(self) -> PromptInterpolation:
         """The interpolation for the current placement, which fallbacks change when memory runs out."""
-        from flickbook.engine.sequences.interpolation import Travel
+        from flickbook.engine.sequences.interpolation import PromptInterpolation
         from flickbook.engine.sequences.stills import stills
 
         where = self.engine.placement.to_json()
-        if where not in self._travels:
+        if where not in self._interpolations:
             able = stills(self.engine.loaded(), self.plan)
-            self._travels = {where: Travel(able, self.plan, prompts_of(self.plan))}
-        return self._travels[where]
+            self._interpolations = {where: PromptInterpolation(able, self.plan, prompts_of(self.plan))}
+        return self._interpolations[where]
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames (h, w, 3) uint8 in order, each saved before it is yielded."""
@@ -195,7 +195,7 @@ class _Maker:
             return made
 
         applied: list[str] = []
-        picture = self.engine.enduring(make)
+        picture = self.engine.with_fallbacks(make)
         self.applied[applied[-1]] += 1
         # A pipeline decodes inside its call, and may have changed the placement there.
         self.engine.placement = self.engine.loaded().placement
@@ -225,7 +225,7 @@ def made(
     run_options = run_options or RunOptions()
     engine = engine_of(plan, run_options)
     placement = engine.placement  # before any fallback, because those may differ next time
-    album = None if directory is None else Album(directory, plan)
+    album = None if directory is None else FrameDirectory(directory, plan)
     if album is not None:
         album.check(placement, overwrite=overwrite)
     meter, began = Meter(on_step), time.perf_counter()

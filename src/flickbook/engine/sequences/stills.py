@@ -21,7 +21,7 @@ from flickbook.engine.family import Family
 from flickbook.engine.pipelines.call import Call
 from flickbook.engine.pipelines.family import PipelineFamily, explained, frames_of
 from flickbook.engine.pipelines.registry import ANSWERS, arguments, no_stills, parameters
-from flickbook.engine.pipelines.step_cache import hastened
+from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.engine.unet import family as unet_family
 from flickbook.engine.unet.family import UNetFamily
 from flickbook.spec import Plan
@@ -146,7 +146,7 @@ class PipelineStills:
         call = Call(pipe, said, plan.seed)
         with (
             _noised(pipe.scheduler, noise),
-            hastened(pipe, plan) as self._how,
+            with_step_cache(pipe, plan) as self._how,
             explained(plan),
             closing(call.stages()) as stages,
         ):

@@ -20,7 +20,7 @@ from flickbook.diffusion.schedule import END
 from flickbook.diffusion.sketch import Sketch, load_sketch
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.family import Setup, Sources
-from flickbook.engine.memory.components import passing
+from flickbook.engine.memory.components import unloaded_bytes
 from flickbook.engine.memory.quantize import quantize
 from flickbook.engine.unet import sliding_window
 from flickbook.engine.unet.first_frame import FirstFrame
@@ -156,14 +156,14 @@ class UNetFamily:
                 self._read[text] = found
         return found
 
-    def reads_aside(self) -> bool:
+    def can_prefetch_prompts(self) -> bool:
         """True if encoding neither moves networks nor reloads the text encoder."""
         return self.placement.offload == "none" and not self._passing()
 
     def _passing(self) -> bool:
         """Whether the text encoder is unloaded after encoding."""
         setup = self._setup
-        return setup is not None and passing(setup.model, setup.directory, self.placement, bool(setup.loras)) > 0
+        return setup is not None and unloaded_bytes(setup.model, setup.directory, self.placement, bool(setup.loras)) > 0
 
     def _encoded(self, text: str) -> Tensor:
         """Run the text encoder on a text, reloading it if needed."""
@@ -188,7 +188,7 @@ class UNetFamily:
         plan, networks = plans[0], self.networks
         window = plan.window or plan.num_frames
         if self._passing():
-            networks.let_go_of_reader()
+            networks.unload_text_encoder()
         state, first = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
         self._taken = state.timesteps if plan.strength else ()

@@ -18,7 +18,7 @@ from typing import Final
 
 from flickbook import settings
 from flickbook.engine.films import RunOptions, engine_of
-from flickbook.engine.memory.fit import Machine, abreast
+from flickbook.engine.memory.fit import Machine, batch_size
 from flickbook.errors import FlickbookError
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import STALLS
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Crew:
+class JobBatch:
     """Claimed `jobs` that run together.
 
     `slots` are all jobs of the batch in order, including those that ended or belong to another worker. `batch` is
@@ -45,32 +45,32 @@ class Crew:
     batch: str = ""
 
     @classmethod
-    def alone(cls, job: Job) -> Crew:
+    def alone(cls, job: Job) -> JobBatch:
         """One job that runs alone."""
         return cls((job,), (job,))
 
 
 def gather(
     backend: Backend, worker: str, lease: float, job: Job, batch: int | None = None, most: int | None = None
-) -> Crew:
+) -> JobBatch:
     """Claims the jobs that run with `job`, which `worker` just claimed for `lease` seconds.
 
     `batch` is the maximum batch size, by default from the settings; `most` is the maximum number of jobs to claim.
     """
-    if not sociable(job):
-        return Crew.alone(job)
+    if not is_batchable(job):
+        return JobBatch.alone(job)
     try:
         if job.attempt > 1:
             return _rejoined(backend, worker, lease, job)
         size = min(most or _MOST, room(job, batch))
         if size < 2:
-            return Crew.alone(job)
-        more = backend.ask(backend.store.claim_more(worker, lease, fitting(job), size - 1, NEXT))
+            return JobBatch.alone(job)
+        more = backend.ask(backend.store.claim_more(worker, lease, same_batch(job), size - 1, NEXT))
         return _begun(backend, {each.id: each for each in (job, *more)})
     except FlickbookError as error:
         # Leases of other claimed jobs will expire, which releases them.
         logger.error("%s runs alone: %s", job.id, error)
-        return Crew.alone(job)
+        return JobBatch.alone(job)
 
 
 def plain(job: Job) -> bool:
@@ -78,16 +78,16 @@ def plain(job: Job) -> bool:
     return job.home == "queue" and job.kind in ("film", "picture")
 
 
-def sociable(job: Job) -> bool:
+def is_batchable(job: Job) -> bool:
     """Whether a job may run in a batch: `plain`, from start to end, with a fixed seed."""
     return plain(job) and not job.parent and not job.thresholds
 
 
-def fitting(job: Job) -> Callable[[Job], bool]:
+def same_batch(job: Job) -> Callable[[Job], bool]:
     """A predicate for the queued jobs that may start together with this one."""
 
     def fits(other: Job) -> bool:
-        return other.attempt == 0 and sociable(other) and _like(other) == _like(job)
+        return other.attempt == 0 and is_batchable(other) and _like(other) == _like(job)
 
     return fits
 
@@ -117,33 +117,33 @@ def room(job: Job, batch: int | None = None) -> int:
         engine = engine_of(job.plan, run_options)
         if engine.placement.device == "cpu" and asked is None:
             return 1
-        return abreast(engine.model, job.plan, Machine.here(), engine.placement, _MOST, run_options.model_dir, asked)
+        return batch_size(engine.model, job.plan, Machine.here(), engine.placement, _MOST, run_options.model_dir, asked)
     except (FlickbookError, OSError):  # the run itself will report the error
         return 1
 
 
-def _begun(backend: Backend, jobs: Mapping[str, Job]) -> Crew:
+def _begun(backend: Backend, jobs: Mapping[str, Job]) -> JobBatch:
     """Starts a new batch of these jobs, or runs one alone."""
     own = tuple(jobs.values())
     if len(own) == 1:
         backend.artifacts.leave(own[0].id)
-        return Crew.alone(own[0])
+        return JobBatch.alone(own[0])
     try:
-        return Crew(own, own, backend.artifacts.gather(own))
+        return JobBatch(own, own, backend.artifacts.gather(own))
     except (FlickbookError, OSError) as error:
         logger.warning("the record of a batch cannot be saved; its jobs will resume one by one: %s", error)
-        return Crew(own, own)
+        return JobBatch(own, own)
 
 
-def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> Crew:
+def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> JobBatch:
     """Claims the rest of the batch that a job was started in; the job runs alone if it has none."""
     batch, slots = backend.artifacts.batch(job.id)
     ids = [each.id for each in slots]
     if job.id not in ids:
-        return Crew.alone(job)
+        return JobBatch.alone(job)
     if job.stalls >= STALLS:
         backend.artifacts.leave(job.id)
-        return Crew.alone(job)
+        return JobBatch.alone(job)
 
     def fits(other: Job) -> bool:
         return other.stalls + 1 < STALLS and backend.artifacts.batch(other.id)[0] == batch
@@ -153,4 +153,4 @@ def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> Crew:
     own = {id: own[id] for id in ids if id in own}
     if not backend.artifacts.checkpoint(batch).exists():  # nothing was computed, so there is no batch to continue
         return _begun(backend, own)
-    return Crew(tuple(own.values()), tuple(own.get(each.id, each) for each in slots), batch)
+    return JobBatch(tuple(own.values()), tuple(own.get(each.id, each) for each in slots), batch)

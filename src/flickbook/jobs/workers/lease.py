@@ -67,7 +67,7 @@ class Attempt:
         asked = [job for job in left if job.wanted]
         own = [job for job in left if ids is None or job.id in ids]
         if len(asked) < len(left):
-            self.lay_down([job.id for job in asked])
+            self.release([job.id for job in asked])
         return bool(own) and all(job.wanted for job in own)
 
     @property
@@ -85,7 +85,7 @@ class Attempt:
         """Device time of each job in seconds."""
         return (time.monotonic() - self._began) / self._films
 
-    def reach(self, share: float, ids: Iterable[str] | None = None) -> None:
+    def report_progress(self, share: float, ids: Iterable[str] | None = None) -> None:
         """Sets the progress of these jobs, all by default, 0 to 1."""
         self._reached.update(dict.fromkeys(self._reached if ids is None else ids, share))
 
@@ -103,7 +103,7 @@ class Attempt:
         self.ended += [] if found is None else [found]
         return found
 
-    def lay_down(self, ids: Collection[str] | None = None) -> list[Job]:
+    def release(self, ids: Collection[str] | None = None) -> list[Job]:
         """Releases these jobs, all unfinished ones by default, as requested; returns those whose lease was held."""
         with self._lock:
             left = [job for job in self.jobs.values() if ids is None or job.id in ids]
@@ -114,7 +114,7 @@ class Attempt:
         ended = []
         for job in left:
             try:
-                ended.append(self._backend.ask(self._backend.queue.lay_down(job, self.seconds)))
+                ended.append(self._backend.ask(self._backend.queue.release(job, self.seconds)))
             except FlickbookError as error:  # released when its lease expires
                 logger.error("%s: %s", job.id, error)
         found = [job for job in ended if job is not None]

@@ -113,6 +113,6 @@ class BackgroundWriter:
         """Runs a function after all that were submitted so far."""
         self._thread.submit(work)
 
-    def rest(self) -> None:
+    def wait(self) -> None:
         """Waits until all functions have finished."""
         self._thread.submit(lambda: None).result()

@@ -24,12 +24,12 @@ class Reader:
         self._thread: threading.Thread | None = None
 
     def look(self) -> None:
-        """Starts encoding, unless it was started since the last `rest`."""
+        """Starts encoding, unless it was started since the last `wait`."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._read, name=READER, daemon=True)
             self._thread.start()
 
-    def rest(self) -> None:
+    def wait(self) -> None:
         """Waits until encoding has finished, so that the next film does not encode at the same time."""
         if self._thread is not None:
             self._thread.join()

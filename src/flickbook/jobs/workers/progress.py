@@ -85,7 +85,7 @@ class Watch:
             return  # another worker reports its progress
         share, left = self._pace.after(step)
         told = self._left() if self.finishing is None else [self.finishing]
-        self._attempt.reach(share, [job.id for job in told])
+        self._attempt.report_progress(share, [job.id for job in told])
         for job in told:
             self._backend.artifacts.tell(
                 job.id,

@@ -45,7 +45,7 @@ Write = Callable[[], Result]
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Options:
     """Options of a run that are the same for all its jobs."""
 
     on_step: OnStep | None = None
@@ -64,14 +64,14 @@ class _Run:
     run_options: RunOptions
     checkpointer: Checkpointer
     watch: Watch
-    told: _Told
+    options: _Options
 
 
 class Runner:
     """Runs claimed jobs. `lease`, `beat` and `look` are seconds.
 
     With `aside`, films of queued jobs are written and settled in the background while the next ones are made: `run`
-    returns early, and `rest` waits until all are written. The prompts of the next job are then encoded while this
+    returns early, and `wait` waits until all are written. The prompts of the next job are then encoded while this
     one is denoised.
     """
 
@@ -90,12 +90,12 @@ class Runner:
         for attempt in list(self._attempts):
             attempt.leaving = True
 
-    def rest(self) -> None:
+    def wait(self) -> None:
         """Waits until all films are written and settled, and prompts are encoded."""
         if self._reader is not None:
-            self._reader.rest()
+            self._reader.wait()
         if self._writer is not None:
-            self._writer.rest()
+            self._writer.wait()
 
     def run(
         self,
@@ -127,7 +127,7 @@ class Runner:
             stack.enter_context(attempt)
             with logged(self._backend.artifacts, jobs):
                 try:
-                    self._work(attempt, slots, batch, _Told(on_step, previews, strict, path_of))
+                    self._work(attempt, slots, batch, _Options(on_step, previews, strict, path_of))
                 except Cancelled:
                     pass
                 except KeyboardInterrupt:
@@ -143,12 +143,12 @@ class Runner:
                     if strict:
                         raise
                 finally:
-                    attempt.lay_down()
+                    attempt.release()
             if attempt.aside and self._writer is not None:  # keep the leases until the jobs are settled
                 self._writer.after(stack.pop_all().close)
         return attempt.ended
 
-    def _work(self, attempt: Attempt, slots: Sequence[Job], batch: str, told: _Told) -> None:
+    def _work(self, attempt: Attempt, slots: Sequence[Job], batch: str, options: _Options) -> None:
         """Makes the films of all unfinished jobs. Raises Cancelled if they are to stop, and the error of the last one.
 
         An error while one film of a batch is finished fails only that job; the others continue from their denoised
@@ -156,10 +156,10 @@ class Runner:
         """
         begun = {job.id for job in slots if job.id in attempt.jobs}
         while own := [job for job in slots if job.id in attempt.jobs]:
-            run_options = self._means(attempt, slots, own, told)
+            run_options = self._run_options(attempt, slots, own, options)
             if run_options is None:
                 continue
-            run = self._run(attempt, slots, batch, run_options, told)
+            run = self._run(attempt, slots, batch, run_options, options)
             try:
                 for job, write in self._made(run):
                     self._finish(run, job, write)
@@ -167,36 +167,38 @@ class Runner:
             except Cancelled:
                 if run.watch.finishing is None or attempt.leaving or attempt.lost:
                     raise
-                attempt.lay_down([run.watch.finishing.id])
+                attempt.release([run.watch.finishing.id])
             except StoreError:
                 raise
             except Exception as error:
-                if told.strict or len(own) < 2:
+                if options.strict or len(own) < 2:
                     raise
                 if run.watch.finishing is None:
-                    self._apiece(attempt, own, told, error)
+                    self._one_by_one(attempt, own, options, error)
                 else:
                     self._failed(attempt, error, [run.watch.finishing])
         # A job whose lease was lost belongs to another worker, which may resume from this checkpoint.
         if len(slots) > 1 and not batch and begun <= {job.id for job in attempt.ended if job.state == "completed"}:
             self._forget(slots[0])
 
-    def _apiece(self, attempt: Attempt, jobs: Sequence[Job], told: _Told, error: Exception) -> None:
+    def _one_by_one(self, attempt: Attempt, jobs: Sequence[Job], options: _Options, error: Exception) -> None:
         """Makes the films of a failed batch one by one, from the start."""
         logger.warning("a batch of %d films failed; they are made one by one: %s", len(jobs), error)
         for job in jobs:
             self._backend.artifacts.leave(job.id)
             try:
-                self._work(attempt, [job], "", told)
+                self._work(attempt, [job], "", options)
             except (Cancelled, StoreError) as stopped:
                 if isinstance(stopped, StoreError) or attempt.leaving or attempt.lost:
                     raise
             except Exception as own:
                 self._failed(attempt, own, [job])
 
-    def _means(self, attempt: Attempt, slots: Sequence[Job], own: Sequence[Job], told: _Told) -> RunOptions | None:
+    def _run_options(
+        self, attempt: Attempt, slots: Sequence[Job], own: Sequence[Job], options: _Options
+    ) -> RunOptions | None:
         """The run options of a batch; a job whose inputs are missing fails alone. None if no job is left."""
-        if told.strict or len(own) < 2:
+        if options.strict or len(own) < 2:
             return _filled(run_options_for(own), slots) if len(own) < len(slots) else run_options_for(slots)
         ready = []
         for job in own:
@@ -206,25 +208,32 @@ class Runner:
                 self._failed(attempt, error, [job])
         return _filled(_merged(ready), slots) if ready else None
 
-    def _run(self, attempt: Attempt, slots: Sequence[Job], batch: str, run_options: RunOptions, told: _Told) -> _Run:
+    def _run(
+        self, attempt: Attempt, slots: Sequence[Job], batch: str, run_options: RunOptions, options: _Options
+    ) -> _Run:
         """Prepares a pass over a batch, with the placement of its first attempt."""
         for job in list(attempt.jobs.values()):
             self._backend.artifacts.tidy(job.id, job.attempt)
         checkpointer = self._checkpointer(slots[0], attempt, batch)
         kept = checkpointer.look([job.plan for job in slots])
-        run_options = replace(run_options, abreast=len(slots))
+        run_options = replace(run_options, batch_size=len(slots))
         if kept is not None:  # use the saved placement, so that the result is bit-identical
             run_options = replace(run_options, placement=kept.placement.model_copy(update={"batch": len(slots)}))
         if self._reader is not None:
-            self._reader.rest()
-        watch = Watch(self._backend, attempt, slots, run_options, told.on_step, self._reader)
-        return _Run(attempt, slots, batch, run_options, checkpointer, watch, told)
+            self._reader.wait()
+        watch = Watch(self._backend, attempt, slots, run_options, options.on_step, self._reader)
+        return _Run(attempt, slots, batch, run_options, checkpointer, watch, options)
 
     def _made(self, run: _Run) -> Iterator[tuple[Job, Write]]:
         """Makes the films of the unfinished jobs in order; yields each job with a function that writes its file. Raises
         Cancelled.
         """
-        first, plans, backend, path_of = run.slots[0], [job.plan for job in run.slots], self._backend, run.told.path_of
+        first, plans, backend, path_of = (
+            run.slots[0],
+            [job.plan for job in run.slots],
+            self._backend,
+            run.options.path_of,
+        )
 
         def keep(some: Sequence[Plan]) -> Checkpointer:
             """Selects the checkpointer; retries with other seeds have their own."""
@@ -243,7 +252,7 @@ class Runner:
             yield first, partial(filed, backend, first, clip, path_of)
             return
         # Previews of a command's job are seen only by the command itself.
-        how |= {"previews": run.told.previews or first.home == "queue", "apart": self._apart(first)}
+        how |= {"previews": run.options.previews or first.home == "queue", "apart": self._apart(first)}
         clips = good_films(plans, run.run_options, first.thresholds, first.retries, wanted=partial(_wanted, run), **how)
         for clip in clips:
             assert run.watch.finishing is not None
@@ -251,7 +260,7 @@ class Runner:
 
     def _finish(self, run: _Run, job: Job, write: Write) -> None:
         """Writes a film and settles its job, in the background unless the job's earlier attempts made no progress."""
-        attempt, strict = run.attempt, run.told.strict
+        attempt, strict = run.attempt, run.options.strict
         if self._writer is not None and job.home == "queue" and job.kind in _ASIDE and job.stalls < 2:
             with run.watch.writing(job):
                 attempt.put_aside(job.id)
@@ -274,7 +283,7 @@ class Runner:
             with logged(self._backend.artifacts, [job], writer=True):
                 self._settle(run, job, _written(run, job, write))
         except Cancelled:
-            run.attempt.lay_down([job.id])
+            run.attempt.release([job.id])
         except StoreError as error:  # released when its lease expires
             logger.error("%s: %s", job.id, error)
         except Exception as error:
@@ -341,7 +350,7 @@ def _wanted(run: _Run, number: int) -> bool:
     if run.attempt.leaving and len(run.slots) > 1:
         raise Cancelled
     if run.attempt.unwanted(job.id):
-        run.attempt.lay_down([job.id])
+        run.attempt.release([job.id])
         return False
     run.watch.finishing = job
     return True

@@ -134,7 +134,7 @@ class Supervisor:
         place.wait = time.monotonic() + min(_LONGEST, 0.1 * 2 ** min(place.deaths, 10))
         try:
             with Backend.at(self.store, self.jobs_dir) as backend:
-                for job in backend.ask(backend.queue.bury(place.name, reason)):
+                for job in backend.ask(backend.queue.release_jobs_of(place.name, reason)):
                     backend.artifacts.log(job.id, f"attempt {job.attempt}: {reason}")
         except FlickbookError as error:
             logger.error("%s", error)  # its lease will expire

@@ -69,7 +69,7 @@ class Worker:
         self.name = name or name_of()
         self._backend, self._lease, self._beat, self._leaving = backend, lease, beat, threading.Event()
         self._runner = Runner(backend, lease=lease, beat=beat, look=look, aside=True)
-        self._batch, self._tended = batch, 0.0
+        self._batch, self._recovered = batch, 0.0
         self._auto = settings.load().pull == "auto"
 
     def leave(self) -> None:
@@ -91,14 +91,14 @@ class Worker:
             if job is None:
                 self._leaving.wait(wait)
                 continue
-            crew = gather(self._backend, self.name, self._lease, job, self._batch, jobs and jobs - done)
+            group = gather(self._backend, self.name, self._lease, job, self._batch, jobs and jobs - done)
             try:
-                self._runner.run(crew.jobs, beside=crew.slots, batch=crew.batch)
+                self._runner.run(group.jobs, beside=group.slots, batch=group.batch)
             except (FlickbookError, OSError) as error:
                 # Jobs that could not be settled are released when their leases expire.
                 logger.error("%s: %s", job.id, error)
-            done += len(crew.jobs)
-        self._runner.rest()
+            done += len(group.jobs)
+        self._runner.wait()
         return done
 
     def _claim(self) -> Job | None:
@@ -111,9 +111,9 @@ class Worker:
 
     def _tend(self) -> None:
         """Recovers jobs of dead workers, at most once per heartbeat."""
-        if time.monotonic() - self._tended > self._beat:
-            self._backend.ask(self._backend.queue.tend())
-            self._tended = time.monotonic()
+        if time.monotonic() - self._recovered > self._beat:
+            self._backend.ask(self._backend.queue.recover())
+            self._recovered = time.monotonic()
 
 
 def _ready(job: Job) -> bool:

@@ -62,7 +62,7 @@ class Guard:
         self._service = service
         self.keys = Keys(service.store)
         self.rates = rate_limits.Rates(service.store)
-        self.strangers = rate_limits.Strangers()
+        self.lockout = rate_limits.AddressLockout()
         self.attempts = rate_limits.Attempts(service.accounts)
         self.passwords = Passwords(service.store, service.accounts)
         self.sessions = Sessions(service.store, self.keys, self.passwords)
@@ -156,16 +156,16 @@ class Guard:
     async def log_in(self, address: str, name: str, password: str) -> Key:
         """Verify a password and return the account as a Key. Raises HTTPException with 401, and LimitReached after too
         many attempts for the name or from the address; then no password is verified, right or wrong."""
-        wait = max(self.strangers.locked(address), self.attempts.wait(name))
+        wait = max(self.lockout.locked(address), self.attempts.wait(name))
         if wait:
             limit = "too many attempts for this name or from this address"
             raise LimitReached("login", "(hidden)", limit, f"try again in {wait:.0f} s", wait)
         # Counted before the verification, so that attempts sent at the same time cannot all pass.
-        self.strangers.strike(address)
+        self.lockout.record_failure(address)
         self.attempts.count(name)
         if not await self.passwords.verify(name, password):
             raise _unknown("wrong name or password")
-        self.strangers.forgive(address)
+        self.lockout.clear_failure(address)
         self.attempts.forget(name)
         key = await self.sessions.account(name)
         assert key is not None
@@ -175,15 +175,15 @@ class Guard:
         """Return the live key for a token. Raises HTTPException with 401, and LimitReached after too many wrong tokens
         from an address."""
         key = await self.keys.find(token)
-        wait = self.strangers.locked(address, "" if key is None else key.id)
+        wait = self.lockout.locked(address, "" if key is None else key.id)
         if wait:
             raise LimitReached("key", "(hidden)", "too many invalid API keys from this address", "wait", wait)
         if key is None:
-            self.strangers.strike(address)
+            self.lockout.record_failure(address)
             raise _unknown("invalid API key", "invalid_token")
         if key.state != "live":
             raise _unknown(f"this API key is {key.state}; use another", "invalid_token")
-        self.strangers.welcome(address, key.id)
+        self.lockout.trust(address, key.id)
         return key
 
     async def _charge(self, scope: Scope, key: Key | None) -> None:

@@ -21,8 +21,8 @@ LOCAL_RATE: Final = 60_000
 READS: Final = 100
 WINDOW: Final = 60.0
 #: The number of bad keys that an address may send in a window, and the seconds of that window.
-STRIKES: Final = 20
-STRIKES_WINDOW: Final = 300.0
+MAX_FAILURES: Final = 20
+FAILURES_WINDOW: Final = 300.0
 #: Wrong passwords for an account before further attempts are delayed, the longest delay in seconds, and the seconds
 #: without an attempt after which they are forgotten.
 FREE_ATTEMPTS: Final = 5
@@ -111,7 +111,7 @@ def _block(limit: int) -> int:
     return max(1, limit // 100)
 
 
-class Strangers:
+class AddressLockout:
     """Addresses that sent bad keys. Kept in this process only: a commit for each bad key would help an attack.
 
     A locked address may still use keys that it used before. A caller thus cannot lock out others who share its address
@@ -119,25 +119,25 @@ class Strangers:
     """
 
     def __init__(self) -> None:
-        self._strikes: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def strike(self, address: str) -> None:
+    def record_failure(self, address: str) -> None:
         """Count a bad key."""
         place, now = _place(address), time.monotonic()
-        count, since = self._strikes.pop(place, (0, now))
-        self._strikes[place] = (count + 1, since) if now - since < STRIKES_WINDOW else (1, now)
-        if len(self._strikes) > _MOST:
-            self._strikes.popitem(last=False)
+        count, since = self._failures.pop(place, (0, now))
+        self._failures[place] = (count + 1, since) if now - since < FAILURES_WINDOW else (1, now)
+        if len(self._failures) > _MOST:
+            self._failures.popitem(last=False)
 
-    def forgive(self, address: str) -> None:
-        """Take back one strike, for an attempt that was right. Earlier strikes stay; otherwise the owner of an account
+    def clear_failure(self, address: str) -> None:
+        """Take back one failure, for an attempt that was right. Earlier strikes stay; otherwise the owner of an account
         could clear them by logging in."""
-        count, since = self._strikes.get(_place(address), (0, 0.0))
+        count, since = self._failures.get(_place(address), (0, 0.0))
         if count:
-            self._strikes[_place(address)] = (count - 1, since)
+            self._failures[_place(address)] = (count - 1, since)
 
-    def welcome(self, address: str, key: str) -> None:
+    def trust(self, address: str, key: str) -> None:
         """Remember that a valid key came from an address."""
         self._known[_place(address), key] = None
         self._known.move_to_end((_place(address), key))
@@ -148,9 +148,9 @@ class Strangers:
         """Return the seconds until an address may try again, 0 if it may now or has used this key before. Logins pass
         no key, so no address is exempt from the lockout: passwords can be guessed."""
         place = _place(address)
-        count, since = self._strikes.get(place, (0, 0.0))
-        left = since + STRIKES_WINDOW - time.monotonic()
-        if count < STRIKES or left <= 0 or (place, key) in self._known:
+        count, since = self._failures.get(place, (0, 0.0))
+        left = since + FAILURES_WINDOW - time.monotonic()
+        if count < MAX_FAILURES or left <= 0 or (place, key) in self._known:
             return 0.0
         return left
 

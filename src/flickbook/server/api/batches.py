@@ -17,7 +17,7 @@ from flickbook.jobs.create import ordered
 from flickbook.resolution import speed_of
 from flickbook.server.access.dependencies import creator
 from flickbook.server.api.requests import EXAMPLE, Effort, Film, PolishOption, validated
-from flickbook.server.api.responses import ROOT, JobList, told
+from flickbook.server.api.responses import ROOT, JobList, job_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
@@ -79,7 +79,7 @@ async def create(request: Request, caller: Creator, idempotency: IdempotencyKey)
     make = partial(asyncio.to_thread, _jobs, service, meant, rows, defaults, caller)
     found = await together(service, make, idempotency)
     favourites = await service.queue.favourites(found)
-    return JobList(data=[told(service.artifacts, job, favourites=favourites) for job in found])
+    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
 
 
 async def _asked(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
-from flickbook.engine.films import foresee
+from flickbook.engine.films import estimate_plan
 from flickbook.engine.memory.estimate import Estimate
 from flickbook.engine.memory.machine import Machine
-from flickbook.engine.polish import asked, finished
+from flickbook.engine.polish import finished, parse_polish
 from flickbook.hub.find import found
 from flickbook.resolution import notes, resolve
 from flickbook.server.access.dependencies import changer, reader
@@ -89,10 +89,10 @@ def _estimate(body: EstimateRequest, loras: Path) -> EstimateResponse:
     plan = resolve(asked_for)
     polish_options = body.polish_options()
     if polish_options:
-        polish, _ = asked(plan.num_frames, plan.fps, polish_options)
+        polish, _ = parse_polish(plan.num_frames, plan.fps, polish_options)
         plan = plan.model_copy(update={"polish": polish})
     finished(plan)
-    found = foresee(plan, None, body.precision)
+    found = estimate_plan(plan, None, body.precision)
     prompts = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
     told = [catalogue.find(plan.model).unlearned(prompts), *notes(asked_for, plan)]
     return EstimateResponse(**vars(found), plan=plan, notes=[note for note in told if note])

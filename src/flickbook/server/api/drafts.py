@@ -15,7 +15,7 @@ from flickbook.jobs.create import ordered
 from flickbook.resolution import SEED_LIMIT, resolve
 from flickbook.server.access.dependencies import creator
 from flickbook.server.api.requests import DraftsRequest, FinishRequest
-from flickbook.server.api.responses import ROOT, JobList, told
+from flickbook.server.api.responses import ROOT, JobList, job_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.idempotency import IdempotencyKey
@@ -34,7 +34,7 @@ async def create(body: DraftsRequest, request: Request, caller: Creator, idempot
     make = partial(asyncio.to_thread, _drafts, body, service.loras, caller.owner, extra)
     found = await together(service, make, idempotency)
     favourites = await service.queue.favourites(found)
-    return JobList(data=[told(service.artifacts, job, favourites=favourites) for job in found])
+    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
 
 
 def _drafts(body: DraftsRequest, loras: Path, owner: str, extra: dict[str, Any]) -> list[Job]:
@@ -63,7 +63,7 @@ async def finish(body: FinishRequest, request: Request, caller: Creator, idempot
     service = service_of(request)
     found = await together(service, partial(_finished, service, body, caller), idempotency)
     favourites = await service.queue.favourites(found)
-    return JobList(data=[told(service.artifacts, job, favourites=favourites) for job in found])
+    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
 
 
 async def _finished(service: Service, body: FinishRequest, caller: Caller) -> list[Job]:

@@ -24,7 +24,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flickbook.errors import FlickbookError, LimitReached
 from flickbook.jobs.artifacts import PREVIEW, PROGRESS, ArtifactStore
 from flickbook.server.access.dependencies import guard_of, reader
-from flickbook.server.api.responses import ROOT, JobResponse, progress, told
+from flickbook.server.api.responses import ROOT, JobResponse, job_response, progress
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.store import base
@@ -246,7 +246,7 @@ class _Admission:
 
 
 async def _told(service: Service, job: Job) -> JobResponse:
-    return told(service.artifacts, job, favourites=await service.queue.favourites([job]))
+    return job_response(service.artifacts, job, favourites=await service.queue.favourites([job]))
 
 
 def _preview(id: str, picture: bytes) -> dict[str, str]:
@@ -302,7 +302,7 @@ async def events(
         missed = await service.store.find(query)
         favourites = await service.queue.favourites(missed)
         for job in missed:
-            data = told(service.artifacts, job, favourites=favourites)
+            data = job_response(service.artifacts, job, favourites=favourites)
             yield ServerSentEvent(event="done", id=last_event_id, data=data)
     while True:
         seen, news, over = watch.seen, watch.news, watch.over
@@ -312,7 +312,7 @@ async def events(
             favourites = await service.queue.favourites([*changed.values()])
             for job in seen.jobs.values():
                 if job.id in changed:
-                    data = told(service.artifacts, job, favourites=favourites)
+                    data = job_response(service.artifacts, job, favourites=favourites)
                     yield ServerSentEvent(event="state", id=id, data=data, retry=_RETRY)
                 if seen.progress.get(job.id, 0) != moved.get(job.id, 0) and (now := progress(service.artifacts, job)):
                     yield ServerSentEvent(event="progress", id=id, data={"id": job.id, **now.model_dump()})

@@ -31,7 +31,7 @@ from flickbook.server.api.requests import (
     allowed,
     validated,
 )
-from flickbook.server.api.responses import ROOT, Deleted, JobResponse, Page, QueueResponse, told, told_run
+from flickbook.server.api.responses import ROOT, Deleted, JobResponse, Page, QueueResponse, job_response, run_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions, uploads
@@ -136,7 +136,7 @@ async def shown(request: Request, job: Job) -> JobResponse:
     """Return a job as a response, with its place in the queue and its remaining time."""
     service = service_of(request)
     place, eta = await line_of(request).of(job)
-    return told(service.artifacts, job, place, eta, favourites=await service.queue.favourites([job]))
+    return job_response(service.artifacts, job, place, eta, favourites=await service.queue.favourites([job]))
 
 
 @router.get(f"{ROOT}/jobs", operation_id="list_jobs", responses=refusals(404))
@@ -172,7 +172,7 @@ async def list_jobs(
     favourites = await service.queue.favourites(found)
     look = await line_of(request).look()
     data = [
-        told(service.artifacts, job, look.places.get(job.id), look.etas.get(job.id), favourites=favourites)
+        job_response(service.artifacts, job, look.places.get(job.id), look.etas.get(job.id), favourites=favourites)
         for job in found[:limit]
     ]
     ids = [job.id for job in data]
@@ -337,4 +337,4 @@ async def run(id: str, request: Request, caller: Reader) -> Run:
     job = await service_of(request).queue.job(id, caller.sees)
     if job.result is None or job.result.sidecar.run is None:
         raise JobNotFound(id)
-    return told_run(job.result.sidecar.run)
+    return run_response(job.result.sidecar.run)

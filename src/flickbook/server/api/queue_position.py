@@ -97,7 +97,7 @@ class Line:
             known = known and own is not None
             if known and own is not None:
                 look.etas[job.id] = ahead / self._workers + own
-                ahead += own / eta.abreast(job.plan, self._past[1])
+                ahead += own / eta.parallel_films(job.plan, self._past[1])
             look.note(job.owner, look.etas.get(job.id))
         behind = (await self._queue.store.counts())["queued"] - len(look.places)
         if known:

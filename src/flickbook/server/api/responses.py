@@ -198,7 +198,7 @@ def progress(artifacts: ArtifactStore, job: Job) -> Progress | None:
     return Progress.model_validate({name: found[name] for name in Progress.model_fields if name in found})
 
 
-def told(
+def job_response(
     artifacts: ArtifactStore,
     job: Job,
     place: int | None = None,
@@ -246,6 +246,6 @@ def _eta(now: Progress | None, usual: float | None) -> float | None:
     return usual if now.eta_seconds is None else now.eta_seconds
 
 
-def told_run(run: Run) -> Run:
+def run_response(run: Run) -> Run:
     """Return a run report without the directories of this machine."""
     return run.model_copy(update={"inputs": {digest: Path(path).name for digest, path in run.inputs.items()}})

@@ -239,7 +239,7 @@ class CreateImage(Making):
 _Fields = TypeVar("_Fields", bound=Fields)
 
 
-def asked(of: type[_Fields], body: Body) -> _Fields:
+def validated(of: type[_Fields], body: Body) -> _Fields:
     """Validate a body. Raises RequestError that names the first wrong field."""
     fields = dict(body.fields)
     for holder in _HOLDERS:

@@ -22,7 +22,7 @@ from flickbook.jobs.create import ordered
 from flickbook.server.access.dependencies import caller_of, creator, guard_of
 from flickbook.server.api.job_files import link_path
 from flickbook.server.compatible.aliases import substituted
-from flickbook.server.compatible.fields import CreateImage, asked, ignored, named, polish_options_of, request_of
+from flickbook.server.compatible.fields import CreateImage, ignored, named, polish_options_of, request_of, validated
 from flickbook.server.compatible.models import model_of
 from flickbook.server.compatible.responses import MAKING, body_schema, refusals
 from flickbook.server.compatible.videos import only_files
@@ -93,7 +93,7 @@ async def create_image(request: Request, caller: Creator, idempotency: Idempoten
     """Create images. The request blocks until they are done; disconnecting cancels them."""
     service = service_of(request)
     async with body_of(request) as body:
-        wanted, replaced = await asyncio.to_thread(substituted, asked(CreateImage, body), service.settings.aliases)
+        wanted, replaced = await asyncio.to_thread(substituted, validated(CreateImage, body), service.settings.aliases)
         only_files(body, ())
     _check(wanted)
     jobs = await _submitted(service, wanted, caller, idempotency)

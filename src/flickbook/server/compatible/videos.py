@@ -21,11 +21,11 @@ from flickbook.server.compatible.fields import (
     CreateVideo,
     EditVideo,
     RemixVideo,
-    asked,
     film_of,
     ignored,
     named,
     polish_options_of,
+    validated,
 )
 from flickbook.server.compatible.models import model_of
 from flickbook.server.compatible.responses import (
@@ -98,7 +98,7 @@ async def _created(
 ) -> tuple[Job, CreateVideo, dict[str, str]]:
     """Create the job of a film. Returns it with its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
-        wanted, replaced = await asyncio.to_thread(substituted, asked(CreateVideo, body), service.settings.aliases)
+        wanted, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
         picture = _picture(wanted, body)
 
         def make(id: str) -> Job:
@@ -195,7 +195,7 @@ async def _revised(
 
 async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
     """Return the request and the input film, as a file or as a job of the caller."""
-    wanted = asked(EditVideo, body)
+    wanted = validated(EditVideo, body)
     only_files(body, ("video",))
     if wanted.picture is not None:
         raise RequestError(wanted.picture[0], "…", "a film starts from one input", "send only the film")
@@ -278,7 +278,7 @@ async def remix_video(
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     async with body_of(request) as body:
-        wanted = asked(RemixVideo, body)
+        wanted = validated(RemixVideo, body)
         only_files(body, ())
     made = await submitted(
         service,

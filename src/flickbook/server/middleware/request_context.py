@@ -53,7 +53,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                dress(MutableHeaders(scope=message), id)
+                add_default_headers(MutableHeaders(scope=message), id)
             await send(message)
 
         try:
@@ -69,7 +69,7 @@ class RequestContext:
             _log(scope, status or 499, seconds)
 
 
-def dress(headers: MutableHeaders, id: str) -> None:
+def add_default_headers(headers: MutableHeaders, id: str) -> None:
     """Add the default headers that a response lacks."""
     headers["x-request-id"] = id
     for name, value in SAFE_HEADERS.items():

@@ -15,20 +15,20 @@ from flickbook.server.service import Service
 from flickbook.server.submission import idempotency
 
 #: Seconds between two checks of the leases, between two clean-ups, and until files without a job are removed.
-TEND: Final = 5.0
-SWEEP: Final = 3600.0
+RECOVER_EVERY: Final = 5.0
+DELETE_EVERY: Final = 3600.0
 ORPHAN: Final = 3600.0
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def tended(service: Service, webhooks: Webhooks) -> AsyncIterator[None]:
+async def periodic_tasks(service: Service, webhooks: Webhooks) -> AsyncIterator[None]:
     """Run the periodic tasks while the context is open."""
     tasks = [
-        asyncio.create_task(_every(TEND, webhooks.run)),
-        asyncio.create_task(_every(TEND, lambda: tend(service))),
-        asyncio.create_task(_every(SWEEP, lambda: sweep(service))),
+        asyncio.create_task(_every(RECOVER_EVERY, webhooks.run)),
+        asyncio.create_task(_every(RECOVER_EVERY, lambda: recover_jobs(service))),
+        asyncio.create_task(_every(DELETE_EVERY, lambda: delete_old(service))),
     ]
     try:
         yield
@@ -40,19 +40,19 @@ async def tended(service: Service, webhooks: Webhooks) -> AsyncIterator[None]:
                 await task
 
 
-async def tend(service: Service) -> None:
+async def recover_jobs(service: Service) -> None:
     """Release expired leases, and end jobs that exceeded their time limit."""
-    for job in await service.queue.tend():
+    for job in await service.queue.recover():
         logger.warning("%s is %s now: %s", job.id, job.state, job.error or "expired")
 
 
-async def sweep(service: Service) -> None:
+async def delete_old(service: Service) -> None:
     """Delete jobs that are older than `keep` or exceed `max_disk`, expired idempotency keys, and files without a
     job."""
     await service.store.keep()
     await idempotency.forget(service.store)
     if service.keep > 0 or service.max_disk is not None:
-        for job in await service.queue.sweep(service.keep, service.max_disk):
+        for job in await service.queue.delete_old(service.keep, service.max_disk):
             logger.info("%s was deleted", job.id)
     for id in await asyncio.to_thread(_old, service):
         # The files of a batch are kept while one of its jobs may resume from them.

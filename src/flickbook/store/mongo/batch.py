@@ -44,7 +44,7 @@ class Batches:
             await self._several(rows)
 
     async def _one(self, row: Document) -> None:
-        with self.link.told():
+        with self.link.translated_errors():
             try:
                 await self.link["jobs"].insert_one(row)
                 return
@@ -56,7 +56,7 @@ class Batches:
         name, marks = new_id("batch"), self.link["batches"]
         mark = {"_id": name, "at": await self.link.now(), "open": 1}
         taken = False
-        with self.link.told():
+        with self.link.translated_errors():
             await marks.insert_one(mark)
             try:
                 await self.link["jobs"].insert_many([{**row, "batch": name} for row in rows])
@@ -69,7 +69,7 @@ class Batches:
         if taken:
             await self._drop(name)
             raise Taken
-        with self.link.told():
+        with self.link.translated_errors():
             shown = await marks.delete_one({"_id": name, "open": 1})
             if shown.deleted_count:
                 await self._free(name)
@@ -79,7 +79,7 @@ class Batches:
 
     async def _drop(self, name: str) -> None:
         """Deletes a batch of this writer that was never visible."""
-        with self.link.told():
+        with self.link.translated_errors():
             await self.link["batches"].update_one({"_id": name}, {"$set": {"open": 0}})
             await self.link["jobs"].delete_many({"batch": name})
             await self.link["batches"].delete_one({"_id": name})
@@ -92,7 +92,7 @@ class Batches:
         asked = {name for name in names if name}
         if not asked:
             return set()
-        with self.link.told():
+        with self.link.translated_errors():
             # Jobs are read before marks: a mark that is gone now may have existed then, but not the reverse.
             marks = await self.link["batches"].find({"_id": {"$in": sorted(asked)}}).to_list()
             marked = {str(mark["_id"]) for mark in marks}
@@ -102,14 +102,14 @@ class Batches:
 
     async def free(self, id: str) -> bool:
         """Frees a job whose batch is visible; returns whether it had to be freed."""
-        with self.link.told():
+        with self.link.translated_errors():
             row = await self.link["jobs"].find_one({"_id": id}, {"batch": 1})
         return bool(row and row["batch"]) and not await self.hidden([row["batch"] if row else ""])
 
     async def mend(self) -> None:
         """Finishes batches of dead writers: frees jobs of visible ones, deletes jobs of invisible ones."""
         now = await self.link.now()
-        with self.link.told():
+        with self.link.translated_errors():
             marks, jobs = self.link["batches"], self.link["jobs"]
             await marks.update_many({"open": 1, "at": {"$lt": now - ABANDONED}}, {"$set": {"open": 0}})
             for mark in await marks.find({"open": 0}).to_list():
@@ -123,7 +123,7 @@ class Batches:
         unseen: set[str] = set()
         while True:
             chosen = {"$and": [filter, {"batch": {"$nin": sorted(unseen)}}]} if unseen else filter
-            with self.link.told():
+            with self.link.translated_errors():
                 rows: list[Document] = await self.link["jobs"].find(chosen, **how).to_list()
             # A skipped batch that became visible meanwhile would be read in part: read everything again.
             hidden = await self.hidden({row["batch"] for row in rows} | unseen)

@@ -91,7 +91,7 @@ class MongoLink:
         writes.
         """
         self._open = True
-        with self.told():
+        with self.translated_errors():
             hello = await self._read_clock()
             version = (await self._here().client.admin.command("buildInfo")).get("version", "of unknown version")
         self.several = "setName" in hello or hello.get("msg") == "isdbgrid"
@@ -108,7 +108,7 @@ class MongoLink:
         clients, self._clients, self._database, self._open = self._clients, [], None, False
         # Do not close a client of the parent process or of an event loop that has ended.
         if clients and self._where == (os.getpid(), asyncio.get_running_loop()):
-            with self.told():
+            with self.translated_errors():
                 await clients[-1].close()
 
     def __getitem__(self, name: str) -> Collection:
@@ -125,7 +125,7 @@ class MongoLink:
     async def now(self) -> float:
         """The clock of leases."""
         if self.clock.due():
-            with self.told():
+            with self.translated_errors():
                 await self._read_clock()
         return self.clock.now()
 
@@ -190,7 +190,7 @@ class MongoLink:
         )
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Turns every error of the driver into a readable StoreError without secrets."""
         try:
             yield

@@ -24,7 +24,7 @@ class Notes:
 
     async def put_new(self, note: Note) -> Note | None:
         while True:
-            with self.link.told():
+            with self.link.translated_errors():
                 try:
                     await self.link["notes"].insert_one({"_id": _name(note.kind, note.id), **note.to_row()})
                     return None
@@ -35,7 +35,7 @@ class Notes:
                 return standing
 
     async def note(self, kind: str, id: str) -> Note | None:
-        with self.link.told():
+        with self.link.translated_errors():
             row = await self.link["notes"].find_one({"_id": _name(kind, id)}, {"_id": 0})
         return self._note(row) if row else None
 
@@ -47,18 +47,18 @@ class Notes:
             filter["due"] = {"$gt": 0.0, "$lte": float(due)}
         if ids is not None:
             filter["_id"] = {"$in": [_name(kind, id) for id in ids]}
-        with self.link.told():
+        with self.link.translated_errors():
             rows = await self.link["notes"].find(filter, {"_id": 0}).sort([("id", 1)]).to_list()
         return [self._note(row) for row in rows]
 
     async def ids(self, kind: str) -> list[str]:
         """The ids of the notes of a kind."""
-        with self.link.told():
+        with self.link.translated_errors():
             rows = await self.link["notes"].find({"kind": kind}, {"_id": 0, "id": 1}).to_list()
         return [str(row["id"]) for row in rows]
 
     async def drop(self, kind: str, id: str) -> bool:
-        with self.link.told():
+        with self.link.translated_errors():
             return bool((await self.link["notes"].delete_one({"_id": _name(kind, id)})).deleted_count)
 
     async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
@@ -66,7 +66,7 @@ class Notes:
         while True:
             now = await self.link.now()
             begun = {"$gt": now - window, "$lte": now}
-            with self.link.told():
+            with self.link.translated_errors():
                 # The usual case: enough is left, and one round trip suffices.
                 room = {"_id": bucket, "began": begun, "taken": {"$lte": limit - amount}}
                 row = await buckets.find_one_and_update(room, {"$inc": {"taken": amount}})
@@ -95,26 +95,26 @@ class Notes:
         return True
 
     async def protected(self) -> bool:
-        with self.link.told():
+        with self.link.translated_errors():
             return await self.link["meta"].find_one({"_id": "keys"}) is not None
 
     async def protect(self) -> None:
         await self._first("meta", {"_id": "keys"}, {"$set": {"made": True}})
 
     async def release(self) -> None:
-        with self.link.told():
+        with self.link.translated_errors():
             await self.link["meta"].delete_one({"_id": "keys"})
 
     async def adopt(self) -> None:
         """Records that keys exist in a database written before there was such a record."""
-        with self.link.told():
+        with self.link.translated_errors():
             found = await self.link["notes"].find_one({"kind": KEY})
         if found is not None and not await self.protected():
             await self.protect()
 
     async def secret(self, name: str) -> str:
         await self._first("secrets", {"_id": name}, {"$setOnInsert": {"value": secrets.token_hex(32)}})
-        with self.link.told():
+        with self.link.translated_errors():
             row = await self.link["secrets"].find_one({"_id": name})
         if row is None:
             raise StoreError(self.link.address.shown, "lost confirmed data", "see its log")
@@ -122,7 +122,7 @@ class Notes:
 
     async def _first(self, place: str, name: Document, update: Document) -> None:
         """Updates or creates a document; if two callers create it at once, one fails and updates it instead."""
-        with self.link.told():
+        with self.link.translated_errors():
             try:
                 await self.link[place].update_one(name, update, upsert=True)
             except DuplicateKeyError:

@@ -35,7 +35,7 @@ class Order:
 
     async def positions(self, count: int) -> int:
         """Reserves `count` positions and returns the first."""
-        with self.link.told():
+        with self.link.translated_errors():
             queue = await self.link.light("meta").find_one_and_update(
                 {"_id": "queue"}, {"$inc": {"position": count}}, upsert=True, return_document=ReturnDocument.AFTER
             )
@@ -59,7 +59,7 @@ class Order:
         name, owners = _line(owner, priority), self.link.light("owners")
         while True:
             now = await self.link.now()
-            with self.link.told():
+            with self.link.translated_errors():
                 last = await self.link["jobs"].find_one(waiting, {"turn": 1}, sort=[("turn", DESCENDING)])
                 claimed = await self.link.light("meta").find_one({"_id": f"turn {priority}"})
                 found = await owners.find_one({"_id": name})
@@ -82,7 +82,7 @@ class Order:
         last: dict[tuple[str, int], float] = {}
         for job in jobs:
             last[job.owner, job.priority] = max(job.turn, last.get((job.owner, job.priority), 0.0))
-        with self.link.told():
+        with self.link.translated_errors():
             for (owner, priority), turn in last.items():
                 mine = {"_id": _line(owner, priority), "turn": turn}
                 await self.link.light("owners").update_one(mine, {"$set": {"until": 0.0}})
@@ -91,7 +91,7 @@ class Order:
         """Records that a queued job was claimed. If a crash loses this, the next job is placed slightly too early."""
         if job.turn <= self.passed.get(job.priority, 0.0):
             return
-        with self.link.told():
+        with self.link.translated_errors():
             mark = {"_id": f"turn {job.priority}"}
             await self.link.light("meta").update_one(mark, {"$max": {"turn": job.turn}}, upsert=True)
         self.passed[job.priority] = job.turn
@@ -116,7 +116,7 @@ class Order:
                 ids.insert(len(ids) if before is None else ids.index(before), id)
                 await self._deal(ids, rows)
         finally:
-            with self.link.told():
+            with self.link.translated_errors():
                 await self.link.light("owners").delete_one({"_id": lock, "until": taken})
         return True
 
@@ -128,7 +128,7 @@ class Order:
         while True:
             now = await self.link.now()
             until = tick(now + _ORDERING)
-            with self.link.told():
+            with self.link.translated_errors():
                 try:
                     await owners.insert_one({"_id": lock, "turn": 0.0, "until": until})
                     return until
@@ -151,7 +151,7 @@ class Order:
                 moved = {"turn": place[0], "position": place[1]}
                 changes.append(UpdateOne({"_id": id, "state": "queued", "batch": ""}, {"$set": moved}))
         if changes:
-            with self.link.told():
+            with self.link.translated_errors():
                 await self.link["jobs"].bulk_write(changes)
 
 

@@ -56,13 +56,13 @@ MIGRATIONS: Final[tuple[Callable[[MongoLink], Awaitable[None]], ...]] = (_first,
 
 async def migrate(link: MongoLink) -> None:
     """Migrates the database. Raises StoreError for a schema of a newer Flickbook."""
-    with link.told():
+    with link.translated_errors():
         found = await link["meta"].find_one({"_id": "schema"})
     number = int(found["number"]) if found else 0
     if number > len(MIGRATIONS):
         reason = f"has schema {number}, and this Flickbook knows {len(MIGRATIONS)}"
         raise StoreError(link.address.shown, reason, "update Flickbook, or name another database in the address")
-    with link.told():
+    with link.translated_errors():
         for done, step in enumerate(MIGRATIONS[number:], number + 1):
             await step(link)
             await link["meta"].update_one({"_id": "schema"}, {"$max": {"number": done}}, upsert=True)

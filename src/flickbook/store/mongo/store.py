@@ -149,7 +149,7 @@ class MongoStore:
             named = {"state": {"$in": ["queued", "paused"]}}
             return await self._swap(id, {"$and": [named, _alive()]}, update)
         first = {"$and": [_WAITING, _alive()]}
-        with self._link.told():
+        with self._link.translated_errors():
             row = await self._link["jobs"].find_one_and_update(first, update, sort=QUEUE, return_document=_AFTER)
         if row is None:
             return None
@@ -238,7 +238,7 @@ class MongoStore:
         """Changes a job that matches `filter` atomically; returns the changed job."""
         whole = {"$and": [{"_id": id, "batch": ""}, filter]}
         for _ in range(2):
-            with self._link.told():
+            with self._link.translated_errors():
                 row = await self._link["jobs"].find_one_and_update(whole, update, return_document=_AFTER)
             if row or not await self._batches.free(id):
                 break
@@ -247,7 +247,7 @@ class MongoStore:
     async def remove(self, id: str, states: Collection[State]) -> Job | None:
         whole = {"_id": id, "batch": "", "state": {"$in": list(states)}}
         for _ in range(2):
-            with self._link.told():
+            with self._link.translated_errors():
                 row = await self._link["jobs"].find_one_and_delete(whole)
             if row or not await self._batches.free(id):
                 break
@@ -277,7 +277,7 @@ class MongoStore:
 
     async def _summed(self, filter: Document, by: str | None, what: str | int) -> dict[Any, float]:
         stages = [{"$match": filter}, {"$group": {"_id": by, "sum": {"$sum": what}}}]
-        with self._link.told():
+        with self._link.translated_errors():
             groups = await (await self._link["jobs"].aggregate(stages)).to_list()
         return {group["_id"]: group["sum"] for group in groups}
 
@@ -318,7 +318,7 @@ class MongoStore:
 
     async def check(self) -> list[str]:
         wrong = []
-        with self._link.told():
+        with self._link.translated_errors():
             async for row in self._link["jobs"].find({}):
                 try:
                     job = Job.from_row({**row, "id": row["_id"]})

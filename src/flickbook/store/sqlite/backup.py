@@ -16,7 +16,7 @@ from typing import Final
 from flickbook.errors import FlickbookError, StoreError
 from flickbook.store.base import Job, Note
 from flickbook.store.sqlite.checksums import TABLES
-from flickbook.store.sqlite.database import DAMAGE, NO_TEXT, REPAIR, Connect, Database, connection, denied, told
+from flickbook.store.sqlite.database import DAMAGE, NO_TEXT, REPAIR, Connect, Database, connection, denied, store_error
 from flickbook.store.sqlite.migrations import begin, migrate
 
 #: Files that SQLite writes next to a database: its journals may hold the only intact copy of a page.
@@ -102,7 +102,7 @@ def create(
                 db.execute("COMMIT")
             last()
     except sqlite3.Error as error:
-        raise told(database.path, error) from error
+        raise store_error(database.path, error) from error
 
 
 def copy(db: sqlite3.Connection, path: Path) -> None:

@@ -39,7 +39,7 @@ def journal_of(version: tuple[int, int, int]) -> str:
     return "wal" if version >= (3, 51, 3) else "persist"
 
 
-def told(path: Path, error: sqlite3.Error) -> StoreError:
+def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """Converts an error of SQLite to a readable StoreError."""
     code = getattr(error, "sqlite_errorcode", -1)
     known = {
@@ -133,7 +133,7 @@ class Database:
                 return work(self._connected())
             except sqlite3.Error as error:
                 self._drop()
-                raise told(self.path, error) from error
+                raise store_error(self.path, error) from error
             except UnicodeDecodeError as error:
                 self._drop()
                 raise StoreError(self.path, f"is damaged ({NO_TEXT})", REPAIR) from error
@@ -195,7 +195,7 @@ class Database:
         raise self._locked()
 
     def _locked(self) -> StoreError:
-        return told(self.path, _busy())
+        return store_error(self.path, _busy())
 
     def _connected(self) -> sqlite3.Connection:
         try:

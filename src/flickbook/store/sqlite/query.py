@@ -5,7 +5,7 @@ from __future__ import annotations
 from flickbook.store.base import Query
 
 
-def asked(query: Query) -> tuple[str, list[object], str]:
+def compile_query(query: Query) -> tuple[str, list[object], str]:
     """The condition of a Query, its values, and the order."""
     where: list[str] = ["1"]
     values: list[object] = []

@@ -23,7 +23,7 @@ from flickbook.store.sqlite.checksums import BUCKETS, JOBS, MARKS, NOTES, drawn
 from flickbook.store.sqlite.clock import Clocks
 from flickbook.store.sqlite.database import REPAIR, Connect, Database
 from flickbook.store.sqlite.migrations import migrate
-from flickbook.store.sqlite.query import asked
+from flickbook.store.sqlite.query import compile_query
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class SqliteStore:
         return None if row is None else self._job(row)
 
     async def find(self, query: Query) -> list[Job]:
-        where, values, order = asked(query)
+        where, values, order = compile_query(query)
         text = f"SELECT * FROM jobs WHERE {where} ORDER BY {order} LIMIT ?"
         found = await self._read(lambda db: db.execute(text, (*values, query.limit)).fetchall())
         return self._jobs(found)
