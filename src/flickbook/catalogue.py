@@ -110,6 +110,8 @@ class Model(Record):
     call: dict[str, bool | int | float | str] = {}
     scheduling: dict[str, bool | int | float | str] = {}
     lora: tuple[str, float] | None = None
+    unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
+    turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
     prompted: bool = True  # whether words decide anything
     strength: Real | None = None  # how much of an image or a video is made anew
@@ -153,6 +155,33 @@ class Model(Record):
     def at(self, directory: Path) -> Model:
         """The same model with its files in another directory."""
         return self.model_copy(update={"directory": str(directory.absolute())})
+
+    def few_steps(self) -> Model:
+        """The model that makes this one's films with `--speed turbo`: the student in its directory, or another model.
+
+        A student runs in a fixed number of steps, with guidance folded in, from words only. Raises RequestError if
+        there is neither.
+        """
+        if self.turbo:
+            return self if self.turbo == self.name else find(self.turbo)
+        try:
+            card = json.loads((self.path() / "turbo/student.json").read_text(encoding="utf-8"))
+            steps = int(card["num_inference_steps"])
+        except (OSError, ValueError, KeyError, TypeError):
+            limit = f"{self.name} has no few-step weights"
+            own = "distill it with `flickbook distill` and name its directory, or " if self.family == "unet" else ""
+            raise RequestError("speed", "turbo", limit, f"{own}write balanced or exact") from None
+        fixed: dict[str, Any] = {
+            "unet": "turbo",
+            "num_inference_steps": Whole(range=(steps, steps), default=steps),
+            "guidance_scale": Real(range=(1.0, 1.0), default=1.0),
+            "schedulers": ("ddim",),
+            "inputs": ("text",),
+            "strength": None,
+            "negative_prompt": "",
+        }
+        fixed["recommended"] = _recommended({**vars(self), **fixed, "seen": {}})
+        return self.model_copy(update=fixed)
 
     def revision(self) -> str:
         """What names the exact files: the commit of a repository; of a directory 12 hexadecimal digits of the SHA-256

@@ -91,6 +91,8 @@ def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[s
     """
     model = _model(request, model_dir)
     found = []
+    if model.name != request.model:
+        found.append(f"speed turbo: made by {model.name}, in {plan.num_inference_steps} steps")
     left_out = set(words(request.negative_prompt or "")) - set(words(plan.negative_prompt))
     if unknown := [
         word for word in unknown_words(request.negative_prompt or "", model.known_words()) if word in left_out
@@ -111,7 +113,8 @@ def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[s
 
 def _model(request: Request, model_dir: Path | None) -> Model:
     model = find(request.model)
-    return model if model_dir is None else model.at(model_dir)
+    model = model if model_dir is None else model.at(model_dir)
+    return model.few_steps() if request.speed == "turbo" else model
 
 
 def _preset(request: Request, model: Model) -> Request:
@@ -161,7 +164,7 @@ def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
             levels = ", ".join(get_args(Speed))
             limit = f"must be {levels}, a number, or one of each"
             raise RequestError(
-                "speed", said, limit, "write balanced for faster sampling, 2 to play the film twice as fast"
+                "speed", said, limit, "write balanced or turbo for faster sampling, 2 to play the film twice as fast"
             )
         level, played = known or level, played if number is None else number
     return level, played

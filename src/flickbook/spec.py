@@ -24,8 +24,8 @@ Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png"
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
 #: Trade-off between exactness and speed: exact computes everything; balanced extrapolates some of the network's
-#: outputs.
-Speed = Literal["exact", "balanced"]
+#: outputs; turbo runs weights that were distilled to few steps.
+Speed = Literal["exact", "balanced", "turbo"]
 #: A preset of settings: recommended takes those of the model's catalogue entry.
 Preset = Literal["recommended"]
 #: Later fields of a Plan in canonical JSON, with the values that change nothing. They cannot match inside a prompt,
@@ -184,7 +184,8 @@ class Plan(Encoded):
     the share of them that is generated anew, None if the model has no such parameter. A sequence is a film of
     individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
     0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
-    "balanced", some of the network's outputs are extrapolated or reused from an earlier step.
+    "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
+    weights make the film.
 
     `num_frames`, `width`, `height` and `fps` describe the model's frames, before `polish` is applied.
     """

@@ -97,7 +97,8 @@ FINISH: Mapping[str, Any] = {
     "speed": Annotated[
         str | None,
         typer.Option(
-            help="Sampling speed, exact or balanced (faster); playback speed, as 2 or 0.5; or both, as balanced,2."
+            help="Sampling speed: exact, balanced (faster) or turbo (few steps); playback speed, as 2 or 0.5; "
+            "or both, as balanced,2."
         ),
     ],
 }

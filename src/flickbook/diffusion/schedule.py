@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -146,6 +146,11 @@ class NoiseSchedule:
             limit = f'it must be {{"end": 0 to 1, "steps": 1 to {len(alphas_cumprod)}}}, with prediction_type epsilon'
             raise refuse("signal_scale", limit)
         return cls(alphas_cumprod, prediction, spacing, offset, clean, signal_scale(len(alphas_cumprod), **scale))
+
+    def of_students(self) -> NoiseSchedule:
+        """The schedule of few-step students, whatever the teacher's: it starts at the last timestep and ends clean, and
+        the steps of 32, 16, 8 and 4 are subsets of each other."""
+        return replace(self, timestep_spacing="trailing", steps_offset=0, ends_clean=True)
 
     @property
     def num_train_timesteps(self) -> int:

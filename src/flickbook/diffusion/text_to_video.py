@@ -72,16 +72,25 @@ class TextToVideo:
 
     @classmethod
     def load(
-        cls, directory: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+        cls,
+        directory: Path,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        unet_directory: str = "unet",
     ) -> TextToVideo:
-        """Load a model directory. Raises WeightsError with the file that is missing, damaged or of another kind; for a
-        damaged text encoder only when it is first used."""
-        configs = {part: read_config(directory / part / "config.json") for part in FILES}
+        """Load a model directory; a few-step student is in another `unet_directory` and has the schedule of students.
+
+        Raises WeightsError with the file that is missing, damaged or of another kind; for a damaged text encoder only
+        when it is first used.
+        """
+        places = {part: directory / (unet_directory if part == "unet" else part) for part in FILES}
+        configs = {part: read_config(place / "config.json") for part, place in places.items()}
         text = TextConfig.from_dict(configs["text_encoder"], directory / "text_encoder/config.json")
-        unet = UNet3DConfig.from_dict(configs["unet"], directory / "unet/config.json")
+        unet = UNet3DConfig.from_dict(configs["unet"], places["unet"] / "config.json")
         vae = AutoencoderConfig.from_dict(configs["vae"], directory / "vae/config.json")
         scheduler = directory / "scheduler/scheduler_config.json"
-        file = {part: weights_file(directory / part, Path(name).stem) for part, name in FILES.items()}
+        file = {part: weights_file(places[part], Path(name).stem) for part, name in FILES.items()}
+        schedule = NoiseSchedule.from_config(read_config(scheduler), scheduler)
         return cls(
             Tokenizer(directory / "tokenizer"),
             partial(_reader, text, present(file["text_encoder"]), dtype=dtype, device=device),
@@ -89,7 +98,7 @@ class TextToVideo:
             load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device, rename=autoencoder_keys)
             .to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             .eval(),
-            NoiseSchedule.from_config(read_config(scheduler), scheduler),
+            schedule if unet_directory == "unet" else schedule.of_students(),
             torch.device(device),
         )
 

@@ -137,11 +137,15 @@ def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
 
 def _key(plan: Plan, run_options: RunOptions) -> tuple[catalogue.Model, tuple[object, ...]]:
     """The model of a film and its engine's key: first what is loaded (4 items), then what decides the placement."""
-    model = catalogue.find(plan.model)
-    if run_options.model_dir is not None:
-        model = model.at(run_options.model_dir)
+    model = _model(plan, run_options.model_dir)
     where = (run_options.precision, run_options.placement, plan.speed)
     return model, (model.to_json(), plan.revision, plan.loras, run_options.loras, *where)
+
+
+def _model(plan: Plan, directory: Path | None) -> catalogue.Model:
+    model = catalogue.find(plan.model)
+    model = model if directory is None else model.at(directory)
+    return model.few_steps() if plan.speed == "turbo" else model
 
 
 def read_ahead(plan: Plan, run_options: RunOptions) -> None:

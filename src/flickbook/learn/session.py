@@ -31,13 +31,14 @@ from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.files import replace_whole
 from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
-from flickbook.learn import checkpoint
+from flickbook.learn import checkpoint, memory
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
 from flickbook.learn.dataset import Films, sentences, training_scenes, write_shards
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
-from flickbook.learn.train import Trainer, warm_start
+from flickbook.learn.train import Model, Trainer, warm_start
+from flickbook.world.scenes import FRAMES, SIZE
 
 _SHARD = 250
 #: Films whose captions the tokenizer learns from, and films that tell the spread of the latents; seeds of their own.
@@ -152,6 +153,24 @@ class Session:
             watch(row)
         return trainer
 
+    def check_memory(self) -> None:
+        """Raise RequestError if this process's share of a step of 16-frame clips needs more memory than is free."""
+        from flickbook.engine.memory.machine import Machine  # the training loop alone runs without its packages
+
+        ranks = self.accelerator.num_processes if self.accelerator else 1
+        clips = max(1, self.config.frames_per_step // FRAMES // ranks)
+        with torch.device("meta"):
+            model = Model(self.config)
+        unet = model.unet.config
+        side = SIZE // AutoencoderConfig.from_dict(self.config.autoencoder.network).factor
+        x = torch.empty(clips, unet.in_channels, FRAMES, side, side, device="meta")
+        ids = torch.empty(clips, self.config.max_length, dtype=torch.long, device="meta")
+        kept = memory.activations(model, lambda network: network(x, torch.empty(clips, device="meta"), ids))
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        need, machine = memory.required(weights, len(self.config.ema_decays), kept), Machine.here()
+        free = machine.gpu_free if self.device.type == "cuda" else machine.memory_free // ranks
+        memory.refuse_beyond(need, free, "frames_per_step", self.config.frames_per_step, "lower it, or the networks")
+
     def networks(self, trainer: Trainer, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
         """The model under training as one that makes films."""
         model, schedule = trainer.model, NoiseSchedule.from_config(self.config.scheduler)
@@ -159,6 +178,7 @@ class Session:
 
     def run(self) -> Path | None:
         """All parts. Returns the model's directory; None in every process but the first."""
+        self.check_memory()
         self.out.mkdir(parents=True, exist_ok=True)
         # Of several processes the first makes the files, and the others find them.
         with self.accelerator.main_process_first() if self.accelerator else nullcontext():

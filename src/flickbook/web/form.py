@@ -138,7 +138,9 @@ def details(model: Model, film: bool = True) -> Fields:
     found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **told["size"])
     found["scheduler"] = gr.Dropdown(label="Scheduler", **told["scheduler"])
     found["speed"] = gr.Dropdown(
-        [("exact", "exact"), ("balanced: faster, nearly identical", "balanced")], value="exact", label="Speed"
+        [("exact", "exact"), ("balanced: faster, nearly identical", "balanced"), ("turbo: few steps", "turbo")],
+        value="exact",
+        label="Speed",
     )
     found["precision"] = gr.Dropdown(list(PRECISIONS), value="auto", label="Precision")
     found["loras"] = gr.Textbox(

@@ -53,7 +53,9 @@ def sequence(
     prompts: Prompts,
     frames_per: FramesPer = 24,
     model_dir: options.ModelDir = None,
-    speed: Annotated[str | None, typer.Option(help="Sampling speed: exact, or balanced (faster).")] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="Sampling speed: exact, balanced (faster) or turbo (few steps).")
+    ] = None,
     drift: Drift = 0.3,
     feedback: Feedback = 0.0,
     precision: options.Precision = "auto",

@@ -43,7 +43,7 @@ class PromptEmbedding:
 
 
 #: How far forecasts of the network's outputs are trusted; None runs it in every step. docs/speed.md has the cost.
-PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1, most=4, lead=7)}
+PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1, most=4, lead=7), "turbo": None}
 
 #: Tiny decoders, each named by the first 16 digits of the SHA-256 of the autoencoder it was trained on.
 _SKETCHES: Final = Path(__file__).parent / "sketches"
@@ -83,11 +83,13 @@ class UNetFamily:
 
         Raises WeightsError with the file and its hash.
         """
-        weights = fingerprint(setup.directory, HashCache.usual())
+        other = "unet/" if setup.model.unet != "unet" else "turbo/"
+        files = fingerprint(setup.directory, HashCache.usual())
+        weights = {name: digest for name, digest in files.items() if not name.startswith(other)}
         placement = setup.placement
         # Offloaded networks are loaded into the machine's memory.
         home = placement.device if placement.offload == "none" else "cpu"
-        networks = TextToVideo.load(setup.directory, getattr(torch, placement.dtype), home)
+        networks = TextToVideo.load(setup.directory, getattr(torch, placement.dtype), home, setup.model.unet)
         notes = []
         if setup.loras:
             from flickbook.engine.lora.apply import inject  # imported late: peft takes a second

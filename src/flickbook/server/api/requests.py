@@ -75,7 +75,15 @@ class Choices(Body):
     width: Annotated[int, Field(ge=1)] | None = None
     height: Annotated[int, Field(ge=1)] | None = None
     scheduler: Name | None = None
-    speed: Annotated[Speed, Field(description="balanced: faster, nearly identical")] | None = None
+    speed: (
+        Annotated[
+            Speed,
+            Field(
+                description="balanced: faster, nearly identical; turbo: few steps, where the model has weights for it"
+            ),
+        ]
+        | None
+    ) = None
     loras: Annotated[list[LoraNamed], Field(max_length=8)] | None = None
     container: Container | None = None
     codec: Name | None = None

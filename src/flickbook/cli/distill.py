@@ -1,0 +1,54 @@
+"""`flickbook distill`: trains a student that makes films in few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.errors import RequestError
+
+
+def distill(
+    model: Annotated[str, typer.Argument(help="The teacher: a model of the 3D U-Net family, by name or directory.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Directory of films, checkpoints and model; the same command resumes in it."),
+    ],
+    steps: Annotated[int, typer.Option(help="Steps of the student: 16, 8, 4, 2 or 1.")] = 4,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Guidance that is folded in. Default: the model's.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Text file with one prompt on each line. The built-in model has captions of its own."),
+    ] = None,
+    num_films: Annotated[int, typer.Option(min=1, help="Films that the teacher makes first.")] = 400,
+    iterations: Annotated[int, typer.Option(min=1, help="Updates in each phase.")] = 400,
+    batch: Annotated[int, typer.Option(min=1, help="Films in each update.")] = 8,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the films and of the training.")] = 0,
+    yes: options.Yes = False,
+) -> None:
+    """Distill a model to a student of few steps for --speed turbo, and print its directory."""
+    if not Path(model).is_dir():
+        from flickbook.cli.films.making import require_model
+
+        require_model(model, None, yes)
+    from flickbook.learn.distill import DistillConfig
+    from flickbook.learn.student import main, teacher_of
+
+    scale = teacher_of(model)[0].guidance_scale.default if guidance_scale is None else guidance_scale
+    if scale < 1:
+        raise RequestError("guidance_scale", scale, "must be 1 or more", "leave it out for the model's own")
+    config = DistillConfig(steps, scale, iterations, batch, lr, seed=seed)
+    for row in main(model, out, config, prompts, num_films, _note):
+        console.note(f"update {row['update'] + 1:.0f}, {row['steps']:.0f} steps: loss {row['loss']:.5f}")
+    print(out / "model")
+
+
+def _note(part: str, done: int, total: int) -> None:
+    if part == "films":
+        console.note(f"the teacher made {done} of {total} films")

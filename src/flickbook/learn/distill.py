@@ -1,0 +1,261 @@
+"""Distill a model of the 3D U-Net family to a student of few steps: `flickbook distill MODEL --out DIR`.
+
+Guided distillation (Meng et al. 2023, arXiv 2210.03142), then progressive distillation (Salimans & Ho 2022, arXiv
+2202.00512). First the student learns the output that the teacher gives with classifier-free guidance, so that it runs
+once per step where the teacher runs twice. Then the number of steps is halved, phase by phase: 32, 16, 8, 4. In each
+phase one DDIM step of the student learns to end where two steps of the phase before end.
+
+No data set is needed. The teacher makes films of the prompts first, and noise is added to their latents. Prompts are
+encoded once; the student keeps the teacher's text encoder and autoencoder.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from flickbook.diffusion.sampler import SamplerState, sample
+from flickbook.diffusion.schedule import END
+from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.diffusion.unet3d import UNet3D
+from flickbook.errors import RequestError
+from flickbook.learn import checkpoint
+from flickbook.learn.muon import Muon, groups_of
+
+#: The steps of the teacher, and so of the first phase. A student has this number divided by a power of two.
+TEACHER_STEPS = 32
+#: (x_t, timesteps (n,), indices of the films (n,)) -> the network's output.
+_Output = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Everything that decides a distillation, apart from the teacher and its films."""
+
+    steps: int = 4
+    guidance_scale: float = 2.5
+    iterations: int = 400  # updates in each phase
+    batch: int = 8  # films in each update
+    lr: float = 3e-4
+    warmup_steps: int = 20
+    clip_norm: float = 1.0
+    ema_decay: float = 0.98
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = [TEACHER_STEPS >> halvings for halvings in range(1, TEACHER_STEPS.bit_length())]
+        if self.steps not in allowed:
+            limit = f"must be one of {', '.join(map(str, allowed))}: the teacher has {TEACHER_STEPS}"
+            raise RequestError("steps", self.steps, limit, "write 4")
+
+    @property
+    def phases(self) -> tuple[int, ...]:
+        """The student's number of steps at the end of each phase; in the first only guidance is folded in."""
+        halvings = (TEACHER_STEPS // self.steps).bit_length() - 1
+        return tuple(TEACHER_STEPS >> phase for phase in range(halvings + 1))
+
+
+@dataclass
+class TeacherFilms:
+    """Films that the teacher made: `latents` (n, c, f, h, w) float16 and the embeddings of their prompts (n, tokens,
+    width); `negative` (1, tokens, width) is that of the empty prompt, `fps` the frame rate that they were made with."""
+
+    latents: Tensor
+    context: Tensor
+    negative: Tensor
+    fps: float
+
+    @classmethod
+    @torch.inference_mode()
+    def make(
+        cls,
+        teacher: TextToVideo,
+        prompts: Sequence[str],
+        config: DistillConfig,
+        shape: tuple[int, int, int, int],
+        fps: float,
+        seed: int,
+    ) -> TeacherFilms:
+        """One film of latents of `shape` (c, f, h, w) for each prompt, in one batch; their seeds count from `seed`."""
+        context, negative = torch.cat([teacher.embed([prompt]) for prompt in prompts]), teacher.embed([""])
+        schedule, seeds = teacher.schedule.of_students(), range(seed, seed + len(prompts))
+        state = SamplerState.begin(noise(seeds, shape).to(teacher.device), schedule.timesteps(TEACHER_STEPS))
+        scales = [config.guidance_scale] * len(prompts)
+        model = teacher.guided(context, negative.expand_as(context), scales, [fps] * len(prompts))
+        for reached in sample(model, state, schedule):
+            state = reached
+        return cls(state.latents.half().cpu(), context.cpu(), negative.cpu(), fps)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat tensors for a file."""
+        return {
+            "latents": self.latents,
+            "context": self.context,
+            "negative": self.negative,
+            "fps": torch.tensor(self.fps),
+        }
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> TeacherFilms:
+        """The films that `tensors` wrote."""
+        return cls(tensors["latents"], tensors["context"], tensors["negative"], float(tensors["fps"]))
+
+
+class Distiller:
+    """A student and the network that it learns from; every draw follows from (seed, update)."""
+
+    def __init__(self, teacher: TextToVideo, films: TeacherFilms, config: DistillConfig, out: Path) -> None:
+        self.config, self.films, self.out, self.number = config, films, out, 0
+        self.device, self.schedule = teacher.device, teacher.schedule.of_students()
+        self.student: UNet3D = copy.deepcopy(teacher.unet).float().requires_grad_(True)
+        self.average = {name: value.clone() for name, value in self.student.state_dict().items()}
+        self._teacher: UNet3D = copy.deepcopy(self.student).requires_grad_(False)
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> Muon:
+        groups = groups_of(self.student, ("conv_in", "conv_out"))
+        return Muon(groups, betas=(0.9, 0.99), weight_decay=0.0)
+
+    @property
+    def total(self) -> int:
+        """Updates of all phases together."""
+        return self.config.iterations * len(self.config.phases)
+
+    def _phase(self) -> int:
+        """The phase of the next update, by its index."""
+        return min(self.number // self.config.iterations, len(self.config.phases) - 1)
+
+    def _rate(self) -> float:
+        """Warm-up, then linear to zero, in each phase anew."""
+        place = self.number % self.config.iterations
+        return self.config.lr * min(1.0, (place + 1) / self.config.warmup_steps) * (1 - place / self.config.iterations)
+
+    def _network(self, unet: UNet3D, guidance: float = 1.0) -> _Output:
+        """A network as a function, with prompts, frame rate and guidance applied."""
+        films, device = self.films, self.device
+
+        def output(x: Tensor, timestep: Tensor, chosen: Tensor) -> Tensor:
+            context = films.context[chosen].to(device)
+            fps = torch.full((len(x),), films.fps, device=device)
+            with torch.autocast(device.type, torch.bfloat16):
+                if guidance == 1:
+                    return unet(x, timestep, context, fps).float()  # type: ignore[no-any-return]
+                both = torch.cat([films.negative.to(device).expand_as(context), context])
+                pair = unet(torch.cat([x, x]), torch.cat([timestep] * 2), both, torch.cat([fps] * 2))
+            without, with_words = pair.float().chunk(2)
+            guided: Tensor = without + guidance * (with_words - without)
+            return guided
+
+        return output
+
+    def target(self, x: Tensor, grid: Sequence[int], places: Tensor, chosen: Tensor) -> Tensor:
+        """The estimate of x_0 that the student learns at the timesteps `grid[places]` of x (n, c, f, h, w)."""
+        steps = torch.tensor([*grid, END], device=self.device)
+        if self._phase() == 0:
+            network, here = self._network(self._teacher, self.config.guidance_scale), steps[places]
+            return self.schedule.x0_from(network(x, here, chosen), x, here)
+        network, half = self._network(self._teacher), self._grid(self._phase() - 1)
+        fine = torch.tensor([*half, END], device=self.device)
+        begin, middle, end = fine[2 * places], fine[2 * places + 1], fine[torch.clamp(2 * places + 2, max=len(half))]
+        between = self._ddim(x, self.schedule.x0_from(network(x, begin, chosen), x, begin), begin, middle)
+        estimate = self.schedule.x0_from(network(between, middle, chosen), between, middle)
+        reached = self._ddim(between, estimate, middle, end)
+        (a, s), (b, r) = self._levels(begin, x), self._levels(end, x)
+        return (reached - r / s * x) / (b - r / s * a)
+
+    def _grid(self, phase: int) -> tuple[int, ...]:
+        return self.schedule.timesteps(self.config.phases[phase])
+
+    def _levels(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma of each item, with the shape to multiply `like`; 1 and 0 at `END`."""
+        found = [self.schedule.level(int(t)) for t in timestep]
+        shape = (-1, *[1] * (like.ndim - 1))
+        alpha, sigma = (torch.tensor(each, dtype=like.dtype, device=like.device) for each in zip(*found, strict=True))
+        return alpha.view(shape), sigma.view(shape)
+
+    def _ddim(self, x: Tensor, x0: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        (a, s), (b, r) = self._levels(start, x), self._levels(end, x)
+        return b * x0 + r / s * (x - a * x0)
+
+    def update(self) -> dict[str, float]:
+        """One update of the student. Returns its number, phase and loss."""
+        config, number = self.config, self.number
+        grid = self._grid(self._phase())
+        source = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+        chosen = torch.randint(len(self.films.latents), (config.batch,), generator=source)
+        # Stratified over the grid, so that each update meets high and low noise.
+        offset = torch.rand(1, generator=source)
+        places = (((torch.arange(config.batch) + offset) / config.batch) * len(grid)).long().clamp(max=len(grid) - 1)
+        places = places[torch.randperm(config.batch, generator=source)].to(self.device)
+        x0 = self.films.latents[chosen].float()
+        epsilon = torch.randn(x0.shape, generator=source).to(self.device)
+        here = torch.tensor(grid, device=self.device)[places]
+        x = self.schedule.add_noise(x0.to(self.device), epsilon, here)
+        with torch.no_grad():
+            target = self.target(x, grid, places, chosen)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        estimate = self.schedule.x0_from(self._network(self.student)(x, here, chosen), x, here)
+        _, sigma = self._levels(here, x)
+        # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
+        loss = ((estimate - target) / sigma).square().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self._average(number % config.iterations)
+        self.number += 1
+        if self.number % config.iterations == 0:
+            self._advance()
+        return {"update": number, "steps": len(grid), "loss": float(loss.detach())}
+
+    @torch.no_grad()
+    def _average(self, place: int) -> None:
+        weight = 1 - min(self.config.ema_decay, (1 + place) / (10 + place))
+        for name, value in self.student.state_dict().items():
+            self.average[name].lerp_(value, weight)
+
+    def _advance(self) -> None:
+        """The next phase begins: the averaged student is its teacher, and the optimizer starts anew."""
+        self.student.load_state_dict(self.average)
+        self._teacher.load_state_dict(self.average)
+        self.optimizer = self._optimizer()
+
+    def save(self) -> Path:
+        """Write a checkpoint that resumes to the bit."""
+        tensors = {f"student/{name}": value for name, value in self.student.state_dict().items()}
+        tensors |= {f"teacher/{name}": value for name, value in self._teacher.state_dict().items()}
+        tensors |= {f"ema/{name}": value for name, value in self.average.items()}
+        tensors |= {f"optimizer/{name}": value for name, value in checkpoint.moments(self.optimizer).items()}
+        return checkpoint.save(self.out, self.number, tensors, {"config": asdict(self.config)})
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint. Raises WeightsError if it is damaged, RequestError for another configuration."""
+        tensors, values = checkpoint.load(path)
+        if values["config"] != asdict(self.config):
+            remedy = "use the options of that run, or another --out"
+            raise RequestError("out", self.out, "holds a checkpoint of other options", remedy)
+        self.student.load_state_dict(checkpoint.part(tensors, "student/"))
+        self._teacher.load_state_dict(checkpoint.part(tensors, "teacher/"))
+        self.average = checkpoint.part(tensors, "ema/")
+        checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "optimizer/"))
+        self.number = values["step"]
+
+    def run(self, save_every: float = 300.0, log_every: int = 50) -> Iterator[dict[str, float]]:
+        """Train to the end. Yields a mean row every `log_every` updates and saves every `save_every` seconds."""
+        saved, rows = time.monotonic(), []
+        while self.number < self.total:
+            rows.append(self.update())
+            if self.number % log_every == 0 or self.number == self.total:
+                yield {**rows[-1], "loss": sum(row["loss"] for row in rows) / len(rows)}
+                rows = []
+            if time.monotonic() - saved > save_every:
+                self.save()
+                saved = time.monotonic()
+        self.save()

@@ -1,0 +1,49 @@
+"""How much memory a training needs, so that one that cannot fit is refused before it starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from flickbook.errors import RequestError
+
+#: Bytes of a float32 weight, and copies of it that a training keeps: the weight, its gradient, the optimizer's moments.
+_BYTES, _COPIES = 4, 4
+#: The process before anything is loaded: Python, torch and its kernels.
+_PROCESS = 400 * 2**20
+GIB = 2**30
+
+
+def activations(network: nn.Module, forward: Callable[[nn.Module], Tensor]) -> int:
+    """Bytes that `forward` keeps for the backward pass, counted on shapes alone. `forward` gets a copy of the network
+    on the meta device. Autocast to bfloat16 halves most of them, so this is an upper bound."""
+    shapes = copy.deepcopy(network).to("meta")
+    weights = {parameter.untyped_storage()._cdata for parameter in shapes.parameters()}
+    kept: dict[int, int] = {}
+    held: list[Tensor] = []  # otherwise the address of a freed tensor could be used again
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        held.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        forward(shapes)
+    return sum(kept.values())
+
+
+def required(parameters: int, averages: int, kept: int, others: int = 0) -> int:
+    """Bytes of a training: `parameters` with gradients, moments and `averages`, `kept` activations, `others` loaded."""
+    return _PROCESS + parameters * _BYTES * (_COPIES + averages) + kept + others
+
+
+def refuse_beyond(need: int, free: int, field: str, value: object, remedy: str) -> None:
+    """Raise RequestError for `field` if `need` bytes are more than the `free` ones."""
+    if need > free:
+        limit = f"the training needs about {need / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB are free"
+        raise RequestError(field, value, limit, remedy)

@@ -1,0 +1,178 @@
+"""A whole distillation, from a model to a model with a student: `flickbook distill MODEL --out DIR`.
+
+Three parts, each found again by its files, so that the same command resumes after a kill: the teacher's films in
+`films/`, the updates in `distillation/`, and the directory `model/`. That is the teacher's directory with the student
+in `turbo/`, which `--speed turbo` runs. Files that did not change are hard links where the file system allows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from flickbook import catalogue
+from flickbook.catalogue import Model
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.diffusion.weights import save_weights
+from flickbook.engine.memory.machine import Machine
+from flickbook.errors import MediaError, RequestError
+from flickbook.files import replace_whole
+from flickbook.hub import find
+from flickbook.hub.manifest import write_manifest
+from flickbook.learn import checkpoint, memory
+from flickbook.learn.dataset import training_scenes
+from flickbook.learn.distill import DistillConfig, Distiller, TeacherFilms
+from flickbook.world import grammar
+
+#: The student's directory inside a model's, and the file that says how to run it.
+TURBO, CARD = "turbo", "student.json"
+#: Films of each group of the world whose captions a distillation of the built-in model uses, as shares of 16.
+_SHARES = {"core": 6, "pair": 2, "several": 1, "digits": 1, "views": 2, "book": 4}
+_SEED = 80_000_000
+_Progress = Callable[[str, int, int], None]
+
+
+def teacher_of(name: str) -> tuple[Model, Path]:
+    """The catalogue's entry and the directory of a teacher, named or as a directory.
+
+    Raises ModelNotFound, ModelNotPulled, RequestError for a model of another architecture.
+    """
+    if Path(name).is_dir():
+        return catalogue.find("builtin").at(Path(name)), Path(name)
+    model = catalogue.find(name)
+    if model.family != "unet":
+        known = ", ".join(each.name for each in catalogue.list_models() if each.family == "unet")
+        raise RequestError("model", name, "is not of the 3D U-Net family", f"name one of {known}, or a directory")
+    return model, find.directory(model)
+
+
+def prompts_of(model: Model, path: Path | None, count: int) -> list[str]:
+    """The prompts of `count` films: the lines of a file, repeated if there are fewer; for the built-in model captions.
+
+    Raises MediaError for a file that cannot be read or is empty, RequestError for another model without a file.
+    """
+    if path is None:
+        if model.name != "builtin":
+            remedy = "name a text file with one prompt on each line"
+            raise RequestError("prompts", "", f"{model.name} has no captions of its own", remedy)
+        rng = np.random.default_rng(_SEED)
+        shares = {group: share * -(-count // 16) for group, share in _SHARES.items()}
+        return [grammar.caption(scene, rng) for scene in list(training_scenes(shares, first=_SEED))[:count]]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise MediaError(path, f"cannot be read as text ({error})", "name a text file in UTF-8") from error
+    if not lines:
+        raise MediaError(path, "has no line of text", "write one prompt on each line")
+    return [lines[number % len(lines)] for number in range(count)]
+
+
+def films_of(
+    teacher: TextToVideo,
+    prompts: Sequence[str],
+    config: DistillConfig,
+    model: Model,
+    directory: Path,
+    progress: _Progress | None = None,
+) -> TeacherFilms:
+    """The teacher's films of the prompts, made in batches where a batch's file is missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    width, height = model.sizes[0]
+    shape = teacher.latent_shape(model.num_frames.default, height, width)
+    parts = []
+    for first in range(0, len(prompts), config.batch):
+        path = directory / f"films-{first // config.batch:05d}.safetensors"
+        if not path.exists():
+            part = prompts[first : first + config.batch]
+            made = TeacherFilms.make(teacher, part, config, shape, model.fps.default, config.seed + first)
+            replace_whole(path, lambda temporary, made=made: save_file(made.tensors(), temporary))  # type: ignore[misc]
+        parts.append(load_file(path))
+        if progress is not None:
+            progress("films", min(first + config.batch, len(prompts)), len(prompts))
+    joined = {name: torch.cat([part[name] for part in parts]) for name in ("latents", "context")}
+    return TeacherFilms.of({**parts[0], **joined})
+
+
+def publish(source: Path, distiller: Distiller, out: Path) -> Path:
+    """Write the teacher's directory with the student in `turbo/` to `out`, whole or not at all."""
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(TURBO), copy_function=_link)
+    student, folder = distiller.student, temporary / TURBO
+    folder.mkdir()
+    student.load_state_dict(distiller.average)
+    save_weights(student, folder / "diffusion_pytorch_model.safetensors")
+    card = {"num_inference_steps": distiller.config.steps, "guidance_scale": distiller.config.guidance_scale}
+    for name, values in (("config.json", student.config.to_dict()), (CARD, card)):
+        (folder / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (temporary / "manifest.json").unlink(missing_ok=True)  # a hard link: writing it would change the teacher's
+    write_manifest(temporary)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(temporary, out)
+    return out
+
+
+def _link(source: str, destination: str) -> str:
+    """Hard-link a file, or copy it where that is not possible."""
+    try:
+        os.link(Path(source).resolve(), destination)
+    except OSError:
+        shutil.copyfile(source, destination)
+    return destination
+
+
+def _check_memory(networks: TextToVideo, config: DistillConfig, shape: tuple[int, int, int, int]) -> None:
+    unet, (channels, frames, height, width) = networks.unet, shape
+
+    def forward(shapes: torch.nn.Module) -> torch.Tensor:
+        x = torch.empty(config.batch, channels, frames, height, width, device="meta")
+        context = torch.empty(config.batch, 77, unet.config.cross_attention_dim, device="meta")
+        found: torch.Tensor = shapes(x, torch.empty(config.batch, device="meta"), context)
+        return found
+
+    weights = sum(parameter.numel() for parameter in unet.parameters())
+    # The student's average, and the teacher of the phase with its frozen weights.
+    need = memory.required(weights, 2, memory.activations(unet, forward))
+    machine = Machine.here()
+    free = machine.gpu_free if networks.device.type == "cuda" else machine.memory_free
+    memory.refuse_beyond(need, free, "batch", config.batch, "lower it, or use a machine with more memory")
+
+
+def main(
+    name: str,
+    out: Path,
+    config: DistillConfig,
+    prompts: Path | None = None,
+    num_films: int = 400,
+    progress: _Progress | None = None,
+) -> Iterator[dict[str, float]]:
+    """Make the films, train, and write `out/model`. Yields a row of the training's log every 50 updates.
+
+    `progress` is called with (part, done, total). Raises what `teacher_of` and `prompts_of` raise, and RequestError if
+    the machine has too little memory.
+    """
+    model, directory = teacher_of(name)
+    texts = prompts_of(model, prompts, num_films)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    networks = TextToVideo.load(directory, device=device)
+    width, height = model.sizes[0]
+    _check_memory(networks, config, networks.latent_shape(model.num_frames.default, height, width))
+    maker = networks if device == "cuda" else TextToVideo.load(directory).pack()
+    films = films_of(maker, texts, config, model, out / "films", progress)
+    del maker
+    distiller = Distiller(networks, films, config, out / "distillation")
+    newest = checkpoint.latest(distiller.out)
+    if newest is not None:
+        distiller.restore(newest)
+    for row in distiller.run():
+        if progress is not None:
+            progress("distill", distiller.number, distiller.total)
+        yield row
+    publish(directory, distiller, out / "model")
