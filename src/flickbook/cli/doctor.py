@@ -214,10 +214,10 @@ def _codecs() -> Check:
     from flickbook.media.encode import writable_codecs
 
     value = f"PyAV {av.__version__}, FFmpeg {getattr(av, 'ffmpeg_version_info', 'unknown')}"
-    trouble = writable_codecs()
-    if trouble["h264"]:
+    failures = writable_codecs()
+    if failures["h264"]:
         return Check("codecs", "fail", f"{value}, without libx264", "install PyAV's own wheel: `pip install av`")
-    works = [name for name, why in trouble.items() if not why]
+    works = [name for name, reason in failures.items() if not reason]
     soft, hard = ([name for name in works if CODECS[name].hardware is kind] for kind in (False, True))
     return Check("codecs", "ok", f"{value}: {', '.join(soft)}; hardware encoders: {', '.join(hard) or 'none'}")
 

@@ -49,8 +49,10 @@ _ROUTES: Final = (
     *(health, reference, videos, images, models),
     *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
 )
-_ASKED: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
-_TOLD: Final = ["accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"]
+_REQUEST_HEADERS: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
+_RESPONSE_HEADERS: Final = [
+    *("accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"),
+]
 
 
 def create_app(service: Service) -> FastAPI:
@@ -97,8 +99,8 @@ def create_app(service: Service) -> FastAPI:
             CORSMiddleware,
             allow_origins=service.origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=_ASKED,
-            expose_headers=_TOLD,
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
         )
     app.add_middleware(Hosts, service=service)
     app.add_middleware(RequestContext, metrics=app.state.metrics)
@@ -134,7 +136,7 @@ def _describe(app: FastAPI) -> None:
                 responses = operation.get("responses", {})
                 responses.pop("422", None)
                 if any(each["name"].lower() == "idempotency-key" for each in operation.get("parameters", ())):
-                    responses |= {"422": responses["400"] | {"description": errors.WHY[422]}}
+                    responses |= {"422": responses["400"] | {"description": errors.DESCRIPTIONS[422]}}
                 for status, response in responses.items():
                     if status >= "400" and response.get("content"):
                         # Whatever a route sends, its refusals are JSON.

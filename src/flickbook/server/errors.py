@@ -63,7 +63,7 @@ _CODE: Final = {
     429: "limit_reached",
 }
 #: The descriptions of the statuses in OpenAPI.
-WHY: Final = {
+DESCRIPTIONS: Final = {
     400: "A field is invalid, or the state of the job does not allow this; the message names the field and the remedy",
     401: "The key is missing, wrong, revoked or expired",
     403: "The API key lacks the scope, or the request comes from another origin",
@@ -130,7 +130,7 @@ def refusals(
     *statuses: int, model: type[BaseModel] = Refusal, always: Iterable[int] = _KNOWN
 ) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route for OpenAPI: these statuses and those in `always`."""
-    return {code: {"model": model, "description": WHY[code]} for code in sorted({*always, *statuses})}
+    return {code: {"model": model, "description": DESCRIPTIONS[code]} for code in sorted({*always, *statuses})}
 
 
 def answer(

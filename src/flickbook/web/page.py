@@ -84,11 +84,11 @@ def _notes(what: str, prompt: gr.Textbox, model: gr.Dropdown) -> None:
 
 def _follows(fields: Fields, hint: gr.Markdown, recommend: gr.Button, examples: gr.HTML | None = None) -> None:
     """Apply the limits of the selected model to a form, and fill in its recommended settings on request."""
-    told: Fields = fields | {"hint": hint}
-    outputs = [told[name] for name in form.ranges(catalogue.find("builtin")) if name in told]
+    components: Fields = fields | {"hint": hint}
+    outputs = [components[name] for name in form.ranges(catalogue.find("builtin")) if name in components]
 
     def change(name: str) -> dict[Any, Any]:
-        changes = form.changed(name, told)
+        changes = form.changed(name, components)
         return changes if examples is None else changes | {examples: _examples(name)}
 
     changed = outputs if examples is None else [*outputs, examples]

@@ -54,11 +54,11 @@ def polish(
         if sheet is not None:
             _write_sheet(clip.frames, path.name, sheet, overwrite)
         progress(Step("write", 1, 1, time.perf_counter() - began))
-    told = console.made(path, clip.recipe, clip.run)
+    document = console.made(path, clip.recipe, clip.run)
     if as_json:
-        console.document({"films": [told]})
+        console.document({"films": [document]})
     else:
-        print(told["path"])
+        print(document["path"])
 
 
 def _stem(file: Path) -> str:

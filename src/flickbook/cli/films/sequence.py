@@ -70,8 +70,8 @@ def sequence(
 
     chosen = settings.load(model=film["model"])
     console.start(chosen.log_level)
-    asked = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
-    request = Request.of(prompt="", **asked, speed=speed)
+    request_fields = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
+    request = Request.of(prompt="", **request_fields, speed=speed)
     if output is not None and request.container not in FILMS:
         raise RequestError("output", output.name, "must be a film format", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():
@@ -83,15 +83,15 @@ def sequence(
     _check(plan, path, sheet, overwrite)
     require_model(plan.model, model_dir, yes)
     run_options = _means(plan, request, model_dir, precision)
-    console.note(_foretold(plan, model_dir, precision))
-    told = _film(plan, run_options, path, sheet, overwrite)
+    console.note(_estimate_line(plan, model_dir, precision))
+    document = _film(plan, run_options, path, sheet, overwrite)
     if as_json:
-        console.document({"films": [told]})
+        console.document({"films": [document]})
     else:
-        print(told["path"])
+        print(document["path"])
 
 
-def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
+def _estimate_line(plan: Plan, model_dir: Path | None, precision: str) -> str:
     from flickbook.engine.films import estimate_plan
 
     return estimate_plan(plan, model_dir, precision).line()
@@ -126,15 +126,15 @@ def _plan(
     return continued(plan, pictures(output)) if request.seed is None and output is not None else plan
 
 
-def _sheet(asked: Path | None, path: Path) -> Path | None:
+def _sheet(sheet: Path | None, path: Path) -> Path | None:
     """Return the path of the sheet. By default there is one if matplotlib is installed."""
-    if asked is not None and asked.suffix.lower() != ".png":
-        raise RequestError("sheet", asked.name, "must end in .png", "name it sheet.png")
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise RequestError("sheet", sheet.name, "must end in .png", "name it sheet.png")
     if find_spec("matplotlib") is None:
-        if asked is not None:
+        if sheet is not None:
             raise MissingExtra("matplotlib", "gen")
         return None
-    return path.with_name(f"{path.stem}-sheet.png") if asked is None else asked
+    return path.with_name(f"{path.stem}-sheet.png") if sheet is None else sheet
 
 
 def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:

@@ -103,11 +103,11 @@ def _with(address: str, ask: Callable[[Keys], Coroutine[Any, Any, T]]) -> T:
     console.start(settings.load().log_level)
     store = connect(address)
 
-    async def asked() -> T:
+    async def run() -> T:
         await store.open()
         try:
             return await ask(Keys(store))
         finally:
             await store.close()
 
-    return asyncio.run(asked())
+    return asyncio.run(run())

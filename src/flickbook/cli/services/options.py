@@ -61,9 +61,9 @@ def service_of(
     batch: int | None = None,
     proxies: Sequence[str] | None = None,
     json_logs: bool = False,
-    **told: Any,
+    **fields: Any,
 ) -> Service:
-    """Build the Service; `told` are further fields of it. Raises MissingExtra, RequestError, SettingsError."""
+    """Build the Service; `fields` are further fields of it. Raises MissingExtra, RequestError, SettingsError."""
     from flickbook import settings
 
     try:
@@ -89,7 +89,7 @@ def service_of(
         port=port,
         workers=workers,
         accounts=accounts_of(dict(map(_account, auth or ()))),
-        **told,
+        **fields,
     )
 
 

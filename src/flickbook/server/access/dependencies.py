@@ -119,12 +119,12 @@ class Guard:
             if not is_loopback(self._service.host) or not is_loopback(address) or _forwarded(scope):
                 raise _unknown("there is no API key yet; create one with `flickbook keys create --name NAME`")
             return Caller(), None
-        told = header(scope, b"authorization")
-        if not told and _from_own_page(scope):
+        authorization = header(scope, b"authorization")
+        if not authorization and _from_own_page(scope):
             key = await self.sessions.find(cookies(scope))
             if key is not None:
                 return Caller(key.owner, key.id, frozenset(key.scopes)), key
-        kind, _, token = told.partition(" ")
+        kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer" or not token:
             lost = not self.accounts and await self.keys.lost()
             raise _unknown(LOST if lost else "an API key is required; send it as `Authorization: Bearer fb_…`")

@@ -79,7 +79,7 @@ async def _finished(service: Service, body: FinishRequest, caller: Caller) -> li
     return jobs
 
 
-def finished(draft: Job, owner: str, **told: Any) -> Job:
+def finished(draft: Job, owner: str, **fields: Any) -> Job:
     """Create the job that finishes a draft, with the same Plan and request."""
     return queue.job(
         draft.plan,
@@ -90,5 +90,5 @@ def finished(draft: Job, owner: str, **told: Any) -> Job:
         precision=draft.precision,
         model_dir=draft.model_dir,
         networks=draft.networks,
-        **told,
+        **fields,
     )

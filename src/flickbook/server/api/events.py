@@ -205,7 +205,7 @@ async def job_events(
             return
         if job is not None:
             if seen.state != state and job.state not in DONE:
-                yield ServerSentEvent(event="state", id=seen.id(), data=await _told(service, job), retry=_RETRY)
+                yield ServerSentEvent(event="state", id=seen.id(), data=await _response(service, job), retry=_RETRY)
             running = job.state == "running"
             moving = running or job.state == "queued"
             if moving and seen.progress != moved and (now := progress(service.artifacts, job)) is not None:
@@ -215,7 +215,7 @@ async def job_events(
                 if seen.preview != shown and (picture := await asyncio.to_thread(service.artifacts.preview, id)):
                     yield ServerSentEvent(event="preview", id=seen.id(), data=_preview(id, picture))
             if job.state in DONE:
-                yield ServerSentEvent(event="done", id=seen.id(), data=await _told(service, job), retry=_NEVER)
+                yield ServerSentEvent(event="done", id=seen.id(), data=await _response(service, job), retry=_NEVER)
                 return
             state, moved, shown = seen.state, seen.progress, seen.preview
         if over:
@@ -245,7 +245,7 @@ class _Admission:
                 return False
 
 
-async def _told(service: Service, job: Job) -> JobResponse:
+async def _response(service: Service, job: Job) -> JobResponse:
     return job_response(service.artifacts, job, favourites=await service.queue.favourites([job]))
 
 
@@ -321,7 +321,7 @@ async def events(
                 if ended is None:
                     yield ServerSentEvent(event="deleted", id=id, data={"id": gone})
                 elif ended.state in DONE:
-                    yield ServerSentEvent(event="done", id=id, data=await _told(service, ended))
+                    yield ServerSentEvent(event="done", id=id, data=await _response(service, ended))
             states, moved = _states(seen), dict(seen.progress)
         if over:
             return

@@ -76,14 +76,14 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """
     service = service_of(request)
     async with body_of(request) as body:
-        asked, files = await _asked(body)
-        make = partial(_job, service, caller, asked, files)
+        job_request, files = await _parse_body(body)
+        make = partial(_job, service, caller, job_request, files)
         job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 
 
-async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
+async def _parse_body(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
     """Return the fields of a body and its input files."""
     if body.typed:
         return validated(JobRequest, body.fields, "job"), {}
@@ -93,40 +93,40 @@ async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
     return validated(JobRequest, fields, "job"), files
 
 
-def _job(service: Service, caller: Caller, asked: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
+def _job(service: Service, caller: Caller, job_request: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
     """Create the job of a request and store its input files. Blocks."""
-    kind, until = _kind(asked)
-    fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
+    kind, until = _kind(job_request)
+    fields: dict[str, Any] = {"num_frames": 1} if job_request.kind == "picture" else {}
     for field, upload in files.items():
-        _check_input(service, asked, field)
+        _check_input(service, job_request, field)
         place = service.artifacts.made(id)
         fields[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
     return ordered(
-        asked.request(service.loras, **fields),
-        asked.polish_options(),
+        job_request.request(service.loras, **fields),
+        job_request.polish_options(),
         kind=kind,
         owner=caller.owner,
         until=until,
-        **asked.extra("admin" in caller.scopes),
+        **job_request.extra("admin" in caller.scopes),
     )
 
 
-def _kind(asked: JobRequest) -> tuple[Kind | None, float]:
+def _kind(job_request: JobRequest) -> tuple[Kind | None, float]:
     """Return the kind of a job and the share of its steps to run."""
-    if asked.kind == "draft":
-        return "draft", asked.until or UNTIL
-    if asked.until is not None:
-        raise RequestError("until", asked.until, "has no effect without kind draft", "leave it out")
-    if asked.kind == "picture" and asked.num_frames not in (None, 1):
-        raise RequestError("num_frames", asked.num_frames, "an image has one frame", "leave it out")
-    if asked.kind == "film" and asked.num_frames == 1:
+    if job_request.kind == "draft":
+        return "draft", job_request.until or UNTIL
+    if job_request.until is not None:
+        raise RequestError("until", job_request.until, "has no effect without kind draft", "leave it out")
+    if job_request.kind == "picture" and job_request.num_frames not in (None, 1):
+        raise RequestError("num_frames", job_request.num_frames, "an image has one frame", "leave it out")
+    if job_request.kind == "film" and job_request.num_frames == 1:
         raise RequestError("num_frames", 1, "a film needs 2 frames or more", "ask for a picture")
-    return asked.kind, 1.0
+    return job_request.kind, 1.0
 
 
-def _check_input(service: Service, asked: JobRequest, field: str) -> None:
+def _check_input(service: Service, job_request: JobRequest, field: str) -> None:
     """Check that the model supports this input, before the file is stored."""
-    model = catalogue.find(asked.request(service.loras).model)
+    model = catalogue.find(job_request.request(service.loras).model)
     if field not in model.inputs:
         limit = f"{model.name} starts from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")
@@ -269,8 +269,8 @@ async def again(
     service = service_of(request)
     parent = await service.queue.job(id, caller.sees)
     seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
-    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner}
-    make = partial(revisions.again, service, parent=parent, **how)
+    changes: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner}
+    make = partial(revisions.again, service, parent=parent, **changes)
     job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)

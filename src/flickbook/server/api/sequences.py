@@ -39,14 +39,14 @@ async def create(
     return await shown(request, job)
 
 
-def _job(service: Service, asked: SequenceRequest, caller: Caller, id: str) -> Job:
+def _job(service: Service, body: SequenceRequest, caller: Caller, id: str) -> Job:
     """Create the job of a request. Blocks."""
     return sequenced(
-        asked.prompts,
-        asked.request(service.loras, prompt=""),
-        frames_per=asked.frames_per,
-        drift=float(asked.drift),
-        feedback=float(asked.feedback),
+        body.prompts,
+        body.request(service.loras, prompt=""),
+        frames_per=body.frames_per,
+        drift=float(body.drift),
+        feedback=float(body.feedback),
         owner=caller.owner,
-        **asked.extra("admin" in caller.scopes),
+        **body.extra("admin" in caller.scopes),
     )

@@ -7,29 +7,29 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from flickbook.catalogue import Model
-from flickbook.server.compatible.fields import Making, sides_of
+from flickbook.server.compatible.fields import GenerationFields, sides_of
 from flickbook.server.compatible.models import model_of
 
-_Making = TypeVar("_Making", bound=Making)
+_Fields = TypeVar("_Fields", bound=GenerationFields)
 
 
-def substituted(making: _Making, aliases: Mapping[str, str]) -> tuple[_Making, dict[str, str]]:
+def substituted(fields: _Fields, aliases: Mapping[str, str]) -> tuple[_Fields, dict[str, str]]:
     """Replace an alias by its model, and a size that this model does not make by its nearest native size.
 
     Returns the fields, and the values of the request that were replaced; both unchanged and empty for other names. It
     blocks. Raises ModelNotFound for an alias of an unknown model.
     """
-    name = aliases.get(making.model or "")
+    name = aliases.get(fields.model or "")
     if name is None:
-        return making, {}
+        return fields, {}
     model = model_of(name, name)
-    replaced = {"model": making.model or ""}
+    replaced = {"model": fields.model or ""}
     update: dict[str, object] = {"model": model.name}
-    width, height = sides_of(making)
+    width, height = sides_of(fields)
     if width is not None and height is not None and not _makes(model, width, height):
         replaced["size"] = f"{width}x{height}"
         update |= {"size": "x".join(map(str, _nearest(model, width, height))), "width": None, "height": None}
-    return making.model_copy(update=update), replaced
+    return fields.model_copy(update=update), replaced
 
 
 def _makes(model: Model, width: int, height: int) -> bool:

@@ -88,9 +88,9 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Create a video. It is made from a prompt, and from an image if one is sent."""
     service = service_of(request)
-    job, wanted, replaced = await _created(service, request, caller, idempotency)
+    job, fields, replaced = await _created(service, request, caller, idempotency)
     response.headers.update(poll_after(job))
-    return video_of(service.queue, job, ignored(wanted), replaced=replaced)
+    return video_of(service.queue, job, ignored(fields), replaced=replaced)
 
 
 async def _created(
@@ -98,32 +98,32 @@ async def _created(
 ) -> tuple[Job, CreateVideo, dict[str, str]]:
     """Create the job of a film. Returns it with its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
-        wanted, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
-        picture = _picture(wanted, body)
+        fields, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
+        picture = _picture(fields, body)
 
         def make(id: str) -> Job:
-            model = model_of(wanted.model, service.settings.model)
+            model = model_of(fields.model, service.settings.model)
             more: dict[str, Any] = {}
             if picture is not None:
                 field, source = picture
                 more["image"] = str(keep(field, source, service.artifacts.made(id), "given-image", "picture"))
-            film = film_of(wanted, model, service.loras, **more)
-            with named(wanted):
-                return revisions.moving(ordered(film, polish_options_of(wanted), owner=caller.owner))
+            film = film_of(fields, model, service.loras, **more)
+            with named(fields):
+                return revisions.moving(ordered(film, polish_options_of(fields), owner=caller.owner))
 
         job = await submitted(service, make, idempotency)
-    return job, wanted, replaced
+    return job, fields, replaced
 
 
-def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
+def _picture(fields: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
     """Return the input image of a film and the field in which it was sent."""
     only_files(body, ("input_reference",))
-    sent, told = body.files.get("input_reference"), wanted.picture
-    if sent is not None and told is not None:
-        raise RequestError(told[0], "…", "a film starts from one image", "send one of them")
-    if sent is not None:
-        return "input_reference", sent.file
-    return None if told is None else (told[0], inline(*told))
+    upload, data_url = body.files.get("input_reference"), fields.picture
+    if upload is not None and data_url is not None:
+        raise RequestError(data_url[0], "…", "a film starts from one image", "send one of them")
+    if upload is not None:
+        return "input_reference", upload.file
+    return None if data_url is None else (data_url[0], inline(*data_url))
 
 
 def only_files(body: Body, names: Collection[str]) -> None:
@@ -186,26 +186,26 @@ async def _revised(
     service = service_of(request)
     async with body_of(request) as body:
         sent_fields, sent, parent = await _parent(service, caller, body)
-        wanted, replaced = await asyncio.to_thread(substituted, sent_fields, service.settings.aliases)
-        make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner)
+        fields, replaced = await asyncio.to_thread(substituted, sent_fields, service.settings.aliases)
+        make = partial(revise, service, fields=fields, sent=sent, parent=parent, owner=caller.owner)
         job = await submitted(service, make, idempotency)
     response.headers.update(poll_after(job))
-    return video_of(service.queue, job, ignored(wanted), replaced=replaced)
+    return video_of(service.queue, job, ignored(fields), replaced=replaced)
 
 
 async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
     """Return the request and the input film, as a file or as a job of the caller."""
-    wanted = validated(EditVideo, body)
+    fields = validated(EditVideo, body)
     only_files(body, ("video",))
-    if wanted.picture is not None:
-        raise RequestError(wanted.picture[0], "…", "a film starts from one input", "send only the film")
+    if fields.picture is not None:
+        raise RequestError(fields.picture[0], "…", "a film starts from one input", "send only the film")
     sent: UploadFile | None = body.files.get("video")
-    if (sent is None) == (wanted.video is None):
-        raise RequestError("video", wanted.video or "", "must be one film", 'send a file, or {"id": "video_…"}')
-    if wanted.video is None:
+    if (sent is None) == (fields.video is None):
+        raise RequestError("video", fields.video or "", "must be one film", 'send a file, or {"id": "video_…"}')
+    if fields.video is None:
         assert sent is not None
-        return wanted, sent.file, None
-    return wanted, None, await video_job(service.queue, wanted.video, caller)
+        return fields, sent.file, None
+    return fields, None, await video_job(service.queue, fields.video, caller)
 
 
 @router.get("", response_model=VideoList, response_model_exclude_none=True, responses=refusals(404))
@@ -278,11 +278,11 @@ async def remix_video(
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     async with body_of(request) as body:
-        wanted = validated(RemixVideo, body)
+        fields = validated(RemixVideo, body)
         only_files(body, ())
     made = await submitted(
         service,
-        lambda id: revisions.remix(service, id, job, wanted.prompt, owner=caller.owner),
+        lambda id: revisions.remix(service, id, job, fields.prompt, owner=caller.owner),
         idempotency,
     )
     response.headers.update(poll_after(made))

@@ -111,11 +111,11 @@ async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -
     done = await service.store.find(Query(states=("completed",), limit=_LAST))
     text = generate_latest(request.app.state.metrics.registry)
     jobs = CollectorRegistry()
-    jobs.register(_Told(_families(service, counts, done)))
+    jobs.register(_Collector(_families(service, counts, done)))
     return Response(text + generate_latest(jobs), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-class _Told:
+class _Collector:
     """A collector of metric families that were computed before."""
 
     def __init__(self, families: Sequence[GaugeMetricFamily]) -> None:
@@ -130,16 +130,16 @@ def _families(service: Service, counts: Mapping[State, int], done: Sequence[Job]
     for state, count in counts.items():
         states.add_metric([state], count)
     workers = GaugeMetricFamily("flickbook_workers", "Workers of this service that are alive.", alive(service))
-    begun = [job for job in done if job.started_at]
+    started = [job for job in done if job.started_at]
     lasted = _quantiles(
         "flickbook_job_duration_seconds",
         f"Seconds from start to end, of the last {_LAST} completed jobs.",
-        [job.finished_at - job.started_at for job in begun],
+        [job.finished_at - job.started_at for job in started],
     )
     waited = _quantiles(
         "flickbook_queue_wait_seconds",
         f"Seconds from creation to start, of the last {_LAST} completed jobs.",
-        [job.started_at - job.created_at for job in begun],
+        [job.started_at - job.created_at for job in started],
     )
     return [states, workers, lasted, waited]
 

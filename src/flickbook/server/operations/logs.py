@@ -37,17 +37,17 @@ class Json(logging.Formatter):
     """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told |= {"request_id": request_id.get(), "job_id": job_id.get()}
-        told |= {name: getattr(record, name, "") for name in FIELDS}
+        fields |= {"request_id": request_id.get(), "job_id": job_id.get()}
+        fields |= {name: getattr(record, name, "") for name in FIELDS}
         if record.exc_info is not None:
-            told["traceback"] = _trace(record)
-        return json.dumps({name: value for name, value in told.items() if value != ""}, default=str)
+            fields["traceback"] = _trace(record)
+        return json.dumps({name: value for name, value in fields.items() if value != ""}, default=str)
 
 
 def _trace(record: logging.LogRecord) -> str:

@@ -55,13 +55,13 @@ def collection(openapi: dict[str, Any]) -> dict[str, Any]:
 
 def _item(openapi: dict[str, Any], step: Step, path: str, verb: str, operation: dict[str, Any]) -> dict[str, Any]:
     parts = [_part(part, step) for part in path.strip("/").split("/")]
-    given = [_resolved(openapi, each) for each in operation.get("parameters", [])]
+    parameters = [_resolved(openapi, each) for each in operation.get("parameters", [])]
     address: dict[str, Any] = {"raw": "{{base_url}}/" + "/".join(parts), "host": ["{{base_url}}"], "path": parts}
-    address["query"] = [_parameter(openapi, each) for each in given if each["in"] == "query"]
+    address["query"] = [_parameter(openapi, each) for each in parameters if each["in"] == "query"]
     request: dict[str, Any] = {
         "method": verb.upper(),
         "description": operation.get("description") or operation.get("summary", ""),
-        "header": [_parameter(openapi, each) for each in given if each["in"] == "header"],
+        "header": [_parameter(openapi, each) for each in parameters if each["in"] == "header"],
         "url": {"raw": step.url, "host": [step.url]} if step.url else address,
     }
     if step.raw is not None:

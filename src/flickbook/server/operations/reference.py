@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from flickbook.server.errors import EVERYWHERE, WHY
+from flickbook.server.errors import DESCRIPTIONS, EVERYWHERE
 
 router = APIRouter(include_in_schema=False)
 
@@ -68,7 +68,7 @@ def page(document: dict[str, Any]) -> str:
         f'<h2 id="{_anchor(tag)}">{escape(tag.capitalize())}</h2><p>{escape(TAGS.get(tag, ""))}</p>{"".join(entries)}'
         for tag, entries in filled.items()
     ]
-    refused = "".join(f"<tr><td>{status}</td><td>{escape(WHY[status])}</td></tr>" for status in EVERYWHERE)
+    refused = "".join(f"<tr><td>{status}</td><td>{escape(DESCRIPTIONS[status])}</td></tr>" for status in EVERYWHERE)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Flickbook API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -104,12 +104,12 @@ class Idempotency:
 
         Raises IdempotencyKeyReused.
         """
-        standing = await service.store.put_new(self._note([]))
-        if standing is None:
+        existing = await service.store.put_new(self._note([]))
+        if existing is None:
             return None
-        if json.loads(standing.body)["digest"] != self.digest:
+        if json.loads(existing.body)["digest"] != self.digest:
             raise IdempotencyKeyReused(self.key)
-        return standing.due - KEPT
+        return existing.due - KEPT
 
     async def release(self, service: Service) -> None:
         """Free the key, because its request was refused."""

@@ -112,8 +112,8 @@ async def ended(service: Service, request: HttpRequest, jobs: list[Job], *, keep
 
 def closing(request: HttpRequest) -> bool:
     """Whether the service is stopping; running jobs then continue after the restart."""
-    told = request.app.state.closing
-    return isinstance(told, asyncio.Event) and told.is_set()
+    event = request.app.state.closing
+    return isinstance(event, asyncio.Event) and event.is_set()
 
 
 def check_open(request: HttpRequest) -> None:

@@ -57,10 +57,10 @@ class ServerClock:
         """Whether the server's time should be read again."""
         return self.offset is None or time.monotonic() - self.read_at >= REFRESH
 
-    def take(self, asked: float, answered: float, said: float) -> None:
-        """Records that the server `said` a time (s) between two readings of the monotonic clock."""
-        found = said - (asked + answered) / 2
-        self.read_at = answered
+    def take(self, sent_at: float, received_at: float, server_time: float) -> None:
+        """Records that the server reported `server_time` (s) between two readings of the monotonic clock."""
+        found = server_time - (sent_at + received_at) / 2
+        self.read_at = received_at
         if self.offset is None or abs(found - self.offset) > ASTRAY:
             self.offset = found
         else:
@@ -134,11 +134,11 @@ class MongoLink:
         admin = self._here().client.admin
         # The first call also selects the server, so only the second one has a short round trip.
         for _ in range(2 if self.clock.offset is None else 1):
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             hello: Document = await admin.command("hello", read_preference=ReadPreference.PRIMARY)
-            answered = time.monotonic()
+            received_at = time.monotonic()
         at: datetime = hello["localTime"]
-        self.clock.take(asked, answered, at.replace(tzinfo=at.tzinfo or UTC).timestamp())
+        self.clock.take(sent_at, received_at, at.replace(tzinfo=at.tzinfo or UTC).timestamp())
         return hello
 
     def _here(self) -> AsyncDatabase[Document]:
@@ -152,8 +152,8 @@ class MongoLink:
         return self._database
 
     def _client(self) -> AsyncMongoClient[Document]:
-        given = self.address.options
-        patience: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name.lower() not in given}
+        options = self.address.options
+        patience: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name.lower() not in options}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -169,18 +169,18 @@ class MongoLink:
 
     def _refuse_weak(self) -> None:
         """Raises StoreError for a URL with a write concern that a crash may undo."""
-        given = self.address.options
-        journal = given.get("journal", given.get("j", "true")).lower()
-        w = given.get("w", "majority")
+        options = self.address.options
+        journal = options.get("journal", options.get("j", "true")).lower()
+        w = options.get("w", "majority")
         weak = w == "0" or (self.several and w != "majority")
         if weak or journal == "false":
-            asked = f"w={w}" if weak else "journal=false"
+            setting = f"w={w}" if weak else "journal=false"
             remedy = "write w=majority in the address, or leave it out" if weak else "leave journal=false out"
-            raise StoreError(self.address.shown, f"uses {asked}, so it could lose confirmed writes", remedy)
+            raise StoreError(self.address.shown, f"uses {setting}, so it could lose confirmed writes", remedy)
 
     def _strict(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
-        given = self.address.options
-        within = int(given.get("wtimeoutms", given.get("wtimeout", CONFIRMED_WITHIN)))
+        options = self.address.options
+        within = int(options.get("wtimeoutms", options.get("wtimeout", CONFIRMED_WITHIN)))
         return client.get_database(
             self.address.database,
             # Without a replica set the server is its own majority, and few such servers know read concerns.
@@ -196,9 +196,9 @@ class MongoLink:
             yield
         except (failures.PyMongoError, BSONError, UnicodeError, OSError) as error:
             # Suppress the driver's message in tracebacks: it may quote the URL.
-            raise self._said(error) from None
+            raise self._store_error(error) from None
 
-    def _said(self, error: Exception) -> StoreError:
+    def _store_error(self, error: Exception) -> StoreError:
         reason, remedy = next((say(self, error) for kind, say in _WORDS if isinstance(error, kind)), _unknown(error))
         return StoreError(self.address.shown, self.address.clean(reason), remedy)
 
@@ -226,9 +226,9 @@ def _refused(link: MongoLink, error: Exception) -> tuple[str, str]:
     # In a bulk write each write has a reason of its own, and the whole has none.
     details: Document = {**(error.details or {})}
     first = next(iter(details.get("writeErrors", [])), details)
-    said = first.get("errmsg", "no reason given")
+    message = first.get("errmsg", "no reason given")
     return (
-        f"refused with code {first.get('code', error.code)}: {said}",
+        f"refused with code {first.get('code', error.code)}: {message}",
         "see its log; `flickbook store check` checks it",
     )
 

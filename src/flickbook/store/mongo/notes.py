@@ -30,9 +30,9 @@ class Notes:
                     return None
                 except DuplicateKeyError:
                     pass
-            standing = await self.note(note.kind, note.id)
-            if standing is not None:  # otherwise it was deleted meanwhile
-                return standing
+            existing = await self.note(note.kind, note.id)
+            if existing is not None:  # otherwise it was deleted meanwhile
+                return existing
 
     async def note(self, kind: str, id: str) -> Note | None:
         with self.link.translated_errors():
@@ -65,20 +65,20 @@ class Notes:
         buckets = self.link["buckets"]
         while True:
             now = await self.link.now()
-            begun = {"$gt": now - window, "$lte": now}
+            current = {"$gt": now - window, "$lte": now}
             with self.link.translated_errors():
                 # The usual case: enough is left, and one round trip suffices.
-                room = {"_id": bucket, "began": begun, "taken": {"$lte": limit - amount}}
+                room = {"_id": bucket, "began": current, "taken": {"$lte": limit - amount}}
                 row = await buckets.find_one_and_update(room, {"$inc": {"taken": amount}})
                 if row:
                     return amount, float(row["began"]) + window
                 row = await buckets.find_one({"_id": bucket})
                 fresh = row is None or not now - window < row["began"] <= now
                 taken, began = (0, now) if fresh or row is None else (int(row["taken"]), float(row["began"]))
-                given = max(0, min(amount, limit - taken))
-                new = {"taken": taken + given, "began": began, "ends": began + window}
-                if not given or await self._swapped(bucket, row, new):
-                    return given, began + window
+                granted = max(0, min(amount, limit - taken))
+                new = {"taken": taken + granted, "began": began, "ends": began + window}
+                if not granted or await self._swapped(bucket, row, new):
+                    return granted, began + window
             await asyncio.sleep(0)
 
     async def _swapped(self, bucket: str, row: Document | None, new: Document) -> bool:

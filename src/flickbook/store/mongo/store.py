@@ -72,12 +72,12 @@ class MongoStore:
         patience = time.monotonic() + 3 * ABANDONED
         names = [_keyed(job.owner, job.key) if job.key else job.id for job in jobs]
         while True:
-            standing = await self._standing([name for name, job in zip(names, jobs, strict=True) if job.key])
+            existing = await self._existing([name for name, job in zip(names, jobs, strict=True) if job.key])
             fresh: dict[str, Job] = {}
             for name, job in zip(names, jobs, strict=True):
                 if name in fresh and not job.key:
                     raise _known(job.id)
-                if name not in standing:
+                if name not in existing:
                     fresh.setdefault(name, job)
             placed = await self._placed([*fresh.values()])
             try:
@@ -94,10 +94,10 @@ class MongoStore:
                 await self._batches.mend()
             else:
                 await self._order.release(placed)
-                kept = standing | dict(zip(fresh, placed, strict=True))
+                kept = existing | dict(zip(fresh, placed, strict=True))
                 return [kept[name] for name in names]
 
-    async def _standing(self, keyed: list[str]) -> dict[str, Job]:
+    async def _existing(self, keyed: list[str]) -> dict[str, Job]:
         """The existing jobs with these keys."""
         rows = await self._batches.read({"keyed": {"$in": keyed}}) if keyed else []
         return {str(row["keyed"]): self._job(row) for row in rows}
@@ -160,12 +160,12 @@ class MongoStore:
     async def claim_more(
         self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
     ) -> list[Job]:
-        front, asked = isinstance(among, int), [_WAITING, _alive()]
+        front, conditions = isinstance(among, int), [_WAITING, _alive()]
         if not isinstance(among, int):
-            asked.append({"_id": {"$in": [*among]}})
+            conditions.append({"_id": {"$in": [*among]}})
         limit = among if isinstance(among, int) else 0
         taken: list[Job] = []
-        for row in await self._batches.read({"$and": asked}, sort=QUEUE, limit=limit):
+        for row in await self._batches.read({"$and": conditions}, sort=QUEUE, limit=limit):
             if len(taken) == most or not fits(self._job(row)):
                 front = False
                 continue
@@ -224,7 +224,7 @@ class MongoStore:
     async def _moved(self, row: Document, filter: Document, new: Row) -> tuple[Document, Document]:
         """The filter and update of a change of a job's key, owner or priority."""
         seen = {name: row[name] for name in ("owner", "priority", "key")}
-        owner, priority, key = (new.get(name, was) for name, was in seen.items())
+        owner, priority, key = (new.get(name, old) for name, old in seen.items())
         update: Document = {"$set": dict(new)}
         if priority != row["priority"]:
             update["$set"]["turn"] = await self._order.reserve(owner, priority)

@@ -151,9 +151,9 @@ class Database:
     def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         def whole(db: sqlite3.Connection) -> T:
             db.execute(begin)
-            given = work(db)
+            result = work(db)
             db.execute("COMMIT")
-            return given
+            return result
 
         # An error leaves the connection in a transaction; `use` closes it, and the next call opens the file again.
         return self.use(whole)
