@@ -1,4 +1,4 @@
-"""What is message of a job that is under way."""
+"""The texts about a job on the stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flickbook.desktop.sources.source import Entry
-from flickbook.desktop.stage import Pace, duration, left, progress, message
+from flickbook.desktop.stage import Pace, duration, left, message, progress
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 

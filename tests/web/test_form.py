@@ -53,7 +53,7 @@ def fields() -> dict[str, Any]:
     model = catalogue.find("builtin")
     with gr.Blocks(analytics_enabled=False):
         found: dict[str, Any] = {
-            "prompt": form.prompt_box("Prompt", ""),
+            "prompt": form.prompt_box(""),
             "model": form.model_box(form.film_models(), "builtin"),
         }
         return found | form.numbers(model) | form.seed() | form.details(model) | form.finishing()

@@ -11,11 +11,11 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from flickbook.cli import console
+from flickbook.cli import console, options
 from flickbook.errors import FlickbookError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Check:
     remedy: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def doctor(as_json: options.AsJson = False) -> None:
     """Check this machine: exit code 0 if the built-in model can run, 1 if not."""
     from flickbook import settings
 

@@ -48,10 +48,10 @@ def read(path: Path) -> FrameBuffer:
     return FrameBuffer(tuple(frames), header["rate"])
 
 
-def of_bytes(data: bytes, suffix: str = ".webp") -> FrameBuffer:
+def of_bytes(data: bytes) -> FrameBuffer:
     """Decodes a file in memory. Raises MediaError."""
     with tempfile.TemporaryDirectory(prefix="flickbook-") as place:
-        path = Path(place, f"preview{suffix}")
+        path = Path(place, "preview.webp")
         path.write_bytes(data)
         return read(path)
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from tkinter import filedialog, ttk
 from typing import Any, Final, TypeVar
 
-from PIL import Image
-
 from flickbook import settings
 from flickbook.desktop import frame_buffer
 from flickbook.desktop.background import Background, Callbacks, pumped
@@ -282,12 +280,9 @@ class Window:
         self._ask(
             self._pictures,
             lambda source: source.still(entry, side),
-            partial(self._pictured, entry.id),
+            partial(self.history.picture, entry.id),
             lambda error: logger.debug("%s: %s", entry.id, error),
         )
-
-    def _pictured(self, id: str, image: Image.Image) -> None:
-        self.history.picture(id, image)
 
     # Periodic tasks
 

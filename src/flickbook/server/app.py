@@ -37,6 +37,7 @@ from flickbook.server.api import (
     sequences,
     webhooks,
 )
+from flickbook.server.api.queue_position import Line
 from flickbook.server.compatible import images, models, videos
 from flickbook.server.middleware.body_limits import BodyLimits
 from flickbook.server.middleware.origin_check import Hosts, OriginCheck
@@ -83,9 +84,11 @@ def create_app(service: Service) -> FastAPI:
     app.state.guard = Guard(service)
     app.state.pulls = pulls.Pulls()
     app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
-    #: Set when the service is told to stop: what streams without an end must end then.
+    app.state.line = Line(service.queue, service.workers)
+    #: Set when the service stops; streams without an end must end then.
     app.state.closing = asyncio.Event()
-    #: Paths to which may post who is not known yet.
+    app.state.watches = events.Watches(service, app.state.closing)
+    #: Paths that accept a POST without authentication.
     app.state.public = set()
     errors.install(app)
     for routes in _ROUTES:

@@ -38,7 +38,6 @@ from flickbook.errors import (
     one_line,
     shown,
 )
-from flickbook.server.submission.availability import pull_path
 
 _STATUS: Final[tuple[tuple[type[FlickbookError], int], ...]] = (
     (JobNotFound, 404),
@@ -180,6 +179,11 @@ def _ours(scope: Scope, error: FlickbookError) -> Response:
     elif isinstance(error, MediaError | WeightsError):
         message = f"{error.reason}; {error.remedy}"  # without the path
     return answer(scope, status, error.code, message, error.field, headers)
+
+
+def pull_path(model: str) -> str:
+    """Return the path at which the download of a model is started and followed."""
+    return f"/api/v1/models/{model}/pull"
 
 
 def _absent(scope: Scope, error: ModelNotPulled) -> Response:

@@ -99,9 +99,9 @@ def model_box(choices: list[tuple[str, str]], value: str) -> gr.Dropdown:
     return gr.Dropdown(choices, value=chosen(choices, value), label="Model", filterable=True)
 
 
-def prompt_box(label: str, placeholder: str, lines: int = 2) -> gr.Textbox:
+def prompt_box(placeholder: str) -> gr.Textbox:
     """Return the prompt component."""
-    return gr.Textbox(label=label, placeholder=placeholder, lines=lines, max_lines=8, max_length=PROMPT_CHARACTERS)
+    return gr.Textbox(label="Prompt", placeholder=placeholder, lines=2, max_lines=8, max_length=PROMPT_CHARACTERS)
 
 
 def numbers(model: Model, film: bool = True) -> Fields:

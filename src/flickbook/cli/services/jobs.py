@@ -16,6 +16,7 @@ from flickbook.cli.films import tracking
 from flickbook.cli.films.making import require_model
 from flickbook.cli.films.output_path import of_seed
 from flickbook.cli.progress import ProgressLine
+from flickbook.cli.services.options import Store
 from flickbook.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List and control queued jobs.", no_args_is_help=True, rich_markup_mode=None)
 Id = Annotated[str, typer.Argument(help="Id of a job, as shown by `flickbook jobs list`.")]
-Store = Annotated[str, typer.Option(help="Job store: sqlite:///PATH or mongodb://…")]
 States = Annotated[list[str] | None, typer.Option("--state", help="List only jobs in this state; repeatable.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of jobs to list.")]
 Before = Annotated[str | None, typer.Option(metavar="ID", help="Job to move it before; it moves to the end if unset.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import console, options
+from flickbook.cli.services.options import Store as Address
 from flickbook.errors import OutputError, RequestError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from flickbook.store.sqlite.store import SqliteStore
 
 app = typer.Typer(help="Check, back up and repair the job store.", no_args_is_help=True, rich_markup_mode=None)
-Address = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…")]
 Open = Annotated[
     bool, typer.Option("--open", help="Allow requests without an API key again, if the store has lost all its keys.")
 ]

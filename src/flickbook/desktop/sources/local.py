@@ -25,7 +25,7 @@ _AWAY: Final = ("is not open", "try again")
 
 
 class Local:
-    """A store and artifact store, by default those in the settings.
+    """A store, by default the one in the settings, and the artifact store.
 
     With `workers` 0, jobs are only queued, for workers that run elsewhere.
     """
@@ -33,8 +33,8 @@ class Local:
     title = "This computer"
     local = True
 
-    def __init__(self, store: str = "", jobs_dir: Path | None = None, workers: int = 1) -> None:
-        self._store, self._jobs_dir, self._workers = store, jobs_dir, workers
+    def __init__(self, store: str = "", workers: int = 1) -> None:
+        self._store, self._workers = store, workers
         self._backend: Backend | None = None
         self._supervisor: Supervisor | None = None
         self._downloads: Downloads | None = None
@@ -52,7 +52,7 @@ class Local:
         """Opens the store and starts the worker."""
         with self._moving:
             if self._backend is None:
-                self._backend = Backend.at(self._store, self._jobs_dir)
+                self._backend = Backend.at(self._store)
             self._backend.ask(self._backend.queue.recover())
             if self._supervisor is None and self._workers and find_spec("torch") is not None:
                 self._supervisor = Supervisor(self._store, self._backend.artifacts.root, self._workers)

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any, Final, get_args
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -30,7 +30,7 @@ from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import FlickbookError, JobNotFound, OutputError, RequestError, ServiceError, escaped, one_line
 from flickbook.files import replace_whole
 from flickbook.spec import Plan, Request
-from flickbook.store.base import ID, State
+from flickbook.store.base import ID, STATES
 
 _ROOT: Final = "/api/v1"
 #: Limits: seconds without data, and bytes of a JSON response, a picture and a film.
@@ -285,7 +285,7 @@ class Remote:
             now, made, error = job["progress"] or {}, job["result"] or {}, job["error"]
             eta, mark = job["eta_seconds"], made.get("sha256", "")
             # These become parts of URLs and file names.
-            if not ID.fullmatch(job["id"]) or not _MARK.fullmatch(mark) or job["state"] not in get_args(State):
+            if not ID.fullmatch(job["id"]) or not _MARK.fullmatch(mark) or job["state"] not in STATES:
                 raise ValueError(job["id"])
             return Entry(
                 id=job["id"],

@@ -230,8 +230,7 @@ def _unknown(text: str, error: str = "") -> HTTPException:
 
 def guard_of(request: Request) -> Guard:
     """Return the guard of the request's application."""
-    found = request.app.state.guard
-    assert isinstance(found, Guard)
+    found: Guard = request.app.state.guard
     return found
 
 
@@ -256,3 +255,10 @@ async def changer(request: Request, _: _Documented = None) -> Caller:
 async def admin(request: Request, _: _Documented = None) -> Caller:
     """Require the scope "admin"."""
     return await guard_of(request).admit(request.scope, "admin")
+
+
+#: The caller of a route, admitted by one of these dependencies.
+Reader = Annotated[Caller, Depends(reader)]
+Creator = Annotated[Caller, Depends(creator)]
+Changer = Annotated[Caller, Depends(changer)]
+Admin = Annotated[Caller, Depends(admin)]

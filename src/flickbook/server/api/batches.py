@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from flickbook import formats
@@ -15,9 +15,9 @@ from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered
 from flickbook.resolution import speed_of
-from flickbook.server.access.dependencies import creator
+from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.requests import EXAMPLE, Effort, Film, PolishOption, validated
-from flickbook.server.api.responses import ROOT, JobList, job_response
+from flickbook.server.api.responses import ROOT, JobList, list_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
@@ -25,7 +25,6 @@ from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import together
 from flickbook.store.base import Job
 
-Creator = Annotated[Caller, Depends(creator)]
 #: The most rows of a batch.
 ROWS: Final = 1000
 #: Fields that name a file, here or in the command.
@@ -77,9 +76,7 @@ async def create(request: Request, caller: Creator, idempotency: IdempotencyKey)
     async with body_of(request) as body:
         options, rows, defaults = await _parse_body(body)
     make = partial(asyncio.to_thread, _jobs, service, options, rows, defaults, caller)
-    found = await together(service, make, idempotency)
-    favourites = await service.queue.favourites(found)
-    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
+    return await list_response(service, await together(service, make, idempotency))
 
 
 async def _parse_body(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from flickbook import catalogue
@@ -18,15 +18,13 @@ from flickbook.engine.memory.machine import Machine
 from flickbook.engine.polish import finished, parse_polish
 from flickbook.hub.find import found
 from flickbook.resolution import notes, resolve
-from flickbook.server.access.dependencies import changer, reader
+from flickbook.server.access.dependencies import Changer, Reader
 from flickbook.server.api.requests import EstimateRequest
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, service_of
+from flickbook.server.service import service_of
 from flickbook.spec import Plan
 
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
 router = APIRouter(tags=["models"])
 
 

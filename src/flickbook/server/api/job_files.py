@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -26,18 +26,16 @@ from starlette.types import Receive, Scope, Send
 from flickbook.errors import JobConflict, JobNotFound
 from flickbook.jobs import signed_links as signed
 from flickbook.jobs.artifacts import PREVIEW
-from flickbook.server.access.dependencies import changer, guard_of, reader
+from flickbook.server.access.dependencies import Changer, Reader, guard_of
 from flickbook.server.api import thumbnails
 from flickbook.server.api.requests import Body
 from flickbook.server.api.responses import ROOT, LinkResponse, media_type
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.service import Service, service_of
 from flickbook.server.submission.idempotency import ChangeKey
 from flickbook.store.base import Job
 
 Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
 Download = Annotated[bool, Query(description="Respond with Content-Disposition: attachment")]
 _PIECE: Final = 1 << 17
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -156,13 +154,13 @@ def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
         raise
 
 
-def film_of(service: Service, job: Job) -> Path:
+def film_of(service: Service, job: Job, id: str = "") -> Path:
     """Return the path of a job's film. Raises JobNotFound if there is none yet, JobConflict if a command wrote it
-    elsewhere."""
+    elsewhere; its message calls the job `id`."""
     if job.result is None:
         raise JobNotFound(job.id)
     if job.home == "command":
-        raise JobConflict(job.id, job.state, "served", "was written to a file of the command that made it")
+        raise JobConflict(id or job.id, job.state, "served", "was written to a file of the command that made it")
     name = Path(job.result.path).name
     if not _MADE.fullmatch(name) or not media_type(name):
         raise JobNotFound(job.id)

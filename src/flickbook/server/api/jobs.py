@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
@@ -17,7 +17,7 @@ from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
 from flickbook.jobs.queue import FAVOURITE
-from flickbook.server.access.dependencies import changer, creator, reader
+from flickbook.server.access.dependencies import Changer, Creator, Reader
 from flickbook.server.api import job_files
 from flickbook.server.api.queue_position import line_of
 from flickbook.server.api.requests import (
@@ -31,21 +31,26 @@ from flickbook.server.api.requests import (
     allowed,
     validated,
 )
-from flickbook.server.api.responses import ROOT, Deleted, JobResponse, Page, QueueResponse, job_response, run_response
+from flickbook.server.api.responses import (
+    ROOT,
+    Deleted,
+    JobResponse,
+    Page,
+    QueueResponse,
+    job_response,
+    page_fields,
+    run_response,
+)
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions, uploads
-from flickbook.server.submission.availability import require_models
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
 from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
-from flickbook.server.submission.submit import submitted
+from flickbook.server.submission.submit import require_models, submitted
 from flickbook.spec import Run
 from flickbook.store import base
 from flickbook.store.base import Job, Kind, State
 
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
-Creator = Annotated[Caller, Depends(creator)]
 #: The default share of the steps after which a draft stops.
 UNTIL: Final = 0.4
 #: The bytes of a log that are returned, from its end.
@@ -175,9 +180,7 @@ async def list_jobs(
         job_response(service.artifacts, job, look.places.get(job.id), look.etas.get(job.id), favourites=favourites)
         for job in found[:limit]
     ]
-    ids = [job.id for job in data]
-    more = len(found) > limit
-    return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
+    return Page(**page_fields(data, len(found) > limit))
 
 
 @router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from flickbook import catalogue, settings
@@ -19,15 +19,13 @@ from flickbook.catalogue import Model
 from flickbook.errors import FlickbookError, LimitReached, RequestError
 from flickbook.hub.find import found, to_pull
 from flickbook.jobs import queue
-from flickbook.server.access.dependencies import admin, reader
+from flickbook.server.access.dependencies import Admin, Reader
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.idempotency import AdminKey
 from flickbook.store.base import Query, State
 
-Reader = Annotated[Caller, Depends(reader)]
-Admin = Annotated[Caller, Depends(admin)]
 #: Seconds that a process has to exit, and the retry-after while another model is being downloaded.
 _PATIENCE: Final = 5.0
 _BUSY: Final = 30.0
@@ -203,8 +201,7 @@ async def _ended(process: Process) -> None:
 
 
 def _pulls_of(request: Request) -> Pulls:
-    found = request.app.state.pulls
-    assert isinstance(found, Pulls)
+    found: Pulls = request.app.state.pulls
     return found
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from flickbook.errors import FlickbookError
 from flickbook.jobs.webhooks import EVENTS, Delivery, Endpoint, Event, Webhooks
-from flickbook.server.access.dependencies import changer, reader
+from flickbook.server.access.dependencies import Changer, Reader
 from flickbook.server.api.requests import Body
-from flickbook.server.api.responses import ROOT, Deleted
+from flickbook.server.api.responses import ROOT, Deleted, page_fields
 from flickbook.server.errors import CompatibleRefusal, refusals
 from flickbook.server.service import Caller, service_of
 from flickbook.server.submission.idempotency import ChangeKey
 
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
 _COMPATIBLE: Final[dict[int | str, dict[str, Any]]] = {
     code: {**response, "model": CompatibleRefusal} for code, response in refusals(404, 408, 413, 415, 421, 507).items()
 }
@@ -90,12 +88,7 @@ class DeliveryPage(BaseModel):
 
 def webhooks_of(request: Request) -> Webhooks:
     """Return the webhooks of the request's service."""
-    state = request.app.state
-    if not hasattr(state, "webhooks"):
-        service = service_of(request)
-        state.webhooks = Webhooks(service.store, service.webhook_hosts)
-    found = state.webhooks
-    assert isinstance(found, Webhooks)
+    found: Webhooks = request.app.state.webhooks
     return found
 
 
@@ -144,9 +137,7 @@ async def list_webhooks(
     webhooks = webhooks_of(request)
     found = [each for each in await webhooks.endpoints(caller.sees) if after is None or each.id > after]
     data = [WebhookResponse(**_response_fields(each, await webhooks.secret(each))) for each in found[:limit]]
-    ids = [each.id for each in data]
-    more = len(found) > limit
-    return WebhookPage(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
+    return WebhookPage(**page_fields(data, len(found) > limit))
 
 
 async def show(id: str, request: Request, caller: Reader) -> WebhookResponse:

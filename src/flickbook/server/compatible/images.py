@@ -11,7 +11,7 @@ from functools import partial
 from io import BytesIO
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -19,11 +19,10 @@ from flickbook.engine.polish import finished
 from flickbook.errors import FlickbookError, JobNotFound, RequestError
 from flickbook.jobs import signed_links
 from flickbook.jobs.create import ordered
-from flickbook.server.access.dependencies import caller_of, creator, guard_of
+from flickbook.server.access.dependencies import Creator, caller_of, guard_of
 from flickbook.server.api.job_files import link_path
-from flickbook.server.compatible.aliases import substituted
 from flickbook.server.compatible.fields import CreateImage, ignored, named, polish_options_of, request_of, validated
-from flickbook.server.compatible.models import model_of
+from flickbook.server.compatible.models import model_of, substituted
 from flickbook.server.compatible.responses import MAKING, body_schema, refusals
 from flickbook.server.compatible.videos import only_files
 from flickbook.server.service import Caller, Service, service_of
@@ -43,7 +42,6 @@ from flickbook.spec import Container
 from flickbook.store.base import DONE, Job
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
-Creator = Annotated[Caller, Depends(creator)]
 _EXAMPLE: Final = {"prompt": "a red circle", "n": 2, "seed": 7}
 _CONTAINERS: Final[dict[str, Container]] = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
 #: The default number of frames of an animation, and milliseconds per frame.

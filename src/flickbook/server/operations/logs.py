@@ -19,11 +19,6 @@ job_id: ContextVar[str] = ContextVar("job_id", default="")
 FIELDS: Final = ("method", "path", "status", "seconds", "client", "key")
 
 
-def about(job: str) -> None:
-    """Set the job id in the log lines of the current task."""
-    job_id.set(job)
-
-
 class Plain(logging.Formatter):
     """One line for people: level, logger, text, and the ids in brackets; a traceback follows below."""
 

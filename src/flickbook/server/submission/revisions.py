@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from flickbook.engine.sequences.sequence import DRIFT
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered, sequenced
-from flickbook.server.compatible import variants
+from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
 from flickbook.server.compatible.models import model_of
 from flickbook.server.compatible.responses import mark_remix, video_id
@@ -57,7 +57,7 @@ def extend(
     """
     place = service.artifacts.made(id)
     path = _film(service, sent, parent, place, _PARENT)
-    image = variants.last_frame(path, place, "given-image")
+    image = thumbnails.last_frame(path, place / "given-image.png")
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(fields.model, usual)
     request = film_of(fields, model, service.loras, image=str(image))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,15 +196,31 @@ class MongoLink:
             yield
         except (failures.PyMongoError, BSONError, UnicodeError, OSError) as error:
             # Suppress the driver's message in tracebacks: it may quote the URL.
-            raise self._store_error(error) from None
-
-    def _store_error(self, error: Exception) -> StoreError:
-        reason, remedy = next((say(self, error) for kind, say in _WORDS if isinstance(error, kind)), _unknown(error))
-        return StoreError(self.address.shown, self.address.clean(reason), remedy)
+            reason, remedy = _explained(self.address, error)
+            raise StoreError(self.address.shown, self.address.clean(reason), remedy) from None
 
 
-def _unreachable(link: MongoLink, error: Exception) -> tuple[str, str]:
-    patience = int(link.address.options.get("serverselectiontimeoutms", DEFAULTS["serverSelectionTimeoutMS"])) / 1000
+def _explained(address: MongoUrl, error: Exception) -> tuple[str, str]:
+    """The reason and the remedy of an error of the driver; subclasses come before their base classes."""
+    if isinstance(error, failures.ServerSelectionTimeoutError | failures.NotPrimaryError):
+        return _unreachable(address, error)
+    if isinstance(error, failures.WriteConcernError):
+        return "did not confirm by a majority in time", "check that most members of the replica set run, then try again"
+    if isinstance(error, failures.OperationFailure):
+        return _refused(error)
+    if isinstance(error, failures.ConfigurationError):
+        if "DNS" in str(error):
+            return "has no entry in DNS that can be found", "check the name and the DNS of this machine"
+        return f"cannot be understood by the driver: {error}", "correct the address"
+    if isinstance(error, BSONError | UnicodeError):
+        return "cannot store this text", "remove characters that are not Unicode text, such as lone surrogates"
+    if isinstance(error, failures.ConnectionFailure | OSError):
+        return "broke the connection", "check that it runs, then try again; confirmed data is not lost"
+    return f"failed with {type(error).__name__}", "check that it runs; `flickbook store check` checks it"
+
+
+def _unreachable(address: MongoUrl, error: Exception) -> tuple[str, str]:
+    patience = int(address.options.get("serverselectiontimeoutms", DEFAULTS["serverSelectionTimeoutMS"])) / 1000
     text = str(error)
     if "SSL" in text or "certificate" in text:
         return "does not agree on TLS", "check tls, tlsCAFile and the server's certificate"
@@ -214,56 +230,12 @@ def _unreachable(link: MongoLink, error: Exception) -> tuple[str, str]:
     return f"is unreachable: no response within {patience:g} s", remedy
 
 
-def _interrupted(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "broke the connection", "check that it runs, then try again; confirmed data is not lost"
-
-
-def _refused(link: MongoLink, error: Exception) -> tuple[str, str]:
-    assert isinstance(error, failures.OperationFailure)
+def _refused(error: failures.OperationFailure) -> tuple[str, str]:
     if error.code in _UNAUTHORISED or "auth" in str(error).lower():
         remedy = "correct the user, the password and authSource in the address, or grant the role readWrite"
         return f"denies access to this user (code {error.code})", remedy
     # In a bulk write each write has a reason of its own, and the whole has none.
     details: Document = {**(error.details or {})}
     first = next(iter(details.get("writeErrors", [])), details)
-    message = first.get("errmsg", "no reason given")
-    return (
-        f"refused with code {first.get('code', error.code)}: {message}",
-        "see its log; `flickbook store check` checks it",
-    )
-
-
-def _unconfirmed(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "did not confirm by a majority in time", "check that most members of the replica set run, then try again"
-
-
-def _unreadable(link: MongoLink, error: Exception) -> tuple[str, str]:
-    if "DNS" in str(error):
-        return (
-            "has no entry in DNS that can be found",
-            "check the name and the DNS of this machine",
-        )
-    return f"cannot be understood by the driver: {error}", "correct the address"
-
-
-def _unnamed(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "cannot store this text", "remove characters that are not Unicode text, such as lone surrogates"
-
-
-def _unknown(error: Exception) -> tuple[str, str]:
-    return f"failed with {type(error).__name__}", "check that it runs; `flickbook store check` checks it"
-
-
-#: From specific to general: the first match is used.
-_WORDS: Final[tuple[tuple[type[Exception], Callable[[MongoLink, Exception], tuple[str, str]]], ...]] = (
-    (failures.ServerSelectionTimeoutError, _unreachable),
-    (failures.NotPrimaryError, _unreachable),
-    (failures.ConnectionFailure, _interrupted),
-    (failures.WTimeoutError, _unconfirmed),
-    (failures.WriteConcernError, _unconfirmed),
-    (failures.OperationFailure, _refused),
-    (failures.ConfigurationError, _unreadable),
-    (BSONError, _unnamed),
-    (UnicodeError, _unnamed),
-    (OSError, _interrupted),
-)
+    reason = f"refused with code {first.get('code', error.code)}: {first.get('errmsg', 'no reason given')}"
+    return reason, "see its log; `flickbook store check` checks it"

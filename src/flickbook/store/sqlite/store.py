@@ -14,10 +14,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 from flickbook.errors import RequestError, StoreError
-from flickbook.store.base import Job, Note, Query, Row, State, flat
+from flickbook.store.base import STATES, Job, Note, Query, Row, State, flat
 from flickbook.store.sqlite import backup, key_record
 from flickbook.store.sqlite.checksums import BUCKETS, JOBS, MARKS, NOTES, drawn
 from flickbook.store.sqlite.clock import Clocks
@@ -27,7 +27,6 @@ from flickbook.store.sqlite.query import compile_query
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-STATES: Final[tuple[State, ...]] = get_args(State)
 #: Passes ids as one JSON value, because a statement takes a limited number of values.
 _LISTED: Final = "id IN (SELECT value FROM json_each(?))"
 #: A job that has not expired.
