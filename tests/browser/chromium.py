@@ -38,14 +38,14 @@ def browser(playwright: Playwright) -> Browser:
 def studio(place: Path, *words: str) -> Iterator[str]:
     """`flickbook studio` with its data in `place`, for as long as the block lasts: its address."""
     env = os.environ | {"XDG_DATA_HOME": str(place), "OMP_NUM_THREADS": "1", "FLICKBOOK_THREADS": "1"}
-    said = place / "said.txt"
+    output = place / "output.txt"
     command = [sys.executable, "-m", "flickbook", "studio", "--no-browser", "--port", "0", *words]
-    with said.open("wb") as file:
+    with output.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, stdin=subprocess.DEVNULL, env=env, cwd=place)
     try:
         until = time.monotonic() + PATIENCE
-        while not (match := re.search(r"the studio is at (\S+)/studio/", said.read_text(encoding="utf-8"))):
-            assert process.poll() is None and time.monotonic() < until, said.read_text(encoding="utf-8")
+        while not (match := re.search(r"the studio is at (\S+)/studio/", output.read_text(encoding="utf-8"))):
+            assert process.poll() is None and time.monotonic() < until, output.read_text(encoding="utf-8")
             time.sleep(0.1)
         yield match[1]
     finally:
@@ -68,12 +68,12 @@ class Seen:
         seen = cls(page, url)
         page.set_default_timeout(PATIENCE * 1000)
         page.on("pageerror", lambda error: seen.wrong.append(f"error: {error}"))
-        page.on("console", lambda said: seen.wrong.append(f"said: {said.text}") if said.type == "error" else None)
-        page.on("request", lambda asked: seen._asked(asked.url))
+        page.on("console", lambda line: seen.wrong.append(f"said: {line.text}") if line.type == "error" else None)
+        page.on("request", lambda request: seen._check_url(request.url))
         seen.open()
         return seen
 
-    def _asked(self, url: str) -> None:
+    def _check_url(self, url: str) -> None:
         if not url.startswith((self.url, "blob:", "data:")):
             self.wrong.append(f"asked: {url}")
 

@@ -96,8 +96,8 @@ def test_a_usage_error_is_one_line_and_exit_code_2(
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1
     assert run([*words, "--json"]) == 2
-    told = json.loads(capsys.readouterr().out)["error"]
-    assert (told["code"], told["field"]) == ("usage", field)
+    document = json.loads(capsys.readouterr().out)["error"]
+    assert (document["code"], document["field"]) == ("usage", field)
 
 
 def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["generate", "x", "--size", "1280x720"],
@@ -125,10 +125,10 @@ def test_a_refusal_is_one_line_and_exit_code_2(command: Any) -> None:
     ],
 )
 def test_a_refusal_names_the_field_as_the_command_line_does(
-    words: list[str], said: str, work: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2
-    assert capsys.readouterr().err.startswith(f"error: {said}")
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_a_value_that_no_option_set_keeps_the_name_of_its_setting(
@@ -142,10 +142,10 @@ def test_a_value_that_no_option_set_keeps_the_name_of_its_setting(
 def test_a_refusal_is_one_json_document(command: Any) -> None:
     ran = command("generate", "a red circle", "--model", "bultin", "--json")
     assert ran.returncode == 2
-    told = json.loads(ran.stdout)
-    assert list(told) == ["error"]
-    assert (told["error"]["code"], told["error"]["field"]) == ("model_not_found", "model")
-    assert "did you mean builtin?" in told["error"]["message"]
+    document = json.loads(ran.stdout)
+    assert list(document) == ["error"]
+    assert (document["error"]["code"], document["error"]["field"]) == ("model_not_found", "model")
+    assert "did you mean builtin?" in document["error"]["message"]
 
 
 def test_an_invalid_setting_is_refused_first(work: Path, command: Any) -> None:

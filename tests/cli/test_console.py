@@ -36,9 +36,9 @@ def test_a_failure_is_one_line_a_document_and_an_exit_code(
 ) -> None:
     assert console.failure(error, as_json=True) == status
     out, err = capsys.readouterr()
-    told = json.loads(out)["error"]
-    assert (told["code"], told["field"]) == (code, field)
-    assert err == ("" if isinstance(error, Cancelled) else "error: ") + f"{told['message']}\n"
+    document = json.loads(out)["error"]
+    assert (document["code"], document["field"]) == (code, field)
+    assert err == ("" if isinstance(error, Cancelled) else "error: ") + f"{document['message']}\n"
     assert console.failure(error, as_json=False) == status
     assert capsys.readouterr().out == ""
 

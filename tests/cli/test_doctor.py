@@ -22,17 +22,17 @@ from flickbook.resolution import usual
 
 def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     code = run(["doctor", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["ok"] is (code == 0)
-    assert told["ok"] is all(each["state"] != "fail" for each in told["checks"])
-    return {each["name"]: each for each in told["checks"]}
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is (code == 0)
+    assert document["ok"] is all(each["state"] != "fail" for each in document["checks"])
+    return {each["name"]: each for each in document["checks"]}
 
 
 def test_doctor_lists_every_check(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checks(capsys)
-    wanted = "python platform torch gpu tokenizers safetensors matplotlib opencv memory output cache jobs"
-    wanted += " codecs weights fits large"
-    assert list(found) == wanted.split()
+    expected = "python platform torch gpu tokenizers safetensors matplotlib opencv memory output cache jobs"
+    expected += " codecs weights fits large"
+    assert list(found) == expected.split()
     assert platform.python_version() in found["python"]["value"]
     assert torch.__version__ in found["torch"]["value"]
     assert "h264, h265, vp9, av1, ffv1" in found["codecs"]["value"]
@@ -92,13 +92,13 @@ def test_models_that_fit_say_in_what_memory_and_time(
 ) -> None:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     value = checks(capsys)["fits"]["value"]
-    foretold = estimate_plan(usual(find("builtin")))
-    assert f"builtin {foretold.peak / GIB:.1f} GiB, time unknown" in value
-    plan, placement = usual(find("builtin")), foretold.placement
+    expected = estimate_plan(usual(find("builtin")))
+    assert f"builtin {expected.peak / GIB:.1f} GiB, time unknown" in value
+    plan, placement = usual(find("builtin")), expected.placement
     run_history.append(
         {
             **{name: getattr(placement, name) for name in ("device", "dtype", "quantize", "offload", "decode_frames")},
-            **{"model": "builtin", "device_name": foretold.device_name, "slicing": False, "tiling": False, "rungs": []},
+            **{"model": "builtin", "device_name": expected.device_name, "slicing": False, "tiling": False, "rungs": []},
             **{"width": plan.width, "height": plan.height, "frames": plan.num_frames, "guided": plan.guided()},
             **{"steps": plan.num_inference_steps, "speed": "exact", "films": 1, "peak_memory_bytes": 10**9},
             "seconds": {"load": 1.0, "denoise": 3 * 3600.0},

@@ -26,6 +26,6 @@ def test_invalid_options_are_refused(
 @pytest.mark.model
 def test_evaluate_prints_a_table_and_writes_sheets(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "builtin", "--prompts", "4", "--out", "sheets", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["prompts"] == 4
+    document = json.loads(capsys.readouterr().out)
+    assert document["prompts"] == 4
     assert list((work / "sheets").glob("*.png"))

@@ -24,10 +24,14 @@ def test_the_list_has_a_line_for_each_model(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "list", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [each["name"] for each in told] == [model.name for model in list_models()]
-    assert (told[0]["name"], told[0]["sizes"], told[0]["schedulers"][0]) == ("builtin", [[128, 128]], "ddim")
-    assert told[0]["here"] and told[1]["repo"] == "ali-vilab/text-to-video-ms-1.7b"
+    models = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in models] == [model.name for model in list_models()]
+    assert (models[0]["name"], models[0]["sizes"], models[0]["schedulers"][0]) == (
+        "builtin",
+        [[128, 128]],
+        "ddim",
+    )
+    assert models[0]["here"] and models[1]["repo"] == "ali-vilab/text-to-video-ms-1.7b"
 
 
 def test_show_prints_the_limits_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,8 +52,8 @@ def test_show_names_the_base_of_a_motion_adapter(capsys: pytest.CaptureFixture[s
 
 def test_show_json_has_the_revision(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "show", "builtin", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["revision"] == find("builtin").revision()
+    document = json.loads(capsys.readouterr().out)
+    assert document["revision"] == find("builtin").revision()
 
 
 def test_an_unknown_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,22 +56,22 @@ def terminal(work: Path) -> Terminal:
         os.close(slave)
         late = threading.Timer(120, process.kill)
         late.start()
-        said = b""
+        output = b""
         while True:
             try:
                 piece = os.read(master, 4096)
             except OSError:  # the last process has closed the terminal
                 break
-            before, said = said, said + piece
-            if b"[y/N]" in said and b"[y/N]" not in before:
+            before, output = output, output + piece
+            if b"[y/N]" in output and b"[y/N]" not in before:
                 os.write(master, typed)
             if not piece:
                 break
         late.cancel()
         os.close(master)
         assert process.stdout is not None
-        said += process.stdout.read()
-        return process.wait(60), said.decode()
+        output += process.stdout.read()
+        return process.wait(60), output.decode()
 
     return typing
 
@@ -79,19 +79,19 @@ def terminal(work: Path) -> Terminal:
 @pytest.mark.slow
 @pytest.mark.model
 def test_a_terminal_asks_downloads_and_continues(tiny: Hub, terminal: Terminal, work: Path) -> None:
-    code, said = terminal(b"y\n", "generate", *FILM, "--output", "a.mp4")
-    assert code == 0, said
-    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0. 0.02 GB are left to download." in said
-    assert "Download it now? [y/N]" in said and "pulling tiny: " in said and (work / "a.mp4").is_file()
-    code, said = terminal(b"", "generate", *FILM, "--output", "b.mp4")
-    assert code == 0 and "[y/N]" not in said
+    code, output = terminal(b"y\n", "generate", *FILM, "--output", "a.mp4")
+    assert code == 0, output
+    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0. 0.02 GB are left to download." in output
+    assert "Download it now? [y/N]" in output and "pulling tiny: " in output and (work / "a.mp4").is_file()
+    code, output = terminal(b"", "generate", *FILM, "--output", "b.mp4")
+    assert code == 0 and "[y/N]" not in output
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"])
 def test_answering_no_writes_nothing(tiny: Hub, terminal: Terminal, work: Path, tmp_path: Path, typed: bytes) -> None:
-    code, said = terminal(typed, "generate", *FILM)
-    assert code == 130 and said.rstrip().endswith("cancelled")
+    code, output = terminal(typed, "generate", *FILM)
+    assert code == 130 and output.rstrip().endswith("cancelled")
     assert list(work.iterdir()) == [] and not tiny.sent(WEIGHTS)
     assert not list((tmp_path / "hf").rglob("*.safetensors")) and not list((tmp_path / "data").rglob("*.db"))
 
@@ -114,9 +114,9 @@ def test_a_pipe_refuses_unless_yes_is_given(tiny: Hub, command: Command, work: P
 @pytest.mark.slow
 def test_an_unreachable_hub_is_refused(tiny: Hub, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    code, said = terminal(b"y\n", "generate", *FILM)
-    assert code == 2 and "[y/N]" not in said
-    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; somebody/tiny: the network is switched off" in said
+    code, output = terminal(b"y\n", "generate", *FILM)
+    assert code == 2 and "[y/N]" not in output
+    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; somebody/tiny: the network is switched off" in output
 
 
 @pytest.mark.slow
@@ -125,8 +125,8 @@ def test_too_little_disk_space_is_refused_before_the_question(
 ) -> None:
     """The repository says that its largest file has more bytes than any disk."""
     tiny.sizes[WEIGHTS] = 10**18
-    code, said = terminal(b"y\n", "generate", *FILM)
-    assert code == 2 and "[y/N]" not in said and "needs 1000000000.0 GB and" in said and not tiny.sent(WEIGHTS)
+    code, output = terminal(b"y\n", "generate", *FILM)
+    assert code == 2 and "[y/N]" not in output and "needs 1000000000.0 GB and" in output and not tiny.sent(WEIGHTS)
 
 
 @pytest.mark.model

@@ -8,7 +8,7 @@ from flickbook.cli.app import run
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "hint"),
     [
         (["generate", "a", "--steps", "4"], "Use --num-inference-steps."),
         (["draft", "a", "--width", "128"], "Use --size WxH."),
@@ -16,7 +16,7 @@ from flickbook.cli.app import run
         (["generate", "a red circle", "--sead", "1"], "--seed"),
     ],
 )
-def test_usage_errors_name_the_probable_intent(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_name_the_probable_intent(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line and line.endswith("--help`.")
+    assert hint in line and line.endswith("--help`.")

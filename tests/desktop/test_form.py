@@ -95,11 +95,11 @@ def test_what_is_no_number_or_no_size_is_refused(form: Form) -> None:
 
 
 def test_a_plan_comes_back_as_it_was(form: Form) -> None:
-    asked = Request.of(
+    requested = Request.of(
         prompt="a green square", model="text-to-video-ms-1.7b", num_frames=24, num_inference_steps=9, seed=2**40,
         guidance_scale=7.25, fps=12.5, width=320, height=192, scheduler="unipc", negative_prompt="green",
     )  # fmt: skip
-    plan = resolve(asked)
+    plan = resolve(requested)
     assert form.fill(plan) == ""
     assert resolve(form.request()) == plan
     lora = plan.model_copy(update={"prompt_at": ((8, "a blue square"),)})

@@ -29,8 +29,13 @@ def ask(screen: Screen, frames: int, steps: int) -> None:
 def under_way(backend: Backend) -> bool:
     """Whether the one job is in the middle of its steps."""
     job = only(backend)
-    told = {} if job is None else backend.artifacts.progress(job.id)
-    return job is not None and job.state == "running" and told.get("phase") == "denoise" and told.get("index", 0) > 1
+    progress = {} if job is None else backend.artifacts.progress(job.id)
+    return (
+        job is not None
+        and job.state == "running"
+        and progress.get("phase") == "denoise"
+        and progress.get("index", 0) > 1
+    )
 
 
 def state(backend: Backend) -> str:

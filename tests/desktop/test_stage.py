@@ -1,4 +1,4 @@
-"""What is said of a job that is under way."""
+"""The texts about a job on the stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flickbook.desktop.sources.source import Entry
-from flickbook.desktop.stage import Pace, duration, left, progress, said
+from flickbook.desktop.stage import Pace, duration, left, message, progress
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 
@@ -34,9 +34,9 @@ def test_where_it_is() -> None:
 
 
 def test_what_became_of_it() -> None:
-    assert said(RUNNING) == "" and said(replace(RUNNING, state="completed", made=True)) == ""
-    assert said(replace(RUNNING, state="failed", error="out of luck")) == "out of luck"
-    assert said(replace(RUNNING, state="paused")) == "Paused; `flickbook jobs resume job_0` to resume"
+    assert message(RUNNING) == "" and message(replace(RUNNING, state="completed", made=True)) == ""
+    assert message(replace(RUNNING, state="failed", error="out of luck")) == "out of luck"
+    assert message(replace(RUNNING, state="paused")) == "Paused; `flickbook jobs resume job_0` to resume"
 
 
 def test_the_time_left_of_one_without_its_like_is_told_from_what_is_seen() -> None:

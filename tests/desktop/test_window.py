@@ -123,7 +123,7 @@ def test_a_picture_is_made(window: Open, root: Any) -> None:
 @pytest.mark.slow
 def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: Any) -> None:
     shown = window(Local(workers=0))
-    for field, text, told in (
+    for field, text, message in (
         ("num_frames", "999", "Frames 999: must be 1 to 256; ask for 256 frames or fewer"),
         ("num_frames", "1", "Frames 1: must be 2 to 256; choose Picture for a single image"),
         ("num_frames", "many", "Frames many: must be a whole number; write for example 16"),
@@ -132,7 +132,7 @@ def test_what_the_model_cannot_do_is_one_line_at_its_field(window: Open, root: A
         say(shown, **{field: text})
         shown.make()
         until(lambda: not shown.message.cget("text").startswith("Submitting"), lambda: round_(root))
-        assert shown.message.cget("text").startswith(told)
+        assert shown.message.cget("text").startswith(message)
         assert str(shown.form.fields[field].focus_get()) == str(shown.form.fields[field])
     say(shown, prompt="")
     shown.make()
@@ -210,8 +210,8 @@ def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> No
         until(lambda: played(shown), lambda: round_(root))
         assert len(shown.stage.player.frame_buffer.frames) == 4
         assert "folder" not in [name for name, each in shown.stage.buttons.items() if each.winfo_manager()]
-        (told,) = service.http.get("/api/v1/jobs").json()["data"]
-        assert (told["state"], told["prompt"]) == ("completed", "a red circle moving left")
+        (body,) = service.http.get("/api/v1/jobs").json()["data"]
+        assert (body["state"], body["prompt"]) == ("completed", "a red circle moving left")
         # Back to this computer, where there is nothing.
         shown.move(None)
         until(

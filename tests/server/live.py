@@ -55,9 +55,9 @@ class Live:
         """What a coroutine returns that must run where the service does."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
 
-    def key(self, name: str, *scopes: str, **told: Any) -> tuple[Key, dict[str, str]]:
+    def key(self, name: str, *scopes: str, **options: Any) -> tuple[Key, dict[str, str]]:
         """A new key, and the headers of a request that has it. The service knows it at once."""
-        key, token = self.ask(self.guard.keys.create(name, scopes=scopes, **told))
+        key, token = self.ask(self.guard.keys.create(name, scopes=scopes, **options))
         return key, {"authorization": f"Bearer {token}"}
 
     def job(self, **fields: Any) -> Job:
@@ -65,14 +65,14 @@ class Live:
         (added,) = self.ask(self.service.store.add([job(**fields)]))
         return added
 
-    def get(self, path: str, **told: Any) -> httpx2.Response:
-        return self.http.get(self.url + path, **told)
+    def get(self, path: str, **options: Any) -> httpx2.Response:
+        return self.http.get(self.url + path, **options)
 
-    def delete(self, path: str, **told: Any) -> httpx2.Response:
-        return httpx2.delete(self.url + path, **told)
+    def delete(self, path: str, **options: Any) -> httpx2.Response:
+        return httpx2.delete(self.url + path, **options)
 
-    def post(self, path: str, **told: Any) -> httpx2.Response:
-        return self.http.post(self.url + path, **told)
+    def post(self, path: str, **options: Any) -> httpx2.Response:
+        return self.http.post(self.url + path, **options)
 
     @contextmanager
     def posting(self, path: str, body: Any, **headers: str) -> Iterator[None]:
@@ -86,14 +86,14 @@ class Live:
 
 
 @contextmanager
-def live(place: Path, app: Any = None, **told: Any) -> Iterator[Live]:
+def live(place: Path, app: Any = None, **options: Any) -> Iterator[Live]:
     """A service on a store in `place`; `told` are fields of its Service, `app` what is done to the application."""
     ready, box = threading.Event(), dict[str, Any]()
 
     async def main() -> None:
         store = SqliteStore(place / "flickbook.db")
         await store.open()
-        service = Service(store, ArtifactStore(place / "jobs"), settings.load(), port=0, **told)
+        service = Service(store, ArtifactStore(place / "jobs"), settings.load(), port=0, **options)
         made = create_app(service)
         if app is not None:
             app(made)

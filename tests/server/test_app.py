@@ -19,7 +19,7 @@ from tests.server.live import Live, live
 import flickbook.server
 from flickbook.errors import JobConflict, MediaError, MissingExtra, OutputError, StoreError
 from flickbook.server import app
-from flickbook.server.operations.logs import Json, about
+from flickbook.server.operations.logs import Json, job_id
 
 PACKAGE = Path(flickbook.server.__file__).parent
 
@@ -35,11 +35,11 @@ def failing(made: FastAPI) -> None:
         "bug": ZeroDivisionError("secret thing"),
     }
 
-    @made.get("/fail/{how}")
-    @made.get("/v1/fail/{how}")
-    async def fail(how: str) -> None:
-        about("job_" + "0" * 26)
-        raise errors[how]
+    @made.get("/fail/{kind}")
+    @made.get("/v1/fail/{kind}")
+    async def fail(kind: str) -> None:
+        job_id.set("job_" + "0" * 26)
+        raise errors[kind]
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_cross_origin_requests_cannot_change_anything(service: Live, headers: di
 
 
 def test_cors_headers_are_sent_to_allowed_origins_only(service: Live, tmp_path: Path) -> None:
-    asked = {"origin": "https://films.example", "access-control-request-method": "POST"}
-    answer = service.http.options(service.url + "/v1/videos", headers=asked)
+    headers = {"origin": "https://films.example", "access-control-request-method": "POST"}
+    answer = service.http.options(service.url + "/v1/videos", headers=headers)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://films.example")
     assert "access-control-allow-credentials" not in answer.headers
     for origin in ("https://evil.example", "null"):
@@ -124,7 +124,7 @@ def test_request_id_of_the_client_is_kept_if_it_is_plain(service: Live) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "code"),
+    ("kind", "status", "code"),
     [
         ("conflict", 400, "job_state"),
         ("media", 400, "media"),
@@ -134,8 +134,8 @@ def test_request_id_of_the_client_is_kept_if_it_is_plain(service: Live) -> None:
         ("bug", 500, "unexpected"),
     ],
 )
-def test_errors_have_one_form_and_reveal_no_internals(service: Live, how: str, status: int, code: str) -> None:
-    own, compatible = service.get(f"/fail/{how}"), service.get(f"/v1/fail/{how}")
+def test_errors_have_one_form_and_reveal_no_internals(service: Live, kind: str, status: int, code: str) -> None:
+    own, compatible = service.get(f"/fail/{kind}"), service.get(f"/v1/fail/{kind}")
     assert own.status_code == compatible.status_code == status
     assert set(own.json()["error"]) == {"code", "message", "field"}
     assert set(compatible.json()["error"]) == {"message", "type", "param", "code"}

@@ -145,7 +145,7 @@ def callers(service: Live) -> dict[str, dict[str, str]]:
     return made
 
 
-def asked(service: Live, each: Line, caller: dict[str, str], ids: dict[str, str]) -> tuple[int, str]:
+def request_status(service: Live, each: Line, caller: dict[str, str], ids: dict[str, str]) -> tuple[int, str]:
     """The status of an answer, and its beginning: some have no end."""
     path = each.path
     for name, value in ids.items():
@@ -211,7 +211,7 @@ def test_each_route_admits_exactly_the_listed_callers(
 ) -> None:
     ids = made(service, callers)
     for who in ("none", "bad", "revoked", "expired"):
-        status, text = asked(service, each, callers[who], ids)
+        status, text = request_status(service, each, callers[who], ids)
         if each.access in ("public", "link"):
             assert status == (200 if each.access == "public" else 404), f"{who}: {text}"
         else:
@@ -219,12 +219,12 @@ def test_each_route_admits_exactly_the_listed_callers(
     if each.access in ("public", "link"):
         return
     low = "creates" if each.access == "read" else "reads"
-    assert asked(service, each, callers[low], ids)[0] == 403
-    status, text = asked(service, each, callers["stranger"], ids)
+    assert request_status(service, each, callers[low], ids)[0] == 403
+    status, text = request_status(service, each, callers["stranger"], ids)
     if each.access == "admin":
         assert status == 403
     elif any(part in each.path for part in OWNED) or "{id}" in str(each.send):
-        # Told as if there were none.
+        # The response is the one for an id that does not exist.
         assert status == 404, text
         unknown = {
             **ids,
@@ -232,17 +232,17 @@ def test_each_route_admits_exactly_the_listed_callers(
             "video_id": f"video_{'7' * 26}",
             "hook": ids["hook"][:-26] + "7" * 26,
         }
-        other, told = asked(service, each, callers["stranger"], unknown)
+        other, other_text = request_status(service, each, callers["stranger"], unknown)
         assert other == 404
         for name in ("id", "video_id", "hook"):
-            text, told = text.replace(ids[name], name), told.replace(unknown[name], name)
-        assert text == told
+            text, other_text = text.replace(ids[name], name), other_text.replace(unknown[name], name)
+        assert text == other_text
     else:
         assert status not in (401, 403) and status < 500, text
         assert ids["id"] not in text and ids["hook"] not in text
     may = ["admin"] if each.access == "admin" else ["admin", "owner", "reads" if each.access == "read" else "creates"]
     for who in may:
-        status, text = asked(service, each, callers[who], made(service, callers, anew=each.verb == "DELETE"))
+        status, text = request_status(service, each, callers[who], made(service, callers, anew=each.verb == "DELETE"))
         assert status not in (401, 403, 405) and status < 500, f"{who}: {status} {text}"
     if each.verb == "DELETE":
         made(service, callers, anew=True)
@@ -256,9 +256,9 @@ def test_other_verbs_are_405_or_401_and_change_nothing(
     known = {each.verb for each in TABLE if each.path == path}
     for verb in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - known:
         each = Line(verb, path, "admin", NOTHING)
-        nobody, _ = asked(service, each, callers["none"], ids)
+        nobody, _ = request_status(service, each, callers["none"], ids)
         # A path may be that of another route too, for which a key is needed.
         assert nobody in ((401, 404, 405) if verb in SAFE else (401,))
-        status, text = asked(service, each, callers["admin"], ids)
+        status, text = request_status(service, each, callers["admin"], ids)
         assert status in (404, 405), f"{verb}: {status} {text}"
     assert service.get(f"/api/v1/jobs/{ids['id']}", headers=callers["owner"]).status_code == 200

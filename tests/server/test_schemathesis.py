@@ -54,8 +54,8 @@ def test_hundreds_of_generated_requests_follow_the_openapi_document(
     monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     tags = ["--include-tag", "jobs", "--include-tag", "files"]
     with live(tmp_path) as service:
-        code, said, statuses = run(service, tmp_path, "--phases", "examples,coverage", *tags)
-    assert code == 0, said
+        code, output, statuses = run(service, tmp_path, "--phases", "examples,coverage", *tags)
+    assert code == 0, output
     assert len(statuses) > 300 and not [status for status in statuses if status >= 500]
 
 
@@ -63,7 +63,7 @@ def test_hundreds_of_generated_requests_follow_the_openapi_document(
 def test_10000_generated_requests_follow_the_openapi_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
-        code, said, statuses = run(service, tmp_path, "--max-examples", "150")
+        code, output, statuses = run(service, tmp_path, "--max-examples", "150")
         assert service.get("/healthz").status_code == 200
-    assert code == 0, said
+    assert code == 0, output
     assert len(statuses) >= 10_000 and not [status for status in statuses if status >= 500]

@@ -272,8 +272,8 @@ def test_no_path_traversal_opens_a_file_outside_the_artifact_store(
     assert len(every) == COUNT
     chosen = random.Random(3).sample(every, count)
     with WATCHER.watching() as opened:
-        asked = attacked(service, id, chosen, 1 if count < COUNT else 3)
-    assert asked >= 2 * count
+        requested = attacked(service, id, chosen, 1 if count < COUNT else 3)
+    assert requested >= 2 * count
     assert outside(opened, place) == []
     # Nothing of it was kept, and nothing was lost.
     assert service.service.artifacts.ids() == [id]

@@ -31,7 +31,7 @@ class RequestContext(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.behind = behind
         self.left = left
-        self.asked: list[dict[str, Any]] = []
+        self.commands: list[dict[str, Any]] = []
         self.counting = threading.Lock()
 
     def url(self, database: str) -> str:
@@ -42,7 +42,7 @@ class RequestContext(socketserver.ThreadingTCPServer):
             name = next(iter(command))
             if name in _HELLO or name == "endSessions":
                 return self.left is None or self.left > 0
-            self.asked.append(command)
+            self.commands.append(command)
             if self.left is not None:
                 self.left -= 1
             return self.left is None or self.left >= 0
@@ -59,11 +59,11 @@ class _Passing(socketserver.BaseRequestHandler):
         with socket.create_connection(("127.0.0.1", self.server.behind)) as behind:
             try:
                 while True:
-                    asked = _whole(self.request)
-                    command = _document(asked)
+                    requested = _whole(self.request)
+                    command = _document(requested)
                     if not self.server.passes(command):
                         return
-                    behind.sendall(asked)
+                    behind.sendall(requested)
                     answer = _whole(behind)
                     if next(iter(command)) in _HELLO:
                         answer = _with(answer, self.server.disguised(_document(answer)))

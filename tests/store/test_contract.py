@@ -303,24 +303,24 @@ def test_notes_are_stored_filtered_and_dropped(store: Blocking) -> None:
 
 def test_a_bucket_holds_its_limit_in_each_window(store: Blocking) -> None:
     now = store.now()
-    given, ends = store.take("a", 3, 5, 60.0)
-    assert given == 3 and now + 60.0 <= ends <= store.now() + 60.0
+    granted, ends = store.take("a", 3, 5, 60.0)
+    assert granted == 3 and now + 60.0 <= ends <= store.now() + 60.0
     for expected in (2, 0):
-        given, still = store.take("a", 3, 5, 60.0)
-        assert given == expected and abs(still - ends) < 0.01
+        granted, still = store.take("a", 3, 5, 60.0)
+        assert granted == expected and abs(still - ends) < 0.01
     assert store.take("b", 1, 5, 60.0)[0] == 1
     assert store.take("c", 4, 0, 60.0)[0] == 0
     assert store.take("a", 1, 3, 60.0)[0] == 0, "a limit that is lowered within a window gives nothing back"
-    given, ends = store.take("short", 9, 5, 0.05)
-    assert given == 5
+    granted, ends = store.take("short", 9, 5, 0.05)
+    assert granted == 5
     until(lambda: store.now() >= ends)
     assert store.take("short", 9, 5, 0.05)[0] == 5
 
 
 def test_parallel_takes_never_exceed_the_limit(store: Blocking, another: Another) -> None:
     with Blocking(another()) as other, ThreadPoolExecutor(8) as threads:
-        given = list(threads.map(lambda face: face.take("a", 3, 50, 600.0)[0], [store, other] * 16))
-    assert sum(given) == 50
+        granted = list(threads.map(lambda face: face.take("a", 3, 50, 600.0)[0], [store, other] * 16))
+    assert sum(granted) == 50
 
 
 def test_a_store_stays_protected_after_its_last_key(store: Blocking, another: Another) -> None:

@@ -135,13 +135,13 @@ def test_a_disk_full_at_any_byte_loses_no_acknowledged_write(tmp_path: Path, ste
     for limit in range(0, 160_000, step):
         path = tmp_path / str(limit) / "flickbook.db"
         path.parent.mkdir()
-        said = _child(lambda say, path=path: _add_until_it_fails(path, say), (resource.RLIMIT_FSIZE, limit))
+        output = _child(lambda say, path=path: _add_until_it_fails(path, say), (resource.RLIMIT_FSIZE, limit))
         if not path.exists():
-            assert said == [] and limit < 90_000
+            assert output == [] and limit < 90_000
             continue
         with Blocking(SqliteStore(path)) as store:
             assert store.check() == []
-            assert {each.id for each in store.find(Query(limit=1000))} >= set(said)
+            assert {each.id for each in store.find(Query(limit=1000))} >= set(output)
         assert len(list(path.parent.glob(".*"))) == 0
 
 
@@ -170,9 +170,9 @@ def _child(work: Callable[[Callable[[str], None]], None], limit: tuple[int, int]
             os._exit(status)
     os.close(write)
     with open(read) as lines:
-        said = lines.read().split()
+        output = lines.read().split()
     assert os.waitpid(process, 0)[1] == 0
-    return said
+    return output
 
 
 @forks

@@ -36,8 +36,8 @@ def client(service: Live, **headers: str) -> Client:
 def test_a_film_comes_back_as_a_link_with_its_recipe(service: Live) -> None:
     asking = client(service).submit(prompt="a red circle moving left", api_name="/generate", **QUICK)
     made = asking.result(60)
-    told = asking.outputs()
-    assert told[0]["state"] in ("queued", "running") and told[-1]["state"] == "completed"
+    updates = asking.outputs()
+    assert updates[0]["state"] in ("queued", "running") and updates[-1]["state"] == "completed"
     assert made["recipe"]["plan"]["seed"] == 7 and made["fraction"] == 1.0
     film = httpx2.get(service.url + made["film"])
     assert film.status_code == 200 and film.headers["content-type"] == "video/mp4"
@@ -51,8 +51,8 @@ def test_what_is_refused_is_told_in_one_line(service: Live) -> None:
 
 
 def test_it_is_the_one_endpoint(service: Live) -> None:
-    told = client(service).view_api(return_format="dict")
-    assert list(told["named_endpoints"]) == ["/generate"] and not told["unnamed_endpoints"]
+    description = client(service).view_api(return_format="dict")
+    assert list(description["named_endpoints"]) == ["/generate"] and not description["unnamed_endpoints"]
 
 
 @pytest.mark.slow

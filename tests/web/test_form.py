@@ -20,17 +20,17 @@ MODELS = [each.name for each in catalogue.list_models()]
 @pytest.mark.parametrize("name", MODELS)
 def test_each_models_own_values_lie_within_its_limits(name: str) -> None:
     model = catalogue.find(name)
-    for field, told in form.ranges(model).items():
-        if "minimum" in told:
-            gr.Slider(**told)  # Gradio refuses one whose ends are equal
-            assert told["minimum"] <= told["value"] <= told["maximum"], field
+    for field, limits in form.ranges(model).items():
+        if "minimum" in limits:
+            gr.Slider(**limits)  # Gradio refuses one whose ends are equal
+            assert limits["minimum"] <= limits["value"] <= limits["maximum"], field
         if field == "num_frames":
-            low, step = told["minimum"], told["step"]
-            assert low > 1 and (told["value"] - low) % step == 0
+            low, step = limits["minimum"], limits["step"]
+            assert low > 1 and (limits["value"] - low) % step == 0
             if "text" in model.inputs:
                 resolve(Request.of(prompt="a film", model=name, num_frames=low))
-        if "choices" in told:
-            assert told["value"] in told["choices"]
+        if "choices" in limits:
+            assert limits["value"] in limits["choices"]
     for size in form.sizes(model):
         width, height = map(int, size.split("x"))
         if "text" in model.inputs:
@@ -53,7 +53,7 @@ def fields() -> dict[str, Any]:
     model = catalogue.find("builtin")
     with gr.Blocks(analytics_enabled=False):
         found: dict[str, Any] = {
-            "prompt": form.prompt_box("Prompt", ""),
+            "prompt": form.prompt_box(""),
             "model": form.model_box(form.film_models(), "builtin"),
         }
         return found | form.numbers(model) | form.seed() | form.details(model) | form.finishing()
@@ -63,8 +63,8 @@ def test_a_plan_fills_the_form(fields: dict[str, Any]) -> None:
     plan = resolve(
         Request.of(prompt="a blue square", seed=7, num_frames=24, guidance_scale=3.0, fps=12.0, container="gif")
     )
-    told = form.filled(plan.model_dump(mode="json"), fields)
-    shown = {name: told[component].get("value") for name, component in fields.items() if component in told}
+    updates = form.filled(plan.model_dump(mode="json"), fields)
+    shown = {name: updates[component].get("value") for name, component in fields.items() if component in updates}
     assert (shown["prompt"], shown["seed"], shown["keep_seed"]) == ("a blue square", "7", True)
     assert (shown["num_frames"], shown["guidance_scale"], shown["fps"]) == (24, 3.0, 12.0)
     assert (shown["size"], shown["container"]) == ("128x128", "gif")
@@ -73,8 +73,8 @@ def test_a_plan_fills_the_form(fields: dict[str, Any]) -> None:
 
 def test_what_a_form_cannot_hold_is_empty(fields: dict[str, Any]) -> None:
     plan = resolve(Request.of(prompt="a blue square", container="mkv")).model_dump(mode="json")
-    told = form.filled(plan | {"seed": None}, fields)
-    shown = {name: told[fields[name]].get("value") for name in ("seed", "keep_seed", "quality", "speed")}
+    updates = form.filled(plan | {"seed": None}, fields)
+    shown = {name: updates[fields[name]].get("value") for name in ("seed", "keep_seed", "quality", "speed")}
     assert shown == {"seed": "", "keep_seed": False, "quality": "lossless", "speed": "exact"}
     older = {name: value for name, value in plan.items() if name != "speed"}
     assert form.filled(older, fields)[fields["speed"]]["value"] == "exact"
@@ -82,23 +82,23 @@ def test_what_a_form_cannot_hold_is_empty(fields: dict[str, Any]) -> None:
 
 def test_a_plan_of_a_model_that_is_not_known_fills_what_it_can(fields: dict[str, Any]) -> None:
     plan = resolve(Request.of(prompt="a blue square")).model_dump(mode="json") | {"model": "of-somebody-else"}
-    told = form.filled(plan, fields)
-    assert fields["model"] not in told and told[fields["prompt"]]["value"] == "a blue square"
+    updates = form.filled(plan, fields)
+    assert fields["model"] not in updates and updates[fields["prompt"]]["value"] == "a blue square"
 
 
 def test_another_model_changes_the_limits(fields: dict[str, Any]) -> None:
-    told = form.changed("text-to-video-ms-1.7b", fields)
-    assert told[fields["guidance_scale"]]["value"] == 9.0
-    assert told[fields["size"]]["choices"][0] == "256x256"
+    updates = form.changed("text-to-video-ms-1.7b", fields)
+    assert updates[fields["guidance_scale"]]["value"] == 9.0
+    assert updates[fields["size"]]["choices"][0] == "256x256"
 
 
 def test_a_sequence_fills_its_own_form(fields: dict[str, Any]) -> None:
     plan = plan_of(["a red circle", "a blue square"], Request.of(prompt="", seed=3), frames_per=6, drift=0.5)
     with gr.Blocks(analytics_enabled=False):
         own = fields | {"prompts": gr.Textbox(), "frames_per": gr.Slider(1, 240), "drift": gr.Slider(0, 1)}
-    told = form.filled(json.loads(plan.to_json()), own)
-    assert told[own["prompts"]]["value"] == "a red circle\na blue square"
-    assert (told[own["frames_per"]]["value"], told[own["drift"]]["value"]) == (6, 0.5)
+    updates = form.filled(json.loads(plan.to_json()), own)
+    assert updates[own["prompts"]]["value"] == "a red circle\na blue square"
+    assert (updates[own["frames_per"]]["value"], updates[own["drift"]]["value"]) == (6, 0.5)
 
 
 def test_the_codecs_offered_are_those_that_every_machine_has_and_a_format_has_a_choice_of() -> None:

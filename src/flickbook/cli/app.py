@@ -49,10 +49,10 @@ _MODULES: Final = {
 }
 
 
-def command_line(wanted: str | None = None) -> typer.Typer:
+def command_line(selected: str | None = None) -> typer.Typer:
     """Build the command line.
 
-    If one command is `wanted`, the others are registered with name and first sentence only, because importing all of
+    If one command is `selected`, the others are registered with name and first sentence only, because importing all of
     them takes longer than running some.
     """
     app = typer.Typer(
@@ -64,12 +64,12 @@ def command_line(wanted: str | None = None) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name, summary in _COMMANDS.items():
-        if wanted in (None, name):
+        if selected in (None, name):
             app.command(name)(getattr(_module(name), name))
         else:
             app.command(name, help=summary)(_unread)
     for name, summary in _GROUPS.items():
-        if wanted in (None, name):
+        if selected in (None, name):
             app.add_typer(_module(name).app, name=name)
         else:
             app.command(name, help=summary)(_unread)
@@ -84,8 +84,8 @@ def _unread() -> None:
     """Placeholder of a command that was not imported."""
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"flickbook {__version__}")
         raise typer.Exit
 
@@ -107,8 +107,8 @@ def run(arguments: list[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in options
     # No command runs if an option precedes it; shell completion passes no words.
-    wanted = next((word for word in arguments if word != "--"), None)
-    command = typer.main.get_command(command_line(wanted))
+    selected = next((word for word in arguments if word != "--"), None)
+    command = typer.main.get_command(command_line(selected))
     try:
         code = command(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, an invalid number

@@ -11,11 +11,11 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from flickbook.cli import console
+from flickbook.cli import console, options
 from flickbook.errors import FlickbookError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Check:
     remedy: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def doctor(as_json: options.AsJson = False) -> None:
     """Check this machine: exit code 0 if the built-in model can run, 1 if not."""
     from flickbook import settings
 
@@ -214,10 +214,10 @@ def _codecs() -> Check:
     from flickbook.media.encode import writable_codecs
 
     value = f"PyAV {av.__version__}, FFmpeg {getattr(av, 'ffmpeg_version_info', 'unknown')}"
-    trouble = writable_codecs()
-    if trouble["h264"]:
+    failures = writable_codecs()
+    if failures["h264"]:
         return Check("codecs", "fail", f"{value}, without libx264", "install PyAV's own wheel: `pip install av`")
-    works = [name for name, why in trouble.items() if not why]
+    works = [name for name, reason in failures.items() if not reason]
     soft, hard = ([name for name in works if CODECS[name].hardware is kind] for kind in (False, True))
     return Check("codecs", "ok", f"{value}: {', '.join(soft)}; hardware encoders: {', '.join(hard) or 'none'}")
 

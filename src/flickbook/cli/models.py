@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flickbook.cli import console
+from flickbook.cli import console, options
 from flickbook.cli.pulling import PullProgress
 from flickbook.errors import RequestError
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from flickbook.catalogue import Model, Real, Whole
 
 app = typer.Typer(help="List, describe, download and add models.", no_args_is_help=True, rich_markup_mode=None)
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Name = Annotated[str, typer.Argument(help="Name of a model, as shown by `flickbook models list`.")]
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: options.AsJson = False) -> None:
     """List the models, one per line, with their recommended steps and guidance."""
     from flickbook.catalogue import list_models
     from flickbook.hub.find import found
@@ -37,7 +36,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show(name: Name, as_json: AsJson = False) -> None:
+def show(name: Name, as_json: options.AsJson = False) -> None:
     """Describe one model: its files, sizes, limits and defaults, and where its figures come from."""
     from flickbook.catalogue import find
     from flickbook.hub.find import found
@@ -97,7 +96,7 @@ def pull(name: Name) -> None:
 
 
 @app.command("verify")
-def verify(name: Name, as_json: AsJson = False) -> None:
+def verify(name: Name, as_json: options.AsJson = False) -> None:
     """Hash a model's files again and print each with its SHA-256."""
     from flickbook.catalogue import find
     from flickbook.hub.find import directory

@@ -126,9 +126,9 @@ def taking(**groups: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callab
             parameters += [each] if group is None else [_unset(name, kind) for name, kind in group.items()]
 
         @wraps(command)
-        def called(*args: Any, **given: Any) -> Any:
-            together = {name: {option: given.pop(option) for option in group} for name, group in groups.items()}
-            return command(*args, **given, **together)
+        def called(*args: Any, **values: Any) -> Any:
+            together = {name: {option: values.pop(option) for option in group} for name, group in groups.items()}
+            return command(*args, **values, **together)
 
         # Keyword-only, because options without a default may precede an argument with one, and Typer calls by name.
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]

@@ -63,12 +63,12 @@ class PullProgress:
 
     def __call__(self, done: int, total: int) -> None:
         """Display that `done` of `total` bytes are downloaded."""
-        told = f"pulling {self.name}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+        text = f"pulling {self.name}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
         if not sys.stderr.isatty():
             tenths = 10 * done // max(total, 1)
             if tenths != self.tenths:
                 self.tenths = tenths
-                print(told, file=sys.stderr, flush=True)
+                print(text, file=sys.stderr, flush=True)
             return
         now = time.monotonic()
         self.first = done if self.first < 0 else self.first
@@ -77,4 +77,4 @@ class PullProgress:
         self.drawn = now
         rate = (done - self.first) / max(now - self.began, 1e-3)
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        print(f"\r{told}{left}   ", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+        print(f"\r{text}{left}   ", end="\n" if done >= total else "", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 #: Options of other tools, or short forms that people try, and the option that they mean.
-_MEANT: Final = {
+_REPLACEMENTS: Final = {
     "--steps": "--num-inference-steps",
     "--num-steps": "--num-inference-steps",
     "--inference-steps": "--num-inference-steps",
@@ -35,8 +35,8 @@ def hint(message: str, option: str | None, arguments: list[str]) -> str:
 
     `option` is the unknown option, None for another error; `arguments` are the words of the command line.
     """
-    if option is not None and option.lower() in _MEANT:
-        return f"No such option: {option}. Use {_MEANT[option.lower()]}."
+    if option is not None and option.lower() in _REPLACEMENTS:
+        return f"No such option: {option}. Use {_REPLACEMENTS[option.lower()]}."
     if "unexpected extra argument" in message and arguments:
         options = [number for number, word in enumerate(arguments) if word.startswith("-")]
         words = arguments[1 : options[0] if options else None]

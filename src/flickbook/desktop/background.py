@@ -10,15 +10,15 @@ from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
-Told = queue.SimpleQueue[Callable[[], None]]
+Callbacks = queue.SimpleQueue[Callable[[], None]]
 logger = logging.getLogger(__name__)
 
 
 class Background:
-    """One worker thread; callbacks are put into `told`, for the window to call."""
+    """One worker thread; callbacks are put into `callbacks`, for the window to call."""
 
-    def __init__(self, name: str, told: Told) -> None:
-        self._told = told
+    def __init__(self, name: str, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         # A daemon thread: a response that never arrives must not keep the program alive.
         threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -37,20 +37,20 @@ class Background:
         except Exception as error:  # the window shows any error, and the thread continues
             logger.debug("in the background", exc_info=True)
             if otherwise is not None:
-                self._told.put(partial(otherwise, error))
+                self._callbacks.put(partial(otherwise, error))
         else:
-            self._told.put(partial(then, found))
+            self._callbacks.put(partial(then, found))
 
     def _run(self) -> None:
         while True:
             self._work.get()()
 
 
-def pumped(told: Told, most: int = 50) -> None:
+def pumped(callbacks: Callbacks, most: int = 50) -> None:
     """Calls queued callbacks in order, at most `most` at once, so that the window stays responsive."""
     for _ in range(most):
         try:
-            call = told.get_nowait()
+            call = callbacks.get_nowait()
         except queue.Empty:
             return
         call()

@@ -36,8 +36,8 @@ class Place(tkinter.Toplevel):
             ttk.Label(body, text=text, style="Soft.TLabel").pack(anchor="w", pady=(14, 3))
             entry.pack(fill="x")
         self.url.insert(0, url or "http://127.0.0.1:8000")
-        self.said = ttk.Label(body, style="SoftFault.TLabel", wraplength=340, justify="left")
-        self.said.pack(anchor="w", pady=(theme.GAP, 0))
+        self.message = ttk.Label(body, style="SoftFault.TLabel", wraplength=340, justify="left")
+        self.message.pack(anchor="w", pady=(theme.GAP, 0))
         row = ttk.Frame(body)
         row.pack(fill="x", pady=(theme.GAP, 0))
         ttk.Button(row, text="Connect", style="Accent.TButton", command=self.use).pack(side="right")
@@ -62,7 +62,7 @@ class Place(tkinter.Toplevel):
         try:
             found = Remote(self.url.get(), self.key.get()) if self._remote.get() else None
         except FlickbookError as error:
-            self.said.configure(text=str(error))
+            self.message.configure(text=str(error))
             return
         self.destroy()
         self._choose(found)

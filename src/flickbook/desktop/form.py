@@ -292,24 +292,24 @@ class Form(ttk.Frame):
         model, picture = self.model, self.picture.get()
         if model is None:
             raise RequestError("model", "", "none is available", "wait until there is a connection")
-        asked: dict[str, Any] = {"prompt": self.words, "model": model.name}
+        fields: dict[str, Any] = {"prompt": self.words, "model": model.name}
         for name in (*_NUMBERS, "seed"):
             text = str(self.fields[name].get()).strip()
             if text and not (picture and name in ("num_frames", "fps")):
-                asked[name] = number(name, text)
+                fields[name] = number(name, text)
         if picture:
-            asked["num_frames"] = 1
-        elif asked.get("num_frames") == 1:
+            fields["num_frames"] = 1
+        elif fields.get("num_frames") == 1:
             limits = "must be {} to {}".format(*self._range("num_frames"))
             raise RequestError("num_frames", 1, limits, "choose Picture for a single image")
-        asked |= size(str(self.fields["size"].get()))
-        asked["scheduler"] = self.fields["scheduler"].get() or None
+        fields |= size(str(self.fields["size"].get()))
+        fields["scheduler"] = self.fields["scheduler"].get() or None
         speed = self.fields["speed"].get()
-        asked["speed"] = None if speed == "exact" else speed  # an older service does not know this field
+        fields["speed"] = None if speed == "exact" else speed  # an older service does not know this field
         negative = self.fields["negative_prompt"].get("1.0", "end-1c").strip()
         if negative != model.negative_prompt:
-            asked["negative_prompt"] = negative
-        return Request.of(**asked)
+            fields["negative_prompt"] = negative
+        return Request.of(**fields)
 
     @property
     def words(self) -> str:

@@ -40,18 +40,18 @@ def read(path: Path) -> FrameBuffer:
         return FrameBuffer((_fitted(read_picture(path), _SIDE),), 1.0)
     frames: list[Image.Image] = []
     with closing(probe.stream("video", path, limits=asdict(_LIMITS))) as messages:
-        told = next(messages).value
+        header = next(messages).value
         for message in messages:
             if not message.answer:
                 height, width, _ = message.value["shape"]
-                frames.append(_fitted(array(message), min(_SIDE, _affordable(width, height, told["most"]))))
-    return FrameBuffer(tuple(frames), told["rate"])
+                frames.append(_fitted(array(message), min(_SIDE, _affordable(width, height, header["most"]))))
+    return FrameBuffer(tuple(frames), header["rate"])
 
 
-def of_bytes(data: bytes, suffix: str = ".webp") -> FrameBuffer:
+def of_bytes(data: bytes) -> FrameBuffer:
     """Decodes a file in memory. Raises MediaError."""
     with tempfile.TemporaryDirectory(prefix="flickbook-") as place:
-        path = Path(place, f"preview{suffix}")
+        path = Path(place, "preview.webp")
         path.write_bytes(data)
         return read(path)
 

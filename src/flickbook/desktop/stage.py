@@ -40,12 +40,12 @@ _STATES: Final = {
 
 
 class Stage(ttk.Frame):
-    """Shows one entry at a time. `asked` receives "cancel", "save", "folder" or "again"; `say` receives an example
+    """Shows one entry at a time. `on_action` receives "cancel", "save", "folder" or "again"; `say` receives an example
     prompt.
     """
 
     def __init__(
-        self, parent: tkinter.Misc, theme_: Theme, asked: Callable[[str], None], say: Callable[[str], None]
+        self, parent: tkinter.Misc, theme_: Theme, on_action: Callable[[str], None], say: Callable[[str], None]
     ) -> None:
         super().__init__(parent)
         self.entry: Entry | None = None
@@ -59,10 +59,10 @@ class Stage(ttk.Frame):
         self._empty = self._proposal(say, theme_.photo(theme.flipbook()))
         self._caption = ttk.Label(self._below, style="Strong.TLabel", justify="left")
         self._facts = ttk.Label(self._below, style="Soft.TLabel", justify="left")
-        self._said = ttk.Label(self._below, style="Fault.TLabel", justify="left")
+        self._message = ttk.Label(self._below, style="Fault.TLabel", justify="left")
         self._notes = ttk.Label(self._below, style="Soft.TLabel", justify="left")
-        self._work(asked)
-        self._actions(asked)
+        self._work(on_action)
+        self._actions(on_action)
         self.bind("<Configure>", self._sized)
         self.show(None)
 
@@ -79,7 +79,7 @@ class Stage(ttk.Frame):
             button.pack(pady=1)
         return frame
 
-    def _work(self, asked: Callable[[str], None]) -> None:
+    def _work(self, on_action: Callable[[str], None]) -> None:
         """The progress bar and the Cancel button."""
         self._progress = ttk.Frame(self._below)
         self._progress.columnconfigure(0, weight=1)
@@ -87,22 +87,22 @@ class Stage(ttk.Frame):
         self.bar.grid(row=0, column=0, sticky="ew", pady=(10, 0))
         self.phase = ttk.Label(self._progress, style="Soft.TLabel")
         self.phase.grid(row=1, column=0, sticky="w", pady=(4, 0))
-        self.cancel = ttk.Button(self._progress, text="Cancel", command=lambda: asked("cancel"))
+        self.cancel = ttk.Button(self._progress, text="Cancel", command=lambda: on_action("cancel"))
         self.cancel.grid(row=0, column=1, rowspan=2, padx=(16, 0))
 
-    def _actions(self, asked: Callable[[str], None]) -> None:
+    def _actions(self, on_action: Callable[[str], None]) -> None:
         self._row = ttk.Frame(self._below)
         self.buttons = {
-            "save": ttk.Button(self._row, text="Save as…", style="Primary.TButton", command=lambda: asked("save")),
-            "folder": ttk.Button(self._row, text="Open folder", command=lambda: asked("folder")),
-            "again": ttk.Button(self._row, text="Use these settings", command=lambda: asked("again")),
+            "save": ttk.Button(self._row, text="Save as…", style="Primary.TButton", command=lambda: on_action("save")),
+            "folder": ttk.Button(self._row, text="Open folder", command=lambda: on_action("folder")),
+            "again": ttk.Button(self._row, text="Use these settings", command=lambda: on_action("again")),
         }
 
     def show(self, entry: Entry | None, local: bool = True) -> None:
         """Shows an entry, or updates the current one; None clears the stage."""
         new = entry is None or self.entry is None or entry.id != self.entry.id
         self.entry, self._local = entry, local
-        there = None if entry is None else (entry.id, entry.over, entry.made, bool(said(entry)))
+        there = None if entry is None else (entry.id, entry.over, entry.made, bool(message(entry)))
         if new:
             self.player.clear()
             self._pace = Pace()
@@ -121,7 +121,7 @@ class Stage(ttk.Frame):
             facts.append(f"made in {duration(entry.seconds)}")
         self._facts.configure(text=" · ".join(facts))
         self._notes.configure(text="\n".join(entry.notes))
-        self._said.configure(text=said(entry), style="Fault.TLabel" if entry.error else "Soft.TLabel")
+        self._message.configure(text=message(entry), style="Fault.TLabel" if entry.error else "Soft.TLabel")
         self.bar.configure(value=entry.fraction if entry.state == "running" else 0.0)
         self.phase.configure(text=progress(entry, self._pace.left(entry)))
         if self.player.frame_buffer is None:
@@ -130,7 +130,7 @@ class Stage(ttk.Frame):
 
     def _placed(self, entry: Entry | None) -> None:
         """Shows the widgets that belong to this entry, and hides the others."""
-        for widget in (self._caption, self._facts, self._notes, self._said, self._progress, self._row):
+        for widget in (self._caption, self._facts, self._notes, self._message, self._progress, self._row):
             widget.pack_forget()
         if entry is None:
             self.player.hint("")
@@ -141,8 +141,8 @@ class Stage(ttk.Frame):
         self._facts.pack(anchor="w", pady=(2, 0))
         if entry.made and entry.notes:
             self._notes.pack(anchor="w", pady=(4, 0))
-        if said(entry):
-            self._said.pack(anchor="w", pady=(6, 0))
+        if message(entry):
+            self._message.pack(anchor="w", pady=(6, 0))
         if not entry.over:
             self._progress.pack(fill="x", pady=(12, 0))
             return
@@ -161,11 +161,11 @@ class Stage(ttk.Frame):
         self.player.show(frame_buffer)
 
     def _sized(self, event: Any) -> None:
-        for label in (self._caption, self._facts, self._notes, self._said):
+        for label in (self._caption, self._facts, self._notes, self._message):
             label.configure(wraplength=max(200, event.width - 8))
 
 
-def said(entry: Entry) -> str:
+def message(entry: Entry) -> str:
     """The message for an entry that ended without a film; "" for others."""
     if entry.error:
         return entry.error

@@ -15,11 +15,9 @@ from pathlib import Path
 from tkinter import filedialog, ttk
 from typing import Any, Final, TypeVar
 
-from PIL import Image
-
 from flickbook import settings
 from flickbook.desktop import frame_buffer
-from flickbook.desktop.background import Background, Told, pumped
+from flickbook.desktop.background import Background, Callbacks, pumped
 from flickbook.desktop.connection import Place
 from flickbook.desktop.files import revealed, saved, suggested
 from flickbook.desktop.form import Form
@@ -53,24 +51,24 @@ class Window:
     def __init__(self, root: tkinter.Tk, source: Source, local: Callable[[], Source]) -> None:
         self.root, self.source, self._local = root, source, local
         self.theme = Theme(root)
-        self._told: Told = queue.SimpleQueue()
-        self._asks, self._pictures = Background("asks", self._told), Background("pictures", self._told)
+        self._callbacks: Callbacks = queue.SimpleQueue()
+        self._asks, self._pictures = Background("asks", self._callbacks), Background("pictures", self._callbacks)
         self._open = self._looking = self._away = self.closing = self._hung_up = False
         self._hasty = self._follows = False
         self._seen: bytes | None = None
-        self._wanted: set[str] = set()
+        self._requested: set[str] = set()
         root.title(TITLE)
         root.minsize(*SMALLEST)
         root.geometry(f"{min(SIZE[0], root.winfo_screenwidth())}x{min(SIZE[1], root.winfo_screenheight())}")
         root.report_callback_exception = self._unexpected
-        self._laid_out()
+        self._build()
         self._bound()
         self._connect()
         root.after(_PUMP, self._pump)
         root.after(_LOOK, self._look)
         root.after(_ALL, self._look_at_all)
 
-    def _laid_out(self) -> None:
+    def _build(self) -> None:
         outer = ttk.Frame(self.root, padding=(theme.SPACE, 14, theme.SPACE, 12))
         outer.pack(fill="both", expand=True)
         outer.columnconfigure(1, weight=1)
@@ -84,7 +82,7 @@ class Window:
         self.place.pack(side="right", padx=(0, 4))
         self.form = Form(outer, self.theme, self.make, self._worded)
         self.form.grid(row=1, column=0, sticky="ns")
-        self.stage = Stage(outer, self.theme, self._asked, self.form.say)
+        self.stage = Stage(outer, self.theme, self._act, self.form.say)
         self.stage.grid(row=1, column=1, sticky="nsew", padx=theme.SPACE)
         self.history = History(outer, self.theme, self.open)
         self.history.grid(row=1, column=2, sticky="nsew")
@@ -100,7 +98,7 @@ class Window:
     def _bound(self) -> None:
         self.root.protocol("WM_DELETE_WINDOW", self.close)
         self.root.bind(
-            "<Escape>", lambda event: self._asked("cancel") if event.widget.winfo_toplevel() is self.root else None
+            "<Escape>", lambda event: self._act("cancel") if event.widget.winfo_toplevel() is self.root else None
         )
         for key in ("<Control-q>", "<Control-w>", "<Command-q>", "<Command-w>"):
             if "Command" not in key or self.root.tk.call("tk", "windowingsystem") == "aqua":
@@ -188,7 +186,7 @@ class Window:
         self.form.make.state(["!disabled"])
         self._fault(error)
 
-    def _asked(self, what: str) -> None:
+    def _act(self, what: str) -> None:
         """Handles the buttons below the stage, and Escape."""
         entry = self.stage.entry
         if entry is None or not self._open:
@@ -275,19 +273,16 @@ class Window:
 
     def _picture(self, entry: Entry) -> None:
         """Loads the thumbnail of an entry, once."""
-        if entry.id in self._wanted:
+        if entry.id in self._requested:
             return
-        self._wanted.add(entry.id)
+        self._requested.add(entry.id)
         side = 2 * max(WIDTH, HEIGHT)
         self._ask(
             self._pictures,
             lambda source: source.still(entry, side),
-            partial(self._pictured, entry.id),
+            partial(self.history.picture, entry.id),
             lambda error: logger.debug("%s: %s", entry.id, error),
         )
-
-    def _pictured(self, id: str, image: Image.Image) -> None:
-        self.history.picture(id, image)
 
     # Periodic tasks
 
@@ -296,7 +291,7 @@ class Window:
         if self._hung_up:
             self.close()
         try:
-            pumped(self._told)
+            pumped(self._callbacks)
         finally:
             self.root.after(_PUMP, self._pump)
 
@@ -369,7 +364,7 @@ class Window:
         self._asks.do(before.close, lambda _: None)
         self.stage.show(None)
         self.history.clear()
-        self._wanted, self._looking = set(), False
+        self._requested, self._looking = set(), False
         self._connect()
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ from flickbook.server.api import (
     sequences,
     webhooks,
 )
+from flickbook.server.api.queue_position import Line
 from flickbook.server.compatible import images, models, videos
 from flickbook.server.middleware.body_limits import BodyLimits
 from flickbook.server.middleware.origin_check import Hosts, OriginCheck
@@ -49,8 +50,10 @@ _ROUTES: Final = (
     *(health, reference, videos, images, models),
     *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
 )
-_ASKED: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
-_TOLD: Final = ["accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"]
+_REQUEST_HEADERS: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
+_RESPONSE_HEADERS: Final = [
+    *("accept-ranges", "content-length", "content-range", "etag", "location", "retry-after", "x-request-id"),
+]
 
 
 def create_app(service: Service) -> FastAPI:
@@ -81,9 +84,11 @@ def create_app(service: Service) -> FastAPI:
     app.state.guard = Guard(service)
     app.state.pulls = pulls.Pulls()
     app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
-    #: Set when the service is told to stop: what streams without an end must end then.
+    app.state.line = Line(service.queue, service.workers)
+    #: Set when the service stops; streams without an end must end then.
     app.state.closing = asyncio.Event()
-    #: Paths to which may post who is not known yet.
+    app.state.watches = events.Watches(service, app.state.closing)
+    #: Paths that accept a POST without authentication.
     app.state.public = set()
     errors.install(app)
     for routes in _ROUTES:
@@ -97,8 +102,8 @@ def create_app(service: Service) -> FastAPI:
             CORSMiddleware,
             allow_origins=service.origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=_ASKED,
-            expose_headers=_TOLD,
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
         )
     app.add_middleware(Hosts, service=service)
     app.add_middleware(RequestContext, metrics=app.state.metrics)
@@ -134,7 +139,7 @@ def _describe(app: FastAPI) -> None:
                 responses = operation.get("responses", {})
                 responses.pop("422", None)
                 if any(each["name"].lower() == "idempotency-key" for each in operation.get("parameters", ())):
-                    responses |= {"422": responses["400"] | {"description": errors.WHY[422]}}
+                    responses |= {"422": responses["400"] | {"description": errors.DESCRIPTIONS[422]}}
                 for status, response in responses.items():
                     if status >= "400" and response.get("content"):
                         # Whatever a route sends, its refusals are JSON.

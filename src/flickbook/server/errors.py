@@ -38,7 +38,6 @@ from flickbook.errors import (
     one_line,
     shown,
 )
-from flickbook.server.submission.availability import pull_path
 
 _STATUS: Final[tuple[tuple[type[FlickbookError], int], ...]] = (
     (JobNotFound, 404),
@@ -63,7 +62,7 @@ _CODE: Final = {
     429: "limit_reached",
 }
 #: The descriptions of the statuses in OpenAPI.
-WHY: Final = {
+DESCRIPTIONS: Final = {
     400: "A field is invalid, or the state of the job does not allow this; the message names the field and the remedy",
     401: "The key is missing, wrong, revoked or expired",
     403: "The API key lacks the scope, or the request comes from another origin",
@@ -130,7 +129,7 @@ def refusals(
     *statuses: int, model: type[BaseModel] = Refusal, always: Iterable[int] = _KNOWN
 ) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route for OpenAPI: these statuses and those in `always`."""
-    return {code: {"model": model, "description": WHY[code]} for code in sorted({*always, *statuses})}
+    return {code: {"model": model, "description": DESCRIPTIONS[code]} for code in sorted({*always, *statuses})}
 
 
 def answer(
@@ -180,6 +179,11 @@ def _ours(scope: Scope, error: FlickbookError) -> Response:
     elif isinstance(error, MediaError | WeightsError):
         message = f"{error.reason}; {error.remedy}"  # without the path
     return answer(scope, status, error.code, message, error.field, headers)
+
+
+def pull_path(model: str) -> str:
+    """Return the path at which the download of a model is started and followed."""
+    return f"/api/v1/models/{model}/pull"
 
 
 def _absent(scope: Scope, error: ModelNotPulled) -> Response:

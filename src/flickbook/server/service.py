@@ -77,6 +77,5 @@ class Caller:
 
 def service_of(request: HttpRequest) -> Service:
     """Return the service of the request's application."""
-    found = request.app.state.service
-    assert isinstance(found, Service)
+    found: Service = request.app.state.service
     return found

@@ -14,13 +14,14 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Protocol, Self
+from typing import Annotated, Any, Final, Literal, Protocol, Self, get_args
 
 from pydantic import Field
 
 from flickbook.spec import Plan, Record, Request, Sidecar
 
 State = Literal["queued", "running", "paused", "completed", "failed", "cancelled", "expired"]
+STATES: Final[tuple[State, ...]] = get_args(State)
 #: Final states: a job leaves them only on request.
 DONE: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired")
 #: A draft stops after part of its steps; an extension is joined to the end of its parent film; a sequence is a film

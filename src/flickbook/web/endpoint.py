@@ -65,8 +65,8 @@ def endpoint(service: Service, guard: Guard) -> None:
                 raise gr.Error("this key lacks the scope create; ask for one that has it", print_exception=False)
             await guard.afford(scope)
             job = await submitted(service, lambda _: ordered(Request.of(**fields), owner=caller.owner))
-            async for told in _told(service, guard, caller, job.id):
-                yield told
+            async for update in _updates(service, guard, caller, job.id):
+                yield update
         except FlickbookError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -74,21 +74,21 @@ def endpoint(service: Service, guard: Guard) -> None:
     api(generate, api_name="generate", concurrency_limit=None)
 
 
-async def _told(service: Service, guard: Guard, caller: Caller, id: str) -> AsyncIterator[dict[str, Any]]:
+async def _updates(service: Service, guard: Guard, caller: Caller, id: str) -> AsyncIterator[dict[str, Any]]:
     """Yield the state of a job whenever it changes, until the job is done."""
     before: dict[str, Any] = {}
     while True:
         job = await service.queue.job(id)
         now = service.artifacts.progress(id) if job.state == "running" else {}
         fraction = 1.0 if job.state == "completed" else float(now.get("fraction") or 0.0)
-        told = {"id": id, "state": job.state, "fraction": fraction, "eta_seconds": now.get("eta_seconds")}
+        update = {"id": id, "state": job.state, "fraction": fraction, "eta_seconds": now.get("eta_seconds")}
         if job.state in DONE:
             if job.state != "completed" or job.result is None or job.result.sidecar.recipe is None:
                 raise gr.Error(job.error or f"the job was {job.state}", print_exception=False)
             film = await guard.link(caller, link_path(id, "film"), job.owner, signed_links.LONGEST)
-            yield told | {"film": film, "recipe": job.result.sidecar.recipe.model_dump(mode="json")}
+            yield update | {"film": film, "recipe": job.result.sidecar.recipe.model_dump(mode="json")}
             return
-        if told != before:
-            yield told
-        before = told
+        if update != before:
+            yield update
+        before = update
         await asyncio.sleep(_LOOK)

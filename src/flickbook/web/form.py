@@ -63,7 +63,7 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
     strength = model.strength
     usual = f"Model default: {model.negative_prompt}" if model.negative_prompt else "What the film should not show"
     frames = _limits(model.fewest_frames, model.num_frames, model.num_frames.every) | {"label": timed(model)}
-    told = {
+    limits = {
         "num_inference_steps": _limits(model.num_inference_steps.range[0], model.num_inference_steps, 1),
         "guidance_scale": _limits(model.guidance_scale.range[0], model.guidance_scale, 0.1),
         "fps": _limits(model.fps.range[0], model.fps, 1),
@@ -74,7 +74,7 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
         "strength": {"value": None} if strength is None else _limits(strength.range[0], strength, 0.05),
         "hint": {"value": f"{model.good_at}. {model.faults}. Recommended: {model.advice()}."},
     }
-    return told if model.num_frames.range[1] == 1 else {"num_frames": frames} | told
+    return limits if model.num_frames.range[1] == 1 else {"num_frames": frames} | limits
 
 
 def timed(model: Model) -> str:
@@ -99,17 +99,17 @@ def model_box(choices: list[tuple[str, str]], value: str) -> gr.Dropdown:
     return gr.Dropdown(choices, value=chosen(choices, value), label="Model", filterable=True)
 
 
-def prompt_box(label: str, placeholder: str, lines: int = 2) -> gr.Textbox:
+def prompt_box(placeholder: str) -> gr.Textbox:
     """Return the prompt component."""
-    return gr.Textbox(label=label, placeholder=placeholder, lines=lines, max_lines=8, max_length=PROMPT_CHARACTERS)
+    return gr.Textbox(label="Prompt", placeholder=placeholder, lines=2, max_lines=8, max_length=PROMPT_CHARACTERS)
 
 
 def numbers(model: Model, film: bool = True) -> Fields:
     """Return the sliders that are always visible."""
-    told, found = ranges(model), dict[str, Any]()
+    limits, found = ranges(model), dict[str, Any]()
     if film:
-        found["num_frames"] = gr.Slider(precision=0, **told["num_frames"])
-    found["num_inference_steps"] = gr.Slider(label="Steps", precision=0, **told["num_inference_steps"])
+        found["num_frames"] = gr.Slider(precision=0, **limits["num_frames"])
+    found["num_inference_steps"] = gr.Slider(label="Steps", precision=0, **limits["num_inference_steps"])
     return found
 
 
@@ -126,17 +126,17 @@ def seed() -> Fields:
 
 def details(model: Model, film: bool = True) -> Fields:
     """Return the components of the collapsed settings."""
-    told = ranges(model)
+    limits = ranges(model)
     found: Fields = {
-        "negative_prompt": gr.Textbox(label="Negative prompt", lines=1, max_lines=4, **told["negative_prompt"]),
+        "negative_prompt": gr.Textbox(label="Negative prompt", lines=1, max_lines=4, **limits["negative_prompt"]),
         "guidance_scale": gr.Slider(
-            label="Guidance", info="How closely to follow the prompt", **told["guidance_scale"]
+            label="Guidance", info="How closely to follow the prompt", **limits["guidance_scale"]
         ),
     }
     if film:
-        found["fps"] = gr.Slider(label="Frames per second", **told["fps"])
-    found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **told["size"])
-    found["scheduler"] = gr.Dropdown(label="Scheduler", **told["scheduler"])
+        found["fps"] = gr.Slider(label="Frames per second", **limits["fps"])
+    found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **limits["size"])
+    found["scheduler"] = gr.Dropdown(label="Scheduler", **limits["scheduler"])
     found["speed"] = gr.Dropdown(
         [("exact", "exact"), ("balanced: faster, nearly identical", "balanced"), ("turbo: few steps", "turbo")],
         value="exact",
@@ -194,8 +194,8 @@ def finishing() -> Fields:
 
 def changed(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the updates of the components when another model is selected."""
-    told = ranges(catalogue.find(name))
-    return {fields[field]: gr.update(**said) for field, said in told.items() if field in fields}
+    limits = ranges(catalogue.find(name))
+    return {fields[field]: gr.update(**update) for field, update in limits.items() if field in fields}
 
 
 def recommended(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
@@ -207,40 +207,40 @@ def recommended(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
 def filled(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the updates of the components for the values of a Plan. Limits are included if the model is known here."""
     model = next((each for each in catalogue.list_models() if each.name == plan.get("model")), None)
-    told: dict[str, dict[str, Any]] = ranges(model) if model is not None else {}
-    said = _said(plan, fields)
+    limits: dict[str, dict[str, Any]] = ranges(model) if model is not None else {}
+    values = _values(plan, fields)
     if model is None:
-        said.pop("model", None)
-    names = [name for name in fields if name in told or name in said]
+        values.pop("model", None)
+    names = [name for name in fields if name in limits or name in values]
     return {
-        fields[name]: gr.update(**told.get(name, {}) | ({"value": said[name]} if name in said else {}))
+        fields[name]: gr.update(**limits.get(name, {}) | ({"value": values[name]} if name in values else {}))
         for name in names
     }
 
 
-def _said(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _values(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the components by field name."""
     polish, turns = plan.get("polish") or {}, [tuple(turn) for turn in plan.get("prompt_at") or ()]
-    said: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
+    values: dict[str, Any] = {name: plan[name] for name in fields if plan.get(name) is not None}
     seed = plan.get("seed")
-    said |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
-    said["speed"] = plan.get("speed") or "exact"  # old recipes have no speed
-    said["loras"] = ""  # a Plan contains the hashes of LoRA files, not their names
+    values |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
+    values["speed"] = plan.get("speed") or "exact"  # old recipes have no speed
+    values["loras"] = ""  # a Plan contains the hashes of LoRA files, not their names
     if plan.get("width") and plan.get("height"):
-        said["size"] = f"{plan['width']}x{plan['height']}"
+        values["size"] = f"{plan['width']}x{plan['height']}"
     if plan.get("task") == "sequence":
-        said["prompts"] = "\n".join([str(plan.get("prompt", "")), *(str(text) for _, text in turns)])
-        said["frames_per"] = int(plan.get("num_frames", 24)) // (1 + len(turns))
+        values["prompts"] = "\n".join([str(plan.get("prompt", "")), *(str(text) for _, text in turns)])
+        values["frames_per"] = int(plan.get("num_frames", 24)) // (1 + len(turns))
     else:
-        said["prompt_at"] = "\n".join(f"{frame}: {text}" for frame, text in turns)
-    said["codec"] = plan["codec"] if plan.get("codec") in CODECS else ""
-    said["pixel_format"] = plan["pixel_format"] if plan.get("pixel_format") == "yuv420p10le" else ""
+        values["prompt_at"] = "\n".join(f"{frame}: {text}" for frame, text in turns)
+    values["codec"] = plan["codec"] if plan.get("codec") in CODECS else ""
+    values["pixel_format"] = plan["pixel_format"] if plan.get("pixel_format") == "yuv420p10le" else ""
     for factor in ("interpolate", "upscale"):
-        said[f"polish.{factor}"] = f"{polish[factor]}x" if polish.get(factor, 1) in (2, 3, 4) else ""
-    said |= {"polish.steady": polish.get("steady") or 0, "polish.loop": polish.get("loop") or ""}
-    said |= {"polish.speed": polish.get("speed") or 1, "polish.rate": "", "polish.text": polish.get("text") or ""}
-    said["polish.trim"] = f"{polish['trim'][0]}:{polish['trim'][1]}f" if polish.get("trim") else ""
-    if said.get("container") not in FILMS + PICTURES:
-        said.pop("container", None)
-    said["quality"] = "" if plan.get("quality") is None else str(plan["quality"])
-    return {name: value for name, value in said.items() if name in fields}
+        values[f"polish.{factor}"] = f"{polish[factor]}x" if polish.get(factor, 1) in (2, 3, 4) else ""
+    values |= {"polish.steady": polish.get("steady") or 0, "polish.loop": polish.get("loop") or ""}
+    values |= {"polish.speed": polish.get("speed") or 1, "polish.rate": "", "polish.text": polish.get("text") or ""}
+    values["polish.trim"] = f"{polish['trim'][0]}:{polish['trim'][1]}f" if polish.get("trim") else ""
+    if values.get("container") not in FILMS + PICTURES:
+        values.pop("container", None)
+    values["quality"] = "" if plan.get("quality") is None else str(plan["quality"])
+    return {name: value for name, value in values.items() if name in fields}

@@ -99,8 +99,8 @@ class Studio:
             guard: Guard = self._parent.state.guard
             await guard.admit(scope, "read")
         except (HTTPException, FlickbookError) as error:
-            asked = dict(scope["headers"]).get(b"accept", b"")
-            away = getattr(error, "status_code", 0) == 401 and scope["method"] == "GET" and b"text/html" in asked
+            accept = dict(scope["headers"]).get(b"accept", b"")
+            away = getattr(error, "status_code", 0) == 401 and scope["method"] == "GET" and b"text/html" in accept
             answer = RedirectResponse(LOGIN, 303) if away else refusal(scope, error)
             await answer(scope, receive, send)
             return
@@ -155,10 +155,10 @@ async def _plain(scope: Scope, receive: Receive) -> Receive:
         raise HTTPException(400, "the body is not JSON") from None
     if not isinstance(found, dict) or _holds_object(found.get("data")) or _typed(found):
         raise HTTPException(400, "a value must be a text, a number, yes or no, or a list of them, and no file")
-    given = iter([{"type": "http.request", "body": whole, "more_body": False}])
+    messages = iter([{"type": "http.request", "body": whole, "more_body": False}])
 
     async def again() -> Message:
-        return next(given, None) or await receive()
+        return next(messages, None) or await receive()
 
     return again
 
@@ -186,7 +186,7 @@ def _typed(value: Any) -> bool:
 
 def _dressed(send: Send, path: str) -> Send:
     """Return a `send` that adds the security headers of the page, and replaces the link preview of its HTML."""
-    begun: list[Message] = []
+    start: list[Message] = []
     parts: list[bytes] = []
 
     async def answer(message: Message) -> None:
@@ -197,16 +197,16 @@ def _dressed(send: Send, path: str) -> Send:
             if path.startswith(_LASTING):  # their names contain a hash of their content
                 headers["cache-control"] = "private, max-age=31536000, immutable"
             if headers.get("content-type", "").startswith("text/html"):
-                begun.append(message)  # its length changes with the body
+                start.append(message)  # its length changes with the body
                 return
-        if not begun:
+        if not start:
             await send(message)
             return
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             page = _TAGS.sub(b"", b"".join(parts)).replace(b"</head>", _TITLE, 1)
-            MutableHeaders(scope=begun[0])["content-length"] = str(len(page))
-            await send(begun[0])
+            MutableHeaders(scope=start[0])["content-length"] = str(len(page))
+            await send(start[0])
             await send({"type": "http.response.body", "body": page})
 
     return answer

@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from typing import Any, Final
@@ -84,11 +85,11 @@ def _notes(what: str, prompt: gr.Textbox, model: gr.Dropdown) -> None:
 
 def _follows(fields: Fields, hint: gr.Markdown, recommend: gr.Button, examples: gr.HTML | None = None) -> None:
     """Apply the limits of the selected model to a form, and fill in its recommended settings on request."""
-    told: Fields = fields | {"hint": hint}
-    outputs = [told[name] for name in form.ranges(catalogue.find("builtin")) if name in told]
+    components: Fields = fields | {"hint": hint}
+    outputs = [components[name] for name in form.ranges(catalogue.find("builtin")) if name in components]
 
     def change(name: str) -> dict[Any, Any]:
-        changes = form.changed(name, told)
+        changes = form.changed(name, components)
         return changes if examples is None else changes | {examples: _examples(name)}
 
     changed = outputs if examples is None else [*outputs, examples]
@@ -100,11 +101,7 @@ def _follows(fields: Fields, hint: gr.Markdown, recommend: gr.Button, examples: 
 
 def _examples(name: str) -> str:
     words = " | ".join(json.dumps(each) for each in catalogue.find(name).examples)
-    return f"<flickbook-examples prompts='{_quoted(words)}'></flickbook-examples>" if words else ""
-
-
-def _quoted(text: str) -> str:
-    return text.replace("&", "&amp;").replace("'", "&#39;").replace("<", "&lt;")
+    return f"<flickbook-examples prompts='{html.escape(words)}'></flickbook-examples>" if words else ""
 
 
 def _film(usual: str) -> Fields:
@@ -112,7 +109,7 @@ def _film(usual: str) -> Fields:
     found = catalogue.find(form.chosen(choices, usual))
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
-            prompt = form.prompt_box("Prompt", _PROMPT)
+            prompt = form.prompt_box(_PROMPT)
             examples = _own(_examples(found.name))
             with gr.Row(elem_classes="fb-go"):
                 go = gr.Button("Make the film", variant="primary", elem_id="fb-make", scale=2)
@@ -152,7 +149,7 @@ def _film(usual: str) -> Fields:
 def _picture(usual: str) -> Fields:
     with gr.Row(elem_classes="fb-desk"):
         with gr.Column(scale=5, min_width=280):
-            prompt = form.prompt_box("Prompt", "a peaceful sunset over mountain ranges")
+            prompt = form.prompt_box("a peaceful sunset over mountain ranges")
             _own('<flickbook-notes for="picture"></flickbook-notes>')
             model = form.model_box(form.picture_models(), usual)
             found = catalogue.find(str(model.value))

@@ -47,7 +47,7 @@ def plan_of(path: Path) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "said"),
+    ("text", "words", "message"),
     [
         ("prompt,num_frames\nx,1\ny,2\nz,999\n", [], "row 3: num_frames=999: must be 1 to 256; ask for 256 frames"),
         ("prompt,colour\nx,red\n", [], "header: column=colour: is not known; known are prompt, name, "),
@@ -78,29 +78,29 @@ def plan_of(path: Path) -> Plan:
     ],
 )  # fmt: skip
 def test_an_error_is_one_line_and_nothing_is_written(
-    text: str, words: list[str], said: str, work: Path, capsys: pytest.CaptureFixture[str]
+    text: str, words: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told, err = batch(capsys, written(work, text), *words)
+    code, document, err = batch(capsys, written(work, text), *words)
     assert code == 2
-    assert said in told["error"]["message"]
+    assert message in document["error"]["message"]
     assert [line for line in err.splitlines() if not line.startswith("note: ")] == [
-        f"error: {told['error']['message']}"
+        f"error: {document['error']['message']}"
     ]
     assert [path.name for path in work.iterdir()] == ["p.csv"]
 
 
 def test_seed_0_is_used(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, told, _ = batch(capsys, written(work, "prompt\nx\n"), "--seed", "0", "--dry-run")
-    assert code == 0 and told["films"][0]["seed"] == 0
+    code, document, _ = batch(capsys, written(work, "prompt\nx\n"), "--seed", "0", "--dry-run")
+    assert code == 0 and document["films"][0]["seed"] == 0
 
 
 def test_a_dry_run_writes_nothing_and_draws_no_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = written(work, ROWS)
-    code, told, _ = batch(capsys, name, *SHORT, "--output", "f/{number}-{seed}.mp4", "--dry-run")
+    code, document, _ = batch(capsys, name, *SHORT, "--output", "f/{number}-{seed}.mp4", "--dry-run")
     assert code == 0
-    assert [film["path"] for film in told["films"]] == ["f/1-7.mp4", "f/2-{seed}.mp4", "f/3-{seed}.mp4"]
-    assert [(film["kept"], film["seed"]) for film in told["films"]] == [(False, 7), (False, None), (False, None)]
-    assert len(told["estimates"]) == 1
+    assert [film["path"] for film in document["films"]] == ["f/1-7.mp4", "f/2-{seed}.mp4", "f/3-{seed}.mp4"]
+    assert [(film["kept"], film["seed"]) for film in document["films"]] == [(False, 7), (False, None), (False, None)]
+    assert len(document["estimates"]) == 1
     assert run(["batch", name, "--dry-run"]) == 0
     out, _ = capsys.readouterr()
     assert "outputs/p/1-a-red-circle-moving-left.mp4" in out and "0 of 3 films exist, 3 to make" in out
@@ -111,31 +111,33 @@ def test_a_dry_run_writes_nothing_and_draws_no_seed(work: Path, capsys: pytest.C
 def test_a_repeated_batch_keeps_its_finished_films(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = written(work, ROWS)
     words = [name, *SHORT, "--output", "f/{number}-{seed}.mp4"]
-    code, told, _ = batch(capsys, *words)
-    assert code == 0 and told["failed"] == []
-    paths = [Path(film["path"]) for film in told["films"]]
-    assert [(film["row"], film["kept"]) for film in told["films"]] == [(1, False), (2, False), (3, False)]
-    seeds = [film["seed"] for film in told["films"]]
+    code, document, _ = batch(capsys, *words)
+    assert code == 0 and document["failed"] == []
+    paths = [Path(film["path"]) for film in document["films"]]
+    assert [(film["row"], film["kept"]) for film in document["films"]] == [(1, False), (2, False), (3, False)]
+    seeds = [film["seed"] for film in document["films"]]
     assert seeds[0] == 7 and len(set(seeds)) == 3
     assert [plan_of(path).seed for path in paths] == seeds
-    assert told["sheet"] == "f/p-sheet.png"
-    with Image.open(told["sheet"]) as sheet:
+    assert document["sheet"] == "f/p-sheet.png"
+    with Image.open(document["sheet"]) as sheet:
         assert sheet.height > 3 * 128
     before = {path: path.stat().st_mtime_ns for path in paths}
     # One is gone, and the rows have moved and grown: what was drawn stays with its row's words.
     paths[1].unlink()
     Path(f"{paths[1]}.json").unlink()
-    code, told, err = batch(capsys, *words)
+    code, document, err = batch(capsys, *words)
     assert code == 0 and "2 of 3 films exist already and are kept" in err
-    assert [film["kept"] for film in told["films"]] == [True, False, True]
-    assert [film["seed"] for film in told["films"]] == seeds
+    assert [film["kept"] for film in document["films"]] == [True, False, True]
+    assert [film["seed"] for film in document["films"]] == seeds
     assert {path: path.stat().st_mtime_ns for path in paths if path != paths[1]}.items() <= before.items()
-    assert all(film["recipe"]["frames_sha256"] and film["run"] for film in told["films"])
+    assert all(film["recipe"]["frames_sha256"] and film["run"] for film in document["films"])
     # What is another film now is refused before anything is made, or made again.
-    code, told, _ = batch(capsys, *words, "--guidance-scale", "3")
-    assert code == 2 and "row 1: f/1-7.mp4: exists and is another film: guidance_scale is" in told["error"]["message"]
-    code, told, _ = batch(capsys, *words, "--guidance-scale", "3", "--overwrite")
-    assert code == 0 and [film["seed"] for film in told["films"]] == seeds
+    code, document, _ = batch(capsys, *words, "--guidance-scale", "3")
+    assert (
+        code == 2 and "row 1: f/1-7.mp4: exists and is another film: guidance_scale is" in document["error"]["message"]
+    )
+    code, document, _ = batch(capsys, *words, "--guidance-scale", "3", "--overwrite")
+    assert code == 0 and [film["seed"] for film in document["films"]] == seeds
     assert [plan_of(path).guidance_scale for path in paths] == [3.0] * 3
 
 
@@ -161,15 +163,19 @@ loop = "pingpong"
 codec = "h265"
 """
     written(work / "in", text, "films.toml")
-    code, told, _ = batch(capsys, "in/films.toml", "--num-frames", "2")
+    code, out, _ = batch(capsys, "in/films.toml", "--num-frames", "2")
     assert code == 0
-    one, still, begun = (plan_of(Path(film["path"])) for film in told["films"])
-    assert [film["path"] for film in told["films"]] == [
+    one, still, varied = (plan_of(Path(film["path"])) for film in out["films"])
+    assert [film["path"] for film in out["films"]] == [
         f"outputs/films/{end}" for end in ("1-a-red-circle.mp4", "2-a-red-circle.png", "3-a-red-circle.mp4")
     ]
     assert (one.num_frames, one.num_inference_steps, one.seed, one.codec) == (2, 4, 5, "h264")
     assert (still.num_frames, still.container) == (1, "png")
-    assert begun.image and (begun.num_inference_steps, begun.polish.loop, begun.codec) == (5, "pingpong", "h265")
+    assert varied.image and (varied.num_inference_steps, varied.polish.loop, varied.codec) == (
+        5,
+        "pingpong",
+        "h265",
+    )
 
 
 @pytest.mark.slow
@@ -177,30 +183,30 @@ def test_a_failed_row_is_reported_and_retried(work: Path, capsys: pytest.Capture
     (work / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     name = written(work, "prompt,seed,image\na red circle,1,\na red circle,2,in.png\na red circle,3,\n")
     words = [name, "--num-inference-steps", "4", "--num-frames", "2"]
-    code, told, err = batch(capsys, *words)
+    code, document, err = batch(capsys, *words)
     assert code == 1
-    assert [film["row"] for film in told["films"]] == [1, 3]
-    (failed,) = told["failed"]
+    assert [film["row"] for film in document["films"]] == [1, 3]
+    (failed,) = document["failed"]
     assert (failed["row"], failed["code"]) == (2, "media")
     assert "note: 1 of 3 films failed: row 2; run the same command again to retry them" in err
-    assert not os.path.exists(failed["path"]) and os.path.exists(told["sheet"])
+    assert not os.path.exists(failed["path"]) and os.path.exists(document["sheet"])
     Image.new("RGB", (64, 64), "red").save(work / "in.png")
-    code, told, _ = batch(capsys, *words)
-    assert code == 0 and [film["kept"] for film in told["films"]] == [True, False, True]
+    code, document, _ = batch(capsys, *words)
+    assert code == 0 and [film["kept"] for film in document["films"]] == [True, False, True]
 
 
 @pytest.mark.slow
 def test_a_damaged_film_is_reported(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [written(work, "prompt,seed\na red circle,1\n"), *SHORT]
-    _, told, _ = batch(capsys, *words)
-    film = Path(told["films"][0]["path"])
+    _, document, _ = batch(capsys, *words)
+    film = Path(document["films"][0]["path"])
     data = film.read_bytes()
     # The recipe is whole, the pictures are not.
     start = data.index(b"mdat") + 4
     film.write_bytes(data[:start] + b"\xff" * 200 + data[start + 200 :])
-    code, told, _ = batch(capsys, *words)
-    assert code == 1 and told["films"] == []
-    assert "delete the file and run again" in told["failed"][0]["message"]
+    code, document, _ = batch(capsys, *words)
+    assert code == 1 and document["films"] == []
+    assert "delete the file and run again" in document["failed"][0]["message"]
 
 
 @pytest.mark.slow
@@ -208,12 +214,12 @@ def test_files_of_other_programs_are_not_replaced(work: Path, capsys: pytest.Cap
     words = [written(work, "prompt\na red circle\n"), *SHORT, "--output", "{number}.mp4"]
     sheet, journal = work / "p-sheet.png", work / "p-seeds.json"
     Image.new("RGB", (4, 4)).save(sheet)
-    code, told, _ = batch(capsys, *words)
-    assert code == 2 and "is not a batch sheet" in told["error"]["message"]
+    code, document, _ = batch(capsys, *words)
+    assert code == 2 and "is not a batch sheet" in document["error"]["message"]
     sheet.unlink()
     journal.write_text("[]")
-    code, told, _ = batch(capsys, *words)
-    assert code == 2 and "exists and is not a batch journal" in told["error"]["message"]
+    code, document, _ = batch(capsys, *words)
+    assert code == 2 and "exists and is not a batch journal" in document["error"]["message"]
     journal.unlink()
     assert [path.name for path in work.iterdir()] == ["p.csv"]
 
@@ -240,9 +246,9 @@ def test_a_stopped_batch_continues(work: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     home = work / "outputs/p"
     # A shell may have this process ignore Ctrl-C, which a child would inherit.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    restore_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        words, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard
+        words, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=restore_sigint
     ) as process:
         until(lambda: len(list(home.glob("*.mp4"))) >= 2 or process.poll() is not None)
         process.send_signal(signal.SIGINT)

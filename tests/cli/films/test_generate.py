@@ -60,10 +60,10 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
 ) -> None:
     assert run([*words, "--json"]) == 2
     out, err = capsys.readouterr()
-    told = json.loads(out)["error"]
-    assert told["field"] == field
-    assert err == f"error: {told['message']}\n"
-    assert len(told["message"]) < 250
+    document = json.loads(out)["error"]
+    assert document["field"] == field
+    assert err == f"error: {document['message']}\n"
+    assert len(document["message"]) < 250
     assert list(work.iterdir()) == []
 
 
@@ -94,9 +94,9 @@ def test_generate_prints_the_path_on_the_last_line(work: Path, command: Any) -> 
     shown = command("inspect", str(path))
     assert shown.returncode == 0
     assert f"prompt: {PROMPT}" in shown.stdout and "seed: 7" in shown.stdout
-    told = json.loads(command("inspect", str(path), "--json").stdout)
-    assert (told["frames"], told["width"], told["height"], told["fps"]) == (16, 128, 128, 8.0)
-    assert told["recipe"]["plan"]["num_inference_steps"] == 3
+    document = json.loads(command("inspect", str(path), "--json").stdout)
+    assert (document["frames"], document["width"], document["height"], document["fps"]) == (16, 128, 128, 8.0)
+    assert document["recipe"]["plan"]["num_inference_steps"] == 3
 
 
 @pytest.mark.model
@@ -203,9 +203,9 @@ def test_ctrl_c_exits_with_130_and_leaves_no_film(work: Path) -> None:
     words = [sys.executable, "-m", "flickbook", "generate", PROMPT]
     words += ["--num-inference-steps", "100", "--output", "new/a.mp4"]
     # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    restore_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        words, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+        words, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -226,8 +226,8 @@ def test_ctrl_c_on_a_terminal_leaves_one_line(work: Path) -> None:
     controller, terminal = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "TERM": "xterm"}
     words = [sys.executable, "-m", "flickbook", "generate", PROMPT, "--num-inference-steps", "100", "-o", "a.mp4"]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(words, cwd=work, env=environment, stderr=terminal, preexec_fn=heard)
+    restore_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(words, cwd=work, env=environment, stderr=terminal, preexec_fn=restore_sigint)
     os.close(terminal)
     drawn = b""
     with suppress(OSError):  # the terminal closes with the process

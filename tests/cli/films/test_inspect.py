@@ -27,8 +27,8 @@ def test_inspect_shows_a_film_without_a_recipe(work: Path, capsys: pytest.Captur
 def test_inspect_json_describes_an_image_without_recipe(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_png(work / "a.png", frames(1)[0], None)
     assert run(["inspect", "a.png", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["container"], told["frames"], told["recipe"], told["run"]) == ("png", 1, None, None)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["container"], document["frames"], document["recipe"], document["run"]) == ("png", 1, None, None)
 
 
 def test_terminal_escapes_in_a_comment_are_not_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

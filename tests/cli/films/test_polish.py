@@ -45,9 +45,9 @@ def test_trim_rate_and_speed_change_frames_and_fps(film: Path, capsys: pytest.Ca
 
 def test_several_films_are_joined(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["polish", "film.mp4", "--join", "film.mp4", "--fade", "4", "--output", "two.mp4", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["films"][0]
+    document = json.loads(capsys.readouterr().out)["films"][0]
     assert len(read_video("two.mp4")[0]) == 20
-    assert len(told["recipe"]["plan"]["sources"]) == 2 and told["recipe"]["plan"]["fade"] == 4
+    assert len(document["recipe"]["plan"]["sources"]) == 2 and document["recipe"]["plan"]["fade"] == 4
 
 
 def test_polish_without_options_converts_the_format(film: Path) -> None:
@@ -89,6 +89,6 @@ def test_invalid_options_are_refused_and_nothing_is_written(
     words: list[str], field: str, film: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["polish", "film.mp4", *words, "--output", "out.mp4", "--json"]) == 2
-    told = json.loads(capsys.readouterr().out)["error"]
-    assert told["field"] == field, told
+    document = json.loads(capsys.readouterr().out)["error"]
+    assert document["field"] == field, document
     assert sorted(path.name for path in Path().iterdir()) == ["film.mp4"]

@@ -27,7 +27,7 @@ def film(work: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return Path("film.mp4")
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> Any:
+def printed_document(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
@@ -35,7 +35,7 @@ def test_an_identical_film_exits_0_and_prints_one_word(film: Path, capsys: pytes
     assert run(["reproduce", str(film)]) == 0
     assert capsys.readouterr().out == "identical\n"
     assert run(["reproduce", str(film), "--json", "--output", "again.mp4"]) == 0
-    verdict = told(capsys)
+    verdict = printed_document(capsys)
     assert (verdict["outcome"], verdict["exit_code"], verdict["causes"]) == ("identical", 0, [])
     assert verdict["identical_files"] and Path("again.mp4").read_bytes() == film.read_bytes()
 
@@ -61,7 +61,7 @@ def test_a_file_without_a_recipe_is_refused(work: Path, capsys: pytest.CaptureFi
 
 def test_rerun_keeps_unchanged_options(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rerun", "film.mp4", "--seed", "8", "--prompt", "a green star on a black background", "--json"]) == 0
-    made = Path(told(capsys)["films"][0]["path"])
+    made = Path(printed_document(capsys)["films"][0]["path"])
     plan = carried(made)[0].plan
     assert isinstance(plan, Plan)
     assert (plan.seed, plan.prompt, plan.num_frames, plan.container) == (
@@ -80,7 +80,7 @@ def test_diff_of_equal_recipes_is_empty(film: Path, capsys: pytest.CaptureFixtur
     assert run(["diff", "film.mp4", "film.mp4"]) == 0
     assert capsys.readouterr().out == "the recipes are equal\n"
     assert run(["diff", "film.mp4", "film.mp4", "--json"]) == 0
-    assert told(capsys) == {"differences": []}
+    assert printed_document(capsys) == {"differences": []}
 
 
 def test_a_low_score_tries_another_seed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

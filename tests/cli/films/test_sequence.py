@@ -66,10 +66,10 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
 ) -> None:
     assert run(["sequence", *words, "--json"]) == 2
     out, err = capsys.readouterr()
-    told = json.loads(out)["error"]
-    assert field is None or told["field"] == field
-    assert [line for line in err.splitlines() if not line.startswith("note: ")] == [f"error: {told['message']}"]
-    assert len(told["message"]) < 300
+    document = json.loads(out)["error"]
+    assert field is None or document["field"] == field
+    assert [line for line in err.splitlines() if not line.startswith("note: ")] == [f"error: {document['message']}"]
+    assert len(document["message"]) < 300
     assert list(work.iterdir()) == []
 
 
@@ -176,10 +176,10 @@ def running(work: Path, pictures: Path, count: int, *words: str) -> Iterator[sub
     """The command as a process, once it has made `count` pictures."""
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1])}
     # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    restore_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     arguments = [sys.executable, "-m", "flickbook", "sequence", *words]
     with subprocess.Popen(
-        arguments, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+        arguments, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
     ) as process:
         while process.poll() is None and len(list(pictures.glob("0*.png"))) < count:
             time.sleep(0.01)

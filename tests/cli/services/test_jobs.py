@@ -37,9 +37,9 @@ def killed(work: Path, sign: int, *words: str) -> None:
     jobs = Path(os.environ["XDG_DATA_HOME"]) / "flickbook" / "jobs"
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1])}
     command = [sys.executable, "-m", "flickbook", "generate", PROMPT, *words]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    restore_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+        command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -51,8 +51,8 @@ def killed(work: Path, sign: int, *words: str) -> None:
 
 def test_an_empty_list_is_announced(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["jobs", "list"]) == 0
-    said = capsys.readouterr()
-    assert said.out == "" and "there are no jobs yet" in said.err
+    output = capsys.readouterr()
+    assert output.out == "" and "there are no jobs yet" in output.err
 
 
 @pytest.mark.model
@@ -95,8 +95,8 @@ def test_a_killed_command_leaves_a_job_that_resumes(work: Path, capsys: pytest.C
     assert run(["generate", PROMPT, *SHORT, "--output", "later.mp4"]) == 0
     assert [each["state"] for each in listed(capsys)] == ["paused", "completed"], "paused jobs come first"
     assert run(["jobs", "list"]) == 0
-    how = f"`flickbook jobs resume {job['id']}` continues, `flickbook jobs cancel {job['id']}` discards"
-    assert how in capsys.readouterr().err
+    hint = f"`flickbook jobs resume {job['id']}` continues, `flickbook jobs cancel {job['id']}` discards"
+    assert hint in capsys.readouterr().err
     assert run(["jobs", "resume", job["id"], "--json"]) == 0
     (film,) = json.loads(capsys.readouterr().out)["films"]
     assert any("resumed from step" in note for note in film["run"]["notes"])
@@ -132,8 +132,8 @@ def test_a_damaged_store_does_not_prevent_a_film(
     (work / "bad.db").write_bytes(b"nothing that a database is made of" * 1000)
     monkeypatch.setenv("FLICKBOOK_STORE", f"sqlite:///{work}/bad.db")
     assert run(["generate", PROMPT, *SHORT, "--output", "a.mp4"]) == 0
-    said = capsys.readouterr()
-    assert said.out == "a.mp4\n" and "not stored as a job" in said.err
+    output = capsys.readouterr()
+    assert output.out == "a.mp4\n" and "not stored as a job" in output.err
     assert (work / "bad.db").read_bytes().startswith(b"nothing that")
 
 

@@ -36,16 +36,21 @@ def test_a_key_is_created_listed_and_revoked(capsys: pytest.CaptureFixture[str])
 
 def test_create_accepts_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--name ci --owner team --scope create --scope read --expires 30d --quota 3600 --rate 60 --json"
-    told = json.loads(made(capsys, "create", *words.split()))
-    assert told["key"].startswith("fb_" + told["id"]) and "digest" not in told
-    assert (told["owner"], told["scopes"], told["quota"], told["rate"]) == ("team", ["read", "create"], 3600, 60)
-    assert told["expires_at"] == pytest.approx(time.time() + 30 * 86_400, abs=60)
+    key = json.loads(made(capsys, "create", *words.split()))
+    assert key["key"].startswith("fb_" + key["id"]) and "digest" not in key
+    assert (key["owner"], key["scopes"], key["quota"], key["rate"]) == (
+        "team",
+        ["read", "create"],
+        3600,
+        60,
+    )
+    assert key["expires_at"] == pytest.approx(time.time() + 30 * 86_400, abs=60)
     (listed,) = json.loads(made(capsys, "list", "--json"))
-    assert listed == {name: value for name, value in told.items() if name != "key"}
+    assert listed == {name: value for name, value in key.items() if name != "key"}
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["create", "--name", "a b"], "--name a b: "),
         (["create", "--name", "a", "--scope", "root"], "--scope root: "),
@@ -55,10 +60,10 @@ def test_create_accepts_every_option(capsys: pytest.CaptureFixture[str]) -> None
         (["list", "--store", "ftp://x"], "--store "),
     ],
 )
-def test_a_refusal_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", *words]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"error: {told}") and err.count("\n") == 1
+    assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
 
 
 def test_durations_and_sizes_are_parsed() -> None:

@@ -109,7 +109,7 @@ def test_listening_on_all_addresses_needs_a_key(serving: Serving, command: Any) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--keep", "soon"], "--keep soon: "),
         (["--max-disk", "much"], "--max-disk much: "),
@@ -119,10 +119,10 @@ def test_listening_on_all_addresses_needs_a_key(serving: Serving, command: Any) 
         (["--host", "no-such-host.invalid"], "--host no-such-host.invalid: "),
     ],
 )
-def test_a_refusal_is_one_line(words: list[str], told: str, command: Any) -> None:
+def test_a_refusal_is_one_line(words: list[str], message: str, command: Any) -> None:
     ran = command("serve", "--port", "0", "--workers", "0", *words)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith(f"error: {told}") and ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith(f"error: {message}") and ran.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -140,8 +140,8 @@ def test_json_logs_have_one_line_per_request_and_no_secret(serving: Serving) -> 
         httpx2.get(f"{url}/api/v1/jobs/{id}?signature=secret", headers=headers)
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
-    told = [json.loads(line) for line in lines if line.startswith("{")]
-    (line,) = (each for each in told if each.get("status"))
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    (line,) = (each for each in records if each.get("status"))
     expected = {"request_id": "mine", "job_id": id, "method": "GET", "status": 404, "client": "127.0.0.1"}
     assert expected.items() <= line.items()
     assert "secret" not in "".join(lines)

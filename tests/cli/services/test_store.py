@@ -33,8 +33,8 @@ def test_a_sound_store_is_reported(jobs: Path, capsys: pytest.CaptureFixture[str
 def test_a_backup_copy_holds_all_jobs(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["store", "backup", "copy.db"]) == 0
     assert run(["store", "check", "--store", "sqlite:///copy.db", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.partition("\n")[2])
-    assert told["jobs"]["queued"] == 3 and told["sound"]
+    document = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert document["jobs"]["queued"] == 3 and document["sound"]
     assert run(["store", "backup", "copy.db"]) == 2
     assert "exists already" in capsys.readouterr().err
 
@@ -46,8 +46,8 @@ def test_a_damaged_store_is_quarantined_and_restored(jobs: Path, capsys: pytest.
     assert run(["jobs", "list"]) == 2
     assert "flickbook repair" in capsys.readouterr().err
     assert run(["repair", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert Path(told["quarantined"]).read_bytes() == data
+    document = json.loads(capsys.readouterr().out)
+    assert Path(document["quarantined"]).read_bytes() == data
     assert run(["jobs", "list", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["jobs"]) == 3
 
@@ -68,9 +68,9 @@ def test_lost_keys_are_named_and_the_service_reopened_on_request(
     keyless: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["repair"]) == 0
-    said = capsys.readouterr().out
-    assert "lost 1 API key: laptop (" in said
-    assert "flickbook keys create --name NAME" in said and "flickbook repair --open" in said
+    output = capsys.readouterr().out
+    assert "lost 1 API key: laptop (" in output
+    assert "flickbook keys create --name NAME" in output and "flickbook repair --open" in output
     with Backend.at() as backend:
         assert backend.ask(Keys(backend.store).lost())
     assert run(["repair", "--open"]) == 0
@@ -86,9 +86,9 @@ def test_a_missing_file_is_not_called_sound(jobs: Path, capsys: pytest.CaptureFi
     jobs.unlink()
     capsys.readouterr()
     assert run(["repair"]) == 0
-    said = capsys.readouterr().out
-    assert "intact" not in said and "the store was missing" in said and "restored from the last backup:" in said
-    assert "lost 2 API keys: " in said and "laptop (" in said and "phone (" in said
+    output = capsys.readouterr().out
+    assert "intact" not in output and "the store was missing" in output and "restored from the last backup:" in output
+    assert "lost 2 API keys: " in output and "laptop (" in output and "phone (" in output
     assert run(["repair", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sound"] is True
 
@@ -97,8 +97,8 @@ def test_repair_json_lists_lost_keys_and_that_the_service_is_closed(
     keyless: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["store", "repair", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [each["name"] for each in told["lost_keys"]] == ["laptop"] and told["closed"] is True
+    document = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in document["lost_keys"]] == ["laptop"] and document["closed"] is True
 
 
 def test_repair_open_is_refused_while_keys_exist(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,5 +111,5 @@ def test_repair_open_is_refused_while_keys_exist(jobs: Path, capsys: pytest.Capt
 
 def test_repair_of_mongodb_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["repair", "--store", "mongodb://user:secret@localhost/x"]) == 2
-    said = capsys.readouterr().err
-    assert "tools of the database server" in said and "secret" not in said
+    output = capsys.readouterr().err
+    assert "tools of the database server" in output and "secret" not in output

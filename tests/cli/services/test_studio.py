@@ -24,10 +24,10 @@ def start(place: Path, *words: str) -> subprocess.Popen[str]:
 def test_studio_prints_its_address_and_ends_with_a_signal(tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "0")
     assert process.stderr is not None
-    said = ""
-    while not (found := re.search(r"the studio is at (\S+)", said)):
-        assert process.poll() is None, said
-        said += process.stderr.readline()
+    output = ""
+    while not (found := re.search(r"the studio is at (\S+)", output)):
+        assert process.poll() is None, output
+        output += process.stderr.readline()
     page = httpx2.get(found[1])
     assert page.status_code == 200 and "Flickbook studio" in page.text
     # A page holds a stream open that has no end of its own.
@@ -39,7 +39,7 @@ def test_studio_prints_its_address_and_ends_with_a_signal(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--share"], "--share: anyone with the address could use the studio, and there is no login; add --auth"),
         (["--auth", "ada"], "--auth ada: has no password; write NAME:PASSWORD"),
@@ -47,7 +47,7 @@ def test_studio_prints_its_address_and_ends_with_a_signal(tmp_path: Path) -> Non
         (["--host", "0.0.0.0"], "--host 0.0.0.0: other machines can reach this address"),
     ],
 )
-def test_unsafe_options_are_refused_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:
+def test_unsafe_options_are_refused_in_one_line(tmp_path: Path, words: list[str], message: str) -> None:
     process = start(tmp_path, *words)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2 and said.count("\n") == 1 and told in said, said
+    _, output = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and output.count("\n") == 1 and message in output, output

@@ -157,7 +157,7 @@ def test_the_key_goes_to_no_other_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("text", "expected"),
     [
         ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
         ("films.example", "http://films.example"),
@@ -165,16 +165,16 @@ def test_the_key_goes_to_no_other_place() -> None:
         (" http://[::1]:8000 ", "http://[::1]:8000"),
     ],
 )
-def test_addresses(given: str, meant: str) -> None:
-    assert address(given) == meant
+def test_addresses(text: str, expected: str) -> None:
+    assert address(text) == expected
 
 
 @pytest.mark.parametrize(
-    "given", ["", "ftp://x", "http://", "http://a:b@c", "http://x:port", "http://x/?a=1", "http://a b"]
+    "text", ["", "ftp://x", "http://", "http://a:b@c", "http://x:port", "http://x/?a=1", "http://a b"]
 )
-def test_what_is_no_address_is_refused_and_shows_no_password(given: str) -> None:
+def test_what_is_no_address_is_refused_and_shows_no_password(text: str) -> None:
     with pytest.raises(RequestError, match="is not the address of a service; write for example") as caught:
-        Remote(given)
+        Remote(text)
     assert "a:b" not in str(caught.value)
 
 
@@ -186,10 +186,13 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
 def test_a_film_asked_for_again_after_a_lost_answer_is_the_same(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         source = Remote(service.url)
-        told, source._told = source._told, lambda job: (_ for _ in ()).throw(ServiceError("x", "cut off", "try again"))
+        original, source._entry = (
+            source._entry,
+            lambda job: (_ for _ in ()).throw(ServiceError("x", "cut off", "try again")),
+        )
         with pytest.raises(ServiceError, match="cut off"):
             source.make(Request.of(**QUICK))
-        source._told = told
+        source._entry = original
         made = source.make(Request.of(**QUICK))
         assert [entry.id for entry in source.recent()] == [made.id]
         # Once it was answered, the same again is another one.

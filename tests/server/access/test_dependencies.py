@@ -88,8 +88,8 @@ def test_jobs_of_other_owners_are_404_except_for_an_admin(service: Live) -> None
     assert [each.status_code for each in answers] == [200, 404, 200]
     unknown = service.get(f"{READ}/job_{'0' * 26}", headers=bob)
     assert unknown.status_code == 404
-    told = answers[1].json()["error"]["message"].replace(job.id, "ID")
-    assert told == unknown.json()["error"]["message"].replace("job_" + "0" * 26, "ID")
+    body = answers[1].json()["error"]["message"].replace(job.id, "ID")
+    assert body == unknown.json()["error"]["message"].replace("job_" + "0" * 26, "ID")
 
 
 def test_an_address_is_locked_out_after_many_bad_keys(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:

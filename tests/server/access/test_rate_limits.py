@@ -56,9 +56,9 @@ def test_200_parallel_clients_get_exactly_the_limit(tmp_path: Path, limit: int) 
         for _ in range(2 + limit // 200):
             passed += await ask(rates, 200, limit)
         assert passed == limit
-        asked = store.takes
+        requested = store.takes
         assert await ask(rates, 200, limit) == 0
-        assert store.takes == asked  # that it is full costs nothing to know
+        assert store.takes == requested  # that it is full costs nothing to know
 
     on(tmp_path, work)
 

@@ -41,8 +41,8 @@ def log_in(service: Live, **form: str) -> httpx2.Response:
 
 def cookie(answer: httpx2.Response) -> dict[str, str]:
     assert answer.status_code == 303, answer.text
-    told = answer.headers["set-cookie"].lower()
-    assert "httponly" in told and "samesite=strict" in told
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie
     return {"cookie": f"{COOKIE}={answer.cookies[COOKIE]}"}
 
 

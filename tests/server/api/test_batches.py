@@ -41,8 +41,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield found
 
 
-def sent(service: Live, name: str, text: str, **told: Any) -> httpx2.Response:
-    return service.post(PATH, files={"file": (name, text.encode())}, **told)
+def sent(service: Live, name: str, text: str, **options: Any) -> httpx2.Response:
+    return service.post(PATH, files={"file": (name, text.encode())}, **options)
 
 
 def jobs(response: httpx2.Response) -> list[dict[str, Any]]:
@@ -107,16 +107,16 @@ def test_json_rows_accept_job_fields_and_override_the_defaults(service: Live) ->
     ],
 )
 def test_generation_speed_and_playback_speed_are_separate_fields(service: Live, defaults: Any, row: Any) -> None:
-    asked = {"rows": [{"prompt": "a red circle"} | row], "defaults": defaults}
-    (job,) = jobs(service.post(PATH, json=asked))
+    body = {"rows": [{"prompt": "a red circle"} | row], "defaults": defaults}
+    (job,) = jobs(service.post(PATH, json=body))
     assert (job["plan"]["speed"], job["plan"]["polish"]["speed"]) == ("balanced", 2.0)
     twice = {"rows": [{"prompt": "a red circle", "speed": 2, "polish": {"speed": 2}}]}
     assert "is set both in polish and next to it" in refused(service.post(PATH, json=twice), "speed")
 
 
 def test_the_request_part_holds_defaults_for_the_rows_of_a_file(service: Live) -> None:
-    meant = {"defaults": {"container": "webp", "num_frames": 4, "seed": 3}, "priority": -1}
-    first, second = jobs(sent(service, "a.jsonl", JSONL, data={"request": json.dumps(meant)}))
+    options = {"defaults": {"container": "webp", "num_frames": 4, "seed": 3}, "priority": -1}
+    first, second = jobs(sent(service, "a.jsonl", JSONL, data={"request": json.dumps(options)}))
     assert (first["plan"]["container"], first["plan"]["num_frames"], first["seed"]) == ("webp", 8, 7)
     assert (second["plan"]["container"], second["plan"]["num_frames"], second["seed"]) == ("webp", 4, 3)
     assert {first["priority"], second["priority"]} == {-1}
@@ -138,10 +138,10 @@ def test_the_request_part_holds_defaults_for_the_rows_of_a_file(service: Live) -
 def test_a_row_that_names_a_file_is_refused_with_its_field(service: Live, name: str, value: Any) -> None:
     before = waiting(service)
     rows = [{"prompt": "a red circle"}, {"prompt": "a red circle", name: value}]
-    said = refused(service.post(PATH, json={"rows": rows}), name)
-    assert said.startswith(f"row 2: {name}=") and "rows cannot open files" in said
-    said = refused(service.post(PATH, json={"rows": rows[:1], "defaults": {name: value}}), name)
-    assert said.startswith(f"defaults: {name}=")
+    message = refused(service.post(PATH, json={"rows": rows}), name)
+    assert message.startswith(f"row 2: {name}=") and "rows cannot open files" in message
+    message = refused(service.post(PATH, json={"rows": rows[:1], "defaults": {name: value}}), name)
+    assert message.startswith(f"defaults: {name}=")
     if name in ("image", "video", "lora", "interpolator", "upscaler"):
         assert refused(sent(service, "a.csv", f"prompt,{name}\nx,{value}\n"), name).startswith(f"row 1: {name}=")
     polish = {"rows": [{"prompt": "x", "polish": {name: value}}]}
@@ -150,7 +150,7 @@ def test_a_row_that_names_a_file_is_refused_with_its_field(service: Live, name: 
 
 
 @pytest.mark.parametrize(
-    ("rows", "field", "said"),
+    ("rows", "field", "message"),
     [
         ([{"prompt": "x"}, {"prompt": "x", "num_frames": 9999}], "num_frames", "row 2: num_frames=9999: must be"),
         ([{"prompt": "x"}, {}], "prompt", "row 2: prompt=: missing from the row"),
@@ -167,14 +167,14 @@ def test_a_row_that_names_a_file_is_refused_with_its_field(service: Live, name: 
         ([{"prompt": "x"}] * 1001, "rows", "1000"),
     ],
 )
-def test_a_wrong_row_is_named_and_no_job_is_created(service: Live, rows: Any, field: str, said: str) -> None:
+def test_a_wrong_row_is_named_and_no_job_is_created(service: Live, rows: Any, field: str, message: str) -> None:
     before = waiting(service)
-    assert said in refused(service.post(PATH, json={"rows": rows}), field)
+    assert message in refused(service.post(PATH, json={"rows": rows}), field)
     assert waiting(service) == before
 
 
 def test_an_invalid_table_file_is_refused(service: Live) -> None:
-    for name, text, said in (
+    for name, text, message in (
         ("a.txt", "prompt\nx\n", "must end in .csv, .jsonl or .toml"),
         ("a.csv", "prompt,num_frames\nx,4\ny,many\n", "row 2: num_frames=many"),
         ("a.csv", "prompt\n" + "x\n" * 1001, "at most 1000 rows"),
@@ -182,7 +182,7 @@ def test_an_invalid_table_file_is_refused(service: Live) -> None:
         ("a.toml", "x", "is not valid TOML"),
     ):
         response = sent(service, name, text)
-        assert response.status_code == 400 and said in response.json()["error"]["message"], response.text
+        assert response.status_code == 400 and message in response.json()["error"]["message"], response.text
     assert refused(service.post(PATH, data={"rows": "x"}, files={"file": ("a.csv", CSV.encode())}), "rows")
     assert refused(service.post(PATH, files={"other": ("a.csv", CSV.encode())}), "other")
     assert refused(service.post(PATH, data={"request": "{}"}), "file")

@@ -72,31 +72,31 @@ def test_head_returns_the_headers_of_get(service: Live, job: Job, film: bytes) -
 
 def test_a_single_range_returns_206(service: Live, job: Job, film: bytes) -> None:
     size = len(film)
-    for asked, part in {"0-0": film[:1], "5-": film[5:], "-7": film[-7:], f"10-{size * 9}": film[10:]}.items():
-        response = ask(service, job, range=f"bytes={asked}")
+    for requested, part in {"0-0": film[:1], "5-": film[5:], "-7": film[-7:], f"10-{size * 9}": film[10:]}.items():
+        response = ask(service, job, range=f"bytes={requested}")
         assert (response.status_code, response.content) == (206, part)
-        first = size - len(part) if asked != "0-0" else 0
+        first = size - len(part) if requested != "0-0" else 0
         assert response.headers["content-range"] == f"bytes {first}-{first + len(part) - 1}/{size}"
 
 
 def test_a_range_outside_the_file_is_416(service: Live, job: Job, film: bytes) -> None:
-    for asked in (f"{len(film)}-", "-0"):
-        response = ask(service, job, range=f"bytes={asked}")
+    for requested in (f"{len(film)}-", "-0"):
+        response = ask(service, job, range=f"bytes={requested}")
         assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{len(film)}")
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=0-1,3-4", "bytes=" + "0-," * 4000 + "0-", "bytes=5-2", "bytes=-", "lines=1-2"]
+    "requested", ["bytes=0-1,3-4", "bytes=" + "0-," * 4000 + "0-", "bytes=5-2", "bytes=-", "lines=1-2"]
 )
-def test_several_or_invalid_ranges_return_the_whole_file(service: Live, job: Job, film: bytes, asked: str) -> None:
-    response = ask(service, job, range=asked)
+def test_several_or_invalid_ranges_return_the_whole_file(service: Live, job: Job, film: bytes, requested: str) -> None:
+    response = ask(service, job, range=requested)
     assert (response.status_code, response.content) == (200, film)
 
 
 def test_a_matching_etag_returns_304(service: Live, job: Job, film: bytes) -> None:
     etag = ask(service, job).headers["etag"]
-    for asked in (etag, f"W/{etag}", f'"x", {etag}'):
-        assert (ask(service, job, if_none_match=asked).status_code, len(film) > 0) == (304, True)
+    for requested in (etag, f"W/{etag}", f'"x", {etag}'):
+        assert (ask(service, job, if_none_match=requested).status_code, len(film) > 0) == (304, True)
     assert ask(service, job, range="bytes=0-3", if_range=etag).status_code == 206
     assert ask(service, job, range="bytes=0-3", if_range='"another"').status_code == 200
 
@@ -195,8 +195,8 @@ def test_a_signed_link_needs_no_key_and_opens_one_file(service: Live, job: Job, 
         made["url"][:-1] + ("0" if made["url"][-1] != "0" else "1"),
     ):
         assert service.get(other).status_code == 404
-    told = service.post(f"{JOBS}/{job.id}/links", json={"file": "recipe", "download": True}).json()["url"]
-    assert service.get(told).headers["content-disposition"].startswith("attachment")
+    body = service.post(f"{JOBS}/{job.id}/links", json={"file": "recipe", "download": True}).json()["url"]
+    assert service.get(body).headers["content-disposition"].startswith("attachment")
 
 
 def test_a_signed_link_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

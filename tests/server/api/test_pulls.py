@@ -26,7 +26,7 @@ from flickbook.catalogue import find
 from flickbook.hub.add import describe
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
-Told = dict[str, Any]
+Progress = dict[str, Any]
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def serving(data: Path, workers: int = 0) -> Iterator[tuple[subprocess.Popen[str
     """`flickbook serve` as a process, which reads its environment anew, and a client of it."""
     words = [sys.executable, "-m", "flickbook", "serve", "--port", "0", "--workers", str(workers)]
     env = os.environ | {"PYTHONPATH": str(Path(flickbook.__file__).parents[1])}
-    with (data.parent / "stderr").open("w+") as said:
-        process = subprocess.Popen(words, env=env, stderr=said, text=True)
+    with (data.parent / "stderr").open("w+") as output:
+        process = subprocess.Popen(words, env=env, stderr=output, text=True)
         try:
             wait(lambda: "serving at" in (data.parent / "stderr").read_text() or process.poll() is not None)
             found = re.search(r"serving at (\S+)", (data.parent / "stderr").read_text())
@@ -69,21 +69,21 @@ def wait(ready: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
-def pull(client: httpx2.Client, name: str = "tiny", status: int = 202) -> Told:
+def pull(client: httpx2.Client, name: str = "tiny", status: int = 202) -> Progress:
     response = client.post(f"/api/v1/models/{name}/pull")
     assert response.status_code == status, response.text
-    found: Told = response.json()
+    found: Progress = response.json()
     return found
 
 
-def told(client: httpx2.Client, name: str = "tiny") -> Told:
-    found: Told = client.get(f"/api/v1/models/{name}/pull").json()
+def progress_of(client: httpx2.Client, name: str = "tiny") -> Progress:
+    found: Progress = client.get(f"/api/v1/models/{name}/pull").json()
     return found
 
 
-def ended(client: httpx2.Client, name: str = "tiny") -> Told:
-    wait(lambda: told(client, name)["state"] != "pulling")
-    return told(client, name)
+def ended(client: httpx2.Client, name: str = "tiny") -> Progress:
+    wait(lambda: progress_of(client, name)["state"] != "pulling")
+    return progress_of(client, name)
 
 
 def fetching(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -94,7 +94,7 @@ def fetching(process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_a_model_is_downloaded_while_the_service_responds(online: Hub, data: Path) -> None:
     with serving(data) as (process, client):
-        assert told(client) == {"state": "absent", "bytes": 0, "total": None, "error": None}
+        assert progress_of(client) == {"state": "absent", "bytes": 0, "total": None, "error": None}
         assert not client.get("/api/v1/models/tiny").json()["here"]
         assert pull(client)["state"] in ("pulling", "done")
         found = ended(client)
@@ -114,8 +114,8 @@ def test_a_download_stops_with_the_service_and_continues_after_a_restart(
     online.stall_after[WEIGHTS] = 12_000_000
     with serving(data) as (process, client):
         assert pull(client)["state"] == "pulling"
-        wait(lambda: told(client)["bytes"] > 10_000_000)
-        assert pull(client)["state"] == "pulling" and told(client)["total"] > 12_000_000
+        wait(lambda: progress_of(client)["bytes"] > 10_000_000)
+        assert pull(client)["state"] == "pulling" and progress_of(client)["total"] > 12_000_000
         (child,) = fetching(process)
         refused = client.post("/api/v1/models/lost/pull")
         assert (refused.status_code, refused.json()["error"]["field"]) == (429, "model")
@@ -123,7 +123,7 @@ def test_a_download_stops_with_the_service_and_continues_after_a_restart(
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0 and not child.is_running()
     with serving(data) as (_, client):
-        assert told(client)["state"] == "absent"
+        assert progress_of(client)["state"] == "absent"
         pull(client)
         assert ended(client)["state"] == "done"
     assert online.sent(WEIGHTS)[0] == "" and online.sent(WEIGHTS)[1].startswith("bytes=1")

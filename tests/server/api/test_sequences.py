@@ -27,7 +27,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield found
 
 
-def told(response: httpx2.Response, status: int = 201) -> Any:
+def body_of(response: httpx2.Response, status: int = 201) -> Any:
     assert response.status_code == status, response.text
     return response.json()
 
@@ -40,21 +40,21 @@ def test_sequence_body_has_the_film_fields_that_apply_to_several_prompts() -> No
 
 def test_a_created_sequence_can_be_retrieved(service: Live) -> None:
     response = service.post(PATH, json=QUICK | {"drift": 1, "container": "webm", "priority": -2, "expires_in": 60})
-    job = told(response)
+    job = body_of(response)
     assert response.headers["location"] == job["links"]["self"]
     assert (job["kind"], job["state"], job["seed"], job["priority"]) == ("sequence", "queued", 7, -2)
     plan = job["plan"]
     assert (plan["task"], plan["num_frames"], plan["drift"], plan["feedback"]) == ("sequence", 6, 1.0, 0.0)
     assert [plan["prompt"], *(text for _, text in plan["prompt_at"])] == PROMPTS
     assert job["expires_at"] > job["created_at"] and plan["container"] == "webm"
-    listed = told(service.get("/api/v1/jobs?kind=sequence"), 200)["data"]
+    listed = body_of(service.get("/api/v1/jobs?kind=sequence"), 200)["data"]
     assert job["id"] in [each["id"] for each in listed]
 
 
 def test_a_sequence_is_not_a_video_of_the_compatible_api(service: Live) -> None:
-    job = told(service.post(PATH, json=QUICK))
+    job = body_of(service.post(PATH, json=QUICK))
     video = f"video_{job['id'].partition('_')[2]}"
-    assert video not in [each["id"] for each in told(service.get("/v1/videos"), 200)["data"]]
+    assert video not in [each["id"] for each in body_of(service.get("/v1/videos"), 200)["data"]]
     assert service.get(f"/v1/videos/{video}").status_code == 404
     assert service.post(f"/v1/videos/{video}/remix", json={"prompt": "a"}).status_code == 404
 
@@ -62,8 +62,8 @@ def test_a_sequence_is_not_a_video_of_the_compatible_api(service: Live) -> None:
 def test_same_idempotency_key_returns_the_same_job_and_refuses_another_body(service: Live) -> None:
     drawn = {name: value for name, value in QUICK.items() if name != "seed"}
     headers = {"idempotency-key": "once"}
-    first = told(service.post(PATH, json=drawn, headers=headers))
-    assert told(service.post(PATH, json=drawn, headers=headers))["id"] == first["id"]
+    first = body_of(service.post(PATH, json=drawn, headers=headers))
+    assert body_of(service.post(PATH, json=drawn, headers=headers))["id"] == first["id"]
     other = service.post(PATH, json=drawn | {"drift": 0.9}, headers=headers)
     assert other.status_code == 422 and other.json()["error"]["field"] == "Idempotency-Key"
 
@@ -88,26 +88,26 @@ def test_same_idempotency_key_returns_the_same_job_and_refuses_another_body(serv
     ],
 )
 def test_an_invalid_sequence_is_refused_at_once(service: Live, fields: dict[str, Any], field: str, status: int) -> None:
-    error = told(service.post(PATH, json=QUICK | fields), status)["error"]
+    error = body_of(service.post(PATH, json=QUICK | fields), status)["error"]
     assert error["field"] == field and "\n" not in error["message"]
 
 
 def test_a_positive_priority_needs_the_scope_admin(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         _, head = service.key("ada", "read", "create")
-        error = told(service.post(PATH, json=QUICK | {"priority": 1}, headers=head), 400)["error"]
+        error = body_of(service.post(PATH, json=QUICK | {"priority": 1}, headers=head), 400)["error"]
         assert error["field"] == "priority"
 
 
 @pytest.mark.slow
 def test_a_worker_completes_a_sequence_and_its_film_is_served(tmp_path: Path) -> None:
     with working(tmp_path) as at:
-        job = told(at.http.post(PATH, json=QUICK))
+        job = body_of(at.http.post(PATH, json=QUICK))
         until = time.monotonic() + PATIENCE
         while job["state"] not in DONE:
             assert time.monotonic() < until, job
             time.sleep(0.1)
-            job = told(at.http.get(job["links"]["self"]), 200)
+            job = body_of(at.http.get(job["links"]["self"]), 200)
         assert job["state"] == "completed" and job["result"]["scores"]["coherence"] > 0.5, job["error"]
         film = at.http.get(job["links"]["film"])
         assert film.headers["content-type"] == "video/mp4" and len(film.content) == job["result"]["bytes"]

@@ -18,12 +18,12 @@ from flickbook.server.compatible.fields import (
     CreateImage,
     CreateVideo,
     EditVideo,
-    asked,
     film_of,
     frames_of,
     ignored,
     loras_of,
     polish_options_of,
+    validated,
 )
 from flickbook.server.compatible.models import here, model_of
 from flickbook.server.compatible.responses import inlined
@@ -38,11 +38,11 @@ JSON = st.recursive(
 
 
 def video(typed: bool = True, **fields: Any) -> CreateVideo:
-    return asked(CreateVideo, Body({"prompt": "a red circle", **fields}, typed=typed))
+    return validated(CreateVideo, Body({"prompt": "a red circle", **fields}, typed=typed))
 
 
 def test_a_form_and_json_give_the_same_request() -> None:
-    said = {
+    fields = {
         "size": "128x128",
         "seconds": "2",
         "seed": 7,
@@ -54,14 +54,14 @@ def test_a_form_and_json_give_the_same_request() -> None:
         "extra_params": {"negative_prompt": "green"},
         "lora": {"name": "ink", "scale": 0.5},
     }
-    form = {name: str(value).lower() if not isinstance(value, dict) else value for name, value in said.items()}
+    form = {name: str(value).lower() if not isinstance(value, dict) else value for name, value in fields.items()}
     form["lora"] = '{"name": "ink", "scale": 0.5}'
     form["extra_params"] = '{"negative_prompt": "green"}'
-    assert video(**said) == video(typed=False, **form, container="")
+    assert video(**fields) == video(typed=False, **form, container="")
 
 
 def test_shared_field_names_become_a_plan() -> None:
-    wanted = video(
+    fields = video(
         size="128x128",
         width=5,
         seconds="1.5",
@@ -76,11 +76,11 @@ def test_shared_field_names_become_a_plan() -> None:
         enable_upscaling=True,
         upscaling_scale=2,
     )
-    plan = resolve(film_of(wanted, BUILTIN, Path("none")))
+    plan = resolve(film_of(fields, BUILTIN, Path("none")))
     assert (plan.width, plan.height, plan.num_frames, plan.seed) == (128, 128, 12, 7)
     assert (plan.num_inference_steps, plan.guidance_scale, plan.negative_prompt) == (4, 3.0, "green")
     assert (plan.container, plan.quality) == ("webm", 45)
-    assert polish_options_of(wanted) == {"interpolate": 4, "upscale": 2}
+    assert polish_options_of(fields) == {"interpolate": 4, "upscale": 2}
     assert polish_options_of(video(frame_interpolation_exp=2, upscaling_scale=2)) is None
 
 
@@ -131,10 +131,10 @@ def test_an_error_names_the_wrong_field(field: str, fields: dict[str, Any]) -> N
 
 
 def test_fields_without_effect_are_listed() -> None:
-    wanted = video(user="me", flow_shift=3.0, guidance_scale_2=2.0, frame_interpolation_scale=0.5)
-    assert set(ignored(wanted)) == {"user", "flow_shift", "guidance_scale_2", "frame_interpolation_scale"}
-    assert set(ignored(wanted)) <= set(IGNORED)
-    assert ignored(asked(CreateImage, Body({"prompt": "a", "quality": "high", "style": "vivid"}))) == [
+    fields = video(user="me", flow_shift=3.0, guidance_scale_2=2.0, frame_interpolation_scale=0.5)
+    assert set(ignored(fields)) == {"user", "flow_shift", "guidance_scale_2", "frame_interpolation_scale"}
+    assert set(ignored(fields)) <= set(IGNORED)
+    assert ignored(validated(CreateImage, Body({"prompt": "a", "quality": "high", "style": "vivid"}))) == [
         "style",
         "quality",
     ]
@@ -183,7 +183,7 @@ def test_a_lora_is_found_by_file_name_never_by_path(tmp_path: Path) -> None:
 def test_any_fields_are_accepted_or_refused(fields: dict[str, Any], typed: bool) -> None:
     for kind in (EditVideo, CreateImage):
         try:
-            asked(kind, Body({"prompt": "a", **fields}, typed=typed))
+            validated(kind, Body({"prompt": "a", **fields}, typed=typed))
         except RequestError as error:
             assert error.field
 

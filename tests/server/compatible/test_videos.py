@@ -135,8 +135,8 @@ def test_a_cancelled_video_has_the_status_cancelled_and_no_error(at: Working) ->
     long = at.create(**SLOW)["id"]
     while at.sdk.videos.retrieve(long).status == "queued":
         time.sleep(0.05)
-    told = at.http.post(f"/v1/videos/{long}/cancel").json()
-    assert told["status"] in ("in_progress", "cancelled")
+    body = at.http.post(f"/v1/videos/{long}/cancel").json()
+    assert body["status"] in ("in_progress", "cancelled")
     video = at.sdk.videos.poll(long)
     assert video.status == "cancelled" and video.error is None
     for path in (f"/v1/videos/{long}/content", f"/v1/videos/{long}/content?variant=thumbnail"):
@@ -200,7 +200,7 @@ def test_content_supports_a_single_range(at: Working, film: openai.types.Video) 
     whole = at.http.get(path)
     size = len(whole.content)
     assert whole.headers["content-type"] == "video/mp4" and "attachment" in whole.headers["content-disposition"]
-    for asked, status, content in (
+    for requested, status, content in (
         ("bytes=0-9", 206, whole.content[:10]),
         ("bytes=10-", 206, whole.content[10:]),
         ("bytes=-7", 206, whole.content[-7:]),
@@ -210,8 +210,8 @@ def test_content_supports_a_single_range(at: Working, film: openai.types.Video) 
         ("lines=1-2", 200, whole.content),
         ("bytes=" + "9" * 5000, 200, whole.content),
     ):
-        part = at.http.get(path, headers={"range": asked})
-        assert (part.status_code, part.content) == (status, content), asked
+        part = at.http.get(path, headers={"range": requested})
+        assert (part.status_code, part.content) == (status, content), requested
     beyond = at.http.get(path, headers={"range": f"bytes={size}-"})
     assert beyond.status_code == 416 and beyond.headers["content-range"] == f"bytes */{size}"
     assert "message" in beyond.json()["error"]
@@ -263,19 +263,19 @@ def test_an_extension_is_appended_to_its_film(at: Working, film: openai.types.Vi
 
 @pytest.mark.slow
 def test_an_uploaded_image_is_the_first_frame(at: Working) -> None:
-    told = {"prompt": "a red circle", "seed": 1, **QUICK}
+    fields = {"prompt": "a red circle", "seed": 1, **QUICK}
     sent = at.sdk.videos.create(
         prompt="a red circle", input_reference=("a.png", png()), extra_body={**QUICK, "seed": 1}
     )
     url = "data:image/png;base64," + base64.b64encode(png()).decode()
-    made = [at.create(**told, **{name: url})["id"] for name in ("input_reference", "image_url")]
-    made.append(at.create(**told, image_reference={"image_url": url})["id"])
+    made = [at.create(**fields, **{name: url})["id"] for name in ("input_reference", "image_url")]
+    made.append(at.create(**fields, image_reference={"image_url": url})["id"])
     made.append(
-        at.http.post("/v1/videos", data={**told, "image_reference": json.dumps({"image_url": url})}).json()["id"]
+        at.http.post("/v1/videos", data={**fields, "image_reference": json.dumps({"image_url": url})}).json()["id"]
     )
     plans = {plan(at, id).key() for id in [sent.id, *made]}
     assert len(plans) == 1 and plan(at, sent.id).image
-    plain = at.create(**told)["id"]
+    plain = at.create(**fields)["id"]
     one, other = done(at, sent.id).model_extra, done(at, plain).model_extra
     assert one and other and one["frames_sha256"] != other["frames_sha256"]
 

@@ -202,9 +202,9 @@ def test_a_slow_body_times_out(service: Live, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_head_that_never_ends_times_out(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "HEAD", 0.3)
-    for begun in (b"", b"GET / HTTP/1.1\r\nHost: local"):
+    for started in (b"", b"GET / HTTP/1.1\r\nHost: local"):
         with socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) as line:
-            line.sendall(begun)
+            line.sendall(started)
             with suppress(ConnectionResetError):
                 assert line.recv(100) == b""
 

@@ -20,9 +20,9 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
         yield found
 
 
-def figures(service: Live, **told: dict[str, str]) -> dict[tuple[str, ...], float]:
+def figures(service: Live, **options: dict[str, str]) -> dict[tuple[str, ...], float]:
     """The figures by their name and the values of their labels."""
-    answer = service.get("/metrics", **told)
+    answer = service.get("/metrics", **options)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(answer.text)

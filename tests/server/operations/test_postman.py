@@ -59,8 +59,8 @@ class Replay:
     Any other statement is an error, so a script cannot do what is not tested.
     """
 
-    def __init__(self, found: dict[str, Any], **given: str) -> None:
-        self.values = {each["key"]: each["value"] for each in found["variable"]} | given
+    def __init__(self, found: dict[str, Any], **variables: str) -> None:
+        self.values = {each["key"]: each["value"] for each in found["variable"]} | variables
         self.skipped: list[str] = []
         self.passed: list[str] = []
 

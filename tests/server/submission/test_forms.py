@@ -69,8 +69,8 @@ def test_brackets_become_lists_and_objects() -> None:
     st.dictionaries(NAMES, PLAIN, min_size=1, max_size=5),
 )
 def test_bracket_names_of_the_openai_client_are_decoded(loras: list[dict[str, str]], more: dict[str, str]) -> None:
-    said = {"loras": loras, "extra_params": more, "prompt": "a"}
-    assert nested(Querystring().stringify_items(said, array_format="brackets")) == said
+    fields = {"loras": loras, "extra_params": more, "prompt": "a"}
+    assert nested(Querystring().stringify_items(fields, array_format="brackets")) == fields
 
 
 @pytest.mark.parametrize(

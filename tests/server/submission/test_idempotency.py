@@ -52,9 +52,9 @@ def jobs(service: Live) -> set[str]:
 
 
 def ids(answer: Any) -> list[str]:
-    told = answer.json()
-    assert answer.status_code in (200, 201), told
-    return [each["id"] for each in told.get("data", [told])]
+    body = answer.json()
+    assert answer.status_code in (200, 201), body
+    return [each["id"] for each in body.get("data", [body])]
 
 
 def path_of(service: Live, route: str) -> str:
@@ -143,8 +143,8 @@ def test_a_repeated_request_finds_the_jobs_stored_before_a_crash(service: Live) 
     head, body = {"idempotency-key": "crash"}, {"rows": [PROMPT, PROMPT]}
     first = ids(service.post("/api/v1/batches", json=body, headers=head))
     (note,) = service.ask(service.service.store.notes("idempotency"))
-    told = json.loads(note.body) | {"jobs": []}
-    service.ask(service.service.store.put(note.model_copy(update={"body": json.dumps(told)})))
+    record = json.loads(note.body) | {"jobs": []}
+    service.ask(service.service.store.put(note.model_copy(update={"body": json.dumps(record)})))
     assert ids(service.post("/api/v1/batches", json=body, headers=head)) == first
 
 

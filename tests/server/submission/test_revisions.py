@@ -27,18 +27,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield found
 
 
-def told(response: httpx2.Response, status: int = 200) -> Any:
+def body_of(response: httpx2.Response, status: int = 200) -> Any:
     assert response.status_code == status, response.text
     return response.json()
 
 
 def made(service: Live, **fields: Any) -> Any:
-    return told(service.post(JOBS, json=QUICK | fields), 201)
+    return body_of(service.post(JOBS, json=QUICK | fields), 201)
 
 
 def again(service: Live, id: str, **fields: Any) -> Any:
     response = service.post(f"{JOBS}/{id}/again", json=fields)
-    found = told(response, 201)
+    found = body_of(response, 201)
     assert response.headers["location"] == found["links"]["self"] and found["id"] != id
     assert found["state"] == "queued"
     return found
@@ -85,8 +85,8 @@ def test_repeats_of_images_and_drafts_keep_their_kind(service: Live) -> None:
 
 
 def test_a_repeated_sequence_keeps_all_prompts(service: Live) -> None:
-    asked = {"prompts": ["a red circle", "a blue square"], "frames_per": 2, "drift": 0.5, "num_inference_steps": 2}
-    parent = told(service.post("/api/v1/sequences", json=asked), 201)
+    body = {"prompts": ["a red circle", "a blue square"], "frames_per": 2, "drift": 0.5, "num_inference_steps": 2}
+    parent = body_of(service.post("/api/v1/sequences", json=body), 201)
     found = again(service, parent["id"])
     assert found["kind"] == "sequence" and found["plan"] == parent["plan"]
     other = again(service, parent["id"], prompt="a green star", seed=4)
@@ -99,7 +99,7 @@ def test_a_repeated_sequence_keeps_all_prompts(service: Live) -> None:
 
 def test_a_repeat_keeps_the_input_file_of_a_deleted_job(service: Live) -> None:
     parts = {"request": (None, json.dumps(QUICK), "application/json"), "image": ("x.png", picture(), "image/png")}
-    first = told(service.post(JOBS, files=parts), 201)
+    first = body_of(service.post(JOBS, files=parts), 201)
     second = again(service, first["id"], prompt="a blue square")
     service.delete(f"{JOBS}/{first['id']}")
     third = again(service, second["id"])
@@ -112,7 +112,7 @@ def test_an_extension_can_be_repeated(service: Live) -> None:
     film = made(service)["id"]
     settled(service, film)
     body = {"prompt": "a red circle", "video": {"id": f"video_{film[4:]}"}, "num_inference_steps": 2, "num_frames": 4}
-    id = f"job_{told(service.post('/v1/videos/extensions', json=body))['id'][6:]}"
+    id = f"job_{body_of(service.post('/v1/videos/extensions', json=body))['id'][6:]}"
     found = again(service, id)
     assert (found["kind"], found["parent"]) == ("extension", film)
     names = sorted(path.name for path in service.service.artifacts.of(found["id"]).iterdir())
@@ -141,7 +141,7 @@ def test_same_idempotency_key_returns_the_same_repeat(service: Live) -> None:
     id, path = made(service)["id"], f"{JOBS}/{{}}/again"
     for number, body in enumerate(({}, {"seed": None}, {"prompt": "a blue square"})):
         head = {"idempotency-key": f"again-{number}"}
-        first = told(service.post(path.format(id), json=body, headers=head), 201)
-        assert told(service.post(path.format(id), json=body, headers=head), 201)["id"] == first["id"]
+        first = body_of(service.post(path.format(id), json=body, headers=head), 201)
+        assert body_of(service.post(path.format(id), json=body, headers=head), 201)["id"] == first["id"]
         other = service.post(path.format(id), json={"prompt": "a green triangle"}, headers=head)
-        assert told(other, 422)["error"]["field"] == "Idempotency-Key"
+        assert body_of(other, 422)["error"]["field"] == "Idempotency-Key"

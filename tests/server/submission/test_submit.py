@@ -47,8 +47,8 @@ async def _at_once(url: str, count: int, **fields: Any) -> list[httpx2.Response]
     """Answers to so many equal posts that were sent together."""
     limits = httpx2.Limits(max_connections=100)
     async with httpx2.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
-        asked = {"json": {"prompt": "a red circle", **fields}, "headers": {"idempotency-key": "many"}}
-        return await asyncio.gather(*(client.post("/v1/videos", **asked) for _ in range(count)))
+        request = {"json": {"prompt": "a red circle", **fields}, "headers": {"idempotency-key": "many"}}
+        return await asyncio.gather(*(client.post("/v1/videos", **request) for _ in range(count)))
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])

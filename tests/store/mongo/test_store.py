@@ -86,18 +86,18 @@ def test_passwords_never_appear_in_messages_or_logs(before: str, after: str, raw
         }[place]
     except UnicodeEncodeError:
         return
-    said = ""
+    printed = ""
     try:
         store = MongoStore(text)
-        said = f"{store!r} {store.title} {store._link!r} {store._link.address!r}"
+        printed = f"{store!r} {store.title} {store._link!r} {store._link.address!r}"
         store._link._client()
     except StoreError as error:
-        said += "".join(traceback.format_exception(error)) + repr(error)
+        printed += "".join(traceback.format_exception(error)) + repr(error)
     except Exception as error:
         with pytest.raises(StoreError) as found, MongoStore(text)._link.translated_errors():
             raise error
-        said += str(found.value) + repr(found.value)
-    assert SECRET not in said
+        printed += str(found.value) + repr(found.value)
+    assert SECRET not in printed
 
 
 def test_an_unreachable_server_is_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,10 +118,10 @@ def test_an_unknown_option_is_refused(url: str, option: str) -> None:
 
 
 def test_unrelated_warnings_do_not_refuse_the_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def amid_warnings(*given: Any, **options: Any) -> AsyncMongoClient[Any]:
+    def amid_warnings(*arguments: Any, **options: Any) -> AsyncMongoClient[Any]:
         socket.socket()  # collected at once, and Python warns of it
         warnings.warn("of another thread", stacklevel=1)
-        return AsyncMongoClient(*given, **options)
+        return AsyncMongoClient(*arguments, **options)
 
     monkeypatch.setattr("flickbook.store.mongo.connection.AsyncMongoClient", amid_warnings)
     with Blocking(MongoStore(url)) as store:
@@ -147,7 +147,7 @@ def test_write_concerns_that_a_crash_may_undo_are_refused(url: str) -> None:
 def test_a_replica_set_is_used_with_majority_concerns(url: str) -> None:
     with front(shared().port) as door:
         with Blocking(MongoStore(f"{door.url(name_of(url))}?readPreference=secondary&readConcernLevel=local")) as store:
-            door.asked.clear()
+            door.commands.clear()
             first, second = store.add([job(key="k"), job()])
             assert store.claim("one", 30.0) == store.get(first.id)
             assert store.settle(first.id, 1, {"state": "completed"}) is not None
@@ -156,10 +156,10 @@ def test_a_replica_set_is_used_with_majority_concerns(url: str) -> None:
             store.take("bucket", 1, 2, 60.0)
             store.secret("links")
             assert store.counts()["queued"] == 1 and store.remove(second.id, ("queued",)) is not None
-        writes = [each for each in door.asked if {"insert", "update", "delete", "findAndModify"} & set(each)]
+        writes = [each for each in door.commands if {"insert", "update", "delete", "findAndModify"} & set(each)]
         # Counters are carried by the majority of what is counted.
         writes = [each for each in writes if not {"meta", "owners"} & {each[next(iter(each))]}]
-        reads = [each for each in door.asked if {"find", "aggregate"} & set(each)]
+        reads = [each for each in door.commands if {"find", "aggregate"} & set(each)]
         reads = [each for each in reads if not {"meta", "owners"} & {each[next(iter(each))]}]
         assert len(writes) >= 8 and len(reads) >= 8
         for each in writes:

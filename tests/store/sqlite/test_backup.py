@@ -149,13 +149,13 @@ def test_all_damage_is_detected_and_repair_restores_readable_rows(tmp_path: Path
     source.parent.mkdir()
     before = filled(source)
     chance = random.Random(trials)
-    told = 0
+    detected = 0
     for trial in range(trials):
         path = tmp_path / "trial" / "flickbook.db"
         shutil.copytree(source.parent, path.parent)
         shutil.copy(path, backup_of(path))  # made after the last change, so that nothing may be lost
         what = flip(path, chance)
-        told += seen(path, before)
+        detected += seen(path, before)
         damaged = path.read_bytes()
         try:
             done = repair(path)
@@ -174,7 +174,7 @@ def test_all_damage_is_detected_and_repair_restores_readable_rows(tmp_path: Path
         if done.quarantined is not None:
             assert done.quarantined.read_bytes() == damaged, what
         shutil.rmtree(path.parent)
-    assert told > trials // 2
+    assert detected > trials // 2
 
 
 def test_repair_without_a_backup_keeps_readable_rows(path: Path) -> None:

@@ -91,8 +91,8 @@ def test_a_killed_migration_is_repeated(path: Path) -> None:
 
 def test_released_migrations_are_unchanged() -> None:
     """A step that has been released stands in people's databases: add another one instead."""
-    said = {each.name: hashlib.sha256("\n".join(each.statements).encode()).hexdigest()[:16] for each in MIGRATIONS}
-    assert said == {"0001 jobs, notes, buckets and marks": "47ab19dec6a05200"}
+    digests = {each.name: hashlib.sha256("\n".join(each.statements).encode()).hexdigest()[:16] for each in MIGRATIONS}
+    assert digests == {"0001 jobs, notes, buckets and marks": "47ab19dec6a05200"}
 
 
 def test_a_database_of_the_first_release_keeps_its_jobs(tmp_path: Path) -> None:

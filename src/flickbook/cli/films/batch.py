@@ -62,19 +62,19 @@ def batch(
     if output is not None:
         container_of(output)  # placeholders never contain the suffix
     seeds = Seeds(template.home / f"{file.stem}-seeds.json", overwrite)
-    said = {**film, **polish, **encoding}
+    all_options = {**film, **polish, **encoding}
     # 0 equals False, but is a value.
-    asked = {name: value for name, value in said.items() if value is not False and value not in (None, [])}
+    set_options = {name: value for name, value in all_options.items() if value is not False and value not in (None, [])}
     with at("defaults"):
-        given = merged({"model": chosen.model}, defaults)
-    given = merged(given, asked)
+        common = merged({"model": chosen.model}, defaults)
+    common = merged(common, set_options)
     order = _Order(
-        given, template, output is None, seeds, len(rows), Extras({}, (), model_dir, precision, yes=yes), dry_run
+        common, template, output is None, seeds, len(rows), Extras({}, (), model_dir, precision, yes=yes), dry_run
     )
     work = _Work(order.films(rows), seeds, template.home / f"{file.stem}-sheet.png", overwrite, as_json, order.extras)
     work.check()
     if dry_run:
-        work.foretell()
+        work.preview()
         return 0
     work.run()
     return work.tell()
@@ -84,7 +84,7 @@ def batch(
 class _Order:
     """How rows become films. `count` is the number of rows; with `suffix`, names get their container's suffix."""
 
-    given: Mapping[str, Any]
+    common: Mapping[str, Any]
     template: Template
     suffix: bool
     seeds: Seeds
@@ -104,17 +104,19 @@ class _Order:
         from flickbook.engine.batch import Film
         from flickbook.spec import Request
 
-        values = merged(self.given, row.values)
+        values = merged(self.common, row.values)
         drawn = values.get("seed") is None
         if drawn:
             values["seed"] = self.seeds.get(row)
-        said = {**dict.fromkeys((*options.FILM, *options.ENCODING, *options.FINISH, "width", "height")), **values}
-        first, turns = turns_of(values.get("prompt"), said["prompt_at"] or [])
-        film = {name: said[name] for name in (*options.FILM, "width", "height")}
-        asked = fields(film, {name: said[name] for name in options.ENCODING}, self._sample()) | {"prompt_at": turns}
-        polish = {name: said[name] for name in options.FINISH}
-        extras = replace(self.extras, polish=polish, loras=said["lora"] or [])
-        request, (plan,), networks = prepared(Request.of(prompt=first or "", **asked), extras)
+        names = (*options.FILM, *options.ENCODING, *options.FINISH, "width", "height")
+        all_options = {**dict.fromkeys(names), **values}
+        first, turns = turns_of(values.get("prompt"), all_options["prompt_at"] or [])
+        film = {name: all_options[name] for name in (*options.FILM, "width", "height")}
+        encoding = {name: all_options[name] for name in options.ENCODING}
+        request_fields = fields(film, encoding, self._sample()) | {"prompt_at": turns}
+        polish = {name: all_options[name] for name in options.FINISH}
+        extras = replace(self.extras, polish=polish, loras=all_options["lora"] or [])
+        request, (plan,), networks = prepared(Request.of(prompt=first or "", **request_fields), extras)
         path = self._path(row, plan, values.get("name", ""), drawn and values["seed"] is None)
         if drawn:
             self.seeds.put(row, plan.seed)
@@ -152,7 +154,7 @@ class _Work:
     as_json: bool
     extras: Extras
     kept: dict[int, Film] = field(default_factory=dict)
-    told: dict[int, dict[str, Any]] = field(default_factory=dict)
+    reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     failed: dict[int, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, list[int]] = field(default_factory=dict)
 
@@ -187,7 +189,7 @@ class _Work:
     def _check(self, film: Film) -> None:
         output_path.check_plan(film.plan, [film.path], [], self.overwrite)
 
-    def foretell(self) -> None:
+    def preview(self) -> None:
         """Print what would be made, and what exists."""
         from flickbook.engine.films import estimate_plan
 
@@ -195,23 +197,23 @@ class _Work:
         shapes = {film.plan.shape(): film.plan for film in reversed(rest)}
         foreseen = {s: estimate_plan(plan, self.extras.model_dir, self.extras.precision) for s, plan in shapes.items()}
         if self.as_json:
-            rows = [self._foretold(film) for film in self.films]
+            rows = [self._planned(film) for film in self.films]
             console.document({"films": rows, "estimates": [each.to_dict() for each in foreseen.values()]})
             return
         for film in self.films:
-            told, plan = self._foretold(film), film.plan
+            planned, plan = self._planned(film), film.plan
             frames = "1 frame" if plan.num_frames == 1 else f"{plan.num_frames} frames"
             what = f"{plan.width}x{plan.height}, {frames}, {plan.num_inference_steps} steps"
-            seed = "random" if told["seed"] is None else told["seed"]
-            state = "exists" if told["kept"] else "to make"
-            print(f"{film.row.number:<5}  {state:<7}  {told['path']}  {plan.model}, {what}, seed {seed}")
+            seed = "random" if planned["seed"] is None else planned["seed"]
+            state = "exists" if planned["kept"] else "to make"
+            print(f"{film.row.number:<5}  {state:<7}  {planned['path']}  {plan.model}, {what}, seed {seed}")
         print(f"{len(self.kept)} of {len(self.films)} films exist, {len(rest)} to make")
         for shape, found in list(foreseen.items())[:_LINES]:
             count = sum(film.plan.shape() == shape for film in rest)
             first = next(film.row.number for film in rest if film.plan.shape() == shape)
             print(f"{count} like row {first}: {found.line()}, per film")
 
-    def _foretold(self, film: Film) -> dict[str, Any]:
+    def _planned(self, film: Film) -> dict[str, Any]:
         kept = film.row.number in self.kept
         known = kept or not film.drawn or self.seeds.get(film.row) is not None
         plan = film.plan.model_dump(mode="json")
@@ -237,7 +239,7 @@ class _Work:
             self._make(rest, sheet)
             self._draw(sheet)
         except (KeyboardInterrupt, Cancelled):
-            there = len(self.kept) + len(self.told.keys() - self.kept.keys())
+            there = len(self.kept) + len(self.reports.keys() - self.kept.keys())
             done = f"{there} of {len(self.films)} films are in {self.sheet.parent}"
             raise Cancelled(f"{done}; run the same command again to continue") from None
 
@@ -288,8 +290,8 @@ class _Work:
 
         line: list[ProgressLine] = []
         count = len(rest)
-        how = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
-        results = made(rest, **how, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
+        run_options = {"model_dir": self.extras.model_dir, "precision": self.extras.precision, "check": self._check}
+        results = made(rest, **run_options, on_step=lambda step: line[-1](step))  # type: ignore[arg-type]
         left = count
         while True:
             # One progress bar per film, because printing goes through the bar while it is drawn.
@@ -327,18 +329,18 @@ class _Work:
     def _fail(self, film: Film, failure: Failure, sheet: Sheet) -> None:
         number = film.row.number
         console.note(f"row {number} failed: {failure.message}")
-        told = {"row": number, "path": str(film.path), "code": failure.code, "message": failure.message}
-        self.failed[number] = told
+        report = {"row": number, "path": str(film.path), "code": failure.code, "message": failure.message}
+        self.failed[number] = report
         sheet.add(number, f"{number} · failed: {failure.message}", None)
 
     def _tell(self, film: Film, recipe: Recipe, run: Run | None) -> None:
         """Print a film's path, or collect its JSON."""
         number = film.row.number
-        self.told[number] = {}
+        self.reports[number] = {}
         if not self.as_json:
             print(film.path, flush=True)
             return
-        self.told[number] = {"row": number, "kept": number in self.kept, **console.made(film.path, recipe, run)}
+        self.reports[number] = {"row": number, "kept": number in self.kept, **console.made(film.path, recipe, run)}
 
     def _draw(self, sheet: Sheet) -> None:
         """Write the sheet."""
@@ -361,7 +363,7 @@ class _Work:
             what = f"{len(self.failed)} of {len(self.films)} films failed: {_rows(sorted(self.failed))}"
             console.note(f"{what}; run the same command again to retry them")
         if self.as_json:
-            films = [self.told[number] for number in sorted(self.told)]
+            films = [self.reports[number] for number in sorted(self.reports)]
             failed = [self.failed[number] for number in sorted(self.failed)]
             console.document({"films": films, "failed": failed, "sheet": str(self.sheet)})
         return 1 if self.failed else 0

@@ -55,9 +55,9 @@ def draft(
             raise RequestError("sheet", sheet.name, "must end in .png", "name it drafts.png")
         check_target(sheet, overwrite=overwrite)
     first, turns = turns_of(prompt, film["prompt_at"] or [])
-    asked = fields(film, encoding, None) | {"model": chosen.model, "prompt_at": turns}
+    request_fields = fields(film, encoding, None) | {"model": chosen.model, "prompt_at": turns}
     extras = Extras(polish, film["lora"] or [], model_dir, precision, yes=yes)
-    request, plans, networks = prepared(Request.of(prompt=first or "", **asked), extras, seeds)
+    request, plans, networks = prepared(Request.of(prompt=first or "", **request_fields), extras, seeds)
     if plans[0].num_frames == 1:
         raise RequestError("num_frames", 1, "a draft needs 2 frames or more", "ask for more frames")
     made = making(request, plans, networks, extras)
@@ -65,17 +65,17 @@ def draft(
         job.model_copy(update={"kind": "draft", "until": until, "output": ""})
         for job in made.jobs([Path("draft")] * len(plans), overwrite=False)
     ]
-    told = []
+    documents = []
     with tracking.backend() as backend, ProgressLine(len(jobs)) as progress:
         for job in tracking.run(backend, backend.ask(backend.queue.submit(jobs)), progress):
             assert job.result is not None
-            told.append({"id": job.id, "seed": job.plan.seed, "preview": job.result.path})
+            documents.append({"id": job.id, "seed": job.plan.seed, "preview": job.result.path})
             if not as_json:
                 print(f"{job.id}  seed {job.plan.seed}  {job.result.path}", flush=True)
     if sheet is not None:
-        _write_sheet(told, sheet, overwrite)
+        _write_sheet(documents, sheet, overwrite)
     if as_json:
-        console.document({"drafts": told})
+        console.document({"drafts": documents})
 
 
 def finish(
@@ -90,7 +90,7 @@ def finish(
 
     chosen = settings.load()
     console.start(chosen.log_level)
-    told = []
+    documents = []
     with tracking.backend() as backend:
         drafts = [backend.ask(backend.queue.job(id)) for id in ids]
         for each in drafts:
@@ -112,11 +112,11 @@ def finish(
                 for done in tracking.run(backend, [job], progress):
                     assert done.result is not None
                     sidecar = done.result.sidecar
-                    told.append({"id": done.id, **console.made(path, sidecar.recipe, sidecar.run)})
+                    documents.append({"id": done.id, **console.made(path, sidecar.recipe, sidecar.run)})
                     if not as_json:
                         print(path, flush=True)
     if as_json:
-        console.document({"films": told})
+        console.document({"films": documents})
 
 
 def _finishing(draft: Job, path: Path, overwrite: bool) -> Job:
@@ -124,11 +124,11 @@ def _finishing(draft: Job, path: Path, overwrite: bool) -> Job:
     from flickbook.jobs import queue
 
     kept = {name: getattr(draft, name) for name in ("precision", "model_dir", "networks")}
-    how: dict[str, Any] = {"parent": draft.id, "output": str(path.absolute()), "overwrite": int(overwrite), **kept}
-    return queue.job(draft.plan, draft.request, home="command", **how)
+    target: dict[str, Any] = {"output": str(path.absolute()), "overwrite": int(overwrite)}
+    return queue.job(draft.plan, draft.request, home="command", parent=draft.id, **target, **kept)
 
 
-def _write_sheet(told: list[dict[str, Any]], path: Path, overwrite: bool) -> None:
+def _write_sheet(documents: list[dict[str, Any]], path: Path, overwrite: bool) -> None:
     """Write a sheet of all drafts, one per row, each with its seed."""
     import numpy as np
 
@@ -136,7 +136,7 @@ def _write_sheet(told: list[dict[str, Any]], path: Path, overwrite: bool) -> Non
     from flickbook.media.sheet import contact_sheet
     from flickbook.media.write import write_png
 
-    rows = [read_any(each["preview"])[0] for each in told]
-    image = contact_sheet(rows, [f"seed {each['seed']} · {each['id']}" for each in told])
+    rows = [read_any(each["preview"])[0] for each in documents]
+    image = contact_sheet(rows, [f"seed {each['seed']} · {each['id']}" for each in documents])
     write_png(path, np.asarray(image), None, overwrite=overwrite)
     console.note(f"the sheet of the drafts is {path}")

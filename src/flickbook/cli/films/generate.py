@@ -44,8 +44,8 @@ def generate(
     chosen = settings.load(model=film["model"])
     console.start(chosen.log_level)
     first, turns = turns_of(prompt, film["prompt_at"] or [])
-    asked = fields(film, encoding, output) | {"model": chosen.model, "prompt_at": turns}
-    request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **asked)
+    request_fields = fields(film, encoding, output) | {"model": chosen.model, "prompt_at": turns}
+    request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **request_fields)
     # A LoRA is small; a dry run downloads nothing.
     loras = [] if dry_run else film["lora"] or []
     extras = Extras(polish, loras, model_dir, precision, retry_below or [], retries, yes)
@@ -53,14 +53,14 @@ def generate(
     if dry_run:
         for text in notes(request, plans[0], model_dir):
             console.note(text)
-        _foretell(plans[0], model_dir, precision, as_json)
+        _print_estimate(plans[0], model_dir, precision, as_json)
         return
     paths = paths_of(plans, chosen, output, overwrite, steps_sheet, bool(retry_below))
     made = making(request, plans, networks, extras)
     tell(films(made, paths, overwrite, steps_sheet), as_json)
 
 
-def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
+def _print_estimate(plan: Plan, model_dir: Path | None, precision: str, as_json: bool) -> None:
     """Print the Plan and the resources that its film needs."""
     from flickbook.engine.films import estimate_plan
 
@@ -69,8 +69,8 @@ def _foretell(plan: Plan, model_dir: Path | None, precision: str, as_json: bool)
         console.document({"plan": plan.model_dump(mode="json"), "estimate": found.to_dict()})
         return
     what = f"{plan.width}x{plan.height}, {plan.num_frames} frames at {plan.fps:g} per second"
-    how = f"{plan.num_inference_steps} steps of {plan.scheduler}, guidance {plan.guidance_scale:g}"
-    print(f"model     {plan.model} {plan.revision[:12]}", f"film      {what}, {how}", *found.lines(), sep="\n")
+    sampling = f"{plan.num_inference_steps} steps of {plan.scheduler}, guidance {plan.guidance_scale:g}"
+    print(f"model     {plan.model} {plan.revision[:12]}", f"film      {what}, {sampling}", *found.lines(), sep="\n")
 
 
 def _unprompted(context: typer.Context, model: str) -> str:
@@ -79,5 +79,5 @@ def _unprompted(context: typer.Context, model: str) -> str:
 
     if not find(model).prompted:
         return ""
-    asked_for: Any = next(each for each in context.command.params if each.name == "prompt")
-    raise typer.BadParameter("missing; describe the film", ctx=context, param=asked_for, param_hint="PROMPT")
+    parameter: Any = next(each for each in context.command.params if each.name == "prompt")
+    raise typer.BadParameter("missing; describe the film", ctx=context, param=parameter, param_hint="PROMPT")

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flickbook.cli import console
+from flickbook.cli import console, options
 from flickbook.errors import escaped
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="Any film or image; those of Flickbook carry a recipe.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show the metadata and the recipe of a film."""
     from flickbook.formats import first_frame, is_frames

@@ -77,9 +77,11 @@ class Making:
 
 def _placed(request: Request) -> Request:
     """Return the Request with absolute paths, independent of the working directory."""
-    given = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
-    loras = None if request.loras is None else tuple((str(Path(path).absolute()), w) for path, w in request.loras)
-    return request.model_copy(update={**given, "loras": loras})
+    paths = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
+    loras = (
+        None if request.loras is None else tuple((str(Path(path).absolute()), scale) for path, scale in request.loras)
+    )
+    return request.model_copy(update={**paths, "loras": loras})
 
 
 def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
@@ -135,8 +137,8 @@ def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, An
     from flickbook.resolution import speed_of
 
     _, played = speed_of(extras.polish.get("speed"))
-    said = {**words(extras.polish), "speed": played}
-    named: Any = {name: value for name, value in said.items() if value is not None}
+    options = {**words(extras.polish), "speed": played}
+    named: Any = {name: value for name, value in options.items() if value is not None}
     if not named:
         return request, {}
     from flickbook.engine.polish import parse_polish
@@ -213,14 +215,14 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
     from flickbook.cli.films import tracking
 
     output_path.announce(paths)
-    told: list[dict[str, Any]] = []
-    emerging: list[tuple[int, Any, Any]] = []
+    documents: list[dict[str, Any]] = []
+    previews: list[tuple[int, Any, Any]] = []
     with tracking.backend() as backend, ProgressLine(len(paths)) as progress:
 
         def on_step(step: Step) -> None:
             # The sheet shows the first film; in a batch that is the first row of the preview.
-            if step.preview is not None and not told:
-                emerging.append((step.index, step.preview[0], None if step.noisy is None else step.noisy[0]))
+            if step.preview is not None and not documents:
+                previews.append((step.index, step.preview[0], None if step.noisy is None else step.noisy[0]))
             progress(step)
 
         jobs = backend.ask(backend.queue.submit(made.jobs(paths, overwrite)))
@@ -231,13 +233,13 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
             return planned[job.id]
 
         for job in tracking.run(backend, jobs, on_step, path_of, steps_sheet is not None):
-            if steps_sheet is not None and not told:
-                _write_sheet(made.plans[0], emerging, steps_sheet, overwrite, made.run_options)
+            if steps_sheet is not None and not documents:
+                _write_sheet(made.plans[0], previews, steps_sheet, overwrite, made.run_options)
             assert job.result is not None
-            told.append(console.made(planned[job.id], job.result.sidecar.recipe, job.result.sidecar.run))
-    for text in dict.fromkeys(text for film in told for text in film["run"]["notes"]):
+            documents.append(console.made(planned[job.id], job.result.sidecar.recipe, job.result.sidecar.run))
+    for text in dict.fromkeys(text for film in documents for text in film["run"]["notes"]):
         console.note(text)
-    return told
+    return documents
 
 
 def tell(films: list[dict[str, Any]], as_json: bool) -> None:
@@ -250,12 +252,12 @@ def tell(films: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _write_sheet(
-    plan: Plan, emerging: list[tuple[int, Any, Any]], path: Path, overwrite: bool, run_options: RunOptions
+    plan: Plan, previews: list[tuple[int, Any, Any]], path: Path, overwrite: bool, run_options: RunOptions
 ) -> None:
     from flickbook.engine.films import steps_sheet
 
-    if not emerging:
+    if not previews:
         console.note(f"{plan.model} reports no steps, so no steps sheet was written")
         return
-    steps_sheet(plan, emerging, path, run_options=run_options, overwrite=overwrite)
+    steps_sheet(plan, previews, path, run_options=run_options, overwrite=overwrite)
     console.note(f"the steps sheet is {path}")

@@ -10,7 +10,7 @@ import typer
 
 from flickbook.cli import console, options
 from flickbook.cli.films import output_path
-from flickbook.cli.films.making import words
+from flickbook.cli.films.making import tell, words
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import RequestError
 
@@ -54,11 +54,7 @@ def polish(
         if sheet is not None:
             _write_sheet(clip.frames, path.name, sheet, overwrite)
         progress(Step("write", 1, 1, time.perf_counter() - began))
-    told = console.made(path, clip.recipe, clip.run)
-    if as_json:
-        console.document({"films": [told]})
-    else:
-        print(told["path"])
+    tell([console.made(path, clip.recipe, clip.run)], as_json)
 
 
 def _stem(file: Path) -> str:

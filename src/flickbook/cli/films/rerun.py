@@ -37,8 +37,8 @@ def rerun(
     chosen = settings.load()
     console.start(chosen.log_level)
     first, turns = turns_of(prompt, film["prompt_at"] or [])
-    asked = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
-    request, found = varied(file, asked, inputs or [])
+    changes = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
+    request, found = varied(file, changes, inputs or [])
     extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries, yes)
     request, plans, networks = prepared(request, extras, count)
     paths = paths_of(plans, chosen, output, overwrite)

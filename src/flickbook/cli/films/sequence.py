@@ -11,7 +11,7 @@ import typer
 
 from flickbook.cli import console, options
 from flickbook.cli.films import output_path
-from flickbook.cli.films.making import fields, require_model
+from flickbook.cli.films.making import fields, require_model, tell
 from flickbook.cli.progress import ProgressLine
 from flickbook.errors import Cancelled, MissingExtra, RequestError
 
@@ -67,49 +67,33 @@ def sequence(
 ) -> None:
     """Make a film of related images from several prompts and print its path."""
     from flickbook import settings
+    from flickbook.engine.films import estimate_plan, located, run_options_of
     from flickbook.formats import FILMS
     from flickbook.spec import Request
 
     chosen = settings.load(model=film["model"])
     console.start(chosen.log_level)
-    asked = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
-    request = Request.of(prompt="", **asked, speed=speed)
+    request_fields = fields({**dict.fromkeys(options.FILM), **film}, encoding, output) | {"model": chosen.model}
+    request = Request.of(prompt="", **request_fields, speed=speed)
     if output is not None and request.container not in FILMS:
         raise RequestError("output", output.name, "must be a film format", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():
         raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
-    request = _with_loras(request, film["lora"] or [])
+    if film["lora"]:
+        request = request.model_copy(update={"loras": located(film["lora"])})
     plan = _plan(prompts, request, frames_per, drift, feedback, model_dir, output)
     path = output_path.targets(output, chosen.output_dir, plan.prompt, [plan.seed], plan.container)[0]
     sheet = _sheet(sheet, path)
     _check(plan, path, sheet, overwrite)
     require_model(plan.model, model_dir, yes)
-    run_options = _means(plan, request, model_dir, precision)
-    console.note(_foretold(plan, model_dir, precision))
-    told = _film(plan, run_options, path, sheet, overwrite)
-    if as_json:
-        console.document({"films": [told]})
-    else:
-        print(told["path"])
-
-
-def _foretold(plan: Plan, model_dir: Path | None, precision: str) -> str:
-    from flickbook.engine.films import estimate_plan
-
-    return estimate_plan(plan, model_dir, precision).line()
+    run_options = run_options_of(plan, request, model_dir, precision)
+    console.note(estimate_plan(plan, model_dir, precision).line())
+    tell([_film(plan, run_options, path, sheet, overwrite)], as_json)
 
 
 def pictures(path: Path) -> Path:
     """Return the directory of the images of the film at `path`: film-frames beside film.mp4."""
     return path.with_name(f"{path.stem}-frames")
-
-
-def _with_loras(request: Request, loras: list[str]) -> Request:
-    if not loras:
-        return request
-    from flickbook.engine.films import located
-
-    return request.model_copy(update={"loras": located(loras)})
 
 
 def _plan(
@@ -128,15 +112,15 @@ def _plan(
     return continued(plan, pictures(output)) if request.seed is None and output is not None else plan
 
 
-def _sheet(asked: Path | None, path: Path) -> Path | None:
+def _sheet(sheet: Path | None, path: Path) -> Path | None:
     """Return the path of the sheet. By default there is one if matplotlib is installed."""
-    if asked is not None and asked.suffix.lower() != ".png":
-        raise RequestError("sheet", asked.name, "must end in .png", "name it sheet.png")
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise RequestError("sheet", sheet.name, "must end in .png", "name it sheet.png")
     if find_spec("matplotlib") is None:
-        if asked is not None:
+        if sheet is not None:
             raise MissingExtra("matplotlib", "gen")
         return None
-    return path.with_name(f"{path.stem}-sheet.png") if asked is None else asked
+    return path.with_name(f"{path.stem}-sheet.png") if sheet is None else sheet
 
 
 def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
@@ -145,12 +129,6 @@ def _check(plan: Plan, path: Path, sheet: Path | None, overwrite: bool) -> None:
 
     output_path.check_plan(plan, [path], [] if sheet is None else [sheet], overwrite)
     FrameDirectory(pictures(path), plan).check(overwrite=overwrite)
-
-
-def _means(plan: Plan, request: Request, model_dir: Path | None, precision: str) -> RunOptions:
-    from flickbook.engine.films import run_options_of
-
-    return run_options_of(plan, request, model_dir, precision)
 
 
 def _film(plan: Plan, run_options: RunOptions, path: Path, sheet: Path | None, overwrite: bool) -> dict[str, Any]:

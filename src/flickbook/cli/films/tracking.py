@@ -57,9 +57,9 @@ def run(
         left = _claimed(backend, [job for job in batch if job.state not in DONE])
         if not left:
             continue
-        told: Any = {"on_step": on_step, "previews": previews, "path_of": path_of}
+        callbacks: Any = {"on_step": on_step, "previews": previews, "path_of": path_of}
         try:
-            ended = runner.run(left, beside=batch, strict=True, **told)
+            ended = runner.run(left, beside=batch, strict=True, **callbacks)
         except KeyboardInterrupt:
             raise Cancelled(_rest(backend, left)) from None
         for job in ended:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flickbook.cli import console
+from flickbook.cli.services.options import Store
 from flickbook.errors import WindowError
 
 #: How to install Tk, by the package that could not be imported.
@@ -22,9 +23,7 @@ def desktop(
         str | None,
         typer.Option("--key", help="API key of the service, or a file that contains it; FLICKBOOK_KEY is safer."),
     ] = None,
-    store: Annotated[
-        str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")
-    ] = "",
+    store: Store = "",
 ) -> None:
     """Open a window to make, watch and save films."""
     from flickbook import settings

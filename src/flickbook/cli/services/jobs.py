@@ -16,6 +16,7 @@ from flickbook.cli.films import tracking
 from flickbook.cli.films.making import require_model
 from flickbook.cli.films.output_path import of_seed
 from flickbook.cli.progress import ProgressLine
+from flickbook.cli.services.options import Store
 from flickbook.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List and control queued jobs.", no_args_is_help=True, rich_markup_mode=None)
 Id = Annotated[str, typer.Argument(help="Id of a job, as shown by `flickbook jobs list`.")]
-Store = Annotated[str, typer.Option(help="Job store: sqlite:///PATH or mongodb://…")]
 States = Annotated[list[str] | None, typer.Option("--state", help="List only jobs in this state; repeatable.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of jobs to list.")]
 Before = Annotated[str | None, typer.Option(metavar="ID", help="Job to move it before; it moves to the end if unset.")]
@@ -91,9 +91,9 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
     """Describe one job: its progress, its result, and why it failed."""
     with _backend(store) as backend:
         job = backend.ask(backend.queue.job(id))
-        told = _document(backend, job)
+        document = _document(backend, job)
     if as_json:
-        console.document(told)
+        console.document(document)
         return
     plan = job.plan
     rows: dict[str, Any] = {
@@ -104,11 +104,11 @@ def show(id: Id, store: Store = "", as_json: options.AsJson = False) -> None:
         "film": f"{plan.model}, {plan.width}x{plan.height}, {plan.num_frames} frames, seed {plan.seed}",
         "runs": "by its command" if job.home == "command" else f"in the queue, priority {job.priority}",
         "attempts": f"{job.attempt}, {job.seconds:.1f} s in total",
-        "progress": f"{100 * told['progress']:.0f} %" if job.state != "completed" else "",
-        "left": "" if told["eta_seconds"] is None else f"{told['eta_seconds']:.0f} s",
+        "progress": f"{100 * document['progress']:.0f} %" if job.state != "completed" else "",
+        "left": "" if document["eta_seconds"] is None else f"{document['eta_seconds']:.0f} s",
         "error": job.error,
-        "made": told["path"] or "",
-        "files": str(told["files"]),
+        "made": document["path"] or "",
+        "files": str(document["files"]),
     }
     for name, value in rows.items():
         if value != "":
@@ -142,11 +142,11 @@ def _watched(backend: Backend, id: str, line: ProgressLine) -> Job:
         job = backend.ask(backend.queue.job(id))
         if job.state in (*DONE, "paused"):
             return job
-        told = backend.artifacts.progress(id)
-        if job.state == "running" and told.get("attempt") == job.attempt and told != seen:
-            known = (told["fraction"], told["eta_seconds"])
-            line.show(told["phase"], told["index"], told["total"], time.monotonic() - began, known)
-            seen = told
+        progress = backend.artifacts.progress(id)
+        if job.state == "running" and progress.get("attempt") == job.attempt and progress != seen:
+            known = (progress["fraction"], progress["eta_seconds"])
+            line.show(progress["phase"], progress["index"], progress["total"], time.monotonic() - began, known)
+            seen = progress
         time.sleep(_LOOK)
         backend.ask(backend.queue.recover())
 
@@ -154,7 +154,7 @@ def _watched(backend: Backend, id: str, line: ProgressLine) -> Job:
 @app.command("pause")
 def pause(id: Id, store: Store = "") -> None:
     """Pause a job; its progress is kept."""
-    _asked(store, lambda backend: backend.ask(backend.queue.pause(id)))
+    _apply(store, lambda backend: backend.ask(backend.queue.pause(id)))
 
 
 @app.command("resume")
@@ -174,7 +174,7 @@ def retry(id: Id, store: Store = "", yes: options.Yes = False, as_json: options.
 @app.command("cancel")
 def cancel(id: Id, store: Store = "") -> None:
     """Cancel a job: immediately if it is queued, at its next step if it is running."""
-    _asked(store, lambda backend: backend.ask(backend.queue.cancel(id)))
+    _apply(store, lambda backend: backend.ask(backend.queue.cancel(id)))
 
 
 @app.command("reorder")
@@ -187,7 +187,7 @@ def reorder(id: Id, before: Before = None, priority: Priority = None, store: Sto
         job = backend.ask(backend.queue.prioritise(id, priority))
         return job if before is None else backend.ask(backend.queue.reorder(id, before))
 
-    _asked(store, change)
+    _apply(store, change)
 
 
 @app.command("logs")
@@ -198,7 +198,7 @@ def logs(id: Id, store: Store = "") -> None:
         print(backend.artifacts.read_log(job.id), end="")
 
 
-def _asked(store: str, change: Callable[[Backend], Job]) -> None:
+def _apply(store: str, change: Callable[[Backend], Job]) -> None:
     """Apply a change to a job and print its new state."""
     with _backend(store) as backend:
         job = change(backend)
@@ -218,7 +218,7 @@ def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable
     if job.state in DONE:
         job = change()
     jobs = backend.ask(backend.store.find(Query(leader=job.leader, order="old", limit=1000))) if job.leader else [job]
-    told = []
+    documents = []
     unfinished = sum(each.state not in DONE for each in jobs)
     with ProgressLine(unfinished) as progress:
         for done in tracking.run(
@@ -226,16 +226,16 @@ def _again(backend: Backend, id: str, yes: bool, as_json: bool, change: Callable
         ):
             assert done.result is not None
             path, sidecar = Path(done.result.path), done.result.sidecar
-            told.append({"id": done.id, **console.made(path, sidecar.recipe, sidecar.run)})
+            documents.append({"id": done.id, **console.made(path, sidecar.recipe, sidecar.run)})
             if not as_json:
                 print(path, flush=True)
     if as_json:
-        console.document({"films": told})
+        console.document({"films": documents})
 
 
 def _document(backend: Backend, job: Job) -> dict[str, Any]:
     """Return the `--json` document of a job."""
-    told = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
+    progress = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
     result = job.result
     return {
         "id": job.id,
@@ -246,9 +246,9 @@ def _document(backend: Backend, job: Job) -> dict[str, Any]:
         "home": job.home,
         "priority": job.priority,
         "attempt": job.attempt,
-        "progress": 1.0 if job.state == "completed" else told.get("fraction", job.reached),
-        "phase": told.get("phase"),
-        "eta_seconds": told.get("eta_seconds") if job.state == "running" else None,
+        "progress": 1.0 if job.state == "completed" else progress.get("fraction", job.reached),
+        "phase": progress.get("phase"),
+        "eta_seconds": progress.get("eta_seconds") if job.state == "running" else None,
         "created_at": job.created_at,
         "started_at": job.started_at or None,
         "finished_at": job.finished_at or None,
@@ -263,10 +263,10 @@ def _document(backend: Backend, job: Job) -> dict[str, Any]:
 
 def _state(backend: Backend, job: Job) -> str:
     """Return a job's state, with its progress if it has begun."""
-    told = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
+    progress = backend.artifacts.progress(job.id) if job.state in ("running", "paused") else {}
     if job.state == "queued" and not job.model_dir and backend.artifacts.pulling(job.plan.model):
         return "queued, its model is being downloaded"
-    share = f" {100 * told['fraction']:.0f} %" if "fraction" in told else ""
+    share = f" {100 * progress['fraction']:.0f} %" if "fraction" in progress else ""
     return f"{job.state}{share}"
 
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from flickbook.cli import console
+from flickbook.cli import console, options
 
 if TYPE_CHECKING:
     from flickbook.jobs.api_keys import Key, Keys
 
 T = TypeVar("T")
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Store = Annotated[
     str,
     typer.Option("--store", help="Job store, which holds the keys: sqlite:///PATH or mongodb://…", metavar="ADDRESS"),
@@ -51,7 +50,7 @@ def create(
         ),
     ] = 0,
     store: Store = "",
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Create an API key and print it. It cannot be shown again, because only its hash is stored."""
     from flickbook.cli.quantities import seconds
@@ -66,7 +65,7 @@ def create(
 
 
 @app.command("list")
-def list_(store: Store = "", as_json: AsJson = False) -> None:
+def list_(store: Store = "", as_json: options.AsJson = False) -> None:
     """List the API keys, one per line, including expired and revoked ones."""
     found = _with(store, lambda keys: keys.list())
     if as_json:
@@ -94,20 +93,10 @@ def _document(key: Key) -> dict[str, Any]:
 
 def _with(address: str, ask: Callable[[Keys], Coroutine[Any, Any, T]]) -> T:
     """Run `ask` on the API keys of a store."""
-    import asyncio
-
     from flickbook import settings
     from flickbook.jobs.api_keys import Keys
-    from flickbook.store.connect import connect
+    from flickbook.jobs.backend import Backend
 
     console.start(settings.load().log_level)
-    store = connect(address)
-
-    async def asked() -> T:
-        await store.open()
-        try:
-            return await ask(Keys(store))
-        finally:
-            await store.close()
-
-    return asyncio.run(asked())
+    with Backend.at(address) as backend:
+        return backend.ask(ask(Keys(backend.store)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,8 @@ from flickbook.errors import MissingExtra, RequestError
 if TYPE_CHECKING:
     from flickbook.server.service import Service
 
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")]
+Port = Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)]
 Store = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")]
 Workers = Annotated[
     int, typer.Option("--workers", help="Number of worker processes; each uses one GPU.", min=0, max=256)
@@ -46,11 +47,6 @@ def has_studio() -> bool:
     return find_spec("gradio") is not None
 
 
-def say(text: str) -> None:
-    """Print a line on stderr."""
-    print(text, file=sys.stderr)
-
-
 def service_of(
     host: str,
     port: int,
@@ -61,9 +57,9 @@ def service_of(
     batch: int | None = None,
     proxies: Sequence[str] | None = None,
     json_logs: bool = False,
-    **told: Any,
+    **fields: Any,
 ) -> Service:
-    """Build the Service; `told` are further fields of it. Raises MissingExtra, RequestError, SettingsError."""
+    """Build the Service; `fields` are further fields of it. Raises MissingExtra, RequestError, SettingsError."""
     from flickbook import settings
 
     try:
@@ -89,7 +85,7 @@ def service_of(
         port=port,
         workers=workers,
         accounts=accounts_of(dict(map(_account, auth or ()))),
-        **told,
+        **fields,
     )
 
 

@@ -11,10 +11,8 @@ from flickbook.errors import RequestError
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)] = 8000,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
     store: options.Store = "",
     workers: options.Workers = 1,
     batch: options.Batch = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flickbook.cli import console, options
+from flickbook.cli.services.options import Store as Address
 from flickbook.errors import OutputError, RequestError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from flickbook.store.sqlite.store import SqliteStore
 
 app = typer.Typer(help="Check, back up and repair the job store.", no_args_is_help=True, rich_markup_mode=None)
-Address = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…")]
 Open = Annotated[
     bool, typer.Option("--open", help="Allow requests without an API key again, if the store has lost all its keys.")
 ]
@@ -67,7 +67,7 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
     served = open_ and not isinstance(place, SqliteStore)  # a database server has its own repair tools
     found = Repaired(None) if served else repaired(_embedded(place, "repaired").path)
     opened = open_ and _released(store)
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "sound": found.sound,
         "quarantined": None if found.quarantined is None else str(found.quarantined),
         "salvaged": found.salvaged,
@@ -77,9 +77,9 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
         "closed": (found.closed or open_) and not opened,
     }
     if as_json:
-        console.document(told)
+        console.document(report)
     elif not served:
-        _print_repair(found, told)
+        _print_repair(found, report)
     if opened:
         console.note("requests from this machine need no key now")
     elif open_:
@@ -87,7 +87,7 @@ def repair(store: Address = "", open_: Open = False, as_json: options.AsJson = F
         raise RequestError("open", True, limit, "`flickbook keys list` shows them")
 
 
-def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
+def _print_repair(found: Repaired, report: dict[str, Any]) -> None:
     if found.sound:
         print("the store is intact; nothing was changed")
         return
@@ -95,18 +95,18 @@ def _print_repair(found: Repaired, told: dict[str, Any]) -> None:
         print("the store was missing; a new one was made")
     else:
         print(f"the damaged store is kept as {found.quarantined}")
-    said = {
+    labels = {
         "salvaged": "read from it",
         "scattered": "recovered from its pages",
         "restored": "restored from the last backup",
     }
-    for name, words in said.items():
-        rows = ", ".join(f"{count} {table}" for table, count in told[name].items() if count)
+    for name, words in labels.items():
+        rows = ", ".join(f"{count} {table}" for table, count in report[name].items() if count)
         print(f"{words}: {rows or 'nothing'}")
     if found.lost_keys:
         names = ", ".join(f"{name or 'name unknown'} ({id})" for id, name in found.lost_keys.items())
         print(f"lost {len(found.lost_keys)} API {'key' if len(found.lost_keys) == 1 else 'keys'}: {names}")
-    if found.closed and told["restored"]["notes"]:
+    if found.closed and report["restored"]["notes"]:
         print("keys from the backup may have been revoked since: `flickbook keys list` shows them")
     if found.closed:
         print("the service needs a key: make one with `flickbook keys create --name NAME`", end="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -9,13 +10,10 @@ import typer
 from flickbook.cli.services import options
 from flickbook.errors import MissingExtra, RequestError
 
-Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")]
-Port = Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)]
-
 
 def studio(
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the URL instead of opening a browser.")
     ] = False,
@@ -34,9 +32,10 @@ def studio(
 
     async def opened(url: str) -> None:
         page = f"{url}/studio/"
-        options.say(f"the studio is at {page}")
+        print(f"the studio is at {page}", file=sys.stderr)
         if share:
-            options.say(f"shared at {await _tunnel(service.port, service.hosts)}/studio/ for a week at most")
+            shared = await _tunnel(service.port, service.hosts)
+            print(f"shared at {shared}/studio/ for a week at most", file=sys.stderr)
         if not no_browser:
             import asyncio
             import webbrowser

@@ -28,24 +28,24 @@ class Downloads:
     """A thread that downloads the models of queued jobs one by one until `stop`."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend, self._stopped, self._wanted = backend, threading.Event(), threading.Event()
+        self._backend, self._stopped, self._wake = backend, threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="downloads", daemon=True)
         backend.artifacts.end_pull()
         self._thread.start()
 
     def look(self) -> None:
         """Checks the queue now."""
-        self._wanted.set()
+        self._wake.set()
 
     def stop(self) -> None:
         """Stops the download; the next one continues it."""
         self._stopped.set()
-        self._wanted.set()
+        self._wake.set()
         self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._wanted.clear()
+            self._wake.clear()
             try:
                 jobs = self._backend.ask(self._backend.store.find(Query(states=_QUEUED, order="queue", limit=_AMONG)))
                 for name in dict.fromkeys(job.plan.model for job in jobs if not job.model_dir):
@@ -55,7 +55,7 @@ class Downloads:
                 return
             except FlickbookError as error:
                 logger.error("%s", error)
-            self._wanted.wait(_LOOK)
+            self._wake.wait(_LOOK)
 
     def _download(self, name: str) -> None:
         """Downloads a model. On failure the jobs that wait for it fail with the same error."""
@@ -73,9 +73,10 @@ class Downloads:
         except Cancelled:
             raise
         except FlickbookError as error:
-            said = f"{name} could not be downloaded: {error}"
-            for job in self._backend.ask(self._backend.store.find(Query(states=_QUEUED, limit=_AMONG))):
+            reason = f"{name} could not be downloaded: {error}"
+            store = self._backend.store
+            for job in self._backend.ask(store.find(Query(states=_QUEUED, limit=_AMONG))):
                 if job.plan.model == name and not job.model_dir:
-                    self._backend.ask(self._backend.store.change(job.id, _QUEUED, queue.failed(job, said, code="hub")))
+                    self._backend.ask(store.change(job.id, _QUEUED, queue.failed(job, reason, code="hub")))
         finally:
             self._backend.artifacts.end_pull(name)

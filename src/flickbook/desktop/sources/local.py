@@ -25,7 +25,7 @@ _AWAY: Final = ("is not open", "try again")
 
 
 class Local:
-    """A store and artifact store, by default those in the settings.
+    """A store, by default the one in the settings, and the artifact store.
 
     With `workers` 0, jobs are only queued, for workers that run elsewhere.
     """
@@ -33,8 +33,8 @@ class Local:
     title = "This computer"
     local = True
 
-    def __init__(self, store: str = "", jobs_dir: Path | None = None, workers: int = 1) -> None:
-        self._store, self._jobs_dir, self._workers = store, jobs_dir, workers
+    def __init__(self, store: str = "", workers: int = 1) -> None:
+        self._store, self._workers = store, workers
         self._backend: Backend | None = None
         self._supervisor: Supervisor | None = None
         self._downloads: Downloads | None = None
@@ -52,7 +52,7 @@ class Local:
         """Opens the store and starts the worker."""
         with self._moving:
             if self._backend is None:
-                self._backend = Backend.at(self._store, self._jobs_dir)
+                self._backend = Backend.at(self._store)
             self._backend.ask(self._backend.queue.recover())
             if self._supervisor is None and self._workers and find_spec("torch") is not None:
                 self._supervisor = Supervisor(self._store, self._backend.artifacts.root, self._workers)
@@ -91,7 +91,7 @@ class Local:
         (kept,) = backend.ask(backend.queue.submit([job]))
         if self._downloads is not None:
             self._downloads.look()
-        return self._told(kept)
+        return self._entry(kept)
 
     def notes(self, prompt: str, model: str) -> list[str]:
         """Notes of the model's list of words."""
@@ -99,15 +99,15 @@ class Local:
 
     def entry(self, id: str) -> Entry:
         """Finds a job. Raises JobNotFound."""
-        return self._told(self.backend.ask(self.backend.queue.job(id)))
+        return self._entry(self.backend.ask(self.backend.queue.job(id)))
 
     def recent(self) -> list[Entry]:
         """The newest jobs of the store, of all owners."""
-        return [self._told(job) for job in self.backend.ask(self.backend.store.find(Query(kinds=KINDS, limit=NEWEST)))]
+        return [self._entry(job) for job in self.backend.ask(self.backend.store.find(Query(kinds=KINDS, limit=NEWEST)))]
 
     def cancel(self, id: str) -> Entry:
         """Cancels a job. Raises JobConflict if it has ended."""
-        return self._told(self.backend.ask(self.backend.queue.cancel(id)))
+        return self._entry(self.backend.ask(self.backend.queue.cancel(id)))
 
     def preview(self, id: str) -> bytes | None:
         """The newest preview in the artifact store."""
@@ -130,15 +130,15 @@ class Local:
         """The directory of the file."""
         return self.film(entry).parent
 
-    def _told(self, job: Job) -> Entry:
-        told = self.backend.artifacts.progress(job.id) if job.state == "running" else {}
+    def _entry(self, job: Job) -> Entry:
+        progress = self.backend.artifacts.progress(job.id) if job.state == "running" else {}
         if job.state == "queued" and not job.model_dir and (pulling := self.backend.artifacts.pulling(job.plan.model)):
-            told = {"phase": "pull", **pulling}
-        if told.get("attempt", job.attempt) != job.attempt:
-            told = {}  # progress of an earlier attempt
+            progress = {"phase": "pull", **pulling}
+        if progress.get("attempt", job.attempt) != job.attempt:
+            progress = {}  # progress of an earlier attempt
         path = _file(job)
         run = None if job.result is None else job.result.sidecar.run
-        eta = told.get("eta_seconds")
+        eta = progress.get("eta_seconds")
         return Entry(
             id=job.id,
             kind=job.kind,
@@ -146,10 +146,10 @@ class Local:
             plan=job.plan,
             created_at=job.created_at,
             stopping=job.state == "running" and job.wanted != "",
-            phase=str(told.get("phase", "")),
-            index=int(told.get("index", 0)),
-            total=int(told.get("total", 0)),
-            fraction=float(told.get("fraction", job.reached)),
+            phase=str(progress.get("phase", "")),
+            index=int(progress.get("index", 0)),
+            total=int(progress.get("total", 0)),
+            fraction=float(progress.get("fraction", job.reached)),
             eta=None if eta is None else float(eta),
             error=job.error if job.state == "failed" else "",
             made=path is not None,

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any, Final, get_args
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -30,7 +30,7 @@ from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import FlickbookError, JobNotFound, OutputError, RequestError, ServiceError, escaped, one_line
 from flickbook.files import replace_whole
 from flickbook.spec import Plan, Request
-from flickbook.store.base import ID, State
+from flickbook.store.base import ID, STATES
 
 _ROOT: Final = "/api/v1"
 #: Limits: seconds without data, and bytes of a JSON response, a picture and a film.
@@ -114,7 +114,7 @@ class Remote:
         if self._pending is None or self._pending[0] != fields:
             self._pending = (fields, token_urlsafe(24))
         try:
-            made = self._told(self._json("POST", "/jobs", fields, {"Idempotency-Key": self._pending[1]}))
+            made = self._entry(self._json("POST", "/jobs", fields, {"Idempotency-Key": self._pending[1]}))
         except ServiceError:
             raise
         except FlickbookError:
@@ -130,20 +130,20 @@ class Remote:
 
     def entry(self, id: str) -> Entry:
         """Finds a job."""
-        return self._told(self._json("GET", f"/jobs/{id}"))
+        return self._entry(self._json("GET", f"/jobs/{id}"))
 
     def recent(self) -> list[Entry]:
         """The newest jobs that the key may see."""
         kinds = "&".join(f"kind={kind}" for kind in KINDS)
         found = self._json("GET", f"/jobs?limit={NEWEST}&{kinds}")
         try:
-            return [self._told(each) for each in found["data"]]
+            return [self._entry(each) for each in found["data"]]
         except (KeyError, TypeError):
             raise ServiceError(self.title, *_UNLIKE) from None
 
     def cancel(self, id: str) -> Entry:
         """Cancels a job."""
-        return self._told(self._json("POST", f"/jobs/{id}/cancel"))
+        return self._entry(self._json("POST", f"/jobs/{id}/cancel"))
 
     def preview(self, id: str) -> bytes | None:
         """The newest preview; transferred only if it changed."""
@@ -263,8 +263,8 @@ class Remote:
             return _NotModified()
         message, field = "", None
         with suppress(OSError, HTTPException, ValueError, TypeError, KeyError, AttributeError):
-            told = json.loads(error.read(_MAX_TEXT))["error"]
-            message, field = escaped(one_line(told["message"])), told.get("field")
+            body = json.loads(error.read(_MAX_TEXT))["error"]
+            message, field = escaped(one_line(body["message"])), body.get("field")
         if error.code in (401, 403):
             reason = message or f"it answers {error.code}"
             refused = ServiceError(self.title, f"refuses: {reason}", "enter its address and a key with Change…")
@@ -279,13 +279,13 @@ class Remote:
         found.field = field if isinstance(field, str) else None
         return found
 
-    def _told(self, job: Any) -> Entry:
+    def _entry(self, job: Any) -> Entry:
         """Converts a job of a response to an Entry."""
         try:
             now, made, error = job["progress"] or {}, job["result"] or {}, job["error"]
             eta, mark = job["eta_seconds"], made.get("sha256", "")
             # These become parts of URLs and file names.
-            if not ID.fullmatch(job["id"]) or not _MARK.fullmatch(mark) or job["state"] not in get_args(State):
+            if not ID.fullmatch(job["id"]) or not _MARK.fullmatch(mark) or job["state"] not in STATES:
                 raise ValueError(job["id"])
             return Entry(
                 id=job["id"],
@@ -318,10 +318,10 @@ def _lines(texts: Any) -> list[str]:
     return [escaped(one_line(text)) for text in texts or []]
 
 
-def _offer(told: dict[str, Any]) -> Offer:
+def _offer(model: dict[str, Any]) -> Offer:
     """Converts a model of a response. A newer service may send unknown fields."""
-    known = {name: value for name, value in told.items() if name in Model.model_fields}
-    return Offer(Model.model_validate(known, strict=False), bool(told.get("here", True)))
+    known = {name: value for name, value in model.items() if name in Model.model_fields}
+    return Offer(Model.model_validate(known, strict=False), bool(model.get("here", True)))
 
 
 def _loopback(host: str) -> bool:

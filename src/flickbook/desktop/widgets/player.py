@@ -195,8 +195,8 @@ class Player(ttk.Frame):
         scale = min(room[0] / image.width, room[1] / image.height, _LARGEST)
         scale = float(int(scale)) if scale > 1 else scale
         size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-        how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-        return image if size == image.size else image.resize(size, how)
+        resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
+        return image if size == image.size else image.resize(size, resampling)
 
 
 def _rounded(width: int, height: int) -> list[float]:

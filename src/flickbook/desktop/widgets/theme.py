@@ -57,9 +57,9 @@ def shape(kind: str, colour: str, size: int = 16) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def part(name: str, *inside: Any, **how: str) -> Any:
-    """An element of a layout with its children; it fills its space unless `how` says otherwise."""
-    options: dict[str, Any] = {"sticky": "nsew", **how}
+def part(name: str, *inside: Any, **options: Any) -> Any:
+    """An element of a layout with its children; it fills its space unless `options` say otherwise."""
+    options = {"sticky": "nsew", **options}
     return name, options | ({"children": list(inside)} if inside else {})
 
 
@@ -112,10 +112,12 @@ class Theme:
         self._held.append(found)
         return found
 
-    def _element(self, name: str, usual: Image.Image, *states: Any, border: int = RADIUS + 1, **how: Any) -> None:
+    def _element(self, name: str, usual: Image.Image, *states: Any, border: int = RADIUS + 1, **options: Any) -> None:
         """Creates an image element; `states` are pairs of a state and its image."""
         drawn = [(state, str(self.photo(image))) for state, image in states]
-        self.style.element_create(name, "image", str(self.photo(usual)), *drawn, border=border, sticky="nsew", **how)
+        self.style.element_create(
+            name, "image", str(self.photo(usual)), *drawn, border=border, sticky="nsew", **options
+        )
 
     def _layout(self, name: str, *elements: Any) -> None:
         """Sets the layout of a widget from elements made by `part`. Tk recognises some of them by the last part of

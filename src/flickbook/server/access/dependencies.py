@@ -119,12 +119,12 @@ class Guard:
             if not is_loopback(self._service.host) or not is_loopback(address) or _forwarded(scope):
                 raise _unknown("there is no API key yet; create one with `flickbook keys create --name NAME`")
             return Caller(), None
-        told = header(scope, b"authorization")
-        if not told and _from_own_page(scope):
+        authorization = header(scope, b"authorization")
+        if not authorization and _from_own_page(scope):
             key = await self.sessions.find(cookies(scope))
             if key is not None:
                 return Caller(key.owner, key.id, frozenset(key.scopes)), key
-        kind, _, token = told.partition(" ")
+        kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer" or not token:
             lost = not self.accounts and await self.keys.lost()
             raise _unknown(LOST if lost else "an API key is required; send it as `Authorization: Bearer fb_…`")
@@ -230,8 +230,7 @@ def _unknown(text: str, error: str = "") -> HTTPException:
 
 def guard_of(request: Request) -> Guard:
     """Return the guard of the request's application."""
-    found = request.app.state.guard
-    assert isinstance(found, Guard)
+    found: Guard = request.app.state.guard
     return found
 
 
@@ -256,3 +255,10 @@ async def changer(request: Request, _: _Documented = None) -> Caller:
 async def admin(request: Request, _: _Documented = None) -> Caller:
     """Require the scope "admin"."""
     return await guard_of(request).admit(request.scope, "admin")
+
+
+#: The caller of a route, admitted by one of these dependencies.
+Reader = Annotated[Caller, Depends(reader)]
+Creator = Annotated[Caller, Depends(creator)]
+Changer = Annotated[Caller, Depends(changer)]
+Admin = Annotated[Caller, Depends(admin)]

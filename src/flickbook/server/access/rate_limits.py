@@ -100,11 +100,11 @@ class Rates:
                 await self._refill(bucket, name, limit, window)
 
     async def _refill(self, bucket: _Bucket, name: str, limit: int, window: float) -> None:
-        given, end = await self._store.take(name, _block(limit), limit, window)
+        granted, end = await self._store.take(name, _block(limit), limit, window)
         left = end - await self._store.now()
         same = abs(end - bucket.end) < 0.001
-        bucket.tokens = given + (bucket.tokens if same else 0)
-        bucket.end, bucket.until, bucket.full = end, time.monotonic() + left, given == 0
+        bucket.tokens = granted + (bucket.tokens if same else 0)
+        bucket.end, bucket.until, bucket.full = end, time.monotonic() + left, granted == 0
 
 
 def _block(limit: int) -> int:

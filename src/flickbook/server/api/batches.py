@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from flickbook import formats
@@ -15,9 +15,9 @@ from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered
 from flickbook.resolution import speed_of
-from flickbook.server.access.dependencies import creator
+from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.requests import EXAMPLE, Effort, Film, PolishOption, validated
-from flickbook.server.api.responses import ROOT, JobList, job_response
+from flickbook.server.api.responses import ROOT, JobList, list_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
@@ -25,7 +25,6 @@ from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import together
 from flickbook.store.base import Job
 
-Creator = Annotated[Caller, Depends(creator)]
 #: The most rows of a batch.
 ROWS: Final = 1000
 #: Fields that name a file, here or in the command.
@@ -51,13 +50,13 @@ def _body() -> dict[str, Any]:
     """Return the OpenAPI schema of the request body."""
     film = Film.model_json_schema(ref_template=_REF)
     film = {"type": "object", "properties": film["properties"], "additionalProperties": False}
-    meant, plain = BatchContent.model_json_schema(), BatchRequest.model_json_schema()
-    for schema in (meant, plain):
+    form_schema, json_schema = BatchContent.model_json_schema(), BatchRequest.model_json_schema()
+    for schema in (form_schema, json_schema):
         schema["properties"]["defaults"] = film | {"default": {}}
-    plain["properties"]["rows"]["items"] = film
+    json_schema["properties"]["rows"]["items"] = film
     rows = [{"seed": 7}, {"prompt": "a green star on a black background"}]
     example = {"rows": rows, "defaults": {"prompt": EXAMPLE["prompt"], "num_inference_steps": 8}}
-    return request_schema(plain, example, meant, _FILES, _FILES)
+    return request_schema(json_schema, example, form_schema, _FILES, _FILES)
 
 
 @router.post(
@@ -75,42 +74,40 @@ async def create(request: Request, caller: Creator, idempotency: IdempotencyKey)
     """
     service = service_of(request)
     async with body_of(request) as body:
-        meant, rows, defaults = await _asked(body)
-    make = partial(asyncio.to_thread, _jobs, service, meant, rows, defaults, caller)
-    found = await together(service, make, idempotency)
-    favourites = await service.queue.favourites(found)
-    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
+        options, rows, defaults = await _parse_body(body)
+    make = partial(asyncio.to_thread, _jobs, service, options, rows, defaults, caller)
+    return await list_response(service, await together(service, make, idempotency))
 
 
-async def _asked(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+async def _parse_body(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
     """Return the options of all films, the rows, and the defaults in the rows' file."""
     if body.typed:
-        asked = validated(BatchRequest, body.fields, "batch")
-        return asked, asked.rows, {}
+        batch = validated(BatchRequest, body.fields, "batch")
+        return batch, batch.rows, {}
     fields, files = await request_of(body, _FILES)
     if not files:
         raise RequestError("file", "", "missing from the form", "send the rows as a file in this part")
-    meant, file = validated(BatchContent, fields or {}, "batch"), files["file"]
+    options, file = validated(BatchContent, fields or {}, "batch"), files["file"]
     data = await file.read(FILE_BYTES + 1)
     found, defaults = await asyncio.to_thread(parsed, file.filename or "", data, ROWS)
-    return meant, [row.values for row in found], defaults
+    return options, [row.values for row in found], defaults
 
 
 def _jobs(
     service: Service,
-    meant: BatchContent,
+    options: BatchContent,
     rows: Sequence[Mapping[str, Any]],
     defaults: Mapping[str, Any],
     caller: Caller,
 ) -> list[Job]:
     """Create a job for each row. Blocks. Raises RequestError that names the row."""
-    extra = meant.extra("admin" in caller.scopes)
+    extra = options.extra("admin" in caller.scopes)
     with at("defaults"):
-        given = merged(_plain(meant.defaults), _plain(defaults))
+        common = merged(_plain(options.defaults), _plain(defaults))
     jobs = []
     for number, row in enumerate(rows):
         with at(f"row {number + 1}"):
-            film = _film(merged(given, _plain(row)))
+            film = _film(merged(common, _plain(row)))
             jobs.append(ordered(film.request(service.loras), film.polish_options(), owner=caller.owner, **extra))
     return jobs
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from flickbook import catalogue
@@ -18,15 +18,13 @@ from flickbook.engine.memory.machine import Machine
 from flickbook.engine.polish import finished, parse_polish
 from flickbook.hub.find import found
 from flickbook.resolution import notes, resolve
-from flickbook.server.access.dependencies import changer, reader
+from flickbook.server.access.dependencies import Changer, Reader
 from flickbook.server.api.requests import EstimateRequest
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, service_of
+from flickbook.server.service import service_of
 from flickbook.spec import Plan
 
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
 router = APIRouter(tags=["models"])
 
 
@@ -54,7 +52,7 @@ class EstimateResponse(Estimate):
     notes: list[str]
 
 
-def _told(model: Model) -> ModelResponse:
+def _response(model: Model) -> ModelResponse:
     fields = {name: getattr(model, name) for name in Model.model_fields if name != "directory"}
     return ModelResponse.model_construct(**fields, directory="", here=found(model) is not None, fixed=model.revision())
 
@@ -62,14 +60,14 @@ def _told(model: Model) -> ModelResponse:
 @router.get(f"{ROOT}/models", operation_id="list_models", responses=refusals())
 async def list_models(request: Request, caller: Reader) -> Models:
     """List the models with their limits and defaults."""
-    found = await asyncio.to_thread(lambda: [_told(model) for model in catalogue.list_models()])
+    found = await asyncio.to_thread(lambda: [_response(model) for model in catalogue.list_models()])
     return Models.model_construct(object="list", data=found)
 
 
 @router.get(f"{ROOT}/models/{{name}}", operation_id="show_model", responses=refusals(404))
 async def show_model(name: str, request: Request, caller: Reader) -> ModelResponse:
     """Get a model by its name."""
-    return await asyncio.to_thread(lambda: _told(catalogue.find(name)))
+    return await asyncio.to_thread(lambda: _response(catalogue.find(name)))
 
 
 @router.get(f"{ROOT}/machine", operation_id="show_machine", responses=refusals())
@@ -85,8 +83,8 @@ async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> 
 
 
 def _estimate(body: EstimateRequest, loras: Path) -> EstimateResponse:
-    asked_for = body.request(loras)
-    plan = resolve(asked_for)
+    request = body.request(loras)
+    plan = resolve(request)
     polish_options = body.polish_options()
     if polish_options:
         polish, _ = parse_polish(plan.num_frames, plan.fps, polish_options)
@@ -94,5 +92,5 @@ def _estimate(body: EstimateRequest, loras: Path) -> EstimateResponse:
     finished(plan)
     found = estimate_plan(plan, None, body.precision)
     prompts = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
-    told = [catalogue.find(plan.model).unlearned(prompts), *notes(asked_for, plan)]
-    return EstimateResponse(**vars(found), plan=plan, notes=[note for note in told if note])
+    texts = [catalogue.find(plan.model).unlearned(prompts), *notes(request, plan)]
+    return EstimateResponse(**vars(found), plan=plan, notes=[note for note in texts if note])

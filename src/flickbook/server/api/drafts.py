@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from flickbook.errors import JobConflict
 from flickbook.jobs import queue
 from flickbook.jobs.create import ordered
 from flickbook.resolution import SEED_LIMIT, resolve
-from flickbook.server.access.dependencies import creator
+from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.requests import DraftsRequest, FinishRequest
-from flickbook.server.api.responses import ROOT, JobList, job_response
+from flickbook.server.api.responses import ROOT, JobList, list_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import together
 from flickbook.store.base import Job
 
-Creator = Annotated[Caller, Depends(creator)]
 router = APIRouter(tags=["drafts"])
 
 
@@ -32,9 +31,7 @@ async def create(body: DraftsRequest, request: Request, caller: Creator, idempot
     service = service_of(request)
     extra = body.extra("admin" in caller.scopes) | {"until": body.until}
     make = partial(asyncio.to_thread, _drafts, body, service.loras, caller.owner, extra)
-    found = await together(service, make, idempotency)
-    favourites = await service.queue.favourites(found)
-    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
+    return await list_response(service, await together(service, make, idempotency))
 
 
 def _drafts(body: DraftsRequest, loras: Path, owner: str, extra: dict[str, Any]) -> list[Job]:
@@ -61,13 +58,11 @@ def _drafts(body: DraftsRequest, loras: Path, owner: str, extra: dict[str, Any])
 async def finish(body: FinishRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
     """Finish completed drafts. Each film continues from its draft, with the same Plan."""
     service = service_of(request)
-    found = await together(service, partial(_finished, service, body, caller), idempotency)
-    favourites = await service.queue.favourites(found)
-    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in found])
+    return await list_response(service, await together(service, partial(_finished, service, body, caller), idempotency))
 
 
 async def _finished(service: Service, body: FinishRequest, caller: Caller) -> list[Job]:
-    """Create a job for each draft to finish. Raises JobNotFound, JobConflict."""
+    """Create a job for each draft to finish, with the same Plan and request. Raises JobNotFound, JobConflict."""
     extra, jobs = body.extra("admin" in caller.scopes), []
     for id in dict.fromkeys(body.ids):
         draft = await service.queue.job(id, caller.sees)
@@ -75,20 +70,6 @@ async def _finished(service: Service, body: FinishRequest, caller: Caller) -> li
             raise JobConflict(id, f"a {draft.kind}", "finished as a draft", "name a draft")
         if draft.state != "completed":
             raise JobConflict(id, draft.state, "finished yet", "wait until the draft is completed")
-        jobs.append(finished(draft, caller.owner, **extra))
+        kept = {name: getattr(draft, name) for name in ("precision", "model_dir", "networks")}
+        jobs.append(queue.job(draft.plan, draft.request, kind="film", owner=caller.owner, parent=id, **kept, **extra))
     return jobs
-
-
-def finished(draft: Job, owner: str, **told: Any) -> Job:
-    """Create the job that finishes a draft, with the same Plan and request."""
-    return queue.job(
-        draft.plan,
-        draft.request,
-        kind="film",
-        owner=owner,
-        parent=draft.id,
-        precision=draft.precision,
-        model_dir=draft.model_dir,
-        networks=draft.networks,
-        **told,
-    )

@@ -23,14 +23,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from flickbook.errors import FlickbookError, LimitReached
 from flickbook.jobs.artifacts import PREVIEW, PROGRESS, ArtifactStore
-from flickbook.server.access.dependencies import guard_of, reader
+from flickbook.server.access.dependencies import Reader, guard_of
 from flickbook.server.api.responses import ROOT, JobResponse, job_response, progress
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.service import Service, service_of
 from flickbook.store import base
 from flickbook.store.base import DONE, Job
 
-Reader = Annotated[Caller, Depends(reader)]
 LastId = Annotated[
     str | None, Header(alias="Last-Event-ID", max_length=200, description="Id of the last event received")
 ]
@@ -95,7 +94,7 @@ class Watch:
 class Watches:
     """The polls of one service, by job id, or by owner for all jobs."""
 
-    def __init__(self, service: Service, closing: asyncio.Event | None) -> None:
+    def __init__(self, service: Service, closing: asyncio.Event) -> None:
         self.service, self._closing = service, closing
         self.watches: dict[object, Watch] = {}
 
@@ -120,7 +119,7 @@ class Watches:
 
     async def _run(self, watch: Watch, look: Callable[[Watch], Coroutine[Any, Any, None]]) -> None:
         try:
-            while not watch.over and not (self._closing is not None and self._closing.is_set()):
+            while not watch.over and not self._closing.is_set():
                 with suppress(FlickbookError):  # the store may recover
                     await look(watch)
                 if not watch.over:
@@ -162,11 +161,7 @@ def _written(path: os.PathLike[str]) -> int:
 
 def watches_of(request: Request) -> Watches:
     """Return the polls of the request's service."""
-    state = request.app.state
-    if not hasattr(state, "watches"):
-        state.watches = Watches(service_of(request), getattr(state, "closing", None))
-    found = state.watches
-    assert isinstance(found, Watches)
+    found: Watches = request.app.state.watches
     return found
 
 
@@ -205,7 +200,7 @@ async def job_events(
             return
         if job is not None:
             if seen.state != state and job.state not in DONE:
-                yield ServerSentEvent(event="state", id=seen.id(), data=await _told(service, job), retry=_RETRY)
+                yield ServerSentEvent(event="state", id=seen.id(), data=await _response(service, job), retry=_RETRY)
             running = job.state == "running"
             moving = running or job.state == "queued"
             if moving and seen.progress != moved and (now := progress(service.artifacts, job)) is not None:
@@ -215,7 +210,7 @@ async def job_events(
                 if seen.preview != shown and (picture := await asyncio.to_thread(service.artifacts.preview, id)):
                     yield ServerSentEvent(event="preview", id=seen.id(), data=_preview(id, picture))
             if job.state in DONE:
-                yield ServerSentEvent(event="done", id=seen.id(), data=await _told(service, job), retry=_NEVER)
+                yield ServerSentEvent(event="done", id=seen.id(), data=await _response(service, job), retry=_NEVER)
                 return
             state, moved, shown = seen.state, seen.progress, seen.preview
         if over:
@@ -245,7 +240,7 @@ class _Admission:
                 return False
 
 
-async def _told(service: Service, job: Job) -> JobResponse:
+async def _response(service: Service, job: Job) -> JobResponse:
     return job_response(service.artifacts, job, favourites=await service.queue.favourites([job]))
 
 
@@ -321,7 +316,7 @@ async def events(
                 if ended is None:
                     yield ServerSentEvent(event="deleted", id=id, data={"id": gone})
                 elif ended.state in DONE:
-                    yield ServerSentEvent(event="done", id=id, data=await _told(service, ended))
+                    yield ServerSentEvent(event="done", id=id, data=await _response(service, ended))
             states, moved = _states(seen), dict(seen.progress)
         if over:
             return

@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -26,18 +26,16 @@ from starlette.types import Receive, Scope, Send
 from flickbook.errors import JobConflict, JobNotFound
 from flickbook.jobs import signed_links as signed
 from flickbook.jobs.artifacts import PREVIEW
-from flickbook.server.access.dependencies import changer, guard_of, reader
+from flickbook.server.access.dependencies import Changer, Reader, guard_of
 from flickbook.server.api import thumbnails
 from flickbook.server.api.requests import Body
 from flickbook.server.api.responses import ROOT, LinkResponse, media_type
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.service import Service, service_of
 from flickbook.server.submission.idempotency import ChangeKey
 from flickbook.store.base import Job
 
 Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
 Download = Annotated[bool, Query(description="Respond with Content-Disposition: attachment")]
 _PIECE: Final = 1 << 17
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -68,7 +66,7 @@ class Held(Response):
     """
 
     def __init__(
-        self, asked: Request, file: Any, size: int, kind: str, etag: str, name: str, download: bool, modified: float
+        self, request: Request, file: Any, size: int, kind: str, etag: str, name: str, download: bool, modified: float
     ) -> None:
         self.status_code, self.background, self.body = 200, None, b""
         self._file, self._size, self._etag = file, size, f'"{etag}"'
@@ -84,7 +82,7 @@ class Held(Response):
         )
         del self.headers["content-length"]
         try:
-            self._first, self._count = self._part(asked.headers)
+            self._first, self._count = self._part(request.headers)
         except HTTPException:
             file.close()
             raise
@@ -99,13 +97,13 @@ class Held(Response):
         finally:
             self._file.close()
 
-    def _part(self, asked: Mapping[str, str]) -> tuple[int, int]:
+    def _part(self, headers: Mapping[str, str]) -> tuple[int, int]:
         """Return the first byte and the number of bytes to send; sets the status and headers."""
-        if self._etag in [each.strip().removeprefix("W/") for each in asked.get("if-none-match", "").split(",")]:
+        if self._etag in [each.strip().removeprefix("W/") for each in headers.get("if-none-match", "").split(",")]:
             self.status_code = 304
             return 0, 0
-        unchanged = asked.get("if-range", self._etag) in (self._etag, self.headers["last-modified"])
-        part = _range(asked.get("range", ""), self._size) if unchanged else None
+        unchanged = headers.get("if-range", self._etag) in (self._etag, self.headers["last-modified"])
+        part = _range(headers.get("range", ""), self._size) if unchanged else None
         first, last = part or (0, self._size - 1)
         if part:
             self.status_code = 206
@@ -123,10 +121,10 @@ class Held(Response):
             await send({"type": "http.response.body", "body": piece, "more_body": count > 0})
 
 
-def _range(asked: str, size: int) -> tuple[int, int] | None:
+def _range(header: str, size: int) -> tuple[int, int] | None:
     """Return the first and last byte of a single range. Several ranges or an invalid range return the whole file (RFC
     9110, 14.2). Raises HTTPException with 416."""
-    match = _RANGE.fullmatch(asked.replace(" ", ""))
+    match = _RANGE.fullmatch(header.replace(" ", ""))
     if match is None or not (match[1] or match[2]):
         return None
     if match[1] and match[2] and int(match[2]) < int(match[1]):
@@ -156,31 +154,31 @@ def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
         raise
 
 
-def film_of(service: Service, job: Job) -> Path:
+def film_of(service: Service, job: Job, id: str = "") -> Path:
     """Return the path of a job's film. Raises JobNotFound if there is none yet, JobConflict if a command wrote it
-    elsewhere."""
+    elsewhere; its message calls the job `id`."""
     if job.result is None:
         raise JobNotFound(job.id)
     if job.home == "command":
-        raise JobConflict(job.id, job.state, "served", "was written to a file of the command that made it")
+        raise JobConflict(id or job.id, job.state, "served", "was written to a file of the command that made it")
     name = Path(job.result.path).name
     if not _MADE.fullmatch(name) or not media_type(name):
         raise JobNotFound(job.id)
     return service.artifacts.of(job.id) / name
 
 
-async def held(asked: Request, root: Path, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
+async def held(request: Request, root: Path, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
     """Return a response with a file below `root`; `digest` is its SHA-256 if known. Raises OSError."""
     file, facts = await asyncio.to_thread(opened, root, path)
     etag = digest or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
-    return Held(asked, file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
+    return Held(request, file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
 
 
-async def file_of(asked: Request, job: Job, kind: Kind, download: bool = False) -> Response:
+async def file_of(request: Request, job: Job, kind: Kind, download: bool = False) -> Response:
     """Return a file of a job as a response. Raises JobNotFound if it does not exist, or not any more."""
-    service = service_of(asked)
+    service = service_of(request)
     if kind == "recipe":
-        return _recipe(asked, job, download)
+        return _recipe(request, job, download)
     if kind == "preview":
         path = service.artifacts.of(job.id) / PREVIEW
         if job.state in ("queued", "running"):
@@ -198,21 +196,21 @@ async def file_of(asked: Request, job: Job, kind: Kind, download: bool = False) 
     known = job.result.sha256 if job.result is not None and kind == "film" else ""
     name = f"{job.id}{'' if kind == 'film' else f'-{kind}'}{path.suffix}"
     try:
-        return await held(asked, service.artifacts.root, path, name, download=download, digest=known)
+        return await held(request, service.artifacts.root, path, name, download=download, digest=known)
     except OSError:
         if kind == "preview" and job.state in ("queued", "running", "paused"):
             return Response(status_code=204)  # not yet
         raise JobNotFound(job.id) from None
 
 
-def _recipe(asked: Request, job: Job, download: bool) -> Response:
+def _recipe(request: Request, job: Job, download: bool) -> Response:
     recipe = None if job.result is None else job.result.sidecar.recipe
     if recipe is None:
         raise JobNotFound(job.id)
     text = json.dumps(recipe.model_dump(mode="json"), indent=1).encode("ascii")
     etag = recipe.plan.key() if recipe.plan.task != "polish" else recipe.frames_sha256
     name = f"{job.id}-recipe.json"
-    return Held(asked, BytesIO(text), len(text), "application/json", etag, name, download, job.finished_at)
+    return Held(request, BytesIO(text), len(text), "application/json", etag, name, download, job.finished_at)
 
 
 def _served(kind: Kind, what: str, media: str) -> None:
@@ -226,8 +224,8 @@ def _served(kind: Kind, what: str, media: str) -> None:
     async def file(id: str, request: Request, caller: Reader, download: Download = False) -> Response:
         return await file_of(request, await service_of(request).queue.job(id, caller.sees), kind, download)
 
-    path, how = f"{ROOT}/jobs/{{id}}/{kind}", {"response_class": Response, "responses": responses}
-    router.get(path, name=f"job_{kind}", summary=what, operation_id=f"job_{kind}", **how)(file)  # type: ignore[arg-type]
+    path, options = f"{ROOT}/jobs/{{id}}/{kind}", {"response_class": Response, "responses": responses}
+    router.get(path, name=f"job_{kind}", summary=what, operation_id=f"job_{kind}", **options)(file)  # type: ignore[arg-type]
     router.head(path, include_in_schema=False, response_class=Response)(file)
 
 

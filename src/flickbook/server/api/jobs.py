@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
@@ -17,7 +17,7 @@ from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
 from flickbook.jobs.queue import FAVOURITE
-from flickbook.server.access.dependencies import changer, creator, reader
+from flickbook.server.access.dependencies import Changer, Creator, Reader
 from flickbook.server.api import job_files
 from flickbook.server.api.queue_position import line_of
 from flickbook.server.api.requests import (
@@ -31,21 +31,26 @@ from flickbook.server.api.requests import (
     allowed,
     validated,
 )
-from flickbook.server.api.responses import ROOT, Deleted, JobResponse, Page, QueueResponse, job_response, run_response
+from flickbook.server.api.responses import (
+    ROOT,
+    Deleted,
+    JobResponse,
+    Page,
+    QueueResponse,
+    job_response,
+    page_fields,
+    run_response,
+)
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions, uploads
-from flickbook.server.submission.availability import require_models
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
 from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
-from flickbook.server.submission.submit import submitted
+from flickbook.server.submission.submit import require_models, submitted
 from flickbook.spec import Run
 from flickbook.store import base
 from flickbook.store.base import Job, Kind, State
 
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
-Creator = Annotated[Caller, Depends(creator)]
 #: The default share of the steps after which a draft stops.
 UNTIL: Final = 0.4
 #: The bytes of a log that are returned, from its end.
@@ -76,14 +81,14 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """
     service = service_of(request)
     async with body_of(request) as body:
-        asked, files = await _asked(body)
-        make = partial(_job, service, caller, asked, files)
+        job_request, files = await _parse_body(body)
+        make = partial(_job, service, caller, job_request, files)
         job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 
 
-async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
+async def _parse_body(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
     """Return the fields of a body and its input files."""
     if body.typed:
         return validated(JobRequest, body.fields, "job"), {}
@@ -93,40 +98,40 @@ async def _asked(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
     return validated(JobRequest, fields, "job"), files
 
 
-def _job(service: Service, caller: Caller, asked: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
+def _job(service: Service, caller: Caller, job_request: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
     """Create the job of a request and store its input files. Blocks."""
-    kind, until = _kind(asked)
-    fields: dict[str, Any] = {"num_frames": 1} if asked.kind == "picture" else {}
+    kind, until = _kind(job_request)
+    fields: dict[str, Any] = {"num_frames": 1} if job_request.kind == "picture" else {}
     for field, upload in files.items():
-        _check_input(service, asked, field)
+        _check_input(service, job_request, field)
         place = service.artifacts.made(id)
         fields[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
     return ordered(
-        asked.request(service.loras, **fields),
-        asked.polish_options(),
+        job_request.request(service.loras, **fields),
+        job_request.polish_options(),
         kind=kind,
         owner=caller.owner,
         until=until,
-        **asked.extra("admin" in caller.scopes),
+        **job_request.extra("admin" in caller.scopes),
     )
 
 
-def _kind(asked: JobRequest) -> tuple[Kind | None, float]:
+def _kind(job_request: JobRequest) -> tuple[Kind | None, float]:
     """Return the kind of a job and the share of its steps to run."""
-    if asked.kind == "draft":
-        return "draft", asked.until or UNTIL
-    if asked.until is not None:
-        raise RequestError("until", asked.until, "has no effect without kind draft", "leave it out")
-    if asked.kind == "picture" and asked.num_frames not in (None, 1):
-        raise RequestError("num_frames", asked.num_frames, "an image has one frame", "leave it out")
-    if asked.kind == "film" and asked.num_frames == 1:
+    if job_request.kind == "draft":
+        return "draft", job_request.until or UNTIL
+    if job_request.until is not None:
+        raise RequestError("until", job_request.until, "has no effect without kind draft", "leave it out")
+    if job_request.kind == "picture" and job_request.num_frames not in (None, 1):
+        raise RequestError("num_frames", job_request.num_frames, "an image has one frame", "leave it out")
+    if job_request.kind == "film" and job_request.num_frames == 1:
         raise RequestError("num_frames", 1, "a film needs 2 frames or more", "ask for a picture")
-    return asked.kind, 1.0
+    return job_request.kind, 1.0
 
 
-def _check_input(service: Service, asked: JobRequest, field: str) -> None:
+def _check_input(service: Service, job_request: JobRequest, field: str) -> None:
     """Check that the model supports this input, before the file is stored."""
-    model = catalogue.find(asked.request(service.loras).model)
+    model = catalogue.find(job_request.request(service.loras).model)
     if field not in model.inputs:
         limit = f"{model.name} starts from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")
@@ -175,9 +180,7 @@ async def list_jobs(
         job_response(service.artifacts, job, look.places.get(job.id), look.etas.get(job.id), favourites=favourites)
         for job in found[:limit]
     ]
-    ids = [job.id for job in data]
-    more = len(found) > limit
-    return Page(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
+    return Page(**page_fields(data, len(found) > limit))
 
 
 @router.get(f"{ROOT}/queue", operation_id="show_queue", responses=refusals())
@@ -269,8 +272,8 @@ async def again(
     service = service_of(request)
     parent = await service.queue.job(id, caller.sees)
     seed = body.seed if "seed" in body.model_fields_set else revisions.seed_of(parent)
-    how: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner}
-    make = partial(revisions.again, service, parent=parent, **how)
+    changes: dict[str, Any] = {"prompt": body.prompt, "seed": seed, "owner": caller.owner}
+    make = partial(revisions.again, service, parent=parent, **changes)
     job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from flickbook.errors import RequestError
-from flickbook.server.access.dependencies import reader
+from flickbook.server.access.dependencies import Reader
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller, service_of
+from flickbook.server.service import service_of
 
-Reader = Annotated[Caller, Depends(reader)]
 router = APIRouter(tags=["models"])
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from flickbook import catalogue, settings
@@ -19,15 +19,13 @@ from flickbook.catalogue import Model
 from flickbook.errors import FlickbookError, LimitReached, RequestError
 from flickbook.hub.find import found, to_pull
 from flickbook.jobs import queue
-from flickbook.server.access.dependencies import admin, reader
+from flickbook.server.access.dependencies import Admin, Reader
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission.idempotency import AdminKey
 from flickbook.store.base import Query, State
 
-Reader = Annotated[Caller, Depends(reader)]
-Admin = Annotated[Caller, Depends(admin)]
 #: Seconds that a process has to exit, and the retry-after while another model is being downloaded.
 _PATIENCE: Final = 5.0
 _BUSY: Final = 30.0
@@ -53,7 +51,7 @@ class Pulls:
     """The downloads of this service: the current one, and those since it started."""
 
     def __init__(self) -> None:
-        self._told: dict[str, PullResponse] = {}
+        self._progress: dict[str, PullResponse] = {}
         self._name = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -65,12 +63,12 @@ class Pulls:
                 limit = f"{self._name} is being downloaded, and only one model at a time can be"
                 raise LimitReached("model", name, limit, "try again when it is complete", _BUSY)
             return
-        self._name, self._told[name] = name, PullResponse(state="pulling")
+        self._name, self._progress[name] = name, PullResponse(state="pulling")
         self._task = asyncio.create_task(self._run(name))
 
     def of(self, name: str) -> PullResponse | None:
         """Return the progress of a download; None if this model was not requested."""
-        return self._told.get(name)
+        return self._progress.get(name)
 
     async def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` for the end of the current download. Returns whether none is running."""
@@ -93,12 +91,12 @@ class Pulls:
         except Exception as problem:
             logger.exception("%s was not downloaded", name)
             error = f"unexpected {type(problem).__name__}"
-        told = self._told[name]
+        progress = self._progress[name]
         if error:
             logger.error("%s was not downloaded: %s", name, error)
-            self._told[name] = told.model_copy(update={"state": "failed", "error": error})
+            self._progress[name] = progress.model_copy(update={"state": "failed", "error": error})
         else:
-            self._told[name] = told.model_copy(update={"state": "done"})
+            self._progress[name] = progress.model_copy(update={"state": "done"})
 
     async def _fetched(self, name: str) -> str:
         """Download a model in a child process. Returns the error, "" if there was none."""
@@ -110,9 +108,9 @@ class Pulls:
         error = ""
         try:
             async for line in process.stdout:
-                said = json.loads(line)
-                error = said.pop("error", error)
-                self._told[name] = self._told[name].model_copy(update=said)
+                update = json.loads(line)
+                error = update.pop("error", error)
+                self._progress[name] = self._progress[name].model_copy(update=update)
             code = await process.wait()
         finally:
             await _ended(process)
@@ -143,7 +141,7 @@ async def _supply(service: Service, pulls: Pulls) -> None:
     while True:
         service.models_wanted.clear()
         try:
-            for name in await _wanted(service):
+            for name in await _missing_models(service):
                 await _supplied(service, pulls, name)
         except FlickbookError as error:
             logger.error("%s", error)
@@ -153,7 +151,7 @@ async def _supply(service: Service, pulls: Pulls) -> None:
             await asyncio.wait_for(service.models_wanted.wait(), _PATIENCE)
 
 
-async def _wanted(service: Service) -> list[str]:
+async def _missing_models(service: Service) -> list[str]:
     """Return the models to download for queued jobs, in the order of the queue."""
     jobs = await service.store.find(Query(states=("queued",), order="queue", limit=_LOOKED_AT))
     names = dict.fromkeys(job.plan.model for job in jobs if not job.model_dir)
@@ -167,13 +165,13 @@ async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
     pulls.start(name)
     while True:
         over = await pulls.wait(_TELL)
-        told = pulls.of(name)
-        assert told is not None
+        progress = pulls.of(name)
+        assert progress is not None
         if over:
             break
-        await asyncio.to_thread(service.artifacts.tell_pull, name, told.bytes, told.total)
-    if told.state == "failed" or await asyncio.to_thread(to_pull, name):
-        await _failed(service, name, told.error or "its repository is not a model in diffusers' layout")
+        await asyncio.to_thread(service.artifacts.tell_pull, name, progress.bytes, progress.total)
+    if progress.state == "failed" or await asyncio.to_thread(to_pull, name):
+        await _failed(service, name, progress.error or "its repository is not a model in diffusers' layout")
     await asyncio.to_thread(service.artifacts.end_pull, name)
 
 
@@ -203,23 +201,22 @@ async def _ended(process: Process) -> None:
 
 
 def _pulls_of(request: Request) -> Pulls:
-    found = request.app.state.pulls
-    assert isinstance(found, Pulls)
+    found: Pulls = request.app.state.pulls
     return found
 
 
 async def _now(pulls: Pulls, model: Model, caller: Caller) -> PullResponse:
     """Return the state of a model's download. Only admins see the error's text, which may contain directories."""
-    told = pulls.of(model.name)
-    if told is not None and told.state == "pulling":
-        return told
+    progress = pulls.of(model.name)
+    if progress is not None and progress.state == "pulling":
+        return progress
     if await asyncio.to_thread(found, model):
-        return (told or PullResponse(state="done")).model_copy(update={"state": "done", "error": None})
-    if told is None or told.state != "failed":
+        return (progress or PullResponse(state="done")).model_copy(update={"state": "done", "error": None})
+    if progress is None or progress.state != "failed":
         return PullResponse(state="absent")
     if "admin" in caller.scopes:
-        return told
-    return told.model_copy(update={"error": "it could not be downloaded; see the service's log"})
+        return progress
+    return progress.model_copy(update={"error": "it could not be downloaded; see the service's log"})
 
 
 @router.post(f"{ROOT}/models/{{name}}/pull", operation_id="pull_model", status_code=202, responses=refusals(404))
@@ -227,9 +224,9 @@ async def pull(name: str, request: Request, caller: Admin, idempotency: AdminKey
     """Download a model. Continues a partial download; one model is downloaded at a time."""
     model, pulls = await asyncio.to_thread(catalogue.find, name), _pulls_of(request)
     fresh = idempotency is None or await idempotency.claim(service_of(request)) is None
-    told = await _now(pulls, model, caller)
+    progress = await _now(pulls, model, caller)
     # A download that failed is not started again under its Idempotency-Key.
-    if told.state == "absent" or (told.state == "failed" and fresh):
+    if progress.state == "absent" or (progress.state == "failed" and fresh):
         try:
             if not model.repo:
                 raise RequestError("model", model.name, "has no repository", "put its files back in their directory")
@@ -238,8 +235,8 @@ async def pull(name: str, request: Request, caller: Admin, idempotency: AdminKey
             if idempotency is not None:
                 await idempotency.release(service_of(request))
             raise
-        told = await _now(pulls, model, caller)
-    return told
+        progress = await _now(pulls, model, caller)
+    return progress
 
 
 @router.get(f"{ROOT}/models/{{name}}/pull", operation_id="show_pull", responses=refusals(404))

@@ -17,7 +17,6 @@ from starlette.requests import Request
 from flickbook.errors import FlickbookError
 from flickbook.jobs import eta
 from flickbook.jobs.queue import Queue
-from flickbook.server.service import Service, service_of
 from flickbook.store.base import Job, Query
 
 #: Seconds for which a snapshot is valid, and for which the durations of past jobs are.
@@ -115,10 +114,5 @@ class Line:
 
 def line_of(request: Request) -> Line:
     """Return the Line of the request's service."""
-    service: Service = service_of(request)
-    state = request.app.state
-    if not hasattr(state, "line"):
-        state.line = Line(service.queue, service.workers)
-    found = state.line
-    assert isinstance(found, Line)
+    found: Line = request.app.state.line
     return found

@@ -7,21 +7,19 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from flickbook.errors import MediaError, RequestError
-from flickbook.server.access.dependencies import changer
+from flickbook.server.access.dependencies import Changer
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
-from flickbook.server.service import Caller
 from flickbook.server.submission.forms import body_of
 from flickbook.server.submission.uploads import READERS
 from flickbook.spec import Recipe
 
-Changer = Annotated[Caller, Depends(changer)]
 _BODY: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {"file": {"type": "string", "format": "binary"}},

@@ -90,8 +90,8 @@ class Choices(Body):
     quality: Quality | None = None
     pixel_format: Name | None = None
 
-    def request(self, loras: Path, **given: Any) -> Request:
-        """Return the Request of these options and of the `given` fields; `loras` is the folder of the LoRAs.
+    def request(self, loras: Path, **fields: Any) -> Request:
+        """Return the Request of these options and of the `fields` fields; `loras` is the folder of the LoRAs.
 
         Blocks. Raises RequestError for an unknown LoRA.
         """
@@ -101,7 +101,7 @@ class Choices(Body):
         # An integer is a valid rate or scale too.
         for name in ("guidance_scale", "fps"):
             own[name] = None if own[name] is None else float(own[name])
-        return Request.of(**own | given)
+        return Request.of(**own | fields)
 
 
 class Film(Choices):
@@ -113,12 +113,12 @@ class Film(Choices):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     polish: PolishOption | None = None
 
-    def request(self, loras: Path, **given: Any) -> Request:
-        """Return the Request of these fields and of the `given` files and changes."""
+    def request(self, loras: Path, **fields: Any) -> Request:
+        """Return the Request of these fields and of the `fields` files and changes."""
         own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
         own["strength"] = None if self.strength is None else float(self.strength)
-        return super().request(loras, **own | given)
+        return super().request(loras, **own | fields)
 
     def polish_options(self) -> PolishOptions | None:
         """Return the polish options that are set."""

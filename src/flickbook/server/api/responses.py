@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from flickbook.engine.polish import finished
 from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.server.service import Service
 from flickbook.spec import Plan, Polish, Run
 from flickbook.store.base import DONE, Job, Kind, State
 
@@ -235,6 +236,23 @@ def job_response(
         plan=job.plan,
         links=links(job),
     )
+
+
+def page_fields(data: Sequence[Any], has_more: bool) -> dict[str, Any]:
+    """Return the fields of a page of responses."""
+    ids = [each.id for each in data]
+    return {
+        "data": data,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": has_more,
+    }
+
+
+async def list_response(service: Service, jobs: Sequence[Job]) -> JobList:
+    """Return jobs that were created together as a response."""
+    favourites = await service.queue.favourites(jobs)
+    return JobList(data=[job_response(service.artifacts, job, favourites=favourites) for job in jobs])
 
 
 def _eta(now: Progress | None, usual: float | None) -> float | None:

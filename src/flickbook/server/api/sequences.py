@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from flickbook.jobs.create import sequenced
-from flickbook.server.access.dependencies import creator
+from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.jobs import shown
 from flickbook.server.api.requests import SequenceRequest
 from flickbook.server.api.responses import ROOT, JobResponse
@@ -18,7 +17,6 @@ from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import submitted
 from flickbook.store.base import Job
 
-Creator = Annotated[Caller, Depends(creator)]
 router = APIRouter(tags=["sequences"])
 
 
@@ -39,14 +37,14 @@ async def create(
     return await shown(request, job)
 
 
-def _job(service: Service, asked: SequenceRequest, caller: Caller, id: str) -> Job:
+def _job(service: Service, body: SequenceRequest, caller: Caller, id: str) -> Job:
     """Create the job of a request. Blocks."""
     return sequenced(
-        asked.prompts,
-        asked.request(service.loras, prompt=""),
-        frames_per=asked.frames_per,
-        drift=float(asked.drift),
-        feedback=float(asked.feedback),
+        body.prompts,
+        body.request(service.loras, prompt=""),
+        frames_per=body.frames_per,
+        drift=float(body.drift),
+        feedback=float(body.feedback),
         owner=caller.owner,
-        **asked.extra("admin" in caller.scopes),
+        **body.extra("admin" in caller.scopes),
     )

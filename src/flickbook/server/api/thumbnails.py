@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from flickbook.errors import JobNotFound, MediaError
+from flickbook.errors import JobNotFound, MediaError, OutputError
 from flickbook.files import replace_whole
 from flickbook.media.untrusted import probe
 
@@ -47,6 +47,11 @@ async def _kept(film: Path, name: str, task: str, **arguments: str) -> Path:
     return found
 
 
-def last_frame(path: Path) -> bytes:
-    """Return a PNG of the last frame of a film, or of an image. Blocks. Raises MediaError, LimitReached."""
-    return bytes(probe.ask("last", path, probe.IMAGE).data)
+def last_frame(path: Path, target: Path) -> Path:
+    """Write the last frame of a film, or an image, as a PNG. Blocks. Raises MediaError, LimitReached, OutputError."""
+    image = probe.ask("last", path, probe.IMAGE).data
+    try:
+        replace_whole(target, lambda draft: draft.write_bytes(image))
+    except OSError as error:
+        raise OutputError(target.name, error.strerror or str(error), "free disk space, then try again") from None
+    return target

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from flickbook.errors import FlickbookError
 from flickbook.jobs.webhooks import EVENTS, Delivery, Endpoint, Event, Webhooks
-from flickbook.server.access.dependencies import changer, reader
+from flickbook.server.access.dependencies import Changer, Reader
 from flickbook.server.api.requests import Body
-from flickbook.server.api.responses import ROOT, Deleted
+from flickbook.server.api.responses import ROOT, Deleted, page_fields
 from flickbook.server.errors import CompatibleRefusal, refusals
 from flickbook.server.service import Caller, service_of
 from flickbook.server.submission.idempotency import ChangeKey
 
-Reader = Annotated[Caller, Depends(reader)]
-Changer = Annotated[Caller, Depends(changer)]
 _COMPATIBLE: Final[dict[int | str, dict[str, Any]]] = {
-    code: {**told, "model": CompatibleRefusal} for code, told in refusals(404, 408, 413, 415, 421, 507).items()
+    code: {**response, "model": CompatibleRefusal} for code, response in refusals(404, 408, 413, 415, 421, 507).items()
 }
 _EXAMPLE: Final[dict[str, Any]] = {
     "url": "https://hooks.example.com/flickbook",
@@ -90,16 +88,11 @@ class DeliveryPage(BaseModel):
 
 def webhooks_of(request: Request) -> Webhooks:
     """Return the webhooks of the request's service."""
-    state = request.app.state
-    if not hasattr(state, "webhooks"):
-        service = service_of(request)
-        state.webhooks = Webhooks(service.store, service.webhook_hosts)
-    found = state.webhooks
-    assert isinstance(found, Webhooks)
+    found: Webhooks = request.app.state.webhooks
     return found
 
 
-def _told(endpoint: Endpoint, secret: str) -> dict[str, Any]:
+def _response_fields(endpoint: Endpoint, secret: str) -> dict[str, Any]:
     return {
         "id": endpoint.id,
         "url": endpoint.url,
@@ -120,18 +113,18 @@ async def _found(id: str, request: Request, caller: Caller) -> Endpoint:
 async def create(body: WebhookRequest, request: Request, caller: Changer, idempotency: ChangeKey) -> WebhookCreated:
     """Create a webhook. Messages about finished jobs are signed, and repeated for up to a day until the response is
     2xx."""
-    webhooks, asked = webhooks_of(request), (caller.owner, body.url, body.event_types, body.name)
+    webhooks, arguments = webhooks_of(request), (caller.owner, body.url, body.event_types, body.name)
     if idempotency is None:
-        endpoint, secret = await webhooks.create(*asked)
+        endpoint, secret = await webhooks.create(*arguments)
     else:
         fresh = await idempotency.claim(service_of(request)) is None
         try:
-            endpoint, secret = await webhooks.create(*asked, id=idempotency.id("whk"))
+            endpoint, secret = await webhooks.create(*arguments, id=idempotency.id("whk"))
         except FlickbookError:
             if fresh:
                 await idempotency.release(service_of(request))
             raise
-    return WebhookCreated(**_told(endpoint, secret), signing_secret=secret)
+    return WebhookCreated(**_response_fields(endpoint, secret), signing_secret=secret)
 
 
 async def list_webhooks(
@@ -143,16 +136,14 @@ async def list_webhooks(
     """List the webhooks, oldest first."""
     webhooks = webhooks_of(request)
     found = [each for each in await webhooks.endpoints(caller.sees) if after is None or each.id > after]
-    data = [WebhookResponse(**_told(each, await webhooks.secret(each))) for each in found[:limit]]
-    ids = [each.id for each in data]
-    more = len(found) > limit
-    return WebhookPage(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=more)
+    data = [WebhookResponse(**_response_fields(each, await webhooks.secret(each))) for each in found[:limit]]
+    return WebhookPage(**page_fields(data, len(found) > limit))
 
 
 async def show(id: str, request: Request, caller: Reader) -> WebhookResponse:
     """Get a webhook."""
     endpoint = await _found(id, request, caller)
-    return WebhookResponse(**_told(endpoint, await webhooks_of(request).secret(endpoint)))
+    return WebhookResponse(**_response_fields(endpoint, await webhooks_of(request).secret(endpoint)))
 
 
 async def delete(id: str, request: Request, caller: Changer) -> Deleted:
@@ -186,11 +177,11 @@ def _delivery(each: Delivery) -> DeliveryResponse:
 
 def _serve(path: str, prefix: str, tag: str, known: dict[int | str, dict[str, Any]], made: int) -> None:
     """Register the four routes of a path."""
-    how: dict[str, Any] = {"tags": [tag], "responses": known}
-    router.post(path, operation_id=f"{prefix}create_webhook", status_code=made, **how)(create)
-    router.get(path, operation_id=f"{prefix}list_webhooks", **how)(list_webhooks)
-    router.get(f"{path}/{{id}}", operation_id=f"{prefix}show_webhook", **how)(show)
-    router.delete(f"{path}/{{id}}", operation_id=f"{prefix}delete_webhook", **how)(delete)
+    options: dict[str, Any] = {"tags": [tag], "responses": known}
+    router.post(path, operation_id=f"{prefix}create_webhook", status_code=made, **options)(create)
+    router.get(path, operation_id=f"{prefix}list_webhooks", **options)(list_webhooks)
+    router.get(f"{path}/{{id}}", operation_id=f"{prefix}show_webhook", **options)(show)
+    router.delete(f"{path}/{{id}}", operation_id=f"{prefix}delete_webhook", **options)(delete)
 
 
 _serve(f"{ROOT}/webhooks", "", "webhooks", refusals(404, 413), 201)

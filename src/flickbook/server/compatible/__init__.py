@@ -5,7 +5,6 @@ Read in this order:
     fields.py       request bodies: fields that are used, ignored or refused
     responses.py    jobs as videos, in the form of the OpenAI API
     videos.py       /v1/videos
-    variants.py     downloads of a video, and its last frame
     images.py       /v1/images
-    models.py       /v1/models
+    models.py       /v1/models, and model names in requests
 """

@@ -146,7 +146,7 @@ class LoraRequest(Fields):
     int_id: int | None = None
 
 
-class Making(Fields):
+class GenerationFields(Fields):
     """The fields common to all requests that create a film or an image."""
 
     prompt: Prompt
@@ -178,7 +178,7 @@ class Making(Fields):
     enable_teacache: bool | None = None
 
 
-class CreateVideo(Making):
+class CreateVideo(GenerationFields):
     """The body of POST /v1/videos."""
 
     seconds: Annotated[Seconds, Field(examples=["2"])] | None = None
@@ -200,10 +200,10 @@ class CreateVideo(Making):
     def picture(self) -> tuple[str, str] | None:
         """Return the field and the data: URL of the input image. Raises RequestError if there are several."""
         names = ("input_reference", "image_reference", "image_url")
-        given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise RequestError(given[1][0], "…", "a film starts from one image", "send one of them")
-        return given[0] if given else None
+        sent = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
+        if len(sent) > 1:
+            raise RequestError(sent[1][0], "…", "a film starts from one image", "send one of them")
+        return sent[0] if sent else None
 
 
 class EditVideo(CreateVideo):
@@ -218,7 +218,7 @@ class RemixVideo(Fields):
     prompt: Prompt
 
 
-class CreateImage(Making):
+class CreateImage(GenerationFields):
     """The body of POST /v1/images/generations."""
 
     n: Annotated[int, Field(ge=1, le=8)] | None = None
@@ -278,10 +278,10 @@ def _refused(error: ValidationError, of: type[Fields]) -> RequestError:
     return RequestError(field, first["input"], message[:1].lower() + message[1:], "correct it")
 
 
-def ignored(making: Making) -> list[str]:
+def ignored(fields: GenerationFields) -> list[str]:
     """Return the fields that were sent and have no effect."""
-    names = [name for name in IGNORED if getattr(making, name, None) is not None]
-    return [*names, *(["quality"] if isinstance(making, CreateImage) and making.quality is not None else [])]
+    names = [name for name in IGNORED if getattr(fields, name, None) is not None]
+    return [*names, *(["quality"] if isinstance(fields, CreateImage) and fields.quality is not None else [])]
 
 
 def frames_of(seconds: float | None, num_frames: int | None, fps: float | None, model: Model) -> int | None:
@@ -293,84 +293,84 @@ def frames_of(seconds: float | None, num_frames: int | None, fps: float | None, 
         return num_frames
     smallest, largest = model.num_frames.range
     every = model.num_frames.every
-    wanted = round((seconds * (fps or model.fps.default) - smallest) / every) * every + smallest
+    nearest = round((seconds * (fps or model.fps.default) - smallest) / every) * every + smallest
     fewest = smallest if smallest > 1 or largest == 1 else smallest + every
     most = largest - (largest - smallest) % every
-    return min(max(wanted, fewest), most)
+    return min(max(nearest, fewest), most)
 
 
-def sides_of(making: Making) -> tuple[int | None, int | None]:
+def sides_of(fields: GenerationFields) -> tuple[int | None, int | None]:
     """Return the requested width and height; `size` wins."""
-    match = _SIZE.fullmatch(making.size or "")
-    return (int(match[1]), int(match[2])) if match is not None else (making.width, making.height)
+    match = _SIZE.fullmatch(fields.size or "")
+    return (int(match[1]), int(match[2])) if match is not None else (fields.width, fields.height)
 
 
-def loras_of(making: Making, place: Path) -> tuple[tuple[str, float], ...] | None:
+def loras_of(fields: GenerationFields, place: Path) -> tuple[tuple[str, float], ...] | None:
     """Return the files and weights of the requested LoRAs. Blocks."""
-    wanted = [*(making.loras or []), *([making.lora] if making.lora is not None else [])]
-    return files_of([(each.name, each.scale) for each in wanted], place)
+    requested = [*(fields.loras or []), *([fields.lora] if fields.lora is not None else [])]
+    return files_of([(each.name, each.scale) for each in requested], place)
 
 
-def request_of(making: Making, model: Model, loras: Path, **more: Any) -> Request:
+def request_of(fields: GenerationFields, model: Model, loras: Path, **more: Any) -> Request:
     """Return the Request; `more` are fields that only the route knows."""
-    width, height = sides_of(making)
+    width, height = sides_of(fields)
     return Request.of(
         **{
-            "prompt": making.prompt,
+            "prompt": fields.prompt,
             "model": model.name,
-            "negative_prompt": making.negative_prompt,
-            "num_inference_steps": making.num_inference_steps,
-            "guidance_scale": making.guidance_scale,
-            "seed": making.seed,
+            "negative_prompt": fields.negative_prompt,
+            "num_inference_steps": fields.num_inference_steps,
+            "guidance_scale": fields.guidance_scale,
+            "seed": fields.seed,
             "width": width,
             "height": height,
-            "scheduler": making.scheduler,
-            "codec": making.codec,
-            "pixel_format": making.pixel_format,
-            "quality": making.output_compression,
-            "loras": loras_of(making, loras),
+            "scheduler": fields.scheduler,
+            "codec": fields.codec,
+            "pixel_format": fields.pixel_format,
+            "quality": fields.output_compression,
+            "loras": loras_of(fields, loras),
             # TeaCache is another method with the same purpose: a faster run with a nearly identical result.
-            "speed": making.speed or ("balanced" if making.enable_teacache else None),
+            "speed": fields.speed or ("balanced" if fields.enable_teacache else None),
         }
         | more
     )
 
 
-def film_of(asked: CreateVideo, model: Model, loras: Path, **more: Any) -> Request:
+def film_of(fields: CreateVideo, model: Model, loras: Path, **more: Any) -> Request:
     """Return the Request of a film."""
-    container: Container = asked.container or "mp4"
+    container: Container = fields.container or "mp4"
     quality = next(
-        (each for each in (asked.quality, asked.output_compression) if each is not None),
-        _QUALITIES[asked.output_quality or "default"],
+        (each for each in (fields.quality, fields.output_compression) if each is not None),
+        _QUALITIES[fields.output_quality or "default"],
     )
-    fields = {
-        "num_frames": frames_of(asked.seconds, asked.num_frames, asked.fps, model),
-        "fps": asked.fps,
-        "strength": asked.strength,
+    more_fields = {
+        "num_frames": frames_of(fields.seconds, fields.num_frames, fields.fps, model),
+        "fps": fields.fps,
+        "strength": fields.strength,
         "container": container,
         "quality": quality,
     }
-    return request_of(asked, model, loras, **fields | more)
+    return request_of(fields, model, loras, **more_fields | more)
 
 
-def polish_options_of(making: Making) -> PolishOptions | None:
+def polish_options_of(fields: GenerationFields) -> PolishOptions | None:
     """Return the requested polish options."""
     polish_options = PolishOptions()
-    if isinstance(making, CreateVideo) and making.enable_frame_interpolation:
-        polish_options["interpolate"] = 2 ** (making.frame_interpolation_exp or 1)
-    if making.enable_upscaling:
-        polish_options["upscale"] = making.upscaling_scale or 4
+    if isinstance(fields, CreateVideo) and fields.enable_frame_interpolation:
+        polish_options["interpolate"] = 2 ** (fields.frame_interpolation_exp or 1)
+    if fields.enable_upscaling:
+        polish_options["upscale"] = fields.upscaling_scale or 4
     return polish_options or None
 
 
 @contextmanager
-def named(making: Making) -> Iterator[None]:
+def named(fields: GenerationFields) -> Iterator[None]:
     """Rename fields in errors to the names they were sent under: a wrong width that came from `size` is reported as
     `size`."""
     try:
         yield
     except RequestError as error:
-        field = next((name for name in _SENT_AS.get(error.field or "", ()) if getattr(making, name, None)), None)
+        field = next((name for name in _SENT_AS.get(error.field or "", ()) if getattr(fields, name, None)), None)
         if field is None or type(error) is not RequestError:
             raise
-        raise RequestError(field, getattr(making, field), error.limit, error.remedy) from None
+        raise RequestError(field, getattr(fields, field), error.limit, error.remedy) from None

@@ -11,7 +11,7 @@ from functools import partial
 from io import BytesIO
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -19,11 +19,10 @@ from flickbook.engine.polish import finished
 from flickbook.errors import FlickbookError, JobNotFound, RequestError
 from flickbook.jobs import signed_links
 from flickbook.jobs.create import ordered
-from flickbook.server.access.dependencies import caller_of, creator, guard_of
+from flickbook.server.access.dependencies import Creator, caller_of, guard_of
 from flickbook.server.api.job_files import link_path
-from flickbook.server.compatible.aliases import substituted
 from flickbook.server.compatible.fields import CreateImage, ignored, named, polish_options_of, request_of, validated
-from flickbook.server.compatible.models import model_of
+from flickbook.server.compatible.models import model_of, substituted
 from flickbook.server.compatible.responses import MAKING, body_schema, refusals
 from flickbook.server.compatible.videos import only_files
 from flickbook.server.service import Caller, Service, service_of
@@ -43,7 +42,6 @@ from flickbook.spec import Container
 from flickbook.store.base import DONE, Job
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
-Creator = Annotated[Caller, Depends(creator)]
 _EXAMPLE: Final = {"prompt": "a red circle", "n": 2, "seed": 7}
 _CONTAINERS: Final[dict[str, Container]] = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
 #: The default number of frames of an animation, and milliseconds per frame.
@@ -93,13 +91,13 @@ async def create_image(request: Request, caller: Creator, idempotency: Idempoten
     """Create images. The request blocks until they are done; disconnecting cancels them."""
     service = service_of(request)
     async with body_of(request) as body:
-        wanted, replaced = await asyncio.to_thread(substituted, validated(CreateImage, body), service.settings.aliases)
+        fields, replaced = await asyncio.to_thread(substituted, validated(CreateImage, body), service.settings.aliases)
         only_files(body, ())
-    _check(wanted)
-    jobs = await _submitted(service, wanted, caller, idempotency)
+    _check(fields)
+    jobs = await _submitted(service, fields, caller, idempotency)
     keep = idempotency is not None
-    if wanted.stream:
-        return StreamingResponse(_events(service, request, wanted, jobs, keep), media_type="text/event-stream")
+    if fields.stream:
+        return StreamingResponse(_events(service, request, fields, jobs, keep), media_type="text/event-stream")
     done = await ended(service, request, jobs, keep=keep)
     if not done:
         return hung_up()
@@ -108,59 +106,59 @@ async def create_image(request: Request, caller: Creator, idempotency: Idempoten
         return failure(failed)
     found = Images(
         created=int(done[0].created_at),
-        data=[await _image(service, request, wanted, job) for job in done],
-        output_format=wanted.output_format or "png",
+        data=[await _image(service, request, fields, job) for job in done],
+        output_format=fields.output_format or "png",
         size=_size(done[0]),
-        ignored=ignored(wanted) or None,
+        ignored=ignored(fields) or None,
         replaced=replaced or None,
     )
     return JSONResponse(found.model_dump(exclude_none=True))
 
 
-def _check(wanted: CreateImage) -> None:
+def _check(fields: CreateImage) -> None:
     """Raise RequestError for fields that cannot be combined."""
     for name in ("frame_count", "frame_duration_ms"):
-        if getattr(wanted, name) is not None and wanted.output_format != "gif":
-            raise RequestError(name, getattr(wanted, name), "needs output_format gif", "add output_format=gif")
-    if wanted.partial_images is not None and not wanted.stream:
-        raise RequestError("partial_images", wanted.partial_images, "needs stream=true", "add stream=true")
-    if wanted.stream and wanted.response_format == "url":
+        if getattr(fields, name) is not None and fields.output_format != "gif":
+            raise RequestError(name, getattr(fields, name), "needs output_format gif", "add output_format=gif")
+    if fields.partial_images is not None and not fields.stream:
+        raise RequestError("partial_images", fields.partial_images, "needs stream=true", "add stream=true")
+    if fields.stream and fields.response_format == "url":
         raise RequestError("response_format", "url", "a stream returns the image itself", "leave it out")
 
 
 async def _submitted(
-    service: Service, wanted: CreateImage, caller: Caller, idempotency: Idempotency | None
+    service: Service, fields: CreateImage, caller: Caller, idempotency: Idempotency | None
 ) -> list[Job]:
     """Create a job for each image, all or none; the seeds are consecutive."""
 
     def make() -> list[Job]:
-        return [_made(service, wanted, number, caller.owner) for number in range(wanted.n or 1)]
+        return [_made(service, fields, number, caller.owner) for number in range(fields.n or 1)]
 
     return await together(service, partial(asyncio.to_thread, make), idempotency)
 
 
-def _made(service: Service, wanted: CreateImage, number: int, owner: str) -> Job:
+def _made(service: Service, fields: CreateImage, number: int, owner: str) -> Job:
     """Create the job of one image. Blocks."""
-    model = model_of(wanted.model, service.settings.model)
-    container = _CONTAINERS[wanted.output_format or "png"]
+    model = model_of(fields.model, service.settings.model)
+    container = _CONTAINERS[fields.output_format or "png"]
     more: dict[str, Any] = {"container": container, "num_frames": 1}
     if container == "gif":
-        more |= {"num_frames": wanted.frame_count or _FRAMES, "fps": 1000 / (wanted.frame_duration_ms or _FRAME_MS)}
+        more |= {"num_frames": fields.frame_count or _FRAMES, "fps": 1000 / (fields.frame_duration_ms or _FRAME_MS)}
     if container in ("png", "gif"):
         more["quality"] = None  # in OpenAI's API the compression is of JPEG and WebP
-    if wanted.seed is not None:
-        more["seed"] = (wanted.seed + number) % 2**63
-    request = request_of(wanted, model, service.loras, **more)
-    with named(wanted):
-        return ordered(request, polish_options_of(wanted), owner=owner)
+    if fields.seed is not None:
+        more["seed"] = (fields.seed + number) % 2**63
+    request = request_of(fields, model, service.loras, **more)
+    with named(fields):
+        return ordered(request, polish_options_of(fields), owner=owner)
 
 
-async def _image(service: Service, request: Request, wanted: CreateImage, job: Job) -> Image:
+async def _image(service: Service, request: Request, fields: CreateImage, job: Job) -> Image:
     """Return a completed image."""
     assert job.result is not None
     recipe = job.result.sidecar.recipe
     facts: dict[str, Any] = {"seed": job.plan.seed, "frames_sha256": recipe and recipe.frames_sha256}
-    if wanted.response_format == "url":
+    if fields.response_format == "url":
         path = link_path(job.id, "film")
         signed = await guard_of(request).link(caller_of(request.scope), path, job.owner, signed_links.LONGEST)
         return Image(url=str(request.base_url).rstrip("/") + signed, **facts)
@@ -182,29 +180,29 @@ def _size(job: Job) -> str:
 
 
 async def _events(
-    service: Service, request: Request, wanted: CreateImage, jobs: list[Job], keep: bool
+    service: Service, request: Request, fields: CreateImage, jobs: list[Job], keep: bool
 ) -> AsyncIterator[str]:
     """Stream the events: previews, completed images, or an error. Disconnecting cancels the jobs, unless `keep` is
     set."""
-    waiting = {job.id: _Emerging(job, wanted.partial_images or 0) for job in jobs}
-    told = time.monotonic()
+    waiting = {job.id: _PendingImage(job, fields.partial_images or 0) for job in jobs}
+    last_sent = time.monotonic()
     try:
         while waiting:
             if await request.is_disconnected():
                 return
             check_open(request)
-            for id, emerging in list(waiting.items()):
+            for id, pending in list(waiting.items()):
                 job = await service.store.get(id)
                 if job is None:
                     raise JobNotFound(id)
-                event = await _event(service, wanted, job, emerging)
+                event = await _event(service, fields, job, pending)
                 if event is not None:
-                    told = time.monotonic()
+                    last_sent = time.monotonic()
                     yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
                 if job.state in DONE:
                     del waiting[id]
-            if time.monotonic() - told > _SILENCE:
-                told = time.monotonic()
+            if time.monotonic() - last_sent > _SILENCE:
+                last_sent = time.monotonic()
                 yield ": still working\n\n"
             await asyncio.sleep(_LOOK)
     except (FlickbookError, HTTPException) as error:
@@ -212,31 +210,31 @@ async def _events(
         yield f"event: error\ndata: {json.dumps({'type': 'error', 'error': fault})}\n\n"
     finally:
         # Also reached when the stream is closed from outside.
-        left = [emerging.job for emerging in waiting.values()]
+        left = [pending.job for pending in waiting.values()]
         if left and not keep and not closing(request):
             await asyncio.shield(dropped(service, left))
 
 
-class _Emerging:
-    """An unfinished image: the number of previews that are `wanted`, and of those `taken`."""
+class _PendingImage:
+    """An unfinished image: the number of `previews` that were requested, and of those sent, `taken`."""
 
-    def __init__(self, job: Job, wanted: int) -> None:
-        self.job, self.wanted, self.taken = job, wanted, 0
+    def __init__(self, job: Job, previews: int) -> None:
+        self.job, self.previews, self.taken = job, previews, 0
         self.last = b""
 
     def due(self, share: float) -> bool:
         """Whether the next preview is due at this share of the work."""
-        return self.taken < self.wanted and share >= (self.taken + 1) / (self.wanted + 1)
+        return self.taken < self.previews and share >= (self.taken + 1) / (self.previews + 1)
 
 
-async def _event(service: Service, wanted: CreateImage, job: Job, emerging: _Emerging) -> dict[str, Any] | None:
+async def _event(service: Service, fields: CreateImage, job: Job, pending: _PendingImage) -> dict[str, Any] | None:
     """Return the next event of an image, None if there is none. Raises RequestError if the job failed."""
     about: dict[str, Any] = {
         "created_at": int(job.created_at),
         "size": _size(job),
         "quality": "auto",
         "background": "opaque",
-        "output_format": wanted.output_format or "png",
+        "output_format": fields.output_format or "png",
     }
     if job.state == "completed":
         recipe = job.result and job.result.sidecar.recipe
@@ -249,16 +247,16 @@ async def _event(service: Service, wanted: CreateImage, job: Job, emerging: _Eme
     if job.state in DONE:
         limit = job.error or f"the job was {job.state}"
         raise RequestError("prompt", job.plan.prompt, limit, "ask again")
-    if emerging.wanted and job.state == "running":
+    if pending.previews and job.state == "running":
         service.artifacts.watch(job.id)
         share = service.artifacts.progress(job.id).get("fraction") or 0.0
-        preview = service.artifacts.preview(job.id) if emerging.due(share) else None
-        if preview is not None and preview != emerging.last:
-            emerging.last = preview
-            emerging.taken += 1
+        preview = service.artifacts.preview(job.id) if pending.due(share) else None
+        if preview is not None and preview != pending.last:
+            pending.last = preview
+            pending.taken += 1
             form = "webp" if about["output_format"] == "gif" else about["output_format"]
             shown = await asyncio.to_thread(_as, preview, form)
-            about |= {"output_format": form, "partial_image_index": emerging.taken - 1}
+            about |= {"output_format": form, "partial_image_index": pending.taken - 1}
             return {"type": "image_generation.partial_image", "b64_json": shown, **about}
     return None
 

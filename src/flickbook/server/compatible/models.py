@@ -1,24 +1,30 @@
-"""/v1/models: the models whose files are on this machine, and their limits."""
+"""/v1/models: the models whose files are on this machine, their limits, and their names in requests.
+
+The setting `aliases` maps model names of other services, such as `sora-2`, to models of this one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from flickbook.catalogue import Model, Real, Whole, find
 from flickbook.catalogue import list_models as catalogued
 from flickbook.errors import ModelNotFound
 from flickbook.hub.find import directory, found
-from flickbook.server.access.dependencies import reader
+from flickbook.server.access.dependencies import Reader
+from flickbook.server.compatible.fields import GenerationFields, sides_of
 from flickbook.server.compatible.responses import refusals
-from flickbook.server.service import Caller, service_of
+from flickbook.server.service import service_of
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
-Reader = Annotated[Caller, Depends(reader)]
+_Fields = TypeVar("_Fields", bound=GenerationFields)
 
 
 class Numbers(BaseModel):
@@ -66,7 +72,7 @@ class ModelList(BaseModel):
     data: list[ModelShown]
 
 
-@router.get("", response_model=ModelList, response_model_exclude_none=True, responses=refusals())
+@router.get("", response_model_exclude_none=True, responses=refusals())
 async def list_models(request: Request, caller: Reader) -> ModelList:
     """List the models on this machine. The default model is the first."""
     usual = service_of(request).settings.model
@@ -78,7 +84,7 @@ async def list_models(request: Request, caller: Reader) -> ModelList:
     return ModelList(data=sorted(found, key=lambda model: not model.default))
 
 
-@router.get("/{model}", response_model=ModelShown, response_model_exclude_none=True, responses=refusals(404))
+@router.get("/{model}", response_model_exclude_none=True, responses=refusals(404))
 async def retrieve_model(request: Request, model: str, caller: Reader) -> ModelShown:
     """Get a model."""
     usual = service_of(request).settings.model
@@ -138,3 +144,41 @@ def model_of(name: str | None, usual: str) -> Model:
         return find(name or usual)
     except ModelNotFound:
         raise ModelNotFound(name or usual, list(here())[:8]) from None
+
+
+def substituted(fields: _Fields, aliases: Mapping[str, str]) -> tuple[_Fields, dict[str, str]]:
+    """Replace an alias by its model, and a size that this model does not make by its nearest native size.
+
+    Returns the fields, and the values of the request that were replaced; both unchanged and empty for other names. It
+    blocks. Raises ModelNotFound for an alias of an unknown model.
+    """
+    name = aliases.get(fields.model or "")
+    if name is None:
+        return fields, {}
+    model = model_of(name, name)
+    replaced = {"model": fields.model or ""}
+    update: dict[str, object] = {"model": model.name}
+    width, height = sides_of(fields)
+    if width is not None and height is not None and not _makes(model, width, height):
+        replaced["size"] = f"{width}x{height}"
+        update |= {"size": "x".join(map(str, _nearest(model, width, height))), "width": None, "height": None}
+    return fields.model_copy(update=update), replaced
+
+
+def _makes(model: Model, width: int, height: int) -> bool:
+    if (width, height) in model.sizes:
+        return True
+    if model.sides is None:
+        return False
+    low, high = model.sides.range
+    return all(low <= side <= high and side % model.sides.multiple == 0 for side in (width, height))
+
+
+def _nearest(model: Model, width: int, height: int) -> tuple[int, int]:
+    """The native size of the nearest aspect ratio; of several the nearest in area."""
+
+    def distance(size: tuple[int, int]) -> tuple[float, float]:
+        aspect = math.log(size[0] / size[1]) - math.log(width / height)
+        return abs(aspect), abs(math.log(size[0] * size[1]) - math.log(width * height))
+
+    return min(model.sizes, key=distance)

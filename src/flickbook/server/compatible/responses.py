@@ -123,7 +123,7 @@ def video_of(
     replaced: Mapping[str, str] | None = None,
 ) -> Video:
     """Return a job as a video; `eta` is the seconds until it is done, if the caller knows them."""
-    told = queue.artifacts.progress(job.id) if job.state == "running" else {}
+    progress = queue.artifacts.progress(job.id) if job.state == "running" else {}
     result = job.result if job.state == "completed" else None
     recipe = None if result is None else result.sidecar.recipe
     size = finished(job.plan if recipe is None else recipe.plan)
@@ -133,7 +133,7 @@ def video_of(
         completed_at=int(job.finished_at) if result is not None else None,
         model=job.plan.model,
         status=_STATUS[job.state],
-        progress=_progress(job, told.get("fraction")),
+        progress=_progress(job, progress.get("fraction")),
         prompt=job.plan.prompt,
         seconds=f"{size.num_frames / size.fps:.6g}",
         size=f"{size.width}x{size.height}",
@@ -144,7 +144,7 @@ def video_of(
         fps=size.fps,
         num_inference_steps=job.plan.num_inference_steps,
         guidance_scale=job.plan.guidance_scale,
-        eta_seconds=_number(told.get("eta_seconds")) if eta is None else round(eta, 2),
+        eta_seconds=_number(progress.get("eta_seconds")) if eta is None else round(eta, 2),
         frames_sha256=None if recipe is None else recipe.frames_sha256,
         ignored=list(ignored) or None,
         replaced=dict(replaced or {}) or None,

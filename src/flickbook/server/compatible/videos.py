@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 from typing import IO, Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered
-from flickbook.server.access.dependencies import changer, creator, reader
+from flickbook.server.access.dependencies import Changer, Creator, Reader
 from flickbook.server.api import thumbnails
+from flickbook.server.api.job_files import held
 from flickbook.server.api.queue_position import line_of
-from flickbook.server.compatible import variants
-from flickbook.server.compatible.aliases import substituted
+from flickbook.server.api.responses import page_fields
 from flickbook.server.compatible.fields import (
     CreateVideo,
     EditVideo,
@@ -27,7 +28,7 @@ from flickbook.server.compatible.fields import (
     polish_options_of,
     validated,
 )
-from flickbook.server.compatible.models import model_of
+from flickbook.server.compatible.models import model_of, substituted
 from flickbook.server.compatible.responses import (
     MAKING,
     VIDEOS,
@@ -51,9 +52,6 @@ from flickbook.store.base import Job
 from flickbook.store.base import Query as Jobs
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
-Reader = Annotated[Caller, Depends(reader)]
-Creator = Annotated[Caller, Depends(creator)]
-Changer = Annotated[Caller, Depends(changer)]
 _EXAMPLE: Final = {"prompt": "a red circle moving left", "seconds": "2", "size": "128x128", "seed": 7}
 _PICTURE: Final = "An image to start from."
 _FILM: Final = "The film: MP4, WebM, MKV, MOV, GIF or animated WebP."
@@ -80,7 +78,6 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.post(
     "",
-    response_model=Video,
     response_model_exclude_none=True,
     responses=refusals(*MAKING) | _POLL,
     openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
@@ -88,9 +85,9 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Create a video. It is made from a prompt, and from an image if one is sent."""
     service = service_of(request)
-    job, wanted, replaced = await _created(service, request, caller, idempotency)
+    job, fields, replaced = await _created(service, request, caller, idempotency)
     response.headers.update(poll_after(job))
-    return video_of(service.queue, job, ignored(wanted), replaced=replaced)
+    return video_of(service.queue, job, ignored(fields), replaced=replaced)
 
 
 async def _created(
@@ -98,32 +95,32 @@ async def _created(
 ) -> tuple[Job, CreateVideo, dict[str, str]]:
     """Create the job of a film. Returns it with its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
-        wanted, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
-        picture = _picture(wanted, body)
+        fields, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
+        picture = _picture(fields, body)
 
         def make(id: str) -> Job:
-            model = model_of(wanted.model, service.settings.model)
+            model = model_of(fields.model, service.settings.model)
             more: dict[str, Any] = {}
             if picture is not None:
                 field, source = picture
                 more["image"] = str(keep(field, source, service.artifacts.made(id), "given-image", "picture"))
-            film = film_of(wanted, model, service.loras, **more)
-            with named(wanted):
-                return revisions.moving(ordered(film, polish_options_of(wanted), owner=caller.owner))
+            film = film_of(fields, model, service.loras, **more)
+            with named(fields):
+                return revisions.moving(ordered(film, polish_options_of(fields), owner=caller.owner))
 
         job = await submitted(service, make, idempotency)
-    return job, wanted, replaced
+    return job, fields, replaced
 
 
-def _picture(wanted: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
+def _picture(fields: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
     """Return the input image of a film and the field in which it was sent."""
     only_files(body, ("input_reference",))
-    sent, told = body.files.get("input_reference"), wanted.picture
-    if sent is not None and told is not None:
-        raise RequestError(told[0], "…", "a film starts from one image", "send one of them")
-    if sent is not None:
-        return "input_reference", sent.file
-    return None if told is None else (told[0], inline(*told))
+    upload, data_url = body.files.get("input_reference"), fields.picture
+    if upload is not None and data_url is not None:
+        raise RequestError(data_url[0], "…", "a film starts from one image", "send one of them")
+    if upload is not None:
+        return "input_reference", upload.file
+    return None if data_url is None else (data_url[0], inline(*data_url))
 
 
 def only_files(body: Body, names: Collection[str]) -> None:
@@ -149,12 +146,11 @@ async def create_video_and_wait(request: Request, caller: Creator, idempotency: 
     (job,) = found
     if job.state != "completed":
         return revisions.failure(job)
-    return await _file(service, request, job)
+    return await _film(request, job)
 
 
 @router.post(
     "/edits",
-    response_model=Video,
     response_model_exclude_none=True,
     responses=refusals(*MAKING) | _POLL,
     openapi_extra=body_schema(EditVideo, {"prompt": "a painting of it", "video": {"id": "video_…"}}, video=_FILM),
@@ -167,7 +163,6 @@ async def edit_video(request: Request, response: Response, caller: Creator, idem
 
 @router.post(
     "/extensions",
-    response_model=Video,
     response_model_exclude_none=True,
     responses=refusals(*MAKING) | _POLL,
     openapi_extra=body_schema(
@@ -186,29 +181,29 @@ async def _revised(
     service = service_of(request)
     async with body_of(request) as body:
         sent_fields, sent, parent = await _parent(service, caller, body)
-        wanted, replaced = await asyncio.to_thread(substituted, sent_fields, service.settings.aliases)
-        make = partial(revise, service, wanted=wanted, sent=sent, parent=parent, owner=caller.owner)
+        fields, replaced = await asyncio.to_thread(substituted, sent_fields, service.settings.aliases)
+        make = partial(revise, service, fields=fields, sent=sent, parent=parent, owner=caller.owner)
         job = await submitted(service, make, idempotency)
     response.headers.update(poll_after(job))
-    return video_of(service.queue, job, ignored(wanted), replaced=replaced)
+    return video_of(service.queue, job, ignored(fields), replaced=replaced)
 
 
 async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVideo, IO[bytes] | None, Job | None]:
     """Return the request and the input film, as a file or as a job of the caller."""
-    wanted = validated(EditVideo, body)
+    fields = validated(EditVideo, body)
     only_files(body, ("video",))
-    if wanted.picture is not None:
-        raise RequestError(wanted.picture[0], "…", "a film starts from one input", "send only the film")
+    if fields.picture is not None:
+        raise RequestError(fields.picture[0], "…", "a film starts from one input", "send only the film")
     sent: UploadFile | None = body.files.get("video")
-    if (sent is None) == (wanted.video is None):
-        raise RequestError("video", wanted.video or "", "must be one film", 'send a file, or {"id": "video_…"}')
-    if wanted.video is None:
+    if (sent is None) == (fields.video is None):
+        raise RequestError("video", fields.video or "", "must be one film", 'send a file, or {"id": "video_…"}')
+    if fields.video is None:
         assert sent is not None
-        return wanted, sent.file, None
-    return wanted, None, await video_job(service.queue, wanted.video, caller)
+        return fields, sent.file, None
+    return fields, None, await video_job(service.queue, fields.video, caller)
 
 
-@router.get("", response_model=VideoList, response_model_exclude_none=True, responses=refusals(404))
+@router.get("", response_model_exclude_none=True, responses=refusals(404))
 async def list_videos(
     request: Request,
     caller: Reader,
@@ -222,16 +217,10 @@ async def list_videos(
     found = await queue.store.find(
         Jobs(owner=caller.sees, kinds=VIDEOS, after=last, limit=limit + 1, order="new" if order == "desc" else "old")
     )
-    page = [video_of(queue, job) for job in found[:limit]]
-    return VideoList(
-        data=page,
-        first_id=page[0].id if page else None,
-        last_id=page[-1].id if page else None,
-        has_more=len(found) > limit,
-    )
+    return VideoList(**page_fields([video_of(queue, job) for job in found[:limit]], len(found) > limit))
 
 
-@router.get("/{video_id}", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL)
+@router.get("/{video_id}", response_model_exclude_none=True, responses=refusals(404) | _POLL)
 async def retrieve_video(request: Request, response: Response, video_id: str, caller: Reader) -> Video:
     """Get a video and its progress."""
     queue = service_of(request).queue
@@ -241,7 +230,7 @@ async def retrieve_video(request: Request, response: Response, video_id: str, ca
     return video_of(queue, job, eta=seconds)
 
 
-@router.delete("/{video_id}", response_model=VideoDeleted, responses=refusals(404))
+@router.delete("/{video_id}", responses=refusals(404))
 async def delete_video(request: Request, video_id: str, caller: Changer) -> VideoDeleted:
     """Delete a video and its files. A running one is stopped first."""
     queue = service_of(request).queue
@@ -250,9 +239,7 @@ async def delete_video(request: Request, video_id: str, caller: Changer) -> Vide
     return VideoDeleted(id=video_id)
 
 
-@router.post(
-    "/{video_id}/cancel", response_model=Video, response_model_exclude_none=True, responses=refusals(404) | _POLL
-)
+@router.post("/{video_id}/cancel", response_model_exclude_none=True, responses=refusals(404) | _POLL)
 async def cancel_video(
     request: Request, response: Response, video_id: str, caller: Changer, idempotency: ChangeKey
 ) -> Video:
@@ -266,7 +253,6 @@ async def cancel_video(
 
 @router.post(
     "/{video_id}/remix",
-    response_model=Video,
     response_model_exclude_none=True,
     responses=refusals(*MAKING) | _POLL,
     openapi_extra=body_schema(RemixVideo, {"prompt": "a blue circle moving left"}),
@@ -278,11 +264,11 @@ async def remix_video(
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     async with body_of(request) as body:
-        wanted = validated(RemixVideo, body)
+        fields = validated(RemixVideo, body)
         only_files(body, ())
     made = await submitted(
         service,
-        lambda id: revisions.remix(service, id, job, wanted.prompt, owner=caller.owner),
+        lambda id: revisions.remix(service, id, job, fields.prompt, owner=caller.owner),
         idempotency,
     )
     response.headers.update(poll_after(made))
@@ -301,15 +287,22 @@ async def download_video(
     service = service_of(request)
     job = await video_job(service.queue, video_id, caller)
     if variant == "video":
-        return await _file(service, request, job)
+        return await _film(request, job)
     film = film_path(service, job, video_id)
     path = await (thumbnails.thumbnail(film) if variant == "thumbnail" else thumbnails.sheet(film, job.plan.prompt))
-    return await variants.download(request, service.artifacts.root, path, f"{video_id}-{variant}{path.suffix}")
+    return await _download(request, path, f"{video_id}-{variant}{path.suffix}")
 
 
-async def _file(service: Service, request: Request, job: Job) -> Response:
+async def _film(request: Request, job: Job) -> Response:
     """Return the response that downloads the film of a video."""
     id = video_id(job.id)
-    path = film_path(service, job, id)
-    digest = "" if job.result is None else job.result.sha256
-    return await variants.download(request, service.artifacts.root, path, f"{id}{path.suffix}", digest)
+    path = film_path(service_of(request), job, id)
+    return await _download(request, path, f"{id}{path.suffix}", "" if job.result is None else job.result.sha256)
+
+
+async def _download(request: Request, path: Path, name: str, digest: str = "") -> Response:
+    """Return the response that downloads a file as `name`. Raises HTTPException with 404 if it is gone."""
+    try:
+        return await held(request, service_of(request).artifacts.root, path, name, download=True, digest=digest)
+    except OSError:
+        raise HTTPException(404, "the file was deleted; create the film again") from None

@@ -42,8 +42,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
-        id = given if _PLAIN.fullmatch(given) else secrets.token_hex(12)
+        requested = header(scope, b"x-request-id")
+        id = requested if _PLAIN.fullmatch(requested) else secrets.token_hex(12)
         logs.request_id.set(id)
         found = ID.search(scope["path"])
         logs.job_id.set(f"job_{found[0][-26:]}" if found else "")
@@ -82,11 +82,11 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
     if not access.isEnabledFor(logging.INFO):
         return
     # Without the query, which may contain the signature of a link.
-    told = {
+    extra = {
         "method": scope["method"],
         "path": scope["path"],
         "status": status,
         "seconds": round(seconds, 6),
         "client": (scope.get("client") or ("",))[0],
     }
-    access.info("%s %s %d", scope["method"], scope["path"], status, extra=told)
+    access.info("%s %s %d", scope["method"], scope["path"], status, extra=extra)

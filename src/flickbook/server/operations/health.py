@@ -6,21 +6,20 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Depends
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from flickbook.errors import FlickbookError
-from flickbook.server.access.dependencies import admin
-from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.access.dependencies import Admin
+from flickbook.server.service import Service, service_of
 from flickbook.store.base import Job, Query, State
 
 #: Seconds that the store has to answer, and for which a response of /readyz is reused.
@@ -104,50 +103,30 @@ def _writable(root: Path) -> bool:
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-async def metrics(request: Request, caller: Annotated[Caller, Depends(admin)]) -> Response:
+async def metrics(request: Request, caller: Admin) -> Response:
     """Returns the requests that this process counted and the current number of jobs by state."""
     service = service_of(request)
     counts = await service.store.counts()
     done = await service.store.find(Query(states=("completed",), limit=_LAST))
     text = generate_latest(request.app.state.metrics.registry)
-    jobs = CollectorRegistry()
-    jobs.register(_Told(_families(service, counts, done)))
-    return Response(text + generate_latest(jobs), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(text + generate_latest(_jobs(service, counts, done)), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-class _Told:
-    """A collector of metric families that were computed before."""
-
-    def __init__(self, families: Sequence[GaugeMetricFamily]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        return self._families
-
-
-def _families(service: Service, counts: Mapping[State, int], done: Sequence[Job]) -> list[GaugeMetricFamily]:
-    states = GaugeMetricFamily("flickbook_jobs", "Jobs by state.", labels=["state"])
+def _jobs(service: Service, counts: Mapping[State, int], done: Sequence[Job]) -> CollectorRegistry:
+    """Return the metrics that are computed from the store at each request."""
+    registry = CollectorRegistry()
+    states = Gauge("flickbook_jobs", "Jobs by state.", ["state"], registry=registry)
     for state, count in counts.items():
-        states.add_metric([state], count)
-    workers = GaugeMetricFamily("flickbook_workers", "Workers of this service that are alive.", alive(service))
-    begun = [job for job in done if job.started_at]
-    lasted = _quantiles(
-        "flickbook_job_duration_seconds",
-        f"Seconds from start to end, of the last {_LAST} completed jobs.",
-        [job.finished_at - job.started_at for job in begun],
-    )
-    waited = _quantiles(
-        "flickbook_queue_wait_seconds",
-        f"Seconds from creation to start, of the last {_LAST} completed jobs.",
-        [job.started_at - job.created_at for job in begun],
-    )
-    return [states, workers, lasted, waited]
-
-
-def _quantiles(name: str, about: str, seconds: Sequence[float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, about, labels=["quantile"])
-    ranked = sorted(max(0.0, each) for each in seconds)
-    for share in (0.5, 0.95):
-        if ranked:
-            family.add_metric([str(share)], ranked[min(len(ranked) - 1, int(share * len(ranked)))])
-    return family
+        states.labels(state).set(count)
+    Gauge("flickbook_workers", "Workers of this service that are alive.", registry=registry).set(alive(service))
+    started = [job for job in done if job.started_at]
+    for name, about, seconds in (
+        ("job_duration", "Seconds from start to end", [job.finished_at - job.started_at for job in started]),
+        ("queue_wait", "Seconds from creation to start", [job.started_at - job.created_at for job in started]),
+    ):
+        text = f"{about}, of the last {_LAST} completed jobs."
+        gauge = Gauge(f"flickbook_{name}_seconds", text, ["quantile"], registry=registry)
+        ranked = sorted(max(0.0, each) for each in seconds)
+        for share in (0.5, 0.95) if ranked else ():
+            gauge.labels(share).set(ranked[min(len(ranked) - 1, int(share * len(ranked)))])
+    return registry

@@ -19,11 +19,6 @@ job_id: ContextVar[str] = ContextVar("job_id", default="")
 FIELDS: Final = ("method", "path", "status", "seconds", "client", "key")
 
 
-def about(job: str) -> None:
-    """Set the job id in the log lines of the current task."""
-    job_id.set(job)
-
-
 class Plain(logging.Formatter):
     """One line for people: level, logger, text, and the ids in brackets; a traceback follows below."""
 
@@ -37,17 +32,17 @@ class Json(logging.Formatter):
     """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told |= {"request_id": request_id.get(), "job_id": job_id.get()}
-        told |= {name: getattr(record, name, "") for name in FIELDS}
+        fields |= {"request_id": request_id.get(), "job_id": job_id.get()}
+        fields |= {name: getattr(record, name, "") for name in FIELDS}
         if record.exc_info is not None:
-            told["traceback"] = _trace(record)
-        return json.dumps({name: value for name, value in told.items() if value != ""}, default=str)
+            fields["traceback"] = _trace(record)
+        return json.dumps({name: value for name, value in fields.items() if value != ""}, default=str)
 
 
 def _trace(record: logging.LogRecord) -> str:

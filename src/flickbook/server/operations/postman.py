@@ -13,11 +13,11 @@ from flickbook import settings
 from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.server.app import create_app
 from flickbook.server.operations.postman_steps import FOLDERS, VARIABLES, Step
+from flickbook.server.operations.reference import VERBS, resolved
 from flickbook.server.service import Service
 from flickbook.store.base import Store
 
 SCHEMA: Final = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
-_VERBS: Final = ("get", "post", "put", "patch", "delete")
 #: The Postman variable for each path parameter, unless the step names another one.
 _IDS: Final = {"id": "job_id", "video_id": "video_id", "name": "model", "model": "model"}
 _ABOUT: Final = """Requests to every endpoint of Flickbook, but for the stream of all events, which does not end.
@@ -39,7 +39,7 @@ def collection(openapi: dict[str, Any]) -> dict[str, Any]:
         operation["operationId"]: (path, verb, operation)
         for path, verbs in openapi["paths"].items()
         for verb, operation in verbs.items()
-        if verb in _VERBS
+        if verb in VERBS
     }
     captured = {name: "" for steps in FOLDERS.values() for step in steps for name in step.sets}
     return {
@@ -55,13 +55,13 @@ def collection(openapi: dict[str, Any]) -> dict[str, Any]:
 
 def _item(openapi: dict[str, Any], step: Step, path: str, verb: str, operation: dict[str, Any]) -> dict[str, Any]:
     parts = [_part(part, step) for part in path.strip("/").split("/")]
-    given = [_resolved(openapi, each) for each in operation.get("parameters", [])]
+    parameters = [resolved(openapi, each) for each in operation.get("parameters", [])]
     address: dict[str, Any] = {"raw": "{{base_url}}/" + "/".join(parts), "host": ["{{base_url}}"], "path": parts}
-    address["query"] = [_parameter(openapi, each) for each in given if each["in"] == "query"]
+    address["query"] = [_parameter(openapi, each) for each in parameters if each["in"] == "query"]
     request: dict[str, Any] = {
         "method": verb.upper(),
         "description": operation.get("description") or operation.get("summary", ""),
-        "header": [_parameter(openapi, each) for each in given if each["in"] == "header"],
+        "header": [_parameter(openapi, each) for each in parameters if each["in"] == "header"],
         "url": {"raw": step.url, "host": [step.url]} if step.url else address,
     }
     if step.raw is not None:
@@ -110,20 +110,11 @@ def _part(part: str, step: Step) -> str:
 
 
 def _parameter(openapi: dict[str, Any], parameter: dict[str, Any]) -> dict[str, Any]:
-    schema = _resolved(openapi, parameter.get("schema", {}))
+    schema = resolved(openapi, parameter.get("schema", {}))
     found = {"key": parameter["name"], "value": str(schema.get("default", "") or ""), "disabled": True}
     if parameter.get("required"):
         del found["disabled"]
     return found | ({"description": parameter["description"]} if "description" in parameter else {})
-
-
-def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in schema:
-        found: Any = openapi
-        for part in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[part]
-        schema = found
-    return schema
 
 
 if __name__ == "__main__":

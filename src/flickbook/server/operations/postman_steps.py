@@ -57,14 +57,14 @@ def _each(operation: str, names: tuple[str, ...]) -> list[Step]:
 
 def _webhooks(prefix: str, name: str) -> list[Step]:
     """The life of a webhook. It ends before there are jobs, so that nothing is sent."""
-    how: dict[str, Any] = {"needs": "webhook_url", "ids": {"id": name}}
+    options: dict[str, Any] = {"needs": "webhook_url", "ids": {"id": name}}
     body = {"url": "{{webhook_url}}", "name": "postman", "event_types": ["video.completed"]}
     return [
         Step(f"{prefix}create_webhook", body=body, sets={name: "id"}, needs="webhook_url"),
         Step(f"{prefix}list_webhooks", needs="webhook_url"),
-        Step(f"{prefix}show_webhook", **how),
-        *([] if prefix else [Step("webhook_deliveries", **how)]),
-        Step(f"{prefix}delete_webhook", **how),
+        Step(f"{prefix}show_webhook", **options),
+        *([] if prefix else [Step("webhook_deliveries", **options)]),
+        Step(f"{prefix}delete_webhook", **options),
     ]
 
 

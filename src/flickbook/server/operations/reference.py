@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from flickbook.server.errors import EVERYWHERE, WHY
+from flickbook.server.errors import DESCRIPTIONS, EVERYWHERE
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,7 +38,7 @@ _STYLE: Final = (
     "@media(prefers-color-scheme:dark){body{background:#17171a;color:#eee}pre{background:#26262b}a{color:#8bf}}"
 )
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-_VERBS: Final = ("get", "post", "put", "patch", "delete")
+VERBS: Final = ("get", "post", "put", "patch", "delete")
 
 
 @router.get("/")
@@ -58,7 +58,7 @@ def page(document: dict[str, Any]) -> str:
     """The reference of an OpenAPI document as HTML: a section for each tag, an entry for each operation."""
     sections: dict[str, list[str]] = {tag: [] for tag in TAGS}
     for path, operations in document["paths"].items():
-        for verb in _VERBS:
+        for verb in VERBS:
             if verb in operations:
                 tag = (operations[verb].get("tags") or ["operations"])[0]
                 sections.setdefault(tag, []).append(_operation(document, path, verb, operations[verb]))
@@ -68,7 +68,7 @@ def page(document: dict[str, Any]) -> str:
         f'<h2 id="{_anchor(tag)}">{escape(tag.capitalize())}</h2><p>{escape(TAGS.get(tag, ""))}</p>{"".join(entries)}'
         for tag, entries in filled.items()
     ]
-    refused = "".join(f"<tr><td>{status}</td><td>{escape(WHY[status])}</td></tr>" for status in EVERYWHERE)
+    refused = "".join(f"<tr><td>{status}</td><td>{escape(DESCRIPTIONS[status])}</td></tr>" for status in EVERYWHERE)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Flickbook API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -88,9 +88,9 @@ def _anchor(tag: str) -> str:
 
 def _operation(document: dict[str, Any], path: str, verb: str, operation: dict[str, Any]) -> str:
     """One operation: its address and summary, and folded below it the parameters, the body and the answers."""
-    parameters = [_resolved(document, each) for each in operation.get("parameters", [])]
+    parameters = [resolved(document, each) for each in operation.get("parameters", [])]
     fields = [(each["name"], each["in"], {**each.get("schema", {}), **each}) for each in parameters]
-    fields += [(name, "body", _resolved(document, each)) for name, each in _fields(document, operation).items()]
+    fields += [(name, "body", resolved(document, each)) for name, each in _fields(document, operation).items()]
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td>{place}</td><td>{escape(each.get('description', ''))}</td></tr>"
         for name, place, each in fields
@@ -118,7 +118,7 @@ def _body(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]
         return None
     fields, required = _fields(document, operation), _schema(document, operation).get("required")
     names = required or [name for name in ("prompt",) if name in fields]
-    return {name: _example(name, _resolved(document, fields.get(name, {}))) for name in names}
+    return {name: _example(name, resolved(document, fields.get(name, {}))) for name in names}
 
 
 def _fields(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _fields(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, An
 
 def _schema(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    return _resolved(document, content.get("schema", {}))
+    return resolved(document, content.get("schema", {}))
 
 
 def _example(name: str, schema: dict[str, Any]) -> Any:
@@ -140,7 +140,7 @@ def _example(name: str, schema: dict[str, Any]) -> Any:
     return values.get(schema.get("type", "string"))
 
 
-def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """A part of the document, with a reference followed."""
     found: Any = document
     for name in schema.get("$ref", "#").removeprefix("#").strip("/").split("/"):

@@ -104,12 +104,12 @@ class Idempotency:
 
         Raises IdempotencyKeyReused.
         """
-        standing = await service.store.put_new(self._note([]))
-        if standing is None:
+        existing = await service.store.put_new(self._note([]))
+        if existing is None:
             return None
-        if json.loads(standing.body)["digest"] != self.digest:
+        if json.loads(existing.body)["digest"] != self.digest:
             raise IdempotencyKeyReused(self.key)
-        return standing.due - KEPT
+        return existing.due - KEPT
 
     async def release(self, service: Service) -> None:
         """Free the key, because its request was refused."""
@@ -152,36 +152,26 @@ _Key = Annotated[
 ]
 
 
-async def _made(request: Request, caller: Annotated[Caller, Depends(creator)], key: _Key = None) -> Idempotency | None:
-    return await _idempotency(request, caller, key)
+def _key_of(admitted: Callable[..., Awaitable[Caller]]) -> Callable[..., Awaitable[Idempotency | None]]:
+    """Return the dependency for routes whose caller `admitted` admits; the request is counted once."""
+    caller_of = Depends(admitted)
+
+    async def idempotency(request: Request, caller: Caller = caller_of, key: _Key = None) -> Idempotency | None:
+        """Return the Idempotency of a request, None without the header. Raises IdempotencyKeyReused."""
+        if key is None:
+            return None
+        scope = _sha256([caller.owner, request.method, request.url.path, key])
+        found = Idempotency(key, caller.owner, scope, await _digest(request))
+        await found.jobs(service_of(request))
+        return found
+
+    return idempotency
 
 
-async def _changed(
-    request: Request, caller: Annotated[Caller, Depends(changer)], key: _Key = None
-) -> Idempotency | None:
-    return await _idempotency(request, caller, key)
-
-
-async def _administered(
-    request: Request, caller: Annotated[Caller, Depends(admin)], key: _Key = None
-) -> Idempotency | None:
-    return await _idempotency(request, caller, key)
-
-
-async def _idempotency(request: Request, caller: Caller, key: str | None) -> Idempotency | None:
-    """Return the Idempotency of a request, None without the header. Raises IdempotencyKeyReused."""
-    if key is None:
-        return None
-    scope = _sha256([caller.owner, request.method, request.url.path, key])
-    found = Idempotency(key, caller.owner, scope, await _digest(request))
-    await found.jobs(service_of(request))
-    return found
-
-
-#: For routes of a Creator, a Changer and an Admin. The dependency admits the caller; it is counted once.
-IdempotencyKey = Annotated[Idempotency | None, Depends(_made)]
-ChangeKey = Annotated[Idempotency | None, Depends(_changed)]
-AdminKey = Annotated[Idempotency | None, Depends(_administered)]
+#: For routes of a Creator, a Changer and an Admin.
+IdempotencyKey = Annotated[Idempotency | None, Depends(_key_of(creator))]
+ChangeKey = Annotated[Idempotency | None, Depends(_key_of(changer))]
+AdminKey = Annotated[Idempotency | None, Depends(_key_of(admin))]
 
 
 async def changed(

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from flickbook.engine.sequences.sequence import DRIFT
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered, sequenced
-from flickbook.server.compatible import variants
+from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
 from flickbook.server.compatible.models import model_of
 from flickbook.server.compatible.responses import mark_remix, video_id
@@ -36,20 +36,20 @@ def moving(job: Job) -> Job:
 
 
 def edit(
-    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
+    service: Service, id: str, fields: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
     """Create the job that edits a film: an uploaded file (`sent`) or the result of `parent`. Blocks."""
     place = service.artifacts.made(id)
     usual = service.settings.model if parent is None else parent.plan.model
-    model = model_of(wanted.model, usual)
+    model = model_of(fields.model, usual)
     path = _film(service, sent, parent, place, "given-video")
-    film = film_of(wanted, model, service.loras, video=str(path))
-    with named(wanted):
-        return moving(ordered(film, polish_options_of(wanted), owner=owner))
+    film = film_of(fields, model, service.loras, video=str(path))
+    with named(fields):
+        return moving(ordered(film, polish_options_of(fields), owner=owner))
 
 
 def extend(
-    service: Service, id: str, wanted: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
+    service: Service, id: str, fields: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
     """Create the job that continues from the last frame of a film. Blocks.
 
@@ -57,31 +57,31 @@ def extend(
     """
     place = service.artifacts.made(id)
     path = _film(service, sent, parent, place, _PARENT)
-    image = variants.last_frame(path, place, "given-image")
+    image = thumbnails.last_frame(path, place / "given-image.png")
     usual = service.settings.model if parent is None else parent.plan.model
-    model = model_of(wanted.model, usual)
-    request = film_of(wanted, model, service.loras, image=str(image))
-    polish_options = polish_options_of(wanted)
+    model = model_of(fields.model, usual)
+    request = film_of(fields, model, service.loras, image=str(image))
+    polish_options = polish_options_of(fields)
     if parent is None:
-        with named(wanted):
+        with named(fields):
             return moving(ordered(request, polish_options, kind="extension", owner=owner))
-    frames = frames_of(wanted.seconds, wanted.num_frames, wanted.fps or parent.plan.fps, model)
-    request = _behind(request.model_copy(update={"num_frames": frames}), parent, wanted)
-    with named(wanted):
+    frames = frames_of(fields.seconds, fields.num_frames, fields.fps or parent.plan.fps, model)
+    request = _behind(request.model_copy(update={"num_frames": frames}), parent, fields)
+    with named(fields):
         job = moving(ordered(request, polish_options, kind="extension", parent=parent.id, owner=owner))
     return job if polish_options else job.model_copy(update={"networks": parent.networks})
 
 
-def _behind(request: Request, parent: Job, wanted: EditVideo) -> Request:
+def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
     """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
-    container = wanted.container or parent.plan.container
+    container = fields.container or parent.plan.container
     own = {"prompt_at": None, "image": None, "video": None, "strength": None, "seed": None, "num_frames": None}
     if container != parent.plan.container:
         own |= {"codec": None, "quality": None, "pixel_format": None}
     polish = (parent.request.polish or Polish()).model_copy(update={"trim": None, "loop": ""})
-    said = {name: getattr(request, name) for name in Request.model_fields if getattr(request, name) is not None}
-    said["container"] = "mp4" if container == "frames" else container
-    return parent.request.model_copy(update=own | {"polish": polish} | said)
+    explicit = {name: getattr(request, name) for name in Request.model_fields if getattr(request, name) is not None}
+    explicit["container"] = "mp4" if container == "frames" else container
+    return parent.request.model_copy(update=own | {"polish": polish} | explicit)
 
 
 def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str) -> Job:

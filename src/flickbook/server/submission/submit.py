@@ -1,9 +1,9 @@
-"""Submits jobs to the queue: idempotently, and without leaving files behind on failure."""
+"""Submits jobs to the queue: idempotently, with their models present, and without leaving files behind on failure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -12,10 +12,12 @@ from weakref import WeakValueDictionary
 from fastapi import HTTPException, Response
 from starlette.requests import Request as HttpRequest
 
+from flickbook import catalogue
 from flickbook.errors import IdempotencyKeyReused, JobConflict, JobNotFound, LimitReached, ModelNotPulled
+from flickbook.hub.find import directory
 from flickbook.server.api import job_files
+from flickbook.server.errors import pull_path
 from flickbook.server.service import Service
-from flickbook.server.submission.availability import require_models
 from flickbook.server.submission.idempotency import Idempotency
 from flickbook.server.submission.uploads import READERS
 from flickbook.store.base import DONE, Job, new_id
@@ -35,23 +37,19 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
     An equal request under the same Idempotency-Key returns the same job. Raises IdempotencyKeyReused, LimitReached,
     ModelNotPulled.
     """
-    async with _turn(idempotency):
-        if idempotency is not None and (before := await idempotency.jobs(service)):
-            return before[0]
-        return await _submitted(service, make, idempotency)
-
-
-async def _submitted(service: Service, make: Callable[[str], Job], idempotency: Idempotency | None) -> Job:
     id = new_id("job")
+
+    async def made() -> list[Job]:
+        try:
+            # Reads the uploaded files, which may take as long as their limits allow.
+            job = await asyncio.get_running_loop().run_in_executor(READERS, make, id)
+        except Exception:
+            await asyncio.to_thread(service.artifacts.clear, id)
+            raise
+        return [job.model_copy(update={"id": id})]
+
     try:
-        # Reads the uploaded files, which may take as long as their limits allow.
-        made = await asyncio.get_running_loop().run_in_executor(READERS, make, id)
-        job = made.model_copy(update={"id": id})
-    except Exception:
-        await asyncio.to_thread(service.artifacts.clear, id)
-        raise
-    try:
-        (found,) = await _kept(service, [job], idempotency)
+        (found, *_) = await together(service, made, idempotency)
     # After any other failure it is unknown whether the job was stored.
     except (LimitReached, IdempotencyKeyReused, ModelNotPulled):
         await asyncio.to_thread(service.artifacts.clear, id)
@@ -68,7 +66,9 @@ async def together(
     async with _turn(idempotency):
         if idempotency is not None and (before := await idempotency.jobs(service)):
             return before
-        return await _kept(service, await make(), idempotency)
+        jobs = await make()
+        await require_models(service, jobs)
+        return await (service.queue.submit(jobs) if idempotency is None else idempotency.submit(service, jobs))
 
 
 @asynccontextmanager
@@ -82,11 +82,19 @@ async def _turn(idempotency: Idempotency | None) -> AsyncIterator[None]:
         yield
 
 
-async def _kept(service: Service, jobs: list[Job], idempotency: Idempotency | None) -> list[Job]:
-    await require_models(service, jobs)
-    if idempotency is None:
-        return await service.queue.submit(jobs)
-    return await idempotency.submit(service, jobs)
+async def require_models(service: Service, jobs: Iterable[Job]) -> None:
+    """Refuse jobs whose model is not on this machine.
+
+    If the setting `pull` is auto, such jobs are accepted and the service downloads their models. Raises ModelNotPulled,
+    and WeightsError for a model whose directory is gone.
+    """
+    for name in sorted({job.plan.model for job in jobs if not job.model_dir}):
+        try:
+            await asyncio.to_thread(directory, catalogue.find(name))
+        except ModelNotPulled as error:
+            if service.settings.pull != "auto":
+                raise ModelNotPulled(name, error.terms, f"POST {pull_path(name)} downloads it") from None
+            service.models_wanted.set()
 
 
 async def ended(service: Service, request: HttpRequest, jobs: list[Job], *, keep: bool) -> list[Job]:
@@ -112,8 +120,8 @@ async def ended(service: Service, request: HttpRequest, jobs: list[Job], *, keep
 
 def closing(request: HttpRequest) -> bool:
     """Whether the service is stopping; running jobs then continue after the restart."""
-    told = request.app.state.closing
-    return isinstance(told, asyncio.Event) and told.is_set()
+    event: asyncio.Event = request.app.state.closing
+    return event.is_set()
 
 
 def check_open(request: HttpRequest) -> None:
@@ -137,10 +145,8 @@ async def dropped(service: Service, jobs: list[Job]) -> None:
 def film_path(service: Service, job: Job, id: str) -> Path:
     """Return the file that a job made; only files in the artifact store are served. Clients know the job as `id`.
 
-    Raises JobConflict while the job is not completed, and for a file that a command wrote elsewhere.
+    Raises JobConflict while the job is not completed, and as `job_files.film_of` does.
     """
     if job.state != "completed" or job.result is None:
         raise JobConflict(id, job.state, "downloaded", "try again when its status is completed")
-    if job.home == "command":
-        raise JobConflict(id, job.state, "downloaded", "was written to a file of the command that made it")
-    return job_files.film_of(service, job)
+    return job_files.film_of(service, job, id)

@@ -47,7 +47,8 @@ def inline(field: str, url: str) -> BytesIO:
 def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> Path:
     """Write an uploaded file into `place` as `stem` with the suffix of its format, atomically and synced. Blocks.
 
-    Raises RequestError that names the `field` for a file that is no image or film or is too large, and OutputError.
+    Raises RequestError that names the `field` for a file that is no image or film or is too large, OutputError, and
+    LimitReached if too many callers wait for the process that reads it.
     """
     head = source.read(_HEAD)
     form = sniff(head)
@@ -63,7 +64,11 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
 
     try:
         replace_whole(path, write)
-        judge(path, kind)
+        # A child process reads the header, and decodes the first frame.
+        if kind == "film":
+            probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
+        else:
+            probe.ask("size", path, probe.IMAGE)
     except MediaError as error:
         path.unlink(missing_ok=True)
         # Without the error's path, which is private.
@@ -71,17 +76,6 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
     except OSError as error:
         raise OutputError(path.name, error.strerror or str(error), "free disk space, then send it again") from None
     return path
-
-
-def judge(path: Path, kind: Kind) -> None:
-    """Raise MediaError unless a file is of this kind, by its header and its first frame, which is decoded.
-
-    A child process reads the file. Raises LimitReached if too many callers wait for one.
-    """
-    if kind == "film":
-        probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
-    else:
-        probe.ask("size", path, probe.IMAGE)
 
 
 def again(path: Path, place: Path, stem: str, field: str = "video") -> Path:

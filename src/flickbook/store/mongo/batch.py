@@ -89,14 +89,14 @@ class Batches:
 
     async def hidden(self, names: Iterable[str]) -> set[str]:
         """Which of these batches are still invisible; jobs of the others are freed."""
-        asked = {name for name in names if name}
-        if not asked:
+        candidates = {name for name in names if name}
+        if not candidates:
             return set()
         with self.link.translated_errors():
             # Jobs are read before marks: a mark that is gone now may have existed then, but not the reverse.
-            marks = await self.link["batches"].find({"_id": {"$in": sorted(asked)}}).to_list()
+            marks = await self.link["batches"].find({"_id": {"$in": sorted(candidates)}}).to_list()
             marked = {str(mark["_id"]) for mark in marks}
-            for name in asked - marked:
+            for name in candidates - marked:
                 await self._free(name)
         return marked
 
@@ -118,13 +118,13 @@ class Batches:
             left = await jobs.distinct("batch", {"batch": {"$gt": ""}})
         await self.hidden(left)
 
-    async def read(self, filter: Document, **how: Any) -> list[Document]:
-        """The rows of visible jobs that match `filter`; `how` as in `Collection.find`."""
+    async def read(self, filter: Document, **options: Any) -> list[Document]:
+        """The rows of visible jobs that match `filter`; `options` as in `Collection.find`."""
         unseen: set[str] = set()
         while True:
             chosen = {"$and": [filter, {"batch": {"$nin": sorted(unseen)}}]} if unseen else filter
             with self.link.translated_errors():
-                rows: list[Document] = await self.link["jobs"].find(chosen, **how).to_list()
+                rows: list[Document] = await self.link["jobs"].find(chosen, **options).to_list()
             # A skipped batch that became visible meanwhile would be read in part: read everything again.
             hidden = await self.hidden({row["batch"] for row in rows} | unseen)
             if hidden == unseen:

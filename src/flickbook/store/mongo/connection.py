@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,10 +57,10 @@ class ServerClock:
         """Whether the server's time should be read again."""
         return self.offset is None or time.monotonic() - self.read_at >= REFRESH
 
-    def take(self, asked: float, answered: float, said: float) -> None:
-        """Records that the server `said` a time (s) between two readings of the monotonic clock."""
-        found = said - (asked + answered) / 2
-        self.read_at = answered
+    def take(self, sent_at: float, received_at: float, server_time: float) -> None:
+        """Records that the server reported `server_time` (s) between two readings of the monotonic clock."""
+        found = server_time - (sent_at + received_at) / 2
+        self.read_at = received_at
         if self.offset is None or abs(found - self.offset) > ASTRAY:
             self.offset = found
         else:
@@ -134,11 +134,11 @@ class MongoLink:
         admin = self._here().client.admin
         # The first call also selects the server, so only the second one has a short round trip.
         for _ in range(2 if self.clock.offset is None else 1):
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             hello: Document = await admin.command("hello", read_preference=ReadPreference.PRIMARY)
-            answered = time.monotonic()
+            received_at = time.monotonic()
         at: datetime = hello["localTime"]
-        self.clock.take(asked, answered, at.replace(tzinfo=at.tzinfo or UTC).timestamp())
+        self.clock.take(sent_at, received_at, at.replace(tzinfo=at.tzinfo or UTC).timestamp())
         return hello
 
     def _here(self) -> AsyncDatabase[Document]:
@@ -152,8 +152,8 @@ class MongoLink:
         return self._database
 
     def _client(self) -> AsyncMongoClient[Document]:
-        given = self.address.options
-        patience: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name.lower() not in given}
+        options = self.address.options
+        patience: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name.lower() not in options}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -169,18 +169,18 @@ class MongoLink:
 
     def _refuse_weak(self) -> None:
         """Raises StoreError for a URL with a write concern that a crash may undo."""
-        given = self.address.options
-        journal = given.get("journal", given.get("j", "true")).lower()
-        w = given.get("w", "majority")
+        options = self.address.options
+        journal = options.get("journal", options.get("j", "true")).lower()
+        w = options.get("w", "majority")
         weak = w == "0" or (self.several and w != "majority")
         if weak or journal == "false":
-            asked = f"w={w}" if weak else "journal=false"
+            setting = f"w={w}" if weak else "journal=false"
             remedy = "write w=majority in the address, or leave it out" if weak else "leave journal=false out"
-            raise StoreError(self.address.shown, f"uses {asked}, so it could lose confirmed writes", remedy)
+            raise StoreError(self.address.shown, f"uses {setting}, so it could lose confirmed writes", remedy)
 
     def _strict(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
-        given = self.address.options
-        within = int(given.get("wtimeoutms", given.get("wtimeout", CONFIRMED_WITHIN)))
+        options = self.address.options
+        within = int(options.get("wtimeoutms", options.get("wtimeout", CONFIRMED_WITHIN)))
         return client.get_database(
             self.address.database,
             # Without a replica set the server is its own majority, and few such servers know read concerns.
@@ -196,15 +196,31 @@ class MongoLink:
             yield
         except (failures.PyMongoError, BSONError, UnicodeError, OSError) as error:
             # Suppress the driver's message in tracebacks: it may quote the URL.
-            raise self._said(error) from None
-
-    def _said(self, error: Exception) -> StoreError:
-        reason, remedy = next((say(self, error) for kind, say in _WORDS if isinstance(error, kind)), _unknown(error))
-        return StoreError(self.address.shown, self.address.clean(reason), remedy)
+            reason, remedy = _explained(self.address, error)
+            raise StoreError(self.address.shown, self.address.clean(reason), remedy) from None
 
 
-def _unreachable(link: MongoLink, error: Exception) -> tuple[str, str]:
-    patience = int(link.address.options.get("serverselectiontimeoutms", DEFAULTS["serverSelectionTimeoutMS"])) / 1000
+def _explained(address: MongoUrl, error: Exception) -> tuple[str, str]:
+    """The reason and the remedy of an error of the driver; subclasses come before their base classes."""
+    if isinstance(error, failures.ServerSelectionTimeoutError | failures.NotPrimaryError):
+        return _unreachable(address, error)
+    if isinstance(error, failures.WriteConcernError):
+        return "did not confirm by a majority in time", "check that most members of the replica set run, then try again"
+    if isinstance(error, failures.OperationFailure):
+        return _refused(error)
+    if isinstance(error, failures.ConfigurationError):
+        if "DNS" in str(error):
+            return "has no entry in DNS that can be found", "check the name and the DNS of this machine"
+        return f"cannot be understood by the driver: {error}", "correct the address"
+    if isinstance(error, BSONError | UnicodeError):
+        return "cannot store this text", "remove characters that are not Unicode text, such as lone surrogates"
+    if isinstance(error, failures.ConnectionFailure | OSError):
+        return "broke the connection", "check that it runs, then try again; confirmed data is not lost"
+    return f"failed with {type(error).__name__}", "check that it runs; `flickbook store check` checks it"
+
+
+def _unreachable(address: MongoUrl, error: Exception) -> tuple[str, str]:
+    patience = int(address.options.get("serverselectiontimeoutms", DEFAULTS["serverSelectionTimeoutMS"])) / 1000
     text = str(error)
     if "SSL" in text or "certificate" in text:
         return "does not agree on TLS", "check tls, tlsCAFile and the server's certificate"
@@ -214,56 +230,12 @@ def _unreachable(link: MongoLink, error: Exception) -> tuple[str, str]:
     return f"is unreachable: no response within {patience:g} s", remedy
 
 
-def _interrupted(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "broke the connection", "check that it runs, then try again; confirmed data is not lost"
-
-
-def _refused(link: MongoLink, error: Exception) -> tuple[str, str]:
-    assert isinstance(error, failures.OperationFailure)
+def _refused(error: failures.OperationFailure) -> tuple[str, str]:
     if error.code in _UNAUTHORISED or "auth" in str(error).lower():
         remedy = "correct the user, the password and authSource in the address, or grant the role readWrite"
         return f"denies access to this user (code {error.code})", remedy
     # In a bulk write each write has a reason of its own, and the whole has none.
     details: Document = {**(error.details or {})}
     first = next(iter(details.get("writeErrors", [])), details)
-    said = first.get("errmsg", "no reason given")
-    return (
-        f"refused with code {first.get('code', error.code)}: {said}",
-        "see its log; `flickbook store check` checks it",
-    )
-
-
-def _unconfirmed(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "did not confirm by a majority in time", "check that most members of the replica set run, then try again"
-
-
-def _unreadable(link: MongoLink, error: Exception) -> tuple[str, str]:
-    if "DNS" in str(error):
-        return (
-            "has no entry in DNS that can be found",
-            "check the name and the DNS of this machine",
-        )
-    return f"cannot be understood by the driver: {error}", "correct the address"
-
-
-def _unnamed(link: MongoLink, error: Exception) -> tuple[str, str]:
-    return "cannot store this text", "remove characters that are not Unicode text, such as lone surrogates"
-
-
-def _unknown(error: Exception) -> tuple[str, str]:
-    return f"failed with {type(error).__name__}", "check that it runs; `flickbook store check` checks it"
-
-
-#: From specific to general: the first match is used.
-_WORDS: Final[tuple[tuple[type[Exception], Callable[[MongoLink, Exception], tuple[str, str]]], ...]] = (
-    (failures.ServerSelectionTimeoutError, _unreachable),
-    (failures.NotPrimaryError, _unreachable),
-    (failures.ConnectionFailure, _interrupted),
-    (failures.WTimeoutError, _unconfirmed),
-    (failures.WriteConcernError, _unconfirmed),
-    (failures.OperationFailure, _refused),
-    (failures.ConfigurationError, _unreadable),
-    (BSONError, _unnamed),
-    (UnicodeError, _unnamed),
-    (OSError, _interrupted),
-)
+    reason = f"refused with code {first.get('code', error.code)}: {first.get('errmsg', 'no reason given')}"
+    return reason, "see its log; `flickbook store check` checks it"

@@ -14,32 +14,33 @@ from flickbook.store.mongo.connection import Document, MongoLink
 
 
 class Notes:
-    """The methods of a Store that do not concern jobs."""
+    """The methods of the store that do not concern jobs."""
 
-    def __init__(self, link: MongoLink) -> None:
-        self.link = link
+    _link: MongoLink
 
     async def put(self, note: Note) -> None:
         await self._first("notes", {"_id": _name(note.kind, note.id)}, {"$set": note.to_row()})
 
     async def put_new(self, note: Note) -> Note | None:
         while True:
-            with self.link.translated_errors():
+            with self._link.translated_errors():
                 try:
-                    await self.link["notes"].insert_one({"_id": _name(note.kind, note.id), **note.to_row()})
+                    await self._link["notes"].insert_one({"_id": _name(note.kind, note.id), **note.to_row()})
                     return None
                 except DuplicateKeyError:
                     pass
-            standing = await self.note(note.kind, note.id)
-            if standing is not None:  # otherwise it was deleted meanwhile
-                return standing
+            existing = await self.note(note.kind, note.id)
+            if existing is not None:  # otherwise it was deleted meanwhile
+                return existing
 
     async def note(self, kind: str, id: str) -> Note | None:
-        with self.link.translated_errors():
-            row = await self.link["notes"].find_one({"_id": _name(kind, id)}, {"_id": 0})
+        with self._link.translated_errors():
+            row = await self._link["notes"].find_one({"_id": _name(kind, id)}, {"_id": 0})
         return self._note(row) if row else None
 
-    async def notes(self, kind: str, owner: str | None, due: float | None, ids: Collection[str] | None) -> list[Note]:
+    async def notes(
+        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
+    ) -> list[Note]:
         filter: Document = {"kind": kind}
         if owner is not None:
             filter["owner"] = owner
@@ -47,43 +48,43 @@ class Notes:
             filter["due"] = {"$gt": 0.0, "$lte": float(due)}
         if ids is not None:
             filter["_id"] = {"$in": [_name(kind, id) for id in ids]}
-        with self.link.translated_errors():
-            rows = await self.link["notes"].find(filter, {"_id": 0}).sort([("id", 1)]).to_list()
+        with self._link.translated_errors():
+            rows = await self._link["notes"].find(filter, {"_id": 0}).sort([("id", 1)]).to_list()
         return [self._note(row) for row in rows]
 
-    async def ids(self, kind: str) -> list[str]:
+    async def _ids(self, kind: str) -> list[str]:
         """The ids of the notes of a kind."""
-        with self.link.translated_errors():
-            rows = await self.link["notes"].find({"kind": kind}, {"_id": 0, "id": 1}).to_list()
+        with self._link.translated_errors():
+            rows = await self._link["notes"].find({"kind": kind}, {"_id": 0, "id": 1}).to_list()
         return [str(row["id"]) for row in rows]
 
     async def drop(self, kind: str, id: str) -> bool:
-        with self.link.translated_errors():
-            return bool((await self.link["notes"].delete_one({"_id": _name(kind, id)})).deleted_count)
+        with self._link.translated_errors():
+            return bool((await self._link["notes"].delete_one({"_id": _name(kind, id)})).deleted_count)
 
     async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
-        buckets = self.link["buckets"]
+        buckets = self._link["buckets"]
         while True:
-            now = await self.link.now()
-            begun = {"$gt": now - window, "$lte": now}
-            with self.link.translated_errors():
+            now = await self._link.now()
+            current = {"$gt": now - window, "$lte": now}
+            with self._link.translated_errors():
                 # The usual case: enough is left, and one round trip suffices.
-                room = {"_id": bucket, "began": begun, "taken": {"$lte": limit - amount}}
+                room = {"_id": bucket, "began": current, "taken": {"$lte": limit - amount}}
                 row = await buckets.find_one_and_update(room, {"$inc": {"taken": amount}})
                 if row:
                     return amount, float(row["began"]) + window
                 row = await buckets.find_one({"_id": bucket})
                 fresh = row is None or not now - window < row["began"] <= now
                 taken, began = (0, now) if fresh or row is None else (int(row["taken"]), float(row["began"]))
-                given = max(0, min(amount, limit - taken))
-                new = {"taken": taken + given, "began": began, "ends": began + window}
-                if not given or await self._swapped(bucket, row, new):
-                    return given, began + window
+                granted = max(0, min(amount, limit - taken))
+                new = {"taken": taken + granted, "began": began, "ends": began + window}
+                if not granted or await self._swapped(bucket, row, new):
+                    return granted, began + window
             await asyncio.sleep(0)
 
     async def _swapped(self, bucket: str, row: Document | None, new: Document) -> bool:
         """Sets a bucket to `new` if it is unchanged; returns whether that succeeded."""
-        buckets = self.link["buckets"]
+        buckets = self._link["buckets"]
         if row is not None:
             seen = {"_id": bucket, "taken": row["taken"], "began": row["began"]}
             return bool((await buckets.update_one(seen, {"$set": new})).matched_count)
@@ -95,45 +96,46 @@ class Notes:
         return True
 
     async def protected(self) -> bool:
-        with self.link.translated_errors():
-            return await self.link["meta"].find_one({"_id": "keys"}) is not None
+        with self._link.translated_errors():
+            return await self._link["meta"].find_one({"_id": "keys"}) is not None
 
-    async def protect(self) -> None:
+    async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
+        """Records that a key was created; which one, only its note says."""
         await self._first("meta", {"_id": "keys"}, {"$set": {"made": True}})
 
     async def release(self) -> None:
-        with self.link.translated_errors():
-            await self.link["meta"].delete_one({"_id": "keys"})
+        with self._link.translated_errors():
+            await self._link["meta"].delete_one({"_id": "keys"})
 
-    async def adopt(self) -> None:
+    async def _adopt(self) -> None:
         """Records that keys exist in a database written before there was such a record."""
-        with self.link.translated_errors():
-            found = await self.link["notes"].find_one({"kind": KEY})
+        with self._link.translated_errors():
+            found = await self._link["notes"].find_one({"kind": KEY})
         if found is not None and not await self.protected():
-            await self.protect()
+            await self.protect(found["id"], "")
 
     async def secret(self, name: str) -> str:
         await self._first("secrets", {"_id": name}, {"$setOnInsert": {"value": secrets.token_hex(32)}})
-        with self.link.translated_errors():
-            row = await self.link["secrets"].find_one({"_id": name})
+        with self._link.translated_errors():
+            row = await self._link["secrets"].find_one({"_id": name})
         if row is None:
-            raise StoreError(self.link.address.shown, "lost confirmed data", "see its log")
+            raise StoreError(self._link.address.shown, "lost confirmed data", "see its log")
         return str(row["value"])
 
     async def _first(self, place: str, name: Document, update: Document) -> None:
         """Updates or creates a document; if two callers create it at once, one fails and updates it instead."""
-        with self.link.translated_errors():
+        with self._link.translated_errors():
             try:
-                await self.link[place].update_one(name, update, upsert=True)
+                await self._link[place].update_one(name, update, upsert=True)
             except DuplicateKeyError:
-                await self.link[place].update_one(name, update, upsert=True)
+                await self._link[place].update_one(name, update, upsert=True)
 
     def _note(self, row: Document) -> Note:
         try:
             return Note.of(**row)
         except RequestError as error:
             reason = f"has a note {row.get('id')} that cannot be read: {error}"
-            raise StoreError(self.link.address.shown, reason, "`flickbook store check` checks it") from None
+            raise StoreError(self._link.address.shown, reason, "`flickbook store check` checks it") from None
 
 
 def _name(kind: str, id: str) -> str:

@@ -11,13 +11,13 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pymongo import ReturnDocument
 
 from flickbook.errors import RequestError, StoreError
 from flickbook.spec import Plan, Request
-from flickbook.store.base import DONE, Job, Note, Query, Row, State, flat
+from flickbook.store.base import DONE, STATES, Job, Query, Row, State, flat
 from flickbook.store.mongo.batch import ABANDONED, Batches, Taken
 from flickbook.store.mongo.connection import Document, MongoLink, tick
 from flickbook.store.mongo.notes import Notes
@@ -26,7 +26,6 @@ from flickbook.store.mongo.schema import NEW, OLD, QUEUE, migrate
 from flickbook.store.mongo.text_search import prompting
 from flickbook.store.mongo.url import MongoUrl
 
-STATES: Final[tuple[State, ...]] = get_args(State)
 WAITING: Final = [state for state in STATES if state not in DONE and state != "running"]
 _AFTER: Final = ReturnDocument.AFTER
 #: What workers may claim.
@@ -35,7 +34,7 @@ _WAITING: Final[Document] = {"state": "queued", "home": "queue", "batch": ""}
 _ANY: Final[dict[str, Any]] = {"id": "", "plan": Plan.model_construct(), "request": Request.model_construct()}
 
 
-class MongoStore:
+class MongoStore(Notes):
     """The Store on a MongoDB server, replica set or cluster, or another server that speaks its protocol.
 
     Raises StoreError for an invalid URL; no message, title or repr contains its password.
@@ -47,7 +46,6 @@ class MongoStore:
         self._link = MongoLink(address)
         self._batches = Batches(self._link)
         self._order = Order(self._link, self._batches)
-        self._notes = Notes(self._link)
 
     def __repr__(self) -> str:
         return f"MongoStore({self._link.address.shown!r})"
@@ -56,7 +54,7 @@ class MongoStore:
         try:
             self.title = await self._link.open()
             await migrate(self._link)
-            await self._notes.adopt()
+            await self._adopt()
             await self._batches.mend()
         except BaseException:
             await self._link.close()
@@ -72,12 +70,12 @@ class MongoStore:
         patience = time.monotonic() + 3 * ABANDONED
         names = [_keyed(job.owner, job.key) if job.key else job.id for job in jobs]
         while True:
-            standing = await self._standing([name for name, job in zip(names, jobs, strict=True) if job.key])
+            existing = await self._existing([name for name, job in zip(names, jobs, strict=True) if job.key])
             fresh: dict[str, Job] = {}
             for name, job in zip(names, jobs, strict=True):
                 if name in fresh and not job.key:
                     raise _known(job.id)
-                if name not in standing:
+                if name not in existing:
                     fresh.setdefault(name, job)
             placed = await self._placed([*fresh.values()])
             try:
@@ -94,10 +92,10 @@ class MongoStore:
                 await self._batches.mend()
             else:
                 await self._order.release(placed)
-                kept = standing | dict(zip(fresh, placed, strict=True))
+                kept = existing | dict(zip(fresh, placed, strict=True))
                 return [kept[name] for name in names]
 
-    async def _standing(self, keyed: list[str]) -> dict[str, Job]:
+    async def _existing(self, keyed: list[str]) -> dict[str, Job]:
         """The existing jobs with these keys."""
         rows = await self._batches.read({"keyed": {"$in": keyed}}) if keyed else []
         return {str(row["keyed"]): self._job(row) for row in rows}
@@ -132,7 +130,7 @@ class MongoStore:
         if query.finished_since:
             filter["finished_at"] = {"$gte": query.finished_since}
         if query.noted is not None:
-            filter["_id"] = {"$in": await self._notes.ids(query.noted)}
+            filter["_id"] = {"$in": await self._ids(query.noted)}
         if query.text:
             filter["plan"] = {"$regex": prompting(query.text)}
         if query.after is not None and query.order != "queue":
@@ -160,12 +158,12 @@ class MongoStore:
     async def claim_more(
         self, worker: str, seconds: float, fits: Callable[[Job], bool], most: int, among: int | Collection[str]
     ) -> list[Job]:
-        front, asked = isinstance(among, int), [_WAITING, _alive()]
+        front, conditions = isinstance(among, int), [_WAITING, _alive()]
         if not isinstance(among, int):
-            asked.append({"_id": {"$in": [*among]}})
+            conditions.append({"_id": {"$in": [*among]}})
         limit = among if isinstance(among, int) else 0
         taken: list[Job] = []
-        for row in await self._batches.read({"$and": asked}, sort=QUEUE, limit=limit):
+        for row in await self._batches.read({"$and": conditions}, sort=QUEUE, limit=limit):
             if len(taken) == most or not fits(self._job(row)):
                 front = False
                 continue
@@ -224,7 +222,7 @@ class MongoStore:
     async def _moved(self, row: Document, filter: Document, new: Row) -> tuple[Document, Document]:
         """The filter and update of a change of a job's key, owner or priority."""
         seen = {name: row[name] for name in ("owner", "priority", "key")}
-        owner, priority, key = (new.get(name, was) for name, was in seen.items())
+        owner, priority, key = (new.get(name, old) for name, old in seen.items())
         update: Document = {"$set": dict(new)}
         if priority != row["priority"]:
             update["$set"]["turn"] = await self._order.reserve(owner, priority)
@@ -280,38 +278,6 @@ class MongoStore:
         with self._link.translated_errors():
             groups = await (await self._link["jobs"].aggregate(stages)).to_list()
         return {group["_id"]: group["sum"] for group in groups}
-
-    async def put(self, note: Note) -> None:
-        await self._notes.put(note)
-
-    async def put_new(self, note: Note) -> Note | None:
-        return await self._notes.put_new(note)
-
-    async def note(self, kind: str, id: str) -> Note | None:
-        return await self._notes.note(kind, id)
-
-    async def notes(
-        self, kind: str, owner: str | None = None, due: float | None = None, ids: Collection[str] | None = None
-    ) -> list[Note]:
-        return await self._notes.notes(kind, owner, due, ids)
-
-    async def drop(self, kind: str, id: str) -> bool:
-        return await self._notes.drop(kind, id)
-
-    async def take(self, bucket: str, amount: int, limit: int, window: float) -> tuple[int, float]:
-        return await self._notes.take(bucket, amount, limit, window)
-
-    async def protected(self) -> bool:
-        return await self._notes.protected()
-
-    async def protect(self, id: str, name: str, revoked_at: float = 0.0) -> None:
-        await self._notes.protect()
-
-    async def release(self) -> None:
-        await self._notes.release()
-
-    async def secret(self, name: str) -> str:
-        return await self._notes.secret(name)
 
     async def keep(self) -> None:
         """Does nothing: the server has its own backup tools."""

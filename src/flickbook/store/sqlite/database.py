@@ -151,9 +151,9 @@ class Database:
     def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         def whole(db: sqlite3.Connection) -> T:
             db.execute(begin)
-            given = work(db)
+            result = work(db)
             db.execute("COMMIT")
-            return given
+            return result
 
         # An error leaves the connection in a transaction; `use` closes it, and the next call opens the file again.
         return self.use(whole)
@@ -211,13 +211,9 @@ class Database:
         if self._db is not None and self._identity != (found.st_dev, found.st_ino):
             self._drop()  # another file has replaced it
         if self._db is None:
-            self._db = self.connection()
+            self._db = connection(self.path, self.journal, self.patience, self.connect)
             self._identity = (found.st_dev, found.st_ino)
         return self._db
-
-    def connection(self, path: Path | None = None) -> sqlite3.Connection:
-        """Opens a connection to the file, or to another one with the same settings; never creates a file."""
-        return connection(path or self.path, self.journal, self.patience, self.connect)
 
     def _drop(self) -> None:
         db, self._db = self._db, None

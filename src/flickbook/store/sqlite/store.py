@@ -14,10 +14,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 from flickbook.errors import RequestError, StoreError
-from flickbook.store.base import Job, Note, Query, Row, State, flat
+from flickbook.store.base import STATES, Job, Note, Query, Row, State, flat
 from flickbook.store.sqlite import backup, key_record
 from flickbook.store.sqlite.checksums import BUCKETS, JOBS, MARKS, NOTES, drawn
 from flickbook.store.sqlite.clock import Clocks
@@ -27,7 +27,6 @@ from flickbook.store.sqlite.query import compile_query
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-STATES: Final[tuple[State, ...]] = get_args(State)
 #: Passes ids as one JSON value, because a statement takes a limited number of values.
 _LISTED: Final = "id IN (SELECT value FROM json_each(?))"
 #: A job that has not expired.
@@ -347,8 +346,8 @@ class SqliteStore:
         await self._write(lambda db: NOTES.put(db, self.path, note.to_row()))
 
     async def put_new(self, note: Note) -> Note | None:
-        standing = await self._write(lambda db: NOTES.put_new(db, self.path, note.to_row()))
-        return None if standing is None else Note.of(**standing)
+        existing = await self._write(lambda db: NOTES.put_new(db, self.path, note.to_row()))
+        return None if existing is None else Note.of(**existing)
 
     async def note(self, kind: str, id: str) -> Note | None:
         row = await self._read(lambda db: NOTES.named(db, self.path, kind, id))
@@ -359,9 +358,9 @@ class SqliteStore:
     ) -> list[Note]:
         listed = None if ids is None else json.dumps([*ids])
         conditions = {"kind=?": kind, "owner=?": owner, "due > 0 AND due <= ?": due, _LISTED: listed}
-        given = {each: value for each, value in conditions.items() if value is not None}
-        ask = f"SELECT * FROM notes WHERE {' AND '.join(given)} ORDER BY id"
-        found = await self._read(lambda db: db.execute(ask, tuple(given.values())).fetchall())
+        applied = {each: value for each, value in conditions.items() if value is not None}
+        ask = f"SELECT * FROM notes WHERE {' AND '.join(applied)} ORDER BY id"
+        found = await self._read(lambda db: db.execute(ask, tuple(applied.values())).fetchall())
         return [Note.of(**NOTES.row(self.path, each)) for each in found]
 
     async def drop(self, kind: str, id: str) -> bool:
@@ -377,10 +376,10 @@ class SqliteStore:
         if row is None or not float(row["began"]) <= now < float(row["ends"]):
             row = {"bucket": bucket, "began": now, "ends": now + window, "taken": 0}
             db.execute("DELETE FROM buckets WHERE ends <= ?", (now,))
-        given = max(0, min(amount, limit - int(row["taken"])))
-        if given:
-            BUCKETS.put(db, self.path, row | {"taken": int(row["taken"]) + given})
-        return given, float(row["ends"])
+        granted = max(0, min(amount, limit - int(row["taken"])))
+        if granted:
+            BUCKETS.put(db, self.path, row | {"taken": int(row["taken"]) + granted})
+        return granted, float(row["ends"])
 
     async def protected(self) -> bool:
         return await self._read(lambda db: key_record.protected(db, self.path))

@@ -9,7 +9,7 @@ class Drafts extends Alive {
   #drafts = [];
   #chosen = new Set();
   #drawn = "";
-  #asked = "";
+  #listed = "";
   #first = false; // whether it is shown before the stage: from the first running draft until some are finished
 
   connectedCallback() {
@@ -33,17 +33,17 @@ class Drafts extends Alive {
   };
 
   draw() {
-    const begun = jobs.active.filter((job) => job.kind === "draft");
-    const asked = begun.map((job) => job.id).join();
-    if (asked !== this.#asked) {
-      this.#asked = asked;
+    const unfinished = jobs.active.filter((job) => job.kind === "draft");
+    const listed = unfinished.map((job) => job.id).join();
+    if (listed !== this.#listed) {
+      this.#listed = listed;
       this.#again();
     }
-    this.#drafts = this.#drafts.map((job) => begun.find((each) => each.id === job.id) ?? job);
-    this.#first ||= begun.length > 0;
-    const told = JSON.stringify([this.#first, this.#drafts.map((job) => [job.id, job.state, WAITING.includes(job.state) && doing(job)]), [...this.#chosen]]);
-    if (told === this.#drawn) return;
-    this.#drawn = told;
+    this.#drafts = this.#drafts.map((job) => unfinished.find((each) => each.id === job.id) ?? job);
+    this.#first ||= unfinished.length > 0;
+    const state = JSON.stringify([this.#first, this.#drafts.map((job) => [job.id, job.state, WAITING.includes(job.state) && doing(job)]), [...this.#chosen]]);
+    if (state === this.#drawn) return;
+    this.#drawn = state;
     this.classList.toggle("fb-first", this.#first && this.#drafts.length > 0);
     if (!this.#drafts.length) return this.replaceChildren();
     const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : null;
@@ -77,7 +77,7 @@ class Drafts extends Alive {
     this.#chosen.clear();
     this.#first = false;
     jobs.submitted(data[0]);
-    data.forEach((job) => jobs.heard(job));
+    data.forEach((job) => jobs.update(job));
   }
 
   async #remove() {

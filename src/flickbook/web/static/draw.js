@@ -3,9 +3,9 @@
 import { worded } from "./api.js";
 
 /** Creates an element: `h("button", {class: "x", onclick: f}, "text", child)`. Skips null and false. */
-export function h(name, told = {}, ...children) {
+export function h(name, attributes = {}, ...children) {
   const element = document.createElement(name);
-  for (const [key, value] of Object.entries(told)) {
+  for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (key in element && !key.startsWith("aria") && typeof value !== "string") element[key] = value;
@@ -16,7 +16,7 @@ export function h(name, told = {}, ...children) {
 }
 
 /** A button that is disabled while its action runs; an error is shown at the foot of the page. */
-export function button(text, act, told = {}) {
+export function button(text, act, attributes = {}) {
   const press = async (event) => {
     const own = event.currentTarget;
     own.disabled = true;
@@ -28,7 +28,7 @@ export function button(text, act, told = {}) {
       own.disabled = false;
     }
   };
-  return h("button", { type: "button", class: "fb-button", ...told, onclick: press }, text);
+  return h("button", { type: "button", class: "fb-button", ...attributes, onclick: press }, text);
 }
 
 let voice;

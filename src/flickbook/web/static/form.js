@@ -10,24 +10,24 @@ let key = null;
 
 /** The request body for a form's values, by field name. */
 export function body(names, values) {
-  const told = {}, polish = {};
+  const fields = {}, polish = {};
   names.forEach((name, place) => {
     const value = values[place];
     if (name === "keep_seed" || value === null || value === undefined || (value === "" && name !== "prompt")) return;
     if (name.startsWith("polish.")) polish[name.slice(7)] = value;
-    else if (name === "size") [told.width, told.height] = sized(String(value));
-    else if (name === "seed") told.seed = whole(value);
-    else if (name === "quality") told.quality = quality(value);
-    else if (name === "prompt_at") told.prompt_at = turns(value);
-    else if (name === "loras") told.loras = loras(value);
-    else if (name === "prompts") told.prompts = String(value).split("\n").map((line) => line.trim()).filter(Boolean);
-    else told[name] = value;
+    else if (name === "size") [fields.width, fields.height] = sized(String(value));
+    else if (name === "seed") fields.seed = whole(value);
+    else if (name === "quality") fields.quality = quality(value);
+    else if (name === "prompt_at") fields.prompt_at = turns(value);
+    else if (name === "loras") fields.loras = loras(value);
+    else if (name === "prompts") fields.prompts = String(value).split("\n").map((line) => line.trim()).filter(Boolean);
+    else fields[name] = value;
   });
   if (!polish.steady) delete polish.steady;
   if (polish.speed === 1) delete polish.speed;
   if (polish.rate) polish.rate = Number(polish.rate);
-  if (Object.keys(polish).length) told.polish = polish;
-  return told;
+  if (Object.keys(polish).length) fields.polish = polish;
+  return fields;
 }
 
 function sized(text) {
@@ -76,7 +76,7 @@ export async function send(what, labels, values) {
     const made = await sent(what, names, values);
     const first = made.find((job) => job.kind !== "draft") ?? made[0];
     if (what !== "drafts") jobs.submitted(first);
-    made.forEach((job) => jobs.heard(job));
+    made.forEach((job) => jobs.update(job));
     // Beside the form, or below it on a narrow page: the drafts and the stage.
     const column = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent)?.closest(".fb-own").parentElement;
     if (column?.getBoundingClientRect().top > innerHeight * 0.7) column.scrollIntoView({ block: "start" });
@@ -93,41 +93,41 @@ export async function send(what, labels, values) {
 }
 
 /** Sends a request that creates jobs; a retry after a lost response returns the same jobs. */
-async function made(path, told) {
-  const asked = JSON.stringify([path, told.json ?? [...told.form].map(([name, value]) => [name, value.name ?? value])]);
-  if (key?.asked !== asked) key = { asked, value: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
-  const answer = await ask(path, { ...told, headers: { "Idempotency-Key": key.value } });
+async function made(path, request) {
+  const content = JSON.stringify([path, request.json ?? [...request.form].map(([name, value]) => [name, value.name ?? value])]);
+  if (key?.content !== content) key = { content, value: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
+  const answer = await ask(path, { ...request, headers: { "Idempotency-Key": key.value } });
   key = null;
   return answer;
 }
 
 async function sent(what, names, values) {
   if (what === "batch") return batch(String(values[0] ?? ""));
-  const told = body(names, values);
-  if (what === "sequence") return [await made("sequences", { json: told })];
+  const fields = body(names, values);
+  if (what === "sequence") return [await made("sequences", { json: fields })];
   const file = document.querySelector(`flickbook-begin[for="${what === "drafts" ? "film" : what}"]`)?.file;
-  if (!file) delete told.strength;
+  if (!file) delete fields.strength;
   if (what === "drafts") {
     if (file) throw new Error("drafts cannot start from a picture or a film; remove it");
-    return (await made("drafts", { json: { ...told, seeds: DRAFTS } })).data;
+    return (await made("drafts", { json: { ...fields, seeds: DRAFTS } })).data;
   }
-  if (what === "picture") told.kind = "picture";
-  if (!file) return [await made("jobs", { json: told })];
+  if (what === "picture") fields.kind = "picture";
+  if (!file) return [await made("jobs", { json: fields })];
   const form = new FormData();
-  form.append("request", JSON.stringify(told));
+  form.append("request", JSON.stringify(fields));
   form.append(file.type.startsWith("video/") || file.type === "image/gif" ? "video" : "image", file);
   return [await made("jobs", { form })];
 }
 
 async function batch(text) {
   const form = new FormData();
-  const given = document.querySelector("flickbook-rows"), file = given?.file;
+  const input = document.querySelector("flickbook-rows"), file = input?.file;
   if (!file && !text.trim()) throw new Error("Rows: there are none; write some, or choose a file");
   if (file && text.trim()) throw new Error("Rows: there are rows and a file; remove one of them");
   const named = text.trim().startsWith("{") ? "rows.jsonl" : "rows.csv";
   form.append("file", file ?? new File([`${text.trim()}\n`], named, { type: "text/plain" }));
   const { data } = await made("batches", { form });
-  given?.take(null);
+  input?.take(null);
   return data;
 }
 
@@ -152,13 +152,13 @@ export async function fill(plan) {
 /** Fills the form with the settings of a dropped Flickbook file. */
 export async function load(file) {
   if (/\.json$/i.test(file.name)) {
-    let told = null;
+    let content = null;
     try {
-      told = JSON.parse(await file.text());
+      content = JSON.parse(await file.text());
     } catch {
       throw new Error(`${file.name} is not JSON`);
     }
-    const plan = told?.plan ?? told?.recipe?.plan;
+    const plan = content?.plan ?? content?.recipe?.plan;
     if (!plan) throw new Error(`${file.name} has no recipe`);
     return fill(plan);
   }
@@ -180,18 +180,18 @@ export function note(what, prompt, model) {
 }
 
 class Notes extends HTMLElement {
-  #asked = "";
+  #latest = "";
 
   connectedCallback() {
     this.setAttribute("role", "status");
   }
 
   async look(prompt, model) {
-    const asked = JSON.stringify([prompt, model]);
-    if (asked === this.#asked) return;
-    this.#asked = asked;
+    const request = JSON.stringify([prompt, model]);
+    if (request === this.#latest) return;
+    this.#latest = request;
     const { notes } = prompt ? await ask("estimate", { json: { prompt, model } }).catch(() => ({})) : {};
-    if (asked === this.#asked) this.textContent = (notes ?? []).join(". ");
+    if (request === this.#latest) this.textContent = (notes ?? []).join(". ");
   }
 }
 
@@ -223,7 +223,7 @@ class Begin extends HTMLElement {
       type: "file", accept: film ? "image/*,video/*" : "image/*", onchange: () => this.take(this.input.files[0] ?? null),
       "aria-label": film ? "a picture or a film to start from" : "a picture to start from",
     });
-    this.shown = h("div", { class: "fb-given" });
+    this.shown = h("div", { class: "fb-input" });
     this.append(h("label", { class: "fb-file" }, film ? "Start from a picture or a film" : "Start from a picture", this.input), this.shown);
   }
 
@@ -232,7 +232,7 @@ class Begin extends HTMLElement {
     for (const each of this.shown.querySelectorAll("img, video")) URL.revokeObjectURL(each.src);
     this.shown.replaceChildren();
     if (!file) this.input.value = "";
-    this.closest(".fb-desk")?.classList.toggle("fb-begun", Boolean(file));
+    this.closest(".fb-desk")?.classList.toggle("fb-has-input", Boolean(file));
     if (!file) return;
     const url = URL.createObjectURL(file);
     const moving = file.type.startsWith("video/");
@@ -290,8 +290,8 @@ function dropping() {
     const file = event.dataTransfer?.files?.[0];
     if (!file) return;
     event.preventDefault();
-    const given = event.target.closest?.("flickbook-begin");
-    if (given) return given.take(file);
+    const input = event.target.closest?.("flickbook-begin");
+    if (input) return input.take(file);
     await load(file).catch((error) => say(worded(error), true));
   });
 }

@@ -14,7 +14,7 @@ class Gallery extends HTMLElement {
   #text = "";
   #favourites = false;
   #states = ["completed"];
-  #asked = 0;
+  #turn = 0;
 
   connectedCallback() {
     jobs.start();
@@ -59,11 +59,11 @@ class Gallery extends HTMLElement {
   };
 
   #page(count = PAGE) {
-    return this.#asks(count).catch((error) => say(worded(error), true));
+    return this.#load(count).catch((error) => say(worded(error), true));
   }
 
-  async #asks(count) {
-    const turn = ++this.#asked;
+  async #load(count) {
+    const turn = ++this.#turn;
     const words = new URLSearchParams({ limit: count });
     for (const state of this.#states) words.append("state", state);
     for (const kind of ["film", "picture", "extension", "sequence"]) words.append("kind", kind);
@@ -71,7 +71,7 @@ class Gallery extends HTMLElement {
     if (this.#favourites) words.set("favourite", "true");
     if (this.#last) words.set("after", this.#last);
     const { data, last_id, has_more } = await ask(`jobs?${words}`);
-    if (turn !== this.#asked) return; // a newer request was sent meanwhile
+    if (turn !== this.#turn) return; // a newer request was sent meanwhile
     const cards = data.filter((job) => job.links.film || job.state !== "completed").map((job) => this.#card(job));
     if (this.#last) this.grid.append(...cards);
     else this.grid.replaceChildren(...cards);

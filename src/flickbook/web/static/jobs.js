@@ -44,7 +44,7 @@ class Jobs extends EventTarget {
   }
 
   /** Update a job from a response of the service. */
-  heard(job) {
+  update(job) {
     const place = this.active.findIndex((each) => each.id === job.id);
     const waits = WAITING.includes(job.state);
     if (place >= 0 && waits) this.active[place] = job;
@@ -131,7 +131,7 @@ export const jobs = new Jobs();
 /** Performs an action on a job and updates the page from the response. */
 export async function change(job, what, json = undefined) {
   const now = await ask(`jobs/${job.id}/${what}`, { method: "POST", json });
-  jobs.heard(now);
+  jobs.update(now);
   return now;
 }
 

@@ -67,8 +67,8 @@ class Models extends HTMLElement {
       place.append(h("span", { class: "wrong", role: "alert" }, now.error));
       return;
     }
-    const told = now.total ? `${size(now.bytes)} of ${size(now.total)}` : size(now.bytes);
-    place.replaceChildren(h("progress", { max: now.total || 1, value: now.total ? now.bytes : 0, "aria-label": `downloading ${model.title}` }), h("span", {}, told));
+    const text = now.total ? `${size(now.bytes)} of ${size(now.total)}` : size(now.bytes);
+    place.replaceChildren(h("progress", { max: now.total || 1, value: now.total ? now.bytes : 0, "aria-label": `downloading ${model.title}` }), h("span", {}, text));
     setTimeout(async () => this.#follow(model, place, await ask(`models/${model.name}/pull`).catch(() => now)), 1000);
   }
 }

@@ -18,9 +18,9 @@ class Queue extends Alive {
   draw() {
     const waiting = jobs.active.filter((job) => job.id !== jobs.shown?.id && job.kind !== "draft").sort(order);
     // Redrawn only after visible changes, so that a pressed button stays in place.
-    const told = JSON.stringify(waiting.map((job) => [job.id, job.state, job.stopping, job.place, spoken(job.eta_seconds), doing(job)]));
-    if (told === this.#drawn) return;
-    this.#drawn = told;
+    const state = JSON.stringify(waiting.map((job) => [job.id, job.state, job.stopping, job.place, spoken(job.eta_seconds), doing(job)]));
+    if (state === this.#drawn) return;
+    this.#drawn = state;
     const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     if (!waiting.length) return this.replaceChildren();
     const queued = waiting.filter((job) => job.state === "queued");
@@ -35,7 +35,7 @@ class Queue extends Alive {
     const left = job.eta_seconds ? ` · ${spoken(job.eta_seconds)}` : "";
     const key = (what) => ({ "data-key": `${what}-${job.id}`, class: "fb-button fb-small" });
     const move = async (before) => {
-      jobs.heard(await ask(`jobs/${job.id}/reorder`, { json: { before } }));
+      jobs.update(await ask(`jobs/${job.id}/reorder`, { json: { before } }));
     };
     return h("li", {},
       h("button", { type: "button", class: "fb-plain", "data-key": `show-${job.id}`, onclick: () => jobs.choose(job) },
@@ -52,13 +52,13 @@ class Queue extends Alive {
 
 /** The number of jobs and the remaining time, in the header of the page. */
 class Line extends Alive {
-  #asked = 0;
+  #requestedAt = 0;
   #left = null;
 
   async draw() {
     const count = Math.max(jobs.count, jobs.active.filter((job) => job.state !== "paused").length);
-    if (count && Date.now() - this.#asked > 2000) {
-      this.#asked = Date.now();
+    if (count && Date.now() - this.#requestedAt > 2000) {
+      this.#requestedAt = Date.now();
       this.#left = (await ask("queue").catch(() => ({}))).eta_seconds ?? null;
     }
     const left = this.#left ? `, about ${spoken(this.#left)} left` : "";

@@ -57,13 +57,13 @@ class Stage extends Alive {
     this.screen = h("div", { class: "fb-screen" });
     this.status = h("p", { class: "fb-status" });
     // Screen readers announce phases, not every step.
-    this.heard = h("p", { class: "fb-heard", role: "status", "aria-live": "polite" });
+    this.announced = h("p", { class: "fb-announced", role: "status", "aria-live": "polite" });
     this.left = h("span", { class: "fb-left" });
     this.bar = h("progress", { max: 1, "aria-label": "progress" });
     const running = ["queued", "running", "paused"].includes(job.state);
     this.replaceChildren(
       this.screen,
-      h("div", { class: "fb-under" }, this.status, this.left), this.heard,
+      h("div", { class: "fb-under" }, this.status, this.left), this.announced,
       running ? this.bar : "",
       h("h2", { class: "fb-title" }, titled(job, 200)),
       (running ? null : noted(job)) ?? "",
@@ -84,7 +84,7 @@ class Stage extends Alive {
     const text = jobs.lost ? "the service is unreachable; trying again" : problem ? `${words}: ${problem}` : words;
     if (this.status.textContent !== text) this.status.textContent = text;
     const phase = text.replace(/, [a-z]* ?[0-9]+ of [0-9]+$/, "");
-    if (this.heard.textContent !== phase) this.heard.textContent = phase;
+    if (this.announced.textContent !== phase) this.announced.textContent = phase;
     this.status.classList.toggle("wrong", Boolean(problem) || jobs.lost);
     const left = job.state === "completed" ? facts(job) : job.eta_seconds ? `about ${spoken(job.eta_seconds)} left` : "";
     if (this.left.textContent !== left) this.left.textContent = left;
@@ -126,12 +126,12 @@ class Stage extends Alive {
 }
 
 /** A film that plays, or an image. */
-export function player(job, url, told = {}) {
-  if (pictured(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...told });
+export function player(job, url, attributes = {}) {
+  if (pictured(job)) return h("img", { src: url, alt: titled(job), class: "fb-film", ...attributes });
   return h("video", {
     src: url, class: "fb-film", controls: true, loop: true, autoplay: true, muted: true, playsInline: true,
     onerror: () => say("this browser cannot play this format; download the film instead", true),
-    "aria-label": titled(job), ...told,
+    "aria-label": titled(job), ...attributes,
   });
 }
 
@@ -159,7 +159,7 @@ export function actions(job, close = () => {}) {
   const again = async (seed) => {
     const now = await ask(`jobs/${job.id}/again`, { json: seed === undefined ? {} : { seed } });
     jobs.submitted(now);
-    jobs.heard(now);
+    jobs.update(now);
     close();
   };
   const gone = button("Delete", remove, { class: "fb-button fb-quiet" });
@@ -186,19 +186,18 @@ export function actions(job, close = () => {}) {
 }
 
 function favourite(job) {
-  const told = () => ({ "aria-pressed": String(Boolean(job.favourite)), class: "fb-button fb-star" });
   const own = button(job.favourite ? "★ Favourite" : "☆ Favourite", async () => {
     job = await ask(`jobs/${job.id}/favourite`, { json: { favourite: !job.favourite } });
     own.textContent = job.favourite ? "★ Favourite" : "☆ Favourite";
     own.setAttribute("aria-pressed", String(job.favourite));
     jobs.dispatchEvent(new CustomEvent("done"));
-  }, told());
+  }, { "aria-pressed": String(Boolean(job.favourite)), class: "fb-button fb-star" });
   return own;
 }
 
 function recipe(job) {
   const place = h("pre", { tabindex: "0", "aria-label": "recipe" }, "…");
-  ask(`jobs/${job.id}/recipe`).then((told) => { place.textContent = JSON.stringify(told, null, 1); }, () => place.remove());
+  ask(`jobs/${job.id}/recipe`).then((recipe) => { place.textContent = JSON.stringify(recipe, null, 1); }, () => place.remove());
   return place;
 }
 

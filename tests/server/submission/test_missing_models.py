@@ -17,7 +17,7 @@ from flickbook.catalogue import find
 
 __all__ = ["online"]
 FILM: dict[str, Any] = {"prompt": "a red circle", "model": "tiny", "num_inference_steps": 1, "num_frames": 2}
-SAID = "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; POST /api/v1/models/tiny/pull downloads it"
+MESSAGE = "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0; POST /api/v1/models/tiny/pull downloads it"
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_every_route_refuses_a_model_that_is_not_installed(absent: Hub, tmp_path
     with live(tmp_path) as service:
         response = service.post(path, json=body)
         error = response.json()["error"]
-        assert error["code"] == "model_not_pulled" and error["message"] == SAID
+        assert error["code"] == "model_not_pulled" and error["message"] == MESSAGE
         if path.startswith("/v1/"):
             assert response.status_code == 400 and error["param"] == "model"
         else:
