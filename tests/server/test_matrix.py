@@ -119,7 +119,7 @@ OWNED = ("{id}", "{video_id}", "{hook}")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     patch = pytest.MonkeyPatch()
     patch.setattr(api_keys, "FRESH", 0.0)
-    patch.setattr(rate_limits, "STRIKES", 10**9)
+    patch.setattr(rate_limits, "MAX_FAILURES", 10**9)
     with live(tmp_path_factory.mktemp("matrix"), webhook_hosts=("hooks.example",)) as found:
         yield found
     patch.undo()

@@ -26,7 +26,7 @@ include-path-regex = "^/api/v1/jobs/.id./(film|preview|thumbnail|sheet|last|reci
 parameters = { "path.id" = "DONE" }
 """
 #: Bad keys by the thousand lock their sender out, which hides what else is answered to them.
-STRIKES = 1_000_000
+MAX_FAILURES = 1_000_000
 WAITING = ("/v1/videos/sync", "/v1/images/generations")
 
 
@@ -51,7 +51,7 @@ def run(service: Live, place: Path, *words: str) -> tuple[int, str, list[Any]]:
 def test_hundreds_of_generated_requests_follow_the_openapi_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
+    monkeypatch.setattr("flickbook.server.access.rate_limits.MAX_FAILURES", MAX_FAILURES)
     tags = ["--include-tag", "jobs", "--include-tag", "files"]
     with live(tmp_path) as service:
         code, output, statuses = run(service, tmp_path, "--phases", "examples,coverage", *tags)
@@ -61,7 +61,7 @@ def test_hundreds_of_generated_requests_follow_the_openapi_document(
 
 @pytest.mark.trial
 def test_10000_generated_requests_follow_the_openapi_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flickbook.server.access.rate_limits.STRIKES", STRIKES)
+    monkeypatch.setattr("flickbook.server.access.rate_limits.MAX_FAILURES", MAX_FAILURES)
     with live(tmp_path, webhook_hosts=("hooks.example.com",)) as service:
         code, output, statuses = run(service, tmp_path, "--max-examples", "150")
         assert service.get("/healthz").status_code == 200
