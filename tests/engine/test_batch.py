@@ -26,8 +26,8 @@ VALUES = {"number": "07", "slug": "a-fox", "seed": "5", "model": "builtin", "nam
 
 
 def film(path: Path, number: int = 1, drawn: bool = False, **changes: Any) -> Film:
-    asked = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": number}
-    request = Request.of(**{**asked, **changes})
+    fields = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": number}
+    request = Request.of(**{**fields, **changes})
     return Film(Row(number, {}, f"key-{number}"), request, resolve(request), {}, path, drawn)
 
 
@@ -217,7 +217,7 @@ def test_a_film_of_another_codec_is_another_film(tmp_path: Path) -> None:
 def test_a_failing_film_does_not_end_the_batch(tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     saved(film(picture, num_frames=1))
-    asked = [
+    batch = [
         film(tmp_path / "1.mp4", 1),
         film(tmp_path / "2.mp4", 2, image=str(picture), num_inference_steps=4),
         film(tmp_path / "3.mp4", 3),
@@ -229,13 +229,13 @@ def test_a_failing_film_does_not_end_the_batch(tmp_path: Path) -> None:
         if one.row.number == 3:
             raise OutputError(one.path, "no space left", "free some")
 
-    results = [(one.row.number, result) for one, result in made(asked, check=check)]
+    results = [(one.row.number, result) for one, result in made(batch, check=check)]
     assert [number for number, _ in results] == [1, 2, 3, 4]
     assert [type(result) for _, result in results] == [Clip, Failure, Failure, Clip]
     assert [r.code for _, r in results if isinstance(r, Failure)] == ["media", "output"]
     for number, clip in results:
         if isinstance(clip, Clip):
-            assert clip.recipe is not None and clip.recipe.plan == asked[number - 1].plan
+            assert clip.recipe is not None and clip.recipe.plan == batch[number - 1].plan
 
 
 def test_films_are_yielded_as_they_are_made(tmp_path: Path) -> None:
@@ -254,9 +254,9 @@ def test_adjacent_films_run_as_a_batch_and_are_unchanged(tmp_path: Path) -> None
     for number, picture in enumerate(pictures):
         saved(film(picture, number, num_frames=1))
     how = {"num_inference_steps": 4}
-    asked = [film(tmp_path / f"{n}.mp4", n, image=str(pictures[n - 1]), **how) for n in (1, 2)]
-    together = [result for _, result in made(asked, placement=Placement(batch=2))]
-    for one, clip in zip(asked, together, strict=True):
+    batch = [film(tmp_path / f"{n}.mp4", n, image=str(pictures[n - 1]), **how) for n in (1, 2)]
+    together = [result for _, result in made(batch, placement=Placement(batch=2))]
+    for one, clip in zip(batch, together, strict=True):
         assert isinstance(clip, Clip) and clip.recipe is not None and clip.run is not None
         assert clip.recipe.placement.batch == 2
         assert clip.run.inputs == {one.plan.image: str(Path(one.request.image or "").absolute())}
@@ -269,9 +269,9 @@ def test_adjacent_films_run_as_a_batch_and_are_unchanged(tmp_path: Path) -> None
 def test_a_failing_batch_is_retried_film_by_film(tmp_path: Path) -> None:
     """The second is polished with a network that is gone: the first is whole by then, the third is made alone."""
     gone = Polish(upscale=2, upscaler=Network(name="gone", sha256="0" * 64))
-    asked = [film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2, polish=gone), film(tmp_path / "3.mp4", 3)]
+    batch = [film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2, polish=gone), film(tmp_path / "3.mp4", 3)]
     steps: list[Step] = []
-    results = made(asked, placement=Placement(batch=3), on_step=steps.append)
+    results = made(batch, placement=Placement(batch=3), on_step=steps.append)
     assert isinstance(next(results)[1], Clip)
     first = len(steps)
     rest = [result for _, result in results]

@@ -68,12 +68,12 @@ def made(engine: Engine, plans: Sequence[Plan], **how: Any) -> tuple[np.ndarray,
 
 def stopped(engine: Engine, plans: Sequence[Plan], at: int, **how: Any) -> None:
     """A run that is asked to stop when it has made step `at`, and not yet told of it."""
-    told, before = list[tuple[str, int]](), ("denoise", at - 1) if at > 1 else ("encode", 1)
+    events, before = list[tuple[str, int]](), ("denoise", at - 1) if at > 1 else ("encode", 1)
     with pytest.raises(Cancelled):
-        for event in engine.run(plans, cancel=lambda: before in told, **how):
+        for event in engine.run(plans, cancel=lambda: before in events, **how):
             assert isinstance(event, Step)
-            told.append((event.phase, event.index))
-    assert told[-1] == before
+            events.append((event.phase, event.index))
+    assert events[-1] == before
 
 
 def test_a_checkpoint_round_trips(kept: Path) -> None:

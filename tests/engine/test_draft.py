@@ -32,10 +32,10 @@ def finished(draft: Draft, keep: Keep, path: Path) -> tuple[str, list[int]]:
     checkpointer, steps = keep([draft.plan]), list[Step]()
     assert checkpointer is not None
 
-    def own(_: Sequence[Plan]) -> Checkpointer:
+    def resume(_: Sequence[Plan]) -> Checkpointer:
         return Checkpointer(path, also=[checkpointer.path])
 
-    (clip,) = films([draft.plan], RunOptions(placement=draft.placement), keep=own, on_step=steps.append)
+    (clip,) = films([draft.plan], RunOptions(placement=draft.placement), keep=resume, on_step=steps.append)
     assert clip.recipe is not None and clip.run is not None
     assert clip.run.notes == [f"resumed from step {draft.index} of {draft.total}"]
     return clip.recipe.frames_sha256, [step.index for step in steps if step.phase == "denoise"]

@@ -91,13 +91,13 @@ def test_the_calibration_holds_on_many_films(
 @pytest.mark.parametrize("transform", [None, soften])
 def test_an_attribute_is_true_exactly_where_two_scenes_share_it(transform: detect.Transform | None) -> None:
     for seed in range(40):
-        asked, shown = scenes.sample(seed), scenes.sample(seed + 10_000)
+        expected, shown = scenes.sample(seed), scenes.sample(seed + 10_000)
         frames = render.render(shown)
-        verdict = detect.judge(asked, frames if transform is None else transform(frames))
-        a, b = asked.actors[0], shown.actors[0]
+        verdict = detect.judge(expected, frames if transform is None else transform(frames))
+        a, b = expected.actors[0], shown.actors[0]
         shared = {word: getattr(a, word) == getattr(b, word) for word in ("colour", "shape", "motion")}
-        shared |= {"background": asked.background == shown.background, "count": True}
-        assert verdict.counted == shared, (asked, shown)
+        shared |= {"background": expected.background == shown.background, "count": True}
+        assert verdict.counted == shared, (expected, shown)
         assert verdict.all_correct is all(shared.values())
 
 

@@ -106,7 +106,7 @@ class Seeds:
         """Read the journal at `path`. Raises OutputError if the file is something else, unless `overwrite`."""
         self.path = path
         self._kept: dict[str, int] = {}
-        self._own: dict[str, int] = {}
+        self._chosen: dict[str, int] = {}
         try:
             with open(path, "rb") as file:
                 found = json.loads(file.read(FILE_BYTES))["seeds"]
@@ -125,20 +125,20 @@ class Seeds:
 
     def of(self, row: Row, usual: int) -> int:
         """The seed that `put` set for a row in this run, or `usual`."""
-        return self._own.get(row.key, usual)
+        return self._chosen.get(row.key, usual)
 
     def put(self, row: Row, seed: int) -> None:
         """Set the seed chosen for a row."""
-        self._own[row.key] = seed
+        self._chosen[row.key] = seed
 
     def save(self) -> None:
         """Write the whole journal if it changed. Raises OutputError."""
-        if all(self._kept.get(key) == seed for key, seed in self._own.items()):
+        if all(self._kept.get(key) == seed for key, seed in self._chosen.items()):
             return
         from flickbook.media.write import staged
 
-        others = {key: seed for key, seed in self._kept.items() if key not in self._own}
-        self._kept = dict(list({**self._own, **others}.items())[:SEEDS])
+        others = {key: seed for key, seed in self._kept.items() if key not in self._chosen}
+        self._kept = dict(list({**self._chosen, **others}.items())[:SEEDS])
         with staged(self.path, overwrite=True) as (part,):
             part.write_text(json.dumps({"seeds": self._kept}, indent=0) + "\n", encoding="ascii")
 
@@ -187,21 +187,21 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
     try:
         recipe = carried(film.path)[0]
     except FlickbookError as error:
-        told = f"exists and carries no recipe ({getattr(error, 'reason', error)})"
+        reason = f"exists and carries no recipe ({getattr(error, 'reason', error)})"
     else:
         if not isinstance(recipe.plan, Plan):
-            told = "exists and was polished from other files"
+            reason = "exists and was polished from other files"
         else:
             there = _today(recipe.plan)
             if there != (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
-                told = f"exists and is another film: {_difference(there, film.plan)}"
+                reason = f"exists and is another film: {_difference(there, film.plan)}"
             elif is_frames(film.path) and not _whole(film.path, recipe, there):
-                told = "exists, but not with the frames of its recipe: some are missing, or there are more"
+                reason = "exists, but not with the frames of its recipe: some are missing, or there are more"
             else:
                 return there
     if overwrite:
         return None
-    raise OutputError(film.path, told, _REMEDY)
+    raise OutputError(film.path, reason, _REMEDY)
 
 
 def _today(plan: Plan) -> Plan:
@@ -230,8 +230,8 @@ def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
 
 def _difference(there: Plan, here: Plan) -> str:
     pairs = [(name, getattr(there, name), getattr(here, name)) for name in Plan.model_fields]
-    told = [f"{name} is {shown(old)} in the file, {shown(new)} here" for name, old, new in pairs if old != new]
-    return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")
+    differences = [f"{name} is {shown(old)} in the file, {shown(new)} here" for name, old, new in pairs if old != new]
+    return "; ".join(differences[:2]) + (f"; and {len(differences) - 2} more" if len(differences) > 2 else "")
 
 
 def made(
@@ -299,12 +299,12 @@ def _together(
     done = 0
     try:
         for clip in films([film.plan for film, _ in ready], run_options, on_step=on_step, cancel=cancel, ahead=True):
-            film, own = ready[done]
+            film, film_options = ready[done]
             done += 1
             assert clip.run is not None
             # The Run names this film's input files, not those of its neighbours.
-            clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
-            yield film, clip.noted(notes(film.request, film.plan, own.model_dir))
+            clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(film_options.inputs)}))
+            yield film, clip.noted(notes(film.request, film.plan, film_options.model_dir))
         return
     except Exception as error:
         failure = _failure(error)

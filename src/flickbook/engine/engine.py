@@ -196,10 +196,10 @@ class Engine:
     def _found(self, plans: Sequence[Plan], checkpointer: Checkpointer) -> Any | None:
         """The state to resume from. Applies the fallbacks that its attempt had used, so that the bits are the same."""
         state = checkpointer.begin(plans, self.model.family, self.loaded())
-        if state is not None and checkpointer.went_on is not None:
-            own, then = self.placement.rungs, checkpointer.went_on.placement
-            if len(then.rungs) > len(own) and then.rungs[: len(own)] == own:
-                self.placement = then.model_copy(update={"batch": self.placement.batch})
+        if state is not None and checkpointer.resumed_from is not None:
+            rungs, saved = self.placement.rungs, checkpointer.resumed_from.placement
+            if len(saved.rungs) > len(rungs) and saved.rungs[: len(rungs)] == rungs:
+                self.placement = saved.model_copy(update={"batch": self.placement.batch})
                 self.loaded().lower(self.placement)
         return state
 

@@ -34,7 +34,7 @@ OnStep = Callable[[Step], None]
 #: The Plans of a batch -> the Checkpointer that saves their state, or None.
 Keep = Callable[[Sequence[Plan]], "Checkpointer | None"]
 #: The index of a film among its Plans -> whether it is still wanted.
-Wanted = Callable[[int], bool]
+FilmFilter = Callable[[int], bool]
 
 #: Loaded engines by model, LoRAs and placement; they live as long as the process.
 _ENGINES: dict[tuple[object, ...], Engine] = {}
@@ -68,17 +68,17 @@ def films(
     cancel: Callable[[], bool] | None = None,
     keep: Keep | None = None,
     ahead: bool = False,
-    wanted: Wanted | None = None,
+    film_filter: FilmFilter | None = None,
 ) -> Iterator[Clip]:
     """Make the films of `plans` in order. Neighbours of one shape run as one batch, as far as the placement allows.
 
     With `ahead`, frames are encoded to the Plans' file formats while later ones are decoded; use it if the films are
     saved. `keep` is called once for each batch and returns its Checkpointer; the batch resumes from what that finds. A
     resumed film is identical to the bit if its batch has as many Plans and the placement of the first attempt.
-    `wanted` is called with each film's index once its batch is decoded; if it returns False, the film is neither
+    `film_filter` is called with each film's index once its batch is decoded; if it returns False, the film is neither
     polished nor yielded.
     """
-    run_options, begun = run_options or RunOptions(), 0
+    run_options, offset = run_options or RunOptions(), 0
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
         engine, size = engine_of(same[0], run_options), together(same, run_options)
@@ -87,13 +87,15 @@ def films(
             # The number of threads decides the order in which sums are rounded.
             kept = None if checkpointer is None else checkpointer.look(part)
             with nullcontext() if kept is None else device.threads(kept.made.get("threads")):
-                asked = None if wanted is None else partial(_further, wanted, begun)
-                yield from _batch(engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, asked)
-            begun += len(part)
+                part_filter = None if film_filter is None else partial(_with_offset, film_filter, offset)
+                yield from _batch(
+                    engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, part_filter
+                )
+            offset += len(part)
 
 
-def _further(wanted: Wanted, begun: int, number: int) -> bool:
-    return wanted(begun + number)
+def _with_offset(film_filter: FilmFilter, offset: int, number: int) -> bool:
+    return film_filter(offset + number)
 
 
 def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
@@ -170,7 +172,7 @@ def _batch(
     cancel: Callable[[], bool] | None,
     checkpointer: Checkpointer | None,
     ahead: bool,
-    wanted: Wanted | None,
+    film_filter: FilmFilter | None,
 ) -> Iterator[Clip]:
     """The films of one batch, each polished only when the iterator reaches it."""
     plan, meter = plans[0], Meter(on_step)
@@ -194,17 +196,17 @@ def _batch(
             else:
                 meter(event)
     applied = list(engine.applied)  # a copy: another run may replace it before the next film is yielded
-    told_of = checkpointer is not None and checkpointer.went_on is not None
+    recorded = checkpointer is not None and checkpointer.resumed_from is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        if wanted is not None and not wanted(number):
+        if film_filter is not None and not film_filter(number):
             continue
-        told = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
-        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=told)
+        notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
+        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=notes)
         clip = replace(clip, ahead=encoders[number])
         # A resumed run knows the time of its last part only, so it is not recorded.
-        if not told_of:
+        if not recorded:
             assert clip.recipe is not None and clip.run is not None
-            told_of = True
+            recorded = True
             run_history.append(run_history.record(clip.recipe, clip.run, len(plans)))
         yield clip
 
@@ -247,9 +249,9 @@ def clip_of(
     run_options: RunOptions,
     *,
     films: int = 1,
-    **told: Any,
+    **fields: Any,
 ) -> Clip:
-    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run; `told` adds fields to the
+    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run; `fields` adds fields to the
     Run."""
     frames, fps = polished(frames, plan.fps, plan.polish, run_options.networks, meter)
     placement = engine.placement.model_copy(update={"batch": films})
@@ -263,10 +265,10 @@ def clip_of(
         kernels=device.kernels(placement.device),
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
-    found, said = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
-    found |= _agreement(plan, frames) | told.pop("scores", {})
-    notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
-    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(run_options.inputs), **told)
+    scores, findings = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
+    scores |= _agreement(plan, frames) | fields.pop("scores", {})
+    notes = [*engine.notes(prompts), *fields.pop("notes", []), *findings]
+    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=scores, inputs=dict(run_options.inputs), **fields)
     return Clip(frames, fps, recipe, run)
 
 
@@ -331,7 +333,7 @@ def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
 def run_options_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> RunOptions:
     """The run options of `plan`, which was resolved from `request`. Raises MediaError, RequestError."""
     loras = tuple((Path(path), weight) for path, weight in request.loras or ())
-    given = {plan.image: request.image, plan.video: request.video}
-    given |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
-    inputs = {digest: str(Path(path).absolute()) for digest, path in given.items() if digest and path is not None}
+    paths = {plan.image: request.image, plan.video: request.video}
+    paths |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
+    inputs = {digest: str(Path(path).absolute()) for digest, path in paths.items() if digest and path is not None}
     return RunOptions(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)

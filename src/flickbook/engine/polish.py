@@ -54,8 +54,11 @@ def check_names(function: Callable[..., object], polish_options: Mapping[str, ob
         if name not in PolishOptions.__annotations__:
             from difflib import get_close_matches  # imported late: only for the hint
 
-            own = inspect.signature(function).parameters.values()
-            known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *PolishOptions.__annotations__]
+            parameters = inspect.signature(function).parameters.values()
+            known = [
+                *(each.name for each in parameters if each.kind is not each.VAR_KEYWORD),
+                *PolishOptions.__annotations__,
+            ]
             near = [each for each in known if name in each] or get_close_matches(name, known, 1, 0.75)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
@@ -109,10 +112,10 @@ def _check(polish_options: PolishOptions, fps: float, speed: float | None) -> No
     if not 0 <= steady <= 1:
         raise RequestError("steady", steady, "must be 0 to 1", "1 removes all flicker that it finds")
     rate = polish_options.get("rate")
-    for name, asked, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
+    for name, requested, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
         if value is not None and not MIN_FPS <= value <= MAX_FPS:
             limit = f"makes {value:g} frames per second, must be {MIN_FPS:g} to {MAX_FPS:g}"
-            raise RequestError(name, asked, limit, "choose a value nearer to 1")
+            raise RequestError(name, requested, limit, "choose a value nearer to 1")
     if text:
         from flickbook.media.finishing.caption import MAX_CHARACTERS
 
@@ -185,8 +188,8 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
         num_frames = end - start
     if num_frames == 1:
         still = {"interpolate": polish.interpolate > 1, "loop": bool(polish.loop), "steady": polish.steady > 0}
-        for name, wanted in still.items():
-            if wanted:
+        for name, enabled in still.items():
+            if enabled:
                 raise RequestError(name, num_frames, "needs 2 frames or more", "leave it out for an image")
     num_frames, fps = num_frames * polish.interpolate, fps * polish.interpolate
     num_frames = 2 * num_frames if polish.loop == "pingpong" else num_frames

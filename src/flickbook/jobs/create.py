@@ -25,9 +25,9 @@ def ordered(
     home: Home = "queue",
     owner: str = "",
     model_dir: Path | None = None,
-    **told: Any,
+    **fields: Any,
 ) -> Job:
-    """Creates the Job of a Request, with polish options if any; `told` are other fields of the Job.
+    """Creates the Job of a Request, with polish options if any; `fields` are other fields of the Job.
 
     Files that the Request names must already exist. Raises the errors of `resolve`, MediaError, RequestError.
     """
@@ -47,8 +47,8 @@ def ordered(
         raise RequestError("num_frames", 1, "a draft needs 2 frames or more", "ask for more frames")
     # Store the drawn seed, so that every worker uses the same one.
     request = request.model_copy(update={"seed": plan.seed})
-    told |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}
-    return queue.job(plan, request, kind=kind, home=home, owner=owner, **told)
+    fields |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}
+    return queue.job(plan, request, kind=kind, home=home, owner=owner, **fields)
 
 
 def sequenced(
@@ -61,9 +61,9 @@ def sequenced(
     home: Home = "queue",
     owner: str = "",
     model_dir: Path | None = None,
-    **told: Any,
+    **fields: Any,
 ) -> Job:
-    """Creates the Job of a sequence that shows each of `prompts` for `frames_per` frames; `told` are other fields of
+    """Creates the Job of a sequence that shows each of `prompts` for `frames_per` frames; `fields` are other fields of
     the Job.
 
     All other options come from `request`, as in `plan_of`, whose errors are raised. The Plan holds all that a worker
@@ -75,5 +75,5 @@ def sequenced(
         plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=plan.num_frames, fps=plan.fps
     )
     request = request.model_copy(update={"prompt": plan.prompt, "seed": plan.seed})
-    told["model_dir"] = "" if model_dir is None else str(model_dir.absolute())
-    return queue.job(plan, request, kind="sequence", home=home, owner=owner, **told)
+    fields["model_dir"] = "" if model_dir is None else str(model_dir.absolute())
+    return queue.job(plan, request, kind="sequence", home=home, owner=owner, **fields)

@@ -44,11 +44,11 @@ def past(job: Job) -> Past | None:
     if job.result is None or job.result.sidecar.run is None:
         return None
     recipe, run = job.result.sidecar.recipe, job.result.sidecar.run
-    if job.state != "completed" or any(told in note for note in run.notes for told in _RESUMED):
+    if job.state != "completed" or any(text in note for note in run.notes for text in _RESUMED):
         return None
-    told = {name: seconds for name, seconds in run.seconds.items() if name in PHASES}
+    seconds = {name: each for name, each in run.seconds.items() if name in PHASES}
     films = 1 if recipe is None else recipe.placement.batch
-    return Past(job.plan, told | {"write": max(0.0, films * job.seconds - sum(told.values()))}, films)
+    return Past(job.plan, seconds | {"write": max(0.0, films * job.seconds - sum(seconds.values()))}, films)
 
 
 async def history(queue: Queue) -> list[Past]:

@@ -86,10 +86,10 @@ def events_of(job: Job) -> tuple[Event, ...]:
     """The events of a finished job."""
     if job.state not in DONE:
         return ()
-    own: list[Event] = [each for each in EVENTS if each == f"job.{job.state}"]
+    events: list[Event] = [each for each in EVENTS if each == f"job.{job.state}"]
     if job.kind in ("film", "extension"):
-        own += [each for each in EVENTS if each == f"video.{job.state}"]
-    return tuple(own)
+        events += [each for each in EVENTS if each == f"video.{job.state}"]
+    return tuple(events)
 
 
 def signature(secret: str, id: str, timestamp: int, body: str) -> str:
@@ -144,8 +144,8 @@ class Webhooks:
     async def secret(self, endpoint: Endpoint) -> str:
         """The signing secret of an endpoint: whsec_ and 32 bytes in base 64."""
         key = bytes.fromhex(await self.store.secret("webhooks"))
-        own = hmac.digest(key, endpoint.id.encode("ascii"), hashlib.sha256)
-        return "whsec_" + base64.b64encode(own).decode("ascii")
+        secret = hmac.digest(key, endpoint.id.encode("ascii"), hashlib.sha256)
+        return "whsec_" + base64.b64encode(secret).decode("ascii")
 
     async def deliveries(self, endpoint: Endpoint, limit: int = 100) -> list[Delivery]:
         """The deliveries of an endpoint, sent and pending, newest first."""
@@ -235,11 +235,11 @@ class Webhooks:
             await self.store.drop(_DELIVERY, delivery.id)
             return False
         # Of several servers on one store, only one sends.
-        given, _ = await self.store.take(f"{delivery.id}:{delivery.attempt}", 1, 1, _CLAIM)
-        if not given:
+        claimed, _ = await self.store.take(f"{delivery.id}:{delivery.attempt}", 1, 1, _CLAIM)
+        if not claimed:
             return False
         endpoint = Endpoint.from_json(note.body)
-        status, error = await self._told(endpoint, delivery)
+        status, error = await self._deliver(endpoint, delivery)
         changes: dict[str, Any] = {"status": status, "error": error, "attempt": delivery.attempt + 1}
         good = 200 <= status < 300
         if good or delivery.attempt >= len(BACKOFF) or status == 410:
@@ -250,7 +250,7 @@ class Webhooks:
         await self.store.put(delivery.model_copy(update=changes).note())
         return good
 
-    async def _told(self, endpoint: Endpoint, delivery: Delivery) -> tuple[int, str]:
+    async def _deliver(self, endpoint: Endpoint, delivery: Delivery) -> tuple[int, str]:
         """Sends a delivery; returns the response status, 0 for none, and an error message."""
         stamp = int(time.time())
         signed = signature(await self.secret(endpoint), delivery.id, stamp, delivery.body)
@@ -269,8 +269,8 @@ def _delivery(job: Job, endpoint: Endpoint, event: Event) -> Delivery:
     end = f"{endpoint.id} {job.id} {job.attempt} {job.finished_at:.6f} {event}"
     digest = hashlib.sha256(end.encode("ascii")).hexdigest()[:32]
     subject = job.id.replace("job_", "video_", 1) if event.startswith("video.") else job.id
-    told = {"id": f"evt_{digest}", "object": "event", "created_at": int(job.finished_at), "type": event}
-    body = json.dumps({**told, "data": {"id": subject}}, separators=(",", ":"))
+    head = {"id": f"evt_{digest}", "object": "event", "created_at": int(job.finished_at), "type": event}
+    body = json.dumps({**head, "data": {"id": subject}}, separators=(",", ":"))
     now = round(time.time(), 3)
     return Delivery.of(
         id=f"msg_{digest}", owner=job.owner, endpoint=endpoint.id, event=event, body=body, created_at=now, due=now

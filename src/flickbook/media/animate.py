@@ -51,12 +51,12 @@ def encode_picture(path: Path, frame: np.ndarray, comment: str | None, how: Enco
         elif how.codec == "webp":
             image.save(file, "WEBP", exif=exif(comment), **_webp_options(how))
         else:
-            given: dict[str, Any] = {"quality": how.quality, "subsampling": _SUBSAMPLING[how.pixel_format]}
+            options: dict[str, Any] = {"quality": how.quality, "subsampling": _SUBSAMPLING[how.pixel_format]}
             if how.codec == "jpeg":
-                image.save(file, "JPEG", exif=b"Exif\0\0" + exif(comment) if comment else b"", optimize=True, **given)
+                image.save(file, "JPEG", exif=b"Exif\0\0" + exif(comment) if comment else b"", optimize=True, **options)
             else:
                 # One thread and one tile: otherwise the bytes depend on the machine.
-                image.save(file, "AVIF", exif=exif(comment), speed=6, max_threads=1, autotiling=False, **given)
+                image.save(file, "AVIF", exif=exif(comment), speed=6, max_threads=1, autotiling=False, **options)
 
 
 def _text(comment: str | None) -> PngInfo:

@@ -172,10 +172,10 @@ def sequence_sheet(
             axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=3)
             nearest = min(prompts, key=lambda turn: abs(turn[0] - frame))[1]
             words = "\n".join(textwrap.wrap(_cut(nearest, 42), 23)[:2])
-            said = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
+            caption = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
             # Clip text so that wide letters do not run into the next cell.
-            said.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
-            said.set_clip_on(True)
+            caption.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
+            caption.set_clip_on(True)
         room = (side + 0.3) / wide, 0.42 / tall, 1 - (2 * side + 0.9) / wide, (curve - 0.85) / tall
         _likeness_panel(figure.add_axes(room), likeness, [frame for frame, _ in prompts])
         return _saved(figure, path, overwrite)

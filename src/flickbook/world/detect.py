@@ -215,8 +215,8 @@ def _judge_page(scene: Scene, frames: np.ndarray) -> Verdict:
 
     seen, traits = read_page(frames), scene.traits
     counted = {name: seen[name] == traits[name] for name in ("subject", "action", "place", "light")}
-    goes = traits["action"] in GOING and "direction" in traits
-    return Verdict(counted, {"direction": seen["direction"] == traits["direction"]} if goes else {})
+    moves = traits["action"] in GOING and "direction" in traits
+    return Verdict(counted, {"direction": seen["direction"] == traits["direction"]} if moves else {})
 
 
 def judge(scene: Scene, frames: np.ndarray) -> Verdict:
@@ -232,8 +232,8 @@ def judge(scene: Scene, frames: np.ndarray) -> Verdict:
     if scene.kind not in OBJECTS:
         return _judge_view(scene, frames)
     reading = read(frames, SHAPES + DIGITS if scene.kind == "digits" else SHAPES)
-    wanted = len(scene.actors)
-    seen = (*reading.objects[:wanted], *[None] * (wanted - len(reading.objects)))
+    expected = len(scene.actors)
+    seen = (*reading.objects[:expected], *[None] * (expected - len(reading.objects)))
     orders = itertools.permutations(seen)
     matches = [[_match(a, s) for a, s in zip(scene.actors, order, strict=True)] for order in orders]
     best = max(matches, key=lambda order: (sum(m["colour"] for m in order), sum(sum(m.values()) for m in order)))
@@ -243,7 +243,7 @@ def judge(scene: Scene, frames: np.ndarray) -> Verdict:
         "digit" if scene.kind == "digits" else "shape": held["shape"],
         "motion": held["motion"],
         "background": reading.background == scene.background,
-        "count": reading.count == wanted,
+        "count": reading.count == expected,
     }
     return Verdict(counted, {"size": held["size"]})
 

@@ -62,8 +62,8 @@ def test_an_image_equals_that_of_the_pipeline(plan: Callable[..., Plan], saved: 
     made = film(saved, plan(prompt="a cat", negative_prompt="dog", guidance_scale=4.0, seed=3))
     pipe = StableDiffusionPipeline.from_pretrained(str(saved), safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
-    said = dict(width=64, height=64, num_inference_steps=3, guidance_scale=4.0, output_type="np")
-    theirs = pipe("a cat", negative_prompt="dog", generator=torch.Generator().manual_seed(3), **said).images
+    arguments = dict(width=64, height=64, num_inference_steps=3, guidance_scale=4.0, output_type="np")
+    theirs = pipe("a cat", negative_prompt="dog", generator=torch.Generator().manual_seed(3), **arguments).images
     assert np.array_equal(made, (theirs * 255).round().astype(np.uint8))
 
 
@@ -136,9 +136,9 @@ def test_a_directory_with_code_is_refused(copied: Path) -> None:
         class_of(copied)
     (copied / "vae/diffusers.py").unlink()
     path = copied / "text_encoder/config.json"
-    said = json.loads(path.read_text())
+    config = json.loads(path.read_text())
     for evil in ({"auto_map": {"AutoModel": "evil--Model"}}, {"attn_implementation": "someone/kernel"}):
-        path.write_text(json.dumps({**said, **evil}))
+        path.write_text(json.dumps({**config, **evil}))
         with pytest.raises(WeightsError, match="names custom code"):
             class_of(copied)
 

@@ -79,7 +79,7 @@ def test_a_first_block_cache_is_resumed(saved: None, tmp_path: Path, monkeypatch
     plan = planned(WAN, "tiny-wan", tmp_path, speed="balanced", num_inference_steps=5)
     expected = whole([plan])
     frames, _, checkpointer = resumed([plan], 3, tmp_path / "state")
-    assert checkpointer.went_on is not None and np.array_equal(frames[0], expected[0])
+    assert checkpointer.resumed_from is not None and np.array_equal(frames[0], expected[0])
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])

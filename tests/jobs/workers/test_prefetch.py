@@ -27,12 +27,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     found: dict[str, str] = {}
     encoded = UNetFamily._encoded
 
-    def told(family: UNetFamily, text: str) -> torch.Tensor:
+    def recorded(family: UNetFamily, text: str) -> torch.Tensor:
         found[text] = threading.current_thread().name
         return encoded(family, text)
 
     monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
-    monkeypatch.setattr(UNetFamily, "_encoded", told)
+    monkeypatch.setattr(UNetFamily, "_encoded", recorded)
     engines.forget()
     yield found
     engines.forget()
@@ -64,15 +64,15 @@ def test_prefetch_loads_no_model(backend: Backend, small: Small, read: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("told", "ahead"),
+    ("changes", "ahead"),
     [({}, True), ({"thresholds": {"steady": 0.5}}, True), ({"kind": "sequence"}, False), ({"home": "command"}, False)],
 )
 def test_films_and_images_of_the_queue_are_prefetched(
-    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], ahead: bool
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], ahead: bool
 ) -> None:
     seen: list[str] = []
     monkeypatch.setattr("flickbook.jobs.workers.prefetch.read_ahead", lambda plan, _: seen.append(plan.prompt))
-    (job,) = backend.ask(backend.queue.submit([small().model_copy(update=told)]))
+    (job,) = backend.ask(backend.queue.submit([small().model_copy(update=changes)]))
     reader = Reader(backend)
     reader.look()
     reader.wait()

@@ -31,15 +31,15 @@ PARENT: Final = "given-parent"
 
 def filed(backend: Backend, job: Job, clip: Clip, path_of: PathOf | None = None) -> Result:
     """Writes a film to a file; `path_of` chooses the path of a command's film. Raises OutputError, OSError."""
-    told = notes(job.request, job.plan, Path(job.model_dir) if job.model_dir else None)
+    plan_notes = notes(job.request, job.plan, Path(job.model_dir) if job.model_dir else None)
     if job.home == "command":
         path = Path(job.output) if path_of is None else path_of(job, clip)
-        clip = clip.noted(told)
+        clip = clip.noted(plan_notes)
         clip.save(path, overwrite=bool(job.overwrite) or _filed_before(job, clip, path))
     else:
         path = backend.artifacts.film(job.id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
         clip = _joined(backend, job, clip) if job.kind == "extension" else clip
-        clip = clip.noted(told)
+        clip = clip.noted(plan_notes)
         clip.save(path, overwrite=True)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     if formats.is_frames(path):

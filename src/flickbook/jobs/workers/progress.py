@@ -61,7 +61,7 @@ class Watch:
         # Polishing has no checkpoint, so only a cancelled or lost job is stopped there.
         if step.phase == "polish" and self._attempt.unwanted((self.finishing or self._jobs[0]).id):
             raise Cancelled
-        self._say(step)
+        self._report(step)
         if self._on_step is not None:
             self._on_step(step)
         if step.phase == "denoise" and self._reader is not None:
@@ -74,20 +74,20 @@ class Watch:
     def writing(self, job: Job | None = None) -> Iterator[None]:
         """Reports the start and the end of writing a film."""
         self.finishing = job or self._jobs[0]
-        self._say(Step("write", 0, 1, 0.0))
+        self._report(Step("write", 0, 1, 0.0))
         began = time.perf_counter()
         yield
         if self._on_step is not None:
             self._on_step(Step("write", 1, 1, time.perf_counter() - began))
 
-    def _say(self, step: Step) -> None:
+    def _report(self, step: Step) -> None:
         if self._attempt.lost:
             return  # another worker reports its progress
         share, left = self._pace.after(step)
-        told = self._left() if self.finishing is None else [self.finishing]
-        self._attempt.report_progress(share, [job.id for job in told])
-        for job in told:
-            self._backend.artifacts.tell(
+        active = self._left() if self.finishing is None else [self.finishing]
+        self._attempt.report_progress(share, [job.id for job in active])
+        for job in active:
+            self._backend.artifacts.write_progress(
                 job.id,
                 phase=step.phase,
                 index=step.index,

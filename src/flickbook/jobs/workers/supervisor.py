@@ -95,10 +95,12 @@ class Supervisor:
         place.name = f"{socket.gethostname()}:{os.getpid()}:{self._count}"
         command = [sys.executable, "-m", "flickbook.jobs.workers.worker", "--name", place.name, *self._arguments]
         # Other users can read a command line, and the URL may contain a password.
-        told = {"FLICKBOOK_STORE": self.store} if self.store else {}
+        variables = {"FLICKBOOK_STORE": self.store} if self.store else {}
         if self.jobs_dir is not None:
-            told["FLICKBOOK_JOBS_DIR"] = str(self.jobs_dir)
-        place.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=settings.inherited(**place.env, **told))
+            variables["FLICKBOOK_JOBS_DIR"] = str(self.jobs_dir)
+        place.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env=settings.inherited(**place.env, **variables)
+        )
         place.began = time.monotonic()
 
     def _watch(self) -> None:

@@ -101,7 +101,7 @@ def _ink(color: str) -> np.ndarray:
 def _face(font: str | os.PathLike[str] | None) -> _Face:
     """Return a function from size to font. A file is read once, so that all sizes come from the same file."""
     if font is None:
-        return _own
+        return _bundled
     path = Path(font)
     remedy = "name a TrueType or OpenType file (.ttf, .otf)"
     try:
@@ -118,7 +118,7 @@ def _face(font: str | os.PathLike[str] | None) -> _Face:
     return lambda size: ImageFont.truetype(BytesIO(data), size)
 
 
-def _own(size: int) -> ImageFont.FreeTypeFont:
+def _bundled(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RequestError("font", "Pillow's own", "needs a Pillow with FreeType", "reinstall Pillow from its wheel")
@@ -126,7 +126,13 @@ def _own(size: int) -> ImageFont.FreeTypeFont:
 
 
 def lettering(
-    text: str, height: int, width: int, position: Position = "bottom", *, size: int | None = None, face: _Face = _own
+    text: str,
+    height: int,
+    width: int,
+    position: Position = "bottom",
+    *,
+    size: int | None = None,
+    face: _Face = _bundled,
 ) -> Lettering:
     """Lay out a text on frames of height x width pixels. Raises RequestError as `caption` does."""
     if position not in get_args(Position):

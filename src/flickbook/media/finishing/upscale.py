@@ -126,11 +126,11 @@ def _built(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Compact | RRDBN
             raise WeightsError(path, reason, _REMEDY)
     with torch.device("meta"):
         network = RRDBNet(config) if isinstance(config, RRDBConfig) else Compact(config)
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    for key in sorted(wanted.keys() | shapes.keys()):
-        if wanted.get(key) != shapes.get(key):
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    for key in sorted(expected.keys() | shapes.keys()):
+        if expected.get(key) != shapes.get(key):
             found = f"{list(shapes[key])}" if key in shapes else "missing"
-            right = f"where {list(wanted[key])} belongs" if key in wanted else "where nothing belongs"
+            right = f"where {list(expected[key])} belongs" if key in expected else "where nothing belongs"
             raise WeightsError(path, f"{shown(key)} is {found} {right}", _REMEDY)
     return network
 

@@ -163,7 +163,7 @@ async def _wanted(service: Service) -> list[str]:
 async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
     """Download a model, and fail the jobs that wait for it if that fails."""
     while not await pulls.wait(_TELL):
-        service.artifacts.tell_pull(name, 0, None)  # another model comes first
+        service.artifacts.write_pull_progress(name, 0, None)  # another model comes first
     pulls.start(name)
     while True:
         over = await pulls.wait(_TELL)
@@ -171,7 +171,7 @@ async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
         assert told is not None
         if over:
             break
-        await asyncio.to_thread(service.artifacts.tell_pull, name, told.bytes, told.total)
+        await asyncio.to_thread(service.artifacts.write_pull_progress, name, told.bytes, told.total)
     if told.state == "failed" or await asyncio.to_thread(to_pull, name):
         await _failed(service, name, told.error or "its repository is not a model in diffusers' layout")
     await asyncio.to_thread(service.artifacts.end_pull, name)
