@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flickbook.engine.batch import FIELDS, SHEET_FILMS, Failure, Film, Seeds, Sheet, Template, made, standing, worst
+from flickbook.engine.batch import FIELDS, SHEET_FILMS, Failure, Film, Seeds, Sheet, Template, made, saved_plan, worst
 from flickbook.engine.films import films
 from flickbook.engine.rows import Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
@@ -135,32 +135,32 @@ def saved(one: Film) -> Clip:
 def test_an_existing_film_is_recognised_by_its_plan(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     one = film(path)
-    assert standing(one) is None
+    assert saved_plan(one) is None
     saved(one)
-    assert standing(one) == one.plan
+    assert saved_plan(one) == one.plan
     other = film(path, seed=8)
     with pytest.raises(OutputError, match="is another film: seed is 1 in the file, 8 here"):
-        standing(other)
-    assert standing(other, overwrite=True) is None
+        saved_plan(other)
+    assert saved_plan(other, overwrite=True) is None
     drawn = film(path, seed=8, drawn=True)
-    assert standing(drawn) == one.plan
+    assert saved_plan(drawn) == one.plan
     with pytest.raises(OutputError, match="num_inference_steps is 2 in the file, 3 here"):
-        standing(film(path, num_inference_steps=3, drawn=True))
+        saved_plan(film(path, num_inference_steps=3, drawn=True))
 
 
 def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
     one = film(tmp_path / "a.mp4")
     one.path.write_bytes(b"x")
     with pytest.raises(OutputError, match="carries no recipe"):
-        standing(one)
+        saved_plan(one)
     one.path.unlink()
     write(one.path, np.zeros((4, 16, 16, 3), np.uint8), 8.0)
     with pytest.raises(OutputError, match="carries no recipe"):
-        standing(one)
+        saved_plan(one)
     numbered = film(tmp_path / "f-%02d.png", container="frames")
-    assert standing(numbered) is None
+    assert saved_plan(numbered) is None
     saved(numbered)
-    assert standing(numbered) == numbered.plan
+    assert saved_plan(numbered) == numbered.plan
 
 
 def test_complete_numbered_frames_are_kept(tmp_path: Path) -> None:
@@ -170,23 +170,23 @@ def test_complete_numbered_frames_are_kept(tmp_path: Path) -> None:
     frame = third.read_bytes()
     third.unlink()
     with pytest.raises(OutputError, match="not with the frames of its recipe"):
-        standing(one)
-    assert standing(one, overwrite=True) is None
+        saved_plan(one)
+    assert saved_plan(one, overwrite=True) is None
     third.write_bytes(frame)
-    assert standing(one) == one.plan
+    assert saved_plan(one) == one.plan
     fifth.write_bytes(frame)
     with pytest.raises(OutputError, match="there are more"):
-        standing(one)
+        saved_plan(one)
 
 
 @pytest.mark.parametrize("loop", ["pingpong", "blend"])
 def test_looped_numbered_frames_are_recognised_by_their_pixels(tmp_path: Path, loop: str) -> None:
     one = film(tmp_path / "f-%d.png", container="frames", polish=Polish(loop=loop))  # type: ignore[arg-type]
     count = len(saved(one).frames)
-    assert count < 8 and standing(one) == one.plan
+    assert count < 8 and saved_plan(one) == one.plan
     (tmp_path / f"f-{count}.png").unlink()
     with pytest.raises(OutputError, match="some are missing"):
-        standing(one)
+        saved_plan(one)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webp", "a-%d.png"])
@@ -200,18 +200,18 @@ def test_a_film_of_schema_1_and_of_any_batch_is_the_same_film(tmp_path: Path, na
     placement = clip.recipe.placement.model_copy(update={"batch": 3})
     recipe = clip.recipe.model_copy(update={"schema_version": 1, "plan": plan, "placement": placement})
     write(path, clip.frames, clip.fps, recipe.to_json())
-    assert standing(one) == one.plan
+    assert saved_plan(one) == one.plan
     with pytest.raises(
         OutputError, match="is another film: seed is 1 in the file, 8 here$|seed is 1 in the file, 8 here;"
     ):
-        standing(film(path, seed=8, container=container_of(path)))
+        saved_plan(film(path, seed=8, container=container_of(path)))
 
 
 def test_a_film_of_another_codec_is_another_film(tmp_path: Path) -> None:
     one = film(tmp_path / "a.mp4")
     next(films([one.plan])).save(one.path, codec="h265")
     with pytest.raises(OutputError, match="is another film: codec is h265 in the file, h264 here"):
-        standing(one)
+        saved_plan(one)
 
 
 def test_a_failing_film_does_not_end_the_batch(tmp_path: Path) -> None:

@@ -291,6 +291,6 @@ def test_until_stops_after_its_share_of_the_steps(
     for _ in range(2):  # the second time it is there already
         *_, step = engine.run(plans, checkpointer=Checkpointer(path), until=until, previews=True)
         assert isinstance(step, Step) and (step.phase, step.index, step.total) == ("denoise", last, 25)
-        assert step.preview is not None and engine.show(step.preview[0]).shape == (1, 128, 128, 3)
+        assert step.preview is not None and engine.loaded().show(step.preview[0]).shape == (1, 128, 128, 3)
         found = Checkpointer(path).look(plans)
         assert found is not None and found.index == last

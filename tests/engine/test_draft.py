@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.contract.cases import CASES
-from tests.contract.matrix import asked
+from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.diffusion.unet3d import UNet3D
@@ -88,7 +88,7 @@ def test_the_film_of_a_pipelines_draft_continues_after_it(data: Path, tmp_path: 
     case = next(each for each in CASES if each.build == "sd15")
     case.save(tmp_path / "sd15")
     catalogue.add(case.model(tmp_path / "sd15"))
-    made = resolve(asked(case, "tiny-sd15", "text", tmp_path, num_inference_steps=4))
+    made = resolve(request_of(case, "tiny-sd15", "text", tmp_path, num_inference_steps=4))
     (draft,) = drafts([made], until=0.5, keep=keep)
     assert (draft.index, draft.total) == (2, 4) and draft.frames.shape[0] == made.num_frames
     steps: list[Step] = []

@@ -115,11 +115,11 @@ def test_previews_only_on_request(engine: Engine, plan: MakePlan) -> None:
 def test_the_last_preview_equals_the_film(engine: Engine, plan: MakePlan) -> None:
     events = list(engine.run([plan()], previews=True))
     last = [event.preview for event in events if isinstance(event, Step) and event.phase == "denoise"][-1]
-    picture = engine.show(last[0])
+    picture = engine.loaded().show(last[0])
     assert picture.shape == (4, 128, 128, 3) and picture.dtype == np.uint8
     film = np.concatenate([event.frames for event in events if isinstance(event, Frames)])
     assert np.array_equal(picture, film)
-    left = engine.noise_left(3)
+    left = engine.loaded().noise_left(3)
     assert len(left) == 3 and left == sorted(left, reverse=True) and left[-1] == 0 < left[0] < 1
 
 

@@ -79,10 +79,6 @@ class Answers:
         (s, t), (first, last) = self.timesteps, self.estimates
         return last + (last - first) * (_SLOPE * (timestep - t) / (t - s))
 
-    def after_forecast(self) -> Answers:
-        """The Answers after a step with a forecast."""
-        return replace(self, rest=self.rest - 1)
-
     def corrected(self, film: SamplerState, estimate: Tensor, step: Step) -> SamplerState:
         """Repeat the forecast steps that led to `film`, interpolating between the last evaluation and this one."""
         if self.since is None or self.since.index + 1 == film.index:
@@ -109,7 +105,7 @@ def paced(
 ) -> tuple[SamplerState, Answers]:
     """Advance one film by one step, with its Answers after it; `estimate` is ignored if the step is forecast."""
     if answers.rest:
-        return step(film, answers.forecast(film.timesteps[film.index])), answers.after_forecast()
+        return step(film, answers.forecast(film.timesteps[film.index])), replace(answers, rest=answers.rest - 1)
     estimate = estimate.clone(memory_format=torch.contiguous_format)  # with its own memory, like a restored one
     film = answers.corrected(film, estimate, step)
     return step(film, estimate), answers.after_evaluation(pace, film, estimate)

@@ -173,7 +173,7 @@ class Failure:
         return cls("unexpected", one_line(f"unexpected {type(error).__name__}: {error}"))
 
 
-def standing(film: Film, overwrite: bool = False) -> Plan | None:
+def saved_plan(film: Film, overwrite: bool = False) -> Plan | None:
     """The Plan of the film already saved at this path, if it is the same film; None if no file exists.
 
     If the seed was drawn, any seed counts as the same film. Raises OutputError for another film or file, and for an
@@ -192,10 +192,10 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
         if not isinstance(recipe.plan, Plan):
             reason = "exists and was polished from other files"
         else:
-            there = _today(recipe.plan)
+            there = _upgraded(recipe.plan)
             if there != (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
                 reason = f"exists and is another film: {_difference(there, film.plan)}"
-            elif is_frames(film.path) and not _whole(film.path, recipe, there):
+            elif is_frames(film.path) and not _is_complete(film.path, recipe, there):
                 reason = "exists, but not with the frames of its recipe: some are missing, or there are more"
             else:
                 return there
@@ -204,7 +204,7 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
     raise OutputError(film.path, reason, _REMEDY)
 
 
-def _today(plan: Plan) -> Plan:
+def _upgraded(plan: Plan) -> Plan:
     """Convert a Plan of any schema version to the current one. Schema 1 stored the defaults of its container."""
     with suppress(RequestError):  # a format that is no longer written: counts as another film
         how = encoding(plan.container, plan.codec, plan.quality, plan.pixel_format)
@@ -212,7 +212,7 @@ def _today(plan: Plan) -> Plan:
     return plan
 
 
-def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
+def _is_complete(path: Path, recipe: Recipe, plan: Plan) -> bool:
     """Whether exactly the numbered frames of the Recipe are at `path`, no fewer and no more."""
     from flickbook.engine.polish import finished
     from flickbook.media.clip import frames_sha256
@@ -289,14 +289,7 @@ def _together(
 
     if not ready:
         return
-    run_options = ready[0][1]
-    for _, other in ready[1:]:
-        run_options = replace(
-            run_options,
-            sources={**run_options.sources, **other.sources},
-            networks={**run_options.networks, **other.networks},
-        )
-    done = 0
+    run_options, done = ready[0][1].merged([other for _, other in ready[1:]]), 0
     try:
         for clip in films([film.plan for film, _ in ready], run_options, on_step=on_step, cancel=cancel, ahead=True):
             film, film_options = ready[done]

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +24,7 @@ from torch import Tensor
 from flickbook.engine.family import Denoised, Family, Resumable
 from flickbook.engine.memory import device
 from flickbook.errors import FlickbookError
-from flickbook.files import replace_whole
+from flickbook.files import open_regular, replace_whole
 from flickbook.spec import Placement, Plan
 
 logger = logging.getLogger(__name__)
@@ -101,10 +99,7 @@ class Checkpoint:
 
     @classmethod
     def _read(cls, path: Path, plans: tuple[str, ...]) -> Self:
-        # Non-blocking: opening a FIFO would wait for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("not a regular file")
+        with open_regular(path) as file:
             start = file.read(8)
             start += file.read(min(_MOST_HEADER, _end(start) - 8))
             metadata = json.loads(start[8:])["__metadata__"]

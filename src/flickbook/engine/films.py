@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +57,14 @@ class RunOptions:
     placement: Placement | None = None
     batch_size: int | None = None
 
+    def merged(self, others: Sequence[RunOptions]) -> RunOptions:
+        """These run options with the sources and networks of `others` too, for films that run together."""
+        sources, networks = dict(self.sources), dict(self.networks)
+        for each in others:
+            sources |= each.sources
+            networks |= each.networks
+        return replace(self, sources=sources, networks=networks)
+
 
 def films(
     plans: Sequence[Plan],
@@ -87,15 +94,10 @@ def films(
             # The number of threads decides the order in which sums are rounded.
             kept = None if checkpointer is None else checkpointer.look(part)
             with nullcontext() if kept is None else device.threads(kept.made.get("threads")):
-                part_filter = None if film_filter is None else partial(_with_offset, film_filter, offset)
                 yield from _batch(
-                    engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, part_filter
+                    engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, film_filter, offset
                 )
             offset += len(part)
-
-
-def _with_offset(film_filter: FilmFilter, offset: int, number: int) -> bool:
-    return film_filter(offset + number)
 
 
 def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
@@ -127,7 +129,9 @@ def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
         threads = settings.load().threads if run_options.placement is None else None
         placed = device.confirmed(found, threads)
         # Reuse an engine with the same files and an equal placement, however that was chosen.
-        warm = (each for other, each in _ENGINES.items() if other[:4] == key[:4] and _beside(each.placement, placed))
+        warm = (
+            each for other, each in _ENGINES.items() if other[:4] == key[:4] and _same_placement(each.placement, placed)
+        )
         engine = next(warm, None)
         if engine is None:
             # Most machines cannot hold two large models at once.
@@ -153,7 +157,7 @@ def read_ahead(plan: Plan, run_options: RunOptions) -> None:
         engine.read(plan)
 
 
-def _beside(one: Placement, other: Placement) -> bool:
+def _same_placement(one: Placement, other: Placement) -> bool:
     """Whether two placements are equal apart from the batch size."""
     return one == other.model_copy(update={"batch": one.batch})
 
@@ -173,8 +177,9 @@ def _batch(
     checkpointer: Checkpointer | None,
     ahead: bool,
     film_filter: FilmFilter | None,
+    offset: int,
 ) -> Iterator[Clip]:
-    """The films of one batch, each polished only when the iterator reaches it."""
+    """The films of one batch, each polished only when the iterator reaches it. `offset` films were made before it."""
     plan, meter = plans[0], Meter(on_step)
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     encoders = [_encoder(each) if ahead else None for each in plans]
@@ -198,7 +203,7 @@ def _batch(
     applied = list(engine.applied)  # a copy: another run may replace it before the next film is yielded
     recorded = checkpointer is not None and checkpointer.resumed_from is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        if film_filter is not None and not film_filter(number):
+        if film_filter is not None and not film_filter(offset + number):
             continue
         notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=notes)
@@ -313,10 +318,11 @@ def steps_sheet(
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
     chosen = [emerging[i] for i in places]
     # A film that started from an image or video ran only the last steps.
-    left = engine.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
+    family = engine.loaded()
+    left = family.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
     steps = [step for step, _, _ in chosen]
-    pictures, levels = [engine.show(x0) for _, x0, _ in chosen], [left[step - 1] for step in steps]
-    noisy = [engine.show(x_t) for _, _, x_t in chosen if x_t is not None]
+    pictures, levels = [family.show(x0) for _, x0, _ in chosen], [left[step - 1] for step in steps]
+    noisy = [family.show(x_t) for _, _, x_t in chosen if x_t is not None]
     how: dict[str, Any] = {"title": plan.prompt, "rows": rows, "overwrite": overwrite}
     return plot.steps_sheet(pictures, steps, levels, path, noisy=noisy if len(noisy) == len(chosen) else (), **how)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Self, TypedDict
+from typing import Any, NamedTuple, Self
 
 from flickbook.engine.films import FilmFilter, Keep, OnStep, RunOptions, films
 from flickbook.media.clip import Clip
@@ -30,7 +30,8 @@ def good_films(
     passes, the film that misses its thresholds by the least is kept. The Run's notes list every attempt. `keep` is
     called for each batch and each retry, as in `films`, and `film_filter` for each film.
     """
-    thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
+    thresholds = thresholds or {}
+    how: dict[str, Any] = {"on_step": on_step, "previews": previews, "cancel": cancel, "keep": keep}
     # With thresholds a film may be discarded, so it is not encoded in advance.
     for clip in films(plans, run_options, ahead=not thresholds, film_filter=film_filter, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
@@ -42,13 +43,6 @@ def good_films(
                 best = clip
             tries.append(found)
         yield _noted(best, tries)
-
-
-class _How(TypedDict):
-    on_step: OnStep | None
-    previews: bool
-    cancel: Callable[[], bool] | None
-    keep: Keep | None
 
 
 class _Try(NamedTuple):

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flickbook.errors import Cancelled, HubError, MissingExtra
+from flickbook.files import existing
 from flickbook.hub.find import cache_folder
 from flickbook.hub.manifest import HashCache
 
@@ -188,7 +189,7 @@ def _selected(
 
 def check_room(name: str, place: Path, needed: int) -> None:
     """Raises HubError unless the disk of `place`, which may not exist yet, has room for `needed` bytes."""
-    place = next(folder for folder in (place, *place.parents) if folder.exists())
+    place = existing(place)
     free = shutil.disk_usage(place).free
     if needed and needed + _MARGIN > free:
         reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"

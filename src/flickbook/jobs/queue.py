@@ -260,32 +260,29 @@ class Queue:
 
     async def recover(self) -> list[Job]:
         """Recovers jobs whose lease expired and expires jobs whose time is over; returns the changed jobs."""
-        changed: list[Job | None] = []
+        found = []
         for job in await self.store.lapsed():
             if job.state == "running":
-                found = await self.store.settle(job.id, job.attempt, orphaned(job), lapsed=True)
+                changed = await self.store.settle(job.id, job.attempt, orphaned(job), lapsed=True)
             else:
-                found = await self.store.change(job.id, (job.state,), _ended(job, "expired"))
-            if found is not None:
-                self._tidied(found)
-                changed.append(await self._apply_request(found))
-        return [job for job in changed if job is not None]
+                changed = await self.store.change(job.id, (job.state,), _ended(job, "expired"))
+            found.append(await self._recovered(changed))
+        return [job for job in found if job is not None]
 
-    def _tidied(self, job: Job) -> None:
-        """Removes files of a dead worker's job if no later attempt will."""
-        if job.state in DONE:
+    async def _recovered(self, job: Job | None) -> Job | None:
+        """Handles a request for a dead worker's job, and removes its files if no later attempt will; None stays."""
+        if job is not None and job.state in DONE:
             self.artifacts.tidy(job.id, job.attempt + 1)
+        return None if job is None else await self._apply_request(job)
 
     async def release_jobs_of(self, worker: str, reason: str) -> list[Job]:
         """Releases the jobs of a worker that is known to be dead, before its lease expires."""
-        changed: list[Job | None] = []
+        found = []
         for job in await self.store.find(Query(states=_RUNNING, worker=worker)):
             if job.worker == worker:
-                found = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
-                if found is not None:
-                    self._tidied(found)
-                    changed.append(await self._apply_request(found))
-        return [job for job in changed if job is not None]
+                changed = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
+                found.append(await self._recovered(changed))
+        return [job for job in found if job is not None]
 
     async def delete_old(self, keep: float, most_bytes: int | None = None) -> list[Job]:
         """Deletes jobs that ended more than `keep` seconds ago, then the oldest until the files take at most

@@ -15,7 +15,6 @@ import hmac
 import json
 import logging
 import random
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final, Literal, get_args
@@ -102,8 +101,8 @@ def signature(secret: str, id: str, timestamp: int, body: str) -> str:
 class Webhooks:
     """The endpoints in a store, and their sender. `hosts` are the allowed hosts; without any, nothing is sent."""
 
-    def __init__(self, store: Store, hosts: Sequence[str] = (), context: ssl.SSLContext | None = None) -> None:
-        self.store, self.hosts, self._context = store, tuple(hosts), context
+    def __init__(self, store: Store, hosts: Sequence[str] = ()) -> None:
+        self.store, self.hosts = store, tuple(hosts)
         self._since, self._noted = 0.0, 0.0
         self._known: dict[str, float] = {}
 
@@ -258,7 +257,7 @@ class Webhooks:
         try:
             # Check again, as the allowed hosts may have changed.
             to = safe_http.target(endpoint.url, self.hosts)
-            status = await safe_http.post(to, delivery.body.encode("utf-8"), headers, self._context)
+            status = await safe_http.post(to, delivery.body.encode("utf-8"), headers)
         except (OSError, ValueError, RequestError) as error:
             return 0, one_line(str(error) or type(error).__name__)[:200]
         return status, "" if 200 <= status < 300 else f"responded with status {status}"

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -39,9 +39,7 @@ _ROTATIONS = 16
 _LEAP = 40.0  # pixels; a bounce crosses 28 between frames
 _CUT_WEIGHT = 0.1  # an outline cut off by the edge still beats none
 
-__all__ = ["UNCLEAR", "Reading", "Sighting", "Transform", "Verdict", "calibrate", "judge", "read", "tracks", "wilson"]
-
-Transform = Callable[[np.ndarray], np.ndarray]
+__all__ = ["UNCLEAR", "Reading", "Sighting", "Verdict", "judge", "read", "tracks", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -259,27 +257,3 @@ def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def calibrate(
-    n: int,
-    *,
-    group: str = "core",
-    heldout: bool = False,
-    transform: Transform | None = None,
-    first_seed: int = 1_000_000,
-) -> dict[str, tuple[int, int]]:
-    """Judge n true films of a group of `scenes.sample`: attribute -> (right, total), with "all_correct".
-
-    `transform` maps frames to frames before they are judged, for instance through the autoencoder and back.
-    """
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for seed in range(first_seed, first_seed + n):
-        scene = scenes.sample(seed, group, heldout)
-        frames = render.render(scene)
-        verdict = judge(scene, frames if transform is None else transform(frames))
-        for word, held in {**verdict.counted, **verdict.apart, "all_correct": verdict.all_correct}.items():
-            right[word] += held
-            total[word] += 1
-    return {word: (right[word], total[word]) for word in total}

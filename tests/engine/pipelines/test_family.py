@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.contract.cases import CASES
-from tests.contract.matrix import asked
+from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
@@ -47,7 +47,7 @@ def copied(saved: Path, tmp_path: Path) -> Path:
 def plan(data: Path, tmp_path: Path, saved: Path) -> Callable[..., Plan]:
     """`plan(**changes)` of the tiny model, which is then on the list."""
     catalogue.add(SD15.model(saved))
-    return lambda **changes: resolve(asked(SD15, "tiny-sd15", "text", tmp_path, **changes))
+    return lambda **changes: resolve(request_of(SD15, "tiny-sd15", "text", tmp_path, **changes))
 
 
 def film(directory: Path, plan: Plan, **changes: Any) -> np.ndarray:
@@ -216,7 +216,7 @@ def test_a_motion_adapter_animates_its_base_model(
     case = replace(SD15, frames=4)
     model = case.model(tmp_path / "adapter").model_copy(update={"pipeline": "AnimateDiffPipeline", "base": "tiny-sd15"})
     engine = Engine(model, Placement())
-    made = resolve(asked(SD15, "tiny-sd15", "text", tmp_path, num_frames=4))
+    made = resolve(request_of(SD15, "tiny-sd15", "text", tmp_path, num_frames=4))
     frames = np.concatenate([event.frames for event in engine.run([made]) if isinstance(event, Frames)])
     assert frames.shape == (4, 64, 64, 3)
     assert {"diffusion_pytorch_model.safetensors", "tiny-sd15/unet/diffusion_pytorch_model.safetensors"} <= set(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.contract.cases import CASES, Case
-from tests.contract.matrix import asked
+from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.catalogue import find
@@ -25,7 +25,7 @@ SD15, WAN = (next(case for case in CASES if case.build == build) for build in ("
 
 
 def planned(case: Case, model: str, place: Path, **changes: Any) -> Plan:
-    return resolve(asked(case, model, "text", place, **changes))
+    return resolve(request_of(case, model, "text", place, **changes))
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ def test_tiny_decoder_previews_resemble_the_decoded_film(plan: MakePlan) -> None
         if isinstance(event, Step) and event.preview is not None:
             seen[event.index] = event.preview[0]
     for index, least in ((8, 25.0), (25, 25.0)):
-        decoded, drawn = engine.show(seen[index]), engine.sketch(seen[index])
+        decoded, drawn = engine.loaded().show(seen[index]), engine.loaded().sketch(seen[index])
         assert drawn.shape == decoded.shape and drawn.dtype == decoded.dtype
         assert not np.array_equal(drawn, decoded) and psnr(decoded, drawn) > least
 
@@ -209,7 +209,7 @@ def test_the_tiny_decoder_follows_the_device_of_the_networks(family: UNetFamily)
 def test_an_offloaded_network_returns_after_a_preview(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement(offload="model")))
     awake: list[torch.nn.Module] = []
-    monkeypatch.setattr(waiting, "_awake", awake.append)
+    monkeypatch.setattr(waiting, "_bring_to_device", awake.append)
     hook = waiting.networks.unet.register_forward_pre_hook(lambda network, _: awake.append(network))
     plans, places = [plan(num_frames=2, num_inference_steps=3)], []
     for state in waiting.denoise(plans, waiting.encode(plans), previews=True):

@@ -15,7 +15,7 @@ from flickbook.engine import films as engines
 from flickbook.engine.films import RunOptions, films
 from flickbook.engine.unet.family import UNetFamily
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.workers.prefetch import READER, Reader
+from flickbook.jobs.workers.prefetch import READER_THREAD, Reader
 from flickbook.jobs.workers.worker import Worker
 
 PROMPTS = ["a red circle moving left on a blue background", "a yellow star spinning on a black background"]
@@ -45,7 +45,7 @@ def test_the_next_prompt_is_encoded_ahead_and_films_are_unchanged(
     jobs = [small(prompt=prompt, num_inference_steps=8) for prompt in PROMPTS]
     kept = backend.ask(backend.queue.submit(jobs))
     assert Worker(backend, "a worker", batch=1).work(2) == 2
-    assert read[PROMPTS[0]] != READER and read[PROMPTS[1]] == READER
+    assert read[PROMPTS[0]] != READER_THREAD and read[PROMPTS[1]] == READER_THREAD
     engines.forget()
     for job in kept:
         done = backend.ask(backend.queue.job(job.id))

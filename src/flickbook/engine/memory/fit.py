@@ -258,7 +258,7 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
         alike = (record.get("model"), record.get("device_name"), record.get("dtype"))
         if alike == (question.plan.model, device_name, dtype):
             try:
-                found.setdefault(record.get("speed", "exact"), []).append(_brought(record, question.plan))
+                found.setdefault(record.get("speed", "exact"), []).append(_scaled(record, question.plan))
             except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):
                 continue  # a record of another version, or one edited by hand
     # If no run was balanced, use the exact ones: they took as long or longer.
@@ -269,7 +269,7 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
     return statistics.median(seconds for _, seconds in nearest)
 
 
-def _brought(record: Record, plan: Plan) -> tuple[float, float]:
+def _scaled(record: Record, plan: Plan) -> tuple[float, float]:
     """(distance of a record's film from this one, 0 if equal; its seconds scaled to this one)."""
     films = int(record.get("films", 1))
     theirs = record["width"] * record["height"] * record["frames"] * films

@@ -75,8 +75,8 @@ class Call:
         count = self._recorder.count
         total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
         # A pipeline that works window by window reports the number of steps of one window, hence max().
-        seen = {"clean": self._clean(), "noisy": self._noisy()}
-        self._events.put(Stage(count, max(total, count), call=self._state(total), **seen))
+        noisy = None if self._seen is None else left_latents(self._seen[-1])
+        self._events.put(Stage(count, max(total, count), clean=self._clean(), noisy=noisy, call=self._state(total)))
         self._go.acquire()
         if self._stop:
             raise _Stopped
@@ -89,9 +89,6 @@ class Call:
             return self._recorder.state()
         except ValueError as error:
             return f"{type(self.pipe.scheduler).__name__}: {error}"
-
-    def _noisy(self) -> Any:
-        return None if self._seen is None else left_latents(self._seen[-1])
 
     def _clean(self) -> Callable[[], Any] | None:
         if self._seen is None:

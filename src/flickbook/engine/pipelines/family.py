@@ -141,9 +141,13 @@ class PipelineFamily:
                         stage = replace(stage, latents=films, film=number, dtype=self.placement.dtype)
                         yield replace(stage, index=done, total=total)
             films.append(frames_of(call.result, plan))
-            if call.tiled:
-                rungs = (*self.placement.rungs, "decode: tiling")
-                self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
+            self.note_tiling(call)
+
+    def note_tiling(self, call: Call) -> None:
+        """Add the fallback to tiles to the placement if a call took it."""
+        if call.tiled:
+            rungs = (*self.placement.rungs, "decode: tiling")
+            self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
 
     def _continued(self, start: Stage | None, film: int) -> CallState | None:
         """The state from which a film's call resumes; None to start from its beginning."""

@@ -16,7 +16,7 @@ from flickbook.engine.films import films, forget, run_options_of
 from flickbook.engine.memory import device as place
 from flickbook.engine.polish import Networks, weights_of
 from flickbook.engine.reproduction.file_search import gather
-from flickbook.engine.reproduction.rerun import sound
+from flickbook.engine.reproduction.rerun import checked_request
 from flickbook.engine.sequences.sequence import made as made_sequence
 from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
@@ -179,7 +179,7 @@ def again(
         # Without a network torch is not involved; importing it would take a second.
         with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
             return treated(plan, frames, networks=found, on_step=on_step)
-    run_options = run_options_of(plan, sound(plan, found, model_dir), model_dir)
+    run_options = run_options_of(plan, checked_request(plan, found, model_dir), model_dir)
     run_options = replace(run_options, networks=found, placement=recipe.placement.model_copy(update={"rungs": ()}))
     with place.threads(recipe.kernels.get("threads")):
         if plan.task == "sequence":

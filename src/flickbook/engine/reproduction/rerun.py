@@ -51,7 +51,7 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     return Request.of(**{**fields, **changes}), evidence.found
 
 
-def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
+def checked_request(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
     """The Request that resolves to a Plan. A Recipe is untrusted, so it is checked before it is run.
 
     `found` are its inputs. Raises RequestError for the first field that `resolve` would set otherwise.

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from flickbook.errors import FlickbookError, OutputError, shown
+from flickbook.files import existing
 from flickbook.media.clip import frames_sha256
 from flickbook.media.inspect import read_comment
 from flickbook.media.read import read_picture
@@ -52,10 +53,8 @@ class FrameDirectory:
             difference = "" if kept is None else self._difference(kept, placement)
             if difference:
                 raise OutputError(self.directory, f"contains another sequence: {difference}", _REMEDY)
-        parent = self.directory.absolute()
-        while not parent.exists():
-            parent = parent.parent
-        free, needed = shutil.disk_usage(parent).free, 3 * self.plan.num_frames * self.plan.width * self.plan.height
+        free = shutil.disk_usage(existing(self.directory)).free
+        needed = 3 * self.plan.num_frames * self.plan.width * self.plan.height
         if free < needed:
             reason = f"only {free / 2**20:.1f} MiB are free, {needed / 2**20:.0f} MiB are needed"
             raise OutputError(self.directory, reason, "free some space or choose another --output")

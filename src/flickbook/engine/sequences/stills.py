@@ -155,10 +155,7 @@ class PipelineStills:
             for _ in stages:
                 if step is not None:
                     step()
-        if call.tiled:
-            placed = self._family.placement
-            rungs = (*placed.rungs, "decode: tiling")
-            self._family.placement = placed.model_copy(update={"tiling": True, "rungs": rungs})
+        self._family.note_tiling(call)
         return np.asarray(frames_of(call.result, plan)[0])
 
     def applied(self) -> str:

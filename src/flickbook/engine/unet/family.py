@@ -116,7 +116,7 @@ class UNetFamily:
             if placement.offload == "none":
                 network.to(placement.device)
 
-    def _awake(self, working: torch.nn.Module) -> None:
+    def _bring_to_device(self, working: torch.nn.Module) -> None:
         """Move the network that works next to the device; with offloading, move the others off it."""
         if self.placement.offload == "none":
             return
@@ -172,7 +172,7 @@ class UNetFamily:
         encoder.to(dtype=getattr(torch, self.placement.dtype))
         if self.placement.offload == "none":
             encoder.to(self.networks.device)
-        self._awake(encoder)
+        self._bring_to_device(encoder)
         return self.networks.embed([text])
 
     @torch.inference_mode()
@@ -192,14 +192,14 @@ class UNetFamily:
         state, first = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
         self._timesteps = state.timesteps if plan.strength else ()
-        self._awake(networks.unet)  # `guided` uses the U-Net immediately
+        self._bring_to_device(networks.unet)  # `guided` uses the U-Net immediately
         scales, rates = [p.guidance_scale for p in plans], [p.condition_fps or p.fps for p in plans]
         device, negative = networks.device, embedding.negative.to(networks.device)
         halves = self.placement.slicing
         models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in embedding.contexts]
 
         def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
-            self._awake(networks.unet)  # a preview may have moved the autoencoder to the device since
+            self._bring_to_device(networks.unet)  # a preview may have moved the autoencoder to the device since
             return models[prompt_of(begins, window, embedding.frames)](x, timestep)
 
         whole = sliding_window.blended(model, plan.num_frames, window, state.timesteps, plan.stride)
@@ -223,7 +223,7 @@ class UNetFamily:
         drawing = sliding_window.generators(seeds, shape, window) if plan.scheduler in STOCHASTIC else []
         if plan.strength is None:
             return SamplerState.begin(noise, left, drawing), None
-        self._awake(networks.autoencoder)
+        self._bring_to_device(networks.autoencoder)
         encoded = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
         if plan.model == BUILTIN and plan.num_frames > 1:
             for each, latents in zip(plans, encoded, strict=True):
@@ -321,7 +321,7 @@ class UNetFamily:
 
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (film, first frame, frames) in order."""
-        self._awake(self.networks.autoencoder)
+        self._bring_to_device(self.networks.autoencoder)
         for film, one in enumerate(latents):
             start = 0
             for frames in self.networks.decode(one, self.placement.decode_frames, self.placement.tiling):

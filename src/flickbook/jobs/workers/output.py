@@ -15,7 +15,7 @@ from flickbook.engine.treat import polish
 from flickbook.errors import FlickbookError, OutputError
 from flickbook.files import sha256
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.workers.log import SCRIBE
+from flickbook.jobs.workers.log import WRITER_THREAD
 from flickbook.media.clip import Clip, sidecar_path
 from flickbook.media.embedded import carried
 from flickbook.media.write import write
@@ -98,7 +98,7 @@ class BackgroundWriter:
     """Runs one function after the other in a thread. The functions must catch their own errors."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=SCRIBE)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=WRITER_THREAD)
         self._last: Future[None] | None = None
 
     def hand(self, work: Work) -> None:

@@ -208,7 +208,7 @@ class Runner:
                 ready.append(run_options_for([job]))
             except Exception as error:
                 self._failed(attempt, error, [job])
-        return _filled(_merged(ready), slots) if ready else None
+        return _filled(ready[0].merged(ready[1:]), slots) if ready else None
 
     def _run(
         self, attempt: Attempt, slots: Sequence[Job], batch: str, run_options: RunOptions, options: _Options
@@ -369,13 +369,7 @@ def run_options_for(jobs: Sequence[Job]) -> RunOptions:
         home = Path(job.model_dir) if job.model_dir else None
         run_options = run_options_of(job.plan, job.request, home, job.precision)
         found.append(replace(run_options, networks={digest: Path(path) for digest, path in job.networks.items()}))
-    return _merged(found)
-
-
-def _merged(found: Sequence[RunOptions]) -> RunOptions:
-    sources = {digest: frames for run_options in found for digest, frames in run_options.sources.items()}
-    networks = {digest: path for run_options in found for digest, path in run_options.networks.items()}
-    return replace(found[0], sources=sources, networks=networks)
+    return found[0].merged(found[1:])
 
 
 def _filled(run_options: RunOptions, slots: Sequence[Job]) -> RunOptions:

@@ -44,7 +44,7 @@ def name_of(number: int = 0) -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{number}"
 
 
-def gone(name: str) -> bool:
+def is_dead(name: str) -> bool:
     """Whether a worker's name is that of a dead process on this machine."""
     host, process, _ = [*name.rsplit(":", 2), "", ""][:3]
     return host == socket.gethostname() and process.isdecimal() and not psutil.pid_exists(int(process))
@@ -82,7 +82,7 @@ class Worker:
         done, wait = 0, IDLE
         while not self._leaving.is_set() and (jobs is None or done < jobs):
             try:
-                self._tend()
+                self._recover()
                 job = self._claim()
                 wait = IDLE
             except StoreError as error:
@@ -109,7 +109,7 @@ class Worker:
         claimed = self._backend.ask(store.claim_more(self.name, self._lease, _ready, 1, _AMONG))
         return claimed[0] if claimed else None
 
-    def _tend(self) -> None:
+    def _recover(self) -> None:
         """Recovers jobs of dead workers, at most once per heartbeat."""
         if time.monotonic() - self._recovered > self._beat:
             self._backend.ask(self._backend.queue.recover())
