@@ -17,7 +17,7 @@ from flickbook.engine.films import RunOptions, clip_of, engine_of
 from flickbook.engine.memory.fit import Estimate, Machine, estimate
 from flickbook.engine.usage import Meter
 from flickbook.errors import RequestError
-from flickbook.jobs.workers.preview import moving
+from flickbook.jobs.workers.progress import moving
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve, usual
 from flickbook.spec import Plan, Request, Step

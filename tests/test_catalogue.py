@@ -84,9 +84,9 @@ def test_a_word_that_only_ever_named_something_else_is_told_unless_that_is_asked
 
 def test_every_entry_recommends_what_is_advised_or_says_why_not() -> None:
     for model in list_models():
-        said = model.recommended
+        recommended = model.recommended
         for name, (low, high) in ADVISED.items():
-            allowed, value = getattr(model, name), getattr(said, name)
+            allowed, value = getattr(model, name), getattr(recommended, name)
             assert allowed.range[0] <= value <= allowed.range[1], (model.name, name)
             assert (value - allowed.range[0]) % getattr(allowed, "every", 1) == 0 or name in ("guidance_scale", "fps")
             # `seen` is where a value was published or measured.
@@ -100,8 +100,8 @@ def test_every_entry_recommends_what_is_advised_or_says_why_not() -> None:
         "cogvideox-2b",
         "cogvideox-5b",
     ):
-        said = find(name).recommended
-        assert all(low <= getattr(said, field) <= high for field, (low, high) in ADVISED.items()), name
+        recommended = find(name).recommended
+        assert all(low <= getattr(recommended, field) <= high for field, (low, high) in ADVISED.items()), name
     film = find("text-to-video-ms-1.7b").recommended
     assert (film.num_frames, film.num_inference_steps, film.guidance_scale, film.fps) == (16, 25, 9.0, 8.0)
     assert film.negative_prompt == "blurry, low quality, distorted, artifacts, flicker, jitter"
@@ -115,8 +115,13 @@ def test_a_number_without_a_source_follows_the_advice_by_the_models_own_rule() -
         "num_frames": {"range": [1, 81], "default": 81, "every": 5},
         "num_inference_steps": {"range": [1, 4], "default": 4},
     }
-    said = Model.model_validate(entry, strict=False).recommended
-    assert (said.num_frames, said.num_inference_steps, said.guidance_scale, said.fps) == (26, 4, 7.0, 8.0)
+    recommended = Model.model_validate(entry, strict=False).recommended
+    assert (recommended.num_frames, recommended.num_inference_steps, recommended.guidance_scale, recommended.fps) == (
+        26,
+        4,
+        7.0,
+        8.0,
+    )
 
 
 def test_the_revision_follows_the_manifest(tmp_path: Path) -> None:

@@ -55,10 +55,10 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def plan(model: Model, begins: str, picture: Path, **asked: object) -> Plan:
+def plan(model: Model, begins: str, picture: Path, **fields: object) -> Plan:
     """The Plan of a request for this model that begins from `begins`; of the file only its bytes are looked at."""
     given = {} if begins == "text" else {begins: str(picture)}
-    return resolve(Request.of(model=model.name, prompt="a red circle" if model.prompted else "", **given, **asked))
+    return resolve(Request.of(model=model.name, prompt="a red circle" if model.prompted else "", **given, **fields))
 
 
 def test_the_models_people_ask_for_are_here() -> None:
@@ -144,8 +144,8 @@ def test_its_defaults_make_a_plan_from_whatever_it_begins(model: Model, picture:
         assert (made.guidance_scale, made.fps) == (model.guidance_scale.default, model.fps.default)
         assert (made.width, made.height) == model.sizes[0]
         assert made.scheduler == model.schedulers[0] and made.negative_prompt == model.negative_prompt
-        begun = begins != "text"
-        assert made.strength == (model.strength.default if begun and model.strength is not None else None)
+        has_input = begins != "text"
+        assert made.strength == (model.strength.default if has_input and model.strength is not None else None)
         assert made.container == ("png" if model.num_frames.default == 1 else "mp4")
         assert Plan.from_json(made.to_json()) == made
 
@@ -153,9 +153,9 @@ def test_its_defaults_make_a_plan_from_whatever_it_begins(model: Model, picture:
 @each
 def test_the_ends_of_its_ranges_make_plans_too(model: Model, picture: Path) -> None:
     for end in (0, 1):
-        asked = {name: getattr(model, name).range[end] for name in ("num_frames", "guidance_scale", "fps")}
+        fields = {name: getattr(model, name).range[end] for name in ("num_frames", "guidance_scale", "fps")}
         steps = max(model.num_inference_steps.range[end], 2)
-        made = plan(model, model.inputs[0], picture, num_inference_steps=steps, **asked)
+        made = plan(model, model.inputs[0], picture, num_inference_steps=steps, **fields)
         assert made.num_frames == model.num_frames.range[end]
 
 
@@ -223,9 +223,9 @@ LISTINGS = {
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_nothing_is_pulled_twice(name: str) -> None:
-    model, (wanted, rest) = find(name), LISTINGS[name]
-    taken = choose([File(path, 1) for path in (*wanted, *rest)], model.variant, model.files)
-    assert [file.name for file in taken] == sorted(wanted)
+    model, (pulled, rest) = find(name), LISTINGS[name]
+    chosen = choose([File(path, 1) for path in (*pulled, *rest)], model.variant, model.files)
+    assert [file.name for file in chosen] == sorted(pulled)
 
 
 def test_the_page_has_a_row_for_each() -> None:

@@ -149,9 +149,9 @@ def test_the_wheel_carries_the_model_and_its_licence(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = Path(flickbook.__file__).parent
-    wanted = {"flickbook/models.toml", "flickbook/builtin/model_index.json", "flickbook/builtin/manifest.json"}
-    wanted |= {f"flickbook/{path.relative_to(package).as_posix()}" for path in package.rglob("*.safetensors")}
-    assert len(wanted) >= 6
-    assert wanted <= names
+    expected = {"flickbook/models.toml", "flickbook/builtin/model_index.json", "flickbook/builtin/manifest.json"}
+    expected |= {f"flickbook/{path.relative_to(package).as_posix()}" for path in package.rglob("*.safetensors")}
+    assert len(expected) >= 6
+    assert expected <= names
     assert any(each.endswith("licenses/LICENSE") for each in names)
     assert not any("__pycache__" in each or each.startswith("tests") for each in names)

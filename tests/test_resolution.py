@@ -16,8 +16,8 @@ from flickbook.resolution import notes, resolve, usual
 from flickbook.spec import Plan, Request
 
 
-def plan(**asked: object) -> Plan:
-    return resolve(Request.of(**{"prompt": "a red circle", **asked}))
+def plan(**fields: object) -> Plan:
+    return resolve(Request.of(**{"prompt": "a red circle", **fields}))
 
 
 def test_the_models_choice() -> None:
@@ -28,7 +28,7 @@ def test_the_models_choice() -> None:
 
 
 def test_what_is_asked_for_is_kept() -> None:
-    asked = dict(
+    fields = dict(
         negative_prompt="red, a blue square",
         num_frames=8,
         num_inference_steps=5,
@@ -40,14 +40,14 @@ def test_what_is_asked_for_is_kept() -> None:
         scheduler="unipc",
         container="mp4",
     )
-    made = plan(**asked)
-    assert {name: getattr(made, name) for name in asked} == asked
+    made = plan(**fields)
+    assert {name: getattr(made, name) for name in fields} == fields
 
 
 def test_sizes_that_are_not_native() -> None:
     made = plan(model="text-to-video-ms-1.7b", width=320)
     assert (made.width, made.height, made.revision) == (320, 256, find(made.model).commit)
-    for asked, message in (
+    for fields, message in (
         (
             {"width": 300},
             "width=300: each side must be 128 to 1024 and a multiple of 64; ask for 320x256; .* at 256x256",
@@ -56,7 +56,7 @@ def test_sizes_that_are_not_native() -> None:
         ({"height": 9000}, "height=9000: .*; ask for 256x1024, or make 256x256 and add --upscale 4x"),
     ):
         with pytest.raises(RequestError, match=message):
-            plan(model="text-to-video-ms-1.7b", **asked)
+            plan(model="text-to-video-ms-1.7b", **fields)
 
 
 def test_long_films_are_made_of_windows() -> None:
@@ -98,14 +98,14 @@ def test_an_unset_seed_is_drawn_for_each_plan() -> None:
     assert plan(seed=0).seed == 0
 
 
-@pytest.mark.parametrize("asked", [{"container": "png"}, {"num_frames": 1}, {"container": "png", "num_frames": 1}])
-def test_a_still(asked: dict[str, object]) -> None:
-    made = plan(**asked)
+@pytest.mark.parametrize("fields", [{"container": "png"}, {"num_frames": 1}, {"container": "png", "num_frames": 1}])
+def test_a_still(fields: dict[str, object]) -> None:
+    made = plan(**fields)
     assert (made.task, made.num_frames, made.container) == ("picture", 1, "png")
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("fields", "message"),
     [
         ({"prompt": ""}, 'prompt=: is empty; describe the film, for example "a red circle moving left"'),
         ({"prompt": " \n\t "}, "is empty"),
@@ -130,9 +130,9 @@ def test_a_still(asked: dict[str, object]) -> None:
         ({"container": "mp4", "num_frames": 1}, "num_frames=1: mp4 files need 2 frames or more"),
     ],
 )
-def test_refusals_name_field_value_limit_and_remedy(asked: dict[str, object], message: str) -> None:
+def test_refusals_name_field_value_limit_and_remedy(fields: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        plan(**asked)
+        plan(**fields)
 
 
 def test_limits_are_inclusive() -> None:
@@ -155,7 +155,7 @@ def test_a_scheduler_that_does_not_fit_names_those_that_do() -> None:
         plan(scheduler="euler")
 
 
-ASKED = st.fixed_dictionaries(
+FIELDS = st.fixed_dictionaries(
     {"prompt": st.text() | st.just("a red circle")},
     optional={
         "model": st.just("builtin") | st.text(),
@@ -173,10 +173,10 @@ ASKED = st.fixed_dictionaries(
 )
 
 
-@given(ASKED)
-def test_any_request_gives_a_plan_that_survives_json_or_a_refusal(asked: dict[str, object]) -> None:
+@given(FIELDS)
+def test_any_request_gives_a_plan_that_survives_json_or_a_refusal(fields: dict[str, object]) -> None:
     try:
-        made = resolve(Request.of(**asked))
+        made = resolve(Request.of(**fields))
     except RequestError as error:
         assert error.field
         assert "\n" not in str(error)
@@ -203,7 +203,7 @@ def test_a_film_that_begins_from_a_picture_knows_its_hash(picture: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("fields", "message"),
     [
         ({"image": "P", "video": "P"}, "video=P: a film starts from one input; pass either --image or --video"),
         ({"strength": 0.5}, "strength=0.5: has no effect without an image or a video; leave it out"),
@@ -221,17 +221,17 @@ def test_a_film_that_begins_from_a_picture_knows_its_hash(picture: Path) -> None
         ({"loras": (("P", 11.0),)}, "lora=11.0: its weight must be -10 to 10"),
     ],
 )
-def test_what_a_model_cannot_begin_from(picture: Path, asked: dict[str, object], message: str) -> None:
-    asked = {name: str(picture) if value == "P" else value for name, value in asked.items()}
-    if "loras" in asked:
-        asked["loras"] = ((str(picture), 11.0),)
+def test_what_a_model_cannot_begin_from(picture: Path, fields: dict[str, object], message: str) -> None:
+    fields = {name: str(picture) if value == "P" else value for name, value in fields.items()}
+    if "loras" in fields:
+        fields["loras"] = ((str(picture), 11.0),)
     with pytest.raises(RequestError) as refusal:
-        plan(**asked)
-    said = str(refusal.value)
+        plan(**fields)
+    text = str(refusal.value)
     for field in ("image=", "video="):  # long paths are shortened
-        if said.startswith(field):
-            said = f"{field}P{said[said.index(': ') :]}" if not said.startswith("image=:") else said
-    assert said.startswith(message)
+        if text.startswith(field):
+            text = f"{field}P{text[text.index(': ') :]}" if not text.startswith("image=:") else text
+    assert text.startswith(message)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_loras_are_known_by_their_hash(picture: Path) -> None:
 def test_what_is_usual_is_what_is_made_when_nothing_is_asked_for(model: Model) -> None:
     made = usual(model)
     if "text" in model.inputs:
-        asked = resolve(Request(prompt="a film", model=model.name, seed=0))
-        assert made == asked
+        unset = resolve(Request(prompt="a film", model=model.name, seed=0))
+        assert made == unset
     assert (made.width, made.height) == model.sizes[0] and made.num_frames == model.num_frames.default
 
 
@@ -288,8 +288,8 @@ def test_a_preset_fills_what_is_unset_and_tells_where_it_leaves_the_advice() -> 
     made = resolve(request)
     assert (made.num_frames, made.num_inference_steps, made.guidance_scale, made.fps) == (16, 25, 9.0, 8.0)
     assert made.negative_prompt.startswith("blurry, low quality") and notes(request, made) == []
-    own = resolve(request.model_copy(update={"guidance_scale": 3.0, "num_frames": 4, "negative_prompt": ""}))
-    assert (own.guidance_scale, own.num_frames, own.negative_prompt, own.fps) == (3.0, 4, "", 8.0)
+    changed = resolve(request.model_copy(update={"guidance_scale": 3.0, "num_frames": 4, "negative_prompt": ""}))
+    assert (changed.guidance_scale, changed.num_frames, changed.negative_prompt, changed.fps) == (3.0, 4, "", 8.0)
     large = Request(prompt="a panda", model="wan-2.1-1.3b", preset="recommended", num_inference_steps=40)
     (note,) = notes(large, resolve(large))
     assert note == (
@@ -306,8 +306,8 @@ def test_a_preset_inside_the_advice_tells_what_was_published() -> None:
         "preset recommended: videocrafter2 was published with 50 steps, guidance 12, 10 frames per second; "
         "they apply without the preset"
     ]
-    own = request.model_copy(update={"num_inference_steps": 40, "guidance_scale": 12.0, "fps": 10.0})
-    assert notes(own, resolve(own)) == []
+    changed = request.model_copy(update={"num_inference_steps": 40, "guidance_scale": 12.0, "fps": 10.0})
+    assert notes(changed, resolve(changed)) == []
 
 
 def test_a_preset_leaves_a_picture_one_frame_and_a_fixed_guidance_alone() -> None:

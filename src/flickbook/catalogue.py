@@ -208,10 +208,14 @@ class Model(Record):
 
     def advice(self) -> str:
         """The recommended settings in a line; a negative prompt is quoted where one is recommended."""
-        said = self.recommended
-        film = f"{said.num_frames} frames at {said.fps:g} per second, " if self.num_frames.range[1] > 1 else ""
-        negative = f'; negative prompt "{said.negative_prompt}"' if said.negative_prompt else ""
-        return f"{film}{said.num_inference_steps} steps, guidance {said.guidance_scale:g}{negative}"
+        recommended = self.recommended
+        film = (
+            f"{recommended.num_frames} frames at {recommended.fps:g} per second, "
+            if self.num_frames.range[1] > 1
+            else ""
+        )
+        negative = f'; negative prompt "{recommended.negative_prompt}"' if recommended.negative_prompt else ""
+        return f"{film}{recommended.num_inference_steps} steps, guidance {recommended.guidance_scale:g}{negative}"
 
     def known_words(self) -> frozenset[str] | None:
         """The words of its training captions; None for a model without a list of them."""
@@ -222,32 +226,32 @@ class Model(Record):
         it knows, and every word it knows only as another name for something; "" where there is none."""
         known = self.known_words()
         unknown = vocabulary.unknown_words(prompt, known)
-        said = [f"did not learn {quoted(unknown, known or ())}"] if unknown else []
-        for shown, names in self._taken_for(prompt).items():
-            said.append(f"uses {quoted(names)} as a synonym of its {shown}")
-        if not said:
+        parts = [f"did not learn {quoted(unknown, known or ())}"] if unknown else []
+        for shown, names in self._synonyms_in(prompt).items():
+            parts.append(f"uses {quoted(names)} as a synonym of its {shown}")
+        if not parts:
             return ""
         advice = "the film may not show it; for other subjects use a larger model such as"
-        return f"{self.name} {', and '.join(said)}: {advice} {self.bigger}"
+        return f"{self.name} {', and '.join(parts)}: {advice} {self.bigger}"
 
-    def _taken_for(self, prompt: str) -> dict[str, list[str]]:
+    def _synonyms_in(self, prompt: str) -> dict[str, list[str]]:
         """What the model shows -> the words of a prompt that it takes for it, unless the prompt names it in full."""
         found: dict[str, list[str]] = {}
-        asked = vocabulary.words(prompt)
-        for word in dict.fromkeys(asked):
-            if (shown := self.synonyms.get(word)) and not {*shown.split()} <= {*asked}:
+        named = vocabulary.words(prompt)
+        for word in dict.fromkeys(named):
+            if (shown := self.synonyms.get(word)) and not {*shown.split()} <= {*named}:
                 found.setdefault(shown, []).append(word)
         return found
 
 
 def quoted(names: Sequence[str], known: Collection[str] = ()) -> str:
     """Words in quotes for a note, shortened and escaped for a terminal, each with the nearest of the `known` words."""
-    told = []
+    parts = []
     for name in names[:_MOST_NAMED]:
         near = vocabulary.nearest(name, known)
-        told.append(f'"{escaped(name[:40])}"' + (f' (nearest: "{near}")' if near else ""))
+        parts.append(f'"{escaped(name[:40])}"' + (f' (nearest: "{near}")' if near else ""))
     more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
-    return ", ".join(told + more)
+    return ", ".join(parts + more)
 
 
 def _gist(path: Path) -> str | int:

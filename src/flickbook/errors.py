@@ -58,16 +58,16 @@ class FlickbookError(Exception):
     code: str = "error"
     exit_code: int = 1
     field: str | None = None
-    _given: tuple[tuple[object, ...], dict[str, object]]
+    _arguments: tuple[tuple[object, ...], dict[str, object]]
 
     def __new__(cls, *args: object, **named: object) -> Self:
         made = super().__new__(cls, *args)
-        made._given = (args, named)
+        made._arguments = (args, named)
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions are pickled by their message alone; an error is made again from what it was made from.
-        return (_again, (type(self), *self._given))
+        return (_again, (type(self), *self._arguments))
 
 
 def _again(kind: type[FlickbookError], args: tuple[object, ...], named: dict[str, object]) -> FlickbookError:
@@ -96,8 +96,8 @@ class RequestError(FlickbookError):
         if not message.startswith(start):
             return message
         value = self.value if value is None else value
-        said = "" if value is True else shown(value)
-        return f"{name} {said}".rstrip() + message[len(start) :]
+        text = "" if value is True else shown(value)
+        return f"{name} {text}".rstrip() + message[len(start) :]
 
 
 class ModelNotFound(RequestError):

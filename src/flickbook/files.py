@@ -7,7 +7,9 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 
@@ -27,10 +29,22 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def existing(path: Path) -> Path:
+    """Return the nearest existing directory or file among `path` and its parents."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a regular file, 64 hexadecimal digits. Raises OSError, also for pipes and devices."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[BufferedReader]:
+    """Open a regular file for reading bytes. Raises OSError, also for pipes and devices."""
     # Opened without blocking: opening a FIFO would otherwise wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        yield file

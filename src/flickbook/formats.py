@@ -177,14 +177,14 @@ def numbered_frames(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> tu
     return found
 
 
-def check_numbers(path: str | os.PathLike[str], most: int = MOST_FRAMES) -> None:
+def check_numbers(path: str | os.PathLike[str]) -> None:
     """Raises MediaError if the first frame of a numbered sequence is missing, or a frame before an existing one."""
-    found = numbered_frames(path, most)
+    found = numbered_frames(path)
     following = _first(path) + len(found)
     begin, _, end = (re.escape(part or "") for part in _NUMBER.split(Path(path).name))
     numbers = (re.fullmatch(f"{begin}([0-9]+){end}", name) for name in os.listdir(found[0].parent))
     last = max((int(number[1]) for number in numbers if number), default=0)
-    if len(found) <= most and last >= following:
+    if len(found) <= MOST_FRAMES and last >= following:
         reason = f"frame {frame_paths(path, 1, following)[0].name} is missing, and later frames exist"
         raise MediaError(path, reason, "add it, or renumber the frames")
 

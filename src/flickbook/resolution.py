@@ -93,17 +93,17 @@ def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[s
     found = []
     if model.name != request.model:
         found.append(f"speed turbo: made by {model.name}, in {plan.num_inference_steps} steps")
-    left_out = set(words(request.negative_prompt or "")) - set(words(plan.negative_prompt))
+    removed = set(words(request.negative_prompt or "")) - set(words(plan.negative_prompt))
     if unknown := [
-        word for word in unknown_words(request.negative_prompt or "", model.known_words()) if word in left_out
+        word for word in unknown_words(request.negative_prompt or "", model.known_words()) if word in removed
     ]:
         found.append(f"{model.name} did not learn {quoted(unknown)}: left out of the negative prompt")
     if model.seen.get("guidance_scale") == "as evaluated" and plan.guidance_scale > 2 * model.guidance_scale.default:
         best = f"above {model.guidance_scale.default:g}, the best measured value of {model.name}"
         found.append(f"guidance {plan.guidance_scale:g} is far {best}: the film may follow the prompt less")
     if request.preset is not None and (other := _other_than_advised(request, plan, model)):
-        own, advice = (", ".join(texts) for texts in zip(*other, strict=True))
-        found.append(f"preset {request.preset}: {own}, as recommended for {model.name}, instead of {advice}")
+        preset_values, advice = (", ".join(texts) for texts in zip(*other, strict=True))
+        found.append(f"preset {request.preset}: {preset_values}, as recommended for {model.name}, instead of {advice}")
     if request.preset is not None and (published := ", ".join(_published_besides(request, plan, model))):
         found.append(
             f"preset {request.preset}: {model.name} was published with {published}; they apply without the preset"
@@ -142,21 +142,21 @@ def _published_besides(request: Request, plan: Plan, model: Model) -> list[str]:
     """Return the model's published values that the preset replaced by ones inside the general advice."""
     found = []
     for name, (low, high) in ADVISED.items():
-        own = getattr(model, name).default
-        filled = getattr(request, name) is None and getattr(plan, name) == getattr(model.recommended, name) != own
-        if filled and name in model.seen and not low <= own <= high:
-            found.append(_NUMBERS[name].format(f"{own:g}"))
+        default = getattr(model, name).default
+        filled = getattr(request, name) is None and getattr(plan, name) == getattr(model.recommended, name) != default
+        if filled and name in model.seen and not low <= default <= high:
+            found.append(_NUMBERS[name].format(f"{default:g}"))
     return found
 
 
-def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
+def speed_of(value: str | float | None) -> tuple[Speed | None, float | None]:
     """Parse `speed`: a level ("exact", "balanced"), a playback speed (2, 0.5), or both ("balanced,2").
 
     Raises RequestError for other values, and for two of the same kind.
     """
     level: Speed | None = None
     played: float | None = None
-    for word in [] if said is None else str(said).split(","):
+    for word in [] if value is None else str(value).split(","):
         word = word.strip().lower()
         known = next((each for each in get_args(Speed) if each == word), None)
         number = None if known else _number(word)
@@ -164,7 +164,7 @@ def speed_of(said: str | float | None) -> tuple[Speed | None, float | None]:
             levels = ", ".join(get_args(Speed))
             limit = f"must be {levels}, a number, or one of each"
             raise RequestError(
-                "speed", said, limit, "write balanced or turbo for faster sampling, 2 to play the film twice as fast"
+                "speed", value, limit, "write balanced or turbo for faster sampling, 2 to play the film twice as fast"
             )
         level, played = known or level, played if number is None else number
     return level, played
@@ -245,19 +245,19 @@ def _prompt_at(request: Request, num_frames: int, window: int, stride: int) -> t
 def _beginning(request: Request, model: Model) -> tuple[str, str]:
     """Return the SHA-256 of the image and of the video that a film begins from, "" if there is none."""
     named = {"image": request.image, "video": request.video}
-    given = {kind: path for kind, path in named.items() if path is not None}
-    if len(given) > 1:
+    inputs = {kind: path for kind, path in named.items() if path is not None}
+    if len(inputs) > 1:
         raise RequestError("video", request.video, "a film starts from one input", "pass either --image or --video")
-    for kind, path in given.items():
+    for kind, path in inputs.items():
         if kind not in model.inputs:
             able = [other.name for other in list_models() if kind in other.inputs]
             limit = f"{model.name} starts from {' or '.join(model.inputs)}"
             raise RequestError(kind, path, limit, f"leave it out, or choose a model that can: {', '.join(able)}")
-    if not given and "text" not in model.inputs:
+    if not inputs and "text" not in model.inputs:
         kind = model.inputs[0]
         raise RequestError(kind, "", f"{model.name} starts from {' or '.join(model.inputs)}", f"add --{kind} PATH")
     hashes = {}
-    for kind, path in given.items():
+    for kind, path in inputs.items():
         if kind == "video" and formats.is_frames(path):
             formats.check_numbers(path)
         try:
@@ -268,11 +268,11 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
 
 
 def _strength(request: Request, model: Model, steps: int) -> float | None:
-    begun = request.image is not None or request.video is not None
-    if request.strength is not None and not (begun and model.strength):
-        limit = f"{model.name} does not use it" if begun else "has no effect without an image or a video"
+    has_input = request.image is not None or request.video is not None
+    if request.strength is not None and not (has_input and model.strength):
+        limit = f"{model.name} does not use it" if has_input else "has no effect without an image or a video"
         raise RequestError("strength", request.strength, limit, "leave it out")
-    if not begun or model.strength is None:
+    if not has_input or model.strength is None:
         return None
     strength = _real("strength", request.strength, model.strength)
     if int(steps * strength) < 1:
@@ -306,13 +306,13 @@ def _negative(request: Request, model: Model) -> str:
 
 def _frames(request: Request, model: Model) -> tuple[Container, int]:
     """Return the container and the number of frames, which determine each other: an image has one frame."""
-    asked, container = request.num_frames, request.container
+    requested, container = request.num_frames, request.container
     if container is not None and container not in formats.FILMS:
-        if asked not in (None, 1):
+        if requested not in (None, 1):
             limit = f"{container} files have one frame"
-            raise RequestError("num_frames", asked, limit, "ask for 1 frame or name the file .mp4")
+            raise RequestError("num_frames", requested, limit, "ask for 1 frame or name the file .mp4")
         return container, _whole("num_frames", 1, model.num_frames)
-    num_frames = _whole("num_frames", asked, model.num_frames)
+    num_frames = _whole("num_frames", requested, model.num_frames)
     if num_frames == 1 and container not in (None, *formats.STILLS):
         limit = (
             "shot-%04d.png needs 2 frames or more"

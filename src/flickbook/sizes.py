@@ -48,33 +48,33 @@ def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:
 def _larger(request: Request, model: Model) -> str:
     """How to get a size above the model's limit: by --upscale, or with another model; "" for any other size."""
     first = model.sizes[0]
-    wanted = (request.width or first[0], request.height or first[1])
+    requested = (request.width or first[0], request.height or first[1])
     most = (
         [max(sides) for sides in zip(*model.sizes, strict=True)] if model.sides is None else model.sides.range[1:] * 2
     )
-    if wanted[0] <= most[0] and wanted[1] <= most[1]:
+    if requested[0] <= most[0] and requested[1] <= most[1]:
         return ""
-    (width, height), factor = _to_upscale(wanted, model)
+    (width, height), factor = _to_upscale(requested, model)
     upscaled = f"{width * factor}x{height * factor}"
     found = f"make {width}x{height} and add --upscale {factor}x, which gives {upscaled}"
     films = model.num_frames.range[1] > 1
     able = [
         other.name
         for other in list_models()
-        if {*model.inputs} & {*other.inputs} and (other.num_frames.range[1] > 1) == films and _makes(other, wanted)
+        if {*model.inputs} & {*other.inputs} and (other.num_frames.range[1] > 1) == films and _makes(other, requested)
     ]
     return f"{found}, or choose a larger model, for example --model {able[0]}" if able else found
 
 
-def _to_upscale(wanted: tuple[int, int], model: Model) -> tuple[tuple[int, int], int]:
-    """The size to make, and the factor that brings it to `wanted` or, with the largest factor, nearest to it."""
-    width, height = wanted
+def _to_upscale(requested: tuple[int, int], model: Model) -> tuple[tuple[int, int], int]:
+    """The size to make, and the factor that brings it to `requested` or, with the largest factor, nearest to it."""
+    width, height = requested
     # Of the native sizes, the one whose aspect ratio is nearest.
     base = min(model.sizes, key=lambda size: abs(size[0] * height - size[1] * width) // size[1])
     for factor in range(2, UPSCALE_LIMIT + 1):
         if model.sides is not None:
             multiple, (smallest, _) = model.sides.multiple, model.sides.range
-            least = [max(smallest, -(-side // (factor * multiple)) * multiple) for side in wanted]  # rounded up
+            least = [max(smallest, -(-side // (factor * multiple)) * multiple) for side in requested]  # rounded up
             base = (least[0], least[1])
             if not _makes(model, base):
                 base = model.sizes[0]

@@ -56,7 +56,7 @@ def ready(case: Case) -> Iterator[str]:
             films.forget()
 
 
-def asked(case: Case, model: str, begins: str, directory: Path, **changes: object) -> Request:
+def request_of(case: Case, model: str, begins: str, directory: Path, **changes: object) -> Request:
     """The request of a short film that begins from `begins`, whose file is written to `directory`."""
     frames = beginning(case)
     values: dict[str, object] = dict(prompt="a red circle", model=model, seed=3, num_inference_steps=STEPS)
@@ -79,7 +79,7 @@ def film(plan: Plan, request: Request, steps: list[Step] | None = None) -> Clip:
 
 def row(case: Case, model: str, begins: str, directory: Path) -> str:
     """One line of the matrix, after everything in it was tried. Raises AssertionError for a promise that is broken."""
-    request = asked(case, model, begins, directory)
+    request = request_of(case, model, begins, directory)
     plan = resolve(request)
     steps: list[Step] = []
     clip = film(plan, request, steps)
@@ -89,7 +89,7 @@ def row(case: Case, model: str, begins: str, directory: Path) -> str:
     _playable(clip, plan, directory)
     again = film(plan, request)
     assert np.array_equal(clip.frames, again.frames), "a fixed seed repeats itself"
-    other = asked(case, model, begins, directory, seed=4)
+    other = request_of(case, model, begins, directory, seed=4)
     assert not np.array_equal(clip.frames, film(resolve(other), other).frames), "another seed makes another film"
     engine = films.engine_of(plan, films.run_options_of(plan, request))
     preview = "yes" if _shows(engine, denoised, plan) else "no"
@@ -114,7 +114,7 @@ def _shows(engine: Engine, steps: list[Step], plan: Plan) -> bool:
     """Whether every step had a preview, and the middle one is pictures of the film's size."""
     if any(step.preview is None for step in steps):
         return False
-    shown = engine.show(steps[len(steps) // 2].preview[0])
+    shown = engine.loaded().show(steps[len(steps) // 2].preview[0])
     assert shown.shape[1:] == (plan.height, plan.width, 3) and shown.dtype == np.uint8
     return True
 

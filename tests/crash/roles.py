@@ -90,8 +90,8 @@ class ToldShelf(ArtifactStore):
         super().__init__(root)
         self._pipe, self._last = pipe, ("", "")
 
-    def tell(self, id: str, **progress: Any) -> None:
-        super().tell(id, **progress)
+    def write_progress(self, id: str, **progress: Any) -> None:
+        super().write_progress(id, **progress)
         phase, done = progress["phase"], progress["index"] >= progress["total"]
         following = {"load": "encode", "encode": "denoise", "denoise": "decode", "decode": "write"}
         begins = following.get(phase, "write") if done else phase

@@ -9,7 +9,7 @@ import pytest
 
 from flickbook.desktop import frame_buffer
 from flickbook.errors import MediaError
-from flickbook.jobs.workers.preview import webp
+from flickbook.jobs.workers.progress import webp
 from flickbook.media.clip import Clip
 
 

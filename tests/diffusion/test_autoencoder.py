@@ -115,8 +115,8 @@ def test_has_the_librarys_keys_and_shapes(values: dict[str, Any]) -> None:
 )
 def test_layers_at_published_width(ours: Any, theirs: Any, channels: int) -> None:
     mine, library = ours().eval(), shaken(theirs())
-    own = mine.state_dict().keys()
-    mine.load_state_dict({k: v for k, v in library.state_dict().items() if k in own})
+    keys = mine.state_dict().keys()
+    mine.load_state_dict({k: v for k, v in library.state_dict().items() if k in keys})
     x = torch.randn(1, channels, 12, 8)
     expected = library(x, temb=None) if isinstance(library, ResnetBlock2D) else library(x)
     assert error(mine(x), expected) <= 1e-5

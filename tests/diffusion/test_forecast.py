@@ -33,10 +33,10 @@ class Network:
     """A toy that is smooth in time and treats each film by itself; it remembers how many it was asked about."""
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.batches: list[int] = []
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.asked.append(len(x))
+        self.batches.append(len(x))
         answer: Tensor = torch.sin(0.5 * x.roll(1, dims=1) + 0.001 * t)
         return answer
 
@@ -57,8 +57,8 @@ def run(state: SamplerState, pace: Pace | None, solver: str = "ddim") -> tuple[l
 def test_fewer_answers_give_nearly_the_same(solver: str) -> None:
     exact, all_of_them = run(begin(1), None, solver)
     paced, some = run(begin(1), PACE, solver)
-    assert len(some.asked) < 0.7 * len(all_of_them.asked) == 0.7 * 25
-    assert paced[-1].answers[0].asked == len(some.asked)
+    assert len(some.batches) < 0.7 * len(all_of_them.batches) == 0.7 * 25
+    assert paced[-1].answers[0].evaluations == len(some.batches)
     away = (paced[-1].latents - exact[-1].latents).square().mean() / exact[-1].latents.square().mean()
     assert away.sqrt() < 0.03
 
@@ -66,12 +66,12 @@ def test_fewer_answers_give_nearly_the_same(solver: str) -> None:
 def test_trusting_nothing_is_exact() -> None:
     exact, _ = run(begin(), None)
     paced, network = run(begin(), Pace(error=0.0))
-    assert len(network.asked) == 25 and torch.equal(paced[-1].latents, exact[-1].latents)
+    assert len(network.batches) == 25 and torch.equal(paced[-1].latents, exact[-1].latents)
 
 
 def test_the_first_steps_and_the_last_one_ask() -> None:
     states, _ = run(begin(1), Pace(error=1e9, most=100))
-    counts = [state.answers[0].asked for state in states]
+    counts = [state.answers[0].evaluations for state in states]
     assert counts == [1, 2, *[3] * 22, 4]
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(solver: str, stopped: int)
     kept = SamplerState.from_tensors(whole[stopped - 1].to_tensors())
     rest, network = run(kept, PACE, solver)
     assert torch.equal(rest[-1].latents, whole[-1].latents)
-    assert [each.asked for each in rest[-1].answers] == [each.asked for each in whole[-1].answers]
+    assert [each.evaluations for each in rest[-1].answers] == [each.evaluations for each in whole[-1].answers]
     assert len(rest) == 25 - stopped
 
 
@@ -95,8 +95,8 @@ def test_without_its_last_answers_it_would_not() -> None:
 
 def test_a_film_depends_on_no_other_of_its_batch() -> None:
     together, network = run(begin(3), PACE)
-    assert set(network.asked) == {3}, "what is rounded depends on how many are asked about"
-    assert len({each.asked for each in together[-1].answers}) > 1, "they rest at different steps"
+    assert set(network.batches) == {3}, "what is rounded depends on how many are asked about"
+    assert len({each.evaluations for each in together[-1].answers}) > 1, "they rest at different steps"
     for film in range(3):
         first = begin(3)
         alone, _ = run(replace(first, latents=first.latents[film : film + 1]), PACE)
@@ -146,8 +146,8 @@ def test_answers_are_kept_as_plain_tensors() -> None:
     states, _ = run(begin(), PACE, "unipc")
     flat = forecast.to_tensors(states[9].answers)
     (one, other) = forecast.from_tensors(flat, "cpu", SamplerState.from_tensors)
-    assert (one.rest, one.asked, one.timesteps) == tuple(
-        getattr(states[9].answers[0], name) for name in ("rest", "asked", "timesteps")
+    assert (one.rest, one.evaluations, one.timesteps) == tuple(
+        getattr(states[9].answers[0], name) for name in ("rest", "evaluations", "timesteps")
     )
     kept = states[9].answers[1]
     assert torch.equal(other.estimates[1], kept.estimates[1])

@@ -97,11 +97,11 @@ def test_a_norm_in_bfloat16_goes_through_float32_only_where_that_is_quicker(
     norm, seen = PackedNorm(nn.GroupNorm(groups, channels).bfloat16()), []
     group_norm = torch.nn.functional.group_norm
 
-    def told(x: torch.Tensor, *rest: object) -> torch.Tensor:
+    def recorded(x: torch.Tensor, *rest: object) -> torch.Tensor:
         seen.append(x.dtype)
         return group_norm(x, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("torch.nn.functional.group_norm", told)
+    monkeypatch.setattr("torch.nn.functional.group_norm", recorded)
     with torch.inference_mode():
         norm(torch.ones(1, channels, *size, dtype=torch.bfloat16))
     assert seen == [torch.float32 if raised else torch.bfloat16]

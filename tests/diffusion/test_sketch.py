@@ -39,10 +39,10 @@ def test_a_file_says_what_it_is(sketch: Sketch, tmp_path: Path) -> None:
     assert read.out.weight.dtype == torch.float32 and torch.allclose(read(z), sketch(z), atol=1e-2)
 
 
-@pytest.mark.parametrize("said", [None, {"widths": "16,8"}, {"latent_channels": "4", "widths": "16,x"}])
-def test_another_file_is_refused(sketch: Sketch, tmp_path: Path, said: dict[str, str] | None) -> None:
+@pytest.mark.parametrize("metadata", [None, {"widths": "16,8"}, {"latent_channels": "4", "widths": "16,x"}])
+def test_another_file_is_refused(sketch: Sketch, tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "other.safetensors"
-    save_file(sketch.state_dict(), path, said)
+    save_file(sketch.state_dict(), path, metadata)
     with pytest.raises(WeightsError, match="tiny decoder"):
         load_sketch(path)
     path.write_bytes(b"no weights")

@@ -152,9 +152,9 @@ def test_config_round_trip_and_class_name() -> None:
     assert different.keys() == set(UNet3DConfig.OWN)
     for field, value in different.items():
         assert field not in config.to_dict()
-        own = UNet3DConfig.from_dict({**SMALL, field: value})
-        assert own.to_dict()["_class_name"] == "FlickbookUNet3DModel" and own.to_dict()[field] == value
-        assert UNet3DConfig.from_dict(own.to_dict()) == own
+        custom = UNet3DConfig.from_dict({**SMALL, field: value})
+        assert custom.to_dict()["_class_name"] == "FlickbookUNet3DModel" and custom.to_dict()[field] == value
+        assert UNet3DConfig.from_dict(custom.to_dict()) == custom
 
 
 def test_a_config_of_diffusers_asks_for_nothing_of_ours() -> None:

@@ -28,8 +28,8 @@ def test_the_kernel_can_be_had_back(channels: tuple[int, int]) -> None:
 def test_packed_it_has_every_size(size: tuple[int, int] | None) -> None:
     torch.manual_seed(0)
     layer, x = Upsample(8), torch.randn(3, 8, 4, 4).contiguous(memory_format=torch.channels_last)
-    asked = None if size is None else torch.Size(size)
+    requested = None if size is None else torch.Size(size)
     with torch.inference_mode():
-        expected, found = layer(x, asked), PackedUpsample(layer)(x, asked)
+        expected, found = layer(x, requested), PackedUpsample(layer)(x, requested)
     assert found.shape[-2:] == (size or (8, 8))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

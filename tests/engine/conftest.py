@@ -27,8 +27,8 @@ def plan() -> Callable[..., Plan]:
     """`plan(**changes)`: three steps, four frames, seed 7 unless changed."""
 
     def make(**changes: Any) -> Plan:
-        asked = {"prompt": PROMPT, "num_frames": 4, "num_inference_steps": 3, "seed": 7}
-        return resolve(Request.of(**{**asked, **changes}))
+        fields = {"prompt": PROMPT, "num_frames": 4, "num_inference_steps": 3, "seed": 7}
+        return resolve(Request.of(**{**fields, **changes}))
 
     return make
 

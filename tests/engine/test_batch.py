@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flickbook.engine.batch import FIELDS, SHEET_FILMS, Failure, Film, Seeds, Sheet, Template, made, standing, worst
+from flickbook.engine.batch import FIELDS, SHEET_FILMS, Failure, Film, Seeds, Sheet, Template, made, saved_plan, worst
 from flickbook.engine.films import films
 from flickbook.engine.rows import Row
 from flickbook.errors import Cancelled, FlickbookError, OutputError, RequestError
@@ -26,8 +26,8 @@ VALUES = {"number": "07", "slug": "a-fox", "seed": "5", "model": "builtin", "nam
 
 
 def film(path: Path, number: int = 1, drawn: bool = False, **changes: Any) -> Film:
-    asked = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": number}
-    request = Request.of(**{**asked, **changes})
+    fields = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": number}
+    request = Request.of(**{**fields, **changes})
     return Film(Row(number, {}, f"key-{number}"), request, resolve(request), {}, path, drawn)
 
 
@@ -135,32 +135,32 @@ def saved(one: Film) -> Clip:
 def test_an_existing_film_is_recognised_by_its_plan(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     one = film(path)
-    assert standing(one) is None
+    assert saved_plan(one) is None
     saved(one)
-    assert standing(one) == one.plan
+    assert saved_plan(one) == one.plan
     other = film(path, seed=8)
     with pytest.raises(OutputError, match="is another film: seed is 1 in the file, 8 here"):
-        standing(other)
-    assert standing(other, overwrite=True) is None
+        saved_plan(other)
+    assert saved_plan(other, overwrite=True) is None
     drawn = film(path, seed=8, drawn=True)
-    assert standing(drawn) == one.plan
+    assert saved_plan(drawn) == one.plan
     with pytest.raises(OutputError, match="num_inference_steps is 2 in the file, 3 here"):
-        standing(film(path, num_inference_steps=3, drawn=True))
+        saved_plan(film(path, num_inference_steps=3, drawn=True))
 
 
 def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
     one = film(tmp_path / "a.mp4")
     one.path.write_bytes(b"x")
     with pytest.raises(OutputError, match="carries no recipe"):
-        standing(one)
+        saved_plan(one)
     one.path.unlink()
     write(one.path, np.zeros((4, 16, 16, 3), np.uint8), 8.0)
     with pytest.raises(OutputError, match="carries no recipe"):
-        standing(one)
+        saved_plan(one)
     numbered = film(tmp_path / "f-%02d.png", container="frames")
-    assert standing(numbered) is None
+    assert saved_plan(numbered) is None
     saved(numbered)
-    assert standing(numbered) == numbered.plan
+    assert saved_plan(numbered) == numbered.plan
 
 
 def test_complete_numbered_frames_are_kept(tmp_path: Path) -> None:
@@ -170,23 +170,23 @@ def test_complete_numbered_frames_are_kept(tmp_path: Path) -> None:
     frame = third.read_bytes()
     third.unlink()
     with pytest.raises(OutputError, match="not with the frames of its recipe"):
-        standing(one)
-    assert standing(one, overwrite=True) is None
+        saved_plan(one)
+    assert saved_plan(one, overwrite=True) is None
     third.write_bytes(frame)
-    assert standing(one) == one.plan
+    assert saved_plan(one) == one.plan
     fifth.write_bytes(frame)
     with pytest.raises(OutputError, match="there are more"):
-        standing(one)
+        saved_plan(one)
 
 
 @pytest.mark.parametrize("loop", ["pingpong", "blend"])
 def test_looped_numbered_frames_are_recognised_by_their_pixels(tmp_path: Path, loop: str) -> None:
     one = film(tmp_path / "f-%d.png", container="frames", polish=Polish(loop=loop))  # type: ignore[arg-type]
     count = len(saved(one).frames)
-    assert count < 8 and standing(one) == one.plan
+    assert count < 8 and saved_plan(one) == one.plan
     (tmp_path / f"f-{count}.png").unlink()
     with pytest.raises(OutputError, match="some are missing"):
-        standing(one)
+        saved_plan(one)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webp", "a-%d.png"])
@@ -200,24 +200,24 @@ def test_a_film_of_schema_1_and_of_any_batch_is_the_same_film(tmp_path: Path, na
     placement = clip.recipe.placement.model_copy(update={"batch": 3})
     recipe = clip.recipe.model_copy(update={"schema_version": 1, "plan": plan, "placement": placement})
     write(path, clip.frames, clip.fps, recipe.to_json())
-    assert standing(one) == one.plan
+    assert saved_plan(one) == one.plan
     with pytest.raises(
         OutputError, match="is another film: seed is 1 in the file, 8 here$|seed is 1 in the file, 8 here;"
     ):
-        standing(film(path, seed=8, container=container_of(path)))
+        saved_plan(film(path, seed=8, container=container_of(path)))
 
 
 def test_a_film_of_another_codec_is_another_film(tmp_path: Path) -> None:
     one = film(tmp_path / "a.mp4")
     next(films([one.plan])).save(one.path, codec="h265")
     with pytest.raises(OutputError, match="is another film: codec is h265 in the file, h264 here"):
-        standing(one)
+        saved_plan(one)
 
 
 def test_a_failing_film_does_not_end_the_batch(tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     saved(film(picture, num_frames=1))
-    asked = [
+    batch = [
         film(tmp_path / "1.mp4", 1),
         film(tmp_path / "2.mp4", 2, image=str(picture), num_inference_steps=4),
         film(tmp_path / "3.mp4", 3),
@@ -229,13 +229,13 @@ def test_a_failing_film_does_not_end_the_batch(tmp_path: Path) -> None:
         if one.row.number == 3:
             raise OutputError(one.path, "no space left", "free some")
 
-    results = [(one.row.number, result) for one, result in made(asked, check=check)]
+    results = [(one.row.number, result) for one, result in made(batch, check=check)]
     assert [number for number, _ in results] == [1, 2, 3, 4]
     assert [type(result) for _, result in results] == [Clip, Failure, Failure, Clip]
     assert [r.code for _, r in results if isinstance(r, Failure)] == ["media", "output"]
     for number, clip in results:
         if isinstance(clip, Clip):
-            assert clip.recipe is not None and clip.recipe.plan == asked[number - 1].plan
+            assert clip.recipe is not None and clip.recipe.plan == batch[number - 1].plan
 
 
 def test_films_are_yielded_as_they_are_made(tmp_path: Path) -> None:
@@ -254,9 +254,9 @@ def test_adjacent_films_run_as_a_batch_and_are_unchanged(tmp_path: Path) -> None
     for number, picture in enumerate(pictures):
         saved(film(picture, number, num_frames=1))
     how = {"num_inference_steps": 4}
-    asked = [film(tmp_path / f"{n}.mp4", n, image=str(pictures[n - 1]), **how) for n in (1, 2)]
-    together = [result for _, result in made(asked, placement=Placement(batch=2))]
-    for one, clip in zip(asked, together, strict=True):
+    batch = [film(tmp_path / f"{n}.mp4", n, image=str(pictures[n - 1]), **how) for n in (1, 2)]
+    together = [result for _, result in made(batch, placement=Placement(batch=2))]
+    for one, clip in zip(batch, together, strict=True):
         assert isinstance(clip, Clip) and clip.recipe is not None and clip.run is not None
         assert clip.recipe.placement.batch == 2
         assert clip.run.inputs == {one.plan.image: str(Path(one.request.image or "").absolute())}
@@ -269,9 +269,9 @@ def test_adjacent_films_run_as_a_batch_and_are_unchanged(tmp_path: Path) -> None
 def test_a_failing_batch_is_retried_film_by_film(tmp_path: Path) -> None:
     """The second is polished with a network that is gone: the first is whole by then, the third is made alone."""
     gone = Polish(upscale=2, upscaler=Network(name="gone", sha256="0" * 64))
-    asked = [film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2, polish=gone), film(tmp_path / "3.mp4", 3)]
+    batch = [film(tmp_path / "1.mp4", 1), film(tmp_path / "2.mp4", 2, polish=gone), film(tmp_path / "3.mp4", 3)]
     steps: list[Step] = []
-    results = made(asked, placement=Placement(batch=3), on_step=steps.append)
+    results = made(batch, placement=Placement(batch=3), on_step=steps.append)
     assert isinstance(next(results)[1], Clip)
     first = len(steps)
     rest = [result for _, result in results]

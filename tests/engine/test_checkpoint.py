@@ -68,12 +68,12 @@ def made(engine: Engine, plans: Sequence[Plan], **how: Any) -> tuple[np.ndarray,
 
 def stopped(engine: Engine, plans: Sequence[Plan], at: int, **how: Any) -> None:
     """A run that is asked to stop when it has made step `at`, and not yet told of it."""
-    told, before = list[tuple[str, int]](), ("denoise", at - 1) if at > 1 else ("encode", 1)
+    events, before = list[tuple[str, int]](), ("denoise", at - 1) if at > 1 else ("encode", 1)
     with pytest.raises(Cancelled):
-        for event in engine.run(plans, cancel=lambda: before in told, **how):
+        for event in engine.run(plans, cancel=lambda: before in events, **how):
             assert isinstance(event, Step)
-            told.append((event.phase, event.index))
-    assert told[-1] == before
+            events.append((event.phase, event.index))
+    assert events[-1] == before
 
 
 def test_a_checkpoint_round_trips(kept: Path) -> None:
@@ -291,6 +291,6 @@ def test_until_stops_after_its_share_of_the_steps(
     for _ in range(2):  # the second time it is there already
         *_, step = engine.run(plans, checkpointer=Checkpointer(path), until=until, previews=True)
         assert isinstance(step, Step) and (step.phase, step.index, step.total) == ("denoise", last, 25)
-        assert step.preview is not None and engine.show(step.preview[0]).shape == (1, 128, 128, 3)
+        assert step.preview is not None and engine.loaded().show(step.preview[0]).shape == (1, 128, 128, 3)
         found = Checkpointer(path).look(plans)
         assert found is not None and found.index == last

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.contract.cases import CASES
-from tests.contract.matrix import asked
+from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.diffusion.unet3d import UNet3D
@@ -32,10 +32,10 @@ def finished(draft: Draft, keep: Keep, path: Path) -> tuple[str, list[int]]:
     checkpointer, steps = keep([draft.plan]), list[Step]()
     assert checkpointer is not None
 
-    def own(_: Sequence[Plan]) -> Checkpointer:
+    def resume(_: Sequence[Plan]) -> Checkpointer:
         return Checkpointer(path, also=[checkpointer.path])
 
-    (clip,) = films([draft.plan], RunOptions(placement=draft.placement), keep=own, on_step=steps.append)
+    (clip,) = films([draft.plan], RunOptions(placement=draft.placement), keep=resume, on_step=steps.append)
     assert clip.recipe is not None and clip.run is not None
     assert clip.run.notes == [f"resumed from step {draft.index} of {draft.total}"]
     return clip.recipe.frames_sha256, [step.index for step in steps if step.phase == "denoise"]
@@ -88,7 +88,7 @@ def test_the_film_of_a_pipelines_draft_continues_after_it(data: Path, tmp_path: 
     case = next(each for each in CASES if each.build == "sd15")
     case.save(tmp_path / "sd15")
     catalogue.add(case.model(tmp_path / "sd15"))
-    made = resolve(asked(case, "tiny-sd15", "text", tmp_path, num_inference_steps=4))
+    made = resolve(request_of(case, "tiny-sd15", "text", tmp_path, num_inference_steps=4))
     (draft,) = drafts([made], until=0.5, keep=keep)
     assert (draft.index, draft.total) == (2, 4) and draft.frames.shape[0] == made.num_frames
     steps: list[Step] = []

@@ -31,7 +31,7 @@ def films(engine: Engine, plans: Sequence[Plan]) -> list[np.ndarray]:
     return [np.concatenate(part) for part in parts]
 
 
-def told(events: Sequence[Step | Frames]) -> list[tuple[object, ...]]:
+def summary(events: Sequence[Step | Frames]) -> list[tuple[object, ...]]:
     return [
         ("frames", event.film, event.start, len(event.frames))
         if isinstance(event, Frames)
@@ -59,8 +59,8 @@ def test_events_come_in_order_and_loading_only_once(plan: MakePlan) -> None:
     ]
     plans = [plan(), plan(seed=8)]
     first = list(engine.run(plans))
-    assert told(first) == [("load", 1, 1), *work]
-    assert told(list(engine.run(plans))) == work
+    assert summary(first) == [("load", 1, 1), *work]
+    assert summary(list(engine.run(plans))) == work
     assert all(event.seconds >= 0 for event in first if isinstance(event, Step))
     for event in first:
         if isinstance(event, Frames):
@@ -72,7 +72,7 @@ def test_frames_leave_before_the_last_are_decoded(engine: Engine, plan: MakePlan
     first = next(event for event in run if isinstance(event, Frames))
     assert len(first.frames) == 3
     rest = list(run)
-    assert told(rest) == [("decode", 3, 4), ("frames", 0, 3, 1), ("decode", 4, 4)]
+    assert summary(rest) == [("decode", 3, 4), ("frames", 0, 3, 1), ("decode", 4, 4)]
 
 
 @pytest.mark.slow
@@ -115,11 +115,11 @@ def test_previews_only_on_request(engine: Engine, plan: MakePlan) -> None:
 def test_the_last_preview_equals_the_film(engine: Engine, plan: MakePlan) -> None:
     events = list(engine.run([plan()], previews=True))
     last = [event.preview for event in events if isinstance(event, Step) and event.phase == "denoise"][-1]
-    picture = engine.show(last[0])
+    picture = engine.loaded().show(last[0])
     assert picture.shape == (4, 128, 128, 3) and picture.dtype == np.uint8
     film = np.concatenate([event.frames for event in events if isinstance(event, Frames)])
     assert np.array_equal(picture, film)
-    left = engine.noise_left(3)
+    left = engine.loaded().noise_left(3)
     assert len(left) == 3 and left == sorted(left, reverse=True) and left[-1] == 0 < left[0] < 1
 
 
@@ -128,7 +128,7 @@ def test_cancelling_stops_at_the_next_step(engine: Engine, plan: MakePlan) -> No
     seen: list[tuple[object, ...]] = []
     with pytest.raises(Cancelled):
         for event in engine.run([plan()], cancel=lambda: len(seen) >= 3):
-            seen.extend(told([event]))
+            seen.extend(summary([event]))
     assert seen == [("encode", 1, 1), ("denoise", 1, 3), ("denoise", 2, 3)]
     # It stays warm and whole.
     assert np.array_equal(films(engine, [plan()])[0], expected)
@@ -136,14 +136,14 @@ def test_cancelling_stops_at_the_next_step(engine: Engine, plan: MakePlan) -> No
 
 def test_cancel_is_asked_once_per_step(engine: Engine, plan: MakePlan) -> None:
     list(engine.run([plan()]))  # warm from here on
-    asked: list[int] = []
+    calls: list[int] = []
 
     def cancel() -> bool:
-        asked.append(1)
+        calls.append(1)
         return False
 
     assert len(list(engine.run([plan()], cancel=cancel))) == 8
-    assert len(asked) == 6  # once a step
+    assert len(calls) == 6  # once a step
 
 
 def test_a_film_of_a_batch_matches_the_film_alone(engine: Engine, plan: MakePlan) -> None:

@@ -20,9 +20,9 @@ def test_every_model_has_a_family_that_can_load_it(model: Model) -> None:
 
 @pytest.mark.parametrize("family", [UNetFamily, PipelineFamily])
 def test_families_implement_the_protocol(family: type) -> None:
-    wanted = {name: each for name, each in vars(Family).items() if inspect.isfunction(each) and name[0] != "_"}
-    assert len(wanted) >= 5
-    for name, each in wanted.items():
+    methods = {name: each for name, each in vars(Family).items() if inspect.isfunction(each) and name[0] != "_"}
+    assert len(methods) >= 5
+    for name, each in methods.items():
         assert list(inspect.signature(getattr(family, name)).parameters) == list(inspect.signature(each).parameters)
 
 

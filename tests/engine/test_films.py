@@ -104,7 +104,7 @@ def test_a_warm_engine_is_reused_for_its_placement(plan: MakePlan) -> None:
     assert engine_of(plan(), RunOptions(placement=Placement(decode_frames=1))) is not chosen
 
 
-def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], RunOptions]:
+def planned(tmp_path: Path, kind: str) -> tuple[list[Plan], RunOptions]:
     """Films that begin from something, or are something more than four frames of words."""
     polish_options: dict[str, Any] = {"num_frames": 4, "num_inference_steps": 4, "seed": 3, "scheduler": "dpm++"}
     if kind == "long":
@@ -130,7 +130,7 @@ def asked(tmp_path: Path, kind: str) -> tuple[list[Plan], RunOptions]:
     "kind", ["two", *(pytest.param(each, marks=pytest.mark.slow) for each in ("image", "video", "long", "lora"))]
 )
 def test_a_resumed_film_has_the_recipe_of_an_uninterrupted_one(tmp_path: Path, path: Path, kind: str) -> None:
-    plans, run_options = asked(tmp_path, kind)
+    plans, run_options = planned(tmp_path, kind)
     run_options = replace(run_options, placement=Placement(batch=len(plans)))
     whole, known = list(films(plans, run_options)), len(run_history.read())
     forget()
@@ -174,10 +174,10 @@ print(clip.recipe.to_json())
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheduler", "last"), [("unipc", 2), ("ddim", 4)])
 def test_another_process_resumes_a_killed_one(plan: MakePlan, path: Path, scheduler: str, last: int) -> None:
-    asked = plan(scheduler=scheduler, num_inference_steps=8)
+    resumed = plan(scheduler=scheduler, num_inference_steps=8)
     with threads("1"):
-        (whole,) = films([asked])
-    child = [sys.executable, "-c", KILLED, asked.to_json(), str(path)]
+        (whole,) = films([resumed])
+    child = [sys.executable, "-c", KILLED, resumed.to_json(), str(path)]
     with subprocess.Popen(child, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

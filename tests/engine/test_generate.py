@@ -98,10 +98,10 @@ def test_integers_are_accepted_for_float_options() -> None:
 
 
 def test_a_seed_is_drawn_and_can_be_read_from_the_recipe() -> None:
-    asked = {**SHORT, "seed": None, "num_frames": 1}
-    clip = generate(PROMPT, **asked)
+    fields = {**SHORT, "seed": None, "num_frames": 1}
+    clip = generate(PROMPT, **fields)
     assert clip.recipe is not None
-    again = generate(PROMPT, **{**asked, "seed": clip.recipe.plan.seed})
+    again = generate(PROMPT, **{**fields, "seed": clip.recipe.plan.seed})
     assert again.recipe == clip.recipe
 
 

@@ -99,8 +99,8 @@ def test_loras_change_both_text_encoders_of_sdxl(tmp_path: Path) -> None:
     save_file(state, tmp_path / "words.safetensors")
     (match,) = load_into(pipe, [(tmp_path / "words.safetensors", 1.0)])
     assert (match.matched, match.renamed, match.unmatched) == (len(state), len(state), ())
-    for network, wanted in expected:
-        check(network, wanted)
+    for network, name in expected:
+        check(network, name)
 
 
 def test_block_names_of_the_original_sdxl_code_are_converted(tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def test_operations_run_in_the_order_of_the_fields(frames: np.ndarray) -> None:
         "text": "hi",
     }
     polish, networks = parse_polish(12, 8.0, polish_options)
-    told: list[Step] = []
-    made, fps = polished(frames, 8.0, polish, networks, told.append)
+    steps: list[Step] = []
+    made, fps = polished(frames, 8.0, polish, networks, steps.append)
     # 8 frames, then 15 with those between, then there and back without either end twice.
     assert made.shape[1:] == (96, 128, 3) and fps == 8.0
     assert len(made) == 28
-    assert [step.index for step in told] == [1, 2, 3, 4, 5, 6] and {step.phase for step in told} == {"polish"}
+    assert [step.index for step in steps] == [1, 2, 3, 4, 5, 6] and {step.phase for step in steps} == {"polish"}
     most, height, width, rate = size_after(polish, 12, 48, 64, 8.0)
     assert len(made) <= most and (height, width, rate) == (96, 128, 8.0)
     assert np.array_equal(frames, np.copy(frames)), "what was given stays as it was"

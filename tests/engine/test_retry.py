@@ -15,8 +15,8 @@ def plans(count: int) -> list[Plan]:
     return [resolve(request.model_copy(update={"seed": 7 + number})) for number in range(count)]
 
 
-def seeds(made: list[Plan], **asked: object) -> tuple[list[int], list[list[str]]]:
-    clips = list(good_films(made, RunOptions(), **asked))  # type: ignore[arg-type]
+def seeds(made: list[Plan], **options: object) -> tuple[list[int], list[list[str]]]:
+    clips = list(good_films(made, RunOptions(), **options))  # type: ignore[arg-type]
     found = [clip.recipe.plan for clip in clips if clip.recipe is not None]
     assert all(isinstance(plan, Plan) for plan in found)
     notes = [[note for note in clip.run.notes if "seed" in note] for clip in clips if clip.run is not None]

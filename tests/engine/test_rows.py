@@ -157,7 +157,7 @@ def test_a_row_key_depends_on_content_and_repetition(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("a.txt", "x", "must end in .csv, .jsonl or .toml"),
         ("a.csv", "", "has no rows"),
@@ -194,8 +194,8 @@ def test_a_row_key_depends_on_content_and_repetition(tmp_path: Path) -> None:
         ("a.toml", "x = " + "[" * 100_000, "is not valid TOML"),
     ],
 )
-def test_an_error_is_one_line_with_its_row(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:
-    assert said in refused(tmp_path, name, text)
+def test_an_error_is_one_line_with_its_row(name: str, text: str | bytes, message: str, tmp_path: Path) -> None:
+    assert message in refused(tmp_path, name, text)
 
 
 def test_a_missing_file_or_a_directory_is_refused(tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def test_a_film_as_image_input_gives_its_last_frame(tmp_path: Path) -> None:
     write(tmp_path / "before.mp4", frames, 8)
     request = Request(prompt="x", image=str(tmp_path / "before.mp4"))
     plan = resolve(request)
-    (begun,) = sources(plan, request).values()
-    assert begun.shape == (1, 128, 128, 3)
-    assert np.abs(begun[0].astype(int) - (200, 60, 60)).max() < 12
+    (inputs,) = sources(plan, request).values()
+    assert inputs.shape == (1, 128, 128, 3)
+    assert np.abs(inputs[0].astype(int) - (200, 60, 60)).max() < 12
 
 
 def numbered(directory: Path, numbers: tuple[int, ...]) -> str:
@@ -115,9 +115,9 @@ def test_numbered_frames_may_begin_at_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "said"),
+    ("numbers", "message"),
     [((2, 3), "00001.png is missing"), ((1, 2, 4), "00003.png is missing"), ((0, 1, 3), "00002.png is missing")],
 )
-def test_a_missing_frame_is_named(tmp_path: Path, numbers: tuple[int, ...], said: str) -> None:
-    with pytest.raises(MediaError, match=said):
+def test_a_missing_frame_is_named(tmp_path: Path, numbers: tuple[int, ...], message: str) -> None:
+    with pytest.raises(MediaError, match=message):
         resolve(Request(prompt="a star", video=numbered(tmp_path, numbers), num_frames=2))

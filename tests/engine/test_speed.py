@@ -88,13 +88,13 @@ def test_the_quality_guard_detects_a_broken_forecast(
 @pytest.mark.slow
 def test_speed_words_change_generation_and_numbers_playback() -> None:
     short: dict[str, Any] = {"num_frames": 2, "num_inference_steps": 4, "seed": 1}
-    told = {
+    plans = {
         speed: clip.recipe.plan
         for speed in ("exact", "balanced", 2, "2", "balanced,2")
         if (clip := generate(PROMPTS[0], **short, speed=speed)).recipe is not None
     }
-    assert [plan.speed for plan in told.values()] == ["exact", "balanced", "exact", "exact", "balanced"]
-    assert [plan.polish.speed for plan in told.values()] == [1.0, 1.0, 2.0, 2.0, 2.0]
+    assert [plan.speed for plan in plans.values()] == ["exact", "balanced", "exact", "exact", "balanced"]
+    assert [plan.polish.speed for plan in plans.values()] == [1.0, 1.0, 2.0, 2.0, 2.0]
     for wrong in ("fast", "2,3", "exact,balanced", "nan", ""):
         with pytest.raises(RequestError, match="speed="):
             generate(PROMPTS[0], **short, speed=wrong)

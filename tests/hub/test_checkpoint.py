@@ -36,7 +36,7 @@ def saved(path: Path, value: Any) -> Path:
     return path
 
 
-def converted(path: Path, pieces: dict[str, Piece | str] | None = None) -> dict[str, torch.Tensor]:
+def converted(path: Path, pieces: dict[str, Piece] | None = None) -> dict[str, torch.Tensor]:
     with Checkpoint(path) as opened:
         return load_file(convert(opened, path.with_suffix(".safetensors"), pieces))
 
@@ -79,7 +79,7 @@ def test_a_module_and_what_stands_around_its_state(tmp_path: Path) -> None:
 def test_pieces_choose_rename_cut_and_reshape(tmp_path: Path) -> None:
     whole = torch.arange(24.0).view(6, 4)
     path = saved(tmp_path / "a.ckpt", {"x": whole, "y": torch.zeros(2, 3, 1, 1)})
-    assert converted(path, {"renamed": "y"}).keys() == {"renamed"}
+    assert converted(path, {"renamed": Piece("y")}).keys() == {"renamed"}
     found = converted(path, {"q": Piece("x", (0, 2)), "k": Piece("x", (2, 6), (16,)), "y": Piece("y", shape=(2, 3))})
     assert torch.equal(found["q"], whole[:2]) and torch.equal(found["k"], whole[2:].flatten())
     assert found["y"].shape == (2, 3)
@@ -88,12 +88,12 @@ def test_pieces_choose_rename_cut_and_reshape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("piece", "says"),
     [
-        ("z", "misses z"),
+        (Piece("z"), "misses z"),
         (Piece("x", (4, 7)), "x has no rows 4 to 7"),
         (Piece("x", shape=(5, 5)), r"x is \[6, 4\], not \[5, 5\]"),
     ],
 )
-def test_pieces_that_do_not_fit_are_named(piece: Piece | str, says: str, tmp_path: Path) -> None:
+def test_pieces_that_do_not_fit_are_named(piece: Piece, says: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "a.ckpt", {"x": torch.zeros(6, 4)})
     with pytest.raises(WeightsError, match=says):
         converted(path, {"new": piece})

@@ -27,8 +27,10 @@ def snapshot(cache: Path, model: Model, commit: str) -> Path:
 
 
 def test_a_model_that_is_not_here_says_the_command_that_brings_it(cache: Path) -> None:
-    said = r"^text-to-video-ms-1\.7b is not on this machine yet: 3\.67 GB, CC BY-NC 4\.0 .*; run `flickbook models pull"
-    with pytest.raises(HubError, match=said):
+    message = (
+        r"^text-to-video-ms-1\.7b is not on this machine yet: 3\.67 GB, CC BY-NC 4\.0 .*; run `flickbook models pull"
+    )
+    with pytest.raises(HubError, match=message):
         directory(find("text-to-video-ms-1.7b"))
     assert directory(find("builtin")).name == "builtin"
     with pytest.raises(WeightsError, match=r"nowhere/manifest\.json: no such file; install the package again"):

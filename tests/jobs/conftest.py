@@ -27,16 +27,16 @@ def backend(tmp_path: Path) -> Iterator[Backend]:
 def small() -> Small:
     """A job of a film of 4 frames in 3 steps; other fields by their names."""
 
-    def make(seed: int = 7, **told: object) -> Job:
+    def make(seed: int = 7, **fields: object) -> Job:
         request = Request.of(
-            prompt=told.pop("prompt", "a red circle moving left on a blue background"),
-            num_frames=told.pop("num_frames", 4),
-            num_inference_steps=told.pop("num_inference_steps", 3),
-            container=told.pop("container", None),
-            image=told.pop("image", None),
+            prompt=fields.pop("prompt", "a red circle moving left on a blue background"),
+            num_frames=fields.pop("num_frames", 4),
+            num_inference_steps=fields.pop("num_inference_steps", 3),
+            container=fields.pop("container", None),
+            image=fields.pop("image", None),
             seed=seed,
         )
-        return ordered(request, told.pop("polish_options", None), **told)  # type: ignore[arg-type]
+        return ordered(request, fields.pop("polish_options", None), **fields)  # type: ignore[arg-type]
 
     return make
 
@@ -45,9 +45,9 @@ def small() -> Small:
 def moving() -> Moving:
     """A job of a sequence of two prompts, 3 frames in 2 steps each; other fields by their names."""
 
-    def make(seed: int = 7, frames_per: int = 3, num_inference_steps: int = 2, **told: object) -> Job:
+    def make(seed: int = 7, frames_per: int = 3, num_inference_steps: int = 2, **fields: object) -> Job:
         request = Request.of(prompt="", num_inference_steps=num_inference_steps, seed=seed)
         prompts = ["a red circle on a blue background", "a yellow square on a green background"]
-        return sequenced(prompts, request, frames_per=frames_per, **told)  # type: ignore[arg-type]
+        return sequenced(prompts, request, frames_per=frames_per, **fields)  # type: ignore[arg-type]
 
     return make

@@ -19,17 +19,17 @@ class Receiver:
     """
 
     port: int = 0
-    came: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    deliveries: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     body: bytes = b"thanks"
     broken_off: bool = False
     closed: threading.Event = field(default_factory=threading.Event)
 
     def bodies(self) -> list[bytes]:
-        return [body for _, _, body in self.came]
+        return [body for _, _, body in self.deliveries]
 
     def ids(self) -> list[str]:
-        return [headers["webhook-id"] for _, headers, _ in self.came]
+        return [headers["webhook-id"] for _, headers, _ in self.deliveries]
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            found.came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            found.deliveries.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             status = found.answers.pop(0) if found.answers else 200
             if not status:
                 found.closed.wait()

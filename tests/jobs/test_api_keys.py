@@ -133,8 +133,8 @@ def test_keys_are_compared_in_constant_time_and_nothing_branches_on_their_text()
     assert "compare_digest" in called
     for node in ast.walk(find):
         if isinstance(node, ast.If | ast.IfExp | ast.While | ast.Compare):
-            asked = node.test if not isinstance(node, ast.Compare) else node
-            assert "token" not in {each.id for each in ast.walk(asked) if isinstance(each, ast.Name)}
+            condition = node.test if not isinstance(node, ast.Compare) else node
+            assert "token" not in {each.id for each in ast.walk(condition) if isinstance(each, ast.Name)}
 
 
 def test_a_half_right_key_runs_the_same_lines_as_a_wrong_one(tmp_path: Path) -> None:

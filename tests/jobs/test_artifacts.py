@@ -29,9 +29,9 @@ def test_only_a_job_id_becomes_a_path(text: str) -> None:
 def test_progress_is_never_read_partially(tmp_path: Path) -> None:
     artifacts, id = ArtifactStore(tmp_path), new_id("job")
     assert artifacts.progress(id) == {} and artifacts.preview(id) is None and artifacts.read_log(id) == ""
-    artifacts.tell(id, phase="denoise", fraction=0.5)
-    told = artifacts.progress(id)
-    assert (told["phase"], told["fraction"]) == ("denoise", 0.5) and abs(told["at"] - time.time()) < 60
+    artifacts.write_progress(id, phase="denoise", fraction=0.5)
+    progress = artifacts.progress(id)
+    assert (progress["phase"], progress["fraction"]) == ("denoise", 0.5) and abs(progress["at"] - time.time()) < 60
     (artifacts.of(id) / "progress.json").write_bytes(b'{"phase": ')
     assert artifacts.progress(id) == {}
     (artifacts.of(id) / "progress.json").write_bytes(b"[1]")
@@ -41,7 +41,7 @@ def test_progress_is_never_read_partially(tmp_path: Path) -> None:
 def test_an_unwritable_directory_causes_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     artifacts, id = ArtifactStore(tmp_path / "file"), new_id("job")
-    artifacts.tell(id, fraction=0.5)
+    artifacts.write_progress(id, fraction=0.5)
     artifacts.show(id, b"x")
     artifacts.log(id, "x")
     artifacts.watch(id)
@@ -85,9 +85,9 @@ def test_ids_are_unique_and_sort_by_time() -> None:
 def test_tidy_removes_only_files_of_earlier_attempts(tmp_path: Path) -> None:
     artifacts, id = ArtifactStore(tmp_path), new_id("job")
     place = artifacts.made(id)
-    gone = {"film-1.mp4", "film-1.mp4.json", "film-2-part.mkv", ".flickbook-a1.part", ".progress.json.77"}
+    removed = {"film-1.mp4", "film-1.mp4.json", "film-2-part.mkv", ".flickbook-a1.part", ".progress.json.77"}
     stays = {"film-3.mp4", "film-3.mp4.json", "film-10.mp4", "checkpoint.safetensors", "given-image.png", "log.txt"}
-    for name in gone | stays:
+    for name in removed | stays:
         (place / name).touch()
     artifacts.tidy(id, 3)
     assert {path.name for path in place.iterdir()} == stays

@@ -33,7 +33,7 @@ def test_the_plan_has_the_hash_of_the_input_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "polish_options", "error"),
+    ("fields", "polish_options", "error"),
     [
         ({"model": "no-such-model"}, {}, ModelNotFound),
         ({"num_frames": 0}, {}, RequestError),
@@ -45,10 +45,10 @@ def test_the_plan_has_the_hash_of_the_input_image(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_request_is_refused_before_it_is_stored(
-    asked: dict[str, object], polish_options: dict[str, object], error: type[Exception]
+    fields: dict[str, object], polish_options: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        ordered(Request.of(prompt=PROMPT, **asked), polish_options)  # type: ignore[arg-type]
+        ordered(Request.of(prompt=PROMPT, **fields), polish_options)  # type: ignore[arg-type]
 
 
 def test_the_job_of_a_sequence_has_a_complete_plan() -> None:
@@ -62,7 +62,7 @@ def test_the_job_of_a_sequence_has_a_complete_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "how", "field"),
+    ("fields", "how", "field"),
     [
         ({"container": "png"}, {}, "container"),
         ({"container": "gif", "fps": 60.0}, {}, "fps"),
@@ -72,8 +72,8 @@ def test_the_job_of_a_sequence_has_a_complete_plan() -> None:
     ],
 )
 def test_an_invalid_sequence_is_refused_with_its_field(
-    asked: dict[str, object], how: dict[str, object], field: str
+    fields: dict[str, object], how: dict[str, object], field: str
 ) -> None:
     with pytest.raises(RequestError) as refused:
-        sequenced(["a", "b"], Request.of(prompt="", **asked), **how)  # type: ignore[arg-type]
+        sequenced(["a", "b"], Request.of(prompt="", **fields), **how)  # type: ignore[arg-type]
     assert refused.value.field == field

@@ -51,8 +51,8 @@ def test_the_fraction_grows_and_the_remaining_time_shrinks(small: Small) -> None
     steps = [Step("load", 1, 1, 1.0), Step("encode", 1, 1, 0.5)]
     steps += [Step("denoise", index, 10, float(index)) for index in range(1, 11)]
     steps += [Step("decode", index, 4, index / 2) for index in range(1, 5)]
-    told = [pace.after(step) for step in steps]
-    shares, left = [share for share, _ in told], [rest for _, rest in told]
+    estimates = [pace.after(step) for step in steps]
+    shares, left = [share for share, _ in estimates], [rest for _, rest in estimates]
     assert shares == sorted(shares) and 0 < shares[0] < shares[-1] < 1
     assert all(
         one is not None and other is not None and one >= other for one, other in zip(left, left[1:], strict=False)
@@ -84,10 +84,10 @@ def test_a_first_run_has_a_fraction_but_no_remaining_time(small: Small) -> None:
 
 def test_a_first_run_is_estimated_from_its_own_steps(small: Small) -> None:
     pace = Pace(small(num_inference_steps=10).plan)
-    told = [pace.after(Step("denoise", index, 10, 2.0 * index))[1] for index in range(1, 6)]
-    assert told[:2] == [None, None]
+    remaining = [pace.after(Step("denoise", index, 10, 2.0 * index))[1] for index in range(1, 6)]
+    assert remaining[:2] == [None, None]
     # Ten seconds of denoising, and what comes after it: an eighth of that, by the usual shares.
-    assert told[4] == pytest.approx(10.0 + 20.0 * 0.12 / 0.8)
+    assert remaining[4] == pytest.approx(10.0 + 20.0 * 0.12 / 0.8)
 
 
 def test_a_completed_film_is_used_to_estimate_the_next(backend: Backend, small: Small) -> None:

@@ -52,20 +52,20 @@ def test_queued_jobs_are_cancelled_and_paused_at_once(backend: Backend, small: S
 def test_a_running_job_is_asked_to_stop(backend: Backend, small: Small, wish: str, state: str) -> None:
     (job,) = submitted(backend, small())
     running = claimed(backend, job)
-    asked = backend.ask(getattr(backend.queue, wish)(job.id))
-    assert (asked.state, asked.wanted) == ("running", wish)
-    laid = backend.ask(backend.queue.release(asked, 1.0))
-    assert laid is not None and laid.state == state and laid.attempt == running.attempt
+    requested = backend.ask(getattr(backend.queue, wish)(job.id))
+    assert (requested.state, requested.wanted) == ("running", wish)
+    released = backend.ask(backend.queue.release(requested, 1.0))
+    assert released is not None and released.state == state and released.attempt == running.attempt
     # To lay a job down is no failure to get on.
-    assert laid.stalls == (1 if state in DONE else 0)
+    assert released.stalls == (1 if state in DONE else 0)
 
 
 def test_a_cancellation_during_release_takes_effect(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
     before = claimed(backend, job)
     backend.ask(backend.queue.cancel(job.id))
-    laid = backend.ask(backend.queue.release(before))  # its runner had not heard of it
-    assert laid is not None and laid.state == "cancelled"
+    released = backend.ask(backend.queue.release(before))  # its runner had not heard of it
+    assert released is not None and released.state == "cancelled"
 
 
 def test_a_cancellation_during_recovery_takes_effect(backend: Backend, small: Small) -> None:
@@ -74,7 +74,7 @@ def test_a_cancellation_during_recovery_takes_effect(backend: Backend, small: Sm
     backend.ask(backend.queue.cancel(job.id))
     freed = backend.ask(backend.store.settle(job.id, 1, queue.orphaned(before)))
     assert freed is not None and (freed.state, freed.wanted) == ("queued", "cancel")
-    assert backend.ask(backend.queue._met(freed)).state == "cancelled"
+    assert backend.ask(backend.queue._apply_request(freed)).state == "cancelled"
 
 
 def test_a_job_removed_during_recovery_stays_removed(
@@ -138,8 +138,8 @@ def test_a_job_of_another_owner_is_not_found(backend: Backend, small: Small) -> 
             backend.ask(ask(job.id, "bob"))
 
 
-def orphan(job: Job, **told: Any) -> State:
-    changes = queue.orphaned(job.model_copy(update=told))
+def orphan(job: Job, **fields: Any) -> State:
+    changes = queue.orphaned(job.model_copy(update=fields))
     assert changes["worker"] == "" and changes["lease_until"] == 0.0
     return changes["state"]  # type: ignore[no-any-return]
 
@@ -151,9 +151,9 @@ def test_an_orphaned_job_is_requeued_paused_cancelled_or_failed(small: Small) ->
     assert orphan(job, stalls=3, wanted="cancel") == "cancelled"
     assert orphan(job, stalls=1, wanted="pause") == "paused"
     assert orphan(job, stalls=9, home="command") == "paused"
-    told = queue.orphaned(job.model_copy(update={"stalls": 3}), "its worker was killed by SIGSEGV")
-    assert told["error_code"] == "worker_lost"
-    assert "killed by SIGSEGV" in told["error"] and "3 attempts" in told["error"]
+    changes = queue.orphaned(job.model_copy(update={"stalls": 3}), "its worker was killed by SIGSEGV")
+    assert changes["error_code"] == "worker_lost"
+    assert "killed by SIGSEGV" in changes["error"] and "3 attempts" in changes["error"]
 
 
 def test_an_expired_lease_returns_the_job_to_the_queue_and_its_token_is_refused(backend: Backend, small: Small) -> None:
@@ -254,13 +254,13 @@ def test_a_job_of_a_command_is_never_claimed_by_a_worker(backend: Backend, small
     assert job.state == "paused" and backend.ask(backend.store.claim("a worker", LEASE)) is None
     assert backend.ask(backend.queue.resume(job.id)).state == "paused"
     claimed(backend, job)
-    laid = backend.ask(backend.queue.release(backend.ask(backend.queue.job(job.id))))
-    assert laid is not None and laid.state == "paused"
+    released = backend.ask(backend.queue.release(backend.ask(backend.queue.job(job.id))))
+    assert released is not None and released.state == "paused"
 
 
 def test_removing_a_job_removes_its_files(backend: Backend, small: Small) -> None:
     (job,) = submitted(backend, small())
-    backend.artifacts.tell(job.id, fraction=0.5)
+    backend.artifacts.write_progress(job.id, fraction=0.5)
     backend.ask(backend.queue.remove(job.id))
     assert not backend.artifacts.of(job.id).exists()
     with pytest.raises(JobNotFound):
@@ -326,10 +326,10 @@ def test_removing_a_job_removes_its_favourite_mark(backend: Backend, small: Smal
 
 
 def test_a_failed_job_keeps_its_error(small: Small) -> None:
-    told = queue.failed(small(), MediaError("x.mp4", "is damaged", "send another"))
-    assert (told["error_code"], told["error"]) == ("media", "x.mp4: is damaged; send another")
-    told = queue.failed(small(), ValueError("two\nlines"))
-    assert (told["error_code"], told["error"]) == ("unexpected", "unexpected ValueError: two lines")
+    changes = queue.failed(small(), MediaError("x.mp4", "is damaged", "send another"))
+    assert (changes["error_code"], changes["error"]) == ("media", "x.mp4: is damaged; send another")
+    changes = queue.failed(small(), ValueError("two\nlines"))
+    assert (changes["error_code"], changes["error"]) == ("unexpected", "unexpected ValueError: two lines")
 
 
 def test_states_are_parsed_from_names() -> None:

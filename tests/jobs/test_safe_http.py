@@ -113,14 +113,14 @@ def test_public_addresses_are_public(text: str) -> None:
 
 def answering(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     """Have names resolve so; the names that were asked for."""
-    asked: list[str] = []
+    names: list[str] = []
 
     def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-        asked.append(host)
+        names.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return asked
+    return names
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["169.254.169.254"], []])
@@ -142,18 +142,18 @@ def test_localhost_must_resolve_to_loopback(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_name_is_resolved_once_and_that_address_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver() as other:
-        asked = answering(monkeypatch, "127.0.0.1")
+        names = answering(monkeypatch, "127.0.0.1")
         status = asyncio.run(post(Target("http", "localhost", other.port, "/x"), b"{}", {}))
         # The address is a number, which needs no name server.
-        assert (status, [each for each in asked if each != "127.0.0.1"]) == (200, ["localhost"])
-        assert other.came[0][1]["host"] == f"localhost:{other.port}"
+        assert (status, [each for each in names if each != "127.0.0.1"]) == (200, ["localhost"])
+        assert other.deliveries[0][1]["host"] == f"localhost:{other.port}"
 
 
 def test_redirects_are_not_followed() -> None:
     with receiver() as other:
         other.answers = [302]
         assert asyncio.run(post(Target("http", "127.0.0.1", other.port, "/"), b"{}", {})) == 302
-        assert len(other.came) == 1
+        assert len(other.deliveries) == 1
 
 
 def test_a_long_response_body_is_not_read() -> None:
@@ -191,17 +191,17 @@ def test_the_certificate_must_match_the_host(tmp_path: Path) -> None:
     words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
     files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run([*words.split(), *files], cwd=tmp_path, check=True, capture_output=True)
-    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    own.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     trusting = ssl.create_default_context(cafile=tmp_path / "cert.pem")
-    with receiver(own) as other:
+    with receiver(server_context) as other:
         good = Target("https", "localhost", other.port, "/")
         assert asyncio.run(post(good, b"{}", {}, trusting)) == 200
         with pytest.raises(ssl.SSLError):
             asyncio.run(post(good, b"{}", {}))
         with pytest.raises(ssl.SSLError):
             asyncio.run(post(Target("https", "127.0.0.1", other.port, "/"), b"{}", {}, trusting))
-        assert len(other.came) == 1
+        assert len(other.deliveries) == 1
 
 
 def test_the_limits_are_small() -> None:

@@ -112,7 +112,7 @@ def test_a_batch_follows_from_seed_and_step_alone(telling: Films) -> None:
     assert torch.equal(first, again) and words == same
     assert first.shape == (5, 2, 4, 1, 1) and first.dtype == torch.float32
     others = [telling.batch(3, 8, 5, 4), telling.batch(4, 7, 5, 4)]
-    assert all(not torch.equal(first, other) or words != said for other, said in others)
+    assert all(not torch.equal(first, other) or words != texts for other, texts in others)
 
 
 @pytest.mark.parametrize(("frames", "places"), [(16, list(range(16))), (4, [0, 5, 10, 15]), (2, [0, 15])])

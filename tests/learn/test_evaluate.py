@@ -76,11 +76,11 @@ def networks(published: Path) -> TextToVideo:
 
 @pytest.mark.slow
 def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     found = evaluate(
-        networks, 8, Settings(num_inference_steps=2), tmp_path, lambda *done: told.append(done), calibration=1
+        networks, 8, Settings(num_inference_steps=2), tmp_path, lambda *done: calls.append(done), calibration=1
     )
-    assert told == [(number, 8) for number in range(1, 9)] and found["prompts"] == 8
+    assert calls == [(number, 8) for number in range(1, 9)] and found["prompts"] == 8
     assert {name: rows["all correct"]["total"] for name, rows in found["groups"].items()} == {
         "core": 3,
         "core held out": 1,

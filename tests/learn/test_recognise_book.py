@@ -43,9 +43,9 @@ def test_mildly_spoiled_films_keep_their_words_and_their_look() -> None:
     film = read.small(render(sample(recognise_book.SEEN, "book")))
     films = tensor(np.repeat(film[None], 8, 0))
     labels = torch.from_numpy(np.tile(labels_of(RUN), (8, 1)))
-    shown, wanted = Spoiler(0.0)(films, labels, torch.Generator().manual_seed(0))
-    assert (wanted[:, :DIRECTION] == labels[:, :DIRECTION]).all()
-    assert set(wanted[:, DIRECTION].tolist()) == {0, 1}  # some are mirrored
+    shown, targets = Spoiler(0.0)(films, labels, torch.Generator().manual_seed(0))
+    assert (targets[:, :DIRECTION] == labels[:, :DIRECTION]).all()
+    assert set(targets[:, DIRECTION].tolist()) == {0, 1}  # some are mirrored
     assert shown.shape == films.shape and float(shown.min()) >= 0 and float(shown.max()) <= 1
     assert float((shown.mean((1, 3, 4)) - films.mean((1, 3, 4))).abs().mean()) < 0.15
     _, unclear = Spoiler(10.0)(films, labels, torch.Generator().manual_seed(0))
@@ -66,8 +66,8 @@ def test_what_is_trained_is_what_the_judge_computes(tmp_path: Path, monkeypatch:
     try:
         frames = render(sample(recognise_book.UNSEEN, "book"))
         with torch.inference_mode():
-            wanted = network(tensor(read.small(frames)[None]))[0].numpy()
-        assert np.abs(read._logits(frames) - wanted).max() < 0.02 * np.abs(wanted).max() + 0.02
+            expected = network(tensor(read.small(frames)[None]))[0].numpy()
+        assert np.abs(read._logits(frames) - expected).max() < 0.02 * np.abs(expected).max() + 0.02
     finally:
         read._weights.cache_clear()
 

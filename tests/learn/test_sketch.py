@@ -11,7 +11,7 @@ from flickbook.catalogue import find
 from flickbook.diffusion.sketch import load_sketch
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.hub.find import directory
-from flickbook.learn.sketch import SketchTrainer, answered, estimates, likeness, readings
+from flickbook.learn.sketch import SketchTrainer, decoded, estimates, likeness, readings
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_it_comes_nearer_to_the_autoencoder_and_is_saved(
     networks: TextToVideo, latents: torch.Tensor, tmp_path: Path
 ) -> None:
     assert latents.shape == (20, 8, 8, 8), "four frames of a film of each kind"
-    answers = answered(networks, latents)
+    answers = decoded(networks, latents)
     trainer = SketchTrainer(latents, answers, steps=80)
     before = likeness(trainer.averaged(), latents, answers)
     losses = [trainer.step(number) for number in range(80)]

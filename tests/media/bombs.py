@@ -23,9 +23,9 @@ def png(width: int, height: int, *chunks: bytes, rows: bytes = b"", depth: int =
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + data + chunk(b"IEND")
 
 
-def apng(count: int, said: int | None = None, size: int = 1, parts: int = 0) -> bytes:
+def apng(count: int, declared: int | None = None, size: int = 1, parts: int = 0) -> bytes:
     """A moving PNG of `count` black frames; in each the second has another denominator if `parts` is given."""
-    told = chunk(b"acTL", struct.pack(">II", count if said is None else said, 0))
+    head = chunk(b"acTL", struct.pack(">II", count if declared is None else declared, 0))
     pixels = zlib.compress(bytes((3 * size + 1) * size), 9)
     frames, number = [], 0
     for index in range(count):
@@ -38,7 +38,7 @@ def apng(count: int, said: int | None = None, size: int = 1, parts: int = 0) -> 
         else:
             frames.append(chunk(b"IDAT", pixels))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + told + b"".join(frames) + chunk(b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + header + head + b"".join(frames) + chunk(b"IEND")
 
 
 def gif(width: int, height: int, frame: tuple[int, int, int, int], count: int = 1) -> bytes:

@@ -195,7 +195,7 @@ def film_bombs(mp4: bytes, avi: bytes) -> dict[str, bytes]:
         "indices.avi": _indexed(avi),
         "no-film.avi": avi.replace(b"vids", b"auds"),
         "frame.gif": gif(8, 8, (60_000, 60_000, 5_000, 5_000)),
-        "fewer.apng": apng(3, said=1 << 30),
+        "fewer.apng": apng(3, declared=1 << 30),
     } | matroska_bombs()
 
 

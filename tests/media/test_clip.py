@@ -166,8 +166,8 @@ def test_numbered_frames_have_the_recipe_in_the_first_and_in_the_sidecar(tmp_pat
     assert read_recipe(tmp_path / "shot-0001.png") == in_file(made, "shot-%04d.png")
     pictures = [read_picture(tmp_path / name) for name in names if name.endswith(".png")]
     assert np.array_equal(np.stack(pictures), made.frames)
-    for gone, taken in (("shot-0001.png", "shot-0002.png"), ("shot-0002.png", "shot-0003.png")):
-        (tmp_path / gone).unlink()
+    for removed, taken in (("shot-0001.png", "shot-0002.png"), ("shot-0002.png", "shot-0003.png")):
+        (tmp_path / removed).unlink()
         with pytest.raises(OutputError, match=f"{taken}: exists already"):
             check_save(path, 3)
     (tmp_path / "shot-0003.png").unlink()

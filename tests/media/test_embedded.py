@@ -19,8 +19,8 @@ from flickbook.spec import Recipe, Request
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    asked = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": 7}
-    return next(films([resolve(Request.of(**asked))]))
+    fields = {"prompt": "a red circle moving left", "num_frames": 4, "num_inference_steps": 2, "seed": 7}
+    return next(films([resolve(Request.of(**fields))]))
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film-%02d.png"])
@@ -36,9 +36,9 @@ def test_the_recipe_is_in_the_film_and_the_run_in_the_sidecar(tmp_path: Path, cl
 
 def test_a_missing_recipe_is_read_from_the_sidecar(tmp_path: Path, clip: Clip) -> None:
     path = clip.save(tmp_path / "film.mp4")
-    told = carried(path)
+    before = carried(path)
     write(path, clip.frames, clip.fps, None, overwrite=True)
-    assert carried(path) == told
+    assert carried(path) == before
     sidecar_path(path).unlink()
     with pytest.raises(MediaError, match="carries no recipe"):
         carried(path)

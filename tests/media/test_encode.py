@@ -252,8 +252,8 @@ def test_the_system_ffprobe_reads_the_films(tmp_path: Path, container: Any, code
     if quality and not CODECS[codec].lossless:
         pytest.skip("it cannot be lossless")
     how = encoding(container, codec, quality)
-    told = probe(saved(tmp_path / f"film.{container}", how, soft()))
-    (stream,) = told["streams"]
+    report = probe(saved(tmp_path / f"film.{container}", how, soft()))
+    (stream,) = report["streams"]
     assert stream["codec_name"] == NAMES.get(codec, codec)
     assert (stream["width"], stream["height"], stream["nb_read_frames"]) == (64, 48, "6")
     expected = {"gif": "bgra", "apng": "rgb24", "rgb24": "gbrp"}
@@ -264,7 +264,7 @@ def test_the_system_ffprobe_reads_the_films(tmp_path: Path, container: Any, code
         assert stream["color_range"] == ("pc" if how.quality == "lossless" else "tv")
         assert stream["color_space"] == ("gbr" if how.quality == "lossless" else "bt709")
     if container != "apng":
-        tags = {name.lower(): value for name, value in told["format"]["tags"].items()}
+        tags = {name.lower(): value for name, value in report["format"]["tags"].items()}
         assert tags["comment"] == COMMENT
 
 

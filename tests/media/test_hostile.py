@@ -160,8 +160,8 @@ def outcomes(folder: Path) -> tuple[Found, int]:
 
 def check_refusals(found: Found) -> None:
     """Every refusal is one line that names the file and says what to do."""
-    for name, said in found.items():
-        for reader, refusal in said.items():
+    for name, refusals in found.items():
+        for reader, refusal in refusals.items():
             if refusal is not None:
                 assert "\n" not in refusal and "; " in refusal and escaped(name) in refusal, (name, reader, refusal)
                 assert refusal.isprintable(), (name, reader)
@@ -201,7 +201,9 @@ def test_hostile_files_are_refused_within_memory_and_work(tmp_path: Path, films:
     assert len(found) == len(tried) + specials
     assert 0 < growth < GROWTH
     check_refusals(found)
-    read = {name: {reader for reader, refusal in said.items() if refusal is None} for name, said in found.items()}
+    read = {
+        name: {reader for reader, refusal in refusals.items() if refusal is None} for name, refusals in found.items()
+    }
     allowed = {name: readers for name, readers in HARMLESS.items() if name in tried}
     assert {name: readers for name, readers in read.items() if readers} == allowed
 
@@ -240,8 +242,8 @@ def test_truncated_and_flipped_files_are_read_or_refused_within_memory(
     check_refusals(found)
     read = {
         (name, reader)
-        for name, said in found.items()
-        for reader, refusal in said.items()
+        for name, refusals in found.items()
+        for reader, refusal in refusals.items()
         if not name.startswith("flipped") and refusal is None
     }
     # Where the headers of a picture are in order, and so is the first picture of a film.

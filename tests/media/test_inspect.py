@@ -111,7 +111,7 @@ def test_missing_damaged_and_newer_recipes_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "container", "told"),
+    ("name", "codec", "container", "shown_as"),
     [
         ("a.mov", "libx264", "mov", "h264"),
         ("a.webm", "libvpx-vp9", "webm", "vp9"),
@@ -121,10 +121,10 @@ def test_missing_damaged_and_newer_recipes_are_reported(tmp_path: Path) -> None:
     ],
 )
 def test_films_of_other_formats_are_inspected(
-    tmp_path: Path, encode: Callable[..., Path], name: str, codec: str, container: str, told: str
+    tmp_path: Path, encode: Callable[..., Path], name: str, codec: str, container: str, shown_as: str
 ) -> None:
     facts = inspect(encode(tmp_path / name, film(), codec))
-    assert (facts["container"], facts["codec"], facts["width"], facts["height"]) == (container, told, 48, 32)
+    assert (facts["container"], facts["codec"], facts["width"], facts["height"]) == (container, shown_as, 48, 32)
     assert (facts["frames"], facts["fps"], facts["comment"]) == (6, pytest.approx(8, rel=0.03), None)
     with pytest.raises(MediaError, match="carries no recipe"):
         read_recipe(tmp_path / name)

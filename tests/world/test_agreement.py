@@ -30,8 +30,8 @@ def test_every_caption_parses_back_to_its_scene(group: str, seed: int, heldout: 
         back = understood(prompt).scene
         assert (back.kind, back.background, back.traits) == (scene.kind, scene.background, scene.traits)
         assert len(back.actors) == len(scene.actors)
-        told = sorted((a.shape, a.colour, a.motion) for a in back.actors)
-        assert told == sorted((a.shape, a.colour, a.motion) for a in scene.actors), prompt
+        found = sorted((a.shape, a.colour, a.motion) for a in back.actors)
+        assert found == sorted((a.shape, a.colour, a.motion) for a in scene.actors), prompt
         if group == "core":
             assert back.actors[0].size in ("", scene.actors[0].size)
             assert (back.actors[0].size != "") == (

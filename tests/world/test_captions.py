@@ -35,9 +35,9 @@ def test_articles_follow_the_next_word() -> None:
 @pytest.mark.parametrize("group", ["core", "pair", "digits", "views"])
 def test_there_are_five_or_more_different_captions(group: str) -> None:
     for seed in range(60):
-        said = captions(scenes.sample(seed, group))
-        assert len(set(said)) == len(said) >= 5
-        assert all(text == " ".join(text.split()) and text.isascii() for text in said)
+        texts = captions(scenes.sample(seed, group))
+        assert len(set(texts)) == len(texts) >= 5
+        assert all(text == " ".join(text.split()) and text.isascii() for text in texts)
 
 
 @pytest.mark.parametrize("group", ["core", "pair", "digits"])
@@ -66,11 +66,11 @@ def test_a_motion_is_never_said_with_the_words_of_another() -> None:
 
 
 def test_different_scenes_have_different_plain_captions() -> None:
-    said: dict[str, tuple[str, tuple[Actor, ...]]] = {}
+    scene_of: dict[str, tuple[str, tuple[Actor, ...]]] = {}
     for seed in range(800):
         scene = scenes.sample(seed)
-        meant = (scene.background, scene.actors)
-        assert said.setdefault(captions(scene)[0], meant) == meant
+        content = (scene.background, scene.actors)
+        assert scene_of.setdefault(captions(scene)[0], content) == content
 
 
 def test_each_object_of_a_pair_keeps_its_own_colour_and_motion() -> None:

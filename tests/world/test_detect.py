@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw, ImageFilter
+from tests.world.calibration import Transform, calibrate
 
 from flickbook.errors import RequestError
 from flickbook.world import detect, motion, render, scenes
@@ -42,8 +43,8 @@ def smear(frames: np.ndarray) -> np.ndarray:
     return np.clip(frames + stain[None, ..., None], 0, 255).astype(np.uint8)
 
 
-def mistakes(n: int, group: str, heldout: bool, transform: detect.Transform | None) -> dict[str, int]:
-    score = detect.calibrate(n, group=group, heldout=heldout, transform=transform)
+def mistakes(n: int, group: str, heldout: bool, transform: Transform | None) -> dict[str, int]:
+    score = calibrate(n, group=group, heldout=heldout, transform=transform)
     assert all(total == n for _, total in score.values())
     assert set(score) == {
         "colour",
@@ -60,7 +61,7 @@ def mistakes(n: int, group: str, heldout: bool, transform: detect.Transform | No
 @pytest.mark.slow
 @pytest.mark.parametrize(("group", "heldout"), GROUPS)
 @pytest.mark.parametrize("transform", [None, soften, fade, smear])
-def test_true_films_are_judged_true(group: str, heldout: bool, transform: detect.Transform | None) -> None:
+def test_true_films_are_judged_true(group: str, heldout: bool, transform: Transform | None) -> None:
     wrong = mistakes(25, group, heldout, transform)
     assert max(wrong.values()) == 0, wrong
 
@@ -80,7 +81,7 @@ def test_true_films_are_judged_true(group: str, heldout: bool, transform: detect
     ],
 )
 def test_the_calibration_holds_on_many_films(
-    group: str, heldout: bool, transform: detect.Transform | None, films: int, allowed: int
+    group: str, heldout: bool, transform: Transform | None, films: int, allowed: int
 ) -> None:
     wrong = mistakes(films, group, heldout, transform)
     wrong.pop("all_correct")
@@ -89,15 +90,15 @@ def test_the_calibration_holds_on_many_films(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transform", [None, soften])
-def test_an_attribute_is_true_exactly_where_two_scenes_share_it(transform: detect.Transform | None) -> None:
+def test_an_attribute_is_true_exactly_where_two_scenes_share_it(transform: Transform | None) -> None:
     for seed in range(40):
-        asked, shown = scenes.sample(seed), scenes.sample(seed + 10_000)
+        expected, shown = scenes.sample(seed), scenes.sample(seed + 10_000)
         frames = render.render(shown)
-        verdict = detect.judge(asked, frames if transform is None else transform(frames))
-        a, b = asked.actors[0], shown.actors[0]
+        verdict = detect.judge(expected, frames if transform is None else transform(frames))
+        a, b = expected.actors[0], shown.actors[0]
         shared = {word: getattr(a, word) == getattr(b, word) for word in ("colour", "shape", "motion")}
-        shared |= {"background": asked.background == shown.background, "count": True}
-        assert verdict.counted == shared, (asked, shown)
+        shared |= {"background": expected.background == shown.background, "count": True}
+        assert verdict.counted == shared, (expected, shown)
         assert verdict.all_correct is all(shared.values())
 
 
@@ -371,6 +372,6 @@ def test_the_wilson_interval_has_its_published_values(right: int, total: int, lo
 
 
 def test_calibration_applies_its_transform() -> None:
-    score = detect.calibrate(5, transform=lambda frames: frames[::-1])
+    score = calibrate(5, transform=lambda frames: frames[::-1])
     assert score["colour"] == (5, 5)
-    assert detect.calibrate(5, transform=np.zeros_like)["count"] == (0, 5)
+    assert calibrate(5, transform=np.zeros_like)["count"] == (0, 5)

@@ -19,7 +19,7 @@ GROUNDS = ("background", "backdrop", "wall", "floor", "sky", "curtain", "screen"
 GROUNDS += ("stage", "board")
 THINGS = ("shapes", "objects", "figures", "things", "forms")
 COUNTS = {"a single": 1, "a lone": 1, "a pair of": 2, "a couple of": 2}
-COUNTS |= {said: number for number, name in enumerate(words.NUMBERS) if number for said in (name, str(number))}
+COUNTS |= {phrase: number for number, name in enumerate(words.NUMBERS) if number for phrase in (name, str(number))}
 
 
 def tokens(text: str) -> list[str]:
@@ -43,8 +43,8 @@ def tables() -> dict[str, list[tuple[str, str, str]]]:
             found[phrase].append((kind, value, form))
 
     for kind, table in (("colour", words.COLOURS), ("colour", words.ADJECTIVES), ("ground", words.BACKGROUNDS)):
-        for value, said in table.items():
-            for phrase in said:
+        for value, phrases in table.items():
+            for phrase in phrases:
                 put(phrase, kind, value)
     for shape, nouns in words.SHAPES.items():
         for noun in nouns:
@@ -54,8 +54,8 @@ def tables() -> dict[str, list[tuple[str, str, str]]]:
         for noun in words.DIGITS:
             put(f"{noun} {digit}", "shape", str(digit), "one")
             put(f"{noun} {name}", "shape", str(digit), "one")
-    for size, said in words.SIZES.items():
-        for phrase in said:
+    for size, phrases in words.SIZES.items():
+        for phrase in phrases:
             put(phrase, "size", size)
     for motion in scenes.MOTIONS:
         for form in ("doing", "does", "do"):
@@ -74,10 +74,10 @@ LONGEST = max(len(phrase.split()) for phrase in TABLES)
 
 def tags(text: str, digits: bool = False) -> list[Tag]:
     """The phrases of a caption from left to right, the longest first; a paint is a colour or the ground's."""
-    said, found, at = tokens(text), [], 0
-    while at < len(said):
-        for length in range(min(LONGEST, len(said) - at), 0, -1):
-            phrase = " ".join(said[at : at + length])
+    sequence, found, at = tokens(text), [], 0
+    while at < len(sequence):
+        for length in range(min(LONGEST, len(sequence) - at), 0, -1):
+            phrase = " ".join(sequence[at : at + length])
             if digits and phrase.isdigit():
                 found.append(Tag("shape", phrase, "one", at))
                 break
@@ -85,7 +85,7 @@ def tags(text: str, digits: bool = False) -> list[Tag]:
                 names = TABLES[phrase]
                 paints = {kind: value for kind, value, _ in names if kind in ("colour", "ground")}
                 if paints:
-                    kind = "ground" if of_the_ground(said, at, length) else "colour"
+                    kind = "ground" if of_the_ground(sequence, at, length) else "colour"
                     found.append(Tag(kind, paints.get(kind, f"no {kind}: {phrase}"), "", at))
                 else:
                     assert len({(kind, value) for kind, value, _ in names}) == 1, phrase
@@ -95,8 +95,8 @@ def tags(text: str, digits: bool = False) -> list[Tag]:
     return found
 
 
-def of_the_ground(said: list[str], at: int, length: int) -> bool:
-    before, after = said[max(at - 2, 0) : at], said[at + length : at + length + 1]
+def of_the_ground(sequence: list[str], at: int, length: int) -> bool:
+    before, after = sequence[max(at - 2, 0) : at], sequence[at + length : at + length + 1]
     if after and after[0] in GROUNDS:
         return True
     if before and before[-1] in ("on", "over", "against", "with", "plain"):
@@ -119,7 +119,7 @@ def read_one(text: str, digits: bool = False) -> dict[str, str]:
     return {"count": "1"} | read
 
 
-def wanted(scene: Scene) -> dict[str, str]:
+def expected(scene: Scene) -> dict[str, str]:
     actor = scene.actors[0]
     named = {"shape": actor.shape, "colour": actor.colour, "motion": actor.motion, "ground": scene.background}
     named["count"] = str(len(scene.actors))
@@ -129,14 +129,14 @@ def wanted(scene: Scene) -> dict[str, str]:
 def read_view(text: str, kind: str) -> set[tuple[str, str]]:
     """The traits and words that a caption of a view names."""
     phrases: dict[str, set[tuple[str, str]]] = {}
-    for trait, values in VIEWS[kind].SAYING.traits.items():
+    for trait, values in VIEWS[kind].PHRASES.traits.items():
         for value, rules in values.items():
             for phrase in (phrase for options in rules.values() for phrase in options):
                 phrases.setdefault(phrase, set()).add((trait, value))
-    said, found, at = tokens(text), set(), 0
-    while at < len(said):
-        for length in range(min(8, len(said) - at), 0, -1):
-            phrase = " ".join(said[at : at + length])
+    sequence, found, at = tokens(text), set(), 0
+    while at < len(sequence):
+        for length in range(min(8, len(sequence) - at), 0, -1):
+            phrase = " ".join(sequence[at : at + length])
             if phrase in phrases:
                 assert len(phrases[phrase]) == 1, phrase
                 found |= phrases[phrase]
@@ -151,19 +151,19 @@ def rng(seed: int) -> np.random.Generator:
 
 def test_a_word_of_a_table_names_one_value() -> None:
     for table in (words.COLOURS, words.BACKGROUNDS, words.SHAPES, words.SIZES):
-        said = [phrase for phrases in table.values() for phrase in phrases]
-        assert len(said) == len(set(said))
+        known = [phrase for phrases in table.values() for phrase in phrases]
+        assert len(known) == len(set(known))
     for form in ("doing", "does", "do"):
-        said = [phrase for motion in scenes.MOTIONS for phrase in words.moves(motion, form)]
-        assert len(said) == len(set(said))
+        known = [phrase for motion in scenes.MOTIONS for phrase in words.moves(motion, form)]
+        assert len(known) == len(set(known))
     assert (set(words.COLOURS), set(words.BACKGROUNDS)) == (set(scenes.COLOURS), set(scenes.BACKGROUNDS))
     assert (set(words.SHAPES), set(words.SIZES)) == (set(scenes.SHAPES), set(scenes.SIZES))
 
 
 @pytest.mark.parametrize("kind", VIEWS)
 def test_a_view_has_words_for_each_of_its_traits(kind: str) -> None:
-    saying = VIEWS[kind].SAYING
-    assert {trait: set(values) for trait, values in saying.traits.items()} == {
+    phrases = VIEWS[kind].PHRASES
+    assert {trait: set(values) for trait, values in phrases.traits.items()} == {
         trait: set(values) for trait, values in VIEWS[kind].TRAITS.items()
     }
 
@@ -174,7 +174,7 @@ def test_what_a_caption_names_is_what_the_scene_shows(group: str, heldout: bool)
         scene = scenes.sample(seed, group, heldout)
         for number in range(3):
             text = grammar.caption(scene, rng(1000 * number + seed))
-            assert read_one(text, group == "digits") == wanted(scene), text
+            assert read_one(text, group == "digits") == expected(scene), text
 
 
 def test_what_a_caption_of_a_pair_names_is_what_each_object_shows() -> None:
@@ -205,10 +205,10 @@ def test_what_a_caption_of_a_view_names_is_what_the_view_shows() -> None:
 def test_a_scene_is_said_in_forty_ways_and_more(group: str) -> None:
     for seed in range(40):
         scene = scenes.sample(seed, group)
-        said = grammar.paraphrases(scene, 60, rng(seed))
-        assert len(said) == len(set(said)) == 60
+        texts = grammar.paraphrases(scene, 60, rng(seed))
+        assert len(texts) == len(set(texts)) == 60
         # Not the same sentence with other words: the words in common come in many orders.
-        assert len({text.split()[0] for text in said}) >= 5
+        assert len({text.split()[0] for text in texts}) >= 5
 
 
 @pytest.mark.parametrize("motion", ["left", "spinning"])
@@ -218,8 +218,8 @@ def test_forty_sentences_differ_in_more_than_synonyms(motion: str) -> None:
     for text in grammar.paraphrases(scene, 600, rng(2)):
         kinds = {tag.at: tag.kind for tag in tags(text)}
         glue = ("that", "which", "while", "there", "is", "in", "of", "with", "behind", "and", ",", ";", ":")
-        said = enumerate(tokens(text))
-        frames.add(tuple(kinds.get(at, word) for at, word in said if at in kinds or word in glue))
+        numbered = enumerate(tokens(text))
+        frames.add(tuple(kinds.get(at, word) for at, word in numbered if at in kinds or word in glue))
     assert len(frames) >= 40
 
 
@@ -240,7 +240,7 @@ def test_the_count_agrees_with_the_noun_and_the_verb(count: int, motion: str) ->
     scene = Scene("core", 0, "grey", (Actor("square", "red", motion, size),) * count)
     for text in grammar.paraphrases(scene, 200, rng(count)):
         found = tags(text)
-        assert read_one(text) == wanted(scene), text
+        assert read_one(text) == expected(scene), text
         assert [tag.form for tag in found if tag.kind == "shape"] == ["one" if count == 1 else "many"], text
         forms = next(tag.form.split() for tag in found if tag.kind == "motion")
         verbs = {"doing", "do" if count > 1 else "does"}
@@ -289,10 +289,10 @@ def test_a_brief_caption_says_nothing_wrong_and_leaves_something_out(group: str)
             every = {(kind, getattr(a, kind)) for a in scene.actors for kind in ("colour", "shape", "motion")}
             assert found < every | {("ground", scene.background)}, text
         else:
-            said = read_one(text, group == "digits").items()
+            named = read_one(text, group == "digits").items()
             if group == "several":  # a caption without a number reads as one object
-                said -= {("count", "1")}
-            assert said < wanted(scene).items(), text
+                named -= {("count", "1")}
+            assert named < expected(scene).items(), text
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -318,13 +318,13 @@ def test_the_vocabulary_has_500_words_and_holds_every_word_said() -> None:
     assert len(vocabulary) >= 500
     assert all(re.fullmatch(r"[a-z]+|\d", word) for word in vocabulary)
     assert {"ball", "disc", "dot", "box", "block", "gray", "violet", "crimson", "navy", "hopping"} <= vocabulary
-    said: set[str] = set()
+    used: set[str] = set()
     for seed in range(1200):
         for group in GROUPS:
             text = grammar.caption(scenes.sample(seed, group), rng(seed), brief=seed % 4 == 0)
-            said |= set(re.findall(r"\w+", text.lower()))
-    assert said <= vocabulary
-    assert len(said) >= 500
+            used |= set(re.findall(r"\w+", text.lower()))
+    assert used <= vocabulary
+    assert len(used) >= 500
 
 
 def test_what_cannot_be_said_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

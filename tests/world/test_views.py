@@ -81,7 +81,7 @@ def test_an_unknown_word_is_refused() -> None:
 
 
 #: What a sentence may say instead of a word of a trait.
-SAID = {
+PHRASES = {
     "rising": ("rising", "sunrise"),
     "setting": ("setting", "sunset"),
     "rain": ("rain", "rainy"),
@@ -100,7 +100,7 @@ def test_captions_name_every_trait_and_brief_ones_leave_something_out(kind: str)
         assert len(set(full)) >= 6 and len(set(brief)) >= 3
         for sentence in full:
             for word in traits.values():
-                assert any(said in sentence for said in SAID.get(word, (word,))), (sentence, word)
+                assert any(phrase in sentence for phrase in PHRASES.get(word, (word,))), (sentence, word)
             assert " a orange" not in f" {sentence}" and sentence == sentence.strip()
         assert not set(full) & set(brief)
         other = {

@@ -64,7 +64,7 @@ Step = Callable[["SamplerState", Tensor], "SamplerState"]
 class Answers:
     """The network's last estimates of x_0 of one film (1, channels, frames, h, w) with their timesteps, newest last.
 
-    `since` is the film's state at the newest one. The next `rest` steps may be forecast; `asked` counts all
+    `since` is the film's state at the newest one. The next `rest` steps may be forecast; `evaluations` counts all
     evaluations.
     """
 
@@ -72,16 +72,12 @@ class Answers:
     estimates: tuple[Tensor, ...] = ()
     since: SamplerState | None = None
     rest: int = 0
-    asked: int = 0
+    evaluations: int = 0
 
     def forecast(self, timestep: int) -> Tensor:
         """The expected estimate at a timestep: extrapolated from the last two, with a share of their slope."""
         (s, t), (first, last) = self.timesteps, self.estimates
         return last + (last - first) * (_SLOPE * (timestep - t) / (t - s))
-
-    def foretold(self) -> Answers:
-        """The Answers after a step with a forecast."""
-        return replace(self, rest=self.rest - 1)
 
     def corrected(self, film: SamplerState, estimate: Tensor, step: Step) -> SamplerState:
         """Repeat the forecast steps that led to `film`, interpolating between the last evaluation and this one."""
@@ -94,14 +90,14 @@ class Answers:
             again = step(again, last + way * (estimate - last))
         return again
 
-    def heard(self, pace: Pace, film: SamplerState, estimate: Tensor) -> Answers:
+    def after_evaluation(self, pace: Pace, film: SamplerState, estimate: Tensor) -> Answers:
         """The Answers after an evaluation of the network at `film`."""
         timestep, rest = film.timesteps[film.index], 0
         if len(self.estimates) == _POINTS and self.since is not None:
             wrong = (self.forecast(timestep) - estimate).square().mean() / estimate.square().mean().clamp(min=1e-12)
             rest = pace.steps_to_skip(film.index, film.total, film.index - self.since.index, float(wrong.sqrt()))
         timesteps, estimates = (*self.timesteps, timestep)[-_POINTS:], (*self.estimates, estimate)[-_POINTS:]
-        return Answers(timesteps, estimates, replace(film, x0=None), rest, self.asked + 1)
+        return Answers(timesteps, estimates, replace(film, x0=None), rest, self.evaluations + 1)
 
 
 def paced(
@@ -109,17 +105,17 @@ def paced(
 ) -> tuple[SamplerState, Answers]:
     """Advance one film by one step, with its Answers after it; `estimate` is ignored if the step is forecast."""
     if answers.rest:
-        return step(film, answers.forecast(film.timesteps[film.index])), answers.foretold()
+        return step(film, answers.forecast(film.timesteps[film.index])), replace(answers, rest=answers.rest - 1)
     estimate = estimate.clone(memory_format=torch.contiguous_format)  # with its own memory, like a restored one
     film = answers.corrected(film, estimate, step)
-    return step(film, estimate), answers.heard(pace, film, estimate)
+    return step(film, estimate), answers.after_evaluation(pace, film, estimate)
 
 
 def to_tensors(answers: Sequence[Answers]) -> dict[str, Tensor]:
     """A flat dictionary of tensors for `from_tensors`; empty for a run without forecasts."""
     if not answers:
         return {}
-    rows = [[each.rest, each.asked, *each.timesteps] for each in answers]
+    rows = [[each.rest, each.evaluations, *each.timesteps] for each in answers]
     found = {"paced": torch.tensor(rows, dtype=torch.int64)}
     for film, each in enumerate(answers):
         kept = {f"x0.{i}": estimate.detach().cpu().clone() for i, estimate in enumerate(each.estimates)}
@@ -138,9 +134,9 @@ def from_tensors(
     if "paced" not in tensors:
         return ()
     answers = []
-    for film, (rest, asked, *timesteps) in enumerate(tensors["paced"].tolist()):
-        own = f"paced.{film}.since."
-        since = {name.removeprefix(own): tensor for name, tensor in tensors.items() if name.startswith(own)}
+    for film, (rest, evaluations, *timesteps) in enumerate(tensors["paced"].tolist()):
+        prefix = f"paced.{film}.since."
+        since = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         estimates = tuple(tensors[f"paced.{film}.x0.{i}"].to(device) for i in range(len(timesteps)))
-        answers.append(Answers(tuple(timesteps), estimates, read(since, device) if since else None, rest, asked))
+        answers.append(Answers(tuple(timesteps), estimates, read(since, device) if since else None, rest, evaluations))
     return tuple(answers)

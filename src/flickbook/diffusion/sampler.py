@@ -196,7 +196,8 @@ def _paced(
     asking = any(not each.rest for each in answers)
     x0 = torch.split(estimate(state) if asking else state.latents, 1)
     moved = [
-        forecast.paced(film, each, own, pace, step) for film, each, own in zip(state.films(), answers, x0, strict=True)
+        forecast.paced(film, each, found, pace, step)
+        for film, each, found in zip(state.films(), answers, x0, strict=True)
     ]
     return SamplerState.together([film for film, _ in moved], tuple(each for _, each in moved))
 

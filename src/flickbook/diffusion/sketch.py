@@ -69,8 +69,8 @@ def load_sketch(path: Path, dtype: torch.dtype = torch.float32, device: str | to
     """Load a tiny decoder from a file whose header has the widths. Raises WeightsError."""
     try:
         with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-        channels, widths = int(said["latent_channels"]), tuple(map(int, said["widths"].split(",")))
+            metadata = file.metadata() or {}
+        channels, widths = int(metadata["latent_channels"]), tuple(map(int, metadata["widths"].split(",")))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise WeightsError(path, f"is no tiny decoder ({error})", "install flickbook again") from error
     sketch = load_weights(lambda: Sketch(channels, widths), path, dtype=dtype, device=device)

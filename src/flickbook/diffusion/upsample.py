@@ -43,5 +43,5 @@ def plain(kernel: Tensor) -> Tensor:
     wide = kernel.float()
     # Of the four rows the outer ones are the kernel's own, and the inner ones sums of two neighbours.
     tall = torch.stack([wide[..., 0, :], wide[..., 1, :] - wide[..., 0, :], wide[..., 3, :]], dim=-2)
-    own = torch.stack([tall[..., 0], tall[..., 1] - tall[..., 0], tall[..., 3]], dim=-1)
-    return own.flip(-1, -2).transpose(0, 1).to(kernel.dtype)
+    taps = torch.stack([tall[..., 0], tall[..., 1] - tall[..., 0], tall[..., 3]], dim=-1)
+    return taps.flip(-1, -2).transpose(0, 1).to(kernel.dtype)

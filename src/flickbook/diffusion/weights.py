@@ -56,12 +56,12 @@ def load_weights(
     path = present(path)
     with torch.device("meta"), _Undrawn():
         module = build()
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             sources = {ours: theirs for theirs, ours in rename(file.keys()).items()}
             shapes = {key: tuple(file.get_slice(source).get_shape()) for key, source in sources.items()}
-            _check(path, wanted, shapes)
+            _check(path, expected, shapes)
         state: dict[str, Tensor] = {}
         for part in _parts(shapes):
             with safe_open(path, framework="pt", device=str(device)) as file:
@@ -89,8 +89,8 @@ class _Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `function`; for initialisers, return the tensor unchanged."""
-        given = kwargs or {}
-        return given["tensor"] if function in self._DRAW else function(*args, **given)
+        named = kwargs or {}
+        return named["tensor"] if function in self._DRAW else function(*args, **named)
 
 
 def _parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[list[str]]:
@@ -109,11 +109,11 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _check(path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+def _check(path: Path, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
     """Check a file's keys and shapes against the network's, before any data is read. Raises WeightsError."""
-    missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
-    both = wanted.keys() & found.keys()
-    other = [f"{key} {list(found[key])} not {list(wanted[key])}" for key in both if found[key] != wanted[key]]
+    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
+    both = expected.keys() & found.keys()
+    other = [f"{key} {list(found[key])} not {list(expected[key])}" for key in both if found[key] != expected[key]]
     reasons = [(missing, "misses"), (unexpected, "has unexpected"), (other, "has another shape in")]
     faults = [f"{verb} {_some(keys)}" for keys, verb in reasons if keys]
     if faults:

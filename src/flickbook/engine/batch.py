@@ -106,7 +106,7 @@ class Seeds:
         """Read the journal at `path`. Raises OutputError if the file is something else, unless `overwrite`."""
         self.path = path
         self._kept: dict[str, int] = {}
-        self._own: dict[str, int] = {}
+        self._chosen: dict[str, int] = {}
         try:
             with open(path, "rb") as file:
                 found = json.loads(file.read(FILE_BYTES))["seeds"]
@@ -125,20 +125,20 @@ class Seeds:
 
     def of(self, row: Row, usual: int) -> int:
         """The seed that `put` set for a row in this run, or `usual`."""
-        return self._own.get(row.key, usual)
+        return self._chosen.get(row.key, usual)
 
     def put(self, row: Row, seed: int) -> None:
         """Set the seed chosen for a row."""
-        self._own[row.key] = seed
+        self._chosen[row.key] = seed
 
     def save(self) -> None:
         """Write the whole journal if it changed. Raises OutputError."""
-        if all(self._kept.get(key) == seed for key, seed in self._own.items()):
+        if all(self._kept.get(key) == seed for key, seed in self._chosen.items()):
             return
         from flickbook.media.write import staged
 
-        others = {key: seed for key, seed in self._kept.items() if key not in self._own}
-        self._kept = dict(list({**self._own, **others}.items())[:SEEDS])
+        others = {key: seed for key, seed in self._kept.items() if key not in self._chosen}
+        self._kept = dict(list({**self._chosen, **others}.items())[:SEEDS])
         with staged(self.path, overwrite=True) as (part,):
             part.write_text(json.dumps({"seeds": self._kept}, indent=0) + "\n", encoding="ascii")
 
@@ -173,7 +173,7 @@ class Failure:
         return cls("unexpected", one_line(f"unexpected {type(error).__name__}: {error}"))
 
 
-def standing(film: Film, overwrite: bool = False) -> Plan | None:
+def saved_plan(film: Film, overwrite: bool = False) -> Plan | None:
     """The Plan of the film already saved at this path, if it is the same film; None if no file exists.
 
     If the seed was drawn, any seed counts as the same film. Raises OutputError for another film or file, and for an
@@ -187,24 +187,24 @@ def standing(film: Film, overwrite: bool = False) -> Plan | None:
     try:
         recipe = carried(film.path)[0]
     except FlickbookError as error:
-        told = f"exists and carries no recipe ({getattr(error, 'reason', error)})"
+        reason = f"exists and carries no recipe ({getattr(error, 'reason', error)})"
     else:
         if not isinstance(recipe.plan, Plan):
-            told = "exists and was polished from other files"
+            reason = "exists and was polished from other files"
         else:
-            there = _today(recipe.plan)
+            there = _upgraded(recipe.plan)
             if there != (film.plan.model_copy(update={"seed": there.seed}) if film.drawn else film.plan):
-                told = f"exists and is another film: {_difference(there, film.plan)}"
-            elif is_frames(film.path) and not _whole(film.path, recipe, there):
-                told = "exists, but not with the frames of its recipe: some are missing, or there are more"
+                reason = f"exists and is another film: {_difference(there, film.plan)}"
+            elif is_frames(film.path) and not _is_complete(film.path, recipe, there):
+                reason = "exists, but not with the frames of its recipe: some are missing, or there are more"
             else:
                 return there
     if overwrite:
         return None
-    raise OutputError(film.path, told, _REMEDY)
+    raise OutputError(film.path, reason, _REMEDY)
 
 
-def _today(plan: Plan) -> Plan:
+def _upgraded(plan: Plan) -> Plan:
     """Convert a Plan of any schema version to the current one. Schema 1 stored the defaults of its container."""
     with suppress(RequestError):  # a format that is no longer written: counts as another film
         how = encoding(plan.container, plan.codec, plan.quality, plan.pixel_format)
@@ -212,7 +212,7 @@ def _today(plan: Plan) -> Plan:
     return plan
 
 
-def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
+def _is_complete(path: Path, recipe: Recipe, plan: Plan) -> bool:
     """Whether exactly the numbered frames of the Recipe are at `path`, no fewer and no more."""
     from flickbook.engine.polish import finished
     from flickbook.media.clip import frames_sha256
@@ -230,8 +230,8 @@ def _whole(path: Path, recipe: Recipe, plan: Plan) -> bool:
 
 def _difference(there: Plan, here: Plan) -> str:
     pairs = [(name, getattr(there, name), getattr(here, name)) for name in Plan.model_fields]
-    told = [f"{name} is {shown(old)} in the file, {shown(new)} here" for name, old, new in pairs if old != new]
-    return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")
+    differences = [f"{name} is {shown(old)} in the file, {shown(new)} here" for name, old, new in pairs if old != new]
+    return "; ".join(differences[:2]) + (f"; and {len(differences) - 2} more" if len(differences) > 2 else "")
 
 
 def made(
@@ -289,22 +289,15 @@ def _together(
 
     if not ready:
         return
-    run_options = ready[0][1]
-    for _, other in ready[1:]:
-        run_options = replace(
-            run_options,
-            sources={**run_options.sources, **other.sources},
-            networks={**run_options.networks, **other.networks},
-        )
-    done = 0
+    run_options, done = ready[0][1].merged([other for _, other in ready[1:]]), 0
     try:
         for clip in films([film.plan for film, _ in ready], run_options, on_step=on_step, cancel=cancel, ahead=True):
-            film, own = ready[done]
+            film, film_options = ready[done]
             done += 1
             assert clip.run is not None
             # The Run names this film's input files, not those of its neighbours.
-            clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(own.inputs)}))
-            yield film, clip.noted(notes(film.request, film.plan, own.model_dir))
+            clip = replace(clip, run=clip.run.model_copy(update={"inputs": dict(film_options.inputs)}))
+            yield film, clip.noted(notes(film.request, film.plan, film_options.model_dir))
         return
     except Exception as error:
         failure = _failure(error)

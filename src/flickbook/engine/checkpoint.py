@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +24,7 @@ from torch import Tensor
 from flickbook.engine.family import Denoised, Family, Resumable
 from flickbook.engine.memory import device
 from flickbook.errors import FlickbookError
-from flickbook.files import replace_whole
+from flickbook.files import open_regular, replace_whole
 from flickbook.spec import Placement, Plan
 
 logger = logging.getLogger(__name__)
@@ -65,7 +63,7 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Write the file `path` atomically; it is on disk when this returns. Raises OSError."""
-        said = {
+        metadata = {
             "schema": str(SCHEMA),
             "plans": json.dumps(self.plans),
             "family": self.family,
@@ -77,7 +75,7 @@ class Checkpoint:
             "made": json.dumps(self.made, sort_keys=True),
             "sha256": _BLANK.decode(),
         }
-        data = memoryview(save(dict(self.tensors), said))
+        data = memoryview(save(dict(self.tensors), metadata))
         at = bytes(data[: _end(data)]).index(_BLANK)
         digest = hashlib.sha256(data).hexdigest().encode()
 
@@ -101,18 +99,15 @@ class Checkpoint:
 
     @classmethod
     def _read(cls, path: Path, plans: tuple[str, ...]) -> Self:
-        # Non-blocking: opening a FIFO would wait for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("not a regular file")
+        with open_regular(path) as file:
             start = file.read(8)
             start += file.read(min(_MOST_HEADER, _end(start) - 8))
-            said = json.loads(start[8:])["__metadata__"]
+            metadata = json.loads(start[8:])["__metadata__"]
             # Checked before the rest is read: a foreign file may have any size.
-            if said["schema"] != str(SCHEMA) or tuple(json.loads(said["plans"])) != plans:
+            if metadata["schema"] != str(SCHEMA) or tuple(json.loads(metadata["plans"])) != plans:
                 raise ValueError("belongs to other films or another version")
             data = start + file.read()
-        header, digest = memoryview(data)[: len(start)], said["sha256"].encode("ascii")
+        header, digest = memoryview(data)[: len(start)], metadata["sha256"].encode("ascii")
         if len(digest) != len(_BLANK) or start.count(digest) != 1:
             raise ValueError("has no hash")
         found = hashlib.sha256(bytes(header).replace(digest, _BLANK))
@@ -121,12 +116,12 @@ class Checkpoint:
             raise ValueError("damaged")
         return cls(
             plans,
-            said["family"],
-            said["weights"],
-            int(said["index"]),
-            int(said["total"]),
-            Placement.from_json(said["placement"]),
-            json.loads(said["made"]),
+            metadata["family"],
+            metadata["weights"],
+            int(metadata["index"]),
+            int(metadata["total"]),
+            Placement.from_json(metadata["placement"]),
+            json.loads(metadata["made"]),
             # Copies, because tensors in the file's bytes are not aligned, and kernels may round differently there.
             {name: tensor.clone() for name, tensor in load(data).items()},
         )
@@ -152,7 +147,7 @@ class Checkpointer:
         self.notes: list[str] = []
         self.spent, self.writes = 0.0, 0
         #: The checkpoint that the run resumed from, without its tensors; None if it started from the beginning.
-        self.went_on: Checkpoint | None = None
+        self.resumed_from: Checkpoint | None = None
         self._looked: tuple[Sequence[Plan], Path, Checkpoint] | None = None
         self._family: Resumable | None = None
         self._latest: Denoised | None = None
@@ -192,7 +187,7 @@ class Checkpointer:
             return None
         # A state from another file, as a draft's, is not at `path` yet, so it has to be written.
         self._latest = state if path != self.path else None
-        self.went_on = replace(found, tensors={})
+        self.resumed_from = replace(found, tensors={})
         self.notes.append(f"resumed from step {found.index} of {found.total}{_elsewhere(found, self._made())}")
         return state
 
@@ -221,10 +216,10 @@ class Checkpointer:
             # Cleared only after the write: if it is interrupted, the next flush repeats it.
             self._latest, self.writes = None, self.writes + 1
         except (OSError, RuntimeError, MemoryError, ValueError, SafetensorError) as error:
-            told = f"the checkpoint cannot be saved: {error}"
-            if told not in self.notes:
-                logger.warning("%s", told)
-                self.notes.append(told)
+            message = f"the checkpoint cannot be saved: {error}"
+            if message not in self.notes:
+                logger.warning("%s", message)
+                self.notes.append(message)
         self._cost = time.perf_counter() - began
         self.spent += self._cost
 

@@ -77,7 +77,10 @@ def _draft(
     with closing(engine.run([plan], previews=True, **how)) as events, inputs_named(run_options):
         for event in events:
             assert isinstance(event, Step), "has no previews while it runs"
-            last = _shown(event, plan)
+            if event.phase == "denoise" and event.preview is None:
+                remedy = "make the whole film with `flickbook generate`"
+                raise RequestError("model", plan.model, "gives no previews of unfinished films", remedy)
+            last = event
             if on_step is not None:
                 on_step(event)
     assert last is not None and last.preview is not None
@@ -86,20 +89,8 @@ def _draft(
         plan=plan,
         index=last.index,
         total=last.total,
-        frames=engine.with_fallbacks(lambda: engine.show(shown), "decode"),
+        frames=engine.with_fallbacks(lambda: engine.loaded().show(shown), "decode"),
         fps=plan.fps,
         placement=engine.placement.model_copy(update={"batch": 1}),
         notes=() if checkpointer is None else tuple(checkpointer.notes),
     )
-
-
-def _shown(step: Step, plan: Plan) -> Step:
-    """Return the step. Raises RequestError for a denoising step without a preview."""
-    if step.phase == "denoise" and step.preview is None:
-        raise RequestError(
-            "model",
-            plan.model,
-            "gives no previews of unfinished films",
-            "make the whole film with `flickbook generate`",
-        )
-    return step

@@ -69,27 +69,11 @@ class Engine:
         cut = [_cut(self.model.name, rest) for each in prompts if (rest := self._family.unread(each))]
         return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts))]), *cut]
 
-    def show(self, preview: Any) -> np.ndarray:
-        """Decode one film's preview of this engine's last run to frames (n, h, w, 3) uint8."""
-        assert self._family is not None, "a preview comes from a run"
-        return self._family.show(preview)
-
-    def sketch(self, preview: Any) -> np.ndarray:
-        """Decode a preview like `show`, approximately and faster where the family can; for live previews."""
-        assert self._family is not None, "a preview comes from a run"
-        return self._family.sketch(preview)
-
-    def noise_left(self, num_inference_steps: int) -> list[float]:
-        """The share of noise (0 to 1) that remains after each step of a run."""
-        assert self._family is not None, "known once a model is loaded"
-        return self._family.noise_left(num_inference_steps)
-
     def loaded(self) -> Family:
         """Load the model if needed and return it. Raises WeightsError, HubError."""
-        place = directory(self.model)
         while self._family is None:
             try:
-                setup = Setup(self.model, place, self.placement, self.loras)
+                setup = Setup(self.model, directory(self.model), self.placement, self.loras)
                 self._family = loader(self.model.family)(setup)
             except (RuntimeError, MemoryError) as error:
                 self._check(error, "denoise")
@@ -196,10 +180,10 @@ class Engine:
     def _found(self, plans: Sequence[Plan], checkpointer: Checkpointer) -> Any | None:
         """The state to resume from. Applies the fallbacks that its attempt had used, so that the bits are the same."""
         state = checkpointer.begin(plans, self.model.family, self.loaded())
-        if state is not None and checkpointer.went_on is not None:
-            own, then = self.placement.rungs, checkpointer.went_on.placement
-            if len(then.rungs) > len(own) and then.rungs[: len(own)] == own:
-                self.placement = then.model_copy(update={"batch": self.placement.batch})
+        if state is not None and checkpointer.resumed_from is not None:
+            rungs, saved = self.placement.rungs, checkpointer.resumed_from.placement
+            if len(saved.rungs) > len(rungs) and saved.rungs[: len(rungs)] == rungs:
+                self.placement = saved.model_copy(update={"batch": self.placement.batch})
                 self.loaded().lower(self.placement)
         return state
 

@@ -119,21 +119,16 @@ class Resumable(Family, Protocol):
 
 Loader = Callable[[Setup], Family]
 
-#: Family name in models.toml -> its loader. Imported when a model is loaded, because torch is slow to import.
+#: Family name in models.toml -> its module and class. Imported when a model is loaded, because torch is slow to import.
 _FAMILIES = {
-    "unet": "flickbook.engine.unet.family:UNetFamily.load",
-    "pipeline": "flickbook.engine.pipelines.family:PipelineFamily.load",
+    "unet": ("flickbook.engine.unet.family", "UNetFamily"),
+    "pipeline": ("flickbook.engine.pipelines.family", "PipelineFamily"),
 }
-
-
 #: Family name -> the libraries in addition to torch that affect its pixels.
 LIBRARIES: dict[str, tuple[str, ...]] = {"unet": (), "pipeline": ("diffusers", "transformers")}
 
 
 def loader(name: str) -> Loader:
     """The function that loads a model of the family `name`."""
-    module, _, attributes = _FAMILIES[name].partition(":")
-    found: Any = import_module(module)
-    for attribute in attributes.split("."):
-        found = getattr(found, attribute)
-    return found  # type: ignore[no-any-return]
+    module, family = _FAMILIES[name]
+    return getattr(import_module(module), family).load  # type: ignore[no-any-return]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ OnStep = Callable[[Step], None]
 #: The Plans of a batch -> the Checkpointer that saves their state, or None.
 Keep = Callable[[Sequence[Plan]], "Checkpointer | None"]
 #: The index of a film among its Plans -> whether it is still wanted.
-Wanted = Callable[[int], bool]
+FilmFilter = Callable[[int], bool]
 
 #: Loaded engines by model, LoRAs and placement; they live as long as the process.
 _ENGINES: dict[tuple[object, ...], Engine] = {}
@@ -58,6 +57,14 @@ class RunOptions:
     placement: Placement | None = None
     batch_size: int | None = None
 
+    def merged(self, others: Sequence[RunOptions]) -> RunOptions:
+        """These run options with the sources and networks of `others` too, for films that run together."""
+        sources, networks = dict(self.sources), dict(self.networks)
+        for each in others:
+            sources |= each.sources
+            networks |= each.networks
+        return replace(self, sources=sources, networks=networks)
+
 
 def films(
     plans: Sequence[Plan],
@@ -68,17 +75,17 @@ def films(
     cancel: Callable[[], bool] | None = None,
     keep: Keep | None = None,
     ahead: bool = False,
-    wanted: Wanted | None = None,
+    film_filter: FilmFilter | None = None,
 ) -> Iterator[Clip]:
     """Make the films of `plans` in order. Neighbours of one shape run as one batch, as far as the placement allows.
 
     With `ahead`, frames are encoded to the Plans' file formats while later ones are decoded; use it if the films are
     saved. `keep` is called once for each batch and returns its Checkpointer; the batch resumes from what that finds. A
     resumed film is identical to the bit if its batch has as many Plans and the placement of the first attempt.
-    `wanted` is called with each film's index once its batch is decoded; if it returns False, the film is neither
+    `film_filter` is called with each film's index once its batch is decoded; if it returns False, the film is neither
     polished nor yielded.
     """
-    run_options, begun = run_options or RunOptions(), 0
+    run_options, offset = run_options or RunOptions(), 0
     for _, group in groupby(plans, key=Plan.shape):
         same = list(group)
         engine, size = engine_of(same[0], run_options), together(same, run_options)
@@ -87,13 +94,10 @@ def films(
             # The number of threads decides the order in which sums are rounded.
             kept = None if checkpointer is None else checkpointer.look(part)
             with nullcontext() if kept is None else device.threads(kept.made.get("threads")):
-                asked = None if wanted is None else partial(_further, wanted, begun)
-                yield from _batch(engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, asked)
-            begun += len(part)
-
-
-def _further(wanted: Wanted, begun: int, number: int) -> bool:
-    return wanted(begun + number)
+                yield from _batch(
+                    engine, part, run_options, on_step, previews, cancel, checkpointer, ahead, film_filter, offset
+                )
+            offset += len(part)
 
 
 def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
@@ -125,7 +129,9 @@ def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
         threads = settings.load().threads if run_options.placement is None else None
         placed = device.confirmed(found, threads)
         # Reuse an engine with the same files and an equal placement, however that was chosen.
-        warm = (each for other, each in _ENGINES.items() if other[:4] == key[:4] and _beside(each.placement, placed))
+        warm = (
+            each for other, each in _ENGINES.items() if other[:4] == key[:4] and _same_placement(each.placement, placed)
+        )
         engine = next(warm, None)
         if engine is None:
             # Most machines cannot hold two large models at once.
@@ -155,7 +161,7 @@ def read_ahead(plan: Plan, run_options: RunOptions) -> None:
         engine.read(plan)
 
 
-def _beside(one: Placement, other: Placement) -> bool:
+def _same_placement(one: Placement, other: Placement) -> bool:
     """Whether two placements are equal apart from the batch size."""
     return one == other.model_copy(update={"batch": one.batch})
 
@@ -174,9 +180,10 @@ def _batch(
     cancel: Callable[[], bool] | None,
     checkpointer: Checkpointer | None,
     ahead: bool,
-    wanted: Wanted | None,
+    film_filter: FilmFilter | None,
+    offset: int,
 ) -> Iterator[Clip]:
-    """The films of one batch, each polished only when the iterator reaches it."""
+    """The films of one batch, each polished only when the iterator reaches it. `offset` films were made before it."""
     plan, meter = plans[0], Meter(on_step)
     pixels = np.empty((len(plans), plan.num_frames, plan.height, plan.width, 3), np.uint8)
     encoders = [_encoder(each) if ahead else None for each in plans]
@@ -198,17 +205,17 @@ def _batch(
             else:
                 meter(event)
     applied = list(engine.applied)  # a copy: another run may replace it before the next film is yielded
-    told_of = checkpointer is not None and checkpointer.went_on is not None
+    recorded = checkpointer is not None and checkpointer.resumed_from is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
-        if wanted is not None and not wanted(number):
+        if film_filter is not None and not film_filter(offset + number):
             continue
-        told = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
-        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=told)
+        notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
+        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=notes)
         clip = replace(clip, ahead=encoders[number])
         # A resumed run knows the time of its last part only, so it is not recorded.
-        if not told_of:
+        if not recorded:
             assert clip.recipe is not None and clip.run is not None
-            told_of = True
+            recorded = True
             run_history.append(run_history.record(clip.recipe, clip.run, len(plans)))
         yield clip
 
@@ -251,9 +258,9 @@ def clip_of(
     run_options: RunOptions,
     *,
     films: int = 1,
-    **told: Any,
+    **fields: Any,
 ) -> Clip:
-    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run; `told` adds fields to the
+    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run; `fields` adds fields to the
     Run."""
     frames, fps = polished(frames, plan.fps, plan.polish, run_options.networks, meter)
     placement = engine.placement.model_copy(update={"batch": films})
@@ -267,10 +274,10 @@ def clip_of(
         kernels=device.kernels(placement.device),
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
-    found, said = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
-    found |= _agreement(plan, frames) | told.pop("scores", {})
-    notes = [*engine.notes(prompts), *told.pop("notes", []), *said]
-    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=found, inputs=dict(run_options.inputs), **told)
+    scores, findings = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
+    scores |= _agreement(plan, frames) | fields.pop("scores", {})
+    notes = [*engine.notes(prompts), *fields.pop("notes", []), *findings]
+    run = meter.run(rungs=list(placement.rungs), notes=notes, scores=scores, inputs=dict(run_options.inputs), **fields)
     return Clip(frames, fps, recipe, run)
 
 
@@ -315,10 +322,11 @@ def steps_sheet(
     places = sorted({round((len(emerging) - 1) * (i / max(1, count - 1)) ** 1.5) for i in range(count)})
     chosen = [emerging[i] for i in places]
     # A film that started from an image or video ran only the last steps.
-    left = engine.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
+    family = engine.loaded()
+    left = family.noise_left(plan.num_inference_steps)[-emerging[-1][0] :]
     steps = [step for step, _, _ in chosen]
-    pictures, levels = [engine.show(x0) for _, x0, _ in chosen], [left[step - 1] for step in steps]
-    noisy = [engine.show(x_t) for _, _, x_t in chosen if x_t is not None]
+    pictures, levels = [family.show(x0) for _, x0, _ in chosen], [left[step - 1] for step in steps]
+    noisy = [family.show(x_t) for _, _, x_t in chosen if x_t is not None]
     how: dict[str, Any] = {"title": plan.prompt, "rows": rows, "overwrite": overwrite}
     return plot.steps_sheet(pictures, steps, levels, path, noisy=noisy if len(noisy) == len(chosen) else (), **how)
 
@@ -335,7 +343,7 @@ def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
 def run_options_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> RunOptions:
     """The run options of `plan`, which was resolved from `request`. Raises MediaError, RequestError."""
     loras = tuple((Path(path), weight) for path, weight in request.loras or ())
-    given = {plan.image: request.image, plan.video: request.video}
-    given |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
-    inputs = {digest: str(Path(path).absolute()) for digest, path in given.items() if digest and path is not None}
+    paths = {plan.image: request.image, plan.video: request.video}
+    paths |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
+    inputs = {digest: str(Path(path).absolute()) for digest, path in paths.items() if digest and path is not None}
     return RunOptions(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)

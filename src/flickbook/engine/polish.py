@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypedDict, get_args
+from typing import Final, NamedTuple, TypedDict, get_args
 
 import numpy as np
 
@@ -24,6 +24,8 @@ Networks = Mapping[str, Path]
 #: A film is held in memory as a whole; this limit is 20 s of 1080p at 24 frames per second.
 LIMIT_BYTES: Final = 3 << 30
 _FACTORS: Final = {"interpolate": 8, "upscale": 4}
+#: The operations by the field that enables them, in the order in which they run.
+_OPERATIONS: Final = ("trim", "steady", "interpolate", "upscale", "loop", "speed", "rate", "text")
 
 
 class PolishOptions(TypedDict, total=False):
@@ -54,8 +56,11 @@ def check_names(function: Callable[..., object], polish_options: Mapping[str, ob
         if name not in PolishOptions.__annotations__:
             from difflib import get_close_matches  # imported late: only for the hint
 
-            own = inspect.signature(function).parameters.values()
-            known = [*(each.name for each in own if each.kind is not each.VAR_KEYWORD), *PolishOptions.__annotations__]
+            parameters = inspect.signature(function).parameters.values()
+            known = [
+                *(each.name for each in parameters if each.kind is not each.VAR_KEYWORD),
+                *PolishOptions.__annotations__,
+            ]
             near = [each for each in known if name in each] or get_close_matches(name, known, 1, 0.75)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")
@@ -70,14 +75,14 @@ def parse_polish(num_frames: int, fps: float, polish_options: PolishOptions) -> 
     _check(polish_options, fps, speed)
     networks: dict[str, Path] = {}
     trim, factor = polish_options.get("trim"), _factor("upscale", polish_options.get("upscale"))
-    rate = polish_options.get("rate")
+    rate, upscaler = polish_options.get("rate"), polish_options.get("upscaler")
     polish = Polish(
         trim=None if trim is None else cut.span(trim, fps, num_frames),
         steady=float(polish_options.get("steady") or 0),
         interpolate=_factor("interpolate", polish_options.get("interpolate")),
         interpolator=_network(polish_options.get("interpolator"), networks),
         upscale=factor,
-        upscaler=_upscaler(polish_options.get("upscaler"), factor, networks),
+        upscaler=None if factor == 1 or upscaler == "lanczos" else _network(upscaler, networks),
         loop=polish_options.get("loop") or "",  # type: ignore[arg-type]
         speed=1.0 if speed is None else float(speed),
         rate=None if rate is None else float(rate),
@@ -109,10 +114,10 @@ def _check(polish_options: PolishOptions, fps: float, speed: float | None) -> No
     if not 0 <= steady <= 1:
         raise RequestError("steady", steady, "must be 0 to 1", "1 removes all flicker that it finds")
     rate = polish_options.get("rate")
-    for name, asked, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
+    for name, requested, value in (("rate", rate, rate), ("speed", speed, None if speed is None else fps * speed)):
         if value is not None and not MIN_FPS <= value <= MAX_FPS:
             limit = f"makes {value:g} frames per second, must be {MIN_FPS:g} to {MAX_FPS:g}"
-            raise RequestError(name, asked, limit, "choose a value nearer to 1")
+            raise RequestError(name, requested, limit, "choose a value nearer to 1")
     if text:
         from flickbook.media.finishing.caption import MAX_CHARACTERS
 
@@ -128,10 +133,6 @@ def _factor(field: str, value: str | int | None) -> int:
     if match is None or not 2 <= int(match[1]) <= most:
         raise RequestError(field, value, f"must be a whole factor, 2x to {most}x", "write for example 2x")
     return int(match[1])
-
-
-def _upscaler(name: str | None, factor: int, networks: dict[str, Path]) -> Network | None:
-    return None if factor == 1 or name in (None, "lanczos") else _network(name, networks)
 
 
 def _network(path: str | None, networks: dict[str, Path]) -> Network | None:
@@ -185,8 +186,8 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
         num_frames = end - start
     if num_frames == 1:
         still = {"interpolate": polish.interpolate > 1, "loop": bool(polish.loop), "steady": polish.steady > 0}
-        for name, wanted in still.items():
-            if wanted:
+        for name, enabled in still.items():
+            if enabled:
                 raise RequestError(name, num_frames, "needs 2 frames or more", "leave it out for an image")
     num_frames, fps = num_frames * polish.interpolate, fps * polish.interpolate
     num_frames = 2 * num_frames if polish.loop == "pingpong" else num_frames
@@ -217,10 +218,10 @@ def polished(
     """
     count, height, width, _ = frames.shape
     size_after(polish, count, height, width, fps)
-    work = [do for name, do in _WORK.items() if getattr(polish, name) != getattr(Polish(), name)]
+    work = [name for name in _OPERATIONS if getattr(polish, name) != getattr(Polish(), name)]
     began = time.perf_counter()
-    for number, do in enumerate(work, 1):
-        frames, fps = do(frames, fps, polish, networks or {})
+    for number, name in enumerate(work, 1):
+        frames, fps = _operated(name, frames, fps, polish, networks or {})
         if on_step is not None:
             on_step(Step("polish", number, len(work), time.perf_counter() - began))
     return frames, fps
@@ -252,48 +253,39 @@ def _held(polish: Polish) -> int:
     return polish.interpolate - 1
 
 
-def _trimmed(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    assert polish.trim is not None
-    return cut.trim(frames, *polish.trim), fps
+def _operated(
+    name: str, frames: np.ndarray, fps: float, polish: Polish, networks: Networks
+) -> tuple[np.ndarray, float]:
+    """Apply one operation, named by its field: the new frames and frame rate."""
+    # Each module is imported late: together they are slow to load, and most films need none of them.
+    match name:
+        case "trim":
+            assert polish.trim is not None
+            return cut.trim(frames, *polish.trim), fps
+        case "steady":
+            from flickbook.media.finishing.steady import steady
 
+            return steady(frames, polish.steady), fps
+        case "interpolate":
+            from flickbook.media.finishing.interpolate import interpolate
 
-def _steadied(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.finishing.steady import steady
+            model = _file("interpolator", polish.interpolator, networks)
+            return interpolate(frames, polish.interpolate, model=model), fps * polish.interpolate
+        case "upscale":
+            from flickbook.media.finishing.upscale import upscale
 
-    return steady(frames, polish.steady), fps
+            return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps
+        case "loop":
+            from flickbook.media.finishing.loop import loop
 
-
-def _interpolated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.finishing.interpolate import interpolate
-
-    model = _file("interpolator", polish.interpolator, networks)
-    return interpolate(frames, polish.interpolate, model=model), fps * polish.interpolate
-
-
-def _upscaled(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.finishing.upscale import upscale
-
-    return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps
-
-
-def _looped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    from flickbook.media.finishing.loop import loop
-
-    assert polish.loop
-    # The repeated last frames keep the duration; in a loop they would look like a stop.
-    return loop(frames[: len(frames) - _held(polish)], polish.loop), fps
-
-
-def _sped(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    return frames, fps * polish.speed
-
-
-def _rated(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
-    assert polish.rate is not None
-    return cut.at_rate(frames, fps, polish.rate), polish.rate
-
-
-def _captioned(frames: np.ndarray, fps: float, polish: Polish, networks: Networks) -> tuple[np.ndarray, float]:
+            assert polish.loop
+            # The repeated last frames keep the duration; in a loop they would look like a stop.
+            return loop(frames[: len(frames) - _held(polish)], polish.loop), fps
+        case "speed":
+            return frames, fps * polish.speed
+        case "rate":
+            assert polish.rate is not None
+            return cut.at_rate(frames, fps, polish.rate), polish.rate
     from flickbook.media.finishing.caption import caption
 
     return caption(frames, polish.text), fps
@@ -310,16 +302,3 @@ def _file(field: str, network: Network | None, networks: Networks) -> Path | Non
     if (found := sha256(path)) != network.sha256:
         raise WeightsError(path, f"has SHA-256 {found} instead of {network.sha256}", "download it again")
     return path
-
-
-#: The operations by the field that enables them, in the order in which they run.
-_WORK: Final[dict[str, Any]] = {
-    "trim": _trimmed,
-    "steady": _steadied,
-    "interpolate": _interpolated,
-    "upscale": _upscaled,
-    "loop": _looped,
-    "speed": _sped,
-    "rate": _rated,
-    "text": _captioned,
-}

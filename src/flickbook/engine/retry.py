@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Self, TypedDict
+from typing import Any, NamedTuple, Self
 
-from flickbook.engine.films import Keep, OnStep, RunOptions, Wanted, films
+from flickbook.engine.films import FilmFilter, Keep, OnStep, RunOptions, films
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 
@@ -21,18 +21,19 @@ def good_films(
     previews: bool = False,
     cancel: Callable[[], bool] | None = None,
     keep: Keep | None = None,
-    wanted: Wanted | None = None,
+    film_filter: FilmFilter | None = None,
     apart: int | None = None,
 ) -> Iterator[Clip]:
     """Make the films of `plans` in order; one with a score below its threshold is made again, up to `retries` times.
 
     Each retry adds `apart` to the seed, by default the number of plans, so that no two films share a seed. If no seed
     passes, the film that misses its thresholds by the least is kept. The Run's notes list every attempt. `keep` is
-    called for each batch and each retry, as in `films`, and `wanted` for each film.
+    called for each batch and each retry, as in `films`, and `film_filter` for each film.
     """
-    thresholds, how = thresholds or {}, _How(on_step=on_step, previews=previews, cancel=cancel, keep=keep)
+    thresholds = thresholds or {}
+    how: dict[str, Any] = {"on_step": on_step, "previews": previews, "cancel": cancel, "keep": keep}
     # With thresholds a film may be discarded, so it is not encoded in advance.
-    for clip in films(plans, run_options, ahead=not thresholds, wanted=wanted, **how):
+    for clip in films(plans, run_options, ahead=not thresholds, film_filter=film_filter, **how):
         best, tries = clip, [_Try.of(clip, thresholds)]
         while tries[-1].missed and len(tries) <= retries:
             seed = (tries[0].plan.seed + len(tries) * (apart or len(plans))) % 2**63
@@ -42,13 +43,6 @@ def good_films(
                 best = clip
             tries.append(found)
         yield _noted(best, tries)
-
-
-class _How(TypedDict):
-    on_step: OnStep | None
-    previews: bool
-    cancel: Callable[[], bool] | None
-    keep: Keep | None
 
 
 class _Try(NamedTuple):
@@ -69,8 +63,8 @@ class _Try(NamedTuple):
 
     def line(self, best: bool) -> str:
         """What this seed missed, as a note for the user."""
-        told = ", ".join(f"{name} {value:g} below {least:g}" for name, (value, least) in self.missed.items())
-        return f"seed {self.plan.seed} has {told}" + (" and is the best" if best else "")
+        missed = ", ".join(f"{name} {value:g} below {least:g}" for name, (value, least) in self.missed.items())
+        return f"seed {self.plan.seed} has {missed}" + (" and is the best" if best else "")
 
 
 def _noted(best: Clip, tries: Sequence[_Try]) -> Clip:

@@ -118,19 +118,19 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for layer in layers:
-        own = dict(layer)
-        if "size" in own:
-            if "width" in own or "height" in own:
+        values = dict(layer)
+        if "size" in values:
+            if "width" in values or "height" in values:
                 raise RequestError(
-                    "size", own["size"], "cannot be combined with width or height", "leave one of them out"
+                    "size", values["size"], "cannot be combined with width or height", "leave one of them out"
                 )
-            own |= size_of(own.pop("size"))
+            values |= size_of(values.pop("size"))
         for name, other in (("image", "video"), ("video", "image")):
-            if name in own and other not in own:
+            if name in values and other not in values:
                 found.pop(other, None)
-        if "speed" in found and own.get("speed") is not None:
-            own["speed"] = _speeds(found["speed"], own["speed"])
-        found |= own
+        if "speed" in found and values.get("speed") is not None:
+            values["speed"] = _speeds(found["speed"], values["speed"])
+        found |= values
     return found
 
 
@@ -236,8 +236,8 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, 1, 0.75)
-            meant = f'did you mean "{near[0]}"? ' if near else ""
-            raise RequestError("column", name, "is not known", f"{meant}known are {', '.join(COLUMNS)}")
+            suggestion = f'did you mean "{near[0]}"? ' if near else ""
+            raise RequestError("column", name, "is not known", f"{suggestion}known are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
             raise RequestError("column", name, "is named twice", "leave one of them out")
 

@@ -61,11 +61,11 @@ def sources(plan: Plan, request: Request) -> Sources:
 
 def fitted(frame: np.ndarray, width: int, height: int) -> np.ndarray:
     """Scale an image (h, w, 3) uint8 to cover width x height, and crop it to the centre."""
-    given_height, given_width = frame.shape[:2]
-    scale = max(width / given_width, height / given_height)
+    frame_height, frame_width = frame.shape[:2]
+    scale = max(width / frame_width, height / frame_height)
     # The part of the image to keep; resizing from this box needs no intermediate image.
     part_width, part_height = width / scale, height / scale
     # Rounding may put an edge slightly outside the image.
-    left, top = max(0.0, (given_width - part_width) / 2), max(0.0, (given_height - part_height) / 2)
-    box = (left, top, min(given_width, left + part_width), min(given_height, top + part_height))
+    left, top = max(0.0, (frame_width - part_width) / 2), max(0.0, (frame_height - part_height) / 2)
+    box = (left, top, min(frame_width, left + part_width), min(frame_height, top + part_height))
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS, box=box))

@@ -92,8 +92,8 @@ def treated(
         # Importing torch takes a second, and without a network it does not affect the result.
         kernels=device.kernels("cpu") if with_torch else {},
     )
-    found, said = scored(made, fps, plan.polish, prompts=_prompts(plan))
-    return Clip(made, fps, recipe, meter.run(scores=found, notes=said, inputs=dict(inputs or {})))
+    scores, findings = scored(made, fps, plan.polish, prompts=_prompts(plan))
+    return Clip(made, fps, recipe, meter.run(scores=scores, notes=findings, inputs=dict(inputs or {})))
 
 
 def _digest(path: Path) -> str:
@@ -127,9 +127,9 @@ def polish(
     paths = [Path(each) for each in (file, *join)]
     sources = [_digest(path) for path in paths]
     frames, fps = joined(paths, fade, fit)
-    wanted, networks = parse_polish(len(frames), fps, polish_options)
+    requested, networks = parse_polish(len(frames), fps, polish_options)
     count, height, width, _ = frames.shape
-    size = size_after(wanted, count, height, width, fps)
+    size = size_after(requested, count, height, width, fps)
     still = size.num_frames == 1
     encoding = formats.encoding(
         container or ("png" if still else "mp4"),
@@ -148,7 +148,7 @@ def polish(
         sources=tuple(sources),
         fade=fade,
         fit=fit,
-        polish=wanted,
+        polish=requested,
         width=width,
         height=height,
         num_frames=count,

@@ -36,11 +36,11 @@ class Meter:
         if self.first_preview is None:
             self.first_preview = round(time.perf_counter() - self._start, 3)
 
-    def run(self, **told: object) -> Run:
-        """The Run from the meter's start until now; `told` are its other fields."""
+    def run(self, **fields: object) -> Run:
+        """The Run from the meter's start until now; `fields` are its other fields."""
         first, last = (
             datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in (self.began, time.time())
         )
         peak = max(self.memory.values(), default=device.peak_memory())
-        taken = {"seconds": dict(self.seconds), "peak_memory": dict(self.memory), "peak_memory_bytes": peak}
-        return Run.of(**taken, first_preview=self.first_preview, started_at=first, finished_at=last, **told)
+        measured = {"seconds": dict(self.seconds), "peak_memory": dict(self.memory), "peak_memory_bytes": peak}
+        return Run.of(**measured, first_preview=self.first_preview, started_at=first, finished_at=last, **fields)

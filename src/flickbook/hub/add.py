@@ -41,7 +41,7 @@ def describe(name: str, source: str, like: str = "") -> Model:
         changes |= {"convert": version, "files": ("model.ckpt",)}
     elif not changes["repo"] or base.convert in VERSIONS:
         changes |= {"convert": "", "files": ()}
-    said = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}
+    facts = {"title": name, "summary": f"added here, like {base.name}", "licence": "unknown", "commercial": "unclear"}
     unknown = {"commit": "unpinned", "seen": {}, "gated": False, "download_gb": 0.0}
     # A repository without safetensors is converted when it is pulled, as its base is.
-    return base.model_copy(update={"name": name, **said, **unknown, **changes})
+    return base.model_copy(update={"name": name, **facts, **unknown, **changes})

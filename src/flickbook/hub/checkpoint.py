@@ -160,23 +160,22 @@ class Piece:
     shape: tuple[int, ...] | None = None  # None keeps the shape
 
 
-def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece | str] | None = None) -> Path:
+def convert(checkpoint: Checkpoint, path: Path, pieces: Mapping[str, Piece] | None = None) -> Path:
     """Writes tensors as safetensors one by one, so that only one is in memory. The file is replaced atomically.
 
-    `pieces` maps the keys of the new file to their sources (a string is the key of the source); None copies
-    everything. Raises WeightsError for a missing tensor or one whose shape does not fit.
+    `pieces` maps the keys of the new file to their sources; None copies everything. Raises
+    WeightsError for a missing tensor or one whose shape does not fit.
     """
     chosen = {name: Piece(name) for name in checkpoint.tensors} if pieces is None else pieces
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     parts: list[tuple[str, int, int]] = []
     place = 0
     for name, piece in chosen.items():
-        whole = Piece(piece) if isinstance(piece, str) else piece
-        shape, first, count = _cut(checkpoint, whole)
-        tensor = checkpoint.tensors[whole.source]
+        shape, first, count = _cut(checkpoint, piece)
+        tensor = checkpoint.tensors[piece.source]
         end = place + count * tensor.storage.width
         header[name] = {"dtype": tensor.storage.dtype, "shape": list(shape), "data_offsets": [place, end]}
-        parts.append((whole.source, first * tensor.storage.width, (first + count) * tensor.storage.width))
+        parts.append((piece.source, first * tensor.storage.width, (first + count) * tensor.storage.width))
         place = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
 from flickbook.errors import ModelNotPulled, OutputError, RequestError, WeightsError
+from flickbook.files import existing
 from flickbook.hub import videocrafter
 from flickbook.hub.checkpoint import Checkpoint, convert
 from flickbook.hub.find import cache_folder, converted, directory, terms
@@ -83,7 +84,7 @@ def remaining(model: Model) -> int:
 
 def _disk(place: Path) -> int:
     """The file system's device of a directory, which may not exist yet."""
-    return next(folder for folder in (place, *place.parents) if folder.exists()).stat().st_dev
+    return existing(place).stat().st_dev
 
 
 def available(model: Model) -> Path:

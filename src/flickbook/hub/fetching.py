@@ -20,19 +20,19 @@ from flickbook.errors import FlickbookError, one_line
 from flickbook.hub.fetch import fetch
 
 #: Seconds between two lines, and the time that a process waiting for the network has to exit.
-_TELL: Final = 0.2
+_INTERVAL: Final = 0.2
 _PATIENCE: Final = 3.0
 
 
-class _Telling:
+class _ProgressPrinter:
     """Prints progress at a limited rate, from a thread, so that the last value is printed when data stops arriving."""
 
     def __init__(self) -> None:
-        self._now = self._said = (0, 0)
+        self._latest = self._printed = (0, 0)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
 
-    def __enter__(self) -> _Telling:
+    def __enter__(self) -> _ProgressPrinter:
         self._thread.start()
         return self
 
@@ -41,20 +41,20 @@ class _Telling:
         self._thread.join()
 
     def __call__(self, done: int, total: int) -> None:
-        self._now = (done, total)
+        self._latest = (done, total)
 
     def _run(self) -> None:
         over = False
         while not over:
-            over = self._over.wait(_TELL)
-            now = self._now
-            if now != self._said:
-                _say(bytes=now[0], total=now[1])
-                self._said = now
+            over = self._over.wait(_INTERVAL)
+            now = self._latest
+            if now != self._printed:
+                _emit(bytes=now[0], total=now[1])
+                self._printed = now
 
 
-def _say(**told: object) -> None:
-    print(json.dumps(told), flush=True)
+def _emit(**values: object) -> None:
+    print(json.dumps(values), flush=True)
 
 
 def main(name: str) -> int:
@@ -62,15 +62,15 @@ def main(name: str) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have ignored it
     threading.Thread(target=_until_the_end, name="parent", daemon=True).start()
     try:
-        with _Telling() as telling:
-            fetch(catalogue.find(name), telling)
+        with _ProgressPrinter() as printer:
+            fetch(catalogue.find(name), printer)
     except KeyboardInterrupt:
         return 130
     except FlickbookError as error:
-        _say(error=str(error))
+        _emit(error=str(error))
         return error.exit_code
     except Exception as error:
-        _say(error=one_line(f"unexpected {type(error).__name__}: {error}"))
+        _emit(error=one_line(f"unexpected {type(error).__name__}: {error}"))
         return 1
     return 0
 

@@ -128,10 +128,10 @@ def fingerprint(directory: str | Path, cache: HashCache | None = None) -> dict[s
     return known
 
 
-def write_manifest(directory: str | Path, pattern: str = "**/*.safetensors") -> dict[str, str]:
-    """Hashes the matching files of `directory`, writes `manifest.json`, and returns it."""
+def write_manifest(directory: str | Path) -> dict[str, str]:
+    """Hashes the safetensors of `directory`, writes `manifest.json`, and returns it."""
     directory = Path(directory)
-    files = sorted(path for path in directory.glob(pattern) if path.is_file())
+    files = sorted(path for path in directory.glob("**/*.safetensors") if path.is_file())
     manifest = {path.relative_to(directory).as_posix(): sha256(path) for path in files}
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     replace_whole(directory / "manifest.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))

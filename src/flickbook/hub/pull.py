@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flickbook.errors import Cancelled, HubError, MissingExtra
+from flickbook.files import existing
 from flickbook.hub.find import cache_folder
 from flickbook.hub.manifest import HashCache
 
@@ -92,8 +93,8 @@ def _one_set(files: list[File], variant: str) -> list[File]:
         stem = PurePosixPath(file.name).stem.partition(".")[2]
         return stem.partition("-")[0]
 
-    for wanted in (variant, ""):
-        found = [file for file in files if variant_of(file) == wanted]
+    for preferred in (variant, ""):
+        found = [file for file in files if variant_of(file) == preferred]
         if found:
             return found
     return files
@@ -136,7 +137,7 @@ def pull(
     gated, unreachable or, with `weights`, has no weights; for a full disk; and for a file with a wrong hash, which
     is deleted.
     """
-    commit, chosen, missing = _wanted(repo, revision, variant, only, weights)
+    commit, chosen, missing = _selected(repo, revision, variant, only, weights)
     with _explained(repo, revision) as hub:
         # Files with equal content are one file in the cache.
         large = list({file.sha256: file for file in missing if file.sha256}.values())
@@ -168,12 +169,12 @@ def remaining(
     repo: str, revision: str = "main", variant: str = "", only: Sequence[str] = (), weights: bool = True
 ) -> int:
     """Bytes that `pull` with these arguments still has to download. Raises HubError as it does."""
-    _, _, missing = _wanted(repo, revision, variant, only, weights)
+    _, _, missing = _selected(repo, revision, variant, only, weights)
     blobs = cache_folder(repo) / "blobs"
     return sum(file.size - _held(blobs, file) for file in missing)
 
 
-def _wanted(
+def _selected(
     repo: str, revision: str, variant: str, only: Sequence[str], weights: bool
 ) -> tuple[str, list[File], list[File]]:
     """The commit, the files to download, and those that are not in the cache."""
@@ -188,7 +189,7 @@ def _wanted(
 
 def check_room(name: str, place: Path, needed: int) -> None:
     """Raises HubError unless the disk of `place`, which may not exist yet, has room for `needed` bytes."""
-    place = next(folder for folder in (place, *place.parents) if folder.exists())
+    place = existing(place)
     free = shutil.disk_usage(place).free
     if needed and needed + _MARGIN > free:
         reason = f"needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free"

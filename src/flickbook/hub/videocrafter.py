@@ -121,7 +121,7 @@ def unet_pieces(shapes: Shapes, unet: Mapping[str, Any], prefix: str = "model.di
     for source, shape in _under(shapes, prefix):
         name = names.pop(source.removeprefix(prefix), None)
         if name is None:
-            raise _strange(source)
+            raise _unknown_name(source)
         if name.endswith(".embeddings_table") and shape[:1] != (rows,):
             raise ValueError(f"{source} is {list(shape)} and not of {rows} rows")
         # Published as convolutions of kernel size 1.
@@ -156,7 +156,7 @@ def autoencoder_pieces(shapes: Shapes, prefix: str = "first_stage_model.") -> di
         for pattern, ours in names:
             name = re.sub(pattern, ours, name)
         if not _VAE.fullmatch(name):
-            raise _strange(source)
+            raise _unknown_name(source)
         # Attention was published as 1x1 convolutions.
         flat = shape[:2] if ".attentions." in name and len(shape) == 4 else None
         pieces[name] = Piece(source, shape=flat)
@@ -191,7 +191,7 @@ def text_pieces(shapes: Shapes, prefix: str = "cond_stage_model.model.") -> dict
     used = {piece.source for piece in pieces.values()}
     for source, _ in _under(shapes, prefix):
         if source not in used and not re.fullmatch(unused, source.removeprefix(prefix)):
-            raise _strange(source)
+            raise _unknown_name(source)
     return pieces
 
 
@@ -199,7 +199,7 @@ def _under(shapes: Shapes, prefix: str) -> Iterable[tuple[str, Shape]]:
     return ((key, shape) for key, shape in shapes.items() if key.startswith(prefix))
 
 
-def _strange(source: str) -> ValueError:
+def _unknown_name(source: str) -> ValueError:
     # A hostile name may be a megabyte long; the longest real one has 104 characters.
     return ValueError(f"{escaped(source[:120])} is not one of its names")
 
@@ -335,7 +335,7 @@ def _files(shapes: Shapes, unet: Mapping[str, Any]) -> dict[str, dict[str, Piece
     networks = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.model.")
     for source in shapes:
         if not source.startswith(networks) and not _BESIDE.fullmatch(source):
-            raise _strange(source)
+            raise _unknown_name(source)
     files = {
         "unet/diffusion_pytorch_model.safetensors": unet_pieces(shapes, unet),
         "vae/diffusion_pytorch_model.safetensors": autoencoder_pieces(shapes),

@@ -83,7 +83,7 @@ class ArtifactStore:
         """
         return self.of(id) / f"film-{attempt}{suffix}"
 
-    def tell(self, id: str, **progress: Any) -> None:
+    def write_progress(self, id: str, **progress: Any) -> None:
         """Saves the progress of a job. Progress may be lost, so errors are ignored."""
         with suppress(OSError, OutputError):
             self._put(self.made(id) / PROGRESS, json.dumps({**progress, "at": time.time()}).encode("ascii"))
@@ -112,7 +112,7 @@ class ArtifactStore:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def tell_pull(self, model: str, done: int, total: int | None) -> None:
+    def write_pull_progress(self, model: str, done: int, total: int | None) -> None:
         """Saves how many bytes of a model are downloaded. Queued jobs of the model are shown as waiting for it."""
         with suppress(OSError):
             place = self.pull_file(model)

@@ -13,8 +13,8 @@ from flickbook.engine.sources import complete
 from flickbook.errors import RequestError
 from flickbook.jobs import queue
 from flickbook.resolution import resolve
-from flickbook.spec import Request
-from flickbook.store.base import Home, Job, Kind
+from flickbook.spec import Plan, Request
+from flickbook.store.base import Job, Kind
 
 
 def ordered(
@@ -22,12 +22,10 @@ def ordered(
     polish_options: PolishOptions | None = None,
     *,
     kind: Kind | None = None,
-    home: Home = "queue",
-    owner: str = "",
     model_dir: Path | None = None,
-    **told: Any,
+    **fields: Any,
 ) -> Job:
-    """Creates the Job of a Request, with polish options if any; `told` are other fields of the Job.
+    """Creates the Job of a Request, with polish options if any; `fields` are other fields of the Job.
 
     Files that the Request names must already exist. Raises the errors of `resolve`, MediaError, RequestError.
     """
@@ -39,16 +37,9 @@ def ordered(
         request = request.model_copy(update={"polish": polish})
         plan = plan.model_copy(update={"polish": polish})
         networks = {digest: str(path) for digest, path in files.items()}
-    size = finished(plan)
-    formats.encoding(
-        plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=size.num_frames, fps=size.fps
-    )
     if kind == "draft" and plan.num_frames == 1:
         raise RequestError("num_frames", 1, "a draft needs 2 frames or more", "ask for more frames")
-    # Store the drawn seed, so that every worker uses the same one.
-    request = request.model_copy(update={"seed": plan.seed})
-    told |= {"networks": networks, "model_dir": "" if model_dir is None else str(model_dir.absolute())}
-    return queue.job(plan, request, kind=kind, home=home, owner=owner, **told)
+    return _job(plan, request, model_dir, kind=kind, networks=networks, **fields)
 
 
 def sequenced(
@@ -58,12 +49,10 @@ def sequenced(
     frames_per: int = FRAMES_PER,
     drift: float = DRIFT,
     feedback: float = 0.0,
-    home: Home = "queue",
-    owner: str = "",
     model_dir: Path | None = None,
-    **told: Any,
+    **fields: Any,
 ) -> Job:
-    """Creates the Job of a sequence that shows each of `prompts` for `frames_per` frames; `told` are other fields of
+    """Creates the Job of a sequence that shows each of `prompts` for `frames_per` frames; `fields` are other fields of
     the Job.
 
     All other options come from `request`, as in `plan_of`, whose errors are raised. The Plan holds all that a worker
@@ -71,9 +60,16 @@ def sequenced(
     """
     how: dict[str, Any] = {"frames_per": frames_per, "drift": drift, "feedback": feedback, "model_dir": model_dir}
     plan = plan_of(prompts, request, **how)
+    request = request.model_copy(update={"prompt": plan.prompt})
+    return _job(plan, request, model_dir, kind="sequence", **fields)
+
+
+def _job(plan: Plan, request: Request, model_dir: Path | None, **fields: Any) -> Job:
+    """The Job of a Plan whose finished film its file format can hold. Raises RequestError."""
+    size = finished(plan)
     formats.encoding(
-        plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=plan.num_frames, fps=plan.fps
+        plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=size.num_frames, fps=size.fps
     )
-    request = request.model_copy(update={"prompt": plan.prompt, "seed": plan.seed})
-    told["model_dir"] = "" if model_dir is None else str(model_dir.absolute())
-    return queue.job(plan, request, kind="sequence", home=home, owner=owner, **told)
+    # Store the drawn seed, so that every worker uses the same one.
+    request = request.model_copy(update={"seed": plan.seed})
+    return queue.job(plan, request, model_dir="" if model_dir is None else str(model_dir.absolute()), **fields)

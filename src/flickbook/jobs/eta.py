@@ -44,11 +44,11 @@ def past(job: Job) -> Past | None:
     if job.result is None or job.result.sidecar.run is None:
         return None
     recipe, run = job.result.sidecar.recipe, job.result.sidecar.run
-    if job.state != "completed" or any(told in note for note in run.notes for told in _RESUMED):
+    if job.state != "completed" or any(text in note for note in run.notes for text in _RESUMED):
         return None
-    told = {name: seconds for name, seconds in run.seconds.items() if name in PHASES}
+    seconds = {name: each for name, each in run.seconds.items() if name in PHASES}
     films = 1 if recipe is None else recipe.placement.batch
-    return Past(job.plan, told | {"write": max(0.0, films * job.seconds - sum(told.values()))}, films)
+    return Past(job.plan, seconds | {"write": max(0.0, films * job.seconds - sum(seconds.values()))}, films)
 
 
 async def history(queue: Queue) -> list[Past]:
@@ -81,7 +81,7 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int =
     alike = ([each for each in alike if each.films == films] or alike)[:_ALIKE]
     if not alike:
         return None
-    own = work(plan)
+    amounts = work(plan)
     seconds = {}
     for phase in PHASES:
         scaled = []
@@ -89,7 +89,7 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int =
             theirs = work(each.plan)[phase]
             # A run without loading says nothing about the time that loading takes.
             if theirs > 0 and (phase in each.seconds or phase != "load"):
-                scaled.append(each.seconds.get(phase, 0.0) * own[phase] / theirs)
+                scaled.append(each.seconds.get(phase, 0.0) * amounts[phase] / theirs)
         seconds[phase] = statistics.median(scaled) if scaled else 0.0
     return seconds | ({"load": 0.0} if warm else {})
 
@@ -136,11 +136,11 @@ class Pace:
         place = PHASES.index(step.phase)
         behind = sum(self._seconds[name] for name in PHASES[:place])
         ahead = sum(self._seconds[name] for name in PHASES[place + 1 :])
-        own = self._seconds[step.phase]
-        whole = behind + own + ahead
-        share = (behind + own * within) / whole if whole > 0 else 0.0
+        current = self._seconds[step.phase]
+        whole = behind + current + ahead
+        share = (behind + current * within) / whole if whole > 0 else 0.0
         self._share = max(self._share, share)
-        return self._share, own * (1 - within) + ahead if self._known else None
+        return self._share, current * (1 - within) + ahead if self._known else None
 
     def _learn(self, step: Step, total: float) -> None:
         """Updates the estimate with the times of this run, which are more accurate than those of earlier jobs."""

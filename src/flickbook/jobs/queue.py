@@ -45,9 +45,9 @@ def job(
     home: Home = "queue",
     owner: str = "",
     id: str = "",
-    **told: Any,
+    **fields: Any,
 ) -> Job:
-    """Creates a job for a Plan, with a new id by default; `told` are other fields of the Job."""
+    """Creates a job for a Plan, with a new id by default; `fields` are other fields of the Job."""
     # Workers do not claim jobs of a command: the command runs them itself.
     state: State = "queued" if home == "queue" else "paused"
     usual: Kind = "picture" if plan.num_frames == 1 else "film"
@@ -59,7 +59,7 @@ def job(
         request=request,
         home=home,
         owner=owner,
-        **told,
+        **fields,
     )
 
 
@@ -85,7 +85,7 @@ def stopped(job: Job, seconds: float = 0.0) -> dict[str, Any]:
         return _ended(job, "cancelled", seconds)
     state: State = "paused" if job.wanted == "pause" or job.home == "command" else "queued"
     # Stopping on request does not count as an attempt without progress.
-    return _laid(job, state, seconds) | {"stalls": max(0, job.stalls - 1)}
+    return _interrupted(job, state, seconds) | {"stalls": max(0, job.stalls - 1)}
 
 
 def orphaned(job: Job, reason: str = "its worker process died") -> dict[str, Any]:
@@ -93,18 +93,18 @@ def orphaned(job: Job, reason: str = "its worker process died") -> dict[str, Any
     if job.wanted == "cancel":
         return _ended(job, "cancelled")
     if job.wanted == "pause" or job.home == "command":
-        return _laid(job, "paused")
+        return _interrupted(job, "paused")
     if job.stalls >= STALLS:
         why = f"{one_line(reason)}; {job.stalls} attempts in a row made no progress"
         return failed(job, why, code="worker_lost")
-    return _laid(job, "queued") | {"error": one_line(reason)}
+    return _interrupted(job, "queued") | {"error": one_line(reason)}
 
 
 def _ended(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
     return _freed(job, state, seconds) | {"finished_at": time.time()}
 
 
-def _laid(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
+def _interrupted(job: Job, state: State, seconds: float = 0.0) -> dict[str, Any]:
     """The changes for a job that continues later. A request that arrives meanwhile is kept and handled afterwards."""
     changes = _freed(job, state, seconds)
     del changes["wanted"]
@@ -245,9 +245,9 @@ class Queue:
     async def release(self, job: Job, seconds: float = 0.0) -> Job | None:
         """Ends an attempt that its runner stops, with the newest request; None if the token is stale."""
         found = await self.store.settle(job.id, job.attempt, stopped(job, seconds))
-        return None if found is None else await self._met(found)
+        return None if found is None else await self._apply_request(found)
 
-    async def _met(self, job: Job) -> Job | None:
+    async def _apply_request(self, job: Job) -> Job | None:
         """Handles a request that arrived while a job was released; None if the job was removed."""
         try:
             if job.state in ("queued", "paused") and job.wanted == "cancel":
@@ -260,32 +260,29 @@ class Queue:
 
     async def recover(self) -> list[Job]:
         """Recovers jobs whose lease expired and expires jobs whose time is over; returns the changed jobs."""
-        changed: list[Job | None] = []
+        found = []
         for job in await self.store.lapsed():
             if job.state == "running":
-                found = await self.store.settle(job.id, job.attempt, orphaned(job), lapsed=True)
+                changed = await self.store.settle(job.id, job.attempt, orphaned(job), lapsed=True)
             else:
-                found = await self.store.change(job.id, (job.state,), _ended(job, "expired"))
-            if found is not None:
-                self._tidied(found)
-                changed.append(await self._met(found))
-        return [job for job in changed if job is not None]
+                changed = await self.store.change(job.id, (job.state,), _ended(job, "expired"))
+            found.append(await self._recovered(changed))
+        return [job for job in found if job is not None]
 
-    def _tidied(self, job: Job) -> None:
-        """Removes files of a dead worker's job if no later attempt will."""
-        if job.state in DONE:
+    async def _recovered(self, job: Job | None) -> Job | None:
+        """Handles a request for a dead worker's job, and removes its files if no later attempt will; None stays."""
+        if job is not None and job.state in DONE:
             self.artifacts.tidy(job.id, job.attempt + 1)
+        return None if job is None else await self._apply_request(job)
 
     async def release_jobs_of(self, worker: str, reason: str) -> list[Job]:
         """Releases the jobs of a worker that is known to be dead, before its lease expires."""
-        changed: list[Job | None] = []
+        found = []
         for job in await self.store.find(Query(states=_RUNNING, worker=worker)):
             if job.worker == worker:
-                found = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
-                if found is not None:
-                    self._tidied(found)
-                    changed.append(await self._met(found))
-        return [job for job in changed if job is not None]
+                changed = await self.store.settle(job.id, job.attempt, orphaned(job, reason))
+                found.append(await self._recovered(changed))
+        return [job for job in found if job is not None]
 
     async def delete_old(self, keep: float, most_bytes: int | None = None) -> list[Job]:
         """Deletes jobs that ended more than `keep` seconds ago, then the oldest until the files take at most
@@ -293,7 +290,7 @@ class Queue:
 
         Favourites are kept regardless of age, and are the last to be deleted for space.
         """
-        gone: list[Job] = []
+        deleted: list[Job] = []
         favourites = {note.id for note in await self.store.notes(FAVOURITE)}
         done = await self.store.find(Query(states=DONE, order="old", limit=1_000_000))
         done.sort(key=lambda job: job.id in favourites)
@@ -306,8 +303,8 @@ class Queue:
             if found is not None:
                 await self.store.drop(FAVOURITE, job.id)
                 size -= await asyncio.to_thread(self.artifacts.clear, job.id)
-                gone.append(found)
-        return gone
+                deleted.append(found)
+        return deleted
 
 
 def states(names: Sequence[str]) -> tuple[State, ...]:

@@ -51,7 +51,7 @@ def link(
     return f"{path}{mark}expires={expires}&key={id}&signature={sign(secret, path, owner, expires, key)}"
 
 
-def holds(secret: str, target: str, owner: str, key: Key | None = None) -> bool:
+def is_valid(secret: str, target: str, owner: str, key: Key | None = None) -> bool:
     """Whether `target`, a path with its query, is a link that `link` made with this key and that has not expired."""
     found = _SIGNED.fullmatch(target)
     if found is None:

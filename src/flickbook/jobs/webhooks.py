@@ -15,7 +15,6 @@ import hmac
 import json
 import logging
 import random
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final, Literal, get_args
@@ -86,10 +85,10 @@ def events_of(job: Job) -> tuple[Event, ...]:
     """The events of a finished job."""
     if job.state not in DONE:
         return ()
-    own: list[Event] = [each for each in EVENTS if each == f"job.{job.state}"]
+    events: list[Event] = [each for each in EVENTS if each == f"job.{job.state}"]
     if job.kind in ("film", "extension"):
-        own += [each for each in EVENTS if each == f"video.{job.state}"]
-    return tuple(own)
+        events += [each for each in EVENTS if each == f"video.{job.state}"]
+    return tuple(events)
 
 
 def signature(secret: str, id: str, timestamp: int, body: str) -> str:
@@ -102,8 +101,8 @@ def signature(secret: str, id: str, timestamp: int, body: str) -> str:
 class Webhooks:
     """The endpoints in a store, and their sender. `hosts` are the allowed hosts; without any, nothing is sent."""
 
-    def __init__(self, store: Store, hosts: Sequence[str] = (), context: ssl.SSLContext | None = None) -> None:
-        self.store, self.hosts, self._context = store, tuple(hosts), context
+    def __init__(self, store: Store, hosts: Sequence[str] = ()) -> None:
+        self.store, self.hosts = store, tuple(hosts)
         self._since, self._noted = 0.0, 0.0
         self._known: dict[str, float] = {}
 
@@ -144,8 +143,8 @@ class Webhooks:
     async def secret(self, endpoint: Endpoint) -> str:
         """The signing secret of an endpoint: whsec_ and 32 bytes in base 64."""
         key = bytes.fromhex(await self.store.secret("webhooks"))
-        own = hmac.digest(key, endpoint.id.encode("ascii"), hashlib.sha256)
-        return "whsec_" + base64.b64encode(own).decode("ascii")
+        secret = hmac.digest(key, endpoint.id.encode("ascii"), hashlib.sha256)
+        return "whsec_" + base64.b64encode(secret).decode("ascii")
 
     async def deliveries(self, endpoint: Endpoint, limit: int = 100) -> list[Delivery]:
         """The deliveries of an endpoint, sent and pending, newest first."""
@@ -235,11 +234,11 @@ class Webhooks:
             await self.store.drop(_DELIVERY, delivery.id)
             return False
         # Of several servers on one store, only one sends.
-        given, _ = await self.store.take(f"{delivery.id}:{delivery.attempt}", 1, 1, _CLAIM)
-        if not given:
+        claimed, _ = await self.store.take(f"{delivery.id}:{delivery.attempt}", 1, 1, _CLAIM)
+        if not claimed:
             return False
         endpoint = Endpoint.from_json(note.body)
-        status, error = await self._told(endpoint, delivery)
+        status, error = await self._deliver(endpoint, delivery)
         changes: dict[str, Any] = {"status": status, "error": error, "attempt": delivery.attempt + 1}
         good = 200 <= status < 300
         if good or delivery.attempt >= len(BACKOFF) or status == 410:
@@ -250,7 +249,7 @@ class Webhooks:
         await self.store.put(delivery.model_copy(update=changes).note())
         return good
 
-    async def _told(self, endpoint: Endpoint, delivery: Delivery) -> tuple[int, str]:
+    async def _deliver(self, endpoint: Endpoint, delivery: Delivery) -> tuple[int, str]:
         """Sends a delivery; returns the response status, 0 for none, and an error message."""
         stamp = int(time.time())
         signed = signature(await self.secret(endpoint), delivery.id, stamp, delivery.body)
@@ -258,7 +257,7 @@ class Webhooks:
         try:
             # Check again, as the allowed hosts may have changed.
             to = safe_http.target(endpoint.url, self.hosts)
-            status = await safe_http.post(to, delivery.body.encode("utf-8"), headers, self._context)
+            status = await safe_http.post(to, delivery.body.encode("utf-8"), headers)
         except (OSError, ValueError, RequestError) as error:
             return 0, one_line(str(error) or type(error).__name__)[:200]
         return status, "" if 200 <= status < 300 else f"responded with status {status}"
@@ -269,8 +268,8 @@ def _delivery(job: Job, endpoint: Endpoint, event: Event) -> Delivery:
     end = f"{endpoint.id} {job.id} {job.attempt} {job.finished_at:.6f} {event}"
     digest = hashlib.sha256(end.encode("ascii")).hexdigest()[:32]
     subject = job.id.replace("job_", "video_", 1) if event.startswith("video.") else job.id
-    told = {"id": f"evt_{digest}", "object": "event", "created_at": int(job.finished_at), "type": event}
-    body = json.dumps({**told, "data": {"id": subject}}, separators=(",", ":"))
+    head = {"id": f"evt_{digest}", "object": "event", "created_at": int(job.finished_at), "type": event}
+    body = json.dumps({**head, "data": {"id": subject}}, separators=(",", ":"))
     now = round(time.time(), 3)
     return Delivery.of(
         id=f"msg_{digest}", owner=job.owner, endpoint=endpoint.id, event=event, body=body, created_at=now, due=now

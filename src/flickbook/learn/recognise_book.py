@@ -235,14 +235,14 @@ def train(
         short = early and start is None
         films, labels = bank.clips(rng, _BATCH * 16 // _CLIP) if short else bank.batch(rng, _BATCH)
         with torch.no_grad():
-            shown, wanted = spoiler(tensor(films), torch.from_numpy(labels), generator)
+            shown, targets = spoiler(tensor(films), torch.from_numpy(labels), generator)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (number + 1) / 60) * 0.5 * (1 + math.cos(math.pi * number / steps))
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(shown)
         parts = network.split(logits.float())
         loss = torch.stack(
-            [functional.cross_entropy(part, wanted[:, k], ignore_index=-1) for k, part in enumerate(parts)]
+            [functional.cross_entropy(part, targets[:, k], ignore_index=-1) for k, part in enumerate(parts)]
         )
         optimizer.zero_grad(set_to_none=True)
         loss.nan_to_num().sum().backward()  # type: ignore[no-untyped-call]
@@ -259,12 +259,12 @@ def margins(network: Network, bank: Bank, films: int = 600) -> list[float]:
     sure: list[list[float]] = [[] for _ in NAMES]
     for _ in range(films // _BATCH):
         chosen = [bank._page(rng) for _ in range(_BATCH)]
-        shown, wanted = Spoiler(0.0)(
+        shown, targets = Spoiler(0.0)(
             tensor(np.stack([f for f, _ in chosen])), torch.from_numpy(np.stack([w for _, w in chosen])), generator
         )
         for head, part in enumerate(network.split(network(shown))):
             most, word = part.softmax(1).max(1)
-            right = word == wanted[:, head]
+            right = word == targets[:, head]
             sure[head] += most[right].tolist()
     network.train()
     return [float(np.clip(np.quantile(each or [1.0], _LOST), _LEAST, _MOST)) for each in sure]

@@ -87,10 +87,10 @@ def record(networks: TextToVideo, scenes: Sequence[Scene], kept: int, seed: int 
         networks.unet(noised, torch.tensor(timestep), networks.embed([captions(scene)[0]]))
     for hook in hooks:
         hook.remove()
-    asked = (layer.to_q(torch.cat(found)) for layer, found in zip(layers, rows, strict=True))
+    queries = (layer.to_q(torch.cat(found)) for layer, found in zip(layers, rows, strict=True))
     return [
         found.unflatten(-1, (layer.heads, layer.head_dim)).transpose(0, 1).clone()
-        for layer, found in zip(layers, asked, strict=True)
+        for layer, found in zip(layers, queries, strict=True)
     ]
 
 
@@ -114,18 +114,18 @@ class Pupil:
         pairs = []
         for number in rng.integers(len(self._scenes), size=_BATCH):
             pairs.append(("", "") if rng.random() < _EMPTY else both(self._scenes[number], rng))
-        return [asked for asked, _ in pairs], [meant for _, meant in pairs]
+        return [text for text, _ in pairs], [target for _, target in pairs]
 
-    def loss(self, encoder: TextEncoder, asked: list[str], meant: list[str], step: int) -> Tensor:
+    def loss(self, encoder: TextEncoder, texts: list[str], targets: list[str], step: int) -> Tensor:
         """The answers' mean squared error, as a share of what the captions of the batch make of them."""
         source = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         with torch.no_grad():
-            target = self.networks.text_encoder(self.networks.tokenizer(meant))
-        context, total = encoder(self.tokenizer(asked)), torch.zeros(())
+            target_context = self.networks.text_encoder(self.networks.tokenizer(targets))
+        context, total = encoder(self.tokenizer(texts)), torch.zeros(())
         for layer, queries in zip(self.layers, self.queries, strict=True):
             some = queries[:, torch.randint(queries.shape[1], (_QUERIES,), generator=source)]
             with torch.no_grad():
-                right = answers(layer, some, target)
+                right = answers(layer, some, target_context)
                 spread = (right - right.mean(0)).square().mean() + 1e-8
             total = total + (answers(layer, some, context) - right).square().mean() / spread
         return total / len(self.layers)
@@ -161,12 +161,12 @@ def both(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """What a person may write for a scene, and the caption in the words of training that asks for the same film."""
     chance, short = rng.random(), brief_captions(scene)
     if chance < _BRIEF:
-        meant = short[int(rng.integers(len(short)))]
-        return _other_words(meant, rng), meant
+        target = short[int(rng.integers(len(short)))]
+        return _other_words(target, rng), target
     if chance < _BRIEF + _SAME:
         known = (*captions(scene), *short)
-        meant = known[int(rng.integers(len(known)))]
-        return meant, meant
+        target = known[int(rng.integers(len(known)))]
+        return target, target
     return grammar.caption(scene, rng), grammar.canonical(scene)
 
 
@@ -221,9 +221,9 @@ def likeness(pupil: Pupil, encoder: TextEncoder, rounds: int = 8) -> tuple[float
     new, old = 0.0, 0.0
     for number in range(rounds):
         pairs = [both(scene, rng) for scene in scenes]
-        meant = [text for _, text in pairs]
-        new += float(pupil.loss(encoder, [text for text, _ in pairs], meant, number)) / rounds
-        old += float(pupil.loss(encoder, meant, meant, number)) / rounds
+        targets = [text for _, text in pairs]
+        new += float(pupil.loss(encoder, [text for text, _ in pairs], targets, number)) / rounds
+        old += float(pupil.loss(encoder, targets, targets, number)) / rounds
     return new, old
 
 

@@ -70,7 +70,7 @@ def readings(networks: TextToVideo, scenes: int, first: int) -> Tensor:
     return torch.cat([each.transpose(0, 1) for each in kept])
 
 
-def answered(networks: TextToVideo, latents: Tensor) -> np.ndarray:
+def decoded(networks: TextToVideo, latents: Tensor) -> np.ndarray:
     """What the autoencoder makes of latents (n, c, h, w): (n, height, width, 3) uint8."""
     return torch.cat(list(networks.decode(latents.transpose(0, 1)))).numpy()
 
@@ -114,9 +114,9 @@ class SketchTrainer:
 
     def save(self, path: Path) -> None:
         """float16 with the shape in the header; whole or absent."""
-        said = {"latent_channels": str(self.latents.shape[1]), "widths": ",".join(map(str, WIDTHS))}
+        metadata = {"latent_channels": str(self.latents.shape[1]), "widths": ",".join(map(str, WIDTHS))}
         halves = {name: value.half().contiguous() for name, value in self.average.items()}
-        replace_whole(path, lambda temporary: save_file(halves, temporary, said))
+        replace_whole(path, lambda temporary: save_file(halves, temporary, metadata))
 
 
 @torch.inference_mode()
@@ -136,7 +136,7 @@ def main(folder: Path, steps: int, scenes: int) -> Path:
     seen = torch.cat([seen, some + _SHAKEN * torch.randn(some.shape, generator=torch.Generator().manual_seed(0))])
     unseen = torch.cat([estimates(5, _UNSEEN), readings(networks, 20, _UNSEEN)])
     print(f"{len(seen)} pictures to learn from, {len(unseen)} to judge by", flush=True)
-    trainer, judged = SketchTrainer(seen, answered(networks, seen), steps), (unseen, answered(networks, unseen))
+    trainer, judged = SketchTrainer(seen, decoded(networks, seen), steps), (unseen, decoded(networks, unseen))
     for number in range(steps):
         loss = trainer.step(number)
         if number % 200 == 199:

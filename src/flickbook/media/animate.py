@@ -7,7 +7,6 @@ frames, give each frame of a GIF its own palette, which flickers, and produce la
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -51,12 +50,12 @@ def encode_picture(path: Path, frame: np.ndarray, comment: str | None, how: Enco
         elif how.codec == "webp":
             image.save(file, "WEBP", exif=exif(comment), **_webp_options(how))
         else:
-            given: dict[str, Any] = {"quality": how.quality, "subsampling": _SUBSAMPLING[how.pixel_format]}
+            options: dict[str, Any] = {"quality": how.quality, "subsampling": _SUBSAMPLING[how.pixel_format]}
             if how.codec == "jpeg":
-                image.save(file, "JPEG", exif=b"Exif\0\0" + exif(comment) if comment else b"", optimize=True, **given)
+                image.save(file, "JPEG", exif=b"Exif\0\0" + exif(comment) if comment else b"", optimize=True, **options)
             else:
                 # One thread and one tile: otherwise the bytes depend on the machine.
-                image.save(file, "AVIF", exif=exif(comment), speed=6, max_threads=1, autotiling=False, **given)
+                image.save(file, "AVIF", exif=exif(comment), speed=6, max_threads=1, autotiling=False, **options)
 
 
 def _text(comment: str | None) -> PngInfo:
@@ -76,13 +75,6 @@ def durations(count: int, fps: Fraction, unit: int) -> list[int]:
     """Return the durations of `count` frames in milliseconds, multiples of `unit`. Errors do not accumulate."""
     ends = [round(Fraction(1000, unit) * index / fps) * unit for index in range(count + 1)]
     return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
-
-
-def encode_frames(paths: Sequence[Path], frames: np.ndarray, comment: str | None, how: Encoding) -> None:
-    """Encode each frame to its own path in place, as PNG. The first one carries the comment."""
-    for path, frame in zip(paths, frames, strict=True):
-        encode_picture(path, frame, comment, how)
-        comment = None
 
 
 def encode_apng(path: Path, frames: np.ndarray, fps: Fraction, comment: str | None, how: Encoding) -> None:
@@ -204,16 +196,16 @@ def palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, Table]:
     strip = Image.fromarray(np.ascontiguousarray(seen)[None])
     start = strip.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).getpalette()
     centres = np.array(start, np.float32).reshape(-1, 3)[:colours]
-    bits, used, counts, run_options = _histogram(frames)
+    bits, used, counts, means = _histogram(frames)
     for _ in range(_ROUNDS):
-        owner = _nearest(run_options, centres)
+        owner = _nearest(means, centres)
         weight = np.bincount(owner, counts, len(centres))
         for channel in range(3):
-            total = np.bincount(owner, counts * run_options[:, channel], len(centres))
+            total = np.bincount(owner, counts * means[:, channel], len(centres))
             centres[:, channel] = np.where(weight > 0, total / np.maximum(weight, 1), centres[:, channel])
     rounded = np.round(centres).astype(np.uint8)
     nearest = np.zeros(1 << 3 * bits, np.uint8)
-    nearest[used] = _nearest(run_options, rounded.astype(np.float32))
+    nearest[used] = _nearest(means, rounded.astype(np.float32))
     return rounded, Table(bits, nearest)
 
 

@@ -69,11 +69,11 @@ class Clip:
     def __repr__(self) -> str:
         """Return a summary without pixels: Clip(16 frames, 128x128, 8 fps, 'a red circle', seed 7)."""
         count, height, width, _ = self.frames.shape
-        said = [f"{count} frame{'s' * (count > 1)}", f"{width}x{height}", f"{self.fps:g} fps"]
+        parts = [f"{count} frame{'s' * (count > 1)}", f"{width}x{height}", f"{self.fps:g} fps"]
         plan = None if self.recipe is None else self.recipe.plan
         if isinstance(plan, Plan):
-            said += [repr(plan.prompt), f"seed {plan.seed}"]
-        return f"Clip({', '.join(said)})"
+            parts += [repr(plan.prompt), f"seed {plan.seed}"]
+        return f"Clip({', '.join(parts)})"
 
     def noted(self, notes: Sequence[str]) -> Clip:
         """Return the same film with `notes` prepended to those of its run."""
@@ -129,8 +129,8 @@ class Clip:
     ) -> Encoding:
         container = formats.container_of(target)
         planned = None if self.recipe is None else self.recipe.plan.encoding()
-        asked = (codec, quality, pixel_format) != (None, None, None)
-        if planned is not None and planned.container == container and not asked:
+        requested = (codec, quality, pixel_format) != (None, None, None)
+        if planned is not None and planned.container == container and not requested:
             return planned
         return formats.encoding(container, codec, quality, pixel_format)
 

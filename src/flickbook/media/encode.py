@@ -223,8 +223,8 @@ def _options(how: Encoding, width: int, fps: Fraction) -> dict[str, str]:
     if how.codec == "h264":
         return gop | ({"crf": number} if number else {"qp": "0"}) | {"preset": "medium", "bf": "0"}
     if how.codec == "h265":
-        own = _X265 + ("" if number else ":lossless=1") + ("" if width >= _CUTREE_WIDTH else ":cutree=0")
-        return gop | ({"crf": number} if number else {}) | {"preset": "medium", "x265-params": own}
+        parameters = _X265 + ("" if number else ":lossless=1") + ("" if width >= _CUTREE_WIDTH else ":cutree=0")
+        return gop | ({"crf": number} if number else {}) | {"preset": "medium", "x265-params": parameters}
     if how.codec == "vp9":
         rate = {"crf": number, "b": "0"} if number else {"lossless": "1"}
         return gop | rate | {"deadline": "good", "cpu-used": "2", "row-mt": "0"}

@@ -20,16 +20,16 @@ _OURS: Final = "name a file that Flickbook made"
 
 def read_comment(path: FilePath, limits: Limits | None = None) -> str | None:
     """Return the comment (at most 1 MiB) of a film or image, or None. Raises MediaError as `inspect` does."""
-    found = _told(path, limits, digest=False)["comment"]
+    found = _metadata(path, limits, digest=False)["comment"]
     return None if found is None else str(found)
 
 
-def _told(path: FilePath, limits: Limits | None, *, digest: bool) -> dict[str, Any]:
+def _metadata(path: FilePath, limits: Limits | None, *, digest: bool) -> dict[str, Any]:
     """Return the metadata of the file, read by a child process."""
-    given = None if limits is None else asdict(limits)
-    told = probe.ask("metadata", path, limits=given, digest=digest).value
-    assert isinstance(told, dict)
-    return told
+    limit_values = None if limits is None else asdict(limits)
+    found = probe.ask("metadata", path, limits=limit_values, digest=digest).value
+    assert isinstance(found, dict)
+    return found
 
 
 def read_recipe(path: FilePath, limits: Limits | None = None) -> Recipe:
@@ -84,7 +84,7 @@ def inspect(path: FilePath, limits: Limits | None = None) -> dict[str, Any]:
     (sentences about a recipe or sidecar that could not be read). `limits` defaults to those of videos or of images.
     Raises MediaError if the file itself cannot be read.
     """
-    facts: dict[str, Any] = {"path": os.fspath(path)} | _told(path, limits, digest=True)
+    facts: dict[str, Any] = {"path": os.fspath(path)} | _metadata(path, limits, digest=True)
     problems: list[str] = []
     facts |= {"recipe": None, "run": None, "problems": problems}
     try:

@@ -172,10 +172,10 @@ def sequence_sheet(
             axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=3)
             nearest = min(prompts, key=lambda turn: abs(turn[0] - frame))[1]
             words = "\n".join(textwrap.wrap(_cut(nearest, 42), 23)[:2])
-            said = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
+            caption = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
             # Clip text so that wide letters do not run into the next cell.
-            said.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
-            said.set_clip_on(True)
+            caption.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
+            caption.set_clip_on(True)
         room = (side + 0.3) / wide, 0.42 / tall, 1 - (2 * side + 0.9) / wide, (curve - 0.85) / tall
         _likeness_panel(figure.add_axes(room), likeness, [frame for frame, _ in prompts])
         return _saved(figure, path, overwrite)
@@ -197,7 +197,7 @@ def _likeness_panel(axes: Axes, likeness: Sequence[float], reached: Sequence[int
     _end_labels(axes, [(float(places[-1]), mean, f"mean {mean:.3f}", _ACCENT)])
 
 
-def training_plot(run: FilePath, path: FilePath, *, title: str = "Training") -> Path:
+def training_plot(run: FilePath, path: FilePath) -> Path:
     """Write a PNG of a training run, replacing an older one: loss, loss by noise level, and adherence over clips seen.
 
     `run` is the run's directory. Its log.csv has the columns clips and loss, loss_0, loss_1, … (one per band of noise
@@ -215,7 +215,7 @@ def training_plot(run: FilePath, path: FilePath, *, title: str = "Training") -> 
         grid = list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
         tall = figure.get_size_inches()[1]
         figure.subplots_adjust(left=0.08, right=0.84, top=1 - 0.72 / tall, bottom=0.45 / tall, hspace=0.32)
-        figure.text(0.03, 1 - 0.32 / tall, _cut(title, 60), fontsize=11, va="baseline")
+        figure.text(0.03, 1 - 0.32 / tall, "Training", fontsize=11, va="baseline")
         remaining = list(grid)
         _loss_panel(remaining.pop(0), log)
         if bands:

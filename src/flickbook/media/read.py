@@ -78,9 +78,9 @@ def _received(task: str, path: FilePath, **arguments: Any) -> tuple[np.ndarray, 
     """Return the frames that a child process sends, and the rate in its first message."""
     messages = probe.stream(task, path, **arguments)
     with closing(messages):
-        told = next(messages).value
+        head = next(messages).value
         frames = (array(message) for message in messages if not message.answer)
-        return _gathered(path, frames, told["most"]), told["rate"]
+        return _gathered(path, frames, head["most"]), head["rate"]
 
 
 def array(message: probe.Message) -> np.ndarray:

@@ -30,10 +30,10 @@ def nearest(film: Iterable[Shown], count: int, fps: Fraction) -> Iterator[np.nda
     The video ends when its last frame has been shown, rounded to the nearest tick, because containers round times. A
     last frame of unknown duration gets the mean of the others. `film` is consumed only as far as necessary.
     """
-    done, taken = 0, 0
+    done, frames_read = 0, 0
     before: Shown | None = None
     for frame in film:
-        taken += 1
+        frames_read += 1
         while done < count and (tick := done / fps) <= frame.start:
             earlier = before is not None and tick - before.start <= frame.start - tick
             yield before.pixels if before is not None and earlier else frame.pixels
@@ -43,7 +43,7 @@ def nearest(film: Iterable[Shown], count: int, fps: Fraction) -> Iterator[np.nda
         before = frame
     if before is None:
         return
-    end = before.start + (before.seconds or before.start / max(1, taken - 1))
+    end = before.start + (before.seconds or before.start / max(1, frames_read - 1))
     while done < count and (done == 0 or (done + Fraction(1, 2)) / fps <= end):
         yield before.pixels
         done += 1

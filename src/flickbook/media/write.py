@@ -257,7 +257,8 @@ def encode_parts(
     if how.container in ("mp4", "webm", "mkv"):
         encode.encode_film(parts[0], frames, rate, comment, how, packets)
     elif how.container == "frames":
-        animate.encode_frames(parts, frames, comment, how)
+        for number, (part, frame) in enumerate(zip(parts, frames, strict=True)):
+            animate.encode_picture(part, frame, None if number else comment, how)
     elif how.container == "gif":
         animate.encode_gif(parts[0], frames, rate, comment, how)
     elif how.container == "webp":

@@ -78,11 +78,11 @@ def expectation(prompt: str) -> Expectation | None:
     form = next((forms[key] for forms in map(_forms, ("core", "digits", "pair")) if key in forms), None)
     if form is None:
         return _views().get(" ".join(words))
-    said = dict(zip(form.places, found, strict=True))
-    if any(place in _CLASS and place != word for place, word in said.items()):
+    values = dict(zip(form.places, found, strict=True))
+    if any(place in _CLASS and place != word for place, word in values.items()):
         return None
-    actors = tuple(_actor(said, number, motion) for number, motion in enumerate(form.motions, 1))
-    background = said.get(f"{_PAINT}0", "")
+    actors = tuple(_actor(values, number, motion) for number, motion in enumerate(form.motions, 1))
+    background = values.get(f"{_PAINT}0", "")
     if background and background not in BACKGROUNDS:
         return None
     if any(actor.colour and actor.colour not in COLOURS or not possible(actor, background) for actor in actors):
@@ -140,9 +140,9 @@ def _key(words: Sequence[str]) -> tuple[str, list[str]]:
     return " ".join(key), found
 
 
-def _actor(said: dict[str, str], number: int, motion: str) -> Actor:
-    shape = said.get(f"{_SHAPE}{number}") or said.get(f"{_DIGIT}{number}", "")
-    return Actor(shape, said.get(f"{_PAINT}{number}", ""), motion, said.get(f"{_SIZE}{number}", ""))
+def _actor(values: dict[str, str], number: int, motion: str) -> Actor:
+    shape = values.get(f"{_SHAPE}{number}") or values.get(f"{_DIGIT}{number}", "")
+    return Actor(shape, values.get(f"{_PAINT}{number}", ""), motion, values.get(f"{_SIZE}{number}", ""))
 
 
 def _placeholders(kind: str) -> Iterator[Scene]:
@@ -186,8 +186,8 @@ def _forms(kind: str) -> dict[str, _Form]:
                 continue
             motions.setdefault((key, places), []).append(tuple(actor.motion for actor in scene.actors))
     found: dict[str, _Form] = {}
-    for (key, places), said in motions.items():
-        alike = tuple(each[0] if len(set(each)) == 1 else "" for each in zip(*said, strict=True))
+    for (key, places), alternatives in motions.items():
+        alike = tuple(each[0] if len(set(each)) == 1 else "" for each in zip(*alternatives, strict=True))
         found[key] = _Form(kind, places, alike)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flickbook.world.scenes import Actor, Scene
-from flickbook.world.words import article, plural
+from flickbook.world.words import NUMBERS, article, plural
 
 _MOVES: dict[str, tuple[str, ...]] = {
     "left": ("moving left", "moving to the left", "sliding left", "going left"),
@@ -16,7 +16,6 @@ _MOVES: dict[str, tuple[str, ...]] = {
     "shrinking": ("shrinking", "getting smaller", "shrinking away", "becoming smaller"),
     "spinning": ("spinning", "rotating", "spinning around", "turning around"),
 }
-_DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def _noun(actor: Actor, sized: bool) -> str:
@@ -44,7 +43,7 @@ def _single(scene: Scene) -> tuple[str, ...]:
         f"{ground} background with {article(short)} {third}",
     )
     if actor.shape.isdigit():
-        word = _DIGIT_WORDS[int(actor.shape)]
+        word = NUMBERS[int(actor.shape)]
         captions += (f"the number {word} in {actor.colour} {plain} on {article(ground)} background",)
     return captions
 
@@ -66,7 +65,7 @@ def _pair(scene: Scene) -> tuple[str, ...]:
 
 def _several(scene: Scene) -> tuple[str, ...]:
     actor, ground = scene.actors[0], article(scene.background)
-    count = _DIGIT_WORDS[len(scene.actors)]
+    count = NUMBERS[len(scene.actors)]
     nouns = f"{actor.colour} {plural(actor.shape)}"
     plain, long, third, fourth = _MOVES[actor.motion]
     return (
@@ -104,7 +103,7 @@ def brief_captions(scene: Scene) -> tuple[str, ...]:
         return book.brief_captions(scene.traits)
     if scene.kind == "several":
         one = scene.actors[0]
-        named = f"{_DIGIT_WORDS[len(scene.actors)]} {one.colour} {plural(one.shape)}"
+        named = f"{NUMBERS[len(scene.actors)]} {one.colour} {plural(one.shape)}"
         return (named, f"{named} {_MOVES[one.motion][0]}", f"{named} on {article(scene.background)} background")
     if scene.kind in ("core", "digits"):
         actor = scene.actors[0]

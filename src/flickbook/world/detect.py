@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -39,9 +39,7 @@ _ROTATIONS = 16
 _LEAP = 40.0  # pixels; a bounce crosses 28 between frames
 _CUT_WEIGHT = 0.1  # an outline cut off by the edge still beats none
 
-__all__ = ["UNCLEAR", "Reading", "Sighting", "Transform", "Verdict", "calibrate", "judge", "read", "tracks", "wilson"]
-
-Transform = Callable[[np.ndarray], np.ndarray]
+__all__ = ["UNCLEAR", "Reading", "Sighting", "Verdict", "judge", "read", "tracks", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -215,8 +213,8 @@ def _judge_page(scene: Scene, frames: np.ndarray) -> Verdict:
 
     seen, traits = read_page(frames), scene.traits
     counted = {name: seen[name] == traits[name] for name in ("subject", "action", "place", "light")}
-    goes = traits["action"] in GOING and "direction" in traits
-    return Verdict(counted, {"direction": seen["direction"] == traits["direction"]} if goes else {})
+    moves = traits["action"] in GOING and "direction" in traits
+    return Verdict(counted, {"direction": seen["direction"] == traits["direction"]} if moves else {})
 
 
 def judge(scene: Scene, frames: np.ndarray) -> Verdict:
@@ -232,8 +230,8 @@ def judge(scene: Scene, frames: np.ndarray) -> Verdict:
     if scene.kind not in OBJECTS:
         return _judge_view(scene, frames)
     reading = read(frames, SHAPES + DIGITS if scene.kind == "digits" else SHAPES)
-    wanted = len(scene.actors)
-    seen = (*reading.objects[:wanted], *[None] * (wanted - len(reading.objects)))
+    expected = len(scene.actors)
+    seen = (*reading.objects[:expected], *[None] * (expected - len(reading.objects)))
     orders = itertools.permutations(seen)
     matches = [[_match(a, s) for a, s in zip(scene.actors, order, strict=True)] for order in orders]
     best = max(matches, key=lambda order: (sum(m["colour"] for m in order), sum(sum(m.values()) for m in order)))
@@ -243,7 +241,7 @@ def judge(scene: Scene, frames: np.ndarray) -> Verdict:
         "digit" if scene.kind == "digits" else "shape": held["shape"],
         "motion": held["motion"],
         "background": reading.background == scene.background,
-        "count": reading.count == wanted,
+        "count": reading.count == expected,
     }
     return Verdict(counted, {"size": held["size"]})
 
@@ -259,27 +257,3 @@ def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def calibrate(
-    n: int,
-    *,
-    group: str = "core",
-    heldout: bool = False,
-    transform: Transform | None = None,
-    first_seed: int = 1_000_000,
-) -> dict[str, tuple[int, int]]:
-    """Judge n true films of a group of `scenes.sample`: attribute -> (right, total), with "all_correct".
-
-    `transform` maps frames to frames before they are judged, for instance through the autoencoder and back.
-    """
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for seed in range(first_seed, first_seed + n):
-        scene = scenes.sample(seed, group, heldout)
-        frames = render.render(scene)
-        verdict = judge(scene, frames if transform is None else transform(frames))
-        for word, held in {**verdict.counted, **verdict.apart, "all_correct": verdict.all_correct}.items():
-            right[word] += held
-            total[word] += 1
-    return {word: (right[word], total[word]) for word in total}

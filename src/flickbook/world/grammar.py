@@ -2,7 +2,7 @@
 
 `captions.py` says a scene in a few fixed sentences. Here a caption is expanded from rules: a rule is a symbol with
 several options, and an option is text in which `{symbol}` stands for one option of that symbol. The words come from
-`words.py`, those of a painted scene from `SAYING` of its module in `views/`.
+`words.py`, those of a painted scene from `PHRASES` of its module in `views/`.
 """
 
 from __future__ import annotations
@@ -236,8 +236,8 @@ def _rules(scene: Scene) -> Rules:
     if not scene.actors:
         from flickbook.world import views
 
-        said: Rules = views.VIEWS[scene.kind].SAYING.rules(scene.traits)
-        return _COMMON | said | {"whole": said["whole"] + (canonical(scene),)}
+        phrases: Rules = views.VIEWS[scene.kind].PHRASES.rules(scene.traits)
+        return _COMMON | phrases | {"whole": phrases["whole"] + (canonical(scene),)}
     groups: list[tuple[Actor, int]] = []
     for actor in dict.fromkeys(scene.actors):
         groups.append((actor, scene.actors.count(actor)))
@@ -310,8 +310,8 @@ def _object(k: str, actor: Actor, count: int, alone: bool) -> Rules:
 def _count(count: int, alone: bool) -> tuple[str, ...]:
     if count == 1:
         return ("a",) * 8 + ("one", "1", *(("a single", "a lone") if alone else ()))
-    said = (words.NUMBERS[count] if count < len(words.NUMBERS) else str(count), str(count))
-    return said + (("a pair of", "a couple of") if count == 2 else ())
+    phrases = (words.NUMBERS[count] if count < len(words.NUMBERS) else str(count), str(count))
+    return phrases + (("a pair of", "a couple of") if count == 2 else ())
 
 
 def _sized(size: str) -> Rules:
@@ -376,5 +376,5 @@ def _every_rules() -> Iterator[Rules]:
         actors += [Actor("star", "red", "left", size) for size in SIZES]
         yield from (_object("1", actor, count, alone=True) for actor in actors)
     for view in views.VIEWS.values():
-        yield from view.SAYING.every_rules()
+        yield from view.PHRASES.every_rules()
     yield from book.every_rules()

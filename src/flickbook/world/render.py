@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from flickbook.world.scenes import BACKGROUNDS, COLOURS, FRAMES, OBJECTS, SIZE, SIZES, Actor, Scene
+from flickbook.world.views.canvas import lay
 
 _OVER = 4  # supersampling of the mask
 #: Where across their motion the objects of a scene run, by their number.
@@ -92,17 +93,6 @@ def path(
     return list(zip(x.tolist(), y.tolist(), size.tolist(), angle.tolist(), strict=True))
 
 
-def _lay(frame: np.ndarray, alpha: np.ndarray, left: int, top: int, colour: tuple[int, int, int]) -> None:
-    """Blend a mask into `frame` (h, w, 3) float, in place, clipped at the edges."""
-    height, width = frame.shape[:2]
-    x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + alpha.shape[1], width), min(top + alpha.shape[0], height)
-    if x0 >= x1 or y0 >= y1:
-        return
-    part = alpha[y0 - top : y1 - top, x0 - left : x1 - left, None]
-    frame[y0:y1, x0:x1] += part * (np.asarray(colour, np.float32) - frame[y0:y1, x0:x1])
-
-
 def render(scene: Scene) -> np.ndarray:
     """The film of a scene: (16, 128, 128, 3) uint8, 8 frames a second."""
     if scene.kind == "book":
@@ -123,5 +113,5 @@ def render(scene: Scene) -> np.ndarray:
     for actor, track in zip(scene.actors, paths, strict=True):
         for frame, (x, y, radius, angle) in zip(film, track, strict=True):
             left, top, alpha = mask(actor.shape, x, y, radius, angle)
-            _lay(frame, alpha, left, top, COLOURS[actor.colour])
+            lay(frame, alpha, COLOURS[actor.colour], left, top)
     return (film + 0.5).astype(np.uint8)

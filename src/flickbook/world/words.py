@@ -158,12 +158,12 @@ def moves(motion: str, form: str) -> tuple[str, ...]:
     A verb that is also a noun of a shape never stands alone: "a red ball circles" would name two shapes.
     """
     places = {"do": slice(0, 1), "does": slice(1, 2), "doing": slice(2, None)}[form]
-    said: list[str] = []
+    phrases: list[str] = []
     for verbs, tails in _MOVES[motion]:
         for verb, tail in product(verbs, tails):
-            said += [f"{word} {tail}".strip() for word in VERBS[verb][places]]
+            phrases += [f"{word} {tail}".strip() for word in VERBS[verb][places]]
     nouns = {form for names in SHAPES.values() for noun in names for form in (noun, plural(noun))}
-    return tuple(phrase for phrase in dict.fromkeys(said) if phrase not in nouns)
+    return tuple(phrase for phrase in dict.fromkeys(phrases) if phrase not in nouns)
 
 
 def article(noun: str) -> str:

@@ -50,14 +50,18 @@ def test_what_runs_by_another_window_or_command_is_listed_too(backend: Backend) 
     assert [entry.id for entry in source.recent()] == [second.id, first.id]
     claimed = backend.ask(backend.store.claim("a test", 60.0, first.id))
     assert claimed is not None
-    backend.artifacts.tell(first.id, phase="denoise", index=3, total=10, fraction=0.3, eta_seconds=7.5, attempt=1)
+    backend.artifacts.write_progress(
+        first.id, phase="denoise", index=3, total=10, fraction=0.3, eta_seconds=7.5, attempt=1
+    )
     running = source.entry(first.id)
     assert (running.phase, running.index, running.total, running.fraction, running.eta) == ("denoise", 3, 10, 0.3, 7.5)
     backend.artifacts.show(first.id, b"RIFF")
     assert source.preview(first.id) == b"RIFF" and backend.artifacts.watched(first.id)
     assert source.cancel(first.id).stopping
     # What an attempt before said counts no more.
-    backend.artifacts.tell(first.id, phase="denoise", index=9, total=10, fraction=0.9, eta_seconds=1.0, attempt=0)
+    backend.artifacts.write_progress(
+        first.id, phase="denoise", index=9, total=10, fraction=0.9, eta_seconds=1.0, attempt=0
+    )
     assert source.entry(first.id).index == 0
     source.close()
 

@@ -38,24 +38,24 @@ def lora(work: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("said", "weight"),
+    ("text", "weight"),
     [("", 1.0), (":0.8", 0.8), (":-1", -1.0), (":+.5", 0.5), (":2.", 2.0), (":1e-1", 0.1), (":0", 0)],
 )
-def test_a_path_with_a_weight_is_parsed(lora: Path, said: str, weight: float) -> None:
-    assert locate(f"{lora}{said}") == (lora, weight)
+def test_a_path_with_a_weight_is_parsed(lora: Path, text: str, weight: float) -> None:
+    assert locate(f"{lora}{text}") == (lora, weight)
 
 
-@pytest.mark.parametrize("said", ["11", "-10.5", "1e999"])
-def test_a_weight_out_of_range_is_refused(lora: Path, said: str) -> None:
+@pytest.mark.parametrize("text", ["11", "-10.5", "1e999"])
+def test_a_weight_out_of_range_is_refused(lora: Path, text: str) -> None:
     with pytest.raises(RequestError, match="weight must be -10 to 10") as caught:
-        locate(f"{lora}:{said}")
+        locate(f"{lora}:{text}")
     assert caught.value.field == "lora"
 
 
-@pytest.mark.parametrize("said", ["strong", "", "nan", "0,8", "1:2x"])
-def test_a_weight_that_is_not_a_number_is_refused(lora: Path, said: str) -> None:
+@pytest.mark.parametrize("text", ["strong", "", "nan", "0,8", "1:2x"])
+def test_a_weight_that_is_not_a_number_is_refused(lora: Path, text: str) -> None:
     with pytest.raises(RequestError, match="not a number; write the weight as in PATH:0.8"):
-        locate(f"{lora}:{said}")
+        locate(f"{lora}:{text}")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no colons in names there")
@@ -70,9 +70,9 @@ def test_colons_in_file_names_are_kept(work: Path) -> None:
 
 @pytest.mark.parametrize("path", ["C:\\loras\\style.safetensors", "C:/loras/style.safetensors"])
 def test_a_windows_drive_is_not_a_weight(path: str) -> None:
-    for said in (path, f"{path}:0.5"):
+    for text in (path, f"{path}:0.5"):
         with pytest.raises(WeightsError, match="no such file") as caught:
-            locate(said)
+            locate(text)
         assert caught.value.path == path
 
 

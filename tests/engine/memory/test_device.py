@@ -25,8 +25,8 @@ def threads() -> Iterator[int]:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_an_unavailable_device_falls_back_to_the_cpu() -> None:
-    asked = Placement(device="cuda", dtype="float16", offload="model", decode_frames=16)
-    assert device.confirmed(asked) == Placement(device="cpu", dtype="bfloat16", decode_frames=2)
+    requested = Placement(device="cuda", dtype="float16", offload="model", decode_frames=16)
+    assert device.confirmed(requested) == Placement(device="cpu", dtype="bfloat16", decode_frames=2)
     assert device.confirmed(Placement(dtype="bfloat16", tiling=True)) == Placement(dtype="bfloat16", tiling=True)
 
 

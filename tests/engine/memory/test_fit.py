@@ -44,11 +44,11 @@ def card(gib: float, **changes: Any) -> Machine:
 SMALL = machine(memory_total=4 * GIB, memory_free=int(2.5 * GIB), bf16=False)
 
 
-def film(model: str, **asked: Any) -> Plan:
-    return resolve(Request.of(prompt="a panda surfing", model=model, seed=1, **asked))
+def film(model: str, **fields: Any) -> Plan:
+    return resolve(Request.of(prompt="a panda surfing", model=model, seed=1, **fields))
 
 
-def asked(model: str, on: Machine, precision: str = "auto", records: Any = (), **plan: Any) -> fit.Estimate:
+def estimate_of(model: str, on: Machine, precision: str = "auto", records: Any = (), **plan: Any) -> fit.Estimate:
     return estimate(find(model), film(model, **plan), on, precision, None, records)
 
 
@@ -56,41 +56,41 @@ def asked(model: str, on: Machine, precision: str = "auto", records: Any = (), *
 
 
 def test_the_built_in_film_fits_a_small_laptop() -> None:
-    answer = asked("builtin", SMALL)
+    answer = estimate_of("builtin", SMALL)
     assert answer.fits and answer.remedy == "" and answer.basis == "computed"
     assert answer.placement == Placement() and answer.download == 0
     assert 350 * MIB < answer.peak < 500 * MIB and answer.room == SMALL.memory_free
 
 
 def test_a_film_too_large_for_a_laptop_is_refused_with_a_fitting_model() -> None:
-    answer = asked(MODELSCOPE, SMALL)
+    answer = estimate_of(MODELSCOPE, SMALL)
     assert not answer.fits and "--model builtin" in answer.remedy
-    assert asked("builtin", SMALL).fits
+    assert estimate_of("builtin", SMALL).fits
 
 
 def test_a_processor_without_bfloat16_computes_in_float32() -> None:
-    assert asked(MODELSCOPE, machine(bf16=False)).placement.dtype == "float32"
-    assert asked(MODELSCOPE, machine()).placement.dtype == "bfloat16"
-    assert asked("builtin", machine()).placement.dtype == "float32"
-    assert asked(MODELSCOPE, card(24, bf16=False)).placement.dtype == "float16"
+    assert estimate_of(MODELSCOPE, machine(bf16=False)).placement.dtype == "float32"
+    assert estimate_of(MODELSCOPE, machine()).placement.dtype == "bfloat16"
+    assert estimate_of("builtin", machine()).placement.dtype == "float32"
+    assert estimate_of(MODELSCOPE, card(24, bf16=False)).placement.dtype == "float16"
 
 
 @pytest.mark.parametrize(("on", "dtype"), [(machine(), "bfloat16"), (machine(bf16=False), "float32")])
 def test_balanced_uses_bfloat16_where_the_cpu_supports_it(on: Machine, dtype: str) -> None:
-    assert asked("builtin", on, speed="balanced").placement.dtype == dtype
+    assert estimate_of("builtin", on, speed="balanced").placement.dtype == dtype
 
 
 def test_a_card_of_8_gib_runs_modelscope_whole_and_larger_films_in_pieces() -> None:
     on = card(8)
-    assert asked(MODELSCOPE, on).placement == Placement(device="cuda", dtype="bfloat16", decode_frames=16)
-    larger = asked("zeroscope-v2-xl", on)
+    assert estimate_of(MODELSCOPE, on).placement == Placement(device="cuda", dtype="bfloat16", decode_frames=16)
+    larger = estimate_of("zeroscope-v2-xl", on)
     assert larger.fits and larger.placement.device == "cuda" and larger.placement.decode_frames < 16
     assert larger.peak <= on.gpu_free
 
 
 def test_a_24_gib_card_needs_fewer_fallbacks_than_an_8_gib_card() -> None:
     for model in ("zeroscope-v2-xl", "cogvideox-2b"):
-        small, large = asked(model, card(8)), asked(model, card(24))
+        small, large = estimate_of(model, card(8)), estimate_of(model, card(24))
         assert large.fits and large.placement.device == "cuda"
         assert not small.fits or given_up(small.placement) >= given_up(large.placement)
 
@@ -100,27 +100,27 @@ def given_up(placement: Placement) -> tuple[bool, ...]:
 
 
 def test_a_card_of_80_gib_runs_a_model_of_14_billion_whole() -> None:
-    answer = asked("wan-2.1-14b", card(80, memory_free=200 * GIB))
+    answer = estimate_of("wan-2.1-14b", card(80, memory_free=200 * GIB))
     assert answer.fits and answer.placement == Placement(device="cuda", dtype="bfloat16", decode_frames=16)
     assert answer.basis == "believed"
 
 
 def test_offloaded_weights_must_fit_into_host_memory() -> None:
     roomy, tight = card(8), card(8, memory_free=4 * GIB)
-    waiting = asked("wan-2.1-1.3b", roomy)
+    waiting = estimate_of("wan-2.1-1.3b", roomy)
     assert waiting.fits and waiting.placement.offload != "none" and waiting.host > 10 * GIB
-    answer = asked("wan-2.1-1.3b", tight)
+    answer = estimate_of("wan-2.1-1.3b", tight)
     assert not answer.fits and answer.host > answer.host_room == 4 * GIB
 
 
 def test_a_film_too_large_for_the_gpu_falls_back_to_the_cpu() -> None:
-    answer = asked(MODELSCOPE, card(1))
+    answer = estimate_of(MODELSCOPE, card(1))
     assert answer.fits and answer.placement.device == "cpu" and answer.placement.offload == "none"
     assert answer.device_name == device.device_name("cpu") and answer.room == 60 * GIB
 
 
 def test_too_little_disk_space_is_a_reason() -> None:
-    answer = asked(MODELSCOPE, machine(disk_free=GIB))
+    answer = estimate_of(MODELSCOPE, machine(disk_free=GIB))
     assert answer.download == 3_670_000_000
     assert not answer.fits and "2.6 GB of disk" in answer.remedy
 
@@ -132,39 +132,39 @@ def test_too_little_disk_space_is_a_reason() -> None:
 def test_every_remedy_makes_the_film_fit(free: int) -> None:
     """Whatever is named makes a film that fits."""
     on, size = machine(memory_free=free * GIB, bf16=False), {"width": 1024, "height": 1024, "num_frames": 64}
-    answer = asked(MODELSCOPE, on, "bf16", **size)
+    answer = estimate_of(MODELSCOPE, on, "bf16", **size)
     assert not answer.fits and answer.remedy
     words = answer.remedy.replace(",", " ").split()
     if "--size" in words:
         width, height = map(int, words[words.index("--size") + 1].split("x"))
-        assert asked(MODELSCOPE, on, "bf16", **{**size, "width": width, "height": height}).fits
+        assert estimate_of(MODELSCOPE, on, "bf16", **{**size, "width": width, "height": height}).fits
     if "--num-frames" in words:
         count = int(words[words.index("--num-frames") + 1])
-        assert asked(MODELSCOPE, on, "bf16", **{**size, "num_frames": count}).fits
-        assert not asked(MODELSCOPE, on, "bf16", **{**size, "num_frames": count + 1}).fits
+        assert estimate_of(MODELSCOPE, on, "bf16", **{**size, "num_frames": count}).fits
+        assert not estimate_of(MODELSCOPE, on, "bf16", **{**size, "num_frames": count + 1}).fits
     if "--model" in words:
-        assert asked(words[words.index("--model") + 1], on).fits
+        assert estimate_of(words[words.index("--model") + 1], on).fits
 
 
 def test_half_precision_is_a_remedy_for_float32() -> None:
     on = machine(memory_free=7 * GIB)
-    assert asked(MODELSCOPE, on).fits
-    assert "--precision bf16" in asked(MODELSCOPE, on, "fp32").remedy
+    assert estimate_of(MODELSCOPE, on).fits
+    assert "--precision bf16" in estimate_of(MODELSCOPE, on, "fp32").remedy
 
 
 @pytest.mark.parametrize("precision", ["fp64", "", "half", "fp16"])
 def test_an_unknown_or_unavailable_precision_is_refused(precision: str) -> None:
     with pytest.raises(RequestError, match="precision"):
-        asked("builtin", machine(), precision)
+        estimate_of("builtin", machine(), precision)
 
 
 def test_int8_needs_less_memory_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     on = card(80)
     if find_spec("torchao") is None:
         with pytest.raises(RequestError, match="precision=fp8: needs the package torchao"):
-            asked("wan-2.1-14b", on, "fp8")
+            estimate_of("wan-2.1-14b", on, "fp8")
     monkeypatch.setattr(fit, "find_spec", lambda name: object())  # as on a machine that has it
-    sixteen, eight = asked("wan-2.1-14b", on, "bf16"), asked("wan-2.1-14b", on, "fp8")
+    sixteen, eight = estimate_of("wan-2.1-14b", on, "bf16"), estimate_of("wan-2.1-14b", on, "fp8")
     assert eight.weights < 0.7 * sixteen.weights and eight.placement.quantize == "fp8"
 
 
@@ -232,23 +232,23 @@ def ran(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_recorded_run_of_this_shape_is_used() -> None:
-    answer = asked(MODELSCOPE, machine(), records=[ran()])
+    answer = estimate_of(MODELSCOPE, machine(), records=[ran()])
     assert (answer.peak, answer.basis, answer.seconds) == (6_500_000_000, "measured", 132)
 
 
 def test_seconds_are_scaled_by_steps_and_volume() -> None:
-    half = asked(MODELSCOPE, machine(), records=[ran()], num_inference_steps=50)
+    half = estimate_of(MODELSCOPE, machine(), records=[ran()], num_inference_steps=50)
     assert half.seconds == 232 and half.basis == "measured"
-    wide = asked(MODELSCOPE, machine(), records=[ran()], width=512)
+    wide = estimate_of(MODELSCOPE, machine(), records=[ran()], width=512)
     assert wide.seconds == 10 + 1 + 200 + 40 + 2 and wide.basis == "computed"
-    unguided = asked(MODELSCOPE, machine(), records=[ran()], guidance_scale=1.0)
+    unguided = estimate_of(MODELSCOPE, machine(), records=[ran()], guidance_scale=1.0)
     assert unguided.seconds == 10 + 1 + 50 + 20 + 1
 
 
 def test_the_median_of_the_most_similar_runs_is_used() -> None:
     runs = [ran(seconds={"load": 1.0, "denoise": float(each)}) for each in (90, 100, 1000)]
     far = [ran(seconds={"load": 1.0, "denoise": 1.0}, width=1024, height=1024, frames=64) for _ in range(9)]
-    assert asked(MODELSCOPE, machine(), records=[*far, *runs]).seconds == pytest.approx(91, rel=0.2)
+    assert estimate_of(MODELSCOPE, machine(), records=[*far, *runs]).seconds == pytest.approx(91, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_the_median_of_the_most_similar_runs_is_used() -> None:
     ],
 )
 def test_runs_of_other_models_or_devices_are_ignored(changes: dict[str, Any]) -> None:
-    answer = asked(MODELSCOPE, machine(), records=[ran(**changes), {}])
+    answer = estimate_of(MODELSCOPE, machine(), records=[ran(**changes), {}])
     assert answer.seconds is None
 
 
@@ -272,7 +272,7 @@ def test_runs_of_other_models_or_devices_are_ignored(changes: dict[str, Any]) ->
     [{"seconds": {"denoise": 1.0}}, {"rungs": ["decode: tiling"]}, {"films": 2}, {"peak_memory_bytes": 10**11}],
 )
 def test_a_recorded_peak_of_another_setup_is_not_used(changes: dict[str, Any]) -> None:
-    assert asked(MODELSCOPE, machine(), records=[ran(**changes)]).basis == "computed"
+    assert estimate_of(MODELSCOPE, machine(), records=[ran(**changes)]).basis == "computed"
 
 
 # ---- against what is ----
@@ -307,8 +307,8 @@ print(generate("a red circle", num_frames=int(sys.argv[1]), num_inference_steps=
 def test_the_built_in_peak_is_estimated_within_15_percent(frames: int) -> None:
     """What a fresh process took, in float32 on a processor."""
     done = subprocess.run([sys.executable, "-c", _FRESH, str(frames)], capture_output=True, text=True, check=True)
-    foretold = asked("builtin", machine(), num_frames=frames).peak
-    assert int(done.stdout) == pytest.approx(foretold, rel=0.15)
+    predicted = estimate_of("builtin", machine(), num_frames=frames).peak
+    assert int(done.stdout) == pytest.approx(predicted, rel=0.15)
 
 
 def test_a_motion_adapter_counts_with_its_base(data: Path, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ PLACES = st.builds(
 )
 
 
-def film(**asked: Any) -> Plan:
-    return resolve(Request.of(prompt="a panda surfing", model=MODELSCOPE.name, seed=1, **asked))
+def film(**fields: Any) -> Plan:
+    return resolve(Request.of(prompt="a panda surfing", model=MODELSCOPE.name, seed=1, **fields))
 
 
 # ---- what runs ----

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.contract.cases import CASES
-from tests.contract.matrix import asked
+from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
@@ -47,7 +47,7 @@ def copied(saved: Path, tmp_path: Path) -> Path:
 def plan(data: Path, tmp_path: Path, saved: Path) -> Callable[..., Plan]:
     """`plan(**changes)` of the tiny model, which is then on the list."""
     catalogue.add(SD15.model(saved))
-    return lambda **changes: resolve(asked(SD15, "tiny-sd15", "text", tmp_path, **changes))
+    return lambda **changes: resolve(request_of(SD15, "tiny-sd15", "text", tmp_path, **changes))
 
 
 def film(directory: Path, plan: Plan, **changes: Any) -> np.ndarray:
@@ -62,8 +62,8 @@ def test_an_image_equals_that_of_the_pipeline(plan: Callable[..., Plan], saved: 
     made = film(saved, plan(prompt="a cat", negative_prompt="dog", guidance_scale=4.0, seed=3))
     pipe = StableDiffusionPipeline.from_pretrained(str(saved), safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
-    said = dict(width=64, height=64, num_inference_steps=3, guidance_scale=4.0, output_type="np")
-    theirs = pipe("a cat", negative_prompt="dog", generator=torch.Generator().manual_seed(3), **said).images
+    arguments = dict(width=64, height=64, num_inference_steps=3, guidance_scale=4.0, output_type="np")
+    theirs = pipe("a cat", negative_prompt="dog", generator=torch.Generator().manual_seed(3), **arguments).images
     assert np.array_equal(made, (theirs * 255).round().astype(np.uint8))
 
 
@@ -136,9 +136,9 @@ def test_a_directory_with_code_is_refused(copied: Path) -> None:
         class_of(copied)
     (copied / "vae/diffusers.py").unlink()
     path = copied / "text_encoder/config.json"
-    said = json.loads(path.read_text())
+    config = json.loads(path.read_text())
     for evil in ({"auto_map": {"AutoModel": "evil--Model"}}, {"attn_implementation": "someone/kernel"}):
-        path.write_text(json.dumps({**said, **evil}))
+        path.write_text(json.dumps({**config, **evil}))
         with pytest.raises(WeightsError, match="names custom code"):
             class_of(copied)
 
@@ -216,7 +216,7 @@ def test_a_motion_adapter_animates_its_base_model(
     case = replace(SD15, frames=4)
     model = case.model(tmp_path / "adapter").model_copy(update={"pipeline": "AnimateDiffPipeline", "base": "tiny-sd15"})
     engine = Engine(model, Placement())
-    made = resolve(asked(SD15, "tiny-sd15", "text", tmp_path, num_frames=4))
+    made = resolve(request_of(SD15, "tiny-sd15", "text", tmp_path, num_frames=4))
     frames = np.concatenate([event.frames for event in engine.run([made]) if isinstance(event, Frames)])
     assert frames.shape == (4, 64, 64, 3)
     assert {"diffusion_pytorch_model.safetensors", "tiny-sd15/unet/diffusion_pytorch_model.safetensors"} <= set(

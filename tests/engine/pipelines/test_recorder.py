@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.contract.cases import CASES, Case
-from tests.contract.matrix import asked
+from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.catalogue import find
@@ -25,7 +25,7 @@ SD15, WAN = (next(case for case in CASES if case.build == build) for build in ("
 
 
 def planned(case: Case, model: str, place: Path, **changes: Any) -> Plan:
-    return resolve(asked(case, model, "text", place, **changes))
+    return resolve(request_of(case, model, "text", place, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_first_block_cache_is_resumed(saved: None, tmp_path: Path, monkeypatch
     plan = planned(WAN, "tiny-wan", tmp_path, speed="balanced", num_inference_steps=5)
     expected = whole([plan])
     frames, _, checkpointer = resumed([plan], 3, tmp_path / "state")
-    assert checkpointer.went_on is not None and np.array_equal(frames[0], expected[0])
+    assert checkpointer.resumed_from is not None and np.array_equal(frames[0], expected[0])
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])

@@ -50,13 +50,20 @@ def film(pipe: Any, plan: Plan) -> tuple[np.ndarray, str]:
     cog = type(pipe).__name__.startswith("CogVideoX")
     side = 16 if cog else 32
     picture = Image.new("RGB", (side, side), (200, 30, 30))
-    told = {"prompt": "a red circle", "num_inference_steps": 6, "output_type": "latent", "return_dict": False}
-    told |= {"image": picture, "video": [picture] * 9, "height": side, "width": side, "num_frames": 9, "strength": 1.0}
-    said: dict[str, Any] = {name: value for name, value in told.items() if name in known}
-    said |= WORDS if cog else {}
-    said["generator"] = torch.Generator().manual_seed(1)
+    values = {"prompt": "a red circle", "num_inference_steps": 6, "output_type": "latent", "return_dict": False}
+    values |= {
+        "image": picture,
+        "video": [picture] * 9,
+        "height": side,
+        "width": side,
+        "num_frames": 9,
+        "strength": 1.0,
+    }
+    arguments: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+    arguments |= WORDS if cog else {}
+    arguments["generator"] = torch.Generator().manual_seed(1)
     with torch.no_grad(), with_step_cache(pipe, plan) as how:
-        (made, *_) = pipe(**said)
+        (made, *_) = pipe(**arguments)
     return np.asarray(made), how
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tests.test_spec import PLAN, TREATMENT
 
-from flickbook.engine.reproduction.file_search import gather, wanted
+from flickbook.engine.reproduction.file_search import gather, required_files
 from flickbook.errors import MediaError
 from flickbook.files import sha256
 from flickbook.spec import Lora, Network, Plan, Polish
@@ -26,11 +26,11 @@ def beginning(path: Path) -> Plan:
 
 
 def test_wanted_lists_the_input_files_of_a_plan() -> None:
-    assert wanted(PLAN) == []
+    assert required_files(PLAN) == []
     polish = Polish(upscale=2, upscaler=Network(name="esrgan", sha256="d" * 64))
     plan = PLAN.model_copy(update={"video": "b" * 64, "loras": (Lora(name="ink", sha256="c" * 64),), "polish": polish})
-    assert [each.role for each in wanted(plan)] == ["video", "LoRA ink", "upscaler esrgan"]
-    assert [each.role for each in wanted(TREATMENT)] == ["source"]
+    assert [each.role for each in required_files(plan)] == ["video", "LoRA ink", "upscaler esrgan"]
+    assert [each.role for each in required_files(TREATMENT)] == ["source"]
 
 
 def test_an_input_is_found_by_its_hash_under_any_name(tmp_path: Path) -> None:
@@ -51,10 +51,10 @@ def test_a_changed_input_is_reported_with_both_hashes(tmp_path: Path) -> None:
     there = picture(tmp_path / "far" / "begin.png")
     plan, before = beginning(there), sha256(there)
     picture(there, grey=9)
-    (told,) = gather(plan, tmp_path / "film.mp4", known={before: str(there)}).missing
-    assert "was changed" in told and before in told and sha256(there) in told
-    (told,) = gather(plan, tmp_path / "film.mp4", [there]).missing
-    assert "is a different file" in told and before in told and sha256(there) in told
+    (message,) = gather(plan, tmp_path / "film.mp4", known={before: str(there)}).missing
+    assert "was changed" in message and before in message and sha256(there) in message
+    (message,) = gather(plan, tmp_path / "film.mp4", [there]).missing
+    assert "is a different file" in message and before in message and sha256(there) in message
 
 
 def test_a_given_file_must_exist(tmp_path: Path) -> None:

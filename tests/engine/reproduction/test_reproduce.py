@@ -175,7 +175,7 @@ def test_a_film_from_an_image_needs_the_same_image(tmp_path: Path) -> None:
     elsewhere = tmp_path / "kept" / "begin.png"
     elsewhere.parent.mkdir()
     Image.new("RGB", (128, 128), (200, 30, 30)).save(elsewhere)
-    assert reproduce(made, given=[elsewhere]).outcome == "identical"
+    assert reproduce(made, files=[elsewhere]).outcome == "identical"
 
 
 def test_a_polished_film_is_reproduced_from_its_source(film: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flickbook.engine.sequences.frame_directory import FrameDirectory, begun
+from flickbook.engine.sequences.frame_directory import FrameDirectory, started
 from flickbook.engine.sequences.sequence import plan_of
 from flickbook.errors import OutputError
 from flickbook.spec import Placement, Plan, Request
@@ -38,7 +38,7 @@ def album(tmp_path: Path) -> FrameDirectory:
 
 
 def test_the_directory_stores_its_plan_and_frames(album: FrameDirectory) -> None:
-    kept = begun(album.directory)
+    kept = started(album.directory)
     assert kept is not None and kept.plan == album.plan and kept.placement == HERE
     assert json.loads((album.directory / "sequence.json").read_text())["plan"]["prompt_at"] == [[3, "a blue square"]]
     assert album.get("00000") is None
@@ -83,7 +83,7 @@ def test_a_frame_of_another_position_or_sequence_is_ignored(album: FrameDirector
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"seed": 8}, "seed is '7' in the directory, '8' here"),
         ({"guidance_scale": 5.0}, "guidance_scale is '4.0' in the directory, '5.0' here"),
@@ -91,12 +91,12 @@ def test_a_frame_of_another_position_or_sequence_is_ignored(album: FrameDirector
     ],
 )
 def test_another_sequence_is_refused_with_the_difference(
-    album: FrameDirectory, changes: dict[str, object], told: str
+    album: FrameDirectory, changes: dict[str, object], message: str
 ) -> None:
     other = FrameDirectory(album.directory, planned(**changes))
     with pytest.raises(OutputError, match="choose another --output, or add --overwrite") as refused:
         other.check(HERE)
-    assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_another_precision_is_refused(album: FrameDirectory) -> None:
@@ -113,7 +113,7 @@ def test_overwriting_removes_old_frames_only(album: FrameDirectory) -> None:
     other.check(HERE, overwrite=True)
     other.begin(HERE)
     assert sorted(path.name for path in album.directory.iterdir()) == ["mine.png", "mine.txt", "sequence.json"]
-    assert begun(album.directory).plan.seed == 8  # type: ignore[union-attr]
+    assert started(album.directory).plan.seed == 8  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"plan": 1}', "\0", "[" * 100_000])
@@ -123,7 +123,7 @@ def test_an_unreadable_description_is_refused(album: FrameDirectory, text: str) 
         album.check(HERE)
     album.check(HERE, overwrite=True)
     album.begin(HERE)
-    assert begun(album.directory) is not None
+    assert started(album.directory) is not None
 
 
 def test_a_directory_with_foreign_files_is_refused(tmp_path: Path) -> None:

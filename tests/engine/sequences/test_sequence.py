@@ -35,9 +35,9 @@ MARGIN = 0.08
 
 
 def planned(prompts: list[str] | None = None, frames_per: int = 2, **changes: object) -> Plan:
-    own = {name: changes.pop(name) for name in ("drift", "feedback") if name in changes}
+    fields = {name: changes.pop(name) for name in ("drift", "feedback") if name in changes}
     request = Request.of(**{"prompt": "", "seed": 7, "num_inference_steps": 3, **changes})
-    return plan_of([A, B] if prompts is None else prompts, request, frames_per=frames_per, **own)  # type: ignore[arg-type]
+    return plan_of([A, B] if prompts is None else prompts, request, frames_per=frames_per, **fields)  # type: ignore[arg-type]
 
 
 def test_the_plan_holds_every_option() -> None:
@@ -140,15 +140,15 @@ def test_feedback_starts_from_the_previous_frame_with_matched_colours() -> None:
     ends = [Tone.of(travel.stills.picture(*travel.at(Moment(0, t, t)))) for t in (0.0, 1.0)]
     for frame in (1, 2, 3):
         when = moment(frame, 4, 2)
-        source = ends[0].towards(ends[1], when.embedding).given(frames[frame - 1])
+        source = ends[0].towards(ends[1], when.embedding).transfer_to(frames[frame - 1])
         assert np.array_equal(travel.stills.picture(*travel.at(when), source), frames[frame])
 
 
 @pytest.mark.slow
 @pytest.mark.model
 def test_feedback_keeps_colours_stable() -> None:
-    asked = {"num_inference_steps": 8, "frames_per": 12, "drift": 0.0}
-    free, fed = (made(planned([A], feedback=feedback, **asked)).frames for feedback in (0.0, 0.5))  # type: ignore[arg-type]
+    fields = {"num_inference_steps": 8, "frames_per": 12, "drift": 0.0}
+    free, fed = (made(planned([A], feedback=feedback, **fields)).frames for feedback in (0.0, 0.5))  # type: ignore[arg-type]
     off = np.abs(fed.astype(float).mean((1, 2)) - free[0].mean((0, 1))).max(1)
     assert off.max() < 10, "levels of 255, after eleven pictures each over the one before"
     assert coherence(fed) > 0.95
@@ -204,11 +204,11 @@ def test_damaged_and_missing_frames_are_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_cancelling_within_a_frame_keeps_the_finished_ones(tmp_path: Path) -> None:
-    plan, directory, asked = planned(), tmp_path / "pictures", []
+    plan, directory, calls = planned(), tmp_path / "pictures", []
 
     def cancel() -> bool:
-        asked.append(1)
-        return len(asked) == 2 + 3 + 1 + 2  # load and encode, one picture of three steps, two steps of the next
+        calls.append(1)
+        return len(calls) == 2 + 3 + 1 + 2  # load and encode, one picture of three steps, two steps of the next
 
     with pytest.raises(Cancelled):
         made(plan, directory=directory, cancel=cancel)
@@ -236,8 +236,8 @@ def test_a_lora_changes_the_frames_and_is_in_the_recipe(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = TextToVideo.load(find("builtin").path()).unet
     path = write(tmp_path / "ink.safetensors", adapter(network, lambda name: "attn1" in name), "peft")
-    asked = {"frames_per": 1, "num_inference_steps": 3, "seed": 7}
-    inked = sequence.sequence([A, B], lora=f"{path}:0.5", **asked)  # type: ignore[arg-type]
+    fields = {"frames_per": 1, "num_inference_steps": 3, "seed": 7}
+    inked = sequence.sequence([A, B], lora=f"{path}:0.5", **fields)  # type: ignore[arg-type]
     assert inked.recipe is not None and [(each.name, each.weight) for each in inked.recipe.plan.loras] == [("ink", 0.5)]
     assert not np.array_equal(inked.frames, plain.frames)
 
@@ -304,8 +304,8 @@ def test_balanced_frames_are_nearly_the_same_and_noted() -> None:
     assert balanced.recipe is not None and balanced.recipe.plan.speed == "balanced"
     assert 30 < min(psnr(*pair) for pair in zip(exact.frames, balanced.frames, strict=True)) < float("inf")
     assert exact.run is not None and balanced.run is not None
-    told = [note.split() for note in balanced.run.notes if note.startswith("speed balanced: ")]
-    assert sum(int(words[-4]) for words in told) == 4
-    assert all(" ".join(words[3:8]) == "of 25 steps were forecast" for words in told)
-    assert sum(int(words[2]) * int(words[-4]) for words in told) >= 4
+    speed_notes = [note.split() for note in balanced.run.notes if note.startswith("speed balanced: ")]
+    assert sum(int(words[-4]) for words in speed_notes) == 4
+    assert all(" ".join(words[3:8]) == "of 25 steps were forecast" for words in speed_notes)
+    assert sum(int(words[2]) * int(words[-4]) for words in speed_notes) >= 4
     assert not [note for note in exact.run.notes if "speed" in note]

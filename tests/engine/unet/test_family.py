@@ -173,7 +173,7 @@ def test_tiny_decoder_previews_resemble_the_decoded_film(plan: MakePlan) -> None
         if isinstance(event, Step) and event.preview is not None:
             seen[event.index] = event.preview[0]
     for index, least in ((8, 25.0), (25, 25.0)):
-        decoded, drawn = engine.show(seen[index]), engine.sketch(seen[index])
+        decoded, drawn = engine.loaded().show(seen[index]), engine.loaded().sketch(seen[index])
         assert drawn.shape == decoded.shape and drawn.dtype == decoded.dtype
         assert not np.array_equal(drawn, decoded) and psnr(decoded, drawn) > least
 
@@ -199,23 +199,23 @@ def test_an_unreadable_tiny_decoder_falls_back_to_the_autoencoder(
 
 
 def test_the_tiny_decoder_follows_the_device_of_the_networks(family: UNetFamily) -> None:
-    own = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
-    drawn = own.sketch(noise([3], (8, 2, 8, 8))[0])
-    own.lower(Placement(dtype="bfloat16"))
-    assert own._tiny is not None and own._tiny.out.weight.dtype == torch.bfloat16
-    assert psnr(own.sketch(noise([3], (8, 2, 8, 8))[0]), drawn) > 30
+    loaded = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement()))
+    drawn = loaded.sketch(noise([3], (8, 2, 8, 8))[0])
+    loaded.lower(Placement(dtype="bfloat16"))
+    assert loaded._tiny is not None and loaded._tiny.out.weight.dtype == torch.bfloat16
+    assert psnr(loaded.sketch(noise([3], (8, 2, 8, 8))[0]), drawn) > 30
 
 
 def test_an_offloaded_network_returns_after_a_preview(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = UNetFamily.load(Setup(find("builtin"), find("builtin").path(), Placement(offload="model")))
     awake: list[torch.nn.Module] = []
-    monkeypatch.setattr(waiting, "_awake", awake.append)
-    asked = waiting.networks.unet.register_forward_pre_hook(lambda network, _: awake.append(network))
+    monkeypatch.setattr(waiting, "_bring_to_device", awake.append)
+    hook = waiting.networks.unet.register_forward_pre_hook(lambda network, _: awake.append(network))
     plans, places = [plan(num_frames=2, num_inference_steps=3)], []
     for state in waiting.denoise(plans, waiting.encode(plans), previews=True):
         waiting.show(state.x0[0])
         places.append(len(awake))
-    asked.remove()
+    hook.remove()
     unet, vae = waiting.networks.unet, waiting.networks.autoencoder
     for before, after in zip(places, places[1:], strict=False):
         assert awake[before - 1] is vae and awake[before:after] == [unet, unet, vae], "woken, asked, and then shown"

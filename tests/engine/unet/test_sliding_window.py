@@ -105,8 +105,8 @@ def test_films_of_128_frames_have_no_seams_and_keep_their_colours() -> None:
     """
     borders = {place for start in starts(128, 16) for place in (start - 1, start + 15) if 0 <= place < 127}
     within, steps = [place for place in range(127) if place not in borders], []
-    asked = [("waves with a sailboat", seed) for seed in (7, 1, 3)]
-    for prompt, seed in [*asked, ("a red circle moving left on a blue background", 7)]:
+    views = [("waves with a sailboat", seed) for seed in (7, 1, 3)]
+    for prompt, seed in [*views, ("a red circle moving left on a blue background", 7)]:
         frames = generate(prompt, num_frames=128, num_inference_steps=12, seed=seed).frames.astype(np.float32)
         steps.append(np.abs(frames[1:] - frames[:-1]).mean((1, 2, 3)))
         drift = frames[-16:].mean((0, 1, 2)) - frames[:16].mean((0, 1, 2))

@@ -89,7 +89,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Attempt]:
     return found
 
 
-def wanted(attempts: list[Attempt], job: Job) -> str:
+def request_for(attempts: list[Attempt], job: Job) -> str:
     """What the running attempt knows to be wanted of a job."""
     held = attempts[-1].jobs.get(job.id)
     return "" if held is None else held.wanted
@@ -152,15 +152,15 @@ def test_only_jobs_of_equal_shape_and_options_are_batched(
     while (first := backend.ask(backend.store.claim("w", LEASE))) is not None:
         assert len(gather(backend, "w", LEASE, first).jobs) == 1
     # One that was begun before is not taken along: it may have a state of its own.
-    (begun,) = submitted(backend, small(7))
+    (started,) = submitted(backend, small(7))
     claimed = backend.ask(backend.store.claim("w", LEASE))
     assert claimed is not None
     backend.ask(backend.queue.release(claimed))
     (fresh,) = submitted(backend, small(8))
-    backend.ask(backend.queue.reorder(fresh.id, begun.id))
+    backend.ask(backend.queue.reorder(fresh.id, started.id))
     assert [job.id for job in batch_of(backend).jobs] == [fresh.id]
     submitted(backend, small(9))
-    assert [job.id for job in batch_of(backend).jobs] == [begun.id], "nor does it take others along"
+    assert [job.id for job in batch_of(backend).jobs] == [started.id], "nor does it take others along"
     # Nor those too far behind.
     submitted(backend, small(10), small(11))
     monkeypatch.setattr(batching, "NEXT", 1)
@@ -178,7 +178,7 @@ def test_cancelling_one_job_of_a_batch_does_not_stop_the_others(
     def step(each: Step) -> None:
         if each.phase == "denoise" and each.index == 3:
             backend.ask(backend.queue.cancel(jobs[0].id))
-            until(lambda: wanted(attempts, jobs[0]))
+            until(lambda: request_for(attempts, jobs[0]))
         if each.phase == "denoise" and each.index == 5:
             ended.append(now(backend, jobs[0]).state)
             if wish == "remove":
@@ -198,7 +198,7 @@ def test_a_paused_job_of_a_batch_resumes_from_the_batch_checkpoint(
     backend: Backend, small: Small, attempts: list[Attempt]
 ) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=8) for seed in (1, 2, 3)))
-    pause = at(3, lambda: (backend.ask(backend.queue.pause(jobs[1].id)), until(lambda: wanted(attempts, jobs[1]))))
+    pause = at(3, lambda: (backend.ask(backend.queue.pause(jobs[1].id)), until(lambda: request_for(attempts, jobs[1]))))
     assert sorted(job.state for job in run(backend, batch_of(backend), pause)) == ["completed", "completed", "paused"]
     backend.ask(backend.queue.resume(jobs[1].id))
     again = batch_of(backend)
@@ -211,23 +211,24 @@ def test_a_paused_job_of_a_batch_resumes_from_the_batch_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gone", [False, True])
-def test_a_released_batch_resumes_together(backend: Backend, small: Small, gone: bool) -> None:
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_released_batch_resumes_together(backend: Backend, small: Small, deleted: bool) -> None:
     jobs = submitted(backend, *(small(seed, num_inference_steps=6) for seed in (1, 2, 3)))
     first, found = Runner(backend, look=0.01), batch_of(backend)
-    laid = first.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, first.leave))
-    assert [(job.state, job.stalls) for job in laid] == [("queued", 0)] * 3
-    if gone:  # with all of its files
+    released = first.run(found.jobs, beside=found.slots, batch=found.batch, on_step=at(3, first.leave))
+    assert [(job.state, job.stalls) for job in released] == [("queued", 0)] * 3
+    if deleted:  # with all of its files
         backend.ask(backend.queue.remove(jobs[0].id))
     submitted(backend, small(9, num_inference_steps=6))
     again = batch_of(backend, "another")
-    assert [job.id for job in again.jobs] == [job.id for job in jobs[gone:]] and again.batch == found.batch
+    assert [job.id for job in again.jobs] == [job.id for job in jobs[deleted:]] and again.batch == found.batch
     steps: list[Step] = []
     assert {job.state for job in run(backend, again, steps.append)} == {"completed"}
     assert min(step.index for step in steps if step.phase == "denoise") == 4
-    assert hashes(backend, jobs[gone:]) == together(jobs)[gone:]
+    assert hashes(backend, jobs[deleted:]) == together(jobs)[deleted:]
     assert (
-        all(job.id not in backend.artifacts.ids() for job in jobs[:gone]) and found.batch not in backend.artifacts.ids()
+        all(job.id not in backend.artifacts.ids() for job in jobs[:deleted])
+        and found.batch not in backend.artifacts.ids()
     )
 
 
@@ -304,10 +305,10 @@ def test_a_failing_batch_is_retried_job_by_job(backend: Backend, small: Small, m
 
     true = UNetFamily.denoise
 
-    def crowded(self: UNetFamily, plans, *words, **told):  # type: ignore[no-untyped-def]
+    def crowded(self: UNetFamily, plans, *words, **options):  # type: ignore[no-untyped-def]
         if len(plans) > 1 or plans[0].seed == 2:
             raise ValueError("too many films")
-        return true(self, plans, *words, **told)
+        return true(self, plans, *words, **options)
 
     monkeypatch.setattr(UNetFamily, "denoise", crowded)
     jobs = submitted(backend, *(small(seed) for seed in (1, 2, 3)))

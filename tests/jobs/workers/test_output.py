@@ -51,8 +51,8 @@ def test_a_film_is_written_while_the_next_is_denoised(backend: Backend, small: S
     def wait(job: Job) -> None:
         if job.id == first.id:
             until(lambda: backend.artifacts.progress(second.id).get("phase") == "denoise")
-            told = now(backend, first).state, str(backend.artifacts.progress(second.id).get("phase"))
-            seen.append((*told, backend.artifacts.checkpoint(first.id).exists()))
+            states = now(backend, first).state, str(backend.artifacts.progress(second.id).get("phase"))
+            seen.append((*states, backend.artifacts.checkpoint(first.id).exists()))
 
     held(wait)
     assert Worker(backend).work(2) == 2

@@ -15,7 +15,7 @@ from flickbook.engine import films as engines
 from flickbook.engine.films import RunOptions, films
 from flickbook.engine.unet.family import UNetFamily
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.workers.prefetch import READER, Reader
+from flickbook.jobs.workers.prefetch import READER_THREAD, Reader
 from flickbook.jobs.workers.worker import Worker
 
 PROMPTS = ["a red circle moving left on a blue background", "a yellow star spinning on a black background"]
@@ -27,12 +27,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     found: dict[str, str] = {}
     encoded = UNetFamily._encoded
 
-    def told(family: UNetFamily, text: str) -> torch.Tensor:
+    def recorded(family: UNetFamily, text: str) -> torch.Tensor:
         found[text] = threading.current_thread().name
         return encoded(family, text)
 
     monkeypatch.setenv("FLICKBOOK_TEXT_CACHE_MIB", "0")
-    monkeypatch.setattr(UNetFamily, "_encoded", told)
+    monkeypatch.setattr(UNetFamily, "_encoded", recorded)
     engines.forget()
     yield found
     engines.forget()
@@ -45,7 +45,7 @@ def test_the_next_prompt_is_encoded_ahead_and_films_are_unchanged(
     jobs = [small(prompt=prompt, num_inference_steps=8) for prompt in PROMPTS]
     kept = backend.ask(backend.queue.submit(jobs))
     assert Worker(backend, "a worker", batch=1).work(2) == 2
-    assert read[PROMPTS[0]] != READER and read[PROMPTS[1]] == READER
+    assert read[PROMPTS[0]] != READER_THREAD and read[PROMPTS[1]] == READER_THREAD
     engines.forget()
     for job in kept:
         done = backend.ask(backend.queue.job(job.id))
@@ -64,15 +64,15 @@ def test_prefetch_loads_no_model(backend: Backend, small: Small, read: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("told", "ahead"),
+    ("changes", "ahead"),
     [({}, True), ({"thresholds": {"steady": 0.5}}, True), ({"kind": "sequence"}, False), ({"home": "command"}, False)],
 )
 def test_films_and_images_of_the_queue_are_prefetched(
-    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], ahead: bool
+    backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], ahead: bool
 ) -> None:
     seen: list[str] = []
     monkeypatch.setattr("flickbook.jobs.workers.prefetch.read_ahead", lambda plan, _: seen.append(plan.prompt))
-    (job,) = backend.ask(backend.queue.submit([small().model_copy(update=told)]))
+    (job,) = backend.ask(backend.queue.submit([small().model_copy(update=changes)]))
     reader = Reader(backend)
     reader.look()
     reader.wait()

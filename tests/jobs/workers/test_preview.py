@@ -10,7 +10,7 @@ from PIL import Image
 from tests.jobs.conftest import Small
 
 from flickbook.engine.films import RunOptions, engine_of
-from flickbook.jobs.workers.preview import moving, webp
+from flickbook.jobs.workers.progress import moving, webp
 from flickbook.spec import Step
 
 

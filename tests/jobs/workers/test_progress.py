@@ -41,9 +41,9 @@ def watching(backend: Backend, job: Job, attempt: Attempt) -> Watch:
 
 def test_progress_has_phase_step_and_fraction(backend: Backend, job: Job, watching: Watch) -> None:
     watching(Step("denoise", 2, 4, 1.0))
-    told = backend.artifacts.progress(job.id)
-    assert (told["phase"], told["index"], told["total"], told["attempt"]) == ("denoise", 2, 4, 1)
-    assert 0.3 < told["fraction"] < 0.7
+    progress = backend.artifacts.progress(job.id)
+    assert (progress["phase"], progress["index"], progress["total"], progress["attempt"]) == ("denoise", 2, 4, 1)
+    assert 0.3 < progress["fraction"] < 0.7
     with watching.writing():
         assert backend.artifacts.progress(job.id)["phase"] == "write"
 

@@ -70,8 +70,8 @@ def test_a_film_is_made_stored_and_reported(backend: Backend, small: Small) -> N
 def test_a_resumed_film_has_the_same_bytes(backend: Backend, small: Small, steps: int) -> None:
     (job,) = claimed(backend, small(num_inference_steps=6))
     runner = Runner(backend, look=0.01)
-    (laid,) = runner.run([job], on_step=at(steps, runner.leave))
-    assert laid.state == "queued" and laid.stalls == 0 and laid.result is None
+    (released,) = runner.run([job], on_step=at(steps, runner.leave))
+    assert released.state == "queued" and released.stalls == 0 and released.result is None
     assert backend.artifacts.checkpoint(job.id).exists()
     (again,) = [backend.ask(backend.store.claim("another", LEASE))]
     assert again is not None
@@ -195,8 +195,8 @@ def test_a_draft_has_a_preview_and_is_finished_to_the_same_film(backend: Backend
 def test_jobs_of_one_run_resume_together(backend: Backend, small: Small) -> None:
     jobs = claimed(backend, *(small(seed, num_inference_steps=4, leader="job_" + "0" * 26) for seed in (1, 2)))
     runner = Runner(backend)
-    laid = runner.run(jobs, on_step=at(2, runner.leave))
-    assert [job.state for job in laid] == ["queued", "queued"]
+    released = runner.run(jobs, on_step=at(2, runner.leave))
+    assert [job.state for job in released] == ["queued", "queued"]
     again = [backend.ask(backend.store.claim("w", LEASE, id=job.id)) for job in jobs]
     done = Runner(backend).run([job for job in again if job is not None])
     whole = Runner(backend).run(claimed(backend, *(small(seed, num_inference_steps=4) for seed in (1, 2))))

@@ -75,8 +75,8 @@ def test_a_sequence_is_made_stored_and_reported(backend: Backend, moving: Moving
 def test_a_resumed_sequence_is_the_same_film(backend: Backend, moving: Moving, more: dict[str, Any]) -> None:
     job = claimed(backend, moving(frames_per=5, **more))
     pause = at(3, lambda: backend.ask(backend.queue.pause(job.id)))
-    (laid,) = Runner(backend, look=0.01).run([job], on_step=pause)
-    assert laid.state == "paused" and laid.result is None
+    (released,) = Runner(backend, look=0.01).run([job], on_step=pause)
+    assert released.state == "paused" and released.result is None
     there = pictures(backend, job)
     assert "00002.png" in there and "00009.png" not in there
     assert backend.ask(backend.queue.resume(job.id)).state == "queued"
@@ -84,8 +84,8 @@ def test_a_resumed_sequence_is_the_same_film(backend: Backend, moving: Moving, m
     (done,) = Runner(backend).run([again(backend, job.id)], on_step=steps.append)
     assert recipe_of(done).frames_sha256 == frames_of(job)
     # What was there is not told of again, and took no time.
-    told = [step for step in steps if step.phase == "denoise"]
-    assert told[0].index >= 3 and told[0].seconds == 0 and told[-1].index == 10
+    denoised = [step for step in steps if step.phase == "denoise"]
+    assert denoised[0].index >= 3 and denoised[0].seconds == 0 and denoised[-1].index == 10
     assert done.result is not None and done.result.path.endswith("film-2.mp4")
     assert not backend.artifacts.pictures(job.id).exists()
 
@@ -93,8 +93,10 @@ def test_a_resumed_sequence_is_the_same_film(backend: Backend, moving: Moving, m
 @pytest.mark.slow
 def test_a_cancelled_sequence_is_retried_from_its_frames(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving(frames_per=5))
-    (gone,) = Runner(backend, look=0.01).run([job], on_step=at(2, lambda: backend.ask(backend.queue.cancel(job.id))))
-    assert gone.state == "cancelled" and not list(backend.artifacts.of(job.id).glob("film-*"))
+    (cancelled,) = Runner(backend, look=0.01).run(
+        [job], on_step=at(2, lambda: backend.ask(backend.queue.cancel(job.id)))
+    )
+    assert cancelled.state == "cancelled" and not list(backend.artifacts.of(job.id).glob("film-*"))
     backend.ask(backend.queue.retry(job.id))
     (done,) = Runner(backend).run([again(backend, job.id)])
     assert recipe_of(done).frames_sha256 == frames_of(job)
@@ -120,8 +122,8 @@ def test_damaged_and_foreign_frames_are_made_again(backend: Backend, moving: Mov
     job, other = claimed(backend, moving()), moving(seed=8)
     made(other.plan, directory=backend.artifacts.pictures(job.id))
     runner = Runner(backend)
-    (laid,) = runner.run([job], on_step=at(4, runner.leave))
-    assert laid.state == "queued"
+    (released,) = runner.run([job], on_step=at(4, runner.leave))
+    assert released.state == "queued"
     (backend.artifacts.pictures(job.id) / "00001.png").write_bytes(b"torn")
     (done,) = Runner(backend).run([again(backend, job.id)])
     assert recipe_of(done).frames_sha256 == frames_of(job)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.cases import CASES
-from tests.contract.matrix import asked, ready
+from tests.contract.matrix import ready, request_of
 from tests.jobs.conftest import Moving, Small
 from tests.patience import until
 
@@ -79,7 +79,7 @@ def test_the_pipeline_film_of_a_killed_worker_is_resumed(
     case = next(case for case in CASES if case.build == "wan")
     with ready(case) as model:
         # The first checkpoint is written after a second: a short film of a tiny network would be finished before.
-        request = asked(case, model, "text", tmp_path, num_inference_steps=50, num_frames=97)
+        request = request_of(case, model, "text", tmp_path, num_inference_steps=50, num_frames=97)
         (job,) = backend.ask(backend.queue.submit([ordered(request)]))
         until(lambda: any(backend.artifacts.root.rglob(CHECKPOINT)))
         (process,) = supervisor.processes

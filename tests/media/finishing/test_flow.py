@@ -60,9 +60,9 @@ def test_flow_finds_motion_larger_than_the_object(step: tuple[int, int]) -> None
 
 
 def test_covered_areas_have_low_confidence() -> None:
-    ground, thing = texture(128, 128), texture(40, 40, 1)
+    ground, foreground = texture(128, 128), texture(40, 40, 1)
     a, b = ground.copy(), ground.copy()
-    a[44:84, 20:60], b[44:84, 32:72] = thing, thing
+    a[44:84, 20:60], b[44:84, 32:72] = foreground, foreground
     there, back = ways(a, b)
     assert there.seen[50:78, 63:70].mean() < 0.3 < 0.8 < there.seen[50:78, 25:55].mean()
     assert back.seen[50:78, 23:30].mean() < 0.3  # laid bare: seen in the second picture alone
@@ -112,5 +112,5 @@ try:
 except MissingExtra as error:
     print(error, "torch" in sys.modules)
 """
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said == 'opencv-python-headless: not installed; run `pip install "flickbook[finish]"` False\n'
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output == 'opencv-python-headless: not installed; run `pip install "flickbook[finish]"` False\n'

@@ -126,12 +126,12 @@ def test_a_curved_path_is_followed() -> None:
 
 def test_a_foreground_object_leaves_no_ghost_or_hole() -> None:
     noise = np.random.default_rng(0).random((2, 128, 128, 3), np.float32)
-    ground, thing = (np.asarray(cv2.GaussianBlur(each, (0, 0), 2.0) - 0.5) * 4 + 0.5 for each in noise)
-    ground, thing = ((each.clip(0, 1) * 255).astype(np.uint8) for each in (ground, thing))
+    ground, foreground = (np.asarray(cv2.GaussianBlur(each, (0, 0), 2.0) - 0.5) * 4 + 0.5 for each in noise)
+    ground, foreground = ((each.clip(0, 1) * 255).astype(np.uint8) for each in (ground, foreground))
 
     def at(x: int) -> np.ndarray:
         picture = ground.copy()
-        picture[44:84, x : x + 40] = thing[:40, :40]
+        picture[44:84, x : x + 40] = foreground[:40, :40]
         return picture
 
     frames = np.stack([at(30), at(42)])

@@ -67,7 +67,7 @@ def without(key: str) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda w: {"unet.conv_in.weight": torch.ones(3)}, "misses block0.* and 119 more; has unexpected unet.conv_in"),
         (without("block2.lastconv.0.bias"), "misses block2.lastconv.0.bias"),
@@ -79,17 +79,17 @@ def without(key: str) -> Change:
     ],
 )
 def test_a_file_of_another_network_is_refused(
-    weights: dict[str, Tensor], tmp_path: Path, change: Change, said: str
+    weights: dict[str, Tensor], tmp_path: Path, change: Change, message: str
 ) -> None:
     path = tmp_path / "other.safetensors"
     save_file(change(weights), path)
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load(path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("flownet.pkl", b"\x80\x04.", "not a .safetensors file"),
         ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{", "damaged"),
@@ -97,9 +97,9 @@ def test_a_file_of_another_network_is_refused(
         ("empty.safetensors", b"", "damaged"),
     ],
 )
-def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         load(tmp_path / name)
     with pytest.raises(WeightsError, match="no such file"):
         load(tmp_path / "absent.safetensors")

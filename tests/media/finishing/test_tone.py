@@ -15,25 +15,25 @@ def picture(mean: float, spread: float) -> np.ndarray:
 
 def test_an_image_takes_a_given_tone() -> None:
     aim = Tone.of(picture(90, 20))
-    given = Tone.of(aim.given(picture(150, 35)))
+    given = Tone.of(aim.transfer_to(picture(150, 35)))
     assert np.abs(given.mean - aim.mean).max() < 0.5 and np.abs(given.spread - aim.spread).max() < 0.5
 
 
 def test_an_images_own_tone_does_not_change_it() -> None:
-    own = picture(120, 30)
-    assert np.array_equal(Tone.of(own).given(own), own)
+    image = picture(120, 30)
+    assert np.array_equal(Tone.of(image).transfer_to(image), image)
 
 
 def test_a_flat_image_takes_the_colour_without_grain() -> None:
     flat = np.full((32, 32, 3), 40, np.uint8)
     flat[0, 0] += 1
-    given = Tone.of(picture(150, 60)).given(flat)
+    given = Tone.of(picture(150, 60)).transfer_to(flat)
     assert given.dtype == np.uint8 and np.ptp(given[1:], axis=(0, 1)).max() == 0
     assert abs(float(given[1:].mean()) - 150) < 5
 
 
 def test_levels_are_clipped_to_their_range() -> None:
-    assert Tone(np.full(3, 250.0), np.full(3, 80.0)).given(picture(100, 40)).max() == 255
+    assert Tone(np.full(3, 250.0), np.full(3, 80.0)).transfer_to(picture(100, 40)).max() == 255
 
 
 def test_halfway_between_two_tones() -> None:

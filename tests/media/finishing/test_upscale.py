@@ -100,8 +100,8 @@ def test_another_network_scale_is_resized_to_the_factor(tmp_path: Path, scale: i
     path = saved(tmp_path / "m.safetensors", Compact(CompactConfig(8, 1, scale)))
     large = upscale(FRAMES, factor, model=path)
     with torch.no_grad():
-        own = load(path)(torch.from_numpy(FRAMES[:1]).permute(0, 3, 1, 2).float() / 255)
-    levels = (own.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
+        native = load(path)(torch.from_numpy(FRAMES[:1]).permute(0, 3, 1, 2).float() / 255)
+    levels = (native.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
     size = (20 * factor, 12 * factor)
     expected = np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.LANCZOS)).astype(int)
     assert np.abs(large[0] - expected).max() <= 1  # a value between two levels may round either way

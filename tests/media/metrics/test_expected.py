@@ -51,7 +51,7 @@ def test_drift_is_no_fault_of_a_sunrise_but_of_a_circle() -> None:
 
 def test_other_faults_of_a_sunset_are_reported() -> None:
     scene = Scene("sunrise", 1, traits={"direction": "setting", "sky": "orange", "weather": "clear"})
-    asked = expected([captions(scene)[0]])
+    expectation = expected([captions(scene)[0]])
     gain = np.where(np.arange(16) % 2, 1.1, 0.9)[:, None, None, None]
     flickers = np.clip(render(scene) * gain, 0, 255).astype(np.uint8)
-    assert any("flickers" in line for line in faults(scores(flickers, 8), 16, asked))
+    assert any("flickers" in line for line in faults(scores(flickers, 8), 16, expectation))

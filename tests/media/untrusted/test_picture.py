@@ -221,7 +221,7 @@ def test_an_apng_with_missing_frames_is_refused(tmp_path: Path) -> None:
     for read in (read_video, facts):
         with pytest.raises(MediaError, match="says 1073741824 frames, and holds 5"):
             read(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(apng(5, said=1 << 30))
+    (tmp_path / "b.png").write_bytes(apng(5, declared=1 << 30))
     assert read_picture(tmp_path / "b.png").shape == (1, 1, 3)
     end = data.rindex(b"fcTL") - 4
     (tmp_path / "a.png").write_bytes(data[:end])

@@ -47,11 +47,11 @@ def test_apng_times_are_exact_or_within_a_microsecond(scratch: Path, times: list
         durations, unit = png.times("a.png", file)
     assert len(durations) == len(times) and unit <= 10**9
     for found, (seconds, parts) in zip(durations, times, strict=True):
-        meant = Fraction(seconds, parts or 100) if seconds else Fraction(1, 10)
+        expected = Fraction(seconds, parts or 100) if seconds else Fraction(1, 10)
         assert (
-            Fraction(found, unit) == meant
+            Fraction(found, unit) == expected
             if unit != 10**6
-            else abs(Fraction(found, unit) - meant) <= Fraction(1, 10**6)
+            else abs(Fraction(found, unit) - expected) <= Fraction(1, 10**6)
         )
 
 

@@ -44,7 +44,7 @@ def endless(tmp_path: Path) -> Path:
     return path
 
 
-def asked(pool: Pool, path: Path, task: str = "size", budget: Budget = PLENTY, **arguments: object) -> object:
+def answer(pool: Pool, path: Path, task: str = "size", budget: Budget = PLENTY, **arguments: object) -> object:
     *_, last = pool.stream(task, path, budget, **arguments)
     return last.value
 
@@ -56,7 +56,7 @@ def children(of: psutil.Process) -> list[psutil.Process]:
 def check_reads(pool: Pool, place: Path) -> None:
     """The pool still reads a usual picture."""
     (place / "usual.png").write_bytes(saved("PNG"))
-    assert asked(pool, place / "usual.png") == [64, 48]
+    assert answer(pool, place / "usual.png") == [64, 48]
 
 
 @pytest.mark.slow
@@ -66,9 +66,9 @@ def test_an_image_above_the_memory_limit_is_refused(tmp_path: Path, pool: Pool) 
     path.write_bytes(png(6000, 6000, rows=bytes(6000 * 18_001)))
     small = Budget(memory_mib=64, cpu_seconds=300, seconds=3600)
     with pytest.raises(MediaError, match=r"large.png: needs more than 64 MiB of memory to read; make it shorter"):
-        asked(pool, path, "picture", small, limits=None)
+        answer(pool, path, "picture", small, limits=None)
     check_reads(pool, tmp_path)
-    assert asked(pool, path, "picture", PLENTY, limits=None) == {"shape": [6000, 6000, 3]}
+    assert answer(pool, path, "picture", PLENTY, limits=None) == {"shape": [6000, 6000, 3]}
 
 
 @linux
@@ -81,7 +81,7 @@ def test_a_film_above_the_memory_limit_is_refused(tmp_path: Path, pool: Pool) ->
         frame = av.VideoFrame.from_ndarray(np.zeros((640, 640, 3), np.uint8), format="rgb24")
         container.mux([*stream.encode(frame.reformat(format="bgr0")), *stream.encode(None)])
     with pytest.raises(MediaError, match="slices.mkv: needs more than 64 MiB of memory to read; make it shorter"):
-        asked(pool, path, "video", Budget(memory_mib=64, cpu_seconds=300, seconds=3600), limits=MANY)
+        answer(pool, path, "video", Budget(memory_mib=64, cpu_seconds=300, seconds=3600), limits=MANY)
     check_reads(pool, tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_a_film_above_the_memory_limit_is_refused(tmp_path: Path, pool: Pool) ->
 def test_a_film_above_the_cpu_limit_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=2, seconds=3600)
     with pytest.raises(MediaError, match="endless.gif: needs more than 2 seconds of processor time to read; make it"):
-        asked(pool, endless, "last", brief)
+        answer(pool, endless, "last", brief)
     check_reads(pool, tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_a_jpeg_of_many_scans_is_refused_by_its_processor_time(tmp_path: Path, p
     (tmp_path / "passes.jpg").write_bytes(passes[:-2] + last * 20_000 + b"\xff\xd9")
     brief = Budget(memory_mib=512, cpu_seconds=2, seconds=3600)
     with pytest.raises(MediaError, match="passes.jpg: needs more than 2 seconds of processor time to read"):
-        asked(pool, tmp_path / "passes.jpg", "picture", brief, limits=None)
+        answer(pool, tmp_path / "passes.jpg", "picture", brief, limits=None)
     check_reads(pool, tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_a_jpeg_of_many_scans_is_refused_by_its_processor_time(tmp_path: Path, p
 def test_a_film_above_the_time_limit_is_refused(tmp_path: Path, pool: Pool, endless: Path) -> None:
     brief = Budget(memory_mib=512, cpu_seconds=300, seconds=2)
     with pytest.raises(MediaError, match="endless.gif: needs more than 2 seconds to read; make it"):
-        asked(pool, endless, "last", brief)
+        answer(pool, endless, "last", brief)
     check_reads(pool, tmp_path)
 
 
@@ -141,14 +141,14 @@ next(messages)
         while not (found := children(psutil.Process(parent.pid))):
             time.sleep(0.05)
         parent.kill()
-    gone, alive = psutil.wait_procs(found, 60)
-    assert len(gone) == 1 and not alive
+    ended, alive = psutil.wait_procs(found, 60)
+    assert len(ended) == 1 and not alive
 
 
 def test_a_full_pool_refuses_with_retry_after(tmp_path: Path, pool: Pool, film: Path) -> None:
     with closing(pool.stream("video", film, PLENTY, limits=MANY)) as messages:
         assert next(messages).value == {"most": 6, "rate": 8.0}
         with pytest.raises(LimitReached, match="film.mp4: 1 files are being read already; send it again") as refused:
-            asked(pool, film)
+            answer(pool, film)
         assert refused.value.retry_after > 0
     check_reads(pool, tmp_path)

@@ -84,7 +84,7 @@ def run(service: Live, id: str) -> int:
     """Have the job run, and say where it is."""
     attempt = claimed(service, id).attempt
     step = {"phase": "denoise", "index": 3, "total": 25, "fraction": 0.2, "eta_seconds": 4.0, "attempt": attempt}
-    service.service.artifacts.tell(id, **step)
+    service.service.artifacts.write_progress(id, **step)
     return attempt
 
 
@@ -129,7 +129,7 @@ def test_reconnecting_with_last_event_id_skips_received_events(service: Live) ->
     last = first.until("state", "progress")[-1]["id"]
     first.leave()
     again = Events(service, f"{JOBS}/{id}/events", **{"last-event-id": last})
-    service.service.artifacts.tell(id, phase="decode", index=1, total=4, fraction=0.9, attempt=1)
+    service.service.artifacts.write_progress(id, phase="decode", index=1, total=4, fraction=0.9, attempt=1)
     (first_seen,) = again.until("progress")
     assert first_seen["data"]["phase"] == "decode"
     fresh = Events(service, f"{JOBS}/{id}/events", **{"last-event-id": "never seen"})

@@ -51,7 +51,7 @@ def test_waiting_time_includes_the_remaining_time_of_the_running_job(service: Li
     running, waiting = made(service), made(service)
     own = look(service).etas[running]
     claimed(service, running)
-    service.service.artifacts.tell(running, eta_seconds=100.0)
+    service.service.artifacts.write_progress(running, eta_seconds=100.0)
     assert look(service).etas == {waiting: pytest.approx(100.0 + own)}
 
 

@@ -57,8 +57,8 @@ def test_captions_name_subject_action_place_and_light() -> None:
 def test_a_page_is_said_in_forty_orders_and_more() -> None:
     forms = captions.rules(scene("cat", "running", "snow", "night").traits)["whole"]
     assert len(set(forms)) >= 40
-    said = grammar.paraphrases(scene("cat", "running", "snow", "night"), 300, np.random.default_rng(1))
-    assert len({text.split()[0] for text in said}) >= 10
+    texts = grammar.paraphrases(scene("cat", "running", "snow", "night"), 300, np.random.default_rng(1))
+    assert len({text.split()[0] for text in texts}) >= 10
 
 
 def test_brief_captions_name_the_subject_and_leave_something_out() -> None:

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from tests.world.calibration import Transform, calibrate
 
 from flickbook.errors import RequestError
 from flickbook.world import book, detect
@@ -36,8 +37,8 @@ def soften(frames: np.ndarray) -> np.ndarray:
     return np.clip(np.stack(blurred) + noise + 0.5, 0, 255).astype(np.uint8)
 
 
-def score(count: int, heldout: bool, transform: detect.Transform | None = None) -> dict[str, int]:
-    found = detect.calibrate(count, group="book", heldout=heldout, transform=transform, first_seed=FIRST)
+def score(count: int, heldout: bool, transform: Transform | None = None) -> dict[str, int]:
+    found = calibrate(count, group="book", heldout=heldout, transform=transform, first_seed=FIRST)
     assert all(found[word][1] == count for word in COUNTED)
     return {word: right for word, (right, _) in found.items()}
 
@@ -56,7 +57,7 @@ def test_soft_films_are_read() -> None:
 @pytest.mark.trial
 @pytest.mark.parametrize("heldout", [False, True])
 @pytest.mark.parametrize(("transform", "share", "together"), [(None, 0.97, 0.95), (soften, 0.95, 0.9)])
-def test_many_films_are_read(heldout: bool, transform: detect.Transform | None, share: float, together: float) -> None:
+def test_many_films_are_read(heldout: bool, transform: Transform | None, share: float, together: float) -> None:
     right = score(300, heldout, transform)
     assert min(right[word] for word in COUNTED) >= 300 * share, right
     assert right["all_correct"] >= 300 * together, right

@@ -160,7 +160,7 @@ class _Work:
 
     def check(self) -> None:
         """Refuse early what could not be written later, and find existing films."""
-        from flickbook.engine.batch import standing
+        from flickbook.engine.batch import saved_plan
         from flickbook.media.inspect import read_comment
         from flickbook.media.write import check_target
 
@@ -173,7 +173,7 @@ class _Work:
                 raise OutputError(film.path, reason, "add {number} or {name} to --output")
         for film in self.films:
             with at(f"row {film.row.number}"):
-                there = standing(film, self.overwrite)
+                there = saved_plan(film, self.overwrite)
                 if there is None:
                     self._check(film)
                     continue

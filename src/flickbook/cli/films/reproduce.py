@@ -42,7 +42,7 @@ def reproduce(
     if model_dir is None:
         _require(file, yes)
     with ProgressLine() as progress:
-        verdict = made_again(file, given=inputs or [], model_dir=model_dir, on_step=progress)
+        verdict = made_again(file, files=inputs or [], model_dir=model_dir, on_step=progress)
     if output is not None and verdict.clip is not None:
         verdict.clip.save(output, overwrite=overwrite)
         console.note(f"the reproduced film is {output}")

@@ -63,9 +63,9 @@ class Downloads:
         def on_bytes(done: int, total: int) -> None:
             if self._stopped.is_set():
                 raise Cancelled
-            self._backend.artifacts.tell_pull(name, done, total)
+            self._backend.artifacts.write_pull_progress(name, done, total)
 
-        self._backend.artifacts.tell_pull(name, 0, None)
+        self._backend.artifacts.write_pull_progress(name, 0, None)
         try:
             fetch(catalogue.find(name), on_bytes)
             if to_pull(name):

@@ -59,13 +59,13 @@ class Match:
 
     def __str__(self) -> str:
         total = self.matched + len(self.unmatched)
-        said = f"{self.name}: {self.matched} of {total} keys matched, {self.renamed} of them renamed ({self.style})"
-        said += f", rank {self.rank}" + (f", made for {self.base_model}" if self.base_model else "")
+        text = f"{self.name}: {self.matched} of {total} keys matched, {self.renamed} of them renamed ({self.style})"
+        text += f", rank {self.rank}" + (f", made for {self.base_model}" if self.base_model else "")
         if not self.unmatched:
-            return said
+            return text
         left = len(self.unmatched) - _SHOWN
         some = ", ".join(shown(key) for key in self.unmatched[:_SHOWN])
-        return f"{said}; no matching layer for: {some}" + (f" and {left} more" if left > 0 else "")
+        return f"{text}; no matching layer for: {some}" + (f" and {left} more" if left > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,10 @@ def _parts(pipe: Any) -> dict[str, nn.Module]:
 
 def _stage(path: Path, parts: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """The denoiser in a file's name, if there are two: the first removes the high noise, the second the low noise."""
-    said = re.search(r"(high|low)[-_ ]?noise", path.stem.lower())
-    if said is None or "transformer_2" not in parts:
+    noise = re.search(r"(high|low)[-_ ]?noise", path.stem.lower())
+    if noise is None or "transformer_2" not in parts:
         return parts
-    other = "transformer_2" if said[1] == "high" else "transformer"
+    other = "transformer_2" if noise[1] == "high" else "transformer"
     return {name: part for name, part in parts.items() if name != other}
 
 
@@ -191,9 +191,9 @@ def _fit(path: Path, parts: Mapping[str, nn.Module], convert: Convert | None = N
             places, used, shapes = converted
             renamed = used
     if not places:
-        said = f" ({file.base_model})" if file.base_model else ""
+        base = f" ({file.base_model})" if file.base_model else ""
         reason = f"none of its {len(file.pairs)} layers exists in this model, such as {shown(file.pairs[0].layer)}"
-        raise WeightsError(path, f"made for another model{said}: {reason}", _OTHER_MODEL)
+        raise WeightsError(path, f"made for another model{base}: {reason}", _OTHER_MODEL)
     goals = [(pair, part, name) for pair, to in places.items() for part, name in to]
     for pair, part, name in goals:
         _check_shape(path, name, modules[part][name], pair, shapes)
@@ -248,8 +248,10 @@ def _converted(
     except Exception:  # of any class: converters fail in many ways on unexpected names
         return None
     places = _places(read_pairs(answer)[0], layers)
-    came = {value for pair in places for key in (pair.down, pair.up) for value in torch.unique(answer[key]).tolist()}
-    used = [pair for number, pair in enumerate(file.pairs, start=1) if number in came]
+    converted = {
+        value for pair in places for key in (pair.down, pair.up) for value in torch.unique(answer[key]).tolist()
+    }
+    used = [pair for number, pair in enumerate(file.pairs, start=1) if number in converted]
     return places, used, {key: tuple(value.shape) for key, value in answer.items()}
 
 
@@ -257,10 +259,12 @@ def _check_shape(path: Path, name: str, layer: _Kind, pair: Pair, shapes: Mappin
     """Check the shape of a layer with the right name. Raises WeightsError."""
     down, up = shapes[pair.down], shapes[pair.up]
     found = (up[0], down[1], *(shapes[pair.mid] if pair.mid else down)[2:])
-    wanted = tuple(layer.weight.shape) if not isinstance(layer, nn.Linear) else (layer.out_features, layer.in_features)
+    expected = (
+        tuple(layer.weight.shape) if not isinstance(layer, nn.Linear) else (layer.out_features, layer.in_features)
+    )
     # A 1x1 convolution and a linear layer are the same operation in two shapes.
-    if found != wanted and not (found[:2] == wanted[:2] and math.prod(found[2:]) == math.prod(wanted[2:]) == 1):
-        reason = f"made for another model: {name} is {list(wanted)} in this model and {list(found)} in the file"
+    if found != expected and not (found[:2] == expected[:2] and math.prod(found[2:]) == math.prod(expected[2:]) == 1):
+        reason = f"made for another model: {name} is {list(expected)} in this model and {list(found)} in the file"
         raise WeightsError(path, reason, _OTHER_MODEL)
 
 

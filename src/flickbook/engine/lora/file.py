@@ -110,16 +110,16 @@ class LoraFile:
             return alpha / rank
         # diffusers prefixes the settings with the name of each network; PEFT stores those of one network unprefixed.
         network = pair.layer.partition(".")[0] + "."
-        said = {key.removeprefix(network): value for key, value in self._settings.items()}
-        alpha = said.get("lora_alpha")
-        patterns = said.get("alpha_pattern")
+        settings = {key.removeprefix(network): value for key, value in self._settings.items()}
+        alpha = settings.get("lora_alpha")
+        patterns = settings.get("alpha_pattern")
         for pattern, value in (patterns if isinstance(patterns, dict) else {}).items():
             # Compared as text: as a regular expression, a pattern from a file could run forever.
             if f".{pair.layer}".endswith(f".{pattern.lstrip('^')}"):
                 alpha = value
         if not isinstance(alpha, int | float):
             return 1.0
-        return alpha / (math.sqrt(rank) if said.get("use_rslora") is True else rank)
+        return alpha / (math.sqrt(rank) if settings.get("use_rslora") is True else rank)
 
 
 def _check_bytes(path: Path) -> None:

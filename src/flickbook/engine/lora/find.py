@@ -50,13 +50,13 @@ def _parted(text: str) -> tuple[str, float]:
     """Split the text into place and weight."""
     if not text.strip() or "\0" in text:
         raise RequestError("lora", text, "is not a path", "write PATH, owner/name or PATH:0.8")
-    said = _NUMBER.fullmatch(text)
-    if said is not None and (os.path.lexists(os.path.expanduser(said["place"])) or not os.path.lexists(text)):
-        weight = float(said["weight"])
+    match = _NUMBER.fullmatch(text)
+    if match is not None and (os.path.lexists(os.path.expanduser(match["place"])) or not os.path.lexists(text)):
+        weight = float(match["weight"])
         if not -_LARGEST <= weight <= _LARGEST:
             limit = f"its weight must be {-_LARGEST:g} to {_LARGEST:g}"
-            raise RequestError("lora", said["weight"], limit, "1 is the weight it was trained for")
-        return said["place"], weight
+            raise RequestError("lora", match["weight"], limit, "1 is the weight it was trained for")
+        return match["place"], weight
     if (wrong := _NO_NUMBER.fullmatch(text)) is not None and not os.path.lexists(text):
         raise RequestError("lora", wrong["weight"], "is not a number", "write the weight as in PATH:0.8")
     return text, 1.0

@@ -99,8 +99,8 @@ def read_pairs(keys: Iterable[str]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
 
 def style_of(pairs: Sequence[Pair]) -> Style:
     """The style of most layers."""
-    said: list[Style] = [_style(pair) for pair in pairs]
-    return max(set(said), key=said.count)
+    styles: list[Style] = [_style(pair) for pair in pairs]
+    return max(set(styles), key=styles.count)
 
 
 def _style(pair: Pair) -> Style:
@@ -108,8 +108,8 @@ def _style(pair: Pair) -> Style:
         return "kohya"
     if ".lora_A" not in pair.down:
         return "diffusers"
-    own = ("base_model.", "model.", "diffusion_model.")
-    return "diffusers" if not pair.layer.startswith(own) and _split(pair.layer)[1] != pair.layer else "peft"
+    prefixes = ("base_model.", "model.", "diffusion_model.")
+    return "diffusers" if not pair.layer.startswith(prefixes) and _split(pair.layer)[1] != pair.layer else "peft"
 
 
 def _split(layer: str) -> tuple[str, str]:
@@ -137,9 +137,9 @@ def find(layer: str, networks: Layers) -> list[tuple[str, str]]:
     """(network, layer) for each layer of the model that a file's layer belongs to; empty if there is none."""
     network, rest = _split(layer)
     spellings = list(_spellings(flat(rest)))
-    asked = [each for each in ((network,) if network else DENOISERS) if each in networks]
+    candidates = [each for each in ((network,) if network else DENOISERS) if each in networks]
     # PEFT files name no network, and may be for the text encoder alone.
-    for choice in (asked, [] if network else ["text_encoder"]):
+    for choice in (candidates, [] if network else ["text_encoder"]):
         found = [
             (each, networks[each][name])
             for each in choice

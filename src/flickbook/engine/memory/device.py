@@ -91,8 +91,8 @@ def versions(more: Sequence[str] = ()) -> dict[str, str]:
     """The versions of Python and of each library that can affect a pixel, including those in `more`."""
     found = {"python": platform.python_version()}
     for name in (*_LIBRARIES, *more):
-        if (told := _version(name)) is not None:
-            found[name] = told
+        if (version := _version(name)) is not None:
+            found[name] = version
     return found
 
 

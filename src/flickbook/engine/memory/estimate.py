@@ -47,14 +47,15 @@ class Estimate:
 
     def line(self) -> str:
         """One line for the user, shown before each film."""
-        said = f"{spoken(self.placement)} on {self.device_name}, {_gib(self.peak)} of {_gib(self.room)} ({self.basis})"
-        said += "" if self.seconds is None else f", {_about(self.seconds)}"
-        return said if self.fits else f"{said}; it may not fit: {self.remedy}"
+        where = f"{placement_text(self.placement)} on {self.device_name}"
+        text = f"{where}, {_gib(self.peak)} of {_gib(self.room)} ({self.basis})"
+        text += "" if self.seconds is None else f", {_about(self.seconds)}"
+        return text if self.fits else f"{text}; it may not fit: {self.remedy}"
 
     def lines(self) -> list[str]:
         """At most seven lines for the user."""
         found = [
-            f"runs on   {self.device_name}, {spoken(self.placement)}",
+            f"runs on   {self.device_name}, {placement_text(self.placement)}",
             f"memory    {_gib(self.peak)} at most ({self.basis}), {_gib(self.room)} free",
             f"          weights {_gib(self.weights)}, denoising {_gib(self.activations)}, decoding {_gib(self.decode)}",
         ]
@@ -76,14 +77,14 @@ class Estimate:
         return self.seconds is not None and self.seconds >= SLOW
 
 
-def spoken(placement: Placement) -> str:
+def placement_text(placement: Placement) -> str:
     """A placement as text: "bfloat16, 4 frames decoded at once, in tiles"."""
-    said = [placement.dtype + (f" with {placement.quantize} weights" if placement.quantize else "")]
+    parts = [placement.dtype + (f" with {placement.quantize} weights" if placement.quantize else "")]
     count = placement.decode_frames
-    said += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < at_once(placement.device) else []
-    said += ["in tiles"] * placement.tiling + ["guidance in two passes"] * placement.slicing
+    parts += [f"{count} frame{'s' if count > 1 else ''} decoded at once"] if count < at_once(placement.device) else []
+    parts += ["in tiles"] * placement.tiling + ["guidance in two passes"] * placement.slicing
     waits = {"none": [], "model": ["networks offloaded to memory"], "sequential": ["layers offloaded to memory"]}
-    return ", ".join(said + waits[placement.offload])
+    return ", ".join(parts + waits[placement.offload])
 
 
 def _gib(size: int) -> str:

@@ -13,7 +13,7 @@ from flickbook.spec import Placement
 
 Climbing = Literal["denoise", "decode"]
 #: Error texts for exhausted memory, of the CPU's allocator, Metal and the CUDA libraries.
-_SAID = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_MESSAGES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 #: Frames decoded at once, from fallback to fallback.
 _FRAMES = (16, 4, 1)
 
@@ -22,25 +22,25 @@ def ran_out(error: BaseException) -> bool:
     """Whether an exception means that memory ran out, on a GPU or a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 def lower(placement: Placement, phase: Climbing, family: str = "unet") -> Placement | None:
     """The placement after the next fallback for a phase of a model of `family`; None if none is left."""
-    own, alone = family == "unet", placement.device == "cpu"
+    unet, on_cpu = family == "unet", placement.device == "cpu"
     changes: dict[str, object]
     # A diffusers pipeline decodes a film as a whole and runs guidance its own way.
-    if phase == "decode" and own and placement.decode_frames > 1:
+    if phase == "decode" and unet and placement.decode_frames > 1:
         changes = {"decode_frames": next(count for count in _FRAMES if count < placement.decode_frames)}
     elif phase == "decode" and not placement.tiling:
         changes = {"tiling": True}
-    elif phase == "denoise" and own and not placement.slicing:
+    elif phase == "denoise" and unet and not placement.slicing:
         changes = {"slicing": True}
-    elif phase == "denoise" and not alone and placement.offload == "none":
+    elif phase == "denoise" and not on_cpu and placement.offload == "none":
         changes = {"offload": "model"}
-    elif phase == "denoise" and not alone and not own and placement.offload == "model":
+    elif phase == "denoise" and not on_cpu and not unet and placement.offload == "model":
         changes = {"offload": "sequential"}
-    elif not alone:
+    elif not on_cpu:
         dtype, quantize = placement.dtype, placement.quantize
         # The weights stay quantized as they are, because they are loaded already.
         placement = on_processor(placement).model_copy(update={"quantize": quantize})

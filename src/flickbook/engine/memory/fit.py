@@ -232,7 +232,7 @@ def lower(placement: Placement, crowded: Literal["denoise", "decode"], family: s
 def _same(record: Record, question: _Question, placement: Placement) -> bool:
     """Whether a record has exactly this shape and placement, and is from a process that had made nothing before."""
     plan = question.plan
-    wanted = {
+    expected = {
         "model": plan.model,
         "device_name": question.machine.device_name,
         "dtype": placement.dtype,
@@ -243,7 +243,7 @@ def _same(record: Record, question: _Question, placement: Placement) -> bool:
         "films": placement.batch,
         **{name: getattr(placement, name) for name in _SAME_PLACE},
     }
-    if any(record.get(name) != value for name, value in wanted.items()) or record.get("rungs"):
+    if any(record.get(name) != value for name, value in expected.items()) or record.get("rungs"):
         return False
     seconds = record.get("seconds")
     return isinstance(seconds, dict) and "load" in seconds and isinstance(record.get("peak_memory_bytes"), int)
@@ -258,18 +258,18 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
         alike = (record.get("model"), record.get("device_name"), record.get("dtype"))
         if alike == (question.plan.model, device_name, dtype):
             try:
-                found.setdefault(record.get("speed", "exact"), []).append(_brought(record, question.plan))
+                found.setdefault(record.get("speed", "exact"), []).append(_scaled(record, question.plan))
             except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):
                 continue  # a record of another version, or one edited by hand
     # If no run was balanced, use the exact ones: they took as long or longer.
-    told = found.get(question.plan.speed) or found.get("exact")
-    if not told:
+    times = found.get(question.plan.speed) or found.get("exact")
+    if not times:
         return None
-    nearest = sorted(told, key=lambda each: each[0])[:_ALIKE]
+    nearest = sorted(times, key=lambda each: each[0])[:_ALIKE]
     return statistics.median(seconds for _, seconds in nearest)
 
 
-def _brought(record: Record, plan: Plan) -> tuple[float, float]:
+def _scaled(record: Record, plan: Plan) -> tuple[float, float]:
     """(distance of a record's film from this one, 0 if equal; its seconds scaled to this one)."""
     films = int(record.get("films", 1))
     theirs = record["width"] * record["height"] * record["frames"] * films
@@ -289,14 +289,14 @@ def _brought(record: Record, plan: Plan) -> tuple[float, float]:
 def _remedy(question: _Question) -> str:
     """What to request instead: a smaller size, fewer frames, half precision or another model, each checked to fit."""
     size, count = _smaller(question), _shorter(question)
-    asks = [] if size is None else [f"--size {size[0]}x{size[1]}"]
-    asks += [] if count is None else [f"--num-frames {count}"]
+    options = [] if size is None else [f"--size {size[0]}x{size[1]}"]
+    options += [] if count is None else [f"--num-frames {count}"]
     if question.precision == "fp32" and replace(question, precision="bf16").answer().fits:
-        asks.append("--precision bf16")
-    said = [f"ask for {' or '.join(asks)}"] * bool(asks)
+        options.append("--precision bf16")
+    remedies = [f"ask for {' or '.join(options)}"] * bool(options)
     if other := _other(question):
-        said.append(f"use --model {other}")
-    return ", or ".join(said) or "free some memory, or use a machine with more"
+        remedies.append(f"use --model {other}")
+    return ", or ".join(remedies) or "free some memory, or use a machine with more"
 
 
 def _with(question: _Question, **changes: int) -> bool:
@@ -352,9 +352,9 @@ def _other(question: _Question) -> str | None:
     for model in sorted(able, key=lambda each: -each.parameters):
         (width, height), frames = model.sizes[0], model.num_frames.default
         size = {"width": width, "height": height, "num_frames": frames, "window": 0}
-        asked = plan.model_copy(update={"model": model.name, **size})
+        other_plan = plan.model_copy(update={"model": model.name, **size})
         try:
-            answer = replace(question, model=model, plan=asked, directory=_here(model), precision="auto").answer()
+            answer = replace(question, model=model, plan=other_plan, directory=_here(model), precision="auto").answer()
         except FlickbookError:  # that other model's files are damaged
             continue
         # On a machine with a GPU, a model that only fits on the CPU is not suggested.

@@ -229,7 +229,7 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
     ours, total = model.family == "unet", sum(part.loaded for part in found)
     process, beside, kernels = _PROCESS if ours else _LIBRARIES, 0, _KERNELS
     convolved = [part for part in found if part.kind != "words"] if ours else []
-    if ours and _packed(placement):
+    if ours and placement.device == "cpu" and placement.dtype == "float32" and not placement.quantize:
         beside = int(_PACKED * sum(part.loaded for part in convolved))
     elif ours:
         kernels += _COPIES * max(part.largest for part in convolved)
@@ -251,10 +251,6 @@ def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement
         peak = max(peak, before + part.loaded + packed + (mapped if part.cast else 0))
         before += part.loaded
     return Needs(total, denoise, decode, peak, hard, hard, "denoise" if denoise >= decode else "decode")
-
-
-def _packed(placement: Placement) -> bool:
-    return placement.device == "cpu" and placement.dtype == "float32" and not placement.quantize
 
 
 def _on_gpu(

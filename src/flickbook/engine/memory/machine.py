@@ -15,11 +15,12 @@ import psutil
 
 from flickbook import settings
 from flickbook.engine.memory import device as place
+from flickbook.files import existing
 
 _CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 #: CPU flags for bfloat16 arithmetic; ARM's own flag is preceded by a space.
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", " bf16")
-_SMI = ["--query-gpu=name,memory.total,memory.free,compute_cap", "--format=csv,noheader,nounits"]
+_FIRST_GPU = ["--query-gpu=name,memory.total,memory.free,compute_cap", "--format=csv,noheader,nounits"]
 _SMI_SECONDS = 20
 MIB = 2**20
 
@@ -76,28 +77,30 @@ def _limited(total: int, free: int) -> tuple[int, int]:
 
 def _nvidia() -> tuple[str, int, int, bool] | None:
     """Name, memory, free memory and bfloat16 support of the first GPU, from nvidia-smi; None without one."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None or _torch_is_for_cpus():
-        return None
     try:
-        done = subprocess.run([tool, *_SMI], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
-        name, total, free, capability = (each.strip() for each in done.stdout.splitlines()[0].split(","))
+        name, total, free, capability = (each.strip() for each in _smi(*_FIRST_GPU)[0].split(","))
         # bfloat16 needs compute capability 8.0 or later.
         return name, int(total) * MIB, int(free) * MIB, float(capability) >= 8
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return None
 
 
 def gpus() -> int:
     """The number of GPUs, from nvidia-smi; 0 if the installed torch cannot use any."""
+    return sum(line.startswith("GPU ") for line in _smi("--list-gpus"))
+
+
+def _smi(*arguments: str) -> list[str]:
+    """The lines that nvidia-smi prints; none without it, after an error, or if the installed torch cannot use a GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None or _torch_is_for_cpus():
-        return 0
+        return []
     try:
-        done = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
+        command = [tool, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+        return []
+    return done.stdout.splitlines()
 
 
 def _torch_is_for_cpus() -> bool:
@@ -124,7 +127,4 @@ def _disk() -> int:
         folder = Path(constants.HF_HUB_CACHE)
     except ImportError:
         folder = settings.load().data_dir
-    folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(existing(folder)).free

@@ -26,9 +26,9 @@ class _Stopped(BaseException):
 class Call:
     """`pipe(**said)` as a generator of stages. With `start` the steps done before are not computed again."""
 
-    def __init__(self, pipe: Any, said: dict[str, Any], seed: int, start: CallState | None = None) -> None:
-        self.pipe, self.said, self.seed = pipe, said, seed
-        self._recorder = Recorder(pipe, said["generator"], start)
+    def __init__(self, pipe: Any, arguments: dict[str, Any], seed: int, start: CallState | None = None) -> None:
+        self.pipe, self.arguments, self.seed = pipe, arguments, seed
+        self._recorder = Recorder(pipe, arguments["generator"], start)
         self.result: Any = None  # the pipeline's return value, once all stages were yielded
         self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
         self._go, self._stop = threading.Semaphore(0), False
@@ -61,8 +61,8 @@ class Call:
             # Some pipelines draw part of their noise from the global generator.
             with torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(self.seed)
-                with self._watched(previews) as said, self._recorder.watched(), self._patient():
-                    self.result = self.pipe(**said)
+                with self._watched(previews) as arguments, self._recorder.watched(), self._patient():
+                    self.result = self.pipe(**arguments)
             self._events.put(None)
         except _Stopped:
             pass
@@ -75,8 +75,8 @@ class Call:
         count = self._recorder.count
         total = int(getattr(self.pipe, "num_timesteps", 0) or len(self.pipe.scheduler.timesteps))
         # A pipeline that works window by window reports the number of steps of one window, hence max().
-        seen = {"clean": self._clean(), "noisy": self._noisy()}
-        self._events.put(Stage(count, max(total, count), call=self._state(total), **seen))
+        noisy = None if self._seen is None else left_latents(self._seen[-1])
+        self._events.put(Stage(count, max(total, count), clean=self._clean(), noisy=noisy, call=self._state(total)))
         self._go.acquire()
         if self._stop:
             raise _Stopped
@@ -90,9 +90,6 @@ class Call:
         except ValueError as error:
             return f"{type(self.pipe.scheduler).__name__}: {error}"
 
-    def _noisy(self) -> Any:
-        return None if self._seen is None else left_latents(self._seen[-1])
-
     def _clean(self) -> Callable[[], Any] | None:
         if self._seen is None:
             return None
@@ -102,13 +99,13 @@ class Call:
     @contextmanager
     def _watched(self, previews: bool) -> Iterator[dict[str, Any]]:
         """The call's arguments with a step callback, if the pipeline has one; otherwise the scheduler reports steps."""
-        known, said = parameters(self.pipe), dict(self.said)
+        known, arguments = parameters(self.pipe), dict(self.arguments)
         reports = True
         if "callback_on_step_end" in known:
-            said["callback_on_step_end"] = self._callback
-            said["callback_on_step_end_tensor_inputs"] = ["latents"]
+            arguments["callback_on_step_end"] = self._callback
+            arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         elif "callback" in known:
-            said |= {"callback": lambda *_: self._after_step(), "callback_steps": 1}
+            arguments |= {"callback": lambda *_: self._after_step(), "callback_steps": 1}
         else:
             reports = False
         scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
@@ -131,7 +128,7 @@ class Call:
 
         scheduler.__class__ = type(kind.__name__, (kind,), {"step": step})
         try:
-            yield said
+            yield arguments
         finally:
             scheduler.__class__ = kind
 

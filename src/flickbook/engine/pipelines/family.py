@@ -85,8 +85,8 @@ class PipelineFamily:
                 object.__setattr__(part, "text_model", part)
         loras = list(setup.loras)
         if setup.model.lora is not None:
-            own, weight = setup.model.lora
-            loras.insert(0, (place / own, weight))
+            file, weight = setup.model.lora
+            loras.insert(0, (place / file, weight))
         notes = []
         if loras:
             from flickbook.engine.lora.apply import load_into  # imported late: peft takes a second
@@ -128,22 +128,26 @@ class PipelineFamily:
         for number, plan in enumerate(plans):
             pipe = self.pipe_of(plan)
             self._last = pipe, plan
-            said = {**arguments(pipe, plan, _source(plan, sources or {})), **self.always_said(pipe)}
-            said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
+            call_arguments = {**arguments(pipe, plan, _source(plan, sources or {})), **self.fixed_arguments(pipe)}
+            call_arguments |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
             with with_step_cache(pipe, plan) as how, explained(plan):
                 hastes.append(how)
                 if number < len(films):
                     continue
-                call = Call(pipe, said, plan.seed, self._continued(start, number))
+                call = Call(pipe, call_arguments, plan.seed, self._continued(start, number))
                 with closing(call.stages(previews)) as stages:
                     for stage in stages:
                         done, total = number * stage.total + stage.index, len(plans) * stage.total
                         stage = replace(stage, latents=films, film=number, dtype=self.placement.dtype)
                         yield replace(stage, index=done, total=total)
             films.append(frames_of(call.result, plan))
-            if call.tiled:
-                rungs = (*self.placement.rungs, "decode: tiling")
-                self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
+            self.note_tiling(call)
+
+    def note_tiling(self, call: Call) -> None:
+        """Add the fallback to tiles to the placement if a call took it."""
+        if call.tiled:
+            rungs = (*self.placement.rungs, "decode: tiling")
+            self.placement = self.placement.model_copy(update={"tiling": True, "rungs": rungs})
 
     def _continued(self, start: Stage | None, film: int) -> CallState | None:
         """The state from which a film's call resumes; None to start from its beginning."""
@@ -164,7 +168,7 @@ class PipelineFamily:
         self._last = self.pipe_of(plans[stage.film]), plans[stage.film]
         return stage
 
-    def always_said(self, pipe: Any) -> dict[str, Any]:
+    def fixed_arguments(self, pipe: Any) -> dict[str, Any]:
         """The catalogue's fixed arguments for this model's call, limited to those that the class knows."""
         known = inspect.signature(type(pipe).__call__).parameters
         return {name: value for name, value in self.model.call.items() if name in known}
@@ -187,10 +191,10 @@ class PipelineFamily:
         if name not in self._pipes:
             self._pipes[name] = _placed(_sibling(root, name), self.placement)
         pipe = self._pipes[name]
-        kind, said = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
+        kind, settings = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
         if getattr(pipe, "guider", None) is not None:
             pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
-        pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **said, **self.model.scheduling)
+        pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **settings, **self.model.scheduling)
         return pipe
 
     def applied(self, plans: Sequence[Plan], state: Stage) -> list[str]:
@@ -265,8 +269,8 @@ def _check_code(place: Path) -> None:
     for code in place.rglob("*.py"):
         raise WeightsError(code, "is code in the weights directory", remedy)
     for path in place.glob("*/config.json"):
-        said = read_config(path)
-        if "auto_map" in said or "/" in str(said.get("attn_implementation", "")):
+        config = read_config(path)
+        if "auto_map" in config or "/" in str(config.get("attn_implementation", "")):
             raise WeightsError(path, "names custom code", remedy)
 
 
@@ -317,8 +321,8 @@ def _placed(pipe: Any, placement: Placement) -> Any:
     """Move a pipeline to its device, with the offloading and slicing of the placement."""
     pipe.set_progress_bar_config(disable=True)
     autoencoder = getattr(pipe, "vae", None)
-    for wanted, switch in ((placement.tiling, "enable_tiling"), (placement.slicing, "enable_slicing")):
-        if wanted and hasattr(autoencoder, switch):
+    for enabled, switch in ((placement.tiling, "enable_tiling"), (placement.slicing, "enable_slicing")):
+        if enabled and hasattr(autoencoder, switch):
             getattr(autoencoder, switch)()
     if placement.offload == "none":
         return pipe.to(placement.device)
@@ -335,9 +339,9 @@ def _sibling(pipe: Any, name: str) -> Any:
 
     kind = getattr(diffusers, name)
     components = {**dict(pipe.config), **pipe.components}
-    wanted = inspect.signature(kind.__init__).parameters
-    known = {part: components.get(part) for part in wanted if part != "self" and part in components}
-    for part, parameter in wanted.items():
+    parameters_of = inspect.signature(kind.__init__).parameters
+    known = {part: components.get(part) for part in parameters_of if part != "self" and part in components}
+    for part, parameter in parameters_of.items():
         if part not in ("self", *known) and parameter.default is inspect.Parameter.empty:
             known[part] = None
     return kind(**known)
@@ -371,8 +375,8 @@ def frames_of(result: Any, plan: Plan) -> np.ndarray:
         limit = f"{plan.model} made {frames.shape[0]} frames instead"
         raise RequestError("num_frames", plan.num_frames, limit, f"ask for {frames.shape[0]}")
     if frames.shape[1:3] != (plan.height, plan.width):
-        made_size, asked = f"{frames.shape[2]}x{frames.shape[1]}", f"{plan.width}x{plan.height}"
-        raise RequestError("size", asked, f"{plan.model} made {made_size} instead", f"ask for {made_size}")
+        made_size, requested = f"{frames.shape[2]}x{frames.shape[1]}", f"{plan.width}x{plan.height}"
+        raise RequestError("size", requested, f"{plan.model} made {made_size} instead", f"ask for {made_size}")
     return frames
 
 

@@ -69,15 +69,12 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
         how: dict[str, Any] = {"num_frames": len(each)} if "KLTemporal" in type(vae).__name__ else {}
         decoded = vae.decode(each, return_dict=False, **how)[0]
     else:
-        how = {"temb": torch.zeros(len(x), device=x.device, dtype=x.dtype)} if _timed(vae) else {}
+        timed = getattr(vae.config, "timestep_conditioning", False)
+        how = {"temb": torch.zeros(len(x), device=x.device, dtype=x.dtype)} if timed else {}
         decoded = vae.decode(x, return_dict=False, **how)[0]
         if decoded.ndim == 5:
             decoded = decoded[0].transpose(0, 1) if decoded.shape[1] == 3 else decoded[0]
     return np.asarray(frames_of(decoded))
-
-
-def _timed(vae: Any) -> bool:
-    return bool(getattr(vae.config, "timestep_conditioning", False))
 
 
 def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:

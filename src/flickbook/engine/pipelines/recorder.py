@@ -115,8 +115,8 @@ class Recorder:
         saved = self._start.values(self._device)
         for scheduler, attributes in zip(self._schedulers, saved["schedulers"], strict=True):
             vars(scheduler).update(attributes)
-        own, shared = saved["random"]
-        self._generator.set_state(own)
+        state, shared = saved["random"]
+        self._generator.set_state(state)
         torch.set_rng_state(shared)
         for cache, states in zip(self._caches(), saved["caches"], strict=True):
             for name, attributes in states.items():
@@ -140,9 +140,9 @@ def _cached(cache: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def _attributes(thing: Any) -> dict[str, Any]:
+def _attributes(target: Any) -> dict[str, Any]:
     """The attributes of a scheduler except its configuration."""
-    return {name: value for name, value in vars(thing).items() if name != "_internal_dict"}
+    return {name: value for name, value in vars(target).items() if name != "_internal_dict"}
 
 
 def _at(calls: list[Any], place: int) -> Any:

@@ -120,16 +120,16 @@ def arguments(pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
     Raises RequestError for what the pipeline does not support.
     """
     known = parameters(pipe)
-    said: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for ours in ("prompt", "negative_prompt"):
         text = getattr(plan, ours)
         if ours in known:
-            said[ours] = text
+            found[ours] = text
         elif text and ours == "negative_prompt":
             raise RequestError(ours, text, f"{plan.model} takes none", "leave it out")
     for ours in ("width", "height", "num_inference_steps"):
         if ours in known:
-            said[ours] = getattr(plan, ours)
+            found[ours] = getattr(plan, ours)
     begins = begins_from(plan)
     values: dict[str, Any] = {"num_frames": plan.num_frames, "fps": plan.fps, "guidance_scale": plan.guidance_scale}
     if begins != "text":
@@ -141,13 +141,13 @@ def arguments(pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
         if theirs in _WHOLE_RATES:
             value = round(value)
         if theirs is not None:
-            said[theirs] = value
+            found[theirs] = value
         elif ours in ("image", "video"):
             raise RequestError(ours, getattr(plan, ours), f"{plan.model} takes none", "leave it out")
     # Sizes other than the trained ones are the user's choice, so binning is off.
     if "use_resolution_binning" in known:
-        said["use_resolution_binning"] = False
+        found["use_resolution_binning"] = False
     # When a video is edited, its frames determine the number.
     if begins == "video" and "strength" in known and "denoise_strength" not in known:
-        said.pop("num_frames", None)
-    return said
+        found.pop("num_frames", None)
+    return found

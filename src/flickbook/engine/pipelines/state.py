@@ -58,9 +58,9 @@ class CallState:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         """The state that `to_tensors` returned. Raises KeyError or ValueError for malformed tensors."""
-        said = json.loads(bytes(tensors[_JSON].numpy()))
+        fields = json.loads(bytes(tensors[_JSON].numpy()))
         count = sum(name.startswith(f"{_JSON}.") for name in tensors)
-        return cls(int(said["index"]), said["tree"], tuple(tensors[f"{_JSON}.{place}"] for place in range(count)))
+        return cls(int(fields["index"]), fields["tree"], tuple(tensors[f"{_JSON}.{place}"] for place in range(count)))
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Stage:
         """A flat dictionary of CPU tensors that share no memory. Raises ValueError if the call cannot be resumed."""
         if not isinstance(self.call, CallState):
             raise ValueError(self.call)
-        said = {"index": self.index, "total": self.total, "film": self.film, "dtype": self.dtype}
-        tensors = {_STAGE: _text(said | {"diffusers": version("diffusers")}), **self.call.to_tensors()}
+        fields = {"index": self.index, "total": self.total, "film": self.film, "dtype": self.dtype}
+        tensors = {_STAGE: _text(fields | {"diffusers": version("diffusers")}), **self.call.to_tensors()}
         # All stages share the list, and it may have grown since this stage.
         for number, frames in enumerate(self.latents[: self.film]):
             tensors[f"frames.{number}"] = torch.from_numpy(frames.copy())
@@ -108,13 +108,15 @@ class Stage:
 
         Raises WeightsError for another version of diffusers, KeyError or ValueError for malformed tensors.
         """
-        said = json.loads(bytes(tensors[_STAGE].numpy()))
-        if said["diffusers"] != version("diffusers"):
-            raise WeightsError("checkpoint", f"was written with diffusers {said['diffusers']}", "start the run again")
-        films = [tensors[f"frames.{number}"].numpy() for number in range(said["film"])]
+        fields = json.loads(bytes(tensors[_STAGE].numpy()))
+        if fields["diffusers"] != version("diffusers"):
+            raise WeightsError("checkpoint", f"was written with diffusers {fields['diffusers']}", "start the run again")
+        films = [tensors[f"frames.{number}"].numpy() for number in range(fields["film"])]
         x0, call = tensors.get("x0"), CallState.from_tensors(tensors)
         clean = None if x0 is None else lambda: x0
-        return cls(said["index"], said["total"], films, clean=clean, call=call, film=said["film"], dtype=said["dtype"])
+        return cls(
+            fields["index"], fields["total"], films, clean=clean, call=call, film=fields["film"], dtype=fields["dtype"]
+        )
 
 
 def answer(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:

@@ -22,23 +22,25 @@ _SUFFIXES: Final = frozenset({*formats.SUFFIXES, *_READ, ".safetensors"})
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredFile:
     """A file that a Recipe needs: its role in the film ("image", "LoRA ink"), and its SHA-256."""
 
     role: str
     sha256: str
 
 
-def wanted(plan: Plan | Treatment) -> list[Wanted]:
+def required_files(plan: Plan | Treatment) -> list[RequiredFile]:
     """The files that a Plan needs in addition to its model."""
     found = []
     if isinstance(plan, Plan):
-        found += [Wanted(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest]
-        found += [Wanted(f"LoRA {lora.name}", lora.sha256) for lora in plan.loras]
+        found += [
+            RequiredFile(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest
+        ]
+        found += [RequiredFile(f"LoRA {lora.name}", lora.sha256) for lora in plan.loras]
     else:
-        found += [Wanted("source", digest) for digest in plan.sources]
+        found += [RequiredFile("source", digest) for digest in plan.sources]
     networks = (("interpolator", plan.polish.interpolator), ("upscaler", plan.polish.upscaler))
-    return found + [Wanted(f"{role} {each.name}", each.sha256) for role, each in networks if each is not None]
+    return found + [RequiredFile(f"{role} {each.name}", each.sha256) for role, each in networks if each is not None]
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,18 @@ class FileSearch:
 
 
 def gather(
-    plan: Plan | Treatment, film: Path, given: Iterable[Path] = (), known: Mapping[str, str] | None = None
+    plan: Plan | Treatment, film: Path, paths: Iterable[Path] = (), known: Mapping[str, str] | None = None
 ) -> FileSearch:
-    """Look for the input files of `plan`: among `given`, at the paths in its Run (`known`), and next to `film`.
+    """Look for the input files of `plan`: among `paths`, at the paths in its Run (`known`), and next to `film`.
 
-    Raises MediaError for a file in `given` that cannot be read.
+    Raises MediaError for a file in `paths` that cannot be read.
     """
-    want, known = wanted(plan), known or {}
-    if not want:
+    required, known = required_files(plan), known or {}
+    if not required:
         return FileSearch({}, ())
-    hashes = {each.sha256 for each in want}
+    hashes = {each.sha256 for each in required}
     found: dict[str, Path] = {}
-    for path in given:
+    for path in paths:
         try:
             found.setdefault(digest(path), path)
         except OSError as error:
@@ -79,17 +81,17 @@ def gather(
             break
         if (here := _digest(path)) is not None:
             found.setdefault(here, path)
-    missing = [_told(each, changed, others) for each in want if each.sha256 not in found]
+    missing = [_missing_text(each, changed, others) for each in required if each.sha256 not in found]
     return FileSearch({each: path for each, path in found.items() if each in hashes}, tuple(missing))
 
 
-def _told(want: Wanted, changed: Mapping[str, tuple[Path, str]], others: Mapping[str, Path]) -> str:
-    if want.sha256 in changed:
-        path, here = changed[want.sha256]
-        return f"the {want.role} was changed: {path} has SHA-256 {here}, the recipe says {want.sha256}"
+def _missing_text(required: RequiredFile, changed: Mapping[str, tuple[Path, str]], others: Mapping[str, Path]) -> str:
+    if required.sha256 in changed:
+        path, here = changed[required.sha256]
+        return f"the {required.role} was changed: {path} has SHA-256 {here}, the recipe says {required.sha256}"
     for here, path in others.items():
-        return f"the {want.role} is a different file: {path} has SHA-256 {here}, the recipe says {want.sha256}"
-    return f"the {want.role} with SHA-256 {want.sha256} was not found; name it with --input"
+        return f"the {required.role} is a different file: {path} has SHA-256 {here}, the recipe says {required.sha256}"
+    return f"the {required.role} with SHA-256 {required.sha256} was not found; name it with --input"
 
 
 def _digest(path: Path) -> str | None:

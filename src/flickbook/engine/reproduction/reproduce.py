@@ -16,7 +16,7 @@ from flickbook.engine.films import films, forget, run_options_of
 from flickbook.engine.memory import device as place
 from flickbook.engine.polish import Networks, weights_of
 from flickbook.engine.reproduction.file_search import gather
-from flickbook.engine.reproduction.rerun import sound
+from flickbook.engine.reproduction.rerun import checked_request
 from flickbook.engine.sequences.sequence import made as made_sequence
 from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
@@ -79,20 +79,20 @@ def _db(value: float) -> str:
 def reproduce(
     path: Path,
     *,
-    given: Iterable[Path] = (),
+    files: Iterable[Path] = (),
     model_dir: Path | None = None,
     on_step: Callable[[Step], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Verdict:
     """Make the film at `path` again from its Recipe, and compare the two.
 
-    `given` are candidates for the Recipe's input files, which are also looked for next to the film. Raises MediaError
+    `files` are candidates for the Recipe's input files, which are also looked for next to the film. Raises MediaError
     for a file without a Recipe, HubError for a model that is not downloaded, RequestError for a Recipe whose Plan its
     model does not accept.
     """
     recipe, run = carried(path)
     film = _film(path, recipe)
-    evidence = gather(recipe.plan, path, given, None if run is None else run.inputs)
+    evidence = gather(recipe.plan, path, files, None if run is None else run.inputs)
     causes, others = list(evidence.missing), list[str]()
     try:
         others += _weights(recipe, model_dir)
@@ -179,7 +179,7 @@ def again(
         # Without a network torch is not involved; importing it would take a second.
         with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
             return treated(plan, frames, networks=found, on_step=on_step)
-    run_options = run_options_of(plan, sound(plan, found, model_dir), model_dir)
+    run_options = run_options_of(plan, checked_request(plan, found, model_dir), model_dir)
     run_options = replace(run_options, networks=found, placement=recipe.placement.model_copy(update={"rungs": ()}))
     with place.threads(recipe.kernels.get("threads")):
         if plan.task == "sequence":
@@ -197,8 +197,8 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
     home = directory(model if model_dir is None else model.at(model_dir))
     base = directory(catalogue.find(model.base)) if model.base else home
     cache = HashCache.usual()
-    own = {name: each for name, each in recipe.weights.items() if name not in weights_of(plan.polish)}
-    for name, there in own.items():
+    hashes = {name: each for name, each in recipe.weights.items() if name not in weights_of(plan.polish)}
+    for name, recorded in hashes.items():
         named = PurePosixPath(name.removeprefix(f"{model.base}/") if model.base else name)
         within = base if model.base and name.startswith(f"{model.base}/") else home
         # A Recipe is untrusted: only weight files inside the model's directory are hashed for it.
@@ -208,9 +208,9 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
         except WeightsError:
             here = None
         if here is None:
-            yield f"the weights {name} with SHA-256 {there} are not on this machine"
-        elif here != there:
-            yield f"the weights {name} have SHA-256 {here}, the recipe says {there}"
+            yield f"the weights {name} with SHA-256 {recorded} are not on this machine"
+        elif here != recorded:
+            yield f"the weights {name} have SHA-256 {here}, the recipe says {recorded}"
 
 
 def _elsewhere(recipe: Recipe) -> Iterator[str]:

@@ -16,7 +16,7 @@ from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request
 
 
-def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -> tuple[Request, Networks]:
+def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -> tuple[Request, Networks]:
     """The Request of a film like that at `path`, with each of `changes` that is not None, and the files of the networks
     that polished it.
 
@@ -38,26 +38,26 @@ def varied(path: Path, changes: Mapping[str, Any], given: Iterable[Path] = ()) -
     if {"image", "video"} & set(changes):
         dropped |= {"image": "", "video": "", "strength": None}
     plan = plan.model_copy(update=dropped)
-    evidence = gather(plan, path, given, None if run is None else run.inputs)
+    evidence = gather(plan, path, files, None if run is None else run.inputs)
     if evidence.missing:
         raise MediaError(path, evidence.missing[0], "or pass your own value instead")
-    own = asked_of(plan, evidence.found, other_model)
+    fields = request_fields(plan, evidence.found, other_model)
     if changes.get("container", plan.container) != plan.container or "codec" in changes:
-        own |= {"codec": None, "quality": None, "pixel_format": None}
+        fields |= {"codec": None, "quality": None, "pixel_format": None}
     if changes.get("preset") is not None:
-        own |= dict.fromkeys(catalogue.Recommended.model_fields)
+        fields |= dict.fromkeys(catalogue.Recommended.model_fields)
     if "quality" in changes:
-        own["pixel_format"] = None
-    return Request.of(**{**own, **changes}), evidence.found
+        fields["pixel_format"] = None
+    return Request.of(**{**fields, **changes}), evidence.found
 
 
-def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
+def checked_request(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
     """The Request that resolves to a Plan. A Recipe is untrusted, so it is checked before it is run.
 
     `found` are its inputs. Raises RequestError for the first field that `resolve` would set otherwise.
     """
     # The encoding was checked when the Recipe was read.
-    asked = asked_of(plan, found) | dict.fromkeys(_FORMAT)
+    fields = request_fields(plan, found) | dict.fromkeys(_FORMAT)
     if plan.task == "sequence":
         prompts = prompts_of(plan)
         each, left = divmod(plan.num_frames, len(prompts))
@@ -65,10 +65,10 @@ def sound(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request
             raise RequestError(
                 "num_frames", plan.num_frames, f"is not a multiple of the {len(prompts)} prompts", _NOT_OURS
             )
-        request, moves = Request.of(**asked), {"drift": plan.drift or 0.0, "feedback": plan.feedback or 0.0}
+        request, moves = Request.of(**fields), {"drift": plan.drift or 0.0, "feedback": plan.feedback or 0.0}
         made = plan_of(prompts, request, frames_per=each, **moves, model_dir=model_dir)
     else:
-        request = Request.of(**asked)
+        request = Request.of(**fields)
         made = resolve(request, model_dir)
     # A negative prompt may have words that earlier versions did not remove.
     free = (*_FORMAT, "schema_version", "revision", "negative_prompt")
@@ -86,7 +86,7 @@ _ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "speed", "
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")
 
 
-def asked_of(plan: Plan, found: Networks, other_model: bool = False) -> dict[str, Any]:
+def request_fields(plan: Plan, found: Networks, other_model: bool = False) -> dict[str, Any]:
     """The fields of the Request that resolves to this Plan, with inputs from `found`; for another model only the shared
     ones.
 

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from flickbook.errors import FlickbookError, OutputError, shown
+from flickbook.files import existing
 from flickbook.media.clip import frames_sha256
 from flickbook.media.inspect import read_comment
 from flickbook.media.read import read_picture
@@ -27,7 +28,7 @@ _REMEDY: Final = "choose another --output, or add --overwrite"
 _DECIDES: Final = ("device", "dtype", "quantize")
 
 
-class Begun(Record):
+class Started(Record):
     """A sequence that was started: its Plan and its Placement."""
 
     plan: Plan
@@ -48,14 +49,12 @@ class FrameDirectory:
         """
         check_target(self._head, overwrite=True)
         if not overwrite:
-            kept = begun(self.directory)
-            told = "" if kept is None else self._difference(kept, placement)
-            if told:
-                raise OutputError(self.directory, f"contains another sequence: {told}", _REMEDY)
-        parent = self.directory.absolute()
-        while not parent.exists():
-            parent = parent.parent
-        free, needed = shutil.disk_usage(parent).free, 3 * self.plan.num_frames * self.plan.width * self.plan.height
+            kept = started(self.directory)
+            difference = "" if kept is None else self._difference(kept, placement)
+            if difference:
+                raise OutputError(self.directory, f"contains another sequence: {difference}", _REMEDY)
+        free = shutil.disk_usage(existing(self.directory)).free
+        needed = 3 * self.plan.num_frames * self.plan.width * self.plan.height
         if free < needed:
             reason = f"only {free / 2**20:.1f} MiB are free, {needed / 2**20:.0f} MiB are needed"
             raise OutputError(self.directory, reason, "free some space or choose another --output")
@@ -63,7 +62,7 @@ class FrameDirectory:
     def begin(self, placement: Placement) -> None:
         """Prepare the directory for this Plan: delete images of another sequence, and keep its own."""
         try:
-            kept = begun(self.directory)
+            kept = started(self.directory)
         except OutputError:
             kept = None
         if kept is not None and not self._difference(kept, placement):
@@ -71,7 +70,9 @@ class FrameDirectory:
         for path in self.directory.glob("*.png"):
             if _OURS.fullmatch(path.name):
                 path.unlink()
-        text = json.dumps(Begun(plan=self.plan, placement=placement).model_dump(mode="json"), indent=2, sort_keys=True)
+        text = json.dumps(
+            Started(plan=self.plan, placement=placement).model_dump(mode="json"), indent=2, sort_keys=True
+        )
         with staged(self._head, overwrite=True) as (part,):
             part.write_text(text + "\n", encoding="utf-8")
 
@@ -80,10 +81,10 @@ class FrameDirectory:
         path = self._path(name)
         try:
             picture = read_picture(path)
-            told = json.loads(read_comment(path) or "null")
+            comment = json.loads(read_comment(path) or "null")
         except (FlickbookError, ValueError, RecursionError):
             return None
-        return picture if told == self._comment(name, picture) else None
+        return picture if comment == self._comment(name, picture) else None
 
     def put(self, name: str, picture: np.ndarray) -> None:
         """Save a still atomically. Raises OutputError."""
@@ -99,18 +100,18 @@ class FrameDirectory:
     def _comment(self, name: str, picture: np.ndarray) -> dict[str, str]:
         return {"sequence": self._key, "picture": name, "sha256": frames_sha256(picture[None])}
 
-    def _difference(self, kept: Begun, placement: Placement | None) -> str:
+    def _difference(self, kept: Started, placement: Placement | None) -> str:
         """How another sequence differs; "" if it does not."""
         pairs = [(name, getattr(kept.plan, name), getattr(self.plan, name)) for name in Plan.model_fields]
         if placement is not None:
             pairs += [(name, getattr(kept.placement, name), getattr(placement, name)) for name in _DECIDES]
-        told = [
+        differences = [
             f"{name} is {shown(old)!r} in the directory, {shown(new)!r} here" for name, old, new in pairs if old != new
         ]
-        return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+        return "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
 
 
-def begun(directory: Path) -> Begun | None:
+def started(directory: Path) -> Started | None:
     """The sequence that was started in a directory; None if the directory is missing or empty.
 
     Raises OutputError for a directory with other contents, or with an unreadable sequence.json.
@@ -121,7 +122,7 @@ def begun(directory: Path) -> Begun | None:
             return None
         if not head.exists():
             raise OutputError(directory, "contains files, but no sequence.json", _REMEDY)
-        return Begun.from_json(head.read_bytes())
+        return Started.from_json(head.read_bytes())
     except (OSError, FlickbookError) as error:
         if isinstance(error, OutputError):
             raise

@@ -20,7 +20,7 @@ from flickbook import catalogue, formats, settings
 from flickbook.engine.engine import Engine
 from flickbook.engine.films import OnStep, RunOptions, clip_of, engine_of, located, run_options_of
 from flickbook.engine.pipelines.registry import check_stills
-from flickbook.engine.sequences.frame_directory import FrameDirectory, begun
+from flickbook.engine.sequences.frame_directory import FrameDirectory, started
 from flickbook.engine.usage import Meter
 from flickbook.errors import Cancelled, OutputError, RequestError
 from flickbook.media.clip import Clip
@@ -105,7 +105,7 @@ def continued(plan: Plan, directory: Path) -> Plan:
     """`plan` with the seed of the sequence started in `directory`, if all else is equal. For a plan with a drawn
     seed."""
     try:
-        kept = begun(directory)
+        kept = started(directory)
     except OutputError:  # reported when the directory is written
         return plan
     return kept.plan if kept is not None and kept.plan.model_copy(update={"seed": plan.seed}) == plan else plan
@@ -173,7 +173,7 @@ class _Maker:
             over = None
             if tones:
                 # Without tone matching, colours drift away over repeated feedback.
-                over = tones[when.scene].towards(tones[when.scene + 1], when.embedding).given(before)
+                over = tones[when.scene].towards(tones[when.scene + 1], when.embedding).transfer_to(before)
             before = self._picture(f"{frame:05d}", when, over)
             yield before
 
@@ -230,30 +230,30 @@ def made(
         album.check(placement, overwrite=overwrite)
     meter, began = Meter(on_step), time.perf_counter()
 
-    def asked() -> None:
+    def check_cancelled() -> None:
         if cancel is not None and cancel():
             raise Cancelled
 
-    def tell(phase: Phase, index: int, total: int) -> None:
-        asked()
+    def report(phase: Phase, index: int, total: int) -> None:
+        check_cancelled()
         meter(Step(phase, index, total, time.perf_counter() - began))
 
     engine.loaded()
-    tell("load", 1, 1)
+    report("load", 1, 1)
     if album is not None:
         album.begin(placement)
-    maker, began = _Maker(engine, plan, album, asked), time.perf_counter()
+    maker, began = _Maker(engine, plan, album, check_cancelled), time.perf_counter()
     maker.travel()
-    tell("encode", 1, 1)
+    report("encode", 1, 1)
     began = time.perf_counter()
     frames = np.empty((plan.num_frames, plan.height, plan.width, 3), np.uint8)
     for number, picture in enumerate(maker.frames()):
         frames[number] = picture
-        tell("denoise", number + 1, plan.num_frames)
+        report("denoise", number + 1, plan.num_frames)
     score = coherence(frames)
     notes = [f"coherence {score:.3f}: the mean similarity (SSIM) of neighbouring frames; 1 means no change"]
     notes += [f"{maker.kept} of the frames existed already"] if maker.kept else []
-    notes += [f"{told} in {count} of the frames" for told, count in maker.applied.items() if told]
+    notes += [f"{note} in {count} of the frames" for note, count in maker.applied.items() if note]
     return clip_of(plan, engine, frames, meter, run_options, notes=notes, scores={"coherence": score})
 
 

@@ -102,15 +102,17 @@ class PipelineStills:
     def embedding(self, prompt: str) -> PromptEmbedding:
         """The results of the class's `encode_prompt` for the prompt, and with guidance for the negative one."""
         pipe = self._family.pipe_of(self._plan)
-        known, said = parameters(pipe), self._said(pipe, self._plan, None)
-        wanted = inspect.signature(pipe.encode_prompt).parameters
+        known, call_arguments = parameters(pipe), self._arguments(pipe, self._plan, None)
+        encode_parameters = inspect.signature(pipe.encode_prompt).parameters
         # The arguments that the call itself would pass: some of its defaults differ from those of encode_prompt.
-        asked = {name: said.get(name, known[name].default) for name in wanted if name in known}
-        asked |= {"prompt": prompt, "device": pipe._execution_device, "num_images_per_prompt": 1}
-        if "do_classifier_free_guidance" in wanted:
-            asked["do_classifier_free_guidance"] = self._plan.guided()
+        encode_arguments = {
+            name: call_arguments.get(name, known[name].default) for name in encode_parameters if name in known
+        }
+        encode_arguments |= {"prompt": prompt, "device": pipe._execution_device, "num_images_per_prompt": 1}
+        if "do_classifier_free_guidance" in encode_parameters:
+            encode_arguments["do_classifier_free_guidance"] = self._plan.guided()
         with torch.no_grad(), explained(self._plan):
-            answers = pipe.encode_prompt(**asked)
+            answers = pipe.encode_prompt(**encode_arguments)
         named = zip(ANSWERS[self._name], answers, strict=False)  # Flux also returns the positions of its tokens
         return {name: answer for name, answer in named if answer is not None}
 
@@ -136,14 +138,14 @@ class PipelineStills:
             # Any hash marks the Plan as having an image.
             plan, source = plan.model_copy(update={"image": "0" * 64, "strength": self._strength}), over
         pipe = self._family.pipe_of(plan)
-        said = self._said(pipe, plan, None if source is None else Image.fromarray(source))
+        call_arguments = self._arguments(pipe, plan, None if source is None else Image.fromarray(source))
         # None, because some calls take "" for a prompt, and refuse it together with an embedding.
-        said |= {name: None for name in ("prompt", "negative_prompt") if f"{name}_embeds" in embedding}
-        said |= {name: vectors.to(pipe._execution_device) for name, vectors in embedding.items()}
-        said |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
+        call_arguments |= {name: None for name in ("prompt", "negative_prompt") if f"{name}_embeds" in embedding}
+        call_arguments |= {name: vectors.to(pipe._execution_device) for name, vectors in embedding.items()}
+        call_arguments |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
         if over is None:
-            said["latents"] = self._latents(pipe, noise, embedding["prompt_embeds"].dtype)
-        call = Call(pipe, said, plan.seed)
+            call_arguments["latents"] = self._latents(pipe, noise, embedding["prompt_embeds"].dtype)
+        call = Call(pipe, call_arguments, plan.seed)
         with (
             _noised(pipe.scheduler, noise),
             with_step_cache(pipe, plan) as self._how,
@@ -153,18 +155,15 @@ class PipelineStills:
             for _ in stages:
                 if step is not None:
                     step()
-        if call.tiled:
-            placed = self._family.placement
-            rungs = (*placed.rungs, "decode: tiling")
-            self._family.placement = placed.model_copy(update={"tiling": True, "rungs": rungs})
+        self._family.note_tiling(call)
         return np.asarray(frames_of(call.result, plan)[0])
 
     def applied(self) -> str:
         """A note on the speed optimisations used in the last still."""
         return self._how
 
-    def _said(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
-        return {**arguments(pipe, plan, source), **self._family.always_said(pipe)}
+    def _arguments(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
+        return {**arguments(pipe, plan, source), **self._family.fixed_arguments(pipe)}
 
     def _latents(self, pipe: Any, noise: Tensor, dtype: torch.dtype) -> Tensor:
         """The noise in the layout and precision of the class's latents."""
@@ -191,16 +190,16 @@ def stills(family: Family, plan: Plan) -> Stills:
 @contextmanager
 def _noised(scheduler: Any, noise: Tensor) -> Iterator[None]:
     """Let a scheduler add this noise to an image, instead of the noise that the pipeline draws."""
-    kind, own = type(scheduler), dict[str, Any]()
+    kind, methods = type(scheduler), dict[str, Any]()
     if hasattr(kind, "add_noise"):
-        own["add_noise"] = lambda this, sample, drawn, timesteps: kind.add_noise(
+        methods["add_noise"] = lambda this, sample, drawn, timesteps: kind.add_noise(
             this, sample, noise.to(drawn), timesteps
         )
     if hasattr(kind, "scale_noise"):
-        own["scale_noise"] = lambda this, sample, timestep, drawn=None: kind.scale_noise(
+        methods["scale_noise"] = lambda this, sample, timestep, drawn=None: kind.scale_noise(
             this, sample, timestep, noise.to(sample)
         )
-    scheduler.__class__ = type(kind.__name__, (kind,), own)
+    scheduler.__class__ = type(kind.__name__, (kind,), methods)
     try:
         yield
     finally:

@@ -75,7 +75,7 @@ class UNetFamily:
         self.networks, self.weights, self.placement, self._kept, self._setup = networks, weights, placement, kept, setup
         self.notes: list[str] = []
         self._read: dict[str, Tensor] = {}
-        self._taken: tuple[int, ...] = ()
+        self._timesteps: tuple[int, ...] = ()
 
     @classmethod
     def load(cls, setup: Setup) -> UNetFamily:
@@ -118,7 +118,7 @@ class UNetFamily:
             if placement.offload == "none":
                 network.to(placement.device)
 
-    def _awake(self, working: torch.nn.Module) -> None:
+    def _bring_to_device(self, working: torch.nn.Module) -> None:
         """Move the network that works next to the device; with offloading, move the others off it."""
         if self.placement.offload == "none":
             return
@@ -174,7 +174,7 @@ class UNetFamily:
         encoder.to(dtype=getattr(torch, self.placement.dtype))
         if self.placement.offload == "none":
             encoder.to(self.networks.device)
-        self._awake(encoder)
+        self._bring_to_device(encoder)
         return self.networks.embed([text])
 
     @torch.inference_mode()
@@ -193,15 +193,15 @@ class UNetFamily:
             networks.unload_text_encoder()
         state, first = self._begin(plans, sources or {}, window)
         state = state if start is None else start.to(networks.device)
-        self._taken = state.timesteps if plan.strength else ()
-        self._awake(networks.unet)  # `guided` uses the U-Net immediately
+        self._timesteps = state.timesteps if plan.strength else ()
+        self._bring_to_device(networks.unet)  # `guided` uses the U-Net immediately
         scales, rates = [p.guidance_scale for p in plans], [p.condition_fps or p.fps for p in plans]
         device, negative = networks.device, embedding.negative.to(networks.device)
         halves = self.placement.slicing
         models = [networks.guided(words.to(device), negative, scales, rates, halves) for words in embedding.contexts]
 
         def model(x: Tensor, timestep: Tensor, begins: int) -> Tensor:
-            self._awake(networks.unet)  # a preview may have moved the autoencoder to the device since
+            self._bring_to_device(networks.unet)  # a preview may have moved the autoencoder to the device since
             return models[prompt_of(begins, window, embedding.frames)](x, timestep)
 
         whole = sliding_window.blended(model, plan.num_frames, window, state.timesteps, plan.stride)
@@ -225,12 +225,12 @@ class UNetFamily:
         drawing = sliding_window.generators(seeds, shape, window) if plan.scheduler in STOCHASTIC else []
         if plan.strength is None:
             return SamplerState.begin(noise, left, drawing), None
-        self._awake(networks.autoencoder)
-        given = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
+        self._bring_to_device(networks.autoencoder)
+        encoded = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
         if plan.model == BUILTIN and plan.num_frames > 1:
-            for each, latents in zip(plans, given, strict=True):
+            for each, latents in zip(plans, encoded, strict=True):
                 self._check_representable(each, sources[each.image or each.video][0], latents[:, :1])
-        source = torch.stack([each.expand(shape) for each in given])
+        source = torch.stack([each.expand(shape) for each in encoded])
         start = noise if plan.strength == 1 else networks.schedule.add_noise(source, noise, left[0])
         leads = bool(plan.image) and plan.num_frames > 1
         first = FirstFrame(source[:, :, :1], networks.schedule.num_train_timesteps) if leads else None
@@ -269,7 +269,9 @@ class UNetFamily:
     def pack(self, state: SamplerState) -> dict[str, Tensor]:
         """A state as tensors, without those that `unpack` can derive from the others."""
         if state.done:
-            state = replace(state, history=(), answers=tuple(Answers(asked=each.asked) for each in state.answers))
+            state = replace(
+                state, history=(), answers=tuple(Answers(evaluations=each.evaluations) for each in state.answers)
+            )
         tensors = state.to_tensors()
         if state.done or (state.history and state.history[-1].x0 is state.x0):
             tensors.pop("x0", None)
@@ -287,14 +289,16 @@ class UNetFamily:
 
     def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
         """For each film of speed balanced, how many steps were forecast; "" for the others."""
-        counts = [state.total - each.asked for each in state.answers]
-        said = f"of {state.total} steps were forecast"
-        return [f"speed {plans[0].speed}: {count} {said}" for count in counts] or [""] * len(plans)
+        counts = [state.total - each.evaluations for each in state.answers]
+        text = f"of {state.total} steps were forecast"
+        return [f"speed {plans[0].speed}: {count} {text}" for count in counts] or [""] * len(plans)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step of the last run; 0 after the last step."""
         schedule = self.networks.schedule
-        return [schedule.level(t).sigma for t in (*(self._taken or schedule.timesteps(num_inference_steps))[1:], END)]
+        return [
+            schedule.level(t).sigma for t in (*(self._timesteps or schedule.timesteps(num_inference_steps))[1:], END)
+        ]
 
     def show(self, preview: Tensor) -> np.ndarray:
         """Decode one film's x0 (channels, frames, h, w) to frames."""
@@ -319,7 +323,7 @@ class UNetFamily:
 
     def decode(self, latents: Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (film, first frame, frames) in order."""
-        self._awake(self.networks.autoencoder)
+        self._bring_to_device(self.networks.autoencoder)
         for film, one in enumerate(latents):
             start = 0
             for frames in self.networks.decode(one, self.placement.decode_frames, self.placement.tiling):

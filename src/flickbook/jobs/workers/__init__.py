@@ -4,5 +4,5 @@ Everything that happens between claiming a job and settling it belongs here; the
 `flickbook.jobs.queue`.
 Read in this order: `supervisor` (starts worker processes), `worker` (the main loop), `batching` (jobs that run
 together), `runner` (runs claimed jobs), `lease` (keeps claims alive), `sequences` (runs sequence jobs), `output`
-(writes the files, in a thread), `prefetch` (encodes the next prompts), `progress`, `preview`, `log`.
+(writes the files, in a thread), `prefetch` (encodes the next prompts), `progress` (also of previews), `log`.
 """

@@ -66,7 +66,7 @@ def gather(
         if size < 2:
             return JobBatch.alone(job)
         more = backend.ask(backend.store.claim_more(worker, lease, same_batch(job), size - 1, NEXT))
-        return _begun(backend, {each.id: each for each in (job, *more)})
+        return _started(backend, {each.id: each for each in (job, *more)})
     except FlickbookError as error:
         # Leases of other claimed jobs will expire, which releases them.
         logger.error("%s runs alone: %s", job.id, error)
@@ -109,30 +109,32 @@ def room(job: Job, batch: int | None = None) -> int:
 
     On a CPU the default is 1: batching there doubles the wait for the first film and gains little.
     """
-    asked = batch or settings.load().batch
-    if asked == 1:
+    requested = batch or settings.load().batch
+    if requested == 1:
         return 1
     run_options = warm_run_options(job)
     try:
         engine = engine_of(job.plan, run_options)
-        if engine.placement.device == "cpu" and asked is None:
+        if engine.placement.device == "cpu" and requested is None:
             return 1
-        return batch_size(engine.model, job.plan, Machine.here(), engine.placement, _MOST, run_options.model_dir, asked)
+        return batch_size(
+            engine.model, job.plan, Machine.here(), engine.placement, _MOST, run_options.model_dir, requested
+        )
     except (FlickbookError, OSError):  # the run itself will report the error
         return 1
 
 
-def _begun(backend: Backend, jobs: Mapping[str, Job]) -> JobBatch:
+def _started(backend: Backend, jobs: Mapping[str, Job]) -> JobBatch:
     """Starts a new batch of these jobs, or runs one alone."""
-    own = tuple(jobs.values())
-    if len(own) == 1:
-        backend.artifacts.leave(own[0].id)
-        return JobBatch.alone(own[0])
+    members = tuple(jobs.values())
+    if len(members) == 1:
+        backend.artifacts.leave(members[0].id)
+        return JobBatch.alone(members[0])
     try:
-        return JobBatch(own, own, backend.artifacts.gather(own))
+        return JobBatch(members, members, backend.artifacts.gather(members))
     except (FlickbookError, OSError) as error:
         logger.warning("the record of a batch cannot be saved; its jobs will resume one by one: %s", error)
-        return JobBatch(own, own)
+        return JobBatch(members, members)
 
 
 def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> JobBatch:
@@ -149,8 +151,8 @@ def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> JobBatch
         return other.stalls + 1 < STALLS and backend.artifacts.batch(other.id)[0] == batch
 
     more = backend.ask(backend.store.claim_more(worker, lease, fits, len(ids), ids))
-    own = {each.id: each for each in (job, *more)}
-    own = {id: own[id] for id in ids if id in own}
+    claimed = {each.id: each for each in (job, *more)}
+    claimed = {id: claimed[id] for id in ids if id in claimed}
     if not backend.artifacts.checkpoint(batch).exists():  # nothing was computed, so there is no batch to continue
-        return _begun(backend, own)
-    return JobBatch(tuple(own.values()), tuple(own.get(each.id, each) for each in slots), batch)
+        return _started(backend, claimed)
+    return JobBatch(tuple(claimed.values()), tuple(claimed.get(each.id, each) for each in slots), batch)

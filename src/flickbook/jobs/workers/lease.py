@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from flickbook.errors import FlickbookError
@@ -49,9 +48,7 @@ class Attempt:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
@@ -64,11 +61,11 @@ class Attempt:
         if self.leaving or self.lost:
             return True
         left = list(self.jobs.values())
-        asked = [job for job in left if job.wanted]
-        own = [job for job in left if ids is None or job.id in ids]
-        if len(asked) < len(left):
-            self.release([job.id for job in asked])
-        return bool(own) and all(job.wanted for job in own)
+        requested = [job for job in left if job.wanted]
+        chosen = [job for job in left if ids is None or job.id in ids]
+        if len(requested) < len(left):
+            self.release([job.id for job in requested])
+        return bool(chosen) and all(job.wanted for job in chosen)
 
     @property
     def lost(self) -> bool:
@@ -125,8 +122,8 @@ class Attempt:
         """Renews the leases every `beat` seconds and checks for requests every `look` seconds."""
         beaten = 0.0
         while not self._over.wait(self._look):
-            asked, failed = time.monotonic(), False
-            beat = asked - beaten > self._beat
+            now, failed = time.monotonic(), False
+            beat = now - beaten > self._beat
             for job in [*self.jobs.values(), *self.aside.values()]:
                 try:
                     self._visit(job, beat)
@@ -137,7 +134,7 @@ class Attempt:
             if beat:
                 beaten = time.monotonic()
             if beat and not failed:
-                self._kept = asked
+                self._kept = now
 
     def _visit(self, job: Job, beat: bool) -> None:
         store = self._backend.store

@@ -14,7 +14,7 @@ from flickbook.jobs.artifacts import LOG, ArtifactStore
 from flickbook.store.base import Job
 
 #: Prefix of the names of threads that write films.
-SCRIBE: Final = "scribe"
+WRITER_THREAD: Final = "scribe"
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class _Quiet(logging.StreamHandler[TextIO]):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message belongs to this job, or to all jobs."""
-        mine = (record.threadName or "").startswith(SCRIBE) == self._writer
+        mine = (record.threadName or "").startswith(WRITER_THREAD) == self._writer
         return bool(super().filter(record)) and mine and not any(id in record.getMessage() for id in self._others)
 
     def handleError(self, record: logging.LogRecord) -> None:

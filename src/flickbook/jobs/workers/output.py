@@ -15,7 +15,7 @@ from flickbook.engine.treat import polish
 from flickbook.errors import FlickbookError, OutputError
 from flickbook.files import sha256
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.workers.log import SCRIBE
+from flickbook.jobs.workers.log import WRITER_THREAD
 from flickbook.media.clip import Clip, sidecar_path
 from flickbook.media.embedded import carried
 from flickbook.media.write import write
@@ -31,15 +31,15 @@ PARENT: Final = "given-parent"
 
 def filed(backend: Backend, job: Job, clip: Clip, path_of: PathOf | None = None) -> Result:
     """Writes a film to a file; `path_of` chooses the path of a command's film. Raises OutputError, OSError."""
-    told = notes(job.request, job.plan, Path(job.model_dir) if job.model_dir else None)
+    plan_notes = notes(job.request, job.plan, Path(job.model_dir) if job.model_dir else None)
     if job.home == "command":
         path = Path(job.output) if path_of is None else path_of(job, clip)
-        clip = clip.noted(told)
+        clip = clip.noted(plan_notes)
         clip.save(path, overwrite=bool(job.overwrite) or _filed_before(job, clip, path))
     else:
         path = backend.artifacts.film(job.id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
         clip = _joined(backend, job, clip) if job.kind == "extension" else clip
-        clip = clip.noted(told)
+        clip = clip.noted(plan_notes)
         clip.save(path, overwrite=True)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     if formats.is_frames(path):
@@ -98,7 +98,7 @@ class BackgroundWriter:
     """Runs one function after the other in a thread. The functions must catch their own errors."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=SCRIBE)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=WRITER_THREAD)
         self._last: Future[None] | None = None
 
     def hand(self, work: Work) -> None:

@@ -12,7 +12,7 @@ from flickbook.jobs.workers.batching import plain, warm_run_options
 from flickbook.store.base import Query
 
 #: Name of its thread.
-READER: Final = "reader"
+READER_THREAD: Final = "reader"
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +26,7 @@ class Reader:
     def look(self) -> None:
         """Starts encoding, unless it was started since the last `wait`."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._read, name=READER, daemon=True)
+            self._thread = threading.Thread(target=self._read, name=READER_THREAD, daemon=True)
             self._thread.start()
 
     def wait(self) -> None:

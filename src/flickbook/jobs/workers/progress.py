@@ -6,16 +6,20 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from typing import Any, Final
 
+import numpy as np
+from PIL import Image
+
+from flickbook.engine.engine import Engine
 from flickbook.engine.films import RunOptions, engine_of
 from flickbook.errors import Cancelled, StoreError
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.eta import Pace, Past, history
 from flickbook.jobs.workers.lease import Attempt
 from flickbook.jobs.workers.prefetch import Reader
-from flickbook.jobs.workers.preview import moving
-from flickbook.spec import Step
+from flickbook.spec import Plan, Step
 from flickbook.store.base import Job
 
 OnStep = Callable[[Step], None]
@@ -25,6 +29,9 @@ _UNSEEN: Final = 0.03
 _SEEN: Final = 0.25
 #: Expected seconds of the first preview.
 _FIRST: Final = 0.05
+#: Frames of a film that a preview shows, and its maximum width and height.
+_FRAMES: Final = 8
+_SIDE: Final = 256
 logger = logging.getLogger(__name__)
 
 
@@ -40,14 +47,8 @@ class Watch:
         on_step: OnStep | None,
         reader: Reader | None = None,
     ) -> None:
-        self._reader = reader
-        self._backend, self._attempt, self._jobs, self._means, self._on_step = (
-            backend,
-            attempt,
-            jobs,
-            run_options,
-            on_step,
-        )
+        self._backend, self._attempt, self._jobs = backend, attempt, jobs
+        self._run_options, self._on_step, self._reader = run_options, on_step, reader
         found: list[Past] = []
         with suppress(StoreError):  # without history only the time estimate is worse
             found = backend.ask(history(backend.queue))
@@ -61,7 +62,7 @@ class Watch:
         # Polishing has no checkpoint, so only a cancelled or lost job is stopped there.
         if step.phase == "polish" and self._attempt.unwanted((self.finishing or self._jobs[0]).id):
             raise Cancelled
-        self._say(step)
+        self._report(step)
         if self._on_step is not None:
             self._on_step(step)
         if step.phase == "denoise" and self._reader is not None:
@@ -74,20 +75,20 @@ class Watch:
     def writing(self, job: Job | None = None) -> Iterator[None]:
         """Reports the start and the end of writing a film."""
         self.finishing = job or self._jobs[0]
-        self._say(Step("write", 0, 1, 0.0))
+        self._report(Step("write", 0, 1, 0.0))
         began = time.perf_counter()
         yield
         if self._on_step is not None:
             self._on_step(Step("write", 1, 1, time.perf_counter() - began))
 
-    def _say(self, step: Step) -> None:
+    def _report(self, step: Step) -> None:
         if self._attempt.lost:
             return  # another worker reports its progress
         share, left = self._pace.after(step)
-        told = self._left() if self.finishing is None else [self.finishing]
-        self._attempt.report_progress(share, [job.id for job in told])
-        for job in told:
-            self._backend.artifacts.tell(
+        active = self._left() if self.finishing is None else [self.finishing]
+        self._attempt.report_progress(share, [job.id for job in active])
+        for job in active:
+            self._backend.artifacts.write_progress(
                 job.id,
                 phase=step.phase,
                 index=step.index,
@@ -102,7 +103,7 @@ class Watch:
         return [job for job in self._jobs if job.id in self._attempt.jobs]
 
     def _drawn(self, previews: Any) -> Iterator[tuple[Job, bytes]]:
-        engine = engine_of(self._jobs[0].plan, self._means)
+        engine = engine_of(self._jobs[0].plan, self._run_options)
         left = self._left()
         seen = [job for job in left if self._backend.artifacts.watched(job.id)] or left
         for job, x0 in zip(self._jobs, previews, strict=False):
@@ -128,3 +129,21 @@ class Watch:
             self._blind = True
         self._cost = time.monotonic() - began
         self._spent += self._cost
+
+
+def moving(engine: Engine, plan: Plan, x0: Any) -> bytes:
+    """A WebP of some frames of one film's estimate x0 (channels, frames, h, w), at the film's own speed."""
+    # The built-in networks decode single frames at equal cost; a pipeline decodes frames in groups.
+    every = max(1, plan.num_frames // _FRAMES) if engine.model.family == "unet" else 1
+    return webp(engine.loaded().sketch(x0[:, ::every] if every > 1 else x0), plan.fps / every)
+
+
+def webp(frames: np.ndarray, fps: float) -> bytes:
+    """Encodes frames (n, height, width, 3) uint8 as an animated WebP, at most 256 pixels wide and high."""
+    scale = min(1.0, _SIDE / max(frames.shape[1:3]))
+    size = (max(1, round(frames.shape[2] * scale)), max(1, round(frames.shape[1] * scale)))
+    images = [Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR) for frame in frames]
+    file = BytesIO()
+    how: dict[str, Any] = {"save_all": True, "append_images": images[1:], "loop": 0, "quality": 70, "method": 0}
+    images[0].save(file, "WEBP", duration=round(1000 / fps), **how)
+    return file.getvalue()

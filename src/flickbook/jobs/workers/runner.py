@@ -117,8 +117,8 @@ class Runner:
         job is raised after the job is settled, and fails the remaining jobs. `path_of` chooses the path of a
         command's film. A KeyboardInterrupt releases the remaining jobs and is raised again.
         """
-        own = {job.id: job for job in jobs}
-        slots = [own.get(job.id, job) for job in beside or jobs]
+        claimed = {job.id: job for job in jobs}
+        slots = [claimed.get(job.id, job) for job in beside or jobs]
         attempt = Attempt(self._backend, jobs, films=len(slots), **self._times)
         self._attempts.append(attempt)
         attempt.leaving = self._leaving
@@ -154,9 +154,9 @@ class Runner:
         An error while one film of a batch is finished fails only that job; the others continue from their denoised
         latents. If the batch fails before that, its films are made one by one.
         """
-        begun = {job.id for job in slots if job.id in attempt.jobs}
-        while own := [job for job in slots if job.id in attempt.jobs]:
-            run_options = self._run_options(attempt, slots, own, options)
+        started = {job.id for job in slots if job.id in attempt.jobs}
+        while unfinished := [job for job in slots if job.id in attempt.jobs]:
+            run_options = self._run_options(attempt, slots, unfinished, options)
             if run_options is None:
                 continue
             run = self._run(attempt, slots, batch, run_options, options)
@@ -171,14 +171,14 @@ class Runner:
             except StoreError:
                 raise
             except Exception as error:
-                if options.strict or len(own) < 2:
+                if options.strict or len(unfinished) < 2:
                     raise
                 if run.watch.finishing is None:
-                    self._one_by_one(attempt, own, options, error)
+                    self._one_by_one(attempt, unfinished, options, error)
                 else:
                     self._failed(attempt, error, [run.watch.finishing])
         # A job whose lease was lost belongs to another worker, which may resume from this checkpoint.
-        if len(slots) > 1 and not batch and begun <= {job.id for job in attempt.ended if job.state == "completed"}:
+        if len(slots) > 1 and not batch and started <= {job.id for job in attempt.ended if job.state == "completed"}:
             self._forget(slots[0])
 
     def _one_by_one(self, attempt: Attempt, jobs: Sequence[Job], options: _Options, error: Exception) -> None:
@@ -191,22 +191,24 @@ class Runner:
             except (Cancelled, StoreError) as stopped:
                 if isinstance(stopped, StoreError) or attempt.leaving or attempt.lost:
                     raise
-            except Exception as own:
-                self._failed(attempt, own, [job])
+            except Exception as failure:
+                self._failed(attempt, failure, [job])
 
     def _run_options(
-        self, attempt: Attempt, slots: Sequence[Job], own: Sequence[Job], options: _Options
+        self, attempt: Attempt, slots: Sequence[Job], unfinished: Sequence[Job], options: _Options
     ) -> RunOptions | None:
         """The run options of a batch; a job whose inputs are missing fails alone. None if no job is left."""
-        if options.strict or len(own) < 2:
-            return _filled(run_options_for(own), slots) if len(own) < len(slots) else run_options_for(slots)
+        if options.strict or len(unfinished) < 2:
+            return (
+                _filled(run_options_for(unfinished), slots) if len(unfinished) < len(slots) else run_options_for(slots)
+            )
         ready = []
-        for job in own:
+        for job in unfinished:
             try:
                 ready.append(run_options_for([job]))
             except Exception as error:
                 self._failed(attempt, error, [job])
-        return _filled(_merged(ready), slots) if ready else None
+        return _filled(ready[0].merged(ready[1:]), slots) if ready else None
 
     def _run(
         self, attempt: Attempt, slots: Sequence[Job], batch: str, run_options: RunOptions, options: _Options
@@ -253,7 +255,9 @@ class Runner:
             return
         # Previews of a command's job are seen only by the command itself.
         how |= {"previews": run.options.previews or first.home == "queue", "apart": self._apart(first)}
-        clips = good_films(plans, run.run_options, first.thresholds, first.retries, wanted=partial(_wanted, run), **how)
+        clips = good_films(
+            plans, run.run_options, first.thresholds, first.retries, film_filter=partial(_is_wanted, run), **how
+        )
         for clip in clips:
             assert run.watch.finishing is not None
             yield run.watch.finishing, partial(filed, backend, run.watch.finishing, clip, path_of)
@@ -341,7 +345,7 @@ def _written(run: _Run, job: Job, write: Write) -> Result:
     return write()
 
 
-def _wanted(run: _Run, number: int) -> bool:
+def _is_wanted(run: _Run, number: int) -> bool:
     """Whether a film of a batch is still needed; if so, it is finished next.
 
     Raises Cancelled if the runner is leaving: the next worker finishes the others.
@@ -365,13 +369,7 @@ def run_options_for(jobs: Sequence[Job]) -> RunOptions:
         home = Path(job.model_dir) if job.model_dir else None
         run_options = run_options_of(job.plan, job.request, home, job.precision)
         found.append(replace(run_options, networks={digest: Path(path) for digest, path in job.networks.items()}))
-    return _merged(found)
-
-
-def _merged(found: Sequence[RunOptions]) -> RunOptions:
-    sources = {digest: frames for run_options in found for digest, frames in run_options.sources.items()}
-    networks = {digest: path for run_options in found for digest, path in run_options.networks.items()}
-    return replace(found[0], sources=sources, networks=networks)
+    return found[0].merged(found[1:])
 
 
 def _filled(run_options: RunOptions, slots: Sequence[Job]) -> RunOptions:

@@ -12,8 +12,7 @@ import numpy as np
 from flickbook.engine.films import RunOptions
 from flickbook.engine.sequences.sequence import made
 from flickbook.jobs.artifacts import ArtifactStore
-from flickbook.jobs.workers.preview import webp
-from flickbook.jobs.workers.progress import Watch
+from flickbook.jobs.workers.progress import Watch, webp
 from flickbook.media.clip import Clip
 from flickbook.media.read import read_picture
 from flickbook.spec import Step
@@ -32,12 +31,12 @@ def sequence(
     machine. Raises the errors of `flickbook.engine.sequences.sequence.made`.
     """
     place = artifacts.pictures(job.id)
-    teller = _Teller(place, job, watch)
+    progress = _SequenceProgress(place, job, watch)
     # Only this job writes there, so pictures of another placement may be overwritten.
-    return made(job.plan, run_options, directory=place, overwrite=True, on_step=teller, cancel=cancel)
+    return made(job.plan, run_options, directory=place, overwrite=True, on_step=progress, cancel=cancel)
 
 
-class _Teller:
+class _SequenceProgress:
     """Passes the Steps of a sequence to a Watch, and saves a preview after each picture.
 
     Pictures of an earlier attempt are not counted as work. `place` is the directory of the pictures.

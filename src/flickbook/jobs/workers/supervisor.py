@@ -81,7 +81,7 @@ class Supervisor:
             self._thread.join()
         processes = [place.process for place in self._places if place.process is not None]
         for process in processes:
-            _hang_up(process)
+            _close_input(process)
         until = time.monotonic() + patience
         for process in processes:
             try:
@@ -95,10 +95,12 @@ class Supervisor:
         place.name = f"{socket.gethostname()}:{os.getpid()}:{self._count}"
         command = [sys.executable, "-m", "flickbook.jobs.workers.worker", "--name", place.name, *self._arguments]
         # Other users can read a command line, and the URL may contain a password.
-        told = {"FLICKBOOK_STORE": self.store} if self.store else {}
+        variables = {"FLICKBOOK_STORE": self.store} if self.store else {}
         if self.jobs_dir is not None:
-            told["FLICKBOOK_JOBS_DIR"] = str(self.jobs_dir)
-        place.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=settings.inherited(**place.env, **told))
+            variables["FLICKBOOK_JOBS_DIR"] = str(self.jobs_dir)
+        place.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env=settings.inherited(**place.env, **variables)
+        )
         place.began = time.monotonic()
 
     def _watch(self) -> None:
@@ -116,12 +118,12 @@ class Supervisor:
         if code is None:
             return
         if place.wait == 0.0:
-            self._bury(place, code)
+            self._record_death(place, code)
         if time.monotonic() >= place.wait:
             self._start(place)
             place.wait = 0.0
 
-    def _bury(self, place: _Place, code: int) -> None:
+    def _record_death(self, place: _Place, code: int) -> None:
         """Releases the jobs of a dead worker and sets the time of its restart."""
         reason = f"its worker ended with exit code {code}"
         if code < 0:
@@ -140,7 +142,7 @@ class Supervisor:
             logger.error("%s", error)  # its lease will expire
 
 
-def _hang_up(process: subprocess.Popen[bytes]) -> None:
+def _close_input(process: subprocess.Popen[bytes]) -> None:
     """Closes a worker's standard input, which makes it exit."""
     if process.stdin is not None:
         try:

@@ -44,7 +44,7 @@ def name_of(number: int = 0) -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{number}"
 
 
-def gone(name: str) -> bool:
+def is_dead(name: str) -> bool:
     """Whether a worker's name is that of a dead process on this machine."""
     host, process, _ = [*name.rsplit(":", 2), "", ""][:3]
     return host == socket.gethostname() and process.isdecimal() and not psutil.pid_exists(int(process))
@@ -82,7 +82,7 @@ class Worker:
         done, wait = 0, IDLE
         while not self._leaving.is_set() and (jobs is None or done < jobs):
             try:
-                self._tend()
+                self._recover()
                 job = self._claim()
                 wait = IDLE
             except StoreError as error:
@@ -106,10 +106,10 @@ class Worker:
         store = self._backend.store
         if not self._auto:
             return self._backend.ask(store.claim(self.name, self._lease))
-        taken = self._backend.ask(store.claim_more(self.name, self._lease, _ready, 1, _AMONG))
-        return taken[0] if taken else None
+        claimed = self._backend.ask(store.claim_more(self.name, self._lease, _ready, 1, _AMONG))
+        return claimed[0] if claimed else None
 
-    def _tend(self) -> None:
+    def _recover(self) -> None:
         """Recovers jobs of dead workers, at most once per heartbeat."""
         if time.monotonic() - self._recovered > self._beat:
             self._backend.ask(self._backend.queue.recover())
@@ -133,17 +133,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")
     parser.add_argument("--batch", type=int, help="jobs of one shape that run as one batch at most")
     parser.add_argument("--ready", type=Path, help="a file to write once it works")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=settings.load().log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     faulthandler.enable()
     try:
-        with Backend.at(given.store, given.jobs_dir) as backend:
-            worker = Worker(backend, given.name, lease=given.lease, beat=given.beat, batch=given.batch)
+        with Backend.at(options.store, options.jobs_dir) as backend:
+            worker = Worker(backend, options.name, lease=options.lease, beat=options.beat, batch=options.batch)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.leave())
             threading.Thread(target=_until_the_end, args=(worker,), name="parent", daemon=True).start()
-            if given.ready is not None:
-                replace_whole(given.ready, lambda file: file.write_text(worker.name, encoding="utf-8"))
+            if options.ready is not None:
+                replace_whole(options.ready, lambda file: file.write_text(worker.name, encoding="utf-8"))
             worker.work()
     except FlickbookError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,25 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont, features
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
 from flickbook.errors import RequestError, shown
 from flickbook.media.write import check_frames
 
-Position = Literal["top", "middle", "bottom"]
 MAX_CHARACTERS: Final = 500
-_SIZES: Final = (6, 512)  # pixels; smaller letters are unreadable
-_LEAST: Final = 9  # pixels: the smallest automatic size; a text that does not fit at this size is refused
+_LEAST: Final = 9  # pixels: the smallest letters; a text that does not fit at this size is refused
 _MAX_FONT_BYTES: Final = 64 << 20
 _FONTS: Final = (b"\0\1\0\0", b"OTTO", b"true", b"ttcf")  # first bytes of TrueType and OpenType files
 _NOWHERE: Final = "\U0010ffff"  # no font has it, so it renders as the glyph for missing letters
 _LINE: Final = 1.25  # line spacing as a multiple of the size
-_BACKING: Final = 0.5  # how far the background near the letters is blended towards the outline's colour
+_BACKING: Final = 0.5  # how far the background near the letters is darkened
 _FULLER: Final = 0.75  # exponent of the letters' coverage: compensates thin strokes beside an outline
-_DARK: Final = 110.0  # luma below which letters get a white outline
 
 
 @dataclass(frozen=True)
@@ -44,41 +41,27 @@ class Lettering:
 def caption(
     frames: np.ndarray,
     text: str,
-    position: Position = "bottom",
-    *,
-    size: int | None = None,
-    color: str = "white",
     font: str | os.PathLike[str] | None = None,
-    from_frame: int = 0,
-    to_frame: int | None = None,
 ) -> np.ndarray:
-    """Return a copy of `frames` (n, height, width, 3) uint8 with `text` on those from `from_frame` to `to_frame`.
+    """Return a copy of `frames` (n, height, width, 3) uint8 with `text` at the bottom, white with a black outline.
 
-    `text` is 1 to 500 characters; it is wrapped to the width, and its line breaks are kept. `position` is top, middle
-    or bottom. `size` is 6 to 512 pixels; by default it is chosen for the frames. `color` is a name or #rrggbb; the
-    outline is black, or white around dark letters. Pillow's built-in font covers English; for other languages pass a
-    TrueType or OpenType file as `font`. `to_frame` is excluded; None means the end of the film. Pixels outside the
-    text's box are unchanged. Raises RequestError for each invalid argument, for letters that the font lacks, and for a
-    text that does not fit.
+    `text` is 1 to 500 characters; it is wrapped to the width, and its line breaks are kept. Pillow's built-in font
+    covers English; for other languages pass a TrueType or OpenType file as `font`. Pixels outside the text's box are
+    unchanged. Raises RequestError for a font that cannot be read, for letters that the font lacks, and for a text that
+    does not fit.
     """
     check_frames(frames)
-    last = len(frames) if to_frame is None else to_frame
-    if not 0 <= from_frame < last <= len(frames):
-        limit = f"must be frames of the film, 0 to {len(frames)}, the first before the last"
-        raise RequestError("from_frame", f"{from_frame}:{last}", limit, "leave both out to show the text throughout")
-    ink = _ink(color)
     height, width = frames.shape[1:3]
     face = _face(font)
-    set_ = lettering(text, height, width, position, size=size, face=face)
+    set_ = lettering(text, height, width, face)
     left, top, right, bottom = set_.box
     letters, outlined, backed = _masks(set_, face(set_.size))
-    around = 255.0 if float(np.dot(ink, (0.299, 0.587, 0.114))) < _DARK else 0.0
     done = frames.copy()
-    for frame in done[from_frame:last]:
+    for frame in done:
         part = frame[top:bottom, left:right].astype(np.float32)
-        part += _BACKING * backed * (around - part)
-        part += outlined * (around - part)
-        part += letters * (ink - part)
+        part -= _BACKING * backed * part
+        part -= outlined * part
+        part += letters * (255.0 - part)
         frame[top:bottom, left:right] = part.round().astype(np.uint8)
     return done
 
@@ -86,22 +69,10 @@ def caption(
 _Face = Callable[[int], ImageFont.FreeTypeFont]
 
 
-def _ink(color: str) -> np.ndarray:
-    try:
-        if len(color) > 40:
-            raise ValueError
-        rgb = ImageColor.getrgb(color)
-    except ValueError:
-        raise RequestError("color", color, "is no colour", "name one, such as white or #ffcc00") from None
-    if len(rgb) != 3:
-        raise RequestError("color", color, "must not be transparent", "give red, green and blue alone")
-    return np.array(rgb, np.float32)
-
-
 def _face(font: str | os.PathLike[str] | None) -> _Face:
     """Return a function from size to font. A file is read once, so that all sizes come from the same file."""
     if font is None:
-        return _own
+        return _bundled
     path = Path(font)
     remedy = "name a TrueType or OpenType file (.ttf, .otf)"
     try:
@@ -118,31 +89,22 @@ def _face(font: str | os.PathLike[str] | None) -> _Face:
     return lambda size: ImageFont.truetype(BytesIO(data), size)
 
 
-def _own(size: int) -> ImageFont.FreeTypeFont:
+def _bundled(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RequestError("font", "Pillow's own", "needs a Pillow with FreeType", "reinstall Pillow from its wheel")
     return font
 
 
-def lettering(
-    text: str, height: int, width: int, position: Position = "bottom", *, size: int | None = None, face: _Face = _own
-) -> Lettering:
+def lettering(text: str, height: int, width: int, face: _Face = _bundled) -> Lettering:
     """Lay out a text on frames of height x width pixels. Raises RequestError as `caption` does."""
-    if position not in get_args(Position):
-        raise RequestError("position", position, "must be top, middle or bottom", "bottom suits most films")
-    if size is not None and not _SIZES[0] <= size <= _SIZES[1]:
-        raise RequestError("size", size, f"must be {_SIZES[0]} to {_SIZES[1]} pixels", "leave it out to have it chosen")
     text = _checked(text, face(16))
-    fitting = max(_LEAST, min(96, round(6 + min(height, width) / 20)))
-    sizes = [size] if size is not None else list(range(fitting, _LEAST - 1, -1))
-    for each in sizes:
-        found = _placed(text, height, width, position, each, face(each))
+    for size in range(max(_LEAST, min(96, round(6 + min(height, width) / 20))), _LEAST - 1, -1):
+        found = _placed(text, height, width, size, face(size))
         if found is not None:
             return found
-    limit = f"does not fit a frame of {width}x{height} in letters of {sizes[-1]} pixels"
-    remedy = "shorten it or make the film larger" if size is None else "shorten it or choose a smaller size"
-    raise RequestError("text", text, limit, remedy)
+    limit = f"does not fit a frame of {width}x{height} in letters of {_LEAST} pixels"
+    raise RequestError("text", text, limit, "shorten it or make the film larger")
 
 
 def _checked(text: str, font: ImageFont.FreeTypeFont) -> str:
@@ -171,9 +133,7 @@ def _drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple[bytes, tuple[i
     return bytes(font.getmask(character)), (left, top, right, bottom)
 
 
-def _placed(
-    text: str, height: int, width: int, position: Position, size: int, font: ImageFont.FreeTypeFont
-) -> Lettering | None:
+def _placed(text: str, height: int, width: int, size: int, font: ImageFont.FreeTypeFont) -> Lettering | None:
     """Return the lines and their box; None if they do not fit."""
     outline, step = _outline(size), round(_LINE * size)
     edge = _edge(size)
@@ -187,9 +147,8 @@ def _placed(
     wide = min(width, round(max(font.getlength(line) for line in lines)) + 2 * (outline + edge))
     if high > height:
         return None
-    top = {"top": 0, "middle": (height - high) // 2, "bottom": height - high}[position]
     left = (width - wide) // 2
-    return Lettering(tuple(lines), size, (left, top, left + wide, top + high))
+    return Lettering(tuple(lines), size, (left, height - high, left + wide, height))
 
 
 def _edge(size: int) -> int:

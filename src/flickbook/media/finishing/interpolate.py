@@ -147,10 +147,10 @@ def _mean(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | float:
 def _picture(pair: Pair, bends: tuple[np.ndarray | float, np.ndarray | float], t: float) -> np.ndarray:
     """Return the image (h, w, 3) uint8 at time t, 0 to 1."""
     here = grid(*pair.a.shape[:2])
-    weight, own, way, seen = _arrived(pair.there, bends[0], t, here)
-    weight_b, own_b, way_b, seen_b = _arrived(pair.back, bends[1], 1 - t, here)
+    weight, vector, way, seen = _arrived(pair.there, bends[0], t, here)
+    weight_b, vector_b, way_b, seen_b = _arrived(pair.back, bends[1], 1 - t, here)
     # For each pixel of the new image: the vectors to both frames, and how reliably it is visible in each.
-    parts = [weight + weight_b, own + own_b + way_b, own + way + own_b, weight + seen_b, seen + weight_b]
+    parts = [weight + weight_b, vector + vector_b + way_b, vector + way + vector_b, weight + seen_b, seen + weight_b]
     planes = np.concatenate(parts).astype(np.float32)
     planes += sum(much * flow.around(planes, times) for times, much in _FILLS)
     mean = np.ascontiguousarray(np.moveaxis(planes[1:] / np.maximum(planes[0], 1e-12), 0, 2))

@@ -19,14 +19,14 @@ _EVEN: Final = 1.5  # multiple of the film's largest step that a fade may reach 
 _CELLS: Final = 32  # cells per side of the images that "cut" compares
 
 
-def loop(frames: np.ndarray, mode: Mode = "blend", overlap: int | None = None) -> np.ndarray:
+def loop(frames: np.ndarray, mode: Mode = "blend") -> np.ndarray:
     """Return a version of `frames` (frames, height, width, 3) uint8 that loops without a jump; a new array.
 
-    "pingpong" plays forward and back, without repeating either end: 2 n - 2 frames. "blend" fades the last `overlap`
-    frames into the first ones and is that much shorter; by default the overlap is the smallest whose transitions are
-    not larger than the film's own steps, or half the film if there is none. "cut" keeps the part, at least half of the
-    film, whose end comes closest to its beginning, without blending. Raises RequestError for another mode, too few
-    frames, an overlap of less than 1 or more than half, and a "cut" of a film that never returns.
+    "pingpong" plays forward and back, without repeating either end: 2 n - 2 frames. "blend" fades the last frames into
+    the first ones and is that much shorter: by the smallest overlap whose transitions are not larger than the film's
+    own steps, or by half the film if there is none. "cut" keeps the part, at least half of the film, whose end comes
+    closest to its beginning, without blending. Raises RequestError for another mode, too few frames, and a "cut" of a
+    film that never returns.
     """
     check_frames(frames)
     if mode not in get_args(Mode):
@@ -34,8 +34,6 @@ def loop(frames: np.ndarray, mode: Mode = "blend", overlap: int | None = None) -
     least = _LEAST[mode]
     if len(frames) < least:
         raise RequestError("loop", mode, f"needs {least} frames and there are {len(frames)}", "make a longer film")
-    if overlap is not None and mode != "blend":
-        raise RequestError("overlap", overlap, f"belongs to blend and not to {mode}", "leave it out")
     if mode == "pingpong":
         return np.concatenate([frames, frames[-2:0:-1]])
     if mode == "cut":
@@ -47,12 +45,7 @@ def loop(frames: np.ndarray, mode: Mode = "blend", overlap: int | None = None) -
             )
             raise RequestError("loop", mode, limit, "choose blend or pingpong")
         return frames[start:end].copy()
-    half = len(frames) // 2
-    if overlap is not None and not 1 <= overlap <= half:
-        raise RequestError(
-            "overlap", overlap, f"must be 1 to {half}, half of the film", "leave it out to have it found"
-        )
-    return _blended(frames, _overlap(frames) if overlap is None else overlap)
+    return blended(frames, _overlap(frames))
 
 
 def steps(frames: np.ndarray) -> np.ndarray:
@@ -68,7 +61,7 @@ def _step(a: np.ndarray, b: np.ndarray) -> float:
     return float((np.maximum(a, b) - np.minimum(a, b)).mean())
 
 
-def _blended(frames: np.ndarray, overlap: int) -> np.ndarray:
+def blended(frames: np.ndarray, overlap: int) -> np.ndarray:
     """Fade the end into the beginning: the frame after the last is the end's next frame, with a little of the first."""
     mixed = cross_fade(frames[-overlap:], frames[:overlap], eased=True)
     return np.concatenate([mixed, frames[overlap : len(frames) - overlap]])

@@ -124,12 +124,12 @@ def load(path: str | Path) -> IFNet:
         raise WeightsError(path, "no such file", _REMEDY)
     with torch.device("meta"):
         network = IFNet()
-    wanted = {key: list(value.shape) for key, value in network.state_dict().items()}
+    expected = {key: list(value.shape) for key, value in network.state_dict().items()}
     try:
         with safe_open(path, framework="pt") as file:
             names = _names(file.keys())
             slices = {key: file.get_slice(key) for key in names}
-            _check(path, names, wanted, {key: each.get_shape() for key, each in slices.items()})
+            _check(path, names, expected, {key: each.get_shape() for key, each in slices.items()})
             odd = next((key for key, each in slices.items() if each.get_dtype() not in _FLOATS), None)
             if odd is not None:
                 raise WeightsError(path, f"{shown(odd)} holds {slices[odd].get_dtype()}, not floats", _REMEDY)
@@ -147,10 +147,10 @@ def _names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _check(
-    path: Path, names: Mapping[str, str], wanted: Mapping[str, list[int]], shapes: Mapping[str, list[int]]
+    path: Path, names: Mapping[str, str], expected: Mapping[str, list[int]], shapes: Mapping[str, list[int]]
 ) -> None:
     found = set(names.values())
-    missing, unexpected = sorted(wanted.keys() - found), sorted(found - wanted.keys())
+    missing, unexpected = sorted(expected.keys() - found), sorted(found - expected.keys())
     faults = []
     if missing:
         faults.append(f"misses {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""))
@@ -160,8 +160,8 @@ def _check(
     if not faults and len(found) < len(names):
         faults.append(f"has keys both with and without {_PREFIX}")
     if not faults:
-        other = [key for key, name in names.items() if list(shapes[key]) != wanted[name]]
-        faults = [f"{key} is {list(shapes[key])}, not {wanted[names[key]]}" for key in other[:1]]
+        other = [key for key, name in names.items() if list(shapes[key]) != expected[name]]
+        faults = [f"{key} is {list(shapes[key])}, not {expected[names[key]]}" for key in other[:1]]
     if faults:
         raise WeightsError(path, f"not a RIFE 4.6: {'; '.join(faults)}", _REMEDY)
 

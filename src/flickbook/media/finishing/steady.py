@@ -73,11 +73,11 @@ def steady(frames: np.ndarray, strength: float = 1.0) -> np.ndarray:
         aim = _aim(course, small.part(piece.start, piece.end))
         gain = np.exp(strength * (aim[:, 0] - course[:, 0]))
         offset = strength * (aim[:, 1] - course[:, 1]) + (1 - gain) * (_MIDDLE + course[:, 1])
-        own = small.part(piece.start, piece.end).lit(gain, offset)
-        fields = _fields(own)
+        part = small.part(piece.start, piece.end).lit(gain, offset)
+        fields = _fields(part)
         for t in range(piece.end - piece.start):
             field = None if fields is None else strength * fields[t]
-            done[piece.start + t] = _lit(frames[piece.start + t], gain[t], offset[t], own.cut_off(t), field)
+            done[piece.start + t] = _lit(frames[piece.start + t], gain[t], offset[t], part.cut_off(t), field)
     return done
 
 
@@ -307,8 +307,8 @@ def _smooth(x: np.ndarray) -> np.ndarray:
             t1[here] += weight * d * x[there]
         whole = s0 * s2 - s1**2
         line = (s2[:, None] * t0 - s1[:, None] * t1) / whole[:, None]
-        left_out = (x - line) / np.maximum(1 - s2 / whole, 1e-6)[:, None]
-        error = float((left_out**2).sum())
+        residuals = (x - line) / np.maximum(1 - s2 / whole, 1e-6)[:, None]
+        error = float((residuals**2).sum())
         if error < best:
             best, found = error, line
     return found

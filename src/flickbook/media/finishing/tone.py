@@ -26,11 +26,11 @@ class Tone:
         """Interpolate linearly to another tone; t is 0 to 1."""
         return Tone((1 - t) * self.mean + t * other.mean, (1 - t) * self.spread + t * other.spread)
 
-    def given(self, picture: np.ndarray) -> np.ndarray:
+    def transfer_to(self, picture: np.ndarray) -> np.ndarray:
         """Transfer this tone to an image (height, width, 3) uint8.
 
         The method is that of Reinhard et al. 2001, but in RGB. Values are clipped to 0 to 255.
         """
-        own = Tone.of(picture)
-        moved = (picture - own.mean) * (self.spread / np.maximum(own.spread, _LEAST)) + self.mean
+        tone = Tone.of(picture)
+        moved = (picture - tone.mean) * (self.spread / np.maximum(tone.spread, _LEAST)) + self.mean
         return np.asarray(moved.clip(0, 255).round().astype(np.uint8))

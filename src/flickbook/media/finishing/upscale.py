@@ -36,15 +36,15 @@ _REMEDY: Final = "name a Real-ESRGAN model (RRDBNet or SRVGGNetCompact) as safet
 _FLOATS: Final = ("F16", "BF16", "F32")
 
 
-def upscale(frames: np.ndarray, factor: int, *, model: str | Path | None = None, device: str = "cpu") -> np.ndarray:
+def upscale(frames: np.ndarray, factor: int, *, model: str | Path | None = None) -> np.ndarray:
     """Frames (n, h, w, 3) uint8 -> (n, h * factor, w * factor, 3) uint8; `factor` is 2, 3 or 4.
 
-    `model` is None for Lanczos, or the path of a .safetensors file; `device` is where a network runs. Frames are
-    processed independently. Raises RequestError for other frames or factors, WeightsError for an unsupported file,
-    MissingExtra without torch.
+    `model` is None for Lanczos, or the path of a .safetensors file. Frames are processed independently, a network runs
+    on the CPU. Raises RequestError for other frames or factors, WeightsError for an unsupported file, MissingExtra
+    without torch.
     """
     check_frames(frames)
-    made = upscaled(frames, factor, model=model, device=device)
+    made = upscaled(frames, factor, model=model)
     count, height, width, channels = frames.shape
     out = np.empty((count, height * factor, width * factor, channels), np.uint8)
     for place, frame in zip(out, made, strict=True):
@@ -52,13 +52,11 @@ def upscale(frames: np.ndarray, factor: int, *, model: str | Path | None = None,
     return out
 
 
-def upscaled(
-    frames: Iterable[np.ndarray], factor: int, *, model: str | Path | None = None, device: str = "cpu"
-) -> Iterator[np.ndarray]:
+def upscaled(frames: Iterable[np.ndarray], factor: int, *, model: str | Path | None = None) -> Iterator[np.ndarray]:
     """Like `upscale`, for frames (h, w, 3) uint8 one by one. The arguments are checked before the first frame."""
     if not isinstance(factor, int) or factor not in FACTORS:
         raise RequestError("factor", factor, "must be 2, 3 or 4", "choose one of these")
-    network = None if model is None else load(model, device)
+    network = None if model is None else load(model)
 
     def each() -> Iterator[np.ndarray]:
         for frame in frames:
@@ -76,7 +74,7 @@ def lanczos(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
 
 
-def load(model: str | Path, device: str = "cpu") -> Compact | RRDBNet:
+def load(model: str | Path) -> Compact | RRDBNet:
     """Load the network from a file, in float32 and evaluation mode.
 
     Keys and shapes are checked before any of the file's data is read. Raises WeightsError.
@@ -93,7 +91,7 @@ def load(model: str | Path, device: str = "cpu") -> Compact | RRDBNet:
     if not path.is_file():
         raise WeightsError(path, "no such file", _REMEDY)
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt") as file:
             sources = {ours: theirs for theirs, ours in rrdb_keys(file.keys()).items()}
             slices = {ours: file.get_slice(theirs) for ours, theirs in sources.items()}
             if odd := next((key for key, each in slices.items() if each.get_dtype() not in _FLOATS), None):
@@ -126,11 +124,11 @@ def _built(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Compact | RRDBN
             raise WeightsError(path, reason, _REMEDY)
     with torch.device("meta"):
         network = RRDBNet(config) if isinstance(config, RRDBConfig) else Compact(config)
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    for key in sorted(wanted.keys() | shapes.keys()):
-        if wanted.get(key) != shapes.get(key):
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    for key in sorted(expected.keys() | shapes.keys()):
+        if expected.get(key) != shapes.get(key):
             found = f"{list(shapes[key])}" if key in shapes else "missing"
-            right = f"where {list(wanted[key])} belongs" if key in wanted else "where nothing belongs"
+            right = f"where {list(expected[key])} belongs" if key in expected else "where nothing belongs"
             raise WeightsError(path, f"{shown(key)} is {found} {right}", _REMEDY)
     return network
 
@@ -139,11 +137,10 @@ def _enlarged(network: Compact | RRDBNet, frame: np.ndarray) -> np.ndarray:
     """Run a frame (h, w, 3) uint8 through the network, at the network's own scale."""
     import torch
 
-    device = next(network.parameters()).device
     with torch.inference_mode():
-        picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].to(device).float() / 255
+        picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
         made = in_tiles(network, picture)[0].clamp_(0, 1).mul_(255).round_().to(torch.uint8)
-    return np.asarray(made.permute(1, 2, 0).cpu().numpy())
+    return np.asarray(made.permute(1, 2, 0).numpy())
 
 
 def in_tiles(network: Compact | RRDBNet, picture: Tensor) -> Tensor:

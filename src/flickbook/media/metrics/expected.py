@@ -66,7 +66,7 @@ def expected(prompts: Sequence[str], picture: np.ndarray | None = None) -> froze
 
 def _lacks_a_colour(picture: np.ndarray, text: str) -> bool:
     """Whether a text names a colour that no visible part of a picture has."""
-    asked = {*re.findall("[a-z]+", text.lower().replace("grey", "gray"))} & _SHADES.keys()
+    named = {*re.findall("[a-z]+", text.lower().replace("grey", "gray"))} & _SHADES.keys()
     pixels = picture[:: max(1, len(picture) // 128), :: max(1, picture.shape[1] // 128)].reshape(-1, 1, 3).astype(int)
     nearest = np.square(pixels - np.array([*_SHADES.values()])).sum(-1).argmin(-1)
-    return any((nearest == index).mean() < _VISIBLE for index, name in enumerate(_SHADES) if name in asked)
+    return any((nearest == index).mean() < _VISIBLE for index, name in enumerate(_SHADES) if name in named)

@@ -148,19 +148,19 @@ def faults(
     With the number of `frames`, the certain faults (repeated, black and noise frames) are counted in frames, otherwise
     in percent. The others are judged by `LIMITS`, and their lines include the score. Scores in `expected` are omitted.
     """
-    said = []
+    messages = []
     scores = {name: value for name, value in scores.items() if name not in expected}
     for name, (one, more) in _COUNTED.items():
         share = 1 - scores.get(name, 1.0)
         count = round(share * frames) if frames else 0
         if count:
-            said.append(f"{count} of {frames} frames {one if count == 1 else more}")
+            messages.append(f"{count} of {frames} frames {one if count == 1 else more}")
         elif share > 0:
-            said.append(f"{100 * share:.2g} % of the frames {more}")
+            messages.append(f"{100 * share:.2g} % of the frames {more}")
     for name, words in _SAID.items():
         if (value := scores.get(name, 1.0)) < LIMITS[name]:
-            said.append(f"{words} ({name} {value:.2f}, under {LIMITS[name]:g})")
-    return said
+            messages.append(f"{words} ({name} {value:.2f}, under {LIMITS[name]:g})")
+    return messages
 
 
 def cells(frames: np.ndarray) -> np.ndarray:

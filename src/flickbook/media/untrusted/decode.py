@@ -83,18 +83,18 @@ class Film:
     def _demuxed(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         """Yield the open file and its first video track. Files and URLs that the file refers to are never opened."""
         self._file.seek(0)
-        given = {"format_whitelist": self._form.demuxer, "protocol_whitelist": "none"}
+        fixed = {"format_whitelist": self._form.demuxer, "protocol_whitelist": "none"}
         # No codec may run while the file is probed: it would decode a frame before its size is known. If one must, it
         # stays within the limit, with room for the padding that it adds.
-        given |= {"codec_whitelist": "none", "max_pixels": str(2 * self._limits.pixels + (1 << 18))}
+        fixed |= {"codec_whitelist": "none", "max_pixels": str(2 * self._limits.pixels + (1 << 18))}
         # Probing keeps every packet in memory, and a packet may be one byte.
-        given["probesize"] = str(_PROBED_BYTES)
+        fixed["probesize"] = str(_PROBED_BYTES)
         if self._form == AVI:
-            given["use_odml"] = "0"  # an index of indices can refer to the same index a million times
+            fixed["use_odml"] = "0"  # an index of indices can refer to the same index a million times
         name = self._form.demuxer
         with (
             _refusing(self._path),
-            av.open(self._file, "r", format=name, options=given | options, metadata_errors="replace") as container,
+            av.open(self._file, "r", format=name, options=fixed | options, metadata_errors="replace") as container,
         ):
             # Cover art is a video track too.
             films = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]

@@ -147,8 +147,8 @@ class Animation:
         if form == MOVING_PNG:
             self._durations, self._unit = png.times(path, file)
         else:
-            given = webp_durations(path, file)
-            self._durations, self._unit = [each if each >= _SHORTEST else _SHOWN_INSTEAD for each in given], 1000
+            durations = webp_durations(path, file)
+            self._durations, self._unit = [each if each >= _SHORTEST else _SHOWN_INSTEAD for each in durations], 1000
         self.frames = len(self._durations)
         self.rate = Fraction(self._unit * self.frames, sum(self._durations))
         within(path, "frames a second", int(self.rate), MAX_RATE)

@@ -45,7 +45,7 @@ def times(path: FilePath, file: BufferedReader) -> Times:
 
     They are exact unless the file mixes so many denominators that there is no small common one.
     """
-    said, given = 0, []
+    expected, delays = 0, []
     for kind, content, length in chunks(path, file):
         if kind in (b"acTL", b"fcTL"):
             file.seek(content)
@@ -53,16 +53,16 @@ def times(path: FilePath, file: BufferedReader) -> Times:
             if len(data) != (8 if kind == b"acTL" else _CONTROL_BYTES):
                 raise MediaError(path, *DAMAGED)
             if kind == b"acTL":
-                said = int.from_bytes(data[:4], "big")
+                expected = int.from_bytes(data[:4], "big")
                 continue
             seconds, parts = struct.unpack_from(">HH", data, 20)
-            given.append((seconds, parts or 100) if seconds else _AT_ONCE)
-    if said != len(given):
-        raise MediaError(path, f"says {said} frames, and holds {len(given)}", DAMAGED[1])
+            delays.append((seconds, parts or 100) if seconds else _AT_ONCE)
+    if expected != len(delays):
+        raise MediaError(path, f"says {expected} frames, and holds {len(delays)}", DAMAGED[1])
     unit = 1
-    for parts in {parts for _, parts in given}:
+    for parts in {parts for _, parts in delays}:
         unit = lcm(unit, parts)
         if unit > _MOST_EXACT:
             break
     unit = unit if unit <= _MOST_EXACT else _ROUNDED
-    return Times([max(1, round(seconds * unit / parts)) for seconds, parts in given], unit)
+    return Times([max(1, round(seconds * unit / parts)) for seconds, parts in delays], unit)

@@ -73,7 +73,7 @@ class _Child:
     def __init__(self) -> None:
         self.served = 0
         #: Whether the last request was answered completely, so that the child can be reused.
-        self.answered = False
+        self.completed = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "flickbook.media.untrusted.probe_child"],
             stdin=subprocess.PIPE,
@@ -163,7 +163,7 @@ class Pool:
                     while (message := child.receive()) is not None and not message.answer:
                         fresh = True  # messages were received, so the task cannot be retried
                         yield message
-                child.answered = message is not None
+                child.completed = message is not None
                 if message is not None:
                     if isinstance(message.value, dict) and "refused" in message.value:
                         raise MediaError(path, *message.value["refused"])
@@ -186,13 +186,13 @@ class Pool:
                 limit = f"no process can be started to read files ({error.strerror})"
                 raise LimitReached("file", "", limit, "send it again in a moment", _RETRY_AFTER) from error
             self._all.add(child)
-        child.answered = False
+        child.completed = False
         try:
             yield child
         finally:
             child.served += 1
             with self._lock:
-                if child.answered and child.served < REQUESTS and not self._closed:
+                if child.completed and child.served < REQUESTS and not self._closed:
                     self._idle.append(child)
                 else:
                     self._drop(child)

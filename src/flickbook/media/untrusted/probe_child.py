@@ -137,12 +137,12 @@ def _read(requests: queue.SimpleQueue[bytes]) -> None:
 
 def _run(task: Task, request: dict[str, Any], answers: _Answers) -> None:
     last: Any = None
-    begun = False
+    started = False
     try:
         for part in task(request["path"], **request["arguments"]):
-            if begun:
+            if started:
                 answers.send(last, answer=False)
-            last, begun = part, True
+            last, started = part, True
     except (MediaError, MemoryError) as error:
         last = {"refused": _refusal(error, request["memory_mib"])}
     answers.send(last, answer=True)

@@ -129,12 +129,12 @@ def _moving(file: BufferedReader) -> bool:
 
     Otherwise it is a still image.
     """
-    told = False
+    animated = False
     for kind, _, _ in islice(png_chunks(file), _MAX_EARLY):
-        told = told or kind == b"acTL"
-        if kind == b"fcTL" and told:
+        animated = animated or kind == b"acTL"
+        if kind == b"fcTL" and animated:
             return True
-        if kind in (b"IEND", b"fdAT") or (kind == b"IDAT" and not told):
+        if kind in (b"IEND", b"fdAT") or (kind == b"IDAT" and not animated):
             break
     return False
 

@@ -77,13 +77,13 @@ def _frames(path: FilePath, choose: Callable[[int], list[int]], side: int) -> li
         return [_small(_still(path), side)]
     with film(path) as source:
         count, _ = source.counted()
-        wanted = choose(count)
+        chosen = choose(count)
         found: list[np.ndarray] = []
         with closing(source.shown()) as frames:
             for number, frame in enumerate(frames):
-                if number in wanted:
+                if number in chosen:
                     found.append(_small(frame.pixels, side))
-                if number >= wanted[-1]:
+                if number >= chosen[-1]:
                     break
     if not found:
         raise MediaError(path, *_NO_FRAMES)

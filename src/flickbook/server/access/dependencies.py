@@ -149,7 +149,7 @@ class Guard:
     async def linked(self, target: str, owner: str, id: str) -> bool:
         """Whether a path with its query is a valid link to a file of this owner, signed with the live key `id`."""
         key = await self.sessions.holder(id) if id else None
-        holds = signed_links.holds(await self._service.store.secret("links"), target, owner, key)
+        holds = signed_links.is_valid(await self._service.store.secret("links"), target, owner, key)
         # Links signed without a key stop working once callers must authenticate.
         return holds and not (key is None and await self.closed())
 

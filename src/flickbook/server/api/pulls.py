@@ -161,7 +161,7 @@ async def _missing_models(service: Service) -> list[str]:
 async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
     """Download a model, and fail the jobs that wait for it if that fails."""
     while not await pulls.wait(_TELL):
-        service.artifacts.tell_pull(name, 0, None)  # another model comes first
+        service.artifacts.write_pull_progress(name, 0, None)  # another model comes first
     pulls.start(name)
     while True:
         over = await pulls.wait(_TELL)
@@ -169,7 +169,7 @@ async def _supplied(service: Service, pulls: Pulls, name: str) -> None:
         assert progress is not None
         if over:
             break
-        await asyncio.to_thread(service.artifacts.tell_pull, name, progress.bytes, progress.total)
+        await asyncio.to_thread(service.artifacts.write_pull_progress, name, progress.bytes, progress.total)
     if progress.state == "failed" or await asyncio.to_thread(to_pull, name):
         await _failed(service, name, progress.error or "its repository is not a model in diffusers' layout")
     await asyncio.to_thread(service.artifacts.end_pull, name)

@@ -57,7 +57,7 @@ Part = Callable[[Pen, Pose], None]
 
 
 def _body(pen: Pen, pose: Pose, build: _Build, trunk: Part, head: Part) -> None:
-    pen = _laid(pen, pose, build)
+    pen = _tilted(pen, pose, build)
     dark = 0.25 if build.trouser != _DARK else 0.0
     if pose.action == "flying":
         _cape(pen, pose, build)
@@ -72,7 +72,7 @@ def _body(pen: Pen, pose: Pose, build: _Build, trunk: Part, head: Part) -> None:
     _arm(pen, pose, build, True, 0.0)
 
 
-def _laid(pen: Pen, pose: Pose, build: _Build) -> Pen:
+def _tilted(pen: Pen, pose: Pose, build: _Build) -> Pen:
     """Swimmers and flyers are nearly level; sleepers lie on their back."""
     middle = build.shoulder * 0.8
     if pose.action == "flying":

@@ -225,23 +225,23 @@ def _half(options: tuple[str, ...]) -> tuple[str, ...]:
 def captions(words: Mapping[str, str]) -> tuple[str, ...]:
     """Five sentences that name everything; the first is the plain one, as in "a cat running in the snow at night"."""
     page = named(words)
-    who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)
+    subject, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)
     where, when = place_words(page), LIGHT_WORDS[page.light]
     return (
-        f"{who} {doing[0]} {where[0]} {when[0]}",
-        f"{who} is {doing[0]} {where[0]} {when[0]}",
-        f"{when[0]}, {who} {doing[-1]} {where[0]}",
-        f"{where[-1]}, {who} is {doing[0]} {when[0]}",
-        f"a film of {who} {doing[0]} {where[0]} {when[-1]}",
+        f"{subject} {doing[0]} {where[0]} {when[0]}",
+        f"{subject} is {doing[0]} {where[0]} {when[0]}",
+        f"{when[0]}, {subject} {doing[-1]} {where[0]}",
+        f"{where[-1]}, {subject} is {doing[0]} {when[0]}",
+        f"a film of {subject} {doing[0]} {where[0]} {when[-1]}",
     )
 
 
 def brief_captions(words: Mapping[str, str]) -> tuple[str, ...]:
     """Prompts that leave out the light, the place or the action."""
     page = named(words)
-    who, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)[0]
+    subject, doing = article(SUBJECT_WORDS[page.subject][0]), action_words(page)[0]
     return (
-        f"{who} {doing}",
-        f"{who} {doing} {place_words(page)[0]}",
-        f"{who} {doing} {LIGHT_WORDS[page.light][0]}",
+        f"{subject} {doing}",
+        f"{subject} {doing} {place_words(page)[0]}",
+        f"{subject} {doing} {LIGHT_WORDS[page.light][0]}",
     )

@@ -1,6 +1,6 @@
 """Six views: small landscapes and dances for the prompts people really type.
 
-Each view is a module with `NAME`, `TRAITS` (words by trait), `draw`, `captions`, `brief_captions`, `SAYING`
+Each view is a module with `NAME`, `TRAITS` (words by trait), `draw`, `captions`, `brief_captions`, `PHRASES`
 (the sentences of `world/grammar.py`) and `read`, which reads the words back from frames; `recognise` tells which view
 a film shows.
 """

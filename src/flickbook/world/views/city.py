@@ -8,7 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
-from flickbook.world.views.saying import SIDES, Saying
+from flickbook.world.views.phrases import SIDES, Phrases
 
 NAME = "city"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -161,7 +161,7 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
 
 
 #: What the grammar says of this view.
-SAYING = Saying(
+PHRASES = Phrases(
     whole=(
         "a {neon} neon {city} {when} with {cars} {flying} {way}",
         "a {modern} {city} {when}, {neon} neon {lights}, {cars} {flying} {way}",

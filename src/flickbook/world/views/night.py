@@ -8,7 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
-from flickbook.world.views.saying import SIDES, Saying
+from flickbook.world.views.phrases import SIDES, Phrases
 
 NAME = "night"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -145,7 +145,7 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
 
 
 #: What the grammar says of this view.
-SAYING = Saying(
+PHRASES = Phrases(
     whole=(
         "{stars} {falling} {way} {over} the {hills}, {sky} night sky, {moon}",
         "{stars} {fall} {way} {over} the {hills} under a {moon} in a {sky} sky",

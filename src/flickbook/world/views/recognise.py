@@ -70,5 +70,5 @@ def _parts(frames: np.ndarray) -> int:
     """Frames in which three or more separate things differ from the ground at the rim; at half size, to be quick."""
     small = np.asarray(frames[:, 1::2, 1::2], np.float32)
     rim = np.median(np.concatenate([small[:, 0], small[:, -1], small[:, :, 0], small[:, :, -1]], 1), axis=1)
-    things = label(np.abs(small - rim[:, None, None]).max(-1) > measure.APART)
-    return sum(int((np.bincount(frame[frame > 0]) >= measure.SPECK).sum()) >= 3 for frame in things)
+    labels = label(np.abs(small - rim[:, None, None]).max(-1) > measure.APART)
+    return sum(int((np.bincount(frame[frame > 0]) >= measure.SPECK).sum()) >= 3 for frame in labels)

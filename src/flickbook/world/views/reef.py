@@ -9,7 +9,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
-from flickbook.world.views.saying import SIDES, Saying
+from flickbook.world.views.phrases import SIDES, Phrases
 
 NAME = "reef"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -153,7 +153,7 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
 
 
 #: What the grammar says of this view.
-SAYING = Saying(
+PHRASES = Phrases(
     whole=(
         "{fish} {swimming} {way} in a {vibrant} {reef}, {water} water",
         "{fish} {swim} {way} in a {reef} with {water} water",

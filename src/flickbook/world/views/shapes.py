@@ -9,7 +9,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
-from flickbook.world.views.saying import Saying
+from flickbook.world.views.phrases import Phrases
 
 NAME = "shapes"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -163,7 +163,7 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
 
 
 #: What the grammar says of this view.
-SAYING = Saying(
+PHRASES = Phrases(
     whole=(
         "{shapes} {morphing} and {dancing}, {colours}, {ground} background",
         "{shapes} in {colours} {morphing} and {dancing} on a {ground} background",

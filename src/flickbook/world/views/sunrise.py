@@ -8,7 +8,7 @@ import numpy as np
 
 from flickbook.world.views import canvas, measure
 from flickbook.world.views.canvas import Colour
-from flickbook.world.views.saying import Saying
+from flickbook.world.views.phrases import Phrases
 
 NAME = "sunrise"
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -138,7 +138,7 @@ def brief_captions(traits: Mapping[str, str]) -> tuple[str, ...]:
 
 
 #: What the grammar says of this view.
-SAYING = Saying(
+PHRASES = Phrases(
     whole=(
         "the sun {rising} {over} the {mountains}, {sky} sky, {clear} weather",
         "the sun {rises} {over} the {mountains} in a {sky} sky, {with}",

@@ -13,7 +13,7 @@ from flickbook.world.words import Rules
 
 
 @dataclass(frozen=True)
-class Saying:
+class Phrases:
     """Sentences that name every trait, short ones, words that name no trait, and by trait and word those that do."""
 
     whole: tuple[str, ...]
