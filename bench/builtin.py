@@ -16,7 +16,7 @@ from bench.comparison import compare
 from bench.rivals import deepcache, openvino, ours, pab, stock, tuned
 from bench.subject import Side, Subject, films_of
 from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.learn.evaluate import prompts
+from flickbook.learn.evaluation.evaluate import prompts
 from flickbook.world.captions import captions
 
 EXACT, BALANCED = "ours exact", "ours balanced"

@@ -22,7 +22,7 @@ from flickbook.diffusion.pack import available
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.engine.unet.family import PACES
-from flickbook.learn.evaluate import prompts
+from flickbook.learn.evaluation.evaluate import prompts
 from flickbook.media.metrics.similarity import psnr, ssim
 from flickbook.world.agreement import agreement
 from flickbook.world.captions import captions

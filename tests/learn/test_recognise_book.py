@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from flickbook.learn import recognise_book, spoil
+from flickbook.learn import corruptions, recognise_book
+from flickbook.learn.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of
 from flickbook.learn.recognise_book import Bank, Network, save, tensor, train
-from flickbook.learn.spoil import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of
 from flickbook.world.book import read
 from flickbook.world.render import render
 from flickbook.world.scenes import sample
@@ -73,4 +73,4 @@ def test_what_is_trained_is_what_the_judge_computes(tmp_path: Path, monkeypatch:
 
 
 def test_the_network_takes_clips_of_any_length() -> None:
-    assert Network().eval()(torch.rand(2, 4, 3, 64, 64)).shape == (2, int(spoil.UNCLEAR.sum()) + 5)
+    assert Network().eval()(torch.rand(2, 4, 3, 64, 64)).shape == (2, int(corruptions.UNCLEAR.sum()) + 5)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from flickbook import __version__
-from flickbook.cli import console, naming, slips
+from flickbook.cli import console, hints, naming
 from flickbook.errors import Cancelled, RequestError
 
 #: The first sentence of each command's help, in display order. A command's module is imported only when it runs.
@@ -113,7 +113,7 @@ def run(arguments: list[str]) -> int:
         code = command(args=arguments, prog_name="flickbook", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, an invalid number
         parameter = getattr(getattr(error, "param", None), "name", None)
-        message = slips.hint(error.format_message(), getattr(error, "option_name", None), arguments)
+        message = hints.hint(error.format_message(), getattr(error, "option_name", None), arguments)
         name = "".join(f"{word} " for word in naming.path(command, arguments))
         console.refusal(f"{message.rstrip('. ')}. See `flickbook {name}--help`.", "usage", parameter, as_json)
         return error.exit_code

@@ -37,8 +37,8 @@ def distill(
         from flickbook.cli.films.making import require_model
 
         require_model(model, None, yes)
-    from flickbook.learn.distill import DistillConfig
-    from flickbook.learn.student import main, teacher_of
+    from flickbook.learn.distillation.distill import DistillConfig
+    from flickbook.learn.distillation.student import main, teacher_of
 
     scale = teacher_of(model)[0].guidance_scale.default if guidance_scale is None else guidance_scale
     if scale < 1:

@@ -18,7 +18,10 @@ PROMPTS_LIMIT = 100_000
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model, by name or directory.")] = "builtin",
     prompts: Annotated[int, typer.Option(help="Number of prompts to evaluate.")] = 100,
-    out: Annotated[Path | None, typer.Option(help="Also write contact sheets into this directory.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write report.html, where films play, and contact sheets into this directory."),
+    ] = None,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -29,7 +32,7 @@ def evaluate(
         from flickbook.cli.films.making import require_model
 
         require_model(model, None, yes)  # a wrong name is refused before heavy imports
-    from flickbook.learn.evaluate import main, table
+    from flickbook.learn.evaluation.evaluate import main, table
 
     began = time.perf_counter()
     with ProgressLine(phases={"films": 1.0}) as progress:

@@ -4,5 +4,5 @@ Code that reads untrusted model files or talks to the Hugging Face hub belongs h
 `flickbook.catalogue`; loading networks belongs to `flickbook.engine`.
 Read in this order: `find` (installed models), `fetch` (download and convert), `pull` (one repository), `fetching` (a
 download in a child process), `manifest` (hashes), `layout` (file names), `add` (models of the user), then
-conversion: `checkpoint`, `program`, `videocrafter`.
+conversion: `checkpoint`, `pickle_program`, `videocrafter`.
 """

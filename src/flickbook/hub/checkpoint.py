@@ -1,7 +1,7 @@
 """Reads a PyTorch checkpoint without executing it, and writes it as safetensors.
 
 A `.ckpt`, `.bin` or `.pt` file is a zip archive: `data.pkl` is a program that rebuilds the dictionary (interpreted
-by `program.py`), and `data/0`, `data/1`, … are the raw bytes of the tensors.
+by `pickle_program.py`), and `data/0`, `data/1`, … are the raw bytes of the tensors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from flickbook.errors import OutputError, WeightsError, shown
 from flickbook.files import replace_whole
-from flickbook.hub.program import ForbiddenError, Machine, Tensor
+from flickbook.hub.pickle_program import ForbiddenError, Machine, Tensor
 
 #: The program of a checkpoint with 1.4 billion parameters has 300 KB.
 MAX_PROGRAM_BYTES = 8 << 20

@@ -9,7 +9,7 @@ import torch
 
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import FlickbookError
-from flickbook.learn.evaluate import Settings, draw
+from flickbook.learn.evaluation.evaluate import Settings, draw
 from flickbook.learn.train import Trainer, trim_log
 from flickbook.media.sheet import contact_sheet
 from flickbook.world.captions import captions

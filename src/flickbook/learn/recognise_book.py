@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flickbook.files import replace_whole
-from flickbook.learn.spoil import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
+from flickbook.learn.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
 from flickbook.world import book
 from flickbook.world.book.read import FEATURES, HEADS, LAYERS, WEIGHTS, small
 from flickbook.world.render import render

@@ -74,8 +74,8 @@ def test_the_openai_client_creates_webhooks_and_verifies_messages(service: Live,
         assert [each.id for each in sdk.webhooks.list(limit=1)][-1] == made.id
         id = service.post("/api/v1/jobs", json=QUICK).json()["id"]
         failed(service, id)
-        until(lambda: other.came)
-        (_, headers, body) = other.came[0]
+        until(lambda: other.deliveries)
+        (_, headers, body) = other.deliveries[0]
         event = sdk.webhooks.unwrap(body, headers, secret=made.signing_secret)
         assert (event.type, event.data.id) == ("video.failed", id.replace("job_", "video_"))
         (sent,) = service.get(f"{HOOKS}/{made.id}/deliveries").json()["data"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from flickbook.world.book import aloft, beyond, bipeds, land, quadrupeds, sky, stage, vehicles, winged
+from flickbook.world.book import bipeds, land, quadrupeds, sea_and_space, sky, stage, uprights, vehicles, winged
 from flickbook.world.book.page import Page
 from flickbook.world.book.pen import FRAMES, PIXELS, Paint, Pen, shrink
 from flickbook.world.book.pose import Pose, pose
@@ -32,9 +32,9 @@ ACTORS: dict[str, tuple[Actor, float]] = {
     "bus": (vehicles.bus, 1.02),
     "train": (vehicles.train, 0.96),
     "boat": (vehicles.boat, 0.92),
-    "rocket": (aloft.rocket, 0.96),
-    "balloon": (aloft.balloon, 0.92),
-    "tree": (aloft.tree, 0.94),
+    "rocket": (uprights.rocket, 0.96),
+    "balloon": (uprights.balloon, 0.92),
+    "tree": (uprights.tree, 0.94),
 }
 _PLACES = {
     "beach": (land.beach, land.beach_moves),
@@ -42,8 +42,8 @@ _PLACES = {
     "city": (land.city, land.city_moves),
     "snow": (land.snow, land.snow_moves),
     "desert": (land.desert, land.desert_moves),
-    "space": (beyond.space, beyond.space_moves),
-    "underwater": (beyond.underwater, beyond.underwater_moves),
+    "space": (sea_and_space.space, sea_and_space.space_moves),
+    "underwater": (sea_and_space.underwater, sea_and_space.underwater_moves),
     "meadow": (land.meadow, land.meadow_moves),
 }
 

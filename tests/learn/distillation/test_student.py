@@ -11,8 +11,8 @@ import flickbook
 from flickbook.engine.memory.machine import Machine
 from flickbook.errors import FlickbookError, MediaError, RequestError
 from flickbook.hub.manifest import verify
-from flickbook.learn import student
-from flickbook.learn.distill import DistillConfig
+from flickbook.learn.distillation import student
+from flickbook.learn.distillation.distill import DistillConfig
 
 CONFIG = DistillConfig(iterations=2, batch=2, guidance_scale=2.0)
 

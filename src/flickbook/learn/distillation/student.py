@@ -28,7 +28,7 @@ from flickbook.hub import find
 from flickbook.hub.manifest import write_manifest
 from flickbook.learn import checkpoint, memory
 from flickbook.learn.dataset import training_scenes
-from flickbook.learn.distill import DistillConfig, Distiller, TeacherFilms
+from flickbook.learn.distillation.distill import DistillConfig, Distiller, TeacherFilms
 from flickbook.world import grammar
 
 #: The student's directory inside a model's, and the file that says how to run it.

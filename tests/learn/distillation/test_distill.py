@@ -15,7 +15,7 @@ from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.learn import checkpoint
-from flickbook.learn.distill import DistillConfig, Distiller, TeacherFilms
+from flickbook.learn.distillation.distill import DistillConfig, Distiller, TeacherFilms
 
 SHAPE = (8, 4, 4, 4)
 PROMPTS = ["a red circle", "a blue square", "a green star", "a small yellow ring"]

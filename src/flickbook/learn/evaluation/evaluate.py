@@ -3,7 +3,8 @@
 The table gives each attribute and "all correct" with Wilson intervals, in the groups of `GROUPS`: "held out" are pairs
 that no training film showed. It also gives the steadiness of objects beside that of the true films of the same prompts,
 the seconds to make a film (in batches of 8), and the autoencoder's fidelity on films it never saw. Beside it stands the
-judge's own ceiling: the same measure on raw renders, and on renders that went through the autoencoder.
+judge's own ceiling: the same measure on raw renders, and on renders that went through the autoencoder. A model with a
+student of few steps gets the same table for `--speed turbo`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.learn.autoencode import psnr
 from flickbook.learn.dataset import EVALUATION_SEEDS, pixels
+from flickbook.learn.evaluation import few_steps
+from flickbook.learn.evaluation.page import Shown, page, write
 from flickbook.media.sheet import contact_sheet
 from flickbook.world.captions import captions
 from flickbook.world.detect import Verdict, judge, wilson
@@ -44,6 +47,8 @@ GROUPS: dict[str, tuple[str, bool, float]] = {
 CALIBRATION = 20
 _FEWEST = 4
 _SHEET_ROWS = 12
+#: Films of each group that the report shows, in the order of their seeds.
+_REPORT_FILMS = 6
 
 
 @dataclass
@@ -156,21 +161,34 @@ def evaluate(
     networks: TextToVideo,
     count: int,
     settings: Settings | None = None,
-    sheets: Path | None = None,
+    out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     calibration: int = CALIBRATION,
+    student: tuple[TextToVideo, int] | None = None,
+    name: str = "model",
 ) -> dict[str, Any]:
-    """Make and judge `count` films; with `sheets` also write contact sheets of wins and failures there.
+    """Make and judge `count` films; with `out` also write report.html, and contact sheets of wins and failures, there.
 
-    `progress` is called with (films done, films in all); `calibration` true films of each group give the ceiling.
+    `progress` is called with (films done, films in all); `calibration` true films of each group give the ceiling. A
+    `student` is a model of few steps with their number; it makes the same films.
     """
     settings = settings or Settings()
     chosen, done, spent = prompts(count), 0, Stopwatch()
-    total = sum(map(len, chosen.values()))
-    result: dict[str, Any] = {"prompts": total, "settings": vars(settings), "groups": {}, "steadiness": {}}
-    for name, scenes in chosen.items():
+    total = sum(map(len, chosen.values())) * (1 if student is None else 2)
+    result: dict[str, Any] = {"prompts": sum(map(len, chosen.values())), "settings": vars(settings)}
+    result |= {"groups": {}, "steadiness": {}}
+    shown: dict[str, list[Shown]] = {}
+
+    def count_one() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for group, scenes in chosen.items():
         tally, steady = Tally(), []
         kept: dict[bool, list[tuple[np.ndarray, str]]] = {True: [], False: []}
+        shown[group] = []
         for scene, film in zip(scenes, spent.over(draw(networks, scenes, settings)), strict=True):
             verdict = judge(scene, film)
             tally.add(verdict)
@@ -178,22 +196,53 @@ def evaluate(
                 steady.append((steadiness(film), steadiness(render(scene))))
             if len(kept[verdict.all_correct]) < _SHEET_ROWS:
                 kept[verdict.all_correct].append((film, _label(scene, verdict)))
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        result["groups"][name] = tally.rows()
+            if len(shown[group]) < _REPORT_FILMS:
+                shown[group].append((film, captions(scene)[0], _wrong(verdict)))
+            count_one()
+        result["groups"][group] = tally.rows()
         if steady:  # a film in which no object is seen has steadiness 0
-            made, true = (float(np.mean([value or 0.0 for value in values])) for values in zip(*steady, strict=True))
-            result["steadiness"][name] = {"films": made, "true films": true, "share": made / max(true, 1e-6)}
-        if sheets is not None:
-            _write_sheets(sheets, name, kept)
-    result["seconds_per_film"] = spent.seconds / total
+            made, true = (float(np.mean([value or 0.0 for value in side])) for side in zip(*steady, strict=True))
+            result["steadiness"][group] = {"films": made, "true films": true, "share": made / max(true, 1e-6)}
+        if out is not None:
+            _write_sheets(out, group, kept)
+    result["seconds_per_film"] = spent.seconds / result["prompts"]
+    if student is not None:
+        result["turbo"] = _turbo(networks, student, settings, chosen, count_one)
     result["ceiling"] = ceiling(networks, calibration)
+    if out is not None:
+        write(out / "report.html", page(result, shown, name))
     return result
 
 
+def _turbo(
+    networks: TextToVideo,
+    student: tuple[TextToVideo, int],
+    settings: Settings,
+    chosen: dict[str, list[Scene]],
+    count_one: Callable[[], None],
+) -> dict[str, Any]:
+    """The table of a student, and its motion and diversity beside the teacher's."""
+    few, steps = student
+    fast, spent = Settings(steps, 1.0, "ddim", settings.batch), Stopwatch()
+    found: dict[str, Any] = {"num_inference_steps": steps, "groups": {}}
+    for group, scenes in chosen.items():
+        tally = Tally()
+        for scene, film in zip(scenes, spent.over(draw(few, scenes, fast)), strict=True):
+            tally.add(judge(scene, film))
+            count_one()
+        found["groups"][group] = tally.rows()
+    found["seconds_per_film"] = spent.seconds / sum(map(len, chosen.values()))
+    first = next(iter(chosen.values()))
+    found |= few_steps.ratios(first, lambda part: draw(networks, part, settings), lambda part: draw(few, part, fast))
+    return found
+
+
+def _wrong(verdict: Verdict) -> list[str]:
+    return [word for word, held in verdict.counted.items() if not held]
+
+
 def _label(scene: Scene, verdict: Verdict) -> str:
-    wrong = [word for word, held in verdict.counted.items() if not held]
+    wrong = _wrong(verdict)
     return captions(scene)[0] + (f"   (wrong: {', '.join(wrong)})" if wrong else "")
 
 
@@ -230,6 +279,13 @@ def table(result: dict[str, Any]) -> str:
         *(f"steadiness, {name}: {row['share']:.3f} of true films'" for name, row in result["steadiness"].items()),
     ]
     lines += ["", f"{result['seconds_per_film']:.2f} seconds a film"]
+    if "turbo" in result:
+        turbo = result["turbo"]
+        lines += ["", f"turbo, {turbo['num_inference_steps']} steps: {turbo['seconds_per_film']:.2f} seconds a film"]
+        lines += [f"turbo, {word}: {turbo[word]:.2f} of the exact films'" for word in ("motion", "diversity")]
+        for group in turbo["groups"]:
+            shares = [100 * side[group]["all correct"]["share"] for side in (turbo["groups"], result["groups"])]
+            lines.append(f"turbo, {group}: all correct {shares[0]:.1f} %, exact {shares[1]:.1f} %")
     lines += ["", *(f"autoencoder, {name}: {found['psnr']:.1f} dB" for name, found in result["ceiling"].items())]
     return "\n".join(lines)
 
@@ -241,9 +297,17 @@ def main(
     from flickbook import catalogue
     from flickbook.hub import find
 
-    directory = Path(model) if Path(model).is_dir() else find.directory(catalogue.find(model))
-    networks = TextToVideo.load(directory, device="cuda" if torch.cuda.is_available() else "cpu").pack()
-    return {
-        "model": model,
-        **evaluate(networks, prompts, None, out, progress, max(_FEWEST, min(CALIBRATION, prompts // 10))),
-    }
+    named = Path(model).is_dir()
+    entry = catalogue.find("builtin").at(Path(model)) if named else catalogue.find(model)
+    directory = Path(model) if named else find.directory(entry)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    networks = TextToVideo.load(directory, device=device).pack()
+    student = None
+    if (directory / "turbo" / "student.json").is_file():
+        few = entry.at(directory).few_steps()
+        student = (
+            TextToVideo.load(directory, device=device, unet_directory=few.unet).pack(),
+            few.num_inference_steps.default,
+        )
+    calibration = max(_FEWEST, min(CALIBRATION, prompts // 10))
+    return {"model": model, **evaluate(networks, prompts, None, out, progress, calibration, student, model)}

@@ -15,7 +15,7 @@ from PIL import Image
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import ModelNotFound, WeightsError
 from flickbook.learn.dataset import EVALUATION_SEEDS
-from flickbook.learn.evaluate import (
+from flickbook.learn.evaluation.evaluate import (
     GROUPS,
     Settings,
     Stopwatch,
@@ -106,9 +106,24 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
     assert "autoencoder, scenes:" in text and " dB" in text
     assert "steadiness, core:" in text and " seconds a film" in text
     sheets = sorted(path.name for path in tmp_path.iterdir())
-    assert sheets and all(name.endswith(("-wins.png", "-failures.png")) for name in sheets)
+    assert all(name.endswith(("-wins.png", "-failures.png")) for name in sheets if name != "report.html")
+    assert len(sheets) > 1
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert report.count("data:image/webp;base64,") == 8 and "<h2>Book</h2>" in report and "Turbo" in report
     with Image.open(tmp_path / "core-failures.png") as image:
         assert image.width > 1000
+
+
+@pytest.mark.slow
+def test_a_student_is_measured_beside_its_teacher(networks: TextToVideo) -> None:
+    found = evaluate(networks, 3, Settings(num_inference_steps=2), calibration=1, student=(networks, 1))
+    turbo = found["turbo"]
+    assert turbo["num_inference_steps"] == 1 and turbo["motion"] > 0 and turbo["diversity"] > 0
+    assert {name: rows["all correct"]["total"] for name, rows in turbo["groups"].items()} == {
+        name: rows["all correct"]["total"] for name, rows in found["groups"].items()
+    }
+    text = table(found)
+    assert "turbo, 1 steps:" in text and "turbo, core: all correct" in text
 
 
 def test_a_stopwatch_counts_what_the_iterator_takes_and_not_its_consumer() -> None:
