@@ -23,6 +23,7 @@ from flickbook.jobs.backend import Backend
 from flickbook.store.base import Query
 
 HERE = Path(__file__).parent
+REPORT = HERE.parent / "docs/reports/plain-house"
 FILMS = (
     ("a neon city in the rain with flying vehicles", 7),
     ("a peaceful sunset over mountain ranges", 11),
@@ -31,6 +32,8 @@ FILMS = (
     ("a small yellow star spinning on a black background", 2),
     ("a red circle moving left on a blue background", 1),
 )
+#: The report of names and texts shows the studio at these widths, in pixels.
+WIDTHS = (1440, 900, 390)
 EMERGING = "() => document.querySelector('flickbook-stage .fb-status')?.textContent.includes('14 of')"
 
 
@@ -46,6 +49,11 @@ def page(place: Path) -> None:
         seen.page.wait_for_function(EMERGING)
         seen.page.screenshot(path=HERE / "studio.png")
         seen.page.wait_for_selector("flickbook-stage video:visible")
+        for width in WIDTHS:
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            seen.page.wait_for_timeout(500)
+            seen.page.screenshot(path=REPORT / f"studio-{width}.png")
+        seen.page.set_viewport_size({"width": 1440, "height": 900})
         seen.tab("Gallery")
         seen.page.wait_for_function(
             "(count) => [...document.querySelectorAll('.fb-card img')].filter((each) => each.naturalWidth).length"

@@ -110,7 +110,7 @@ def _queue(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Sec
     found = server_kill.queue(ward, place, options.trials // 2, options.seed)
     said = f"- {found.acknowledged} jobs were acknowledged before the kills, in bursts of 1 to 4; all are there"
     starts = f"- the next one was ready after: {spread(found.starts)}"
-    return Section("kill -9 of what submits", found.trials, 0.0, [said, starts], found.faults)
+    return Section("kill -9 of submitting processes", found.trials, 0.0, [said, starts], found.faults)
 
 
 def _service(options: argparse.Namespace, place: Path, _: Ward, serving: Ward) -> Section:
@@ -142,7 +142,7 @@ def _stops(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Sec
     ]
     faults = found.faults + films.faults
     faults += ["not everyone was refused"] * ((found.refused, films.refused) != (found.tried, films.tried))
-    return Section("stopped and continued", found.tried + films.tried, 0.0, lines, faults)
+    return Section("processes stopped and continued", found.tried + films.tried, 0.0, lines, faults)
 
 
 def _disk(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Section:

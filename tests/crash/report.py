@@ -47,18 +47,18 @@ def text(sections: Sequence[Section], day: str, seed: int, load: str) -> str:
 def _lines(sections: Sequence[Section], day: str, seed: int, load: str) -> Iterator[str]:
     faults = sum(len(section.faults) for section in sections)
     total = sum(section.seconds for section in sections)
-    yield f"# Killed on purpose, {day}"
+    yield f"# Crash tests, {day}"
     yield ""
     yield f"`python -m tests.crash`, seed {seed}, {total / 60:.1f} minutes, on {platform.machine()} with Python"
     yield f"{platform.python_version()} and SQLite {sqlite3.sqlite_version}; {load}."
     yield ""
-    yield "| | tried | went wrong | what that says |"
+    yield "| | trials | failures | bound on the failure rate |"
     yield "|---|---|---|---|"
     for section in sections:
         says = "see below" if section.faults else bound(section.tried)
         yield f"| {section.title} | {section.tried} | {len(section.faults)} | {says} |"
     yield ""
-    yield "Nothing went wrong." if not faults else f"{faults} things went wrong; each is told below."
+    yield "No failures." if not faults else f"{faults} failures; each is described below."
     for section in sections:
         yield ""
         yield f"## {section.title[0].upper()}{section.title[1:]}"
