@@ -163,10 +163,17 @@ class Model(Record):
         there is neither.
         """
         if self.turbo:
-            return self if self.turbo == self.name else find(self.turbo)
+            if self.turbo == self.name:
+                return self
+            if self.directory:
+                limit = f"{self.turbo} makes the films of {self.name}, and not of files in another directory"
+                raise RequestError("speed", "turbo", limit, "leave out the directory, or write balanced or exact")
+            return find(self.turbo)
         try:
             card = json.loads((self.path() / "turbo/student.json").read_text(encoding="utf-8"))
-            steps = int(card["num_inference_steps"])
+            steps = card["num_inference_steps"]
+            if type(steps) is not int or not 1 <= steps <= 1000:
+                raise ValueError(steps)
         except (OSError, ValueError, KeyError, TypeError):
             limit = f"{self.name} has no few-step weights"
             own = "distill it with `flickbook distill` and name its directory, or " if self.family == "unet" else ""

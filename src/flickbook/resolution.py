@@ -252,7 +252,10 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
         if kind not in model.inputs:
             able = [other.name for other in list_models() if kind in other.inputs]
             limit = f"{model.name} starts from {' or '.join(model.inputs)}"
-            raise RequestError(kind, path, limit, f"leave it out, or choose a model that can: {', '.join(able)}")
+            remedy = f"leave it out, or choose a model that can: {', '.join(able)}"
+            if request.speed == "turbo":
+                limit, remedy = f"{limit} at speed turbo", "leave it out, or write exact for the speed"
+            raise RequestError(kind, path, limit, remedy)
     if not inputs and "text" not in model.inputs:
         kind = model.inputs[0]
         raise RequestError(kind, "", f"{model.name} starts from {' or '.join(model.inputs)}", f"add --{kind} PATH")
@@ -297,7 +300,7 @@ def _negative(request: Request, model: Model) -> str:
     if request.negative_prompt is None:
         return model.negative_prompt
     if request.negative_prompt.strip() and (not model.prompted or model.guidance_scale.range[1] <= 1):
-        limit = f"has no effect with {model.name}"
+        limit = f"has no effect with {model.name}" + (" at speed turbo" if request.speed == "turbo" else "")
         raise RequestError("negative_prompt", request.negative_prompt, limit, "leave it out")
     text = _prompt("negative_prompt", request.negative_prompt, smallest=0)
     # Guidance would steer away from the arbitrary meaning that the network gives an unknown word, and degrade the film.
@@ -346,7 +349,10 @@ def _within(field: str, value: float, ends: tuple[float, float]) -> float:
         remedy = f"ask for {smallest:g} or more"
     else:
         remedy = f"ask for {largest:g} {unit} or fewer" if unit else f"ask for {largest:g} or less"
-    raise RequestError(field, value, f"must be {smallest:g} to {largest:g}", remedy)
+    limit = f"must be {smallest:g} to {largest:g}"
+    if smallest == largest:
+        limit, remedy = f"must be {smallest:g}", "leave it out"
+    raise RequestError(field, value, limit, remedy)
 
 
 def _scheduler(name: str | None, model: Model, num_frames: int) -> str:

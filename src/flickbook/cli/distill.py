@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from flickbook.cli import console, options
-from flickbook.errors import RequestError
 
 
 def distill(
-    model: Annotated[str, typer.Argument(help="The teacher: a model of the 3D U-Net family, by name or directory.")],
+    model: Annotated[
+        str, typer.Argument(help="The teacher: a model of the 3D U-Net family, or a directory of `flickbook train`.")
+    ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Directory of films, checkpoints and model; the same command resumes in it."),
@@ -30,25 +31,24 @@ def distill(
     batch: Annotated[int, typer.Option(min=1, help="Films in each update.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the films and of the training.")] = 0,
+    model_dir: options.ModelDir = None,
     yes: options.Yes = False,
 ) -> None:
-    """Distill a model to a student of few steps for --speed turbo, and print its directory."""
-    if not Path(model).is_dir():
+    """Distill a model to a few-step student for --speed turbo, and print its directory."""
+    if not Path(model).is_dir() and model_dir is None:
         from flickbook.cli.films.making import require_model
 
         require_model(model, None, yes)
     from flickbook.learn.distillation.distill import DistillConfig
     from flickbook.learn.distillation.student import main, teacher_of
 
-    scale = teacher_of(model)[0].guidance_scale.default if guidance_scale is None else guidance_scale
-    if scale < 1:
-        raise RequestError("guidance_scale", scale, "must be 1 or more", "leave it out for the model's own")
+    teacher, _ = teacher_of(model, model_dir)
+    scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
     config = DistillConfig(steps, scale, iterations, batch, lr, seed=seed)
-    for row in main(model, out, config, prompts, num_films, _note):
+    for row in main(model, out, config, prompts, num_films, _note, model_dir):
         console.note(f"update {row['update'] + 1:.0f}, {row['steps']:.0f} steps: loss {row['loss']:.5f}")
     print(out / "model")
 
 
-def _note(part: str, done: int, total: int) -> None:
-    if part == "films":
-        console.note(f"the teacher made {done} of {total} films")
+def _note(done: int, total: int) -> None:
+    console.note(f"the teacher made {done} of {total} films")

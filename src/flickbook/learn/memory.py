@@ -42,6 +42,15 @@ def required(parameters: int, averages: int, kept: int, others: int = 0) -> int:
     return _PROCESS + parameters * _BYTES * (_COPIES + averages) + kept + others
 
 
+def free(device: torch.device, processes: int = 1) -> int:
+    """Free bytes on a GPU, or this process's share of the machine's free memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    from flickbook.engine.memory.machine import Machine  # the training loop alone runs without its packages
+
+    return Machine.here().memory_free // processes
+
+
 def refuse_beyond(need: int, free: int, field: str, value: object, remedy: str) -> None:
     """Raise RequestError for `field` if `need` bytes are more than the `free` ones."""
     if need > free:

@@ -1,7 +1,7 @@
 """A whole training, from nothing to a model directory: `flickbook train CONFIG --out DIR`.
 
-Five parts, each done once and found again by its files, so that the same command goes on after a kill at any instant:
-tokenizer, autoencoder, films as latents, the diffusion model, the published directory. From `--init` a directory's
+Five parts, each of which detects its finished files, so that the same command resumes after a kill: tokenizer,
+autoencoder, films as latents, the diffusion model, the published directory. From `--init` a directory's
 autoencoder, tokenizer and weights are taken over, and training starts from them.
 """
 
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from flickbook.learn.dataset import Films, sentences, training_scenes, write_sha
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model, Trainer, warm_start
-from flickbook.world.scenes import FRAMES, SIZE
+from flickbook.world.scenes import SIZE
 
 _SHARD = 250
 #: Films whose captions the tokenizer learns from, and films that tell the spread of the latents; seeds of their own.
@@ -58,7 +59,7 @@ class Session:
         directory = self.out / "tokenizer"
         if not (directory / "words.txt").exists():
             if self.init is not None:
-                Tokenizer(self.init / "tokenizer")  # refuses what is none
+                Tokenizer(self.init / "tokenizer")  # refuses another directory
                 copy = self.out / "tokenizer.tmp"
                 shutil.copytree(self.init / "tokenizer", copy, dirs_exist_ok=True)
                 shutil.rmtree(directory, ignore_errors=True)
@@ -154,22 +155,22 @@ class Session:
         return trainer
 
     def check_memory(self) -> None:
-        """Raise RequestError if this process's share of a step of 16-frame clips needs more memory than is free."""
-        from flickbook.engine.memory.machine import Machine  # the training loop alone runs without its packages
-
-        ranks = self.accelerator.num_processes if self.accelerator else 1
-        clips = max(1, self.config.frames_per_step // FRAMES // ranks)
+        """Raise RequestError if this process's share of the largest step needs more memory than is free."""
+        config, ranks = self.config, self.accelerator.num_processes if self.accelerator else 1
         with torch.device("meta"):
-            model = Model(self.config)
-        unet = model.unet.config
-        side = SIZE // AutoencoderConfig.from_dict(self.config.autoencoder.network).factor
-        x = torch.empty(clips, unet.in_channels, FRAMES, side, side, device="meta")
-        ids = torch.empty(clips, self.config.max_length, dtype=torch.long, device="meta")
-        kept = memory.activations(model, lambda network: network(x, torch.empty(clips, device="meta"), ids))
+            model = Model(config)
+        side = SIZE // AutoencoderConfig.from_dict(config.autoencoder.network).factor
+        kept = 0
+        for frames in {length for stage in config.stages for length in stage.frames}:
+            clips = max(1, config.frames_per_step // frames // ranks)
+            x = torch.empty(clips, model.unet.config.in_channels, frames, side, side, device="meta")
+            ids = torch.empty(clips, config.max_length, dtype=torch.long, device="meta")
+            step = torch.empty(clips, device="meta")
+            kept = max(kept, memory.activations(model, partial(_forward, x=x, step=step, ids=ids)))
         weights = sum(parameter.numel() for parameter in model.parameters())
-        need, machine = memory.required(weights, len(self.config.ema_decays), kept), Machine.here()
-        free = machine.gpu_free if self.device.type == "cuda" else machine.memory_free // ranks
-        memory.refuse_beyond(need, free, "frames_per_step", self.config.frames_per_step, "lower it, or the networks")
+        need = memory.required(weights, len(config.ema_decays), kept)
+        free = memory.free(self.accelerator.device if self.accelerator else self.device, ranks)
+        memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, or the networks")
 
     def networks(self, trainer: Trainer, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
         """The model under training as one that makes films."""
@@ -190,6 +191,11 @@ class Session:
         model = trainer.averaged(self.config.publish_decay)
         publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
         return self.out / "model"
+
+
+def _forward(network: torch.nn.Module, x: Tensor, step: Tensor, ids: Tensor) -> Tensor:
+    found: Tensor = network(x, step, ids)
+    return found
 
 
 def say(part: str, row: dict[str, Any]) -> None:

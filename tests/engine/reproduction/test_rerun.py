@@ -45,6 +45,16 @@ def test_rerun_changes_only_given_options(film: Path) -> None:
     assert resolve(request) == expected
 
 
+def test_turbo_has_steps_and_guidance_of_its_own(film: Path) -> None:
+    request, _ = varied(film, {"speed": "turbo"})
+    assert request.speed == "turbo"
+    assert (request.num_inference_steps, request.guidance_scale, request.scheduler) == (None, None, None)
+    request, _ = varied(film, {"speed": "balanced"})
+    assert request.num_inference_steps == plan_of(film).num_inference_steps
+    request, _ = varied(film, {"speed": "turbo", "num_inference_steps": 8})
+    assert request.num_inference_steps == 8
+
+
 def test_the_format_follows_the_new_file_name(film: Path) -> None:
     request, _ = varied(film, {"container": "webm"})
     assert resolve(request).codec == "vp9"

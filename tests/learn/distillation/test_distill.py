@@ -51,6 +51,22 @@ def test_a_student_has_fewer_steps_than_its_teacher(steps: int) -> None:
         DistillConfig(steps)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"guidance_scale": float("nan")}, {"guidance_scale": 0.5}, {"lr": 0.0}, {"lr": float("nan")}, {"seed": 2**64}],
+)
+def test_numbers_out_of_range_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match=f"^{next(iter(changes))}="):
+        DistillConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_a_diverged_training_ends(teacher: TextToVideo, films: TeacherFilms, tmp_path: Path) -> None:
+    distiller = Distiller(teacher, films, CONFIG, tmp_path)
+    next(distiller.student.parameters()).data.fill_(float("nan"))
+    with pytest.raises(RequestError, match="lr=0.001: the loss of update 0 is not finite"):
+        distiller.update()
+
+
 def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: TeacherFilms, tmp_path: Path) -> None:
     distiller = Distiller(teacher, films, CONFIG, tmp_path)
     grid, places = teacher.schedule.of_students().timesteps(32), torch.tensor([3, 20])

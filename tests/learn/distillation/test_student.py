@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from tests.learn.conftest import VALUES
 
 import flickbook
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.engine.memory.machine import Machine
-from flickbook.errors import FlickbookError, MediaError, RequestError
+from flickbook.errors import FlickbookError, MediaError, OutputError, RequestError
 from flickbook.hub.manifest import verify
 from flickbook.learn.distillation import student
-from flickbook.learn.distillation.distill import DistillConfig
+from flickbook.learn.distillation.distill import DistillConfig, TeacherFilms
+from flickbook.resolution import resolve
+from flickbook.spec import Request
 
 CONFIG = DistillConfig(iterations=2, batch=2, guidance_scale=2.0)
 
@@ -26,9 +34,9 @@ def distilled(teacher: Path, out: Path, **changes: object) -> Path:
 @pytest.mark.slow
 def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path: Path) -> None:
     before = verify(published)
-    parts: list[tuple[str, int, int]] = []
+    parts: list[tuple[int, int]] = []
     model = distilled(published, tmp_path / "out", progress=lambda *row: parts.append(row))
-    assert parts[:2] == [("films", 2, 3), ("films", 3, 3)] and parts[-1] == ("distill", 8, 8)
+    assert parts == [(2, 3), (3, 3)]
     found = verify(model)
     assert found.items() >= before.items() and set(found) - set(before) == {"turbo/diffusion_pytorch_model.safetensors"}
     assert verify(published) == before, "the teacher's files stay"
@@ -42,10 +50,44 @@ def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path
     assert "turbo/diffusion_pytorch_model.safetensors" not in exact.recipe.weights
     assert turbo.recipe.frames_sha256 != exact.recipe.frames_sha256
 
-    films = sorted((tmp_path / "out" / "films").iterdir())
+    films = sorted((tmp_path / "out" / "teacher-films").iterdir())
     stamps = [path.stat().st_mtime_ns for path in films]
     assert verify(distilled(published, tmp_path / "out")) == found, "nothing is trained again"
     assert [path.stat().st_mtime_ns for path in films] == stamps
+
+
+@pytest.mark.parametrize(("name", "value"), [("prompts", ["another"]), ("batch", 4), ("seed", 1), ("model", None)])
+def test_films_of_other_options_are_not_mixed(
+    name: str, value: object, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Sequence[str]] = []
+
+    def make(teacher: object, prompts: Sequence[str], *rest: object) -> TeacherFilms:
+        made.append(prompts)
+        return TeacherFilms(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 2), 8.0)
+
+    monkeypatch.setattr(TeacherFilms, "make", make)
+    networks, (model, _) = TextToVideo.load(published), student.teacher_of(str(published))
+    student.films_of(networks, ["one", "two"], CONFIG, model, tmp_path / "teacher-films")
+    student.films_of(networks, ["one", "two"], CONFIG, model, tmp_path / "teacher-films")
+    assert made == [["one", "two"]], "the second run found the films of the first"
+    other = flickbook.catalogue.find("builtin") if name == "model" else model
+    prompts = value if name == "prompts" else ["one", "two"]
+    config = replace(CONFIG, **{name: value}) if name in ("batch", "seed") else CONFIG
+    with pytest.raises(RequestError, match="holds films of another distillation"):
+        student.films_of(networks, prompts, config, other, tmp_path / "teacher-films")  # type: ignore[arg-type]
+
+
+def test_a_network_that_knows_the_frame_rate_is_counted() -> None:
+    unet = UNet3D(UNet3DConfig.from_dict({**VALUES["unet"], "fps_cond": True}))
+    networks = SimpleNamespace(unet=unet, device=torch.device("cpu"), in_memory=lambda: [unet])
+    student._check_memory(networks, CONFIG, (8, 4, 8, 8))  # type: ignore[arg-type]
+
+
+def test_an_output_that_is_a_file_is_refused(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(OutputError, match="is not a directory"):
+        distilled(published, tmp_path / "out")
 
 
 def test_a_teacher_of_another_architecture_is_refused(tmp_path: Path) -> None:
@@ -83,6 +125,36 @@ def test_a_bad_file_of_prompts_is_refused(content: bytes | None, tmp_path: Path)
         path.write_bytes(content)
     with pytest.raises(MediaError, match=r"prompts\.txt"):
         student.prompts_of(student.teacher_of("builtin")[0], path, 4)
+
+
+@pytest.mark.parametrize("steps", ["0", "-4", "true", "5000", "Infinity", '"4"'])
+def test_a_bad_description_of_a_student_is_no_student(steps: str, tmp_path: Path) -> None:
+    (tmp_path / "turbo").mkdir()
+    (tmp_path / "turbo/student.json").write_text(f'{{"num_inference_steps": {steps}}}', encoding="utf-8")
+    with pytest.raises(RequestError, match="builtin has no few-step weights; distill it with"):
+        flickbook.catalogue.find("builtin").at(tmp_path).few_steps()
+
+
+def test_a_student_takes_words_only_and_its_own_steps(tmp_path: Path) -> None:
+    (tmp_path / "turbo").mkdir()
+    (tmp_path / "turbo/student.json").write_text('{"num_inference_steps": 4}', encoding="utf-8")
+    image = tmp_path / "image.png"
+    image.write_bytes(b"")
+    for fields, message in (
+        ({"image": str(image)}, "starts from text at speed turbo; leave it out, or write exact for the speed"),
+        ({"num_inference_steps": 25}, "num_inference_steps=25: must be 4; leave it out"),
+        ({"negative_prompt": "blurry"}, "has no effect with builtin at speed turbo"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            resolve(Request.of(prompt="a red circle", speed="turbo", **fields), tmp_path)
+    assert resolve(Request.of(prompt="a red circle", speed="turbo"), tmp_path).num_inference_steps == 4
+
+
+def test_another_model_does_not_stand_in_for_files_in_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="sdxl-turbo makes the films of sdxl, and not of files in another directory"):
+        flickbook.catalogue.find("sdxl").at(tmp_path).few_steps()
+    assert flickbook.catalogue.find("sdxl").few_steps().name == "sdxl-turbo"
+    assert flickbook.catalogue.find("animatelcm").few_steps().name == "animatelcm"
 
 
 def test_turbo_needs_weights_of_few_steps() -> None:

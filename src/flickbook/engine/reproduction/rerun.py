@@ -20,7 +20,8 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     """The Request of a film like that at `path`, with each of `changes` that is not None, and the files of the networks
     that polished it.
 
-    With another model, size, steps and scheduler are left to that model's defaults. Raises MediaError for a file
+    With another model, size, steps and scheduler are left to that model's defaults; to turbo or back, steps, guidance
+    and scheduler are. Raises MediaError for a file
     without a Recipe and for an input that is not found, RequestError for a film that was not made by a model.
     """
     recipe, run = carried(path)
@@ -46,6 +47,9 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
         fields |= {"codec": None, "quality": None, "pixel_format": None}
     if changes.get("preset") is not None:
         fields |= dict.fromkeys(catalogue.Recommended.model_fields)
+    if (changes.get("speed", plan.speed) == "turbo") != (plan.speed == "turbo"):
+        # Few-step weights have steps and guidance of their own.
+        fields |= dict.fromkeys(("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt"))
     if "quality" in changes:
         fields["pixel_format"] = None
     return Request.of(**{**fields, **changes}), evidence.found

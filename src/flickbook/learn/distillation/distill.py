@@ -1,4 +1,4 @@
-"""Distill a model of the 3D U-Net family to a student of few steps: `flickbook distill MODEL --out DIR`.
+"""Targets and updates of a distillation: a few-step student learns from a model of the 3D U-Net family.
 
 Guided distillation (Meng et al. 2023, arXiv 2210.03142), then progressive distillation (Salimans & Ho 2022, arXiv
 2202.00512). First the student learns the output that the teacher gives with classifier-free guidance, so that it runs
@@ -30,6 +30,7 @@ from flickbook.learn.muon import Muon, groups_of
 
 #: The steps of the teacher, and so of the first phase. A student has this number divided by a power of two.
 TEACHER_STEPS = 32
+SEED_LIMIT = 2**32 - 1
 #: (x_t, timesteps (n,), indices of the films (n,)) -> the network's output.
 _Output = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -49,6 +50,10 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, low, high in (("guidance_scale", 1, 100), ("lr", 1e-8, 1), ("seed", 0, SEED_LIMIT)):
+            value = getattr(self, name)
+            if not low <= value <= high:  # also refuses NaN
+                raise RequestError(name, value, f"must be {low:g} to {high}", "leave it out for the default")
         allowed = [TEACHER_STEPS >> halvings for halvings in range(1, TEACHER_STEPS.bit_length())]
         if self.steps not in allowed:
             limit = f"must be one of {', '.join(map(str, allowed))}: the teacher has {TEACHER_STEPS}"
@@ -103,12 +108,12 @@ class TeacherFilms:
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> TeacherFilms:
-        """The films that `tensors` wrote."""
+        """Read what `tensors` returned."""
         return cls(tensors["latents"], tensors["context"], tensors["negative"], float(tensors["fps"]))
 
 
 class Distiller:
-    """A student and the network that it learns from; every draw follows from (seed, update)."""
+    """A student and the network that it learns from. Every random draw depends on the seed and the update only."""
 
     def __init__(self, teacher: TextToVideo, films: TeacherFilms, config: DistillConfig, out: Path) -> None:
         self.config, self.films, self.out, self.number = config, films, out, 0
@@ -205,6 +210,9 @@ class Distiller:
         _, sigma = self._levels(here, x)
         # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
         loss = ((estimate - target) / sigma).square().mean()
+        if not torch.isfinite(loss):
+            limit = f"the loss of update {number} is not finite"
+            raise RequestError("lr", config.lr, limit, "start again with a lower one, in another --out")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
@@ -228,7 +236,7 @@ class Distiller:
         self.optimizer = self._optimizer()
 
     def save(self) -> Path:
-        """Write a checkpoint that resumes to the bit."""
+        """Write a checkpoint. A run resumed from it has the same bits as an uninterrupted one."""
         tensors = {f"student/{name}": value for name, value in self.student.state_dict().items()}
         tensors |= {f"teacher/{name}": value for name, value in self._teacher.state_dict().items()}
         tensors |= {f"ema/{name}": value for name, value in self.average.items()}

@@ -1,12 +1,13 @@
 """A whole distillation, from a model to a model with a student: `flickbook distill MODEL --out DIR`.
 
-Three parts, each found again by its files, so that the same command resumes after a kill: the teacher's films in
-`films/`, the updates in `distillation/`, and the directory `model/`. That is the teacher's directory with the student
-in `turbo/`, which `--speed turbo` runs. Files that did not change are hard links where the file system allows it.
+It has three parts: the teacher's films in `teacher-films/`, the updates in `distillation/`, and the result in `model/`.
+Each part detects its finished files, so the same command resumes after a kill. `model/` is the teacher's directory with
+the student in `turbo/`, which `--speed turbo` runs; unchanged files are hard links where the file system allows it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,11 +22,10 @@ from flickbook import catalogue
 from flickbook.catalogue import Model
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.diffusion.weights import save_weights
-from flickbook.engine.memory.machine import Machine
-from flickbook.errors import MediaError, RequestError
+from flickbook.errors import MediaError, OutputError, RequestError
 from flickbook.files import replace_whole
 from flickbook.hub import find
-from flickbook.hub.manifest import write_manifest
+from flickbook.hub.manifest import read_config, write_manifest
 from flickbook.learn import checkpoint, memory
 from flickbook.learn.dataset import training_scenes
 from flickbook.learn.distillation.distill import DistillConfig, Distiller, TeacherFilms
@@ -36,17 +36,18 @@ TURBO, CARD = "turbo", "student.json"
 #: Films of each group of the world whose captions a distillation of the built-in model uses, as shares of 16.
 _SHARES = {"core": 6, "pair": 2, "several": 1, "digits": 1, "views": 2, "book": 4}
 _SEED = 80_000_000
-_Progress = Callable[[str, int, int], None]
+_Progress = Callable[[int, int], None]
 
 
-def teacher_of(name: str) -> tuple[Model, Path]:
-    """The catalogue's entry and the directory of a teacher, named or as a directory.
+def teacher_of(name: str, model_dir: Path | None = None) -> tuple[Model, Path]:
+    """The catalogue's entry and the directory of a teacher: a name, with another directory of its files if there is
+    one, or the directory of a model that `flickbook train` wrote.
 
     Raises ModelNotFound, ModelNotPulled, RequestError for a model of another architecture.
     """
     if Path(name).is_dir():
         return catalogue.find("builtin").at(Path(name)), Path(name)
-    model = catalogue.find(name)
+    model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
     if model.family != "unet":
         known = ", ".join(each.name for each in catalogue.list_models() if each.family == "unet")
         raise RequestError("model", name, "is not of the 3D U-Net family", f"name one of {known}, or a directory")
@@ -82,22 +83,48 @@ def films_of(
     directory: Path,
     progress: _Progress | None = None,
 ) -> TeacherFilms:
-    """The teacher's films of the prompts, made in batches where a batch's file is missing."""
+    """The teacher's films of the prompts. Batches whose file exists are not made again.
+
+    Raises RequestError if the directory holds films of another teacher or of other options.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    width, height = model.sizes[0]
-    shape = teacher.latent_shape(model.num_frames.default, height, width)
+    shape, fps = _shape(teacher, model), model.condition_fps or model.fps.default
+    _check_options(directory, prompts, config, model)
     parts = []
     for first in range(0, len(prompts), config.batch):
         path = directory / f"films-{first // config.batch:05d}.safetensors"
         if not path.exists():
             part = prompts[first : first + config.batch]
-            made = TeacherFilms.make(teacher, part, config, shape, model.fps.default, config.seed + first)
+            made = TeacherFilms.make(teacher, part, config, shape, fps, config.seed + first)
             replace_whole(path, lambda temporary, made=made: save_file(made.tensors(), temporary))  # type: ignore[misc]
         parts.append(load_file(path))
         if progress is not None:
-            progress("films", min(first + config.batch, len(prompts)), len(prompts))
+            progress(min(first + config.batch, len(prompts)), len(prompts))
     joined = {name: torch.cat([part[name] for part in parts]) for name in ("latents", "context")}
     return TeacherFilms.of({**parts[0], **joined})
+
+
+def _shape(teacher: TextToVideo, model: Model) -> tuple[int, int, int, int]:
+    width, height = model.sizes[0]
+    return teacher.latent_shape(model.num_frames.default, height, width)
+
+
+def _check_options(directory: Path, prompts: Sequence[str], config: DistillConfig, model: Model) -> None:
+    """Record what the films of a directory are made from, or refuse to mix them with others."""
+    record = directory / "films.json"
+    options = {
+        "model": model.name,
+        "revision": model.revision(),
+        "prompts": hashlib.sha256("\n".join(prompts).encode()).hexdigest(),
+        **{name: getattr(config, name) for name in ("guidance_scale", "batch", "seed")},
+    }
+    known = read_config(record) if record.exists() else {}
+    if not known and not any(directory.glob("*.safetensors")):
+        text = json.dumps(options, indent=1)
+        replace_whole(record, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    elif other := [name for name, value in options.items() if known.get(name) != value]:
+        limit = f"holds films of another distillation ({', '.join(other)} differ)"
+        raise RequestError("out", directory.parent, limit, "use the options of that run, or another --out")
 
 
 def publish(source: Path, distiller: Distiller, out: Path) -> Path:
@@ -134,15 +161,16 @@ def _check_memory(networks: TextToVideo, config: DistillConfig, shape: tuple[int
     def forward(shapes: torch.nn.Module) -> torch.Tensor:
         x = torch.empty(config.batch, channels, frames, height, width, device="meta")
         context = torch.empty(config.batch, 77, unet.config.cross_attention_dim, device="meta")
-        found: torch.Tensor = shapes(x, torch.empty(config.batch, device="meta"), context)
+        each = torch.empty(config.batch, device="meta")
+        found: torch.Tensor = shapes(x, each, context, each)
         return found
 
     weights = sum(parameter.numel() for parameter in unet.parameters())
-    # The student's average, and the teacher of the phase with its frozen weights.
-    need = memory.required(weights, 2, memory.activations(unet, forward))
-    machine = Machine.here()
-    free = machine.gpu_free if networks.device.type == "cuda" else machine.memory_free
-    memory.refuse_beyond(need, free, "batch", config.batch, "lower it, or use a machine with more memory")
+    # The student's average, and the frozen weights that it learns from; beside them the model as it was loaded.
+    loaded = sum(each.nbytes for network in networks.in_memory() for each in network.parameters())
+    need = memory.required(weights, 2, memory.activations(unet, forward), loaded)
+    remedy = "lower it, or use a machine with more memory"
+    memory.refuse_beyond(need, memory.free(networks.device), "batch", config.batch, remedy)
 
 
 def main(
@@ -152,27 +180,26 @@ def main(
     prompts: Path | None = None,
     num_films: int = 400,
     progress: _Progress | None = None,
+    model_dir: Path | None = None,
 ) -> Iterator[dict[str, float]]:
     """Make the films, train, and write `out/model`. Yields a row of the training's log every 50 updates.
 
-    `progress` is called with (part, done, total). Raises what `teacher_of` and `prompts_of` raise, and RequestError if
-    the machine has too little memory.
+    `progress` is called with (films done, films in all). Raises what `teacher_of`, `prompts_of` and `films_of` raise,
+    OutputError if `out` is not a directory, and RequestError if the machine has too little memory.
     """
-    model, directory = teacher_of(name)
+    if out.exists() and not out.is_dir():
+        raise OutputError(out, "is not a directory", "name another one")
+    model, directory = teacher_of(name, model_dir)
     texts = prompts_of(model, prompts, num_films)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks = TextToVideo.load(directory, device=device)
-    width, height = model.sizes[0]
-    _check_memory(networks, config, networks.latent_shape(model.num_frames.default, height, width))
+    _check_memory(networks, config, _shape(networks, model))
     maker = networks if device == "cuda" else TextToVideo.load(directory).pack()
-    films = films_of(maker, texts, config, model, out / "films", progress)
+    films = films_of(maker, texts, config, model, out / "teacher-films", progress)
     del maker
     distiller = Distiller(networks, films, config, out / "distillation")
     newest = checkpoint.latest(distiller.out)
     if newest is not None:
         distiller.restore(newest)
-    for row in distiller.run():
-        if progress is not None:
-            progress("distill", distiller.number, distiller.total)
-        yield row
+    yield from distiller.run()
     publish(directory, distiller, out / "model")

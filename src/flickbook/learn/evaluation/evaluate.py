@@ -4,7 +4,7 @@ The table gives each attribute and "all correct" with Wilson intervals, in the g
 that no training film showed. It also gives the steadiness of objects beside that of the true films of the same prompts,
 the seconds to make a film (in batches of 8), and the autoencoder's fidelity on films it never saw. Beside it stands the
 judge's own ceiling: the same measure on raw renders, and on renders that went through the autoencoder. A model with a
-student of few steps gets the same table for `--speed turbo`.
+few-step student gets the same table for `--speed turbo`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,9 @@ def evaluate(
     """
     settings = settings or Settings()
     chosen, done, spent = prompts(count), 0, Stopwatch()
-    total = sum(map(len, chosen.values())) * (1 if student is None else 2)
+    total = sum(map(len, chosen.values()))
+    if student is not None:
+        total += total + 2 * few_steps.SEEDS * min(few_steps.PROMPTS, len(next(iter(chosen.values()))))
     result: dict[str, Any] = {"prompts": sum(map(len, chosen.values())), "settings": vars(settings)}
     result |= {"groups": {}, "steadiness": {}}
     shown: dict[str, list[Shown]] = {}
@@ -233,7 +236,13 @@ def _turbo(
         found["groups"][group] = tally.rows()
     found["seconds_per_film"] = spent.seconds / sum(map(len, chosen.values()))
     first = next(iter(chosen.values()))
-    found |= few_steps.ratios(first, lambda part: draw(networks, part, settings), lambda part: draw(few, part, fast))
+
+    def counted(side: TextToVideo, how: Settings, scenes: Sequence[Scene]) -> Iterator[np.ndarray]:
+        for film in draw(side, scenes, how):
+            count_one()
+            yield film
+
+    found |= few_steps.ratios(first, partial(counted, networks, settings), partial(counted, few, fast))
     return found
 
 

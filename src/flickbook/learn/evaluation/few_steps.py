@@ -1,4 +1,4 @@
-"""A student of few steps beside its teacher: how much its films move, and how much they differ.
+"""A few-step student beside its teacher: how much its films move, and how much they differ.
 
 Motion is the mean absolute difference of neighbouring frames. Diversity is the mean absolute difference of films of one
 prompt with different seeds. Both are given as shares of the teacher's: a student that learned the mean of its teacher's
@@ -42,4 +42,4 @@ def ratios(scenes: Sequence[Scene], teacher: Draw, student: Draw) -> dict[str, A
         found["motion"].append(float(np.mean([motion(film) for film in films])))
         groups = [films[first : first + SEEDS] for first in range(0, len(films), SEEDS)]
         found["diversity"].append(float(np.mean([diversity(group) for group in groups])))
-    return {name: student / max(1e-9, teacher) for name, (teacher, student) in found.items()}
+    return {name: sides[1] / max(1e-9, sides[0]) for name, sides in found.items()}

@@ -30,7 +30,7 @@ Shown = tuple[np.ndarray, str, Sequence[str]]
 
 
 def animation(film: np.ndarray) -> str:
-    """A film (n, h, w, 3) uint8 as a data URI: an animated WebP that repeats without end."""
+    """A film (n, h, w, 3) uint8 as a data URI: an animated WebP that loops forever."""
     first, *rest = (Image.fromarray(frame) for frame in film)
     file = io.BytesIO()
     first.save(file, "WEBP", save_all=True, append_images=rest, duration=round(1000 / FPS), loop=0, quality=80)

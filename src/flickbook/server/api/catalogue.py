@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
@@ -34,6 +34,7 @@ class ModelResponse(Model):
 
     here: bool
     fixed: str
+    unet: str = Field("unet", exclude=True)
 
 
 class Models(BaseModel):

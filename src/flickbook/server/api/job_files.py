@@ -160,7 +160,7 @@ def film_of(service: Service, job: Job, id: str = "") -> Path:
     if job.result is None:
         raise JobNotFound(job.id)
     if job.home == "command":
-        raise JobConflict(id or job.id, job.state, "served", "was written to a file of the command that made it")
+        raise JobConflict(id or job.id, job.state, "downloaded", "was written to a file of the command that made it")
     name = Path(job.result.path).name
     if not _MADE.fullmatch(name) or not media_type(name):
         raise JobNotFound(job.id)

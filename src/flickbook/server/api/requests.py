@@ -79,7 +79,7 @@ class Choices(Body):
         Annotated[
             Speed,
             Field(
-                description="balanced: faster, nearly identical; turbo: few steps, where the model has weights for it"
+                description="balanced: faster, nearly identical; turbo: few steps, if the model has few-step weights"
             ),
         ]
         | None
