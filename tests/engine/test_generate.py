@@ -176,6 +176,7 @@ def test_model_dir_names_another_directory(tmp_path: Path) -> None:
         generate(PROMPT, model_dir=tmp_path / "missing", **SHORT)
 
 
+@pytest.mark.slow
 def test_unlearned_words_of_every_prompt_are_noted() -> None:
     turns = ((16, "a green panda"),)
     clip = generate(PROMPT, num_frames=24, num_inference_steps=1, seed=1, prompt_at=turns)
@@ -221,6 +222,7 @@ def test_an_unknown_keyword_is_refused_before_any_work(word: str) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_background_has_the_requested_colour() -> None:
     for word in ("blue", "black"):
         clip = generate(f"a red circle moving left on a {word} background", seed=7)

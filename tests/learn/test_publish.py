@@ -38,6 +38,7 @@ def written(values: dict[str, Any], tokenizer: Path, out: Path) -> tuple[Model, 
     return model, autoencoder, publish(model, autoencoder, tokenizer, config, out)
 
 
+@pytest.mark.slow
 def test_it_loads_as_it_was_written(values: dict[str, Any], tokenizer_path: Path, tmp_path: Path) -> None:
     model, autoencoder, manifest = written(values, tokenizer_path, tmp_path)
     assert set(manifest) == set(FILES.values())

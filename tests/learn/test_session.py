@@ -76,6 +76,7 @@ def test_from_nothing_to_a_model_and_on_from_any_part(short: Path, tmp_path: Pat
         assert verify(main(short, out)) == manifest
 
 
+@pytest.mark.slow
 def test_it_starts_from_another_model(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
     """Without learning (a rate of nothing) the weights that come out are those that went in."""
     values["stages"] = [{"name": "films", "steps": 1, "lr": 0.0, "frames": {"4": 1.0}}]

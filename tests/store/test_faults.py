@@ -129,6 +129,7 @@ def test_an_error_in_any_statement_leaves_all_or_nothing(tmp_path: Path, stride:
 @forks
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX")
 @pytest.mark.parametrize("step", [8192, pytest.param(512, marks=pytest.mark.trial)])
+@pytest.mark.slow
 def test_a_disk_full_at_any_byte_loses_no_acknowledged_write(tmp_path: Path, step: int) -> None:
     import resource
 
@@ -177,6 +178,7 @@ def _child(work: Callable[[Callable[[str], None]], None], limit: tuple[int, int]
 
 @forks
 @pytest.mark.parametrize("trials", [15, pytest.param(300, marks=pytest.mark.trial)])
+@pytest.mark.slow
 def test_a_kill_at_any_instant_loses_no_acknowledged_write(tmp_path: Path, trials: int) -> None:
     chance = random.Random(trials)
     path = tmp_path / "flickbook.db"

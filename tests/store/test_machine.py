@@ -190,6 +190,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.parametrize(
     ("examples", "steps"), [(10, 30), pytest.param(200, 50, marks=pytest.mark.trial)], ids=["small", "large"]
 )
+@pytest.mark.slow
 def test_any_order_of_changes_keeps_the_invariants(backend: Backend, examples: int, steps: int) -> None:
     machine = type("Machine", (Machine,), {"backend": staticmethod(backend)})
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))

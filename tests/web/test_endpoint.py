@@ -45,6 +45,7 @@ def test_a_film_comes_back_as_a_link_with_its_recipe(service: Live) -> None:
     assert service.get(f"/api/v1/jobs/{made['id']}").json()["state"] == "completed"
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_told_in_one_line(service: Live) -> None:
     with pytest.raises(AppError, match="num_frames=100000: must be 1 to 256"):
         client(service).predict(prompt="a red circle", num_frames=100_000, api_name="/generate")

@@ -313,6 +313,7 @@ def test_the_canonical_caption_is_the_first_of_the_fixed_ones() -> None:
     assert grammar.canonical(plain) in grammar.paraphrases(plain, 4000, rng(0))
 
 
+@pytest.mark.slow
 def test_the_vocabulary_has_500_words_and_holds_every_word_said() -> None:
     vocabulary = grammar.vocabulary()
     assert len(vocabulary) >= 500

@@ -82,6 +82,7 @@ def test_an_existing_film_is_refused_before_the_model_is_loaded(work: Path) -> N
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_generate_prints_the_path_on_the_last_line(work: Path, command: Any) -> None:
     ran = command("generate", PROMPT, *SHORT)
     assert ran.returncode == 0, ran.stderr
@@ -100,6 +101,7 @@ def test_generate_prints_the_path_on_the_last_line(work: Path, command: Any) -> 
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_same_plan_gives_the_same_bytes(work: Path, command: Any) -> None:
     hashes = set()
     for name in ("a.mp4", "b.mp4"):

@@ -73,6 +73,7 @@ def test_generate_stores_a_completed_job(work: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_paused_job_that_resumes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["--num-inference-steps", "40", "--num-frames", "8", "--seed", "3"]
     killed(work, signal.SIGINT, *steps, "--output", "a.mp4")

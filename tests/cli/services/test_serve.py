@@ -91,6 +91,7 @@ def test_on_sigterm_the_workers_stop_first(serving: Serving) -> None:
     assert lines[1:] == ["stopped\n"]
 
 
+@pytest.mark.slow
 def test_listening_on_all_addresses_needs_a_key(serving: Serving, command: Any) -> None:
     refused = command("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "0")
     assert refused.returncode == 2

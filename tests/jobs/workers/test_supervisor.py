@@ -53,6 +53,7 @@ def supervisor(tmp_path: Path, backend: Backend) -> Iterator[Supervisor]:
     found.stop()
 
 
+@pytest.mark.slow
 def test_the_film_of_a_killed_worker_resumes_to_the_same_pixels(
     backend: Backend, small: Small, supervisor: Supervisor
 ) -> None:

@@ -261,6 +261,7 @@ def test_any_damaged_file_loads_or_is_refused(tmp_path: Path, compact: Path, dat
         max_size=8,
     )
 )
+@pytest.mark.slow
 def test_any_keys_and_shapes_load_or_are_refused(tmp_path: Path, shapes: dict[str, list[int]]) -> None:
     path = tmp_path / "drawn.safetensors"
     save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, path)

@@ -43,6 +43,7 @@ def test_n_images_have_consecutive_seeds(at: Working) -> None:
 
 
 @pytest.mark.parametrize(("form", "name"), [("jpeg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
+@pytest.mark.slow
 def test_an_image_has_the_requested_format(at: Working, form: Any, name: str) -> None:
     found = at.sdk.images.generate(prompt="a red circle", output_format=form, output_compression=80, extra_body=STEPS)
     assert found.output_format == form and found.data is not None

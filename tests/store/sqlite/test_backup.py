@@ -144,6 +144,7 @@ def seen(path: Path, before: tuple[dict[str, Job], dict[str, Note]]) -> bool:
 
 
 @pytest.mark.parametrize("trials", [24, pytest.param(500, marks=pytest.mark.trial)])
+@pytest.mark.slow
 def test_all_damage_is_detected_and_repair_restores_readable_rows(tmp_path: Path, trials: int) -> None:
     source = tmp_path / "source" / "flickbook.db"
     source.parent.mkdir()

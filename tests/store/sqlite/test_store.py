@@ -186,6 +186,7 @@ def test_a_fork_during_a_write_keeps_no_lock(path: Path) -> None:
 
 @forks
 @pytest.mark.parametrize("jobs", [1000, pytest.param(10_000, marks=pytest.mark.trial)])
+@pytest.mark.slow
 def test_sixteen_processes_claim_each_job_once(path: Path, jobs: int, tmp_path: Path) -> None:
     with opened(path, patience=60.0, connect=hasty) as store:
         added = [each.id for each in store.add([job(owner=f"o{i % 5}") for i in range(jobs)])]

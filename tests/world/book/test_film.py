@@ -33,6 +33,7 @@ def covered(shown: Page) -> np.ndarray:
     return np.abs(book.draw(shown).astype(int) - empty).max(-1) > 12
 
 
+@pytest.mark.slow
 def test_every_subject_draws_everything_it_can_do() -> None:
     for number, (subject, action) in enumerate(PAIRS):
         places = [place for place in book.PLACES if book.fits(subject, action, place)]
@@ -42,6 +43,7 @@ def test_every_subject_draws_everything_it_can_do() -> None:
         assert film.std() > 10, (subject, action, place, light)
 
 
+@pytest.mark.slow
 def test_sampled_pages_draw() -> None:
     rng = np.random.default_rng(7)
     for heldout in (False, True):
