@@ -87,11 +87,11 @@ class Model(Record):
 
     Sizes are (width, height) in pixels. `directory` is a folder of the package or an absolute path; without one the
     files come from `repo` at `commit`, of which `files` are wanted, in `variant` where there is a choice. `pipeline` is
-    the diffusers class of a model that one of them runs, `base` the model whose files it adds to, `call` what its call
-    is always given, `scheduling` what its scheduler is told beside its configuration, `lora` the file of its own that
-    is always added. `seen` says for each figure where it was published or measured; one that is not in it is believed.
-    `synonyms` maps a word to what the model shows for it: training used the word only as another name for that.
-    `recommended` comes from the defaults where an entry has none.
+    the diffusers class of a model that one of them runs, `base` the model whose files it adds an adapter or a LoRA to,
+    `call` what its call is always given, `scheduling` what its scheduler is told beside its configuration, `lora` the
+    file of its own that is always added. `seen` says for each figure where it was published or measured; one that is
+    not in it is believed. `synonyms` maps a word to what the model shows for it: training used the word only as another
+    name for that. `recommended` comes from the defaults where an entry has none.
     """
 
     name: str

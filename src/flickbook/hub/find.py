@@ -16,8 +16,8 @@ def directory(model: Model) -> Path:
     """
     if model.base and found(catalogue.find(model.base)) is None:
         raise _absent(model)
-    # A motion adapter alone is not a pipeline and has no model_index.json.
-    index = "config.json" if model.base else "model_index.json"
+    # An adapter or a LoRA alone is not a pipeline and has no model_index.json.
+    index = (*model.files, "config.json")[0] if model.base else "model_index.json"
     if model.directory:
         place = model.path()
         # The package's own models have a manifest; other directories have the index.

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.contract.cases import CASES
 from tests.contract.matrix import request_of
+from tests.loras import adapter, write
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
@@ -222,6 +223,24 @@ def test_a_motion_adapter_animates_its_base_model(
     assert {"diffusion_pytorch_model.safetensors", "tiny-sd15/unet/diffusion_pytorch_model.safetensors"} <= set(
         engine.weights
     )
+
+
+@pytest.mark.slow
+def test_a_lora_alone_adds_to_its_base_model(
+    data: Path, tmp_path: Path, saved: Path, plan: Callable[..., Plan]
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    file = "few_steps.safetensors"
+    (tmp_path / "lora").mkdir()
+    made = adapter(StableDiffusionPipeline.from_pretrained(saved).unet)
+    write(tmp_path / "lora" / file, made, "peft")
+    changes = {"base": "tiny-sd15", "files": (file,), "lora": (file, 1.0)}
+    with_lora = film(tmp_path / "lora", plan(), **changes)
+    assert with_lora.shape == film(saved, plan()).shape and not np.array_equal(with_lora, film(saved, plan()))
+    (tmp_path / "lora" / file).unlink()
+    with pytest.raises(WeightsError, match=file):
+        film(tmp_path / "lora", plan(), **changes)
 
 
 def test_a_directory_of_a_supported_pipeline_class_can_be_added(data: Path, saved: Path) -> None:

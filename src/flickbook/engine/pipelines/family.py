@@ -66,8 +66,9 @@ class PipelineFamily:
         named, extra = place, dict[str, Any]()
         how = {"torch_dtype": getattr(torch, setup.placement.dtype), "local_files_only": True, "use_safetensors": True}
         if base:
-            adapter: Any = diffusers.MotionAdapter
-            extra["motion_adapter"] = _checked(lambda: adapter.from_pretrained(str(place), **how), place)
+            if (place / "config.json").is_file():  # otherwise it only adds a LoRA
+                adapter: Any = diffusers.MotionAdapter
+                extra["motion_adapter"] = _checked(lambda: adapter.from_pretrained(str(place), **how), place)
             named = directory(catalogue.find(base))
             weights |= {f"{base}/{name}": digest for name, digest in fingerprint(named, cache).items()}
         # The class in an index may be the one the weights were converted with; the catalogue's class takes precedence.
