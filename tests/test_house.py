@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -62,6 +63,11 @@ def test_a_file_stays_under_400_lines_and_a_function_under_60(path: Path) -> Non
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length < 60, f"{node.name} has {length} lines"
+
+
+def test_a_folder_has_at_most_15_modules() -> None:
+    modules = Counter(path.parent for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    assert {name(folder): count for folder, count in modules.items() if count > 15} == {}
 
 
 def test_nothing_is_called_utils_common_or_helpers() -> None:
