@@ -212,12 +212,15 @@ def test_a_head_that_never_ends_times_out(service: Live, monkeypatch: pytest.Mon
 def test_a_pause_between_requests_does_not_time_out(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection(("127.0.0.1", service.service.port), PATIENCE) as line:
-        line.sendall(request)
-        assert line.recv(10_000).startswith(b"HTTP/1.1 200 ")
-        monkeypatch.setattr(timeouts, "HEAD", 0.01)
-        time.sleep(0.1)
-        line.sendall(request)
-        assert line.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        for _ in range(2):
+            line.sendall(request)
+            response = b""
+            while not response.endswith(b'{"live":true}'):  # head and body may arrive one after the other
+                assert (part := line.recv(10_000)), response
+                response += part
+            assert response.startswith(b"HTTP/1.1 200 ")
+            monkeypatch.setattr(timeouts, "HEAD", 0.01)
+            time.sleep(0.1)
 
 
 def test_a_client_refused_while_sending_gets_the_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,4 +114,4 @@ def test_with_pull_auto_a_failed_download_fails_its_jobs(
         error = job(client, id)["error"]
         assert error["code"] == "hub"
         assert error["message"].startswith("lost could not be downloaded: somebody/lost: no such repository")
-        wait(lambda: not list((data / "jobs" / "pulls").iterdir()))
+        wait(lambda: not list((data / "jobs" / "pulls").glob("*")))
