@@ -130,6 +130,7 @@ def test_too_little_disk_space_is_refused_before_the_question(
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_every_command_that_makes_films_needs_the_model(
     tiny: Hub, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

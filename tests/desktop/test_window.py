@@ -172,6 +172,7 @@ def test_a_film_that_waits_stays_on_the_stage_and_the_next_one_follows(window: O
     until(lambda: shown.stage.entry.plan.seed == 8, lambda: round_(root))
 
 
+@pytest.mark.slow
 def test_words_that_the_model_never_learned_are_named_while_one_types(window: Open, root: Any) -> None:
     shown = window(Local(workers=0))
     shown.form.say("a red circl")

@@ -132,6 +132,7 @@ def saved(one: Film) -> Clip:
     return clip
 
 
+@pytest.mark.slow
 def test_an_existing_film_is_recognised_by_its_plan(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     one = film(path)

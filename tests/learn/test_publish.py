@@ -58,6 +58,7 @@ def test_it_loads_as_it_was_written(values: dict[str, Any], tokenizer_path: Path
     assert float(networks.schedule.alphas_cumprod[-1]) == 0
 
 
+@pytest.mark.slow
 def test_stock_diffusers_loads_it_and_makes_the_same_film(published: Path) -> None:
     networks, pipeline = TextToVideo.load(published), stock(published)
     assert pipeline.tokenizer.model_max_length == 48

@@ -96,6 +96,7 @@ def test_the_same_config_gives_the_same_weights(trainer: Make, tmp_path: Path, w
     assert found[0][0] != found[2][0] and found[0][0] != found[0][1]
 
 
+@pytest.mark.slow
 def test_both_networks_learn(trainer: Make, tmp_path: Path) -> None:
     made = trainer(tmp_path)
     before = {name: value.clone() for name, value in made.model.state_dict().items()}

@@ -143,6 +143,7 @@ def test_odd_and_tiny_sizes_grow_by_their_last_row_or_column(
 
 @pytest.mark.parametrize(("container", "codec"), SOFTWARE[:6])
 @pytest.mark.parametrize("quality", [None, "lossless"])
+@pytest.mark.slow
 def test_equal_films_are_equal_files(tmp_path: Path, container: Any, codec: str, quality: Any) -> None:
     if quality and not CODECS[codec].lossless:
         pytest.skip("it cannot be lossless")

@@ -183,6 +183,7 @@ def test_every_router_of_the_package_is_in_the_application() -> None:
     assert with_routes == {each.__name__ for each in app._ROUTES}
 
 
+@pytest.mark.slow
 def test_the_application_loads_no_torch() -> None:
     program = (
         "import flickbook.server.run, sys; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"

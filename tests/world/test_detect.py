@@ -269,6 +269,7 @@ def test_a_pair_that_lacks_an_object_is_wrong() -> None:
     assert verdict.counted == {"colour": False, "shape": False, "motion": False, "background": True, "count": False}
 
 
+@pytest.mark.slow
 def test_every_digit_is_told_from_every_other_and_from_shapes() -> None:
     for digit in scenes.DIGITS:
         scene = Scene("digits", 4, "white", (Actor(digit, "purple", "up", "large"),))

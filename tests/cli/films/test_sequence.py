@@ -134,6 +134,7 @@ def test_sequence_writes_film_frames_and_sheet(work: Path, command: Command) -> 
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_json_output_is_one_document(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--output", "new/a.mp4", "--sheet", "sheets/s.png", "--feedback", "0.7", "--json"]
     assert run(["sequence", A, B, *SHORT, *words]) == 0

@@ -106,6 +106,7 @@ def test_a_wrong_key_is_sent_once_and_said_in_one_line(tmp_path: Path) -> None:
         assert service.get("/api/v1/models", headers=service.key("other", "read")[1]).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_key_that_may_only_read_is_told_so(tmp_path: Path) -> None:
     with live(tmp_path) as service:
         _, headers = service.key("me", "read")

@@ -154,6 +154,7 @@ def test_another_device_is_named(film: Path, tmp_path: Path) -> None:
     assert "the device is cpu (" in verdict.line() and "cuda (NVIDIA H200) in the recipe" in verdict.line()
 
 
+@pytest.mark.slow
 def test_a_film_from_an_image_needs_the_same_image(tmp_path: Path) -> None:
     picture = tmp_path / "begin.png"
     Image.new("RGB", (128, 128), (200, 30, 30)).save(picture)

@@ -115,6 +115,7 @@ def test_jobs_of_one_shape_run_as_one_batch(backend: Backend, small: Small) -> N
     assert backend.artifacts.ids() == sorted(job.id for job in jobs), "the batch's own directory is gone"
 
 
+@pytest.mark.slow
 def test_a_single_job_runs_without_a_batch(backend: Backend, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKBOOK_BATCH", "1")
     jobs = submitted(backend, small(5), small(6))

@@ -67,6 +67,7 @@ def test_a_film_is_written_while_the_next_is_denoised(backend: Backend, small: S
         assert not backend.artifacts.checkpoint(job.id).exists()
 
 
+@pytest.mark.slow
 def test_a_film_that_cannot_be_written_fails_alone_with_its_error(backend: Backend, small: Small, held: Held) -> None:
     first, second = backend.ask(backend.queue.submit([small(1), small(2, num_inference_steps=4)]))
 

@@ -61,6 +61,7 @@ def test_a_lost_attempt_stops_polishing(attempt: Attempt, watching: Watch) -> No
         watching(Step("polish", 2, 4, 1.0))
 
 
+@pytest.mark.slow
 def test_previews_move_and_their_errors_do_not_fail_the_film(
     backend: Backend, job: Job, watching: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -76,6 +77,7 @@ def test_previews_move_and_their_errors_do_not_fail_the_film(
     assert caplog.text.count("no more previews") == 1
 
 
+@pytest.mark.slow
 def test_previews_are_made_only_within_their_time_budget(
     backend: Backend, job: Job, watching: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

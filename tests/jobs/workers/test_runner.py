@@ -204,6 +204,7 @@ def test_jobs_of_one_run_resume_together(backend: Backend, small: Small) -> None
     assert recipe_of(done[0]).placement.batch == 2
 
 
+@pytest.mark.slow
 def test_an_extension_is_appended_to_its_parent(backend: Backend, small: Small) -> None:
     (first,) = Runner(backend).run(claimed(backend, small(1)))
     (longer,) = Runner(backend).run(claimed(backend, small(2, kind="extension", parent=first.id)))

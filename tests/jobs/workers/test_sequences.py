@@ -104,6 +104,7 @@ def test_a_cancelled_sequence_is_retried_from_its_frames(backend: Backend, movin
     assert any("existed already" in note for note in done.result.sidecar.run.notes)
 
 
+@pytest.mark.slow
 def test_a_lost_lease_leaves_the_frames_for_the_next_attempt(backend: Backend, moving: Moving) -> None:
     job = claimed(backend, moving())
 

@@ -83,6 +83,7 @@ def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: Te
 
 
 @pytest.mark.parametrize("place", [0, 7, 15])
+@pytest.mark.slow
 def test_one_step_to_a_later_target_ends_where_two_steps_end(
     place: int, teacher: TextToVideo, films: TeacherFilms, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_film_without_flicker_is_unchanged(seed: int) -> None:
     assert psnr(film, steady(film)) > 48 and np.array_equal(film, given)
 
 
+@pytest.mark.slow
 def test_a_sunrise_is_not_flattened() -> None:
     film = view("sunrise", 3)
     day = film[-1].mean((0, 1)) - film[0].mean((0, 1))

@@ -205,6 +205,7 @@ def test_too_many_streams_are_refused(service: Live, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("path", [f"{JOBS}/{{id}}/events", "/api/v1/events"])
+@pytest.mark.slow
 def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr("flickbook.server.api.events.RECHECK", 0.1)
     with live(tmp_path) as service:

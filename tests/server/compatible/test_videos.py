@@ -97,6 +97,7 @@ def test_the_response_has_resolved_values_and_a_poll_interval(at: Working) -> No
     at.sdk.videos.delete(video["id"])
 
 
+@pytest.mark.slow
 def test_videos_are_listed_in_pages(tmp_path: Path) -> None:
     with working(tmp_path, workers=0) as at:
         made = [at.create(**QUICK)["id"] for _ in range(7)]

@@ -36,6 +36,7 @@ def test_the_reference_names_every_operation_once(service: Live) -> None:
     assert "<code>guidance_scale</code></td><td>body</td>" in response.text
 
 
+@pytest.mark.slow
 def test_the_reference_page_loads_no_other_resource(service: Live) -> None:
     response = service.get("/docs")
     assert "default-src 'none'" in response.headers["content-security-policy"]

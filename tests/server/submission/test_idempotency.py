@@ -119,6 +119,7 @@ def test_idempotency_keys_are_separate_per_route_and_owner(service: Live) -> Non
     assert made[0] != made[1]
 
 
+@pytest.mark.slow
 def test_forms_are_compared_by_fields_and_files(service: Live) -> None:
     def sent(table: bytes, name: str = "a.csv") -> Any:
         parts = {"request": (None, "{}"), "file": (name, table, "text/csv")}

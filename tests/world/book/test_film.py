@@ -109,6 +109,7 @@ def test_what_goes_somewhere_goes_in_its_direction(subject: str, direction: str)
     assert (last - first) * (1 if direction == "right" else -1) > 24
 
 
+@pytest.mark.slow
 def test_subjects_are_large() -> None:
     """From 27 to 48 percent of the frame's height, standing in a meadow."""
     for subject in book.SUBJECTS:
