@@ -85,13 +85,13 @@ def _recommended(entry: dict[str, Any]) -> Recommended:
 class Model(Record):
     """One entry of models.toml: what a model is, where its files are, and what it can be asked for.
 
-    Sizes are (width, height) in pixels. `directory` is a folder of the package or an absolute path; without one the
-    files come from `repo` at `commit`, of which `files` are wanted, in `variant` where there is a choice. `pipeline` is
-    the diffusers class of a model that one of them runs, `base` the model whose files it adds an adapter or a LoRA to,
-    `call` what its call is always given, `scheduling` what its scheduler is told beside its configuration, `lora` the
-    file of its own that is always added. `seen` says for each figure where it was published or measured; one that is
-    not in it is believed. `synonyms` maps a word to what the model shows for it: training used the word only as another
-    name for that. `recommended` comes from the defaults where an entry has none.
+    Sizes are (width, height) in pixels. `directory` is a folder of the package or an absolute path. Without one the
+    files come from `repo` at `commit`: those that match `files`, in `variant` if there are several. `pipeline` is the
+    diffusers class that runs the model, and `base` the model to which its files add an adapter or a LoRA. `call` holds
+    fixed arguments of each call, `scheduling` changes to the scheduler's configuration, and `lora` a file of its own
+    that is always loaded. `seen` gives the source of each published or measured figure; the other figures are
+    believed. `synonyms` maps a word to what the model shows for it, if training used the word only as another name for
+    that. `recommended` is derived from the defaults if an entry has none.
     """
 
     name: str

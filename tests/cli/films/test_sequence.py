@@ -221,6 +221,13 @@ def test_help_loads_no_heavy_module() -> None:
     assert ran.stdout.splitlines()[-1] == "False" and "prompts" in ran.stdout
 
 
+def test_a_wrong_output_is_refused_before_numpy_is_loaded(work: Path) -> None:
+    program = "from flickbook.cli.app import run\ncode = run(['sequence', 'a', 'b', '--output', 'film.txt'])\n"
+    program += "import sys; print(code, 'numpy' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=work, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["2", "False"], ran.stderr
+
+
 @pytest.mark.model
 def test_damaged_weights_are_refused_before_files_are_written(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -110,7 +110,6 @@ def test_a_student_makes_its_teachers_films_in_fewer_steps(
     distiller = Distiller(teacher, films, config, tmp_path)
     for _ in distiller.run():
         pass
-    distiller.student.load_state_dict(distiller.average)
     start, steps = noise(range(4), SHAPE), teacher.schedule.of_students().timesteps(16)
 
     def error(unet: UNet3D) -> float:

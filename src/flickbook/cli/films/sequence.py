@@ -67,7 +67,6 @@ def sequence(
 ) -> None:
     """Make a film of related images from several prompts and print its path."""
     from flickbook import settings
-    from flickbook.engine.films import estimate_plan, located, run_options_of
     from flickbook.formats import FILMS
     from flickbook.spec import Request
 
@@ -79,6 +78,8 @@ def sequence(
         raise RequestError("output", output.name, "must be a film format", "name it film.mp4")
     if model_dir is not None and not model_dir.is_dir():
         raise RequestError("model_dir", model_dir, "no such directory", "name a directory in diffusers' layout")
+    from flickbook.engine.films import estimate_plan, located, run_options_of  # imported after the refusals: slow
+
     if film["lora"]:
         request = request.model_copy(update={"loras": located(film["lora"])})
     plan = _plan(prompts, request, frames_per, drift, feedback, model_dir, output)

@@ -161,9 +161,9 @@ class Distiller:
 
     def target(self, x: Tensor, grid: Sequence[int], places: Tensor, chosen: Tensor) -> Tensor:
         """The estimate of x_0 that the student learns at the timesteps `grid[places]` of x (n, c, f, h, w)."""
-        steps = torch.tensor([*grid, END], device=self.device)
         if self._phase() == 0:
-            network, here = self._network(self._teacher, self.config.guidance_scale), steps[places]
+            here = torch.tensor(grid, device=self.device)[places]
+            network = self._network(self._teacher, self.config.guidance_scale)
             return self.schedule.x0_from(network(x, here, chosen), x, here)
         network, half = self._network(self._teacher), self._grid(self._phase() - 1)
         fine = torch.tensor([*half, END], device=self.device)

@@ -132,9 +132,8 @@ def publish(source: Path, distiller: Distiller, out: Path) -> Path:
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(TURBO), copy_function=_link)
-    student, folder = distiller.student, temporary / TURBO
+    student, folder = distiller.student, temporary / TURBO  # the last phase left its average in it
     folder.mkdir()
-    student.load_state_dict(distiller.average)
     save_weights(student, folder / "diffusion_pytorch_model.safetensors")
     card = {"num_inference_steps": distiller.config.steps, "guidance_scale": distiller.config.guidance_scale}
     for name, values in (("config.json", student.config.to_dict()), (CARD, card)):
@@ -166,7 +165,7 @@ def _check_memory(networks: TextToVideo, config: DistillConfig, shape: tuple[int
         return found
 
     weights = sum(parameter.numel() for parameter in unet.parameters())
-    # The student's average, and the frozen weights that it learns from; beside them the model as it was loaded.
+    # Two more copies: the student's average and the frozen teacher of the phase. The loaded model comes on top.
     loaded = sum(each.nbytes for network in networks.in_memory() for each in network.parameters())
     need = memory.required(weights, 2, memory.activations(unet, forward), loaded)
     remedy = "lower it, or use a machine with more memory"
