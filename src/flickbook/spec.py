@@ -31,7 +31,7 @@ Preset = Literal["recommended"]
 #: Later fields of a Plan in canonical JSON, with the values that change nothing. They cannot match inside a prompt,
 #: where the quotes would be escaped.
 _UNCHANGED: Final = ('"speed":"exact",', '"condition_fps":null,', '"stride":0,')
-Phase = Literal["load", "encode", "denoise", "decode", "polish", "write"]
+Phase = Literal["load", "encode", "train", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -303,6 +303,20 @@ class Treatment(Encoded):
     num_frames: Annotated[int, Field(ge=1)]
     fps: Annotated[float, Field(gt=0)]
     origin: Recipe | None = None
+
+
+class Tuning(Record):
+    """A LoRA training or fine-tuning: the dataset and the settings. The Plan of its job describes its samples.
+
+    `clips` is the directory of the dataset. `output` is the directory of the result, "" for one of the job's own.
+    `config` holds the fields of `learn.tuning.config.TuneConfig` that are not at their defaults. A sample is made every
+    `sample_every` updates, never if it is 0.
+    """
+
+    clips: str
+    output: str = ""
+    config: dict[str, bool | int | float | str] = {}
+    sample_every: Annotated[int, Field(ge=0)] = 100
 
 
 class Recipe(Record):

@@ -17,7 +17,7 @@ from flickbook.errors import MediaError, RequestError
 from flickbook.formats import CODECS, FORMS, LOSSLESS, encoding
 from flickbook.media.encode import check_encoder
 from flickbook.media.inspect import inspect, read_comment, read_recipe
-from flickbook.media.read import facts, read_any, read_picture, read_video
+from flickbook.media.read import facts, read_any, read_frames, read_picture, read_video, stream_frames
 from flickbook.media.untrusted.sniff import Limits
 from flickbook.media.write import write, write_png
 from flickbook.spec import Encoding
@@ -269,3 +269,16 @@ def test_numbered_frames_have_the_limits_of_a_film(tmp_path: Path) -> None:
     (tmp_path / "shot-1.png").write_bytes(b"#EXTM3U\n/etc/passwd\n")
     with pytest.raises(MediaError, match="begins with"):
         read_any(tmp_path / "shot-%d.png")
+
+
+def test_streamed_frames_are_those_of_the_whole_video_from_a_number_on(tmp_path: Path) -> None:
+    write(tmp_path / "film.mp4", film(12), 8)
+    every = read_frames(tmp_path / "film.mp4", 40, 20)
+    assert len(every) == 30
+    found = list(stream_frames(tmp_path / "film.mp4", 7, 20, first=11))
+    assert np.array_equal(np.stack(found), every[11:18])
+    assert len(list(stream_frames(tmp_path / "film.mp4", 7, 20, first=28))) == 2
+    with pytest.raises(MediaError, match="no frames"):
+        list(stream_frames(tmp_path / "film.mp4", 7, 20, first=30))
+    with pytest.raises(RequestError, match="first=-1"):
+        next(stream_frames(tmp_path / "film.mp4", 7, 20, first=-1))

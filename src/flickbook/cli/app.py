@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "repair": "Move a damaged job store aside and restore its data from it or from the last backup.",
     "doctor": "Check this machine: exit code 0 if the built-in model can run, 1 if not.",
     "train": "Train a model on the films of the procedural world and print its directory.",
+    "tune": "Train a LoRA on clips of your own and print its directory.",
     "distill": "Distill a model to a few-step student for --speed turbo, and print its directory.",
     "evaluate": "Measure how well a model's films match their prompts, and print the table.",
 }

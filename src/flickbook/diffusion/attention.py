@@ -123,7 +123,8 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        if type(self.proj.weight) is not nn.Parameter:  # quantized to eight bits, which cannot be split
+        # Quantized to eight bits, which cannot be split, or with an adapter of PEFT.
+        if type(self.proj.weight) is not nn.Parameter or hasattr(self.proj, "base_layer"):
             whole, gates = self.proj(x).chunk(2, dim=-1)
             return whole * F.gelu(gates)  # type: ignore[no-any-return]
         # Two products instead of one that is split: the backward pass would have to join the halves.

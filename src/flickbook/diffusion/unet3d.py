@@ -207,6 +207,8 @@ class TemporalConv(nn.Module):
     @staticmethod
     def _along(conv: nn.Module, film: Tensor) -> Tensor:
         """The convolution over the frames of (b, c, f, n)."""
+        if hasattr(conv, "base_layer"):  # with an adapter of PEFT
+            return conv(film.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
         if not isinstance(conv, nn.Conv3d):  # packed
             return conv(film)  # type: ignore[no-any-return]
         weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from flickbook.engine.sources import complete
 from flickbook.errors import RequestError
 from flickbook.jobs import queue
 from flickbook.resolution import resolve
-from flickbook.spec import Plan, Request
+from flickbook.spec import Plan, Request, Tuning
 from flickbook.store.base import Job, Kind
 
 
@@ -62,6 +62,20 @@ def sequenced(
     plan = plan_of(prompts, request, **how)
     request = request.model_copy(update={"prompt": plan.prompt})
     return _job(plan, request, model_dir, kind="sequence", **fields)
+
+
+def tuning(
+    plan: Plan, request: Request, how: Mapping[str, Any], model_dir: Path | None = None, output: Path | None = None
+) -> Job:
+    """Creates the Job of a training: `how` are the fields of its `Tuning`, `plan` and `request` those of its samples.
+
+    With `output`, the directory of the result, the job is one of a command.
+    """
+    fields: dict[str, Any] = {"tuning": Tuning.of(**how)}
+    if output is not None:
+        film = str((output / "with.mp4").absolute())
+        fields |= {"home": "command", "output": film, "overwrite": 1}
+    return _job(plan, request, model_dir, kind="tune", **fields)
 
 
 def _job(plan: Plan, request: Request, model_dir: Path | None, **fields: Any) -> Job:

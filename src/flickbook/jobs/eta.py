@@ -18,7 +18,7 @@ from flickbook.jobs.queue import Queue
 from flickbook.spec import Plan, Step
 from flickbook.store.base import Job, Query
 
-PHASES: Final = ("load", "encode", "denoise", "decode", "polish", "write")
+PHASES: Final = ("load", "encode", "train", "denoise", "decode", "polish", "write")
 #: Number of jobs that are read, and of the most similar ones among them whose median is used.
 _ASKED: Final = 40
 _ALIKE: Final = 5
@@ -27,7 +27,11 @@ _ENOUGH: Final = 3
 #: Phrases in a run's notes that show that it did not do all of its work; the last two are of older versions.
 _RESUMED: Final = ("resumed from step", "existed already", "went on from", "were there already")
 #: Shares of the phases in a run without comparable jobs.
-_USUAL: Final = {"load": 0.06, "encode": 0.02, "denoise": 0.8, "decode": 0.1, "polish": 0.0, "write": 0.02}
+_USUAL: Final = dict(zip(PHASES, (0.06, 0.02, 0.0, 0.8, 0.1, 0.0, 0.02), strict=True))
+#: The same of a training, whose clips are encoded first and whose film is a sample.
+_TUNE: Final = dict(zip(PHASES, (0.02, 0.05, 0.9, 0.02, 0.0, 0.0, 0.01), strict=True))
+#: The phases that take most of the time of a film and of a training.
+_MAIN: Final = ("denoise", "train")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def work(plan: Plan) -> dict[str, float]:
     whole = float(size.width * size.height * size.num_frames)
     steps = plan.num_inference_steps * (plan.strength or plan.feedback or 1.0) * (2 if plan.guided() else 1)
     polish = 0.0 if plan.polish.nothing() else whole
-    return {"load": 1.0, "encode": 1.0, "denoise": pixels * steps, "decode": pixels, "polish": polish, "write": whole}
+    amounts = {"load": 1.0, "encode": 1.0, "train": 0.0, "denoise": pixels * steps}
+    return {**amounts, "decode": pixels, "polish": polish, "write": whole}
 
 
 def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int = 0) -> dict[str, float] | None:
@@ -109,11 +114,18 @@ class Pace:
     """The progress of a run and its remaining seconds."""
 
     def __init__(
-        self, plan: Plan, found: Sequence[Past] = (), *, warm: bool = False, until: float = 1.0, films: int = 1
+        self,
+        plan: Plan,
+        found: Sequence[Past] = (),
+        *,
+        warm: bool = False,
+        until: float = 1.0,
+        films: int = 1,
+        tune: bool = False,
     ) -> None:
-        known = expected(plan, found, warm, films)
+        known = None if tune else expected(plan, found, warm, films)
         self._known = known is not None
-        self._seconds = dict(known or _USUAL)
+        self._seconds = dict(known or (_TUNE if tune else _USUAL))
         self._until = until
         if until < 1:
             self._seconds = {**self._seconds, "decode": 0.0, "polish": 0.0, "write": 0.0}
@@ -129,7 +141,7 @@ class Pace:
         if step.phase != self._phase:
             # A resumed run begins in the middle of a phase.
             self._phase = step.phase
-            self._first = step.index if step.phase == "denoise" and step.seconds < 1e-3 * step.index else 0
+            self._first = step.index if step.phase in _MAIN and step.seconds < 1e-3 * step.index else 0
         total = max(1.0, step.total * (self._until if step.phase == "denoise" else 1.0))
         within = min(1.0, step.index / total)
         self._learn(step, total)
@@ -147,9 +159,9 @@ class Pace:
         done = step.index - self._first
         if done < 2 and step.index < total:
             return
-        if not self._known and step.phase == "denoise" and done >= _ENOUGH and step.seconds > 0:
+        if not self._known and step.phase in _MAIN and done >= _ENOUGH and step.seconds > 0:
             # No comparable job: scale the default shares by the speed of this run's own steps.
-            longer = step.seconds * total / done / self._seconds["denoise"]
+            longer = step.seconds * total / done / self._seconds[step.phase]
             self._seconds = {name: seconds * longer for name, seconds in self._seconds.items()}
             self._known = True
         if self._known and done > 0:

@@ -13,7 +13,7 @@ from flickbook.errors import RequestError
 #: Bytes of a float32 weight, and copies of it that a training keeps: the weight, its gradient, the optimizer's moments.
 _BYTES, _COPIES = 4, 4
 #: The process before anything is loaded: Python, torch and its kernels.
-_PROCESS = 400 * 2**20
+PROCESS = 400 * 2**20
 GIB = 2**30
 
 
@@ -39,7 +39,7 @@ def activations(network: nn.Module, forward: Callable[[nn.Module], Tensor]) -> i
 
 def required(parameters: int, averages: int, kept: int, others: int = 0) -> int:
     """Bytes of a training: `parameters` with gradients, moments and `averages`, `kept` activations, `others` loaded."""
-    return _PROCESS + parameters * _BYTES * (_COPIES + averages) + kept + others
+    return PROCESS + parameters * _BYTES * (_COPIES + averages) + kept + others
 
 
 def free(device: torch.device, processes: int = 1) -> int:

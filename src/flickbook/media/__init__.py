@@ -6,6 +6,7 @@ Read in this order:
     write.py, encode.py, animate.py     files, written atomically; encoders through PyAV and through Pillow
     background_encoder.py               encodes a film in a thread while its frames are being made
     read.py, inspect.py, embedded.py    files to frames; the metadata and the recipe of a file
+    facts.py                            frames, size and rate of many files
     untrusted/                          parses and decodes files from others, in a child process with limits
     finishing/                          operations on finished frames: upscaling, interpolation, loops, captions
     metrics/                            quality scores and similarity

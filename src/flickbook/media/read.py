@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
@@ -47,6 +47,26 @@ def read_frames(path: FilePath, count: int, fps: float, limits: Limits = DEFAULT
         raise RequestError("count", count, "must be 1 or more", "ask for at least one frame")
     frame_rate(fps)
     return _received("frames", path, count=count, fps=float(fps), limits=asdict(limits))[0]
+
+
+def stream_frames(
+    path: FilePath, count: int, fps: float, first: int = 0, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[np.ndarray]:
+    """Yield `count` frames (height, width, 3) uint8 RGB of a video resampled to `fps`, from frame number `first` on.
+
+    Frames arrive one by one, so a caller that reduces each holds one large frame at a time. Fewer frames are yielded
+    if the video is shorter. Frames before `first` are decoded too; `limits.frames` applies to all that are decoded.
+    Raises what `read_frames` raises, and RequestError for a negative `first`.
+    """
+    if count < 1:
+        raise RequestError("count", count, "must be 1 or more", "ask for at least one frame")
+    if first < 0:
+        raise RequestError("first", first, "must be 0 or more", "count frames from 0")
+    frame_rate(fps)
+    messages = probe.stream("frames", path, count=count, fps=float(fps), limits=asdict(limits), first=first)
+    with closing(messages):
+        next(messages)
+        yield from (array(message) for message in messages if not message.answer)
 
 
 def read_picture(path: FilePath, limits: Limits = PICTURE_LIMITS) -> np.ndarray:

@@ -24,26 +24,30 @@ class Shown:
         return self.convert()
 
 
-def nearest(film: Iterable[Shown], count: int, fps: Fraction) -> Iterator[np.ndarray]:
+def nearest(film: Iterable[Shown], count: int, fps: Fraction, first: int = 0) -> Iterator[np.ndarray]:
     """Yield at most `count` frames, those nearest to 0, 1/fps, 2/fps... seconds; on a tie, the earlier one.
+
+    With `first`, the first so many of these times are left out, and their frames are not converted.
 
     The video ends when its last frame has been shown, rounded to the nearest tick, because containers round times. A
     last frame of unknown duration gets the mean of the others. `film` is consumed only as far as necessary.
     """
-    done, frames_read = 0, 0
+    done, frames_read, end_tick = 0, 0, first + count
     before: Shown | None = None
     for frame in film:
         frames_read += 1
-        while done < count and (tick := done / fps) <= frame.start:
+        while done < end_tick and (tick := done / fps) <= frame.start:
             earlier = before is not None and tick - before.start <= frame.start - tick
-            yield before.pixels if before is not None and earlier else frame.pixels
+            if done >= first:
+                yield before.pixels if before is not None and earlier else frame.pixels
             done += 1
-        if done == count:
+        if done == end_tick:
             return
         before = frame
     if before is None:
         return
     end = before.start + (before.seconds or before.start / max(1, frames_read - 1))
-    while done < count and (done == 0 or (done + Fraction(1, 2)) / fps <= end):
-        yield before.pixels
+    while done < end_tick and (done == 0 or (done + Fraction(1, 2)) / fps <= end):
+        if done >= first:
+            yield before.pixels
         done += 1

@@ -18,15 +18,15 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self, get_args
 
 from pydantic import Field
 
-from flickbook.spec import Plan, Record, Request, Sidecar
+from flickbook.spec import Plan, Record, Request, Sidecar, Tuning
 
 State = Literal["queued", "running", "paused", "completed", "failed", "cancelled", "expired"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 #: Final states: a job leaves them only on request.
 DONE: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired")
 #: A draft stops after part of its steps; an extension is joined to the end of its parent film; a sequence is a film
-#: whose pictures are generated one by one.
-Kind = Literal["film", "picture", "draft", "extension", "sequence"]
+#: whose pictures are generated one by one; a tune trains a LoRA, and its film is a sample of it.
+Kind = Literal["film", "picture", "draft", "extension", "sequence", "tune"]
 #: Who runs the job: workers claim jobs of the queue, a command runs its own.
 Home = Literal["queue", "command"]
 ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
@@ -69,7 +69,8 @@ class Job(Record):
     `position`. `attempt` counts claims and is the fencing token of the lease, which `worker` holds until
     `lease_until`. `stalls` counts attempts that got no further than `reached`, the share of the work that is done, 0
     to 1. `wanted` is what the runner must do at its next step. Unset times are 0. `seconds` is the device time of
-    all attempts. `key` is derived from the Idempotency-Key and is unique per owner if not empty.
+    all attempts. `key` is derived from the Idempotency-Key and is unique per owner if not empty. `tuning` is what a
+    tune trains.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Job(Record):
     error: str = ""
     result: Result | None = None
     key: str = ""
+    tuning: Tuning | None = None
 
     def to_row(self) -> Row:
         """Converts the job to strings, integers and floats: nested values become JSON, None becomes ""."""
@@ -118,7 +120,7 @@ class Job(Record):
         return cls.of(**{name: _deep(name, row[name]) for name in cls.model_fields if name in row})
 
 
-_NESTED: Final[dict[str, Any]] = {"plan": Plan, "request": Request, "result": Result}
+_NESTED: Final[dict[str, Any]] = {"plan": Plan, "request": Request, "result": Result, "tuning": Tuning}
 
 
 _TABLES: Final = frozenset({"networks", "thresholds"})

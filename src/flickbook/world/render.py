@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -107,7 +108,11 @@ def render(scene: Scene) -> np.ndarray:
     lanes = _LANES[len(scene.actors)]
     if len(lanes) == 2 and rng.random() < 0.5:
         lanes = lanes[::-1]
-    paths = [path(actor, rng, lane) for actor, lane in zip(scene.actors, lanes, strict=True)]
+    return compose(scene, [path(actor, rng, lane) for actor, lane in zip(scene.actors, lanes, strict=True)])
+
+
+def compose(scene: Scene, paths: Sequence[Sequence[tuple[float, float, float, float]]]) -> np.ndarray:
+    """The film of a scene of objects, each with its centre x, y, half-height and angle in each frame."""
     film = np.empty((FRAMES, SIZE, SIZE, 3), np.float32)
     film[:] = BACKGROUNDS[scene.background]
     for actor, track in zip(scene.actors, paths, strict=True):

@@ -101,6 +101,11 @@ class PipelineFamily:
         family.notes += notes
         return family
 
+    @property
+    def pipe(self) -> Any:
+        """The pipeline of the class that was loaded."""
+        return self._pipes[self._root]
+
     def unread(self, prompt: str) -> str:
         """Always "" (unknown): each pipeline cuts off prompts by its own rules."""
         return ""

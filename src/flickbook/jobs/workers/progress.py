@@ -52,7 +52,8 @@ class Watch:
         found: list[Past] = []
         with suppress(StoreError):  # without history only the time estimate is worse
             found = backend.ask(history(backend.queue))
-        self._pace = Pace(jobs[0].plan, found, until=jobs[0].until, films=len(jobs))
+        first = jobs[0]
+        self._pace = Pace(first.plan, found, until=first.until, films=len(jobs), tune=first.kind == "tune")
         self._began, self._spent, self._cost = time.monotonic(), 0.0, _FIRST
         self._blind = False
         #: The job whose film is being polished and written, once all films are decoded.

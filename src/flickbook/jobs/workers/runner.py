@@ -249,6 +249,11 @@ class Runner:
             draft = next(drafts(plans, run.run_options, until=first.until, **how))
             yield first, partial(drafted, backend, first, draft.frames, draft.fps)
             return
+        if first.kind == "tune":
+            from flickbook.jobs.workers.tuning import tuned  # imported late: it needs the training's libraries
+
+            yield first, partial(filed, backend, first, tuned(backend.artifacts, first, run.watch, stop), path_of)
+            return
         if first.kind == "sequence":
             clip = sequence(backend.artifacts, first, run.run_options, run.watch, stop)
             yield first, partial(filed, backend, first, clip, path_of)

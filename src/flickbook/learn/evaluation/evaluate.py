@@ -118,11 +118,18 @@ class Settings:
 
 def draw(networks: TextToVideo, scenes: Sequence[Scene], settings: Settings) -> Iterator[np.ndarray]:
     """A film (16, 128, 128, 3) uint8 for each scene's first caption; its noise comes from the scene's own seed."""
+    return films_of(networks, [captions(scene)[0] for scene in scenes], [scene.seed for scene in scenes], settings)
+
+
+def films_of(
+    networks: TextToVideo, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
+) -> Iterator[np.ndarray]:
+    """A film (16, 128, 128, 3) uint8 for each prompt."""
     empty = networks.embed([""])
-    for start in range(0, len(scenes), settings.batch):
-        part = scenes[start : start + settings.batch]
-        context = networks.embed([captions(scene)[0] for scene in part])
-        latents = noise([scene.seed for scene in part], networks.latent_shape(FRAMES, SIZE, SIZE))
+    for start in range(0, len(prompts), settings.batch):
+        part = prompts[start : start + settings.batch]
+        context = networks.embed(part)
+        latents = noise(seeds[start : start + settings.batch], networks.latent_shape(FRAMES, SIZE, SIZE))
         timesteps = networks.schedule.timesteps(settings.num_inference_steps)
         begin = SamplerState.begin(latents.to(networks.device), timesteps)
         scales = [settings.guidance_scale] * len(part)

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from flickbook.errors import MediaError, shown
 from flickbook.media.timeline import Shown, nearest
 from flickbook.media.untrusted import boxes
-from flickbook.media.untrusted.picture import Animation, picture, pixels
+from flickbook.media.untrusted.picture import Animation, picture, pixels, upright_size
 from flickbook.media.untrusted.sniff import (
     AVI,
     DEFAULT_LIMITS,
@@ -224,6 +224,16 @@ def facts_task(path: FilePath, limits: dict[str, int]) -> Iterator[Any]:
     yield facts(path, Limits(**limits))
 
 
+def clip_facts_task(path: FilePath) -> Iterator[Any]:
+    """Task: the result of `facts` for a video; 1, width, height, 0 for an image, which is decoded: it is complete."""
+    with opened(path, None, "either") as (file, form, judge):
+        found = None
+        if not form.moves:
+            with picture(path, file, form, judge) as image:
+                found = (1, *upright_size(path, image), 0.0)
+    yield facts(path) if found is None else found
+
+
 def video_task(path: FilePath, limits: dict[str, int]) -> Iterator[Any]:
     """Task: the largest possible number of frames and the frames per second; then each frame."""
     judge = Limits(**limits)
@@ -236,14 +246,15 @@ def video_task(path: FilePath, limits: dict[str, int]) -> Iterator[Any]:
             yield from _counted(path, (frame.pixels for frame in frames), most)
 
 
-def frames_task(path: FilePath, count: int, fps: float, limits: dict[str, int]) -> Iterator[Any]:
-    """Task: the largest number of frames that will be sent; then each of the first `count`, resampled to `fps`."""
+def frames_task(path: FilePath, count: int, fps: float, limits: dict[str, int], first: int = 0) -> Iterator[Any]:
+    """Task: the largest number of frames that will be sent; then `count` frames from number `first`, resampled."""
     judge = Limits(**limits)
     with film(path, judge) as source:
         check_size(path, count, source.height, source.width, judge)
         yield {"most": count, "rate": fps}
         with closing(source.shown()) as frames:
-            yield from _counted(path, nearest(_bounded(path, frames, judge.frames), count, frame_rate(fps)), count)
+            chosen = nearest(_bounded(path, frames, judge.frames), count, frame_rate(fps), first)
+            yield from _counted(path, chosen, count)
 
 
 def _bounded(path: FilePath, frames: Iterable[Shown], most: int) -> Iterator[Shown]:

@@ -104,19 +104,35 @@ def _exif_tag(exif: bytes, tag: int) -> Any:
     return None
 
 
+def upright_size(path: FilePath, image: Image.Image) -> tuple[int, int]:
+    """Return the width and height of what `pixels` returns. The image is decoded, to find damage in it."""
+    width, height = image.size
+    image.draft(None, (1, 1))  # decodes a JPEG at an eighth of its size, which takes a fraction of the time
+    image.load()
+    turns, _ = _turned(path, image)
+    if image.format == "TIFF":
+        width, height = image.size
+    return (height, width) if turns % 2 else (width, height)
+
+
 def pixels(path: FilePath, image: Image.Image) -> np.ndarray:
     """Return the pixels (height, width, 3) uint8 RGB with the orientation applied, composited on white.
 
     Of 16-bit values the upper 8 bits are kept. Colour profiles are not applied.
     """
     image.load()
+    turns, mirrored = _turned(path, image)
+    upright = np.rot90(_rgb(image), turns)
+    return np.ascontiguousarray(upright[:, ::-1] if mirrored else upright)
+
+
+def _turned(path: FilePath, image: Image.Image) -> tuple[int, bool]:
+    """Return the quarter turns and the mirroring of a decoded image. Raises MediaError if its pixels are not read."""
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise MediaError(path, f"its pixels are of mode {image.mode}", "save it with 8 or 16 bits a channel")
     # Pillow itself turns a TIFF while it decodes it.
     turned = 1 if image.format == "TIFF" else _exif_tag(image.info.get("exif", b""), _ORIENTATION)
-    turns, mirrored = _TURNS.get(turned, (0, False))
-    upright = np.rot90(_rgb(image), turns)
-    return np.ascontiguousarray(upright[:, ::-1] if mirrored else upright)
+    return _TURNS.get(turned, (0, False))
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -40,6 +40,7 @@ def tasks() -> dict[str, Task]:
     from flickbook.media.untrusted import decode, metadata, still
 
     return {
+        "clip_facts": decode.clip_facts_task,
         "facts": decode.facts_task,
         "frames": decode.frames_task,
         "last": still.last,

@@ -62,6 +62,7 @@ MIGRATIONS: Final = (
             " number REAL NOT NULL, seal TEXT NOT NULL)",
         ),
     ),
+    Migration("0002 trainings", ("ALTER TABLE jobs ADD COLUMN tuning TEXT NOT NULL DEFAULT ''",)),
 )
 
 

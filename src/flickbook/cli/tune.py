@@ -1,0 +1,192 @@
+"""`flickbook tune`: trains a LoRA on clips of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from flickbook.cli import console, options
+from flickbook.cli.progress import ProgressLine
+from flickbook.errors import Cancelled
+
+if TYPE_CHECKING:
+    from flickbook.learn.tuning.tune import Training
+    from flickbook.spec import Plan, Request
+
+#: Phases of a training, and the usual share of its time that each takes.
+_PHASES: Final = {"encode": 0.06, "train": 0.9, "write": 0.04}
+
+
+def tune(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Dataset: clips or images with captions.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of the LoRA; the same command resumes in it.")
+    ],
+    model: options.Model = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Report the dataset, memory and time, and train nothing.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train all weights of the denoising network instead of a LoRA.")
+    ] = False,
+    rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 16,
+    target_modules: Annotated[
+        str | None, typer.Option(help="Layers with a LoRA: attention, or all.", show_default="all for builtin")
+    ] = None,
+    train_text_encoder: Annotated[
+        bool | None,
+        typer.Option(
+            "--train-text-encoder/--no-train-text-encoder",
+            help="Train the text encoder too.",
+            show_default="on for builtin",
+        ),
+    ] = None,
+    iterations: Annotated[int, typer.Option(help="Number of updates.")] = 400,
+    batch: Annotated[int, typer.Option(help="Clips in each update.")] = 4,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="2e-3 for builtin, else 1e-4; --full: 1e-5")
+    ] = None,
+    num_frames: options.NumFrames = None,
+    size: options.Size = None,
+    fps: options.Fps = None,
+    prompt: Annotated[str, typer.Option(help="Prompt of the samples.", show_default="the first caption")] = "",
+    sample_every: Annotated[int, typer.Option(min=0, help="Updates from one sample to the next; 0 makes none.")] = 100,
+    validation: Annotated[float, typer.Option(help="Share of the clips that is held out, 0 to 0.5.")] = 0.1,
+    patience: Annotated[
+        int, typer.Option(help="Stop after this many evaluations on held-out clips without improvement; 0 never stops.")
+    ] = 6,
+    caption_dropout: Annotated[float, typer.Option(help="Share of clips that are shown without their caption.")] = 0.1,
+    precision: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "bf16",
+    optimizer: Annotated[str, typer.Option(help="Optimizer: adamw, or adamw8bit on a GPU.")] = "adamw",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, more time.")
+    ] = False,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep the network's blocks in host memory, except the one that runs.")
+    ] = False,
+    accelerate: Annotated[
+        bool, typer.Option("--accelerate", help="Distribute the training over the processes of `accelerate launch`.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    model_dir: options.ModelDir = None,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a LoRA on clips of your own and print its directory."""
+    given = dict(locals())
+    from flickbook import settings
+    from flickbook.learn.tuning.config import TuneConfig
+
+    chosen = settings.load(model=model)
+    console.start(chosen.log_level)
+    own = chosen.model == "builtin"
+    given["target_modules"] = target_modules or ("all" if own else "attention")
+    given["train_text_encoder"] = (own and not full) if train_text_encoder is None else train_text_encoder
+    given["lr"] = lr if lr is not None else 1e-5 if full else 2e-3 if own else 1e-4
+    config = TuneConfig(**{each.name: given[each.name] for each in fields_of(TuneConfig) if each.name in given})
+    from flickbook.learn.tuning.data.dataset import first_caption
+
+    request = _request(chosen.model, prompt or first_caption(directory) or "sample", num_frames, size, fps)
+    plan = _plan(request, model_dir)
+    from flickbook.cli.films.making import require_model
+    from flickbook.learn.tuning.tune import Training, check_output, source_of
+
+    training = Training(directory, output, plan, model_dir, config, sample_every)
+    check_output(output)
+    require_model(chosen.model, model_dir, yes)
+    source_of(plan.model, model_dir)
+    if check:
+        _report(training, as_json)
+    elif accelerate:
+        _distributed(training)
+    else:
+        _train(training, request, as_json)
+
+
+def _request(model: str, prompt: str, num_frames: int | None, size: str | None, fps: float | None) -> Request:
+    """The request of a sample."""
+    from flickbook.engine.rows import size_of
+    from flickbook.spec import Request
+
+    width, height = (None, None) if size is None else size_of(size)
+    rate = None if fps is None else float(fps)
+    return Request.of(prompt=prompt, model=model, num_frames=num_frames, width=width, height=height, fps=rate, seed=1)
+
+
+def _plan(request: Request, model_dir: Path | None) -> Plan:
+    from flickbook.resolution import resolve
+
+    return resolve(request, model_dir)
+
+
+def _report(training: Training, as_json: bool) -> None:
+    """Print what `--check` found."""
+    from flickbook.learn.tuning.data.summary import lines, summary
+    from flickbook.learn.tuning.tune import prepare
+
+    with ProgressLine(phases={"files": 1.0}) as progress:
+        prepared = prepare(training, lambda done, total: progress.show("files", done, total, 0.0))
+    found: dict[str, Any] = summary(prepared.dataset, prepared.groups, training.plan.fps)
+    cost = prepared.cost()
+    found |= {"memory_bytes": cost.memory_bytes, "free_bytes": cost.free_bytes, "hours": cost.seconds / 3600}
+    if as_json:
+        console.document(found)
+        return
+    for line in lines(found):
+        print(line)
+    print(f"Memory     {cost.memory_bytes / 2**30:.1f} GiB needed, {cost.free_bytes / 2**30:.1f} GiB free")
+    print(f"Time       about {_duration(cost.seconds)} for {training.config.iterations} updates, estimated")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _train(training: Training, request: Request, as_json: bool) -> None:
+    """Run the training as a job of this command."""
+    from flickbook.cli.films import tracking
+    from flickbook.jobs.create import tuning
+
+    how = _job_fields(training)
+    with tracking.backend() as backend, ProgressLine(phases=_PHASES) as progress:
+        job = tuning(training.plan, request, how, training.model_dir, training.output)
+        (job,) = backend.ask(backend.queue.submit([job]))
+        ended = list(tracking.run(backend, [job], progress))
+    if not ended:
+        raise Cancelled
+    _tell(training.output, as_json)
+
+
+def _job_fields(training: Training) -> dict[str, Any]:
+    from flickbook.learn.tuning.config import TuneConfig
+
+    config = {name: value for name, value in vars(training.config).items() if value != getattr(TuneConfig(), name)}
+    return {
+        "clips": str(training.directory.absolute()),
+        "output": str(training.output.absolute()),
+        "config": config,
+        "sample_every": training.sample_every,
+    }
+
+
+def _distributed(training: Training) -> None:
+    """Run the training in this process, one of several."""
+    from flickbook.learn.session import accelerated
+    from flickbook.learn.tuning.tune import prepare
+    from flickbook.learn.tuning.tune import tune as run
+
+    with accelerated(True) as accelerator:
+        if run(prepare(training), None, accelerator) is not None:
+            print(training.output)
+
+
+def _tell(output: Path, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        console.document({"output": str(output), **json.loads((output / "report.json").read_text(encoding="utf-8"))})
+    else:
+        print(output)

@@ -1,0 +1,62 @@
+"""Runs a LoRA training as a job: its files are in the job's directory or at its output, and a later attempt resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from flickbook.errors import Cancelled
+from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.jobs.workers.progress import Watch, webp
+from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.tune import Hooks, Training, prepare, tune
+from flickbook.media.clip import Clip
+from flickbook.spec import Step
+from flickbook.store.base import Job
+
+#: The directory of a job's own output.
+OUTPUT: Final = "lora"
+
+
+def training_of(artifacts: ArtifactStore, job: Job) -> Training:
+    """The training of a tune job."""
+    assert job.tuning is not None, "a tune job has its training"
+    output = Path(job.tuning.output) if job.tuning.output else artifacts.made(job.id) / OUTPUT
+    home = Path(job.model_dir) if job.model_dir else None
+    config = TuneConfig(**job.tuning.config)  # type: ignore[arg-type]
+    return Training(Path(job.tuning.clips), output, job.plan, home, config, job.tuning.sample_every)
+
+
+def tuned(artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[], bool]) -> Clip:
+    """Trains the LoRA of a job and returns its film: the job's prompt with the LoRA.
+
+    `watch` receives a Step for each encoded clip and each update; samples are the previews. Raises Cancelled if the run
+    is to stop, and the errors of `learn.tuning.tune`.
+    """
+    training = training_of(artifacts, job)
+    began: dict[str, float] = {}
+
+    def step(phase: str, index: int, total: int) -> None:
+        now = time.perf_counter()
+        watch(Step(phase, index, total, now - began.setdefault(phase, now)))  # type: ignore[arg-type]
+        if phase == "encode" and cancel():
+            raise Cancelled
+
+    def sampled(update: int, frames: np.ndarray, fps: float) -> None:
+        every = max(1, len(frames) // 8)
+        watch.show(lambda: [(job, webp(frames[::every], fps / every))])
+
+    hooks = Hooks(
+        on_clip=lambda done, total: step("encode", done, total),
+        on_row=lambda row: step("train", int(row["update"]), training.config.iterations),
+        on_sample=sampled,
+        stop=cancel,
+    )
+    clip = tune(prepare(training), hooks)
+    if clip is None:
+        raise Cancelled
+    return clip

@@ -1,0 +1,78 @@
+"""The settings of a LoRA training or a full fine-tuning, with their ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from flickbook.errors import RequestError
+
+SEED_LIMIT: Final = 2**32 - 1
+Precision = Literal["fp32", "bf16", "fp16"]
+#: Field -> the allowed range.
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "rank": (1, 1024),
+    "iterations": (1, 1_000_000),
+    "batch": (1, 1024),
+    "lr": (1e-8, 1),
+    "validation": (0, 0.5),
+    "patience": (0, 1000),
+    "caption_dropout": (0, 1),
+    "seed": (0, SEED_LIMIT),
+}
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "precision": ("fp32", "bf16", "fp16"),
+    "optimizer": ("adamw", "adamw8bit"),
+    "target_modules": ("attention", "all"),
+}
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Everything that decides a training, apart from the model and the clips.
+
+    `rank` is the rank of the LoRA's matrices; its alpha equals the rank, so its scale is 1. `target_modules` selects
+    the layers that get one: those of attention, or all linear and convolution layers. With `full` every weight of the
+    denoising network is trained instead. `iterations` is the number of updates, of `batch` clips each; `lr` rises over
+    `warmup` updates and falls to 0 along a cosine. `validation` is the share of the clips that is held out, and the
+    training stops after `patience` evaluations on them without improvement (0: never). `precision` is that of the
+    frozen weights and of the computation; trained weights are float32.
+    """
+
+    full: bool = False
+    rank: int = 16
+    target_modules: str = "attention"
+    train_text_encoder: bool = False
+    iterations: int = 400
+    batch: int = 8
+    lr: float = 1e-3
+    warmup: int = 20
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    caption_dropout: float = 0.1
+    validation: float = 0.1
+    validate_every: int = 50
+    patience: int = 6
+    precision: Precision = "bf16"
+    optimizer: str = "adamw"
+    gradient_checkpointing: bool = False
+    offload: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # also refuses NaN
+                raise RequestError(name, value, f"must be {low:g} to {high:g}", "leave it out for the default")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                limit = f"must be {', '.join(allowed[:-1])} or {allowed[-1]}"
+                raise RequestError(name, getattr(self, name), limit, "leave it out for the default")
+        if self.full and self.train_text_encoder:
+            limit = "cannot be combined with --full, which trains the denoising network only"
+            raise RequestError("train_text_encoder", True, limit, "leave one of them out")
+
+    def same_run(self) -> dict[str, Any]:
+        """The fields that a resumed run must share with the run that it continues."""
+        free = ("gradient_checkpointing", "offload", "patience")
+        return {name: value for name, value in vars(self).items() if name not in free}

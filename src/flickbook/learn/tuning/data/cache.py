@@ -1,0 +1,143 @@
+"""Clips as latents and captions as embeddings: each is computed once, and kept in `cache/` of the output directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flickbook.errors import MediaError
+from flickbook.files import replace_whole
+from flickbook.learn.tuning.data.buckets import Bucket
+from flickbook.learn.tuning.data.dataset import TrainingClip
+from flickbook.learn.tuning.data.entries import Problem
+from flickbook.learn.tuning.data.frames import frames
+from flickbook.learn.tuning.target import Condition, Target
+
+#: The most parts of a long clip.
+_PARTS = 4
+#: The fewest clips of which some are held out.
+_ENOUGH = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """One part of a clip: latents (c, f, h, w), the condition that its caption gives, and its frame rate."""
+
+    latents: Tensor
+    condition: Condition
+    fps: float
+
+
+@dataclass
+class Examples:
+    """The training's data, by bucket. `empty` is the condition of the empty caption; `digest` identifies the data."""
+
+    by_bucket: list[list[Example]]
+    held_out: list[Example]
+    empty: Condition
+    digest: str = ""
+    _ends: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for group in self.by_bucket:
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(group))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def batch(self, count: int, dropout: float, source: torch.Generator) -> list[Example]:
+        """`count` examples of one bucket; a share of `dropout` has the empty caption."""
+        at = int(torch.randint(len(self), (1,), generator=source))
+        group = self.by_bucket[next(i for i, end in enumerate(self._ends) if at < end)]
+        rounds = -(-count // len(group))
+        order = torch.cat([torch.randperm(len(group), generator=source) for _ in range(rounds)])[:count]
+        dropped = torch.rand(count, generator=source) < dropout
+        return [
+            Example(group[i].latents, self.empty if bare else group[i].condition, group[i].fps)
+            for i, bare in zip(order.tolist(), dropped.tolist(), strict=True)
+        ]
+
+    def held_out_batches(self, count: int) -> Iterator[list[Example]]:
+        """The held-out examples, at most `count` of one shape at a time."""
+        for shape in dict.fromkeys(example.latents.shape for example in self.held_out):
+            group = [example for example in self.held_out if example.latents.shape == shape]
+            for first in range(0, len(group), count):
+                yield group[first : first + count]
+
+
+def build(
+    target: Target,
+    buckets: Mapping[Bucket, Sequence[TrainingClip]],
+    directory: Path,
+    *,
+    fps: float,
+    identity: str,
+    held_out: float,
+    problems: list[Problem],
+    progress: Callable[[int, int], None] | None = None,
+) -> Examples:
+    """Encode all clips and captions, or read what a run before encoded. `identity` is that of the model's weights.
+
+    A share of `held_out` of the clips, chosen by a hash of their names, is kept for evaluation if there are 10 or more.
+    A clip whose frames turn out to be damaged is skipped, and added to `problems`. Raises the MediaError of the last
+    one if no clip is left.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    clips = [(bucket, clip) for bucket, group in buckets.items() for clip in group]
+    groups: dict[Bucket, list[Example]] = {bucket: [] for bucket in buckets}
+    kept: list[Example] = []
+    ranked = sorted({clip.path for _, clip in clips}, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    chosen = set(ranked[: round(held_out * len(ranked))]) if len(ranked) >= _ENOUGH else set()
+    names: list[str] = []
+    for done, (bucket, clip) in enumerate(clips):
+        condition = _stored(directory, ["caption", identity, clip.caption], lambda c=clip: target.embed(c.caption))  # type: ignore[misc]
+        try:
+            for part in _parts(clip, bucket, fps):
+                stat = clip.path.stat()
+                file = [str(clip.path), stat.st_size, stat.st_mtime_ns]
+                key = ["clip", identity, *file, *vars(bucket).values(), fps, part]
+
+                def encoded(clip: TrainingClip = clip, bucket: Bucket = bucket, part: float = part) -> Condition:
+                    return {"latents": target.encode(frames(clip, bucket, fps, part)).half()}
+
+                latents = _stored(directory, key, encoded)["latents"]
+                (kept if clip.path in chosen else groups[bucket]).append(Example(latents, condition, fps))
+                names.append(json.dumps([key, clip.caption]))
+        except MediaError as error:
+            problems.append(Problem(clip.path.name, f"{error.reason}; {error.remedy}", "skipped"))
+            if done + 1 == len(clips) and not any(groups.values()):
+                raise
+        if progress is not None:
+            progress(done + 1, len(clips))
+    empty = _stored(directory, ["caption", identity, ""], lambda: target.embed(""))
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return Examples([group for group in groups.values() if group], kept, empty, digest)
+
+
+def _parts(clip: TrainingClip, bucket: Bucket, fps: float) -> list[float]:
+    """Where in a clip its parts begin, 0 to 1: the middle of a short clip, several parts of a long one."""
+    if bucket.num_frames == 1 or not clip.fps:
+        return [0.5]
+    count = min(_PARTS, int(clip.num_frames / clip.fps * fps / bucket.num_frames))
+    return [0.5] if count < 2 else [part / (count - 1) for part in range(count)]
+
+
+def _stored(directory: Path, key: Sequence[object], compute: Callable[[], Condition]) -> Condition:
+    """The tensors of a key: read from their file, or computed and written. A damaged file is written again."""
+    path = directory / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.safetensors"
+    if path.exists():
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError):
+            path.unlink()
+    found = {name: tensor.contiguous() for name, tensor in compute().items()}
+    replace_whole(path, lambda temporary: save_file(found, temporary))
+    return found

@@ -1,0 +1,229 @@
+"""The updates of a LoRA training or a full fine-tuning, its checkpoints, and its log.
+
+Every random draw of an update (clips, dropped captions, noise, noise levels) follows from the seed and the number of
+the update, so a run that resumes from a checkpoint equals an uninterrupted one, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flickbook.errors import MissingExtra, RequestError
+from flickbook.learn import checkpoint
+from flickbook.learn.tuning import adapter
+from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.data.cache import Example, Examples
+from flickbook.learn.tuning.target import Losses, Target
+
+NOISE_BINS = 8
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: Noise draws of each held-out clip in an evaluation.
+_DRAWS = 4
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved with every checkpoint. `best` is the lowest loss on held-out clips, at update `best_at`;
+    `waited` counts the evaluations since then."""
+
+    update: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+    best_at: int = 0
+    waited: int = 0
+
+
+class Tuner:
+    """Trains a `Target` on examples. With several processes, each takes its share of a batch."""
+
+    def __init__(
+        self, target: Target, examples: Examples, config: TuneConfig, out: Path, accelerator: Any = None
+    ) -> None:
+        self.target, self.examples, self.config, self.out = target, examples, config, out
+        self.accelerator, self.progress = accelerator, Progress()
+        self.rank: int = accelerator.process_index if accelerator else 0
+        self.ranks: int = accelerator.num_processes if accelerator else 1
+        self.parameters = adapter.trained(target.networks)
+        self.optimizer = _optimizer(list(self.parameters.values()), config, target.device)
+        half = config.precision == "fp16" and target.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(target.device.type, enabled=half)
+        self.best: dict[str, Tensor] = {}
+
+    def rate(self) -> float:
+        """The learning rate of the next update: a warm-up, then a cosine to 0."""
+        config, number = self.config, self.progress.update
+        rise = min(1.0, (number + 1) / max(1, config.warmup))
+        return config.lr * rise * 0.5 * (1 + math.cos(math.pi * number / config.iterations))
+
+    def update(self) -> dict[str, float]:
+        """One update. Returns the row of the log. Raises RequestError if the loss is not finite."""
+        config, number = self.config, self.progress.update
+        seed = (config.seed * 1_000_003 + number) * 1009 + self.rank
+        source = torch.Generator().manual_seed(seed)
+        batch = self.examples.batch(max(1, config.batch // self.ranks), config.caption_dropout, source)
+        losses = self._losses(batch, source)
+        loss = losses.each.mean()
+        if not self._all_finite(loss):
+            newest = self.save() if self.rank == 0 else self.out
+            limit = f"the loss of update {number} is not finite; the weights before it are in {newest}"
+            raise RequestError("lr", config.lr, limit, "lower it and start again in another --output")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._share_gradients()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), config.clip_norm)
+        rate = self.rate()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.progress.update += 1
+        row = {"update": number + 1, "loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
+        return {**row, **_by_level(losses)}
+
+    def _losses(self, batch: Sequence[Example], source: torch.Generator) -> Losses:
+        latents = torch.stack([each.latents for each in batch]).float()
+        dtype = _DTYPES[self.config.precision]
+        with torch.autocast(self.target.device.type, dtype, enabled=dtype != torch.float32):
+            return self.target.losses(latents, [e.condition for e in batch], [e.fps for e in batch], source)
+
+    def _all_finite(self, loss: Tensor) -> bool:
+        """Whether the loss is finite in all processes."""
+        finite = torch.isfinite(loss.detach()).float()
+        return bool(self.accelerator.reduce(finite, "sum") == self.ranks) if self.accelerator else bool(finite)
+
+    def _share_gradients(self) -> None:
+        """Average the gradients of all processes."""
+        if self.accelerator and self.ranks > 1:
+            for parameter in self.parameters.values():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """The mean loss on held-out clips, always at the same noise."""
+        source, total, count = torch.Generator().manual_seed(self.config.seed + 1), 0.0, 0
+        for batch in self.examples.held_out_batches(self.config.batch):
+            for _ in range(_DRAWS):
+                losses = self._losses(batch, source).each
+                total, count = total + float(losses.sum()), count + len(losses)
+        return total / count
+
+    def _judge(self) -> float | None:
+        """Evaluate on held-out clips if it is time, and keep the best weights."""
+        config, progress = self.config, self.progress
+        due = progress.update % config.validate_every == 0 or progress.update == config.iterations
+        if not self.examples.held_out or not due:
+            return None
+        loss = self.validate()
+        if loss < progress.best:
+            progress.best, progress.best_at, progress.waited = loss, progress.update, 0
+            self.best = {name: value.detach().clone() for name, value in self.parameters.items()}
+        else:
+            progress.waited += 1
+        return loss
+
+    @property
+    def ended(self) -> bool:
+        """Whether all updates are done, or held-out clips stopped the training."""
+        late = self.config.patience and self.progress.waited >= self.config.patience
+        return self.progress.update >= self.config.iterations or bool(late)
+
+    def run(
+        self, save_every: float = 60.0, log_every: int = 10, stop: Callable[[], bool] | None = None
+    ) -> Iterator[dict[str, float]]:
+        """Train to the end. Yields a mean row every `log_every` updates and saves every `save_every` seconds; `stop` is
+        asked before each update and ends the run early, with a checkpoint."""
+        saved = began = time.monotonic()
+        rows: list[dict[str, float]] = []
+        while not self.ended:
+            if stop is not None and stop():
+                break
+            rows.append(self.update())
+            loss = self._judge()
+            if loss is not None or self.progress.update % log_every == 0 or self.ended:
+                self.progress.seconds += time.monotonic() - began
+                began = time.monotonic()
+                row = _mean(rows) | {"seconds": self.progress.seconds}
+                row["seconds_left"] = self._seconds_left()
+                yield row if loss is None else {**row, "validation_loss": loss}
+                rows = []
+            if self.rank == 0 and time.monotonic() - saved > save_every:
+                self.save()
+                saved = time.monotonic()
+        self.progress.seconds += time.monotonic() - began
+        if self.rank == 0:
+            self.save()
+
+    def _seconds_left(self) -> float:
+        done = max(1, self.progress.update)
+        return self.progress.seconds / done * (self.config.iterations - done)
+
+    @torch.no_grad()
+    def take_best(self) -> None:
+        """Set the weights to those with the lowest loss on held-out clips, if there are any."""
+        for name, value in self.best.items():
+            self.parameters[name].copy_(value)
+
+    def save(self) -> Path:
+        """Write a checkpoint."""
+        tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in self.parameters.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        tensors |= {f"optimizer/{name}": value for name, value in checkpoint.moments(self.optimizer).items()}
+        values = {"config": self.config.same_run(), "progress": vars(self.progress), "data": self.examples.digest}
+        return checkpoint.save(self.out, self.progress.update, tensors, {**values, "scaler": self.scaler.state_dict()})
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint. Raises WeightsError if it is damaged, RequestError for other options or clips."""
+        tensors, values = checkpoint.load(path)
+        wrong = [name for name, value in self.config.same_run().items() if values["config"].get(name) != value]
+        wrong += ["clips"] if values["data"] != self.examples.digest else []
+        if wrong:
+            limit = f"holds a training with other options ({', '.join(wrong)} differ)"
+            raise RequestError("output", self.out.parent, limit, "use the options of that run, or another --output")
+        with torch.no_grad():
+            for name, value in checkpoint.part(tensors, "weights/").items():
+                self.parameters[name].copy_(value)
+        self.best = {n: v.to(self.target.device) for n, v in checkpoint.part(tensors, "best/").items()}
+        checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "optimizer/"))
+        self.scaler.load_state_dict(values["scaler"]) if values["scaler"] else None
+        self.progress = Progress(**values["progress"])
+
+
+def _optimizer(parameters: list[nn.Parameter], config: TuneConfig, device: torch.device) -> torch.optim.Optimizer:
+    how: dict[str, Any] = {"lr": config.lr, "betas": (0.9, 0.99), "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **how)
+    if device.type != "cuda":
+        raise RequestError("optimizer", config.optimizer, "needs a CUDA GPU", "use adamw")
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise MissingExtra("bitsandbytes", "train") from error
+    eight: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(parameters, **how)
+    return eight
+
+
+def _by_level(losses: Losses) -> dict[str, float]:
+    """Mean loss of each eighth of the noise levels that the batch has."""
+    bins = (losses.level * NOISE_BINS).long().clamp(max=NOISE_BINS - 1)
+    each = losses.each.detach().cpu()
+    return {f"loss_{i}": float(each[bins == i].mean()) for i in range(NOISE_BINS) if bool((bins == i).any())}
+
+
+def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The last row, with losses and gradient norms averaged over all."""
+    row = dict(rows[-1])
+    for name in {name for each in rows for name in each if name.startswith(("loss", "grad"))}:
+        values = [each[name] for each in rows if name in each]
+        row[name] = sum(values) / len(values)
+    return row

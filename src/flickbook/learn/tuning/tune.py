@@ -1,0 +1,309 @@
+"""A whole training, from a directory of clips to a LoRA: `flickbook tune DIR --model M --output NAME`.
+
+`NAME/` holds, while it runs, the latents in `cache/`, `checkpoints/`, `log.csv`, `tensorboard/` and `samples/`; then
+the LoRA, the model card and the films with and without it. Each part detects its finished files, so the same command
+resumes after a kill.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from flickbook import catalogue
+from flickbook.catalogue import Model
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.errors import MissingExtra, OutputError, RequestError
+from flickbook.files import replace_whole
+from flickbook.hub import find
+from flickbook.learn import checkpoint, memory
+from flickbook.learn.train import trim_log
+from flickbook.learn.tuning import adapter, pipelines, publish
+from flickbook.learn.tuning.blocks import recompute
+from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.cost import Cost, cost
+from flickbook.learn.tuning.data.buckets import Bucket, buckets
+from flickbook.learn.tuning.data.cache import Examples, build
+from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
+from flickbook.learn.tuning.publish import Source
+from flickbook.learn.tuning.target import Sampling, Target
+from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
+from flickbook.learn.tuning.unet import UNetTarget
+from flickbook.media.clip import Clip
+from flickbook.spec import Plan
+
+LOG_FIELDS: Final = (
+    *("step", "clips", "loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "validation_loss", "grad_norm", "lr"),
+    "seconds",
+)
+_RECORD: Final = "tune.json"
+_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train, on what, and where the result goes. `plan` gives the model, and the size, prompt and sampling of
+    the samples, one every `sample_every` updates."""
+
+    directory: Path
+    output: Path
+    plan: Plan
+    model_dir: Path | None = None
+    config: TuneConfig = TuneConfig()
+    sample_every: int = 100
+
+
+@dataclass
+class Hooks:
+    """What a caller hears of a run: encoded clips (done, total), rows of the log, and samples (update, frames, fps).
+    `stop` is asked before each update; True ends the run with a checkpoint."""
+
+    on_clip: Callable[[int, int], None] | None = None
+    on_row: Callable[[dict[str, float]], None] | None = None
+    on_sample: Callable[[int, np.ndarray, float], None] | None = None
+    stop: Callable[[], bool] | None = None
+
+
+@dataclass
+class Prepared:
+    """A training whose dataset is read and whose model is loaded."""
+
+    training: Training
+    source: Source
+    dataset: Dataset
+    target: Target
+    groups: Mapping[Bucket, list[TrainingClip]]
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of the samples."""
+        return self.training.plan.prompt
+
+    @property
+    def sampling(self) -> Sampling:
+        """How samples are made."""
+        return Sampling(**{each.name: getattr(self.training.plan, each.name) for each in fields(Sampling)})
+
+    def cost(self) -> Cost:
+        """Memory and time of the largest bucket."""
+        largest = max(self.groups, key=lambda each: each.num_frames * each.height * each.width)
+        still = np.zeros((largest.num_frames, largest.height, largest.width, 3), np.uint8)
+        latents = self.target.encode(still)
+        condition = self.target.embed(self.prompt)
+        return cost(self.target, latents.shape, condition, self.sampling.fps, self.training.config)
+
+
+def source_of(name: str, model_dir: Path | None) -> Source:
+    """The model to train. Raises ModelNotFound, ModelNotPulled, and RequestError for a model that cannot be trained."""
+    model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
+    if model.family != "unet" and model.pipeline not in pipelines.CLASSES:
+        able = [each.name for each in catalogue.list_models() if _trainable(each)]
+        remedy = f"choose one of {', '.join(able)}"
+        raise RequestError("model", name, f"{model.pipeline or model.family} cannot be trained", remedy)
+    return Source(model, find.directory(model), model_dir)
+
+
+def _trainable(model: Model) -> bool:
+    return (model.family == "unet" or model.pipeline in pipelines.CLASSES) and not model.lora
+
+
+def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
+    """Read the dataset, load the model, and sort the clips into buckets; trains nothing.
+
+    Raises the errors of `source_of` and of `data.dataset.read`, OutputError if the output holds something else, and
+    RequestError for a size that the model cannot have.
+    """
+    check_output(training.output)
+    plan = training.plan
+    source = source_of(plan.model, training.model_dir)
+    dataset = read(training.directory, on_file)
+    target = _target(source, training.config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    for name, value in (("width", plan.width), ("height", plan.height)):
+        if value % target.multiple:
+            near = max(1, round(value / target.multiple)) * target.multiple
+            raise RequestError(name, value, f"must be a multiple of {target.multiple}", f"ask for {near}")
+    if over := (plan.num_frames - 1) % target.frame_step:
+        limit = f"must be 1 plus a multiple of {target.frame_step}"
+        raise RequestError("num_frames", plan.num_frames, limit, f"ask for {plan.num_frames - over}")
+    groups = buckets(
+        dataset.clips,
+        num_frames=plan.num_frames,
+        width=plan.width,
+        height=plan.height,
+        multiple=target.multiple,
+        frame_step=target.frame_step,
+        fps=plan.fps,
+    )
+    return Prepared(training, source, dataset, target, groups)
+
+
+def check_output(output: Path) -> None:
+    """Raise OutputError if the output exists and is not the directory of a training."""
+    if output.exists() and not output.is_dir():
+        raise OutputError(output, "is not a directory", "name another --output")
+    if output.is_dir() and any(output.iterdir()) and not (output / _RECORD).is_file():
+        raise OutputError(output, "holds other files", "name another --output")
+
+
+def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
+    """The loaded model with a LoRA, or with all weights of its denoising network trainable."""
+    target: Target
+    torch.manual_seed(config.seed)
+    dtype = _DTYPES[config.precision] if device.type == "cuda" else "float32"
+    home = torch.device("cpu") if config.offload else device
+    if source.model.family == "unet":
+        networks = TextToVideo.load(source.directory, dtype=getattr(torch, dtype), device=home)
+        target = UNetTarget(networks, source.model.condition_fps, config.train_text_encoder)
+    elif config.train_text_encoder:
+        limit = "only models of the 3D U-Net family train their text encoder"
+        raise RequestError("train_text_encoder", True, limit, "leave it out")
+    else:
+        target = pipelines.load(source.model, source.directory, dtype, home)
+    for network in target.networks.values():
+        if config.full:
+            network.float().requires_grad_(True)
+        else:
+            adapter.add(network, config.rank, config.target_modules)
+    if config.gradient_checkpointing or config.offload:
+        recompute(target.units(), device if config.offload else None)
+    return target
+
+
+def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None) -> Clip | None:
+    """Train, and write the result to the output directory. Returns the film of the prompt with the LoRA; None if `stop`
+    ended the run, and in every process but the first.
+
+    Raises RequestError if memory does not suffice, or if the loss is not finite.
+    """
+    hooks, training, out = hooks or Hooks(), prepared.training, prepared.training.output
+    config, model = training.config, prepared.source.model
+    found = prepared.cost()
+    memory.refuse_beyond(found.memory_bytes, found.free_bytes, "batch", config.batch, "lower it, or the size")
+    out.mkdir(parents=True, exist_ok=True)
+    place = str(training.directory.resolve())
+    _record(out / _RECORD, {"model": model.name, "revision": model.revision(), "dataset": place})
+    examples = build(
+        prepared.target,
+        prepared.groups,
+        out / "cache",
+        fps=prepared.sampling.fps,
+        identity=f"{model.name} {model.revision()} {config.train_text_encoder}",
+        held_out=config.validation,
+        problems=(problems := list(prepared.dataset.problems)),
+        progress=hooks.on_clip,
+    )
+    prepared.dataset = replace(prepared.dataset, problems=tuple(problems))
+    prepared.target.release()
+    tuner = Tuner(prepared.target, examples, config, out / "checkpoints", accelerator)
+    newest = checkpoint.latest(tuner.out)
+    if newest is not None:
+        tuner.restore(newest)
+    if not _trained(prepared, tuner, hooks):
+        return None
+    return _finish(prepared, tuner, examples) if tuner.rank == 0 else None
+
+
+def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
+    """Run the updates, with log, samples and TensorBoard. Returns whether the training ended."""
+    training, out, samples = prepared.training, prepared.training.output, prepared.training.output / "samples"
+    samples.mkdir(exist_ok=True)
+    trim_log(out / "log.csv", tuner.progress.update + 1)
+    writer = _tensorboard(out / "tensorboard", tuner.progress.update)
+    sampled = tuner.progress.update
+    for row in tuner.run(stop=hooks.stop):
+        number = int(row["update"])
+        if tuner.rank:
+            continue
+        _append(out / "log.csv", {"step": number, "clips": number * training.config.batch, **row})
+        for name, value in row.items():
+            if name in LOG_FIELDS and math.isfinite(value):
+                writer.add_scalar(name, value, number)
+        if hooks.on_row is not None:
+            hooks.on_row(row)
+        every = training.sample_every
+        if every and number // every > sampled // every and not tuner.ended:
+            frames = prepared.target.sample(prepared.prompt, prepared.sampling)
+            publish.sample_sheet(frames, f"update {number}: {prepared.prompt}", samples / f"update-{number:06d}.png")
+            if hooks.on_sample is not None:
+                hooks.on_sample(number, frames, prepared.sampling.fps)
+        sampled = number
+    writer.close()
+    return tuner.ended
+
+
+def _finish(prepared: Prepared, tuner: Tuner, examples: Examples) -> Clip:
+    """Write the result and its report."""
+    out, config = prepared.training.output, prepared.training.config
+    tuner.take_best()
+    write = publish.write_model if config.full else publish.write_lora
+    files = write(prepared.target, prepared.source, out, *(() if config.full else (config,)))
+    _, with_it = publish.films(prepared.source, files, out, prepared.prompt, prepared.sampling, config.full)
+    progress, notes = tuner.progress, with_it.run.notes if with_it.run else []
+    found: dict[str, Any] = {
+        "model": prepared.source.model.name,
+        "clips": len(prepared.dataset.clips),
+        "examples": len(examples),
+        "held_out": len(examples.held_out),
+        "problems": [asdict(each) for each in prepared.dataset.problems],
+        "prompt": prepared.prompt,
+        "size": {name: getattr(prepared.sampling, name) for name in ("width", "height", "num_frames", "fps")},
+        "updates": progress.update,
+        "seconds": round(progress.seconds, 1),
+        "best": progress.best if math.isfinite(progress.best) else None,
+        "best_at": progress.best_at,
+        "match": [note for note in notes if "keys matched" in note],
+        "config": asdict(config),
+        "files": [path.name for path in files],
+    }
+    publish.report(out, found)
+    publish.card(out, prepared.source, config, found, files)
+    _plot(out)
+    return with_it
+
+
+def _plot(out: Path) -> None:
+    from flickbook.errors import FlickbookError
+    from flickbook.media.plot import training_plot
+
+    try:
+        training_plot(out, out / "training.png")
+    except FlickbookError:  # no matplotlib: the log is there
+        return
+
+
+def _tensorboard(directory: Path, first: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise MissingExtra("tensorboardX", "train") from error
+    return SummaryWriter(str(directory), purge_step=first or None)
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to the log."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, LOG_FIELDS, extrasaction="ignore", restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()})
+
+
+def _record(path: Path, values: Mapping[str, Any]) -> None:
+    """Write what an output directory belongs to. Raises RequestError if it belongs to another training."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if known is None:
+        text = json.dumps(values, indent=1) + os.linesep
+        replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    elif wrong := [name for name, value in values.items() if known.get(name) != value]:
+        limit = f"holds another training ({', '.join(wrong)} differ)"
+        raise RequestError("output", path.parent, limit, "name another --output")

@@ -1,0 +1,86 @@
+"""The 3D U-Net family under training: the built-in model, text-to-video-ms-1.7b, ZeroScope, VideoCrafter2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.diffusion.unet3d import ResnetBlock, SpatialTransformer, TemporalConv, TemporalTransformer
+from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
+
+#: Half of the noise levels are drawn from this part of the process: there the words decide what moves.
+_FOCUS = (0.4, 0.9)
+
+
+class UNetTarget:
+    """A model of the 3D U-Net family; a `Target`. With `text` the text encoder is trained too."""
+
+    pipeline = "TextToVideoSDPipeline"
+    frame_step = 1
+
+    def __init__(self, model: TextToVideo, fps: float | None, text: bool) -> None:
+        self.model, self.fps, self.text = model, fps, text
+        self.device, self.dtype = model.device, next(model.unet.parameters()).dtype
+        self.multiple = model.autoencoder.config.factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
+        self.networks: dict[str, nn.Module] = {"unet": model.unet}
+        if text:
+            self.networks["text_encoder"] = model.text_encoder
+        for network in (model.unet, model.autoencoder, model.text_encoder):
+            network.requires_grad_(False)
+
+    def encode(self, frames: np.ndarray) -> Tensor:
+        """The mean of the autoencoder's distribution, scaled."""
+        return self.model.encode(torch.from_numpy(frames)).cpu()
+
+    def embed(self, caption: str) -> Condition:
+        """The embedding (tokens, width) of a caption, or its token ids if the text encoder is trained."""
+        if self.text:
+            return {"ids": self.model.tokenizer([caption])[0]}
+        return {"context": self.model.embed([caption])[0].clone().cpu()}
+
+    def release(self) -> None:
+        """Unload the text encoder, unless it is trained."""
+        if not self.text:
+            self.model.unload_text_encoder()
+
+    def units(self) -> Sequence[nn.Module]:
+        """Every resnet, transformer and temporal convolution."""
+        kinds = (ResnetBlock, SpatialTransformer, TemporalTransformer, TemporalConv)
+        return [module for module in self.model.unet.modules() if isinstance(module, kinds)]
+
+    @torch.no_grad()
+    def sample(self, prompt: str, how: Sampling) -> np.ndarray:
+        """A film of the weights as they are."""
+        model = self.model
+        negative, context = (model.text_encoder(model.tokenizer([words]).to(self.device)) for words in ("", prompt))
+        latents = noise([how.seed], model.latent_shape(how.num_frames, how.height, how.width)).to(self.device)
+        state = SamplerState.begin(latents, model.schedule.timesteps(how.num_inference_steps))
+        rates = [how.fps if self.fps is None else self.fps]
+        for reached in model.denoise(state, context, negative, [how.guidance_scale], "ddim", rates):
+            state = reached
+        return torch.cat(list(model.decode(state.latents[0].float()))).numpy()
+
+    def losses(
+        self, latents: Tensor, conditions: Sequence[Condition], rates: Sequence[float], source: torch.Generator
+    ) -> Losses:
+        """Mean squared error of what the network predicts: epsilon, v or x_0."""
+        count, schedule = len(latents), self.model.schedule
+        place = stratified(count, source)
+        low, high = _FOCUS
+        place = torch.where(torch.rand(count, generator=source) < 0.5, low + (high - low) * place, place)
+        steps = (place * schedule.num_train_timesteps).long().clamp(max=schedule.num_train_timesteps - 1)
+        epsilon = torch.randn(latents.shape, generator=source)
+        x0, epsilon, t = (each.to(self.device) for each in (latents, epsilon, steps))
+        words = batched(conditions, self.device)
+        context = self.model.text_encoder(words["ids"]) if self.text else words["context"]
+        if self.fps is not None:
+            rates = [self.fps] * count
+        predicted = self.model.unet(schedule.add_noise(x0, epsilon, t), t, context, torch.tensor(rates).to(self.device))
+        error = F.mse_loss(predicted.float(), schedule.target(x0, epsilon, t), reduction="none")
+        return Losses(error.flatten(1).mean(1), place)
