@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+
 from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.lora.apply import inject
