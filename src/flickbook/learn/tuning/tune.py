@@ -105,15 +105,17 @@ class Prepared:
 def source_of(name: str, model_dir: Path | None) -> Source:
     """The model to train. Raises ModelNotFound, ModelNotPulled, and RequestError for a model that cannot be trained."""
     model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
-    if model.family != "unet" and model.pipeline not in pipelines.CLASSES:
+    directory = find.directory(model)
+    kind = model.pipeline or (model.family if model.family == "unet" else pipelines.class_of(directory))
+    if model.family != "unet" and kind not in pipelines.CLASSES:
         able = [each.name for each in catalogue.list_models() if _trainable(each)]
-        remedy = f"choose one of {', '.join(able)}"
-        raise RequestError("model", name, f"{model.pipeline or model.family} cannot be trained", remedy)
-    return Source(model, find.directory(model), model_dir)
+        raise RequestError("model", name, f"{kind} cannot be trained", f"choose one of {', '.join(able)}")
+    return Source(model, directory, model_dir)
 
 
 def _trainable(model: Model) -> bool:
-    return (model.family == "unet" or model.pipeline in pipelines.CLASSES) and not model.lora
+    kind = model.family == "unet" or model.pipeline in pipelines.CLASSES
+    return kind and not model.lora and model.name not in pipelines.TWO_NETWORKS
 
 
 def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
