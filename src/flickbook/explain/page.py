@@ -200,7 +200,7 @@ def _words(record: Record, numbers: dict[str, Any]) -> str:
         checked = " checked" if number == start else ""
         chips += f'<label><input type="radio" name="word" value="{number}"{checked}>{html.escape(row["word"])}</label>'
     measured = "ratio" in rows[0]
-    head = "<th>Word<th>Share" + ("<th>Inside the object<th>Outside<th>Ratio" if measured else "")
+    head = "<th>Word<th>Share" + ("<th>Inside<th>Outside<th>Ratio" if measured else "")
     body = ""
     for row in rows:
         cells = [html.escape(row["word"]), f"{row['share']:.1%}"]
@@ -213,7 +213,10 @@ def _words(record: Record, numbers: dict[str, Any]) -> str:
         "token also knows the words before it, and the end tokens know the whole prompt."
     )
     if measured:
-        text += " A ratio above 1 means that the word is read more inside the objects of the finished film."
+        text += (
+            " Inside and outside are the objects of the finished film and its background. A ratio above 1 means that "
+        )
+        text += "the word is read more inside."
     return (
         "<h2>Where each word is read</h2>"
         "<p>Share of a word in cross-attention, over the x0 estimate of the step; mean over layers and heads, "

@@ -17,8 +17,8 @@ from flickbook.explain.record import Record
 from flickbook.media.write import staged
 
 SCHEMA_VERSION: Final = 1
-#: Colours of a figure's file: with all of them the figures of one run take 4 MB instead of one.
-_COLOURS: Final = 192
+#: Colours of a figure's file: with all of them the figures of one run take 4 MB instead of 1 MB.
+_COLOURS: Final = 256
 #: File name of a figure -> its title and text on the page.
 FIGURES: Final = {
     "01-forward.png": (
@@ -139,5 +139,5 @@ def _drawings(record: Record, numbers: dict[str, Any]) -> dict[str, Callable[[Pa
 
 def _reduce_colours(path: Path) -> None:
     with Image.open(path) as picture:
-        reduced = picture.convert("RGB").quantize(_COLOURS)
+        reduced = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
     reduced.save(path, optimize=True)

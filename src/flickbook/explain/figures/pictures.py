@@ -26,15 +26,16 @@ PREDICTS: Final = {"epsilon": "the noise eps", "v_prediction": "v = alpha eps - 
 _WORDS: Final = 12
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` places of `count`, evenly spread, with the first and the last."""
-    return sorted({round(i * (count - 1) / max(1, most - 1)) for i in range(min(most, count))})
+def spread(count: int, most: int, power: float = 1.0) -> list[int]:
+    """At most `most` places of `count` with the first and the last; evenly, or with a higher `power` more of them
+    early."""
+    most = min(most, count)
+    return sorted({round((count - 1) * (i / max(1, most - 1)) ** power) for i in range(most)})
 
 
 def early(steps: Sequence[StepRecord], most: int) -> list[StepRecord]:
     """At most `most` steps with the first and the last, more of them early, where a film changes most."""
-    places = sorted({round((len(steps) - 1) * (i / max(1, most - 1)) ** 1.4) for i in range(min(most, len(steps)))})
-    return [steps[place] for place in places]
+    return [steps[place] for place in spread(len(steps), most, 1.4)]
 
 
 def forward(record: Record, path: Path) -> None:
