@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from tests.learn.tuning.conftest import Make
 
@@ -65,9 +64,7 @@ def test_a_resumed_training_writes_the_same_bytes(training: Make) -> None:
     run(parts, updates=2)
     assert not (parts.output / LORA).exists()
     run(parts)
-    assert load_file(whole.output / LORA).keys() == load_file(parts.output / LORA).keys()
-    for name, tensor in load_file(whole.output / LORA).items():
-        assert torch.equal(tensor, load_file(parts.output / LORA)[name]), name
+    assert sha256(whole.output / LORA) == sha256(parts.output / LORA)
 
 
 @pytest.mark.slow

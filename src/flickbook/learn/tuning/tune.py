@@ -52,7 +52,7 @@ _DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 @dataclass(frozen=True)
 class Training:
     """What to train, on what, and where the result goes. `plan` gives the model, and the size, prompt and sampling of
-    the samples, one every `sample_every` updates."""
+    the samples, one every `sample_every` updates. A checkpoint is written every `save_every` seconds."""
 
     directory: Path
     output: Path
@@ -60,6 +60,7 @@ class Training:
     model_dir: Path | None = None
     config: TuneConfig = TuneConfig()
     sample_every: int = 100
+    save_every: float = 60.0
 
 
 @dataclass
@@ -221,7 +222,7 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     trim_log(out / "log.csv", tuner.progress.update + 1)
     writer = _tensorboard(out / "tensorboard", tuner.progress.update)
     sampled = tuner.progress.update
-    for row in tuner.run(stop=hooks.stop):
+    for row in tuner.run(training.save_every, stop=hooks.stop):
         number = int(row["update"])
         if tuner.rank:
             continue
