@@ -94,9 +94,7 @@ def _balanced(
 
 #: The pairs that training may show, in the order in which a smaller coverage keeps them.
 TRAINING_COLOUR_SHAPE = _balanced(tuple(COLOURS), SHAPES, HELD_OUT_COLOUR_SHAPE)
-TRAINING_SHAPE_MOTION = _balanced(
-    SHAPES, MOTIONS, HELD_OUT_SHAPE_MOTION | {(shape, "spinning") for shape in _ROUND}
-)
+TRAINING_SHAPE_MOTION = _balanced(SHAPES, MOTIONS, HELD_OUT_SHAPE_MOTION | {(shape, "spinning") for shape in _ROUND})
 
 
 @dataclass(frozen=True)

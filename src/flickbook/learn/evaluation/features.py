@@ -1,8 +1,8 @@
 """Features of films: what FVD-w, the diversity and the nearest training clip are measured in.
 
-A small frozen network looks at 16 frames of 64 x 64 pixels and at the change from each frame to the next. It was trained
-to classify the scenes of the world's renders (`train_features` does that and writes `features.safetensors`). The
-features of a film are the mean activations of four layers over space and time, each with mean 0 and standard
+A small frozen network looks at 16 frames of 64 x 64 pixels and at the change from each frame to the next. It was
+trained to classify the scenes of the world's renders; `train_features` does that and writes `features.safetensors`.
+The features of a film are the mean activations of four layers over space and time, each with mean 0 and standard
 deviation 1 over true films: the early layers see texture and noise, the late ones the words of the scene, and the
 layers over time the motion.
 """
@@ -84,6 +84,9 @@ def words_of(scene: Scene) -> dict[str, str]:
 
 class FilmNetwork(nn.Module):
     """(b, frames, 3, 64, 64) in 0..1 -> features (b, `FEATURES`); `classify` gives the logits of all heads."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Motion and flicker of films: VBench's one dimension without weights, exactly, and substitutes for two others.
 
-VBench (Huang et al. 2024, arXiv 2311.17982) measures sixteen dimensions; fifteen need networks that are not part of this
-package. Temporal flickering is a formula, and VBench applies it to scenes without motion. Dynamic degree uses RAFT and
-motion smoothness AMT; here dense inverse search (DIS) takes the place of both networks, so the numbers are substitutes
-and not comparable with VBench's tables. They are comparable with those of true films, which stand beside them.
+VBench (Huang et al. 2024, arXiv 2311.17982) measures sixteen dimensions; fifteen need networks that are not here.
+Temporal flickering is a formula, and VBench applies it to scenes without motion. Dynamic degree uses RAFT and motion
+smoothness AMT; here dense inverse search (DIS) takes the place of both networks, so the numbers are substitutes and not
+comparable with VBench's tables. They are comparable with those of true films, which stand beside them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def dynamic(frames: np.ndarray, fps: float) -> bool:
     part = frames[:: max(1, round(fps / _RATE))]
     bar = _PIXELS * min(part.shape[1:3]) / 256
     moved = sum(fastest(one, other) > bar for one, other in zip(part, part[1:], strict=False))
-    return moved >= round(_PAIRS * len(part) / 16)
+    return bool(moved >= max(1, round(_PAIRS * len(part) / 16)))
 
 
 def fastest(one: np.ndarray, other: np.ndarray) -> float:

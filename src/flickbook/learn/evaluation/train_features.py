@@ -56,7 +56,9 @@ def scenes(counts: dict[tuple[str, bool], int] = _COUNTS) -> list[Scene]:
 def labels(listed: Sequence[Scene]) -> np.ndarray:
     """The index of each scene's word in each head, (n, heads); -1 where a head does not apply."""
     rows = [words_of(scene) for scene in listed]
-    return np.array([[words.index(row[name]) if name in row else _IGNORED for name, words in HEADS.items()] for row in rows])
+    return np.array(
+        [[words.index(row[name]) if name in row else _IGNORED for name, words in HEADS.items()] for row in rows]
+    )
 
 
 def bank(folder: Path, listed: Sequence[Scene]) -> np.ndarray:
@@ -70,16 +72,14 @@ def bank(folder: Path, listed: Sequence[Scene]) -> np.ndarray:
 
 def _render(listed: Sequence[Scene], path: Path) -> None:
     shape = (len(listed), FRAMES, SIDE, SIDE, 3)
-    films = np.lib.format.open_memmap(path, "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
+    films = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     for place, scene in enumerate(listed):
         films[place] = small(render(scene))
     films.flush()
 
 
-def train(films: np.ndarray, targets: np.ndarray, steps: int) -> Iterator[tuple[int, float, FilmNetwork]]:
-    """One row a step: its number, the loss and the network."""
-    torch.manual_seed(0)
-    network = FilmNetwork()
+def train(network: FilmNetwork, films: np.ndarray, targets: np.ndarray, steps: int) -> Iterator[tuple[int, float]]:
+    """Train the network; one row a step: its number and the loss."""
     optimizer = torch.optim.AdamW(network.parameters(), _RATE, betas=(0.9, 0.99), weight_decay=0.02)
     order = np.random.default_rng(9)
     network.train()
@@ -99,7 +99,7 @@ def train(films: np.ndarray, targets: np.ndarray, steps: int) -> Iterator[tuple[
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-        yield number, float(loss.detach()), network
+        yield number, float(loss.detach())
 
 
 @torch.inference_mode()
@@ -144,7 +144,9 @@ def main(folder: Path, steps: int, out: Path = WEIGHTS) -> Path:
     films, targets = bank(folder, listed), labels(listed)
     print(f"{len(films)} films after {time.monotonic() - began:.0f} s", flush=True)
     began, losses = time.monotonic(), []
-    for number, loss, network in train(films[_HELD_BACK:], targets[_HELD_BACK:], steps):
+    torch.manual_seed(0)
+    network = FilmNetwork()
+    for number, loss in train(network, films[_HELD_BACK:], targets[_HELD_BACK:], steps):
         losses.append(loss)
         if number % 50 == 49:
             print(f"step {number + 1}: loss {np.mean(losses[-50:]):.3f}, {time.monotonic() - began:.0f} s", flush=True)

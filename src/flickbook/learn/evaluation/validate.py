@@ -55,15 +55,15 @@ def recolour(film: np.ndarray, amount: float) -> np.ndarray:
 
 def grain(film: np.ndarray, rng: np.random.Generator, levels: float) -> np.ndarray:
     """Gaussian noise with a standard deviation of `levels` of 255."""
-    return np.asarray((film + rng.normal(0, levels, film.shape)).clip(0, 255), np.uint8)
+    return np.asarray((film + levels * rng.standard_normal(film.shape, np.float32)).clip(0, 255), np.uint8)
 
 
 #: The corruptions by strength: each must raise the distance from one strength to the next.
 GRADED: dict[str, tuple[tuple[float, ...], Graded]] = {
-    "blur, sigma in pixels": ((0.7, 1.0, 2.0, 4.0), lambda film, rng, much: blur(film, much)),
-    "share of frames shuffled": ((0.25, 0.5, 1.0), lambda film, rng, much: shuffle(film, rng, much)),
-    "share of wrong colours": ((0.25, 0.5, 1.0), lambda film, rng, much: recolour(film, much)),
-    "noise, levels of 255": ((4.0, 16.0, 64.0), lambda film, rng, much: grain(film, rng, much)),
+    "blur, sigma in pixels": ((1.0, 2.0, 4.0), lambda film, rng, much: blur(film, much)),
+    "share of frames shuffled": ((0.5, 1.0), lambda film, rng, much: shuffle(film, rng, much)),
+    "share of wrong colours": ((0.5, 1.0), lambda film, rng, much: recolour(film, much)),
+    "noise, levels of 255": ((8.0, 32.0), lambda film, rng, much: grain(film, rng, much)),
 }
 CLEAN, NOISE = "true films", "only noise"
 #: The rows that must be ranked in this order.
@@ -116,8 +116,8 @@ def corrupted(count: int, first: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def measure(films: int, reference: int, seeds: int = SEEDS) -> dict[str, Any]:
-    """FVD-w and MMD of every corruption of `films` true films against `reference` others, for each of the seeds."""
+def measure(films: int, reference: int, seeds: int = SEEDS) -> Iterator[dict[str, Any]]:
+    """FVD-w and MMD of every corruption of `films` true films against `reference` others; yields after each seed."""
     rows: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
         first = _SEEDS + 1_000_000 * seed
@@ -126,22 +126,16 @@ def measure(films: int, reference: int, seeds: int = SEEDS) -> dict[str, Any]:
             row = rows.setdefault(name, {"fvd_w": [], "mmd": []})
             row["fvd_w"].append(frechet(found, known))
             row["mmd"].append(mmd(found, known))
-    return {
-        "films": films,
-        "reference": reference,
-        "seeds": seeds,
-        "features": FEATURES,
-        "weights_sha256": weights_sha256(),
-        "rows": rows,
-    }
+        facts = {"films": films, "reference": reference, "seeds": seed + 1, "features": FEATURES}
+        yield facts | {"weights_sha256": weights_sha256(), "rows": rows, "faults": faults(rows)}
 
 
-def faults(found: dict[str, Any]) -> list[str]:
+def faults(rows: dict[str, dict[str, list[float]]]) -> list[str]:
     """Every pair of rows that is ranked the wrong way round, for any seed and either distance."""
     chains = [list(RANKED)]
     for name, (strengths, _) in GRADED.items():
         chains.append([CLEAN, *(f"{name}: {much:g}" for much in strengths)])
-    rows, wrong = found["rows"], []
+    wrong = []
     for chain in chains:
         for low, high in zip(chain, chain[1:], strict=False):
             for kind in ("fvd_w", "mmd"):
@@ -178,15 +172,19 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main(out: Path, films: int, seeds: int = SEEDS) -> list[str]:
-    """Measure, write fvd-w.json and fvd-w.md into `out`, and return what is ranked the wrong way round."""
-    began = time.monotonic()
-    found = measure(films, films, seeds)
-    found["faults"] = faults(found)
+    """Measure, write fvd-w.json and fvd-w.md into `out` after each seed, and return what is ranked the wrong way."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("fvd-w.json", json.dumps(found, indent=1) + "\n"), ("fvd-w.md", table(found))):
-        replace_whole(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-    print(f"{time.monotonic() - began:.0f} s", flush=True)
-    return list(found["faults"])
+    began, wrong = time.monotonic(), []
+    for found in measure(films, films, seeds):
+        for name, text in (("fvd-w.json", json.dumps(found, indent=1) + "\n"), ("fvd-w.md", table(found))):
+            replace_whole(out / name, partial(_write, text))
+        wrong = found["faults"]
+        print(f"seed {found['seeds']} of {seeds} after {time.monotonic() - began:.0f} s", flush=True)
+    return wrong
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
