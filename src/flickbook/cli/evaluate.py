@@ -15,53 +15,56 @@ from flickbook.errors import OutputError, RequestError
 PROMPTS_LIMIT = 100_000
 
 
+SEED_LIMIT = 1000
+
+_Model = Annotated[
+    str | None, typer.Argument(help="Model, by name or directory, or a directory of films.", show_default="builtin")
+]
+_Prompts = Annotated[int | None, typer.Option(help="Number of prompts to evaluate a model with.", show_default="100")]
+_Seed = Annotated[int, typer.Option(help=f"Another seed gives other prompts, 0 to {SEED_LIMIT}.")]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write report.json, report.md, report.html, where films play, rate.html, where people rate films "
+        "blind, and contact sheets into this directory."
+    ),
+]
+_Beside = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DIR", help="Mix the films of this earlier report into rate.html; repeatable."),
+]
+_Curve = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="JSON",
+        help="Draw the coverage curve of this report.json of a finished evaluation, and evaluate nothing; repeatable.",
+    ),
+]
+
+
 def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help="Model, by name or directory, or a directory of films.", show_default="builtin")
-    ] = None,
-    prompts: Annotated[
-        int | None, typer.Option(help="Number of prompts to evaluate a model with.", show_default="100")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives other prompts, 0 to 1000.")] = 0,
+    model: _Model = None,
+    prompts: _Prompts = None,
+    seed: _Seed = 0,
     lora: options.Lora = None,
     model_dir: options.ModelDir = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write report.json, report.md, report.html, where films play, rate.html, where people rate films "
-            "blind, and contact sheets into this directory."
-        ),
-    ] = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DIR", help="Mix the films of this earlier report into rate.html; repeatable."),
-    ] = None,
-    curve: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="JSON",
-            help="Draw the coverage curve of this report.json of a finished evaluation, and evaluate nothing; "
-            "repeatable.",
-        ),
-    ] = None,
+    out: _Out = None,
+    beside: _Beside = None,
+    curve: _Curve = None,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure how well a model's films match their prompts, and print the table."""
     if prompts is not None and not 1 <= prompts <= PROMPTS_LIMIT:
         raise RequestError("prompts", prompts, f"must be 1 to {PROMPTS_LIMIT}", "ask for a number in that range")
-    if not 0 <= seed <= 1000:
-        raise RequestError("seed", seed, "must be 0 to 1000", "0 gives the prompts of the published table")
+    if not 0 <= seed <= SEED_LIMIT:
+        raise RequestError("seed", seed, f"must be 0 to {SEED_LIMIT}", "0 gives the prompts of the published table")
     if out is not None and out.exists() and not out.is_dir():
         raise OutputError(out, "is not a directory", "choose another --out")
+    _check_beside(beside or [], out)
     if curve:
         _draw_curve(model, curve, out, as_json)
         return
-    for each in beside or []:
-        if out is None:
-            raise RequestError("beside", each, "has no effect without a page", "add --out")
-        if not (each / "rate.html").is_file():
-            raise RequestError("beside", each, "holds no rate.html", "name the --out directory of an evaluation")
     name = model or "builtin"
     if not Path(name).is_dir():
         from flickbook.cli.films.making import require_model
@@ -85,6 +88,15 @@ def evaluate(
         console.note(f"skipped {each}")
     for each in found.get("unprompted", ()):
         console.note(each)
+
+
+def _check_beside(beside: list[Path], out: Path | None) -> None:
+    """Refuse reports that cannot be mixed in."""
+    for each in beside:
+        if out is None:
+            raise RequestError("beside", each, "has no effect without a page", "add --out")
+        if not (each / "rate.html").is_file():
+            raise RequestError("beside", each, "holds no rate.html", "name the --out directory of an evaluation")
 
 
 def _draw_curve(model: str | None, curve: list[Path], out: Path | None, as_json: bool) -> None:

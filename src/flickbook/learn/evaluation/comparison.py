@@ -75,10 +75,11 @@ def copying(vectors: Mapping[str, np.ndarray], true: TrueFilms, coverage: float 
     """How near films come to training clips, as a multiple of how near true films of other seeds come.
 
     The first `CLIPS` training clips of each group are rendered again. A model that copies has a ratio far below 1.
-    `closer` is the share of films that are nearer than the nearest true film of their group.
+    `closer` is the share of films that are nearer than the nearest true film of their group, and `closer_expected` what
+    it would be for true films.
     """
     clips: dict[str, np.ndarray] = {}
-    groups, ratios, closer = {}, [], 0
+    groups, ratios, closer, expected = {}, [], 0, 0.0
     for group, films in vectors.items():
         drawn = GROUPS[group][0]
         if drawn not in clips:
@@ -90,7 +91,9 @@ def copying(vectors: Mapping[str, np.ndarray], true: TrueFilms, coverage: float 
         groups[group]["ratio"] = groups[group]["films"] / typical
         ratios += (away / typical).tolist()
         closer += int((away < usual.min()).sum())
-    return {"clips": CLIPS, "ratio": float(np.median(ratios)), "closer": closer / len(ratios), "groups": groups}
+        expected += len(films) / (len(usual) + 1)
+    shares = {"closer": closer / len(ratios), "closer_expected": expected / len(ratios)}
+    return {"clips": CLIPS, "ratio": float(np.median(ratios)), **shares, "groups": groups}
 
 
 def compare(vectors: Mapping[str, Sequence[np.ndarray]], coverage: float = 1.0) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from flickbook.learn.evaluation.collect import Collector, Shot
 from flickbook.learn.evaluation.comparison import complete
 from flickbook.learn.evaluation.page import page, write, write_all
 from flickbook.learn.evaluation.report import table
+from flickbook.media.write import check_target
 from flickbook.world.captions import captions
 from flickbook.world.detect import judge
 from flickbook.world.render import render
@@ -262,13 +263,18 @@ def main(
 
     `prompts` is 100 if not given; films that exist are all measured. A model of the world's words is run directly, with
     the settings of the published table; any other by the engine, with its own. `beside` are directories of earlier
-    reports, whose films the page for rating mixes in. Raises ModelNotFound, RequestError, WeightsError, MediaError.
+    reports, whose films the page for rating mixes in. Raises ModelNotFound, RequestError, WeightsError, MediaError,
+    OutputError.
     """
     from flickbook import catalogue
     from flickbook.engine.films import located
     from flickbook.hub import find
-    from flickbook.learn.evaluation import sources
+    from flickbook.learn.evaluation import rate, sources
 
+    if out is not None:  # refused now and not after hours
+        check_target(out / "report.json", overwrite=True)
+    for each in beside:
+        rate.read(each)
     place = Path(model)
     if place.is_dir() and (paths := sources.film_files(place)) and not (place / "model_index.json").is_file():
         sources.check_films(prompts, seed, loras, model_dir)

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #24292f }
-table { border-collapse: collapse } td, th { border-bottom: 1px solid #d0d7de; padding: .2rem .7rem; text-align: right }
-td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: left }
+table { border-collapse: collapse }
+td, th { border-bottom: 1px solid #d0d7de; padding: .2rem .7rem; text-align: right; white-space: nowrap }
+td:first-child, th:first-child { min-width: 7rem; white-space: normal }
+@media (max-width: 30rem) { td, th { font-size: .85rem; padding: .2rem .4rem } }
+td:first-child, th:first-child, .groups td:nth-child(2), .groups th:nth-child(2) { text-align: left }
 ul { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)) }
 ul { list-style: none; padding: 0 }
 img { display: block; height: 128px; image-rendering: pixelated; max-width: 100% }
@@ -60,13 +63,13 @@ def _rows(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _table(rows: Sequence[Sequence[str]], kind: str = "wide") -> str:
     """A table whose first row is its header; narrow windows scroll it."""
     cells = [
         "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
         for row, tag in zip(rows, ["th", *["td"] * len(rows)], strict=False)
     ]
-    return '<div class="wide"><table>' + "".join(cells) + "</table></div>"
+    return f'<div class="{kind}"><table>' + "".join(cells) + "</table></div>"
 
 
 def _section(section: Section) -> str:
@@ -96,7 +99,7 @@ def page(result: dict[str, Any], films: dict[str, list[Shown]], model: str, rate
     if rated:
         lines.append(rate.link(rated))
     if result["groups"]:
-        lines += [_table([_COLUMNS, *_rows(result)])]
+        lines += [_table([_COLUMNS, *_rows(result)], "wide groups")]
     if result["steadiness"]:
         lines.append("<h2>Steadiness</h2><p>Outline, colour and size from frame to frame, beside true films.</p><ul>")
         lines += [f"<li>{name}: {row['share']:.3f}</li>" for name, row in result["steadiness"].items()]
@@ -133,7 +136,8 @@ def write_all(out: Path, result: dict[str, Any], collector: Collector, model: st
     The page also shows the films of the reports in the directories `beside`, mixed. Raises MediaError for one without
     such a page.
     """
-    films = rate.entries(collector.rated, model) + [film for each in beside for film in rate.read(each)]
+    listed = rate.entries(collector.rated, model) + [film for each in beside for film in rate.read(each)]
+    films = list({film["id"]: film for film in listed}.values())  # the same film of two reports is rated once
     texts = {
         rate.PAGE: rate.page(films),
         rate.KEY: rate.key(films),

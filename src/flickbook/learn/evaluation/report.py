@@ -24,7 +24,7 @@ def percent(share: float) -> str:
 
 
 def _number(value: float | None, places: int = 3) -> str:
-    return "" if value is None else f"{value:.{places}f}"
+    return "none" if value is None else f"{value:.{places}f}"
 
 
 def heading(result: dict[str, Any]) -> str:
@@ -110,8 +110,10 @@ def _diversity(found: dict[str, Any]) -> list[Section]:
     rows = [["films of one prompt differ by", *("these films" if name == "films" else name for name in sides)]]
     rows.append(["pixels, mean of 255", *(_number(found[name]["pixels"], 2) for name in sides)])
     rows.append(["features, standard deviations", *(_number(found[name]["features"]) for name in sides)])
-    seeds = f", {found['seeds']} seeds each" if "seeds" in found else ""
-    return [Section("Diversity", f"{found['prompts']} prompts{seeds}. Equal films of all seeds would give 0.", rows)]
+    seeds, plural = f", {found['seeds']} seeds each" if "seeds" in found else "", "s" * (found["prompts"] != 1)
+    return [
+        Section("Diversity", f"{found['prompts']} prompt{plural}{seeds}. Equal films of all seeds would give 0.", rows)
+    ]
 
 
 def _nearest(found: dict[str, Any]) -> list[Section]:
@@ -121,7 +123,8 @@ def _nearest(found: dict[str, Any]) -> list[Section]:
     text = (
         f"Median distance to the nearest of {found['clips']} training clips of the group, beside that of true films "
         f"of other seeds. A model that copies has a ratio far below 1; over all films it is {found['ratio']:.2f}. "
-        f"{percent(found['closer'])} of the films are nearer than the nearest true film of their group."
+        f"{percent(found['closer'])} of the films are nearer than the nearest true film of their group; of true films "
+        f"it would be {percent(found['closer_expected'])}."
     )
     return [Section("Nearest training clip", text, rows)]
 
