@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.contract.cases import CASES
 
 from flickbook import catalogue
 from flickbook.errors import MediaError, RequestError, WeightsError
@@ -129,3 +130,17 @@ def test_the_engine_makes_films_with_the_models_own_settings() -> None:
     assert shot.frames.shape == (4, 128, 128, 3) and shot.prompt == PROMPT and shot.scene == RED
     assert films.seconds > 0 and films.peak_memory > 0 and films.device
     assert films.settings()["num_inference_steps"] == 1
+
+
+@pytest.mark.slow
+def test_a_model_of_diffusers_is_measured_with_its_own_settings(data: Path, tmp_path: Path) -> None:
+    case = next(each for each in CASES if each.build == "wan")
+    case.save(tmp_path / "wan")
+    catalogue.add(case.model(tmp_path / "wan"))
+    found = main("tiny-wan", 1, tmp_path / "out")
+    settings = found["settings"]
+    assert (settings["width"], settings["num_frames"], settings["num_inference_steps"]) == (64, 5, 3)
+    assert found["groups"]["core held out"]["all correct"]["total"] == 1 and "scaled to 128 pixels" in found["protocol"]
+    assert found["ceiling"]["core"].keys() == {"raw"}, "its autoencoder is not measured"
+    assert found["cost"]["seconds_per_film"] > 0 and found["diversity"]["films"]["pixels"] > 0
+    assert "64x64, 5 frames" in table(found) and (tmp_path / "out/report.html").is_file()
