@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.engine.memory.device import device_name, forget_peak, peak_memory
+from flickbook.errors import MissingExtra
 from flickbook.learn.autoencode import psnr
 from flickbook.learn.dataset import EVALUATION_SEEDS, pixels
 from flickbook.learn.evaluation import few_steps
@@ -264,14 +266,16 @@ def main(
     `prompts` is 100 if not given; films that exist are all measured. A model of the world's words is run directly, with
     the settings of the published table; any other by the engine, with its own. `beside` are directories of earlier
     reports, whose films the page for rating mixes in. Raises ModelNotFound, RequestError, WeightsError, MediaError,
-    OutputError.
+    OutputError, MissingExtra.
     """
     from flickbook import catalogue
     from flickbook.engine.films import located
     from flickbook.hub import find
     from flickbook.learn.evaluation import rate, sources
 
-    if out is not None:  # refused now and not after hours
+    if find_spec("cv2") is None:  # motion is measured after the first film; refused now
+        raise MissingExtra("opencv-python-headless", "finish")
+    if out is not None:
         check_target(out / "report.json", overwrite=True)
     for each in beside:
         rate.read(each)

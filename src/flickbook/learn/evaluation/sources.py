@@ -244,7 +244,7 @@ def evaluate_files(
     result: dict[str, Any] = {"source": "films", "model": name, "prompts": len(collector.rows)}
     result |= {**collector.result(), "ceiling": ceiling(None, 4), "protocol": _FITTED}
     result |= {"skipped": files.skipped, "unprompted": files.unprompted}
-    result["unjudged"] = len(collector.shown.get(OTHER, ())) and sum(row["group"] == OTHER for row in collector.rows)
+    result["unjudged"] = sum(row["group"] == OTHER for row in collector.rows)
     result |= complete(collector)
     several = [group for group in same.values() if len(group) > 1][: few_steps.PROMPTS]
     if several:
