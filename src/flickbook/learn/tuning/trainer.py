@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flickbook.diffusion import heap
 from flickbook.errors import MissingExtra, RequestError
 from flickbook.learn import checkpoint
 from flickbook.learn.tuning import adapter
@@ -143,6 +144,10 @@ class Tuner:
     ) -> Iterator[dict[str, float]]:
         """Train to the end. Yields a mean row every `log_every` updates and saves every `save_every` seconds; `stop` is
         asked before each update and ends the run early, with a checkpoint."""
+        with heap.reused():
+            yield from self._run(save_every, log_every, stop)
+
+    def _run(self, save_every: float, log_every: int, stop: Callable[[], bool] | None) -> Iterator[dict[str, float]]:
         saved = began = time.monotonic()
         rows: list[dict[str, float]] = []
         while not self.ended:
