@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,20 @@ def test_it_has_all_code_of_the_page() -> None:
     code = [cell.source for cell in read().cells if cell.cell_type == "code"]
     for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
         assert block.strip() in code
+
+
+def test_what_the_page_says_of_its_run_is_in_the_numbers_of_the_run() -> None:
+    """If this fails after a new built-in model, draw the report again, look at it, and correct the page."""
+    numbers = json.loads((ROOT / "docs" / "reports" / "explain" / "explain.json").read_text(encoding="utf-8"))
+    ratio = {row["word"]: row["ratio"] for row in numbers["words"]}
+    assert min(ratio["red"], ratio["circle"]) > 1.2 and max(ratio["blue"], ratio["background"]) < 0.8
+    assert 0.85 < ratio["on"] < 1.15 and 0.85 < ratio["left"] < 1.15
+    assert 0.4 < numbers["attention_shares"]["end_and_padding"] < 0.6
+    assert numbers["steps"][0]["guidance_difference"] > 3 * numbers["steps"][-1]["guidance_difference"]
+    assert numbers["forward"][-1]["alpha"] == 0 and numbers["prediction_type"] == "v_prediction"
+    large, *small = numbers["temporal_attention"].values()
+    assert large["own"] > 1.2 * large["own_if_uniform"]
+    assert all(each["distance"] > 0.95 * each["distance_if_uniform"] for each in small)
 
 
 @pytest.mark.slow

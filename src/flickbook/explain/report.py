@@ -31,7 +31,7 @@ FIGURES: Final = {
     ),
     "03-reverse.png": (
         "Reverse process",
-        "What a step starts from, and the film it estimates. The estimate settles long before the noise is gone.",
+        "What a step starts from, the film that it estimates from it, and the noise that this implies.",
     ),
     "04-words.png": ("Words over space and time", "Where each word is read, over the moving film; mean over steps."),
     "05-words-by-step.png": (
