@@ -106,12 +106,24 @@ class Prepared:
 def source_of(name: str, model_dir: Path | None) -> Source:
     """The model to train. Raises ModelNotFound, ModelNotPulled, and RequestError for a model that cannot be trained."""
     model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
+    if model.pipeline:
+        _check_kind(name, model.pipeline)
     directory = find.directory(model)
-    kind = model.pipeline or (model.family if model.family == "unet" else pipelines.class_of(directory))
-    if model.family != "unet" and kind not in pipelines.CLASSES:
+    if model.family != "unet":
+        _check_kind(name, pipelines.class_of(directory))
+    return Source(model, directory, model_dir)
+
+
+def check_model(name: str) -> None:
+    """Raise RequestError for a model of the catalogue that cannot be trained; its files need not be here."""
+    if catalogue.find(name).pipeline:
+        _check_kind(name, catalogue.find(name).pipeline)
+
+
+def _check_kind(name: str, kind: str) -> None:
+    if kind not in pipelines.CLASSES or name in pipelines.TWO_NETWORKS:
         able = [each.name for each in catalogue.list_models() if _trainable(each)]
         raise RequestError("model", name, f"{kind} cannot be trained", f"choose one of {', '.join(able)}")
-    return Source(model, directory, model_dir)
 
 
 def _trainable(model: Model) -> bool:
@@ -218,14 +230,16 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
 def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     """Run the updates, with log, samples and TensorBoard. Returns whether the training ended."""
     training, out, samples = prepared.training, prepared.training.output, prepared.training.output / "samples"
+    if tuner.rank:  # the first process writes
+        for _ in tuner.run(training.save_every, stop=hooks.stop):
+            pass
+        return tuner.ended
     samples.mkdir(exist_ok=True)
     trim_log(out / "log.csv", tuner.progress.update + 1)
     writer = _tensorboard(out / "tensorboard", tuner.progress.update)
     sampled = tuner.progress.update
     for row in tuner.run(training.save_every, stop=hooks.stop):
         number = int(row["update"])
-        if tuner.rank:
-            continue
         _append(out / "log.csv", {"step": number, "clips": number * training.config.batch, **row})
         for name, value in row.items():
             if name in LOG_FIELDS and math.isfinite(value):
