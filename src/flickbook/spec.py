@@ -310,13 +310,14 @@ class Tuning(Record):
 
     `clips` is the directory of the dataset. `output` is the directory of the result, "" for one of the job's own.
     `config` holds the fields of `learn.tuning.config.TuneConfig` that are not at their defaults. A sample is made every
-    `sample_every` updates, never if it is 0.
+    `sample_every` updates, never if it is 0. `prior_prompts` is a file of prompts whose films shall stay as they are.
     """
 
     clips: str
     output: str = ""
     config: dict[str, bool | int | float | str] = {}
     sample_every: Annotated[int, Field(ge=0)] = 100
+    prior_prompts: str = ""
 
 
 class Recipe(Record):

@@ -43,7 +43,7 @@ def training(clips: Path, output: Path) -> Training:
     """A training that takes a second or two: 2 frames, and a checkpoint after each update."""
     plan = resolve(Request.of(prompt="a yellow square", num_frames=2, num_inference_steps=2, seed=1))
     config = TuneConfig(rank=2, iterations=_UPDATES, batch=1, validation=0.5, validate_every=4, warmup=1)
-    return Training(clips, output, plan, None, config, sample_every=0, save_every=0.0)
+    return Training(clips, output, plan, config=config, sample_every=0, save_every=0.0)
 
 
 def write_clips(directory: Path) -> None:

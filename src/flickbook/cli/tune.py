@@ -58,7 +58,16 @@ def tune(
     patience: Annotated[
         int, typer.Option(help="Stop after this many evaluations on held-out clips without improvement; 0 never stops.")
     ] = 6,
-    caption_dropout: Annotated[float, typer.Option(help="Share of clips that are shown without their caption.")] = 0.1,
+    caption_dropout: Annotated[float, typer.Option(help="Share of clips that are shown without their caption.")] = 0.0,
+    prior: Annotated[
+        int | None,
+        typer.Option(
+            help="Examples in each update whose films shall stay as they are.", show_default="4 for builtin, else 0"
+        ),
+    ] = None,
+    prior_prompts: Annotated[
+        Path | None, typer.Option(help="Text file with one prompt on each line, for --prior; builtin has its own.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "bf16",
     optimizer: Annotated[str, typer.Option(help="Optimizer: adamw, or adamw8bit on a GPU.")] = "adamw",
     gradient_checkpointing: Annotated[
@@ -85,6 +94,7 @@ def tune(
     own = chosen.model == "builtin"
     given["target_modules"] = target_modules or ("all" if own else "attention")
     given["train_text_encoder"] = (own and not full) if train_text_encoder is None else train_text_encoder
+    given["prior"] = prior if prior is not None else 4 if (own or prior_prompts) and not full else 0
     given["lr"] = lr if lr is not None else 1e-5 if full else 2e-3 if own else 1e-4
     config = TuneConfig(**{each.name: given[each.name] for each in fields_of(TuneConfig) if each.name in given})
     from flickbook.learn.tuning.data.dataset import first_caption
@@ -94,7 +104,7 @@ def tune(
     from flickbook.cli.films.making import require_model
     from flickbook.learn.tuning.tune import Training, check_model, check_output, source_of
 
-    training = Training(directory, output, plan, model_dir, config, sample_every)
+    training = Training(directory, output, plan, model_dir, prior_prompts, config, sample_every)
     check_output(output)
     check_model(chosen.model)
     require_model(chosen.model, model_dir, yes)
@@ -170,6 +180,7 @@ def _job_fields(training: Training) -> dict[str, Any]:
         "output": str(training.output.absolute()),
         "config": config,
         "sample_every": training.sample_every,
+        "prior_prompts": "" if training.prior_prompts is None else str(training.prior_prompts.absolute()),
     }
 
 

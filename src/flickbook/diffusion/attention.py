@@ -20,7 +20,7 @@ def repeated(x: Tensor, count: int) -> Tensor:
 def weight_of(layer: nn.Module) -> Tensor:
     """The weight of a linear layer or convolution, with the LoRAs that PEFT added to it: W + scale * up @ down."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    if not hasattr(layer, "base_layer"):
+    if not hasattr(layer, "base_layer") or layer.disable_adapters:
         return weight
     for name in layer.active_adapters:  # type: ignore[union-attr]
         down, up = (part[name].weight for part in (layer.lora_A, layer.lora_B))  # type: ignore[index,union-attr]

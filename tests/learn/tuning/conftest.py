@@ -61,6 +61,6 @@ def training(clips: Path, tmp_path: Path) -> Make:
         )
         usual: dict[str, Any] = {"iterations": 4, "batch": 2, "rank": 2, "validation": 0.0, "warmup": 1}
         settings = TuneConfig(**{**usual, **config})
-        return Training(directory, tmp_path / output, resolve(request), None, settings, sample_every=0)
+        return Training(directory, tmp_path / output, resolve(request), config=settings, sample_every=0)
 
     return made

@@ -28,7 +28,8 @@ def training_of(artifacts: ArtifactStore, job: Job) -> Training:
     output = Path(job.tuning.output) if job.tuning.output else artifacts.made(job.id) / OUTPUT
     home = Path(job.model_dir) if job.model_dir else None
     config = TuneConfig(**job.tuning.config)  # type: ignore[arg-type]
-    return Training(Path(job.tuning.clips), output, job.plan, home, config, job.tuning.sample_every)
+    prompts = Path(job.tuning.prior_prompts) if job.tuning.prior_prompts else None
+    return Training(Path(job.tuning.clips), output, job.plan, home, prompts, config, job.tuning.sample_every)
 
 
 def tuned(artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[], bool]) -> Clip:

@@ -66,13 +66,19 @@ def prompts_of(model: Model, path: Path | None, count: int) -> list[str]:
         rng = np.random.default_rng(_SEED)
         shares = {group: share * -(-count // 16) for group, share in _SHARES.items()}
         return [grammar.caption(scene, rng) for scene in list(training_scenes(shares, first=_SEED))[:count]]
+    lines = lines_of(path)
+    return [lines[number % len(lines)] for number in range(count)]
+
+
+def lines_of(path: Path) -> list[str]:
+    """The prompts of a text file, one on each line. Raises MediaError if it cannot be read or is empty."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(path, f"cannot be read as text ({error})", "name a text file in UTF-8") from error
     if not lines:
         raise MediaError(path, "has no line of text", "write one prompt on each line")
-    return [lines[number % len(lines)] for number in range(count)]
+    return lines
 
 
 def films_of(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def factors(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
         if hasattr(module, "lora_A") and _ADAPTER in module.lora_A:
             found[name] = (module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight)
     return found
+
+
+@contextmanager
+def switched_off(networks: Mapping[str, nn.Module]) -> Iterator[None]:
+    """The networks without their LoRAs, and without gradients."""
+    layers = [module for each in networks.values() for module in each.modules() if hasattr(module, "enable_adapters")]
+    for layer in layers:
+        layer.enable_adapters(False)  # type: ignore[operator]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)  # type: ignore[operator]
 
 
 def trained(networks: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:

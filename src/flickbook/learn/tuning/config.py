@@ -18,6 +18,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "validation": (0, 0.5),
     "patience": (0, 1000),
     "caption_dropout": (0, 1),
+    "prior": (0, 1024),
     "seed": (0, SEED_LIMIT),
 }
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
@@ -35,8 +36,9 @@ class TuneConfig:
     the layers that get one: those of attention, or all linear and convolution layers. With `full` every weight of the
     denoising network is trained instead. `iterations` is the number of updates, of `batch` clips each; `lr` rises over
     `warmup` updates and falls to 0 along a cosine. `validation` is the share of the clips that is held out, and the
-    training stops after `patience` evaluations on them without improvement (0: never). `precision` is that of the
-    frozen weights and of the computation; trained weights are float32.
+    training stops after `patience` evaluations on them without improvement (0: never). In each update `prior` examples
+    more have prompts that the model knows, and the LoRA learns to leave their films as they are. `precision` is that of
+    the frozen weights and of the computation; trained weights are float32.
     """
 
     full: bool = False
@@ -49,7 +51,8 @@ class TuneConfig:
     warmup: int = 20
     weight_decay: float = 0.0
     clip_norm: float = 1.0
-    caption_dropout: float = 0.1
+    caption_dropout: float = 0.0
+    prior: int = 0
     validation: float = 0.1
     validate_every: int = 50
     patience: int = 6
@@ -71,6 +74,9 @@ class TuneConfig:
         if self.full and self.train_text_encoder:
             limit = "cannot be combined with --full, which trains the denoising network only"
             raise RequestError("train_text_encoder", True, limit, "leave one of them out")
+        if self.full and self.prior:
+            limit = "cannot be combined with --full, which keeps no copy of the model as it was"
+            raise RequestError("prior", self.prior, limit, "leave one of them out")
 
     def same_run(self) -> dict[str, Any]:
         """The fields that a resumed run must share with the run that it continues."""

@@ -22,6 +22,7 @@ from flickbook.engine.family import Setup
 from flickbook.engine.pipelines.family import PipelineFamily
 from flickbook.engine.pipelines.family import class_of as class_of
 from flickbook.errors import RequestError
+from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
 from flickbook.spec import Placement
 
@@ -102,14 +103,23 @@ class PipelineTarget:
         return frames
 
     def losses(
-        self, latents: Tensor, conditions: Sequence[Condition], rates: Sequence[float], source: torch.Generator
+        self,
+        latents: Tensor,
+        conditions: Sequence[Condition],
+        rates: Sequence[float],
+        source: torch.Generator,
+        preserve: bool = False,
     ) -> Losses:
         """Mean squared error of the velocity."""
         noise = torch.randn(latents.shape, generator=source)
         level = self._levels(len(latents), source)
         x0, noise = latents.to(self.device), noise.to(self.device)
         x, timestep, target, level = self._noised(x0, noise, level)
-        predicted = self._predict(x, timestep, batched(conditions, self.device), rates[0])
+        condition = batched(conditions, self.device)
+        if preserve:
+            with adapter.switched_off(self.networks):
+                target = self._predict(x, timestep, condition, rates[0]).float()
+        predicted = self._predict(x, timestep, condition, rates[0])
         error = F.mse_loss(predicted.float(), target, reduction="none")
         return Losses(error.flatten(1).mean(1), level.cpu())
 

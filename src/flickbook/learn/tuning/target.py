@@ -68,10 +68,16 @@ class Target(Protocol):
         """A film (F, H, W, 3) uint8 of the weights as they are."""
 
     def losses(
-        self, latents: Tensor, conditions: Sequence[Condition], rates: Sequence[float], source: torch.Generator
+        self,
+        latents: Tensor,
+        conditions: Sequence[Condition],
+        rates: Sequence[float],
+        source: torch.Generator,
+        preserve: bool = False,
     ) -> Losses:
         """The loss of a batch of latents (b, c, f, h, w); noise and noise levels are drawn from `source`, on the CPU.
-        `rates` are the frame rates, in frames per second."""
+        `rates` are the frame rates, in frames per second. With `preserve` the loss is the distance from what the
+        network predicts without its LoRA."""
 
 
 def batched(conditions: Sequence[Condition], device: torch.device) -> dict[str, Any]:

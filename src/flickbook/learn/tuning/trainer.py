@@ -72,6 +72,9 @@ class Tuner:
         batch = self.examples.batch(max(1, config.batch // self.ranks), config.caption_dropout, source)
         losses = self._losses(batch, source)
         loss = losses.each.mean()
+        if config.prior and self.examples.prior:
+            known = self.examples.prior_batch(max(1, config.prior // self.ranks), source)
+            loss = loss + self._losses(known, source, preserve=True).each.mean()
         self._check_finite(loss, "loss")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
@@ -89,11 +92,11 @@ class Tuner:
         row = {"update": number + 1, "loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
         return {**row, **_by_level(losses)}
 
-    def _losses(self, batch: Sequence[Example], source: torch.Generator) -> Losses:
+    def _losses(self, batch: Sequence[Example], source: torch.Generator, preserve: bool = False) -> Losses:
         latents = torch.stack([each.latents for each in batch]).float()
         dtype = _DTYPES[self.config.precision]
         with torch.autocast(self.target.device.type, dtype, enabled=dtype != torch.float32):
-            return self.target.losses(latents, [e.condition for e in batch], [e.fps for e in batch], source)
+            return self.target.losses(latents, [e.condition for e in batch], [e.fps for e in batch], source, preserve)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         """Raise RequestError, with the weights saved, if a value is not finite in one of the processes."""

@@ -34,6 +34,7 @@ from flickbook.learn.tuning.cost import Cost, cost
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
+from flickbook.learn.tuning.prior import prior_prompts
 from flickbook.learn.tuning.publish import Source
 from flickbook.learn.tuning.target import Sampling, Target
 from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
@@ -52,12 +53,14 @@ _DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 @dataclass(frozen=True)
 class Training:
     """What to train, on what, and where the result goes. `plan` gives the model, and the size, prompt and sampling of
-    the samples, one every `sample_every` updates. A checkpoint is written every `save_every` seconds."""
+    the samples, one every `sample_every` updates. A checkpoint is written every `save_every` seconds.
+    `prior_prompts` is a file of prompts whose films shall stay as they are; the built-in model has its own."""
 
     directory: Path
     output: Path
     plan: Plan
     model_dir: Path | None = None
+    prior_prompts: Path | None = None
     config: TuneConfig = TuneConfig()
     sample_every: int = 100
     save_every: float = 60.0
@@ -214,6 +217,7 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
         identity=f"{model.name} {model.revision()} {config.train_text_encoder}",
         held_out=config.validation,
         problems=(problems := list(prepared.dataset.problems)),
+        prior=prior_prompts(model, training.prior_prompts) if config.prior else (),
         progress=hooks.on_clip,
     )
     prepared.dataset = replace(prepared.dataset, problems=tuple(problems))

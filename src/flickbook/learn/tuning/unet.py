@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import ResnetBlock, SpatialTransformer, TemporalConv, TemporalTransformer
+from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
 
 #: Half of the noise levels are drawn from this part of the process: there the words decide what moves.
@@ -67,7 +68,12 @@ class UNetTarget:
         return torch.cat(list(model.decode(state.latents[0].float()))).numpy()
 
     def losses(
-        self, latents: Tensor, conditions: Sequence[Condition], rates: Sequence[float], source: torch.Generator
+        self,
+        latents: Tensor,
+        conditions: Sequence[Condition],
+        rates: Sequence[float],
+        source: torch.Generator,
+        preserve: bool = False,
     ) -> Losses:
         """Mean squared error of what the network predicts: epsilon, v or x_0."""
         count, schedule = len(latents), self.model.schedule
@@ -78,9 +84,16 @@ class UNetTarget:
         epsilon = torch.randn(latents.shape, generator=source)
         x0, epsilon, t = (each.to(self.device) for each in (latents, epsilon, steps))
         words = batched(conditions, self.device)
-        context = self.model.text_encoder(words["ids"]) if self.text else words["context"]
-        if self.fps is not None:
-            rates = [self.fps] * count
-        predicted = self.model.unet(schedule.add_noise(x0, epsilon, t), t, context, torch.tensor(rates).to(self.device))
-        error = F.mse_loss(predicted.float(), schedule.target(x0, epsilon, t), reduction="none")
+        rate = torch.tensor(rates if self.fps is None else [self.fps] * count).to(self.device)
+        x = schedule.add_noise(x0, epsilon, t)
+
+        def predicted() -> Tensor:
+            context = self.model.text_encoder(words["ids"]) if self.text else words["context"]
+            return self.model.unet(x, t, context, rate).float()  # type: ignore[no-any-return]
+
+        target = schedule.target(x0, epsilon, t)
+        if preserve:
+            with adapter.switched_off(self.networks):
+                target = predicted()
+        error = F.mse_loss(predicted(), target, reduction="none")
         return Losses(error.flatten(1).mean(1), place)

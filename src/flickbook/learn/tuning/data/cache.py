@@ -38,12 +38,14 @@ class Example:
 
 @dataclass
 class Examples:
-    """The training's data, by bucket. `empty` is the condition of the empty caption; `digest` identifies the data."""
+    """The training's data, by bucket. `empty` is the condition of the empty caption, `prior` are those of prompts that
+    the model knows; `digest` identifies the data."""
 
     by_bucket: list[list[Example]]
     held_out: list[Example]
     empty: Condition
     digest: str = ""
+    prior: list[Condition] = field(default_factory=list)
     _ends: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,12 @@ class Examples:
             for i, bare in zip(order.tolist(), dropped.tolist(), strict=True)
         ]
 
+    def prior_batch(self, count: int, source: torch.Generator) -> list[Example]:
+        """`count` examples of one bucket with prompts that the model knows."""
+        chosen = torch.randint(len(self.prior), (count,), generator=source).tolist()
+        clips = self.batch(count, 0.0, source)
+        return [Example(clip.latents, self.prior[i], clip.fps) for clip, i in zip(clips, chosen, strict=True)]
+
     def held_out_batches(self, count: int) -> Iterator[list[Example]]:
         """The held-out examples, at most `count` of one shape at a time."""
         for shape in dict.fromkeys(example.latents.shape for example in self.held_out):
@@ -82,6 +90,7 @@ def build(
     identity: str,
     held_out: float,
     problems: list[Problem],
+    prior: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Examples:
     """Encode all clips and captions, or read what a run before encoded. `identity` is that of the model's weights.
@@ -118,8 +127,10 @@ def build(
         if progress is not None:
             progress(done + 1, len(clips))
     empty = _stored(directory, ["caption", identity, ""], lambda: target.embed(""))
+    known = [_stored(directory, ["caption", identity, text], lambda t=text: target.embed(t)) for text in prior]  # type: ignore[misc]
+    names += prior
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return Examples([group for group in groups.values() if group], kept, empty, digest)
+    return Examples([group for group in groups.values() if group], kept, empty, digest, known)
 
 
 def _parts(clip: TrainingClip, bucket: Bucket, fps: float) -> list[float]:
