@@ -78,15 +78,11 @@ def tune(
     """Train a LoRA on clips of your own and print its directory."""
     given = dict(locals())
     from flickbook import settings
-    from flickbook.learn.tuning.config import TuneConfig
+    from flickbook.learn.tuning.config import TuneConfig, config_of
 
     chosen = settings.load(model=model)
     console.start(chosen.log_level)
-    own = chosen.model == "builtin"
-    given["target_modules"] = target_modules or ("all" if own else "attention")
-    given["train_text_encoder"] = (own and not full) if train_text_encoder is None else train_text_encoder
-    given["lr"] = lr if lr is not None else 1e-5 if full else 2e-3 if own else 1e-4
-    config = TuneConfig(**{each.name: given[each.name] for each in fields_of(TuneConfig) if each.name in given})
+    config = config_of(chosen.model, **{each.name: given.get(each.name) for each in fields_of(TuneConfig)})
     from flickbook.learn.tuning.data.dataset import first_caption
 
     request = _request(chosen.model, prompt or first_caption(directory) or "sample", num_frames, size, fps)
@@ -124,21 +120,18 @@ def _plan(request: Request, model_dir: Path | None) -> Plan:
 
 def _report(training: Training, as_json: bool) -> None:
     """Print what `--check` found."""
-    from flickbook.learn.tuning.data.summary import lines, summary
-    from flickbook.learn.tuning.tune import prepare
+    from flickbook.learn.tuning.check import check
+    from flickbook.learn.tuning.data.summary import lines
 
     with ProgressLine(phases={"files": 1.0}) as progress:
-        prepared = prepare(training, lambda done, total: progress.show("files", done, total, 0.0))
-    found: dict[str, Any] = summary(prepared.dataset, prepared.groups, training.plan.fps)
-    cost = prepared.cost()
-    found |= {"memory_bytes": cost.memory_bytes, "free_bytes": cost.free_bytes, "hours": cost.seconds / 3600}
+        found = check(training, lambda done, total: progress.show("files", done, total, 0.0))
     if as_json:
         console.document(found)
         return
     for line in lines(found):
         print(line)
-    print(f"Memory     {cost.memory_bytes / 2**30:.1f} GiB needed, {cost.free_bytes / 2**30:.1f} GiB free")
-    print(f"Time       about {_duration(cost.seconds)} for {training.config.iterations} updates, estimated")
+    print(f"Memory     {found['memory_bytes'] / 2**30:.1f} GiB needed, {found['free_bytes'] / 2**30:.1f} GiB free")
+    print(f"Time       about {_duration(found['hours'] * 3600)} for {training.config.iterations} updates, estimated")
 
 
 def _duration(seconds: float) -> str:
@@ -161,13 +154,12 @@ def _train(training: Training, request: Request, as_json: bool) -> None:
 
 
 def _job_fields(training: Training) -> dict[str, Any]:
-    from flickbook.learn.tuning.config import TuneConfig
+    from flickbook.learn.tuning.config import changed
 
-    config = {name: value for name, value in vars(training.config).items() if value != getattr(TuneConfig(), name)}
     return {
         "clips": str(training.directory.absolute()),
         "output": str(training.output.absolute()),
-        "config": config,
+        "config": changed(training.config),
         "sample_every": training.sample_every,
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from flickbook import catalogue
+from flickbook.catalogue import Model
 from flickbook.errors import RequestError
 
 SEED_LIMIT: Final = 2**32 - 1
@@ -25,6 +27,10 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "optimizer": ("adamw", "adamw8bit"),
     "target_modules": ("attention", "all"),
 }
+#: diffusers' pipeline classes that can be trained.
+PIPELINES: Final = ("WanPipeline", "LTXPipeline", "CogVideoXPipeline")
+#: Clips in each update, unless another number is asked for.
+BATCH: Final = 4
 
 
 @dataclass(frozen=True)
@@ -76,3 +82,42 @@ class TuneConfig:
         """The fields that a resumed run must share with the run that it continues."""
         free = ("gradient_checkpointing", "offload", "patience")
         return {name: value for name, value in vars(self).items() if name not in free}
+
+
+def trainable(model: Model) -> bool:
+    """Whether a LoRA of this model can be trained."""
+    return model.family == "unet" or model.pipeline in PIPELINES
+
+
+def trainable_models() -> list[Model]:
+    """Return the models of the catalogue that can be trained."""
+    return [each for each in catalogue.list_models() if trainable(each) and not each.lora]
+
+
+def check_trainable(model: Model) -> None:
+    """Raise RequestError for a model that cannot be trained."""
+    if not trainable(model):
+        remedy = f"choose one of {', '.join(each.name for each in trainable_models())}"
+        raise RequestError("model", model.name, f"{model.pipeline or model.family} cannot be trained", remedy)
+
+
+def config_of(model: str, **given: Any) -> TuneConfig:
+    """Return the settings of a training of `model`: those in `given` that are not None, else the usual ones.
+
+    The built-in model trains all layers and its text encoder, at a larger learning rate than other models. Raises
+    RequestError.
+    """
+    own, full = model == "builtin", bool(given.get("full"))
+    usual: dict[str, Any] = {
+        "batch": BATCH,
+        "target_modules": "all" if own else "attention",
+        "train_text_encoder": own and not full,
+        "lr": 1e-5 if full else 2e-3 if own else 1e-4,
+    }
+    return TuneConfig(**usual | {name: value for name, value in given.items() if value is not None})
+
+
+def changed(config: TuneConfig) -> dict[str, Any]:
+    """Return the fields that are not at their defaults, as a `Tuning` holds them."""
+    usual = TuneConfig()
+    return {name: value for name, value in vars(config).items() if value != getattr(usual, name)}

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from flickbook import catalogue
-from flickbook.catalogue import Model
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import MissingExtra, OutputError, RequestError
 from flickbook.files import replace_whole
@@ -29,7 +28,7 @@ from flickbook.learn import checkpoint, memory
 from flickbook.learn.train import trim_log
 from flickbook.learn.tuning import adapter, pipelines, publish
 from flickbook.learn.tuning.blocks import recompute
-from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.config import TuneConfig, check_trainable
 from flickbook.learn.tuning.cost import Cost, cost
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build
@@ -52,7 +51,7 @@ _DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 @dataclass(frozen=True)
 class Training:
     """What to train, on what, and where the result goes. `plan` gives the model, and the size, prompt and sampling of
-    the samples, one every `sample_every` updates."""
+    the samples, one every `sample_every` updates. The lists of an `uploaded` dataset name its own files only."""
 
     directory: Path
     output: Path
@@ -60,6 +59,7 @@ class Training:
     model_dir: Path | None = None
     config: TuneConfig = TuneConfig()
     sample_every: int = 100
+    uploaded: bool = False
 
 
 @dataclass
@@ -105,15 +105,8 @@ class Prepared:
 def source_of(name: str, model_dir: Path | None) -> Source:
     """The model to train. Raises ModelNotFound, ModelNotPulled, and RequestError for a model that cannot be trained."""
     model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
-    if model.family != "unet" and model.pipeline not in pipelines.CLASSES:
-        able = [each.name for each in catalogue.list_models() if _trainable(each)]
-        remedy = f"choose one of {', '.join(able)}"
-        raise RequestError("model", name, f"{model.pipeline or model.family} cannot be trained", remedy)
+    check_trainable(model)
     return Source(model, find.directory(model), model_dir)
-
-
-def _trainable(model: Model) -> bool:
-    return (model.family == "unet" or model.pipeline in pipelines.CLASSES) and not model.lora
 
 
 def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
@@ -125,7 +118,7 @@ def prepare(training: Training, on_file: Callable[[int, int], None] | None = Non
     check_output(training.output)
     plan = training.plan
     source = source_of(plan.model, training.model_dir)
-    dataset = read(training.directory, on_file)
+    dataset = read(training.directory, on_file, only_inside=training.uploaded)
     target = _target(source, training.config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for name, value in (("width", plan.width), ("height", plan.height)):
         if value % target.multiple:
