@@ -169,7 +169,7 @@ export async function check(labels, values) {
     report.show(await ask("tunes/check", { form }));
   } catch (error) {
     report.clear();
-    place?.tell(worded(error, { ...labels, files: "Clips" }));
+    place?.tell(worded(error, labels));
   }
 }
 
