@@ -75,7 +75,7 @@ def is_form(request: Request) -> bool:
 async def form_of(request: Request) -> FormData:
     """Return the parts of a form, parsed once per request. Raises RequestError for a malformed form."""
     try:
-        if request.url.path in DATASETS:
+        if request.scope.get("path") in DATASETS:
             return await _dataset(request)
         return await request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
     except (ValueError, LookupError):  # an unknown charset, or text that is not valid in it
