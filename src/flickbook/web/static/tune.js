@@ -228,6 +228,7 @@ export async function use(job) {
   const panel = [...document.querySelectorAll('[role="tabpanel"]')].find((each) => each.offsetParent);
   const more = [...(panel?.querySelectorAll("button") ?? [])].find((each) => each.textContent.trim().startsWith("More settings"));
   if (more && !more.classList.contains("open")) more.click();
+  scrollTo({ top: 0 });
 }
 
 /** Frames of the film without and with a LoRA. */
