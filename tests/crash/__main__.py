@@ -19,7 +19,19 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from tests.crash import access, cancel, claims, disk, idempotency, inspections, report, server_kill, shown, worker_kill
+from tests.crash import (
+    access,
+    cancel,
+    claims,
+    disk,
+    idempotency,
+    inspections,
+    report,
+    server_kill,
+    shown,
+    tune_kill,
+    worker_kill,
+)
 from tests.crash.report import Section, spread
 from tests.crash.ward import ROOT, Ward
 
@@ -60,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=16, help="how many do")
     parser.add_argument("--stops", type=int, default=1000, help="holders that are stopped; workers are a tenth")
     parser.add_argument("--cancels", type=int, default=100, help="films that are cancelled, and as many waiting jobs")
+    parser.add_argument("--tunes", type=int, default=200, help="kills of trainings")
     parser.add_argument("--real", type=int, help="kills of workers under the real lease of 30 s; a twentieth")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--place", help="where the temporary directory is made")
@@ -104,6 +117,14 @@ def _workers(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> S
         ],
         found.faults,
     )
+
+
+def _tunes(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Section:
+    found = tune_kill.run(ward, place, options.tunes, options.seed)
+    same = "the LoRA, films and held-out losses of the uninterrupted one, to the byte"
+    said = f"- {found.trainings} trainings ended, each with {same}"
+    went = f"- {found.resumed} starts found a checkpoint, {found.kills - found.resumed} began anew"
+    return Section("kill -9 of trainings", found.kills, 0.0, [said, went], found.faults)
 
 
 def _queue(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Section:
@@ -226,6 +247,7 @@ def _inspections(options: argparse.Namespace, place: Path, _: Ward, __: Ward) ->
 
 PARTS: dict[str, Made] = {
     "workers": _workers,
+    "tunes": _tunes,
     "queue": _queue,
     "service": _service,
     "claims": _claims,

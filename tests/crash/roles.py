@@ -194,10 +194,20 @@ def server(store: str, jobs: str, accounts: Sequence[str] = ()) -> None:
     run(Service(connect(store), files, chosen, port=0, workers=0, accounts=named), mount)
 
 
+def tuner(clips: str, output: str) -> None:
+    """A training of a few updates of the built-in model, with a checkpoint after each."""
+    from tests.crash.tune_kill import training
+
+    from flickbook.learn.tuning.tune import prepare, tune
+
+    tune(prepare(training(Path(clips), Path(output))))
+
+
 ROLES: dict[str, Callable[..., None]] = {
     "worker": worker,
     "claimer": claimer,
     "holder": holder,
     "submitter": submitter,
     "server": server,
+    "tuner": tuner,
 }

@@ -77,6 +77,8 @@ def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("ema_decays", [0.5, "0.9"]),
         ("noise_focus", [0.5, 0.4]),
         ("publish_decay", 0.123),
+        ("coverage", 0.1),
+        ("coverage", 1.5),
         ("stages", []),
         ("stages.0", "stills"),
         ("stages.0.steps", 0),

@@ -15,6 +15,7 @@ from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.hub.manifest import verify
 from flickbook.learn.config import from_dict
+from flickbook.learn.evaluation.sources import coverage_of
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model
 
@@ -105,3 +106,10 @@ def test_publishing_again_gives_the_same_files(values: dict[str, Any], tokenizer
     *_, second = written(values, tokenizer_path, tmp_path)
     assert first == second
     assert {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_training_on_fewer_pairs_says_so(values: dict[str, Any], tokenizer_path: Path, tmp_path: Path) -> None:
+    written(values, tokenizer_path, tmp_path / "all")
+    written({**values, "coverage": 0.5}, tokenizer_path, tmp_path / "half")
+    assert coverage_of(tmp_path / "all") == 1.0 and not (tmp_path / "all/training.json").exists()
+    assert coverage_of(tmp_path / "half") == 0.5

@@ -179,6 +179,9 @@ def test_films_of_two_worlds_are_not_mixed(values: dict[str, Any], published: Pa
     with pytest.raises(RequestError, match=r"world=.*must be that of the films in"):
         other.films(other.autoencoder())
     assert len(list((tmp_path / "films").glob("films-*"))) == 1
+    fewer = Session(from_dict({**values, "coverage": 0.5}), tmp_path, init=published)
+    with pytest.raises(RequestError, match="coverage"):
+        fewer.films(fewer.autoencoder())
 
 
 def test_where_a_training_would_go_on(tmp_path: Path) -> None:

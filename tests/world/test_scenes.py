@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import pytest
@@ -93,3 +94,37 @@ def test_growing_and_shrinking_have_no_size_word() -> None:
 def test_an_unknown_group_is_refused_by_name() -> None:
     with pytest.raises(RequestError, match="group=cats"):
         scenes.sample(0, "cats")
+
+
+def test_all_pairs_are_the_default_and_draw_what_they_always_drew() -> None:
+    drawn = "".join(
+        repr(scenes.sample(seed, group))
+        for group in ("core", "pair", "several", "digits", "views", "book")
+        for seed in range(200)
+    )
+    digest = hashlib.sha256(drawn.encode()).hexdigest()
+    assert digest == "eaa898ea117c0a284b547e524159306dad2737d862670e17a4bc1ee8aafe65bf"
+    assert scenes.sample(3, "core", coverage=1.0) == scenes.sample(3)
+
+
+@pytest.mark.parametrize("coverage", [0.25, 0.5, 0.75])
+def test_a_smaller_coverage_shows_fewer_pairs_but_every_word(coverage: float) -> None:
+    actors = [
+        actor
+        for group in ("core", "pair", "several")
+        for seed in range(300)
+        for actor in scenes.sample(seed, group, coverage=coverage).actors
+    ]
+    allowed = set(scenes.TRAINING_COLOUR_SHAPE[: round(coverage * len(scenes.TRAINING_COLOUR_SHAPE))])
+    assert {(a.colour, a.shape) for a in actors} <= allowed
+    assert {a.colour for a in actors} == set(scenes.COLOURS)
+    assert {a.shape for a in actors} == set(scenes.SHAPES) and {a.motion for a in actors} == set(scenes.MOTIONS)
+    assert scenes.sample(5, "core", True, coverage) == scenes.sample(5, "core", True), "the test stays the same"
+
+
+def test_a_larger_coverage_contains_a_smaller_one() -> None:
+    for pairs in (scenes.TRAINING_COLOUR_SHAPE, scenes.TRAINING_SHAPE_MOTION):
+        assert len(set(pairs)) == len(pairs)
+    assert not set(scenes.TRAINING_COLOUR_SHAPE) & scenes.HELD_OUT_COLOUR_SHAPE
+    assert not set(scenes.TRAINING_SHAPE_MOTION) & scenes.HELD_OUT_SHAPE_MOTION
+    assert len(scenes.TRAINING_COLOUR_SHAPE) == 40 and len(scenes.TRAINING_SHAPE_MOTION) == 46

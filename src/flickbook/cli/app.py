@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "polish": "Polish an existing film and print the path of the new file.",
     "inspect": "Show the metadata and the recipe of a film.",
     "reproduce": "Make a film again and compare: exit code 0 identical, 10 visually equal, 11 different.",
+    "explain": "Show what happens inside a run, step by step, as figures and a page, and print the page's path.",
     "rerun": "Make a variation of an existing film with the given changes, and print its path.",
     "diff": "Show the differences between the recipes of two films.",
     "studio": "Start the studio in the browser: films, images, sequences and batches.",

@@ -88,10 +88,11 @@ def tune(
     request = _request(chosen.model, prompt or first_caption(directory) or "sample", num_frames, size, fps)
     plan = _plan(request, model_dir)
     from flickbook.cli.films.making import require_model
-    from flickbook.learn.tuning.tune import Training, check_output, source_of
+    from flickbook.learn.tuning.tune import Training, check_model, check_output, source_of
 
     training = Training(directory, output, plan, model_dir, config, sample_every)
     check_output(output)
+    check_model(chosen.model)
     require_model(chosen.model, model_dir, yes)
     source_of(plan.model, model_dir)
     if check:

@@ -17,6 +17,18 @@ def repeated(x: Tensor, count: int) -> Tensor:
     return x if len(x) == count else torch.cat([x] * (count // len(x)))
 
 
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight of a linear layer or convolution, with the LoRAs that PEFT added to it: W + scale * up @ down."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    if not hasattr(layer, "base_layer"):
+        return weight
+    for name in layer.active_adapters:  # type: ignore[union-attr]
+        down, up = (part[name].weight for part in (layer.lora_A, layer.lora_B))  # type: ignore[index,union-attr]
+        product = (up.flatten(1) @ down.flatten(1)).view(weight.shape)
+        weight = weight + layer.scaling[name] * product  # type: ignore[index]
+    return weight
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float | None = None) -> Tensor:
     """softmax(scale q k^T) v over (..., tokens, d); with `causal` no token attends to later ones.
 
@@ -123,12 +135,11 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Quantized to eight bits, which cannot be split, or with an adapter of PEFT.
-        if type(self.proj.weight) is not nn.Parameter or hasattr(self.proj, "base_layer"):
+        if type(self.proj.weight) is not nn.Parameter:  # quantized to eight bits, which cannot be split
             whole, gates = self.proj(x).chunk(2, dim=-1)
             return whole * F.gelu(gates)  # type: ignore[no-any-return]
         # Two products instead of one that is split: the backward pass would have to join the halves.
-        (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+        (value, gate), (value_bias, gate_bias) = weight_of(self.proj).chunk(2), self.proj.bias.chunk(2)
         return F.linear(x, value, value_bias) * F.gelu(F.linear(x, gate, gate_bias))
 
 

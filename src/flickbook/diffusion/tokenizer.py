@@ -142,6 +142,27 @@ class Tokenizer:
         """The ids of a text alone, without start, end and padding."""
         return [id for id in self.encode(text)[1:] if id != self.pad_id] or [self.pad_id]
 
+    def word_places(self, prompt: str) -> list[tuple[str, list[int]]]:
+        """Each word of a prompt and the places of its tokens in `encode`, in order; words that are cut off are missing.
+
+        A word of several tokens has several places.
+        """
+        text = prompt.encode("utf-8", "replace").decode("utf-8")
+        encoding = self._core.encode(text)
+        found: list[tuple[str, list[int]]] = []
+        begun = 0  # characters
+        places: list[int] = []
+        for place, token in enumerate(encoding.tokens):
+            if encoding.special_tokens_mask[place]:
+                continue
+            begins, ends = encoding.offsets[place]
+            begun = begun if places else begins
+            places.append(place)
+            if token.endswith(_END_OF_WORD):
+                found.append((text[begun:ends].strip(), places))
+                places = []
+        return found
+
     def unread(self, prompt: str) -> str:
         """The end of a prompt beyond `max_length` tokens, which is cut off; "" if all of it fits."""
         text = prompt.encode("utf-8", "replace").decode("utf-8")

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flickbook.diffusion.attention import TransformerBlock, repeated
+from flickbook.diffusion.attention import TransformerBlock, repeated, weight_of
 from flickbook.diffusion.upsample import Upsample
 from flickbook.errors import WeightsError
 
@@ -207,14 +207,12 @@ class TemporalConv(nn.Module):
     @staticmethod
     def _along(conv: nn.Module, film: Tensor) -> Tensor:
         """The convolution over the frames of (b, c, f, n)."""
-        if hasattr(conv, "base_layer"):  # with an adapter of PEFT
-            return conv(film.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
-        if not isinstance(conv, nn.Conv3d):  # packed
+        if not isinstance(getattr(conv, "base_layer", conv), nn.Conv3d):  # packed
             return conv(film)  # type: ignore[no-any-return]
-        weight = conv.weight.squeeze(-1)  # (c, c, 3, 1)
+        weight = weight_of(conv).squeeze(-1)  # (c, c, 3, 1)
         if film.shape[2] == 1:  # the outer taps see only padding
-            return F.conv2d(film, weight[:, :, 1:2], conv.bias)
-        return F.conv2d(film, weight, conv.bias, padding=(1, 0))
+            return F.conv2d(film, weight[:, :, 1:2], conv.bias)  # type: ignore[arg-type]
+        return F.conv2d(film, weight, conv.bias, padding=(1, 0))  # type: ignore[arg-type]
 
 
 class ResnetBlock(nn.Module):

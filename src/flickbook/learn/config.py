@@ -16,7 +16,7 @@ from flickbook.diffusion.unet3d import UNet3DConfig
 from flickbook.errors import RequestError, WeightsError
 from flickbook.learn.autoencode import AutoencodeConfig
 from flickbook.learn.dataset import GROUPS
-from flickbook.world.scenes import FRAMES
+from flickbook.world.scenes import FRAMES, LEAST_COVERAGE
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class TrainConfig:
 
     seed: int = 0
     world: dict[str, int] = field(default_factory=lambda: {"core": 64})  # films of each group
+    coverage: float = 1.0  # share of the colour x shape and shape x motion pairs that these films show
     frames_per_step: int = 128
     stages: tuple[Stage, ...] = ()
     unet: dict[str, Any] = field(default_factory=dict)
@@ -184,6 +185,9 @@ def _check_limits(config: TrainConfig) -> None:
         raise RequestError("autoencoder.refine", refused, "must be one of none, decoder, whole", "correct this field")
     if not 0 <= config.consecutive <= 1:
         raise RequestError("consecutive", config.consecutive, "must be 0 to 1", "name a share of the short clips")
+    if not LEAST_COVERAGE <= config.coverage <= 1:
+        limit = f"must be {LEAST_COVERAGE:g} to 1"
+        raise RequestError("coverage", config.coverage, limit, "name the share of the pairs that training shows")
     if not config.stages or not all(stage.steps > 0 for stage in config.stages):
         raise RequestError("stages", len(config.stages), "must be one or more of 1 step or more", "add a [[stages]]")
     if config.publish_decay not in config.ema_decays:

@@ -42,13 +42,16 @@ GROUPS = tuple(_OFFSETS)
 _WHOLE, _BRIEF = 0.75, 0.15
 
 
-def training_scenes(counts: dict[str, int], first: int = 0) -> Iterator[Scene]:
-    """`counts[group]` scenes of each group, interleaved so that any stretch holds all groups."""
+def training_scenes(counts: dict[str, int], first: int = 0, coverage: float = 1.0) -> Iterator[Scene]:
+    """`counts[group]` scenes of each group, interleaved so that any stretch holds all groups.
+
+    `coverage` is the share of the pairs of `world.scenes` that they show.
+    """
     total = sum(counts.values())
     drawn = dict.fromkeys(counts, 0)
     for i in range(total):
         group = max(counts, key=lambda name: (i + 1) * counts[name] / total - drawn[name])
-        yield sample(_OFFSETS[group] + first + drawn[group], group)
+        yield sample(_OFFSETS[group] + first + drawn[group], group, coverage=coverage)
         drawn[group] += 1
 
 

@@ -18,6 +18,8 @@ from flickbook.learn.train import Model
 
 #: The diffusers that wrote the format we follow; stock loaders compare it with their own.
 _FORMAT = "0.42.1"
+#: What evaluation must know of a training on fewer pairs.
+TRAINING = "training.json"
 _LIBRARIES = {
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
@@ -46,6 +48,8 @@ def publish(model: Model, autoencoder: Autoencoder, tokenizer: Path, config: Tra
     _write(out / "text_encoder/config.json", {**model.text_encoder.config.to_dict(), "dtype": "float32"})
     _write(out / "scheduler/scheduler_config.json", {"_diffusers_version": _FORMAT, **config.scheduler})
     shutil.copytree(tokenizer, out / "tokenizer", dirs_exist_ok=True)
+    if config.coverage < 1:  # evaluation asks for the pairs that training showed
+        _write(out / TRAINING, {"coverage": config.coverage})
     networks: dict[str, torch.nn.Module] = {"text_encoder": model.text_encoder, "unet": model.unet, "vae": autoencoder}
     for part, network in networks.items():
         save_weights(network, out / FILES[part])

@@ -122,7 +122,8 @@ class Session:
 
         directory = self.out / "films"
         self._same_world(directory)
-        write_shards(directory, list(training_scenes(self.config.world)), encode, _SHARD)
+        scenes = training_scenes(self.config.world, coverage=self.config.coverage)
+        write_shards(directory, list(scenes), encode, _SHARD)
         return Films.load(directory)
 
     def _same_world(self, directory: Path) -> None:
@@ -130,14 +131,18 @@ class Session:
         record = directory / "world.json"
         if not record.exists() and not any(directory.glob("films-*")):
             directory.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.config.world)
+            text = json.dumps(self._world())
             replace_whole(record, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             return
         known = read_config(record) if record.exists() else {}
-        if known != self.config.world:
+        if known != self._world():
             limit = f"must be that of the films in {directory}, {known or 'which is not known'}"
             remedy = "delete that folder, and they are rendered anew, or train into another one"
-            raise RequestError("world", self.config.world, limit, remedy)
+            raise RequestError("world", self._world(), limit, remedy)
+
+    def _world(self) -> dict[str, Any]:
+        """What decides the films, as `world.json` records it: the coverage only where it is not all pairs."""
+        return self.config.world | ({"coverage": self.config.coverage} if self.config.coverage < 1 else {})
 
     def diffusion(self, films: Films, tokenizer: Tokenizer, autoencoder: Autoencoder) -> Trainer:
         """Train text encoder and U-Net to the end of the last stage."""

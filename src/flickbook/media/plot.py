@@ -1,4 +1,4 @@
-"""Figures of sampling steps, sequences and training runs. The only module that imports matplotlib."""
+"""Figures of sampling steps, sequences and training runs. Only `explain/figures/` imports matplotlib as well."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK: Final = "#24292f"
-_QUIET: Final = "#8b949e"
-_FAINT: Final = "#e4e8ec"
-_ACCENT: Final = "#3454a4"
-_LINES: Final = ("#3454a4", "#c8553d", "#3f8f6b", "#b8892b", "#7a4f9a", "#3b8ea5", "#8c5a3c", "#5c6670")
+INK: Final = "#24292f"
+QUIET: Final = "#8b949e"
+FAINT: Final = "#e4e8ec"
+ACCENT: Final = "#3454a4"
+LINES: Final = ("#3454a4", "#c8553d", "#3f8f6b", "#b8892b", "#7a4f9a", "#3b8ea5", "#8c5a3c", "#5c6670")
 _POINTS: Final = 240  # a curve is averaged to this many points, however long the run
 _APART: Final = 0.085  # least distance of the labels at the ends of curves, as a share of the panel
 _DPI: Final = 150
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
-    "text.color": _INK,
+    "text.color": INK,
     "text.parse_math": False,  # a dollar sign in a prompt does not begin a formula
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _QUIET,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": QUIET,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
-    "grid.color": _FAINT,
+    "grid.color": FAINT,
     "grid.linewidth": 0.8,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "ytick.minor.size": 0,
@@ -79,12 +79,12 @@ def steps_sheet(
     across, down = cell + gap, cell * height / width + gap
     lines = 1 + bool(len(noisy))
     block = down * lines + apart
-    with _figure(label + across * len(frames) + 0.2, head + block * len(shown) + 0.1) as figure:
+    with canvas(label + across * len(frames) + 0.2, head + block * len(shown) + 0.1) as figure:
         wide, tall = figure.get_size_inches()
-        figure.text(0.2 / wide, 1 - 0.36 / tall, _cut(title, int(wide * 9.5)), fontsize=11, va="baseline")
+        figure.text(0.2 / wide, 1 - 0.36 / tall, cut(title, int(wide * 9.5)), fontsize=11, va="baseline")
         legend = "x0: the finished film as each step estimates it, decoded"
         legend = f"x_t: what each step leaves, decoded      {legend}" if len(noisy) else legend
-        figure.text(0.2 / wide, 1 - 0.6 / tall, legend, fontsize=7.5, color=_QUIET, va="baseline")
+        figure.text(0.2 / wide, 1 - 0.6 / tall, legend, fontsize=7.5, color=QUIET, va="baseline")
         for row, index in enumerate(shown):
             top = tall - head - block * row
             films = [noisy[index], previews[index]] if len(noisy) else [previews[index]]
@@ -99,8 +99,8 @@ def steps_sheet(
                     axes.imshow(film[frame], interpolation="antialiased")
                     axes.set_axis_off()
                     if row == line == 0:
-                        axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=4)
-        return _saved(figure, path, overwrite)
+                        axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=QUIET, pad=4)
+        return saved(figure, path, overwrite)
 
 
 def _check_steps(
@@ -124,12 +124,12 @@ def _step_label(figure: Figure, middle: float, step: int, name: str, noise: floa
     left, right = 0.2, 1.08
     figure.text(left / wide, (middle + 0.1) / tall, f"step {step}, {name}", fontsize=9, va="baseline")
     if name == "x0":
-        figure.text(left / wide, (middle - 0.06) / tall, "estimate", fontsize=7.5, color=_QUIET, va="baseline")
+        figure.text(left / wide, (middle - 0.06) / tall, "estimate", fontsize=7.5, color=QUIET, va="baseline")
         return
-    for end, colour in ((right, _FAINT), (left + (right - left) * float(np.clip(noise, 0, 1)), _ACCENT)):
+    for end, colour in ((right, FAINT), (left + (right - left) * float(np.clip(noise, 0, 1)), ACCENT)):
         ends = [left / wide, end / wide], [middle / tall, middle / tall]
         figure.add_artist(Line2D(*ends, color=colour, linewidth=2.2, solid_capstyle="butt"))
-    figure.text(left / wide, (middle - 0.19) / tall, f"noise {noise:.2f}", fontsize=7.5, color=_QUIET, va="baseline")
+    figure.text(left / wide, (middle - 0.19) / tall, f"noise {noise:.2f}", fontsize=7.5, color=QUIET, va="baseline")
 
 
 def sequence_sheet(
@@ -160,25 +160,25 @@ def sequence_sheet(
     down = tall_cell + label
     wide = max(4.6, 2 * side + columns * (cell + gap) - gap)
     tall = head + -(-len(shown) // columns) * down + curve
-    with _figure(wide, tall) as figure:
+    with canvas(wide, tall) as figure:
         from matplotlib.transforms import Bbox, TransformedBbox
 
-        figure.text(side / wide, 1 - 0.36 / tall, _cut(title, int(wide * 11)), fontsize=11, va="baseline")
+        figure.text(side / wide, 1 - 0.36 / tall, cut(title, int(wide * 11)), fontsize=11, va="baseline")
         for number, frame in enumerate(shown):
             left, top = side + number % columns * (cell + gap), head + number // columns * down
             axes = figure.add_axes((left / wide, 1 - (top + tall_cell) / tall, cell / wide, tall_cell / tall))
             axes.imshow(frames[frame], interpolation="antialiased")
             axes.set_axis_off()
-            axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=_QUIET, pad=3)
+            axes.set_title(f"frame {frame + 1}", fontsize=7.5, color=QUIET, pad=3)
             nearest = min(prompts, key=lambda turn: abs(turn[0] - frame))[1]
-            words = "\n".join(textwrap.wrap(_cut(nearest, 42), 23)[:2])
+            words = "\n".join(textwrap.wrap(cut(nearest, 42), 23)[:2])
             caption = figure.text(left / wide, 1 - (top + tall_cell + 0.05) / tall, words, fontsize=6.5, va="top")
             # Clip text so that wide letters do not run into the next cell.
             caption.set_clip_box(TransformedBbox(Bbox.from_bounds(left / wide, 0, cell / wide, 1), figure.transFigure))
             caption.set_clip_on(True)
         room = (side + 0.3) / wide, 0.42 / tall, 1 - (2 * side + 0.9) / wide, (curve - 0.85) / tall
         _likeness_panel(figure.add_axes(room), likeness, [frame for frame, _ in prompts])
-        return _saved(figure, path, overwrite)
+        return saved(figure, path, overwrite)
 
 
 def _likeness_panel(axes: Axes, likeness: Sequence[float], reached: Sequence[int]) -> None:
@@ -186,15 +186,15 @@ def _likeness_panel(axes: Axes, likeness: Sequence[float], reached: Sequence[int
     from matplotlib.ticker import MaxNLocator
 
     places = np.arange(len(likeness)) + 1.5  # between a frame and the next, counted from 1
-    axes.plot(places, likeness, color=_ACCENT, marker="o", markersize=2 if len(likeness) > 1 else 4)
+    axes.plot(places, likeness, color=ACCENT, marker="o", markersize=2 if len(likeness) > 1 else 4)
     for frame in reached:
-        axes.axvline(frame + 1, color=_QUIET, linewidth=0.7, linestyle=(0, (2, 3)))
+        axes.axvline(frame + 1, color=QUIET, linewidth=0.7, linestyle=(0, (2, 3)))
     mean = float(np.mean(likeness))
     axes.set_xlim(0.5, len(likeness) + 1.5)
     axes.set_ylim(min(0.9, min(likeness)) - 0.02, 1.005)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _heading(axes, "likeness (SSIM) of each frame and the next")
-    _end_labels(axes, [(float(places[-1]), mean, f"mean {mean:.3f}", _ACCENT)])
+    _end_labels(axes, [(float(places[-1]), mean, f"mean {mean:.3f}", ACCENT)])
 
 
 def training_plot(run: FilePath, path: FilePath) -> Path:
@@ -211,7 +211,7 @@ def training_plot(run: FilePath, path: FilePath) -> Path:
     adherence = _table(Path(run) / "adherence.csv")
     bands = sorted((name for name in log if name[:5] == "loss_" and name[5:].isdigit()), key=lambda name: int(name[5:]))
     panels = 1 + bool(bands) + (adherence is not None)
-    with _figure(7.6, 0.7 + 2.15 * panels) as figure:
+    with canvas(7.6, 0.7 + 2.15 * panels) as figure:
         grid = list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
         tall = figure.get_size_inches()[1]
         figure.subplots_adjust(left=0.08, right=0.84, top=1 - 0.72 / tall, bottom=0.45 / tall, hspace=0.32)
@@ -225,16 +225,16 @@ def training_plot(run: FilePath, path: FilePath) -> Path:
         _stage_marks(grid, _stages(Path(run) / "log.csv"))
         grid[-1].set_xlabel("clips seen")
         grid[-1].xaxis.set_major_formatter(_thousands)
-        return _saved(figure, path, overwrite=True)
+        return saved(figure, path, overwrite=True)
 
 
 def _loss_panel(axes: Axes, log: Mapping[str, np.ndarray]) -> None:
     clips, loss = _averaged(log["clips"], log["loss"])
-    axes.plot(clips, loss, color=_ACCENT, alpha=0.25, linewidth=1)
+    axes.plot(clips, loss, color=ACCENT, alpha=0.25, linewidth=1)
     smooth = _smoothed(loss)
-    axes.plot(clips, smooth, color=_ACCENT)
+    axes.plot(clips, smooth, color=ACCENT)
     _heading(axes, "loss")
-    _end_labels(axes, [(float(clips[-1]), float(smooth[-1]), f"{smooth[-1]:.3g}", _ACCENT)])
+    _end_labels(axes, [(float(clips[-1]), float(smooth[-1]), f"{smooth[-1]:.3g}", ACCENT)])
 
 
 def _bands_panel(axes: Axes, log: Mapping[str, np.ndarray], bands: Sequence[str]) -> None:
@@ -266,7 +266,7 @@ def _adherence_panel(axes: Axes, table: Mapping[str, np.ndarray]) -> None:
     for number, name in enumerate(names):
         seen = np.isfinite(table[name])
         clips, share = table["clips"][seen], table[name][seen]
-        colour = _LINES[number % len(_LINES)]
+        colour = LINES[number % len(LINES)]
         axes.plot(clips, share, color=colour, marker="o", markersize=2.5)
         ends.append((float(clips[-1]), float(share[-1]), f"{name} {share[-1]:.0%}", colour))
     axes.set_ylim(-0.02, 1.02)
@@ -276,7 +276,7 @@ def _adherence_panel(axes: Axes, table: Mapping[str, np.ndarray]) -> None:
 
 
 def _heading(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=9, color=_QUIET, pad=6)
+    axes.set_title(text, loc="left", fontsize=9, color=QUIET, pad=6)
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
@@ -303,9 +303,9 @@ def _stage_marks(panels: Sequence[Axes], stages: Sequence[tuple[float, str]]) ->
         return
     for number, (clips, name) in enumerate(stages):
         for axes in panels if number else ():
-            axes.axvline(clips, color=_QUIET, linewidth=0.7, linestyle=(0, (2, 3)))
+            axes.axvline(clips, color=QUIET, linewidth=0.7, linestyle=(0, (2, 3)))
         place = panels[0].get_xaxis_transform()
-        panels[0].text(clips, 1.0, f" {name}", fontsize=7, color=_QUIET, va="top", transform=place)
+        panels[0].text(clips, 1.0, f" {name}", fontsize=7, color=QUIET, va="top", transform=place)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
@@ -370,13 +370,13 @@ def _thousands(value: float, _: object) -> str:
     return f"{value / 1e3:g} k" if abs(value) >= 1e3 else f"{value:g}"
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int) -> str:
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
 @contextmanager
-def _figure(wide: float, tall: float) -> Iterator[Figure]:
+def canvas(wide: float, tall: float) -> Iterator[Figure]:
     """Yield a figure of `wide` by `tall` inches in the project's style, without a display. Raises MissingExtra."""
     try:
         import matplotlib
@@ -390,7 +390,7 @@ def _figure(wide: float, tall: float) -> Iterator[Figure]:
         yield figure
 
 
-def _saved(figure: Figure, path: FilePath, overwrite: bool) -> Path:
+def saved(figure: Figure, path: FilePath, overwrite: bool) -> Path:
     with staged(path, overwrite=overwrite) as (part,), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # letters that the font lacks appear as boxes
         # Omit matplotlib's version, so that equal figures are equal files.

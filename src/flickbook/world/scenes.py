@@ -6,7 +6,10 @@ what no caption says (where an object starts, how fast it is) follows from `seed
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -46,6 +49,9 @@ _CLASHING = {("white", "white"), ("blue", "blue"), ("green", "green")}
 #: A turn of these cannot be seen.
 _ROUND = ("circle", "ring")
 
+#: The least share of the pairs with which every colour, shape and motion still occurs in training.
+LEAST_COVERAGE = 0.25
+
 #: Pairs that training never shows (evaluation does): colour x shape and shape x motion.
 HELD_OUT_COLOUR_SHAPE = frozenset(
     {
@@ -69,6 +75,26 @@ HELD_OUT_SHAPE_MOTION = frozenset(
         ("ring", "right"),
     }
 )
+
+
+def _balanced(
+    first: tuple[str, ...], second: tuple[str, ...], never: frozenset[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """All pairs but those of `never`, in an order whose first part uses every word about equally often."""
+    left = [pair for pair in itertools.product(first, second) if pair not in never]
+    used: Counter[str] = Counter()
+    found = []
+    while left:
+        pair = min(left, key=lambda each: (used[each[0]], used[each[1]]))
+        left.remove(pair)
+        used.update(pair)
+        found.append(pair)
+    return tuple(found)
+
+
+#: The pairs that training may show, in the order in which a smaller coverage keeps them.
+TRAINING_COLOUR_SHAPE = _balanced(tuple(COLOURS), SHAPES, HELD_OUT_COLOUR_SHAPE)
+TRAINING_SHAPE_MOTION = _balanced(SHAPES, MOTIONS, HELD_OUT_SHAPE_MOTION | {(shape, "spinning") for shape in _ROUND})
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,19 @@ def held_out(actor: Actor) -> bool:
     return (actor.colour, actor.shape) in HELD_OUT_COLOUR_SHAPE or (actor.shape, actor.motion) in HELD_OUT_SHAPE_MOTION
 
 
+@cache
+def _covered_pairs(coverage: float) -> frozenset[tuple[str, str]]:
+    kept = (pairs[: round(coverage * len(pairs))] for pairs in (TRAINING_COLOUR_SHAPE, TRAINING_SHAPE_MOTION))
+    return frozenset(pair for pairs in kept for pair in pairs)
+
+
+def covered(actor: Actor, coverage: float) -> bool:
+    """Whether both pairs of an actor are among the first `coverage`, 0.25 to 1, of those that training may show."""
+    if coverage >= 1:
+        return True
+    return {(actor.colour, actor.shape), (actor.shape, actor.motion)} <= _covered_pairs(coverage)
+
+
 def possible(actor: Actor, background: str) -> bool:
     """Whether a picture could show every word: no white on white, no spinning circle."""
     if (actor.colour, background) in _CLASHING:
@@ -111,22 +150,25 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     return words[int(rng.integers(len(words)))]
 
 
-def _actor(rng: np.random.Generator, background: str, motions: tuple[str, ...], heldout: bool) -> Actor:
+def _actor(
+    rng: np.random.Generator, background: str, motions: tuple[str, ...], heldout: bool, coverage: float = 1.0
+) -> Actor:
     """Draw one actor by rejection; every allowed combination is equally likely."""
     while True:
         motion = _pick(rng, motions)
         size = "" if motion in ("growing", "shrinking") else _pick(rng, tuple(SIZES))
         actor = Actor(_pick(rng, SHAPES), _pick(rng, tuple(COLOURS)), motion, size)
-        if possible(actor, background) and held_out(actor) == heldout:
+        if possible(actor, background) and held_out(actor) == heldout and (heldout or covered(actor, coverage)):
             return actor
 
 
-def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
+def sample(seed: int, group: str = "core", heldout: bool = False, coverage: float = 1.0) -> Scene:
     """Draw a scene of `group` (core, pair, several, digits, views or book) from `seed`.
 
     With `heldout` a core scene or a page of the book shows a held-out pair; without it never does. Other groups have no
-    held-out pairs of their own, and their shapes keep to the pairs training may see. Raises RequestError for an unknown
-    group.
+    held-out pairs of their own, and their shapes keep to the pairs training may see. `coverage` below 1 leaves only
+    that share of the colour x shape and of the shape x motion pairs to training, for all groups of shapes; the held-out
+    pairs stay the same. Raises RequestError for an unknown group.
     """
     rng = np.random.default_rng([seed, 0x5CE4E])
     if group == "book":
@@ -142,18 +184,18 @@ def sample(seed: int, group: str = "core", heldout: bool = False) -> Scene:
         raise RequestError("group", group, f"must be {', '.join(OBJECTS)}, views or book", "name one of these")
     background = _pick(rng, tuple(BACKGROUNDS))
     if group == "several":
-        actor = replace(_actor(rng, background, MOTIONS[:5], False), size="")
+        actor = replace(_actor(rng, background, MOTIONS[:5], False, coverage), size="")
         count = 2 + int(rng.integers(2))
         return Scene("several", seed, background, (replace(actor, size="medium" if count == 2 else "small"),) * count)
     if group == "core":
-        return Scene("core", seed, background, (_actor(rng, background, MOTIONS, heldout),))
+        return Scene("core", seed, background, (_actor(rng, background, MOTIONS, heldout, coverage),))
     if group == "digits":
         while True:
             actor = Actor(_pick(rng, DIGITS), _pick(rng, tuple(COLOURS)), _pick(rng, MOTIONS[:4]), "large")
             if possible(actor, background):
                 return Scene("digits", seed, background, (actor,))
     while True:
-        first, second = (_actor(rng, background, MOTIONS[:4], False) for _ in range(2))
+        first, second = (_actor(rng, background, MOTIONS[:4], False, coverage) for _ in range(2))
         sideways = [actor.motion in ("left", "right") for actor in (first, second)]
         if first.colour != second.colour and sideways[0] == sideways[1]:
             small = tuple(Actor(a.shape, a.colour, a.motion, "medium") for a in (first, second))

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.loras import adapter, write
 
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import ModelNotFound, WeightsError
@@ -168,3 +169,15 @@ def test_what_is_no_model_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error):
         main(name, 1)
+
+
+@pytest.mark.slow
+def test_a_lora_changes_the_films_that_are_measured(published: Path, networks: TextToVideo, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    file = write(tmp_path / "tuned.safetensors", adapter(networks.unet), "diffusers")
+    plain, tuned = main(str(published), 1), main(str(published), 1, loras=[f"{file}:0.5"])
+    assert tuned["model"].endswith("tuned.safetensors:0.5") and plain["model"] == str(published)
+    assert (
+        plain["temporal"]["films"]["flickering_of_all_films"] != tuned["temporal"]["films"]["flickering_of_all_films"]
+    )
+    assert plain["temporal"]["true films"] == tuned["temporal"]["true films"]

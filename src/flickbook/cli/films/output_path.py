@@ -52,6 +52,13 @@ def targets(output: Path | None, directory: Path, prompt: str, seeds: list[int],
     return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, len(seeds) + 1)]
 
 
+def directory(out: Path | None, parent: Path, prompt: str, seed: int, suffix: str) -> Path:
+    """Return the directory for a film's report: `out`, or a free name of time, prompt, seed and `suffix`."""
+    if out is not None:
+        return out
+    return _free(parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(prompt)}-{seed}-{suffix}")
+
+
 def _free(path: Path) -> Path:
     """Return `path`, with a number added if it exists: an automatic name must not be refused."""
     candidate, number = path, 2

@@ -78,10 +78,11 @@ class UNetFamily:
         self._timesteps: tuple[int, ...] = ()
 
     @classmethod
-    def load(cls, setup: Setup) -> UNetFamily:
+    def load(cls, setup: Setup, packed: bool = True) -> UNetFamily:
         """Verify the files against manifest.json, or hash them if there is none; then load them.
 
-        Raises WeightsError with the file and its hash.
+        Without `packed` every layer stays a plain module on a CPU too, so that hooks can read it; films are then equal
+        up to rounding. Raises WeightsError with the file and its hash.
         """
         other = "unet/" if setup.model.unet != "unet" else "turbo/"
         files = fingerprint(setup.directory, HashCache.usual())
@@ -97,7 +98,7 @@ class UNetFamily:
             notes = [str(match) for match in inject(networks, setup.loras)]
         if placement.quantize:
             quantize(networks.unet, placement.quantize)
-        elif placement.device == "cpu":
+        elif placement.device == "cpu" and packed:
             networks.pack()
         family = cls(networks, weights, placement, PromptCache.of(setup, weights), setup)
         family.notes += notes

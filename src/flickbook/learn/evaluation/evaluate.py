@@ -4,16 +4,17 @@ The table gives each attribute and "all correct" with Wilson intervals, in the g
 that no training film showed. It also gives the steadiness of objects beside that of the true films of the same prompts,
 the seconds to make a film (in batches of 8), and the autoencoder's fidelity on films it never saw. Beside it stands the
 judge's own ceiling: the same measure on raw renders, and on renders that went through the autoencoder. A model with a
-few-step student gets the same table for `--speed turbo`.
+few-step student gets the same table for `--speed turbo`. A thorough evaluation adds FVD-w, motion and flicker, the
+diversity, the nearest training clip and the cost.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,57 +23,40 @@ import torch
 
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
+from flickbook.engine.memory.device import device_name, forget_peak, peak_memory
+from flickbook.errors import MissingExtra
 from flickbook.learn.autoencode import psnr
 from flickbook.learn.dataset import EVALUATION_SEEDS, pixels
 from flickbook.learn.evaluation import few_steps
-from flickbook.learn.evaluation.page import Shown, page, write
-from flickbook.media.sheet import contact_sheet
+from flickbook.learn.evaluation.adherence import GROUPS, Tally, prompts
+from flickbook.learn.evaluation.collect import Collector, Shot
+from flickbook.learn.evaluation.comparison import complete
+from flickbook.learn.evaluation.page import page, write, write_all
+from flickbook.learn.evaluation.report import table
+from flickbook.media.write import check_target
 from flickbook.world.captions import captions
-from flickbook.world.detect import Verdict, judge, wilson
+from flickbook.world.detect import judge
 from flickbook.world.render import render
-from flickbook.world.scenes import FPS, FRAMES, OBJECTS, SIZE, Scene, sample
-from flickbook.world.steadiness import steadiness
+from flickbook.world.scenes import FPS, FRAMES, SIZE, Scene, sample
 
-#: Group -> (what the world draws, held out, share of the prompts).
-GROUPS: dict[str, tuple[str, bool, float]] = {
-    "core": ("core", False, 0.36),
-    "core held out": ("core", True, 0.2),
-    "two objects": ("pair", False, 0.06),
-    "several": ("several", False, 0.04),
-    "digits": ("digits", False, 0.06),
-    "scenes": ("views", False, 0.1),
-    "book": ("book", False, 0.12),
-    "book held out": ("book", True, 0.06),
-}
+__all__ = [
+    "GROUPS",
+    "Settings",
+    "Stopwatch",
+    "Tally",
+    "ceiling",
+    "draw",
+    "evaluate",
+    "main",
+    "prompts",
+    "reconstruct",
+    "table",
+]
+
 #: Films of each group by which the judge and the autoencoder are calibrated; fewer where there are few prompts.
 CALIBRATION = 20
 _FEWEST = 4
-_SHEET_ROWS = 12
-#: Films of each group that the report shows, in the order of their seeds.
-_REPORT_FILMS = 6
-
-
-@dataclass
-class Tally:
-    """Right and total of each attribute in one group."""
-
-    right: Counter[str] = field(default_factory=Counter)
-    total: Counter[str] = field(default_factory=Counter)
-
-    def add(self, verdict: Verdict) -> None:
-        """Count one film."""
-        for word, held in {**verdict.counted, **verdict.apart, "all correct": verdict.all_correct}.items():
-            self.right[word] += bool(held)
-            self.total[word] += 1
-
-    def rows(self) -> dict[str, dict[str, float]]:
-        """attribute -> right, total, share and the ends of its 95 % Wilson interval."""
-        rows = {}
-        for word, total in self.total.items():
-            low, high = wilson(self.right[word], total)
-            rows[word] = {"right": self.right[word], "total": total, "share": self.right[word] / total}
-            rows[word] |= {"low": low, "high": high}
-        return rows
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -90,20 +74,6 @@ class Stopwatch:
             if film is None:
                 return
             yield film
-
-
-def prompts(count: int) -> dict[str, list[Scene]]:
-    """`count` scenes in the shares of `GROUPS`, from seeds that training never uses."""
-    found: dict[str, list[Scene]] = {}
-    before, reached = 0, 0.0
-    for name, (group, heldout, share) in GROUPS.items():
-        first = EVALUATION_SEEDS + 10_000 * len(found)
-        reached += share
-        # Rounded where each group ends, so that all together are `count`.
-        end = int(count * reached + 0.5)
-        found[name] = [sample(first + i, group, heldout) for i in range(end - before)]
-        before = end
-    return {name: scenes for name, scenes in found.items() if scenes}
 
 
 @dataclass(frozen=True)
@@ -149,20 +119,39 @@ def reconstruct(networks: TextToVideo, film: np.ndarray) -> np.ndarray:
     return torch.cat(list(decoded)).numpy()
 
 
-def ceiling(networks: TextToVideo, count: int = CALIBRATION) -> dict[str, Any]:
-    """The judge on true films, raw and through the autoencoder, and the autoencoder's PSNR (dB), by group."""
+def ceiling(networks: TextToVideo | None, count: int = CALIBRATION) -> dict[str, Any]:
+    """The judge on true films, raw and through the autoencoder, and the autoencoder's PSNR (dB), by group.
+
+    Without networks only raw.
+    """
     found: dict[str, Any] = {}
     for name, (group, heldout, _) in GROUPS.items():
         raw, coded, decibels = Tally(), Tally(), []
         for i in range(count):
             scene = sample(EVALUATION_SEEDS + 5_000_000 + i, group, heldout)
             film = render(scene)
-            back = reconstruct(networks, film)
             raw.add(judge(scene, film))
-            coded.add(judge(scene, back))
-            decibels.append(psnr(pixels(film), pixels(back)))
-        found[name] = {"raw": raw.rows(), "autoencoder": coded.rows(), "psnr": float(np.mean(decibels))}
+            if networks is not None:
+                back = reconstruct(networks, film)
+                coded.add(judge(scene, back))
+                decibels.append(psnr(pixels(film), pixels(back)))
+        found[name] = {"raw": raw.rows()}
+        if networks is not None:
+            found[name] |= {"autoencoder": coded.rows(), "psnr": float(np.mean(decibels))}
     return found
+
+
+class Count:
+    """Counts films and reports them as (films done, films in all)."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self._progress = 0, total, progress
+
+    def one(self) -> None:
+        """One more film is done."""
+        self.done += 1
+        if self._progress is not None:
+            self._progress(self.done, self.total)
 
 
 def evaluate(
@@ -170,65 +159,80 @@ def evaluate(
     count: int,
     settings: Settings | None = None,
     out: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     calibration: int = CALIBRATION,
     student: tuple[TextToVideo, int] | None = None,
     name: str = "model",
+    *,
+    seed: int = 0,
+    coverage: float = 1.0,
+    thorough: bool = False,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Make and judge `count` films; with `out` also write report.html, and contact sheets of wins and failures, there.
 
     `progress` is called with (films done, films in all); `calibration` true films of each group give the ceiling. A
-    `student` is a model of few steps with their number; it makes the same films.
+    `student` is a model of few steps with their number; it makes the same films. `seed` chooses other prompts, and
+    `coverage` is that of the model's training. `thorough` adds the other measures, and to `out` all reports.
+    `beside` is as in `main`.
     """
     settings = settings or Settings()
-    chosen, done, spent = prompts(count), 0, Stopwatch()
-    total = sum(map(len, chosen.values()))
-    if student is not None:
-        total += total + 2 * few_steps.SEEDS * min(few_steps.PROMPTS, len(next(iter(chosen.values()))))
-    result: dict[str, Any] = {"prompts": sum(map(len, chosen.values())), "settings": vars(settings)}
-    result |= {"groups": {}, "steadiness": {}}
-    shown: dict[str, list[Shown]] = {}
-
-    def count_one() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    chosen, spent = prompts(count, seed, coverage), Stopwatch()
+    total, first = sum(map(len, chosen.values())), next(iter(chosen.values()))
+    extra = len(few_steps.varied(first, count)) if thorough else 0
+    both = 0 if student is None else total + 2 * few_steps.SEEDS * min(few_steps.PROMPTS, len(first))
+    counted = Count(total + extra + both, progress)
+    collector = Collector(total, thorough, out)
+    forget_peak()
     for group, scenes in chosen.items():
-        tally, steady = Tally(), []
-        kept: dict[bool, list[tuple[np.ndarray, str]]] = {True: [], False: []}
-        shown[group] = []
         for scene, film in zip(scenes, spent.over(draw(networks, scenes, settings)), strict=True):
-            verdict = judge(scene, film)
-            tally.add(verdict)
-            if scene.kind in OBJECTS:
-                steady.append((steadiness(film), steadiness(render(scene))))
-            if len(kept[verdict.all_correct]) < _SHEET_ROWS:
-                kept[verdict.all_correct].append((film, _label(scene, verdict)))
-            if len(shown[group]) < _REPORT_FILMS:
-                shown[group].append((film, captions(scene)[0], _wrong(verdict)))
-            count_one()
-        result["groups"][group] = tally.rows()
-        if steady:  # a film in which no object is seen has steadiness 0
-            made, true = (float(np.mean([value or 0.0 for value in side])) for side in zip(*steady, strict=True))
-            result["steadiness"][group] = {"films": made, "true films": true, "share": made / max(true, 1e-6)}
-        if out is not None:
-            _write_sheets(out, group, kept)
-    result["seconds_per_film"] = spent.seconds / result["prompts"]
+            collector.add(group, Shot(film, FPS, captions(scene)[0], scene, label=f"seed {scene.seed}"))
+            counted.one()
+    result: dict[str, Any] = {"prompts": total, "settings": vars(settings), **collector.result()}
+    result["seconds_per_film"], peak = spent.seconds / total, peak_memory()
     if student is not None:
-        result["turbo"] = _turbo(networks, student, settings, chosen, count_one)
+        result["turbo"] = _turbo(networks, student, settings, chosen, counted.one)
     result["ceiling"] = ceiling(networks, calibration)
+    if thorough:
+        again = _counted(partial(draw, networks, settings=settings), counted)
+        result |= {"source": "model", "model": name, "seed": seed}
+        result |= complete(collector, coverage) | {"diversity": few_steps.variety(first, again, count)}
+        result["cost"] = cost(spent.seconds / total, settings.num_inference_steps, peak, networks.device.type)
     if out is not None:
-        write(out / "report.html", page(result, shown, name))
+        collector.write_sheets()
+        if thorough:
+            write_all(out, result, collector, name, beside)
+        else:
+            write(out / "report.html", page(result, collector.shown, name))
     return result
+
+
+def cost(seconds: float, steps: int, peak: int, device: str) -> dict[str, Any]:
+    """What a film costs on this machine; `peak` is the memory of the process in bytes, and on a GPU also of that."""
+    if device == "cuda":
+        peak += torch.cuda.max_memory_allocated()
+    return {
+        "device": device_name(device),
+        "seconds_per_film": seconds,
+        "num_inference_steps": steps,
+        "peak_memory_bytes": peak,
+    }
+
+
+def _counted(draw: few_steps.Draw, counted: Count) -> few_steps.Draw:
+    def drawn(scenes: Sequence[Scene]) -> Iterator[np.ndarray]:
+        for film in draw(scenes):
+            counted.one()
+            yield film
+
+    return drawn
 
 
 def _turbo(
     networks: TextToVideo,
     student: tuple[TextToVideo, int],
     settings: Settings,
-    chosen: dict[str, list[Scene]],
+    chosen: Mapping[str, Sequence[Scene]],
     count_one: Callable[[], None],
 ) -> dict[str, Any]:
     """The table of a student, and its motion and diversity beside the teacher's."""
@@ -253,77 +257,62 @@ def _turbo(
     return found
 
 
-def _wrong(verdict: Verdict) -> list[str]:
-    return [word for word, held in verdict.counted.items() if not held]
-
-
-def _label(scene: Scene, verdict: Verdict) -> str:
-    wrong = _wrong(verdict)
-    return captions(scene)[0] + (f"   (wrong: {', '.join(wrong)})" if wrong else "")
-
-
-def _write_sheets(directory: Path, group: str, kept: dict[bool, list[tuple[np.ndarray, str]]]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for won, films in kept.items():
-        if films:
-            name = f"{group.replace(' ', '-')}-{'wins' if won else 'failures'}.png"
-            contact_sheet([film for film, _ in films], [label for _, label in films]).save(directory / name)
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result as the table that people read."""
-    settings = result["settings"]
-    lines = [
-        f"{result['prompts']} prompts, {settings['num_inference_steps']} steps, "
-        f"guidance {settings['guidance_scale']:g}, {settings['scheduler']}",
-        "",
-        f"{'group':<15}{'attribute':<14}{'right':>11}  {'share':>7}  {'95 % interval':<17}{'judge on renders':>17}"
-        f"{'after autoencoder':>19}",
-    ]
-    for group, rows in result["groups"].items():
-        bound = result["ceiling"][group]
-        for word, row in rows.items():
-            count = f"{row['right']:.0f}/{row['total']:.0f}"
-            interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
-            both = (bound["raw"], bound["autoencoder"])
-            top = [f"{100 * found[word]['share']:.1f} %" if word in found else "" for found in both]
-            lines.append(
-                f"{group:<15}{word:<14}{count:>11}  {100 * row['share']:5.1f} %  {interval:<17}{top[0]:>17}{top[1]:>19}"
-            )
-    lines += [
-        "",
-        *(f"steadiness, {name}: {row['share']:.3f} of true films'" for name, row in result["steadiness"].items()),
-    ]
-    lines += ["", f"{result['seconds_per_film']:.2f} seconds a film"]
-    if "turbo" in result:
-        turbo = result["turbo"]
-        lines += ["", f"turbo, {turbo['num_inference_steps']} steps: {turbo['seconds_per_film']:.2f} seconds a film"]
-        lines += [f"turbo, {word}: {turbo[word]:.2f} of the exact films'" for word in ("motion", "diversity")]
-        for group in turbo["groups"]:
-            shares = [100 * side[group]["all correct"]["share"] for side in (turbo["groups"], result["groups"])]
-            lines.append(f"turbo, {group}: all correct {shares[0]:.1f} %, exact {shares[1]:.1f} %")
-    lines += ["", *(f"autoencoder, {name}: {found['psnr']:.1f} dB" for name, found in result["ceiling"].items())]
-    return "\n".join(lines)
-
-
 def main(
-    model: str, prompts: int, out: Path | None = None, progress: Callable[[int, int], None] | None = None
+    model: str,
+    prompts: int | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    seed: int = 0,
+    loras: Sequence[str] = (),
+    model_dir: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Evaluate a model of the catalogue, or a directory in diffusers' layout. Raises ModelNotFound, WeightsError."""
-    from flickbook import catalogue
-    from flickbook.hub import find
+    """Evaluate a model of the catalogue, a model directory in diffusers' layout, or a directory of films.
 
-    named = Path(model).is_dir()
-    entry = catalogue.find("builtin").at(Path(model)) if named else catalogue.find(model)
-    directory = Path(model) if named else find.directory(entry)
+    `prompts` is 100 if not given; films that exist are all measured. A model of the world's words is run directly, with
+    the settings of the published table; any other by the engine, with its own. `beside` are directories of earlier
+    reports, whose films the page for rating mixes in. Raises ModelNotFound, RequestError, WeightsError, MediaError,
+    OutputError, MissingExtra.
+    """
+    from flickbook import catalogue
+    from flickbook.engine.films import located
+    from flickbook.hub import find
+    from flickbook.learn.evaluation import rate, sources
+
+    if find_spec("cv2") is None:  # motion is measured after the first film; refused now
+        raise MissingExtra("opencv-python-headless", "finish")
+    if out is not None:
+        check_target(out / "report.json", overwrite=True)
+    for each in beside:
+        rate.read(each)
+    place = Path(model)
+    if place.is_dir() and (paths := sources.film_files(place)) and not (place / "model_index.json").is_file():
+        sources.check_films(prompts, seed, loras, model_dir)
+        return sources.evaluate_files(model, paths, out, progress, beside)
+    entry = sources.model_of(place) if place.is_dir() else catalogue.find(model)
+    home = place if place.is_dir() else model_dir
+    count = 100 if prompts is None else prompts
+    if entry.name != "builtin":
+        films = sources.EngineFilms.of(entry, home, loras)
+        return sources.evaluate_engine(model, films, count, out, progress, seed, beside)
+    entry = entry if home is None else entry.at(home)
+    directory, added = find.directory(entry), located(list(loras)) or ()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    networks = TextToVideo.load(directory, device=device).pack()
+    networks = TextToVideo.load(directory, device=device)
+    if added:
+        from flickbook.engine.lora.apply import inject
+
+        inject(networks, [(Path(path), weight) for path, weight in added])
+    networks = networks.pack()
     student = None
-    if (directory / "turbo" / "student.json").is_file():
+    if (directory / "turbo" / "student.json").is_file() and not added:
         few = entry.at(directory).few_steps()
         student = (
             TextToVideo.load(directory, device=device, unet_directory=few.unet).pack(),
             few.num_inference_steps.default,
         )
-    calibration = max(_FEWEST, min(CALIBRATION, prompts // 10))
-    return {"model": model, **evaluate(networks, prompts, None, out, progress, calibration, student, model)}
+    calibration = max(_FEWEST, min(CALIBRATION, count // 10))
+    how: dict[str, Any] = {"seed": seed, "coverage": sources.coverage_of(directory), "thorough": True}
+    name = " + ".join([model, *loras])
+    return evaluate(networks, count, None, out, progress, calibration, student, name, beside=beside, **how)

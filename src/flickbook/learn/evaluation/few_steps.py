@@ -1,4 +1,4 @@
-"""A few-step student beside its teacher: how much its films move, and how much they differ.
+"""How much films of one prompt differ, and a few-step student beside its teacher in motion and diversity.
 
 Motion is the mean absolute difference of neighbouring frames. Diversity is the mean absolute difference of films of one
 prompt with different seeds. Both are given as shares of the teacher's: a student that learned the mean of its teacher's
@@ -43,3 +43,33 @@ def ratios(scenes: Sequence[Scene], teacher: Draw, student: Draw) -> dict[str, A
         groups = [films[first : first + SEEDS] for first in range(0, len(films), SEEDS)]
         found["diversity"].append(float(np.mean([diversity(group) for group in groups])))
     return {name: sides[1] / max(1e-9, sides[0]) for name, sides in found.items()}
+
+
+def varied(scenes: Sequence[Scene], count: int) -> list[Scene]:
+    """The first scenes with `SEEDS` seeds each, for the diversity of a model of which `count` films are made."""
+    first = scenes[: min(PROMPTS, max(1, count // 12))]
+    return [replace(scene, seed=scene.seed + number) for scene in first for number in range(SEEDS)]
+
+
+def spreads(films: Sequence[Sequence[np.ndarray]]) -> dict[str, float]:
+    """The mean difference of films of one prompt, over several prompts: in pixels, 0 to 255, and in features.
+
+    The films are (16, 128, 128, 3) uint8, two or more of each prompt.
+    """
+    from flickbook.learn.evaluation.distances import spread
+    from flickbook.learn.evaluation.features import features
+
+    return {
+        "pixels": float(np.mean([diversity(group) for group in films])),
+        "features": float(np.mean([spread(features(group)) for group in films])),
+    }
+
+
+def variety(scenes: Sequence[Scene], draw: Draw, count: int) -> dict[str, Any]:
+    """The diversity over seeds of the films that `draw` makes, beside that of true films of the same prompts."""
+    from flickbook.world.render import render
+
+    chosen = varied(scenes, count)
+    sides = (list(draw(chosen)), [render(scene) for scene in chosen])
+    made, true = (spreads([side[first : first + SEEDS] for first in range(0, len(side), SEEDS)]) for side in sides)
+    return {"prompts": len(chosen) // SEEDS, "seeds": SEEDS, "films": made, "true films": true}

@@ -102,9 +102,21 @@ def write(
     files = [directory / NAME, directory / f"{name}_kohya.safetensors"]
     first = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True), **metadata}
     second = {"format": "pt", "ss_network_module": "networks.lora", **metadata}
-    replace_whole(files[0], lambda temporary: save_file(state, temporary, first))
-    replace_whole(files[1], lambda temporary: save_file(kohya, temporary, second))
+    replace_whole(files[0], lambda temporary: _save(state, temporary, first))
+    replace_whole(files[1], lambda temporary: _save(kohya, temporary, second))
     return files
+
+
+def _save(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write safetensors with the metadata in order: the library's order is random, and equal LoRAs have equal files."""
+    save_file(dict(state), path, dict(metadata))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def _original(layer: str, pipeline: str) -> str:

@@ -28,7 +28,9 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "target_modules": ("attention", "all"),
 }
 #: diffusers' pipeline classes that can be trained.
-PIPELINES: Final = ("WanPipeline", "LTXPipeline", "CogVideoXPipeline")
+PIPELINES: Final = ("WanPipeline", "LTXConditionPipeline", "LTXPipeline", "CogVideoXPipeline")
+#: Models of these classes that have two denoising networks, and cannot.
+TWO_NETWORKS: Final = ("wan-2.2-14b",)
 #: Clips in each update, unless another number is asked for.
 BATCH: Final = 4
 
@@ -84,21 +86,23 @@ class TuneConfig:
         return {name: value for name, value in vars(self).items() if name not in free}
 
 
-def trainable(model: Model) -> bool:
-    """Whether a LoRA of this model can be trained."""
-    return model.family == "unet" or model.pipeline in PIPELINES
-
-
 def trainable_models() -> list[Model]:
-    """Return the models of the catalogue that can be trained."""
-    return [each for each in catalogue.list_models() if trainable(each) and not each.lora]
+    """Return the models of the catalogue of which a LoRA can be trained."""
+    able = [each for each in catalogue.list_models() if each.family == "unet" or each.pipeline in PIPELINES]
+    return [each for each in able if not each.lora and each.name not in TWO_NETWORKS]
 
 
 def check_trainable(model: Model) -> None:
-    """Raise RequestError for a model that cannot be trained."""
-    if not trainable(model):
+    """Raise RequestError for a model of a pipeline that cannot be trained."""
+    if model.pipeline:
+        check_kind(model.name, model.pipeline)
+
+
+def check_kind(name: str, kind: str) -> None:
+    """Raise RequestError for a model whose pipeline class `kind` cannot be trained."""
+    if kind not in PIPELINES or name in TWO_NETWORKS:
         remedy = f"choose one of {', '.join(each.name for each in trainable_models())}"
-        raise RequestError("model", model.name, f"{model.pipeline or model.family} cannot be trained", remedy)
+        raise RequestError("model", name, f"{kind} cannot be trained", remedy)
 
 
 def config_of(model: str, **given: Any) -> TuneConfig:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from flickbook.catalogue import Model
 from flickbook.engine.family import Setup
 from flickbook.engine.pipelines.family import PipelineFamily
+from flickbook.engine.pipelines.family import class_of as class_of
 from flickbook.errors import RequestError
 from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
 from flickbook.spec import Placement
@@ -58,9 +59,16 @@ class PipelineTarget:
     def embed(self, caption: str) -> Condition:
         """What the pipeline's own `encode_prompt` computes."""
         self._move(("text_encoder",), self.device)
-        found = self.pipe.encode_prompt(caption, do_classifier_free_guidance=False, device=self.device)
+        found = self.pipe.encode_prompt(
+            caption, do_classifier_free_guidance=False, device=self.device, **self._prompt_length()
+        )
         names = ("encoder_hidden_states", "encoder_attention_mask")
         return {name: each[0].cpu() for name, each in zip(names, found, strict=False) if each is not None}
+
+    def _prompt_length(self) -> dict[str, int]:
+        """The number of tokens of a prompt, as an argument, where the transformer fixes it."""
+        length = self.pipe.transformer.config.get("max_text_seq_length")
+        return {} if length is None else {"max_sequence_length": length}
 
     def release(self) -> None:
         """Move the autoencoder and the text encoder to host memory."""
@@ -86,6 +94,7 @@ class PipelineTarget:
             guidance_scale=how.guidance_scale,
             generator=torch.Generator().manual_seed(how.seed),
             output_type="np",
+            **self._prompt_length(),
             **rate,
         )
         self.release()
@@ -178,21 +187,45 @@ class LTX(PipelineTarget):
 
     def _predict(self, x: Tensor, timestep: Tensor, condition: dict[str, Tensor], fps: float) -> Tensor:
         frames, height, width = x.shape[2:]
-        pipe, space = self.pipe, self.pipe.vae_spatial_compression_ratio
+        pipe = self.pipe
         patches = (pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size)
         answer = pipe.transformer(
             hidden_states=pipe._pack_latents(x.to(self.dtype), *patches),
             encoder_hidden_states=condition["encoder_hidden_states"].to(self.dtype),
             encoder_attention_mask=condition["encoder_attention_mask"],
             timestep=timestep,
-            num_frames=frames,
-            height=height,
-            width=width,
-            rope_interpolation_scale=(pipe.vae_temporal_compression_ratio / fps, space, space),
             return_dict=False,
+            **self._places(x, fps),
         )[0]
         found: Tensor = pipe._unpack_latents(answer, frames, height, width, *patches)
         return found
+
+    def _places(self, x: Tensor, fps: float) -> dict[str, Any]:
+        """The arguments that tell the transformer where in space and time its tokens are."""
+        space = self.pipe.vae_spatial_compression_ratio
+        scale = (self.pipe.vae_temporal_compression_ratio / fps, space, space)
+        names = ("num_frames", "height", "width")
+        return dict(zip(names, x.shape[2:], strict=True)) | {"rope_interpolation_scale": scale}
+
+
+class LTXCondition(LTX):
+    """LTX-Video from 0.9.5 on, whose tokens have coordinates in pixels and seconds."""
+
+    def _places(self, x: Tensor, fps: float) -> dict[str, Any]:
+        pipe, (frames, height, width) = self.pipe, x.shape[2:]
+        places = pipe._prepare_video_ids(
+            len(x),
+            frames,
+            height,
+            width,
+            patch_size=pipe.transformer_spatial_patch_size,
+            patch_size_t=pipe.transformer_temporal_patch_size,
+            device=self.device,
+        )
+        factors = (pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio)
+        places = pipe._scale_video_ids(places, *factors, device=self.device).float()
+        places[:, 0] /= fps
+        return {"video_coords": places}
 
 
 class CogVideoX(PipelineTarget):
@@ -237,9 +270,10 @@ class CogVideoX(PipelineTarget):
         return found.transpose(1, 2)
 
 
-#: diffusers' pipeline classes that can be trained.
+#: diffusers' pipeline classes that can be trained, unless the model has two denoising networks.
 CLASSES: Final[dict[str, type[PipelineTarget]]] = {
     "WanPipeline": Wan,
+    "LTXConditionPipeline": LTXCondition,
     "LTXPipeline": LTX,
     "CogVideoXPipeline": CogVideoX,
 }

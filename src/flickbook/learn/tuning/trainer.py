@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flickbook.diffusion import heap
 from flickbook.errors import MissingExtra, RequestError
 from flickbook.learn import checkpoint
 from flickbook.learn.tuning import adapter
@@ -64,17 +65,14 @@ class Tuner:
         return config.lr * rise * 0.5 * (1 + math.cos(math.pi * number / config.iterations))
 
     def update(self) -> dict[str, float]:
-        """One update. Returns the row of the log. Raises RequestError if the loss is not finite."""
+        """One update. Returns the row of the log. Raises RequestError if the loss or its gradient is not finite."""
         config, number = self.config, self.progress.update
         seed = (config.seed * 1_000_003 + number) * 1009 + self.rank
         source = torch.Generator().manual_seed(seed)
         batch = self.examples.batch(max(1, config.batch // self.ranks), config.caption_dropout, source)
         losses = self._losses(batch, source)
         loss = losses.each.mean()
-        if not self._all_finite(loss):
-            newest = self.save() if self.rank == 0 else self.out
-            limit = f"the loss of update {number} is not finite; the weights before it are in {newest}"
-            raise RequestError("lr", config.lr, limit, "lower it and start again in another --output")
+        self._check_finite(loss, "loss")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -82,6 +80,8 @@ class Tuner:
         self._share_gradients()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), config.clip_norm)
+        if not self.scaler.is_enabled():  # which skips an update whose gradient is not finite
+            self._check_finite(norm, "gradient")
         rate = self.rate()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -95,10 +95,14 @@ class Tuner:
         with torch.autocast(self.target.device.type, dtype, enabled=dtype != torch.float32):
             return self.target.losses(latents, [e.condition for e in batch], [e.fps for e in batch], source)
 
-    def _all_finite(self, loss: Tensor) -> bool:
-        """Whether the loss is finite in all processes."""
-        finite = torch.isfinite(loss.detach()).float()
-        return bool(self.accelerator.reduce(finite, "sum") == self.ranks) if self.accelerator else bool(finite)
+    def _check_finite(self, value: Tensor, what: str) -> None:
+        """Raise RequestError, with the weights saved, if a value is not finite in one of the processes."""
+        finite = torch.isfinite(value.detach()).float()
+        if bool(self.accelerator.reduce(finite, "sum") == self.ranks) if self.accelerator else bool(finite):
+            return
+        newest = self.save() if self.rank == 0 else self.out
+        limit = f"the {what} of update {self.progress.update} is not finite; the weights before it are in {newest}"
+        raise RequestError("lr", self.config.lr, limit, "lower it and start again in another --output")
 
     def _share_gradients(self) -> None:
         """Average the gradients of all processes."""
@@ -143,6 +147,10 @@ class Tuner:
     ) -> Iterator[dict[str, float]]:
         """Train to the end. Yields a mean row every `log_every` updates and saves every `save_every` seconds; `stop` is
         asked before each update and ends the run early, with a checkpoint."""
+        with heap.reused():
+            yield from self._run(save_every, log_every, stop)
+
+    def _run(self, save_every: float, log_every: int, stop: Callable[[], bool] | None) -> Iterator[dict[str, float]]:
         saved = began = time.monotonic()
         rows: list[dict[str, float]] = []
         while not self.ended:

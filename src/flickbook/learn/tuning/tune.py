@@ -28,7 +28,7 @@ from flickbook.learn import checkpoint, memory
 from flickbook.learn.train import trim_log
 from flickbook.learn.tuning import adapter, pipelines, publish
 from flickbook.learn.tuning.blocks import recompute
-from flickbook.learn.tuning.config import TuneConfig, check_trainable
+from flickbook.learn.tuning.config import TuneConfig, check_kind, check_trainable
 from flickbook.learn.tuning.cost import Cost, cost
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build
@@ -51,7 +51,8 @@ _DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 @dataclass(frozen=True)
 class Training:
     """What to train, on what, and where the result goes. `plan` gives the model, and the size, prompt and sampling of
-    the samples, one every `sample_every` updates. The lists of an `uploaded` dataset name its own files only."""
+    the samples, one every `sample_every` updates. A checkpoint is written every `save_every` seconds. The lists of an
+    `uploaded` dataset name its own files only."""
 
     directory: Path
     output: Path
@@ -59,6 +60,7 @@ class Training:
     model_dir: Path | None = None
     config: TuneConfig = TuneConfig()
     sample_every: int = 100
+    save_every: float = 60.0
     uploaded: bool = False
 
 
@@ -106,7 +108,15 @@ def source_of(name: str, model_dir: Path | None) -> Source:
     """The model to train. Raises ModelNotFound, ModelNotPulled, and RequestError for a model that cannot be trained."""
     model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
     check_trainable(model)
-    return Source(model, find.directory(model), model_dir)
+    directory = find.directory(model)
+    if model.family != "unet":
+        check_kind(name, pipelines.class_of(directory))
+    return Source(model, directory, model_dir)
+
+
+def check_model(name: str) -> None:
+    """Raise RequestError for a model of the catalogue that cannot be trained; its files need not be here."""
+    check_trainable(catalogue.find(name))
 
 
 def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
@@ -208,14 +218,16 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
 def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     """Run the updates, with log, samples and TensorBoard. Returns whether the training ended."""
     training, out, samples = prepared.training, prepared.training.output, prepared.training.output / "samples"
+    if tuner.rank:  # the first process writes
+        for _ in tuner.run(training.save_every, stop=hooks.stop):
+            pass
+        return tuner.ended
     samples.mkdir(exist_ok=True)
     trim_log(out / "log.csv", tuner.progress.update + 1)
     writer = _tensorboard(out / "tensorboard", tuner.progress.update)
     sampled = tuner.progress.update
-    for row in tuner.run(stop=hooks.stop):
+    for row in tuner.run(training.save_every, stop=hooks.stop):
         number = int(row["update"])
-        if tuner.rank:
-            continue
         _append(out / "log.csv", {"step": number, "clips": number * training.config.batch, **row})
         for name, value in row.items():
             if name in LOG_FIELDS and math.isfinite(value):

@@ -126,6 +126,13 @@ def ways(a: np.ndarray, b: np.ndarray) -> tuple[Way, Way]:
         return _way(a, b, *flows), _way(b, a, *flows[::-1])
 
 
+def plain_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the flow (h, w, 2) in pixels from image a to b, each (h, w, 3) uint8: dense inverse search alone, as
+    measurements use it. Raises MissingExtra without OpenCV."""
+    with one_thread():
+        return _searched(*_tones(a, b))
+
+
 def _smoothed(way: Way) -> np.ndarray:
     """Return the flow (h, w, 2), with untrusted pixels replaced by their surroundings, weighted by trust."""
     trust = (way.seen * way.like).astype(np.float32)

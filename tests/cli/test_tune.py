@@ -1,0 +1,99 @@
+"""`flickbook tune` as a command: the check, the training as a job, interruption, several processes, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flickbook
+from flickbook.cli.app import run
+from flickbook.media.clip import Clip
+
+LORA = "pytorch_lora_weights.safetensors"
+SMALL = ["--num-frames", "2", "--iterations", "4", "--batch", "2", "--rank", "2", "--sample-every", "0"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips of two frames; one of them has an empty caption."""
+    directory = tmp_path_factory.mktemp("clips")
+    for number in range(3):
+        Clip(np.full((2, 32, 32, 3), 60 * number, np.uint8), 8.0).save(directory / f"{number}.mp4")
+        caption = "" if number == 2 else f"a zigzagging shade {number}"
+        (directory / f"{number}.txt").write_text(caption, encoding="utf-8")
+    return directory
+
+
+def flick(words: list[str]) -> int:
+    """The exit code of a command."""
+    return run(words)
+
+
+def test_check_reports_and_writes_nothing(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "lora"
+    assert flick(["tune", str(clips), "--output", str(out), "--check", *SMALL]) == 0
+    text = capsys.readouterr().out
+    assert "Buckets    2 frames of 128x128: 2 captions" in text
+    assert "its caption is empty" in text
+    assert "GiB needed" in text and "for 4 updates, estimated" in text
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_a_training_is_a_job_and_prints_its_directory(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lora"
+    assert flick(["tune", str(clips), "--output", str(out), *SMALL]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert flick(["jobs", "list", "--json"]) == 0
+    (job,) = [each for each in json.loads(capsys.readouterr().out)["jobs"] if each["kind"] == "tune"]
+    assert job["state"] == "completed" and job["path"] == str(out / "with.mp4")
+    film = tmp_path / "film.mp4"
+    words = ["generate", "a zigzagging shade", "--lora", str(out), "--num-frames", "2", "--output", str(film)]
+    assert flick(words) == 0
+    assert film.is_file()
+
+
+@pytest.mark.slow
+def test_several_processes_train_together(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lora"
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "flickbook"]
+    words += ["tune", str(clips), "--output", str(out), *SMALL, "--accelerate"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(out)]
+    assert (out / LORA).is_file()
+    log = (out / "log.csv").read_text(encoding="utf-8").splitlines()
+    assert len(log) == 2 and log[1].startswith("4,8,")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rank", "0"], "--rank 0: must be 1 to 1024"),
+        (["--lr", "2"], "--lr 2.0: must be 1e-08 to 1"),
+        (["--precision", "int4"], "--precision int4: must be fp32, bf16 or fp16"),
+        (["--model", "flux-schnell"], "cannot be trained"),
+        (["--full", "--train-text-encoder"], "--train-text-encoder"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert flick(["tune", str(clips), "--output", str(tmp_path / "lora"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "lora").exists()
+
+
+def test_a_directory_that_is_no_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert flick(["tune", str(tmp_path / "none"), "--output", str(tmp_path / "lora")]) == 2
+    assert "no such directory; name the directory of the dataset" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""Whole trainings of tiny models: what they write, how they resume, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tests.learn.tuning.conftest import Make
+
+from flickbook.engine.lora.apply import inject
+from flickbook.engine.lora.file import LoraFile
+from flickbook.errors import OutputError, RequestError
+from flickbook.files import sha256
+from flickbook.learn import memory
+from flickbook.learn.tuning.tune import Hooks, Training, prepare, tune
+
+LORA = "pytorch_lora_weights.safetensors"
+
+
+def run(training: Training, updates: int | None = None) -> list[dict[str, float]]:
+    """The log of a training; with `updates` it is stopped after so many."""
+    rows: list[dict[str, float]] = []
+    prepared, asked = prepare(training), iter(range(1000))
+    tune(prepared, Hooks(on_row=rows.append, stop=None if updates is None else lambda: next(asked) >= updates))
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", ["ms", "wan", "wan22_5b", "ltx", "ltx_cond", "cog"])
+def test_each_family_trains_a_lora_that_changes_its_film(training: Make, build: str) -> None:
+    lora = training(build)
+    run(lora)
+    out = lora.output
+    found = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    (match,) = found["match"]
+    keys = len(load_file(out / LORA))
+    assert f"{keys} of {keys} keys matched" in match
+    assert len(LoraFile.open(out / "lora_kohya.safetensors").pairs) == keys / 2
+    assert sha256(out / "with.mp4") != sha256(out / "without.mp4")
+    assert (out / "README.md").read_text(encoding="utf-8").count("SHA-256") == 2
+    assert "step,clips,loss" in (out / "log.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", ["wan", "ltx", "cog"])
+def test_stock_diffusers_loads_the_lora(training: Make, build: str, tmp_path: Path) -> None:
+    import diffusers
+
+    lora = training(build)
+    run(lora)
+    pipe = diffusers.DiffusionPipeline.from_pretrained(str(tmp_path / f"model-{build}"))
+    pipe.load_lora_weights(str(lora.output))
+    added = [name for name, _ in pipe.transformer.named_parameters() if "lora_B" in name]
+    assert len(added) == len(load_file(lora.output / LORA)) // 2
+
+
+@pytest.mark.slow
+def test_a_resumed_training_writes_the_same_bytes(training: Make) -> None:
+    whole, parts = training("ms", "whole", iterations=5), training("ms", "parts", iterations=5)
+    run(whole)
+    run(parts, updates=2)
+    assert not (parts.output / LORA).exists()
+    run(parts)
+    assert sha256(whole.output / LORA) == sha256(parts.output / LORA)
+
+
+@pytest.mark.slow
+def test_recomputed_and_offloaded_blocks_give_the_same_losses(training: Make) -> None:
+    plain = run(training("wan", "plain", precision="fp32"))
+    recomputed = run(training("wan", "less", precision="fp32", gradient_checkpointing=True))
+    offloaded = run(training("wan", "least", precision="fp32", offload=True))
+    assert recomputed[-1]["loss"] == plain[-1]["loss"]
+    assert offloaded[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_full_training_writes_a_model_that_makes_films(training: Make) -> None:
+    full = training("ms", full=True)
+    run(full)
+    assert (full.output / "model" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert sha256(full.output / "with.mp4") != sha256(full.output / "without.mp4")
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_at_the_last_good_weights(
+    training: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = training("ms")
+    prepared = prepare(lora)
+    losses, calls = prepared.target.losses, iter(range(100))
+
+    def broken(*args: object) -> object:
+        found = losses(*args)  # type: ignore[arg-type]
+        return found._replace(each=found.each * (float("nan") if next(calls) == 3 else 1))  # the first is the estimate
+
+    monkeypatch.setattr(prepared.target, "losses", broken)
+    with pytest.raises(RequestError, match="the loss of update 2 is not finite") as stopped:
+        tune(prepared)
+    assert "checkpoint-00000002.json" in str(stopped.value)
+    weights = load_file(lora.output / "checkpoints" / "checkpoint-00000002.safetensors")
+    assert all(bool(value.isfinite().all()) for value in weights.values())
+    assert not (lora.output / LORA).exists()
+
+
+@pytest.mark.slow
+def test_early_stop_keeps_the_weights_of_the_lowest_held_out_loss(training: Make, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(12):
+        source = training().directory / f"{number % 6}.mp4"
+        (many / f"{number}.mp4").write_bytes(source.read_bytes())
+        (many / f"{number}.txt").write_text("a square", encoding="utf-8")
+    changes = {"validation": 0.2, "validate_every": 1, "patience": 2, "iterations": 30, "lr": 0.5}
+    lora = training("ms", "early", many, **changes)
+    rows = run(lora)
+    found = json.loads((lora.output / "report.json").read_text(encoding="utf-8"))
+    assert found["held_out"] >= 2 and found["updates"] < 30
+    assert found["best"] == min(row["validation_loss"] for row in rows)
+    assert found["best_at"] == found["updates"] - 2
+
+
+def test_too_little_memory_is_refused_before_anything_is_written(
+    training: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = training("")
+    monkeypatch.setattr(memory, "free", lambda *_: 2**20)
+    with pytest.raises(RequestError, match=r"batch=2: the training needs about 0\.\d GiB of memory"):
+        tune(prepare(lora))
+    assert not lora.output.exists()
+
+
+def test_what_cannot_be_trained_is_refused(training: Make, tmp_path: Path) -> None:
+    wrong = training("")
+    with pytest.raises(RequestError, match="cannot be trained; choose one of builtin"):
+        prepare(replace(wrong, plan=wrong.plan.model_copy(update={"model": "svd-xt"}), model_dir=tmp_path))
+    with pytest.raises(RequestError, match="width=36: must be a multiple of 32; ask for 32"):
+        prepare(replace(wrong, plan=wrong.plan.model_copy(update={"width": 36})))
+    (wrong.output).mkdir()
+    (wrong.output / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="holds other files"):
+        prepare(wrong)
+
+
+@pytest.mark.slow
+def test_another_training_in_the_same_output_is_refused(training: Make) -> None:
+    run(training("ms"), updates=1)
+    with pytest.raises(RequestError, match=r"other options \(rank differ\)"):
+        run(training("ms", rank=3))
+
+
+@pytest.mark.slow
+def test_the_lora_of_the_built_in_model_has_its_text_encoder_too(training: Make) -> None:
+    lora = training("", train_text_encoder=True, target_modules="all")
+    run(lora)
+    parts = {name.partition(".")[0] for name in load_file(lora.output / LORA)}
+    assert parts == {"unet", "text_encoder"}
+    from flickbook import catalogue
+    from flickbook.diffusion.text_to_video import TextToVideo
+
+    networks = TextToVideo.load(catalogue.find("builtin").path())
+    (match,) = inject(networks, [(lora.output / LORA, 1.0)])
+    assert not match.unmatched
