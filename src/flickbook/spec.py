@@ -308,13 +308,15 @@ class Treatment(Encoded):
 class Tuning(Record):
     """A LoRA training or fine-tuning: the dataset and the settings. The Plan of its job describes its samples.
 
-    `clips` is the directory of the dataset. `output` is the directory of the result, "" for one of the job's own.
+    `clips` is the directory of the dataset. `output` is the directory of the result, "" for one of the job's own, in
+    which the LoRA is called `name`.
     `config` holds the fields of `learn.tuning.config.TuneConfig` that are not at their defaults. A sample is made every
     `sample_every` updates, never if it is 0. `prior_prompts` is a file of prompts whose films shall stay as they are.
     """
 
     clips: str
     output: str = ""
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
     config: dict[str, bool | int | float | str] = {}
     sample_every: Annotated[int, Field(ge=0)] = 100
     prior_prompts: str = ""

@@ -14,7 +14,8 @@ from tests.patience import until
 pytestmark = pytest.mark.slow
 #: npm's axe-core, which `make browser` fetches.
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-TABS = ("Film", "Picture", "Sequence", "Batch", "Gallery", "Models")
+TABS = ("Film", "Picture", "Sequence", "Batch", "Tune", "Gallery", "Models")
+CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 RUN = """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21aa"]})).violations.flatMap(
   (each) => each.nodes.map((node) => [each.impact, each.id, node.target.join(" "), node.html.slice(0, 160)]))"""
 
@@ -30,6 +31,12 @@ def test_axe_finds_nothing_serious(browser: Browser, url: str, scheme: Any) -> N
     found = []
     for tab in TABS:
         seen.tab(tab)
+        if tab == "Tune":  # with a clip and the report on it
+            form = page.get_by_role("tabpanel").filter(visible=True)
+            form.get_by_label("clips and captions").set_input_files([CLIPS / "000.mp4", CLIPS / "000.txt"])
+            form.get_by_label("Name of the LoRA").fill("zigzag")
+            seen.press("Check")
+            form.locator("flickbook-report table").first.wait_for()
         page.wait_for_timeout(700)
         found += [(tab, *each) for each in page.evaluate(RUN) if each[0] in ("serious", "critical")]
     context.close()

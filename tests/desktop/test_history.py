@@ -55,6 +55,13 @@ def test_long_prompts_are_cut(opened: tuple[History, list[str]], root: Any) -> N
     assert text.count("\n") == 2 and text.endswith("\nwaiting") and "…" in text
 
 
+def test_a_training_is_called_a_lora(opened: tuple[History, list[str]], root: Any) -> None:
+    history, _ = opened
+    history.fill([replace(WAITING, kind="tune")])
+    root.update()
+    assert history.tree.item("job_a", "text").startswith("LoRA: a red circle")
+
+
 def test_states_in_words() -> None:
     assert state_of(replace(WAITING, state="running", fraction=0.42)) == "42 %"
     assert state_of(replace(WAITING, state="running", stopping=True)) == "stopping"

@@ -26,6 +26,8 @@ def test_durations(seconds: float, text: str) -> None:
 def test_where_it_is() -> None:
     assert progress(replace(RUNNING, index=3, total=25), 12.0) == "Denoising, step 3 of 25 · about 12 s left"
     assert progress(replace(RUNNING, phase="load")) == "Loading the model"
+    assert progress(replace(RUNNING, kind="tune", phase="train", index=10, total=400)) == "Training, update 10 of 400"
+    assert progress(replace(RUNNING, kind="tune", phase="encode", index=1, total=6)) == "Reading the clips, 1 of 6"
     assert progress(replace(RUNNING, stopping=True), 12.0) == "Stopping"
     waiting = replace(RUNNING, state="queued", phase="")
     assert progress(waiting) == "Waiting in the queue"

@@ -45,7 +45,7 @@ def line(text: str, access: Access, **send: Any) -> Line:
 FILES = [
     line(f"{verb} /api/v1/jobs/{{id}}/{kind}", "read")
     for verb in ("GET", "HEAD")
-    for kind in ("film", "preview", "thumbnail", "sheet", "last", "recipe")
+    for kind in ("film", "preview", "thumbnail", "sheet", "last", "recipe", "lora", "comparison")
 ]
 TABLE = [
     line("GET /openapi.json", "public"),
@@ -94,6 +94,8 @@ TABLE = [
     line("POST /api/v1/drafts", "create", json={"prompt": "x", "seeds": 2}),
     line("POST /api/v1/drafts/finish", "create", json={"ids": ["{id}"]}),
     line("POST /api/v1/sequences", "create", json={"prompts": ["x", "y"], "frames_per": 2}),
+    line("POST /api/v1/tunes", "create", **FORM),
+    line("POST /api/v1/tunes/check", "create", **FORM),
     line("POST /api/v1/batches", "create", json={"rows": [FILM]}),
     line("POST /api/v1/recipes/inspect", "create", **FORM),
     line("GET /api/v1/models", "read"),

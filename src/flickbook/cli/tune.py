@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields as fields_of
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,91 +20,104 @@ if TYPE_CHECKING:
 _PHASES: Final = {"encode": 0.06, "train": 0.9, "write": 0.04}
 
 
-def tune(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Dataset: clips or images with captions.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of the LoRA; the same command resumes in it.")
-    ],
-    model: options.Model = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Report the dataset, memory and time, and train nothing.")
-    ] = False,
-    full: Annotated[
+#: The fields of `learn.tuning.config.TuneConfig`.
+SETTINGS: Mapping[str, Any] = {
+    "full": Annotated[
         bool, typer.Option("--full", help="Train all weights of the denoising network instead of a LoRA.")
-    ] = False,
-    rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 16,
-    target_modules: Annotated[
+    ],
+    "rank": Annotated[int | None, typer.Option(help="Rank of the LoRA.", show_default="16")],
+    "target_modules": Annotated[
         str | None, typer.Option(help="Layers with a LoRA: attention, or all.", show_default="all for builtin")
-    ] = None,
-    train_text_encoder: Annotated[
+    ],
+    "train_text_encoder": Annotated[
         bool | None,
         typer.Option(
             "--train-text-encoder/--no-train-text-encoder",
             help="Train the text encoder too.",
             show_default="on for builtin",
         ),
-    ] = None,
-    iterations: Annotated[int, typer.Option(help="Number of updates.")] = 400,
-    batch: Annotated[int, typer.Option(help="Clips in each update.")] = 4,
-    lr: Annotated[
+    ],
+    "iterations": Annotated[int | None, typer.Option(help="Number of updates.", show_default="400")],
+    "batch": Annotated[int | None, typer.Option(help="Clips in each update.", show_default="4")],
+    "lr": Annotated[
         float | None, typer.Option(help="Learning rate.", show_default="2e-3 for builtin, else 1e-4; --full: 1e-5")
-    ] = None,
-    num_frames: options.NumFrames = None,
-    size: options.Size = None,
-    fps: options.Fps = None,
-    prompt: Annotated[str, typer.Option(help="Prompt of the samples.", show_default="the first caption")] = "",
-    sample_every: Annotated[int, typer.Option(min=0, help="Updates from one sample to the next; 0 makes none.")] = 100,
-    validation: Annotated[float, typer.Option(help="Share of the clips that is held out, 0 to 0.5.")] = 0.1,
-    patience: Annotated[
-        int, typer.Option(help="Stop after this many evaluations on held-out clips without improvement; 0 never stops.")
-    ] = 6,
-    caption_dropout: Annotated[float, typer.Option(help="Share of clips that are shown without their caption.")] = 0.0,
-    prior: Annotated[
+    ],
+    "prior": Annotated[
         int | None,
         typer.Option(
             help="Examples in each update whose films shall stay as they are.", show_default="4 for builtin, else 0"
         ),
-    ] = None,
+    ],
+    "validation": Annotated[
+        float | None, typer.Option(help="Share of the clips that is held out, 0 to 0.5.", show_default="0.1")
+    ],
+    "patience": Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after this many evaluations on held-out clips without improvement; 0 never stops.",
+            show_default="6",
+        ),
+    ],
+    "caption_dropout": Annotated[
+        float | None, typer.Option(help="Share of clips that are shown without their caption.", show_default="0")
+    ],
+    "precision": Annotated[str | None, typer.Option(help="Precision: fp32, bf16 or fp16.", show_default="bf16")],
+    "optimizer": Annotated[
+        str | None, typer.Option(help="Optimizer: adamw, or adamw8bit on a GPU.", show_default="adamw")
+    ],
+    "gradient_checkpointing": Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, more time.")
+    ],
+    "offload": Annotated[
+        bool, typer.Option("--offload", help="Keep the network's blocks in host memory, except the one that runs.")
+    ],
+    "seed": Annotated[int | None, typer.Option(help="Seed of the training.", show_default="0")],
+}
+#: The size of the clips that the model sees, and of the samples.
+SIZE: Mapping[str, Any] = {"num_frames": options.NumFrames, "size": options.Size, "fps": options.Fps}
+
+
+@options.taking(config=SETTINGS, film=SIZE)
+def tune(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Dataset: clips or images with captions.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of the LoRA; the same command resumes in it.")
+    ],
+    config: Any,
+    film: Any,
+    model: options.Model = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Report the dataset, memory and time, and train nothing.")
+    ] = False,
+    prompt: Annotated[str, typer.Option(help="Prompt of the samples.", show_default="the first caption")] = "",
+    sample_every: Annotated[int, typer.Option(min=0, help="Updates from one sample to the next; 0 makes none.")] = 100,
     prior_prompts: Annotated[
         Path | None, typer.Option(help="Text file with one prompt on each line, for --prior; builtin has its own.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "bf16",
-    optimizer: Annotated[str, typer.Option(help="Optimizer: adamw, or adamw8bit on a GPU.")] = "adamw",
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, more time.")
-    ] = False,
-    offload: Annotated[
-        bool, typer.Option("--offload", help="Keep the network's blocks in host memory, except the one that runs.")
-    ] = False,
     accelerate: Annotated[
         bool, typer.Option("--accelerate", help="Distribute the training over the processes of `accelerate launch`.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     model_dir: options.ModelDir = None,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a LoRA on clips of your own and print its directory."""
-    given = dict(locals())
     from flickbook import settings
-    from flickbook.learn.tuning.config import TuneConfig
+    from flickbook.learn.tuning.config import BATCH, config_of
 
     chosen = settings.load(model=model)
     console.start(chosen.log_level)
-    own = chosen.model == "builtin"
-    given["target_modules"] = target_modules or ("all" if own else "attention")
-    given["train_text_encoder"] = (own and not full) if train_text_encoder is None else train_text_encoder
-    given["prior"] = prior if prior is not None else 4 if (own or prior_prompts) and not full else 0
-    given["lr"] = lr if lr is not None else 1e-5 if full else 2e-3 if own else 1e-4
-    config = TuneConfig(**{each.name: given[each.name] for each in fields_of(TuneConfig) if each.name in given})
+    if prior_prompts is not None and config["prior"] is None and not config["full"]:
+        config = {**config, "prior": BATCH}
+    tuned = config_of(chosen.model, **config)
     from flickbook.learn.tuning.data.dataset import first_caption
 
-    request = _request(chosen.model, prompt or first_caption(directory) or "sample", num_frames, size, fps)
+    request = _request(chosen.model, prompt or first_caption(directory) or "sample", **film)
     plan = _plan(request, model_dir)
     from flickbook.cli.films.making import require_model
     from flickbook.learn.tuning.tune import Training, check_model, check_output, source_of
 
-    training = Training(directory, output, plan, model_dir, prior_prompts, config, sample_every)
+    training = Training(directory, output, plan, model_dir, prior_prompts, tuned, sample_every)
     check_output(output)
     check_model(chosen.model)
     require_model(chosen.model, model_dir, yes)
@@ -135,21 +148,18 @@ def _plan(request: Request, model_dir: Path | None) -> Plan:
 
 def _report(training: Training, as_json: bool) -> None:
     """Print what `--check` found."""
-    from flickbook.learn.tuning.data.summary import lines, summary
-    from flickbook.learn.tuning.tune import prepare
+    from flickbook.learn.tuning.check import check
+    from flickbook.learn.tuning.data.summary import lines
 
     with ProgressLine(phases={"files": 1.0}) as progress:
-        prepared = prepare(training, lambda done, total: progress.show("files", done, total, 0.0))
-    found: dict[str, Any] = summary(prepared.dataset, prepared.groups, training.plan.fps)
-    cost = prepared.cost()
-    found |= {"memory_bytes": cost.memory_bytes, "free_bytes": cost.free_bytes, "hours": cost.seconds / 3600}
+        found = check(training, lambda done, total: progress.show("files", done, total, 0.0))
     if as_json:
         console.document(found)
         return
     for line in lines(found):
         print(line)
-    print(f"Memory     {cost.memory_bytes / 2**30:.1f} GiB needed, {cost.free_bytes / 2**30:.1f} GiB free")
-    print(f"Time       about {_duration(cost.seconds)} for {training.config.iterations} updates, estimated")
+    print(f"Memory     {found['memory_bytes'] / 2**30:.1f} GiB needed, {found['free_bytes'] / 2**30:.1f} GiB free")
+    print(f"Time       about {_duration(found['hours'] * 3600)} for {training.config.iterations} updates, estimated")
 
 
 def _duration(seconds: float) -> str:
@@ -172,13 +182,12 @@ def _train(training: Training, request: Request, as_json: bool) -> None:
 
 
 def _job_fields(training: Training) -> dict[str, Any]:
-    from flickbook.learn.tuning.config import TuneConfig
+    from flickbook.learn.tuning.config import changed
 
-    config = {name: value for name, value in vars(training.config).items() if value != getattr(TuneConfig(), name)}
     return {
         "clips": str(training.directory.absolute()),
         "output": str(training.output.absolute()),
-        "config": config,
+        "config": changed(training.config),
         "sample_every": training.sample_every,
         "prior_prompts": "" if training.prior_prompts is None else str(training.prior_prompts.absolute()),
     }

@@ -134,7 +134,7 @@ class History(ttk.Frame):
 
     def _text(self, entry: Entry) -> str:
         room = max(60, self.tree.winfo_width() - WIDTH - theme.GAP - 16)
-        lines = wrapped(entry.plan.prompt or "(no prompt)", self._font, room, 2)
+        lines = wrapped(entry.title, self._font, room, 2)
         return "\n".join([*lines, state_of(entry)])
 
     def _sign(self, entry: Entry) -> ImageTk.PhotoImage:

@@ -25,6 +25,7 @@ _ENOUGH: Final = 0.1
 _PHASES: Final = {
     "load": "Loading the model",
     "encode": "Reading the prompt",
+    "train": "Training, update {index} of {total}",
     "denoise": "Denoising, step {index} of {total}",
     "decode": "Decoding, frame {index} of {total}",
     "polish": "Finishing",
@@ -112,7 +113,7 @@ class Stage(ttk.Frame):
         if entry is None:
             return
         plan = entry.plan
-        self._caption.configure(text=_shortened(plan.prompt) or "(no prompt)")
+        self._caption.configure(text=_shortened(entry.title))
         facts = [plan.model, f"{plan.width} × {plan.height}"]
         if plan.num_frames > 1:
             facts.append(f"{plan.num_frames} frames at {plan.fps:g} fps")
@@ -201,6 +202,8 @@ def progress(entry: Entry, eta: float | None = None) -> str:
         return _STATES["queued"]
     if entry.stopping:
         return "Stopping"
+    if entry.kind == "tune" and entry.phase == "encode":
+        return f"Reading the clips, {entry.index} of {entry.total}"
     phase = _PHASES.get(entry.phase, "Starting").format(index=entry.index, total=entry.total)
     return phase if eta is None else f"{phase} · {left(eta)}"
 

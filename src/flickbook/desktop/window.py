@@ -216,6 +216,8 @@ class Window:
     def _again(self, entry: Entry) -> None:
         try:
             lacking = self.form.fill(entry.plan)
+            if entry.kind == "tune":
+                lacking = f"{lacking} and the LoRA" if lacking else "the LoRA"
         except FlickbookError as error:
             self._fault(error)
             return

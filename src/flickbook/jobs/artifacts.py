@@ -1,4 +1,5 @@
-"""The artifact store: one directory per job, named by its id. User input is never part of a path.
+"""The artifact store: one directory per job, named by its id. User input is never part of a path, except for names that
+match a pattern: those of uploaded clips and of LoRAs.
 
 <job>/progress.json       progress; rewritten atomically and never flushed to disk
 <job>/preview.webp        animated preview of the film while it is denoised
@@ -6,6 +7,10 @@
 <job>/try-….safetensors          checkpoints of retries with other seeds
 <job>/pictures/           pictures of a sequence so far, from which it resumes
 <job>/given-…             uploaded source image or video
+<job>/clips/              uploaded dataset of a training
+<job>/lora/NAME/          training in progress, then the LoRA and its report
+<job>/published           path of the LoRA below loras/
+loras/<owner>/NAME.safetensors   finished LoRAs of an owner (a hash), hard links to the files of the jobs
 <job>/film-<attempt>.mp4  result, with its recipe beside it
 <job>/log.txt             log of all attempts
 <job>/batch               id of the batch that the job runs in
@@ -16,6 +21,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -35,6 +41,16 @@ PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
 PICTURES: Final = "pictures"
+#: Of a training: its uploaded dataset, its directory, its LoRA, and a picture of the film without and with it.
+CLIPS: Final = "clips"
+TUNE: Final = "lora"
+WEIGHTS: Final = "pytorch_lora_weights.safetensors"
+COMPARISON: Final = "with-without.png"
+#: What a finished training no longer needs.
+_SCRATCH: Final = ("cache", "checkpoints")
+_LORAS: Final = "loras"
+_PUBLISHED: Final = "published"
+_LINK: Final = re.compile(r"[0-9a-f]{32}/[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.safetensors")
 #: Also the prefix of batch ids.
 _BATCH: Final = "batch"
 _JOBS: Final = "jobs.json"
@@ -76,6 +92,48 @@ class ArtifactStore:
     def pictures(self, id: str) -> Path:
         """Directory in which a running sequence keeps its pictures."""
         return self.of(id) / PICTURES
+
+    def tune(self, id: str, name: str) -> Path:
+        """Directory of a training. `name` matches the pattern of `Tuning.name`."""
+        return self.of(id) / TUNE / name
+
+    def loras(self, owner: str) -> Path:
+        """Folder of an owner's finished LoRAs, which only that owner may use."""
+        return self.root / _LORAS / hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+    def publish(self, id: str, owner: str, name: str) -> str:
+        """Puts the LoRA of a finished training into the owner's folder and returns its name: NAME, or NAME-2 and so on
+        if there is one of that name. A second call changes nothing. Raises OutputError.
+        """
+        pointer, folder = self.made(id) / _PUBLISHED, self.loras(owner)
+        if (before := self._published(id)) is not None and before.exists():
+            return before.stem
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            number = 1
+            while True:
+                path = folder / f"{name if number == 1 else f'{name}-{number}'}.safetensors"
+                try:
+                    _linked(self.tune(id, name) / WEIGHTS, path)
+                    break
+                except FileExistsError:
+                    number += 1
+            pointer.write_text(f"{folder.name}/{path.name}", encoding="ascii")
+        except OSError as error:
+            raise OutputError(folder, error.strerror or str(error), "free disk space, then retry the job") from None
+        return path.stem
+
+    def lora_name(self, id: str) -> str:
+        """The name under which the LoRA of a training was published; "" before that."""
+        path = self._published(id)
+        return "" if path is None else path.stem
+
+    def _published(self, id: str) -> Path | None:
+        with suppress(OSError, ValueError):
+            text = (self.of(id) / _PUBLISHED).read_text(encoding="ascii")
+            if _LINK.fullmatch(text):
+                return self.root / _LORAS / text
+        return None
 
     def film(self, id: str, attempt: int, suffix: str) -> Path:
         """Path of the file that an attempt writes. It contains the attempt's number, so no two attempts write the same
@@ -216,10 +274,13 @@ class ArtifactStore:
         return []
 
     def forget(self, id: str) -> None:
-        """Removes the saved state of a job: its checkpoint, those of retries with other seeds, and a sequence's
-        pictures.
+        """Removes the saved state of a job: its checkpoint, those of retries with other seeds, a sequence's pictures,
+        and a training's checkpoints and latents.
         """
         self.leave(id)
+        for name in _SCRATCH:
+            for place in (self.of(id) / TUNE).glob(f"*/{name}"):
+                shutil.rmtree(place, ignore_errors=True)
         with suppress(OSError):
             for path in [self.checkpoint(id), *self.of(id).glob(f"{_TRY}*")]:
                 path.unlink(missing_ok=True)
@@ -230,8 +291,10 @@ class ArtifactStore:
         return self.made(id) / f"{_TRY}{key[:16]}.safetensors"
 
     def clear(self, id: str) -> int:
-        """Removes the directory of a job or a batch and returns the bytes freed."""
+        """Removes the directory of a job or a batch, and its LoRA from the owner's folder. Returns the bytes freed."""
         self.leave(id)
+        if (lora := self._published(id)) is not None:
+            lora.unlink(missing_ok=True)
         place = self.of(id)
         size = _size(place)
         shutil.rmtree(place, ignore_errors=True)
@@ -246,9 +309,22 @@ class ArtifactStore:
         return _size(self.root)
 
 
+def _linked(source: Path, path: Path) -> None:
+    """Hard-links a file, or copies it where that is not possible. Raises FileExistsError, OSError."""
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with open(source, "rb") as file, open(path, "xb") as copy:
+            shutil.copyfileobj(file, copy)
+
+
 def _size(place: Path) -> int:
     total = 0
-    for directory, _, names in os.walk(place):
+    for directory, folders, names in os.walk(place):
+        if Path(directory) == place and _LORAS in folders:
+            folders.remove(_LORAS)  # hard links to files that are counted with their jobs
         for name in names:
             with suppress(OSError):
                 total += os.lstat(os.path.join(directory, name)).st_size

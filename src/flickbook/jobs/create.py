@@ -65,13 +65,19 @@ def sequenced(
 
 
 def tuning(
-    plan: Plan, request: Request, how: Mapping[str, Any], model_dir: Path | None = None, output: Path | None = None
+    plan: Plan,
+    request: Request,
+    how: Mapping[str, Any],
+    model_dir: Path | None = None,
+    output: Path | None = None,
+    **fields: Any,
 ) -> Job:
-    """Creates the Job of a training: `how` are the fields of its `Tuning`, `plan` and `request` those of its samples.
+    """Creates the Job of a training: `how` are the fields of its `Tuning`, `plan` and `request` those of its samples,
+    and `fields` are other fields of the Job.
 
     With `output`, the directory of the result, the job is one of a command.
     """
-    fields: dict[str, Any] = {"tuning": Tuning.of(**how)}
+    fields |= {"tuning": Tuning.of(**how)}
     if output is not None:
         film = str((output / "with.mp4").absolute())
         fields |= {"home": "command", "output": film, "overwrite": 1}

@@ -45,10 +45,11 @@ from flickbook.server.middleware.request_context import RequestContext
 from flickbook.server.operations import health, reference
 from flickbook.server.operations.maintenance import periodic_tasks
 from flickbook.server.service import Service
+from flickbook.server.tuning import routes as tunes
 
 _ROUTES: Final = (
     *(health, reference, videos, images, models),
-    *(jobs, drafts, sequences, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
+    *(jobs, drafts, sequences, tunes, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
 )
 _REQUEST_HEADERS: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
 _RESPONSE_HEADERS: Final = [

@@ -18,6 +18,10 @@ from flickbook.store.base import Store
 #: The most bytes of a request body, and of one that contains an image or a film.
 MAX_BODY: Final = 1 << 20
 MAX_UPLOAD: Final = 256 << 20
+#: Paths whose body is a dataset, and the most bytes and files of one.
+DATASETS: Final = ("/api/v1/tunes", "/api/v1/tunes/check")
+MAX_DATASET: Final = 1 << 30
+MAX_DATASET_FILES: Final = 256
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Service:
     alive: Callable[[], int] | None = None
     #: Set when a job was queued whose model is not on this machine; it starts the download.
     models_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Held while a dataset is checked, because that loads a model.
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,8 +59,12 @@ class Service:
 
     @property
     def loras(self) -> Path:
-        """The folder of the LoRAs that requests may name."""
+        """The folder of the LoRAs that requests of all owners may name."""
         return self.settings.data_dir / "loras"
+
+    def loras_of(self, owner: str) -> tuple[Path, Path]:
+        """The folders of the LoRAs that an owner may name: those it trained, which come first, and those of all."""
+        return self.artifacts.loras(owner), self.loras
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import gradio as gr
 
 from flickbook import catalogue, formats
 from flickbook.catalogue import Model, Real, Whole
+from flickbook.learn.tuning.config import BATCH, trainable_models
 from flickbook.resolution import PROMPT_CHARACTERS
 from flickbook.server.api.requests import Precision
 from flickbook.spec import Loop
@@ -172,6 +173,37 @@ def along() -> Fields:
     }
 
 
+def training() -> Fields:
+    """Return the components of a training."""
+    models = [(each.title, each.name) for each in trainable_models()]
+    return {
+        "name": gr.Textbox(label="Name of the LoRA", placeholder="zigzag", max_lines=1, max_length=64),
+        "model": gr.Dropdown(models, value=chosen(models, "builtin"), label="Model", filterable=True),
+        "prompt": gr.Textbox(
+            label="Prompt of the samples", placeholder="the first caption", lines=1, max_length=PROMPT_CHARACTERS
+        ),
+        "iterations": gr.Slider(10, 4000, value=400, step=10, precision=0, label="Updates"),
+        "rank": gr.Slider(1, 128, value=16, step=1, precision=0, label="Rank"),
+    }
+
+
+def training_details() -> Fields:
+    """Return the components of a training's collapsed settings."""
+    usual = "model default"
+    return {
+        "sample_every": gr.Slider(0, 500, value=50, step=10, precision=0, label="Updates between samples"),
+        "batch": gr.Textbox(label="Clips in each update", placeholder=str(BATCH), max_lines=1, max_length=4),
+        "num_frames": gr.Textbox(label="Frames of each clip", placeholder=usual, max_lines=1, max_length=6),
+        "lr": gr.Textbox(label="Learning rate", placeholder=usual, max_lines=1, max_length=12),
+        "target_modules": gr.Dropdown(
+            [(usual, ""), ("attention", "attention"), ("all", "all")], value="", label="Layers"
+        ),
+        "validation": gr.Textbox(
+            label="Share of clips held out", placeholder="0.1; 0 for a few clips", max_lines=1, max_length=6
+        ),
+    }
+
+
 def finishing() -> Fields:
     """Return the components of the polish options."""
     return {
@@ -225,7 +257,8 @@ def _values(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
     seed = plan.get("seed")
     values |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
     values["speed"] = plan.get("speed") or "exact"  # old recipes have no speed
-    values["loras"] = ""  # a Plan contains the hashes of LoRA files, not their names
+    # A Plan contains the hashes of LoRA files; the name of a training's is given beside it.
+    values["loras"] = str(plan.get("lora_text") or "")
     if plan.get("width") and plan.get("height"):
         values["size"] = f"{plan['width']}x{plan['height']}"
     if plan.get("task") == "sequence":

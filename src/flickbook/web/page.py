@@ -46,6 +46,8 @@ def page(service: Service, guard: Guard) -> tuple[gr.Blocks, dict[str, Any]]:
                 sequence = _sequence(model)
             with gr.Tab("Batch", id="batch"):
                 _batch()
+            with gr.Tab("Tune", id="tune"):
+                _tune()
             with gr.Tab("Gallery", id="gallery"):
                 _own("<flickbook-gallery></flickbook-gallery>")
             with gr.Tab("Models", id="models"):
@@ -69,10 +71,14 @@ def _stage() -> None:
     _own("<flickbook-queue></flickbook-queue>")
 
 
+def _labels(fields: Fields) -> str:
+    """Return the labels of fields by name, as JSON for errors."""
+    return json.dumps({name: each.label.partition(" (")[0].partition(",")[0] for name, each in fields.items()})
+
+
 def _sent(button: gr.Button, what: str, fields: Fields) -> None:
     """Make a button send the values of a form, from the browser."""
-    labels = json.dumps({name: each.label.partition(" (")[0].partition(",")[0] for name, each in fields.items()})
-    words = f"(...values) => window.flickbook.send({json.dumps(what)}, {labels}, values)"
+    words = f"(...values) => window.flickbook.send({json.dumps(what)}, {_labels(fields)}, values)"
     button.click(None, list(fields.values()), fields.get("seed"), js=words, api_visibility="private")
 
 
@@ -230,6 +236,26 @@ def _batch() -> None:
         with gr.Column(scale=7, min_width=280):
             _stage()
     _sent(go, "batch", {"rows": rows})
+
+
+def _tune() -> None:
+    with gr.Row(elem_classes="fb-desk"):
+        with gr.Column(scale=5, min_width=280):
+            gr.Markdown("Teach a model a style, a subject or a motion from clips of your own.")
+            _own("<flickbook-clips></flickbook-clips>")
+            fields = form.training()
+            with gr.Row(elem_classes="fb-go"):
+                go = gr.Button("Tune", variant="primary", scale=2)
+                check = gr.Button("Check", scale=1)
+            _own('<flickbook-refusal for="tune"></flickbook-refusal>')
+            _own("<flickbook-report></flickbook-report>")
+            with gr.Accordion("More settings", open=False):
+                fields |= form.training_details()
+        with gr.Column(scale=7, min_width=280):
+            _stage()
+    _sent(go, "tune", fields)
+    words = f"(...values) => window.flickbook.check({_labels(fields)}, values)"
+    check.click(None, list(fields.values()), None, js=words, api_visibility="private")
 
 
 def _bridge(name: str, fields: Fields) -> None:

@@ -76,7 +76,7 @@ def test_shared_field_names_become_a_plan() -> None:
         enable_upscaling=True,
         upscaling_scale=2,
     )
-    plan = resolve(film_of(fields, BUILTIN, Path("none")))
+    plan = resolve(film_of(fields, BUILTIN, ()))
     assert (plan.width, plan.height, plan.num_frames, plan.seed) == (128, 128, 12, 7)
     assert (plan.num_inference_steps, plan.guidance_scale, plan.negative_prompt) == (4, 3.0, "green")
     assert (plan.container, plan.quality) == ("webm", 45)
@@ -172,11 +172,11 @@ def test_a_lora_is_found_by_file_name_never_by_path(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "ink.safetensors").write_bytes(b"x")
     (tmp_path / "secret.safetensors").write_bytes(b"x")
-    found = loras_of(video(loras=[{"name": "ink", "scale": 0.5}]), tmp_path / "in")
+    found = loras_of(video(loras=[{"name": "ink", "scale": 0.5}]), [tmp_path / "in"])
     assert found == ((str(tmp_path / "in" / "ink.safetensors"), 0.5),)
     for name in ("../secret", str(tmp_path / "secret"), "ink.safetensors", "", "*"):
         with pytest.raises(RequestError, match="ink"):
-            loras_of(video(loras=[{"name": name}]), tmp_path / "in")
+            loras_of(video(loras=[{"name": name}]), [tmp_path / "in"])
 
 
 @given(st.dictionaries(st.sampled_from([*EditVideo.model_fields, *REFUSED, "nonsense"]), JSON), st.booleans())

@@ -280,3 +280,15 @@ def test_400_slow_clients_do_not_block_others(service: Live, monkeypatch: pytest
     finally:
         for line in lines:
             line.close()
+
+
+def test_a_dataset_has_a_limit_of_its_own(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "MAX_UPLOAD", 1 << 10)
+    monkeypatch.setattr(body_limits, "MAX_DATASET", 1 << 12)
+    for path, size, status in (
+        ("/api/v1/tunes", 2 << 10, 400),  # a form without settings
+        ("/api/v1/tunes", 8 << 10, 413),
+        ("/api/v1/recipes/inspect", 2 << 10, 413),
+    ):
+        response = service.post(path, files={"files": ("a.mp4", bytes(size))})
+        assert response.status_code == status, response.text

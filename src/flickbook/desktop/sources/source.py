@@ -13,9 +13,9 @@ from flickbook.catalogue import Model
 from flickbook.spec import Plan, Request
 from flickbook.store.base import DONE, Kind, State
 
-#: Number of jobs in the history, and their kinds. Drafts are not films yet.
+#: Number of jobs in the history, and their kinds. Drafts are not films yet; the film of a tune shows its LoRA.
 NEWEST: Final = 100
-KINDS: Final[tuple[Kind, ...]] = ("film", "picture", "extension")
+KINDS: Final[tuple[Kind, ...]] = ("film", "picture", "extension", "tune")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ class Entry:
     def over(self) -> bool:
         """Whether its state no longer changes without a request."""
         return self.state in DONE or self.state == "paused"
+
+    @property
+    def title(self) -> str:
+        """Its prompt; that of a training begins with its kind."""
+        prompt = self.plan.prompt or "(no prompt)"
+        return f"LoRA: {prompt}" if self.kind == "tune" else prompt
 
     @property
     def suffix(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -18,25 +17,25 @@ from flickbook.media.clip import Clip
 from flickbook.spec import Step
 from flickbook.store.base import Job
 
-#: The directory of a job's own output.
-OUTPUT: Final = "lora"
-
 
 def training_of(artifacts: ArtifactStore, job: Job) -> Training:
     """The training of a tune job."""
     assert job.tuning is not None, "a tune job has its training"
-    output = Path(job.tuning.output) if job.tuning.output else artifacts.made(job.id) / OUTPUT
+    own = not job.tuning.output
+    output = artifacts.tune(job.id, job.tuning.name) if own else Path(job.tuning.output)
     home = Path(job.model_dir) if job.model_dir else None
     config = TuneConfig(**job.tuning.config)  # type: ignore[arg-type]
     prompts = Path(job.tuning.prior_prompts) if job.tuning.prior_prompts else None
-    return Training(Path(job.tuning.clips), output, job.plan, home, prompts, config, job.tuning.sample_every)
+    return Training(
+        Path(job.tuning.clips), output, job.plan, home, prompts, config, job.tuning.sample_every, uploaded=own
+    )
 
 
 def tuned(artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[], bool]) -> Clip:
     """Trains the LoRA of a job and returns its film: the job's prompt with the LoRA.
 
     `watch` receives a Step for each encoded clip and each update; samples are the previews. Raises Cancelled if the run
-    is to stop, and the errors of `learn.tuning.tune`.
+    is to stop, and the errors of `learn.tuning.tune`. A LoRA in the job's own directory is published for its owner.
     """
     training = training_of(artifacts, job)
     began: dict[str, float] = {}
@@ -60,4 +59,6 @@ def tuned(artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[],
     clip = tune(prepare(training), hooks)
     if clip is None:
         raise Cancelled
+    if job.tuning is not None and not job.tuning.output:
+        artifacts.publish(job.id, job.owner, job.tuning.name)
     return clip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from flickbook import catalogue
+from flickbook.catalogue import Model
 from flickbook.errors import RequestError
 
 SEED_LIMIT: Final = 2**32 - 1
@@ -26,6 +28,12 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "optimizer": ("adamw", "adamw8bit"),
     "target_modules": ("attention", "all"),
 }
+#: diffusers' pipeline classes that can be trained.
+PIPELINES: Final = ("WanPipeline", "LTXConditionPipeline", "LTXPipeline", "CogVideoXPipeline")
+#: Models of these classes that have two denoising networks, and cannot.
+TWO_NETWORKS: Final = ("wan-2.2-14b",)
+#: Clips in each update, unless another number is asked for.
+BATCH: Final = 4
 
 
 @dataclass(frozen=True)
@@ -82,3 +90,45 @@ class TuneConfig:
         """The fields that a resumed run must share with the run that it continues."""
         free = ("gradient_checkpointing", "offload", "patience")
         return {name: value for name, value in vars(self).items() if name not in free}
+
+
+def trainable_models() -> list[Model]:
+    """Return the models of the catalogue of which a LoRA can be trained."""
+    able = [each for each in catalogue.list_models() if each.family == "unet" or each.pipeline in PIPELINES]
+    return [each for each in able if not each.lora and each.name not in TWO_NETWORKS]
+
+
+def check_trainable(model: Model) -> None:
+    """Raise RequestError for a model of a pipeline that cannot be trained."""
+    if model.pipeline:
+        check_kind(model.name, model.pipeline)
+
+
+def check_kind(name: str, kind: str) -> None:
+    """Raise RequestError for a model whose pipeline class `kind` cannot be trained."""
+    if kind not in PIPELINES or name in TWO_NETWORKS:
+        remedy = f"choose one of {', '.join(each.name for each in trainable_models())}"
+        raise RequestError("model", name, f"{kind} cannot be trained", remedy)
+
+
+def config_of(model: str, **given: Any) -> TuneConfig:
+    """Return the settings of a training of `model`: those in `given` that are not None, else the usual ones.
+
+    The built-in model trains all layers and its text encoder, at a larger learning rate than other models. Raises
+    RequestError.
+    """
+    own, full = model == "builtin", bool(given.get("full"))
+    usual: dict[str, Any] = {
+        "batch": BATCH,
+        "target_modules": "all" if own else "attention",
+        "train_text_encoder": own and not full,
+        "prior": BATCH if own and not full else 0,
+        "lr": 1e-5 if full else 2e-3 if own else 1e-4,
+    }
+    return TuneConfig(**usual | {name: value for name, value in given.items() if value is not None})
+
+
+def changed(config: TuneConfig) -> dict[str, Any]:
+    """Return the fields that are not at their defaults, as a `Tuning` holds them."""
+    usual = TuneConfig()
+    return {name: value for name, value in vars(config).items() if value != getattr(usual, name)}

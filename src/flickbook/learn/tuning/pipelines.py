@@ -287,8 +287,6 @@ CLASSES: Final[dict[str, type[PipelineTarget]]] = {
     "LTXPipeline": LTX,
     "CogVideoXPipeline": CogVideoX,
 }
-#: Models of these classes that have two denoising networks.
-TWO_NETWORKS: Final = ("wan-2.2-14b",)
 
 
 def load(model: Model, directory: Path, dtype: str, device: torch.device) -> PipelineTarget:

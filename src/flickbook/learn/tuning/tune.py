@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from flickbook import catalogue
-from flickbook.catalogue import Model
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import MissingExtra, OutputError, RequestError
 from flickbook.files import replace_whole
@@ -29,7 +28,7 @@ from flickbook.learn import checkpoint, memory
 from flickbook.learn.train import trim_log
 from flickbook.learn.tuning import adapter, pipelines, publish
 from flickbook.learn.tuning.blocks import recompute
-from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.config import TuneConfig, check_kind, check_trainable
 from flickbook.learn.tuning.cost import Cost, cost
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build
@@ -54,7 +53,8 @@ _DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 class Training:
     """What to train, on what, and where the result goes. `plan` gives the model, and the size, prompt and sampling of
     the samples, one every `sample_every` updates. A checkpoint is written every `save_every` seconds.
-    `prior_prompts` is a file of prompts whose films shall stay as they are; the built-in model has its own."""
+    `prior_prompts` is a file of prompts whose films shall stay as they are; the built-in model has its own. The lists
+    of an `uploaded` dataset name its own files only."""
 
     directory: Path
     output: Path
@@ -64,6 +64,7 @@ class Training:
     config: TuneConfig = TuneConfig()
     sample_every: int = 100
     save_every: float = 60.0
+    uploaded: bool = False
 
 
 @dataclass
@@ -109,29 +110,16 @@ class Prepared:
 def source_of(name: str, model_dir: Path | None) -> Source:
     """The model to train. Raises ModelNotFound, ModelNotPulled, and RequestError for a model that cannot be trained."""
     model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
-    if model.pipeline:
-        _check_kind(name, model.pipeline)
+    check_trainable(model)
     directory = find.directory(model)
     if model.family != "unet":
-        _check_kind(name, pipelines.class_of(directory))
+        check_kind(name, pipelines.class_of(directory))
     return Source(model, directory, model_dir)
 
 
 def check_model(name: str) -> None:
     """Raise RequestError for a model of the catalogue that cannot be trained; its files need not be here."""
-    if catalogue.find(name).pipeline:
-        _check_kind(name, catalogue.find(name).pipeline)
-
-
-def _check_kind(name: str, kind: str) -> None:
-    if kind not in pipelines.CLASSES or name in pipelines.TWO_NETWORKS:
-        able = [each.name for each in catalogue.list_models() if _trainable(each)]
-        raise RequestError("model", name, f"{kind} cannot be trained", f"choose one of {', '.join(able)}")
-
-
-def _trainable(model: Model) -> bool:
-    kind = model.family == "unet" or model.pipeline in pipelines.CLASSES
-    return kind and not model.lora and model.name not in pipelines.TWO_NETWORKS
+    check_trainable(catalogue.find(name))
 
 
 def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
@@ -143,7 +131,7 @@ def prepare(training: Training, on_file: Callable[[int, int], None] | None = Non
     check_output(training.output)
     plan = training.plan
     source = source_of(plan.model, training.model_dir)
-    dataset = read(training.directory, on_file)
+    dataset = read(training.directory, on_file, only_inside=training.uploaded)
     target = _target(source, training.config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for name, value in (("width", plan.width), ("height", plan.height)):
         if value % target.multiple:

@@ -108,7 +108,8 @@ def _jobs(
     for number, row in enumerate(rows):
         with at(f"row {number + 1}"):
             film = _film(merged(common, _plain(row)))
-            jobs.append(ordered(film.request(service.loras), film.polish_options(), owner=caller.owner, **extra))
+            request = film.request(service.loras_of(caller.owner))
+            jobs.append(ordered(request, film.polish_options(), owner=caller.owner, **extra))
     return jobs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,10 +81,10 @@ async def show_machine(request: Request, caller: Reader) -> Machine:
 @router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
 async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> EstimateResponse:
     """Estimate a film: memory, time and download, and whether it fits this machine."""
-    return await asyncio.to_thread(_estimate, body, service_of(request).loras)
+    return await asyncio.to_thread(_estimate, body, service_of(request).loras_of(caller.owner))
 
 
-def _estimate(body: EstimateRequest, loras: Path) -> EstimateResponse:
+def _estimate(body: EstimateRequest, loras: Sequence[Path]) -> EstimateResponse:
     request = body.request(loras)
     plan = resolve(request)
     polish_options = body.polish_options()

@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from flickbook.errors import JobConflict, JobNotFound
 from flickbook.jobs import signed_links as signed
-from flickbook.jobs.artifacts import PREVIEW
+from flickbook.jobs.artifacts import COMPARISON, PREVIEW, WEIGHTS
 from flickbook.server.access.dependencies import Changer, Reader, guard_of
 from flickbook.server.api import thumbnails
 from flickbook.server.api.requests import Body
@@ -35,7 +35,7 @@ from flickbook.server.service import Service, service_of
 from flickbook.server.submission.idempotency import ChangeKey
 from flickbook.store.base import Job
 
-Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe"]
+Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe", "lora", "comparison"]
 Download = Annotated[bool, Query(description="Respond with Content-Disposition: attachment")]
 _PIECE: Final = 1 << 17
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -185,6 +185,8 @@ async def file_of(request: Request, job: Job, kind: Kind, download: bool = False
             service.artifacts.watch(job.id)
         if job.kind == "draft" and job.result is not None:
             path = film_of(service, job)
+    elif kind in ("lora", "comparison"):
+        path = _trained(service, job, WEIGHTS if kind == "lora" else COMPARISON)
     else:
         path = film_of(service, job)
         if kind == "thumbnail":
@@ -195,12 +197,23 @@ async def file_of(request: Request, job: Job, kind: Kind, download: bool = False
             path = await thumbnails.last(path)
     known = job.result.sha256 if job.result is not None and kind == "film" else ""
     name = f"{job.id}{'' if kind == 'film' else f'-{kind}'}{path.suffix}"
+    if kind == "lora":
+        name = f"{service.artifacts.lora_name(job.id) or job.id}{path.suffix}"
     try:
         return await held(request, service.artifacts.root, path, name, download=download, digest=known)
     except OSError:
         if kind == "preview" and job.state in ("queued", "running", "paused"):
             return Response(status_code=204)  # not yet
         raise JobNotFound(job.id) from None
+
+
+def _trained(service: Service, job: Job, name: str) -> Path:
+    """Return a file of a finished training. Raises JobNotFound for other jobs, JobConflict until it is completed."""
+    if job.tuning is None or job.tuning.output:  # a command's LoRA is where the command put it
+        raise JobNotFound(job.id)
+    if job.state != "completed":
+        raise JobConflict(job.id, job.state, "downloaded", "try again when its state is completed")
+    return service.artifacts.tune(job.id, job.tuning.name) / name
 
 
 def _recipe(request: Request, job: Job, download: bool) -> Response:
@@ -234,6 +247,8 @@ _served("preview", "A preview of the running film, an animated WebP", "image/web
 _served("thumbnail", "One frame of the film", "image/webp")
 _served("sheet", "Eight frames of the film in one image", "image/png")
 _served("last", "The last frame of the film", "image/png")
+_served("lora", "The LoRA that a training made, in the layout of diffusers", "application/octet-stream")
+_served("comparison", "Frames of the film without and with the LoRA of a training", "image/png")
 _served("recipe", "The recipe of the film", "application/json")
 
 

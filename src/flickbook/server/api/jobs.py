@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
-from flickbook import catalogue
+from flickbook import catalogue, settings
 from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
@@ -103,11 +103,11 @@ def _job(service: Service, caller: Caller, job_request: JobRequest, files: dict[
     kind, until = _kind(job_request)
     fields: dict[str, Any] = {"num_frames": 1} if job_request.kind == "picture" else {}
     for field, upload in files.items():
-        _check_input(service, job_request, field)
+        _check_input(job_request, field)
         place = service.artifacts.made(id)
         fields[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
     return ordered(
-        job_request.request(service.loras, **fields),
+        job_request.request(service.loras_of(caller.owner), **fields),
         job_request.polish_options(),
         kind=kind,
         owner=caller.owner,
@@ -129,9 +129,9 @@ def _kind(job_request: JobRequest) -> tuple[Kind | None, float]:
     return job_request.kind, 1.0
 
 
-def _check_input(service: Service, job_request: JobRequest, field: str) -> None:
+def _check_input(job_request: JobRequest, field: str) -> None:
     """Check that the model supports this input, before the file is stored."""
-    model = catalogue.find(job_request.request(service.loras).model)
+    model = catalogue.find(job_request.model or settings.load().model)
     if field not in model.inputs:
         limit = f"{model.name} starts from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")

@@ -1,4 +1,6 @@
-"""LoRAs over HTTP: the files NAME.safetensors in the folder `loras` of the service's data, requested by name."""
+"""LoRAs over HTTP, requested by name: the files NAME.safetensors in the folder `loras` of the service's data, which all
+owners may use, and those that an owner trained, which no other owner can use or see.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,27 @@ class Loras(BaseModel):
 
 @router.get(f"{ROOT}/loras", operation_id="list_loras", responses=refusals())
 async def list_loras(request: Request, caller: Reader) -> Loras:
-    """List the names of the LoRAs on this service."""
-    return Loras(data=list(await asyncio.to_thread(here, service_of(request).loras)))
+    """List the names of the LoRAs that you can use: those of the service, and those that you trained."""
+    folders = service_of(request).loras_of(caller.owner)
+    return Loras(data=sorted(await asyncio.to_thread(here, folders)))
 
 
-def here(place: Path) -> dict[str, Path]:
-    """Return the LoRA files of a folder by name. Blocks."""
-    return {path.stem: path for path in sorted(place.glob("*.safetensors"))}
+def here(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the LoRA files of folders by name; of two of one name, that in the first folder. Blocks."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        found = {path.stem: path for path in sorted(folder.glob("*.safetensors"))} | found
+    return found
 
 
-def files_of(named: Sequence[tuple[str, float]], place: Path) -> tuple[tuple[str, float], ...] | None:
+def files_of(named: Sequence[tuple[str, float]], folders: Sequence[Path]) -> tuple[tuple[str, float], ...] | None:
     """Return the files and weights of LoRAs given by name. Blocks.
 
     A name is compared with the names of existing files and is never part of a path. Raises RequestError.
     """
     if not named:
         return None
-    there = here(place)
+    there = here(folders)
     for name, _ in named:
         if name not in there:
             known = ", ".join(list(there)[:8]) or "no LoRA"

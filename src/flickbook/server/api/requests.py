@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
@@ -90,8 +91,8 @@ class Choices(Body):
     quality: Quality | None = None
     pixel_format: Name | None = None
 
-    def request(self, loras: Path, **fields: Any) -> Request:
-        """Return the Request of these options and of the `fields` fields; `loras` is the folder of the LoRAs.
+    def request(self, loras: Sequence[Path], **fields: Any) -> Request:
+        """Return the Request of these options and of the `fields` fields; `loras` are the folders of the LoRAs.
 
         Blocks. Raises RequestError for an unknown LoRA.
         """
@@ -113,7 +114,7 @@ class Film(Choices):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     polish: PolishOption | None = None
 
-    def request(self, loras: Path, **fields: Any) -> Request:
+    def request(self, loras: Sequence[Path], **fields: Any) -> Request:
         """Return the Request of these fields and of the `fields` files and changes."""
         own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)

@@ -72,6 +72,9 @@ class JobResponse(BaseModel):
     attempt: int
     parent: str | None = None
     until: float | None = None
+    lora: str | None = Field(
+        default=None, description="Name of the LoRA that a training makes; films can use it once the job is completed"
+    )
     place: int | None = Field(
         default=None, description="Position in the queue; null if the job is not queued or is far back"
     )
@@ -142,6 +145,7 @@ MEDIA: Final = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".avif": "image/avif",
+    ".safetensors": "application/octet-stream",
 }
 
 
@@ -179,6 +183,7 @@ def links(job: Job) -> dict[str, str]:
     names = ["events", "log", "preview"]
     if job.result is not None and job.home == "queue":
         names += ["film", "thumbnail", "sheet", "last"]
+        names += ["lora", "comparison"] if job.kind == "tune" else []
     if job.result is not None and job.result.sidecar.recipe is not None:
         names += ["recipe", "run"]
     return {"self": own} | {name: f"{own}/{name}" for name in names}
@@ -223,6 +228,7 @@ def job_response(
         attempt=job.attempt,
         parent=job.parent or None,
         until=job.until if job.kind == "draft" else None,
+        lora=_lora(artifacts, job),
         place=place,
         eta_seconds=_eta(now, eta),
         progress=now,
@@ -236,6 +242,13 @@ def job_response(
         plan=job.plan,
         links=links(job),
     )
+
+
+def _lora(artifacts: ArtifactStore, job: Job) -> str | None:
+    """Return the name of the LoRA of a training: the one it was published under, or else the one that was asked for."""
+    if job.tuning is None:
+        return None
+    return artifacts.lora_name(job.id) or job.tuning.name or None
 
 
 def page_fields(data: Sequence[Any], has_more: bool) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _job(service: Service, body: SequenceRequest, caller: Caller, id: str) -> Jo
     """Create the job of a request. Blocks."""
     return sequenced(
         body.prompts,
-        body.request(service.loras, prompt=""),
+        body.request(service.loras_of(caller.owner), prompt=""),
         frames_per=body.frames_per,
         drift=float(body.drift),
         feedback=float(body.feedback),

@@ -7,7 +7,7 @@ response lists them. Fields that name a file or a URL are refused, as are unknow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -305,13 +305,13 @@ def sides_of(fields: GenerationFields) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2])) if match is not None else (fields.width, fields.height)
 
 
-def loras_of(fields: GenerationFields, place: Path) -> tuple[tuple[str, float], ...] | None:
+def loras_of(fields: GenerationFields, folders: Sequence[Path]) -> tuple[tuple[str, float], ...] | None:
     """Return the files and weights of the requested LoRAs. Blocks."""
     requested = [*(fields.loras or []), *([fields.lora] if fields.lora is not None else [])]
-    return files_of([(each.name, each.scale) for each in requested], place)
+    return files_of([(each.name, each.scale) for each in requested], folders)
 
 
-def request_of(fields: GenerationFields, model: Model, loras: Path, **more: Any) -> Request:
+def request_of(fields: GenerationFields, model: Model, loras: Sequence[Path], **more: Any) -> Request:
     """Return the Request; `more` are fields that only the route knows."""
     width, height = sides_of(fields)
     return Request.of(
@@ -336,7 +336,7 @@ def request_of(fields: GenerationFields, model: Model, loras: Path, **more: Any)
     )
 
 
-def film_of(fields: CreateVideo, model: Model, loras: Path, **more: Any) -> Request:
+def film_of(fields: CreateVideo, model: Model, loras: Sequence[Path], **more: Any) -> Request:
     """Return the Request of a film."""
     container: Container = fields.container or "mp4"
     quality = next(

@@ -148,7 +148,7 @@ def _made(service: Service, fields: CreateImage, number: int, owner: str) -> Job
         more["quality"] = None  # in OpenAI's API the compression is of JPEG and WebP
     if fields.seed is not None:
         more["seed"] = (fields.seed + number) % 2**63
-    request = request_of(fields, model, service.loras, **more)
+    request = request_of(fields, model, service.loras_of(owner), **more)
     with named(fields):
         return ordered(request, polish_options_of(fields), owner=owner)
 

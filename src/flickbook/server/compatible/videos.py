@@ -104,7 +104,7 @@ async def _created(
             if picture is not None:
                 field, source = picture
                 more["image"] = str(keep(field, source, service.artifacts.made(id), "given-image", "picture"))
-            film = film_of(fields, model, service.loras, **more)
+            film = film_of(fields, model, service.loras_of(caller.owner), **more)
             with named(fields):
                 return revisions.moving(ordered(film, polish_options_of(fields), owner=caller.owner))
 

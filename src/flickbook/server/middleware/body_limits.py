@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flickbook.server.errors import refusal
 from flickbook.server.middleware.raw_request import has_body, header, lingering
-from flickbook.server.service import MAX_BODY, MAX_UPLOAD
+from flickbook.server.service import DATASETS, MAX_BODY, MAX_DATASET, MAX_UPLOAD
 
 #: Nested objects and lists.
 MAX_DEPTH: Final = 32
@@ -59,7 +59,8 @@ class _Body:
         self._scope, self._receive, self._send = scope, receive, send
         self._part = lingering(receive, send)
         self.type = header(scope, b"content-type").partition(";")[0].strip().lower()
-        self.limit = MAX_UPLOAD if self.type == FORM else MAX_BODY
+        upload = MAX_DATASET if scope["path"] in DATASETS else MAX_UPLOAD
+        self.limit = upload if self.type == FORM else MAX_BODY
         self.replay: bytes | None = None
         self._began, self._count = time.monotonic(), 0
         self._ended = self._refused = False

@@ -28,6 +28,17 @@ _FORM: Final = (
     f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="file"; filename="pixel.gif"\r\n'
     f"content-type: image/gif\r\n\r\n{_GIF}\r\n--{_BOUNDARY}--\r\n"
 )
+#: A lossless WebP of 16x13 equal pixels, which is a clip that text can hold.
+_WEBP: Final = bytes.fromhex("5249464618000000574542505650384c 0b0000002f0f0003006841052203 0000").decode("ascii")
+_TUNE: Final = '{"name": "pixels", "model": "{{model}}", "iterations": 1, "batch": 1, "num_frames": 1, "validation": 0}'
+_DATASET: Final = (
+    f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="request"\r\n\r\n{_TUNE}\r\n'
+    f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="files"; filename="pixels.webp"\r\n'
+    f"content-type: image/webp\r\n\r\n{_WEBP}\r\n"
+    f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="files"; filename="pixels.txt"\r\n\r\n{_PROMPT}\r\n'
+    f"--{_BOUNDARY}--\r\n"
+)
+_TYPE: Final = f"multipart/form-data; boundary={_BOUNDARY}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,7 @@ FOLDERS: Final[dict[str, list[Step]]] = {
         Step("make_link", body={"file": "film", "seconds": 3600}, sets={"link": "url"}),
         Step("linked_file", url="{{base_url}}{{link}}"),
     ],
-    "recipes": [Step("inspect_recipe", raw=(f"multipart/form-data; boundary={_BOUNDARY}", _FORM))],
+    "recipes": [Step("inspect_recipe", raw=(_TYPE, _FORM))],
     "events": [Step("job_events")],
     "sequences": [
         Step(
@@ -123,6 +134,13 @@ FOLDERS: Final[dict[str, list[Step]]] = {
                 "seed": 7,
             },
         )
+    ],
+    "tunes": [
+        Step("check_tune", raw=(_TYPE, _DATASET)),
+        Step("create_tune", raw=(_TYPE, _DATASET), sets={"tune_id": "id"}),
+        Step("show_job", "until the training is completed", ids={"id": "tune_id"}, until="state"),
+        Step("job_lora", ids={"id": "tune_id"}),
+        Step("job_comparison", ids={"id": "tune_id"}),
     ],
     "batches": [
         Step("create_batch", body={"rows": [{"seed": 7}, {"prompt": "a green star"}], "defaults": _FILM}),

@@ -16,9 +16,11 @@ from typing import Any, Final, NoReturn
 
 from fastapi import HTTPException
 from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from flickbook.errors import RequestError
+from flickbook.server.service import DATASETS, MAX_DATASET_FILES
 
 #: Limits: levels of nesting, brackets after a name, fields and files of a form, bytes of a field and of `request`.
 MAX_DEPTH: Final = 8
@@ -27,6 +29,8 @@ _FIELDS: Final = 256
 _FILES: Final = 4
 _FIELD_BYTES: Final = 16 << 20
 _REQUEST_BYTES: Final = 1 << 20
+#: Bytes of each file of a dataset that are kept in memory before they are written to a temporary file.
+_SPOOLED: Final = 1 << 16
 _NAME: Final = re.compile(r"([^\[\]]{1,128})((?:\[[^\[\]]{0,128}\])*)", re.DOTALL)
 _PLACE: Final = re.compile(r"[0-9]{1,3}")
 _JSON: Final = "application/json"
@@ -71,9 +75,26 @@ def is_form(request: Request) -> bool:
 async def form_of(request: Request) -> FormData:
     """Return the parts of a form, parsed once per request. Raises RequestError for a malformed form."""
     try:
+        if request.scope.get("path") in DATASETS:
+            return await _dataset(request)
         return await request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
     except (ValueError, LookupError):  # an unknown charset, or text that is not valid in it
         raise RequestError("body", _kind(request), "cannot be read", "write it in UTF-8") from None
+
+
+async def _dataset(request: Request) -> FormData:
+    """Return the parts of a dataset: many files, of which each is held in memory only if it is small."""
+    if not hasattr(request.state, "dataset"):
+        parser = MultiPartParser(
+            request.headers, request.stream(), max_files=MAX_DATASET_FILES, max_fields=8, max_part_size=_REQUEST_BYTES
+        )
+        parser.spool_max_size = _SPOOLED
+        try:
+            request.state.dataset = await parser.parse()
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from None
+    form: FormData = request.state.dataset
+    return form
 
 
 def _kind(request: Request) -> str:

@@ -189,8 +189,10 @@ async def _digest(request: Request) -> str:
     parts: list[tuple[str, str, Any]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            # The suffix decides how a table is parsed.
-            parts.append((name, PurePath(value.filename or "").suffix.lower(), await _file_digest(value)))
+            # The suffix decides how a table is parsed, and the names of a dataset's files are its pairs.
+            sent = value.filename or ""
+            known = sent if name == "files" else PurePath(sent).suffix.lower()
+            parts.append((name, known, await _file_digest(value)))
         else:
             parts.append((name, "", _parsed(value.encode("utf-8", "surrogatepass")) if name == "request" else value))
     return _sha256(sorted(parts, key=lambda part: part[0]))

@@ -9,7 +9,7 @@ from typing import IO, Final
 from starlette.responses import JSONResponse, Response
 
 from flickbook.engine.sequences.sequence import DRIFT
-from flickbook.errors import RequestError
+from flickbook.errors import JobConflict, RequestError
 from flickbook.jobs.create import ordered, sequenced
 from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
@@ -43,7 +43,7 @@ def edit(
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(fields.model, usual)
     path = _film(service, sent, parent, place, "given-video")
-    film = film_of(fields, model, service.loras, video=str(path))
+    film = film_of(fields, model, service.loras_of(owner), video=str(path))
     with named(fields):
         return moving(ordered(film, polish_options_of(fields), owner=owner))
 
@@ -60,7 +60,7 @@ def extend(
     image = thumbnails.last_frame(path, place / "given-image.png")
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(fields.model, usual)
-    request = film_of(fields, model, service.loras, image=str(image))
+    request = film_of(fields, model, service.loras_of(owner), image=str(image))
     polish_options = polish_options_of(fields)
     if parent is None:
         with named(fields):
@@ -102,6 +102,8 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
     A `prompt` of None keeps the prompt; a `seed` of None draws a new one. Raises RequestError for an input file that is
     gone or was changed.
     """
+    if parent.kind == "tune":
+        raise JobConflict(parent.id, "a training", "repeated", "send its clips to POST /api/v1/tunes")
     if parent.kind == "sequence":
         return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
     place = service.artifacts.made(id)

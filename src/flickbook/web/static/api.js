@@ -12,7 +12,7 @@ export class Refused extends Error {
 
   /** The message with the field's label: `Frames 999: must be ...`, `Prompt: is empty`. */
   text(labels = {}) {
-    const known = { id: "Job", width: "Width", height: "Height", ...labels };
+    const known = { id: "Job", width: "Width", height: "Height", files: "Clips", ...labels };
     const label = known[this.field] ?? known[`polish.${this.field}`];
     if (!label || !this.message.startsWith(this.field)) return this.message;
     return label + this.message.slice(this.field.length).replace(/^=:/, ":").replace(/^=/, " ");

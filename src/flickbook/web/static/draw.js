@@ -78,10 +78,11 @@ export function spoken(seconds) {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** A job's prompt, shortened if it is long. */
+/** A job's prompt, shortened if it is long; a training's begins with the name of its LoRA. */
 export function titled(job, most = 90) {
   const others = job.kind === "sequence" ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
-  const text = [job.prompt || "no prompt", ...others].join(" → ");
+  const lora = job.kind === "tune" ? `LoRA ${job.lora ?? "of a command"}: ` : "";
+  const text = lora + [job.prompt || "no prompt", ...others].join(" → ");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 

@@ -7,6 +7,12 @@ import { jobs } from "./jobs.js";
 const DRAFTS = 8;
 let sending = false;
 let key = null;
+const senders = new Map();
+
+/** Registers how a form of another module is sent: `how(names, values)` returns the created jobs. */
+export function sends(what, how) {
+  senders.set(what, how);
+}
 
 /** The request body for a form's values, by field name. */
 export function body(names, values) {
@@ -78,8 +84,9 @@ export async function send(what, labels, values) {
     if (what !== "drafts") jobs.submitted(first);
     made.forEach((job) => jobs.update(job));
     // Beside the form, or below it on a narrow page: the drafts and the stage.
-    const column = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent)?.closest(".fb-own").parentElement;
-    if (column?.getBoundingClientRect().top > innerHeight * 0.7) column.scrollIntoView({ block: "start" });
+    const stage = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent);
+    const column = stage?.closest(".fb-own").parentElement, bottom = stage?.getBoundingClientRect().bottom;
+    if (column?.getBoundingClientRect().top > innerHeight * 0.7 || bottom < innerHeight * 0.3) column.scrollIntoView({ block: "start" });
     say(made.length > 1 ? `${made.length} jobs added to the queue.` : "Added to the queue.");
     return values[names.indexOf("keep_seed")] ? String(first.seed) : "";
   } catch (error) {
@@ -93,7 +100,7 @@ export async function send(what, labels, values) {
 }
 
 /** Sends a request that creates jobs; a retry after a lost response returns the same jobs. */
-async function made(path, request) {
+export async function made(path, request) {
   const content = JSON.stringify([path, request.json ?? [...request.form].map(([name, value]) => [name, value.name ?? value])]);
   if (key?.content !== content) key = { content, value: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
   const answer = await ask(path, { ...request, headers: { "Idempotency-Key": key.value } });
@@ -102,6 +109,7 @@ async function made(path, request) {
 }
 
 async function sent(what, names, values) {
+  if (senders.has(what)) return senders.get(what)(names, values);
   if (what === "batch") return batch(String(values[0] ?? ""));
   const fields = body(names, values);
   if (what === "sequence") return [await made("sequences", { json: fields })];
@@ -146,6 +154,7 @@ export async function fill(plan) {
     plan.loras?.length && "the LoRAs", (plan.image || plan.video) && "the picture or film it starts from", polish.rate && "the output frame rate",
     (polish.interpolate > 4 || polish.upscale > 4) && "the upscaling",
   ].filter(Boolean);
+  if (plan.lora_text) return say(`The form has the settings of the sample, and the LoRA ${plan.lora_text}.`);
   say(lacks.length ? `The form has these settings, except ${lacks.join(", ")}.` : "The form has these settings.");
 }
 
@@ -278,10 +287,12 @@ class Examples extends HTMLElement {
 }
 
 function dropping() {
+  const clips = () => [...document.querySelectorAll("flickbook-clips")].find((each) => each.offsetParent);
   const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   document.addEventListener("dragover", (event) => {
     if (!carries(event)) return;
     event.preventDefault();
+    document.body.classList.toggle("fb-clips-wanted", Boolean(clips()));
     document.body.classList.add("fb-dropping");
   });
   document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("fb-dropping"));
@@ -290,6 +301,7 @@ function dropping() {
     const file = event.dataTransfer?.files?.[0];
     if (!file) return;
     event.preventDefault();
+    if (clips()) return clips().take([...event.dataTransfer.files]);
     const input = event.target.closest?.("flickbook-begin");
     if (input) return input.take(file);
     await load(file).catch((error) => say(worded(error), true));

@@ -5,12 +5,13 @@ import { ask, link, ROOT, save } from "./api.js";
 import { button, crisp, h, pictured, say, spoken, still, titled } from "./draw.js";
 import { fill } from "./form.js";
 import { Alive, change, jobs, WAITING } from "./jobs.js";
+import { comparison, use } from "./tune.js";
 
 const PHASES = {
-  load: "loading the model", encode: "reading the prompt", denoise: "denoising", decode: "decoding",
+  load: "loading the model", encode: "reading the prompt", train: "training", denoise: "denoising", decode: "decoding",
   polish: "finishing", write: "writing the file",
 };
-const PARTS = { denoise: "step ", decode: "frame " };
+const PARTS = { denoise: "step ", decode: "frame ", train: "update " };
 
 /** The state of a job in a few words. */
 export function doing(job) {
@@ -26,6 +27,7 @@ export function doing(job) {
   if (job.state !== "running") return job.state;
   const { phase, index, total } = job.progress ?? {};
   if (!phase) return "starting";
+  if (job.kind === "tune" && phase === "encode") return `reading the clips, ${index} of ${total}`;
   return total > 1 ? `${PHASES[phase]}, ${PARTS[phase] ?? ""}${index} of ${total}` : PHASES[phase];
 }
 
@@ -44,10 +46,10 @@ class Stage extends Alive {
   #empty() {
     if (this.#id === "") return;
     this.#id = "";
-    this.replaceChildren(
-      h("div", { class: "fb-screen fb-empty" },
-        h("p", {}, "Your film appears here."),
-        h("p", { class: "fb-dim" }, "Write a prompt and make a film, or drop a Flickbook film here to use its settings.")));
+    const [first, second] = this.closest(".fb-desk")?.querySelector("flickbook-clips")
+      ? ["Samples of the training appear here.", "Drop clips with captions, check them, and tune."]
+      : ["Your film appears here.", "Write a prompt and make a film, or drop a Flickbook film here to use its settings."];
+    this.replaceChildren(h("div", { class: "fb-screen fb-empty" }, h("p", {}, first), h("p", { class: "fb-dim" }, second)));
   }
 
   #whole(job) {
@@ -67,6 +69,7 @@ class Stage extends Alive {
       running ? this.bar : "",
       h("h2", { class: "fb-title" }, titled(job, 200)),
       (running ? null : noted(job)) ?? "",
+      job.links.comparison ? comparison(job) : "",
       h("div", { class: "fb-actions" }, ...(running ? this.#steering(job) : actions(job))));
     if (job.state === "completed") this.#film(job);
     else this.#preview(job);
@@ -163,6 +166,7 @@ export function actions(job, close = () => {}) {
     close();
   };
   const gone = button("Delete", remove, { class: "fb-button fb-quiet" });
+  if (job.kind === "tune" && job.state === "completed") return trained(job, gone, close);
   if (job.state !== "completed") return [button("Try again", async () => { jobs.choose(await change(job, "retry")); close(); }, { class: "fb-button fb-primary" }), gone];
   const last = async () => {
     await begin(job);
@@ -181,6 +185,16 @@ export function actions(job, close = () => {}) {
   ];
   return [
     button("Download", () => save(job.id, "film"), { class: "fb-button fb-primary" }),
+    h("details", { class: "fb-more" }, h("summary", {}, "More"), h("div", { class: "fb-actions" }, ...more)),
+  ];
+}
+
+/** The actions for a finished training. */
+function trained(job, gone, close) {
+  const more = [favourite(job), job.links.film ? button("Download film", () => save(job.id, "film")) : null, gone];
+  return [
+    job.links.lora ? button("Use it", async () => { close(); await use(job); }, { class: "fb-button fb-primary" }) : null,
+    job.links.lora ? button("Download LoRA", () => save(job.id, "lora")) : null,
     h("details", { class: "fb-more" }, h("summary", {}, "More"), h("div", { class: "fb-actions" }, ...more)),
   ];
 }

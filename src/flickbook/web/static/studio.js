@@ -6,3 +6,4 @@ import "./queue.js";
 import "./drafts.js";
 import "./gallery.js";
 import "./models.js";
+import "./tune.js";

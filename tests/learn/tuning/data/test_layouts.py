@@ -242,3 +242,16 @@ def test_no_text_is_more_than_a_problem(scratch: Path, name: str, lines: list[st
         found = listing(directory)
         assert all(str(problem).isprintable() for problem in found.problems)
         assert all(entry.path.exists() for entry in found.entries)
+
+
+def test_lists_of_an_uploaded_dataset_name_its_own_files_only(tmp_path: Path) -> None:
+    files(tmp_path / "secret", "a.mp4", "b.mp4")
+    files(tmp_path / "clips", "a.mp4")
+    rows = [str(tmp_path / "secret/a.mp4"), "..\\secret\\a.mp4", "../secret/b.mp4", "..", "https://example.com/a.mp4"]
+    lines = "".join(json.dumps({"video_path": name, "text": "a circle"}) + "\n" for name in rows)
+    text(tmp_path / "clips/list.jsonl", lines)
+    found = listing(tmp_path / "clips", only_inside=True)
+    assert {entry.path for entry in found.entries} == {tmp_path / "clips/a.mp4"} and len(found.entries) == 2
+    assert [problem.reason.partition(",")[0] for problem in found.problems] == [
+        *("no such file", "a directory", "an address"),
+    ]

@@ -62,17 +62,24 @@ class Dataset:
     problems: tuple[Problem, ...]
 
 
-def read(directory: Path, progress: Callable[[int, int], None] | None = None, *, cache: Path | None = None) -> Dataset:
+def read(
+    directory: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    cache: Path | None = None,
+    only_inside: bool = False,
+) -> Dataset:
     """Read a dataset. Each file is opened once, in child processes with limits.
 
     `progress` is called with the number of files read and of all files. `cache` names a file that remembers what was
-    read, for a second call; it belongs to this directory. Raises RequestError if there is no such directory, if it has
-    no known layout or more than 100,000 files, if its lists do not match, and if it has no usable clip.
+    read, for a second call; it belongs to this directory. With `only_inside`, the lists of an uploaded dataset name its
+    own files only. Raises RequestError if there is no such directory, if it has no known layout or more than 100,000
+    files, if its lists do not match, and if it has no usable clip.
     """
     if not directory.is_dir():
         limit = "not a directory" if directory.exists() else "no such directory"
         raise RequestError("dir", directory, limit, "name the directory of the dataset")
-    found = listing(Path(os.path.abspath(directory)))
+    found = listing(Path(os.path.abspath(directory)), only_inside)
     entries = _with_captions(found)
     facts = facts_of([entry.path for entry in entries], cache, progress)
     readable = _readable(found, entries, facts)
@@ -85,12 +92,13 @@ def read(directory: Path, progress: Callable[[int, int], None] | None = None, *,
     return Dataset(directory, found.layout, tuple(clips), tuple(found.problems))
 
 
-def first_caption(directory: Path) -> str:
+def first_caption(directory: Path, only_inside: bool = False) -> str:
     """Return the first caption of a dataset without reading its clips; "" without one. Raises RequestError as `read`
     does for the directory and its lists."""
     if not directory.is_dir():
         raise RequestError("dir", directory, "no such directory", "name the directory of the dataset")
-    return next((each.caption for each in listing(Path(os.path.abspath(directory))).entries if each.caption), "")
+    found = listing(Path(os.path.abspath(directory)), only_inside)
+    return next((each.caption for each in found.entries if each.caption), "")
 
 
 def _with_captions(found: Listing) -> list[Entry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from flickbook.errors import escaped, one_line, shown
@@ -24,6 +24,7 @@ IGNORED: Final = "ignored"
 #: Characters of a file's name or a line's in a Problem.
 _SHOWN: Final = 240
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_NO_DOWNLOAD: Final = "an address, and nothing is downloaded; download it and list the file"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,13 @@ class Entry:
 
 @dataclass
 class Listing:
-    """The entries of a directory, in order, and the problems found so far. `layout` names how they are listed."""
+    """The entries of a directory, in order, and the problems found so far. `layout` names how they are listed.
+
+    With `confined`, of the paths in lists only the file names are read: they name files of the directory itself.
+    """
 
     directory: Path
+    confined: bool = False
     layout: str = ""
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -100,13 +105,20 @@ def caption_of(text: str) -> str:
     return one_line(text.replace("\0", " "))
 
 
+def confined(name: str) -> str:
+    """Return the file name of a path of any system, without its directories. Raises Unusable for an address."""
+    if _ADDRESS.match(name):
+        raise Unusable(_NO_DOWNLOAD)
+    return PurePosixPath(name.replace("\\", "/")).name
+
+
 def located(name: str, *folders: Path) -> Path:
     """Return the file called `name`, which is absolute or relative to the first of `folders` that holds it.
 
     Raises Unusable for an address, a directory and a file that does not exist.
     """
     if _ADDRESS.match(name):
-        raise Unusable("an address, and nothing is downloaded; download it and list the file")
+        raise Unusable(_NO_DOWNLOAD)
     if not name or "\0" in name:
         raise Unusable("not a file name")
     # Lists made on Windows separate folders with backslashes.

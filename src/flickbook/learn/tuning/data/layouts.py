@@ -31,6 +31,7 @@ from flickbook.learn.tuning.data.entries import (
     Listing,
     Unusable,
     caption_of,
+    confined,
     located,
     text_of,
 )
@@ -54,13 +55,15 @@ _EXPECTED: Final = (
 )
 
 
-def listing(directory: Path) -> Listing:
+def listing(directory: Path, only_inside: bool = False) -> Listing:
     """Return the entries that the files of a directory list, and the problems of these files.
+
+    With `only_inside`, lists name files of the directory, and the directories in their paths are ignored.
 
     Raises RequestError if the directory has none of the layouts, more than MAX_FILES files or entries, or lists that do
     not match.
     """
-    found = Listing(directory)
+    found = Listing(directory, only_inside)
     files = _files(found)
     clips = [path for path in files if path.suffix.lower() in CLIP_SUFFIXES]
     if sources := _metadata(found, files):
@@ -222,7 +225,8 @@ def _add(found: Listing, where: str, name: str, text: str, folders: Sequence[Pat
         limit = f"lists more than {MAX_FILES} clips"
         raise RequestError("dir", found.directory, limit, "split the dataset")
     try:
-        found.entries.append(Entry(where, located(name, *folders), caption_of(text)))
+        path = located(confined(name), found.directory) if found.confined else located(name, *folders)
+        found.entries.append(Entry(where, path, caption_of(text)))
     except Unusable as error:
         found.tell(where, str(error))
 
