@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,6 +28,15 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def link_or_copy(source: str, destination: str) -> str:
+    """Hard-link a file, or copy it where that is not possible; a `copy_function` of `shutil.copytree`."""
+    try:
+        os.link(Path(source).resolve(), destination)
+    except OSError:
+        shutil.copyfile(source, destination)
+    return destination
 
 
 def existing(path: Path) -> Path:

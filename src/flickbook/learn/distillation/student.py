@@ -23,7 +23,7 @@ from flickbook.catalogue import Model
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.diffusion.weights import save_weights
 from flickbook.errors import MediaError, OutputError, RequestError
-from flickbook.files import replace_whole
+from flickbook.files import link_or_copy, replace_whole
 from flickbook.hub import find
 from flickbook.hub.manifest import read_config, write_manifest
 from flickbook.learn import checkpoint, memory
@@ -137,7 +137,7 @@ def publish(source: Path, distiller: Distiller, out: Path) -> Path:
     """Write the teacher's directory with the student in `turbo/` to `out`, whole or not at all."""
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(TURBO), copy_function=_link)
+    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(TURBO), copy_function=link_or_copy)
     student, folder = distiller.student, temporary / TURBO  # the last phase left its average in it
     folder.mkdir()
     save_weights(student, folder / "diffusion_pytorch_model.safetensors")
@@ -149,15 +149,6 @@ def publish(source: Path, distiller: Distiller, out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     os.replace(temporary, out)
     return out
-
-
-def _link(source: str, destination: str) -> str:
-    """Hard-link a file, or copy it where that is not possible."""
-    try:
-        os.link(Path(source).resolve(), destination)
-    except OSError:
-        shutil.copyfile(source, destination)
-    return destination
 
 
 def _check_memory(networks: TextToVideo, config: DistillConfig, shape: tuple[int, int, int, int]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from flickbook.catalogue import Model
 from flickbook.diffusion.weights import save_weights
 from flickbook.engine.generate import generate
-from flickbook.files import replace_whole, sha256
+from flickbook.files import link_or_copy, replace_whole, sha256
 from flickbook.hub.manifest import write_manifest
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
@@ -49,7 +49,7 @@ def write_model(target: Target, source: Source, out: Path) -> list[Path]:
     part, network = next(iter(target.networks.items()))
     final, temporary = out / "model", out / "model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source.directory, temporary, ignore=shutil.ignore_patterns("turbo"), copy_function=_link)
+    shutil.copytree(source.directory, temporary, ignore=shutil.ignore_patterns("turbo"), copy_function=link_or_copy)
     for old in (temporary / part).glob("*.safetensors*"):
         old.unlink()
     save_weights(network, temporary / part / "diffusion_pytorch_model.safetensors")
@@ -58,15 +58,6 @@ def write_model(target: Target, source: Source, out: Path) -> list[Path]:
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
     return [final]
-
-
-def _link(source: str, destination: str) -> str:
-    """Hard-link a file, or copy it where that is not possible."""
-    try:
-        os.link(Path(source).resolve(), destination)
-    except OSError:
-        shutil.copyfile(source, destination)
-    return destination
 
 
 def films(source: Source, files: list[Path], out: Path, prompt: str, how: Sampling, full: bool) -> tuple[Clip, Clip]:
