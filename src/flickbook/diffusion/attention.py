@@ -25,7 +25,7 @@ def weight_of(layer: nn.Module) -> Tensor:
     for name in layer.active_adapters:  # type: ignore[union-attr]
         down, up = (part[name].weight for part in (layer.lora_A, layer.lora_B))  # type: ignore[index,union-attr]
         product = (up.flatten(1) @ down.flatten(1)).view(weight.shape)
-        weight = weight + layer.scaling[name] * product  # type: ignore[index]
+        weight = (weight + layer.scaling[name] * product).to(weight.dtype)  # type: ignore[index]
     return weight
 
 

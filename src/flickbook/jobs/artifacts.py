@@ -21,6 +21,7 @@ loras/<owner>/NAME.safetensors   finished LoRAs of an owner (a hash), hard links
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import os
@@ -105,23 +106,19 @@ class ArtifactStore:
         """Puts the LoRA of a finished training into the owner's folder and returns its name: NAME, or NAME-2 and so on
         if there is one of that name. A second call changes nothing. Raises OutputError.
         """
-        pointer, folder = self.made(id) / _PUBLISHED, self.loras(owner)
-        if (before := self._published(id)) is not None and before.exists():
-            return before.stem
+        pointer, folder, source = self.made(id) / _PUBLISHED, self.loras(owner), self.tune(id, name) / WEIGHTS
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            number = 1
+            before, number = self._published(id), 1
             while True:
-                path = folder / f"{name if number == 1 else f'{name}-{number}'}.safetensors"
-                try:
-                    _linked(self.tune(id, name) / WEIGHTS, path)
-                    break
-                except FileExistsError:
-                    number += 1
-            pointer.write_text(f"{folder.name}/{path.name}", encoding="ascii")
+                path = before or folder / f"{name if number == 1 else f'{name}-{number}'}.safetensors"
+                # The pointer comes first, so that a kill in between leaves no LoRA that its job does not know.
+                self._put(pointer, f"{folder.name}/{path.name}".encode("ascii"))
+                if _linked(source, path) or (before and _equal(source, path)):
+                    return path.stem
+                before, number = None, number + (before is None)
         except OSError as error:
             raise OutputError(folder, error.strerror or str(error), "free disk space, then retry the job") from None
-        return path.stem
 
     def lora_name(self, id: str) -> str:
         """The name under which the LoRA of a training was published; "" before that."""
@@ -309,15 +306,23 @@ class ArtifactStore:
         return _size(self.root)
 
 
-def _linked(source: Path, path: Path) -> None:
-    """Hard-links a file, or copies it where that is not possible. Raises FileExistsError, OSError."""
+def _linked(source: Path, path: Path) -> bool:
+    """Hard-links a file, or copies it where that is not possible; False if the name is taken. Raises OSError."""
     try:
         os.link(source, path)
+        return True
     except FileExistsError:
-        raise
+        return False
     except OSError:
-        with open(source, "rb") as file, open(path, "xb") as copy:
-            shutil.copyfileobj(file, copy)
+        if path.exists():
+            return False
+        replace_whole(path, lambda draft: shutil.copyfile(source, draft))
+        return True
+
+
+def _equal(source: Path, path: Path) -> bool:
+    """Whether two files are the same, or have the same content."""
+    return os.path.samefile(source, path) or filecmp.cmp(source, path, shallow=False)
 
 
 def _size(place: Path) -> int:

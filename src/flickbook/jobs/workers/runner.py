@@ -252,7 +252,8 @@ class Runner:
         if first.kind == "tune":
             from flickbook.jobs.workers.tuning import tuned  # imported late: it needs the training's libraries
 
-            yield first, partial(filed, backend, first, tuned(backend.artifacts, first, run.watch, stop), path_of)
+            clip = tuned(backend.artifacts, first, run.watch, stop, lambda: not run.attempt.lost)
+            yield first, partial(filed, backend, first, clip, path_of)
             return
         if first.kind == "sequence":
             clip = sequence(backend.artifacts, first, run.run_options, run.watch, stop)

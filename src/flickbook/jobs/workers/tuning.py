@@ -31,11 +31,14 @@ def training_of(artifacts: ArtifactStore, job: Job) -> Training:
     )
 
 
-def tuned(artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[], bool]) -> Clip:
+def tuned(
+    artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[], bool], may_write: Callable[[], bool]
+) -> Clip:
     """Trains the LoRA of a job and returns its film: the job's prompt with the LoRA.
 
-    `watch` receives a Step for each encoded clip and each update; samples are the previews. Raises Cancelled if the run
-    is to stop, and the errors of `learn.tuning.tune`. A LoRA in the job's own directory is published for its owner.
+    `watch` receives a Step for each encoded clip and each row of the log; samples are the previews. Raises Cancelled if
+    the run is to stop or `may_write` forbids it, and the errors of `learn.tuning.tune`. A LoRA in the job's own
+    directory is published for its owner.
     """
     training = training_of(artifacts, job)
     began: dict[str, float] = {}
@@ -55,9 +58,15 @@ def tuned(artifacts: ArtifactStore, job: Job, watch: Watch, cancel: Callable[[],
         on_row=lambda row: step("train", int(row["update"]), training.config.iterations),
         on_sample=sampled,
         stop=cancel,
+        may_write=may_write,
     )
-    clip = tune(prepare(training), hooks)
-    if clip is None:
+
+    def read(done: int, total: int) -> None:
+        if cancel():
+            raise Cancelled
+
+    clip = tune(prepare(training, read), hooks)
+    if clip is None or not may_write():
         raise Cancelled
     if job.tuning is not None and not job.tuning.output:
         artifacts.publish(job.id, job.owner, job.tuning.name)

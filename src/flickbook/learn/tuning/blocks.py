@@ -22,6 +22,14 @@ def recompute(blocks: Sequence[nn.Module], device: torch.device | None = None) -
         block.forward = _Recomputed(block, device)
 
 
+def place_outside(network: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> None:
+    """Move the weights of a network that are in none of these blocks to a device."""
+    inside = {id(each) for block in blocks for each in (*block.parameters(), *block.buffers())}
+    for each in (*network.parameters(), *network.buffers()):
+        if id(each) not in inside:
+            each.data = each.data.to(device)
+
+
 class _Recomputed:
     """The forward method of a block, run again in the backward pass."""
 

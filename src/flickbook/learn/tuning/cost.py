@@ -81,9 +81,15 @@ def _update(
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             loss = target.losses(latents, conditions, [fps] * shape[0], torch.Generator()).each.mean()
         loss.backward()  # type: ignore[no-untyped-call]
+        if config.prior:  # a second pass, after the first: more time, and no more memory unless it is the larger one
+            known = [conditions[0]] * config.prior
+            latents = torch.empty(config.prior, *shape[1:])
+            again = target.losses(latents, known, [fps] * config.prior, torch.Generator(), preserve=True)
+            again.each.mean().backward()  # type: ignore[no-untyped-call]
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
-    return sum(kept.values()), float(counter.get_total_flops())
+    larger = max(1.0, config.prior / shape[0])
+    return round(larger * sum(kept.values())), float(counter.get_total_flops())
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

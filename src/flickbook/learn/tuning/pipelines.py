@@ -8,6 +8,8 @@ arXiv 2202.00512).
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +25,7 @@ from flickbook.engine.pipelines.family import PipelineFamily
 from flickbook.engine.pipelines.family import class_of as class_of
 from flickbook.errors import RequestError
 from flickbook.learn.tuning import adapter
+from flickbook.learn.tuning.blocks import place_outside
 from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
 from flickbook.spec import Placement
 
@@ -67,13 +70,19 @@ class PipelineTarget:
         return {name: each[0].cpu() for name, each in zip(names, found, strict=False) if each is not None}
 
     def _prompt_length(self) -> dict[str, int]:
-        """The number of tokens of a prompt, as an argument, where the transformer fixes it."""
-        length = self.pipe.transformer.config.get("max_text_seq_length")
-        return {} if length is None else {"max_sequence_length": length}
+        """The number of tokens of a prompt: that of the transformer, or else the default of the pipeline's call, which
+        need not be that of its `encode_prompt`."""
+        usual = inspect.signature(type(self.pipe).__call__).parameters["max_sequence_length"].default
+        return {"max_sequence_length": self.pipe.transformer.config.get("max_text_seq_length") or usual}
 
     def release(self) -> None:
         """Move the autoencoder and the text encoder to host memory."""
         self._move(("vae", "text_encoder"), torch.device("cpu"))
+
+    def compute_on(self, device: torch.device) -> None:
+        """Move all of the transformer but the units; the other networks follow when they are used."""
+        place_outside(self.networks["transformer"], self.units(), device)
+        self.device = device
 
     def units(self) -> Sequence[nn.Module]:
         """The transformer's blocks."""
@@ -112,7 +121,7 @@ class PipelineTarget:
     ) -> Losses:
         """Mean squared error of the velocity."""
         noise = torch.randn(latents.shape, generator=source)
-        level = self._levels(len(latents), source)
+        level = self._levels(latents, source)
         x0, noise = latents.to(self.device), noise.to(self.device)
         x, timestep, target, level = self._noised(x0, noise, level)
         condition = batched(conditions, self.device)
@@ -123,12 +132,16 @@ class PipelineTarget:
         error = F.mse_loss(predicted.float(), target, reduction="none")
         return Losses(error.flatten(1).mean(1), level.cpu())
 
-    def _levels(self, count: int, source: torch.Generator) -> Tensor:
-        """Noise levels of a flow, shifted as the model's scheduler shifts them."""
-        normal = torch.special.ndtri(stratified(count, source).clamp(1e-4, 1 - 1e-4))
+    def _levels(self, latents: Tensor, source: torch.Generator) -> Tensor:
+        """Noise levels (b,) of a flow, shifted as the model's scheduler shifts them."""
+        normal = torch.special.ndtri(stratified(len(latents), source).clamp(1e-4, 1 - 1e-4))
         level = torch.sigmoid(normal)
         config = self.pipe.scheduler.config
         shift = float(config.get("flow_shift") or config.get("shift") or 1.0)
+        if config.get("use_dynamic_shifting"):  # more noise for more tokens
+            low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+            begin, end = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+            shift = math.exp(begin + (end - begin) * (math.prod(latents.shape[2:]) - low) / (high - low))
         return shift * level / (1 + (shift - 1) * level)
 
     def _noised(self, x0: Tensor, noise: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -252,8 +265,8 @@ class CogVideoX(PipelineTarget):
     def _normalised(self, latents: Tensor) -> Tensor:
         return latents * float(self.pipe.vae.config.scaling_factor)
 
-    def _levels(self, count: int, source: torch.Generator) -> Tensor:
-        return stratified(count, source)
+    def _levels(self, latents: Tensor, source: torch.Generator) -> Tensor:
+        return stratified(len(latents), source)
 
     def _noised(self, x0: Tensor, noise: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scheduler = self.pipe.scheduler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,18 @@ def write_model(target: Target, source: Source, out: Path) -> list[Path]:
     return [final]
 
 
-def films(source: Source, files: list[Path], out: Path, prompt: str, how: Sampling, full: bool) -> tuple[Clip, Clip]:
-    """Make the film of a prompt without and with the result, by the engine as any other film, and write both."""
-    fields: dict[str, Any] = {**vars(how), "model": source.model.name, "model_dir": source.model_dir}
+def films(
+    source: Source,
+    files: list[Path],
+    out: Path,
+    prompt: str,
+    how: Sampling,
+    full: bool,
+    cancel: Callable[[], bool] | None = None,
+) -> tuple[Clip, Clip]:
+    """Make the film of a prompt without and with the result, by the engine as any other film, and write both.
+    Raises Cancelled."""
+    fields: dict[str, Any] = {**vars(how), "cancel": cancel, "model": source.model.name, "model_dir": source.model_dir}
     without = generate(prompt, **fields)
     trained = {"model_dir": files[0]} if full else {"lora": str(files[0])}
     with_it = generate(prompt, **{**fields, **trained})
@@ -123,7 +132,8 @@ def _facts(config: TuneConfig, found: Mapping[str, Any]) -> list[tuple[str, str]
         ("seed", str(config.seed)),
     ]
     if found.get("best") is not None:
-        facts.append(("loss on held-out clips", f"{found['best']:.4f} at update {found['best_at']}"))
+        facts.append(("lowest loss on held-out clips", f"{found['best']:.4f} at update {found['best_at']}"))
+    facts.append(("weights", f"of update {found['written_at']}"))
     return facts
 
 

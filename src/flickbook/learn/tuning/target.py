@@ -61,6 +61,9 @@ class Target(Protocol):
     def release(self) -> None:
         """Free what `encode` and `embed` need, once everything is cached."""
 
+    def compute_on(self, device: torch.device) -> None:
+        """Compute on a device, with the weights of `units` left where they are."""
+
     def units(self) -> Sequence[nn.Module]:
         """The blocks of the denoising network that are recomputed or offloaded one by one."""
 

@@ -26,20 +26,24 @@ from flickbook.learn.tuning.target import Losses, Target
 
 NOISE_BINS = 8
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: A held-out loss that is larger than the lowest one by this factor is overfitting. Smaller differences say little: of
+#: two checkpoints within 1 % of each other, the later one showed a new motion more often.
+OVERFIT = 1.05
 #: Noise draws of each held-out clip in an evaluation.
 _DRAWS = 4
 
 
 @dataclass
 class Progress:
-    """How far a run is; saved with every checkpoint. `best` is the lowest loss on held-out clips, at update `best_at`;
-    `waited` counts the evaluations since then."""
+    """How far a run is; saved with every checkpoint. `best` is the lowest loss on held-out clips, at update `best_at`,
+    and `last` the newest; `waited` counts the evaluations since the best that were worse by more than `OVERFIT`."""
 
     update: int = 0
     seconds: float = 0.0
     best: float = math.inf
     best_at: int = 0
     waited: int = 0
+    last: float = math.inf
 
 
 class Tuner:
@@ -52,11 +56,16 @@ class Tuner:
         self.accelerator, self.progress = accelerator, Progress()
         self.rank: int = accelerator.process_index if accelerator else 0
         self.ranks: int = accelerator.num_processes if accelerator else 1
+        if config.batch % self.ranks or config.prior % self.ranks:
+            limit = f"and --prior must be multiples of {self.ranks}, the number of processes"
+            raise RequestError("batch", config.batch, limit, f"ask for {self.ranks}, or another number of processes")
         self.parameters = adapter.trained(target.networks)
         self.optimizer = _optimizer(list(self.parameters.values()), config, target.device)
         half = config.precision == "fp16" and target.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(target.device.type, enabled=half)
         self.best: dict[str, Tensor] = {}
+        #: False once another process may write to `out`.
+        self.may_write: Callable[[], bool] = lambda: True
 
     def rate(self) -> float:
         """The learning rate of the next update: a warm-up, then a cosine to 0."""
@@ -69,17 +78,15 @@ class Tuner:
         config, number = self.config, self.progress.update
         seed = (config.seed * 1_000_003 + number) * 1009 + self.rank
         source = torch.Generator().manual_seed(seed)
-        batch = self.examples.batch(max(1, config.batch // self.ranks), config.caption_dropout, source)
-        losses = self._losses(batch, source)
-        loss = losses.each.mean()
-        if config.prior and self.examples.prior:
-            known = self.examples.prior_batch(max(1, config.prior // self.ranks), source)
-            loss = loss + self._losses(known, source, preserve=True).each.mean()
-        self._check_finite(loss, "loss")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        batch = self.examples.batch(config.batch // self.ranks, config.caption_dropout, source)
+        losses = self._losses(batch, source)
+        row = {"update": number + 1, "loss": self._backward(losses)}
+        if config.prior and self.examples.prior:  # afterwards, so that only one batch's activations are kept
+            known = self.examples.prior_batch(config.prior // self.ranks, source)
+            row["prior_loss"] = self._backward(self._losses(known, source, preserve=True))
         self._share_gradients()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), config.clip_norm)
@@ -89,13 +96,23 @@ class Tuner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.progress.update += 1
-        row = {"update": number + 1, "loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
-        return {**row, **_by_level(losses)}
+        return {**row, "grad_norm": float(norm), "lr": rate, **_by_level(losses)}
+
+    def _backward(self, losses: Losses) -> float:
+        """Add the gradient of a batch's mean loss. Returns the loss."""
+        loss = losses.each.mean()
+        self._check_finite(loss, "loss")
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the computation, as a context manager."""
+        dtype = _DTYPES[self.config.precision]
+        return torch.autocast(self.target.device.type, dtype, enabled=dtype != torch.float32)
 
     def _losses(self, batch: Sequence[Example], source: torch.Generator, preserve: bool = False) -> Losses:
         latents = torch.stack([each.latents for each in batch]).float()
-        dtype = _DTYPES[self.config.precision]
-        with torch.autocast(self.target.device.type, dtype, enabled=dtype != torch.float32):
+        with self.autocast():
             return self.target.losses(latents, [e.condition for e in batch], [e.fps for e in batch], source, preserve)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
@@ -123,7 +140,10 @@ class Tuner:
             for _ in range(_DRAWS):
                 losses = self._losses(batch, source).each
                 total, count = total + float(losses.sum()), count + len(losses)
-        return total / count
+        mean = torch.tensor(total / count, dtype=torch.float64)
+        if self.accelerator:  # all processes must decide the same
+            mean = self.accelerator.reduce(mean.to(self.target.device, torch.float32), "mean")
+        return float(mean)
 
     def _judge(self) -> float | None:
         """Evaluate on held-out clips if it is time, and keep the best weights."""
@@ -135,8 +155,9 @@ class Tuner:
         if loss < progress.best:
             progress.best, progress.best_at, progress.waited = loss, progress.update, 0
             self.best = {name: value.detach().clone() for name, value in self.parameters.items()}
-        else:
+        elif loss > OVERFIT * progress.best:
             progress.waited += 1
+        progress.last = loss
         return loss
 
     @property
@@ -146,14 +167,20 @@ class Tuner:
         return self.progress.update >= self.config.iterations or bool(late)
 
     def run(
-        self, save_every: float = 60.0, log_every: int = 10, stop: Callable[[], bool] | None = None
+        self,
+        save_every: float = 60.0,
+        log_every: int = 10,
+        sample_every: int = 0,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[dict[str, float]]:
-        """Train to the end. Yields a mean row every `log_every` updates and saves every `save_every` seconds; `stop` is
-        asked before each update and ends the run early, with a checkpoint."""
+        """Train to the end. Yields a mean row every `log_every` and every `sample_every` updates, and saves every
+        `save_every` seconds; `stop` is asked before each update and ends the run early, with a checkpoint."""
         with heap.reused():
-            yield from self._run(save_every, log_every, stop)
+            yield from self._run(save_every, (log_every, sample_every), stop)
 
-    def _run(self, save_every: float, log_every: int, stop: Callable[[], bool] | None) -> Iterator[dict[str, float]]:
+    def _run(
+        self, save_every: float, every: tuple[int, ...], stop: Callable[[], bool] | None
+    ) -> Iterator[dict[str, float]]:
         saved = began = time.monotonic()
         rows: list[dict[str, float]] = []
         while not self.ended:
@@ -161,7 +188,7 @@ class Tuner:
                 break
             rows.append(self.update())
             loss = self._judge()
-            if loss is not None or self.progress.update % log_every == 0 or self.ended:
+            if loss is not None or any(n and self.progress.update % n == 0 for n in every) or self.ended:
                 self.progress.seconds += time.monotonic() - began
                 began = time.monotonic()
                 row = _mean(rows) | {"seconds": self.progress.seconds}
@@ -180,23 +207,33 @@ class Tuner:
         return self.progress.seconds / done * (self.config.iterations - done)
 
     @torch.no_grad()
-    def take_best(self) -> None:
-        """Set the weights to those with the lowest loss on held-out clips, if there are any."""
+    def take_best(self) -> int:
+        """If the last weights overfit, set the weights to those with the lowest loss on held-out clips. Returns the
+        update of the weights."""
+        if not self.best or self.progress.last <= OVERFIT * self.progress.best:
+            return self.progress.update
         for name, value in self.best.items():
             self.parameters[name].copy_(value)
+        return self.progress.best_at
 
     def save(self) -> Path:
-        """Write a checkpoint."""
+        """Write a checkpoint, unless `may_write` forbids it."""
+        if not self.may_write():
+            return self.out
         tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in self.parameters.items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
         tensors |= {f"optimizer/{name}": value for name, value in checkpoint.moments(self.optimizer).items()}
-        values = {"config": self.config.same_run(), "progress": vars(self.progress), "data": self.examples.digest}
+        values = {"config": self._identity(), "progress": vars(self.progress), "data": self.examples.digest}
         return checkpoint.save(self.out, self.progress.update, tensors, {**values, "scaler": self.scaler.state_dict()})
+
+    def _identity(self) -> dict[str, Any]:
+        """What a resumed run must share with this one."""
+        return self.config.same_run() | {"processes": self.ranks}
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint. Raises WeightsError if it is damaged, RequestError for other options or clips."""
         tensors, values = checkpoint.load(path)
-        wrong = [name for name, value in self.config.same_run().items() if values["config"].get(name) != value]
+        wrong = [name for name, value in self._identity().items() if values["config"].get(name) != value]
         wrong += ["clips"] if values["data"] != self.examples.digest else []
         if wrong:
             limit = f"holds a training with other options ({', '.join(wrong)} differ)"
@@ -234,7 +271,7 @@ def _by_level(losses: Losses) -> dict[str, float]:
 def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """The last row, with losses and gradient norms averaged over all."""
     row = dict(rows[-1])
-    for name in {name for each in rows for name in each if name.startswith(("loss", "grad"))}:
+    for name in {name for each in rows for name in each if name.startswith(("loss", "prior", "grad"))}:
         values = [each[name] for each in rows if name in each]
         row[name] = sum(values) / len(values)
     return row

@@ -21,7 +21,7 @@ import torch
 
 from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.errors import MissingExtra, OutputError, RequestError
+from flickbook.errors import Cancelled, MissingExtra, OutputError, RequestError
 from flickbook.files import replace_whole
 from flickbook.hub import find
 from flickbook.learn import checkpoint, memory
@@ -42,7 +42,16 @@ from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 
 LOG_FIELDS: Final = (
-    *("step", "clips", "loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "validation_loss", "grad_norm", "lr"),
+    *(
+        "step",
+        "clips",
+        "loss",
+        *(f"loss_{i}" for i in range(NOISE_BINS)),
+        "prior_loss",
+        "validation_loss",
+        "grad_norm",
+        "lr",
+    ),
     "seconds",
 )
 _RECORD: Final = "tune.json"
@@ -70,12 +79,14 @@ class Training:
 @dataclass
 class Hooks:
     """What a caller hears of a run: encoded clips (done, total), rows of the log, and samples (update, frames, fps).
-    `stop` is asked before each update; True ends the run with a checkpoint."""
+    `stop` is asked before each update; True ends the run with a checkpoint. Nothing is written once `may_write` is
+    False."""
 
     on_clip: Callable[[int, int], None] | None = None
     on_row: Callable[[dict[str, float]], None] | None = None
     on_sample: Callable[[int, np.ndarray, float], None] | None = None
     stop: Callable[[], bool] | None = None
+    may_write: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -98,13 +109,13 @@ class Prepared:
         """How samples are made."""
         return Sampling(**{each.name: getattr(self.training.plan, each.name) for each in fields(Sampling)})
 
-    def cost(self) -> Cost:
+    def cost(self, processes: int = 1) -> Cost:
         """Memory and time of the largest bucket."""
         largest = max(self.groups, key=lambda each: each.num_frames * each.height * each.width)
         still = np.zeros((largest.num_frames, largest.height, largest.width, 3), np.uint8)
         latents = self.target.encode(still)
         condition = self.target.embed(self.prompt)
-        return cost(self.target, latents.shape, condition, self.sampling.fps, self.training.config)
+        return cost(self.target, latents.shape, condition, self.sampling.fps, self.training.config, processes)
 
 
 def source_of(name: str, model_dir: Path | None) -> Source:
@@ -181,6 +192,8 @@ def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
             adapter.add(network, config.rank, config.target_modules)
     if config.gradient_checkpointing or config.offload:
         recompute(target.units(), device if config.offload else None)
+    if config.offload:
+        target.compute_on(device)
     return target
 
 
@@ -192,7 +205,7 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
     """
     hooks, training, out = hooks or Hooks(), prepared.training, prepared.training.output
     config, model = training.config, prepared.source.model
-    found = prepared.cost()
+    found = prepared.cost(accelerator.num_processes if accelerator else 1)
     memory.refuse_beyond(found.memory_bytes, found.free_bytes, "batch", config.batch, "lower it, or the size")
     out.mkdir(parents=True, exist_ok=True)
     place = str(training.directory.resolve())
@@ -211,12 +224,13 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
     prepared.dataset = replace(prepared.dataset, problems=tuple(problems))
     prepared.target.release()
     tuner = Tuner(prepared.target, examples, config, out / "checkpoints", accelerator)
+    tuner.may_write = hooks.may_write
     newest = checkpoint.latest(tuner.out)
     if newest is not None:
         tuner.restore(newest)
     if not _trained(prepared, tuner, hooks):
         return None
-    return _finish(prepared, tuner, examples) if tuner.rank == 0 else None
+    return _finish(prepared, tuner, examples, hooks.stop) if tuner.rank == 0 else None
 
 
 def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
@@ -230,7 +244,7 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     trim_log(out / "log.csv", tuner.progress.update + 1)
     writer = _tensorboard(out / "tensorboard", tuner.progress.update)
     sampled = tuner.progress.update
-    for row in tuner.run(training.save_every, stop=hooks.stop):
+    for row in tuner.run(training.save_every, sample_every=training.sample_every, stop=hooks.stop):
         number = int(row["update"])
         _append(out / "log.csv", {"step": number, "clips": number * training.config.batch, **row})
         for name, value in row.items():
@@ -240,7 +254,8 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
             hooks.on_row(row)
         every = training.sample_every
         if every and number // every > sampled // every and not tuner.ended:
-            frames = prepared.target.sample(prepared.prompt, prepared.sampling)
+            with tuner.autocast():
+                frames = prepared.target.sample(prepared.prompt, prepared.sampling)
             publish.sample_sheet(frames, f"update {number}: {prepared.prompt}", samples / f"update-{number:06d}.png")
             if hooks.on_sample is not None:
                 hooks.on_sample(number, frames, prepared.sampling.fps)
@@ -249,13 +264,15 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     return tuner.ended
 
 
-def _finish(prepared: Prepared, tuner: Tuner, examples: Examples) -> Clip:
-    """Write the result and its report."""
+def _finish(prepared: Prepared, tuner: Tuner, examples: Examples, cancel: Callable[[], bool] | None) -> Clip:
+    """Write the result and its report. Raises Cancelled."""
     out, config = prepared.training.output, prepared.training.config
-    tuner.take_best()
+    if not tuner.may_write():
+        raise Cancelled
+    taken = tuner.take_best()
     write = publish.write_model if config.full else publish.write_lora
     files = write(prepared.target, prepared.source, out, *(() if config.full else (config,)))
-    _, with_it = publish.films(prepared.source, files, out, prepared.prompt, prepared.sampling, config.full)
+    _, with_it = publish.films(prepared.source, files, out, prepared.prompt, prepared.sampling, config.full, cancel)
     progress, notes = tuner.progress, with_it.run.notes if with_it.run else []
     found: dict[str, Any] = {
         "model": prepared.source.model.name,
@@ -269,6 +286,7 @@ def _finish(prepared: Prepared, tuner: Tuner, examples: Examples) -> Clip:
         "seconds": round(progress.seconds, 1),
         "best": progress.best if math.isfinite(progress.best) else None,
         "best_at": progress.best_at,
+        "written_at": taken,
         "match": [note for note in notes if "keys matched" in note],
         "config": asdict(config),
         "files": [path.name for path in files],

@@ -13,6 +13,7 @@ from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import ResnetBlock, SpatialTransformer, TemporalConv, TemporalTransformer
 from flickbook.learn.tuning import adapter
+from flickbook.learn.tuning.blocks import place_outside
 from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
 
 #: Half of the noise levels are drawn from this part of the process: there the words decide what moves.
@@ -49,6 +50,13 @@ class UNetTarget:
         """Unload the text encoder, unless it is trained."""
         if not self.text:
             self.model.unload_text_encoder()
+
+    def compute_on(self, device: torch.device) -> None:
+        """Move all but the units."""
+        place_outside(self.model.unet, self.units(), device)
+        for network in (self.model.autoencoder, self.model.text_encoder):
+            network.to(device)
+        self.device = self.model.device = device
 
     def units(self) -> Sequence[nn.Module]:
         """Every resnet, transformer and temporal convolution."""

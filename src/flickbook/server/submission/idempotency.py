@@ -191,7 +191,7 @@ async def _digest(request: Request) -> str:
         if isinstance(value, UploadFile):
             # The suffix decides how a table is parsed, and the names of a dataset's files are its pairs.
             sent = value.filename or ""
-            known = sent if name == "files" else PurePath(sent).suffix.lower()
+            known = sent if name in ("files", "files[]") else PurePath(sent).suffix.lower()
             parts.append((name, known, await _file_digest(value)))
         else:
             parts.append((name, "", _parsed(value.encode("utf-8", "surrogatepass")) if name == "request" else value))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from starlette.datastructures import FormData, UploadFile
 
 from flickbook.errors import OutputError, RequestError
+from flickbook.learn.tuning.data.entries import plain_name
 from flickbook.learn.tuning.data.layouts import CAPTION_SUFFIXES, CLIP_SUFFIXES
 from flickbook.server.service import MAX_DATASET_FILES
 
@@ -25,7 +24,6 @@ _NAME_BYTES: Final = 200
 _TEXT_BYTES: Final = 16 << 20
 _COPIED: Final = 1 << 20
 #: Everything but letters and digits of any script, and these marks.
-_UNSAFE: Final = re.compile(r"[^\w.\-+ ()\[\],@=&!#%'~]")
 
 
 def sent(form: FormData) -> list[UploadFile]:
@@ -50,8 +48,7 @@ def safe_name(name: str) -> str:
 
     Raises RequestError for a hidden file, a suffix that no dataset has, and a name of more than 200 bytes.
     """
-    base = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).name.strip()
-    base = _UNSAFE.sub("_", base)
+    base = plain_name(name)
     if not base or base.startswith("."):
         raise RequestError(FILES, name, "is not a file name, or that of a hidden file", "leave this file out")
     if len(os.fsencode(base)) > _NAME_BYTES:

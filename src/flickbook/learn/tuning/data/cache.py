@@ -106,8 +106,10 @@ def build(
     ranked = sorted({clip.path for _, clip in clips}, key=lambda path: hashlib.sha256(path.name.encode()).digest())
     chosen = set(ranked[: round(held_out * len(ranked))]) if len(ranked) >= _ENOUGH else set()
     names: list[str] = []
+    damaged: MediaError | None = None
     for done, (bucket, clip) in enumerate(clips):
         condition = _stored(directory, ["caption", identity, clip.caption], lambda c=clip: target.embed(c.caption))  # type: ignore[misc]
+        parts: list[tuple[Example, str]] = []
         try:
             for part in _parts(clip, bucket, fps):
                 stat = clip.path.stat()
@@ -118,14 +120,17 @@ def build(
                     return {"latents": target.encode(frames(clip, bucket, fps, part)).half()}
 
                 latents = _stored(directory, key, encoded)["latents"]
-                (kept if clip.path in chosen else groups[bucket]).append(Example(latents, condition, fps))
-                names.append(json.dumps([key, clip.caption]))
+                parts.append((Example(latents, condition, fps), json.dumps([key, clip.caption])))
         except MediaError as error:
             problems.append(Problem(clip.path.name, f"{error.reason}; {error.remedy}", "skipped"))
-            if done + 1 == len(clips) and not any(groups.values()):
-                raise
+            damaged = error
+        else:
+            (kept if clip.path in chosen else groups[bucket]).extend(example for example, _ in parts)
+            names += [name for _, name in parts]
         if progress is not None:
             progress(done + 1, len(clips))
+    if not any(groups.values()) and damaged is not None:
+        raise damaged
     empty = _stored(directory, ["caption", identity, ""], lambda: target.embed(""))
     known = [_stored(directory, ["caption", identity, text], lambda t=text: target.embed(t)) for text in prior]  # type: ignore[misc]
     names += prior

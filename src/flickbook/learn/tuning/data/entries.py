@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -23,6 +24,7 @@ SKIPPED: Final = "skipped"
 IGNORED: Final = "ignored"
 #: Characters of a file's name or a line's in a Problem.
 _SHOWN: Final = 240
+_NOT_PLAIN: Final = re.compile(r"[^\w.\-+ ()\[\],@=&!#%'~]")
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NO_DOWNLOAD: Final = "an address, and nothing is downloaded; download it and list the file"
 
@@ -106,10 +108,19 @@ def caption_of(text: str) -> str:
 
 
 def confined(name: str) -> str:
-    """Return the file name of a path of any system, without its directories. Raises Unusable for an address."""
+    """Return the name under which an uploaded file is stored. Raises Unusable for an address."""
     if _ADDRESS.match(name):
         raise Unusable(_NO_DOWNLOAD)
-    return PurePosixPath(name.replace("\\", "/")).name
+    return plain_name(name)
+
+
+def plain_name(name: str) -> str:
+    """Return the file name of a path of any system, without directories, with "_" for characters that are not plain.
+
+    Names are composed (NFC), because file managers differ in how they write accents.
+    """
+    base = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).name.strip()
+    return _NOT_PLAIN.sub("_", base)
 
 
 def located(name: str, *folders: Path) -> Path:
