@@ -62,7 +62,8 @@ def test_what_the_source_imports_is_declared() -> None:
         "bson": "pymongo",
     }
     # torchao is for those who ask for eight bits: it slows every other start, and its absence is an error with a name.
-    declared = {each.name for each in requirements()} | {"flickbook", "torchao"}
+    # The same holds for bitsandbytes and the optimizer of eight bits.
+    declared = {each.name for each in requirements()} | {"flickbook", "torchao", "bitsandbytes"}
     for path in Path(flickbook.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []

@@ -16,6 +16,7 @@ pytest.importorskip("fastapi")
 
 #: Routes that take the header and are not tried; tests/server/submission/test_idempotency.py has them.
 ELSEWHERE = {
+    "/api/v1/tunes",
     "/api/v1/jobs/{id}/links",
     "/api/v1/jobs/{id}/resume",
     "/api/v1/jobs/{id}/retry",
@@ -36,7 +37,9 @@ def test_the_matrix_has_every_route_that_takes_the_header(tmp_path: Path) -> Non
         if any(each["name"].lower() == "idempotency-key" for each in operations.get("post", {}).get("parameters", ()))
     }
     posts = {path for path, operations in paths.items() if "post" in operations}
-    assert posts - taking == {"/api/v1/estimate", "/api/v1/recipes/inspect"}, "these change nothing"
+    assert posts - taking == {"/api/v1/estimate", "/api/v1/recipes/inspect", "/api/v1/tunes/check"}, (
+        "these change nothing"
+    )
     assert taking == set(idempotency.ROUTES) | ELSEWHERE
 
 

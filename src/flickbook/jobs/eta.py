@@ -88,7 +88,7 @@ def expected(plan: Plan, found: Sequence[Past], warm: bool = False, films: int =
         return None
     amounts = work(plan)
     seconds = {}
-    for phase in PHASES:
+    for phase in (each for each in PHASES if each != "train"):
         scaled = []
         for each in alike:
             theirs = work(each.plan)[phase]
@@ -125,7 +125,7 @@ class Pace:
     ) -> None:
         known = None if tune else expected(plan, found, warm, films)
         self._known = known is not None
-        self._seconds = dict(known or (_TUNE if tune else _USUAL))
+        self._seconds = dict.fromkeys(PHASES, 0.0) | (known or (_TUNE if tune else _USUAL))
         self._until = until
         if until < 1:
             self._seconds = {**self._seconds, "decode": 0.0, "polish": 0.0, "write": 0.0}

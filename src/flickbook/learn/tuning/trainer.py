@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from flickbook.diffusion import heap
-from flickbook.errors import MissingExtra, RequestError
+from flickbook.errors import RequestError
 from flickbook.learn import checkpoint
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
@@ -255,8 +255,9 @@ def _optimizer(parameters: list[nn.Parameter], config: TuneConfig, device: torch
         raise RequestError("optimizer", config.optimizer, "needs a CUDA GPU", "use adamw")
     try:
         import bitsandbytes
-    except ImportError as error:
-        raise MissingExtra("bitsandbytes", "train") from error
+    except ImportError:
+        remedy = "install it with pip, or use adamw"
+        raise RequestError("optimizer", config.optimizer, "needs the package bitsandbytes", remedy) from None
     eight: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(parameters, **how)
     return eight
 
