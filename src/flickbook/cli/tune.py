@@ -1,4 +1,4 @@
-"""`flickbook tune`: trains a LoRA on clips of one's own."""
+"""`flickbook tune`: trains a LoRA on a dataset of clips."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def tune(
     as_json: options.AsJson = False,
 ) -> None:
     """Train a LoRA on clips of your own and print its directory."""
-    from flickbook import settings
-    from flickbook.learn.tuning.config import BATCH, config_of
+    from flickbook import catalogue, settings
+    from flickbook.learn.tuning.config import BATCH, check_trainable, config_of
 
     chosen = settings.load(model=model)
     console.start(chosen.log_level)
@@ -115,11 +115,11 @@ def tune(
     request = _request(chosen.model, prompt or first_caption(directory) or "sample", **film)
     plan = _plan(request, model_dir)
     from flickbook.cli.films.making import require_model
-    from flickbook.learn.tuning.tune import Training, check_model, check_output, source_of
+    from flickbook.learn.tuning.tune import Training, check_output, source_of
 
     training = Training(directory, output, plan, model_dir, prior_prompts, tuned, sample_every)
     check_output(output)
-    check_model(chosen.model)
+    check_trainable(catalogue.find(chosen.model))
     require_model(chosen.model, model_dir, yes)
     source_of(plan.model, model_dir)
     if check:

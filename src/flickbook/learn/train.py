@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,7 @@ class Trainer:
             rows.append(self.step())
             if len(rows) == log_every or self.progress.step == self.config.steps:
                 self.progress.seconds += time.monotonic() - began
-                row = _mean(rows)
+                row = mean_row(rows)
                 row["clips_per_s"] = sum(self.config.frames_per_step / 16 for _ in rows) / (time.monotonic() - began)
                 left = self.config.steps - self.progress.step
                 row["of_best_matmul"] = self._efficiency(rows, time.monotonic() - began)
@@ -254,22 +254,22 @@ def warm_start(trainer: Trainer, directory: Path) -> None:
             average[name].copy_(value)
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The last row, with losses averaged over all."""
+def mean_row(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The last row, with losses and gradient norms averaged over all that have them."""
     row = dict(rows[-1])
-    for name in LOG_FIELDS:
-        values = [r[name] for r in rows if name in r]
-        if name.startswith(("loss", "grad")) and values:
+    for name in sorted({name for each in rows for name in each}):
+        if name == "grad_norm" or "loss" in name:
+            values = [each[name] for each in rows if name in each]
             row[name] = sum(values) / len(values)
     return row
 
 
-def append_log(path: Path, row: dict[str, float]) -> None:
-    """Add a row to the CSV log."""
+def append_log(path: Path, row: dict[str, float], fields: Sequence[str] = LOG_FIELDS) -> None:
+    """Add a row to the CSV log, which has these columns."""
     new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, LOG_FIELDS, extrasaction="ignore", restval="")
+        writer = csv.DictWriter(file, fields, extrasaction="ignore", restval="")
         if new:
             writer.writeheader()
         writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})

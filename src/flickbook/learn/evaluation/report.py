@@ -42,7 +42,7 @@ def heading(result: dict[str, Any]) -> str:
 
 
 def sections(result: dict[str, Any]) -> list[Section]:
-    """Everything beside the table of adherence, as far as it was measured."""
+    """The measures other than adherence; each section is present only if it was measured."""
     found = [
         *(_adherence(result) if "source" in result else []),
         *(_distance(result["distance"]) if "distance" in result else []),

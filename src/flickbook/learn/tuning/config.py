@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
@@ -24,7 +24,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "seed": (0, SEED_LIMIT),
 }
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "precision": ("fp32", "bf16", "fp16"),
+    "precision": get_args(Precision),
     "optimizer": ("adamw", "adamw8bit"),
     "target_modules": ("attention", "all"),
 }
@@ -54,7 +54,7 @@ class TuneConfig:
     target_modules: str = "attention"
     train_text_encoder: bool = False
     iterations: int = 400
-    batch: int = 8
+    batch: int = BATCH
     lr: float = 1e-3
     warmup: int = 20
     weight_decay: float = 0.0
@@ -83,7 +83,7 @@ class TuneConfig:
             limit = "cannot be combined with --full, which trains the denoising network only"
             raise RequestError("train_text_encoder", True, limit, "leave one of them out")
         if self.full and self.prior:
-            limit = "cannot be combined with --full, which keeps no copy of the model as it was"
+            limit = "cannot be combined with --full, because the original weights are not kept"
             raise RequestError("prior", self.prior, limit, "leave one of them out")
 
     def same_run(self) -> dict[str, Any]:
@@ -119,7 +119,6 @@ def config_of(model: str, **given: Any) -> TuneConfig:
     """
     own, full = model == "builtin", bool(given.get("full"))
     usual: dict[str, Any] = {
-        "batch": BATCH,
         "target_modules": "all" if own else "attention",
         "train_text_encoder": own and not full,
         "prior": BATCH if own and not full else 0,

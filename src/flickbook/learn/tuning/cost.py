@@ -14,7 +14,7 @@ from flickbook.learn import memory
 from flickbook.learn.throughput import matmul_rate
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
-from flickbook.learn.tuning.target import Condition, Target
+from flickbook.learn.tuning.target import Batch, Condition, Target, autocast
 
 #: The share of the rate of a large matrix product that an update reaches; training the built-in model reached 0.38.
 EFFICIENCY = 0.3
@@ -70,22 +70,19 @@ def _update(
         held.append(tensor)  # otherwise the address of a freed tensor could be used again
         return tensor
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
-    device = target.device.type
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         FlopCounterMode(display=False) as counter,
-        torch.autocast(device, dtype, enabled=dtype != torch.float32),
+        autocast(target, config),
     ):
-        latents = torch.empty(shape)
+        batch = Batch(torch.empty(shape), conditions, [fps] * shape[0])
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            loss = target.losses(latents, conditions, [fps] * shape[0], torch.Generator()).each.mean()
+            loss = target.losses(batch, torch.Generator()).each.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         if config.prior:  # a second pass, after the first: more time, and no more memory unless it is the larger one
             known = [conditions[0]] * config.prior
-            latents = torch.empty(config.prior, *shape[1:])
-            again = target.losses(latents, known, [fps] * config.prior, torch.Generator(), preserve=True)
-            again.each.mean().backward()  # type: ignore[no-untyped-call]
+            batch = Batch(torch.empty(config.prior, *shape[1:]), known, [fps] * config.prior, preserve=True)
+            target.losses(batch, torch.Generator()).each.mean().backward()  # type: ignore[no-untyped-call]
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
     larger = max(1.0, config.prior / shape[0])

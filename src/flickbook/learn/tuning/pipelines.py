@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,15 +23,14 @@ from torch import Tensor, nn
 from flickbook.catalogue import Model
 from flickbook.engine.family import Setup
 from flickbook.engine.pipelines.family import PipelineFamily
-from flickbook.engine.pipelines.family import class_of as class_of
 from flickbook.errors import RequestError
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.blocks import place_outside
-from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
+from flickbook.learn.tuning.target import Batch, Condition, Losses, Sampling, batched, stratified
 from flickbook.spec import Placement
 
 
-class PipelineTarget:
+class PipelineTarget(ABC):
     """The shared part of the diffusers models: `_noised` and `_predict` differ."""
 
     def __init__(self, pipe: Any, dtype: torch.dtype, device: torch.device) -> None:
@@ -42,14 +42,14 @@ class PipelineTarget:
                 part.requires_grad_(False).eval()
 
     @property
+    @abstractmethod
     def multiple(self) -> int:
         """Pixels of a patch's side."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def frame_step(self) -> int:
         """Frames of a latent frame."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def encode(self, frames: np.ndarray) -> Tensor:
@@ -111,24 +111,17 @@ class PipelineTarget:
         frames: np.ndarray = (np.asarray(made.frames[0]).clip(0, 1) * 255).round().astype(np.uint8)
         return frames
 
-    def losses(
-        self,
-        latents: Tensor,
-        conditions: Sequence[Condition],
-        rates: Sequence[float],
-        source: torch.Generator,
-        preserve: bool = False,
-    ) -> Losses:
+    def losses(self, batch: Batch, source: torch.Generator) -> Losses:
         """Mean squared error of the velocity."""
-        noise = torch.randn(latents.shape, generator=source)
-        level = self._levels(latents, source)
-        x0, noise = latents.to(self.device), noise.to(self.device)
+        noise = torch.randn(batch.latents.shape, generator=source)
+        level = self._levels(batch.latents, source)
+        x0, noise = batch.latents.to(self.device), noise.to(self.device)
         x, timestep, target, level = self._noised(x0, noise, level)
-        condition = batched(conditions, self.device)
-        if preserve:
+        condition = batched(batch.conditions, self.device)
+        if batch.preserve:
             with adapter.switched_off(self.networks):
-                target = self._predict(x, timestep, condition, rates[0]).float()
-        predicted = self._predict(x, timestep, condition, rates[0])
+                target = self._predict(x, timestep, condition, batch.rates[0]).float()
+        predicted = self._predict(x, timestep, condition, batch.rates[0])
         error = F.mse_loss(predicted.float(), target, reduction="none")
         return Losses(error.flatten(1).mean(1), level.cpu())
 
@@ -149,11 +142,13 @@ class PipelineTarget:
         part = level.to(self.device).view(-1, 1, 1, 1, 1)
         return (1 - part) * x0 + part * noise, level.to(self.device) * 1000, noise - x0, level
 
+    @abstractmethod
     def _predict(self, x: Tensor, timestep: Tensor, condition: dict[str, Tensor], fps: float) -> Tensor:
-        raise NotImplementedError
+        """What the transformer predicts, in the shape of x (b, c, f, h, w)."""
 
+    @abstractmethod
     def _normalised(self, latents: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Latents of the autoencoder as the transformer reads them."""
 
     def _move(self, parts: Sequence[str], device: torch.device) -> None:
         for name in parts:
@@ -303,14 +298,11 @@ CLASSES: Final[dict[str, type[PipelineTarget]]] = {
 
 
 def load(model: Model, directory: Path, dtype: str, device: torch.device) -> PipelineTarget:
-    """Load a pipeline for training. Raises RequestError for a class that cannot be trained, and WeightsError."""
+    """Load a pipeline of one of `CLASSES`. Raises RequestError if it has two denoising networks, and WeightsError."""
     family = PipelineFamily.load(Setup(model, directory, Placement(device="cpu", dtype=dtype)))  # type: ignore[arg-type]
     pipe = family.pipe
-    name = type(pipe).__name__
-    if name not in CLASSES:
-        raise RequestError("model", model.name, f"{name} cannot be trained", f"choose one of {', '.join(CLASSES)}")
     if getattr(pipe, "transformer_2", None) is not None:
         limit = "has two denoising networks, and only models with one can be trained"
         raise RequestError("model", model.name, limit, "choose Wan 2.1, or Wan 2.2 5B")
     pipe.transformer.to(device)
-    return CLASSES[name](pipe, getattr(torch, dtype), device)
+    return CLASSES[type(pipe).__name__](pipe, getattr(torch, dtype), device)

@@ -10,8 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flickbook.engine.memory.device import PRECISIONS
+from flickbook.learn.tuning.config import TuneConfig
+
 #: The inputs of the denoising network that a caption decides, by name, without a batch dimension.
 Condition = dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """Clips of an update: latents (b, c, f, h, w), and for each clip its condition and its frames per second.
+
+    With `preserve` the loss is the distance from what the network predicts without its LoRA.
+    """
+
+    latents: Tensor
+    conditions: Sequence[Condition]
+    rates: Sequence[float]
+    preserve: bool = False
 
 
 class Losses(NamedTuple):
@@ -70,17 +85,14 @@ class Target(Protocol):
     def sample(self, prompt: str, how: Sampling) -> np.ndarray:
         """A film (F, H, W, 3) uint8 of the weights as they are."""
 
-    def losses(
-        self,
-        latents: Tensor,
-        conditions: Sequence[Condition],
-        rates: Sequence[float],
-        source: torch.Generator,
-        preserve: bool = False,
-    ) -> Losses:
-        """The loss of a batch of latents (b, c, f, h, w); noise and noise levels are drawn from `source`, on the CPU.
-        `rates` are the frame rates, in frames per second. With `preserve` the loss is the distance from what the
-        network predicts without its LoRA."""
+    def losses(self, batch: Batch, source: torch.Generator) -> Losses:
+        """The loss of a batch; noise and noise levels are drawn from `source`, on the CPU."""
+
+
+def autocast(target: Target, config: TuneConfig) -> torch.autocast:
+    """The precision of a training's computation, as a context manager."""
+    dtype = getattr(torch, PRECISIONS[config.precision])
+    return torch.autocast(target.device.type, dtype, enabled=dtype != torch.float32)
 
 
 def batched(conditions: Sequence[Condition], device: torch.device) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from flickbook.diffusion import heap
 from flickbook.errors import RequestError
 from flickbook.learn import checkpoint
+from flickbook.learn.train import mean_row
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.data.cache import Example, Examples
-from flickbook.learn.tuning.target import Losses, Target
+from flickbook.learn.tuning.target import Batch, Losses, Target, autocast
 
 NOISE_BINS = 8
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: A held-out loss that is larger than the lowest one by this factor is overfitting. Smaller differences say little: of
 #: two checkpoints within 1 % of each other, the later one showed a new motion more often.
 OVERFIT = 1.05
@@ -78,8 +78,9 @@ class Tuner:
         config, number = self.config, self.progress.update
         seed = (config.seed * 1_000_003 + number) * 1009 + self.rank
         source = torch.Generator().manual_seed(seed)
+        rate = self.rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         batch = self.examples.batch(config.batch // self.ranks, config.caption_dropout, source)
         losses = self._losses(batch, source)
@@ -92,7 +93,6 @@ class Tuner:
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), config.clip_norm)
         if not self.scaler.is_enabled():  # which skips an update whose gradient is not finite
             self._check_finite(norm, "gradient")
-        rate = self.rate()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.progress.update += 1
@@ -105,15 +105,11 @@ class Tuner:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    def autocast(self) -> torch.autocast:
-        """The precision of the computation, as a context manager."""
-        dtype = _DTYPES[self.config.precision]
-        return torch.autocast(self.target.device.type, dtype, enabled=dtype != torch.float32)
-
     def _losses(self, batch: Sequence[Example], source: torch.Generator, preserve: bool = False) -> Losses:
         latents = torch.stack([each.latents for each in batch]).float()
-        with self.autocast():
-            return self.target.losses(latents, [e.condition for e in batch], [e.fps for e in batch], source, preserve)
+        with autocast(self.target, self.config):
+            clips = Batch(latents, [each.condition for each in batch], [each.fps for each in batch], preserve)
+            return self.target.losses(clips, source)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         """Raise RequestError, with the weights saved, if a value is not finite in one of the processes."""
@@ -122,7 +118,7 @@ class Tuner:
             return
         newest = self.save() if self.rank == 0 else self.out
         limit = f"the {what} of update {self.progress.update} is not finite; the weights before it are in {newest}"
-        raise RequestError("lr", self.config.lr, limit, "lower it and start again in another --output")
+        raise RequestError("lr", self.config.lr, limit, "lower it and start again in another output directory")
 
     def _share_gradients(self) -> None:
         """Average the gradients of all processes."""
@@ -191,8 +187,7 @@ class Tuner:
             if loss is not None or any(n and self.progress.update % n == 0 for n in every) or self.ended:
                 self.progress.seconds += time.monotonic() - began
                 began = time.monotonic()
-                row = _mean(rows) | {"seconds": self.progress.seconds}
-                row["seconds_left"] = self._seconds_left()
+                row = mean_row(rows) | {"seconds": self.progress.seconds}
                 yield row if loss is None else {**row, "validation_loss": loss}
                 rows = []
             if self.rank == 0 and time.monotonic() - saved > save_every:
@@ -201,10 +196,6 @@ class Tuner:
         self.progress.seconds += time.monotonic() - began
         if self.rank == 0:
             self.save()
-
-    def _seconds_left(self) -> float:
-        done = max(1, self.progress.update)
-        return self.progress.seconds / done * (self.config.iterations - done)
 
     @torch.no_grad()
     def take_best(self) -> int:
@@ -237,7 +228,7 @@ class Tuner:
         wrong += ["clips"] if values["data"] != self.examples.digest else []
         if wrong:
             limit = f"holds a training with other options ({', '.join(wrong)} differ)"
-            raise RequestError("output", self.out.parent, limit, "use the options of that run, or another --output")
+            raise RequestError("output", self.out.parent, limit, "use the options of that run, or another output directory")
         with torch.no_grad():
             for name, value in checkpoint.part(tensors, "weights/").items():
                 self.parameters[name].copy_(value)
@@ -267,12 +258,3 @@ def _by_level(losses: Losses) -> dict[str, float]:
     bins = (losses.level * NOISE_BINS).long().clamp(max=NOISE_BINS - 1)
     each = losses.each.detach().cpu()
     return {f"loss_{i}": float(each[bins == i].mean()) for i in range(NOISE_BINS) if bool((bins == i).any())}
-
-
-def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The last row, with losses and gradient norms averaged over all."""
-    row = dict(rows[-1])
-    for name in {name for each in rows for name in each if name.startswith(("loss", "prior", "grad"))}:
-        values = [each[name] for each in rows if name in each]
-        row[name] = sum(values) / len(values)
-    return row

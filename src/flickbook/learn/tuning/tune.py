@@ -7,7 +7,6 @@ resumes after a kill.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -21,11 +20,13 @@ import torch
 
 from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.engine.memory.device import PRECISIONS
+from flickbook.engine.pipelines.family import class_of
 from flickbook.errors import Cancelled, MissingExtra, OutputError, RequestError
 from flickbook.files import replace_whole
 from flickbook.hub import find
 from flickbook.learn import checkpoint, memory
-from flickbook.learn.train import trim_log
+from flickbook.learn.train import append_log, trim_log
 from flickbook.learn.tuning import adapter, pipelines, publish
 from flickbook.learn.tuning.blocks import recompute
 from flickbook.learn.tuning.config import TuneConfig, check_kind, check_trainable
@@ -35,27 +36,15 @@ from flickbook.learn.tuning.data.cache import Examples, build
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
 from flickbook.learn.tuning.prior import prior_prompts
 from flickbook.learn.tuning.publish import Source
-from flickbook.learn.tuning.target import Sampling, Target
+from flickbook.learn.tuning.target import Sampling, Target, autocast
 from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
 from flickbook.learn.tuning.unet import UNetTarget
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
 
-LOG_FIELDS: Final = (
-    *(
-        "step",
-        "clips",
-        "loss",
-        *(f"loss_{i}" for i in range(NOISE_BINS)),
-        "prior_loss",
-        "validation_loss",
-        "grad_norm",
-        "lr",
-    ),
-    "seconds",
-)
+_LOSSES: Final = ("loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "prior_loss", "validation_loss")
+LOG_FIELDS: Final = ("step", "clips", *_LOSSES, "grad_norm", "lr", "seconds")
 _RECORD: Final = "tune.json"
-_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -124,13 +113,8 @@ def source_of(name: str, model_dir: Path | None) -> Source:
     check_trainable(model)
     directory = find.directory(model)
     if model.family != "unet":
-        check_kind(name, pipelines.class_of(directory))
+        check_kind(name, class_of(directory))
     return Source(model, directory, model_dir)
-
-
-def check_model(name: str) -> None:
-    """Raise RequestError for a model of the catalogue that cannot be trained; its files need not be here."""
-    check_trainable(catalogue.find(name))
 
 
 def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
@@ -166,16 +150,16 @@ def prepare(training: Training, on_file: Callable[[int, int], None] | None = Non
 def check_output(output: Path) -> None:
     """Raise OutputError if the output exists and is not the directory of a training."""
     if output.exists() and not output.is_dir():
-        raise OutputError(output, "is not a directory", "name another --output")
+        raise OutputError(output, "is not a directory", "choose another output directory")
     if output.is_dir() and any(output.iterdir()) and not (output / _RECORD).is_file():
-        raise OutputError(output, "holds other files", "name another --output")
+        raise OutputError(output, "holds other files", "choose another output directory")
 
 
 def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
     """The loaded model with a LoRA, or with all weights of its denoising network trainable."""
     target: Target
     torch.manual_seed(config.seed)
-    dtype = _DTYPES[config.precision] if device.type == "cuda" else "float32"
+    dtype = PRECISIONS[config.precision] if device.type == "cuda" else "float32"
     home = torch.device("cpu") if config.offload else device
     if source.model.family == "unet":
         networks = TextToVideo.load(source.directory, dtype=getattr(torch, dtype), device=home)
@@ -246,7 +230,7 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     sampled = tuner.progress.update
     for row in tuner.run(training.save_every, sample_every=training.sample_every, stop=hooks.stop):
         number = int(row["update"])
-        _append(out / "log.csv", {"step": number, "clips": number * training.config.batch, **row})
+        append_log(out / "log.csv", {"step": number, "clips": number * training.config.batch, **row}, LOG_FIELDS)
         for name, value in row.items():
             if name in LOG_FIELDS and math.isfinite(value):
                 writer.add_scalar(name, value, number)
@@ -254,7 +238,7 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
             hooks.on_row(row)
         every = training.sample_every
         if every and number // every > sampled // every and not tuner.ended:
-            with tuner.autocast():
+            with autocast(prepared.target, training.config):
                 frames = prepared.target.sample(prepared.prompt, prepared.sampling)
             publish.sample_sheet(frames, f"update {number}: {prepared.prompt}", samples / f"update-{number:06d}.png")
             if hooks.on_sample is not None:
@@ -315,16 +299,6 @@ def _tensorboard(directory: Path, first: int) -> Any:
     return SummaryWriter(str(directory), purge_step=first or None)
 
 
-def _append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row to the log."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, LOG_FIELDS, extrasaction="ignore", restval="")
-        if new:
-            writer.writeheader()
-        writer.writerow({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()})
-
-
 def _record(path: Path, values: Mapping[str, Any]) -> None:
     """Write what an output directory belongs to. Raises RequestError if it belongs to another training."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -333,4 +307,4 @@ def _record(path: Path, values: Mapping[str, Any]) -> None:
         replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     elif wrong := [name for name, value in values.items() if known.get(name) != value]:
         limit = f"holds another training ({', '.join(wrong)} differ)"
-        raise RequestError("output", path.parent, limit, "name another --output")
+        raise RequestError("output", path.parent, limit, "choose another output directory")

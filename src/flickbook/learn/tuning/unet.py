@@ -14,7 +14,7 @@ from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import ResnetBlock, SpatialTransformer, TemporalConv, TemporalTransformer
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.blocks import place_outside
-from flickbook.learn.tuning.target import Condition, Losses, Sampling, batched, stratified
+from flickbook.learn.tuning.target import Batch, Condition, Losses, Sampling, batched, stratified
 
 #: Half of the noise levels are drawn from this part of the process: there the words decide what moves.
 _FOCUS = (0.4, 0.9)
@@ -75,24 +75,18 @@ class UNetTarget:
             state = reached
         return torch.cat(list(model.decode(state.latents[0].float()))).numpy()
 
-    def losses(
-        self,
-        latents: Tensor,
-        conditions: Sequence[Condition],
-        rates: Sequence[float],
-        source: torch.Generator,
-        preserve: bool = False,
-    ) -> Losses:
+    def losses(self, batch: Batch, source: torch.Generator) -> Losses:
         """Mean squared error of what the network predicts: epsilon, v or x_0."""
-        count, schedule = len(latents), self.model.schedule
+        latents, schedule = batch.latents, self.model.schedule
+        count = len(latents)
         place = stratified(count, source)
         low, high = _FOCUS
         place = torch.where(torch.rand(count, generator=source) < 0.5, low + (high - low) * place, place)
         steps = (place * schedule.num_train_timesteps).long().clamp(max=schedule.num_train_timesteps - 1)
         epsilon = torch.randn(latents.shape, generator=source)
         x0, epsilon, t = (each.to(self.device) for each in (latents, epsilon, steps))
-        words = batched(conditions, self.device)
-        rate = torch.tensor(rates if self.fps is None else [self.fps] * count).to(self.device)
+        words = batched(batch.conditions, self.device)
+        rate = torch.tensor(batch.rates if self.fps is None else [self.fps] * count).to(self.device)
         x = schedule.add_noise(x0, epsilon, t)
 
         def predicted() -> Tensor:
@@ -100,7 +94,7 @@ class UNetTarget:
             return self.model.unet(x, t, context, rate).float()  # type: ignore[no-any-return]
 
         target = schedule.target(x0, epsilon, t)
-        if preserve:
+        if batch.preserve:
             with adapter.switched_off(self.networks):
                 target = predicted()
         error = F.mse_loss(predicted(), target, reduction="none")

@@ -68,7 +68,7 @@ def test_bad_clips_are_told_with_what_is_done_about_them(tmp_path: Path) -> None
         f"{where} 3, good.mp4: listed before with the same caption ({where} 1, good.mp4): used once",
         f"{where} 1, good.mp4: has 2 captions: used once with each",
     ]
-    # What the decoders say of the others is theirs; each is told once.
+    # The reasons for the others come from the decoders; each is reported once.
     others = [problem for problem in found.problems if str(problem) not in usual]
     assert [(problem.where.split(", ")[1], problem.rule) for problem in others] == [
         ("cut.mp4", "skipped"),

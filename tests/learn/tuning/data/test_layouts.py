@@ -1,4 +1,4 @@
-"""Layouts: each of the four is recognised, and every file or line that cannot be used is told."""
+"""Layouts: each of the four is recognised, and every file or line that cannot be used is reported."""
 
 from __future__ import annotations
 

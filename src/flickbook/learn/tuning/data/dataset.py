@@ -1,6 +1,6 @@
 """A dataset of captioned clips: which are usable, and what is done about the others.
 
-Every problem is told before the training starts, and none stops it, unless no usable clip is left. The rules:
+All problems are reported before the training starts. It is refused only if no usable clip is left. The rules:
 
     a clip that is missing, damaged, too large or of a format that is not read      skipped
     an address instead of a path; a directory instead of a file                     skipped

@@ -36,7 +36,7 @@ from flickbook.learn.tuning.data.entries import (
     text_of,
 )
 
-#: Suffixes of files that are taken for clips. Those of formats that are not read are among them, so that each is told.
+#: Suffixes of files that count as clips. Formats that cannot be read are included, so that such files are reported.
 CLIP_SUFFIXES: Final = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".webp", ".apng", ".png", ".jpg", ".jpeg", ".bmp")
     + (".tif", ".tiff", ".avif", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv", ".heic", ".heif", ".jxl")
