@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     - `store`: job store, sqlite:///PATH or mongodb://…; empty for a file in data_dir.
     - `pull`: whether missing model files are downloaded: "ask" on a terminal (and refuse elsewhere), or "auto".
     - `jobs_dir`: films, checkpoints and logs of jobs; None for a directory in data_dir.
+    - `artifacts`: storage that machines share for the files of jobs, as s3://BUCKET/PATH or a directory; empty for
+      jobs_dir alone.
     - `batch`: the most queued jobs of equal shape in one batch of a worker; None for what pays off on its device.
     - `url`, `key`: a Flickbook service that the window uses instead of this machine, and its API key.
     - `aliases`: names of other services' models that clients of the OpenAI-compatible API may send, and the model that
@@ -88,6 +90,7 @@ class Settings(BaseSettings):
     store: str = ""
     pull: Literal["ask", "auto"] = "ask"
     jobs_dir: HomePath | None = None
+    artifacts: str = ""
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
     url: str = ""
     key: SecretStr = SecretStr("")

@@ -27,11 +27,13 @@ import json
 import os
 import re
 import shutil
+import stat
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from flickbook.errors import OutputError, RequestError
 from flickbook.files import replace_whole
@@ -49,7 +51,7 @@ WEIGHTS: Final = "pytorch_lora_weights.safetensors"
 COMPARISON: Final = "with-without.png"
 #: What a finished training no longer needs.
 _SCRATCH: Final = ("cache", "checkpoints")
-_LORAS: Final = "loras"
+LORAS: Final = "loras"
 _PUBLISHED: Final = "published"
 _LINK: Final = re.compile(r"[0-9a-f]{32}/[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.safetensors")
 #: Also the prefix of batch ids.
@@ -59,12 +61,26 @@ _PULLS: Final = "pulls"
 _TRY: Final = "try-"
 _FILM: Final = re.compile(r"film-(\d+)")
 _MAX_PROGRESS: Final = 1 << 16
-_WATCHED: Final = "watched"
-_WATCHING: Final = 10.0
+REMEDY: Final = "choose another jobs_dir, or free some space"
+WATCHED: Final = "watched"
+#: Seconds for which a note that a caller is watching counts.
+WATCHING: Final = 10.0
+
+
+class Opened(NamedTuple):
+    """An open file, its size in bytes, when it was modified (seconds since 1970), and a text that changes with it."""
+
+    file: BinaryIO
+    size: int
+    modified: float
+    tag: str
 
 
 class ArtifactStore:
-    """The directories of jobs below `root`."""
+    """The directories of jobs below `root`, which the server and its workers share.
+
+    Methods that speak of the storage do nothing here; `flickbook.jobs.shared` has a store for several machines.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -81,10 +97,72 @@ class ArtifactStore:
         try:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise OutputError(
-                place, error.strerror or str(error), "choose another jobs_dir, or free some space"
-            ) from None
+            raise OutputError(place, error.strerror or str(error), REMEDY) from None
         return place
+
+    def localised(self, job: Job) -> Job:
+        """The job with the paths of its files on this machine."""
+        return job
+
+    def commit(self, path: Path) -> None:
+        """Sends a finished file to the storage. Raises StoreError."""
+
+    def upload(self, id: str) -> None:
+        """Sends all files of a job to the storage. Raises StoreError."""
+
+    def fetch(self, path: Path) -> None:
+        """Copies a file from the storage to this machine if it is not here. Raises StoreError, OutputError."""
+
+    def fetch_job(self, id: str) -> None:
+        """Copies the files of a job from the storage, except its films. Raises StoreError, OutputError."""
+
+    @contextmanager
+    def mirrored(self, ids: Sequence[str], may_send: Callable[[], bool]) -> Iterator[None]:
+        """Copies the files of these jobs from the storage, and sends what changes until the context ends, as long as
+        `may_send` returns True. Raises StoreError, OutputError.
+        """
+        yield
+
+    def opened(self, path: Path) -> Opened:
+        """Opens a regular file below `root` for reading at any position. Raises OSError for anything else."""
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        try:
+            facts = os.fstat(handle)
+            # Checked after opening, so that a directory replaced in the meantime is detected.
+            real = Path(os.path.realpath(path))
+            if not stat.S_ISREG(facts.st_mode) or not real.is_relative_to(os.path.realpath(self.root)):
+                raise FileNotFoundError(path)
+            if not os.path.samestat(facts, os.stat(real)):
+                raise FileNotFoundError(path)
+            tag = f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
+            return Opened(os.fdopen(handle, "rb"), facts.st_size, facts.st_mtime, tag)
+        except BaseException:
+            os.close(handle)
+            raise
+
+    def text(self, path: Path) -> str:
+        """The content of a small file that never changes; "" if there is none."""
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def written(self, path: Path) -> int:
+        """When a file was written, in milliseconds since 1970; 0 if it does not exist."""
+        try:
+            return os.stat(path).st_mtime_ns // 1_000_000
+        except OSError:
+            return 0
+
+    def check(self) -> None:
+        """Raises OutputError or StoreError if files cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                file.write(b"x")
+        except OSError as error:
+            raise OutputError(self.root, error.strerror or str(error), REMEDY) from None
 
     def checkpoint(self, id: str) -> Path:
         """Path of a job's checkpoint."""
@@ -100,7 +178,7 @@ class ArtifactStore:
 
     def loras(self, owner: str) -> Path:
         """Folder of an owner's finished LoRAs, which only that owner may use."""
-        return self.root / _LORAS / hashlib.sha256(owner.encode()).hexdigest()[:32]
+        return self.root / LORAS / hashlib.sha256(owner.encode()).hexdigest()[:32]
 
     def publish(self, id: str, owner: str, name: str) -> str:
         """Puts the LoRA of a finished training into the owner's folder and returns its name: NAME, or NAME-2 and so on
@@ -129,7 +207,7 @@ class ArtifactStore:
         with suppress(OSError, ValueError):
             text = (self.of(id) / _PUBLISHED).read_text(encoding="ascii")
             if _LINK.fullmatch(text):
-                return self.root / _LORAS / text
+                return self.root / LORAS / text
         return None
 
     def film(self, id: str, attempt: int, suffix: str) -> Path:
@@ -195,12 +273,12 @@ class ArtifactStore:
     def watch(self, id: str) -> None:
         """Notes that a caller is watching the previews of a job now, so that previews may take more of its time."""
         with suppress(OSError, OutputError):
-            (self.made(id) / _WATCHED).touch()
+            (self.made(id) / WATCHED).touch()
 
     def watched(self, id: str) -> bool:
         """Whether a caller watched the previews of a job within the last seconds."""
         try:
-            return time.time() - os.stat(self.of(id) / _WATCHED).st_mtime < _WATCHING
+            return time.time() - os.stat(self.of(id) / WATCHED).st_mtime < WATCHING
         except OSError:
             return False
 
@@ -242,25 +320,34 @@ class ArtifactStore:
         replace_whole(self.made(batch) / _JOBS, lambda draft: draft.write_bytes(text))
         for job in jobs:
             self.leave(job.id)
-            (self.made(job.id) / _BATCH).write_text(batch, encoding="ascii")
+            self.made(job.id)
+            self._pointer(job.id).write_text(batch, encoding="ascii")
             (self.of(batch) / job.id).touch()
         return batch
 
     def batch(self, id: str) -> tuple[str, list[Job]]:
         """The id of a job's batch and the jobs that it began with, as they were then; "" and [] without a batch."""
         with suppress(OSError, ValueError, KeyError, RequestError):
-            batch = (self.of(id) / _BATCH).read_text(encoding="ascii")
+            batch = self._batch_of(id)
             rows = json.loads((self.of(batch) / _JOBS).read_bytes())
             return batch, [Job.from_row(row) for row in rows]
         return "", []
 
+    def _pointer(self, id: str) -> Path:
+        return self.of(id) / _BATCH
+
+    def _batch_of(self, id: str) -> str:
+        """The id of a job's batch, or ""."""
+        with suppress(OSError, UnicodeDecodeError):
+            return self._pointer(id).read_text(encoding="ascii")
+        return ""
+
     def leave(self, id: str) -> None:
         """Takes a job out of its batch; the last job to leave removes the batch."""
-        with suppress(OSError, ValueError, RequestError):
-            pointer = self.of(id) / _BATCH
-            batch = pointer.read_text(encoding="ascii")
+        with suppress(OSError, RequestError):
+            batch = self._batch_of(id)
             (self.of(batch) / id).unlink(missing_ok=True)
-            pointer.unlink()
+            self._pointer(id).unlink()
             if not self.members(batch):
                 self.clear(batch)
 
@@ -328,8 +415,8 @@ def _equal(source: Path, path: Path) -> bool:
 def _size(place: Path) -> int:
     total = 0
     for directory, folders, names in os.walk(place):
-        if Path(directory) == place and _LORAS in folders:
-            folders.remove(_LORAS)  # hard links to files that are counted with their jobs
+        if Path(directory) == place and LORAS in folders:
+            folders.remove(LORAS)  # hard links to files that are counted with their jobs
         for name in names:
             with suppress(OSError):
                 total += os.lstat(os.path.join(directory, name)).st_size

@@ -16,10 +16,18 @@ from flickbook.store.connect import connect
 T = TypeVar("T")
 
 
-def artifacts() -> ArtifactStore:
-    """The artifact store at the path from the settings."""
+def artifacts(url: str = "", jobs_dir: Path | None = None) -> ArtifactStore:
+    """The artifact store in a directory, with shared storage at `url` if there is any; both default to the settings.
+
+    Raises RequestError for a URL that cannot be opened, MissingExtra.
+    """
     chosen = settings.load()
-    return ArtifactStore(chosen.jobs_dir or chosen.data_dir / "jobs")
+    root = (jobs_dir or chosen.jobs_dir or chosen.data_dir / "jobs").absolute()
+    if not (url := url or chosen.artifacts):
+        return ArtifactStore(root)
+    from flickbook.jobs.shared.artifacts import SharedArtifacts
+
+    return SharedArtifacts(root, url)
 
 
 class Backend:
@@ -35,9 +43,11 @@ class Backend:
         self._blocking.open()
 
     @classmethod
-    def at(cls, url: str = "", jobs_dir: Path | None = None) -> Self:
-        """Connects to a store by URL with a directory for its files; both default to the settings."""
-        return cls(connect(url), ArtifactStore(jobs_dir) if jobs_dir is not None else artifacts())
+    def at(cls, url: str = "", jobs_dir: Path | None = None, shared: str = "") -> Self:
+        """Connects to a store by URL, with a directory and the URL of shared storage for its files; all default to the
+        settings.
+        """
+        return cls(connect(url), artifacts(shared, jobs_dir))
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine of the queue or the store and returns its result."""

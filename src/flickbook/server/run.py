@@ -53,7 +53,8 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
         await _require_authentication(service)
         listener = listening(service)
         batch = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
-        supervisor = Supervisor(service.settings.store, service.artifacts.root, service.workers, batch)
+        chosen = service.settings
+        supervisor = Supervisor(chosen.store, service.artifacts.root, service.workers, batch, chosen.artifacts)
         service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")]
 Port = Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)]
 Store = Annotated[str, typer.Option("--store", help="Job store: sqlite:///PATH or mongodb://…", metavar="ADDRESS")]
+Artifacts = Annotated[
+    str,
+    typer.Option(
+        "--artifacts", help="Storage for job files that machines share: s3://BUCKET/PATH or a directory", metavar="URL"
+    ),
+]
 Workers = Annotated[
     int, typer.Option("--workers", help="Number of worker processes; each uses one GPU.", min=0, max=256)
 ]
@@ -54,6 +60,7 @@ def service_of(
     workers: int,
     *,
     auth: list[str] | None = None,
+    artifacts: str = "",
     batch: int | None = None,
     proxies: Sequence[str] | None = None,
     json_logs: bool = False,
@@ -68,18 +75,20 @@ def service_of(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtra(error.name or "fastapi", "server") from None
-    from flickbook.jobs.artifacts import ArtifactStore
+    from flickbook.jobs.backend import artifacts as artifact_store
     from flickbook.server.access.passwords import accounts_of
     from flickbook.server.operations import logs
     from flickbook.server.service import Service
     from flickbook.store.connect import connect
 
-    chosen = settings.load(store=store or None, batch=batch, trusted_proxies=proxies or None)
+    chosen = settings.load(
+        store=store or None, artifacts=artifacts or None, batch=batch, trusted_proxies=proxies or None
+    )
     console.start(chosen.log_level)
     logs.start(chosen.log_level, json_logs)
     return Service(
         connect(chosen.store),
-        ArtifactStore((chosen.jobs_dir or chosen.data_dir / "jobs").absolute()),
+        artifact_store(chosen.artifacts),
         chosen,
         host=host,
         port=port,

@@ -14,6 +14,7 @@ def serve(
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
     store: options.Store = "",
+    artifacts: options.Artifacts = "",
     workers: options.Workers = 1,
     batch: options.Batch = None,
     keep: Annotated[
@@ -49,6 +50,7 @@ def serve(
         store,
         workers,
         auth=auth,
+        artifacts=artifacts,
         batch=batch,
         proxies=trusted_proxy,
         json_logs=json_logs,

@@ -41,6 +41,7 @@ def filed(backend: Backend, job: Job, clip: Clip, path_of: PathOf | None = None)
         clip = _joined(backend, job, clip) if job.kind == "extension" else clip
         clip = clip.noted(plan_notes)
         clip.save(path, overwrite=True)
+        backend.artifacts.commit(path)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     if formats.is_frames(path):
         return Result(path=str(path), sidecar=sidecar)
@@ -51,6 +52,8 @@ def drafted(backend: Backend, job: Job, frames: np.ndarray, fps: float) -> Resul
     """Writes a draft as an animated WebP; its latents stay in the checkpoint."""
     path = backend.artifacts.film(job.id, job.attempt, ".webp")
     write(path, frames, fps, None, overwrite=True)
+    backend.artifacts.commit(path)
+    backend.artifacts.upload(job.id)
     return Result(path=str(path), bytes=path.stat().st_size, sha256=sha256(path))
 
 
@@ -78,10 +81,13 @@ def _joined(backend: Backend, job: Job, clip: Clip) -> Clip:
 
 
 def _parent(backend: Backend, job: Job) -> Path:
-    parent = backend.ask(backend.queue.job(job.parent))
+    parent = backend.artifacts.localised(backend.ask(backend.queue.job(job.parent)))
     if parent.result is None or not parent.result.path:
         raise OutputError(job.parent, "the film to extend was deleted", "extend another film")
-    return Path(parent.result.path)
+    path = Path(parent.result.path)
+    if parent.home == "queue":
+        backend.artifacts.fetch(path)
+    return path
 
 
 def _filed_before(job: Job, clip: Clip, path: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from flickbook.engine.memory.fallback import ran_out
 from flickbook.engine.retry import good_films
 from flickbook.errors import Cancelled, StoreError
 from flickbook.jobs import queue
-from flickbook.jobs.artifacts import CHECKPOINT
+from flickbook.jobs.artifacts import CHECKPOINT, LOG
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.workers.lease import Attempt
@@ -117,16 +117,19 @@ class Runner:
         job is raised after the job is settled, and fails the remaining jobs. `path_of` chooses the path of a
         command's film. A KeyboardInterrupt releases the remaining jobs and is raised again.
         """
+        jobs = [self._backend.artifacts.localised(job) for job in jobs]
         claimed = {job.id: job for job in jobs}
-        slots = [claimed.get(job.id, job) for job in beside or jobs]
+        slots = [claimed.get(job.id) or self._backend.artifacts.localised(job) for job in beside or jobs]
         attempt = Attempt(self._backend, jobs, films=len(slots), **self._times)
         self._attempts.append(attempt)
         attempt.leaving = self._leaving
         with ExitStack() as stack:
             stack.callback(self._attempts.remove, attempt)
             stack.enter_context(attempt)
-            with logged(self._backend.artifacts, jobs):
+            with logged(self._backend.artifacts, jobs), ExitStack() as mirror:
                 try:
+                    ids = [*claimed, *([batch] if batch else [])]
+                    mirror.enter_context(self._backend.artifacts.mirrored(ids, lambda: not attempt.lost))
                     self._work(attempt, slots, batch, _Options(on_step, previews, strict, path_of))
                 except Cancelled:
                     pass
@@ -143,6 +146,7 @@ class Runner:
                     if strict:
                         raise
                 finally:
+                    mirror.close()  # before another machine can claim the jobs
                     attempt.release()
             if attempt.aside and self._writer is not None:  # keep the leases until the jobs are settled
                 self._writer.after(stack.pop_all().close)
@@ -303,6 +307,8 @@ class Runner:
                 logger.error("%s: %s", job.id, lost)
         finally:
             run.attempt.aside.pop(job.id, None)
+            with suppress(StoreError, OSError):
+                self._backend.artifacts.commit(self._backend.artifacts.of(job.id) / LOG)
 
     def _settle(self, run: _Run, job: Job, result: Result) -> None:
         """Settles a job whose film is written, and removes its checkpoint."""
@@ -341,6 +347,8 @@ class Runner:
         """The checkpointer of a job or its batch; it also reads the checkpoint of a parent draft, which is kept."""
         artifacts = self._backend.artifacts
         also = [artifacts.checkpoint(job.parent)] if job.parent and job.kind != "extension" else []
+        for path in also:
+            artifacts.fetch(path)
         return Checkpointer(artifacts.made(batch or job.id) / CHECKPOINT, also=also, may=lambda: not attempt.lost)
 
 

@@ -49,9 +49,15 @@ class Supervisor:
     """
 
     def __init__(
-        self, store: str, jobs_dir: Path | None = None, workers: int = 1, arguments: Sequence[str] = ()
+        self,
+        store: str,
+        jobs_dir: Path | None = None,
+        workers: int = 1,
+        arguments: Sequence[str] = (),
+        artifacts: str = "",
     ) -> None:
-        self.store, self.jobs_dir, self._arguments = store, jobs_dir, tuple(arguments)
+        """`artifacts` is the URL of shared storage for the files of jobs, by default that of the settings."""
+        self.store, self.jobs_dir, self.artifacts, self._arguments = store, jobs_dir, artifacts, tuple(arguments)
         self._places = [_Place(_device(number, workers)) for number in range(workers)]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -98,6 +104,8 @@ class Supervisor:
         variables = {"FLICKBOOK_STORE": self.store} if self.store else {}
         if self.jobs_dir is not None:
             variables["FLICKBOOK_JOBS_DIR"] = str(self.jobs_dir)
+        if self.artifacts:
+            variables["FLICKBOOK_ARTIFACTS"] = self.artifacts
         place.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, env=settings.inherited(**place.env, **variables)
         )
@@ -135,7 +143,7 @@ class Supervisor:
         place.deaths = 0 if lived > _GOOD else place.deaths + 1
         place.wait = time.monotonic() + min(_LONGEST, 0.1 * 2 ** min(place.deaths, 10))
         try:
-            with Backend.at(self.store, self.jobs_dir) as backend:
+            with Backend.at(self.store, self.jobs_dir, self.artifacts) as backend:
                 for job in backend.ask(backend.queue.release_jobs_of(place.name, reason)):
                     backend.artifacts.log(job.id, f"attempt {job.attempt}: {reason}")
         except FlickbookError as error:

@@ -228,7 +228,8 @@ class Tuner:
         wrong += ["clips"] if values["data"] != self.examples.digest else []
         if wrong:
             limit = f"holds a training with other options ({', '.join(wrong)} differ)"
-            raise RequestError("output", self.out.parent, limit, "use the options of that run, or another output directory")
+            remedy = "use the options of that run, or another output directory"
+            raise RequestError("output", self.out.parent, limit, remedy)
         with torch.no_grad():
             for name, value in checkpoint.part(tensors, "weights/").items():
                 self.parameters[name].copy_(value)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import stat
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -136,24 +134,6 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
     return first, last
 
 
-def opened(root: Path, path: Path) -> tuple[Any, os.stat_result]:
-    """Open a regular file below `root`, and return it with its status. Raises OSError for anything else."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        facts = os.fstat(handle)
-        # Checked after opening, so that a directory replaced in the meantime is detected.
-        real = Path(os.path.realpath(path))
-        if not stat.S_ISREG(facts.st_mode) or not real.is_relative_to(os.path.realpath(root)):
-            raise FileNotFoundError(path)
-        if not os.path.samestat(facts, os.stat(real)):
-            raise FileNotFoundError(path)
-        return os.fdopen(handle, "rb"), facts
-    except BaseException:
-        os.close(handle)
-        raise
-
-
 def film_of(service: Service, job: Job, id: str = "") -> Path:
     """Return the path of a job's film. Raises JobNotFound if there is none yet, JobConflict if a command wrote it
     elsewhere; its message calls the job `id`."""
@@ -167,11 +147,11 @@ def film_of(service: Service, job: Job, id: str = "") -> Path:
     return service.artifacts.of(job.id) / name
 
 
-async def held(request: Request, root: Path, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
-    """Return a response with a file below `root`; `digest` is its SHA-256 if known. Raises OSError."""
-    file, facts = await asyncio.to_thread(opened, root, path)
-    etag = digest or f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
-    return Held(request, file, facts.st_size, media_type(path.name), etag, name, download, facts.st_mtime)
+async def held(request: Request, path: Path, name: str, *, download: bool, digest: str = "") -> Response:
+    """Return a response with a file of the artifact store; `digest` is its SHA-256 if known. Raises OSError."""
+    found = await asyncio.to_thread(service_of(request).artifacts.opened, path)
+    etag = digest or found.tag
+    return Held(request, found.file, found.size, media_type(path.name), etag, name, download, found.modified)
 
 
 async def file_of(request: Request, job: Job, kind: Kind, download: bool = False) -> Response:
@@ -189,6 +169,8 @@ async def file_of(request: Request, job: Job, kind: Kind, download: bool = False
         path = _trained(service, job, WEIGHTS if kind == "lora" else COMPARISON)
     else:
         path = film_of(service, job)
+        if kind != "film":
+            await asyncio.to_thread(service.artifacts.fetch, path)
         if kind == "thumbnail":
             path = await thumbnails.thumbnail(path)
         elif kind == "sheet":
@@ -200,7 +182,7 @@ async def file_of(request: Request, job: Job, kind: Kind, download: bool = False
     if kind == "lora":
         name = f"{service.artifacts.lora_name(job.id) or job.id}{path.suffix}"
     try:
-        return await held(request, service.artifacts.root, path, name, download=download, digest=known)
+        return await held(request, path, name, download=download, digest=known)
     except OSError:
         if kind == "preview" and job.state in ("queued", "running", "paused"):
             return Response(status_code=204)  # not yet

@@ -18,7 +18,6 @@ from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
 from flickbook.jobs.queue import FAVOURITE
 from flickbook.server.access.dependencies import Changer, Creator, Reader
-from flickbook.server.api import job_files
 from flickbook.server.api.queue_position import line_of
 from flickbook.server.api.requests import (
     EXAMPLE,
@@ -325,13 +324,13 @@ async def log(id: str, request: Request, caller: Reader) -> Response:
 def _tail(service: Service, job: Job) -> str:
     place = service.artifacts.of(job.id)
     try:
-        file, facts = job_files.opened(service.artifacts.root, place / LOG)
+        log = service.artifacts.opened(place / LOG)
     except OSError:
         return ""
-    with file:
-        file.seek(max(0, facts.st_size - _MAX_LOG))
+    with log.file as file:
+        file.seek(max(0, log.size - _MAX_LOG))
         found = file.read(_MAX_LOG).decode("utf-8", "replace")
-    return str(found).replace(f"{place}{os.sep}", "")
+    return found.replace(f"{place}{os.sep}", "")
 
 
 @router.get(f"{ROOT}/jobs/{{id}}/run", operation_id="job_run", responses=refusals(404))

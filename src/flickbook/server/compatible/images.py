@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -168,10 +169,15 @@ async def _image(service: Service, request: Request, fields: CreateImage, job: J
 async def _encoded(service: Service, job: Job) -> str:
     """Return an image file in base64. Raises HTTPException if it is gone."""
     try:
-        data = await asyncio.to_thread(film_path(service, job, job.id).read_bytes)
+        data = await asyncio.to_thread(_read, service, film_path(service, job, job.id))
     except OSError:
         raise HTTPException(404, "the file was deleted; create the image again") from None
     return base64.b64encode(data).decode("ascii")
+
+
+def _read(service: Service, path: Path) -> bytes:
+    with service.artifacts.opened(path).file as file:
+        return file.read()
 
 
 def _size(job: Job) -> str:

@@ -185,10 +185,7 @@ def mark_remix(place: Path, of: str) -> None:
 
 def _origin(queue: Queue, job: Job) -> str | None:
     """Return the id of the video that a job is a remix of."""
-    try:
-        found = (queue.artifacts.of(job.id) / _ORIGIN).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        return None
+    found = queue.artifacts.text(queue.artifacts.of(job.id) / _ORIGIN)
     return video_id(found) if ID.fullmatch(found) else None
 
 

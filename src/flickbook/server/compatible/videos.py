@@ -289,6 +289,7 @@ async def download_video(
     if variant == "video":
         return await _film(request, job)
     film = film_path(service, job, video_id)
+    await asyncio.to_thread(service.artifacts.fetch, film)
     path = await (thumbnails.thumbnail(film) if variant == "thumbnail" else thumbnails.sheet(film, job.plan.prompt))
     return await _download(request, path, f"{video_id}-{variant}{path.suffix}")
 
@@ -303,6 +304,6 @@ async def _film(request: Request, job: Job) -> Response:
 async def _download(request: Request, path: Path, name: str, digest: str = "") -> Response:
     """Return the response that downloads a file as `name`. Raises HTTPException with 404 if it is gone."""
     try:
-        return await held(request, service_of(request).artifacts.root, path, name, download=True, digest=digest)
+        return await held(request, path, name, download=True, digest=digest)
     except OSError:
         raise HTTPException(404, "the file was deleted; create the film again") from None

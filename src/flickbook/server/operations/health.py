@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
@@ -68,9 +66,7 @@ async def readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     at, found = getattr(request.app.state, "ready", (float("-inf"), dict[str, bool]()))
     if time.monotonic() - at > _FRESH:
-        store, files = await asyncio.gather(
-            _store_answers(service), asyncio.to_thread(_writable, service.artifacts.root)
-        )
+        store, files = await asyncio.gather(_store_answers(service), asyncio.to_thread(_files_writable, service))
         found = {"ready": store and files, "store": store, "files": files}
         request.app.state.ready = (time.monotonic(), found)
     workers = {"wanted": service.workers, "alive": alive(service)}
@@ -91,13 +87,11 @@ async def _store_answers(service: Service) -> bool:
     return True
 
 
-def _writable(root: Path) -> bool:
+def _files_writable(service: Service) -> bool:
     try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=root) as file:
-            file.write(b"x")
-    except OSError as error:
-        logger.error("%s cannot be written: %s", root, error)
+        service.artifacts.check()
+    except FlickbookError as error:
+        logger.error("%s", error)
         return False
     return True
 

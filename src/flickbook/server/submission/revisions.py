@@ -106,6 +106,8 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
         raise JobConflict(parent.id, "a training", "repeated", "send its clips to POST /api/v1/tunes")
     if parent.kind == "sequence":
         return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
+    parent = service.artifacts.localised(parent)
+    service.artifacts.fetch_job(parent.id)
     place = service.artifacts.made(id)
     changes: dict[str, object] = {"model": parent.plan.model, "seed": seed}
     if prompt is not None:
@@ -157,7 +159,9 @@ def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: P
     if sent is not None:
         return uploads.keep("video", sent, place, stem, "film")
     assert parent is not None
-    return uploads.again(film_path(service, parent, video_id(parent.id)), place, stem)
+    film = film_path(service, parent, video_id(parent.id))
+    service.artifacts.fetch(film)
+    return uploads.again(film, place, stem)
 
 
 def failure(job: Job) -> Response:

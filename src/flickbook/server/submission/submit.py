@@ -39,10 +39,15 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
     """
     id = new_id("job")
 
+    def stored() -> Job:
+        job = make(id)
+        service.artifacts.upload(id)
+        return job
+
     async def made() -> list[Job]:
         try:
             # Reads the uploaded files, which may take as long as their limits allow.
-            job = await asyncio.get_running_loop().run_in_executor(READERS, make, id)
+            job = await asyncio.get_running_loop().run_in_executor(READERS, stored)
         except Exception:
             await asyncio.to_thread(service.artifacts.clear, id)
             raise

@@ -1,0 +1,107 @@
+"""Several machines as processes with directories of their own: two servers, two workers, one store, one storage."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.patience import until
+from tests.store import mongo_server
+
+import flickbook
+from flickbook.jobs.backend import Backend
+
+SOURCE = Path(flickbook.__file__).parents[1]
+#: Films that take some seconds, so that a worker can be killed while it makes one.
+FILM = {"prompt": "a red circle moving left on a blue background", "num_inference_steps": 60}
+
+
+class Machines:
+    """Starts processes, each as a machine of its own."""
+
+    def __init__(self, place: Path, store: str, artifacts: str) -> None:
+        self._place, self.store, self._artifacts = place, store, artifacts
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, name: str, *words: str) -> subprocess.Popen[str]:
+        """A process whose data is in a directory of this name."""
+        variables = {
+            "FLICKBOOK_DATA_DIR": str(self._place / name),
+            "FLICKBOOK_STORE": self.store,
+            "FLICKBOOK_ARTIFACTS": self._artifacts,
+            "PYTHONPATH": str(SOURCE),
+        }
+        (self._place / name).mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            env={**os.environ, **variables},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self._place / name,
+        )
+        self.processes.append(process)
+        return process
+
+    def server(self, name: str) -> tuple[subprocess.Popen[str], str]:
+        """A service without workers, and its address."""
+        process = self.start(name, "flickbook", "serve", "--port", "0", "--workers", "0")
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"serving at (http://\S+) ", line)
+        assert found is not None, line
+        return process, found[1]
+
+    def worker(self, name: str) -> subprocess.Popen[str]:
+        """A worker with a short lease."""
+        return self.start(name, "flickbook.jobs.workers.worker", "--name", name, "--lease", "3", "--beat", "0.5")
+
+
+@pytest.fixture
+def machines(tmp_path: Path, s3: str) -> Iterator[Machines]:
+    with ExitStack() as stack:
+        place = tmp_path / "mongo"
+        place.mkdir()
+        found = Machines(tmp_path, stack.enter_context(mongo_server.running(place)).url(), s3)
+        yield found
+        for process in found.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.slow
+def test_no_film_is_lost_with_a_worker_and_a_server(machines: Machines, tmp_path: Path, command: Any) -> None:
+    first, url = machines.server("server-1")
+    _, other = machines.server("server-2")
+    workers = {name: machines.worker(name) for name in ("worker-1", "worker-2")}
+    ids = [httpx2.post(f"{url}/api/v1/jobs", json={**FILM, "seed": seed}).json()["id"] for seed in range(4)]
+
+    def jobs() -> list[dict[str, Any]]:
+        return [httpx2.get(f"{other}/api/v1/jobs/{id}").json() for id in ids]
+
+    def halfway() -> str | None:
+        running = (job for job in jobs() if job["state"] == "running" and job["progress"])
+        return next((job["id"] for job in running if job["progress"]["fraction"] > 0.3), None)
+
+    lost = until(halfway)
+    with Backend.at(machines.store, tmp_path / "here") as backend:
+        name = backend.ask(backend.queue.job(lost)).worker
+    workers[name].send_signal(signal.SIGKILL)
+    first.send_signal(signal.SIGKILL)
+    until(lambda: all(job["state"] == "completed" for job in jobs()), 0.2)
+    assert [job["attempt"] for job in jobs() if job["id"] == lost] == [2]
+    for id in ids:
+        film = httpx2.get(f"{other}/api/v1/jobs/{id}/film")
+        part = httpx2.get(f"{other}/api/v1/jobs/{id}/film", headers={"range": "bytes=100-199"})
+        assert part.status_code == 206 and part.content == film.content[100:200]
+        (tmp_path / f"{id}.mp4").write_bytes(film.content)
+        assert command("reproduce", str(tmp_path / f"{id}.mp4")).returncode == 0
