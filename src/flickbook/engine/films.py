@@ -161,6 +161,11 @@ def read_ahead(plan: Plan, run_options: RunOptions) -> None:
         engine.read(plan)
 
 
+def loaded_models() -> frozenset[str]:
+    """The names of the models that this process has loaded."""
+    return frozenset(engine.model.name for engine in list(_ENGINES.values()))
+
+
 def _same_placement(one: Placement, other: Placement) -> bool:
     """Whether two placements are equal apart from the batch size."""
     return one == other.model_copy(update={"batch": one.batch})

@@ -52,9 +52,10 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
     try:
         await _require_authentication(service)
         listener = listening(service)
-        batch = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
+        arguments = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
+        arguments += ["--peers"] if service.workers > 1 or service.settings.artifacts else []
         chosen = service.settings
-        supervisor = Supervisor(chosen.store, service.artifacts.root, service.workers, batch, chosen.artifacts)
+        supervisor = Supervisor(chosen.store, service.artifacts.root, service.workers, arguments, chosen.artifacts)
         service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])

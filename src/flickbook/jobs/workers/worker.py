@@ -16,6 +16,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,13 +29,15 @@ from flickbook.hub.find import to_pull
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.workers.batching import gather
+from flickbook.jobs.workers.placement import AMONG, Placement
 from flickbook.jobs.workers.runner import Runner
+from flickbook.spec import Step
 from flickbook.store.base import Job
 
 #: Seconds: between two checks of an empty queue, and the longest wait for a store that does not answer.
 IDLE = 0.1
 _PATIENCE = 30.0
-#: Queued jobs that are searched for one whose model is installed.
+#: Queued jobs that are examined for one whose model is installed.
 _AMONG = 200
 
 logger = logging.getLogger(__name__)
@@ -53,7 +57,8 @@ def is_dead(name: str) -> bool:
 class Worker:
     """Works on the queue in this thread until `leave` is called; `lease`, `beat` and `look` are seconds.
 
-    `batch` is the maximum batch size, by default from the settings.
+    `batch` is the maximum batch size, by default from the settings. With `peers`, jobs are left to another worker that
+    has their model loaded, or that has the memory they need.
     """
 
     def __init__(
@@ -65,11 +70,13 @@ class Worker:
         beat: float = BEAT,
         look: float = LOOK,
         batch: int | None = None,
+        peers: bool = False,
     ) -> None:
         self.name = name or name_of()
         self._backend, self._lease, self._beat, self._leaving = backend, lease, beat, threading.Event()
         self._runner = Runner(backend, lease=lease, beat=beat, look=look, aside=True)
         self._batch, self._recovered = batch, 0.0
+        self._placement = Placement(backend, self.name, beat) if peers else None
         self._auto = settings.load().pull == "auto"
 
     def leave(self) -> None:
@@ -79,6 +86,10 @@ class Worker:
 
     def work(self, jobs: int | None = None) -> int:
         """Runs up to `jobs` jobs, without limit by default; returns how many were run."""
+        with self._placement or nullcontext():
+            return self._work(jobs)
+
+    def _work(self, jobs: int | None) -> int:
         done, wait = 0, IDLE
         while not self._leaving.is_set() and (jobs is None or done < jobs):
             try:
@@ -93,7 +104,9 @@ class Worker:
                 continue
             group = gather(self._backend, self.name, self._lease, job, self._batch, jobs and jobs - done)
             try:
-                self._runner.run(group.jobs, beside=group.slots, batch=group.batch)
+                self._runner.run(
+                    group.jobs, beside=group.slots, batch=group.batch, on_step=partial(self._note_step, job)
+                )
             except (FlickbookError, OSError) as error:
                 # Jobs that could not be settled are released when their leases expire.
                 logger.error("%s: %s", job.id, error)
@@ -101,13 +114,23 @@ class Worker:
         self._runner.wait()
         return done
 
+    def _note_step(self, job: Job, step: Step) -> None:
+        if self._placement is not None:
+            self._placement.note_step(job, step)
+
     def _claim(self) -> Job | None:
-        """Claims the next job. If the service downloads models, jobs whose model is still missing are skipped."""
+        """Claims the next job that should run here. If the service downloads models, jobs whose model is still missing
+        are skipped.
+        """
         store = self._backend.store
-        if not self._auto:
+        if not self._auto and self._placement is None:
             return self._backend.ask(store.claim(self.name, self._lease))
-        claimed = self._backend.ask(store.claim_more(self.name, self._lease, _ready, 1, _AMONG))
+        among = _AMONG if self._auto else AMONG
+        claimed = self._backend.ask(store.claim_more(self.name, self._lease, self._fits, 1, among))
         return claimed[0] if claimed else None
+
+    def _fits(self, job: Job) -> bool:
+        return (not self._auto or _ready(job)) and (self._placement is None or self._placement.takes(job))
 
     def _recover(self) -> None:
         """Recovers jobs of dead workers, at most once per heartbeat."""
@@ -132,13 +155,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds a claim holds")
     parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")
     parser.add_argument("--batch", type=int, help="jobs of one shape that run as one batch at most")
+    parser.add_argument("--peers", action="store_true", help="leave jobs to workers that have their model loaded")
     parser.add_argument("--ready", type=Path, help="a file to write once it works")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=settings.load().log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     faulthandler.enable()
     try:
         with Backend.at(options.store, options.jobs_dir) as backend:
-            worker = Worker(backend, options.name, lease=options.lease, beat=options.beat, batch=options.batch)
+            how = {"lease": options.lease, "beat": options.beat, "batch": options.batch, "peers": options.peers}
+            worker = Worker(backend, options.name, **how)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.leave())
             threading.Thread(target=_until_the_end, args=(worker,), name="parent", daemon=True).start()
