@@ -52,10 +52,7 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
     try:
         await _require_authentication(service)
         listener = listening(service)
-        arguments = [] if service.settings.batch is None else ["--batch", str(service.settings.batch)]
-        arguments += ["--peers"] if service.workers > 1 or service.settings.artifacts else []
-        chosen = service.settings
-        supervisor = Supervisor(chosen.store, service.artifacts.root, service.workers, arguments, chosen.artifacts)
+        supervisor = _supervisor(service)
         service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])
@@ -64,6 +61,17 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
             await asyncio.to_thread(supervisor.stop)
     finally:
         await service.store.close()
+
+
+def _supervisor(service: Service) -> Supervisor:
+    """Return what starts the workers: processes here, or one that keeps actors on a Ray cluster."""
+    chosen, root, workers = service.settings, service.artifacts.root, service.workers
+    arguments = [] if chosen.batch is None else ["--batch", str(chosen.batch)]
+    if service.cluster:
+        arguments += ["--address", service.cluster, "--most", str(workers)]
+        return Supervisor(chosen.store, root, 1, arguments, chosen.artifacts, "flickbook.jobs.cluster.driver")
+    arguments += ["--peers"] if workers > 1 or chosen.artifacts else []
+    return Supervisor(chosen.store, root, workers, arguments, chosen.artifacts)
 
 
 async def _require_authentication(service: Service) -> None:

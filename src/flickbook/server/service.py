@@ -34,6 +34,8 @@ class Service:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    #: The address of a Ray cluster whose machines make the films, or "auto"; "" for worker processes on this machine.
+    cluster: str = ""
     origins: tuple[str, ...] = ()
     #: Local accounts, passwords by name. They may log in beside the owners of API keys.
     accounts: Mapping[str, str] = field(default_factory=dict)

@@ -32,6 +32,11 @@ def connect(url: str | None = None) -> Store:
     return _sqlite(Path(rest[1:]).expanduser())
 
 
+def is_local(url: str) -> bool:
+    """Whether a store is a file, which only one machine can use. "" is the default store."""
+    return not url or url.startswith("sqlite:")
+
+
 def hidden(url: str) -> str:
     """The URL without parts that may be secret: credentials and options."""
     scheme, mark, rest = url.partition("://")

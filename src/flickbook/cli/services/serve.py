@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flickbook.cli.services import options
-from flickbook.errors import RequestError
+from flickbook.errors import MissingExtra, RequestError
 
 
 def serve(
@@ -15,7 +15,23 @@ def serve(
     port: options.Port = 8000,
     store: options.Store = "",
     artifacts: options.Artifacts = "",
-    workers: options.Workers = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            help="Number of worker processes, each on one GPU; 1 if unset. With --cluster the most workers, 256.",
+            min=0,
+            max=4096,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            help="Address of a Ray cluster that runs the workers; auto for this machine.",
+            metavar="ADDRESS",
+        ),
+    ] = "",
     batch: options.Batch = None,
     keep: Annotated[
         str, typer.Option("--keep", help="Delete finished jobs after this time: 12h, 30d.", metavar="TIME")
@@ -42,13 +58,19 @@ def serve(
     ] = False,
 ) -> None:
     """Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio."""
+    from importlib.util import find_spec
+
     from flickbook.cli.quantities import octets, seconds
+
+    if cluster and find_spec("ray") is None:
+        raise MissingExtra("ray", "cluster")
 
     service = options.service_of(
         host,
         port,
         store,
-        workers,
+        (256 if cluster else 1) if workers is None else workers,
+        cluster=cluster,
         auth=auth,
         artifacts=artifacts,
         batch=batch,

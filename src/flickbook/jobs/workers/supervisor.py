@@ -27,6 +27,8 @@ _LONGEST: Final = 60.0
 #: After a worker ran for this many seconds, its replacement starts at once.
 _GOOD: Final = 30.0
 
+_MODULE: Final = "flickbook.jobs.workers.worker"
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,8 +57,12 @@ class Supervisor:
         workers: int = 1,
         arguments: Sequence[str] = (),
         artifacts: str = "",
+        module: str = _MODULE,
     ) -> None:
-        """`artifacts` is the URL of shared storage for the files of jobs, by default that of the settings."""
+        """`artifacts` is the URL of shared storage for the files of jobs, by default that of the settings; `module` is
+        what each process runs.
+        """
+        self._module = module
         self.store, self.jobs_dir, self.artifacts, self._arguments = store, jobs_dir, artifacts, tuple(arguments)
         self._places = [_Place(_device(number, workers)) for number in range(workers)]
         self._over = threading.Event()
@@ -99,7 +105,7 @@ class Supervisor:
     def _start(self, place: _Place) -> None:
         self._count += 1
         place.name = f"{socket.gethostname()}:{os.getpid()}:{self._count}"
-        command = [sys.executable, "-m", "flickbook.jobs.workers.worker", "--name", place.name, *self._arguments]
+        command = [sys.executable, "-m", self._module, "--name", place.name, *self._arguments]
         # Other users can read a command line, and the URL may contain a password.
         variables = {"FLICKBOOK_STORE": self.store} if self.store else {}
         if self.jobs_dir is not None:

@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -76,8 +77,15 @@ class Worker:
         self._backend, self._lease, self._beat, self._leaving = backend, lease, beat, threading.Event()
         self._runner = Runner(backend, lease=lease, beat=beat, look=look, aside=True)
         self._batch, self._recovered = batch, 0.0
+        self._ended: float | None = time.monotonic()
         self._placement = Placement(backend, self.name, beat) if peers else None
         self._auto = settings.load().pull == "auto"
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last job ended; 0 while one runs."""
+        ended = self._ended
+        return 0.0 if ended is None else time.monotonic() - ended
 
     def leave(self) -> None:
         """Releases the running jobs at their next step and makes `work` return."""
@@ -102,6 +110,7 @@ class Worker:
             if job is None:
                 self._leaving.wait(wait)
                 continue
+            self._ended = None
             group = gather(self._backend, self.name, self._lease, job, self._batch, jobs and jobs - done)
             try:
                 self._runner.run(
@@ -111,6 +120,7 @@ class Worker:
                 # Jobs that could not be settled are released when their leases expire.
                 logger.error("%s: %s", job.id, error)
             done += len(group.jobs)
+            self._ended = time.monotonic()
         self._runner.wait()
         return done
 
@@ -164,9 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Backend.at(options.store, options.jobs_dir) as backend:
             how = {"lease": options.lease, "beat": options.beat, "batch": options.batch, "peers": options.peers}
             worker = Worker(backend, options.name, **how)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: worker.leave())
-            threading.Thread(target=_until_the_end, args=(worker,), name="parent", daemon=True).start()
+            leave_at_end(worker.leave)
             if options.ready is not None:
                 replace_whole(options.ready, lambda file: file.write_text(worker.name, encoding="utf-8"))
             worker.work()
@@ -176,14 +184,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _until_the_end(worker: Worker) -> None:
-    """Waits until the parent process is gone, which ends the pipe on standard input."""
-    try:
-        while os.read(0, 1024):
-            pass
-    except OSError:
-        pass
-    worker.leave()
+def leave_at_end(leave: Callable[[], None]) -> None:
+    """Calls `leave` on SIGTERM, on Ctrl-C, and when the parent process is gone, which closes standard input."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        leave()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave())
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 if __name__ == "__main__":
