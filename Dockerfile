@@ -12,10 +12,12 @@ COPY constraints.txt ./
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install '.[gen,finish,server,ui,mongo]' -c constraints.txt
+RUN pip install '.[gen,finish,server,ui,mongo,cluster]' -c constraints.txt
 
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/flickbook /opt/flickbook
+# Login shells, which KubeRay uses, do not keep PATH.
+RUN ln -s /opt/flickbook/bin/ray /opt/flickbook/bin/flickbook /usr/local/bin/
 RUN useradd --create-home --uid 10001 flickbook && install --directory --owner=flickbook --mode=0700 /data
 ENV PATH=/opt/flickbook/bin:$PATH PYTHONUNBUFFERED=1 FLICKBOOK_DATA_DIR=/data FLICKBOOK_CACHE_DIR=/data/cache
 USER flickbook
