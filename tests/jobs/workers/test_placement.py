@@ -23,6 +23,17 @@ def test_a_job_is_left_to_a_worker_that_has_its_model_for_as_long_as_loading_tak
     assert takes("wan", lambda: 20.0, COLD, [WARM])
 
 
+def test_a_job_is_not_left_to_a_worker_that_is_busy_for_longer_than_loading_takes() -> None:
+    busy = Peer(frozenset({"wan"}), load={"wan": 20.0}, free=300.0)
+    assert takes("wan", lambda: 0.0, COLD, [busy])
+    assert not takes("wan", lambda: 0.0, COLD, [busy, Peer(frozenset({"wan"}), free=5.0)])
+
+
+def test_each_job_that_is_left_needs_a_worker_of_its_own() -> None:
+    assert not takes("wan", lambda: 0.0, COLD, [WARM, WARM], before=1)
+    assert takes("wan", lambda: 0.0, COLD, [WARM, WARM], before=2)
+
+
 def test_a_job_that_does_not_fit_is_left_to_a_worker_with_more_memory() -> None:
     small, large = Peer(frozenset(), memory=8), Peer(frozenset(), memory=80)
     assert not takes("wan", lambda: 1e9, small, [large], lambda: False)
@@ -32,7 +43,7 @@ def test_a_job_that_does_not_fit_is_left_to_a_worker_with_more_memory() -> None:
 
 def test_a_dead_worker_is_forgotten(backend: Backend, small: Small) -> None:
     films.forget()
-    body = {"count": 7, "models": ["builtin"], "memory": 0, "load": {"builtin": 1e6}}
+    body = {"count": 7, "models": ["builtin"], "memory": 0, "load": {"builtin": 1e6}, "free": 0.0}
     backend.ask(backend.store.put(Note(kind=NOTE, id="dead", body=json.dumps(body))))
     job = small()
     with Placement(backend, "here", beat=0.02) as placement:

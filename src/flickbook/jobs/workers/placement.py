@@ -3,7 +3,8 @@
 Each worker publishes what it holds as a note in the store, and reads the notes of the others. A worker leaves a queued
 job to another one
 
-    - that has the job's model loaded, for as many seconds as loading it takes;
+    - that has the job's model loaded and will be free before this worker could have loaded it; at most for as many
+      seconds as loading takes;
     - that has more memory, if the job does not fit into this machine's.
 
 Times are measured by each worker for itself, so clocks of different machines are never compared.
@@ -15,6 +16,7 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,26 +30,28 @@ from flickbook.jobs.queue import BEAT
 from flickbook.spec import Step
 from flickbook.store.base import Job, Note
 
-#: Queued jobs that are examined for one that should run here.
-AMONG: Final = 32
+#: Queued jobs that are examined for one that should run here, at least; with many workers twice as many as there are.
+_AMONG: Final = 32
 #: The kind of the notes, and heartbeats without which a worker counts as gone.
 NOTE: Final = "worker"
 _GONE: Final = 4
 #: Seconds that loading a model is expected to take before it was measured.
 _LOAD: Final = 10.0
+_REMEMBERED: Final = 10_000
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Another worker: the models that it has loaded, the memory of its device in bytes, and the seconds that loading a
-    model took there.
+    """A worker: the models that it has loaded, the memory of its device in bytes, the seconds that loading a model took
+    there, and the seconds until it is free.
     """
 
     models: frozenset[str]
     memory: int = 0
     load: Mapping[str, float] = field(default_factory=dict)
+    free: float = 0.0
 
 
 @dataclass
@@ -58,7 +62,7 @@ class Waiting:
 
     def seconds(self, id: str, now: float) -> float:
         """How long a job was left to others by now; 0 the first time."""
-        while len(self.since) > 4 * AMONG:
+        while len(self.since) > _REMEMBERED:
             del self.since[next(iter(self.since))]
         return now - self.since.setdefault(id, now)
 
@@ -69,14 +73,21 @@ def takes(
     here: Peer,
     others: Sequence[Peer],
     fits: Callable[[], bool] = lambda: True,
+    before: int = 0,
 ) -> bool:
-    """Whether this worker takes a job of `model` that it has left to others for `waited` seconds."""
+    """Whether this worker takes a job of `model` that it has left to others for `waited` seconds.
+
+    `before` jobs of the same model, which come first, are left to others already. Each needs a worker of its own:
+    otherwise many jobs would wait for one worker, and those behind them with them.
+    """
     if any(peer.memory > here.memory for peer in others) and not fits():
         return False
-    if model in here.models or not any(model in peer.models for peer in others):
+    free = sorted(peer.free for peer in others if model in peer.models)
+    if model in here.models or before >= len(free):
         return True
     known = [peer.load[model] for peer in (here, *others) if model in peer.load]
-    return waited() >= (max(known) if known else _LOAD)
+    loading = max(known) if known else _LOAD
+    return free[before] > loading or waited() >= loading
 
 
 class Placement:
@@ -90,6 +101,8 @@ class Placement:
         self._peers: list[Peer] = []
         self._seen: dict[str, tuple[int, float]] = {}
         self._count = 0
+        self._job = ""
+        self._left: Counter[str] = Counter()
         machine = Machine.here()
         self._memory = machine.gpu_total if machine.device == "cuda" else machine.memory_total
         self._over = threading.Event()
@@ -107,14 +120,29 @@ class Placement:
         except FlickbookError as error:  # the others notice that it no longer changes
             logger.warning("%s", error)
 
+    @property
+    def among(self) -> int:
+        """How many queued jobs to examine."""
+        return max(_AMONG, 2 * len(self._peers))
+
+    def begin(self) -> None:
+        """Starts a pass over the queue, from its front."""
+        self._left.clear()
+
     def takes(self, job: Job) -> bool:
-        """Whether this worker should claim a queued job."""
+        """Whether this worker should claim a queued job, the next one of a pass."""
         model, here = job.plan.model, Peer(loaded_models(), self._memory, self._load)
 
         def waited() -> float:
             return self._waiting.seconds(job.id, time.monotonic())
 
-        return takes(model, waited, here, self._peers, lambda: self._fits(job))
+        mine = takes(model, waited, here, self._peers, lambda: self._fits(job), self._left[model])
+        self._left[model] += not mine
+        return mine
+
+    def running(self, id: str) -> None:
+        """Remembers the job that runs now, "" for none."""
+        self._job = id
 
     def note_step(self, job: Job, step: Step) -> None:
         """Remembers how long loading the model of a job took."""
@@ -144,7 +172,14 @@ class Placement:
 
     def _publish(self) -> None:
         self._count += 1
-        body = {"count": self._count, "models": sorted(loaded_models()), "memory": self._memory, "load": self._load}
+        left = self._backend.artifacts.progress(self._job).get("eta_seconds") if self._job else 0.0
+        body = {
+            "count": self._count,
+            "models": sorted(loaded_models()),
+            "memory": self._memory,
+            "load": self._load,
+            "free": left or 0.0,
+        }
         self._backend.ask(self._backend.store.put(Note(kind=NOTE, id=self._name, body=json.dumps(body))))
 
     def _read(self) -> None:
@@ -160,5 +195,5 @@ class Placement:
             elif now - since > _GONE * self._beat:
                 self._backend.ask(self._backend.store.drop(NOTE, note.id))
                 continue
-            found.append(Peer(frozenset(body["models"]), int(body["memory"]), body["load"]))
+            found.append(Peer(frozenset(body["models"]), int(body["memory"]), body["load"], float(body["free"])))
         self._peers = found

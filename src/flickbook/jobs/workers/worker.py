@@ -30,7 +30,7 @@ from flickbook.hub.find import to_pull
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.workers.batching import gather
-from flickbook.jobs.workers.placement import AMONG, Placement
+from flickbook.jobs.workers.placement import Placement
 from flickbook.jobs.workers.runner import Runner
 from flickbook.spec import Step
 from flickbook.store.base import Job
@@ -111,6 +111,8 @@ class Worker:
                 self._leaving.wait(wait)
                 continue
             self._ended = None
+            if self._placement is not None:
+                self._placement.running(job.id)
             group = gather(self._backend, self.name, self._lease, job, self._batch, jobs and jobs - done)
             try:
                 self._runner.run(
@@ -121,6 +123,8 @@ class Worker:
                 logger.error("%s: %s", job.id, error)
             done += len(group.jobs)
             self._ended = time.monotonic()
+            if self._placement is not None:
+                self._placement.running("")
         self._runner.wait()
         return done
 
@@ -135,7 +139,10 @@ class Worker:
         store = self._backend.store
         if not self._auto and self._placement is None:
             return self._backend.ask(store.claim(self.name, self._lease))
-        among = _AMONG if self._auto else AMONG
+        among = _AMONG
+        if self._placement is not None:
+            self._placement.begin()
+            among = max(self._placement.among, _AMONG if self._auto else 0)
         claimed = self._backend.ask(store.claim_more(self.name, self._lease, self._fits, 1, among))
         return claimed[0] if claimed else None
 
