@@ -47,8 +47,13 @@ def test_a_dead_worker_is_forgotten(backend: Backend, small: Small) -> None:
     backend.ask(backend.store.put(Note(kind=NOTE, id="dead", body=json.dumps(body))))
     job = small()
     with Placement(backend, "here", beat=0.02) as placement:
-        until(lambda: not placement.takes(job))
-        until(lambda: placement.takes(job))
+
+        def takes_it() -> bool:
+            placement.begin()
+            return placement.takes(job)
+
+        until(lambda: not takes_it())
+        until(takes_it)
     assert backend.ask(backend.store.notes(NOTE)) == []
 
 
