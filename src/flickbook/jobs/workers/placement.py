@@ -91,8 +91,8 @@ def takes(
 
 
 class Placement:
-    """What this worker holds, and what the others hold. A thread publishes the one and reads the other every `beat`
-    seconds. A context manager.
+    """What this worker holds, which a thread publishes every `beat` seconds, and what the others hold, which is read
+    before a pass over the queue. A context manager.
     """
 
     def __init__(self, backend: Backend, name: str, beat: float = BEAT) -> None:
@@ -100,7 +100,7 @@ class Placement:
         self._waiting, self._load, self._fit = Waiting(), dict[str, float](), dict[tuple[object, ...], bool]()
         self._peers: list[Peer] = []
         self._seen: dict[str, tuple[int, float]] = {}
-        self._count = 0
+        self._count, self._looked = 0, float("-inf")
         self._job = ""
         self._left: Counter[str] = Counter()
         machine = Machine.here()
@@ -126,8 +126,12 @@ class Placement:
         return max(_AMONG, 2 * len(self._peers))
 
     def begin(self) -> None:
-        """Starts a pass over the queue, from its front."""
+        """Starts a pass over the queue, from its front. Raises StoreError."""
         self._left.clear()
+        # With many workers the notes are many, so a busy worker does not read them.
+        if time.monotonic() - self._looked > self._beat:
+            self._read()
+            self._looked = time.monotonic()
 
     def takes(self, job: Job) -> bool:
         """Whether this worker should claim a queued job, the next one of a pass."""
@@ -163,10 +167,8 @@ class Placement:
         while True:
             try:
                 self._publish()
-                self._read()
             except FlickbookError as error:
-                logger.warning("the other workers are not known: %s", error)
-                self._peers = []
+                logger.warning("the other workers do not know of this one: %s", error)
             if self._over.wait(self._beat):
                 return
 
