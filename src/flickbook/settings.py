@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     - `artifacts`: storage that machines share for the files of jobs, as s3://BUCKET/PATH or a directory; empty for
       jobs_dir alone.
     - `batch`: the most queued jobs of equal shape in one batch of a worker; None for what pays off on its device.
+    - `ulysses_degree`: GPUs that share the tokens of one film, for models whose networks can be split.
     - `url`, `key`: a Flickbook service that the window uses instead of this machine, and its API key.
     - `aliases`: names of other services' models that clients of the OpenAI-compatible API may send, and the model that
       each stands for: a table, or a text such as "sora-2=builtin". None by default.
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     jobs_dir: HomePath | None = None
     artifacts: str = ""
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
+    ulysses_degree: Annotated[int, Field(ge=1, le=64)] = 1
     url: str = ""
     key: SecretStr = SecretStr("")
     aliases: Annotated[dict[str, str], NoDecode, BeforeValidator(_aliases)] = Field(default_factory=dict)

@@ -265,6 +265,7 @@ class Placement(Record):
     offload: Literal["none", "model", "sequential"] = "none"  # networks wait in host memory, whole or by layer
     slicing: bool = False  # attention and decoding in slices: slower, with less memory
     tiling: bool = False  # frames are decoded in overlapping tiles
+    ulysses_degree: Annotated[int, Field(ge=1, le=64)] = 1  # devices that share the tokens of one film
     rungs: tuple[str, ...] = ()  # the fallbacks applied while running, because memory ran out
 
 

@@ -27,7 +27,7 @@ def test_clips_are_checked_and_trained_and_the_lora_is_used(seen: Seen, tmp_path
     seen.press("Tune")
     expect(panel.get_by_role("alert").filter(visible=True)).to_contain_text("Name of the LoRA: missing")
     panel.get_by_label("Name of the LoRA").fill("zigzag")
-    for label, value in (("Updates", "10"), ("Rank", "2")):
+    for label, value in (("Updates", "2"), ("Rank", "2")):
         box = panel.get_by_label(f"number input for {label}", exact=True)
         box.fill(value)
         box.press("Tab")

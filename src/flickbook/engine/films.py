@@ -128,6 +128,8 @@ def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
         # A caller that passes a placement also sets the threads.
         threads = settings.load().threads if run_options.placement is None else None
         placed = device.confirmed(found, threads)
+        if run_options.placement is None and model.family == "pipeline":
+            placed = placed.model_copy(update={"ulysses_degree": settings.load().ulysses_degree})
         # Reuse an engine with the same files and an equal placement, however that was chosen.
         warm = (
             each for other, each in _ENGINES.items() if other[:4] == key[:4] and _same_placement(each.placement, placed)

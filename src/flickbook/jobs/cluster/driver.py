@@ -88,7 +88,7 @@ class Driver:
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
         check_shared(nodes, store, artifacts)
         gpus = resources.get("GPU", 0) > 0
-        self._class = remote_class(ray, 1.0 if gpus else 0.0, 1.0)
+        self._class = remote_class(ray, settings.load().ulysses_degree if gpus else 0.0, 1.0)
         jobs_dir = "" if artifacts else str(backend.artifacts.root)
         self._arguments = (store, artifacts, jobs_dir, batch, lease, beat)
         self._actors: list[Any] = []

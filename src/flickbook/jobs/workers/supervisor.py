@@ -64,7 +64,8 @@ class Supervisor:
         """
         self._module = module
         self.store, self.jobs_dir, self.artifacts, self._arguments = store, jobs_dir, artifacts, tuple(arguments)
-        self._places = [_Place(_device(number, workers)) for number in range(workers)]
+        degree = settings.load().ulysses_degree
+        self._places = [_Place(_device(number, workers, degree)) for number in range(workers)]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._count = 0
@@ -165,7 +166,9 @@ def _close_input(process: subprocess.Popen[bytes]) -> None:
             process.terminate()
 
 
-def _device(number: int, workers: int) -> dict[str, str]:
-    """Environment of worker `number` of `workers`: its own GPU, if there are several of both."""
+def _device(number: int, workers: int, degree: int = 1) -> dict[str, str]:
+    """Environment of worker `number` of `workers`: its own `degree` GPUs, if there are several of both."""
     count = gpus() if workers > 1 else 1
-    return {"CUDA_VISIBLE_DEVICES": str(number % count)} if count > 1 else {}
+    if count < 2:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(str((number * degree + each) % count) for each in range(degree))}
