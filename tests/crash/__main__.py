@@ -23,6 +23,7 @@ from tests.crash import (
     access,
     cancel,
     claims,
+    cluster_kill,
     disk,
     idempotency,
     inspections,
@@ -73,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stops", type=int, default=1000, help="holders that are stopped; workers are a tenth")
     parser.add_argument("--cancels", type=int, default=100, help="films that are cancelled, and as many waiting jobs")
     parser.add_argument("--tunes", type=int, default=200, help="kills of trainings")
+    parser.add_argument("--losses", type=int, default=70, help="losses of parts of a cluster")
     parser.add_argument("--real", type=int, help="kills of workers under the real lease of 30 s; a twentieth")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--place", help="where the temporary directory is made")
@@ -125,6 +127,13 @@ def _tunes(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Sec
     said = f"- {found.trainings} trainings ended, each with {same}"
     went = f"- {found.resumed} starts found a checkpoint, {found.kills - found.resumed} began anew"
     return Section("kill -9 of trainings", found.kills, 0.0, [said, went], found.faults)
+
+
+def _cluster(options: argparse.Namespace, place: Path, _: Ward, __: Ward) -> Section:
+    found = cluster_kill.run(place, options.losses, options.seed)
+    where = ", ".join(f"{fault} {count}" for fault, count in found.losses.most_common())
+    said = f"- lost: {where}; {found.films} films, all with the frames of their twin; {found.again} took another attempt"
+    return Section("losses in a cluster", sum(found.losses.values()), 0.0, [said], found.faults)
 
 
 def _queue(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Section:
@@ -248,6 +257,7 @@ def _inspections(options: argparse.Namespace, place: Path, _: Ward, __: Ward) ->
 PARTS: dict[str, Made] = {
     "workers": _workers,
     "tunes": _tunes,
+    "cluster": _cluster,
     "queue": _queue,
     "service": _service,
     "claims": _claims,
