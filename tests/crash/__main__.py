@@ -132,7 +132,7 @@ def _tunes(options: argparse.Namespace, place: Path, ward: Ward, _: Ward) -> Sec
 def _cluster(options: argparse.Namespace, place: Path, _: Ward, __: Ward) -> Section:
     found = cluster_kill.run(place, options.losses, options.seed)
     where = ", ".join(f"{fault} {count}" for fault, count in found.losses.most_common())
-    said = f"- lost: {where}; {found.films} films, all with the frames of their twin; {found.again} took another attempt"
+    said = f"- lost: {where}; {found.films} films with the frames of their twin; {found.again} took another attempt"
     return Section("losses in a cluster", sum(found.losses.values()), 0.0, [said], found.faults)
 
 

@@ -35,8 +35,10 @@ from flickbook.jobs.workers.runner import Runner
 from flickbook.spec import Step
 from flickbook.store.base import Job
 
-#: Seconds: between two checks of an empty queue, and the longest wait for a store that does not answer.
+#: Seconds: between two checks of an empty queue, the same and the time between two checks for requests when there are
+#: other workers, which share the store, and the longest wait for a store that does not answer.
 IDLE = 0.1
+_SHARED = 0.5
 _PATIENCE = 30.0
 #: Queued jobs that are examined for one whose model is installed.
 _AMONG = 200
@@ -75,7 +77,8 @@ class Worker:
     ) -> None:
         self.name = name or name_of()
         self._backend, self._lease, self._beat, self._leaving = backend, lease, beat, threading.Event()
-        self._runner = Runner(backend, lease=lease, beat=beat, look=look, aside=True)
+        self._idle = _SHARED if peers else IDLE
+        self._runner = Runner(backend, lease=lease, beat=beat, look=max(look, _SHARED) if peers else look, aside=True)
         self._batch, self._recovered = batch, 0.0
         self._ended: float | None = time.monotonic()
         self._placement = Placement(backend, self.name, beat) if peers else None
@@ -98,12 +101,12 @@ class Worker:
             return self._work(jobs)
 
     def _work(self, jobs: int | None) -> int:
-        done, wait = 0, IDLE
+        done, wait = 0, self._idle
         while not self._leaving.is_set() and (jobs is None or done < jobs):
             try:
                 self._recover()
                 job = self._claim()
-                wait = IDLE
+                wait = self._idle
             except StoreError as error:
                 logger.error("%s", error)
                 job, wait = None, min(2 * wait, _PATIENCE)
