@@ -31,6 +31,9 @@ class RequestContext(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.behind = behind
         self.left = left
+        #: Commands that are answered as by a primary that has just stepped down, and one of how many they are.
+        self.elections, self.every = 0, 5
+        self.seen = 0
         self.commands: list[dict[str, Any]] = []
         self.counting = threading.Lock()
 
@@ -47,9 +50,21 @@ class RequestContext(socketserver.ThreadingTCPServer):
                 self.left -= 1
             return self.left is None or self.left >= 0
 
+    def steps_down(self, command: dict[str, Any]) -> bool:
+        """Whether this command meets an election: it is refused and not executed."""
+        with self.counting:
+            if not self.elections or next(iter(command)) in _HELLO:
+                return False
+            self.seen += 1
+            if self.seen % self.every:
+                return False
+            self.elections -= 1
+            return True
+
     def disguised(self, reply: dict[str, Any]) -> dict[str, Any]:
         me = f"127.0.0.1:{self.server_address[1]}"
-        return {**reply, "setName": "rs0", "setVersion": 1, "hosts": [me], "primary": me, "me": me}
+        sessions = {"logicalSessionTimeoutMinutes": 30}  # without it the driver repeats no write
+        return {**reply, **sessions, "setName": "rs0", "setVersion": 1, "hosts": [me], "primary": me, "me": me}
 
 
 class _Passing(socketserver.BaseRequestHandler):
@@ -63,6 +78,9 @@ class _Passing(socketserver.BaseRequestHandler):
                     command = _document(requested)
                     if not self.server.passes(command):
                         return
+                    if self.server.steps_down(command):
+                        self.request.sendall(_refusal(requested))
+                        continue
                     behind.sendall(requested)
                     answer = _whole(behind)
                     if next(iter(command)) in _HELLO:
@@ -98,6 +116,15 @@ def _document(message: bytes) -> dict[str, Any]:
     start = _start(message)
     length = struct.unpack_from("<i", message, start)[0]
     return bson.decode(message[start : start + length])
+
+
+def _refusal(requested: bytes) -> bytes:
+    """The answer of a server that is no primary any more, to a message of the present protocol."""
+    error = {"ok": 0.0, "code": 10107, "codeName": "NotWritablePrimary", "errmsg": "not primary"}
+    error |= {"errorLabels": ["RetryableWriteError"]}
+    body = bytes(5) + bson.encode(error)
+    number = struct.unpack_from("<i", requested, 4)[0]
+    return struct.pack("<iiii", 16 + len(body), number + 1, number, _MESSAGE) + body
 
 
 def _with(message: bytes, document: dict[str, Any]) -> bytes:

@@ -31,6 +31,8 @@ from flickbook.store.mongo.url import MongoUrl
 
 SECRET = "Xq7-geheim-Zp9"
 ALL = Query(limit=1000)
+#: The driver waits half a second for a new primary; 200 were tried once.
+ELECTIONS = 10
 #: What parts an address is more likely than chance.
 AROUND = st.text(st.one_of(st.sampled_from("@:/?#%,&=[]"), st.characters()), max_size=4)
 
@@ -342,3 +344,27 @@ def test_acknowledged_writes_survive_a_server_kill(tmp_path: Path) -> None:
             assert len(claimed) == len(set(claimed))
             assert all(found[id].state == "running" for id in claimed)
             assert after.check() == []
+
+
+@pytest.mark.slow
+def test_elections_lose_no_confirmed_change(url: str) -> None:
+    """Every fifth command meets a primary that has just stepped down. The driver asks again; what it gives up on is an
+    error, and what it confirms is there."""
+    confirmed: list[str] = []
+    with front(shared().port) as door, Blocking(MongoStore(door.url(name_of(url)))) as store:
+        door.elections = ELECTIONS
+        done: list[str] = []
+        while door.elections:
+            try:
+                (added,) = store.add([job()])
+                confirmed.append(added.id)
+                claimed = store.claim("one", 30.0)
+                assert claimed is not None
+                if store.settle(claimed.id, claimed.attempt, {"state": "completed"}) is not None:
+                    done.append(claimed.id)
+            except StoreError as error:
+                assert "\n" not in str(error)
+        rows = {each.id: each for each in store.find(ALL)}
+    assert len(done) == len(set(done)) and len(confirmed) > ELECTIONS // 4
+    assert set(confirmed) <= set(rows)
+    assert all(rows[id].state == "completed" for id in done)
