@@ -146,6 +146,11 @@ class Simulation:
             if now > self._end:
                 break
             getattr(self, f"_{what}")(now, number, worker)
+        for place in self._workers:
+            if place.job is not None:  # what was done of the films that are not finished
+                loading = min(place.loading, self._end - place.began)
+                self.outcome.loading += loading
+                self.outcome.films += self._end - place.began - loading
         return self.outcome
 
     def _later(self, at: float, what: str, worker: int = -1) -> int:
