@@ -4,10 +4,10 @@
     python -m bench.cluster_sim --gpus 40 --load 0.8   one size
 
 A simulation of the queue's own rules: jobs are taken in order; a job is left to a worker that has its model loaded and
-is free before another one could load it (`jobs.workers.placement.takes`); a lost
+is free before another one could load it (`jobs.workers.affinity.takes`); a lost
 worker's job returns when its lease expires and continues from its last checkpoint. Arrivals and failures are random
-(Poisson). Times of service are inputs; where they come from stands beside them. A wait lasts until a film is being
-computed, so it includes the loading of its model.
+(Poisson). The times of loading and of films are inputs, with their origin in a comment. A wait lasts until the first
+step of a film is computed, so it includes the loading of its model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from flickbook.jobs.queue import LEASE
-from flickbook.jobs.workers.placement import Peer, takes
+from flickbook.jobs.workers.affinity import Peer, takes
 
 #: Seconds between two checkpoints that reach the storage; a worker sends changed files every second.
 CHECKPOINT = 2.0
@@ -106,7 +106,7 @@ class Simulation:
     """One run of `hours` with `gpus` workers at `load`, the share of the GPUs that films alone would use.
 
     `failures` is the mean number of hours between two losses of a GPU; with `placed` False jobs are taken strictly in
-    order, by whoever is free.
+    order, by the next free worker.
     """
 
     def __init__(

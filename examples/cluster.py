@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -129,6 +130,8 @@ def main() -> int:
         say(f"two services, {url} and {other}, in front of one queue")
 
         from openai import OpenAI
+
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of OpenAI's own service
 
         client, second = OpenAI(base_url=f"{url}/v1", api_key="none"), OpenAI(base_url=f"{other}/v1", api_key="none")
         made = [

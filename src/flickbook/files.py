@@ -30,6 +30,38 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def open_below(root: Path, path: Path) -> BufferedReader:
+    """Open a regular file below `root` without following a symbolic link. Raises OSError for anything else."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        facts = os.fstat(handle)
+        # Checked after opening, so that a directory replaced in the meantime is detected.
+        real = Path(os.path.realpath(path))
+        if not stat.S_ISREG(facts.st_mode) or not real.is_relative_to(os.path.realpath(root)):
+            raise FileNotFoundError(path)
+        if not os.path.samestat(facts, os.stat(real)):
+            raise FileNotFoundError(path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def link_new(source: Path, path: Path) -> bool:
+    """Hard-link a file, or copy it where that is not possible; False if the name is taken. Raises OSError."""
+    try:
+        os.link(source, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:
+        if path.exists():
+            return False
+        replace_whole(path, lambda draft: shutil.copyfile(source, draft))
+        return True
+
+
 def link_or_copy(source: str, destination: str) -> str:
     """Hard-link a file, or copy it where that is not possible; a `copy_function` of `shutil.copytree`."""
     try:

@@ -27,7 +27,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from flickbook.errors import OutputError, RequestError
-from flickbook.files import replace_whole
+from flickbook.files import link_new, open_below, replace_whole
 from flickbook.store.base import ID, Job, new_id
 
 PROGRESS: Final = "progress.json"
@@ -125,21 +124,14 @@ class ArtifactStore:
 
     def opened(self, path: Path) -> Opened:
         """Opens a regular file below `root` for reading at any position. Raises OSError for anything else."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-        try:
-            facts = os.fstat(handle)
-            # Checked after opening, so that a directory replaced in the meantime is detected.
-            real = Path(os.path.realpath(path))
-            if not stat.S_ISREG(facts.st_mode) or not real.is_relative_to(os.path.realpath(self.root)):
-                raise FileNotFoundError(path)
-            if not os.path.samestat(facts, os.stat(real)):
-                raise FileNotFoundError(path)
-            tag = f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
-            return Opened(os.fdopen(handle, "rb"), facts.st_size, facts.st_mtime, tag)
-        except BaseException:
-            os.close(handle)
-            raise
+        file = open_below(self.root, path)
+        facts = os.fstat(file.fileno())
+        tag = f"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"
+        return Opened(file, facts.st_size, facts.st_mtime, tag)
+
+    def shown(self, id: str, name: str) -> Path:
+        """Where a file that changes while a job runs is read: its progress, preview or log."""
+        return self.of(id) / name
 
     def text(self, path: Path) -> str:
         """The content of a small file that never changes; "" if there is none."""
@@ -147,13 +139,6 @@ class ArtifactStore:
             return path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-
-    def written(self, path: Path) -> int:
-        """When a file was written, in milliseconds since 1970; 0 if it does not exist."""
-        try:
-            return os.stat(path).st_mtime_ns // 1_000_000
-        except OSError:
-            return 0
 
     def check(self) -> None:
         """Raises OutputError or StoreError if files cannot be written."""
@@ -192,7 +177,7 @@ class ArtifactStore:
                 path = before or folder / f"{name if number == 1 else f'{name}-{number}'}.safetensors"
                 # The pointer comes first, so that a kill in between leaves no LoRA that its job does not know.
                 self._put(pointer, f"{folder.name}/{path.name}".encode("ascii"))
-                if _linked(source, path) or (before and _equal(source, path)):
+                if link_new(source, path) or (before and _equal(source, path)):
                     return path.stem
                 before, number = None, number + (before is None)
         except OSError as error:
@@ -239,7 +224,7 @@ class ArtifactStore:
     def progress(self, id: str) -> dict[str, Any]:
         """The progress of a job as last saved, or an empty dict."""
         try:
-            with open(self.of(id) / PROGRESS, "rb") as file:
+            with open(self.shown(id, PROGRESS), "rb") as file:
                 found = json.loads(file.read(_MAX_PROGRESS))
         except (OSError, ValueError):
             return {}
@@ -285,7 +270,7 @@ class ArtifactStore:
     def preview(self, id: str) -> bytes | None:
         """The newest preview of a job, or None."""
         with suppress(OSError):
-            return (self.of(id) / PREVIEW).read_bytes()
+            return self.shown(id, PREVIEW).read_bytes()
         return None
 
     def log(self, id: str, text: str) -> None:
@@ -297,7 +282,7 @@ class ArtifactStore:
     def read_log(self, id: str) -> str:
         """The log of a job's attempts, or ""."""
         with suppress(OSError):
-            return (self.of(id) / LOG).read_text(encoding="utf-8", errors="replace")
+            return self.shown(id, LOG).read_text(encoding="utf-8", errors="replace")
         return ""
 
     def tidy(self, id: str, attempt: int) -> None:
@@ -391,20 +376,6 @@ class ArtifactStore:
     def size(self) -> int:
         """Total size of all files in bytes."""
         return _size(self.root)
-
-
-def _linked(source: Path, path: Path) -> bool:
-    """Hard-links a file, or copies it where that is not possible; False if the name is taken. Raises OSError."""
-    try:
-        os.link(source, path)
-        return True
-    except FileExistsError:
-        return False
-    except OSError:
-        if path.exists():
-            return False
-        replace_whole(path, lambda draft: shutil.copyfile(source, draft))
-        return True
 
 
 def _equal(source: Path, path: Path) -> bool:

@@ -118,6 +118,9 @@ def test_listening_on_all_addresses_needs_a_key(serving: Serving, command: Any) 
         (["--origin", "https://a.b/path"], "--origin https://a.b/path: "),
         (["--store", "ftp://x"], "--store "),
         (["--host", "no-such-host.invalid"], "--host no-such-host.invalid: "),
+        (["--cluster", "head:6379"], "--store a file: machines of a cluster cannot share a file"),
+        (["--cluster", "head:6379", "--store", "mongodb://h/films"], "--artifacts: machines of a cluster need storage"),
+        (["--artifacts", "nothing://place"], "--artifacts nothing://place: "),
     ],
 )
 def test_a_refusal_is_one_line(words: list[str], message: str, command: Any) -> None:

@@ -12,7 +12,7 @@ from tests.contract.matrix import request_of
 
 from flickbook import catalogue
 from flickbook.engine.engine import Engine, Frames
-from flickbook.engine.pipelines.family import PipelineFamily
+from flickbook.engine.pipelines import ranks
 from flickbook.errors import FlickbookError
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan
@@ -28,15 +28,12 @@ def film(engine: Engine, plan: Plan) -> np.ndarray:
     return np.concatenate([event.frames for event in engine.run([plan]) if isinstance(event, Frames)])
 
 
-@pytest.fixture
-def engines() -> Iterator[list[Engine]]:
-    """Engines whose processes are ended after the test."""
-    found: list[Engine] = []
-    yield found
-    for each in found:
-        family = each.loaded()
-        if isinstance(family, PipelineFamily) and family.ranks is not None:
-            family.ranks.close()
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """The processes are ended after each test."""
+    yield
+    for each in list(ranks._active):
+        each.close()
 
 
 def prepared(build: str, tmp_path: Path) -> tuple[Case, Path, Plan]:
@@ -48,28 +45,26 @@ def prepared(build: str, tmp_path: Path) -> tuple[Case, Path, Plan]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", ["wan", "wan22_a14b"])
-def test_a_film_of_two_processes_equals_that_of_one(
-    build: str, tmp_path: Path, data: Path, engines: list[Engine]
-) -> None:
+def test_a_film_of_two_processes_equals_that_of_one(build: str, tmp_path: Path, data: Path) -> None:
     case, directory, plan = prepared(build, tmp_path)
     whole = film(engine(case, directory, Placement()), plan)
-    engines.append(engine(case, directory, SPLIT))
-    shared = film(engines[0], plan)
-    assert engines[0].placement.ulysses_degree == 2
+    split = engine(case, directory, SPLIT)
+    shared = film(split, plan)
+    assert split.placement.ulysses_degree == 2
     # Sums are computed in another order, which changes the last bit of a pixel at most.
     assert np.abs(shared.astype(int) - whole.astype(int)).max() <= 1
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_the_film_with_an_error(tmp_path: Path, data: Path, engines: list[Engine]) -> None:
+def test_a_lost_process_ends_the_film_with_an_error_and_the_next_model_loads(tmp_path: Path, data: Path) -> None:
     case, directory, plan = prepared("wan", tmp_path)
-    engines.append(engine(case, directory, SPLIT))
-    family = engines[0].loaded()
-    assert isinstance(family, PipelineFamily) and family.ranks is not None
-    family.ranks.processes[0].kill()
-    family.ranks.processes[0].join()
+    split = engine(case, directory, SPLIT)
+    split.loaded()
+    ranks._active[0].processes[0].kill()
+    ranks._active[0].processes[0].join()
     with pytest.raises((RuntimeError, FlickbookError), match="rank 1 of this film ended"):
-        film(engines[0], plan)
+        film(split, plan)
+    assert len(film(engine(case, directory, SPLIT), plan)) == plan.num_frames
 
 
 def test_a_model_that_cannot_be_split_runs_on_one_device(tmp_path: Path, data: Path) -> None:

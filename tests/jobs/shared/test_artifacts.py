@@ -131,3 +131,22 @@ def test_a_batch_is_known_to_every_machine(machine: Machine, small: Small) -> No
     assert one.artifacts.members(batch) == [jobs[1].id]
     one.artifacts.leave(jobs[1].id)
     assert two.artifacts.members(batch) == []
+
+
+def test_a_reader_with_the_same_directory_leaves_a_log_alone(machine: Machine, small: Small) -> None:
+    worker, server = machine("one"), machine("one")
+    job = small()
+    with worker.artifacts.mirrored([job.id], lambda: True):
+        worker.artifacts.log(job.id, "sent")
+    with open(worker.artifacts.of(job.id) / LOG, "a", encoding="utf-8") as log:
+        assert "sent" in server.artifacts.read_log(job.id)
+        log.write("written meanwhile\n")
+    assert "written meanwhile" in (worker.artifacts.of(job.id) / LOG).read_text(encoding="utf-8")
+
+
+def test_a_name_in_the_storage_cannot_leave_the_directory(machine: Machine, small: Small, tmp_path: Path) -> None:
+    server, job = machine("server"), small()
+    assert isinstance(server.artifacts, SharedArtifacts)
+    server.artifacts.remote.put_bytes(b"bad", f"{job.id[-2:]}/{job.id}/../../../outside")
+    server.artifacts.fetch_job(job.id)
+    assert not list(tmp_path.rglob("outside"))

@@ -83,7 +83,7 @@ def test_no_film_is_lost_with_a_worker_and_a_server(machines: Machines, tmp_path
     first, url = machines.server("server-1")
     _, other = machines.server("server-2")
     workers = {name: machines.worker(name) for name in ("worker-1", "worker-2")}
-    ids = [httpx2.post(f"{url}/api/v1/jobs", json={**FILM, "seed": seed}).json()["id"] for seed in range(4)]
+    ids = [_queued(url, seed) for seed in range(4)]
 
     def jobs() -> list[dict[str, Any]]:
         return [httpx2.get(f"{other}/api/v1/jobs/{id}").json() for id in ids]
@@ -97,6 +97,7 @@ def test_no_film_is_lost_with_a_worker_and_a_server(machines: Machines, tmp_path
         name = backend.ask(backend.queue.job(lost)).worker
     workers[name].send_signal(signal.SIGKILL)
     first.send_signal(signal.SIGKILL)
+    assert _queued(other, 0) == ids[0], "the other service knows the keys of the one that is gone"
     until(lambda: all(job["state"] == "completed" for job in jobs()), 0.2)
     assert [job["attempt"] for job in jobs() if job["id"] == lost] == [2]
     for id in ids:
@@ -105,3 +106,9 @@ def test_no_film_is_lost_with_a_worker_and_a_server(machines: Machines, tmp_path
         assert part.status_code == 206 and part.content == film.content[100:200]
         (tmp_path / f"{id}.mp4").write_bytes(film.content)
         assert command("reproduce", str(tmp_path / f"{id}.mp4")).returncode == 0
+
+
+def _queued(url: str, seed: int) -> str:
+    """The id of a film that is sent under an Idempotency-Key of its own."""
+    answer = httpx2.post(f"{url}/api/v1/jobs", json={**FILM, "seed": seed}, headers={"idempotency-key": f"film-{seed}"})
+    return str(answer.json()["id"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from flickbook.cli.services import options
 from flickbook.errors import MissingExtra, RequestError
+
+#: The most workers of a cluster if --workers is not given. What it cannot place makes its autoscaler add machines.
+_MOST: Final = 256
 
 
 def serve(
@@ -64,12 +67,11 @@ def serve(
 
     if cluster and find_spec("ray") is None:
         raise MissingExtra("ray", "cluster")
-
     service = options.service_of(
         host,
         port,
         store,
-        (256 if cluster else 1) if workers is None else workers,
+        (_MOST if cluster else 1) if workers is None else workers,
         cluster=cluster,
         auth=auth,
         artifacts=artifacts,
@@ -81,6 +83,10 @@ def serve(
         keep=seconds("keep", keep) if keep else 0.0,
         max_disk=octets("max_disk", max_disk) if max_disk else None,
     )
+    if cluster and cluster != "auto":  # a cluster of other machines
+        from flickbook.jobs.cluster.requirements import check_shared
+
+        check_shared(service.settings.store, service.settings.artifacts)
     options.run(service)
 
 

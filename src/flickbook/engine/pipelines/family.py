@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from flickbook.hub.find import directory
 from flickbook.hub.manifest import HashCache, fingerprint, read_config
 from flickbook.spec import Placement, Plan
 
-if TYPE_CHECKING:
-    from flickbook.engine.pipelines.ranks import Ranks
-
 #: Networks that stay in float32 when the rest uses half precision, as their publishers recommend.
 _FULL = {"AutoencoderKLWan"}
 #: Classes that need a scheduler other than the one published with their components.
@@ -51,8 +48,6 @@ class PipelineFamily:
         self._native = pipe.scheduler
         self._last: tuple[Any, Plan] | None = None
         self._hastes: list[str] = []
-        #: The other processes that share the work of a film, if there are any.
-        self.ranks: Ranks | None = None
 
     @classmethod
     def load(cls, setup: Setup) -> PipelineFamily:
@@ -105,20 +100,12 @@ class PipelineFamily:
         family = cls(pipe, weights, setup)
         family.notes += notes
         if setup.placement.ulysses_degree > 1:
-            family.split(setup)
+            from flickbook.engine.pipelines.ranks import split  # imported late: it imports this module
+
+            if split(pipe, setup) is None:
+                family.placement = setup.placement.model_copy(update={"ulysses_degree": 1})
+                family.notes.append(f"{setup.model.name} runs on one device: its networks cannot be split here")
         return family
-
-    def split(self, setup: Setup) -> None:
-        """Share the work of each film among several devices, if diffusers can split the model's networks."""
-        from flickbook.engine.pipelines.ranks import Ranks, splittable  # imported late: it imports this module
-
-        degree = setup.placement.ulysses_degree
-        if self.placement.offload != "none" or not splittable(self.pipe):
-            self.placement = self.placement.model_copy(update={"ulysses_degree": 1})
-            self.notes.append(f"{self.model.name} runs on one device: diffusers cannot split it in this placement")
-            return
-        self.ranks = Ranks(setup, degree)
-        self.ranks.split(self.pipe, degree)
 
     @property
     def pipe(self) -> Any:

@@ -32,14 +32,23 @@ _PARTS: Final = ("transformer", "transformer_2")
 _TESTED: Final = frozenset(("WanTransformer3DModel",))
 
 
+#: The ranks of the pipeline that was split last: a process can be in one group only.
+_active: list[Ranks] = []
+
+
 class Ranks:
     """The other ranks of a loaded pipeline: `degree` - 1 processes, which end with this one."""
 
     def __init__(self, setup: Setup, degree: int) -> None:
-        """Starts the processes. Raises RequestError if there are fewer GPUs than `degree`."""
+        """Starts the processes, and ends those of another pipeline. Raises RequestError if there are fewer GPUs than
+        `degree`.
+        """
         if setup.placement.device.startswith("cuda") and (count := torch.cuda.device_count()) < degree:
             limit = f"this process can use {count} GPUs"
             raise RequestError("ulysses_degree", degree, limit, "lower it, or add GPUs to CUDA_VISIBLE_DEVICES")
+        for other in list(_active):
+            other.close()
+        _active.append(self)
         self._place = tempfile.TemporaryDirectory(prefix="flickbook-ranks-")
         meeting = f"file://{Path(self._place.name) / 'meeting'}"
         spawn = multiprocessing.get_context("spawn")
@@ -66,7 +75,10 @@ class Ranks:
         return forward(*arguments, **named)
 
     def close(self) -> None:
-        """Ends the other ranks."""
+        """Ends the other ranks. May be called twice."""
+        if self not in _active:
+            return
+        _active.remove(self)
         for process in self.processes:
             process.kill()
             process.join()
@@ -74,10 +86,17 @@ class Ranks:
         self._place.cleanup()
 
 
-def splittable(pipe: Any) -> bool:
-    """Whether the denoising networks of a pipeline can be split."""
-    networks = _networks(pipe)
-    return bool(networks) and all(type(network).__name__ in _TESTED for network in networks.values())
+def split(pipe: Any, setup: Setup) -> Ranks | None:
+    """Shares the work of a loaded pipeline's films with other processes; None if its networks cannot be split, or are
+    offloaded.
+    """
+    networks = _networks(pipe).values()
+    known = bool(networks) and all(type(network).__name__ in _TESTED for network in networks)
+    if not known or setup.placement.offload != "none":
+        return None
+    ranks = Ranks(setup, setup.placement.ulysses_degree)
+    ranks.split(pipe, setup.placement.ulysses_degree)
+    return ranks
 
 
 def _networks(pipe: Any) -> dict[str, Any]:

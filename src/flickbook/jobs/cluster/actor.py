@@ -37,7 +37,7 @@ class WorkerActor:
         """Whether the worker is idle, and since when."""
         if not self._thread.is_alive():
             raise RuntimeError("the worker ended")  # the driver replaces the actor
-        return ActorState(True, self._worker.idle)
+        return ActorState(True, self._worker.idle, self._worker.name)
 
     def leave(self) -> None:
         """Releases the running jobs with checkpoints, and waits until their files are sent."""

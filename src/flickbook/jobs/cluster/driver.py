@@ -19,18 +19,16 @@ from flickbook import settings
 from flickbook.errors import FlickbookError, MissingExtra, RequestError, StoreError
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.cluster.actor import remote_class
+from flickbook.jobs.cluster.requirements import check_shared
 from flickbook.jobs.cluster.scaling import ActorState, change
 from flickbook.jobs.queue import BEAT, LEASE
-from flickbook.jobs.workers.placement import NOTE
+from flickbook.jobs.workers.roster import Roster
 from flickbook.jobs.workers.worker import leave_at_end
-from flickbook.store.connect import is_local
 
 #: Seconds between two looks at the queue and the actors, for an actor to answer, and for all to release their jobs.
 LOOK: Final = 1.0
 _ANSWER: Final = 5.0
 _PATIENCE: Final = 15.0
-#: The most actors by default. What the cluster cannot place waits, and tells its autoscaler to add machines.
-MOST: Final = 256
 #: Variables that Ray reads when it is imported: calls need a token, and nothing is reported to its makers.
 _VARIABLES: Final = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -78,7 +76,7 @@ class Driver:
         store: str,
         artifacts: str,
         *,
-        most: int = MOST,
+        most: int,
         batch: int | None = None,
         lease: float = LEASE,
         beat: float = BEAT,
@@ -86,12 +84,14 @@ class Driver:
         self._ray, self._backend, self._most = ray, backend, most
         resources = ray.cluster_resources()
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        check_shared(nodes, store, artifacts)
+        if nodes > 1:
+            check_shared(store, artifacts)
         gpus = resources.get("GPU", 0) > 0
         self._class = remote_class(ray, settings.load().ulysses_degree if gpus else 0.0, 1.0)
         jobs_dir = "" if artifacts else str(backend.artifacts.root)
         self._arguments = (store, artifacts, jobs_dir, batch, lease, beat)
         self._actors: list[Any] = []
+        self._roster = Roster(backend, beat)
         self._over = threading.Event()
         title = f"{nodes} {'machine' if nodes == 1 else 'machines'}, {resources.get('GPU', 0):g} GPUs"
         print(f"workers run on a Ray cluster: {title}", file=sys.stderr)
@@ -114,9 +114,8 @@ class Driver:
     def _look(self) -> None:
         states = self._states()
         counts = self._backend.ask(self._backend.store.counts())
-        workers = len(self._backend.ask(self._backend.store.notes(NOTE)))
-        elsewhere = max(0, workers - sum(state.ready for state in states))
-        found = change(states, counts["queued"], counts["running"], self._most, elsewhere)
+        elsewhere = set(self._roster.alive()) - {state.name for state in states}
+        found = change(states, counts["queued"], counts["running"], self._most, len(elsewhere))
         self._stop([self._actors[number] for number in found.stop])
         self._actors = [actor for number, actor in enumerate(self._actors) if number not in found.stop]
         self._actors += [self._class.remote(*self._arguments) for _ in range(found.start)]
@@ -154,24 +153,12 @@ class Driver:
             self._ray.kill(actor)
 
 
-def check_shared(nodes: int, store: str, artifacts: str) -> None:
-    """Raises RequestError if machines of a cluster would not find the jobs or their files."""
-    if nodes < 2:
-        return
-    if is_local(store):
-        limit = f"the {nodes} machines of the cluster cannot share a file"
-        raise RequestError("store", store or "a file", limit, "name a server with --store mongodb://HOST/NAME")
-    if not artifacts:
-        limit = f"the {nodes} machines of the cluster need storage that all of them reach"
-        raise RequestError("artifacts", "", limit, "add --artifacts s3://BUCKET/PATH")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs a driver until standard input ends or SIGTERM arrives; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m flickbook.jobs.cluster.driver", description="Workers on Ray.")
     parser.add_argument("--name", default="", help="ignored; every process of the supervisor gets one")
     parser.add_argument("--address", default="auto", help="of the cluster, or auto")
-    parser.add_argument("--most", type=int, default=MOST, help="actors at most")
+    parser.add_argument("--most", type=int, required=True, help="actors at most")
     parser.add_argument("--batch", type=int, help="jobs of one shape that run as one batch at most")
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds a claim holds")
     parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")

@@ -12,10 +12,11 @@ IDLE_AFTER: Final = 60.0
 
 @dataclass(frozen=True)
 class ActorState:
-    """One worker: whether it responds, and the seconds since its last job ended, 0 while it runs one."""
+    """One worker: whether it responds, the seconds since its last job ended, 0 while it runs one, and its name."""
 
     ready: bool = False
     idle: float = 0.0
+    name: str = ""
 
 
 @dataclass(frozen=True)

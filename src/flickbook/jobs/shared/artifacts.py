@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +31,10 @@ SEND_EVERY: Final = 1.0
 FRESH: Final = 1.0
 #: Seconds between two notes that a caller is watching, and between two looks for them.
 NOTE_EVERY: Final = 3.0
-#: Files that change while a job runs. Servers read them again; all other files stay as they are once a job is queued.
+#: Files that change while a job runs. Readers copy them again and again, into a directory of their own: a worker with
+#: the same jobs_dir may be writing newer ones. All other files stay as they are once a job is queued.
 _CHANGING: Final = frozenset((PROGRESS, PREVIEW, LOG))
+_COPIES: Final = "copies"
 #: Films are sent when they are finished, and are not copied to the next worker.
 _FILM: Final = "film-"
 #: A path in the directory of a job, or of a LoRA of an owner, as any machine may have written it.
@@ -127,34 +131,34 @@ class SharedArtifacts(ArtifactStore):
     # From the storage
 
     def fetch(self, path: Path) -> None:
-        """Copies a file from the storage if it is not here, or if it changes and the stored one is newer."""
-        if path.name in _CHANGING or not path.is_file():
-            self._fetch(self._name(path))
+        """Copies a file from the storage if it is not here. Raises StoreError, OutputError."""
+        if not path.is_file():
+            self._fetch(self._name(path), path)
 
     def fetch_job(self, id: str) -> None:
         """Copies the files of a job from the storage, except its films. Raises StoreError, OutputError."""
         for name in self.remote.names(self._name(self.of(id))):
             if not name.rpartition("/")[2].startswith(_FILM):
-                self._fetch(name)
+                self._fetch(name, self.root / name)
 
-    def _fetch(self, name: str) -> None:
-        """Copies a file unless the local one equals it."""
-        path, manifest = self.root / name, self.remote.manifest(name)
+    def _fetch(self, name: str, path: Path) -> None:
+        """Copies a stored file to `path` unless the file there equals it."""
+        manifest, state, note = self.remote.manifest(name), _state(path), self._name(path)
         if manifest is None:
             return
         with self._lock:
-            copy = self._copy(name)
-            if copy.manifest == manifest and copy.state == _state(path) and copy.state is not None:
+            copy = self._copy(note)
+            if copy.manifest == manifest and copy.state == state and state is not None:
                 return
         if _holds(path, manifest):
-            self._note(name, manifest, _state(path))
+            self._note(note, manifest, state)
             return
         try:
             found = self.remote.fetch(name, path)
         except OSError as error:
             raise OutputError(path, error.strerror or str(error), REMEDY) from None
         if found is not None:
-            self._note(name, found, _state(path))
+            self._note(note, found, _state(path))
 
     @contextmanager
     def mirrored(self, ids: Sequence[str], may_send: Callable[[], bool]) -> Iterator[None]:
@@ -195,7 +199,8 @@ class SharedArtifacts(ArtifactStore):
         """Opens a file of this machine, or of the storage, for reading at any position. Raises OSError."""
         try:
             if path.name in _CHANGING:
-                self.fetch(path)
+                self._fetch(self._name(path), self._shown(path))
+                return super().opened(self._shown(path))
             with suppress(FileNotFoundError):
                 return super().opened(path)
             found = self.remote.open(self._name(path))
@@ -203,64 +208,67 @@ class SharedArtifacts(ArtifactStore):
             raise OSError(str(error)) from error
         if found is None:
             raise FileNotFoundError(path)
-        return Opened(cast(BinaryIO, found[0]), found[1].size, 0.0, found[1].sha256)
+        return Opened(cast(BinaryIO, found[0]), found[1].size, found[1].modified, found[1].sha256)
 
-    def progress(self, id: str) -> dict[str, Any]:
-        """The progress of a job as of about a second ago, or an empty dict."""
-        self._look(self.of(id) / PROGRESS)
-        return super().progress(id)
-
-    def preview(self, id: str) -> bytes | None:
-        """The preview of a job as of about a second ago, or None."""
-        self._look(self.of(id) / PREVIEW)
-        return super().preview(id)
+    def shown(self, id: str, name: str) -> Path:
+        """Where a file that changes while a job runs is read: a copy of the stored one, as of about a second ago."""
+        path = self.of(id) / name
+        self._look(path, self._shown(path), FRESH)
+        return self._shown(path)
 
     def read_log(self, id: str) -> str:
         """The log of a job's attempts, or ""."""
+        path = self.of(id) / LOG
         with suppress(StoreError, OutputError):
-            self.fetch(self.of(id) / LOG)
+            self._fetch(self._name(path), self._shown(path))
         return super().read_log(id)
 
     def text(self, path: Path) -> str:
         """The content of a small file that never changes; "" if there is none, or while it is being copied."""
         if not path.is_file():
-            self._look(path)
+            self._look(path, path, float("inf"))
         return super().text(path)
 
-    def written(self, path: Path) -> int:
-        """When the local copy of a file was written, in milliseconds since 1970; 0 if there is none."""
-        if path.name in _CHANGING:
-            self._look(path)
-        return super().written(path)
+    def _shown(self, path: Path) -> Path:
+        return self.root / _COPIES / path.relative_to(self.root)
 
-    def _look(self, path: Path) -> None:
-        """Copies a file in the background, at most once in `FRESH` seconds. Errors only leave the old copy."""
-        name, now = self._name(path), time.monotonic()
+    def _look(self, path: Path, to: Path, every: float) -> None:
+        """Copies a stored file in the background, at most once in `every` seconds. Errors leave the old copy."""
+        name = self._name(path)
 
         def look() -> None:
-            with suppress(StoreError, OutputError):
-                self._fetch(name)
+            try:
+                self._fetch(name, to)
+            except (StoreError, OutputError):
+                self._again(name)
 
-        self._soon(name, now, FRESH, look)
+        self._soon(name, every, look)
 
-    def _soon(self, name: str, now: float, every: float, work: Callable[[], None]) -> None:
+    def _soon(self, name: str, every: float, work: Callable[[], None]) -> None:
+        if self._is_due(name, every):
+            self._later.submit(work)
+
+    def _is_due(self, name: str, every: float) -> bool:
+        """Whether a name was last looked at `every` seconds ago or longer; if so, it is looked at now."""
+        now = time.monotonic()
         with self._lock:
             copy = self._copy(name)
-            if now - copy.looked < every:
-                return
-            copy.looked = now
-        self._later.submit(work)
+            due = now - copy.looked >= every
+            if due:
+                copy.looked = now
+        return due
+
+    def _again(self, name: str) -> None:
+        """Lets the next call look at a file again."""
+        with self._lock:
+            self._copy(name).looked = float("-inf")
 
     def loras(self, owner: str) -> Path:
         """Folder of an owner's finished LoRAs, which only that owner may use. Blocks when they are copied."""
         folder = super().loras(owner)
-        name, now = self._name(folder), time.monotonic()
-        with self._lock:
-            copy = self._copy(name)
-            fresh, copy.looked = now - copy.looked < FRESH, now
-        if not fresh:
+        if self._is_due(self._name(folder), FRESH):
             with suppress(StoreError, OutputError):
-                for each in self.remote.names(name):
+                for each in self.remote.names(self._name(folder)):
                     self.fetch(self.root / each)
         return folder
 
@@ -281,11 +289,11 @@ class SharedArtifacts(ArtifactStore):
             with suppress(StoreError):
                 self.remote.put_bytes(str(time.time_ns()).encode("ascii"), name)
 
-        self._soon(name, time.monotonic(), NOTE_EVERY, note)
+        self._soon(name, NOTE_EVERY, note)
 
     def watched(self, id: str) -> bool:
         """Whether the note changed within the last seconds. Clocks of different machines are not compared."""
-        name, now = self._name(self.of(id) / WATCHED), time.monotonic()
+        name = self._name(self.of(id) / WATCHED)
 
         def look() -> None:
             with suppress(StoreError):
@@ -294,8 +302,8 @@ class SharedArtifacts(ArtifactStore):
                 if data and self._watchers.get(id, (b"", 0.0))[0] != data:
                     self._watchers[id] = data, time.monotonic()
 
-        self._soon(name, now, NOTE_EVERY, look)
-        return now - self._watchers.get(id, (b"", float("-inf")))[1] < WATCHING
+        self._soon(name, NOTE_EVERY, look)
+        return time.monotonic() - self._watchers.get(id, (b"", float("-inf")))[1] < WATCHING
 
     # Batches
 
@@ -310,9 +318,7 @@ class SharedArtifacts(ArtifactStore):
         """The id of a job's batch and the jobs that it began with; "" and [] without a batch. Blocks."""
         with suppress(StoreError, OutputError):
             self.fetch_job(id)
-            batch, _ = super().batch(id)
-            batch = batch or self._batch_of(id)
-            if batch:
+            if batch := self._batch_of(id):
                 self.fetch_job(batch)
         return super().batch(id)
 
@@ -347,6 +353,7 @@ class SharedArtifacts(ArtifactStore):
         """Removes the directory of a job or a batch here and in the storage. Returns the bytes freed here."""
         lora = self._published(id)
         size = super().clear(id)
+        shutil.rmtree(self._shown(self.of(id)), ignore_errors=True)
         for path in [self.of(id)] + ([] if lora is None else [lora]):
             self._remove(self._name(path))
         return size
@@ -391,4 +398,4 @@ def _state(path: Path) -> tuple[int, int] | None:
         facts = path.stat()
     except OSError:
         return None
-    return (facts.st_mtime_ns, facts.st_size) if path.is_file() else None
+    return (facts.st_mtime_ns, facts.st_size) if stat.S_ISREG(facts.st_mode) else None

@@ -15,6 +15,8 @@ import hashlib
 import io
 import json
 import logging
+import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +35,7 @@ PART: Final = 8 << 20
 INLINE: Final = 32 << 10
 _MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST: Final = 4 << 20
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 #: Seconds to wait before each further try of a request that failed.
 WAITS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
 #: Storage that shows an object only when it is complete. Elsewhere a part is written under another name and renamed.
@@ -43,16 +46,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is stored under a name: size in bytes, SHA-256, and parts (SHA-256, size); `data` of a small file."""
+    """What is stored under a name: size in bytes, SHA-256, and parts (SHA-256, size); `data` of a small file; when the
+    file was written, in seconds since 1970.
+    """
 
     size: int
     sha256: str
     parts: tuple[tuple[str, int], ...] = ()
     data: bytes | None = None
+    modified: float = 0.0
 
     def to_json(self) -> bytes:
         """The manifest as it is stored."""
-        found: dict[str, Any] = {"version": 1, "size": self.size, "sha256": self.sha256}
+        found: dict[str, Any] = {"version": 1, "size": self.size, "sha256": self.sha256, "modified": self.modified}
         if self.data is None:
             found["parts"] = self.parts
         else:
@@ -68,9 +74,11 @@ class Manifest:
                 raise ValueError(f"version {found['version']} of a manifest is not known")
             data = base64.b64decode(found["data"], validate=True) if "data" in found else None
             parts = tuple((str(digest), int(size)) for digest, size in found.get("parts", ()))
-            manifest = cls(int(found["size"]), str(found["sha256"]), parts, data)
+            manifest = cls(int(found["size"]), str(found["sha256"]), parts, data, float(found["modified"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a manifest: {error}") from None
+        if not all(_DIGEST.fullmatch(digest) for digest in (manifest.sha256, *(digest for digest, _ in parts))):
+            raise ValueError("not a manifest: it names parts by something else than a SHA-256")
         if manifest.size != (sum(size for _, size in parts) if data is None else len(data)):
             raise ValueError("not a manifest: its size is not that of its parts")
         return manifest
@@ -121,7 +129,7 @@ class RemoteFiles:
 
     def put_bytes(self, data: bytes, name: str) -> Manifest:
         """Stores a small file of at most `INLINE` bytes in one request."""
-        manifest = Manifest(len(data), hashlib.sha256(data).hexdigest(), (), data)
+        manifest = Manifest(len(data), hashlib.sha256(data).hexdigest(), (), data, time.time())
         self._write(f"{name}/{_MANIFEST}", manifest.to_json())
         return manifest
 
@@ -168,14 +176,15 @@ class RemoteFiles:
         return None if manifest is None else (_Remote(self, name, manifest), manifest)
 
     def names(self, prefix: str) -> list[str]:
-        """The names of all files below a directory, sorted."""
+        """The names of all files below a directory, sorted. Names that would leave the directory are left out."""
         place = self._path(prefix)
         try:
             found = self._retried(lambda: self._files.find(place))
         except FileNotFoundError:
             return []
         start = len(self._root.rstrip("/")) + 1
-        return sorted(each[start:].removesuffix(f"/{_MANIFEST}") for each in found if each.endswith(f"/{_MANIFEST}"))
+        names = (each[start:].removesuffix(f"/{_MANIFEST}") for each in found if each.endswith(f"/{_MANIFEST}"))
+        return sorted(name for name in names if not {"", ".", ".."} & set(re.split(r"[/\\]", name)))
 
     def remove(self, name: str) -> None:
         """Deletes a file, or all files below a directory; nothing happens if there are none."""
@@ -287,15 +296,16 @@ class _Remote(io.RawIOBase):
 
 def _manifest(file: Any) -> Manifest:
     """The manifest of an open file."""
+    modified = os.fstat(file.fileno()).st_mtime
     whole, parts = hashlib.sha256(), list[tuple[str, int]]()
     while data := file.read(PART):
         if not parts and len(data) <= INLINE:
-            return Manifest(len(data), hashlib.sha256(data).hexdigest(), (), data)
+            return Manifest(len(data), hashlib.sha256(data).hexdigest(), (), data, modified)
         whole.update(data)
         parts.append((hashlib.sha256(data).hexdigest(), len(data)))
     if not parts:
-        return Manifest(0, whole.hexdigest(), (), b"")
-    return Manifest(sum(size for _, size in parts), whole.hexdigest(), tuple(parts))
+        return Manifest(0, whole.hexdigest(), (), b"", modified)
+    return Manifest(sum(size for _, size in parts), whole.hexdigest(), tuple(parts), None, modified)
 
 
 def _positions(manifest: Manifest) -> Iterator[tuple[int, tuple[str, int]]]:

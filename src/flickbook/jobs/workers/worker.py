@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -29,10 +28,9 @@ from flickbook.files import replace_whole
 from flickbook.hub.find import to_pull
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.jobs.workers.affinity import Affinity
 from flickbook.jobs.workers.batching import gather
-from flickbook.jobs.workers.placement import Placement
 from flickbook.jobs.workers.runner import Runner
-from flickbook.spec import Step
 from flickbook.store.base import Job
 
 #: Seconds: between two checks of an empty queue, the same and the time between two checks for requests when there are
@@ -81,7 +79,7 @@ class Worker:
         self._runner = Runner(backend, lease=lease, beat=beat, look=max(look, _SHARED) if peers else look, aside=True)
         self._batch, self._recovered = batch, 0.0
         self._ended: float | None = time.monotonic()
-        self._placement = Placement(backend, self.name, beat) if peers else None
+        self._affinity = Affinity(backend, self.name, beat) if peers else None
         self._auto = settings.load().pull == "auto"
 
     @property
@@ -97,7 +95,7 @@ class Worker:
 
     def work(self, jobs: int | None = None) -> int:
         """Runs up to `jobs` jobs, without limit by default; returns how many were run."""
-        with self._placement or nullcontext():
+        with self._affinity or nullcontext():
             return self._work(jobs)
 
     def _work(self, jobs: int | None) -> int:
@@ -114,43 +112,31 @@ class Worker:
                 self._leaving.wait(wait)
                 continue
             self._ended = None
-            if self._placement is not None:
-                self._placement.running(job.id)
             group = gather(self._backend, self.name, self._lease, job, self._batch, jobs and jobs - done)
             try:
-                self._runner.run(
-                    group.jobs, beside=group.slots, batch=group.batch, on_step=partial(self._note_step, job)
-                )
+                with nullcontext() if self._affinity is None else self._affinity.running(job) as on_step:
+                    self._runner.run(group.jobs, beside=group.slots, batch=group.batch, on_step=on_step)
             except (FlickbookError, OSError) as error:
                 # Jobs that could not be settled are released when their leases expire.
                 logger.error("%s: %s", job.id, error)
             done += len(group.jobs)
             self._ended = time.monotonic()
-            if self._placement is not None:
-                self._placement.running("")
         self._runner.wait()
         return done
-
-    def _note_step(self, job: Job, step: Step) -> None:
-        if self._placement is not None:
-            self._placement.note_step(job, step)
 
     def _claim(self) -> Job | None:
         """Claims the next job that should run here. If the service downloads models, jobs whose model is still missing
         are skipped.
         """
         store = self._backend.store
-        if not self._auto and self._placement is None:
+        if not self._auto and self._affinity is None:
             return self._backend.ask(store.claim(self.name, self._lease))
-        among = _AMONG
-        if self._placement is not None:
-            self._placement.begin()
-            among = max(self._placement.among, _AMONG if self._auto else 0)
+        among = max(_AMONG if self._auto else 0, 0 if self._affinity is None else self._affinity.begin())
         claimed = self._backend.ask(store.claim_more(self.name, self._lease, self._fits, 1, among))
         return claimed[0] if claimed else None
 
     def _fits(self, job: Job) -> bool:
-        return (not self._auto or _ready(job)) and (self._placement is None or self._placement.takes(job))
+        return (not self._auto or _ready(job)) and (self._affinity is None or self._affinity.takes(job))
 
     def _recover(self) -> None:
         """Recovers jobs of dead workers, at most once per heartbeat."""

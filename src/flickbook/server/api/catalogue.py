@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -23,7 +21,7 @@ from flickbook.server.access.dependencies import Changer, Reader
 from flickbook.server.api.requests import EstimateRequest
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusals
-from flickbook.server.service import service_of
+from flickbook.server.service import Service, service_of
 from flickbook.spec import Plan
 
 router = APIRouter(tags=["models"])
@@ -81,11 +79,11 @@ async def show_machine(request: Request, caller: Reader) -> Machine:
 @router.post(f"{ROOT}/estimate", operation_id="estimate", responses=refusals(404, 413))
 async def estimate(body: EstimateRequest, request: Request, caller: Changer) -> EstimateResponse:
     """Estimate a film: memory, time and download, and whether it fits this machine."""
-    return await asyncio.to_thread(_estimate, body, service_of(request).loras_of(caller.owner))
+    return await asyncio.to_thread(_estimate, body, service_of(request), caller.owner)
 
 
-def _estimate(body: EstimateRequest, loras: Sequence[Path]) -> EstimateResponse:
-    request = body.request(loras)
+def _estimate(body: EstimateRequest, service: Service, owner: str) -> EstimateResponse:
+    request = body.request(service.loras_of(owner))
     plan = resolve(request)
     polish_options = body.polish_options()
     if polish_options:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -31,13 +29,13 @@ async def create(body: DraftsRequest, request: Request, caller: Creator, idempot
     """Create drafts with different seeds. All jobs are queued, or none."""
     service = service_of(request)
     extra = body.extra("admin" in caller.scopes) | {"until": body.until}
-    make = partial(asyncio.to_thread, _drafts, body, service.loras_of(caller.owner), caller.owner, extra)
+    make = partial(asyncio.to_thread, _drafts, body, service, caller.owner, extra)
     return await list_response(service, await together(service, make, idempotency))
 
 
-def _drafts(body: DraftsRequest, loras: Sequence[Path], owner: str, extra: dict[str, Any]) -> list[Job]:
+def _drafts(body: DraftsRequest, service: Service, owner: str, extra: dict[str, Any]) -> list[Job]:
     """Create a job for each seed."""
-    request = body.request(loras)
+    request = body.request(service.loras_of(owner))
     if isinstance(body.seeds, list):
         seeds = list(dict.fromkeys(body.seeds))
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import os
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
@@ -135,7 +136,7 @@ class Watches:
         job = await self.service.store.get(id)
         artifacts = self.service.artifacts
         seen = (
-            Seen(job, _progressed(artifacts, job), artifacts.written(artifacts.of(id) / PREVIEW))
+            Seen(job, _progressed(artifacts, job), _written(artifacts.shown(id, PREVIEW)))
             if job is not None
             else Seen(None)
         )
@@ -147,7 +148,15 @@ class Watches:
 def _progressed(artifacts: ArtifactStore, job: Job) -> int:
     """Return when a job's progress was written; for a queued job, that of its model's download."""
     waits = job.state == "queued" and not job.model_dir
-    return artifacts.written(artifacts.pull_file(job.plan.model) if waits else artifacts.of(job.id) / PROGRESS)
+    return _written(artifacts.pull_file(job.plan.model) if waits else artifacts.shown(job.id, PROGRESS))
+
+
+def _written(path: os.PathLike[str]) -> int:
+    """Return when a file was written, in milliseconds; 0 if it does not exist."""
+    try:
+        return os.stat(path).st_mtime_ns // 1_000_000
+    except OSError:
+        return 0
 
 
 def watches_of(request: Request) -> Watches:

@@ -31,8 +31,8 @@ class Loras(BaseModel):
 @router.get(f"{ROOT}/loras", operation_id="list_loras", responses=refusals())
 async def list_loras(request: Request, caller: Reader) -> Loras:
     """List the names of the LoRAs that you can use: those of the service, and those that you trained."""
-    folders = service_of(request).loras_of(caller.owner)
-    return Loras(data=sorted(await asyncio.to_thread(here, folders)))
+    service = service_of(request)
+    return Loras(data=sorted(await asyncio.to_thread(lambda: here(service.loras_of(caller.owner)))))
 
 
 def here(folders: Sequence[Path]) -> dict[str, Path]:

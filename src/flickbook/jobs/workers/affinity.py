@@ -12,12 +12,12 @@ Times are measured by each worker for itself, so clocks of different machines ar
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,16 +27,15 @@ from flickbook.engine.memory.fit import Machine
 from flickbook.errors import FlickbookError
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT
+from flickbook.jobs.workers.roster import Roster
 from flickbook.spec import Step
-from flickbook.store.base import Job, Note
+from flickbook.store.base import Job
 
 #: Queued jobs that are examined for one that should run here, at least; with many workers twice as many as there are.
 _AMONG: Final = 32
-#: The kind of the notes, and heartbeats without which a worker counts as gone.
-NOTE: Final = "worker"
-_GONE: Final = 4
 #: Seconds that loading a model is expected to take before it was measured.
 _LOAD: Final = 10.0
+#: Jobs that were left to others of which the time is remembered.
 _REMEMBERED: Final = 10_000
 
 logger = logging.getLogger(__name__)
@@ -52,19 +51,6 @@ class Peer:
     memory: int = 0
     load: Mapping[str, float] = field(default_factory=dict)
     free: float = 0.0
-
-
-@dataclass
-class Waiting:
-    """The jobs that were left to others, by id, with the time since when."""
-
-    since: dict[str, float] = field(default_factory=dict)
-
-    def seconds(self, id: str, now: float) -> float:
-        """How long a job was left to others by now; 0 the first time."""
-        while len(self.since) > _REMEMBERED:
-            del self.since[next(iter(self.since))]
-        return now - self.since.setdefault(id, now)
 
 
 def takes(
@@ -90,25 +76,30 @@ def takes(
     return free[before] > loading or waited() >= loading
 
 
-class Placement:
+class Affinity:
     """What this worker holds, which a thread publishes every `beat` seconds, and what the others hold, which is read
     before a pass over the queue. A context manager.
     """
 
     def __init__(self, backend: Backend, name: str, beat: float = BEAT) -> None:
         self._backend, self._name, self._beat = backend, name, beat
-        self._waiting, self._load, self._fit = Waiting(), dict[str, float](), dict[tuple[object, ...], bool]()
-        self._peers: list[Peer] = []
-        self._seen: dict[str, tuple[int, float]] = {}
-        self._count, self._looked = 0, float("-inf")
-        self._job = ""
-        self._left: Counter[str] = Counter()
         machine = Machine.here()
         self._memory = machine.gpu_total if machine.device == "cuda" else machine.memory_total
+        self._load: dict[str, float] = {}
+        #: The job that runs now, "" for none.
+        self._job = ""
+        #: The others, and when they were read.
+        self._roster = Roster(backend, beat)
+        self._peers: list[Peer] = []
+        self._looked = float("-inf")
+        #: The jobs of this pass that are left to others, by model, and since when each job has been left.
+        self._left: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
+        self._fit: dict[tuple[object, ...], bool] = {}
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="placement", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="affinity", daemon=True)
 
-    def __enter__(self) -> Placement:
+    def __enter__(self) -> Affinity:
         self._thread.start()
         return self
 
@@ -116,42 +107,51 @@ class Placement:
         self._over.set()
         self._thread.join()
         try:
-            self._backend.ask(self._backend.store.drop(NOTE, self._name))
+            self._roster.drop(self._name)
         except FlickbookError as error:  # the others notice that it no longer changes
             logger.warning("%s", error)
 
-    @property
-    def among(self) -> int:
-        """How many queued jobs to examine."""
-        return max(_AMONG, 2 * len(self._peers))
-
-    def begin(self) -> None:
-        """Starts a pass over the queue, from its front. Raises StoreError."""
+    def begin(self) -> int:
+        """Starts a pass over the queue, from its front; returns how many jobs to examine. Raises StoreError."""
         self._left.clear()
         # With many workers the notes are many, so a busy worker does not read them.
         if time.monotonic() - self._looked > self._beat:
-            self._read()
+            others = (body for name, body in self._roster.alive().items() if name != self._name)
+            self._peers = [
+                Peer(frozenset(body["models"]), int(body["memory"]), body["load"], float(body["free"]))
+                for body in others
+            ]
             self._looked = time.monotonic()
+        return max(_AMONG, 2 * len(self._peers))
 
     def takes(self, job: Job) -> bool:
         """Whether this worker should claim a queued job, the next one of a pass."""
         model, here = job.plan.model, Peer(loaded_models(), self._memory, self._load)
-
-        def waited() -> float:
-            return self._waiting.seconds(job.id, time.monotonic())
-
-        mine = takes(model, waited, here, self._peers, lambda: self._fits(job), self._left[model])
+        waited, fits = (lambda: self._waited(job.id)), (lambda: self._fits(job))
+        mine = takes(model, waited, here, self._peers, fits, self._left[model])
         self._left[model] += not mine
         return mine
 
-    def running(self, id: str) -> None:
-        """Remembers the job that runs now, "" for none."""
-        self._job = id
+    @contextmanager
+    def running(self, job: Job) -> Iterator[Callable[[Step], None]]:
+        """Remembers the job that runs now; yields a function for its Steps, which remembers how long loading took."""
 
-    def note_step(self, job: Job, step: Step) -> None:
-        """Remembers how long loading the model of a job took."""
-        if step.phase == "load" and step.index == step.total:
-            self._load[job.plan.model] = step.seconds
+        def step(step: Step) -> None:
+            if step.phase == "load" and step.index == step.total:
+                self._load[job.plan.model] = step.seconds
+
+        self._job = job.id
+        try:
+            yield step
+        finally:
+            self._job = ""
+
+    def _waited(self, id: str) -> float:
+        """For how many seconds a job has been left to others; 0 the first time."""
+        while len(self._since) > _REMEMBERED:
+            del self._since[next(iter(self._since))]
+        now = time.monotonic()
+        return now - self._since.setdefault(id, now)
 
     def _fits(self, job: Job) -> bool:
         key = (job.plan.model, job.model_dir, job.precision, job.plan.shape())
@@ -164,38 +164,17 @@ class Placement:
         return self._fit[key]
 
     def _keep(self) -> None:
+        count = 0
         while True:
+            count += 1
             try:
-                self._publish()
+                self._publish(count)
             except FlickbookError as error:
                 logger.warning("the other workers do not know of this one: %s", error)
             if self._over.wait(self._beat):
                 return
 
-    def _publish(self) -> None:
-        self._count += 1
+    def _publish(self, count: int) -> None:
         left = self._backend.artifacts.progress(self._job).get("eta_seconds") if self._job else 0.0
-        body = {
-            "count": self._count,
-            "models": sorted(loaded_models()),
-            "memory": self._memory,
-            "load": self._load,
-            "free": left or 0.0,
-        }
-        self._backend.ask(self._backend.store.put(Note(kind=NOTE, id=self._name, body=json.dumps(body))))
-
-    def _read(self) -> None:
-        """Reads the notes of the others. One that has not changed for some heartbeats is that of a dead worker."""
-        found, now = [], time.monotonic()
-        for note in self._backend.ask(self._backend.store.notes(NOTE)):
-            if note.id == self._name:
-                continue
-            body = json.loads(note.body)
-            count, since = self._seen.get(note.id, (0, now))
-            if count != body["count"]:
-                self._seen[note.id] = body["count"], now
-            elif now - since > _GONE * self._beat:
-                self._backend.ask(self._backend.store.drop(NOTE, note.id))
-                continue
-            found.append(Peer(frozenset(body["models"]), int(body["memory"]), body["load"], float(body["free"])))
-        self._peers = found
+        facts = {"models": sorted(loaded_models()), "memory": self._memory, "load": self._load, "free": left or 0.0}
+        self._roster.publish(self._name, count, **facts)

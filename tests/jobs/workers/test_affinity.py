@@ -9,7 +9,8 @@ from tests.patience import until
 
 from flickbook.engine import films
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.workers.placement import NOTE, Peer, Placement, takes
+from flickbook.jobs.workers.affinity import Affinity, Peer, takes
+from flickbook.jobs.workers.roster import NOTE
 from flickbook.jobs.workers.worker import Worker
 from flickbook.store.base import Note
 
@@ -46,11 +47,11 @@ def test_a_dead_worker_is_forgotten(backend: Backend, small: Small) -> None:
     body = {"count": 7, "models": ["builtin"], "memory": 0, "load": {"builtin": 1e6}, "free": 0.0}
     backend.ask(backend.store.put(Note(kind=NOTE, id="dead", body=json.dumps(body))))
     job = small()
-    with Placement(backend, "here", beat=0.02) as placement:
+    with Affinity(backend, "here", beat=0.02) as affinity:
 
         def takes_it() -> bool:
-            placement.begin()
-            return placement.takes(job)
+            affinity.begin()
+            return affinity.takes(job)
 
         until(lambda: not takes_it())
         until(takes_it)
