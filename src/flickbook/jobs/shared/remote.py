@@ -215,7 +215,7 @@ class RemoteFiles:
     def _write(self, name: str, data: bytes) -> None:
         place = self._path(name)
         if self._atomic:
-            self._retried(lambda: self._files.pipe_file(place, data))
+            self._retried(lambda: self._files.pipe_file(place, data), reads=False)
             return
 
         def written() -> None:
@@ -224,7 +224,7 @@ class RemoteFiles:
             self._files.pipe_file(draft, data)
             self._files.mv(draft, place)
 
-        self._retried(written)
+        self._retried(written, reads=False)
 
     def _delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -233,14 +233,16 @@ class RemoteFiles:
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
-    def _retried(self, request: Callable[[], T]) -> T:
-        """Sends a request, and again after each of the waits. Raises FileNotFoundError, and StoreError at the end."""
+    def _retried(self, request: Callable[[], T], reads: bool = True) -> T:
+        """Sends a request, and again after each of the waits. Raises StoreError at the end, and FileNotFoundError if it
+        `reads` a file that does not exist.
+        """
         for wait in (*self._waits, None):
             try:
                 return request()
-            except (FileNotFoundError, NotADirectoryError):
-                raise FileNotFoundError from None
             except Exception as error:  # each storage has exceptions of its own
+                if reads and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                    raise FileNotFoundError from None
                 if wait is None:
                     reason, remedy = f"{type(error).__name__}: {error}", "check its address, credentials and network"
                     raise StoreError(self.title, reason, remedy) from error
