@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -136,6 +137,14 @@ def load(**overrides: Any) -> Settings:
             known = ", ".join(Settings.model_fields)
             raise SettingsError(field, first["input"], f"not a setting; known are {known}", remedy) from None
         raise SettingsError(field, first["input"], first["msg"], remedy) from None
+
+
+def set_defaults(variables: Mapping[str, str]) -> dict[str, str]:
+    """Set the environment variables of a library, for this process and its children, that the user has not set.
+
+    Returns the values of all `variables`.
+    """
+    return {name: os.environ.setdefault(name, value) for name, value in variables.items()}
 
 
 def inherited(**changes: str) -> dict[str, str]:

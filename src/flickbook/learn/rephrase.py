@@ -39,7 +39,7 @@ from flickbook.world.render import render
 from flickbook.world.scenes import Scene
 
 LAYERS: Final = 3
-_VOCABULARY: Final = 1536
+_VOCABULARY: Final = 2048
 _BATCH, _QUERIES = 48, 32
 _RATE: Final = 1.5e-3
 _WARMUP: Final = 200
@@ -50,6 +50,8 @@ _SAME, _BRIEF, _EMPTY = 0.2, 0.15, 0.03
 #: Where the seeds of scenes begin that are only judged by.
 _UNSEEN: Final = 90_000_000
 _COUNTS: Final = {"core": 24, "pair": 8, "digits": 4, "views": 14}
+#: The groups whose words the tokenizer learns: also those that the teacher never saw.
+_WORDS: Final = {**_COUNTS, "several": 8, "book": 24}
 
 
 def crossed(unet: nn.Module) -> list[Attention]:
@@ -241,7 +243,7 @@ def publish(model: Path, encoder: TextEncoder, tokenizer: Path, out: Path) -> No
 def vocabulary(out: Path) -> Tokenizer:
     """A tokenizer whose words are those of captions and of their paraphrases."""
     scenes, rng = (
-        list(training_scenes({name: 200 * count for name, count in _COUNTS.items()})),
+        list(training_scenes({name: 200 * count for name, count in _WORDS.items()})),
         np.random.default_rng(2),
     )
     texts = [text for scene in scenes for text in (*captions(scene), *both(scene, rng))]

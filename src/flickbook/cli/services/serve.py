@@ -12,53 +12,55 @@ from flickbook.errors import MissingExtra, RequestError
 #: The most workers of a cluster if --workers is not given. What it cannot place makes its autoscaler add machines.
 _MOST: Final = 256
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Number of worker processes, each on one GPU; 1 if unset. With --cluster the most workers, 256.",
+        min=0,
+        max=4096,
+    ),
+]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster", help="Address of a Ray cluster that runs the workers; auto for this machine.", metavar="ADDRESS"
+    ),
+]
+Keep = Annotated[str, typer.Option("--keep", help="Delete finished jobs after this time: 12h, 30d.", metavar="TIME")]
+MaxDisk = Annotated[
+    str,
+    typer.Option(
+        "--max-disk",
+        help="Delete the oldest finished jobs when their files exceed this size: 500M, 50G.",
+        metavar="SIZE",
+    ),
+]
+WebhookHost = Annotated[
+    list[str] | None, typer.Option("--webhook-host", help="Host that webhooks may be sent to; repeatable.")
+]
+Origin = Annotated[
+    list[str] | None,
+    typer.Option("--origin", help="Allowed browser origin (CORS), as https://films.example; repeatable."),
+]
+JsonLogs = Annotated[bool, typer.Option("--json-logs", help="Log every request as one JSON object per line.")]
+
 
 def serve(
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
     store: options.Store = "",
     artifacts: options.Artifacts = "",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            help="Number of worker processes, each on one GPU; 1 if unset. With --cluster the most workers, 256.",
-            min=0,
-            max=4096,
-        ),
-    ] = None,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            "--cluster",
-            help="Address of a Ray cluster that runs the workers; auto for this machine.",
-            metavar="ADDRESS",
-        ),
-    ] = "",
+    workers: Workers = None,
+    cluster: Cluster = "",
     batch: options.Batch = None,
-    keep: Annotated[
-        str, typer.Option("--keep", help="Delete finished jobs after this time: 12h, 30d.", metavar="TIME")
-    ] = "",
-    max_disk: Annotated[
-        str,
-        typer.Option(
-            "--max-disk",
-            help="Delete the oldest finished jobs when their files exceed this size: 500M, 50G.",
-            metavar="SIZE",
-        ),
-    ] = "",
-    webhook_host: Annotated[
-        list[str] | None, typer.Option("--webhook-host", help="Host that webhooks may be sent to; repeatable.")
-    ] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option("--origin", help="Allowed browser origin (CORS), as https://films.example; repeatable."),
-    ] = None,
+    keep: Keep = "",
+    max_disk: MaxDisk = "",
+    webhook_host: WebhookHost = None,
+    origin: Origin = None,
     auth: options.Auth = None,
     trusted_proxy: options.Proxy = None,
-    json_logs: Annotated[
-        bool, typer.Option("--json-logs", help="Log every request as one JSON object per line.")
-    ] = False,
+    json_logs: JsonLogs = False,
 ) -> None:
     """Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio."""
     from importlib.util import find_spec

@@ -19,8 +19,9 @@ from flickbook.diffusion import text_to_video
 from flickbook.diffusion.sampler import STOCHASTIC, SamplerState
 from flickbook.engine.family import Family
 from flickbook.engine.pipelines.call import Call
-from flickbook.engine.pipelines.family import PipelineFamily, explained, frames_of
+from flickbook.engine.pipelines.family import PipelineFamily, explained
 from flickbook.engine.pipelines.registry import ANSWERS, arguments, no_stills, parameters
+from flickbook.engine.pipelines.result import frames_of
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.engine.unet import family as unet_family
 from flickbook.engine.unet.family import UNetFamily

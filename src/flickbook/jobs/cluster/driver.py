@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -40,11 +39,9 @@ def connected(address: str) -> Any:
 
     Returns the module `ray`. Raises MissingExtra, RequestError.
     """
-    for name, value in _VARIABLES.items():
-        os.environ.setdefault(name, value)
-    if os.environ["RAY_AUTH_MODE"] != "token":
+    if (mode := settings.set_defaults(_VARIABLES)["RAY_AUTH_MODE"]) != "token":
         limit = "would let everyone who reaches the cluster run code on its machines"
-        raise RequestError("RAY_AUTH_MODE", os.environ["RAY_AUTH_MODE"], limit, "set it to token on every machine")
+        raise RequestError("RAY_AUTH_MODE", mode, limit, "set it to token on every machine")
     try:
         import ray
     except ImportError:

@@ -386,16 +386,14 @@ def _files(place: Path) -> list[Path]:
 
 def _holds(path: Path, manifest: Manifest) -> bool:
     """Whether a local file is the stored one."""
-    try:
+    with suppress(OSError):
         return path.stat().st_size == manifest.size and sha256(path) == manifest.sha256
-    except OSError:
-        return False
+    return False
 
 
 def _state(path: Path) -> tuple[int, int] | None:
     """When a file was written, in nanoseconds, and its size; None for a directory and if there is no such file."""
-    try:
+    with suppress(OSError):
         facts = path.stat()
-    except OSError:
-        return None
-    return (facts.st_mtime_ns, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
+        return (facts.st_mtime_ns, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
+    return None

@@ -234,8 +234,8 @@ class RemoteFiles:
         return f"{self._root.rstrip('/')}/{name}"
 
     def _retried(self, request: Callable[[], T], reads: bool = True) -> T:
-        """Sends a request, and again after each of the waits. Raises StoreError at the end, and FileNotFoundError if it
-        `reads` a file that does not exist.
+        """Sends a request, and again after each of the waits unless the storage refuses it. Raises StoreError at the
+        end, and FileNotFoundError if it `reads` a file that does not exist.
         """
         for wait in (*self._waits, None):
             try:
@@ -243,7 +243,7 @@ class RemoteFiles:
             except Exception as error:  # each storage has exceptions of its own
                 if reads and isinstance(error, (FileNotFoundError, NotADirectoryError)):
                     raise FileNotFoundError from None
-                if wait is None:
+                if wait is None or isinstance(error, (PermissionError, NotADirectoryError)):
                     reason, remedy = f"{type(error).__name__}: {error}", "check its address, credentials and network"
                     raise StoreError(self.title, reason, remedy) from error
                 logger.warning("%s does not respond, trying again: %s", self.title, error)
