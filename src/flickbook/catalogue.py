@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from flickbook import settings, vocabulary
 from flickbook.errors import ModelNotFound, RequestError, SettingsError, escaped
 from flickbook.files import replace_whole
-from flickbook.spec import Record
+from flickbook.records import Record
 
 _PACKAGE = Path(__file__).parent
 _MOST_NAMED = 32  # words that a note names

@@ -31,10 +31,11 @@ _NUMBERS = {
 _UNITS = {"num_frames": "frames", "num_inference_steps": "steps", "fps": "frames per second"}
 
 
-def resolve(request: Request, model_dir: Path | None = None) -> Plan:
+def resolve(request: Request, model_dir: Path | None = None, *, image_follows: bool = False) -> Plan:
     """Resolve a Request to a Plan: unset fields take the model's defaults, and an unset seed is drawn here.
 
-    `model_dir` is the directory of the model's files, if not the catalogue's. Raises RequestError (or ModelNotFound,
+    `model_dir` is the directory of the model's files, if not the catalogue's. With `image_follows`, the film begins
+    from an image that does not exist yet, so the Plan has none. Raises RequestError (or ModelNotFound,
     SchedulerMismatch) for the first field that the model does not support.
     """
     model = _model(request, model_dir)
@@ -47,7 +48,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
             "seed", seed, f"must be 0 to {SEED_LIMIT - 1}", "choose a seed in that range or leave it out"
         )
     steps = _whole("num_inference_steps", request.num_inference_steps, model.num_inference_steps)
-    image, video = _beginning(request, model)
+    image, video = ("", "") if image_follows else _beginning(request, model)
     fps = _real("fps", request.fps, model.fps)
     polish = request.polish or Polish()
     # Polish may change the frame rate; it is checked again afterwards.
@@ -75,7 +76,7 @@ def resolve(request: Request, model_dir: Path | None = None) -> Plan:
         prompt_at=_prompt_at(request, num_frames, model.window or num_frames, model.stride),
         image=image,
         video=video,
-        strength=_strength(request, model, steps),
+        strength=_strength(request, model, steps, image_follows),
         loras=_loras(request),
         speed=request.speed or "exact",
         polish=polish,
@@ -147,6 +148,19 @@ def _published_besides(request: Request, plan: Plan, model: Model) -> list[str]:
         if filled and name in model.seen and not low <= default <= high:
             found.append(_NUMBERS[name].format(f"{default:g}"))
     return found
+
+
+def nearest_frames(seconds: float, fps: float | None, model: Model) -> int:
+    """Return the number of frames that is nearest to `seconds` and that the model supports.
+
+    A film has two frames or more, if the model can make them.
+    """
+    smallest, largest = model.num_frames.range
+    every = model.num_frames.every
+    nearest = round((seconds * (fps or model.fps.default) - smallest) / every) * every + smallest
+    fewest = smallest if smallest > 1 or largest == 1 else smallest + every
+    most = largest - (largest - smallest) % every
+    return min(max(nearest, fewest), most)
 
 
 def speed_of(value: str | float | None) -> tuple[Speed | None, float | None]:
@@ -270,8 +284,8 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
     return hashes.get("image", ""), hashes.get("video", "")
 
 
-def _strength(request: Request, model: Model, steps: int) -> float | None:
-    has_input = request.image is not None or request.video is not None
+def _strength(request: Request, model: Model, steps: int, image_follows: bool) -> float | None:
+    has_input = image_follows or request.image is not None or request.video is not None
     if request.strength is not None and not (has_input and model.strength):
         limit = f"{model.name} does not use it" if has_input else "has no effect without an image or a video"
         raise RequestError("strength", request.strength, limit, "leave it out")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from flickbook.errors import RequestError
+from flickbook.records import Record
 
 #: 2 added encodings, polish and kernels. Records of schema 1 are still read; missing fields take the defaults of that
 #: time.
@@ -23,6 +24,9 @@ Version = Literal[1, 2]
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
 Loop = Literal["", "pingpong", "blend", "cut"]
+Camera = Literal["", "pan-left", "pan-right", "tilt-up", "tilt-down", "zoom-in", "zoom-out"]
+#: How a shot begins: anew, or from the last frame of the shot before it.
+Begins = Literal["", "previous"]
 #: Trade-off between exactness and speed: exact computes everything; balanced extrapolates some of the network's
 #: outputs; turbo runs weights that were distilled to few steps.
 Speed = Literal["exact", "balanced", "turbo"]
@@ -30,47 +34,12 @@ Speed = Literal["exact", "balanced", "turbo"]
 Preset = Literal["recommended"]
 #: Later fields of a Plan in canonical JSON, with the values that change nothing. They cannot match inside a prompt,
 #: where the quotes would be escaped.
-_UNCHANGED: Final = ('"speed":"exact",', '"condition_fps":null,', '"stride":0,')
+_UNCHANGED: Final = (
+    *('"speed":"exact",', '"condition_fps":null,', '"stride":0,'),
+    *('"camera":"",', '"fade":0,', '"shots":[],'),
+)
 Phase = Literal["load", "encode", "train", "denoise", "decode", "polish", "write"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """A frozen record that rejects unknown fields and has one canonical JSON text."""
-
-    # Strict: "16" is not 16 here; parsing input is the caller's task. NaN would break equality and JSON.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def to_json(self) -> str:
-        """Return canonical JSON: sorted keys, no spaces, ASCII only. Equal records give equal texts."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-    @classmethod
-    def of(cls, **values: object) -> Self:
-        """Build the record like the constructor, but raise RequestError instead of pydantic's error."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise refused(error, cls.__name__) from None
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Parse a record from JSON. Raises RequestError, which names the first invalid field."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise refused(error, cls.__name__) from None
-
-
-def refused(error: ValidationError, what: str) -> RequestError:
-    """Convert pydantic's first error about a `what` to a RequestError."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or what
-    if first["type"] == "extra_forbidden":
-        return RequestError(field, first["input"], f"not a field of {what}", "leave it out")
-    if first["type"] == "missing":
-        return RequestError(field, "", f"missing from the {what}", "add it")
-    return RequestError(field, first["input"], first["msg"], f"correct this field of the {what}")
 
 
 class Encoding(Record):
@@ -111,8 +80,8 @@ class Polish(Record):
 
     `trim` keeps the frames from the first number up to, but excluding, the second. `steady` is a strength, 0 to 1.
     `interpolate` and `upscale` are integer factors; without a network they use OpenCV's optical flow and Lanczos.
-    `speed` changes the playback speed (above 1 is faster) and keeps the frames; `rate` is the new frame rate in frames
-    per second and keeps the duration.
+    `camera` moves a view that is smaller than the frames over them. `speed` changes the playback speed (above 1 is
+    faster) and keeps the frames; `rate` is the new frame rate in frames per second and keeps the duration.
     """
 
     trim: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
@@ -121,6 +90,7 @@ class Polish(Record):
     interpolator: Network | None = None
     upscale: Annotated[int, Field(ge=1, le=4)] = 1
     upscaler: Network | None = None
+    camera: Camera = ""
     loop: Loop = ""
     speed: Annotated[float, Field(gt=0)] = 1.0
     rate: Annotated[float, Field(gt=0)] | None = None
@@ -135,7 +105,8 @@ class Request(Record):
     """The user's input. A field left None takes the model's default; limits are in the catalogue.
 
     `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from; `loras` are
-    pairs of a file's path and its weight.
+    pairs of a file's path and its weight. A film of several `shots` has a Request for each, and `fade` is the number of
+    frames of the cross-fade between two shots.
     """
 
     prompt: str
@@ -161,6 +132,27 @@ class Request(Record):
     codec: str | None = None
     quality: Quality | None = None
     pixel_format: str | None = None
+    shots: tuple[RequestedShot, ...] | None = None
+    fade: int | None = None
+
+    def relocated(self, place: Callable[[str], str]) -> Request:
+        """Return the Request with `place(path)` for the path of each file."""
+        changes: dict[str, Any] = {name: place(path) for name in ("image", "video") if (path := getattr(self, name))}
+        if self.loras:
+            changes["loras"] = tuple((place(path), weight) for path, weight in self.loras)
+        if self.shots:
+            moved = (shot.request.relocated(place) for shot in self.shots)
+            changes["shots"] = tuple(
+                shot.model_copy(update={"request": request}) for shot, request in zip(self.shots, moved, strict=True)
+            )
+        return self.model_copy(update=changes)
+
+
+class RequestedShot(Record):
+    """A shot of a Request: its own Request, and how it begins."""
+
+    request: Request
+    begins: Begins = ""
 
 
 class Lora(Record):
@@ -187,11 +179,14 @@ class Plan(Encoded):
     "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
     weights make the film.
 
+    A film of several `shots` has a Plan for each; its other fields are those of the whole film, or of the first shot.
+    `prompt_at` then holds the prompts of the later shots, and `fade` is the number of frames of each cross-fade.
+
     `num_frames`, `width`, `height` and `fps` describe the model's frames, before `polish` is applied.
     """
 
     schema_version: Version = SCHEMA_VERSION
-    task: Literal["film", "picture", "sequence"]
+    task: Literal["film", "picture", "sequence", "shots"]
     model: str
     revision: str
     prompt: str
@@ -215,6 +210,8 @@ class Plan(Encoded):
     speed: Speed = "exact"
     drift: Annotated[float, Field(ge=0, le=1)] | None = None
     feedback: Annotated[float, Field(ge=0, le=1)] | None = None
+    shots: tuple[PlannedShot, ...] = ()
+    fade: Annotated[int, Field(ge=0)] = 0
     polish: Polish = Polish()
 
     def key(self) -> str:
@@ -226,6 +223,10 @@ class Plan(Encoded):
         for unchanged in _UNCHANGED:
             text = text.replace(unchanged, "")
         return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of the models that make the film, each once."""
+        return tuple(dict.fromkeys(shot.plan.model for shot in self.shots)) or (self.model,)
 
     def guided(self) -> bool:
         """Whether classifier-free guidance is used; it doubles the network's batch size."""
@@ -252,6 +253,14 @@ class Plan(Encoded):
             turns,
             *begins,
         )
+
+
+class PlannedShot(Record):
+    """A shot of a Plan: its own Plan, and how it begins. The image of a shot that begins from the previous one is known
+    only when that one is made, so its Plan has no `image`."""
+
+    plan: Plan
+    begins: Begins = ""
 
 
 class Placement(Record):
@@ -306,29 +315,13 @@ class Treatment(Encoded):
     origin: Recipe | None = None
 
 
-class Tuning(Record):
-    """A LoRA training or fine-tuning: the dataset and the settings. The Plan of its job describes its samples.
-
-    `clips` is the directory of the dataset. `output` is the directory of the result, "" for one of the job's own, in
-    which the LoRA is called `name`.
-    `config` holds the fields of `learn.tuning.config.TuneConfig` that are not at their defaults. A sample is made every
-    `sample_every` updates, never if it is 0. `prior_prompts` is a file of prompts whose films shall stay as they are.
-    """
-
-    clips: str
-    output: str = ""
-    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
-    config: dict[str, bool | int | float | str] = {}
-    sample_every: Annotated[int, Field(ge=0)] = 100
-    prior_prompts: str = ""
-
-
 class Recipe(Record):
     """How a film was made: everything that is equal in equal runs on one machine.
 
     `weights` maps a file, relative to the model's directory, to its SHA-256; `frames_sha256` covers the uint8 frames
     before encoding; `versions` maps a library to its version; `device_name` is the processor's name; `kernels` holds
-    what else affects the last bits of a sum: threads, vector instructions, the attention implementation.
+    what else affects the last bits of a sum: threads, vector instructions, the attention implementation. A film of
+    several shots has `shots`, and its other fields are those of the first one.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -339,10 +332,22 @@ class Recipe(Record):
     versions: dict[str, str]
     device_name: str
     kernels: dict[str, str] = {}
+    shots: tuple[MadeShot, ...] = ()
 
     def encoded(self, encoding: Encoding) -> Recipe:
         """Return the recipe of the same frames in a file of this encoding."""
         return self.model_copy(update={"plan": self.plan.model_copy(update=encoding.model_dump())})
+
+
+class MadeShot(Record):
+    """How one shot of a film was made; the fields are those of a Recipe, the shot's Plan is that of the film's Plan."""
+
+    placement: Placement
+    weights: dict[str, Sha256]
+    frames_sha256: Sha256
+    versions: dict[str, str]
+    device_name: str
+    kernels: dict[str, str] = {}
 
 
 class Run(Record):

@@ -86,6 +86,10 @@ POLISH: Mapping[str, Any] = {
     ],
     "upscale": Annotated[str | None, typer.Option(metavar="Nx", help="Multiply width and height by N, 2x to 4x.")],
     "upscaler": Annotated[str | None, typer.Option(help="lanczos, or a Real-ESRGAN network, a safetensors file.")],
+    "camera": Annotated[
+        str | None,
+        typer.Option(help="Camera move: pan-left, pan-right, tilt-up, tilt-down, zoom-in or zoom-out."),
+    ],
     "loop": Annotated[str | None, typer.Option(help="Make the film loop: pingpong, blend or cut.")],
     "speed": Annotated[float | None, typer.Option(help="Playback speed: 2 is twice as fast, 0.5 half as fast.")],
     "rate": Annotated[float | None, typer.Option(help="Frames per second, at the same playback speed.")],

@@ -16,7 +16,7 @@ from flickbook.files import sha256
 from flickbook.media.finishing import cut
 from flickbook.media.write import MAX_FPS, MIN_FPS
 from flickbook.resolution import speed_of
-from flickbook.spec import Loop, Network, Plan, Polish, Step, Treatment
+from flickbook.spec import Camera, Loop, Network, Plan, Polish, Step, Treatment
 
 #: SHA-256 -> the file of a network that polishes frames.
 Networks = Mapping[str, Path]
@@ -25,7 +25,7 @@ Networks = Mapping[str, Path]
 LIMIT_BYTES: Final = 3 << 30
 _FACTORS: Final = {"interpolate": 8, "upscale": 4}
 #: The operations by the field that enables them, in the order in which they run.
-_OPERATIONS: Final = ("trim", "steady", "interpolate", "upscale", "loop", "speed", "rate", "text")
+_OPERATIONS: Final = ("trim", "steady", "interpolate", "upscale", "camera", "loop", "speed", "rate", "text")
 
 
 class PolishOptions(TypedDict, total=False):
@@ -33,9 +33,9 @@ class PolishOptions(TypedDict, total=False):
 
     `trim` is "1.5:3" in seconds or "8:24f" in frames; `steady` is a strength, 0 to 1; `interpolate` and `upscale` are
     "3x" or 3. `interpolator` is the path of a RIFE, `upscaler` that of a Real-ESRGAN, both safetensors; `upscaler` may
-    also be "lanczos". `loop` is "pingpong", "blend" or "cut". `speed` plays the same frames faster or slower (for a
-    film that is still to be made, it can also set how it is made). `rate` sets frames per second and keeps the
-    duration. `text` is drawn over the film.
+    also be "lanczos". `camera` is a move, as "pan-left". `loop` is "pingpong", "blend" or "cut". `speed` plays the same
+    frames faster or slower (for a film that is still to be made, it can also set how it is made). `rate` sets frames
+    per second and keeps the duration. `text` is drawn over the film.
     """
 
     trim: str | None
@@ -44,6 +44,7 @@ class PolishOptions(TypedDict, total=False):
     interpolator: str | None
     upscale: str | int | None
     upscaler: str | None
+    camera: str | None
     loop: str | None
     speed: str | float | None
     rate: float | None
@@ -83,6 +84,7 @@ def parse_polish(num_frames: int, fps: float, polish_options: PolishOptions) -> 
         interpolator=_network(polish_options.get("interpolator"), networks),
         upscale=factor,
         upscaler=None if factor == 1 or upscaler == "lanczos" else _network(upscaler, networks),
+        camera=polish_options.get("camera") or "",  # type: ignore[arg-type]
         loop=polish_options.get("loop") or "",  # type: ignore[arg-type]
         speed=1.0 if speed is None else float(speed),
         rate=None if rate is None else float(rate),
@@ -109,8 +111,9 @@ def _check(polish_options: PolishOptions, fps: float, speed: float | None) -> No
             limit = f"has no effect without --{work}"
             raise RequestError(network, polish_options.get(network), limit, f"add --{work} 2x")
     loop, steady, text = polish_options.get("loop"), polish_options.get("steady") or 0, polish_options.get("text")
-    if loop not in (None, *get_args(Loop)):
-        raise RequestError("loop", loop, "unknown", f"choose {', '.join(filter(None, get_args(Loop)))}")
+    for name, word, known in (("camera", polish_options.get("camera"), Camera), ("loop", loop, Loop)):
+        if word not in (None, *get_args(known)):
+            raise RequestError(name, word, "unknown", f"choose {', '.join(filter(None, get_args(known)))}")
     if not 0 <= steady <= 1:
         raise RequestError("steady", steady, "must be 0 to 1", "1 removes all flicker that it finds")
     rate = polish_options.get("rate")
@@ -186,6 +189,7 @@ def size_after(polish: Polish, num_frames: int, height: int, width: int, fps: fl
         num_frames = end - start
     if num_frames == 1:
         still = {"interpolate": polish.interpolate > 1, "loop": bool(polish.loop), "steady": polish.steady > 0}
+        still["camera"] = bool(polish.camera)
         for name, enabled in still.items():
             if enabled:
                 raise RequestError(name, num_frames, "needs 2 frames or more", "leave it out for an image")
@@ -275,6 +279,10 @@ def _operated(
             from flickbook.media.finishing.upscale import upscale
 
             return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps
+        case "camera":
+            from flickbook.media.finishing.camera import camera
+
+            return camera(frames, polish.camera), fps
         case "loop":
             from flickbook.media.finishing.loop import loop
 

@@ -38,7 +38,7 @@ _TEXTS: Final = (
         "upscale",
         "upscaler",
     ),
-    *("loop", "text", "codec", "quality", "pixel_format"),
+    *("camera", "loop", "text", "codec", "quality", "pixel_format"),
 )
 _WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")
 _REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate")
@@ -83,8 +83,7 @@ def read(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
     file = Path(path)
     _parser(file.name)
     rows, defaults = parsed(file.name, _bytes(file))
-    placed = [replace(row, values=_placed(row.values, file.parent)) for row in rows]
-    return placed, _placed(defaults, file.parent)
+    return [replace(row, values=placed(row.values, file.parent)) for row in rows], placed(defaults, file.parent)
 
 
 def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[str, Any]]:
@@ -101,13 +100,13 @@ def parsed(name: str, data: bytes, most: int = ROWS) -> tuple[list[Row], dict[st
     seen: Counter[str] = Counter()
     for number, values in enumerate(found, 1):
         with at(f"row {number}"):
-            typed = _typed(values)
-        written = json.dumps(typed, sort_keys=True)
+            row = typed(values)
+        written = json.dumps(row, sort_keys=True)
         digest = hashlib.sha256(written.encode("ascii")).hexdigest()
         seen[digest] += 1
-        rows.append(Row(number, typed, f"{digest}-{seen[digest]}"))
+        rows.append(Row(number, row, f"{digest}-{seen[digest]}"))
     with at("defaults"):
-        return rows, _typed(defaults)
+        return rows, typed(defaults)
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,7 +289,7 @@ def _toml(text: str, name: str, most: int) -> Parsed:
     return rows, defaults
 
 
-def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+def typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a row's values to the types of their columns; unset values are left out. Raises RequestError."""
     _check_names(list(values))
     return {name: _value(name, value) for name, value in values.items() if value is not None}
@@ -343,7 +342,7 @@ def _words(name: str, value: Any) -> str:
     return value
 
 
-def _placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+def placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """`values` with paths resolved relative to `directory`."""
     found = dict(values)
     for name in _PATHS + ("upscaler",):

@@ -43,6 +43,7 @@ PREVIEW: Final = "preview.webp"
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
 PICTURES: Final = "pictures"
+TAKES: Final = "takes"
 #: Of a training: its uploaded dataset, its directory, its LoRA, and a picture of the film without and with it.
 CLIPS: Final = "clips"
 TUNE: Final = "lora"
@@ -156,6 +157,10 @@ class ArtifactStore:
     def pictures(self, id: str) -> Path:
         """Directory in which a running sequence keeps its pictures."""
         return self.of(id) / PICTURES
+
+    def takes(self, id: str) -> Path:
+        """Directory in which a running film of several shots keeps its finished shots."""
+        return self.of(id) / TAKES
 
     def tune(self, id: str, name: str) -> Path:
         """Directory of a training. `name` matches the pattern of `Tuning.name`."""
@@ -297,9 +302,7 @@ class ArtifactStore:
                     path.unlink(missing_ok=True)
 
     def gather(self, jobs: Sequence[Job]) -> str:
-        """Starts a batch of these jobs and returns its id. The batch is on disk when this returns. Raises OutputError,
-        OSError.
-        """
+        """Starts a batch of these jobs and returns its id. The batch is on disk then. Raises OutputError, OSError."""
         batch = new_id(_BATCH)
         text = json.dumps([job.to_row() for job in jobs]).encode("ascii")
         replace_whole(self.made(batch) / _JOBS, lambda draft: draft.write_bytes(text))
@@ -344,7 +347,7 @@ class ArtifactStore:
 
     def forget(self, id: str) -> None:
         """Removes the saved state of a job: its checkpoint, those of retries with other seeds, a sequence's pictures,
-        and a training's checkpoints and latents.
+        finished shots, and a training's checkpoints and latents.
         """
         self.leave(id)
         for name in _SCRATCH:
@@ -353,7 +356,8 @@ class ArtifactStore:
         with suppress(OSError):
             for path in [self.checkpoint(id), *self.of(id).glob(f"{_TRY}*")]:
                 path.unlink(missing_ok=True)
-        shutil.rmtree(self.pictures(id), ignore_errors=True)
+        for place in (self.pictures(id), self.takes(id)):
+            shutil.rmtree(place, ignore_errors=True)
 
     def attempt(self, id: str, key: str) -> Path:
         """Path of the checkpoint of a retry with another seed; `key` is the key of its Plan."""

@@ -9,12 +9,14 @@ from typing import Any
 from flickbook import formats
 from flickbook.engine.polish import PolishOptions, finished, parse_polish
 from flickbook.engine.sequences.sequence import DRIFT, FRAMES_PER, plan_of
+from flickbook.engine.shots.plan import shooting
+from flickbook.engine.shots.shot_list import ShotList
 from flickbook.engine.sources import complete
 from flickbook.errors import RequestError
 from flickbook.jobs import queue
 from flickbook.resolution import resolve
-from flickbook.spec import Plan, Request, Tuning
-from flickbook.store.base import Job, Kind
+from flickbook.spec import Plan, Request
+from flickbook.store.base import Job, Kind, Tuning
 
 
 def ordered(
@@ -62,6 +64,22 @@ def sequenced(
     plan = plan_of(prompts, request, **how)
     request = request.model_copy(update={"prompt": plan.prompt})
     return _job(plan, request, model_dir, kind="sequence", **fields)
+
+
+def shot(
+    shot_list: ShotList,
+    common: Mapping[str, Any],
+    encoding: Mapping[str, Any] | None = None,
+    *,
+    model_dir: Path | None = None,
+    **fields: Any,
+) -> Job:
+    """Creates the Job of a film of several shots; `fields` are other fields of the Job. The other arguments and the
+    errors are those of `shooting`.
+    """
+    found = shooting(shot_list, common, encoding, model_dir)
+    networks = {digest: str(path) for digest, path in found.networks.items()}
+    return _job(found.plan, found.request, model_dir, kind="shots", networks=networks, **fields)
 
 
 def tuning(

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from flickbook.errors import FlickbookError, LimitReached, RequestError, one_line
 from flickbook.jobs import safe_http
-from flickbook.spec import Record
+from flickbook.records import Record
 from flickbook.store.base import DONE, Job, Note, Query, Store, new_id
 
 Event = Literal["job.completed", "job.failed", "job.cancelled", "job.expired", "video.completed", "video.failed"]

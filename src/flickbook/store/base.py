@@ -18,7 +18,8 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self, get_args
 
 from pydantic import Field
 
-from flickbook.spec import Plan, Record, Request, Sidecar, Tuning
+from flickbook.records import Record
+from flickbook.spec import Plan, Request, Sidecar
 
 State = Literal["queued", "running", "paused", "completed", "failed", "cancelled", "expired"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -26,7 +27,7 @@ STATES: Final[tuple[State, ...]] = get_args(State)
 DONE: Final[tuple[State, ...]] = ("completed", "failed", "cancelled", "expired")
 #: A draft stops after part of its steps; an extension is joined to the end of its parent film; a sequence is a film
 #: whose pictures are generated one by one; a tune trains a LoRA, and its film is a sample of it.
-Kind = Literal["film", "picture", "draft", "extension", "sequence", "tune"]
+Kind = Literal["film", "picture", "draft", "extension", "sequence", "shots", "tune"]
 #: Who runs the job: workers claim jobs of the queue, a command runs its own.
 Home = Literal["queue", "command"]
 ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
@@ -55,6 +56,23 @@ class Result(Record):
     bytes: Annotated[int, Field(ge=0)] = 0
     sha256: str = ""
     sidecar: Sidecar = Sidecar(recipe=None, run=None)
+
+
+class Tuning(Record):
+    """A LoRA training or fine-tuning: the dataset and the settings. The Plan of its job describes its samples.
+
+    `clips` is the directory of the dataset. `output` is the directory of the result, "" for one of the job's own, in
+    which the LoRA is called `name`.
+    `config` holds the fields of `learn.tuning.config.TuneConfig` that are not at their defaults. A sample is made every
+    `sample_every` updates, never if it is 0. `prior_prompts` is a file of prompts whose films shall stay as they are.
+    """
+
+    clips: str
+    output: str = ""
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
+    config: dict[str, bool | int | float | str] = {}
+    sample_every: Annotated[int, Field(ge=0)] = 100
+    prior_prompts: str = ""
 
 
 class Job(Record):

@@ -9,6 +9,7 @@ import typer
 
 from flickbook.cli import console, options
 from flickbook.cli.films.making import Extras, fields, films, making, paths_of, prepared, tell
+from flickbook.cli.films.shots import is_shot_list, shoot
 from flickbook.engine.rows import turns_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def generate(
 
     chosen = settings.load(model=film["model"])
     console.start(chosen.log_level)
+    if prompt is not None and is_shot_list(prompt):
+        extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries, yes)
+        options_given = film | {"model": chosen.model if film["model"] is None else film["model"]}
+        shoot(Path(prompt), options_given, encoding, extras, count, output, overwrite, steps_sheet, dry_run, as_json)
+        return
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     request_fields = fields(film, encoding, output) | {"model": chosen.model, "prompt_at": turns}
     request = Request.of(prompt=_unprompted(context, chosen.model) if first is None else first, **request_fields)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flickbook.cli import console
 from flickbook.cli.films import output_path
@@ -51,6 +51,7 @@ class Making:
     run_options: RunOptions
     thresholds: dict[str, float]
     extras: Extras
+    kind: Literal["shots"] | None = None
 
     def jobs(self, paths: Sequence[Path], overwrite: bool) -> list[Job]:
         """Return one job per film, to be run by this command."""
@@ -58,6 +59,7 @@ class Making:
 
         extras, home = self.extras, self.extras.model_dir
         shared: dict[str, Any] = {
+            "kind": self.kind,
             "home": "command",
             "overwrite": int(overwrite),
             "precision": extras.precision,
@@ -66,22 +68,14 @@ class Making:
             "thresholds": self.thresholds,
             "retries": extras.retries,
         }
-        request = _placed(self.request)
+        # Independent of the working directory.
+        request = self.request.relocated(lambda path: str(Path(path).absolute()))
         found = [
             queue.job(plan, request.model_copy(update={"seed": plan.seed}), output=str(path.absolute()), **shared)
             for plan, path in zip(self.plans, paths, strict=True)
         ]
         leader = found[0].id if len(found) > 1 else ""
         return [job.model_copy(update={"leader": leader}) for job in found]
-
-
-def _placed(request: Request) -> Request:
-    """Return the Request with absolute paths, independent of the working directory."""
-    paths = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
-    loras = (
-        None if request.loras is None else tuple((str(Path(path).absolute()), scale) for path, scale in request.loras)
-    )
-    return request.model_copy(update={**paths, "loras": loras})
 
 
 def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
@@ -117,7 +111,7 @@ def prepared(request: Request, extras: Extras, count: int = 1) -> tuple[Request,
     level, _ = speed_of(extras.polish.get("speed"))
     request = request if level is None else request.model_copy(update={"speed": level})
     first = resolve(request, home)
-    request, networks = _polished(request, first, extras)
+    request, networks = polish_of(request, first, extras)
     # Keep a seed that was drawn.
     request = request.model_copy(update={"seed": first.seed})
     seeds = range(first.seed, first.seed + count)
@@ -129,7 +123,7 @@ def words(polish: Mapping[str, Any]) -> Any:
     return {**polish, "steady": 1.0 if polish["steady"] else None}
 
 
-def _polished(request: Request, plan: Plan, extras: Extras) -> tuple[Request, Any]:
+def polish_of(request: Request, plan: Plan, extras: Extras) -> tuple[Request, Any]:
     """Return the Request with the requested Polish, validated against the frames and rate of the first Plan.
 
     Unset options keep the Request's value: a variation of a film keeps its polish.

@@ -48,7 +48,7 @@ class Downloads:
             self._wake.clear()
             try:
                 jobs = self._backend.ask(self._backend.store.find(Query(states=_QUEUED, order="queue", limit=_AMONG)))
-                for name in dict.fromkeys(job.plan.model for job in jobs if not job.model_dir):
+                for name in dict.fromkeys(name for job in jobs if not job.model_dir for name in job.plan.models()):
                     if to_pull(name):
                         self._download(name)
             except Cancelled:

@@ -33,6 +33,7 @@ def required_files(plan: Plan | Treatment) -> list[RequiredFile]:
     """The files that a Plan needs in addition to its model."""
     found = []
     if isinstance(plan, Plan):
+        found += [file for shot in plan.shots for file in required_files(shot.plan)]
         found += [
             RequiredFile(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest
         ]

@@ -18,6 +18,8 @@ from flickbook.engine.polish import Networks, weights_of
 from flickbook.engine.reproduction.file_search import gather
 from flickbook.engine.reproduction.rerun import checked_request
 from flickbook.engine.sequences.sequence import made as made_sequence
+from flickbook.engine.shots.film import made as made_shots
+from flickbook.engine.shots.film import run_options_for_shots
 from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
 from flickbook.formats import CODECS, FORMS, digest, is_frames
@@ -179,7 +181,11 @@ def again(
         # Without a network torch is not involved; importing it would take a second.
         with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
             return treated(plan, frames, networks=found, on_step=on_step)
-    run_options = run_options_of(plan, checked_request(plan, found, model_dir), model_dir)
+    request = checked_request(plan, found, model_dir)
+    if plan.task == "shots":
+        run_options = replace(run_options_for_shots(plan, request, model_dir), networks=found)
+        return made_shots(plan, run_options, on_step=on_step, cancel=cancel, how=recipe.shots)
+    run_options = run_options_of(plan, request, model_dir)
     run_options = replace(run_options, networks=found, placement=recipe.placement.model_copy(update={"rungs": ()}))
     with place.threads(recipe.kernels.get("threads")):
         if plan.task == "sequence":
@@ -192,6 +198,11 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
     """A sentence for each weight file that differs from the Recipe's."""
     plan = recipe.plan
     if isinstance(plan, Treatment):
+        return
+    if plan.shots:
+        for number, (shot, made) in enumerate(zip(plan.shots, recipe.shots, strict=False), 1):
+            alone = recipe.model_copy(update={"plan": shot.plan, "weights": made.weights, "shots": ()})
+            yield from (f"shot {number}: {cause}" for cause in _weights(alone, model_dir))
         return
     model = catalogue.find(plan.model)
     home = directory(model if model_dir is None else model.at(model_dir))

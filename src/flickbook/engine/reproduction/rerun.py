@@ -9,11 +9,13 @@ from typing import Any, Final
 from flickbook import catalogue
 from flickbook.engine.polish import Networks, finished
 from flickbook.engine.reproduction.file_search import gather
+from flickbook.engine.rows import at
 from flickbook.engine.sequences.sequence import plan_of, prompts_of
+from flickbook.engine.shots.plan import plan_of as shots_plan_of
 from flickbook.errors import MediaError, RequestError
 from flickbook.media.embedded import carried
 from flickbook.resolution import resolve
-from flickbook.spec import Plan, Request
+from flickbook.spec import Plan, Request, RequestedShot
 
 
 def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -> tuple[Request, Networks]:
@@ -32,6 +34,9 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     if plan.task == "sequence":
         remedy = "run `flickbook sequence` with the prompts that `flickbook inspect` shows"
         raise RequestError("file", path.name, "is a sequence, which has several prompts", remedy)
+    if plan.task == "shots":
+        remedy = "run `flickbook generate` with its shot list"
+        raise RequestError("file", path.name, "is a film of several shots", remedy)
     changes = {name: value for name, value in changes.items() if value is not None}
     other_model = changes.get("model", plan.model) != plan.model
     # Inputs that are replaced need not be found. A film starts from an image or a video, never both.
@@ -55,10 +60,13 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     return Request.of(**{**fields, **changes}), evidence.found
 
 
-def checked_request(plan: Plan, found: Networks, model_dir: Path | None = None) -> Request:
+def checked_request(
+    plan: Plan, found: Networks, model_dir: Path | None = None, *, image_follows: bool = False
+) -> Request:
     """The Request that resolves to a Plan. A Recipe is untrusted, so it is checked before it is run.
 
-    `found` are its inputs. Raises RequestError for the first field that `resolve` would set otherwise.
+    `found` are its inputs; `image_follows` is that of `resolve`. Raises RequestError for the first field that `resolve`
+    would set otherwise.
     """
     # The encoding was checked when the Recipe was read.
     fields = request_fields(plan, found) | dict.fromkeys(_FORMAT)
@@ -71,9 +79,12 @@ def checked_request(plan: Plan, found: Networks, model_dir: Path | None = None) 
             )
         request, moves = Request.of(**fields), {"drift": plan.drift or 0.0, "feedback": plan.feedback or 0.0}
         made = plan_of(prompts, request, frames_per=each, **moves, model_dir=model_dir)
+    elif plan.task == "shots":
+        request = _request_of_shots(plan, found, model_dir)
+        made = shots_plan_of(request, model_dir).model_copy(update={"shots": plan.shots})
     else:
         request = Request.of(**fields)
-        made = resolve(request, model_dir)
+        made = resolve(request, model_dir, image_follows=image_follows)
     # A negative prompt may have words that earlier versions did not remove.
     free = (*_FORMAT, "schema_version", "revision", "negative_prompt")
     for name in Plan.model_fields:
@@ -82,6 +93,18 @@ def checked_request(plan: Plan, found: Networks, model_dir: Path | None = None) 
             raise RequestError(name, getattr(plan, name), limit, _NOT_OURS)
     finished(plan)
     return request
+
+
+def _request_of_shots(plan: Plan, found: Networks, model_dir: Path | None) -> Request:
+    """The Request of a Plan with shots, each of which is checked."""
+    shots = []
+    for number, shot in enumerate(plan.shots, 1):
+        with at(f"shot {number}"):
+            request = checked_request(shot.plan, found, model_dir, image_follows=bool(shot.begins))
+            shots.append(RequestedShot(request=request, begins=shot.begins))
+    first = plan.shots[0].plan
+    named = {"prompt": first.prompt, "model": first.model, "polish": plan.polish, "fade": plan.fade}
+    return Request.of(**named, shots=tuple(shots))
 
 
 _NOT_OURS: Final = "its recipe was not written by Flickbook"
@@ -96,7 +119,7 @@ def request_fields(plan: Plan, found: Networks, other_model: bool = False) -> di
 
     Raises ModelNotFound for a model that is not in the catalogue, unless another one is requested.
     """
-    named = {name: getattr(plan, name) for name in Request.model_fields if name != "preset"}
+    named = {name: getattr(plan, name) for name in Request.model_fields if name not in ("preset", "shots", "fade")}
     named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}
     named |= {name: str(found[named[name]]) for name in ("image", "video") if named[name]}
     named["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None

@@ -20,7 +20,8 @@ from flickbook.media.clip import frames_sha256
 from flickbook.media.inspect import read_comment
 from flickbook.media.read import read_picture
 from flickbook.media.write import check_target, staged, write_png
-from flickbook.spec import Placement, Plan, Record
+from flickbook.records import Record
+from flickbook.spec import Placement, Plan
 
 _OURS: Final = re.compile(r"[0-9]{5}\.png|key-[0-9]{2}\.png")
 _REMEDY: Final = "choose another --output, or add --overwrite"

@@ -77,13 +77,7 @@ class SharedArtifacts(ArtifactStore):
 
     def localised(self, job: Job) -> Job:
         """The job with the paths of its files on this machine; another machine may have written it."""
-        request, found = job.request, dict[str, Any]()
-        changes: dict[str, Any] = {
-            name: self._local(path) for name in ("image", "video") if (path := getattr(request, name)) is not None
-        }
-        if request.loras:
-            changes["loras"] = tuple((self._local(path), weight) for path, weight in request.loras)
-        found["request"] = request.model_copy(update=changes)
+        found: dict[str, Any] = {"request": job.request.relocated(self._local)}
         found["networks"] = {digest: self._local(path) for digest, path in job.networks.items()}
         if job.tuning is not None:
             paths = {name: self._local(getattr(job.tuning, name)) for name in ("clips", "prior_prompts")}

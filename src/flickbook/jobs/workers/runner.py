@@ -21,6 +21,7 @@ from flickbook.engine.draft import drafts
 from flickbook.engine.films import RunOptions, run_options_of
 from flickbook.engine.memory.fallback import ran_out
 from flickbook.engine.retry import good_films
+from flickbook.engine.shots.film import run_options_for_shots
 from flickbook.errors import Cancelled, StoreError
 from flickbook.jobs import queue
 from flickbook.jobs.artifacts import CHECKPOINT, LOG
@@ -32,6 +33,7 @@ from flickbook.jobs.workers.output import BackgroundWriter, PathOf, drafted, fil
 from flickbook.jobs.workers.prefetch import Reader
 from flickbook.jobs.workers.progress import OnStep, Watch
 from flickbook.jobs.workers.sequences import sequence
+from flickbook.jobs.workers.shots import shots
 from flickbook.spec import Plan
 from flickbook.store.base import Job, Query, Result
 
@@ -259,8 +261,9 @@ class Runner:
             clip = tuned(backend.artifacts, first, run.watch, stop, lambda: not run.attempt.lost)
             yield first, partial(filed, backend, first, clip, path_of)
             return
-        if first.kind == "sequence":
-            clip = sequence(backend.artifacts, first, run.run_options, run.watch, stop)
+        if first.kind in ("sequence", "shots"):
+            own = (backend.artifacts, first, run.run_options, run.watch, stop)
+            clip = sequence(*own) if first.kind == "sequence" else shots(*own, keep)
             yield first, partial(filed, backend, first, clip, path_of)
             return
         # Previews of a command's job are seen only by the command itself.
@@ -381,7 +384,8 @@ def run_options_for(jobs: Sequence[Job]) -> RunOptions:
     found = []
     for job in jobs:
         home = Path(job.model_dir) if job.model_dir else None
-        run_options = run_options_of(job.plan, job.request, home, job.precision)
+        of = run_options_for_shots if job.kind == "shots" else run_options_of
+        run_options = of(job.plan, job.request, home, job.precision)
         found.append(replace(run_options, networks={digest: Path(path) for digest, path in job.networks.items()}))
     return found[0].merged(found[1:])
 

@@ -149,7 +149,7 @@ def _ready(job: Job) -> bool:
     """Whether a job can run without waiting for a model download. A job whose model cannot be downloaded fails when
     run.
     """
-    return bool(job.model_dir) or not to_pull(job.plan.model)
+    return bool(job.model_dir) or not any(to_pull(name) for name in job.plan.models())
 
 
 def main(arguments: list[str] | None = None) -> int:

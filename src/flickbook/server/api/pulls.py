@@ -154,7 +154,7 @@ async def _supply(service: Service, pulls: Pulls) -> None:
 async def _missing_models(service: Service) -> list[str]:
     """Return the models to download for queued jobs, in the order of the queue."""
     jobs = await service.store.find(Query(states=("queued",), order="queue", limit=_LOOKED_AT))
-    names = dict.fromkeys(job.plan.model for job in jobs if not job.model_dir)
+    names = dict.fromkeys(name for job in jobs if not job.model_dir for name in job.plan.models())
     return [name for name in names if await asyncio.to_thread(to_pull, name)]
 
 

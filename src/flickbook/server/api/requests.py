@@ -13,9 +13,10 @@ from flickbook import settings
 from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT, FRAMES, FRAMES_PER, PROMPTS
 from flickbook.errors import RequestError
+from flickbook.records import refused
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.api.loras import files_of
-from flickbook.spec import Loop, Preset, Quality, Request, Speed, refused
+from flickbook.spec import Camera, Loop, Preset, Quality, Request, Speed
 
 #: The longest time that a job may wait in the queue, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
@@ -48,6 +49,7 @@ class PolishOption(Body):
     steady: Annotated[float, Field(ge=0, le=1)] | None = None
     interpolate: Annotated[int, Field(ge=2, le=8)] | Annotated[str, Field(max_length=4, examples=["2x"])] | None = None
     upscale: Annotated[int, Field(ge=2, le=4)] | Annotated[str, Field(max_length=4, examples=["2x"])] | None = None
+    camera: Camera | None = None
     loop: Loop | None = None
     speed: Annotated[float, Field(gt=0)] | None = None
     rate: Annotated[float, Field(gt=0)] | None = None

@@ -18,6 +18,7 @@ from flickbook.catalogue import Model
 from flickbook.engine.polish import PolishOptions
 from flickbook.errors import RequestError
 from flickbook.formats import quality_of
+from flickbook.resolution import nearest_frames
 from flickbook.server.api.loras import files_of
 from flickbook.server.submission.forms import Body, from_json
 from flickbook.spec import Container, Request, Speed
@@ -285,18 +286,8 @@ def ignored(fields: GenerationFields) -> list[str]:
 
 
 def frames_of(seconds: float | None, num_frames: int | None, fps: float | None, model: Model) -> int | None:
-    """Return the number of frames: `num_frames` if set, else the nearest number to `seconds` that the model supports.
-
-    A film has two frames or more, if the model can make them.
-    """
-    if num_frames is not None or seconds is None:
-        return num_frames
-    smallest, largest = model.num_frames.range
-    every = model.num_frames.every
-    nearest = round((seconds * (fps or model.fps.default) - smallest) / every) * every + smallest
-    fewest = smallest if smallest > 1 or largest == 1 else smallest + every
-    most = largest - (largest - smallest) % every
-    return min(max(nearest, fewest), most)
+    """Return `num_frames` if set, else the nearest number of frames to `seconds` that the model supports."""
+    return num_frames if num_frames is not None or seconds is None else nearest_frames(seconds, fps, model)
 
 
 def sides_of(fields: GenerationFields) -> tuple[int | None, int | None]:

@@ -93,7 +93,7 @@ async def require_models(service: Service, jobs: Iterable[Job]) -> None:
     If the setting `pull` is auto, such jobs are accepted and the service downloads their models. Raises ModelNotPulled,
     and WeightsError for a model whose directory is gone.
     """
-    for name in sorted({job.plan.model for job in jobs if not job.model_dir}):
+    for name in sorted({name for job in jobs if not job.model_dir for name in job.plan.models()}):
         try:
             await asyncio.to_thread(directory, catalogue.find(name))
         except ModelNotPulled as error:

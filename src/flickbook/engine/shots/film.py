@@ -1,0 +1,175 @@
+"""Makes films of several shots: one shot after the other, each a film of its own, then joined."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flickbook.engine.films import Keep, OnStep, RunOptions, films, run_options_of
+from flickbook.engine.memory import device
+from flickbook.engine.polish import Networks, polished, scored, weights_of
+from flickbook.engine.shots.plan import repeated
+from flickbook.engine.shots.takes import Takes
+from flickbook.engine.usage import Meter
+from flickbook.errors import Cancelled
+from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.finishing.join import join
+from flickbook.spec import MadeShot, Plan, PlannedShot, Recipe, Request, Step
+
+#: Called with a shot's Plan, its run options, and the preview of a Step.
+OnPreview = Callable[[Plan, RunOptions, Any], None]
+#: The score of the agreement between a film and its prompt, which is the mean of the shots that have one.
+_AGREEMENT = "agreement"
+
+
+def run_options_for_shots(
+    plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto"
+) -> RunOptions:
+    """The run options of all shots of `plan`, which was planned from `request`. Raises MediaError, RequestError."""
+    each = [
+        run_options_of(shot.plan, requested.request, model_dir, precision)
+        for shot, requested in zip(plan.shots, request.shots or (), strict=True)
+    ]
+    inputs = {digest: path for options in each for digest, path in options.inputs.items()}
+    return replace(each[0].merged(each[1:]), inputs=inputs, loras=())
+
+
+def made(
+    plan: Plan,
+    run_options: RunOptions,
+    *,
+    directory: Path | None = None,
+    on_step: OnStep | None = None,
+    on_preview: OnPreview | None = None,
+    cancel: Callable[[], bool] | None = None,
+    keep: Keep | None = None,
+    how: Sequence[MadeShot] = (),
+) -> Clip:
+    """Make the film of a Plan with shots.
+
+    With a `directory`, each finished shot is kept there, and existing ones are reused, so a resumed film equals an
+    uninterrupted one. `on_preview` is called with a shot's Plan, its run options and the preview of a Step. `keep`
+    returns the Checkpointer of a shot's Plan. `how`, if given, has the placement and threads of each shot, to reproduce
+    a film. Raises Cancelled, OutputError, and the errors of `films`.
+    """
+    takes = None if directory is None else Takes(directory)
+    meter = Meter(on_step)
+    progress = _Progress(plan, meter, on_preview)
+    clips = list[Clip]()
+    for number, shot in enumerate(plan.shots):
+        own, options = _begun(shot, run_options, clips[-1] if clips else None)
+        clip = None if takes is None else takes.get(number + 1, own)
+        if clip is None:
+            if cancel is not None and cancel():
+                raise Cancelled
+            where = how[number] if number < len(how) else None
+            if where is not None:
+                options = replace(options, placement=where.placement.model_copy(update={"rungs": ()}))
+            progress.begin(own, options)
+            arguments: dict[str, Any] = {"on_step": progress, "previews": on_preview is not None, "cancel": cancel}
+            arguments["keep"] = keep
+            with device.threads(None if where is None else where.kernels.get("threads")):
+                clip = next(films([own], replace(options, batch_size=1), **arguments))
+            if takes is not None:
+                takes.put(number + 1, clip)
+        else:
+            progress.kept += 1
+        progress.done(number)
+        clips.append(clip)
+    return _joined(plan, clips, meter, run_options, progress.kept)
+
+
+def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> tuple[Plan, RunOptions]:
+    """The Plan and the run options of a shot, with the last frame of the shot before it if it begins from that."""
+    plan = shot.plan
+    loras = tuple((Path(run_options.inputs[lora.sha256]), lora.weight) for lora in plan.loras)
+    options = replace(run_options, loras=loras)
+    if not shot.begins:
+        return plan, options
+    assert before is not None
+    frame = before.frames[-1:]
+    digest = frames_sha256(frame)
+    sources = {**options.sources, digest: frame}
+    return plan.model_copy(update={"image": digest}), replace(options, sources=sources)
+
+
+def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOptions, kept: int) -> Clip:
+    """The film of finished shots, with its Recipe and its Run."""
+    parts = [clip.frames[repeated(shot, plan.fade) :] for shot, clip in zip(plan.shots, clips, strict=True)]
+    joined = join(parts, plan.fade)
+    frames, fps = polished(joined, plan.fps, plan.polish, run_options.networks, meter)
+    recipes = [clip.recipe for clip in clips if clip.recipe is not None]
+    first = recipes[0]
+    recipe = Recipe(
+        plan=plan,
+        placement=first.placement,
+        weights=first.weights | weights_of(plan.polish),
+        frames_sha256=frames_sha256(frames),
+        versions={name: version for each in recipes for name, version in each.versions.items()},
+        device_name=first.device_name,
+        kernels=first.kernels,
+        shots=tuple(MadeShot(**{name: getattr(each, name) for name in MadeShot.model_fields}) for each in recipes),
+    )
+    prompts = [shot.plan.prompt for shot in plan.shots]
+    scores, findings = scored(frames, fps, plan.polish, prompts=prompts)
+    agreements = [clip.run.scores[_AGREEMENT] for clip in clips if clip.run and _AGREEMENT in clip.run.scores]
+    if agreements:
+        scores[_AGREEMENT] = float(np.mean(agreements))
+    notes = [f"shot {n}: {text}" for n, clip in enumerate(clips, 1) if clip.run for text in clip.run.notes]
+    notes += [f"{kept} of the shots existed already"] if kept else []
+    run = meter.run(notes=[*notes, *findings], scores=scores, inputs=dict(run_options.inputs))
+    spent = Counter[str]()
+    for clip in clips:
+        spent.update(clip.run.seconds if clip.run is not None else {})
+    return Clip(frames, fps, recipe, run.model_copy(update={"seconds": {**run.seconds, **dict(spent)}}))
+
+
+def networks_for(found: Networks, run_options: RunOptions) -> RunOptions:
+    """Run options whose input files and networks are those of `found`, by SHA-256."""
+    return replace(run_options, networks=found, inputs={digest: str(path) for digest, path in found.items()})
+
+
+@dataclass
+class _Progress:
+    """Passes the Steps of all shots on as those of one film: denoising counts the steps of all shots."""
+
+    plan: Plan
+    meter: Meter
+    on_preview: OnPreview | None = None
+    kept: int = 0  # shots that existed already
+    _before: int = 0  # steps of the shots before this one
+    _seconds: float = 0.0
+    _last: float = 0.0
+    _shot: tuple[Plan, RunOptions] | None = None
+    _passed: set[str] = field(default_factory=set)
+
+    def begin(self, plan: Plan, run_options: RunOptions) -> None:
+        """The next Steps are those of this shot."""
+        self._shot = plan, run_options
+
+    def done(self, number: int) -> None:
+        """Shot `number`, from 0, is finished."""
+        self._before += self.plan.shots[number].plan.num_inference_steps
+        self._seconds, self._last = self._seconds + self._last, 0.0
+
+    def __call__(self, step: Step) -> None:
+        """A Step of the shot that is being made."""
+        assert self._shot is not None
+        if step.preview is not None and self.on_preview is not None:
+            self.on_preview(*self._shot, step.preview)
+        step = replace(step, preview=None, noisy=None)
+        if step.phase == "denoise":
+            # A shot that begins from an image does only the last of its steps.
+            index = self._before + self._shot[0].num_inference_steps - step.total + step.index
+            total = sum(shot.plan.num_inference_steps for shot in self.plan.shots)
+            self._last = step.seconds
+            self.meter(replace(step, index=index, total=total, seconds=self._seconds + step.seconds))
+        elif step.phase in ("load", "encode") and step.phase not in self._passed:
+            self.meter(step)
+            if step.index == step.total:
+                self._passed.add(step.phase)

@@ -1,0 +1,188 @@
+"""Plans of films of several shots: each shot is resolved by itself, and all must join to one film."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from flickbook import catalogue, formats
+from flickbook.engine.polish import Networks, PolishOptions, Size, finished, parse_polish, size_after
+from flickbook.engine.rows import at
+from flickbook.engine.shots.shot_list import ShotList
+from flickbook.engine.sources import complete
+from flickbook.errors import RequestError
+from flickbook.resolution import SEED_LIMIT, nearest_frames, resolve, speed_of
+from flickbook.spec import Plan, PlannedShot, Polish, Request, RequestedShot
+
+#: A finished shot is kept in this encoding, which preserves every pixel.
+KEPT: Final = {"container": "mkv", "codec": "ffv1"}
+_POLISH: Final = tuple(name for name in PolishOptions.__annotations__ if name != "speed")
+#: Plan fields of the whole film, as opposed to those of its first shot.
+_NO_INPUT: Final[dict[str, Any]] = {
+    "image": "",
+    "video": "",
+    "strength": None,
+    "loras": (),
+    "window": 0,
+    "stride": 0,
+}
+
+
+@dataclass(frozen=True)
+class Shooting:
+    """A film of several shots before it is made: its Request with the Requests of its shots, its Plan, and the files
+    of the networks that polish it."""
+
+    request: Request
+    plan: Plan
+    networks: Networks
+
+
+def shooting(
+    shot_list: ShotList,
+    common: Mapping[str, Any],
+    encoding: Mapping[str, Any] | None = None,
+    model_dir: Path | None = None,
+) -> Shooting:
+    """Resolve a shot list. `common` are options that apply to all shots that do not set them, by their names in
+    `shot_list.OPTIONS`, and `encoding` the fields of the film's Encoding.
+
+    A shot without a seed takes the seed of `common` or the defaults plus its place in the list; without one there, a
+    seed is drawn. Raises RequestError, which names the shot, and the errors of `resolve`.
+    """
+    requests, networks = list[RequestedShot](), dict[str, Path]()
+    first_seed: int | None = None
+    for number, options in enumerate(shot_list.options(common)):
+        with at(f"shot {number + 1}"):
+            own = shot_list.shots[number].get("seed")
+            if own is None and first_seed is not None:
+                options["seed"] = (first_seed + number) % SEED_LIMIT
+            elif own is None and options.get("seed") is not None:
+                options["seed"] = (options["seed"] + number) % SEED_LIMIT
+            request, files = _request(options, model_dir)
+            if own is None and first_seed is None:
+                assert request.seed is not None
+                first_seed = (request.seed - number) % SEED_LIMIT
+            requests.append(RequestedShot(request=request, begins=options.get("begins", "")))
+            networks |= files
+    head = requests[0].request
+    film = Request.of(
+        **{**dict(encoding or {}), "prompt": head.prompt, "model": head.model, "seed": head.seed},
+        shots=tuple(requests),
+        fade=shot_list.fade,
+    )
+    return Shooting(film, plan_of(film, model_dir), networks)
+
+
+def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Request, Networks]:
+    """The Request of one shot and the files of the networks that polish it."""
+    from flickbook.engine.films import located  # imported late: importing torch takes a second
+
+    polish: Any = {name: options[name] for name in _POLISH if options.get(name) is not None}
+    if isinstance(polish.get("steady"), bool):
+        polish["steady"] = float(polish["steady"])
+    level, played = speed_of(options.get("speed"))
+    polish |= {} if played is None else {"speed": played}
+    fields = {name: options[name] for name in Request.model_fields if name in options and name != "speed"}
+    request = Request.of(**fields, **KEPT, speed=level, loras=located(options.get("lora") or ()))
+    model = catalogue.find(request.model)
+    if (seconds := options.get("seconds")) is not None:
+        model = model.few_steps() if level == "turbo" else model
+        rate, every = request.fps or model.fps.default, model.num_frames.every
+        frames = nearest_frames(seconds, request.fps, model)
+        if abs(frames / rate - seconds) > every / rate:
+            least, most = (each / rate for each in model.num_frames.range)
+            limit = f"{model.name} makes {least:.2g} to {most:.3g} seconds at {rate:g} frames per second"
+            raise RequestError("seconds", seconds, limit, "split the shot, or choose another length")
+        request = request.model_copy(update={"num_frames": frames})
+    request = complete(request)
+    plan = resolve(request, model_dir, image_follows=options.get("begins") == "previous")
+    request = request.model_copy(update={"seed": plan.seed})
+    if not polish:
+        return request, {}
+    parsed, networks = parse_polish(plan.num_frames, plan.fps, polish)
+    return request.model_copy(update={"polish": parsed}), networks
+
+
+def plan_of(request: Request, model_dir: Path | None = None) -> Plan:
+    """The Plan of a Request with shots. Raises RequestError for shots that do not join, naming the shot, and the errors
+    of `resolve`.
+    """
+    shots, fade = list[PlannedShot](), request.fade or 0
+    for number, each in enumerate(request.shots or (), 1):
+        with at(f"shot {number}"):
+            if each.begins:
+                _check_chained(number, each.request)
+            plan = resolve(each.request, model_dir, image_follows=bool(each.begins))
+            shots.append(PlannedShot(plan=plan, begins=each.begins))
+    sizes = [finished(shot.plan) for shot in shots]
+    _check_sizes(sizes)
+    starts = first_frames(shots, sizes, fade)
+    size, first = sizes[0], shots[0].plan
+    count = starts.pop()
+    polish = request.polish or Polish()
+    after = size_after(polish, count, size.height, size.width, size.fps)
+    encoding = formats.encoding(
+        request.container or "mp4",
+        request.codec,
+        request.quality,
+        request.pixel_format,
+        num_frames=after.num_frames,
+        fps=after.fps,
+    )
+    film = {"task": "shots", "num_frames": count, "width": size.width, "height": size.height, "fps": size.fps}
+    turns = tuple((start, shot.plan.prompt) for start, shot in zip(starts[1:], shots[1:], strict=True))
+    film |= {"prompt_at": turns, "shots": tuple(shots), "fade": fade, "polish": polish, **_NO_INPUT}
+    return first.model_copy(update=film | encoding.model_dump())
+
+
+def first_frames(shots: Sequence[PlannedShot], sizes: Sequence[Size], fade: int) -> list[int]:
+    """The frame of the film at which each shot begins, and the number of frames of the film.
+
+    A shot that begins from the last frame of the one before it does not repeat that frame. Raises RequestError for a
+    fade that is longer than a shot.
+    """
+    starts = [0]
+    for number, (shot, size) in enumerate(zip(shots, sizes, strict=True), 1):
+        length = size.num_frames - repeated(shot, fade)
+        joints = (number > 1) + (number < len(shots))
+        if length < max(1, joints * fade):
+            limit = f"shot {number} has {length} frames, which hold a fade of {length // max(1, joints)}"
+            raise RequestError("fade", fade, limit, "choose a shorter fade or a longer shot")
+        starts.append(starts[-1] + length - (fade if number < len(shots) else 0))
+    return starts
+
+
+def repeated(shot: PlannedShot, fade: int) -> int:
+    """How many frames of a shot repeat the one before it and are left out of the film."""
+    return 1 if shot.begins and not fade else 0
+
+
+def _check_sizes(sizes: Sequence[Size]) -> None:
+    for number, (before, size) in enumerate(pairwise(sizes), 2):
+        if (before.width, before.height) != (size.width, size.height):
+            limit = f"is the size of shot {number} and must be {before.width}x{before.height}, that of the first"
+            raise RequestError("size", f"{size.width}x{size.height}", limit, "give all shots one size")
+        if before.fps != size.fps:
+            limit = f"is the frame rate of shot {number} and must be {before.fps:g}, that of the first"
+            raise RequestError("fps", size.fps, limit, "give all shots one frame rate")
+
+
+def _check_chained(number: int, request: Request) -> None:
+    """Refuse a shot that cannot begin from a frame of another one."""
+    remedy = "leave it out"
+    if number == 1:
+        raise RequestError("begins", "previous", "there is no shot before the first", remedy)
+    if request.image is not None or request.video is not None:
+        limit = "cannot be combined with an image or a video to begin from"
+        raise RequestError("begins", "previous", limit, "leave one of them out")
+    model = catalogue.find(request.model)
+    if "image" not in model.inputs:
+        able = [
+            each.name for each in catalogue.list_models() if "image" in each.inputs and each.num_frames.range[1] > 1
+        ]
+        limit = f"{model.name} cannot begin from an image"
+        raise RequestError("begins", "previous", limit, f"{remedy}, or choose {', '.join(able)}")
