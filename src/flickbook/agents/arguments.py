@@ -13,6 +13,7 @@ from flickbook.server.api.requests import (
     PolishOption,
     Prompt,
     Seed,
+    Seeds,
     Until,
     Work,
 )
@@ -52,20 +53,26 @@ _DESCRIPTIONS: Final = {
     "priority": "A higher one runs first; more than 0 needs the scope admin.",
     "expires_in": "Longest time in the queue, in seconds.",
     "precision": "Precision of the weights.",
+    "until": "Share of the steps after which a draft stops.",
+    "name": "Name of the LoRA.",
+    "weight": "Its weight.",
+}
+_OF_POLISH: Final = {
     "trim": "Frames or seconds to keep, as 8:24f or 0.5:2.",
     "steady": "How much of the shake is removed, 0 to 1.",
     "interpolate": "Factor by which the frame rate is raised.",
     "upscale": "Factor by which the frames are enlarged.",
     "loop": "How the end is joined to the beginning.",
-    "speed": "balanced is faster and nearly identical; turbo takes few steps, if the model can.",
+    "speed": "Factor by which the film runs faster.",
     "rate": "Frames per second of the finished film.",
     "text": "A caption.",
-    "until": "Share of the steps after which a draft stops.",
 }
 
 
-class NoFields(Body):
-    """No fields."""
+class ListModels(Body):
+    """Which models to list."""
+
+    here: Annotated[bool, Field(description="Only models whose files are on this machine.")] = False
 
 
 class MakeFilm(Work):
@@ -78,10 +85,7 @@ class MakeFilm(Work):
 class DraftFilms(Work):
     """Drafts of one film."""
 
-    seeds: Annotated[
-        int | list[Seed],
-        Field(description=f"Number of drafts, or the list of their seeds; {MAX_DRAFTS} at most."),
-    ] = 4
+    seeds: Annotated[Seeds, Field(description="Number of drafts, or the list of their seeds.")] = 4
     until: Until = 0.4
     seconds: Seconds | None = None
 
@@ -93,11 +97,12 @@ class FinishDrafts(Body):
 
 
 class RemakeFilm(Body):
-    """A film to make again with changes. Without `seed` the seed stays the same; null draws a new one."""
+    """A film to make again with changes."""
 
     id: Id
     prompt: Prompt | None = None
-    seed: Annotated[Seed | None, Field(description="null draws a new one; left out, it stays the same.")] = None
+    seed: Seed | None = None
+    new_seed: Annotated[bool, Field(description="Draw a new seed. Left out, the seed stays the same.")] = False
     polish: PolishOption | None = None
 
 
@@ -143,7 +148,7 @@ class SearchFilms(Body):
     kinds: Annotated[list[Kind], Field(max_length=6, description="Only jobs of these kinds.")] = []
     states: Annotated[list[State], Field(max_length=7, description="Only jobs in one of these states.")] = []
     favourite: Annotated[bool, Field(description="Only favourites.")] = False
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    limit: Annotated[int, Field(ge=1, le=100, description="Most films of one answer.")] = 20
     after: Annotated[JobId, Field(description="Last id of the previous answer.")] | None = None
 
 
@@ -161,11 +166,29 @@ class WaitForFilms(Body):
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schema of a model, in which every field has a description."""
+    """Return the JSON Schema of a model in few words, in which every field has a description.
+
+    Fields that may be left out are described without null, which means the same.
+    """
     schema = model.model_json_schema()
-    for each in (schema, *schema.get("$defs", {}).values()):
-        each.pop("examples", None)
-        for name, field in each.get("properties", {}).items():
-            if "description" not in field and name in _DESCRIPTIONS:
-                field["description"] = _DESCRIPTIONS[name]
+    for named in (schema, *schema.get("$defs", {}).values()):
+        named.pop("examples", None)
+        for name, field in named.get("properties", {}).items():
+            described = _OF_POLISH.get(name) if named["title"] == PolishOption.__name__ else None
+            _plain(field, described or _DESCRIPTIONS.get(name))
     return schema
+
+
+def _plain(field: dict[str, Any], described: str | None) -> None:
+    """Make the schema of one field short, and describe it as `described` if it is not described yet."""
+    field.pop("title", None)
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) < len(field.get("anyOf", ())):
+        field.pop("default", None)
+        if len(kinds) == 1:
+            del field["anyOf"]
+            field |= {**kinds[0], **field}
+        else:
+            field["anyOf"] = kinds
+    if described is not None:
+        field.setdefault("description", described)

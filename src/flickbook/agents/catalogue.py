@@ -12,7 +12,7 @@ from flickbook.agents.tool import Tool
 TOOLS: Final[dict[str, Tool]] = {
     tool.name: tool
     for tool in (
-        Tool(looking.list_models, arguments.NoFields, Models),
+        Tool(looking.list_models, arguments.ListModels, Models),
         Tool(making.make_film, arguments.MakeFilm, Films, "create", makes=True),
         Tool(making.draft_films, arguments.DraftFilms, Films, "create", makes=True),
         Tool(looking.wait_for_films, arguments.WaitForFilms, Films),

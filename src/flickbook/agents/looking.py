@@ -12,7 +12,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 
 from flickbook import catalogue
-from flickbook.agents.arguments import Choose, Look, NoFields, SearchFilms, ShowJobs, WaitForFilms
+from flickbook.agents.arguments import Choose, ListModels, Look, SearchFilms, ShowJobs, WaitForFilms
 from flickbook.agents.results import Film, films_of, models_of
 from flickbook.agents.tool import Answer, Call
 from flickbook.errors import JobConflict, JobNotFound, MediaError
@@ -27,10 +27,10 @@ _LOOK: Final = 0.25
 STILL: Final[tuple[State, ...]] = (*DONE, "paused")
 
 
-async def list_models(call: Call, fields: NoFields) -> Answer:
+async def list_models(call: Call, fields: ListModels) -> Answer:
     """List the models with what they are good at, their limits and defaults. A film can be made at once by a model that
     is here."""
-    return Answer(await models_of(catalogue.list_models(), call.service.settings.model))
+    return Answer(await models_of(catalogue.list_models(), call.service.settings.model, here=fields.here))
 
 
 async def look(call: Call, fields: Look) -> Answer:

@@ -11,10 +11,10 @@ from flickbook import catalogue
 from flickbook.agents.arguments import DraftFilms, EditFilm, ExtendFilm, FinishDrafts, MakeFilm, RemakeFilm
 from flickbook.agents.results import films_of
 from flickbook.agents.tool import Answer, Call
-from flickbook.errors import JobConflict, ModelNotPulled
+from flickbook.errors import JobConflict, ModelNotPulled, RequestError
 from flickbook.server.api.drafts import drafts_of, finishing
 from flickbook.server.api.jobs import job_of
-from flickbook.server.api.requests import DraftsRequest, Film, FinishRequest, JobRequest
+from flickbook.server.api.requests import DraftsRequest, Film, FinishRequest, JobRequest, validated
 from flickbook.server.compatible.fields import EditVideo, frames_of
 from flickbook.server.submission import revisions
 from flickbook.server.submission.submit import submitted, together
@@ -24,7 +24,7 @@ from flickbook.store.base import Job
 async def make_film(call: Call, fields: MakeFilm) -> Answer:
     """Make a film, or an image, from a prompt. Returns the job at once; wait_for_films waits for the film, look shows
     it. Drafts are cheaper when you do not know yet which film you want."""
-    request = JobRequest(**_sent(call, fields))
+    request = validated(JobRequest, _sent(call, fields), "film")
     make = partial(job_of, call.service, call.caller, request, {})
     return await _one(call, make)
 
@@ -32,7 +32,7 @@ async def make_film(call: Call, fields: MakeFilm) -> Answer:
 async def draft_films(call: Call, fields: DraftFilms) -> Answer:
     """Make drafts: the same film with different seeds, stopped after part of its steps. Look at the drafts, choose, and
     complete the good ones with finish_drafts, which continues where they stopped."""
-    body = DraftsRequest(**_sent(call, fields) | {"seeds": fields.seeds})
+    body = validated(DraftsRequest, _sent(call, fields) | {"seeds": fields.seeds}, "draft")
     extra = body.extra("admin" in call.caller.scopes) | {"until": body.until}
     make = partial(asyncio.to_thread, drafts_of, body, call.service, call.caller.owner, extra)
     return await _several(call, make)
@@ -47,7 +47,9 @@ async def remake_film(call: Call, fields: RemakeFilm) -> Answer:
     """Make a film again with another prompt, another seed or other polish options. What you do not name stays the
     same."""
     parent = await call.job(fields.id)
-    seed = fields.seed if "seed" in fields.model_fields_set else revisions.seed_of(parent)
+    if fields.new_seed and fields.seed is not None:
+        raise RequestError("seed", fields.seed, "new_seed draws another one", "leave one of them out")
+    seed = None if fields.new_seed else revisions.seed_of(parent) if fields.seed is None else fields.seed
     polish = Film(prompt="", polish=fields.polish).polish_options()
     make = partial(revisions.again, call.service, parent=parent, prompt=fields.prompt, seed=seed)
     return await _one(call, partial(make, owner=call.caller.owner, polish_options=polish))
@@ -70,7 +72,7 @@ async def _revised(call: Call, fields: EditFilm | ExtendFilm, revise: revisions.
     parent = await call.job(fields.id)
     if parent.state != "completed":
         raise JobConflict(parent.id, parent.state, "changed", "wait until it is completed")
-    video = EditVideo(**fields.model_dump(exclude={"id"}, exclude_none=True))
+    video = validated(EditVideo, fields.model_dump(exclude={"id"}, exclude_none=True), "film")
     make = partial(revise, call.service, fields=video, sent=None, parent=parent, owner=call.caller.owner)
     return await _one(call, make)
 

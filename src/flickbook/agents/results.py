@@ -39,7 +39,7 @@ class Film(BaseModel):
     created_at: str
     error: str | None = Field(None, description="Why it failed")
     notes: list[str] = []
-    scores: dict[str, float] = {}
+    scores: dict[str, float] = Field({}, description="Measured scores of a finished film")
     media_type: str | None = None
     bytes: int | None = None
     url: str | None = Field(None, description="Where the finished film is: a file or an address")
@@ -56,7 +56,6 @@ class ModelFacts(BaseModel):
     """A model: what it can do and its limits."""
 
     name: str
-    title: str
     summary: str
     here: bool = Field(description="Whether its files are on this machine")
     download_gb: float
@@ -68,10 +67,9 @@ class ModelFacts(BaseModel):
     default_num_frames: int
     fps: float
     default_num_inference_steps: int
-    schedulers: list[str]
     good_at: str
     faults: str
-    examples: list[str] = Field(description="Prompts that show what it is good at")
+    example: str | None = Field(None, description="A prompt that shows what it is good at")
 
 
 class Models(BaseModel):
@@ -131,11 +129,11 @@ def _share(job: Job, shown: JobResponse) -> float:
     return round(max(job.reached, 0.0 if shown.progress is None else shown.progress.fraction), 3)
 
 
-async def models_of(models: Sequence[Model], default: str) -> Models:
-    """Return models as facts."""
+async def models_of(models: Sequence[Model], default: str, *, here: bool) -> Models:
+    """Return models as facts; with `here` only those whose files are on this machine."""
 
     def facts() -> list[ModelFacts]:
-        return [_facts(model) for model in models]
+        return [each for model in models if (each := _facts(model)).here or not here]
 
     return Models(default=default, models=await asyncio.to_thread(facts))
 
@@ -143,7 +141,6 @@ async def models_of(models: Sequence[Model], default: str) -> Models:
 def _facts(model: Model) -> ModelFacts:
     return ModelFacts(
         name=model.name,
-        title=model.title,
         summary=model.summary,
         here=found(model) is not None,
         download_gb=model.download_gb,
@@ -155,8 +152,7 @@ def _facts(model: Model) -> ModelFacts:
         default_num_frames=model.num_frames.default,
         fps=model.fps.default,
         default_num_inference_steps=model.num_inference_steps.default,
-        schedulers=list(model.schedulers),
         good_at=model.good_at,
         faults=model.faults,
-        examples=list(model.examples),
+        example=model.examples[0] if model.examples else None,
     )
