@@ -127,7 +127,7 @@ async def talking(service: Service, *scopes: Scope, **options: Any) -> AsyncIter
         yield client
 
 
-def command(place: Path, *words: str) -> StdioServerParameters:
+def command_line(place: Path, *words: str) -> StdioServerParameters:
     """`flickbook mcp` on a store in `place`."""
     env = dict(os.environ) | {"FLICKBOOK_DATA_DIR": str(place), "FLICKBOOK_THREADS": "1", "OMP_NUM_THREADS": "1"}
     return StdioServerParameters(command=sys.executable, args=["-m", "flickbook", "mcp", *words], env=env)
@@ -136,7 +136,7 @@ def command(place: Path, *words: str) -> StdioServerParameters:
 @asynccontextmanager
 async def over_stdio(place: Path, *words: str, **options: Any) -> AsyncIterator[Client]:
     """A client of `flickbook mcp`, which it starts."""
-    async with Client(stdio_client(command(place, *words)), **options) as client:
+    async with Client(stdio_client(command_line(place, *words)), **options) as client:
         yield client
 
 

@@ -169,9 +169,7 @@ def test_waiting_reports_progress_and_ends_at_its_limit(tmp_path: Path) -> None:
 
         async with service_at(tmp_path) as service, talking(service) as client:
             id = (await ask(client, "make_film", prompt=RED, **QUICK))["films"][0]["id"]
-            result = await client.call_tool(
-                "wait_for_films", {"ids": [id], "seconds": 0.3}, progress_callback=tell
-            )
+            result = await client.call_tool("wait_for_films", {"ids": [id], "seconds": 0.3}, progress_callback=tell)
             assert result.structured_content["films"][0]["state"] == "queued"
             assert told and told[0][:2] == (0.0, 1.0) and "queued" in str(told[0][2])
 
@@ -211,9 +209,7 @@ def test_a_task_is_cancelled_with_its_jobs(tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("mode", "code"), [("auto", MISSING_REQUIRED_CLIENT_CAPABILITY), ("legacy", METHOD_NOT_FOUND)]
-)
+@pytest.mark.parametrize(("mode", "code"), [("auto", MISSING_REQUIRED_CLIENT_CAPABILITY), ("legacy", METHOD_NOT_FOUND)])
 def test_a_client_without_tasks_gets_the_jobs_themselves(tmp_path: Path, mode: str, code: int) -> None:
     async def main() -> None:
         async with service_at(tmp_path) as service, talking(service, mode=mode) as client:

@@ -107,7 +107,9 @@ class Handlers:
         await self._admitted(context)
         return types.ListResourceTemplatesResult(resource_templates=list(resources.TEMPLATES))
 
-    async def read_resource(self, context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    async def read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
         """Read a film, its contact sheet or its recipe."""
         call = await self._admitted(context)
         return await _protocol_errors(resources.read(call, str(params.uri)))

@@ -62,9 +62,7 @@ async def listed(call: Call, cursor: str | None) -> types.ListResourcesResult:
     jobs = await call.service.store.find(query)
     films = (await films_of(call, jobs[:_PAGE])).films
     found = [
-        types.Resource(
-            name=film.id, title=film.prompt, uri=_ROOT + film.id, mime_type=film.media_type, size=film.bytes
-        )
+        types.Resource(name=film.id, title=film.prompt, uri=_ROOT + film.id, mime_type=film.media_type, size=film.bytes)
         for film in films
         if film.url is not None
     ]

@@ -107,7 +107,7 @@ async def _film(call: Call, job: Job, favourites: set[str]) -> Film:
         height=size.height,
         num_frames=size.num_frames,
         fps=size.fps,
-        progress=_share(job, shown),
+        progress=_share(call, job, shown),
         phase="" if shown.progress is None else shown.progress.phase,
         eta_seconds=None if shown.eta_seconds is None else round(shown.eta_seconds, 1),
         place=place,
@@ -123,10 +123,16 @@ async def _film(call: Call, job: Job, favourites: set[str]) -> Film:
     )
 
 
-def _share(job: Job, shown: JobResponse) -> float:
+def _share(call: Call, job: Job, shown: JobResponse) -> float:
+    """Return the share of a job's work that is done. An interrupted job keeps that of its last attempt."""
     if job.state == "completed":
         return 1.0
-    return round(max(job.reached, 0.0 if shown.progress is None else shown.progress.fraction), 3)
+    if shown.progress is not None:
+        fraction = shown.progress.fraction
+    else:
+        last = call.service.artifacts.progress(job.id) if job.attempt else {}
+        fraction = float(last.get("fraction", 0.0)) if last.get("attempt") == job.attempt else 0.0
+    return round(max(job.reached, fraction), 3)
 
 
 async def models_of(models: Sequence[Model], default: str, *, here: bool) -> Models:

@@ -88,7 +88,9 @@ def detailed(films: Films, result: types.CallToolResult) -> dict[str, Any]:
         # In the protocol "failed" is for errors of the protocol; a film that failed is a result with an error.
         text = "; ".join(f"{film.id}: {film.error or film.state}" for film in films.films)
         result = types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
-    return _task(films.films, "completed") | {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    return _task(films.films, "completed") | {
+        "result": result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    }
 
 
 async def cancel(call: Call, id: str) -> None:
