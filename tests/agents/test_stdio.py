@@ -24,6 +24,13 @@ from tests.patience import PATIENCE
 from flickbook.media.read import read_any
 from flickbook.spec import Recipe
 
+#: What every request of the protocol version 2026-07-28 carries.
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
 
 def file_of(film: dict[str, Any]) -> Path:
     """The file that a film's URL names."""
@@ -140,17 +147,12 @@ def test_a_job_survives_a_server_that_is_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_only_the_protocol_is_on_standard_output(tmp_path: Path) -> None:
     words = command_line(tmp_path)
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
     calls: list[dict[str, Any]] = [
         {"name": "make_film", "arguments": {"prompt": RED, **QUICK}},
         {"name": "nothing", "arguments": {}},
     ]
     requests = [
-        {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {**params, "_meta": meta}}
+        {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {**params, "_meta": META}}
         for number, params in enumerate(calls, 1)
     ]
     process = subprocess.Popen(
@@ -163,6 +165,24 @@ def test_only_the_protocol_is_on_standard_output(tmp_path: Path) -> None:
     lines += map(json.loads, process.stdout)
     assert process.wait(PATIENCE) == 0
     assert {line["id"]: "result" in line for line in lines if line.get("id") is not None} == {1: True, 2: False}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_and_its_workers(tmp_path: Path, number: signal.Signals) -> None:
+    words = command_line(tmp_path)
+    with subprocess.Popen(
+        [words.command, *words.args], env=words.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        make = {"name": "make_film", "arguments": {"prompt": RED, "num_inference_steps": 100}, "_meta": META}
+        request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": make}
+        print(json.dumps(request), file=process.stdin, flush=True)
+        assert "queued" in process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0 and workers
+        assert psutil.wait_procs(workers, PATIENCE)[1] == []
 
 
 def test_options_of_the_other_transport_are_refused(command: Command) -> None:

@@ -97,8 +97,7 @@ def _content(call: Call, id: str, path: Path) -> bytes:
     artifacts.fetch(path)
     try:
         # A file of a command lies outside of the artifact store.
-        file = artifacts.opened(path).file if path.is_relative_to(artifacts.root) else open(path, "rb")
-        with file:
+        with artifacts.opened(path).file if path.is_relative_to(artifacts.root) else path.open("rb") as file:
             data: bytes = file.read(MAX_BYTES + 1)
     except OSError:
         raise JobNotFound(id) from None

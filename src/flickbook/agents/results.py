@@ -28,7 +28,7 @@ class Film(BaseModel):
     seed: int
     width: int
     height: int
-    num_frames: int
+    num_frames: int = Field(description="Of a looped film, the most that it may have")
     fps: float
     progress: float = Field(description="Share of the work that is done, 0 to 1")
     phase: str = Field("", description="What a running job does now")

@@ -9,6 +9,7 @@ the next server or service continues them.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
@@ -103,22 +104,32 @@ def run(service: Service, scopes: Collection[Scope]) -> None:
 async def _serve(service: Service, scopes: Collection[Scope]) -> None:
     await service.store.open()
     try:
-        async with stdio_server() as (read, write), _working(service) as workers:
-            access = Local(service, scopes)
-            line = Line(service.queue, service.workers)
-            server = server_of(Parts(service, line, lambda _: access, asyncio.Event(), workers.start))
-            await _until_signal(server, read, write)
+        # Workers start inside, where their standard output is standard error.
+        async with stdio_server() as (read, write):
+            async with _working(service) as workers:
+                access = Local(service, scopes)
+                line = Line(service.queue, service.workers)
+                server = server_of(Parts(service, line, lambda _: access, asyncio.Event(), workers.start))
+                left = await _until_signal(server, read, write)
+            if not left:
+                await service.store.close()
+                # A thread still waits for a line of standard input, and nothing can interrupt it.
+                os._exit(0)
     finally:
         await service.store.close()
 
 
-async def _until_signal(server: Server[Any], read: Any, write: Any) -> None:
+async def _until_signal(server: Server[Any], read: Any, write: Any) -> bool:
+    """Serve until the agent leaves or a signal arrives. Returns whether the agent left."""
     serving = asyncio.ensure_future(server.run(read, write, server.create_initialization_options()))
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
-    with suppress(asyncio.CancelledError):
+    try:
         await serving
+    except asyncio.CancelledError:
+        return False
+    return True
 
 
 @asynccontextmanager
