@@ -12,7 +12,7 @@ COPY constraints.txt ./
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install '.[gen,finish,server,ui,mongo,cluster]' -c constraints.txt
+RUN pip install '.[gen,finish,server,ui,mongo,mcp,cluster]' -c constraints.txt
 
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/flickbook /opt/flickbook

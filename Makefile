@@ -103,5 +103,5 @@ $(RUN): $(SOURCES) | $(BIN)/python
 
 $(DEV): $(SOURCES) | $(RUN)
 	@echo 'adding the development tools to $(VENV)' >&2
-	@$(PIP) install -e '.[gen,finish,server,ui,train,mongo,cluster,dev]' -c constraints.txt
+	@$(PIP) install -e '.[gen,finish,server,ui,train,mongo,mcp,cluster,dev]' -c constraints.txt
 	@touch $@

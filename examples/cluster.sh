@@ -10,5 +10,5 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 python=$root/.venv/bin/python
 [ -x "$python" ] || { echo "error: there is no $root/.venv; run make run first" >&2; exit 2; }
 "$python" -c 'import flask_cors, moto, nx_27017, openai, pymongo, ray, s3fs' 2>/dev/null ||
-    "$python" -m pip install --quiet -e "$root[gen,finish,server,ui,train,mongo,cluster,dev]" -c "$root/constraints.txt"
+    "$python" -m pip install --quiet -e "$root[gen,finish,server,ui,train,mongo,mcp,cluster,dev]" -c "$root/constraints.txt"
 exec "$python" "$root/examples/cluster.py" "${1:-$(mktemp -d)}"

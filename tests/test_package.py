@@ -46,7 +46,7 @@ def test_torch_is_pinned_without_a_build_of_one_machine() -> None:
 
 
 def test_the_extras() -> None:
-    assert set(EXTRAS) == {"gen", "finish", "server", "ui", "train", "mongo", "cluster", "dev", "all"}
+    assert set(EXTRAS) == {"gen", "finish", "server", "ui", "train", "mongo", "mcp", "cluster", "dev", "all"}
     named = re.search(r"\[(.*)\]", EXTRAS["all"][0])
     assert named is not None
     assert set(named[1].split(",")) == set(EXTRAS) - {"all", "dev"}
@@ -117,7 +117,7 @@ def test_make_run_without_a_prompt_says_how(checkout: Path) -> None:
 def test_make_installs_once_and_again_when_a_pin_changes(checkout: Path) -> None:
     assert "install" not in make(checkout, "-n", "run").stdout
     (checkout / ".venv" / ".stamp-dev").unlink()
-    assert "[gen,finish,server,ui,train,mongo,cluster,dev]" in make(checkout, "-n", "test").stdout
+    assert "[gen,finish,server,ui,train,mongo,mcp,cluster,dev]" in make(checkout, "-n", "test").stdout
     assert "install" not in make(checkout, "-n", "run").stdout
     later = time.time() + 10
     os.utime(checkout / "constraints.txt", (later, later))

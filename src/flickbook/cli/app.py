@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "studio": "Start the studio in the browser: films, images, sequences and batches.",
     "serve": "Start the HTTP service: OpenAI-compatible /v1/videos and /v1/images, /api/v1, /studio.",
     "worker": "Run worker processes for a queue that a service on another machine fills.",
+    "mcp": "Serve agents by the Model Context Protocol: make, draft, look, choose, finish, edit and search films.",
     "desktop": "Open a window to make, watch and save films.",
     "repair": "Move a damaged job store aside and restore its data from it or from the last backup.",
     "doctor": "Check this machine: exit code 0 if the built-in model can run, 1 if not.",
@@ -47,7 +48,7 @@ _MODULES: Final = {
     **{name: f"films.{name}" for name in ("generate", "draft", "sequence", "batch", "polish", "inspect", "reproduce")},
     **{name: f"films.{name}" for name in ("rerun", "diff")},
     "finish": "films.draft",
-    **{name: f"services.{name}" for name in ("studio", "serve", "worker", "desktop", "jobs", "keys", "store")},
+    **{name: f"services.{name}" for name in ("studio", "serve", "worker", "mcp", "desktop", "jobs", "keys", "store")},
     "repair": "services.store",
 }
 

@@ -99,7 +99,7 @@ class Keys:
         """
         for field, value in (("name", name), ("owner", owner or name)):
             plain(field, value)
-        granted = _scopes(scopes)
+        granted = scopes_of(scopes)
         if not owner and any(each.owner == name for each in await self.list()):
             remedy = f"share its jobs with --owner {name}, or choose another name"
             raise RequestError("name", name, "is the owner of an existing key", remedy)
@@ -187,7 +187,8 @@ def public(token: str) -> str:
     return token[len(PREFIX) : len(PREFIX) + _NAME_LENGTH]
 
 
-def _scopes(names: Sequence[str]) -> tuple[Scope, ...]:
+def scopes_of(names: Sequence[str]) -> tuple[Scope, ...]:
+    """The scopes with these names; read and create for no names. Raises RequestError for an unknown name."""
     for name in names:
         if name not in SCOPES:
             raise RequestError("scope", name, "no such scope", f"choose {', '.join(SCOPES)}")

@@ -52,7 +52,7 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
     try:
         await _require_authentication(service)
         listener = listening(service)
-        supervisor = _supervisor(service)
+        supervisor = supervisor_of(service)
         service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])
@@ -63,7 +63,7 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
         await service.store.close()
 
 
-def _supervisor(service: Service) -> Supervisor:
+def supervisor_of(service: Service) -> Supervisor:
     """Return what starts the workers: processes here, or one that keeps actors on a Ray cluster."""
     chosen, root, workers = service.settings, service.artifacts.root, service.workers
     arguments = [] if chosen.batch is None else ["--batch", str(chosen.batch)]

@@ -12,7 +12,10 @@ from flickbook.cli import console
 from flickbook.errors import MissingExtra, RequestError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from flickbook.server.service import Service
+    from flickbook.web.mount import Studio
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all interfaces.")]
 Port = Annotated[int, typer.Option("--port", help="Port; 0 selects a free one.", min=0, max=65_535)]
@@ -51,6 +54,11 @@ Proxy = Annotated[
 def has_studio() -> bool:
     """Whether the studio's dependencies are installed."""
     return find_spec("gradio") is not None
+
+
+def has_agents() -> bool:
+    """Whether the SDK of the Model Context Protocol is installed."""
+    return find_spec("mcp") is not None
 
 
 def service_of(
@@ -99,25 +107,30 @@ def service_of(
 
 
 def run(service: Service, opened: Callable[[str], Awaitable[None]] | None = None) -> None:
-    """Serve until a signal arrives, with the studio if it is installed.
+    """Serve until a signal arrives, with the studio and /mcp if what they need is installed.
 
     `opened` is called with the URL once the studio's page is built. Without it, the page is built on the first request.
     """
     from flickbook.server.run import run as served
 
-    if not has_studio():
-        served(service)
-        return
-    from flickbook.web.mount import Studio, mount
-
     studios: list[Studio] = []
+
+    def dress(app: FastAPI) -> None:
+        if has_agents():
+            from flickbook.agents.mount import mount as mount_agents
+
+            mount_agents(app)
+        if has_studio():
+            from flickbook.web.mount import mount as mount_studio
+
+            studios.append(mount_studio(app))
 
     async def ready(url: str) -> None:
         if opened is not None:
             await studios[0].ready()
             await opened(url)
 
-    served(service, lambda app: studios.append(mount(app)), ready)
+    served(service, dress, ready)
 
 
 def _account(text: str) -> tuple[str, str]:

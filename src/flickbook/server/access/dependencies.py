@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import Depends
 from fastapi.security import HTTPBearer
@@ -36,7 +36,7 @@ LOST: Final = (
     "an API key is required, but the store holds none; create one with `flickbook keys create --name NAME`, or allow "
     "requests without one with `flickbook repair --open`"
 )
-#: Keys of the request's scope: the caller, looked up once a request, and whether the request was counted.
+#: Keys of the request's scope: the caller, looked up once a request, and the rates that it was counted against.
 _FOUND: Final = "flickbook.caller"
 _CHARGED: Final = "flickbook.charged"
 
@@ -66,6 +66,8 @@ class Guard:
         self.attempts = rate_limits.Attempts(service.accounts)
         self.passwords = Passwords(service.store, service.accounts)
         self.sessions = Sessions(service.store, self.keys, self.passwords)
+        #: Paths whose POST requests need only the scope "read"; what such a request does is checked where it does it.
+        self.readable: set[str] = set()
 
     async def prepare(self) -> None:
         """Hash the passwords of the accounts and remove the plain ones from the service."""
@@ -78,10 +80,18 @@ class Guard:
         caller, key = await self._known(scope)
         if not caller.scopes & {right, "admin"}:
             raise HTTPException(403, f"this API key lacks the scope {right}; use one that has it")
-        if _CHARGED not in scope:
-            scope[_CHARGED] = True
-            await self._charge(scope, key)
+        kind = self._kind(scope, right)
+        charged: set[str] = scope.setdefault(_CHARGED, set())
+        if kind not in charged:
+            charged.add(kind)
+            await self._charge(scope, key, kind)
         return caller
+
+    def _kind(self, scope: Scope, right: Right) -> Literal["read", "make"]:
+        """Return the rate that a request with this scope counts against."""
+        if scope["method"] in SAFE or (scope["path"] in self.readable and right == "read"):
+            return "read"
+        return "make"
 
     async def still_admits(self, scope: Scope) -> bool:
         """Whether the caller of an admitted request would be admitted now. False once its key is revoked or expired, or
@@ -186,10 +196,10 @@ class Guard:
         self.lockout.trust(address, key.id)
         return key
 
-    async def _charge(self, scope: Scope, key: Key | None) -> None:
+    async def _charge(self, scope: Scope, key: Key | None, kind: Literal["read", "make"]) -> None:
         """Count a request against its rate. Reads are counted apart, so that a polling client can still cancel."""
         rate = rate_limits.LOCAL_RATE if key is None else key.rate or rate_limits.RATE
-        kind, limit = ("read", rate_limits.READS * rate) if scope["method"] in SAFE else ("make", rate)
+        limit = rate_limits.READS * rate if kind == "read" else rate
         wait = await self.rates.take(f"{kind}:{key.id if key else '@' + address_of(scope)}", limit)
         if wait:
             text = f"exceeds the limit of {limit} per minute"

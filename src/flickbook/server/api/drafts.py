@@ -29,12 +29,12 @@ async def create(body: DraftsRequest, request: Request, caller: Creator, idempot
     """Create drafts with different seeds. All jobs are queued, or none."""
     service = service_of(request)
     extra = body.extra("admin" in caller.scopes) | {"until": body.until}
-    make = partial(asyncio.to_thread, _drafts, body, service, caller.owner, extra)
+    make = partial(asyncio.to_thread, drafts_of, body, service, caller.owner, extra)
     return await list_response(service, await together(service, make, idempotency))
 
 
-def _drafts(body: DraftsRequest, service: Service, owner: str, extra: dict[str, Any]) -> list[Job]:
-    """Create a job for each seed."""
+def drafts_of(body: DraftsRequest, service: Service, owner: str, extra: dict[str, Any]) -> list[Job]:
+    """Create a job for each seed. Blocks."""
     request = body.request(service.loras_of(owner))
     if isinstance(body.seeds, list):
         seeds = list(dict.fromkeys(body.seeds))
@@ -57,10 +57,10 @@ def _drafts(body: DraftsRequest, service: Service, owner: str, extra: dict[str, 
 async def finish(body: FinishRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
     """Finish completed drafts. Each film continues from its draft, with the same Plan."""
     service = service_of(request)
-    return await list_response(service, await together(service, partial(_finished, service, body, caller), idempotency))
+    return await list_response(service, await together(service, partial(finishing, service, body, caller), idempotency))
 
 
-async def _finished(service: Service, body: FinishRequest, caller: Caller) -> list[Job]:
+async def finishing(service: Service, body: FinishRequest, caller: Caller) -> list[Job]:
     """Create a job for each draft to finish, with the same Plan and request. Raises JobNotFound, JobConflict."""
     extra, jobs = body.extra("admin" in caller.scopes), []
     for id in dict.fromkeys(body.ids):

@@ -81,7 +81,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     service = service_of(request)
     async with body_of(request) as body:
         job_request, files = await _parse_body(body)
-        make = partial(_job, service, caller, job_request, files)
+        make = partial(job_of, service, caller, job_request, files)
         job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
@@ -97,7 +97,7 @@ async def _parse_body(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
     return validated(JobRequest, fields, "job"), files
 
 
-def _job(service: Service, caller: Caller, job_request: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
+def job_of(service: Service, caller: Caller, job_request: JobRequest, files: dict[str, UploadFile], id: str) -> Job:
     """Create the job of a request and store its input files. Blocks."""
     kind, until = _kind(job_request)
     fields: dict[str, Any] = {"num_frames": 1} if job_request.kind == "picture" else {}

@@ -30,6 +30,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 #: JSON has no tuples, so a list is accepted; its elements stay strict.
 Turn = Annotated[tuple[Annotated[int, Field(ge=1)], Prompt], Field(strict=False)]
+Seeds = Annotated[int, Field(ge=1, le=MAX_DRAFTS)] | Annotated[list[Seed], Field(min_length=1, max_length=MAX_DRAFTS)]
 Until = Annotated[float, Field(gt=0, lt=1)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
 JobId = Annotated[str, Field(max_length=64, examples=["job_06fzk2m3n4p5q6r7s8t9v0w1x2"])]
@@ -188,9 +189,7 @@ class JobRequest(Work):
 class DraftsRequest(Work):
     """Drafts of one film with different seeds: a number of them from `seed` on, or a list of seeds."""
 
-    seeds: (
-        Annotated[int, Field(ge=1, le=MAX_DRAFTS)] | Annotated[list[Seed], Field(min_length=1, max_length=MAX_DRAFTS)]
-    )
+    seeds: Seeds
     until: Until = 0.4
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE | {"seeds": 8, "until": 0.4}]})

@@ -56,7 +56,8 @@ class Hosts:
 class OriginCheck:
     """Authenticates writing requests before any of their body is read.
 
-    Requests to the paths in `public` (the login) need no key, but must come from the service's own pages.
+    Requests to the paths in `public` (the login) need no key, but must come from the service's own pages. Those to the
+    readable paths of the guard need the scope "read", all others "create".
     """
 
     def __init__(self, app: ASGIApp, guard: Guard, origins: Sequence[str], public: Set[str] = frozenset()) -> None:
@@ -67,7 +68,7 @@ class OriginCheck:
             try:
                 self._check_origin(scope)
                 if scope["path"] not in self._public:
-                    await self._guard.admit(scope, "create")
+                    await self._guard.admit(scope, "read" if scope["path"] in self._guard.readable else "create")
             except (HTTPException, FlickbookError) as error:
                 part = lingering(receive, send) if has_body(scope) else send
                 await refusal(scope, error)(scope, receive, part)

@@ -8,6 +8,7 @@ from typing import IO, Final
 
 from starlette.responses import JSONResponse, Response
 
+from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT
 from flickbook.errors import JobConflict, RequestError
 from flickbook.jobs.create import ordered, sequenced
@@ -96,15 +97,27 @@ def seed_of(job: Job) -> int:
     return recipe.plan.seed if recipe is not None and isinstance(recipe.plan, Plan) else job.plan.seed
 
 
-def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:
+def again(
+    service: Service,
+    id: str,
+    parent: Job,
+    *,
+    prompt: str | None,
+    seed: int | None,
+    owner: str,
+    polish_options: PolishOptions | None = None,
+) -> Job:
     """Create a job from the same request, with a copy of its input files. Blocks.
 
-    A `prompt` of None keeps the prompt; a `seed` of None draws a new one. Raises RequestError for an input file that is
-    gone or was changed.
+    A `prompt` of None keeps the prompt; a `seed` of None draws a new one. `polish_options` replace those of the first
+    job. Raises RequestError for an input file that is gone or was changed, and for polish options of a sequence.
     """
     if parent.kind == "tune":
         raise JobConflict(parent.id, "a training", "repeated", "send its clips to POST /api/v1/tunes")
     if parent.kind == "sequence":
+        if polish_options:
+            limit = "a sequence is made without polish options"
+            raise RequestError("polish", ", ".join(polish_options), limit, "leave it out")
         return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
     parent = service.artifacts.localised(parent)
     service.artifacts.fetch_job(parent.id)
@@ -123,6 +136,7 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
     home = Path(parent.model_dir) if parent.model_dir else None
     job = ordered(
         parent.request.model_copy(update=changes),
+        polish_options,
         kind=parent.kind,
         parent=parent.parent if parent.kind == "extension" else "",
         owner=owner,
@@ -135,7 +149,7 @@ def again(service: Service, id: str, parent: Job, *, prompt: str | None, seed: i
     for name in ("image", "video", "loras"):  # input files of a command's job may lie where anybody can write
         if getattr(job.plan, name) != getattr(parent.plan, name):
             raise RequestError(name, parent.id, "its file was changed", "create a new job")
-    return job.model_copy(update={"networks": parent.networks})
+    return job if polish_options else job.model_copy(update={"networks": parent.networks})
 
 
 def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:

@@ -1,0 +1,194 @@
+"""The fields of the tools. Those of films are the fields of the native API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, Field
+
+from flickbook.server.api.requests import (
+    MAX_DRAFTS,
+    Body,
+    JobId,
+    PolishOption,
+    Prompt,
+    Seed,
+    Seeds,
+    Until,
+    Work,
+)
+from flickbook.store.base import Kind, State
+
+#: The most films of one contact sheet, and the longest time that a call waits, in seconds.
+MAX_LOOKED: Final = 16
+MAX_WAIT: Final = 600.0
+
+Ids = Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS, description="Ids of jobs.")]
+Id = Annotated[JobId, Field(description="Id of the job that made the film.")]
+Seconds = Annotated[
+    float, Field(gt=0, le=9999, description="Length of the film in seconds, instead of num_frames. The nearest fits.")
+]
+
+#: Descriptions of fields that the native API leaves to its pages.
+_DESCRIPTIONS: Final = {
+    "prompt": "What the film shows.",
+    "model": "Name of a model of list_models.",
+    "negative_prompt": "What the film must not show.",
+    "num_frames": "Number of frames; list_models has the range.",
+    "num_inference_steps": "Number of denoising steps: more are slower and better.",
+    "guidance_scale": "How closely the film follows the prompt.",
+    "fps": "Frames per second.",
+    "seed": "Equal requests with equal seeds make equal films.",
+    "width": "Width in pixels.",
+    "height": "Height in pixels.",
+    "scheduler": "Name of a scheduler of the model.",
+    "loras": "LoRAs of this machine by name.",
+    "container": "File format.",
+    "codec": "Video codec.",
+    "quality": "Quality of the encoding: 0 to 100, or lossless.",
+    "pixel_format": "Pixel format of the video.",
+    "prompt_at": "Later prompts, each with the frame at which it begins.",
+    "strength": "How much of the input is made anew, above 0 to 1.",
+    "polish": "Operations on the finished frames.",
+    "priority": "A higher one runs first; more than 0 needs the scope admin.",
+    "expires_in": "Longest time in the queue, in seconds.",
+    "precision": "Precision of the weights.",
+    "until": "Share of the steps after which a draft stops.",
+    "name": "Name of the LoRA.",
+    "weight": "Its weight.",
+}
+_OF_POLISH: Final = {
+    "trim": "Frames or seconds to keep, as 8:24f or 0.5:2.",
+    "steady": "How much of the shake is removed, 0 to 1.",
+    "interpolate": "Factor by which the frame rate is raised.",
+    "upscale": "Factor by which the frames are enlarged.",
+    "loop": "How the end is joined to the beginning.",
+    "speed": "Factor by which the film runs faster.",
+    "rate": "Frames per second of the finished film.",
+    "text": "A caption.",
+}
+
+
+class ListModels(Body):
+    """Which models to list."""
+
+    here: Annotated[bool, Field(description="Only models whose files are on this machine.")] = False
+
+
+class MakeFilm(Work):
+    """A film to make. A field that is left out uses the model's default."""
+
+    kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
+    seconds: Seconds | None = None
+
+
+class DraftFilms(Work):
+    """Drafts of one film."""
+
+    seeds: Annotated[Seeds, Field(description="Number of drafts, or the list of their seeds.")] = 4
+    until: Until = 0.4
+    seconds: Seconds | None = None
+
+
+class FinishDrafts(Body):
+    """Drafts to finish."""
+
+    ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS, description="Ids of completed drafts.")]
+
+
+class RemakeFilm(Body):
+    """A film to make again with changes."""
+
+    id: Id
+    prompt: Prompt | None = None
+    seed: Seed | None = None
+    new_seed: Annotated[bool, Field(description="Draw a new seed. Left out, the seed stays the same.")] = False
+    polish: PolishOption | None = None
+
+
+class EditFilm(Body):
+    """A film to change by a prompt. What is left out is the model's default."""
+
+    id: Id
+    prompt: Prompt
+    model: Annotated[str, Field(max_length=200)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = None
+    seed: Seed | None = None
+
+
+class ExtendFilm(Body):
+    """A film to continue from its last frame. What is left out is that of the film."""
+
+    id: Id
+    prompt: Prompt
+    num_frames: Annotated[int, Field(ge=2, description="Number of new frames.")] | None = None
+    seconds: Annotated[float, Field(gt=0, le=9999, description="Length of the new part.")] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = None
+    seed: Seed | None = None
+
+
+class Look(Body):
+    """Films to look at."""
+
+    ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_LOOKED, description="One row each, in this order.")]
+
+
+class Choose(Body):
+    """Films to mark as favourites, or not."""
+
+    ids: Ids
+    favourite: Annotated[bool, Field(description="false removes the mark.")] = True
+
+
+class SearchFilms(Body):
+    """A search among the jobs."""
+
+    text: Annotated[str, Field(max_length=200, description="Only films whose prompt contains this text.")] = ""
+    kinds: Annotated[list[Kind], Field(max_length=6, description="Only jobs of these kinds.")] = []
+    states: Annotated[list[State], Field(max_length=7, description="Only jobs in one of these states.")] = []
+    favourite: Annotated[bool, Field(description="Only favourites.")] = False
+    limit: Annotated[int, Field(ge=1, le=100, description="Most films of one answer.")] = 20
+    after: Annotated[JobId, Field(description="Last id of the previous answer.")] | None = None
+
+
+class ShowJobs(Body):
+    """Jobs to show."""
+
+    ids: Ids
+
+
+class WaitForFilms(Body):
+    """Jobs to wait for."""
+
+    ids: Ids
+    seconds: Annotated[float, Field(gt=0, le=MAX_WAIT, description="Longest time to wait.")] = 60.0
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON Schema of a model in few words, in which every field has a description.
+
+    Fields that may be left out are described without null, which means the same.
+    """
+    schema = model.model_json_schema()
+    for named in (schema, *schema.get("$defs", {}).values()):
+        named.pop("examples", None)
+        for name, field in named.get("properties", {}).items():
+            described = _OF_POLISH.get(name) if named["title"] == PolishOption.__name__ else None
+            _plain(field, described or _DESCRIPTIONS.get(name))
+    return schema
+
+
+def _plain(field: dict[str, Any], described: str | None) -> None:
+    """Make the schema of one field short, and describe it as `described` if it is not described yet."""
+    field.pop("title", None)
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) < len(field.get("anyOf", ())):
+        field.pop("default", None)
+        if len(kinds) == 1:
+            del field["anyOf"]
+            field |= {**kinds[0], **field}
+        else:
+            field["anyOf"] = kinds
+    if described is not None:
+        field.setdefault("description", described)

@@ -1,0 +1,222 @@
+"""The tools as the SDK's client sees them: what they do to the queue, what they refuse, and films as tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import types
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
+from tests.agents.talking import (
+    QUICK,
+    RED,
+    CancelTaskRequest,
+    Tasks,
+    UpdateTaskRequest,
+    ask,
+    refusal,
+    run,
+    service_at,
+    state_of,
+    talking,
+)
+from tests.store.examples import job
+
+from flickbook.agents.tasks import CancelTask, UpdateTask
+from flickbook.jobs import queue
+from flickbook.jobs.create import ordered
+from flickbook.spec import Request
+
+READING = ["list_models", "wait_for_films", "look", "search_films", "show_jobs"]
+
+
+def test_every_tool_and_every_field_is_described(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            tools = (await client.list_tools()).tools
+        for tool in tools:
+            assert tool.description and tool.output_schema is not None
+            fields = tool.input_schema["properties"]
+            assert [name for name, field in fields.items() if "description" not in field] == [], tool.name
+
+    run(main())
+
+
+def test_make_film_queues_the_plan_of_its_request(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            (film,) = (await ask(client, "make_film", prompt=RED, polish={"speed": 2.0}, **QUICK))["films"]
+            stored = await service.queue.job(film["id"])
+            expected = ordered(Request(prompt=RED, model="builtin", **QUICK), {"speed": 2.0})
+            assert stored.plan == expected.plan
+            assert (film["state"], film["seed"], stored.owner) == ("queued", 7, "")
+
+    run(main())
+
+
+def test_seconds_choose_the_number_of_frames(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            (film,) = (await ask(client, "make_film", prompt=RED, seconds=2))["films"]
+            assert film["num_frames"] / film["fps"] == 2
+
+    run(main())
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("make_film", {"prompt": RED, "num_frames": 999}, "num_frames=999: must be 1 to 256; ask for 256 frames or fewer"),
+    ("make_film", {"prompt": RED, "size": "1x1"}, "size"),
+    ("make_film", {"prompt": RED, "num_frames": "16"}, "num_frames"),
+    ("make_film", {}, "prompt"),
+    ("make_film", {"prompt": RED, "model": "nothing"}, "nothing"),
+    ("make_film", {"prompt": RED, "model": "text-to-video-ms-1.7b"}, "flickbook models pull text-to-video-ms-1.7b"),
+    ("make_film", {"prompt": RED, "priority": 5}, "scope admin"),
+    ("draft_films", {"prompt": RED, "seeds": 65}, "seeds"),
+    ("draft_films", {"prompt": RED, "until": 1.0}, "until"),
+    ("finish_drafts", {"ids": ["job_unknown"]}, "job_unknown"),
+    ("look", {"ids": []}, "ids"),
+    ("wait_for_films", {"ids": ["job_unknown"]}, "job_unknown"),
+    ("wait_for_films", {"ids": ["job_unknown"], "seconds": 601}, "seconds=601"),
+    ("search_films", {"after": "job_unknown"}, "job_unknown"),
+]
+
+
+def test_a_refusal_is_a_result_of_one_line_and_queues_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            for tool, arguments, expected in REFUSED:
+                line = await refusal(client, tool, **arguments)
+                assert expected in line and "\n" not in line, line
+            assert (await service.store.counts())["queued"] == 0
+
+    run(main())
+
+
+def test_an_unknown_tool_is_an_error_of_the_protocol(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            with pytest.raises(MCPError, match="delete_everything: no such tool") as error:
+                await client.call_tool("delete_everything", {})
+            assert error.value.code == INVALID_PARAMS
+
+    run(main())
+
+
+def test_without_the_scope_create_an_agent_sees_and_calls_only_what_reads(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service, "read") as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == READING
+            assert "without the scope create" in await refusal(client, "make_film", prompt=RED)
+            assert (await ask(client, "search_films"))["films"] == []
+            assert (await service.store.counts())["queued"] == 0
+
+    run(main())
+
+
+def test_the_jobs_of_other_owners_are_unknown(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            other = job(owner="ann")
+            await service.store.add([other])
+            for tool in ("show_jobs", "look", "choose", "cancel_jobs"):
+                assert other.id in await refusal(client, tool, ids=[other.id])
+            assert (await ask(client, "search_films"))["films"] == []
+
+    run(main())
+
+
+def test_the_gallery_is_searched_in_pages_by_text_and_by_favourites(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            prompts = ["a red circle", "a blue square", "a RED star"]
+            ids = [(await ask(client, "make_film", prompt=each, **QUICK))["films"][0]["id"] for each in prompts]
+            found = await ask(client, "search_films", text="red")
+            assert [film["id"] for film in found["films"]] == [ids[2], ids[0]]
+            page = await ask(client, "search_films", limit=2)
+            assert page["has_more"] and [film["id"] for film in page["films"]] == [ids[2], ids[1]]
+            page = await ask(client, "search_films", limit=2, after=ids[1])
+            assert not page["has_more"] and [film["id"] for film in page["films"]] == [ids[0]]
+            await ask(client, "choose", ids=[ids[1]])
+            assert [film["id"] for film in (await ask(client, "search_films", favourite=True))["films"]] == [ids[1]]
+            await ask(client, "choose", ids=[ids[1]], favourite=False)
+            assert (await ask(client, "search_films", favourite=True))["films"] == []
+
+    run(main())
+
+
+def test_drafts_have_consecutive_seeds_and_can_be_cancelled_together(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            drafts = (await ask(client, "draft_films", prompt=RED, seed=3, seeds=3, num_frames=4))["films"]
+            assert [(film["kind"], film["seed"]) for film in drafts] == [("draft", 3), ("draft", 4), ("draft", 5)]
+            ids = [film["id"] for film in drafts]
+            for _ in range(2):  # a repeated call changes nothing
+                films = (await ask(client, "cancel_jobs", ids=ids))["films"]
+                assert {film["state"] for film in films} == {"cancelled"}
+
+    run(main())
+
+
+def test_waiting_reports_progress_and_ends_at_its_limit(tmp_path: Path) -> None:
+    async def main() -> None:
+        told: list[tuple[float, float | None, str | None]] = []
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            told.append((progress, total, message))
+
+        async with service_at(tmp_path) as service, talking(service) as client:
+            id = (await ask(client, "make_film", prompt=RED, **QUICK))["films"][0]["id"]
+            result = await client.call_tool("wait_for_films", {"ids": [id], "seconds": 0.3}, progress_callback=tell)
+            assert result.structured_content["films"][0]["state"] == "queued"
+            assert told and told[0][:2] == (0.0, 1.0) and "queued" in str(told[0][2])
+
+    run(main())
+
+
+def test_a_film_is_a_task_for_a_client_that_declares_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service, extensions=[tasks := Tasks()]) as client:
+            calling = asyncio.ensure_future(client.call_tool("draft_films", {"prompt": RED, "seeds": 2, **QUICK}))
+            while not tasks.seen:
+                await asyncio.sleep(0.01)
+            ids = tasks.seen[0].split("+")
+            state = await state_of(client, tasks.seen[0])
+            assert (state.status, len(ids), state.ttl_ms) == ("working", 2, None)
+            for id in ids:
+                found = await service.queue.job(id)
+                await service.store.change(id, ("queued",), queue.failed(found, "out of memory", code="memory"))
+            result = await calling
+            assert result.is_error and "out of memory" in str(result.content)
+
+    run(main())
+
+
+def test_a_task_is_cancelled_with_its_jobs(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service, extensions=[Tasks()]) as client:
+            id = (await service.store.add([job()]))[0].id
+            await client.session.send_request(UpdateTaskRequest(params=UpdateTask(task_id=id)), types.Result)
+            await client.session.send_request(CancelTaskRequest(params=CancelTask(task_id=id)), types.Result)
+            assert (await state_of(client, id)).status == "cancelled"
+            assert (await service.queue.job(id)).state == "cancelled"
+            with pytest.raises(MCPError, match="job_unknown") as error:
+                await state_of(client, "job_unknown")
+            assert error.value.code == INVALID_PARAMS
+
+    run(main())
+
+
+@pytest.mark.parametrize(("mode", "code"), [("auto", MISSING_REQUIRED_CLIENT_CAPABILITY), ("legacy", METHOD_NOT_FOUND)])
+def test_a_client_without_tasks_gets_the_jobs_themselves(tmp_path: Path, mode: str, code: int) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service, mode=mode) as client:
+            (film,) = (await ask(client, "make_film", prompt=RED, **QUICK))["films"]
+            assert film["state"] == "queued"
+            with pytest.raises(MCPError) as error:
+                await state_of(client, film["id"])
+            assert error.value.code == code
+
+    run(main())
