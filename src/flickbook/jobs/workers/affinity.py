@@ -89,7 +89,7 @@ class Affinity:
         #: The job that runs now, "" for none.
         self._job = ""
         #: The others, and when they were read.
-        self._roster = Roster(backend, beat)
+        self._roster = Roster(backend.store, beat)
         self._peers: list[Peer] = []
         self._looked = float("-inf")
         #: The jobs of this pass that are left to others, by model, and since when each job has been left.
@@ -107,7 +107,7 @@ class Affinity:
         self._over.set()
         self._thread.join()
         try:
-            self._roster.drop(self._name)
+            self._backend.ask(self._roster.drop(self._name))
         except FlickbookError as error:  # the others notice that it no longer changes
             logger.warning("%s", error)
 
@@ -116,7 +116,8 @@ class Affinity:
         self._left.clear()
         # With many workers the notes are many, so a busy worker does not read them.
         if time.monotonic() - self._looked > self._beat:
-            others = (body for name, body in self._roster.alive().items() if name != self._name)
+            alive = self._backend.ask(self._roster.alive())
+            others = (body for name, body in alive.items() if name != self._name)
             self._peers = [
                 Peer(frozenset(body["models"]), int(body["memory"]), body["load"], float(body["free"]))
                 for body in others
@@ -177,4 +178,4 @@ class Affinity:
     def _publish(self, count: int) -> None:
         left = self._backend.artifacts.progress(self._job).get("eta_seconds") if self._job else 0.0
         facts = {"models": sorted(loaded_models()), "memory": self._memory, "load": self._load, "free": left or 0.0}
-        self._roster.publish(self._name, count, **facts)
+        self._backend.ask(self._roster.publish(self._name, count, **facts))
