@@ -229,14 +229,14 @@ class HubError(_ReasonError):
 
 
 class ModelNotPulled(HubError):
-    """A model's files are not on this machine. `terms` are the download size and the licence."""
+    """A model's files are not on this machine, or on another `machine`. `terms` are the download size and the licence."""
 
     code = "model_not_pulled"
 
-    def __init__(self, model: object, terms: str, remedy: str) -> None:
+    def __init__(self, model: object, terms: str, remedy: str, machine: str = "this machine") -> None:
         self.model = str(model)
         self.terms = escaped(one_line(terms))
-        super().__init__(model, f"is not on this machine yet: {self.terms}", remedy)
+        super().__init__(model, f"is not on {machine} yet: {self.terms}", remedy)
         self.args = (f"{shown(self.model)} {self.reason}; {self.remedy}",)
 
 

@@ -134,13 +134,6 @@ class ArtifactStore:
         """Where a file that changes while a job runs is read: its progress, preview or log."""
         return self.of(id) / name
 
-    def text(self, path: Path) -> str:
-        """The content of a small file that never changes; "" if there is none."""
-        try:
-            return path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-
     def check(self) -> None:
         """Raises OutputError or StoreError if files cannot be written."""
         try:

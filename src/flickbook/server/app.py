@@ -85,7 +85,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.guard = Guard(service)
     app.state.pulls = pulls.Pulls()
     app.state.webhooks = Webhooks(service.store, service.webhook_hosts)
-    app.state.line = Line(service.queue, service.workers)
+    app.state.line = Line(service.queue, service.live_workers)
     #: Set when the service stops; streams without an end must end then.
     app.state.closing = asyncio.Event()
     app.state.watches = events.Watches(service, app.state.closing)

@@ -53,7 +53,8 @@ async def _serve(service: Service, dress: Dress | None, opened: Opened | None) -
         await _require_authentication(service)
         listener = listening(service)
         supervisor = supervisor_of(service)
-        service.alive = lambda: supervisor.alive
+        if not service.cluster:  # otherwise the process is a driver, which makes no films
+            service.alive = lambda: supervisor.alive
         try:
             await _Server(service, supervisor, dress, opened).serve([listener])
         finally:

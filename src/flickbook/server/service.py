@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from flickbook.jobs.artifacts import ArtifactStore
 from flickbook.jobs.queue import Queue
+from flickbook.jobs.workers.roster import Roster
 from flickbook.settings import Settings
 from flickbook.store.base import Store
 
@@ -48,16 +49,24 @@ class Service:
     #: Seconds for which finished jobs are kept (0 is for ever), and the most bytes that all files may take.
     keep: float = 0.0
     max_disk: int | None = None
-    #: Returns the number of live workers; None for a service that has no workers.
+    #: Returns the number of live worker processes of this service; None if it has none.
     alive: Callable[[], int] | None = None
     #: Set when a job was queued whose model is not on this machine; it starts the download.
     models_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     #: Held while a dataset is checked, because that loads a model.
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
     queue: Queue = field(init=False)
+    _roster: Roster = field(init=False)
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.store, self.artifacts)
+        self._roster = Roster(self.store)
+
+    async def live_workers(self) -> int:
+        """The number of live workers of the queue on all machines. Raises StoreError."""
+        here = 0 if self.alive is None else self.alive()
+        # Workers that share the queue with others publish notes; a worker that is alone does not.
+        return max(here, len(await self._roster.alive()))
 
     @property
     def loras(self) -> Path:

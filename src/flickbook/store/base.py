@@ -88,7 +88,7 @@ class Job(Record):
     `lease_until`. `stalls` counts attempts that got no further than `reached`, the share of the work that is done, 0
     to 1. `wanted` is what the runner must do at its next step. Unset times are 0. `seconds` is the device time of
     all attempts. `key` is derived from the Idempotency-Key and is unique per owner if not empty. `tuning` is what a
-    tune trains.
+    tune trains. `remix_of` is the job that a remix was made from.
     """
 
     id: str
@@ -127,6 +127,7 @@ class Job(Record):
     result: Result | None = None
     key: str = ""
     tuning: Tuning | None = None
+    remix_of: str = ""
 
     def to_row(self) -> Row:
         """Converts the job to strings, integers and floats: nested values become JSON, None becomes ""."""

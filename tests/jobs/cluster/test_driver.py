@@ -69,7 +69,8 @@ def test_a_job_survives_the_loss_of_its_machine(
             with Backend.at(store, tmp_path / "here", storage) as backend:
                 # Notes of workers that died with all others must not stand in the way of new ones.
                 for name in ("dead-1", "dead-2"):
-                    Roster(backend).publish(name, 7, models=[], memory=0, load={}, free=0.0)
+                    note = Roster(backend.store).publish(name, 7, models=[], memory=0, load={}, free=0.0, installed=[])
+                    backend.ask(note)
                 jobs = backend.ask(backend.queue.submit([small(seed, num_inference_steps=60) for seed in (1, 1)]))
                 lost = until(lambda: next((job.id for job in _jobs(backend, jobs) if job.reached > 0.2), None))
                 machine = _machine_of(cluster, backend.ask(backend.queue.job(lost)).worker)

@@ -19,8 +19,10 @@ from tests.store import mongo_server
 
 import flickbook
 from flickbook.jobs.backend import Backend
+from flickbook.jobs.workers.worker import _SHARED as LOOK
 
 SOURCE = Path(flickbook.__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 #: Films that take some seconds, so that a worker can be killed while it makes one.
 FILM = {"prompt": "a red circle moving left on a blue background", "num_inference_steps": 60}
 
@@ -38,7 +40,7 @@ class Machines:
             "FLICKBOOK_DATA_DIR": str(self._place / name),
             "FLICKBOOK_STORE": self.store,
             "FLICKBOOK_ARTIFACTS": self._artifacts,
-            "PYTHONPATH": str(SOURCE),
+            "PYTHONPATH": os.pathsep.join((str(SOURCE), str(ROOT))),
         }
         (self._place / name).mkdir()
         process = subprocess.Popen(
@@ -108,7 +110,33 @@ def test_no_film_is_lost_with_a_worker_and_a_server(machines: Machines, tmp_path
         assert command("reproduce", str(tmp_path / f"{id}.mp4")).returncode == 0
 
 
-def _queued(url: str, seed: int) -> str:
+@pytest.mark.slow
+def test_a_film_is_cancelled_from_another_machine_within_a_step(machines: Machines, tmp_path: Path) -> None:
+    _, first = machines.server("server-1")
+    _, other = machines.server("server-2")
+    seen = tmp_path / "steps"
+    words = ("tests.jobs.shared.observed_worker", str(seen), "--name", "worker", "--peers")
+    machines.start("worker", *words)
+    id = _queued(first, 1, num_inference_steps=100, num_frames=32)
+    until(lambda: seen.exists() and seen.read_text().count("step") > 2)
+    assert httpx2.post(f"{other}/api/v1/jobs/{id}/cancel").status_code == 200
+    for url in (other, first):
+        until(lambda url=url: httpx2.get(f"{url}/api/v1/jobs/{id}").json()["state"] == "cancelled")
+    lines = seen.read_text().split()
+    after = lines[lines.index("cancelled") + 1 :]
+    assert after in ([], ["step"]), "a step that was being computed when the worker saw the request"
+    assert LOOK <= 1.0, "a worker that shares its store looks for requests every second or more often"
+    assert lines.count("step") < 100
+
+    # Another service knows at once what a job is made from.
+    made = httpx2.post(f"{first}/v1/videos/video_{id[4:]}/remix", json={"prompt": "a blue square"}).json()["id"]
+    remix = httpx2.get(f"{other}/v1/videos/{made}").json()
+    assert remix["remixed_from_video_id"] == f"video_{id[4:]}"
+
+
+def _queued(url: str, seed: int, **fields: Any) -> str:
     """The id of a film that is sent under an Idempotency-Key of its own."""
-    answer = httpx2.post(f"{url}/api/v1/jobs", json={**FILM, "seed": seed}, headers={"idempotency-key": f"film-{seed}"})
+    answer = httpx2.post(
+        f"{url}/api/v1/jobs", json={**FILM, "seed": seed, **fields}, headers={"idempotency-key": f"film-{seed}"}
+    )
     return str(answer.json()["id"])

@@ -45,6 +45,7 @@ def test_a_job_that_does_not_fit_is_left_to_a_worker_with_more_memory() -> None:
 def test_a_dead_worker_is_forgotten(backend: Backend, small: Small) -> None:
     films.forget()
     body = {"count": 7, "models": ["builtin"], "memory": 0, "load": {"builtin": 1e6}, "free": 0.0}
+    body["installed"] = ["builtin"]
     backend.ask(backend.store.put(Note(kind=NOTE, id="dead", body=json.dumps(body))))
     job = small()
     with Affinity(backend, "here", beat=0.02) as affinity:

@@ -27,8 +27,11 @@ def made(service: Live) -> str:
 def look(service: Live, workers: int = 1) -> Look:
     """A new look at the line."""
 
+    async def counted() -> int:
+        return workers
+
     async def taken() -> Look:
-        return await Line(service.service.queue, workers).look()
+        return await Line(service.service.queue, counted).look()
 
     return service.ask(taken())
 

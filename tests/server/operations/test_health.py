@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.server.live import Live, live
 
 from flickbook.errors import StoreError
+from flickbook.jobs.workers.roster import Roster
 from flickbook.server.operations import health
 
 
@@ -34,6 +35,20 @@ def test_healthz_and_readyz_of_a_working_service_are_200(service: Live) -> None:
     ready = service.get("/readyz")
     assert ready.status_code == 200
     assert ready.json() == {"ready": True, "store": True, "files": True, "workers": {"wanted": 2, "alive": 1}}
+
+
+def test_workers_of_other_machines_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service on a Ray cluster has no workers of its own: its one process drives those of the cluster."""
+    monkeypatch.setattr(health, "_FRESH", 0.0)
+    with live(tmp_path, workers=8, cluster="auto") as service:
+        assert service.get("/readyz").json()["workers"] == {"wanted": 8, "alive": 0}
+        roster = Roster(service.service.store)
+        for name in ("one:1:0", "two:1:0", "two:2:0"):
+            service.ask(roster.publish(name, 1))
+        assert service.get("/readyz").json()["workers"] == {"wanted": 8, "alive": 3}
+        assert figures(service)[("flickbook_workers",)] == 3
+        service.ask(roster.drop("one:1:0"))
+        assert service.get("/readyz").json()["workers"] == {"wanted": 8, "alive": 2}
 
 
 def test_readyz_is_503_when_the_store_fails(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def worker(
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    arguments = ["--peers", *([] if batch is None else ["--batch", str(batch)])]
+    arguments = ["--peers", "--fetch", *([] if batch is None else ["--batch", str(batch)])]
     supervisor = Supervisor(chosen.store, root, workers, arguments, chosen.artifacts)
     supervisor.start()
     print(f"working on {title}", file=sys.stderr)

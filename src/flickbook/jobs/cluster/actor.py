@@ -29,7 +29,7 @@ class WorkerActor:
         beat: float = BEAT,
     ) -> None:
         self._backend = Backend.at(store, Path(jobs_dir) if jobs_dir else None, artifacts)
-        self._worker = Worker(self._backend, batch=batch, lease=lease, beat=beat, peers=True)
+        self._worker = Worker(self._backend, batch=batch, lease=lease, beat=beat, peers=True, fetches=True)
         self._thread = threading.Thread(target=self._worker.work, name="worker", daemon=True)
         self._thread.start()
 

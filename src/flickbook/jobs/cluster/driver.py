@@ -88,7 +88,7 @@ class Driver:
         jobs_dir = "" if artifacts else str(backend.artifacts.root)
         self._arguments = (store, artifacts, jobs_dir, batch, lease, beat)
         self._actors: list[Any] = []
-        self._roster = Roster(backend, beat)
+        self._roster = Roster(backend.store, beat)
         self._over = threading.Event()
         title = f"{nodes} {'machine' if nodes == 1 else 'machines'}, {resources.get('GPU', 0):g} GPUs"
         print(f"workers run on a Ray cluster: {title}", file=sys.stderr)
@@ -111,7 +111,7 @@ class Driver:
     def _look(self) -> None:
         states = self._states()
         counts = self._backend.ask(self._backend.store.counts())
-        elsewhere = set(self._roster.alive()) - {state.name for state in states}
+        elsewhere = set(self._backend.ask(self._roster.alive())) - {state.name for state in states}
         found = change(states, counts["queued"], counts["running"], self._most, len(elsewhere))
         self._stop([self._actors[number] for number in found.stop])
         self._actors = [actor for number, actor in enumerate(self._actors) if number not in found.stop]

@@ -217,12 +217,6 @@ class SharedArtifacts(ArtifactStore):
             self._fetch(self._name(path), self._shown(path))
         return super().read_log(id)
 
-    def text(self, path: Path) -> str:
-        """The content of a small file that never changes; "" if there is none, or while it is being copied."""
-        if not path.is_file():
-            self._look(path, path, float("inf"))
-        return super().text(path)
-
     def _shown(self, path: Path) -> Path:
         return self.root / _COPIES / path.relative_to(self.root)
 

@@ -5,7 +5,8 @@ job to another one
 
     - that has the job's model loaded and will be free before this worker could have loaded it; at most for as many
       seconds as loading takes;
-    - that has more memory, if the job does not fit into this machine's.
+    - that has more memory, if the job does not fit into this machine's;
+    - on whose machine the job's model is, if it is not on this one (models.py).
 
 Times are measured by each worker for itself, so clocks of different machines are never compared.
 """
@@ -20,13 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flickbook.engine.films import estimate_plan, loaded_models
 from flickbook.engine.memory.fit import Machine
 from flickbook.errors import FlickbookError
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT
+from flickbook.jobs.workers.models import installed, is_here, takes_missing
 from flickbook.jobs.workers.roster import Roster
 from flickbook.spec import Step
 from flickbook.store.base import Job
@@ -44,13 +46,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Peer:
     """A worker: the models that it has loaded, the memory of its device in bytes, the seconds that loading a model took
-    there, and the seconds until it is free.
+    there, the seconds until it is free, and the models on its machine.
     """
 
     models: frozenset[str]
     memory: int = 0
     load: Mapping[str, float] = field(default_factory=dict)
     free: float = 0.0
+    installed: frozenset[str] = frozenset()
 
 
 def takes(
@@ -81,7 +84,9 @@ class Affinity:
     before a pass over the queue. A context manager.
     """
 
-    def __init__(self, backend: Backend, name: str, beat: float = BEAT) -> None:
+    def __init__(self, backend: Backend, name: str, beat: float = BEAT, fetches: bool = False) -> None:
+        """`fetches`: whether this worker downloads models that are missing here."""
+        self._fetches = fetches
         self._backend, self._name, self._beat = backend, name, beat
         machine = Machine.here()
         self._memory = machine.gpu_total if machine.device == "cuda" else machine.memory_total
@@ -89,13 +94,15 @@ class Affinity:
         #: The job that runs now, "" for none.
         self._job = ""
         #: The others, and when they were read.
-        self._roster = Roster(backend, beat)
+        self._roster = Roster(backend.store, beat)
         self._peers: list[Peer] = []
         self._looked = float("-inf")
         #: The jobs of this pass that are left to others, by model, and since when each job has been left.
         self._left: Counter[str] = Counter()
         self._since: dict[str, float] = {}
         self._fit: dict[tuple[object, ...], bool] = {}
+        #: By model, whether it is on this machine, during one pass.
+        self._here: dict[str, bool] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="affinity", daemon=True)
 
@@ -107,20 +114,19 @@ class Affinity:
         self._over.set()
         self._thread.join()
         try:
-            self._roster.drop(self._name)
+            self._backend.ask(self._roster.drop(self._name))
         except FlickbookError as error:  # the others notice that it no longer changes
             logger.warning("%s", error)
 
     def begin(self) -> int:
         """Starts a pass over the queue, from its front; returns how many jobs to examine. Raises StoreError."""
         self._left.clear()
+        self._here.clear()
         # With many workers the notes are many, so a busy worker does not read them.
         if time.monotonic() - self._looked > self._beat:
-            others = (body for name, body in self._roster.alive().items() if name != self._name)
-            self._peers = [
-                Peer(frozenset(body["models"]), int(body["memory"]), body["load"], float(body["free"]))
-                for body in others
-            ]
+            alive = self._backend.ask(self._roster.alive())
+            others = (body for name, body in alive.items() if name != self._name)
+            self._peers = [_peer(body) for body in others]
             self._looked = time.monotonic()
         return max(_AMONG, 2 * len(self._peers))
 
@@ -128,7 +134,10 @@ class Affinity:
         """Whether this worker should claim a queued job, the next one of a pass."""
         model, here = job.plan.model, Peer(loaded_models(), self._memory, self._load)
         waited, fits = (lambda: self._waited(job.id)), (lambda: self._fits(job))
-        mine = takes(model, waited, here, self._peers, fits, self._left[model])
+        peers = [peer for peer in self._peers if job.model_dir or model in peer.installed]
+        if not self._is_here(job):
+            return takes_missing(bool(peers), waited(), self._fetches)
+        mine = takes(model, waited, here, peers, fits, self._left[model])
         self._left[model] += not mine
         return mine
 
@@ -145,6 +154,11 @@ class Affinity:
             yield step
         finally:
             self._job = ""
+
+    def _is_here(self, job: Job) -> bool:
+        if not job.model_dir and job.plan.model not in self._here:
+            self._here[job.plan.model] = is_here(job)
+        return bool(job.model_dir) or self._here[job.plan.model]
 
     def _waited(self, id: str) -> float:
         """For how many seconds a job has been left to others; 0 the first time."""
@@ -177,4 +191,11 @@ class Affinity:
     def _publish(self, count: int) -> None:
         left = self._backend.artifacts.progress(self._job).get("eta_seconds") if self._job else 0.0
         facts = {"models": sorted(loaded_models()), "memory": self._memory, "load": self._load, "free": left or 0.0}
-        self._roster.publish(self._name, count, **facts)
+        facts["installed"] = installed()
+        self._backend.ask(self._roster.publish(self._name, count, **facts))
+
+
+def _peer(body: Mapping[str, Any]) -> Peer:
+    """A worker by the note that it published."""
+    models, installed = frozenset(body["models"]), frozenset(body["installed"])
+    return Peer(models, int(body["memory"]), body["load"], float(body["free"]), installed)

@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT
-from flickbook.store.base import Note
+from flickbook.store.base import Note, Store
 
 #: The kind of the notes, and heartbeats without a change after which a worker counts as dead.
 NOTE: Final = "worker"
@@ -23,30 +22,30 @@ class Roster:
     raise StoreError.
     """
 
-    def __init__(self, backend: Backend, beat: float = BEAT) -> None:
-        self._backend, self._beat = backend, beat
+    def __init__(self, store: Store, beat: float = BEAT) -> None:
+        self._store, self._beat = store, beat
         #: The last count of each worker, and when it changed.
         self._seen: dict[str, tuple[int, float]] = {}
 
-    def publish(self, name: str, count: int, **facts: Any) -> None:
+    async def publish(self, name: str, count: int, **facts: Any) -> None:
         """Writes the note of a worker; `count` differs at every call, `facts` are JSON."""
         body = json.dumps({**facts, "count": count})
-        self._backend.ask(self._backend.store.put(Note(kind=NOTE, id=name, body=body)))
+        await self._store.put(Note(kind=NOTE, id=name, body=body))
 
-    def drop(self, name: str) -> None:
+    async def drop(self, name: str) -> None:
         """Deletes the note of a worker."""
-        self._backend.ask(self._backend.store.drop(NOTE, name))
+        await self._store.drop(NOTE, name)
 
-    def alive(self) -> dict[str, Mapping[str, Any]]:
+    async def alive(self) -> dict[str, Mapping[str, Any]]:
         """What the living workers published, by name."""
         found, now = {}, time.monotonic()
-        for note in self._backend.ask(self._backend.store.notes(NOTE)):
+        for note in await self._store.notes(NOTE):
             body = json.loads(note.body)
             count, since = self._seen.get(note.id, (0, now))
             if count != body["count"]:
                 self._seen[note.id] = body["count"], now
             elif now - since > _GONE * self._beat:
-                self.drop(note.id)
+                await self.drop(note.id)
                 continue
             found[note.id] = body
         self._seen = {name: self._seen[name] for name in found}

@@ -74,12 +74,20 @@ class Runner:
 
     With `aside`, films of queued jobs are written and settled in the background while the next ones are made: `run`
     returns early, and `wait` waits until all are written. The prompts of the next job are then encoded while this
-    one is denoised.
+    one is denoised. `prepare` is called before the films are made, with the leases held.
     """
 
     def __init__(
-        self, backend: Backend, *, lease: float = LEASE, beat: float = BEAT, look: float = LOOK, aside: bool = False
+        self,
+        backend: Backend,
+        *,
+        lease: float = LEASE,
+        beat: float = BEAT,
+        look: float = LOOK,
+        aside: bool = False,
+        prepare: Callable[[Attempt, Sequence[Job]], None] = lambda attempt, jobs: None,
     ) -> None:
+        self._prepare = prepare
         self._backend, self._times = backend, {"lease": lease, "beat": beat, "look": look}
         self._writer = BackgroundWriter() if aside else None
         self._reader = Reader(backend) if aside else None
@@ -132,6 +140,7 @@ class Runner:
                 try:
                     ids = [*claimed, *([batch] if batch else [])]
                     mirror.enter_context(self._backend.artifacts.mirrored(ids, lambda: not attempt.lost))
+                    self._prepare(attempt, jobs)
                     self._work(attempt, slots, batch, _Options(on_step, previews, strict, path_of))
                 except Cancelled:
                     pass
@@ -236,12 +245,8 @@ class Runner:
         """Makes the films of the unfinished jobs in order; yields each job with a function that writes its file. Raises
         Cancelled.
         """
-        first, plans, backend, path_of = (
-            run.slots[0],
-            [job.plan for job in run.slots],
-            self._backend,
-            run.options.path_of,
-        )
+        first, plans, backend = run.slots[0], [job.plan for job in run.slots], self._backend
+        path_of = run.options.path_of
 
         def keep(some: Sequence[Plan]) -> Checkpointer:
             """Selects the checkpointer; retries with other seeds have their own."""

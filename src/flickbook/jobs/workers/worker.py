@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,7 @@ from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
 from flickbook.jobs.workers.affinity import Affinity
 from flickbook.jobs.workers.batching import gather
+from flickbook.jobs.workers.models import supply
 from flickbook.jobs.workers.runner import Runner
 from flickbook.store.base import Job
 
@@ -59,7 +61,8 @@ class Worker:
     """Works on the queue in this thread until `leave` is called; `lease`, `beat` and `look` are seconds.
 
     `batch` is the maximum batch size, by default from the settings. With `peers`, jobs are left to another worker that
-    has their model loaded, or that has the memory they need.
+    has their model loaded, or that has the memory they need. With `fetches` it downloads missing models itself if the
+    setting `pull` is auto; otherwise the service on its machine does.
     """
 
     def __init__(
@@ -72,15 +75,19 @@ class Worker:
         look: float = LOOK,
         batch: int | None = None,
         peers: bool = False,
+        fetches: bool = False,
     ) -> None:
         self.name = name or name_of()
         self._backend, self._lease, self._beat, self._leaving = backend, lease, beat, threading.Event()
         self._idle = _SHARED if peers else IDLE
-        self._runner = Runner(backend, lease=lease, beat=beat, look=max(look, _SHARED) if peers else look, aside=True)
+        auto = settings.load().pull == "auto"
+        look, prepare = max(look, _SHARED) if peers else look, partial(supply, backend, auto and fetches)
+        self._runner = Runner(backend, lease=lease, beat=beat, look=look, aside=True, prepare=prepare)
         self._batch, self._recovered = batch, 0.0
         self._ended: float | None = time.monotonic()
-        self._affinity = Affinity(backend, self.name, beat) if peers else None
-        self._auto = settings.load().pull == "auto"
+        self._affinity = Affinity(backend, self.name, beat, auto and fetches) if peers else None
+        #: Whether jobs are skipped while the service downloads their model.
+        self._supplied = auto and not fetches
 
     @property
     def idle(self) -> float:
@@ -125,18 +132,18 @@ class Worker:
         return done
 
     def _claim(self) -> Job | None:
-        """Claims the next job that should run here. If the service downloads models, jobs whose model is still missing
-        are skipped.
+        """Claims the next job that should run here. If the service on this machine downloads models, jobs whose model
+        is still missing are skipped.
         """
         store = self._backend.store
-        if not self._auto and self._affinity is None:
+        if not self._supplied and self._affinity is None:
             return self._backend.ask(store.claim(self.name, self._lease))
-        among = max(_AMONG if self._auto else 0, 0 if self._affinity is None else self._affinity.begin())
+        among = max(_AMONG if self._supplied else 0, 0 if self._affinity is None else self._affinity.begin())
         claimed = self._backend.ask(store.claim_more(self.name, self._lease, self._fits, 1, among))
         return claimed[0] if claimed else None
 
     def _fits(self, job: Job) -> bool:
-        return (not self._auto or _ready(job)) and (self._affinity is None or self._affinity.takes(job))
+        return (not self._supplied or _ready(job)) and (self._affinity is None or self._affinity.takes(job))
 
     def _recover(self) -> None:
         """Recovers jobs of dead workers, at most once per heartbeat."""
@@ -162,6 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")
     parser.add_argument("--batch", type=int, help="jobs of one shape that run as one batch at most")
     parser.add_argument("--peers", action="store_true", help="leave jobs to workers that have their model loaded")
+    parser.add_argument("--fetch", action="store_true", help="download missing models if the setting pull is auto")
     parser.add_argument("--ready", type=Path, help="a file to write once it works")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=settings.load().log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
@@ -169,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Backend.at(options.store, options.jobs_dir) as backend:
             how = {"lease": options.lease, "beat": options.beat, "batch": options.batch, "peers": options.peers}
-            worker = Worker(backend, options.name, **how)
+            worker = Worker(backend, options.name, fetches=options.fetch, **how)
             leave_at_end(worker.leave)
             if options.ready is not None:
                 replace_whole(options.ready, lambda file: file.write_text(worker.name, encoding="utf-8"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,8 +49,9 @@ class Look:
 class Line:
     """The places and remaining times of one service's queue."""
 
-    def __init__(self, queue: Queue, workers: int) -> None:
-        self._queue, self._workers = queue, max(1, workers)
+    def __init__(self, queue: Queue, workers: Callable[[], Awaitable[int]]) -> None:
+        """`workers` returns how many workers share the queue now."""
+        self._queue, self._workers = queue, workers
         self._look = Look()
         self._past: tuple[float, list[eta.Past]] = (-_LEARNED, [])
         self._next: asyncio.Task[None] | None = None
@@ -80,7 +82,7 @@ class Line:
         now = time.monotonic()
         if now - self._past[0] > _LEARNED:
             self._past = (now, await eta.history(self._queue))
-        find = self._queue.store.find
+        find, workers = self._queue.store.find, max(1, await self._workers())
         look, known, busy = Look(now), True, dict[str, float]()
         for job in await find(Query(states=("running",), limit=_MOST)):
             left = self._queue.artifacts.progress(job.id).get("eta_seconds")
@@ -95,14 +97,14 @@ class Line:
             own = self._expected(job)
             known = known and own is not None
             if known and own is not None:
-                look.etas[job.id] = ahead / self._workers + own
+                look.etas[job.id] = ahead / workers + own
                 ahead += own / eta.parallel_films(job.plan, self._past[1])
             look.note(job.owner, look.etas.get(job.id))
         behind = (await self._queue.store.counts())["queued"] - len(look.places)
         if known:
             # Jobs that are too far back are assumed to take as long as the others.
             usual = sum(look.etas.values()) and ahead / max(1, len(look.etas))
-            look.seconds = (ahead + max(0, behind) * usual) / self._workers
+            look.seconds = (ahead + max(0, behind) * usual) / workers
         return look
 
     def _expected(self, job: Job) -> float | None:

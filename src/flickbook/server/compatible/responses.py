@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from flickbook.engine.polish import finished
-from flickbook.errors import JobNotFound, OutputError
-from flickbook.files import replace_whole
+from flickbook.errors import JobNotFound
 from flickbook.jobs.queue import Queue
 from flickbook.server import errors
 from flickbook.server.compatible.fields import Fields
@@ -34,7 +33,7 @@ _STATUS: Final[dict[State, Status]] = {
     "cancelled": "cancelled",
 }
 _PREFIX: Final = "video_"
-#: The file in a job's directory with the id of the video that it is a remix of.
+#: The file of earlier versions in a job's directory, with the id of the job that it is a remix of.
 _ORIGIN: Final = "remixed-from"
 #: Milliseconds between two polls, for a fast model and for the others.
 _SOON: Final = 200
@@ -175,17 +174,12 @@ def poll_after(job: Job) -> dict[str, str]:
     return {"openai-poll-after-ms": str(_SOON if job.plan.model == "builtin" else _LATER)}
 
 
-def mark_remix(place: Path, of: str) -> None:
-    """Record in a job's directory which job it is a remix of; `parent` has another meaning. Raises OutputError."""
-    try:
-        replace_whole(place / _ORIGIN, lambda draft: draft.write_text(of, encoding="ascii"))
-    except OSError as error:
-        raise OutputError(_ORIGIN, error.strerror or str(error), "free disk space, then try again") from None
-
-
 def _origin(queue: Queue, job: Job) -> str | None:
     """Return the id of the video that a job is a remix of."""
-    found = queue.artifacts.text(queue.artifacts.of(job.id) / _ORIGIN)
+    found = job.remix_of
+    if not found:  # stores of earlier versions have it in a file
+        with suppress(OSError):
+            found = (queue.artifacts.of(job.id) / _ORIGIN).read_text(encoding="ascii", errors="replace")
     return video_id(found) if ID.fullmatch(found) else None
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -62,29 +62,26 @@ async def healthz() -> dict[str, bool]:
 
 @router.get("/readyz", summary="Readiness of the service", responses={503: {"description": "It cannot."}})
 async def readyz(request: Request) -> JSONResponse:
-    """Checks the store and that files of jobs can be written. Also counts the live workers."""
+    """Checks the store and that files of jobs can be written. Also counts the live workers of the queue."""
     service = service_of(request)
-    at, found = getattr(request.app.state, "ready", (float("-inf"), dict[str, bool]()))
+    at, found = getattr(request.app.state, "ready", (float("-inf"), dict[str, Any]()))
     if time.monotonic() - at > _FRESH:
-        store, files = await asyncio.gather(_store_answers(service), asyncio.to_thread(_files_writable, service))
-        found = {"ready": store and files, "store": store, "files": files}
+        alive, files = await asyncio.gather(_live_workers(service), asyncio.to_thread(_files_writable, service))
+        store = alive is not None
+        workers = {"wanted": service.workers, "alive": alive}
+        found = {"ready": store and files, "store": store, "files": files, "workers": workers}
         request.app.state.ready = (time.monotonic(), found)
-    workers = {"wanted": service.workers, "alive": alive(service)}
-    return JSONResponse({**found, "workers": workers}, 200 if found["ready"] else 503)
+    return JSONResponse(found, 200 if found["ready"] else 503)
 
 
-def alive(service: Service) -> int:
-    """Return the number of the service's live workers."""
-    return 0 if service.alive is None else service.alive()
-
-
-async def _store_answers(service: Service) -> bool:
+async def _live_workers(service: Service) -> int | None:
+    """Return the number of live workers, None if the store does not respond."""
     try:
         await asyncio.wait_for(service.store.counts(), _PATIENCE)
+        return await asyncio.wait_for(service.live_workers(), _PATIENCE)
     except (FlickbookError, TimeoutError) as error:
         logger.error("the store does not respond: %s", error)
-        return False
-    return True
+        return None
 
 
 def _files_writable(service: Service) -> bool:
@@ -103,16 +100,17 @@ async def metrics(request: Request, caller: Admin) -> Response:
     counts = await service.store.counts()
     done = await service.store.find(Query(states=("completed",), limit=_LAST))
     text = generate_latest(request.app.state.metrics.registry)
-    return Response(text + generate_latest(_jobs(service, counts, done)), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    text += generate_latest(_jobs(counts, done, await service.live_workers()))
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def _jobs(service: Service, counts: Mapping[State, int], done: Sequence[Job]) -> CollectorRegistry:
+def _jobs(counts: Mapping[State, int], done: Sequence[Job], workers: int) -> CollectorRegistry:
     """Return the metrics that are computed from the store at each request."""
     registry = CollectorRegistry()
     states = Gauge("flickbook_jobs", "Jobs by state.", ["state"], registry=registry)
     for state, count in counts.items():
         states.labels(state).set(count)
-    Gauge("flickbook_workers", "Workers of this service that are alive.", registry=registry).set(alive(service))
+    Gauge("flickbook_workers", "Live workers of the queue, on all machines.", registry=registry).set(workers)
     started = [job for job in done if job.started_at]
     for name, about, seconds in (
         ("job_duration", "Seconds from start to end", [job.finished_at - job.started_at for job in started]),

@@ -15,7 +15,7 @@ from flickbook.jobs.create import ordered, sequenced
 from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
 from flickbook.server.compatible.models import model_of
-from flickbook.server.compatible.responses import mark_remix, video_id
+from flickbook.server.compatible.responses import video_id
 from flickbook.server.service import Service
 from flickbook.server.submission import uploads
 from flickbook.server.submission.submit import film_path
@@ -87,8 +87,8 @@ def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
 
 def remix(service: Service, id: str, parent: Job, prompt: str, *, owner: str) -> Job:
     """Create the job of the same Plan with another prompt. Blocks."""
-    mark_remix(service.artifacts.made(id), parent.id)
-    return again(service, id, parent, prompt=prompt, seed=seed_of(parent), owner=owner)
+    job = again(service, id, parent, prompt=prompt, seed=seed_of(parent), owner=owner)
+    return job.model_copy(update={"remix_of": parent.id})
 
 
 def seed_of(job: Job) -> int:

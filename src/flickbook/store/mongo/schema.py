@@ -24,7 +24,7 @@ QUEUE: Final = [("priority", DESCENDING), ("turn", ASCENDING), ("position", ASCE
 NEW: Final = [("seq", DESCENDING)]
 OLD: Final = [("seq", ASCENDING)]
 
-_JOBS: Final = [
+_FIRST: Final = [
     IndexModel([("state", ASCENDING), ("home", ASCENDING), ("batch", ASCENDING), *QUEUE], name="queue"),
     # Sparse, not partial: contains only jobs with a key, on every server that speaks the protocol.
     IndexModel([("keyed", ASCENDING)], name="keyed", unique=True, sparse=True),
@@ -38,20 +38,33 @@ _JOBS: Final = [
     IndexModel([("worker", ASCENDING)], name="worker"),
     IndexModel([("batch", ASCENDING)], name="batch"),
 ]
-_NOTES: Final = [
+#: For the places of queued jobs, and for jobs that finished recently.
+_LATER: Final = [
+    IndexModel([("state", ASCENDING), *QUEUE], name="places"),
+    IndexModel([("state", ASCENDING), ("finished_at", ASCENDING)], name="finished"),
+]
+JOBS: Final = [*_FIRST, *_LATER]
+NOTES: Final = [
     IndexModel([("kind", ASCENDING), ("owner", ASCENDING), ("id", ASCENDING)], name="owner"),
     IndexModel([("kind", ASCENDING), ("due", ASCENDING)], name="due"),
 ]
 
 
-async def _first(link: MongoLink) -> None:
-    await link["jobs"].create_indexes(_JOBS)
-    await link["notes"].create_indexes(_NOTES)
-    await link["buckets"].create_index([("ends", ASCENDING)], name="ends")
+BUCKETS: Final = [IndexModel([("ends", ASCENDING)], name="ends")]
+
+
+async def _indexes(link: MongoLink) -> None:
+    await link["jobs"].create_indexes(_FIRST)
+    await link["notes"].create_indexes(NOTES)
+    await link["buckets"].create_indexes(BUCKETS)
+
+
+async def _more_indexes(link: MongoLink) -> None:
+    await link["jobs"].create_indexes(_LATER)
 
 
 #: Append only. Each step may run twice, also concurrently.
-MIGRATIONS: Final[tuple[Callable[[MongoLink], Awaitable[None]], ...]] = (_first,)
+MIGRATIONS: Final[tuple[Callable[[MongoLink], Awaitable[None]], ...]] = (_indexes, _more_indexes)
 
 
 async def migrate(link: MongoLink) -> None:

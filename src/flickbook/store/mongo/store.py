@@ -162,19 +162,46 @@ class MongoStore(Notes):
         if not isinstance(among, int):
             conditions.append({"_id": {"$in": [*among]}})
         limit = among if isinstance(among, int) else 0
+        rows = iter(await self._batches.read({"$and": conditions}, sort=QUEUE, limit=limit))
         taken: list[Job] = []
-        for row in await self._batches.read({"$and": conditions}, sort=QUEUE, limit=limit):
-            if len(taken) == most or not fits(self._job(row)):
-                front = False
-                continue
-            # Claim only the row that was examined: if it changed, another worker has it or it is a different job.
-            seen = {name: row[name] for name in ("attempt", "priority", "turn", "position")}
+        # After a row that another worker was faster with, several are tried at once: many workers look at the same rows.
+        size = 1
+        while len(taken) < most:
+            chosen: list[tuple[Document, bool]] = []
+            for row in rows:
+                if not fits(self._job(row)):
+                    front = False
+                    continue
+                chosen.append((row, front))
+                if len(chosen) == size:
+                    break
+            claimed = await self._claim_of(worker, seconds, chosen, most - len(taken))
+            taken += claimed
+            size = size if len(claimed) == len(chosen) else 2 * size
+            if not chosen:
+                break
+        return taken
+
+    async def _claim_of(
+        self, worker: str, seconds: float, chosen: Sequence[tuple[Document, bool]], most: int
+    ) -> list[Job]:
+        """Claims up to `most` of these examined rows in queue order; each comes with whether it is at the front."""
+        left, taken = {str(row["_id"]): (row, front) for row, front in chosen}, list[Job]()
+        while left and len(taken) < most:
+            # Claim only rows as they were examined: another attempt or priority makes it a different job.
+            groups: dict[tuple[int, int], list[str]] = {}
+            for id, (row, _) in left.items():
+                groups.setdefault((row["attempt"], row["priority"]), []).append(id)
+            seen = [{"_id": {"$in": ids}, "attempt": a, "priority": p} for (a, p), ids in groups.items()]
+            among = {"$and": [_WAITING, _alive(), seen[0] if len(seen) == 1 else {"$or": seen}]}
             update = await self._claiming(worker, seconds)
-            job = await self._swap(str(row["_id"]), {"$and": [_WAITING, _alive(), seen]}, update)
-            if job is not None:
-                taken.append(job)
-                if front:
-                    await self._order.claimed(job)
+            with self._link.translated_errors():
+                row = await self._link["jobs"].find_one_and_update(among, update, sort=QUEUE, return_document=_AFTER)
+            if row is None:
+                break
+            taken.append(self._job(row))
+            if left.pop(taken[-1].id)[1]:
+                await self._order.claimed(taken[-1])
         return taken
 
     async def _claiming(self, worker: str, seconds: float) -> Document:
@@ -264,7 +291,8 @@ class MongoStore(Notes):
         return [self._job(row) for row in rows]
 
     async def counts(self, owner: str | None = None) -> dict[State, int]:
-        shown: Document = {"batch": ""} if owner is None else {"batch": "", "owner": owner}
+        # With the state, the index "queue" answers without reading the jobs.
+        shown: Document = {"batch": "", "state": {"$in": list(STATES)}} | ({} if owner is None else {"owner": owner})
         found = await self._summed(shown, "$state", 1)
         return {state: int(found.get(state, 0)) for state in STATES}
 

@@ -63,6 +63,7 @@ MIGRATIONS: Final = (
         ),
     ),
     Migration("0002 trainings", ("ALTER TABLE jobs ADD COLUMN tuning TEXT NOT NULL DEFAULT ''",)),
+    Migration("0003 remixes", ("ALTER TABLE jobs ADD COLUMN remix_of TEXT NOT NULL DEFAULT ''",)),
 )
 
 
