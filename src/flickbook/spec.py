@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from flickbook.errors import RequestError
+from flickbook.keyframes import Condition, Keyframe
+from flickbook.records import Record as Record
+from flickbook.records import Sha256 as Sha256
+from flickbook.records import refused as refused
 
 #: 2 added encodings, polish and kernels. Records of schema 1 are still read; missing fields take the defaults of that
 #: time.
@@ -30,47 +33,14 @@ Speed = Literal["exact", "balanced", "turbo"]
 Preset = Literal["recommended"]
 #: Later fields of a Plan in canonical JSON, with the values that change nothing. They cannot match inside a prompt,
 #: where the quotes would be escaped.
-_UNCHANGED: Final = ('"speed":"exact",', '"condition_fps":null,', '"stride":0,')
+_UNCHANGED: Final = (
+    *('"speed":"exact",', '"condition_fps":null,', '"stride":0,'),
+    *('"last_image":"",', '"conditions":[],', '"reference_images":[],'),
+    *('"control":"",', '"control_video":"",', '"mask":"",'),
+)
+#: What computes the frames of a control video from a film: "" takes them as they are, edges draws its edges.
+Control = Literal["", "edges"]
 Phase = Literal["load", "encode", "train", "denoise", "decode", "polish", "write"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """A frozen record that rejects unknown fields and has one canonical JSON text."""
-
-    # Strict: "16" is not 16 here; parsing input is the caller's task. NaN would break equality and JSON.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def to_json(self) -> str:
-        """Return canonical JSON: sorted keys, no spaces, ASCII only. Equal records give equal texts."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-    @classmethod
-    def of(cls, **values: object) -> Self:
-        """Build the record like the constructor, but raise RequestError instead of pydantic's error."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise refused(error, cls.__name__) from None
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Parse a record from JSON. Raises RequestError, which names the first invalid field."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise refused(error, cls.__name__) from None
-
-
-def refused(error: ValidationError, what: str) -> RequestError:
-    """Convert pydantic's first error about a `what` to a RequestError."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or what
-    if first["type"] == "extra_forbidden":
-        return RequestError(field, first["input"], f"not a field of {what}", "leave it out")
-    if first["type"] == "missing":
-        return RequestError(field, "", f"missing from the {what}", "add it")
-    return RequestError(field, first["input"], first["msg"], f"correct this field of the {what}")
 
 
 class Encoding(Record):
@@ -134,8 +104,10 @@ class Polish(Record):
 class Request(Record):
     """The user's input. A field left None takes the model's default; limits are in the catalogue.
 
-    `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from; `loras` are
-    pairs of a file's path and its weight.
+    `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from, `last_image`
+    of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
+    `control_video` steers every frame, and `mask` is white where a video is made anew. `loras` are pairs of a file's
+    path and its weight.
     """
 
     prompt: str
@@ -153,6 +125,12 @@ class Request(Record):
     prompt_at: tuple[tuple[int, str], ...] | None = None
     image: str | None = None
     video: str | None = None
+    last_image: str | None = None
+    conditions: tuple[Condition, ...] | None = None
+    reference_images: tuple[str, ...] | None = None
+    control_video: str | None = None
+    control: Control | None = None
+    mask: str | None = None
     strength: float | None = None
     loras: tuple[tuple[str, float], ...] | None = None
     speed: Speed | None = None
@@ -181,7 +159,8 @@ class Plan(Encoded):
     the first, each with its first frame.
 
     `image` and `video` are the SHA-256 of the files the film begins from, "" if there is none; `strength`, 0 to 1, is
-    the share of them that is generated anew, None if the model has no such parameter. A sequence is a film of
+    the share of them that is generated anew, None if the model has no such parameter. `last_image`, `conditions`,
+    `reference_images`, `control_video` and `mask` are the Request's, by SHA-256. A sequence is a film of
     individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
     0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
     "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
@@ -210,6 +189,12 @@ class Plan(Encoded):
     prompt_at: tuple[tuple[int, str], ...] = ()
     image: Sha256 | Literal[""] = ""
     video: Sha256 | Literal[""] = ""
+    last_image: Sha256 | Literal[""] = ""
+    conditions: tuple[Keyframe, ...] = ()
+    reference_images: tuple[Sha256, ...] = ()
+    control_video: Sha256 | Literal[""] = ""
+    control: Control = ""
+    mask: Sha256 | Literal[""] = ""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     loras: tuple[Lora, ...] = ()
     speed: Speed = "exact"
@@ -235,11 +220,14 @@ class Plan(Encoded):
         """Return what all films of a batch must share.
 
         These are model, revision, LoRAs, width, height, frames, steps, scheduler, guidance, speed, window, the frames
-        at which prompts begin, and the kind of input the film begins from.
+        at which prompts begin, and the kinds of input that the film is made from.
         """
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
         begins = (bool(self.image), bool(self.video), self.strength)
+        places = tuple((each.frame, each.strength) for each in self.conditions)
+        guides = (bool(self.last_image), places, len(self.reference_images))
+        steering = (bool(self.control_video), self.control, bool(self.mask))
         return (
             self.model,
             self.revision,
@@ -251,6 +239,8 @@ class Plan(Encoded):
             (self.window, self.stride),
             turns,
             *begins,
+            *guides,
+            *steering,
         )
 
 

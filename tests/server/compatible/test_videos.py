@@ -281,6 +281,17 @@ def test_an_uploaded_image_is_the_first_frame(at: Working) -> None:
     assert one and other and one["frames_sha256"] != other["frames_sha256"]
 
 
+def test_a_last_image_is_refused_by_a_model_that_takes_none(at: Working) -> None:
+    url = "data:image/png;base64," + base64.b64encode(png()).decode()
+    for sent in (
+        {"json": {"prompt": "a", "last_image": url}},
+        {"data": {"prompt": "a"}, "files": {"last_image": png()}},
+    ):
+        error = at.http.post("/v1/videos", **sent)
+        assert error.status_code == 400 and error.json()["error"]["param"] == "last_image"
+        assert "takes no last frame; leave it out, or choose a model that does: ltx-video" in error.text
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [(b"", "body|video|input"), (b"GIF89a", "damaged|cut|read"), (b"no picture at all", "no picture")],

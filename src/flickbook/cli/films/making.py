@@ -77,7 +77,9 @@ class Making:
 
 def _placed(request: Request) -> Request:
     """Return the Request with absolute paths, independent of the working directory."""
-    paths = {name: str(Path(path).absolute()) for name in ("image", "video") if (path := getattr(request, name))}
+    from flickbook.conditioning import relocated
+
+    paths = relocated(request, lambda _, path: str(Path(path).absolute()))
     loras = (
         None if request.loras is None else tuple((str(Path(path).absolute()), scale) for path, scale in request.loras)
     )
@@ -89,8 +91,13 @@ def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | 
     from flickbook import formats
 
     quality = encoding["quality"]
-    paths = {name: None if film[name] is None else str(film[name]) for name in ("image", "video")}
-    plain = {name: film[name] for name in film if name not in ("size", "prompt_at", "lora", "image", "video")}
+    from flickbook.conditioning import FILES, conditions_of
+
+    paths: dict[str, Any] = {name: None if film[name] is None else str(film[name]) for name in FILES}
+    paths["conditions"] = conditions_of(film["condition"] or []) or None
+    paths["reference_images"] = tuple(str(path) for path in film["reference_image"] or []) or None
+    others = ("size", "prompt_at", "lora", "condition", "reference_image", *FILES)
+    plain = {name: film[name] for name in film if name not in others}
     written = {"codec": encoding["codec"], "pixel_format": encoding["pixel_format"]}
     written |= {"quality": None if quality is None else formats.quality_of(quality)}
     container = None if output is None else formats.container_of(output)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flickbook import formats
+from flickbook import conditioning, formats
 from flickbook.errors import MediaError
 from flickbook.formats import digest
 from flickbook.spec import Plan, Treatment
@@ -33,9 +33,7 @@ def required_files(plan: Plan | Treatment) -> list[RequiredFile]:
     """The files that a Plan needs in addition to its model."""
     found = []
     if isinstance(plan, Plan):
-        found += [
-            RequiredFile(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest
-        ]
+        found += [RequiredFile(role.replace("_", " "), digest) for role, digest in conditioning.files(plan)]
         found += [RequiredFile(f"LoRA {lora.name}", lora.sha256) for lora in plan.loras]
     else:
         found += [RequiredFile("source", digest) for digest in plan.sources]

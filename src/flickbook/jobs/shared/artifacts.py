@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from flickbook.conditioning import relocated
 from flickbook.errors import OutputError, StoreError
 from flickbook.files import sha256
 from flickbook.jobs.artifacts import LOG, LORAS, PREVIEW, PROGRESS, REMEDY, WATCHED, WATCHING, ArtifactStore, Opened
@@ -78,9 +79,7 @@ class SharedArtifacts(ArtifactStore):
     def localised(self, job: Job) -> Job:
         """The job with the paths of its files on this machine; another machine may have written it."""
         request, found = job.request, dict[str, Any]()
-        changes: dict[str, Any] = {
-            name: self._local(path) for name in ("image", "video") if (path := getattr(request, name)) is not None
-        }
+        changes = relocated(request, lambda _, path: self._local(path))
         if request.loras:
             changes["loras"] = tuple((self._local(path), weight) for path, weight in request.loras)
         found["request"] = request.model_copy(update=changes)
