@@ -37,6 +37,7 @@ PIPELINES = (
     "StableVideoDiffusionPipeline",
     "WanImageToVideoPipeline",
     "WanPipeline",
+    "WanVACEPipeline",
 )
 REQUIRED = """
 builtin text-to-video-ms-1.7b zeroscope-v2-576w zeroscope-v2-xl videocrafter2 videocrafter1 animatediff animatelcm
@@ -58,6 +59,8 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(model: Model, begins: str, picture: Path, **fields: object) -> Plan:
     """The Plan of a request for this model that begins from `begins`; of the file only its bytes are looked at."""
     given = {} if begins == "text" else {begins: str(picture)}
+    if begins == "video" and "mask" in model.accepts:
+        given["mask"] = str(picture)
     return resolve(Request.of(model=model.name, prompt="a red circle" if model.prompted else "", **given, **fields))
 
 
@@ -244,6 +247,24 @@ def test_the_page_has_a_row_for_each() -> None:
             believed,
         ):
             assert part in rows[model.name], model.name
+
+
+GUIDES = {
+    "last frame": "last_image",
+    "images at frames or times": "conditions",
+    "a strength for each of them": "condition_strength",
+    "reference images": "reference_images",
+    "control video": "control_video",
+    "mask of a video": "mask",
+}
+
+
+def test_the_page_lists_what_each_model_reads_over_time() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    for title, guide in GUIDES.items():
+        row = re.search(rf"^\| {title} \|(.*)\|$", page, re.MULTILINE)
+        assert row is not None, title
+        assert re.findall("`([^`]+)`", row[1]) == [model.name for model in MODELS if guide in model.accepts], title
 
 
 @pytest.mark.slow

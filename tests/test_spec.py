@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flickbook.errors import RequestError
+from flickbook.keyframes import Keyframe
 from flickbook.spec import (
     Encoding,
     Lora,
@@ -50,13 +52,22 @@ PLAN = Plan(
     pixel_format="yuv420p",
 )
 CANONICAL = (
-    '{"codec":"h264","condition_fps":null,"container":"mp4","drift":null,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
-    '"image":"","loras":[],"model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
+    '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,'
+    '"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
+    '"image":"","last_image":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
     '"pixel_format":"yuv420p","polish":{"interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
     '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
-    '"quality":69,"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"speed":"exact","strength":null,'
+    '"quality":69,"reference_images":[],"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"speed":"exact","strength":null,'
     '"stride":0,"task":"film","video":"","width":128,"window":0}'
 )
+GUIDED: dict[str, Any] = {
+    "last_image": "a" * 64,
+    "conditions": (Keyframe(image="b" * 64, frame=8, strength=0.5),),
+    "reference_images": ("c" * 64,),
+    "control_video": "d" * 64,
+    "control": "edges",
+    "mask": "e" * 64,
+}
 RECIPE = Recipe(
     plan=PLAN,
     placement=Placement(),
@@ -84,14 +95,14 @@ def changed(**values: object) -> Plan:
 
 def test_the_canonical_json_of_a_plan_and_its_key() -> None:
     assert PLAN.to_json() == CANONICAL
-    other = changed(speed="balanced", stride=4, condition_fps=28.0, prompt='"speed":"exact",')
+    other = changed(speed="balanced", stride=4, condition_fps=28.0, prompt='"speed":"exact",', **GUIDED)
     assert other.key() == hashlib.sha256(other.to_json().encode()).hexdigest()
 
 
 def older(text: str) -> str:
     """The JSON of a Plan without the fields that were added later."""
     values = json.loads(text)
-    for later in ("speed", "stride", "condition_fps"):
+    for later in ("speed", "stride", "condition_fps", *GUIDED):
         del values[later]
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
@@ -134,6 +145,7 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "prompt_at": ((8, "other"),),
         "image": "a" * 64,
         "video": "b" * 64,
+        **GUIDED,
         "strength": 0.5,
         "loras": (Lora(name="other", sha256="c" * 64),),
         "speed": "balanced",
@@ -155,7 +167,7 @@ def test_shape_is_what_a_batch_must_share() -> None:
     apart = {"model": "m", "revision": "r", "width": 64, "height": 64, "num_frames": 8, "num_inference_steps": 9}
     assert changed(**alike).shape() == PLAN.shape()
     apart |= {"image": "a" * 64, "video": "b" * 64, "strength": 0.5, "loras": (Lora(name="l", sha256="c" * 64),)}
-    for field, value in {**apart, "scheduler": "unipc", "guidance_scale": 1.0, "speed": "balanced"}.items():
+    for field, value in {**apart, **GUIDED, "scheduler": "unipc", "guidance_scale": 1.0, "speed": "balanced"}.items():
         assert changed(**{field: value}).shape() != PLAN.shape(), field
 
 
@@ -164,7 +176,8 @@ def test_a_plan_knows_no_machine() -> None:
     words = "container codec quality pixel_format "
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
     words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
-    words += " prompt_at image video strength loras speed"
+    words += " prompt_at image video last_image conditions reference_images control_video control mask"
+    words += " strength loras speed"
     words += " drift feedback polish"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)

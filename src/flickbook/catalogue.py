@@ -24,6 +24,9 @@ _MOST_NAMED = 32  # words that a note names
 
 
 Input = Literal["text", "image", "video"]
+#: Fields of a Request that guide a film besides what it begins from. condition_strength: a condition may be followed
+#: loosely.
+Guide = Literal["last_image", "conditions", "condition_strength", "reference_images", "control_video", "mask"]
 
 
 class Whole(Record):
@@ -113,6 +116,7 @@ class Model(Record):
     unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
+    accepts: tuple[Guide, ...] = ()  # what else may guide it
     prompted: bool = True  # whether words decide anything
     strength: Real | None = None  # how much of an image or a video is made anew
     licence: str
@@ -184,6 +188,7 @@ class Model(Record):
             "guidance_scale": Real(range=(1.0, 1.0), default=1.0),
             "schedulers": ("ddim",),
             "inputs": ("text",),
+            "accepts": (),
             "strength": None,
             "negative_prompt": "",
         }

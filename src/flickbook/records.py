@@ -1,13 +1,15 @@
-"""The base of frozen records: strict fields, one canonical JSON text, and errors that name the field."""
+"""Records: frozen data types that reject unknown fields and have one canonical JSON text."""
 
 from __future__ import annotations
 
 import json
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flickbook.errors import RequestError
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):

@@ -10,6 +10,7 @@ from typing import get_args
 
 from flickbook import formats
 from flickbook.catalogue import ADVISED, Model, Real, Whole, find, list_models, quoted
+from flickbook.conditioning import guides
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
 from flickbook.sizes import size_of
@@ -76,6 +77,7 @@ def resolve(request: Request, model_dir: Path | None = None, *, image_follows: b
         prompt_at=_prompt_at(request, num_frames, model.window or num_frames, model.stride),
         image=image,
         video=video,
+        **guides(request, model, num_frames, fps),
         strength=_strength(request, model, steps, image_follows),
         loras=_loras(request),
         speed=request.speed or "exact",

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from flickbook.records import Record
+from flickbook.finishing import Camera as Camera
+from flickbook.finishing import Loop as Loop
+from flickbook.finishing import Network as Network
+from flickbook.finishing import Polish as Polish
+from flickbook.keyframes import Condition, Keyframe
+from flickbook.records import Record as Record
+from flickbook.records import Sha256 as Sha256
+from flickbook.records import refused as refused
 
 #: 2 added encodings, polish and kernels. Records of schema 1 are still read; missing fields take the defaults of that
 #: time.
@@ -23,8 +29,6 @@ SCHEMA_VERSION: Final = 2
 Version = Literal[1, 2]
 Container = Literal["mp4", "webm", "mkv", "gif", "webp", "apng", "frames", "png", "jpg", "avif"]
 Quality = Annotated[int, Field(ge=0, le=100)] | Literal["lossless"]
-Loop = Literal["", "pingpong", "blend", "cut"]
-Camera = Literal["", "pan-left", "pan-right", "tilt-up", "tilt-down", "zoom-in", "zoom-out"]
 #: How a shot begins: anew, or from the last frame of the shot before it.
 Begins = Literal["", "previous"]
 #: Trade-off between exactness and speed: exact computes everything; balanced extrapolates some of the network's
@@ -37,9 +41,12 @@ Preset = Literal["recommended"]
 _UNCHANGED: Final = (
     *('"speed":"exact",', '"condition_fps":null,', '"stride":0,'),
     *('"camera":"",', '"fade":0,', '"shots":[],'),
+    *('"last_image":"",', '"conditions":[],', '"reference_images":[],'),
+    *('"control":"",', '"control_video":"",', '"mask":"",'),
 )
+#: What computes the frames of a control video from a film: "" takes them as they are, edges draws its edges.
+Control = Literal["", "edges"]
 Phase = Literal["load", "encode", "train", "denoise", "decode", "polish", "write"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Encoding(Record):
@@ -68,45 +75,14 @@ class Encoded(Record):
         )
 
 
-class Network(Record):
-    """The weights of a network: its name, and the SHA-256 of its file."""
-
-    name: str
-    sha256: Sha256
-
-
-class Polish(Record):
-    """Operations on finished frames, applied in the order of these fields. An unset field does nothing.
-
-    `trim` keeps the frames from the first number up to, but excluding, the second. `steady` is a strength, 0 to 1.
-    `interpolate` and `upscale` are integer factors; without a network they use OpenCV's optical flow and Lanczos.
-    `camera` moves a view that is smaller than the frames over them. `speed` changes the playback speed (above 1 is
-    faster) and keeps the frames; `rate` is the new frame rate in frames per second and keeps the duration.
-    """
-
-    trim: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
-    steady: Annotated[float, Field(ge=0, le=1)] = 0.0
-    interpolate: Annotated[int, Field(ge=1, le=8)] = 1
-    interpolator: Network | None = None
-    upscale: Annotated[int, Field(ge=1, le=4)] = 1
-    upscaler: Network | None = None
-    camera: Camera = ""
-    loop: Loop = ""
-    speed: Annotated[float, Field(gt=0)] = 1.0
-    rate: Annotated[float, Field(gt=0)] | None = None
-    text: str = ""
-
-    def nothing(self) -> bool:
-        """Whether it leaves every frame unchanged."""
-        return self == Polish()
-
-
 class Request(Record):
     """The user's input. A field left None takes the model's default; limits are in the catalogue.
 
-    `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from; `loras` are
-    pairs of a file's path and its weight. A film of several `shots` has a Request for each, and `fade` is the number of
-    frames of the cross-fade between two shots.
+    `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from, `last_image`
+    of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
+    `control_video` steers every frame, and `mask` is white where a video is made anew. `loras` are pairs of a file's
+    path and its weight. A film of several `shots` has a Request for each, and `fade` is the number of frames of the
+    cross-fade between two shots.
     """
 
     prompt: str
@@ -124,6 +100,12 @@ class Request(Record):
     prompt_at: tuple[tuple[int, str], ...] | None = None
     image: str | None = None
     video: str | None = None
+    last_image: str | None = None
+    conditions: tuple[Condition, ...] | None = None
+    reference_images: tuple[str, ...] | None = None
+    control_video: str | None = None
+    control: Control | None = None
+    mask: str | None = None
     strength: float | None = None
     loras: tuple[tuple[str, float], ...] | None = None
     speed: Speed | None = None
@@ -134,18 +116,6 @@ class Request(Record):
     pixel_format: str | None = None
     shots: tuple[RequestedShot, ...] | None = None
     fade: int | None = None
-
-    def relocated(self, place: Callable[[str], str]) -> Request:
-        """Return the Request with `place(path)` for the path of each file."""
-        changes: dict[str, Any] = {name: place(path) for name in ("image", "video") if (path := getattr(self, name))}
-        if self.loras:
-            changes["loras"] = tuple((place(path), weight) for path, weight in self.loras)
-        if self.shots:
-            moved = (shot.request.relocated(place) for shot in self.shots)
-            changes["shots"] = tuple(
-                shot.model_copy(update={"request": request}) for shot, request in zip(self.shots, moved, strict=True)
-            )
-        return self.model_copy(update=changes)
 
 
 class RequestedShot(Record):
@@ -173,7 +143,8 @@ class Plan(Encoded):
     the first, each with its first frame.
 
     `image` and `video` are the SHA-256 of the files the film begins from, "" if there is none; `strength`, 0 to 1, is
-    the share of them that is generated anew, None if the model has no such parameter. A sequence is a film of
+    the share of them that is generated anew, None if the model has no such parameter. `last_image`, `conditions`,
+    `reference_images`, `control_video` and `mask` are the Request's, by SHA-256. A sequence is a film of
     individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
     0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
     "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
@@ -205,6 +176,12 @@ class Plan(Encoded):
     prompt_at: tuple[tuple[int, str], ...] = ()
     image: Sha256 | Literal[""] = ""
     video: Sha256 | Literal[""] = ""
+    last_image: Sha256 | Literal[""] = ""
+    conditions: tuple[Keyframe, ...] = ()
+    reference_images: tuple[Sha256, ...] = ()
+    control_video: Sha256 | Literal[""] = ""
+    control: Control = ""
+    mask: Sha256 | Literal[""] = ""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     loras: tuple[Lora, ...] = ()
     speed: Speed = "exact"
@@ -236,11 +213,14 @@ class Plan(Encoded):
         """Return what all films of a batch must share.
 
         These are model, revision, LoRAs, width, height, frames, steps, scheduler, guidance, speed, window, the frames
-        at which prompts begin, and the kind of input the film begins from.
+        at which prompts begin, and the kinds of input that the film is made from.
         """
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
         begins = (bool(self.image), bool(self.video), self.strength)
+        places = tuple((each.frame, each.strength) for each in self.conditions)
+        guides = (bool(self.last_image), places, len(self.reference_images))
+        steering = (bool(self.control_video), self.control, bool(self.mask))
         return (
             self.model,
             self.revision,
@@ -252,6 +232,8 @@ class Plan(Encoded):
             (self.window, self.stride),
             turns,
             *begins,
+            *guides,
+            *steering,
         )
 
 

@@ -18,7 +18,10 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """A family under the name people know it by. `build` names a function of tests.tiny; "" is the built-in model."""
+    """A family under the name people know it by. `build` names a function of tests.tiny; "" is the built-in model.
+
+    Each of `begins` is what a film begins from, and what guides it besides: "image+last_image".
+    """
 
     name: str
     build: str
@@ -35,7 +38,8 @@ class Case:
         said = dict(
             name=f"tiny-{self.build}",
             family=self.family,
-            inputs=self.begins,
+            inputs=tuple(dict.fromkeys(each.partition("+")[0] for each in self.begins)),
+            accepts=tuple(dict.fromkeys(each for task in self.begins for each in task.split("+")[1:])),
             strength={"range": (0.05, 1.0), "default": 0.7} if self.strength and self.begins != ("text",) else None,
             prompted=self.build != "svd",
             sizes=((self.side, self.side),),
@@ -60,6 +64,10 @@ class Case:
 
 WORDS = {"max_sequence_length": 16}
 OLD = ("native", "ddim", "dpm++", "unipc", "euler", "lcm")
+VACE = (
+    *("text", "image", "image+last_image", "text+conditions", "text+reference_images"),
+    *("text+control_video", "video+mask"),
+)
 CASES = (
     Case("3D U-Net, built-in", "", ("text", "image", "video"), 128, 4, family="unet", schedulers=("ddim",)),
     Case("3D U-Net, ModelScope", "ms", ("text", "image", "video"), family="unet", schedulers=("ddim",)),
@@ -68,24 +76,33 @@ CASES = (
     Case("CogVideoX", "cog", ("text", "video"), 16, 9, call=WORDS),
     Case("CogVideoX I2V", "cog_i2v", ("image",), 16, 9, strength=False, call=WORDS),
     Case("HunyuanVideo", "hv"),
+    Case("HunyuanVideo FramePack", "framepack", ("image", "image+last_image"), frames=37, strength=False),
     Case("HunyuanVideo 1.5", "hy15"),
     Case("HunyuanVideo 1.5 I2V", "hy15_i2v", ("image",), 16, strength=False),
     Case("I2VGen-XL", "i2vgen", ("image",), strength=False),
     Case("LTX-Video", "ltx", ("text", "image"), frames=9, strength=False),
-    Case("LTX-Video, conditions", "ltx_cond", ("text", "image", "video"), frames=9, strength=False),
-    Case("LTX-2", "ltx2", ("text", "image"), frames=9, strength=False),
+    Case(
+        "LTX-Video, conditions",
+        "ltx_cond",
+        ("text", "image", "video", "image+last_image", "text+conditions"),
+        frames=9,
+        strength=False,
+    ),
+    Case("LTX-2", "ltx2", ("text", "image", "image+last_image", "text+conditions"), frames=9, strength=False),
     Case("Latte", "latte", frames=16),
     Case("Mochi", "mochi", frames=7),
     Case("Sana-Video", "sana", ("text", "image"), strength=False),
     Case("SkyReels V2", "sky"),
-    Case("SkyReels V2 DF", "sky_df", ("text", "image"), strength=False),
+    Case("SkyReels V2 DF", "sky_df", ("text", "image", "image+last_image"), strength=False),
     Case("SkyReels V2 I2V", "sky_i2v", ("image",), strength=False),
     Case("Stable Video Diffusion", "svd", ("image",), strength=False),
     Case("Wan 2.1", "wan", ("text", "video")),
+    Case("Wan 2.1 FLF2V", "wan_flf", ("image+last_image",), strength=False),
     Case("Wan 2.1 I2V", "wan_i2v", ("image",), strength=False),
+    Case("Wan 2.1 VACE", "wan_vace", VACE, strength=False),
     Case("Wan 2.2 5B", "wan22_5b", ("text", "image"), strength=False),
     Case("Wan 2.2 A14B", "wan22_a14b"),
-    Case("Wan 2.2 A14B I2V", "wan22_i2v", ("image",), strength=False),
+    Case("Wan 2.2 A14B I2V", "wan22_i2v", ("image", "image+last_image"), strength=False),
     Case("FLUX.1", "flux", ("text", "image"), frames=1),
     Case("Sana", "sana_img", frames=1),
     Case("Stable Diffusion 1.5", "sd15", ("text", "image"), frames=1, schedulers=OLD),

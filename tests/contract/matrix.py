@@ -20,6 +20,7 @@ from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.engine import Engine
 from flickbook.engine.sources import complete
 from flickbook.errors import Cancelled
+from flickbook.keyframes import Condition
 from flickbook.media.clip import Clip
 from flickbook.media.read import read_picture, read_video
 from flickbook.resolution import resolve
@@ -37,6 +38,9 @@ continued in a new process, without a step being computed again, and ends in the
 | family | task | preview | cancel | resume |
 |---|---|---|---|---|
 """
+
+#: Which frame of the beginning each kind of image shows.
+_SHOWN = {"image": 0, "conditions": 2, "reference_images": 1, "last_image": -1}
 
 
 @contextmanager
@@ -61,12 +65,17 @@ def request_of(case: Case, model: str, begins: str, directory: Path, **changes: 
     frames = beginning(case)
     values: dict[str, object] = dict(prompt="a red circle", model=model, seed=3, num_inference_steps=STEPS)
     values |= {"num_frames": case.frames, "width": case.side, "height": case.side}
-    if begins == "image":
-        Image.fromarray(frames[0]).save(directory / "begin.png")
-        values["image"] = str(directory / "begin.png")
-    if begins == "video":
-        Clip(frames, 8.0).save(directory / "begin.mp4", overwrite=True)
-        values["video"] = str(directory / "begin.mp4")
+    start, *guides = begins.split("+")
+    for name in {start, *guides} & {"image", "last_image", "conditions", "reference_images"}:
+        path = directory / f"{name}.png"
+        Image.fromarray(frames[_SHOWN[name]]).save(path)
+        values[name] = {
+            "conditions": (Condition(image=str(path), frame=case.frames // 2),),
+            "reference_images": (str(path),),
+        }.get(name, str(path))
+    for name in {start, *guides} & {"video", "control_video", "mask"}:
+        shown = frames if name != "mask" else np.where(frames > 200, np.uint8(255), np.uint8(0))
+        values[name] = str(Clip(shown, 8.0).save(directory / f"{name}.mp4", overwrite=True))
     return complete(Request.of(**{**values, **changes}))
 
 
@@ -98,7 +107,8 @@ def row(case: Case, model: str, begins: str, directory: Path) -> str:
     # The sampler of our own networks is stopped after each of its steps in tests of its own.
     stops = denoised[-1].total if case.family == "pipeline" else 1
     resume = "yes" if all(_resumes(plan, request, clip, directory, stop) for stop in range(1, stops + 1)) else "no"
-    return f"| {case.name} | {begins} to {made} | {preview} | yes | {resume} |"
+    task = begins.replace("+", " and ").replace("_", " ")
+    return f"| {case.name} | {task} to {made} | {preview} | yes | {resume} |"
 
 
 def _playable(clip: Clip, plan: Plan, directory: Path) -> None:

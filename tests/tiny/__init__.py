@@ -6,7 +6,7 @@ Each function of `ALL` builds one, without network; seed torch before. Sizes are
 from __future__ import annotations
 
 from tests.tiny.cog import cog, cog_i2v, cog_v2v
-from tests.tiny.hunyuan import hv, hy15, hy15_i2v
+from tests.tiny.hunyuan import framepack, hv, hy15, hy15_i2v
 from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx_cond, ltx_i2v
 from tests.tiny.others import allegro, latte, mochi, sana, sana_i2v
 from tests.tiny.unet import ad, ad_sdxl, ad_v2v, flux, i2vgen, ms, ms_v2v, sana_img, sd15, sdxl, svd, zero
@@ -66,6 +66,7 @@ ALL = [
     sky_df_i2v,
     sky_df_v2v,
     hv,
+    framepack,
     hy15_i2v,
     ltx2_i2v,
     ltx2_cond,

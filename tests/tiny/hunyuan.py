@@ -10,6 +10,8 @@ from diffusers import (
     HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideo15Pipeline,
     HunyuanVideo15Transformer3DModel,
+    HunyuanVideoFramepackPipeline,
+    HunyuanVideoFramepackTransformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
@@ -26,6 +28,19 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+
+def siglip():
+    return SiglipVisionModel(
+        SiglipVisionConfig(
+            hidden_size=12,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=28,
+            patch_size=14,
+        )
+    ).eval()
 
 
 def hy15():
@@ -143,18 +158,36 @@ def hv():
 def hy15_i2v():
     p = hy15()
     p.transformer.register_to_config(task_type="i2v")
-    ie = SiglipVisionModel(
-        SiglipVisionConfig(
-            hidden_size=12,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=28,
-            patch_size=14,
-        )
-    ).eval()
     return HunyuanVideo15ImageToVideoPipeline(
         **{k: v for k, v in p.components.items()},
-        image_encoder=ie,
+        image_encoder=siglip(),
+        feature_extractor=tf.SiglipImageProcessorPil(size={"height": 28, "width": 28}),
+    )
+
+
+def framepack():
+    parts = {k: v for k, v in hv().components.items() if k != "transformer"}
+    tr = HunyuanVideoFramepackTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=10,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=2,
+        patch_size_t=1,
+        guidance_embeds=True,
+        text_embed_dim=16,
+        pooled_projection_dim=8,
+        rope_axes_dim=(2, 4, 4),
+        has_image_proj=True,
+        image_proj_dim=12,
+        has_clean_x_embedder=True,
+    )
+    return HunyuanVideoFramepackPipeline(
+        **parts,
+        transformer=tr,
+        image_encoder=siglip(),
         feature_extractor=tf.SiglipImageProcessorPil(size={"height": 28, "width": 28}),
     )

@@ -36,6 +36,17 @@ Scheduler = Annotated[
 PromptAt = Annotated[list[str] | None, typer.Option(metavar="FRAME:PROMPT", help="Prompt from a frame on; repeatable.")]
 Image = Annotated[Path | None, typer.Option(help="Image to start from; of a video, the last frame is used.")]
 Video = Annotated[Path | None, typer.Option(help="Video to start from, or numbered frames as frames/%05d.png.")]
+LastImage = Annotated[Path | None, typer.Option(help="Image that the film ends with; of a video, the first frame.")]
+ConditionOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="IMAGE@FRAME[:STRENGTH]", help="Image at a frame, or at seconds as 1.5s; repeatable."),
+]
+ReferenceImage = Annotated[list[Path] | None, typer.Option(help="Image of a subject that the film shows; repeatable.")]
+ControlVideo = Annotated[
+    Path | None, typer.Option(help="Video of edges, depth or poses that steers each frame, or numbered frames.")
+]
+ControlOption = Annotated[str | None, typer.Option(help="edges: compute the edges of --control-video.")]
+Mask = Annotated[Path | None, typer.Option(help="Image or video that is white where --video is made anew.")]
 Strength = Annotated[float | None, typer.Option(help="Denoising strength for --image and --video, 0 to 1.")]
 Lora = Annotated[list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="LoRA to apply; repeatable.")]
 Precision = Annotated[str, typer.Option(help="Precision of the weights: auto, fp32, bf16, fp16, fp8 or int8.")]
@@ -65,6 +76,12 @@ FILM: Mapping[str, Any] = {
     "prompt_at": PromptAt,
     "image": Image,
     "video": Video,
+    "last_image": LastImage,
+    "condition": ConditionOption,
+    "reference_image": ReferenceImage,
+    "control_video": ControlVideo,
+    "control": ControlOption,
+    "mask": Mask,
     "strength": Strength,
     "lora": Lora,
 }

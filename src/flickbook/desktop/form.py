@@ -9,6 +9,7 @@ from tkinter import ttk
 from typing import Any, Final, get_args
 
 from flickbook.catalogue import Model, Real, Whole
+from flickbook.conditioning import files
 from flickbook.desktop.fields import LABELS, number, shortened, size, title
 from flickbook.desktop.sources.source import Offer
 from flickbook.desktop.widgets import theme
@@ -338,6 +339,7 @@ class Form(ttk.Frame):
         self.prompt.focus_set()
         lacks = {
             "the picture or video it starts from": plan.image or plan.video,
+            "the images and videos that guide it": [role for role, _ in files(plan) if role not in ("image", "video")],
             "the LoRAs": plan.loras,
             "later prompts": plan.prompt_at,
             "the finishing of its frames": plan.polish != Polish(),

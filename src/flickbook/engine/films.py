@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flickbook import catalogue, settings, windows
+from flickbook import catalogue, conditioning, settings, windows
 from flickbook.engine import sources as beginning
 from flickbook.engine.engine import Engine, Frames
 from flickbook.engine.family import Sources
@@ -350,7 +350,8 @@ def located(loras: Sequence[str]) -> tuple[tuple[str, float], ...] | None:
 def run_options_of(plan: Plan, request: Request, model_dir: Path | None = None, precision: str = "auto") -> RunOptions:
     """The run options of `plan`, which was resolved from `request`. Raises MediaError, RequestError."""
     loras = tuple((Path(path), weight) for path, weight in request.loras or ())
-    paths = {plan.image: request.image, plan.video: request.video}
+    given = zip(conditioning.files(plan), conditioning.paths(request), strict=True)
+    paths = {digest: path for (_, digest), path in given}
     paths |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
-    inputs = {digest: str(Path(path).absolute()) for digest, path in paths.items() if digest and path is not None}
+    inputs = {digest: str(Path(path).absolute()) for digest, path in paths.items()}
     return RunOptions(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from flickbook import settings
 from flickbook.catalogue import find
+from flickbook.conditioning import FILES, conditions_of
 from flickbook.engine import sources
 from flickbook.engine.films import OnStep, films, located, run_options_of
 from flickbook.engine.polish import PolishOptions, check_names, finished, parse_polish
 from flickbook.hub.fetch import available
+from flickbook.keyframes import Condition
 from flickbook.media.clip import Clip
 from flickbook.resolution import notes, resolve, speed_of
-from flickbook.spec import Preset, Request
+from flickbook.spec import Control, Preset, Request
 
 
 def generate(
@@ -35,6 +37,12 @@ def generate(
     prompt_at: Sequence[tuple[int, str]] | None = None,
     image: str | Path | None = None,
     video: str | Path | None = None,
+    last_image: str | Path | None = None,
+    conditions: Sequence[Condition | str] | None = None,
+    reference_images: Sequence[str | Path] | None = None,
+    control_video: str | Path | None = None,
+    control: Control | None = None,
+    mask: str | Path | None = None,
     strength: float | None = None,
     lora: str | Sequence[str] | None = None,
     precision: str = "auto",
@@ -48,7 +56,9 @@ def generate(
     `width` and `height` are in pixels, `fps` in frames per second; `seed` is 0 to 2**63 - 1, random if None. Any other
     value that is None takes the model's default, or with `preset="recommended"` the catalogue entry's recommendation.
     `prompt_at` lists later prompts as (first frame, prompt). `image` or `video` is a file that the film starts from;
-    `strength`, 0 to 1, is how much of it is generated anew. `lora` names one or more LoRAs as "PATH_OR_REPO[:weight]".
+    `strength`, 0 to 1, is how much of it is generated anew. `last_image` is what it ends with, `conditions` are images
+    at frames ("IMAGE@FRAME"), `reference_images` show its subjects, `control_video` steers its frames (`control`:
+    "edges" computes them), `mask` is white where `video` is made anew. `lora` names LoRAs as "PATH_OR_REPO[:weight]".
     `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
     the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
     Cancelled is raised. `num_frames=1` makes a still. `polish_options` change the finished frames, see
@@ -57,26 +67,38 @@ def generate(
     Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
     check_names(generate, polish_options)
-    request = Request.of(
-        prompt=prompt,
+    fields: dict[str, Any] = dict(
+        prompt=prompt, preset=preset, negative_prompt=negative_prompt, num_frames=num_frames, seed=seed
+    )
+    fields |= dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, fps=fps, strength=strength)
+    fields |= dict(width=width, height=height, scheduler=scheduler, prompt_at=prompt_at, control=control)
+    files = dict(image=image, video=video, last_image=last_image, control_video=control_video, mask=mask)
+    request = _request(model, lora, fields | files, conditions, reference_images)
+    return _made(request, None if model_dir is None else Path(model_dir), precision, polish_options, on_step, cancel)
+
+
+def _request(
+    model: str | None,
+    lora: str | Sequence[str] | None,
+    fields: dict[str, Any],
+    conditions: Sequence[Condition | str] | None,
+    reference_images: Sequence[str | Path] | None,
+) -> Request:
+    """The Request of the fields as a caller may write them: paths, whole numbers for real ones, lists."""
+    for name in ("guidance_scale", "fps", "strength"):
+        fields[name] = None if fields[name] is None else float(fields[name])
+    for name in FILES:
+        fields[name] = None if fields[name] is None else str(fields[name])
+    if fields["prompt_at"] is not None:
+        fields["prompt_at"] = tuple((frame, text) for frame, text in fields["prompt_at"])
+    placed = [each if isinstance(each, Condition) else conditions_of([each])[0] for each in conditions or ()]
+    return Request.of(
+        **fields,
         model=model or settings.load().model,
-        preset=preset,
-        negative_prompt=negative_prompt,
-        num_frames=num_frames,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=None if guidance_scale is None else float(guidance_scale),
-        fps=None if fps is None else float(fps),
-        seed=seed,
-        width=width,
-        height=height,
-        scheduler=scheduler,
-        prompt_at=None if prompt_at is None else tuple((frame, text) for frame, text in prompt_at),
-        image=None if image is None else str(image),
-        video=None if video is None else str(video),
-        strength=None if strength is None else float(strength),
+        conditions=tuple(placed) or None,
+        reference_images=tuple(str(path) for path in reference_images or ()) or None,
         loras=located([lora] if isinstance(lora, str) else lora or ()),
     )
-    return _made(request, None if model_dir is None else Path(model_dir), precision, polish_options, on_step, cancel)
 
 
 def _made(

@@ -37,13 +37,14 @@ _TEXTS: Final = (
         "interpolate",
         "upscale",
         "upscaler",
+        "control",
     ),
     *("camera", "loop", "text", "codec", "quality", "pixel_format"),
 )
 _WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")
 _REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate")
-_PATHS: Final = ("image", "video", "interpolator")
-_LISTS: Final = ("prompt_at", "lora")
+_PATHS: Final = ("image", "video", "last_image", "control_video", "mask", "interpolator")
+_LISTS: Final = ("prompt_at", "condition", "reference_image", "lora")
 _FLAGS: Final = ("steady",)
 #: The columns of a row: the options of `flickbook generate`, its prompt, a name, and its size as two numbers.
 COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *_PATHS, *_LISTS, *_FLAGS)
@@ -348,6 +349,9 @@ def placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     for name in _PATHS + ("upscaler",):
         if name in found and (name, found[name]) != ("upscaler", _UPSCALER):
             found[name] = str(directory / os.path.expanduser(found[name]))
+    for name in ("condition", "reference_image"):  # the place behind the path of a condition stays as it is
+        if name in found:
+            found[name] = [str(directory / os.path.expanduser(text)) for text in found[name]]
     if "lora" in found:
         found["lora"] = [_lora(text, directory) for text in found["lora"]]
     return found

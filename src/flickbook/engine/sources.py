@@ -1,17 +1,24 @@
-"""Reads the image or video that a film starts from, as frames of the film's size and rate."""
+"""Reads the images and videos that a film is made from, as frames of the film's size and rate."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from flickbook import catalogue, formats
+from flickbook.conditioning import files, paths
 from flickbook.engine.family import Sources
 from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
 from flickbook.formats import check_numbers, is_frames, numbered_frames
+from flickbook.media.finishing.edges import edges
 from flickbook.media.read import facts, read_any, read_frames
 from flickbook.spec import Plan, Request
+
+#: Input files of which every frame is used.
+_VIDEOS: Final = ("video", "control_video", "mask")
 
 
 def complete(request: Request) -> Request:
@@ -35,28 +42,53 @@ def complete(request: Request) -> Request:
 
 
 def sources(plan: Plan, request: Request) -> Sources:
-    """The frames (n, h, w, 3) uint8 that `plan`, resolved from `request`, starts from, by their file's SHA-256.
+    """The frames (n, h, w, 3) uint8 that `plan`, resolved from `request`, is made from, by the keys of `keys`.
 
     Raises MediaError for a file that is unreadable or has changed since, RequestError for a video that is too short.
     """
-    if request.image is not None:
-        path, digest = request.image, plan.image
-        # For a video file this is its last frame: the new film continues it.
-        frames = read_any(path)[0][-1:]
-    elif request.video is not None:
-        path, digest = request.video, plan.video
+    found: dict[str, np.ndarray] = {}
+    for key, (role, digest), path in zip(keys(plan), files(plan), paths(request), strict=True):
+        if key not in found:
+            found[key] = _frames(role, path, plan)
+            if (formats.digest(path) if role in _VIDEOS else sha256(path)) != digest:
+                raise MediaError(path, "was changed while it was read", "start again")
+    return found
+
+
+def keys(plan: Plan) -> list[str]:
+    """What each input file of a Plan is called in `Sources`, in the order of `conditioning.files`.
+
+    A file that the film starts from has its SHA-256. Any other has its use before that, because one file may be used in
+    several ways.
+    """
+    return [digest if role in ("image", "video") else f"{role}:{digest}" for role, digest in files(plan)]
+
+
+def _frames(role: str, path: str, plan: Plan) -> np.ndarray:
+    """The frames of an input file that its role in the film needs; a reference image keeps its own size."""
+    if role == "reference image":
+        return read_any(path)[0][:1]
+    if role == "mask" and len(frames := read_any(path)[0]) == 1:
+        frames = np.repeat(frames, plan.num_frames, axis=0)  # a still mask holds for every frame
+    elif role in _VIDEOS:
         numbered = is_frames(path)
         frames = read_any(path)[0][: plan.num_frames] if numbered else read_frames(path, plan.num_frames, plan.fps)
-        if len(frames) < plan.num_frames:
-            limit, remedy = f"{path} has {len(frames)}", f"ask for {len(frames)} or fewer"
-            if not numbered:
-                limit, remedy = f"{limit} at {plan.fps:g} frames per second", f"{remedy}, or a higher --fps"
-            raise RequestError("num_frames", plan.num_frames, limit, remedy)
+        _check_length(path, len(frames), plan)
     else:
-        return {}
-    if (formats.digest(path) if request.image is None else sha256(path)) != digest:
-        raise MediaError(path, "was changed while it was read", "start again")
-    return {digest: np.stack([fitted(frame, plan.width, plan.height) for frame in frames])}
+        # Of a video file, a film that starts from it continues it, and a film that ends with it leads into it.
+        frames = read_any(path)[0]
+        frames = frames[-1:] if role == "image" else frames[:1]
+    frames = np.stack([fitted(frame, plan.width, plan.height) for frame in frames])
+    return edges(frames) if role == "control_video" and plan.control == "edges" else frames
+
+
+def _check_length(path: str, held: int, plan: Plan) -> None:
+    """Raise RequestError for a video with fewer frames than the film."""
+    if held < plan.num_frames:
+        limit, remedy = f"{path} has {held}", f"ask for {held} or fewer"
+        if not is_frames(path):
+            limit, remedy = f"{limit} at {plan.fps:g} frames per second", f"{remedy}, or a higher --fps"
+        raise RequestError("num_frames", plan.num_frames, limit, remedy)
 
 
 def fitted(frame: np.ndarray, width: int, height: int) -> np.ndarray:

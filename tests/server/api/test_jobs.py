@@ -13,9 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
+from tests.contract.cases import CASES
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, claimed, failed, settled
 
+from flickbook import catalogue
 from flickbook.jobs import queue
 from flickbook.server.api.requests import Film, PolishOption
 from flickbook.spec import Request
@@ -61,7 +63,8 @@ def picture() -> bytes:
 
 
 def test_job_body_has_every_request_field_except_paths() -> None:
-    assert set(Film.model_fields) == set(Request.model_fields) - {"image", "video"}
+    files = {"image", "video", "last_image", "reference_images", "control_video", "mask"}
+    assert set(Film.model_fields) == set(Request.model_fields) - files
     from flickbook.engine.polish import PolishOptions
 
     assert set(PolishOption.model_fields) == set(PolishOptions.__annotations__) - {"interpolator", "upscaler"}
@@ -92,6 +95,8 @@ def test_an_unset_seed_is_drawn_and_returned(service: Live) -> None:
         ({"num_frames": 0}, "num_frames"),
         ({"width": 7}, "width"),
         ({"image": "/etc/passwd"}, "image"),
+        ({"last_image": "/etc/passwd"}, "last_image"),
+        ({"conditions": [{"frame": 2}]}, "condition-0"),
         ({"loras": [{"name": "ink"}]}, "loras"),
         ({"loras": [{"name": "ink", "path": "/etc/passwd"}]}, "loras.0.path"),
         ({"loras": [{"name": "ink", "weight": 11}]}, "loras.0.weight"),
@@ -121,6 +126,38 @@ def test_an_uploaded_file_is_the_input_of_the_film(service: Live) -> None:
     kept = list(service.service.artifacts.of(job["id"]).iterdir())
     assert [path.name for path in kept] == ["given-image.png"] and kept[0].read_bytes() == picture()
     assert len(job["plan"]["image"]) == 64
+
+
+@pytest.mark.slow
+def test_files_that_guide_a_film_are_parts_of_the_form(service: Live, data: Path, tmp_path: Path) -> None:
+    case = next(each for each in CASES if each.build == "ltx_cond")
+    case.save(tmp_path / "model")
+    model = case.model(tmp_path / "model")
+    catalogue.add(model.model_copy(update={"accepts": (*model.accepts, "condition_strength")}))
+    wanted = {"prompt": "a bird", "model": "tiny-ltx_cond", "conditions": [{"frame": 4, "strength": 0.5}]}
+    parts: dict[str, Any] = {"request": (None, json.dumps(wanted))}
+    parts |= {name: ("x.png", picture()) for name in ("last_image", "condition-0")}
+    job = body_of(service.post(JOBS, files=parts), 201)
+    (placed,) = job["plan"]["conditions"]
+    assert (placed["frame"], placed["strength"]) == (4, 0.5) and len(placed["image"]) == 64
+    assert len(job["plan"]["last_image"]) == 64
+    again = body_of(service.post(f"{JOBS}/{job['id']}/again", json={}), 201)
+    assert again["plan"] == job["plan"]
+    kept = sorted(path.name for path in service.service.artifacts.of(again["id"]).iterdir())
+    assert kept == ["given-condition-0.png", "given-last_image.png"]
+    del parts["condition-0"]
+    assert "send the image" in refused(service.post(JOBS, files=parts), "condition-0")
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [("last_image", "last_image"), ("condition-0", "conditions"), ("reference-0", "reference_images")],
+)
+def test_a_guide_that_the_model_does_not_read_names_models_that_do(service: Live, part: str, field: str) -> None:
+    before = service.service.artifacts.ids()
+    parts = {"request": (None, json.dumps(QUICK)), part: ("x.png", picture())}
+    assert "wan-2.1-vace-1.3b" in refused(service.post(JOBS, files=parts), field)
+    assert service.service.artifacts.ids() == before
 
 
 @pytest.mark.parametrize(

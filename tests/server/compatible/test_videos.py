@@ -29,6 +29,7 @@ from flickbook.store.base import new_id
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 #: Half a minute of work.
 SLOW: dict[str, Any] = {"num_frames": 64, "num_inference_steps": 100}
+PIXEL = "data:image/png;base64," + base64.b64encode(png()).decode()
 PAGE = Path(__file__).parents[3] / "docs" / "openai.md"
 
 
@@ -302,6 +303,8 @@ def test_an_invalid_input_image_is_refused_and_leaves_no_files(at: Working, cont
         (400, "video_url", "invalid_request", {"video_url": "http://127.0.0.1/"}),
         (400, "input_reference", "invalid_request", {"input_reference": "http://127.0.0.1/a.png"}),
         (400, "input_reference", "invalid_request", {"input_reference": "/etc/passwd"}),
+        (400, "last_image", "invalid_request", {"last_image": "http://127.0.0.1/a.png"}),
+        (400, "last_image", "invalid_request", {"last_image": PIXEL}),
         (400, "num_frames", "invalid_request", {"num_frames": 257}),
         (400, "num_frames", "invalid_request", {"num_frames": 1}),
         (400, "size", "invalid_request", {"size": "720x1280"}),

@@ -55,6 +55,7 @@ class Making:
 
     def jobs(self, paths: Sequence[Path], overwrite: bool) -> list[Job]:
         """Return one job per film, to be run by this command."""
+        from flickbook.conditioning import moved
         from flickbook.jobs import queue
 
         extras, home = self.extras, self.extras.model_dir
@@ -69,7 +70,7 @@ class Making:
             "retries": extras.retries,
         }
         # Independent of the working directory.
-        request = self.request.relocated(lambda path: str(Path(path).absolute()))
+        request = moved(self.request, lambda _, path: str(Path(path).absolute()))
         found = [
             queue.job(plan, request.model_copy(update={"seed": plan.seed}), output=str(path.absolute()), **shared)
             for plan, path in zip(self.plans, paths, strict=True)
@@ -83,8 +84,13 @@ def fields(film: Mapping[str, Any], encoding: Mapping[str, Any], output: Path | 
     from flickbook import formats
 
     quality = encoding["quality"]
-    paths = {name: None if film[name] is None else str(film[name]) for name in ("image", "video")}
-    plain = {name: film[name] for name in film if name not in ("size", "prompt_at", "lora", "image", "video")}
+    from flickbook.conditioning import FILES, conditions_of
+
+    paths: dict[str, Any] = {name: None if film[name] is None else str(film[name]) for name in FILES}
+    paths["conditions"] = conditions_of(film["condition"] or []) or None
+    paths["reference_images"] = tuple(str(path) for path in film["reference_image"] or []) or None
+    others = ("size", "prompt_at", "lora", "condition", "reference_image", *FILES)
+    plain = {name: film[name] for name in film if name not in others}
     written = {"codec": encoding["codec"], "pixel_format": encoding["pixel_format"]}
     written |= {"quality": None if quality is None else formats.quality_of(quality)}
     container = None if output is None else formats.container_of(output)

@@ -37,12 +37,13 @@ Overwrite = Annotated[
 ]
 Sheet = Annotated[Path | None, typer.Option(help="File of the contact sheet, .png; next to the film if unset.")]
 
-
+#: Options that guide one film.
+_GUIDES = ("last_image", "condition", "reference_image", "control_video", "control", "mask")
 #: The film options of a sequence: it begins from text only, and sets its frames per prompt.
 FILM = {
     name: kind
     for name, kind in options.FILM.items()
-    if name not in ("num_frames", "prompt_at", "image", "video", "strength")
+    if name not in ("num_frames", "prompt_at", "image", "video", "strength", *_GUIDES)
 }
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
 from flickbook.engine.memory.quantize import quantize
 from flickbook.engine.pipelines.call import Call
+from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.preview import pictures
-from flickbook.engine.pipelines.registry import PIPELINES, SCHEDULERS, arguments, begins_from
+from flickbook.engine.pipelines.registry import PIPELINES, SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import frames_of
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
@@ -141,7 +141,7 @@ class PipelineFamily:
         for number, plan in enumerate(plans):
             pipe = self.pipe_of(plan)
             self._last = pipe, plan
-            call_arguments = {**arguments(pipe, plan, _source(plan, sources or {})), **self.fixed_arguments(pipe)}
+            call_arguments = {**arguments(pipe, plan, Inputs.of(plan, sources or {})), **self.fixed_arguments(pipe)}
             call_arguments |= {"generator": torch.Generator().manual_seed(plan.seed), "output_type": "np"}
             with with_step_cache(pipe, plan) as how, explained(plan):
                 hastes.append(how)
@@ -191,7 +191,7 @@ class PipelineFamily:
         begins = begins_from(plan)
         import diffusers
 
-        name = PIPELINES[self._root].get(begins)
+        name = class_for(self._root, plan)
         root = self._pipes[self._root]
         # Wan's text-to-video models accept an image only if they have time steps per frame.
         if name == "WanImageToVideoPipeline" != self._root and not root.config.get("expand_timesteps"):
@@ -365,15 +365,6 @@ def _scheduler_of(name: str, native: Any) -> tuple[str, dict[str, Any]]:
     if name in _SCHEDULER_OF and type(native).__name__ != _SCHEDULER_OF[name]:
         return _SCHEDULER_OF[name], {"shift": native.config.get("flow_shift", 1.0)}
     return type(native).__name__, {}
-
-
-def _source(plan: Plan, sources: Sources) -> Any:
-    """The image or video that a film starts from, as PIL images of its size."""
-    if plan.image:
-        return Image.fromarray(sources[plan.image][0])
-    if plan.video:
-        return [Image.fromarray(frame) for frame in sources[plan.video]]
-    return None
 
 
 def _quiet(diffusers: Any) -> None:

@@ -62,6 +62,9 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
         x = _unpacked(pipe, x, plan)
     if type(pipe).__name__.startswith(_FRAMES_FIRST):
         x = x.transpose(1, 2)
+    if type(pipe).__name__ == "WanVACEPipeline":
+        # Reference images are frames before the film's own.
+        x = x[:, :, -((plan.num_frames - 1) // pipe.vae_scale_factor_temporal + 1) :]
     x = _denormalised(vae, x)
     volume = x.ndim == 5 and "KLTemporal" not in type(vae).__name__ and type(vae).__name__ != "AutoencoderKL"
     if x.ndim == 5 and not volume:
@@ -86,8 +89,9 @@ def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
     patch, patch_t = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
     shape = ((frames - 1) // time + 1, height // space, width // space)
     tokens = shape[0] * shape[1] * shape[2] // (patch_t * patch**2)
-    # Conditioning tokens precede the film's own tokens.
-    return pipe._unpack_latents(x[:, -tokens:], *shape, patch, patch_t)  # type: ignore[no-any-return]
+    # Conditioning tokens precede the film's own tokens in LTX-Video, and follow them in LTX-2.
+    own = x[:, :tokens] if type(pipe).__name__.startswith("LTX2") else x[:, -tokens:]
+    return pipe._unpack_latents(own, *shape, patch, patch_t)  # type: ignore[no-any-return]
 
 
 def _denormalised(vae: Any, x: Tensor) -> Tensor:

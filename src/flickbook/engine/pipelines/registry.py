@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from flickbook.catalogue import Model, list_models
+from flickbook.engine.pipelines.inputs import Inputs, guided
 from flickbook.errors import RequestError
 from flickbook.spec import Plan
 
-#: The class in a model_index.json -> the kind of input -> the class that runs its components for that input.
+#: The class in a model_index.json -> the kind of input -> the class that runs its components for that input. The kind
+#: "conditions" is that of a film with given frames besides the first, if another class is needed for it.
 PIPELINES: dict[str, dict[str, str]] = {
     "AnimateDiffPipeline": {"text": "AnimateDiffPipeline", "video": "AnimateDiffVideoToVideoPipeline"},
     "AnimateDiffSDXLPipeline": {"text": "AnimateDiffSDXLPipeline"},
@@ -24,9 +26,14 @@ PIPELINES: dict[str, dict[str, str]] = {
     "FluxPipeline": {"text": "FluxPipeline", "image": "FluxImg2ImgPipeline"},
     "HunyuanVideo15ImageToVideoPipeline": {"image": "HunyuanVideo15ImageToVideoPipeline"},
     "HunyuanVideo15Pipeline": {"text": "HunyuanVideo15Pipeline"},
+    "HunyuanVideoFramepackPipeline": {"image": "HunyuanVideoFramepackPipeline"},
     "HunyuanVideoPipeline": {"text": "HunyuanVideoPipeline"},
     "I2VGenXLPipeline": {"image": "I2VGenXLPipeline"},
-    "LTX2Pipeline": {"text": "LTX2Pipeline", "image": "LTX2ImageToVideoPipeline"},
+    "LTX2Pipeline": {
+        "text": "LTX2Pipeline",
+        "image": "LTX2ImageToVideoPipeline",
+        "conditions": "LTX2ConditionPipeline",
+    },
     "LTXConditionPipeline": dict.fromkeys(("text", "image", "video"), "LTXConditionPipeline"),
     "LTXImageToVideoPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
     "LTXPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
@@ -50,6 +57,7 @@ PIPELINES: dict[str, dict[str, str]] = {
         "image": "WanImageToVideoPipeline",
         "video": "WanVideoToVideoPipeline",
     },
+    "WanVACEPipeline": dict.fromkeys(("text", "image", "video"), "WanVACEPipeline"),
 }
 
 #: Scheduler names -> diffusers' class and its settings on top of the model's own configuration. "native" (not in this
@@ -109,13 +117,21 @@ def begins_from(plan: Plan) -> str:
     return "image" if plan.image else "video" if plan.video else "text"
 
 
+def class_for(root: str, plan: Plan) -> str | None:
+    """The class that runs the components of a pipeline of class `root` for a Plan's inputs; None if there is none."""
+    table = PIPELINES[root]
+    if (plan.last_image or plan.conditions) and "conditions" in table:
+        return table["conditions"]
+    return table.get(begins_from(plan))
+
+
 def parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
     """The parameters of a pipeline's call."""
     return inspect.signature(type(pipe).__call__).parameters
 
 
-def arguments(pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
-    """The arguments of a pipeline's call for a Plan: `source` is None, one image, or a list of images.
+def arguments(pipe: Any, plan: Plan, inputs: Inputs) -> dict[str, Any]:
+    """The arguments of a pipeline's call for a Plan and its input files.
 
     Raises RequestError for what the pipeline does not support.
     """
@@ -133,21 +149,30 @@ def arguments(pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
     begins = begins_from(plan)
     values: dict[str, Any] = {"num_frames": plan.num_frames, "fps": plan.fps, "guidance_scale": plan.guidance_scale}
     if begins != "text":
-        values[begins] = source
+        values[begins] = inputs.begins
     if plan.strength is not None:
         values["strength"] = plan.strength
+    guides = guided(pipe, plan, inputs, known)
     for ours, value in values.items():
         theirs = next((name for name in _SPELLINGS[ours] if name in known), None)
         if theirs in _WHOLE_RATES:
             value = round(value)
         if theirs is not None:
             found[theirs] = value
-        elif ours in ("image", "video"):
+        elif ours in ("image", "video") and ours not in guides:
             raise RequestError(ours, getattr(plan, ours), f"{plan.model} takes none", "leave it out")
+    if "latent_window_size" in known:
+        found["num_frames"] = _framepack_frames(plan.num_frames, known["latent_window_size"].default)
     # Sizes other than the trained ones are the user's choice, so binning is off.
     if "use_resolution_binning" in known:
         found["use_resolution_binning"] = False
     # When a video is edited, its frames determine the number.
     if begins == "video" and "strength" in known and "denoise_strength" not in known:
         found.pop("num_frames", None)
-    return found
+    return {name: value for name, value in (found | guides).items() if value is not None}
+
+
+def _framepack_frames(num_frames: int, window: int) -> int:
+    """The `num_frames` for which FramePack makes this many, 4 * window * n + 1: it rounds up to sections of
+    4 * (window - 1) + 1 frames, each of which yields 4 * window."""
+    return (num_frames - 1) // (4 * window) * (4 * (window - 1) + 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flickbook import formats
+from flickbook import conditioning, formats
 from flickbook.errors import MediaError
 from flickbook.formats import digest
 from flickbook.spec import Plan, Treatment
@@ -33,15 +33,15 @@ def required_files(plan: Plan | Treatment) -> list[RequiredFile]:
     """The files that a Plan needs in addition to its model."""
     found = []
     if isinstance(plan, Plan):
-        found += [file for shot in plan.shots for file in required_files(shot.plan)]
-        found += [
-            RequiredFile(role, digest) for role, digest in (("image", plan.image), ("video", plan.video)) if digest
-        ]
-        found += [RequiredFile(f"LoRA {lora.name}", lora.sha256) for lora in plan.loras]
+        found += [RequiredFile(role.replace("_", " "), digest) for role, digest in conditioning.files(plan)]
     else:
         found += [RequiredFile("source", digest) for digest in plan.sources]
-    networks = (("interpolator", plan.polish.interpolator), ("upscaler", plan.polish.upscaler))
-    return found + [RequiredFile(f"{role} {each.name}", each.sha256) for role, each in networks if each is not None]
+    for each in (plan, *(shot.plan for shot in plan.shots)) if isinstance(plan, Plan) else (plan,):
+        if isinstance(each, Plan):
+            found += [RequiredFile(f"LoRA {lora.name}", lora.sha256) for lora in each.loras]
+        networks = (("interpolator", each.polish.interpolator), ("upscaler", each.polish.upscaler))
+        found += [RequiredFile(f"{role} {net.name}", net.sha256) for role, net in networks if net is not None]
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook import catalogue
+from flickbook.conditioning import FILES
 from flickbook.engine.polish import Networks, finished
 from flickbook.engine.reproduction.file_search import gather
 from flickbook.engine.rows import at
 from flickbook.engine.sequences.sequence import plan_of, prompts_of
 from flickbook.engine.shots.plan import plan_of as shots_plan_of
 from flickbook.errors import MediaError, RequestError
+from flickbook.keyframes import Condition
 from flickbook.media.embedded import carried
 from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request, RequestedShot
@@ -42,7 +44,9 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     # Inputs that are replaced need not be found. A film starts from an image or a video, never both.
     dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
     if {"image", "video"} & set(changes):
-        dropped |= {"image": "", "video": "", "strength": None}
+        dropped |= {"image": "", "video": "", "strength": None, "mask": ""}
+    empty = {"last_image": "", "conditions": (), "reference_images": (), "control_video": "", "mask": ""}
+    dropped |= {name: value for name, value in empty.items() if name in changes}
     plan = plan.model_copy(update=dropped)
     evidence = gather(plan, path, files, None if run is None else run.inputs)
     if evidence.missing:
@@ -109,7 +113,7 @@ def _request_of_shots(plan: Plan, found: Networks, model_dir: Path | None) -> Re
 
 _NOT_OURS: Final = "its recipe was not written by Flickbook"
 #: Fields that also apply to another model.
-_ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "image", "video", "speed", "polish")
+_ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "speed", "polish", "conditions", "reference_images", "control")
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")
 
 
@@ -121,11 +125,16 @@ def request_fields(plan: Plan, found: Networks, other_model: bool = False) -> di
     """
     named = {name: getattr(plan, name) for name in Request.model_fields if name not in ("preset", "shots", "fade")}
     named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}
-    named |= {name: str(found[named[name]]) for name in ("image", "video") if named[name]}
+    named |= {name: str(found[named[name]]) for name in FILES if named[name]}
+    named["conditions"] = tuple(
+        Condition(image=str(found[each.image]), frame=each.frame, strength=each.strength) for each in plan.conditions
+    )
+    named["reference_images"] = tuple(str(found[digest]) for digest in plan.reference_images)
+    named |= {name: named[name] or None for name in ("conditions", "reference_images")}
     named["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None
     named["prompt_at"] = plan.prompt_at or None
     if other_model:
-        return {name: value for name, value in named.items() if name in (*_ANY_MODEL, *_FORMAT)}
+        return {name: value for name, value in named.items() if name in (*_ANY_MODEL, *FILES, *_FORMAT)}
     if plan.negative_prompt == catalogue.find(plan.model).negative_prompt:
         named["negative_prompt"] = None
     return named

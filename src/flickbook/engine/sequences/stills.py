@@ -20,6 +20,7 @@ from flickbook.diffusion.sampler import STOCHASTIC, SamplerState
 from flickbook.engine.family import Family
 from flickbook.engine.pipelines.call import Call
 from flickbook.engine.pipelines.family import PipelineFamily, explained
+from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.registry import ANSWERS, arguments, no_stills, parameters
 from flickbook.engine.pipelines.result import frames_of
 from flickbook.engine.pipelines.step_cache import with_step_cache
@@ -103,7 +104,7 @@ class PipelineStills:
     def embedding(self, prompt: str) -> PromptEmbedding:
         """The results of the class's `encode_prompt` for the prompt, and with guidance for the negative one."""
         pipe = self._family.pipe_of(self._plan)
-        known, call_arguments = parameters(pipe), self._arguments(pipe, self._plan, None)
+        known, call_arguments = parameters(pipe), self._arguments(pipe, self._plan, Inputs())
         encode_parameters = inspect.signature(pipe.encode_prompt).parameters
         # The arguments that the call itself would pass: some of its defaults differ from those of encode_prompt.
         encode_arguments = {
@@ -139,7 +140,7 @@ class PipelineStills:
             # Any hash marks the Plan as having an image.
             plan, source = plan.model_copy(update={"image": "0" * 64, "strength": self._strength}), over
         pipe = self._family.pipe_of(plan)
-        call_arguments = self._arguments(pipe, plan, None if source is None else Image.fromarray(source))
+        call_arguments = self._arguments(pipe, plan, Inputs(None if source is None else Image.fromarray(source)))
         # None, because some calls take "" for a prompt, and refuse it together with an embedding.
         call_arguments |= {name: None for name in ("prompt", "negative_prompt") if f"{name}_embeds" in embedding}
         call_arguments |= {name: vectors.to(pipe._execution_device) for name, vectors in embedding.items()}
@@ -163,8 +164,8 @@ class PipelineStills:
         """A note on the speed optimisations used in the last still."""
         return self._how
 
-    def _arguments(self, pipe: Any, plan: Plan, source: Any) -> dict[str, Any]:
-        return {**arguments(pipe, plan, source), **self._family.fixed_arguments(pipe)}
+    def _arguments(self, pipe: Any, plan: Plan, inputs: Inputs) -> dict[str, Any]:
+        return {**arguments(pipe, plan, inputs), **self._family.fixed_arguments(pipe)}
 
     def _latents(self, pipe: Any, noise: Tensor, dtype: torch.dtype) -> Tensor:
         """The noise in the layout and precision of the class's latents."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from flickbook.conditioning import moved
 from flickbook.errors import OutputError, StoreError
 from flickbook.files import sha256
 from flickbook.jobs.artifacts import LOG, LORAS, PREVIEW, PROGRESS, REMEDY, WATCHED, WATCHING, ArtifactStore, Opened
@@ -77,7 +78,8 @@ class SharedArtifacts(ArtifactStore):
 
     def localised(self, job: Job) -> Job:
         """The job with the paths of its files on this machine; another machine may have written it."""
-        found: dict[str, Any] = {"request": job.request.relocated(self._local)}
+        request = moved(job.request, lambda _, path: self._local(path))
+        found: dict[str, Any] = {"request": request}
         found["networks"] = {digest: self._local(path) for digest, path in job.networks.items()}
         if job.tuning is not None:
             paths = {name: self._local(getattr(job.tuning, name)) for name in ("clips", "prior_prompts")}

@@ -22,6 +22,7 @@ from flickbook.engine.films import RunOptions, run_options_of
 from flickbook.engine.memory.fallback import ran_out
 from flickbook.engine.retry import good_films
 from flickbook.engine.shots.film import run_options_for_shots
+from flickbook.engine.sources import keys
 from flickbook.errors import Cancelled, StoreError
 from flickbook.jobs import queue
 from flickbook.jobs.artifacts import CHECKPOINT, LOG
@@ -396,9 +397,9 @@ def run_options_for(jobs: Sequence[Job]) -> RunOptions:
 
 
 def _filled(run_options: RunOptions, slots: Sequence[Job]) -> RunOptions:
-    """Fills in a source for every slot of a batch: slots whose jobs have ended may use any source."""
-    begins = [job.plan.image or job.plan.video for job in slots]
-    frames = next((run_options.sources[each] for each in begins if each in run_options.sources), None)
-    if frames is None:
-        return run_options
-    return replace(run_options, sources=dict.fromkeys(begins, frames) | dict(run_options.sources))
+    """Fills in sources for every slot of a batch: slots whose jobs have ended may use any source of the same role."""
+    filled = dict(run_options.sources)
+    for role in zip(*(keys(job.plan) for job in slots), strict=True):
+        if (frames := next((filled[each] for each in role if each in filled), None)) is not None:
+            filled = dict.fromkeys(role, frames) | filled
+    return replace(run_options, sources=filled)

@@ -1,4 +1,4 @@
-"""Optical flow between two images, and warping along it. The only module that imports OpenCV.
+"""Optical flow between two images, and warping along it, with OpenCV.
 
 Dense inverse search (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search", ECCV) runs on the projection
 of the colours with the largest variance, so that a red disc on a blue background of equal brightness is detected.

@@ -28,7 +28,10 @@ from flickbook.store.base import Job
 #: The most rows of a batch.
 ROWS: Final = 1000
 #: Fields that name a file, here or in the command.
-_PATHS: Final = ("image", "video", "interpolator", "upscaler", "lora", "loras", "output", "model_dir")
+_PATHS: Final = (
+    *("image", "video", "last_image", "condition", "conditions", "reference_image", "reference_images"),
+    *("control_video", "mask", "interpolator", "upscaler", "lora", "loras", "output", "model_dir"),
+)
 _FILES: Final = ("file",)
 _REF: Final = "#/components/schemas/{model}"
 router = APIRouter(tags=["batches"])

@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
 from flickbook import catalogue, settings
+from flickbook.conditioning import unread
 from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
@@ -21,6 +22,7 @@ from flickbook.server.access.dependencies import Changer, Creator, Reader
 from flickbook.server.api.queue_position import line_of
 from flickbook.server.api.requests import (
     EXAMPLE,
+    GUIDES,
     FavouriteRequest,
     JobId,
     JobRequest,
@@ -54,7 +56,15 @@ from flickbook.store.base import Job, Kind, State
 UNTIL: Final = 0.4
 #: The bytes of a log that are returned, from its end.
 _MAX_LOG: Final = 1 << 20
-_KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film"}
+#: The parts of a form that hold input files.
+_KINDS: Final[dict[str, uploads.Kind]] = {
+    "image": "picture",
+    "video": "film",
+    "last_image": "picture",
+    "control_video": "film",
+    "mask": "either",
+    **{f"{name}-{number}": "picture" for name in ("condition", "reference") for number in range(GUIDES)},
+}
 router = APIRouter(tags=["jobs"])
 
 
@@ -75,7 +85,9 @@ def _body() -> dict[str, Any]:
 async def create(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> JobResponse:
     """Create a job. It makes a film, an image or a draft.
 
-    Send JSON, or a form with the same JSON in the part `request` and the input file in the part `image` or `video`.
+    Send JSON, or a form with the same JSON in the part `request` and the input files in the parts `image`, `video`,
+    `last_image`, `control_video` and `mask`. The image of the first of `conditions` is the part `condition-0`, and the
+    first reference image is `reference-0`.
     Options that the model does not support are refused at once.
     """
     service = service_of(request)
@@ -101,12 +113,13 @@ def job_of(service: Service, caller: Caller, job_request: JobRequest, files: dic
     """Create the job of a request and store its input files. Blocks."""
     kind, until = _kind(job_request)
     fields: dict[str, Any] = {"num_frames": 1} if job_request.kind == "picture" else {}
+    kept = dict[str, str]()
     for field, upload in files.items():
         _check_input(job_request, field)
         place = service.artifacts.made(id)
-        fields[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
+        kept[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
     return ordered(
-        job_request.request(service.loras_of(caller.owner), **fields),
+        job_request.request(service.loras_of(caller.owner), **fields, **job_request.files(kept)),
         job_request.polish_options(),
         kind=kind,
         owner=caller.owner,
@@ -131,7 +144,11 @@ def _kind(job_request: JobRequest) -> tuple[Kind | None, float]:
 def _check_input(job_request: JobRequest, field: str) -> None:
     """Check that the model supports this input, before the file is stored."""
     model = catalogue.find(job_request.model or settings.load().model)
-    if field not in model.inputs:
+    if field not in ("image", "video"):
+        name = {"condition": "conditions", "reference": "reference_images"}.get(field.partition("-")[0], field)
+        if name not in model.accepts:
+            raise unread(name, field, model)
+    elif field not in model.inputs:
         limit = f"{model.name} starts from {' or '.join(model.inputs)}"
         raise RequestError(field, "", limit, "leave it out, or choose another model")
 

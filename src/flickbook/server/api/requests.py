@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
@@ -13,13 +13,16 @@ from flickbook import settings
 from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT, FRAMES, FRAMES_PER, PROMPTS
 from flickbook.errors import RequestError
+from flickbook.keyframes import Condition
 from flickbook.records import refused
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.api.loras import files_of
-from flickbook.spec import Camera, Loop, Preset, Quality, Request, Speed
+from flickbook.spec import Camera, Control, Loop, Preset, Quality, Request, Speed
 
 #: The longest time that a job may wait in the queue, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
+#: The most conditions of one request, and the most reference images.
+GUIDES: Final = 8
 #: The most drafts of one request.
 MAX_DRAFTS: Final = 64
 #: Without numbered frames: these are many files, and a response is one.
@@ -108,6 +111,14 @@ class Choices(Body):
         return Request.of(**own | fields)
 
 
+class ConditionPlace(Body):
+    """Where the film shows the image in the part `condition-N` of the form: at a frame or at a time in seconds."""
+
+    frame: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | None = None
+    time: Annotated[float, Field(ge=0)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class Film(Choices):
     """The options of a film. A field that is left out uses the model's default."""
 
@@ -115,6 +126,8 @@ class Film(Choices):
     num_frames: Annotated[int, Field(ge=1)] | None = None
     prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    conditions: Annotated[list[ConditionPlace], Field(max_length=GUIDES)] | None = None
+    control: Annotated[Control, Field(description="edges: compute the edges of the part control_video")] | None = None
     polish: PolishOption | None = None
 
     def request(self, loras: Sequence[Path], **fields: Any) -> Request:
@@ -122,7 +135,34 @@ class Film(Choices):
         own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
         own["strength"] = None if self.strength is None else float(self.strength)
+        own["control"] = self.control
+        if self.conditions and "conditions" not in fields:
+            limit = "need a file for each of them"
+            raise RequestError("conditions", len(self.conditions), limit, "send them in a form to /api/v1/jobs")
         return super().request(loras, **own | fields)
+
+    def files(self, kept: Mapping[str, str]) -> dict[str, Any]:
+        """Return the fields of the Request for stored input files; `kept` maps the part of each to its path.
+
+        Raises RequestError for a condition without its file, and for a file without its condition.
+        """
+        found: dict[str, Any] = {name: path for name, path in kept.items() if "-" not in name}
+        references = [path for name, path in sorted(kept.items()) if name.startswith("reference-")]
+        places = self.conditions or []
+        parts = [f"condition-{number}" for number in range(len(places))]
+        for name in parts:
+            if name not in kept:
+                raise RequestError(name, "", "is missing from the form", "send the image of this condition")
+        for name in kept:
+            if name.startswith("condition-") and name not in parts:
+                limit = f"has no place: `conditions` has {len(places)} entries"
+                raise RequestError(name, "", limit, 'add for example {"frame": 24}')
+        if places:
+            found["conditions"] = tuple(
+                Condition(image=kept[part], frame=each.frame, time=each.time, strength=each.strength)
+                for part, each in zip(parts, places, strict=True)
+            )
+        return found | ({"reference_images": tuple(references)} if references else {})
 
     def polish_options(self) -> PolishOptions | None:
         """Return the polish options that are set."""

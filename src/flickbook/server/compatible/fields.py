@@ -189,6 +189,7 @@ class CreateVideo(GenerationFields):
     input_reference: Picture | None = None
     image_reference: Picture | None = None
     image_url: Picture | None = None
+    last_image: Picture | None = None
     enable_frame_interpolation: bool | None = None
     frame_interpolation_exp: Annotated[int, Field(ge=1, le=3)] | None = None
     frame_interpolation_scale: Annotated[float, Field(gt=0, le=16)] | None = None

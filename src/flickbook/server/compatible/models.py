@@ -55,6 +55,7 @@ class ModelShown(BaseModel):
     summary: str
     licence: str
     inputs: list[str]
+    accepts: list[str]
     default: bool
     sizes: Annotated[list[str], Field(examples=[["128x128"]])]
     sides: SidesShown | None = None
@@ -111,6 +112,7 @@ def _shown(model: Model, usual: str) -> ModelShown:
         summary=model.summary,
         licence=model.licence,
         inputs=list(model.inputs),
+        accepts=list(model.accepts),
         default=model.name == usual,
         sizes=[f"{width}x{height}" for width, height in model.sizes],
         sides=None

@@ -54,6 +54,7 @@ from flickbook.store.base import Query as Jobs
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 _EXAMPLE: Final = {"prompt": "a red circle moving left", "seconds": "2", "size": "128x128", "seed": 7}
 _PICTURE: Final = "An image to start from."
+_LAST: Final = "An image to end with."
 _FILM: Final = "The film: MP4, WebM, MKV, MOV, GIF or animated WebP."
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _MEDIA: Final = ("video/mp4", "video/webm", "video/x-matroska", "image/gif", "image/webp", "image/apng", "image/png")
@@ -80,7 +81,7 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
     "",
     response_model_exclude_none=True,
     responses=refusals(*MAKING) | _POLL,
-    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
+    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE, last_image=_LAST),
 )
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Create a video. It is made from a prompt, and from an image if one is sent."""
@@ -96,14 +97,16 @@ async def _created(
     """Create the job of a film. Returns it with its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
         fields, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
-        picture = _picture(fields, body)
+        only_files(body, ("input_reference", "last_image"))
+        pictures = {"image": _picture(fields, body), "last_image": _last(fields, body)}
 
         def make(id: str) -> Job:
             model = model_of(fields.model, service.settings.model)
             more: dict[str, Any] = {}
-            if picture is not None:
-                field, source = picture
-                more["image"] = str(keep(field, source, service.artifacts.made(id), "given-image", "picture"))
+            for name, picture in pictures.items():
+                if picture is not None:
+                    place = service.artifacts.made(id)
+                    more[name] = str(keep(picture[0], picture[1], place, f"given-{name}", "picture"))
             film = film_of(fields, model, service.loras_of(caller.owner), **more)
             with named(fields):
                 return revisions.moving(ordered(film, polish_options_of(fields), owner=caller.owner))
@@ -114,13 +117,22 @@ async def _created(
 
 def _picture(fields: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
     """Return the input image of a film and the field in which it was sent."""
-    only_files(body, ("input_reference",))
     upload, data_url = body.files.get("input_reference"), fields.picture
     if upload is not None and data_url is not None:
         raise RequestError(data_url[0], "…", "a film starts from one image", "send one of them")
     if upload is not None:
         return "input_reference", upload.file
     return None if data_url is None else (data_url[0], inline(*data_url))
+
+
+def _last(fields: CreateVideo, body: Body) -> tuple[str, IO[bytes]] | None:
+    """Return the image that a film ends with and the field in which it was sent."""
+    upload = body.files.get("last_image")
+    if upload is not None and fields.last_image is not None:
+        raise RequestError("last_image", "…", "a film ends with one image", "send one of them")
+    if upload is not None:
+        return "last_image", upload.file
+    return None if fields.last_image is None else ("last_image", inline("last_image", fields.last_image))
 
 
 def only_files(body: Body, names: Collection[str]) -> None:
@@ -134,7 +146,7 @@ def only_files(body: Body, names: Collection[str]) -> None:
     "/sync",
     response_class=Response,
     responses=refusals(*MAKING) | _FILES,
-    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE),
+    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE, last_image=_LAST),
 )
 async def create_video_and_wait(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
     """Create a video and return its file. The request blocks until it is done; disconnecting cancels it."""
@@ -194,6 +206,8 @@ async def _parent(service: Service, caller: Caller, body: Body) -> tuple[EditVid
     only_files(body, ("video",))
     if fields.picture is not None:
         raise RequestError(fields.picture[0], "…", "a film starts from one input", "send only the film")
+    if fields.last_image is not None:
+        raise RequestError("last_image", "…", "is not a field of edits and extensions", "send it to /v1/videos")
     sent: UploadFile | None = body.files.get("video")
     if (sent is None) == (fields.video is None):
         raise RequestError("video", fields.video or "", "must be one film", 'send a file, or {"id": "video_…"}')

@@ -26,7 +26,7 @@ from flickbook.server.service import DATASETS, MAX_DATASET_FILES
 MAX_DEPTH: Final = 8
 _BRACKETS: Final = 4
 _FIELDS: Final = 256
-_FILES: Final = 4
+_FILES: Final = 24
 _FIELD_BYTES: Final = 16 << 20
 _REQUEST_BYTES: Final = 1 << 20
 #: Bytes of each file of a dataset that are kept in memory before they are written to a temporary file.

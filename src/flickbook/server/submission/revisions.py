@@ -8,6 +8,7 @@ from typing import IO, Final
 
 from starlette.responses import JSONResponse, Response
 
+from flickbook.conditioning import files, relocated
 from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT
 from flickbook.errors import JobConflict, RequestError
@@ -76,7 +77,8 @@ def extend(
 def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
     """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
     container = fields.container or parent.plan.container
-    own = {"prompt_at": None, "image": None, "video": None, "strength": None, "seed": None, "num_frames": None}
+    names = ("prompt_at", "seed", "num_frames", "strength", "image", "video", "last_image", "conditions")
+    own = dict.fromkeys((*names, "control_video", "control", "mask"))
     if container != parent.plan.container:
         own |= {"codec": None, "quality": None, "pixel_format": None}
     polish = (parent.request.polish or Polish()).model_copy(update={"trim": None, "loop": ""})
@@ -125,9 +127,9 @@ def again(
     changes: dict[str, object] = {"model": parent.plan.model, "seed": seed}
     if prompt is not None:
         changes["prompt"] = prompt
-    for name in ("image", "video"):
-        if (path := getattr(parent.request, name)) is not None:
-            changes[name] = str(uploads.again(Path(path), place, f"given-{name}", name))
+    changes |= relocated(
+        parent.request, lambda name, path: str(uploads.again(Path(path), place, f"given-{name}", name))
+    )
     if parent.plan.container == "frames":
         changes |= {"container": "mp4", "codec": None, "quality": None, "pixel_format": None}
     if parent.kind == "extension":
@@ -146,9 +148,11 @@ def again(
         thresholds=parent.thresholds,
         retries=parent.retries,
     )
-    for name in ("image", "video", "loras"):  # input files of a command's job may lie where anybody can write
-        if getattr(job.plan, name) != getattr(parent.plan, name):
+    for (name, here), (_, there) in zip(files(job.plan), files(parent.plan), strict=True):
+        if here != there:  # input files of a command's job may lie where anybody can write
             raise RequestError(name, parent.id, "its file was changed", "create a new job")
+    if job.plan.loras != parent.plan.loras:
+        raise RequestError("loras", parent.id, "its file was changed", "create a new job")
     return job if polish_options else job.model_copy(update={"networks": parent.networks})
 
 

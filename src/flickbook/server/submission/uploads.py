@@ -18,7 +18,7 @@ from flickbook.files import replace_whole
 from flickbook.media.untrusted import probe
 from flickbook.media.untrusted.sniff import DEFAULT_LIMITS, sniff
 
-Kind = Literal["picture", "film"]
+Kind = Literal["picture", "film", "either"]
 #: The most bytes of an image in a data: URL.
 MAX_INLINE: Final = 12 << 20
 #: Threads that wait while uploaded files are read, so that no other request waits for the loop's own threads.
@@ -65,7 +65,7 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
     try:
         replace_whole(path, write)
         # A child process reads the header, and decodes the first frame.
-        if kind == "film":
+        if kind == "film" or (kind == "either" and form.moves):
             probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
         else:
             probe.ask("size", path, probe.IMAGE)
