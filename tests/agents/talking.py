@@ -23,8 +23,8 @@ from flickbook.agents.tasks import EXTENSION, CancelTask, GetTask, UpdateTask
 from flickbook.agents.tool import Parts
 from flickbook.jobs.api_keys import Scope
 from flickbook.jobs.artifacts import ArtifactStore
-from flickbook.server.api.queue_position import Line
 from flickbook.server.service import Service
+from flickbook.server.submission.queue_position import Line
 from flickbook.store.sqlite.store import SqliteStore
 
 #: What makes a film of the built-in model in a moment.

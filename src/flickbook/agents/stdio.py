@@ -28,10 +28,10 @@ from flickbook.jobs.webhooks import Webhooks
 from flickbook.jobs.workers.supervisor import Supervisor
 from flickbook.server.api import pulls
 from flickbook.server.api.job_files import film_of
-from flickbook.server.api.queue_position import Line
 from flickbook.server.operations.maintenance import periodic_tasks
 from flickbook.server.run import supervisor_of
 from flickbook.server.service import Caller, Service
+from flickbook.server.submission.queue_position import Line
 from flickbook.store.base import Job
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from flickbook.jobs.api_keys import Scope
-from flickbook.server.api.queue_position import Line
 from flickbook.server.service import Caller, Service
+from flickbook.server.submission.queue_position import Line
 from flickbook.store.base import Job
 
 #: Reports the progress of a call: the share that is done, 0 to 1, and a line of text.

@@ -113,10 +113,12 @@ def together(plans: Sequence[Plan], run_options: RunOptions) -> int:
 
 
 def estimate_plan(plan: Plan, model_dir: Path | None = None, precision: str = "auto") -> Estimate:
-    """Estimate what a Plan's film takes of this machine, before any weights are loaded.
+    """Estimate what a Plan's film takes of this machine, before any weights are loaded; of several shots, the largest.
 
     Raises ModelNotFound, RequestError for a precision that this machine lacks, WeightsError for damaged files.
     """
+    if plan.shots:
+        plan = max((shot.plan for shot in plan.shots), key=lambda each: each.width * each.height * each.num_frames)
     return estimate(catalogue.find(plan.model), plan, Machine.here(), precision, model_dir, run_history.read())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from flickbook import formats
 from flickbook.engine.polish import PolishOptions, finished, parse_polish
 from flickbook.engine.sequences.sequence import DRIFT, FRAMES_PER, plan_of
+from flickbook.engine.shots.plan import plan_of as shots_plan_of
 from flickbook.engine.shots.plan import shooting
 from flickbook.engine.shots.shot_list import ShotList
 from flickbook.engine.sources import complete
@@ -80,6 +81,11 @@ def shot(
     found = shooting(shot_list, common, encoding, model_dir)
     networks = {digest: str(path) for digest, path in found.networks.items()}
     return _job(found.plan, found.request, model_dir, kind="shots", networks=networks, **fields)
+
+
+def shot_again(request: Request, *, model_dir: Path | None = None, **fields: Any) -> Job:
+    """Creates the Job of a Request that has shots. `fields` are other fields of the Job."""
+    return _job(shots_plan_of(request, model_dir), request, model_dir, kind="shots", **fields)
 
 
 def tuning(

@@ -60,7 +60,8 @@ async def history(queue: Queue) -> list[Past]:
     do not crowd them out.
     """
     jobs = await queue.store.find(Query(states=("completed",), kinds=("film", "picture"), limit=_ASKED))
-    jobs += await queue.store.find(Query(states=("completed",), kinds=("sequence",), limit=_ASKED))
+    for kind in ("sequence", "shots"):
+        jobs += await queue.store.find(Query(states=("completed",), kinds=(kind,), limit=_ASKED))
     return [found for found in map(past, jobs) if found is not None]
 
 
@@ -72,6 +73,9 @@ def work(plan: Plan) -> dict[str, float]:
     steps = plan.num_inference_steps * (plan.strength or plan.feedback or 1.0) * (2 if plan.guided() else 1)
     polish = 0.0 if plan.polish.nothing() else whole
     amounts = {"load": 1.0, "encode": 1.0, "train": 0.0, "denoise": pixels * steps}
+    if plan.shots:
+        each = [work(shot.plan) for shot in plan.shots]
+        amounts["denoise"], pixels = (sum(one[phase] for one in each) for phase in ("denoise", "decode"))
     return {**amounts, "decode": pixels, "polish": polish, "write": whole}
 
 
@@ -105,9 +109,9 @@ def parallel_films(plan: Plan, found: Sequence[Past]) -> float:
     return statistics.fmean(alike) if alike else 1.0
 
 
-def _way(plan: Plan) -> tuple[str, bool]:
+def _way(plan: Plan) -> tuple[str, str]:
     """The properties that two films must share for their times to be comparable."""
-    return plan.model, plan.task == "sequence"
+    return plan.model, plan.task if plan.task in ("sequence", "shots") else ""
 
 
 class Pace:

@@ -35,9 +35,9 @@ from flickbook.server.api import (
     pulls,
     recipes,
     sequences,
+    shots,
     webhooks,
 )
-from flickbook.server.api.queue_position import Line
 from flickbook.server.compatible import images, models, videos
 from flickbook.server.middleware.body_limits import BodyLimits
 from flickbook.server.middleware.origin_check import Hosts, OriginCheck
@@ -45,11 +45,12 @@ from flickbook.server.middleware.request_context import RequestContext
 from flickbook.server.operations import health, reference
 from flickbook.server.operations.maintenance import periodic_tasks
 from flickbook.server.service import Service
+from flickbook.server.submission.queue_position import Line
 from flickbook.server.tuning import routes as tunes
 
 _ROUTES: Final = (
     *(health, reference, videos, images, models),
-    *(jobs, drafts, sequences, tunes, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
+    *(jobs, drafts, sequences, shots, tunes, batches, recipes, catalogue, loras, pulls, job_files, events, webhooks),
 )
 _REQUEST_HEADERS: Final = ["authorization", "content-type", "idempotency-key", "last-event-id", "range", "x-request-id"]
 _RESPONSE_HEADERS: Final = [

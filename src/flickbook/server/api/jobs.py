@@ -19,7 +19,6 @@ from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
 from flickbook.jobs.queue import FAVOURITE
 from flickbook.server.access.dependencies import Changer, Creator, Reader
-from flickbook.server.api.queue_position import line_of
 from flickbook.server.api.requests import (
     EXAMPLE,
     GUIDES,
@@ -47,6 +46,7 @@ from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions, uploads
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
 from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
+from flickbook.server.submission.queue_position import line_of
 from flickbook.server.submission.submit import require_models, submitted
 from flickbook.spec import Run
 from flickbook.store import base

@@ -16,7 +16,6 @@ from flickbook.jobs.create import ordered
 from flickbook.server.access.dependencies import Changer, Creator, Reader
 from flickbook.server.api import thumbnails
 from flickbook.server.api.job_files import held
-from flickbook.server.api.queue_position import line_of
 from flickbook.server.api.responses import page_fields
 from flickbook.server.compatible.fields import (
     CreateVideo,
@@ -46,6 +45,7 @@ from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions
 from flickbook.server.submission.forms import Body, body_of
 from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
+from flickbook.server.submission.queue_position import line_of
 from flickbook.server.submission.submit import ended, film_path, hung_up, submitted
 from flickbook.server.submission.uploads import inline, keep
 from flickbook.store.base import Job

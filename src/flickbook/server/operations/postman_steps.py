@@ -135,6 +135,15 @@ FOLDERS: Final[dict[str, list[Step]]] = {
             },
         )
     ],
+    "shots": [
+        Step(
+            "create_shots",
+            body={
+                "defaults": {"model": "{{model}}", "num_frames": 2, "num_inference_steps": 2, "seed": 7},
+                "shots": [{"prompt": _PROMPT}, {"prompt": "a yellow square on a green background"}],
+            },
+        )
+    ],
     "tunes": [
         Step("check_tune", raw=(_TYPE, _DATASET)),
         Step("create_tune", raw=(_TYPE, _DATASET), sets={"tune_id": "id"}),

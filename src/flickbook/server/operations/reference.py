@@ -18,6 +18,7 @@ TAGS: Final = {
     "jobs": "Films and images as jobs of the queue: create, list, cancel, pause, resume, retry.",
     "drafts": "Start many films, stop them early, and finish the chosen ones.",
     "sequences": "Films of related images from several prompts.",
+    "shots": "Films of several shots, each with its own prompt and length.",
     "batches": "One job for each row of a table.",
     "files": "Films, previews, thumbnails and recipes of jobs, and links to them that need no key.",
     "events": "Progress as server-sent events.",

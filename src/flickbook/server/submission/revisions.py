@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
@@ -12,7 +13,8 @@ from flickbook.conditioning import files, relocated
 from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT
 from flickbook.errors import JobConflict, RequestError
-from flickbook.jobs.create import ordered, sequenced
+from flickbook.jobs.create import ordered, sequenced, shot_again
+from flickbook.resolution import DRAWN_SEED_BITS, SEED_LIMIT
 from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
 from flickbook.server.compatible.models import model_of
@@ -136,6 +138,8 @@ def again(
         for film in service.artifacts.of(parent.id).glob(f"{_PARENT}.*"):
             uploads.again(film, place, _PARENT)
     home = Path(parent.model_dir) if parent.model_dir else None
+    if parent.kind == "shots":
+        return _shots(parent, changes, prompt=prompt, seed=seed, owner=owner)
     job = ordered(
         parent.request.model_copy(update=changes),
         polish_options,
@@ -170,6 +174,26 @@ def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str) 
         model_dir=Path(parent.model_dir) if parent.model_dir else None,
         precision=parent.precision,
     )
+
+
+def _shots(parent: Job, changes: dict[str, object], *, prompt: str | None, seed: int | None, owner: str) -> Job:
+    """Create the job of the same shots; with another seed, those of all shots move by the same distance."""
+    if prompt is not None:
+        raise RequestError("prompt", prompt, f"{parent.id} has a prompt for each shot", "send the shots anew")
+    request = parent.request.model_copy(update={"shots": changes["shots"]})
+    first = secrets.randbits(DRAWN_SEED_BITS) if seed is None else seed
+    moved = [
+        shot.model_copy(
+            update={
+                "request": shot.request.model_copy(
+                    update={"seed": (first + (shot.request.seed or 0) - parent.plan.seed) % SEED_LIMIT}
+                )
+            }
+        )
+        for shot in request.shots or ()
+    ]
+    request = request.model_copy(update={"shots": tuple(moved), "seed": first})
+    return shot_again(request, owner=owner, precision=parent.precision, networks=parent.networks)
 
 
 def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: Path, stem: str) -> Path:

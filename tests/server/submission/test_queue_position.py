@@ -9,7 +9,7 @@ import pytest
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, claimed, settled
 
-from flickbook.server.api.queue_position import Line, Look
+from flickbook.server.submission.queue_position import Line, Look
 
 JOBS = "/api/v1/jobs"
 
