@@ -21,6 +21,7 @@ from flickbook.spec import (
     Network,
     Placement,
     Plan,
+    PlannedShot,
     Polish,
     Recipe,
     Record,
@@ -52,12 +53,12 @@ PLAN = Plan(
     pixel_format="yuv420p",
 )
 CANONICAL = (
-    '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,'
+    '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,"fade":0,'
     '"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
     '"image":"","last_image":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
-    '"pixel_format":"yuv420p","polish":{"interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
+    '"pixel_format":"yuv420p","polish":{"camera":"","interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
     '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
-    '"quality":69,"reference_images":[],"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"speed":"exact","strength":null,'
+    '"quality":69,"reference_images":[],"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"shots":[],"speed":"exact","strength":null,'
     '"stride":0,"task":"film","video":"","width":128,"window":0}'
 )
 GUIDED: dict[str, Any] = {
@@ -96,14 +97,16 @@ def changed(**values: object) -> Plan:
 def test_the_canonical_json_of_a_plan_and_its_key() -> None:
     assert PLAN.to_json() == CANONICAL
     other = changed(speed="balanced", stride=4, condition_fps=28.0, prompt='"speed":"exact",', **GUIDED)
-    assert other.key() == hashlib.sha256(other.to_json().encode()).hexdigest()
+    text = other.to_json().replace('"camera":"",', "").replace('"fade":0,', "").replace('"shots":[],', "")
+    assert other.key() == hashlib.sha256(text.encode()).hexdigest()
 
 
 def older(text: str) -> str:
     """The JSON of a Plan without the fields that were added later."""
     values = json.loads(text)
-    for later in ("speed", "stride", "condition_fps", *GUIDED):
+    for later in ("speed", "stride", "condition_fps", "shots", "fade", *GUIDED):
         del values[later]
+    del values["polish"]["camera"]
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
@@ -151,6 +154,8 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "speed": "balanced",
         "drift": 0.5,
         "feedback": 0.5,
+        "shots": (PlannedShot(plan=PLAN),),
+        "fade": 2,
         "polish": Polish(upscale=2, upscaler=Network(name="n", sha256="d" * 64)),
         "container": "png",
         "codec": "av1",
@@ -178,13 +183,13 @@ def test_a_plan_knows_no_machine() -> None:
     words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
     words += " prompt_at image video last_image conditions reference_images control_video control mask"
     words += " strength loras speed"
-    words += " drift feedback polish"
+    words += " drift feedback shots fade polish"
     assert list(Plan.model_fields) == words.split()
     assert set(Plan.model_fields).isdisjoint(Placement.model_fields)
 
 
 def test_a_recipe_holds_nothing_that_changes_between_equal_runs() -> None:
-    words = "schema_version plan placement weights frames_sha256 versions device_name kernels"
+    words = "schema_version plan placement weights frames_sha256 versions device_name kernels shots"
     assert list(Recipe.model_fields) == words.split()
     assert set(Recipe.model_fields).isdisjoint(Run.model_fields)
 

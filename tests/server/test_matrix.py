@@ -94,6 +94,7 @@ TABLE = [
     line("POST /api/v1/drafts", "create", json={"prompt": "x", "seeds": 2}),
     line("POST /api/v1/drafts/finish", "create", json={"ids": ["{id}"]}),
     line("POST /api/v1/sequences", "create", json={"prompts": ["x", "y"], "frames_per": 2}),
+    line("POST /api/v1/shots", "create", json={"shots": [FILM]}),
     line("POST /api/v1/tunes", "create", **FORM),
     line("POST /api/v1/tunes/check", "create", **FORM),
     line("POST /api/v1/batches", "create", json={"rows": [FILM]}),

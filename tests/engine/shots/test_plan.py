@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flickbook.engine.shots import shot_list
 from flickbook.engine.shots.plan import shooting
@@ -64,6 +66,16 @@ def test_equal_shots_have_equal_keys_and_other_fades_do_not() -> None:
 def test_shots_that_do_not_join_are_refused(shots: tuple[dict[str, Any], ...], fade: int, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         plan_of(*shots, fade=fade)
+
+
+def test_a_picture_of_a_subject_is_refused_if_no_model_reads_references(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "hero.png")
+    subjects = {"hero": {"words": "a red circle", "image": str(tmp_path / "hero.png")}}
+    document = {"subjects": subjects, "shots": [{"prompt": "{hero} moving left"}]}
+    with pytest.raises(RequestError, match="builtin takes no reference images.*wan-2.1-vace"):
+        shooting(shot_list.of(document), {"model": "builtin"})
+    plan = shooting(shot_list.of(document), {"model": "wan-2.1-vace-1.3b"}).plan
+    assert len(plan.shots[0].plan.reference_images) == 1 and plan.shots[0].plan.prompt == "a red circle moving left"
 
 
 def test_a_model_without_image_input_cannot_begin_from_a_shot() -> None:

@@ -68,7 +68,7 @@ def test_seconds_of_a_shot_replace_the_frames_of_the_defaults() -> None:
         ({"shots": [{"prompt": "a"}, {"prompt": "a", "seconds": -1}]}, "shot 2.*above 0"),
         ({"shots": [{"prompt": "a", "begins": "later"}]}, 'shot 1.*write "previous"'),
         ({"shots": [{"prompt": "a"}], "fade": -1}, "whole number of frames"),
-        ({"shots": [{"prompt": "a"}], "subjects": {"x": 3}}, "must give each name its words"),
+        ({"shots": [{"prompt": "a"}], "subjects": {"x": 3}}, "must have words"),
     ],
 )
 def test_refusals_name_the_shot_and_the_remedy(document: Any, message: str) -> None:

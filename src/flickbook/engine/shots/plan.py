@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook import catalogue, formats
+from flickbook.conditioning import conditions_of, unread
 from flickbook.engine.polish import Networks, PolishOptions, Size, finished, parse_polish, size_after
 from flickbook.engine.rows import at
 from flickbook.engine.shots.shot_list import ShotList
@@ -55,8 +56,13 @@ def shooting(
     """
     requests, networks = list[RequestedShot](), dict[str, Path]()
     first_seed: int | None = None
-    for number, options in enumerate(shot_list.options(common)):
+    every = shot_list.options(common)
+    _check_subjects(shot_list, every)
+    for number, options in enumerate(every):
         with at(f"shot {number + 1}"):
+            pictures = shot_list.pictures(number + 1)
+            if pictures and _reads_references(options):
+                options["reference_image"] = [*pictures, *(options.get("reference_image") or ())]
             own = shot_list.shots[number].get("seed")
             if own is None and first_seed is not None:
                 options["seed"] = (first_seed + number) % SEED_LIMIT
@@ -77,6 +83,17 @@ def shooting(
     return Shooting(film, plan_of(film, model_dir), networks)
 
 
+def _reads_references(options: Mapping[str, Any]) -> bool:
+    return "reference_images" in catalogue.find(options["model"]).accepts
+
+
+def _check_subjects(shot_list: ShotList, every: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse pictures of subjects that no model of the film reads."""
+    pictures = [picture for number in range(1, len(every) + 1) for picture in shot_list.pictures(number)]
+    if pictures and not any(_reads_references(options) for options in every):
+        raise unread("reference_images", pictures[0], catalogue.find(every[0]["model"]))
+
+
 def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Request, Networks]:
     """The Request of one shot and the files of the networks that polish it."""
     from flickbook.engine.films import located  # imported late: importing torch takes a second
@@ -87,6 +104,8 @@ def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Reques
     level, played = speed_of(options.get("speed"))
     polish |= {} if played is None else {"speed": played}
     fields = {name: options[name] for name in Request.model_fields if name in options and name != "speed"}
+    fields["conditions"] = conditions_of(options.get("condition") or ()) or None
+    fields["reference_images"] = tuple(options.get("reference_image") or ()) or None
     request = Request.of(**fields, **KEPT, speed=level, loras=located(options.get("lora") or ()))
     model = catalogue.find(request.model)
     if (seconds := options.get("seconds")) is not None:

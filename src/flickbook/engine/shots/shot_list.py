@@ -1,9 +1,9 @@
 """Shot lists: TOML or JSON documents that describe a film shot by shot.
 
-fade = 4                                     frames of each cross-fade; 0 cuts
-[subjects]                                   words for {hero} in the prompts
-[defaults]                                   options of all shots, by their names in a batch file
-[[shots]]                                    prompt, seconds or num_frames, begins, camera, seed, lora, ...
+- `fade`: frames of each cross-fade; 0 cuts.
+- `[subjects]`: the words for {hero} in the prompts, or words and a picture.
+- `[defaults]`: options of all shots, by their names in a batch file.
+- `[[shots]]`: prompt, seconds or num_frames, begins, camera, seed, lora and so on.
 """
 
 from __future__ import annotations
@@ -33,13 +33,27 @@ _SUBJECT: Final = re.compile(r"\{([A-Za-z0-9_-]+)\}")
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What {name} in a prompt stands for, and the path of a picture of it, "" without one."""
+
+    words: str
+    image: str = ""
+
+
+@dataclass(frozen=True)
 class ShotList:
     """The options of each shot, with the defaults, subjects and the cross-fade (frames) of all of them."""
 
     shots: tuple[Mapping[str, Any], ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    subjects: Mapping[str, str] = field(default_factory=dict)
+    subjects: Mapping[str, Subject] = field(default_factory=dict)
     fade: int = 0
+
+    def pictures(self, number: int) -> list[str]:
+        """The pictures of the subjects that shot `number`, from 1, names."""
+        prompt = str(self.shots[number - 1].get("prompt", self.defaults.get("prompt", "")))
+        named = dict.fromkeys(_SUBJECT.findall(prompt))
+        return [self.subjects[name].image for name in named if name in self.subjects and self.subjects[name].image]
 
     def options(self, common: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The options of each shot: its own, then those in `common`, then the defaults. Raises RequestError."""
@@ -64,7 +78,7 @@ class ShotList:
             if match[1] not in self.subjects:
                 known = ", ".join(self.subjects) or "none"
                 raise RequestError("prompt", match[0], "names no subject", f"add it to [subjects]; known are {known}")
-            return self.subjects[match[1]]
+            return self.subjects[match[1]].words
 
         return _SUBJECT.sub(words, text)
 
@@ -116,13 +130,23 @@ def of(document: Any, within: Path | None = None) -> ShotList:
     for number, shot in enumerate(shots, 1):
         with rows.at(f"shot {number}"):
             found.append(_typed(shot, within))
-    return ShotList(tuple(found), common, _subjects(document.get("subjects", {})), fade)
+    return ShotList(tuple(found), common, _subjects(document.get("subjects", {}), within), fade)
 
 
-def _subjects(subjects: Any) -> dict[str, str]:
-    if not isinstance(subjects, dict) or not all(isinstance(text, str) and text for text in subjects.values()):
-        raise RequestError("subjects", shown(subjects), "must give each name its words", 'write hero = "a red ball"')
-    return dict(subjects)
+def _subjects(subjects: Any, within: Path | None) -> dict[str, Subject]:
+    if not isinstance(subjects, dict):
+        raise RequestError("subjects", shown(subjects), "must be a table", 'write hero = "a red ball"')
+    found = {}
+    for name, value in subjects.items():
+        parts = value if isinstance(value, dict) else {"words": value}
+        _check_names("field", list(parts), ("words", "image"))
+        words, image = parts.get("words"), parts.get("image", "")
+        if not isinstance(words, str) or not words or not isinstance(image, str):
+            raise RequestError("subjects", name, "must have words", f'write {name} = "a red ball"')
+        if image and within is not None:
+            image = rows.placed({"image": image}, within)["image"]
+        found[str(name)] = Subject(words, image)
+    return found
 
 
 def _typed(values: Mapping[str, Any], within: Path | None) -> dict[str, Any]:

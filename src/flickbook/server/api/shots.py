@@ -19,7 +19,7 @@ from flickbook.jobs.create import shot
 from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.jobs import shown
 from flickbook.server.api.loras import files_of
-from flickbook.server.api.requests import Container, Effort, LoraNamed, Name, validated
+from flickbook.server.api.requests import Container, Effort, LoraNamed, Name, Prompt, validated
 from flickbook.server.api.responses import ROOT, JobResponse
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
@@ -60,7 +60,7 @@ class ShotsRequest(Effort):
 
     shots: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=SHOTS)]
     defaults: dict[str, Any] = {}
-    subjects: dict[str, str] = {}
+    subjects: Annotated[dict[str, Prompt], Field(max_length=SHOTS)] = {}
     fade: Annotated[int, Field(ge=0, le=1000)] = 0
     container: Container | None = None
     codec: Name | None = None

@@ -1,0 +1,103 @@
+"""`flickbook generate shots.toml`: refusals, a film, and a command that is killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Command
+from tests.patience import PATIENCE
+
+from flickbook.cli.app import run
+from flickbook.media.inspect import read_recipe
+
+LIST = """
+fade = 1
+[defaults]
+seed = 7
+num_inference_steps = 3
+num_frames = 4
+[[shots]]
+prompt = "a red circle moving left on a blue background"
+[[shots]]
+prompt = "a yellow star on a black background"
+text = "The end"
+[[shots]]
+prompt = "a yellow star spinning on a black background"
+begins = "previous"
+"""
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    path = tmp_path / "shots.toml"
+    path.write_text(LIST)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["--num-frames", "8"], "num_frames"),
+        (["--prompt-at", "4:x"], "prompt_at"),
+        (["--count", "2"], "count"),
+        (["--steps-sheet", "a.png"], "steps_sheet"),
+        (["--retry-below", "agreement:0.5"], "retry_below"),
+        (["--output", "film.png"], "container"),
+    ],
+)
+def test_options_of_one_film_are_refused(
+    shots: Path, words: list[str], field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["generate", str(shots), *words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["field"] == field, error
+
+
+def test_a_dry_run_prints_each_shot(shots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", str(shots), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "shot 3" in out and "begins from the shot before" in out and "film     1.25 s  128x128" in out
+
+
+@pytest.mark.slow
+def test_a_shot_list_makes_one_film_with_its_recipe(shots: Path, tmp_path: Path, command: Command) -> None:
+    film = tmp_path / "film.mp4"
+    ran = command("generate", str(shots), "--output", str(film), "--interpolate", "2x")
+    assert ran.returncode == 0 and ran.stdout.strip() == str(film), ran.stderr
+    plan: Any = read_recipe(film).plan
+    assert plan.task == "shots" and len(plan.shots) == 3 and plan.polish.interpolate == 2
+    assert command("reproduce", str(film)).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_killed_command_continues_with_the_shots_that_are_left(shots: Path, tmp_path: Path, command: Command) -> None:
+    whole = tmp_path / "whole.mp4"
+    assert command("generate", str(shots), "--output", str(whole)).returncode == 0
+    film, words = tmp_path / "film.mp4", ["generate", str(shots), "--output", str(tmp_path / "film.mp4")]
+    running = subprocess.Popen([sys.executable, "-m", "flickbook", *words], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + PATIENCE
+    jobs = tmp_path.parent
+    while not (kept := _takes(command)) and running.poll() is None:
+        assert time.monotonic() < until, jobs
+        time.sleep(0.05)
+    running.kill()
+    running.communicate()
+    if not film.exists():
+        (job,) = [job for job in _jobs(command) if job["state"] in ("paused", "running")]
+        assert command("jobs", "resume", job["id"]).returncode == 0
+    assert kept and film.read_bytes() == whole.read_bytes()
+
+
+def _jobs(command: Command) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(command("jobs", "list", "--json").stdout)["jobs"]
+    return found
+
+
+def _takes(command: Command) -> list[Path]:
+    return [path for job in _jobs(command) for path in Path(job["files"]).glob("takes/*.mkv")]
