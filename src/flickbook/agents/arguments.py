@@ -25,6 +25,11 @@ MAX_WAIT: Final = 600.0
 
 Ids = Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS, description="Ids of jobs.")]
 Id = Annotated[JobId, Field(description="Id of the job that made the film.")]
+Image = Annotated[
+    str,
+    Field(description="First frame, for a model that takes an image: data:image/png;base64,… or a file below --root."),
+]
+Video = Annotated[str, Field(max_length=4096, description="In place of id: a film below --root.")]
 Seconds = Annotated[
     float, Field(gt=0, le=9999, description="Length of the film in seconds, instead of num_frames. The nearest fits.")
 ]
@@ -75,14 +80,30 @@ class ListModels(Body):
     here: Annotated[bool, Field(description="Only models whose files are on this machine.")] = False
 
 
-class MakeFilm(Work):
+class Once(Body):
+    """A call that may be repeated."""
+
+    idempotency_key: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[\x21-\x7e]{1,255}$",
+                description="Calls of this tool with the same key and fields create the jobs once.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class MakeFilm(Work, Once):
     """A film to make. A field that is left out uses the model's default."""
 
+    image: Image | None = None
     kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
     seconds: Seconds | None = None
 
 
-class DraftFilms(Work):
+class DraftFilms(Work, Once):
     """Drafts of one film."""
 
     seeds: Annotated[Seeds, Field(description="Number of drafts, or the list of their seeds.")] = 4
@@ -90,13 +111,13 @@ class DraftFilms(Work):
     seconds: Seconds | None = None
 
 
-class FinishDrafts(Body):
+class FinishDrafts(Once):
     """Drafts to finish."""
 
     ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS, description="Ids of completed drafts.")]
 
 
-class RemakeFilm(Body):
+class RemakeFilm(Once):
     """A film to make again with changes."""
 
     id: Id
@@ -106,10 +127,11 @@ class RemakeFilm(Body):
     polish: PolishOption | None = None
 
 
-class EditFilm(Body):
+class EditFilm(Once):
     """A film to change by a prompt. What is left out is the model's default."""
 
-    id: Id
+    id: Id | None = None
+    video: Video | None = None
     prompt: Prompt
     model: Annotated[str, Field(max_length=200)] | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -117,10 +139,11 @@ class EditFilm(Body):
     seed: Seed | None = None
 
 
-class ExtendFilm(Body):
+class ExtendFilm(Once):
     """A film to continue from its last frame. What is left out is that of the film."""
 
-    id: Id
+    id: Id | None = None
+    video: Video | None = None
     prompt: Prompt
     num_frames: Annotated[int, Field(ge=2, description="Number of new frames.")] | None = None
     seconds: Annotated[float, Field(gt=0, le=9999, description="Length of the new part.")] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from fastapi import FastAPI
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -28,6 +28,7 @@ from flickbook.server.api.job_files import film_of, link_path
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusal
 from flickbook.server.service import Caller, Service
+from flickbook.server.submission import uploads
 from flickbook.store.base import Job
 
 PATH: Final = "/mcp"
@@ -54,6 +55,10 @@ class Remote:
     def film(self, job: Job) -> Path:
         """Return the path of a film in the artifact store. Raises JobNotFound, JobConflict."""
         return film_of(self._service, job)
+
+    def opened(self, field: str, text: str) -> IO[bytes]:
+        """Return a picture in a data: URL. Raises RequestError for anything else: no file is opened, no URL fetched."""
+        return uploads.inline(field, text)
 
     async def address(self, caller: Caller, job: Job) -> str:
         """Return a signed link that needs no key; for a caller that only reads, the address that needs its key."""
