@@ -124,7 +124,7 @@ async def talking(
     async def began() -> None:
         """There are no workers."""
 
-    parts = Parts(service, Line(service.queue, 1), lambda _: access, asyncio.Event(), began)
+    parts = Parts(service, Line(service.queue, service.live_workers), lambda _: access, asyncio.Event(), began)
     async with Client(server_of(parts), **options) as client:
         yield client
 

@@ -32,6 +32,7 @@ from flickbook.jobs import queue
 from flickbook.jobs.create import ordered
 from flickbook.spec import Request
 
+PICTURE = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
 READING = ["list_models", "wait_for_films", "look", "search_films", "show_jobs"]
 
 
@@ -76,6 +77,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("make_film", {"prompt": RED, "model": "nothing"}, "nothing"),
     ("make_film", {"prompt": RED, "model": "text-to-video-ms-1.7b"}, "flickbook models pull text-to-video-ms-1.7b"),
     ("make_film", {"prompt": RED, "priority": 5}, "scope admin"),
+    ("make_film", {"prompt": RED, "last_image": PICTURE}, "last_image"),
+    ("make_film", {"prompt": RED, "image": "https://films.example/red.png"}, "--root"),
+    ("make_film", {"prompt": RED, "image": "data:image/png;base64,AAAA"}, "image="),
     ("draft_films", {"prompt": RED, "seeds": 65}, "seeds"),
     ("draft_films", {"prompt": RED, "until": 1.0}, "until"),
     ("finish_drafts", {"ids": ["job_unknown"]}, "job_unknown"),
@@ -244,10 +248,9 @@ def test_pictures_come_as_data_or_from_below_a_root_and_from_nowhere_else(tmp_pa
             each.mkdir()
             (each / "red.png").write_bytes(png())
         (inside / "link.png").symlink_to(outside / "red.png")
-        data = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
         async with service_at(tmp_path) as service:
             async with talking(service, roots=[inside]) as client:
-                for image in ("red.png", str(inside / "red.png"), data):
+                for image in ("red.png", str(inside / "red.png"), PICTURE):
                     (film,) = (await ask(client, "make_film", prompt=RED, image=image, **QUICK))["films"]
                     stored = await service.queue.job(film["id"])
                     assert stored.request.image is not None

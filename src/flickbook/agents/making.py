@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, BinaryIO, Final, cast
 
@@ -23,20 +24,22 @@ from flickbook.server.submission.idempotency import Idempotency
 from flickbook.server.submission.submit import submitted, together
 from flickbook.store.base import Job
 
-#: Fields of these tools that the native API does not have.
-_OWN: Final = frozenset({"seconds", "image", "idempotency_key"})
+#: Fields of these tools that the native API does not have, or has as files.
+_FILES: Final = {"image", "last_image", "condition_images", "reference_images", "control_video", "mask"}
+_OWN: Final = frozenset({"seconds", "idempotency_key", *_FILES})
 
 
 async def make_film(call: Call, fields: MakeFilm) -> Answer:
     """Make a film, or an image, from a prompt. Returns the job at once; wait_for_films waits for the film, look shows
     it. Drafts are cheaper when you do not know yet which film you want."""
     request = validated(JobRequest, _sent(call, fields), "film")
+    inputs = fields.inputs()
 
     def make(id: str) -> Job:
-        if fields.image is None:
-            return job_of(call.service, call.caller, request, {}, id)
-        with call.access.opened("image", fields.image) as file:
-            return job_of(call.service, call.caller, request, {"image": UploadFile(cast(BinaryIO, file))}, id)
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(call.access.opened(name, text)) for name, text in inputs.items()}
+            uploads = {name: UploadFile(cast(BinaryIO, file)) for name, file in files.items()}
+            return job_of(call.service, call.caller, request, uploads, id)
 
     return await _one(call, fields, "make_film", make)
 

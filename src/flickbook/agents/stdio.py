@@ -129,7 +129,7 @@ async def _serve(service: Service, access: Local) -> None:
         # Workers start inside, where their standard output is standard error.
         async with stdio_server() as (read, write):
             async with _working(service) as workers:
-                line = Line(service.queue, service.workers)
+                line = Line(service.queue, service.live_workers)
                 server = server_of(Parts(service, line, lambda _: access, asyncio.Event(), workers.start))
                 left = await _until_signal(server, read, write)
             if not left:
