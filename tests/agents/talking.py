@@ -115,14 +115,16 @@ async def service_at(place: Path) -> AsyncIterator[Service]:
 
 
 @asynccontextmanager
-async def talking(service: Service, *scopes: Scope, **options: Any) -> AsyncIterator[Client]:
+async def talking(
+    service: Service, *scopes: Scope, roots: Sequence[Path] = (), **options: Any
+) -> AsyncIterator[Client]:
     """A client of the server in this process, for the local user."""
-    access = Local(service, scopes or ("read", "create"))
+    access = Local(service, scopes or ("read", "create"), roots)
 
     async def began() -> None:
         """There are no workers."""
 
-    parts = Parts(service, Line(service.queue, 1), lambda _: access, asyncio.Event(), began)
+    parts = Parts(service, Line(service.queue, service.live_workers), lambda _: access, asyncio.Event(), began)
     async with Client(server_of(parts), **options) as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""The exchange in docs/mcp.md is what its program prints."""
+"""docs/mcp.md: the exchange is what its program prints, and the table has every tool with its scope."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from flickbook.agents.catalogue import TOOLS
 
 PAGE = Path(__file__).parents[2] / "docs" / "mcp.md"
 
@@ -30,6 +32,11 @@ def exchange() -> str:
     for number, id in enumerate(ids, 1):
         text = text.replace(id, f"job_{number}")
     return text
+
+
+def test_the_table_has_every_tool_with_its_scope() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| `(\w+)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [(tool.name, tool.scope) for tool in TOOLS.values()]
 
 
 @pytest.mark.slow

@@ -145,6 +145,17 @@ def test_a_waiting_call_ends_when_its_key_is_revoked(service: Live) -> None:
     run(main())
 
 
+def test_a_waiting_call_ends_with_the_service(service: Live) -> None:
+    async def main() -> None:
+        async with agent(service) as client:
+            (film,) = (await ask(client, "make_film", prompt=RED, **QUICK))["films"]
+            service.loop.call_soon_threadsafe(service.app.state.closing.set)
+            (film,) = (await ask(client, "wait_for_films", ids=[film["id"]], seconds=600))["films"]
+            assert film["state"] == "queued"
+
+    run(main())
+
+
 @pytest.mark.slow
 def test_a_film_is_a_task_over_http_and_its_link_needs_no_key(tmp_path: Path) -> None:
     with live(tmp_path, mount) as service, working_processes(1, tmp_path):

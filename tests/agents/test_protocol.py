@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.agents.talking import (
     state_of,
     talking,
 )
+from tests.server.working import png
 from tests.store.examples import job
 
 from flickbook.agents.tasks import CancelTask, UpdateTask
@@ -30,6 +32,7 @@ from flickbook.jobs import queue
 from flickbook.jobs.create import ordered
 from flickbook.spec import Request
 
+PICTURE = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
 READING = ["list_models", "wait_for_films", "look", "search_films", "show_jobs"]
 
 
@@ -74,6 +77,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("make_film", {"prompt": RED, "model": "nothing"}, "nothing"),
     ("make_film", {"prompt": RED, "model": "text-to-video-ms-1.7b"}, "flickbook models pull text-to-video-ms-1.7b"),
     ("make_film", {"prompt": RED, "priority": 5}, "scope admin"),
+    ("make_film", {"prompt": RED, "last_image": PICTURE}, "last_image"),
+    ("make_film", {"prompt": RED, "image": "https://films.example/red.png"}, "--root"),
+    ("make_film", {"prompt": RED, "image": "data:image/png;base64,AAAA"}, "image="),
     ("draft_films", {"prompt": RED, "seeds": 65}, "seeds"),
     ("draft_films", {"prompt": RED, "until": 1.0}, "until"),
     ("finish_drafts", {"ids": ["job_unknown"]}, "job_unknown"),
@@ -218,5 +224,45 @@ def test_a_client_without_tasks_gets_the_jobs_themselves(tmp_path: Path, mode: s
             with pytest.raises(MCPError) as error:
                 await state_of(client, film["id"])
             assert error.value.code == code
+
+    run(main())
+
+
+def test_a_repeated_call_with_the_same_key_creates_its_jobs_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            for tool, fields in (("make_film", QUICK), ("draft_films", {"seeds": 2})):
+                sent = {"prompt": RED, "idempotency_key": "one", **fields}
+                films = [(await ask(client, tool, **sent))["films"] for _ in range(2)]
+                assert [film["id"] for film in films[0]] == [film["id"] for film in films[1]]
+                assert "one" in await refusal(client, tool, **sent | {"prompt": "a blue square"})
+            assert (await service.store.counts())["queued"] == 3
+
+    run(main())
+
+
+def test_pictures_come_as_data_or_from_below_a_root_and_from_nowhere_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        inside, outside = tmp_path / "inside", tmp_path / "outside"
+        for each in (inside, outside):
+            each.mkdir()
+            (each / "red.png").write_bytes(png())
+        (inside / "link.png").symlink_to(outside / "red.png")
+        async with service_at(tmp_path) as service:
+            async with talking(service, roots=[inside]) as client:
+                for image in ("red.png", str(inside / "red.png"), PICTURE):
+                    (film,) = (await ask(client, "make_film", prompt=RED, image=image, **QUICK))["films"]
+                    stored = await service.queue.job(film["id"])
+                    assert stored.request.image is not None
+                    assert Path(stored.request.image).read_bytes() == png()
+                for image in ("../outside/red.png", str(outside / "red.png"), "link.png", "nothing.png", "\0"):
+                    line = await refusal(client, "make_film", prompt=RED, image=image, **QUICK)
+                    assert "no such file below the roots" in line
+                line = await refusal(client, "edit_film", prompt=RED, video="red.png")
+                assert line.startswith("video=")
+                assert "must name one film" in await refusal(client, "edit_film", prompt=RED)
+            async with talking(service) as client:
+                assert "--root" in await refusal(client, "make_film", prompt=RED, image=str(inside / "red.png"))
+            assert (await service.store.counts())["queued"] == 3
 
     run(main())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field
 
 from flickbook.server.api.requests import (
+    GUIDES,
     MAX_DRAFTS,
     Body,
     JobId,
@@ -17,6 +18,7 @@ from flickbook.server.api.requests import (
     Until,
     Work,
 )
+from flickbook.server.service import MAX_BODY
 from flickbook.store.base import Kind, State
 
 #: The most films of one contact sheet, and the longest time that a call waits, in seconds.
@@ -25,6 +27,10 @@ MAX_WAIT: Final = 600.0
 
 Ids = Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS, description="Ids of jobs.")]
 Id = Annotated[JobId, Field(description="Id of the job that made the film.")]
+_PLACE: Final = "data:image/png;base64,… or a file below --root."
+Image = Annotated[str, Field(max_length=MAX_BODY)]
+Images = Annotated[list[Image], Field(max_length=GUIDES)]
+Video = Annotated[str, Field(max_length=4096, description="In place of id: a film below --root.")]
 Seconds = Annotated[
     float, Field(gt=0, le=9999, description="Length of the film in seconds, instead of num_frames. The nearest fits.")
 ]
@@ -48,6 +54,10 @@ _DESCRIPTIONS: Final = {
     "quality": "Quality of the encoding: 0 to 100, or lossless.",
     "pixel_format": "Pixel format of the video.",
     "prompt_at": "Later prompts, each with the frame at which it begins.",
+    "conditions": "Frames or times at which the film shows an image; see condition_images.",
+    "control": "edges follows the edges of control_video.",
+    "frame": "Frame at which the image is shown; negative ones count from the end.",
+    "time": "Seconds at which the image is shown.",
     "strength": "How much of the input is made anew, above 0 to 1.",
     "polish": "Operations on the finished frames.",
     "priority": "A higher one runs first; more than 0 needs the scope admin.",
@@ -75,14 +85,43 @@ class ListModels(Body):
     here: Annotated[bool, Field(description="Only models whose files are on this machine.")] = False
 
 
-class MakeFilm(Work):
+class Once(Body):
+    """A call that may be repeated."""
+
+    idempotency_key: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[\x21-\x7e]{1,255}$",
+                description="Calls of this tool with the same key and fields create the jobs once.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class MakeFilm(Work, Once):
     """A film to make. A field that is left out uses the model's default."""
 
+    image: Annotated[Image, Field(description=f"First frame: {_PLACE}")] | None = None
+    last_image: Annotated[Image, Field(description=f"Last frame: {_PLACE}")] | None = None
+    condition_images: Annotated[Images, Field(description=f"One for each of conditions: {_PLACE}")] = []
+    reference_images: Annotated[Images, Field(description=f"Subjects that the film shows: {_PLACE}")] = []
+    control_video: Annotated[str, Field(description="A film below --root whose motion is followed.")] | None = None
+    mask: Annotated[Image, Field(description=f"White where control_video is made anew: {_PLACE}")] | None = None
     kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
     seconds: Seconds | None = None
 
+    def inputs(self) -> dict[str, str]:
+        """Return the input files by the names that the native API has for them."""
+        names = ("image", "last_image", "control_video", "mask")
+        found = {name: text for name in names if (text := getattr(self, name)) is not None}
+        for name, texts in (("condition", self.condition_images), ("reference", self.reference_images)):
+            found |= {f"{name}-{number}": text for number, text in enumerate(texts)}
+        return found
 
-class DraftFilms(Work):
+
+class DraftFilms(Work, Once):
     """Drafts of one film."""
 
     seeds: Annotated[Seeds, Field(description="Number of drafts, or the list of their seeds.")] = 4
@@ -90,13 +129,13 @@ class DraftFilms(Work):
     seconds: Seconds | None = None
 
 
-class FinishDrafts(Body):
+class FinishDrafts(Once):
     """Drafts to finish."""
 
     ids: Annotated[list[JobId], Field(min_length=1, max_length=MAX_DRAFTS, description="Ids of completed drafts.")]
 
 
-class RemakeFilm(Body):
+class RemakeFilm(Once):
     """A film to make again with changes."""
 
     id: Id
@@ -106,10 +145,11 @@ class RemakeFilm(Body):
     polish: PolishOption | None = None
 
 
-class EditFilm(Body):
+class EditFilm(Once):
     """A film to change by a prompt. What is left out is the model's default."""
 
-    id: Id
+    id: Id | None = None
+    video: Video | None = None
     prompt: Prompt
     model: Annotated[str, Field(max_length=200)] | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -117,10 +157,11 @@ class EditFilm(Body):
     seed: Seed | None = None
 
 
-class ExtendFilm(Body):
+class ExtendFilm(Once):
     """A film to continue from its last frame. What is left out is that of the film."""
 
-    id: Id
+    id: Id | None = None
+    video: Video | None = None
     prompt: Prompt
     num_frames: Annotated[int, Field(ge=2, description="Number of new frames.")] | None = None
     seconds: Annotated[float, Field(gt=0, le=9999, description="Length of the new part.")] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from io import BytesIO
@@ -21,7 +22,7 @@ from flickbook.jobs.queue import FAVOURITE
 from flickbook.media.untrusted import probe
 from flickbook.store.base import DONE, Job, Query, State
 
-#: Seconds between two looks at jobs that a call waits for.
+#: Seconds between two looks at up to eight jobs that a call waits for.
 _LOOK: Final = 0.25
 #: States in which nothing more happens by itself.
 STILL: Final[tuple[State, ...]] = (*DONE, "paused")
@@ -87,7 +88,7 @@ async def wait_for_films(call: Call, fields: WaitForFilms) -> Answer:
         if (text := status(films)) != told:
             told = text
             await call.report(sum(film.progress for film in films) / len(films), text)
-        await asyncio.sleep(min(_LOOK, max(0.0, until - time.monotonic())))
+        await asyncio.sleep(min(_LOOK * math.ceil(len(ids) / 8), max(0.0, until - time.monotonic())))
 
 
 async def cancel_jobs(call: Call, fields: ShowJobs) -> Answer:

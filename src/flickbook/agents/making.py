@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO, Final, cast
+
+from starlette.datastructures import UploadFile
 
 from flickbook import catalogue
-from flickbook.agents.arguments import DraftFilms, EditFilm, ExtendFilm, FinishDrafts, MakeFilm, RemakeFilm
+from flickbook.agents.arguments import DraftFilms, EditFilm, ExtendFilm, FinishDrafts, MakeFilm, Once, RemakeFilm
 from flickbook.agents.results import films_of
 from flickbook.agents.tool import Answer, Call
 from flickbook.errors import JobConflict, ModelNotPulled, RequestError
@@ -17,16 +20,28 @@ from flickbook.server.api.jobs import job_of
 from flickbook.server.api.requests import DraftsRequest, Film, FinishRequest, JobRequest, validated
 from flickbook.server.compatible.fields import EditVideo, frames_of
 from flickbook.server.submission import revisions
+from flickbook.server.submission.idempotency import Idempotency
 from flickbook.server.submission.submit import submitted, together
 from flickbook.store.base import Job
+
+#: Fields of these tools that the native API does not have, or has as files.
+_FILES: Final = {"image", "last_image", "condition_images", "reference_images", "control_video", "mask"}
+_OWN: Final = frozenset({"seconds", "idempotency_key", *_FILES})
 
 
 async def make_film(call: Call, fields: MakeFilm) -> Answer:
     """Make a film, or an image, from a prompt. Returns the job at once; wait_for_films waits for the film, look shows
     it. Drafts are cheaper when you do not know yet which film you want."""
     request = validated(JobRequest, _sent(call, fields), "film")
-    make = partial(job_of, call.service, call.caller, request, {})
-    return await _one(call, make)
+    inputs = fields.inputs()
+
+    def make(id: str) -> Job:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(call.access.opened(name, text)) for name, text in inputs.items()}
+            uploads = {name: UploadFile(cast(BinaryIO, file)) for name, file in files.items()}
+            return job_of(call.service, call.caller, request, uploads, id)
+
+    return await _one(call, fields, "make_film", make)
 
 
 async def draft_films(call: Call, fields: DraftFilms) -> Answer:
@@ -35,12 +50,13 @@ async def draft_films(call: Call, fields: DraftFilms) -> Answer:
     body = validated(DraftsRequest, _sent(call, fields) | {"seeds": fields.seeds}, "draft")
     extra = body.extra("admin" in call.caller.scopes) | {"until": body.until}
     make = partial(asyncio.to_thread, drafts_of, body, call.service, call.caller.owner, extra)
-    return await _several(call, make)
+    return await _several(call, fields, "draft_films", make)
 
 
 async def finish_drafts(call: Call, fields: FinishDrafts) -> Answer:
     """Complete drafts to full films. Each continues from its draft; the draft stays."""
-    return await _several(call, partial(finishing, call.service, FinishRequest(ids=fields.ids), call.caller))
+    make = partial(finishing, call.service, FinishRequest(ids=fields.ids), call.caller)
+    return await _several(call, fields, "finish_drafts", make)
 
 
 async def remake_film(call: Call, fields: RemakeFilm) -> Answer:
@@ -51,64 +67,78 @@ async def remake_film(call: Call, fields: RemakeFilm) -> Answer:
         raise RequestError("seed", fields.seed, "new_seed draws another one", "leave one of them out")
     seed = None if fields.new_seed else revisions.seed_of(parent) if fields.seed is None else fields.seed
     polish = Film(prompt="", polish=fields.polish).polish_options()
-    make = partial(revisions.again, call.service, parent=parent, prompt=fields.prompt, seed=seed)
-    return await _one(call, partial(make, owner=call.caller.owner, polish_options=polish))
+    changes: dict[str, Any] = {"prompt": fields.prompt, "seed": seed, "polish_options": polish}
+    make = partial(revisions.again, call.service, parent=parent, owner=call.caller.owner, **changes)
+    return await _one(call, fields, "remake_film", make)
 
 
 async def edit_film(call: Call, fields: EditFilm) -> Answer:
     """Edit a finished film: the new one keeps its motion and follows another prompt. The model must take a video, as
     list_models says."""
-    return await _revised(call, fields, revisions.edit)
+    return await _revised(call, fields, "edit_film", revisions.edit)
 
 
 async def extend_film(call: Call, fields: ExtendFilm) -> Answer:
     """Extend a finished film: it continues from its last frame, and both parts are joined. The model must take an
     image, as list_models says."""
-    return await _revised(call, fields, revisions.extend)
+    return await _revised(call, fields, "extend_film", revisions.extend)
 
 
-async def _revised(call: Call, fields: EditFilm | ExtendFilm, revise: revisions.Revise) -> Answer:
+async def _revised(call: Call, fields: EditFilm | ExtendFilm, action: str, revise: revisions.Revise) -> Answer:
     """Create the job of a film that is made from another one."""
-    parent = await call.job(fields.id)
-    if parent.state != "completed":
+    if (fields.id is None) == (fields.video is None):
+        raise RequestError("id", fields.id or "", "must name one film", "send id, or video")
+    parent = None if fields.id is None else await call.job(fields.id)
+    if parent is not None and parent.state != "completed":
         raise JobConflict(parent.id, parent.state, "changed", "wait until it is completed")
-    video = validated(EditVideo, fields.model_dump(exclude={"id"}, exclude_none=True), "film")
-    make = partial(revise, call.service, fields=video, sent=None, parent=parent, owner=call.caller.owner)
-    return await _one(call, make)
+    sent = fields.model_dump(exclude={"id", "video", "idempotency_key"}, exclude_none=True)
+    video = validated(EditVideo, sent, "film")
+    make = partial(revise, call.service, fields=video, parent=parent, owner=call.caller.owner)
+
+    def made(id: str) -> Job:
+        if fields.video is None:
+            return make(id, sent=None)
+        with call.access.opened("video", fields.video) as file:
+            return make(id, sent=file)
+
+    return await _one(call, fields, action, made)
 
 
 def _sent(call: Call, fields: MakeFilm | DraftFilms) -> dict[str, Any]:
-    """Return the fields that were sent, with `seconds` as a number of frames."""
-    sent = {name: getattr(fields, name) for name in fields.model_fields_set - {"seconds"}}
+    """Return the fields of the native API that were sent, with `seconds` as a number of frames."""
+    sent = {name: getattr(fields, name) for name in fields.model_fields_set - _OWN}
     if fields.seconds is not None and fields.num_frames is None:
         model = catalogue.find(fields.model or call.service.settings.model)
         sent["num_frames"] = frames_of(fields.seconds, None, fields.fps, model)
     return sent
 
 
-async def _one(call: Call, make: Callable[[str], Job]) -> Answer:
+async def _one(call: Call, fields: Once, action: str, make: Callable[[str], Job]) -> Answer:
     """Queue the job that `make` creates for an id."""
-    await call.access.afford()
-    try:
-        job = await submitted(call.service, make)
-    except ModelNotPulled as error:
-        raise _absent(error) from None
-    await call.parts.began()
-    return Answer(await films_of(call, [job]))
+    return await _queued(call, submitted(call.service, make, await _once(call, fields, action)))
 
 
-async def _several(call: Call, make: Callable[[], Any]) -> Answer:
+async def _several(call: Call, fields: Once, action: str, make: Callable[[], Awaitable[list[Job]]]) -> Answer:
     """Queue the jobs that `make` creates, all or none."""
+    return await _queued(call, together(call.service, make, await _once(call, fields, action)))
+
+
+async def _once(call: Call, fields: Once, action: str) -> Idempotency | None:
+    """Return the idempotency of a call with a key, of a caller that has not used up its quota."""
     await call.access.afford()
+    if fields.idempotency_key is None:
+        return None
+    body = fields.model_dump(mode="json", exclude_unset=True)
+    return Idempotency.of(fields.idempotency_key, call.caller.owner, action, body)
+
+
+async def _queued(call: Call, work: Awaitable[Job | list[Job]]) -> Answer:
+    """Return new jobs, and have them worked on."""
     try:
-        jobs = await together(call.service, make, None)
+        jobs = await work
     except ModelNotPulled as error:
-        raise _absent(error) from None
+        # An agent downloads no models.
+        remedy = f"ask for `flickbook models pull {error.model}`, or choose a model of list_models that is here"
+        raise ModelNotPulled(error.model, error.terms, remedy) from None
     await call.parts.began()
-    return Answer(await films_of(call, jobs))
-
-
-def _absent(error: ModelNotPulled) -> ModelNotPulled:
-    """Return the error with a remedy for an agent, which downloads no models."""
-    remedy = f"ask for `flickbook models pull {error.model}`, or choose a model of list_models that is here"
-    return ModelNotPulled(error.model, error.terms, remedy)
+    return Answer(await films_of(call, jobs if isinstance(jobs, list) else [jobs]))

@@ -6,19 +6,18 @@ could use.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flickbook.agents.protocol import server_of
 from flickbook.agents.tool import Parts
 from flickbook.errors import FlickbookError
 from flickbook.jobs import signed_links
@@ -28,7 +27,11 @@ from flickbook.server.api.job_files import film_of, link_path
 from flickbook.server.api.responses import ROOT
 from flickbook.server.errors import refusal
 from flickbook.server.service import Caller, Service
+from flickbook.server.submission import uploads
 from flickbook.store.base import Job
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 PATH: Final = "/mcp"
 
@@ -55,6 +58,10 @@ class Remote:
         """Return the path of a film in the artifact store. Raises JobNotFound, JobConflict."""
         return film_of(self._service, job)
 
+    def opened(self, field: str, text: str) -> IO[bytes]:
+        """Return a picture in a data: URL. Raises RequestError for anything else: no file is opened, no URL fetched."""
+        return uploads.inline(field, text)
+
     async def address(self, caller: Caller, job: Job) -> str:
         """Return a signed link that needs no key; for a caller that only reads, the address that needs its key."""
         self.film(job)
@@ -65,21 +72,15 @@ class Remote:
 
 
 class Endpoint:
-    """The application at PATH."""
+    """The application at PATH. The SDK takes most of a second to import, so it is loaded at the first request."""
 
     def __init__(self, app: FastAPI) -> None:
-        service: Service = app.state.service
-        guard: Guard = app.state.guard
-
-        async def began() -> None:
-            """The service's workers look for jobs themselves."""
-
-        def access(request: Any) -> Remote:
-            return Remote(service, guard, request)
-
-        server = server_of(Parts(service, app.state.line, access, app.state.closing, began))
-        self._guard = guard
-        self.manager = StreamableHTTPSessionManager(server, stateless=True)
+        self._app = app
+        self._guard: Guard = app.state.guard
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._starting = asyncio.Lock()
+        self._over = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -89,7 +90,53 @@ class Endpoint:
         except (HTTPException, FlickbookError) as error:
             await refusal(scope, error)(scope, receive, send)
             return
-        await self.manager.handle_request(scope, receive, send)
+        await (await self._started()).handle_request(scope, receive, send)
+
+    async def _started(self) -> StreamableHTTPSessionManager:
+        """Return the SDK's server, which runs from the first request on."""
+        async with self._starting:
+            if self._manager is None:
+                manager = await asyncio.to_thread(_manager, self._app)
+                runs = asyncio.Event()
+                self._serving = asyncio.create_task(self._serve(manager, runs))
+                await runs.wait()
+                self._manager = manager
+            return self._manager
+
+    async def _serve(self, manager: StreamableHTTPSessionManager, runs: asyncio.Event) -> None:
+        """Run the manager until the service stops. It must end in the task in which it began."""
+        async with manager.run():
+            runs.set()
+            await self._over.wait()
+
+    @asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """End the server at the end of the context."""
+        try:
+            yield
+        finally:
+            self._over.set()
+            if self._serving is not None:
+                await self._serving
+
+
+def _manager(app: FastAPI) -> StreamableHTTPSessionManager:
+    """Return the SDK's server over HTTP for the application of a service."""
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from flickbook.agents.protocol import server_of
+
+    service: Service = app.state.service
+    guard: Guard = app.state.guard
+
+    async def began() -> None:
+        """The service's workers look for jobs themselves."""
+
+    def access(request: Any) -> Remote:
+        return Remote(service, guard, request)
+
+    server = server_of(Parts(service, app.state.line, access, app.state.closing, began))
+    return StreamableHTTPSessionManager(server, stateless=True)
 
 
 def mount(app: FastAPI) -> None:
@@ -101,7 +148,7 @@ def mount(app: FastAPI) -> None:
 
     @asynccontextmanager
     async def lifespan(own: FastAPI) -> AsyncIterator[Any]:
-        async with before(own) as state, endpoint.manager.run():
+        async with before(own) as state, endpoint.living():
             yield state
 
     app.router.lifespan_context = lifespan

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from typing import Any, Final
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
 
 from mcp import types
 from mcp.server.context import ServerRequestContext
@@ -34,6 +35,7 @@ INSTRUCTIONS: Final = (
 #: The errors that a caller can do something about.
 ANTICIPATED: Final = (FlickbookError, HTTPException)
 Context = ServerRequestContext[Any, Any]
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +150,7 @@ class Handlers:
         return Call(self._parts, access, caller, report)
 
 
-async def _protocol_errors(work: Any) -> Any:
+async def _protocol_errors(work: Awaitable[T]) -> T:
     """Await `work` and turn its errors into those of the protocol."""
     try:
         return await work

@@ -62,6 +62,7 @@ class ModelFacts(BaseModel):
     licence: str
     commercial: str = Field(description="Whether its licence allows commercial use")
     inputs: list[str] = Field(description="What a film may begin from: text, image, video")
+    accepts: list[str] = Field(description="Further inputs, as last_image, conditions, control_video")
     size: tuple[int, int] = Field(description="Default width and height")
     num_frames: tuple[int, int] = Field(description="Least and most frames of a film")
     default_num_frames: int
@@ -153,6 +154,7 @@ def _facts(model: Model) -> ModelFacts:
         licence=model.licence,
         commercial=model.commercial,
         inputs=list(model.inputs),
+        accepts=list(model.accepts),
         size=model.sizes[0],
         num_frames=model.num_frames.range,
         default_num_frames=model.num_frames.default,

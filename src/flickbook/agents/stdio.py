@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -23,6 +23,7 @@ from flickbook import formats
 from flickbook.agents.protocol import server_of
 from flickbook.agents.tool import Parts
 from flickbook.errors import JobNotFound, RequestError
+from flickbook.files import open_below
 from flickbook.jobs.api_keys import Scope
 from flickbook.jobs.webhooks import Webhooks
 from flickbook.jobs.workers.supervisor import Supervisor
@@ -31,15 +32,16 @@ from flickbook.server.api.job_files import film_of
 from flickbook.server.operations.maintenance import periodic_tasks
 from flickbook.server.run import supervisor_of
 from flickbook.server.service import Caller, Service
+from flickbook.server.submission import uploads
 from flickbook.server.submission.queue_position import Line
 from flickbook.store.base import Job
 
 
 class Local:
-    """The Access of the local user's agent."""
+    """The Access of the local user's agent. It may name files below `roots`."""
 
-    def __init__(self, service: Service, scopes: Collection[Scope]) -> None:
-        self._service = service
+    def __init__(self, service: Service, scopes: Collection[Scope], roots: Sequence[Path] = ()) -> None:
+        self._service, self._roots = service, tuple(root.absolute() for root in roots)
         self._caller = Caller(scopes=frozenset(scopes))
 
     async def admit(self, scope: Scope) -> Caller:
@@ -64,6 +66,20 @@ class Local:
         if formats.is_frames(job.result.path) or not path.is_file():
             raise JobNotFound(job.id)
         return path
+
+    def opened(self, field: str, text: str) -> IO[bytes]:
+        """Return a picture in a data: URL, or a file below a root. Raises RequestError."""
+        if text.startswith("data:"):
+            return uploads.inline(field, text)
+        if not self._roots:
+            limit = "names a file, and this server was started without --root"
+            raise RequestError(
+                field, text, limit, "start it with --root DIR, or send a picture as data:image/png;base64,…"
+            )
+        for root in self._roots:
+            with suppress(OSError, ValueError):
+                return open_below(root, root / text)
+        raise RequestError(field, text, "no such file below the roots of this server", "name a file that is there")
 
     async def address(self, _: Caller, job: Job) -> str:
         """Return the film's file as a URL."""
@@ -93,22 +109,27 @@ class Workers:
             await asyncio.to_thread(self._supervisor.stop)
 
 
-def run(service: Service, scopes: Collection[Scope]) -> None:
-    """Serve one agent with these scopes until standard input ends or a signal arrives. Raises StoreError.
+def run(service: Service, scopes: Collection[Scope], roots: Sequence[Path] = ()) -> None:
+    """Serve one agent with these scopes until standard input ends or a signal arrives. Raises StoreError, RequestError
+    for a root that is no directory.
 
     Only the protocol writes to standard output; everything else goes to standard error.
     """
-    asyncio.run(_serve(service, scopes))
+    for root in roots:
+        if not root.is_dir():
+            raise RequestError(
+                "root", root, "is no directory", "name a directory with the files that the agent may use"
+            )
+    asyncio.run(_serve(service, Local(service, scopes, roots)))
 
 
-async def _serve(service: Service, scopes: Collection[Scope]) -> None:
+async def _serve(service: Service, access: Local) -> None:
     await service.store.open()
     try:
         # Workers start inside, where their standard output is standard error.
         async with stdio_server() as (read, write):
             async with _working(service) as workers:
-                access = Local(service, scopes)
-                line = Line(service.queue, service.workers)
+                line = Line(service.queue, service.live_workers)
                 server = server_of(Parts(service, line, lambda _: access, asyncio.Event(), workers.start))
                 left = await _until_signal(server, read, write)
             if not left:

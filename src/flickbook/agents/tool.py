@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from pydantic import BaseModel
 
@@ -33,6 +33,9 @@ class Access(Protocol):
 
     def film(self, job: Job) -> Path:
         """Return the path of a job's film. Raises JobNotFound, JobConflict."""
+
+    def opened(self, field: str, text: str) -> IO[bytes]:
+        """Return a file that a field names or contains. Raises RequestError."""
 
     async def address(self, caller: Caller, job: Job) -> str:
         """Return the URL of a completed film, "" if it has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,10 @@ def mcp(
         typer.Option("--transport", help="stdio for a program that starts this command; streamable-http for others."),
     ] = Transport.STDIO,
     scope: Scopes = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option("--root", help="Directory whose pictures and films the agent may use over stdio; repeatable."),
+    ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 if unset.")] = None,
     port: Annotated[
         int | None, typer.Option("--port", help="Port; 8000 if unset, 0 selects a free one.", min=0, max=65_535)
@@ -53,6 +58,9 @@ def mcp(
         if scope:
             remedy = "leave it out, and name the scopes of the agent's key with `flickbook keys create`"
             raise RequestError("scope", ", ".join(scope), "has no effect with --transport streamable-http", remedy)
+        if root:
+            remedy = "leave it out, and send pictures as data:image/png;base64,…"
+            raise RequestError("root", root[0], "has no effect with --transport streamable-http", remedy)
         address = ("127.0.0.1" if host is None else host, 8000 if port is None else port)
         options.run(options.service_of(*address, store, workers, artifacts=artifacts, batch=batch))
         return
@@ -63,4 +71,4 @@ def mcp(
     from flickbook.agents.stdio import run
     from flickbook.jobs.api_keys import scopes_of
 
-    run(service, scopes_of(scope or ()))
+    run(service, scopes_of(scope or ()), root or ())

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from fastapi import Depends, Header, Request
 from starlette.datastructures import UploadFile
@@ -41,6 +41,11 @@ class Idempotency:
     owner: str
     scope: str
     digest: str
+
+    @classmethod
+    def of(cls, key: str, owner: str, action: str, fields: Any) -> Self:
+        """Return the Idempotency of an action that is no route, with its fields as JSON."""
+        return cls(key, owner, _sha256([owner, action, key]), _sha256(fields))
 
     async def jobs(self, service: Service) -> list[Job] | None:
         """Return the jobs of an equal request, in order; None if there was none or one of its jobs was deleted.
