@@ -19,7 +19,7 @@ from flickbook.engine.usage import Meter
 from flickbook.errors import Cancelled
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.finishing.join import join
-from flickbook.spec import MadeShot, Plan, PlannedShot, Recipe, Request, Step
+from flickbook.spec import MadeShot, Plan, PlannedShot, Polish, Recipe, Request, Step
 
 #: Called with a shot's Plan, its run options, and the preview of a Step.
 OnPreview = Callable[[Plan, RunOptions, Any], None]
@@ -85,8 +85,9 @@ def made(
 
 
 def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> tuple[Plan, RunOptions]:
-    """The Plan and the run options of a shot, with the last frame of the shot before it if it begins from that."""
-    plan = shot.plan
+    """The Plan of a shot before it is polished and its run options, with the last frame of the shot before it if it
+    begins from that."""
+    plan = shot.plan.model_copy(update={"polish": Polish()})
     loras = tuple((Path(run_options.inputs[lora.sha256]), lora.weight) for lora in plan.loras)
     options = replace(run_options, loras=loras)
     if not shot.begins:
@@ -100,15 +101,19 @@ def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> t
 
 def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOptions, kept: int) -> Clip:
     """The film of finished shots, with its Recipe and its Run."""
-    parts = [clip.frames[repeated(shot, plan.fade) :] for shot, clip in zip(plan.shots, clips, strict=True)]
+    parts = []
+    for shot, clip in zip(plan.shots, clips, strict=True):
+        finished, _ = polished(clip.frames, clip.fps, shot.plan.polish, run_options.networks, meter)
+        parts.append(finished[repeated(shot, plan.fade) :])
     joined = join(parts, plan.fade)
     frames, fps = polished(joined, plan.fps, plan.polish, run_options.networks, meter)
+    polishes = [plan.polish, *(shot.plan.polish for shot in plan.shots)]
     recipes = [clip.recipe for clip in clips if clip.recipe is not None]
     first = recipes[0]
     recipe = Recipe(
         plan=plan,
         placement=first.placement,
-        weights=first.weights | weights_of(plan.polish),
+        weights=first.weights | {name: each for polish in polishes for name, each in weights_of(polish).items()},
         frames_sha256=frames_sha256(frames),
         versions={name: version for each in recipes for name, version in each.versions.items()},
         device_name=first.device_name,

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Takes:
-    """A directory with the finished shots of one film: 01.mkv, 02.mkv and so on, each with its recipe."""
+    """A directory with the shots of one film, before they are polished: 01.mkv and so on, each with its recipe."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
