@@ -217,8 +217,9 @@ def test_matplotlib_opencv_and_pyav_are_imported_in_one_place() -> None:
     assert users["matplotlib"] <= {name(PACKAGE / "media/plot.py")} | figures
     assert users["cv2"] <= {name(PACKAGE / "media/finishing" / each) for each in ("flow.py", "edges.py")}
     # The doctor asks which codecs there are.
+    sound = ("media/sound/encoder.py", "media/sound/resample.py", "media/untrusted/decode_sound.py")
     assert users["av"] <= {
-        name(PACKAGE / each) for each in ("media/untrusted/decode.py", "media/encode.py", "cli/doctor.py")
+        name(PACKAGE / each) for each in ("media/untrusted/decode.py", "media/encode.py", "cli/doctor.py", *sound)
     }
 
 

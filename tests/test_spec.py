@@ -156,6 +156,9 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
         "feedback": 0.5,
         "shots": (PlannedShot(plan=PLAN),),
         "fade": 2,
+        "audio": "e" * 64,
+        "audio_fit": "loop",
+        "audio_fade": 0.5,
         "polish": Polish(upscale=2, upscaler=Network(name="n", sha256="d" * 64)),
         "container": "png",
         "codec": "av1",
@@ -165,6 +168,15 @@ def test_every_field_of_a_plan_changes_its_key() -> None:
     assert set(others) == set(Plan.model_fields) - {"schema_version"}
     keys = {changed(**{field: value}).key() for field, value in others.items()} | {PLAN.key()}
     assert len(keys) == len(others) + 1
+
+
+def test_a_film_without_a_track_has_the_record_it_always_had() -> None:
+    """The fields of the sound are in the text only if they are set, so older recipes and keys stay as they are."""
+    assert "audio" not in PLAN.to_json()
+    assert '"audio":"none"' in changed(audio="none").to_json()
+    track = changed(audio="e" * 64, audio_fit="trim", audio_fade=1.5)
+    assert Plan.from_json(track.to_json()) == track and Plan.from_json(PLAN.to_json()) == PLAN
+    assert track.track() == "e" * 64 and changed(audio="none").track() == PLAN.track() == ""
 
 
 def test_shape_is_what_a_batch_must_share() -> None:
@@ -178,7 +190,7 @@ def test_shape_is_what_a_batch_must_share() -> None:
 
 def test_a_plan_knows_no_machine() -> None:
     """The committed list: a field that one machine decides belongs to Placement."""
-    words = "container codec quality pixel_format "
+    words = "audio audio_fit audio_fade container codec quality pixel_format "
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
     words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
     words += " prompt_at image video last_image conditions reference_images control_video control mask"
@@ -189,7 +201,7 @@ def test_a_plan_knows_no_machine() -> None:
 
 
 def test_a_recipe_holds_nothing_that_changes_between_equal_runs() -> None:
-    words = "schema_version plan placement weights frames_sha256 versions device_name kernels shots"
+    words = "schema_version plan placement weights frames_sha256 audio_sha256 versions device_name kernels shots"
     assert list(Recipe.model_fields) == words.split()
     assert set(Recipe.model_fields).isdisjoint(Run.model_fields)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flickbook.engine.generate import generate
     from flickbook.errors import FlickbookError, RequestError
     from flickbook.media.clip import Clip
+    from flickbook.media.sound.samples import Sound
     from flickbook.resolution import resolve
     from flickbook.spec import Plan, Recipe, Request, Step
 
@@ -29,6 +30,7 @@ __all__ = [
     "Recipe",
     "Request",
     "RequestError",
+    "Sound",
     "Step",
     "__version__",
     "generate",
@@ -43,6 +45,7 @@ _HOMES = {
     "Recipe": "flickbook.spec",
     "Request": "flickbook.spec",
     "RequestError": "flickbook.errors",
+    "Sound": "flickbook.media.sound.samples",
     "Step": "flickbook.spec",
     "generate": "flickbook.engine.generate",
     "list_models": "flickbook.catalogue",

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
+from pathlib import Path
 from typing import Any, Final
 
 from flickbook import formats
 from flickbook.catalogue import Guide, Model, list_models
 from flickbook.errors import MediaError, RequestError
+from flickbook.files import sha256
 from flickbook.keyframes import Condition, Keyframe
-from flickbook.spec import Plan, Request
+from flickbook.spec import NO_AUDIO, AudioFit, Container, Plan, Request
 
 #: The most conditions of a film, and the most reference images.
 CONDITIONS: Final = 32
 REFERENCES: Final = 8
+#: The longest fade of a sound, in seconds.
+_LONGEST_FADE: Final = 60.0
 #: The fields of a Request that name one file.
 FILES: Final = ("image", "video", "last_image", "control_video", "mask")
 _CONDITION: Final = re.compile(r"(.+)@(-?[0-9]{1,6}|[0-9]{1,5}(?:\.[0-9]{1,6})?s)(?::([0-9]*\.?[0-9]+))?", re.DOTALL)
@@ -61,6 +66,33 @@ def guides(request: Request, model: Model, num_frames: int, fps: float) -> dict[
     }
 
 
+def audio_of(path: str | None, fit: AudioFit | None, fade: float | None, container: Container) -> dict[str, Any]:
+    """Return the fields of a `Sounding` record for the track at `path`, "none" for silence, None for the film's own.
+
+    Raises RequestError for a container without sound and for options without a track, MediaError for an unreadable
+    file.
+    """
+    has_track = path is not None and path != NO_AUDIO
+    for field, value in (("audio_fit", fit), ("audio_fade", fade)):
+        if value is not None and not has_track:
+            raise RequestError(field, value, "has no effect without a track", "add a sound file, or leave it out")
+    if fade is not None and not (isfinite(fade) and 0 <= fade <= _LONGEST_FADE):
+        limit = f"must be 0 to {_LONGEST_FADE:g} seconds"
+        raise RequestError("audio_fade", fade, limit, "1 suits most films")
+    if path is None or not has_track:
+        return {"audio": path or ""}
+    if container not in formats.SOUNDING:
+        limit = f"{container} files hold no sound"
+        raise RequestError(
+            "audio", Path(path).name, limit, f"name the film {', '.join(f'.{each}' for each in formats.SOUNDING)}"
+        )
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        raise MediaError(path, error.strerror or "cannot be read", "check the path of the track") from None
+    return {"audio": digest, "audio_fit": fit or "pad", "audio_fade": float(fade or 0)}
+
+
 def files(plan: Plan) -> list[tuple[str, str]]:
     """The role and the SHA-256 of each input file of a Plan, in the order of `paths`."""
     single = (("image", plan.image), ("video", plan.video), ("last_image", plan.last_image))
@@ -68,6 +100,7 @@ def files(plan: Plan) -> list[tuple[str, str]]:
     found = [(role, digest) for role, digest in (*single, *steering) if digest]
     found += [("condition", each.image) for each in plan.conditions]
     found += [("reference image", digest) for digest in plan.reference_images]
+    found += [("audio", digest) for digest in filter(None, [plan.track()])]
     return found + [file for shot in plan.shots for file in files(shot.plan)]
 
 
@@ -78,6 +111,7 @@ def paths(request: Request) -> list[str]:
         *(path for path in single if path is not None),
         *(each.image for each in request.conditions or ()),
         *(request.reference_images or ()),
+        *([] if request.audio in (None, NO_AUDIO) else [request.audio]),
         *(path for shot in request.shots or () for path in paths(shot.request)),
     ]
 
@@ -103,6 +137,8 @@ def relocated(request: Request, change: Callable[[str, str], str]) -> dict[str, 
     Every file has its own name: a field, condition-0 and reference-0, or shot-1-image for those of a shot.
     """
     found: dict[str, Any] = {name: change(name, path) for name in FILES if (path := getattr(request, name)) is not None}
+    if request.audio is not None and request.audio != NO_AUDIO:
+        found["audio"] = change("audio", request.audio)
     if request.conditions is not None:
         found["conditions"] = tuple(
             each.model_copy(update={"image": change(f"condition-{number}", each.image)})

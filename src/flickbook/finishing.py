@@ -1,8 +1,8 @@
-"""Operations on finished frames, as a Plan stores them."""
+"""What is done to finished frames, and which sound is put under them, as a Plan stores it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from flickbook.records import Record, Sha256
 
 Loop = Literal["", "pingpong", "blend", "cut"]
 Camera = Literal["", "pan-left", "pan-right", "tilt-up", "tilt-down", "zoom-in", "zoom-out"]
+AudioFit = Literal["pad", "trim", "loop"]
+#: The value of `audio` for a film without sound.
+NO_AUDIO: Final = "none"
 
 
 class Network(Record):
@@ -43,3 +46,22 @@ class Polish(Record):
     def nothing(self) -> bool:
         """Whether it leaves every frame unchanged."""
         return self == Polish()
+
+
+class Sounding(Record):
+    """A record that says which sound a film has.
+
+    `audio` is the SHA-256 of the file with its track, "none" for a film without sound, or "" for the sound that the
+    model makes, or that the joined films have. A track that is shorter than the film is followed by silence, unless
+    `audio_fit` is "loop", which repeats it; one that is longer is refused, unless `audio_fit` is "trim" or "loop". It
+    fades in and out over `audio_fade` seconds. Fields at their defaults are left out of the JSON, so that the records
+    of older versions are unchanged.
+    """
+
+    audio: Sha256 | Literal["", "none"] = Field(default="", exclude_if=lambda value: value == "")
+    audio_fit: AudioFit = Field(default="pad", exclude_if=lambda value: value == "pad")
+    audio_fade: Annotated[float, Field(ge=0, le=60)] = Field(default=0.0, exclude_if=lambda value: value == 0)
+
+    def track(self) -> str:
+        """Return the SHA-256 of the file with the film's track, "" if it has none."""
+        return "" if self.audio == NO_AUDIO else self.audio

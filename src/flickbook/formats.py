@@ -114,6 +114,8 @@ FORMS: Final[dict[Container, Form]] = {
 #: Every suffix that can be written; shot-%04d.png is a film as numbered frames.
 SUFFIXES: Final = tuple(dict.fromkeys(suffix for form in FORMS.values() for suffix in form.suffixes))
 FILMS: Final[tuple[Container, ...]] = tuple(name for name, form in FORMS.items() if form.films)
+#: The containers that hold sound.
+SOUNDING: Final[tuple[Container, ...]] = ("mp4", "webm", "mkv")
 STILLS: Final[tuple[Container, ...]] = ("png", "jpg", "avif", "webp")
 _BY_SUFFIX: Final = {suffix: name for name, form in FORMS.items() if name != "frames" for suffix in form.suffixes}
 _QUALITIES: Final = ("must be 0 to 100, or lossless", "100 is the best; 60 to 90 suit most films")

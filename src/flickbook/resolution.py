@@ -10,7 +10,7 @@ from typing import get_args
 
 from flickbook import formats
 from flickbook.catalogue import ADVISED, Model, Real, Whole, find, list_models, quoted
-from flickbook.conditioning import guides
+from flickbook.conditioning import audio_of, guides
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
 from flickbook.sizes import size_of
@@ -82,6 +82,7 @@ def resolve(request: Request, model_dir: Path | None = None, *, image_follows: b
         loras=_loras(request),
         speed=request.speed or "exact",
         polish=polish,
+        **audio_of(request.audio, request.audio_fit, request.audio_fade, container),
         **encoding.model_dump(),
     )
 

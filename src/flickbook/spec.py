@@ -14,10 +14,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from flickbook.finishing import NO_AUDIO as NO_AUDIO
+from flickbook.finishing import AudioFit as AudioFit
 from flickbook.finishing import Camera as Camera
 from flickbook.finishing import Loop as Loop
 from flickbook.finishing import Network as Network
 from flickbook.finishing import Polish as Polish
+from flickbook.finishing import Sounding as Sounding
 from flickbook.keyframes import Condition, Keyframe
 from flickbook.records import Record as Record
 from flickbook.records import Sha256 as Sha256
@@ -80,9 +83,9 @@ class Request(Record):
 
     `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from, `last_image`
     of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
-    `control_video` steers every frame, and `mask` is white where a video is made anew. `loras` are pairs of a file's
-    path and its weight. A film of several `shots` has a Request for each, and `fade` is the number of frames of the
-    cross-fade between two shots.
+    `control_video` steers every frame, and `mask` is white where a video is made anew. `audio` is the path of its
+    track, or "none". `loras` are pairs of a file's path and its weight. A film of several `shots` has a Request for
+    each, and `fade` is the number of frames of the cross-fade between two shots.
     """
 
     prompt: str
@@ -107,6 +110,9 @@ class Request(Record):
     control: Control | None = None
     mask: str | None = None
     strength: float | None = None
+    audio: str | None = None
+    audio_fit: AudioFit | None = None
+    audio_fade: float | None = None
     loras: tuple[tuple[str, float], ...] | None = None
     speed: Speed | None = None
     polish: Polish | None = None
@@ -133,7 +139,7 @@ class Lora(Record):
     weight: float = 1.0
 
 
-class Plan(Encoded):
+class Plan(Encoded, Sounding):
     """Every choice that affects the frames, and nothing about the machine that runs it.
 
     Sizes are in pixels, `fps` in frames per second; `guidance_scale` has no unit (1 disables guidance); `seed` is 0 to
@@ -276,7 +282,7 @@ class Step:
     noisy: Any | None = None
 
 
-class Treatment(Encoded):
+class Treatment(Encoded, Sounding):
     """Joining and polishing of existing films.
 
     `sources` are the SHA-256 of the files in order; `fade` is the number of frames of each cross-fade; with `fit`,
@@ -301,9 +307,10 @@ class Recipe(Record):
     """How a film was made: everything that is equal in equal runs on one machine.
 
     `weights` maps a file, relative to the model's directory, to its SHA-256; `frames_sha256` covers the uint8 frames
-    before encoding; `versions` maps a library to its version; `device_name` is the processor's name; `kernels` holds
-    what else affects the last bits of a sum: threads, vector instructions, the attention implementation. A film of
-    several shots has `shots`, and its other fields are those of the first one.
+    before encoding, `audio_sha256` the samples of its sound, None if there is none; `versions` maps a library to its
+    version; `device_name` is the processor's name; `kernels` holds what else affects the last bits of a sum: threads,
+    vector instructions, the attention implementation. A film of several shots has `shots`, and its other fields are
+    those of the first one.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -311,6 +318,7 @@ class Recipe(Record):
     placement: Placement
     weights: dict[str, Sha256]
     frames_sha256: Sha256
+    audio_sha256: Sha256 | None = Field(default=None, exclude_if=lambda value: value is None)
     versions: dict[str, str]
     device_name: str
     kernels: dict[str, str] = {}

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.browser.chromium import FILM, PATIENCE, Seen, jobs, studio
+from tests.clicks import track, wav
 
 from flickbook.resolution import resolve
 from flickbook.spec import Request
@@ -246,6 +247,29 @@ def test_a_film_goes_on_from_the_last_frame_of_another(seen: Seen) -> None:
     make(seen, steps=4)
     seen.page.wait_for_selector(VIDEO)
     assert jobs(seen.url)[0]["plan"]["image"] is not None
+
+
+def test_a_sound_file_is_under_the_film(seen: Seen, tmp_path: Path) -> None:
+    tone = wav(tmp_path / "tone.wav", track([0.25, 0.75], 1))
+    seen.open()
+    form = seen.page.get_by_role("tabpanel").first
+    form.get_by_role("button", name="Sound").click()
+    form.locator("flickbook-sound input").set_input_files(tone)
+    form.locator("flickbook-sound audio").wait_for()
+    assert form.get_by_text("tone.wav").is_visible()
+    make(seen, steps=4)
+    seen.page.wait_for_selector(VIDEO)
+    job = jobs(seen.url)[0]
+    assert len(job["plan"]["audio"]) == 64 and "audio_fit" not in job["plan"]
+    seen.page.wait_for_function("() => document.querySelector('flickbook-stage video').webkitAudioDecodedByteCount > 0")
+    # A longer one is refused in the form, with the remedy, and cut if that is chosen.
+    longer = wav(tmp_path / "long.wav", track([0.25], 9))
+    form.locator("flickbook-sound input").set_input_files(longer)
+    seen.press("Make the film")
+    seen.page.get_by_text("lasts 9 seconds, and the film 2; set the audio fit to trim").wait_for()
+    seen.expected = ("400",)
+    form.locator("flickbook-sound").get_by_role("button", name="Remove").click()
+    assert form.locator("flickbook-sound audio").count() == 0
 
 
 def test_a_stranger_sees_nothing_of_it(browser: Browser, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.clicks import heard, track, wav
 
 import flickbook
 from flickbook.catalogue import find
@@ -70,6 +71,18 @@ def test_two_equal_runs_have_equal_recipes(tmp_path: Path) -> None:
     assert other.recipe is not None and other.recipe.to_json() != first.recipe.to_json()
 
 
+def test_a_track_is_under_the_film(tmp_path: Path) -> None:
+    place = wav(tmp_path / "tone.wav", track([0.1], 0.25))
+    clip = generate(PROMPT, **SHORT, audio=place, audio_fit="loop")
+    assert clip.audio is not None and heard(clip.audio) == pytest.approx([0.1, 0.35], abs=0.001)
+    assert clip.recipe is not None and clip.recipe.audio_sha256 == clip.audio.sha256
+    silent = generate(PROMPT, **SHORT)
+    assert silent.audio is None and np.array_equal(silent.frames, clip.frames)
+    assert silent.recipe is not None and "audio" not in silent.recipe.to_json()
+    with pytest.raises(TypeError, match="did you mean audio_fade"):
+        generate(PROMPT, audio_fades=1)  # type: ignore[call-arg]
+
+
 def test_a_recipe_has_no_field_of_a_run() -> None:
     """A field here stands inside the film: it may not change between two equal runs."""
     assert set(Recipe.model_fields) == {
@@ -78,6 +91,7 @@ def test_a_recipe_has_no_field_of_a_run() -> None:
         "placement",
         "weights",
         "frames_sha256",
+        "audio_sha256",
         "versions",
         "device_name",
         "kernels",

@@ -28,7 +28,7 @@ def frames() -> np.ndarray:
 def test_no_options_change_nothing(frames: np.ndarray) -> None:
     polish, networks = parse_polish(12, 8.0, {})
     assert polish == Polish() and polish.nothing() and networks == {}
-    made, fps = polished(frames, 8.0, polish)
+    made, fps, _ = polished(frames, 8.0, polish)
     assert made is frames and fps == 8.0
 
 
@@ -53,7 +53,7 @@ def test_operations_run_in_the_order_of_the_fields(frames: np.ndarray) -> None:
     }
     polish, networks = parse_polish(12, 8.0, polish_options)
     steps: list[Step] = []
-    made, fps = polished(frames, 8.0, polish, networks, steps.append)
+    made, fps, _ = polished(frames, 8.0, polish, networks, steps.append)
     # 8 frames, then 15 with those between, then there and back without either end twice.
     assert made.shape[1:] == (96, 128, 3) and fps == 8.0
     assert len(made) == 28
@@ -152,9 +152,9 @@ def test_any_options_are_a_polish_or_refused(polish_options: Any, num_frames: in
 
 
 def test_a_loop_drops_the_held_last_frame_of_interpolation(frames: np.ndarray) -> None:
-    made, _ = polished(frames, 8.0, Polish(interpolate=3, loop="pingpong"))
+    made, *_ = polished(frames, 8.0, Polish(interpolate=3, loop="pingpong"))
     assert min(np.abs(np.diff(made.astype(int), axis=0)).max(axis=(1, 2, 3))) > 0
-    plain, _ = polished(frames, 8.0, Polish(interpolate=3))
+    plain, *_ = polished(frames, 8.0, Polish(interpolate=3))
     assert np.array_equal(plain[-1], plain[-3])
     assert scored(plain, 24.0, Polish(interpolate=3))[0]["not_frozen"] == 1
     assert scored(plain, 24.0, Polish())[0]["not_frozen"] < 1

@@ -48,6 +48,15 @@ ControlVideo = Annotated[
 ControlOption = Annotated[str | None, typer.Option(help="edges: compute the edges of --control-video.")]
 Mask = Annotated[Path | None, typer.Option(help="Image or video that is white where --video is made anew.")]
 Strength = Annotated[float | None, typer.Option(help="Denoising strength for --image and --video, 0 to 1.")]
+Audio = Annotated[
+    str | None,
+    typer.Option(metavar="FILE|none", help="Sound under the film: an audio file or a video; none for silence."),
+]
+AudioFit = Annotated[
+    str | None,
+    typer.Option(help="pad: silence after a shorter sound; trim: also cut a longer one; loop: repeat a shorter one."),
+]
+AudioFade = Annotated[float | None, typer.Option(help="Seconds over which the sound of --audio fades in and out.")]
 Lora = Annotated[list[str] | None, typer.Option(metavar="PATH_OR_REPO[:WEIGHT]", help="LoRA to apply; repeatable.")]
 Precision = Annotated[str, typer.Option(help="Precision of the weights: auto, fp32, bf16, fp16, fp8 or int8.")]
 Count = Annotated[int, typer.Option(help="Number of films; the seed increases by one from each to the next.")]
@@ -61,6 +70,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing f
 Yes = Annotated[bool, typer.Option("--yes", help="Download a missing model without asking.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+#: Options for the sound of a film.
+AUDIO: Mapping[str, Any] = {"audio": Audio, "audio_fit": AudioFit, "audio_fade": AudioFade}
 #: Options for the content of a film and its sampling.
 FILM: Mapping[str, Any] = {
     "model": Model,
@@ -84,6 +95,7 @@ FILM: Mapping[str, Any] = {
     "mask": Mask,
     "strength": Strength,
     "lora": Lora,
+    **AUDIO,
 }
 #: Options for the film's file format.
 ENCODING: Mapping[str, Any] = {

@@ -337,9 +337,11 @@ class Form(ttk.Frame):
         self.fields["scheduler"].set(plan.scheduler)
         self.fields["speed"].set(plan.speed)
         self.prompt.focus_set()
+        guides = [role for role, _ in files(plan) if role not in ("image", "video", "audio")]
         lacks = {
             "the picture or video it starts from": plan.image or plan.video,
-            "the images and videos that guide it": [role for role, _ in files(plan) if role not in ("image", "video")],
+            "the images and videos that guide it": guides,
+            "its sound file": plan.track(),
             "the LoRAs": plan.loras,
             "later prompts": plan.prompt_at,
             "the finishing of its frames": plan.polish != Polish(),

@@ -18,6 +18,7 @@ from flickbook.engine.family import LIBRARIES, Denoised, Family, Setup, Sources,
 from flickbook.engine.memory import fallback
 from flickbook.errors import Cancelled, RequestError, escaped
 from flickbook.hub.find import directory
+from flickbook.media.sound.samples import Sound
 from flickbook.spec import Phase, Placement, Plan, Step
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Engine:
         self._family: Family | None = None
         #: For each film of the last run, a note on the speed optimisations used; "" for none.
         self.applied: list[str] = []
+        #: The sound that the model made with each film of the last whole run; None if it makes none.
+        self.sounds: list[Sound | None] = []
 
     @property
     def weights(self) -> dict[str, str]:
@@ -175,6 +178,7 @@ class Engine:
             checkpointer.flush()
         assert state is not None, "there is a step at least"
         self.applied = self.loaded().applied(plans, state)
+        self.sounds = self.loaded().sounds(plans, state) if until == 1 else []
         return state.latents
 
     def _found(self, plans: Sequence[Plan], checkpointer: Checkpointer) -> Any | None:

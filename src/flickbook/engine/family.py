@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from flickbook.catalogue import Model
+from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan
 
 #: SHA-256 of an input file -> frames (n, h, w, 3) uint8 at the size of the film that starts from it.
@@ -89,6 +90,9 @@ class Family(Protocol):
 
     def applied(self, plans: Sequence[Plan], state: Any) -> list[str]:
         """For each film of the run that ended in `state`, a note on the speed optimisations used; "" for none."""
+
+    def sounds(self, plans: Sequence[Plan], state: Any) -> list[Sound | None]:
+        """The sound made with each film of the run that ended in `state`, of any duration; None if there is none."""
 
     def lower(self, placement: Placement) -> None:
         """Continue with less memory, in the given placement, which is further down the fallbacks."""

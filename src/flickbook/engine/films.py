@@ -18,11 +18,15 @@ from flickbook.engine.family import Sources
 from flickbook.engine.memory import device, run_history
 from flickbook.engine.memory.fit import Estimate, Machine, batch_size, estimate
 from flickbook.engine.polish import Networks, libraries_of, polished, scored, weights_of
+from flickbook.engine.soundtrack import Tracks, soundtrack
+from flickbook.engine.soundtrack import tracks as tracks_of
 from flickbook.engine.usage import Meter
 from flickbook.errors import RequestError
 from flickbook.media.background_encoder import Ahead
-from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.clip import Clip, frames_sha256, unheard
 from flickbook.media.encode import streamed
+from flickbook.media.sound import mix
+from flickbook.media.sound.samples import Sound
 from flickbook.media.write import frame_rate
 from flickbook.spec import Placement, Plan, Recipe, Request, Step
 
@@ -44,8 +48,9 @@ class RunOptions:
     """What films need in addition to their Plans.
 
     `model_dir` is the directory of the model's files, if not the catalogue's; `loras` are files with weights; `sources`
-    are the frames that films start from. `networks` (of the polish) and `inputs` (paths of input files) are keyed by
-    SHA-256. `placement` overrides the automatic choice, `batch_size` the number of films made at the same time.
+    are the frames that films start from, `tracks` the sounds under them. `networks` (of the polish) and `inputs` (paths
+    of input files) are keyed by SHA-256. `placement` overrides the automatic choice, `batch_size` the number of films
+    made at the same time.
     """
 
     model_dir: Path | None = None
@@ -56,14 +61,16 @@ class RunOptions:
     inputs: Mapping[str, str] = field(default_factory=dict)
     placement: Placement | None = None
     batch_size: int | None = None
+    tracks: Tracks = field(default_factory=dict)
 
     def merged(self, others: Sequence[RunOptions]) -> RunOptions:
-        """These run options with the sources and networks of `others` too, for films that run together."""
-        sources, networks = dict(self.sources), dict(self.networks)
+        """These run options with the sources, tracks and networks of `others` too, for films that run together."""
+        sources, networks, tracks = dict(self.sources), dict(self.networks), dict(self.tracks)
         for each in others:
             sources |= each.sources
             networks |= each.networks
-        return replace(self, sources=sources, networks=networks)
+            tracks |= each.tracks
+        return replace(self, sources=sources, networks=networks, tracks=tracks)
 
 
 def films(
@@ -213,13 +220,14 @@ def _batch(
                     encoder.add(made)
             else:
                 meter(event)
-    applied = list(engine.applied)  # a copy: another run may replace it before the next film is yielded
+    # Copies: another run may replace them before the next film is yielded.
+    applied, sounds = list(engine.applied), list(engine.sounds)
     recorded = checkpointer is not None and checkpointer.resumed_from is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
         if film_filter is not None and not film_filter(offset + number):
             continue
         notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
-        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), notes=notes)
+        clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), sound=sounds[number], notes=notes)
         clip = replace(clip, ahead=encoders[number])
         # A resumed run knows the time of its last part only, so it is not recorded.
         if not recorded:
@@ -267,17 +275,23 @@ def clip_of(
     run_options: RunOptions,
     *,
     films: int = 1,
+    sound: Sound | None = None,
     **fields: Any,
 ) -> Clip:
-    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run; `fields` adds fields to the
-    Run."""
-    frames, fps = polished(frames, plan.fps, plan.polish, run_options.networks, meter)
+    """The polished Clip of `frames` that `engine` just made, with its Recipe and its Run.
+
+    `fields` adds fields to the Run. `sound` is what the model made with the frames.
+    """
+    own = None if sound is None else mix.lasting(sound, len(frames), plan.fps)
+    frames, fps, own = polished(frames, plan.fps, plan.polish, run_options.networks, meter, own)
+    audio = soundtrack(plan, frames, fps, own, run_options.tracks)
     placement = engine.placement.model_copy(update={"batch": films})
     recipe = Recipe(
         plan=plan,
         placement=placement,
         weights=engine.weights | weights_of(plan.polish),
         frames_sha256=frames_sha256(frames),
+        audio_sha256=None if audio is None else audio.sha256,
         versions=device.versions((*engine.libraries, *libraries_of(plan.polish))),
         device_name=device.device_name(placement.device),
         kernels=device.kernels(placement.device),
@@ -285,9 +299,9 @@ def clip_of(
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
     scores, findings = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
     scores |= _agreement(plan, frames) | fields.pop("scores", {})
-    notes = [*engine.notes(prompts), *fields.pop("notes", []), *findings]
+    notes = [*engine.notes(prompts), *fields.pop("notes", []), *findings, *unheard(plan.container, audio)]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=scores, inputs=dict(run_options.inputs), **fields)
-    return Clip(frames, fps, recipe, run)
+    return Clip(frames, fps, recipe, run, audio=audio)
 
 
 def _seams(plan: Plan) -> list[int]:
@@ -356,4 +370,5 @@ def run_options_of(plan: Plan, request: Request, model_dir: Path | None = None, 
     paths = {digest: path for (_, digest), path in given}
     paths |= {lora.sha256: str(path) for lora, (path, _) in zip(plan.loras, loras, strict=True)}
     inputs = {digest: str(Path(path).absolute()) for digest, path in paths.items()}
-    return RunOptions(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs)
+    tracks = tracks_of(plan, request.audio)
+    return RunOptions(model_dir, loras, beginning.sources(plan, request), precision, inputs=inputs, tracks=tracks)

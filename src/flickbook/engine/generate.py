@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from flickbook import settings
 from flickbook.catalogue import find
@@ -17,7 +17,28 @@ from flickbook.hub.fetch import available
 from flickbook.keyframes import Condition
 from flickbook.media.clip import Clip
 from flickbook.resolution import notes, resolve, speed_of
-from flickbook.spec import Control, Preset, Request
+from flickbook.spec import AudioFit, Control, Preset, Request
+
+
+class FilmOptions(PolishOptions, total=False):
+    """Polish options, and those of the sound, which is fitted to the finished film.
+
+    `audio` is a file with a track, "none" for silence; `audio_fit` is pad (silence after a shorter track), trim (a
+    longer one is cut) or loop (a shorter one is repeated); `audio_fade` is the duration of its fades in seconds.
+    """
+
+    audio: str | Path | None
+    audio_fit: AudioFit | None
+    audio_fade: float | None
+
+
+def parted(options: FilmOptions) -> tuple[dict[str, Any], PolishOptions]:
+    """The options of the sound, as fields of a Request, and the polish options."""
+    sound: dict[str, Any] = {name: options.get(name) for name in ("audio", "audio_fit", "audio_fade")}
+    sound["audio"] = None if sound["audio"] is None else str(sound["audio"])
+    sound["audio_fade"] = None if sound["audio_fade"] is None else float(sound["audio_fade"])
+    rest = {name: value for name, value in options.items() if name not in sound}
+    return sound, cast(PolishOptions, rest)
 
 
 def generate(
@@ -49,7 +70,7 @@ def generate(
     model_dir: str | Path | None = None,
     on_step: OnStep | None = None,
     cancel: Callable[[], bool] | None = None,
-    **polish_options: Unpack[PolishOptions],
+    **options: Unpack[FilmOptions],
 ) -> Clip:
     """Generate one film from a prompt.
 
@@ -61,19 +82,20 @@ def generate(
     "edges" computes them), `mask` is white where `video` is made anew. `lora` names LoRAs as "PATH_OR_REPO[:weight]".
     `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
     the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
-    Cancelled is raised. `num_frames=1` makes a still. `polish_options` change the finished frames, see
-    `flickbook.engine.polish.PolishOptions`; `speed` can also choose how the film is made: exact or balanced.
+    Cancelled is raised. `num_frames=1` makes a still. `options` are those of `FilmOptions`: the sound, and changes of
+    the finished frames; `speed` can also choose how the film is made: exact or balanced.
 
     Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
-    check_names(generate, polish_options)
+    check_names(generate, options, FilmOptions)
+    sound, polish_options = parted(options)
     fields: dict[str, Any] = dict(
         prompt=prompt, preset=preset, negative_prompt=negative_prompt, num_frames=num_frames, seed=seed
     )
     fields |= dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, fps=fps, strength=strength)
     fields |= dict(width=width, height=height, scheduler=scheduler, prompt_at=prompt_at, control=control)
     files = dict(image=image, video=video, last_image=last_image, control_video=control_video, mask=mask)
-    request = _request(model, lora, fields | files, conditions, reference_images)
+    request = _request(model, lora, fields | files | sound, conditions, reference_images)
     return _made(request, None if model_dir is None else Path(model_dir), precision, polish_options, on_step, cancel)
 
 

@@ -7,13 +7,15 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypedDict, get_args
+from typing import Final, NamedTuple, TypedDict, get_args, get_type_hints
 
 import numpy as np
 
 from flickbook.errors import RequestError, WeightsError
 from flickbook.files import sha256
 from flickbook.media.finishing import cut
+from flickbook.media.sound import mix, resample
+from flickbook.media.sound.samples import Sound
 from flickbook.media.write import MAX_FPS, MIN_FPS
 from flickbook.resolution import speed_of
 from flickbook.spec import Camera, Loop, Network, Plan, Polish, Step, Treatment
@@ -51,16 +53,19 @@ class PolishOptions(TypedDict, total=False):
     text: str | None
 
 
-def check_names(function: Callable[..., object], polish_options: Mapping[str, object]) -> None:
-    """Check that each keyword is a polish option. Raises TypeError, as Python does for an unknown argument."""
+def check_names(
+    function: Callable[..., object], polish_options: Mapping[str, object], kind: type = PolishOptions
+) -> None:
+    """Check that each keyword is an option of `kind`. Raises TypeError, as Python does for an unknown argument."""
+    offered = get_type_hints(kind)
     for name in polish_options:
-        if name not in PolishOptions.__annotations__:
+        if name not in offered:
             from difflib import get_close_matches  # imported late: only for the hint
 
             parameters = inspect.signature(function).parameters.values()
             known = [
                 *(each.name for each in parameters if each.kind is not each.VAR_KEYWORD),
-                *PolishOptions.__annotations__,
+                *offered,
             ]
             near = [each for each in known if name in each] or get_close_matches(name, known, 1, 0.75)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -215,9 +220,11 @@ def polished(
     polish: Polish,
     networks: Networks | None = None,
     on_step: Callable[[Step], None] | None = None,
-) -> tuple[np.ndarray, float]:
-    """Apply a Polish: the new frames (n, h, w, 3) uint8 and frame rate. `on_step` is called after each operation.
+    sound: Sound | None = None,
+) -> tuple[np.ndarray, float, Sound | None]:
+    """Apply a Polish: the new frames (n, h, w, 3) uint8, the frame rate, and the sound in step with them.
 
+    `sound` begins with the frames; the new one is as long as the new film. `on_step` is called after each operation.
     Raises RequestError, WeightsError for a network, MissingExtra.
     """
     count, height, width, _ = frames.shape
@@ -225,10 +232,10 @@ def polished(
     work = [name for name in _OPERATIONS if getattr(polish, name) != getattr(Polish(), name)]
     began = time.perf_counter()
     for number, name in enumerate(work, 1):
-        frames, fps = _operated(name, frames, fps, polish, networks or {})
+        frames, fps, sound = _operated(name, frames, fps, polish, networks or {}, sound)
         if on_step is not None:
             on_step(Step("polish", number, len(work), time.perf_counter() - began))
-    return frames, fps
+    return frames, fps, None if sound is None else mix.lasting(sound, len(frames), fps)
 
 
 def scored(
@@ -258,45 +265,52 @@ def _held(polish: Polish) -> int:
 
 
 def _operated(
-    name: str, frames: np.ndarray, fps: float, polish: Polish, networks: Networks
-) -> tuple[np.ndarray, float]:
-    """Apply one operation, named by its field: the new frames and frame rate."""
+    name: str, frames: np.ndarray, fps: float, polish: Polish, networks: Networks, sound: Sound | None
+) -> tuple[np.ndarray, float, Sound | None]:
+    """Apply one operation, named by its field: the new frames, frame rate and sound.
+
+    Operations that keep the duration keep the sound.
+    """
     # Each module is imported late: together they are slow to load, and most films need none of them.
     match name:
         case "trim":
             assert polish.trim is not None
-            return cut.trim(frames, *polish.trim), fps
+            heard = sound and mix.during(sound, *polish.trim, fps)
+            return cut.trim(frames, *polish.trim), fps, heard
         case "steady":
             from flickbook.media.finishing.steady import steady
 
-            return steady(frames, polish.steady), fps
+            return steady(frames, polish.steady), fps, sound
         case "interpolate":
             from flickbook.media.finishing.interpolate import interpolate
 
             model = _file("interpolator", polish.interpolator, networks)
-            return interpolate(frames, polish.interpolate, model=model), fps * polish.interpolate
+            return interpolate(frames, polish.interpolate, model=model), fps * polish.interpolate, sound
         case "upscale":
             from flickbook.media.finishing.upscale import upscale
 
-            return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps
+            return upscale(frames, polish.upscale, model=_file("upscaler", polish.upscaler, networks)), fps, sound
         case "camera":
             from flickbook.media.finishing.camera import camera
 
-            return camera(frames, polish.camera), fps
+            return camera(frames, polish.camera), fps, sound
         case "loop":
-            from flickbook.media.finishing.loop import loop
+            from flickbook.media.finishing import loop
 
             assert polish.loop
             # The repeated last frames keep the duration; in a loop they would look like a stop.
-            return loop(frames[: len(frames) - _held(polish)], polish.loop), fps
+            frames = frames[: len(frames) - _held(polish)]
+            part = loop.part_of(frames, polish.loop)
+            heard = sound and mix.looped(sound, polish.loop, part, len(frames), fps)
+            return loop.looped(frames, polish.loop, part), fps, heard
         case "speed":
-            return frames, fps * polish.speed
+            return frames, fps * polish.speed, sound and resample.played(sound, polish.speed)
         case "rate":
             assert polish.rate is not None
-            return cut.at_rate(frames, fps, polish.rate), polish.rate
+            return cut.at_rate(frames, fps, polish.rate), polish.rate, sound
     from flickbook.media.finishing.caption import caption
 
-    return caption(frames, polish.text), fps
+    return caption(frames, polish.text), fps, sound
 
 
 def _file(field: str, network: Network | None, networks: Networks) -> Path | None:

@@ -39,18 +39,18 @@ _TEXTS: Final = (
         "upscaler",
         "control",
     ),
-    *("camera", "loop", "text", "codec", "quality", "pixel_format"),
+    *("camera", "loop", "text", "codec", "quality", "pixel_format", "audio_fit"),
 )
 _WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")
-_REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate")
-_PATHS: Final = ("image", "video", "last_image", "control_video", "mask", "interpolator")
+_REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate", "audio_fade")
+_PATHS: Final = ("image", "video", "last_image", "control_video", "mask", "audio", "interpolator")
 _LISTS: Final = ("prompt_at", "condition", "reference_image", "lora")
 _FLAGS: Final = ("steady",)
 #: The columns of a row: the options of `flickbook generate`, its prompt, a name, and its size as two numbers.
 COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *_PATHS, *_LISTS, *_FLAGS)
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-#: The only upscaler that is not a file.
-_UPSCALER: Final = "lanczos"
+#: Values of fields with paths that are no files: the only such upscaler, and silence.
+_NO_FILES: Final = (("upscaler", "lanczos"), ("audio", "none"))
 
 
 @contextmanager
@@ -347,7 +347,7 @@ def placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """`values` with paths resolved relative to `directory`."""
     found = dict(values)
     for name in _PATHS + ("upscaler",):
-        if name in found and (name, found[name]) != ("upscaler", _UPSCALER):
+        if name in found and (name, found[name]) not in _NO_FILES:
             found[name] = str(directory / os.path.expanduser(found[name]))
     for name in ("condition", "reference_image"):  # the place behind the path of a condition stays as it is
         if name in found:

@@ -48,7 +48,7 @@ def sources(plan: Plan, request: Request) -> Sources:
     """
     found: dict[str, np.ndarray] = {}
     for key, (role, digest), path in zip(keys(plan), files(plan), paths(request), strict=True):
-        if key not in found:
+        if role != "audio" and key not in found:
             found[key] = _frames(role, path, plan)
             if (formats.digest(path) if role in _VIDEOS else sha256(path)) != digest:
                 raise MediaError(path, "was changed while it was read", "start again")

@@ -19,8 +19,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from flickbook.errors import RequestError
-from flickbook.records import Record
-from flickbook.spec import Sha256
+from flickbook.records import Record, Sha256
 from flickbook.store.base import KEY, Note, Store
 
 Scope = Literal["read", "create", "admin"]

@@ -12,6 +12,7 @@ from flickbook.engine.sequences.sequence import DRIFT, FRAMES_PER, plan_of
 from flickbook.engine.shots.plan import plan_of as shots_plan_of
 from flickbook.engine.shots.plan import shooting
 from flickbook.engine.shots.shot_list import ShotList
+from flickbook.engine.soundtrack import tracks
 from flickbook.engine.sources import complete
 from flickbook.errors import RequestError
 from flickbook.jobs import queue
@@ -109,11 +110,12 @@ def tuning(
 
 
 def _job(plan: Plan, request: Request, model_dir: Path | None, **fields: Any) -> Job:
-    """The Job of a Plan whose finished film its file format can hold. Raises RequestError."""
+    """The Job of a Plan whose finished film its file format can hold. Raises RequestError, MediaError for its track."""
     size = finished(plan)
     formats.encoding(
         plan.container, plan.codec, plan.quality, plan.pixel_format, num_frames=size.num_frames, fps=size.fps
     )
+    tracks(plan, request.audio)  # refuses a track that is longer than the film
     # Store the drawn seed, so that every worker uses the same one.
     request = request.model_copy(update={"seed": plan.seed})
     return queue.job(plan, request, model_dir="" if model_dir is None else str(model_dir.absolute()), **fields)

@@ -15,6 +15,7 @@ from PIL import Image
 from flickbook import formats
 from flickbook.errors import OutputError, RequestError
 from flickbook.media.background_encoder import Ahead
+from flickbook.media.sound.samples import Sound
 from flickbook.media.write import (
     FilePath,
     check_film,
@@ -24,7 +25,7 @@ from flickbook.media.write import (
     frame_rate,
     staged_film,
 )
-from flickbook.spec import Encoding, Plan, Recipe, Run, Sidecar
+from flickbook.spec import Container, Encoding, Plan, Recipe, Run, Sidecar
 
 
 def frames_sha256(frames: np.ndarray) -> str:
@@ -53,7 +54,8 @@ class Clip:
 
     `frames` is (frames, height, width, 3) uint8 RGB; `fps` is frames per second (0.1 to 240). `recipe` describes how to
     reproduce it and `run` how the run went; both may be None. `ahead` holds the packets of its file if they were
-    encoded while the frames were made. Raises RequestError for other frames or rates.
+    encoded while the frames were made. `audio` is its sound, None for silence; it begins with the film and is not
+    longer. Raises RequestError for other frames, rates and sounds.
     """
 
     frames: np.ndarray
@@ -61,15 +63,20 @@ class Clip:
     recipe: Recipe | None = None
     run: Run | None = None
     ahead: Ahead | None = None
+    audio: Sound | None = None
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
         frame_rate(self.fps)
+        if self.audio is not None and self.audio.seconds > self.seconds + 1 / self.audio.rate:
+            limit = f"must be at most {self.seconds:g} seconds, the duration of the film"
+            raise RequestError("audio", f"{self.audio.seconds:g} s", limit, "cut it with flickbook.media.sound.mix.cut")
 
     def __repr__(self) -> str:
         """Return a summary without pixels: Clip(16 frames, 128x128, 8 fps, 'a red circle', seed 7)."""
         count, height, width, _ = self.frames.shape
         parts = [f"{count} frame{'s' * (count > 1)}", f"{width}x{height}", f"{self.fps:g} fps"]
+        parts += [] if self.audio is None else ["sound"]
         plan = None if self.recipe is None else self.recipe.plan
         if isinstance(plan, Plan):
             parts += [repr(plan.prompt), f"seed {plan.seed}"]
@@ -103,8 +110,9 @@ class Clip:
 
         `codec`, `quality` (0 to 100, or "lossless") and `pixel_format` default to those of the recipe if it was made
         for the same container, else to the usual ones. The recipe is also embedded in the film's comment. All files
-        appear together or not at all. Raises OutputError if a file exists (unless `overwrite`) or cannot be written,
-        RequestError for an encoding that does not work here, and if the frames are not those of the recipe.
+        appear together or not at all. MP4, WebM and Matroska hold the sound; the others leave it out, and a note in the
+        sidecar says so. Raises OutputError if a file exists (unless `overwrite`) or cannot be written, RequestError for
+        an encoding that does not work here, and if the frames or the sound are not those of the recipe.
         """
         target = Path(path)
         check_save(target, len(self.frames), overwrite=overwrite)
@@ -114,13 +122,19 @@ class Clip:
         if self.recipe is not None and self.recipe.frames_sha256 != digest:
             limit = "must be the frames of the recipe, which names another SHA-256"
             raise RequestError("frames", self.frames.shape, limit, "save changed frames in a Clip with recipe=None")
+        heard = None if self.audio is None else self.audio.sha256
+        if self.recipe is not None and self.recipe.audio_sha256 != heard:
+            limit = "must be the sound of the recipe, which names another SHA-256"
+            raise RequestError("audio", str(self.audio), limit, "save a changed sound in a Clip with recipe=None")
         # The embedded recipe describes this file's encoding, which may differ from the Plan's.
         recipe = None if self.recipe is None else self.recipe.encoded(how)
         comment = None if recipe is None else recipe.to_json()
         packets = None if self.ahead is None else self.ahead.packets(how, digest)
         with staged_film(target, len(self.frames), sidecar_path(target), overwrite=overwrite) as parts:
-            encode_parts(parts[:-1], self.frames, self.fps, comment, how, target, packets)
-            beside = Sidecar(recipe=recipe, run=self.run).model_dump(mode="json")
+            encode_parts(parts[:-1], self.frames, self.fps, comment, how, target, packets, self.audio)
+            known = [] if self.run is None else self.run.notes
+            notes = [note for note in unheard(how.container, self.audio) if note not in known]
+            beside = Sidecar(recipe=recipe, run=self.noted(notes).run).model_dump(mode="json")
             parts[-1].write_text(json.dumps(beside, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return target
 
@@ -133,6 +147,13 @@ class Clip:
         if planned is not None and planned.container == container and not requested:
             return planned
         return formats.encoding(container, codec, quality, pixel_format)
+
+
+def unheard(container: Container, audio: Sound | None) -> list[str]:
+    """Return a note if a film has sound that its container does not hold."""
+    if audio is None or container in formats.SOUNDING:
+        return []
+    return [f"{container} files hold no sound, so the film's was left out"]
 
 
 def check_save(path: FilePath, num_frames: int, *, overwrite: bool = False) -> None:

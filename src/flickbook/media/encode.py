@@ -6,22 +6,25 @@ Every lossy film is BT.709 in limited range. `formats.Codec` maps a quality to t
 from __future__ import annotations
 
 import errno
+import heapq
 import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from flickbook.errors import RequestError
 from flickbook.formats import CODECS, FORMS, LOSSLESS, encoding
+from flickbook.media.sound import encoder
+from flickbook.media.sound.samples import Sound
 from flickbook.spec import Container, Encoding
 
 if TYPE_CHECKING:
-    from av import Packet, VideoCodecContext, VideoFrame, VideoStream
+    from av import AudioStream, Packet, VideoCodecContext, VideoFrame, VideoStream
     from av.container import OutputContainer
 
     #: The encoded frames of a film, before they are muxed into a file.
@@ -52,12 +55,13 @@ def encode_film(
     comment: str | None,
     how: Encoding,
     packets: Packets | None = None,
+    sound: Sound | None = None,
 ) -> None:
     """Encode frames (frames, height, width, 3) uint8 to `path` in place, as `how`. Callers use the atomic `write`.
 
     With subsampled chroma, odd sizes grow by one repeated row or column; sizes below the encoder's minimum grow
-    further. `packets` are what `encoded` made of the same frames, if it ran. Raises RequestError if the encoder does
-    not work here, OSError if it fails later or the disk does.
+    further. `packets` are what `encoded` made of the same frames, if it ran. `sound` is encoded with the codec of the
+    container. Raises RequestError if the encoder does not work here, OSError if it fails later or the disk does.
     """
     import av  # lazy, so that machines that only train need no codecs
 
@@ -68,12 +72,33 @@ def encode_film(
             if comment:
                 container.metadata["comment"] = comment
             stream = _stream(container, frames.shape[1], frames.shape[2], fps, how)
-            for packet in _packets(stream, [frames], fps, how) if packets is None else packets:
+            heard = None if sound is None else _sounding(container, sound, how)
+            shown = _packets(stream, [frames], fps, how) if packets is None else packets
+            for packet in shown if heard is None else _interleaved(shown, heard, fps):
                 container.mux(packet)
     except av.FFmpegError as error:
         if isinstance(error, OSError):  # a disk error, which `staged` reports
             raise
         raise OSError(errno.EIO, f"the encoder failed: {error}", str(path)) from error
+
+
+def _sounding(container: OutputContainer, sound: Sound, how: Encoding) -> Iterator[Packet[AudioStream]]:
+    """Add the audio stream to the container and return its packets."""
+    encoder.check_encoder(how.container)
+    fitted = encoder.fitted(sound, how.container)
+    return encoder.packets(encoder.add_stream(container, fitted, how.container), fitted)
+
+
+def _interleaved(
+    shown: Iterable[Packet[VideoStream]], heard: Iterable[Packet[AudioStream]], fps: Fraction
+) -> Iterator[Packet[Any]]:
+    """Yield the packets of both streams in the order of their times, so that a player need not seek."""
+
+    def at(packet: Packet[Any]) -> Fraction:
+        return (packet.dts or 0) * (packet.time_base or 1 / fps)
+
+    parts: list[Iterable[Packet[Any]]] = [shown, heard]
+    yield from heapq.merge(*parts, key=at)
 
 
 def encoded(slices: Iterable[np.ndarray], height: int, width: int, fps: Fraction, how: Encoding) -> Packets:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from flickbook.errors import MediaError, RequestError, shown
 from flickbook.media.clip import sidecar_path
+from flickbook.media.read_sound import has_sound, sound_facts
 from flickbook.media.untrusted import probe
 from flickbook.media.untrusted.sniff import Limits
 from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
@@ -69,6 +70,15 @@ def read_sidecar(path: FilePath) -> Sidecar:
     raise MediaError(beside, "not a sidecar that Flickbook wrote", _OURS)
 
 
+def _audio(path: FilePath, problems: list[str]) -> dict[str, Any] | None:
+    """Return the facts of the film's sound; None if there is none, or if it cannot be read, which is a problem."""
+    try:
+        return sound_facts(path) if has_sound(path) else None
+    except MediaError as error:
+        problems.append(str(error))
+        return None
+
+
 def _check_version(path: FilePath, recipe: Any) -> None:
     version = recipe.get("schema_version") if isinstance(recipe, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -77,15 +87,18 @@ def _check_version(path: FilePath, recipe: Any) -> None:
 
 
 def inspect(path: FilePath, limits: Limits | None = None) -> dict[str, Any]:
-    """Return the metadata of a file as a JSON-compatible dict. Videos are judged by their headers, not decoded.
+    """Return the metadata of a file as a JSON-compatible dict.
+
+    Videos are judged by their headers; only the sound is decoded, for its loudness.
 
     Keys: path, container, codec, width and height (pixels, before the orientation is applied), frames, fps and seconds
-    (None for an image), bytes, sha256, comment (only if it is not a recipe), recipe and run (None if absent), problems
-    (sentences about a recipe or sidecar that could not be read). `limits` defaults to those of videos or of images.
-    Raises MediaError if the file itself cannot be read.
+    (None for an image), audio (see `read_sound.sound_facts`, None without sound), bytes, sha256, comment (only if it is
+    not a recipe), recipe and run (None if absent), problems (sentences about a recipe or sidecar that could not be
+    read). `limits` defaults to those of videos or of images. Raises MediaError if the file itself cannot be read.
     """
     facts: dict[str, Any] = {"path": os.fspath(path)} | _metadata(path, limits, digest=True)
     problems: list[str] = []
+    facts["audio"] = _audio(path, problems)
     facts |= {"recipe": None, "run": None, "problems": problems}
     try:
         facts["run"] = read_sidecar(path).model_dump(mode="json")["run"]

@@ -22,6 +22,7 @@ from flickbook.spec import Encoding
 
 if TYPE_CHECKING:
     from flickbook.media.encode import Packets
+    from flickbook.media.sound.samples import Sound
 
 FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
@@ -244,18 +245,19 @@ def encode_parts(
     how: Encoding,
     path: FilePath,
     packets: Packets | None = None,
+    sound: Sound | None = None,
 ) -> None:
     """Encode frames (frames, height, width, 3) uint8 into `parts`, the temporary paths of `staged` for `path`.
 
-    `packets` are these frames already encoded, if available. Raises RequestError for frames, fps and an encoder that
-    does not work here, OutputError for the comment.
+    `packets` are these frames already encoded, if available. `sound` is left out of a format that holds none. Raises
+    RequestError for frames, fps and an encoder that does not work here, OutputError for the comment.
     """
     check_frames(frames)
     rate = frame_rate(fps)
     formats.encoding(how.container, how.codec, how.quality, how.pixel_format, num_frames=len(frames), fps=fps)
     check_comment(path, comment, how)
-    if how.container in ("mp4", "webm", "mkv"):
-        encode.encode_film(parts[0], frames, rate, comment, how, packets)
+    if how.container in formats.SOUNDING:
+        encode.encode_film(parts[0], frames, rate, comment, how, packets, sound)
     elif how.container == "frames":
         for number, (part, frame) in enumerate(zip(parts, frames, strict=True)):
             animate.encode_picture(part, frame, None if number else comment, how)
@@ -277,21 +279,23 @@ def write(
     *,
     encoding: Encoding | None = None,
     overwrite: bool = False,
+    sound: Sound | None = None,
 ) -> None:
     """Write frames (frames, height, width, 3) uint8 to `path`, in the format of its suffix.
 
-    `fps` is frames per second, 0.1 to 240. `encoding` defaults to the usual one for the suffix. `comment` (UTF-8, at
-    most 1 MiB) is embedded: as the comment of MP4, WebM, Matroska and GIF, the text chunk "comment" of PNG and APNG,
-    the Exif ImageDescription of WebP, AVIF and JPEG (there at most 65500 bytes). Of numbered frames, the first one
-    carries it. With subsampled chroma, odd sizes grow by one repeated row or column. Equal arguments give equal bytes
-    with the same library versions, hardware encoders excepted. Raises RequestError for frames, fps and encoding,
-    OutputError for the path and the comment; in that case nothing is left behind, and an existing file is unchanged.
+    `fps` is frames per second, 0.1 to 240. MP4, WebM and Matroska hold the `sound` too. `encoding` defaults to the
+    usual one for the suffix. `comment` (UTF-8, at most 1 MiB) is embedded: as the comment of MP4, WebM, Matroska and
+    GIF, the text chunk "comment" of PNG and APNG, the Exif ImageDescription of WebP, AVIF and JPEG (there at most 65500
+    bytes). Of numbered frames, the first one carries it. With subsampled chroma, odd sizes grow by one repeated row or
+    column. Equal arguments give equal bytes with the same library versions, hardware encoders excepted. Raises
+    RequestError for frames, fps and encoding, OutputError for the path and the comment; in that case nothing is left
+    behind, and an existing file is unchanged.
     """
     how = encoding or formats.encoding(formats.container_of(path))
     check_fits(path, how)
     check_frames(frames)
     with staged_film(path, len(frames), overwrite=overwrite) as parts:
-        encode_parts(parts, frames, fps, comment, how, path)
+        encode_parts(parts, frames, fps, comment, how, path, sound=sound)
 
 
 def check_fits(path: FilePath, how: Encoding) -> None:

@@ -16,7 +16,7 @@ from flickbook.catalogue import Model, Real, Whole
 from flickbook.learn.tuning.config import BATCH, trainable_models
 from flickbook.resolution import PROMPT_CHARACTERS
 from flickbook.server.api.requests import Precision
-from flickbook.spec import Loop
+from flickbook.spec import NO_AUDIO, Loop
 
 FILMS: Final = tuple(name for name in formats.FILMS if name != "frames")
 PICTURES: Final = formats.STILLS
@@ -224,6 +224,19 @@ def finishing() -> Fields:
     }
 
 
+def sound() -> Fields:
+    """Return the components of a film's sound; its file is chosen in `flickbook-sound`."""
+    return {
+        "audio": gr.Dropdown([("as the model makes it", ""), ("none", NO_AUDIO)], value="", label="Sound"),
+        "audio_fit": gr.Dropdown(
+            [("silence after a shorter one", ""), ("also cut a longer one", "trim"), ("repeat a shorter one", "loop")],
+            value="",
+            label="Fit of the sound file",
+        ),
+        "audio_fade": gr.Slider(0, 10, value=0, step=0.1, label="Fade of the sound file, in seconds"),
+    }
+
+
 def changed(name: str, fields: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the updates of the components when another model is selected."""
     limits = ranges(catalogue.find(name))
@@ -275,5 +288,8 @@ def _values(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
     values["polish.trim"] = f"{polish['trim'][0]}:{polish['trim'][1]}f" if polish.get("trim") else ""
     if values.get("container") not in FILMS + PICTURES:
         values.pop("container", None)
+    # A Plan contains the hash of the sound file, not the file.
+    values["audio"] = NO_AUDIO if plan.get("audio") == NO_AUDIO else ""
+    values |= {"audio_fit": plan.get("audio_fit") or "", "audio_fade": plan.get("audio_fade") or 0}
     values["quality"] = "" if plan.get("quality") is None else str(plan["quality"])
     return {name: value for name, value in values.items() if name in fields}

@@ -138,6 +138,9 @@ def _film(usual: str) -> Fields:
                 fields |= form.along() | form.details(found)
             with gr.Accordion("Finishing", open=False):
                 fields |= form.finishing()
+            with gr.Accordion("Sound", open=False):
+                _own('<flickbook-sound for="film"></flickbook-sound>')
+                fields |= form.sound()
         with gr.Column(scale=7, min_width=280):
             _own("<flickbook-drafts></flickbook-drafts>")
             _stage()

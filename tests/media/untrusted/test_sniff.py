@@ -66,9 +66,32 @@ def test_any_first_bytes_are_detected_or_refused(head: bytes, beginning: bytes) 
 
 def test_every_format_names_its_reader() -> None:
     formats = [each for each in vars(sniff).values() if isinstance(each, sniff.Format)]
-    assert len(formats) == 14
+    assert len(formats) == 18
     for each in formats:
-        assert each.pillow or (each.demuxer and each.codecs and each.moves)
+        if each not in (sniff.WAV, sniff.FLAC, sniff.OGG, sniff.MP3):
+            assert each.pillow or (each.demuxer and each.codecs and each.moves)
+
+
+SOUNDS = {
+    b"RIFF\0\0\0\0WAVEfmt ": sniff.WAV,
+    b"fLaC\0\0\0\x22": sniff.FLAC,
+    b"OggS\0\x02": sniff.OGG,
+    b"ID3\x04\0\0": sniff.MP3,
+    b"\xff\xfb\x90\x64": sniff.MP3,
+    b"\xff\xf3\x40\xc0": sniff.MP3,
+    b"\0\0\0\x1cftypM4A ": sniff.MP4,
+    b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm": sniff.WEBM,
+    b"\xff\xd8\xff\xe0": None,
+    b"\xff\xf1\x50\x80": None,
+    b"GIF89a": None,
+    b"#EXTM3U\n": None,
+    b"": None,
+}
+
+
+@pytest.mark.parametrize("beginning", SOUNDS)
+def test_sounds_are_detected_by_first_bytes(beginning: bytes) -> None:
+    assert sniff.sniff_sound(beginning) == SOUNDS[beginning]
 
 
 def chunk(kind: bytes, data: bytes = b"") -> bytes:

@@ -23,7 +23,7 @@ def inspect(
     if as_json:
         console.document(found)
     else:
-        _table(found, indent="")
+        _table(found if found["audio"] is not None or found["frames"] == 1 else found | {"audio": "none"}, indent="")
 
 
 def _table(values: dict[str, Any], indent: str) -> None:

@@ -15,10 +15,11 @@ from flickbook.cli.progress import ProgressLine
 from flickbook.errors import RequestError
 
 
-@options.taking(polish=options.POLISH, encoding=options.ENCODING)
+@options.taking(polish=options.POLISH, audio=options.AUDIO, encoding=options.ENCODING)
 def polish(
     file: Annotated[Path, typer.Argument(help="A film, numbered frames (shot-%04d.png), or an image.")],
     polish: Any,
+    audio: Any,
     encoding: Any,
     join: Annotated[list[Path] | None, typer.Option(help="Film to append; repeatable.")] = None,
     fade: Annotated[int, typer.Option(help="Frames of the cross-fade between joined films.")] = 0,
@@ -43,7 +44,7 @@ def polish(
     stills = container not in formats.FILMS
     output_path.check([path], 1 if stills else 2, [] if sheet is None else [sheet], overwrite)
     quality = None if encoding["quality"] is None else formats.quality_of(encoding["quality"])
-    polish_options = {**words(polish), **encoding, "quality": quality}
+    polish_options = {**words(polish), **audio, **encoding, "quality": quality}
     output_path.announce([path])
     with ProgressLine(phases={"polish": 0.9, "write": 0.1}) as progress:
         clip = polished(

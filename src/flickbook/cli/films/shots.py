@@ -14,6 +14,8 @@ from flickbook.errors import RequestError
 if TYPE_CHECKING:
     from flickbook.spec import Plan
 
+#: Options of the whole film's sound.
+_SOUND = ("audio", "audio_fit", "audio_fade")
 #: Options of `flickbook generate` that belong to one film of one prompt.
 _ALONE = ("num_frames", "prompt_at", "image", "video", "strength")
 
@@ -47,7 +49,9 @@ def shoot(
     quality = encoding["quality"]
     written = {**encoding, "quality": None if quality is None else formats.quality_of(quality)}
     written["container"] = None if output is None else formats.container_of(output)
-    common = {name: value for name, value in film.items() if value is not None and name not in (*_ALONE, "size")}
+    written |= {name: film[name] for name in _SOUND if film[name] is not None}
+    without = (*_ALONE, *_SOUND, "size")
+    common = {name: value for name, value in film.items() if value is not None and name not in without}
     common |= size_of(film["size"])
     common["lora"] = list(extras.loras) or None
     found = shooting(read(path), {name: each for name, each in common.items() if each is not None}, written)

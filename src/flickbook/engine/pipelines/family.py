@@ -24,12 +24,13 @@ from flickbook.engine.pipelines.call import Call
 from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.preview import pictures
 from flickbook.engine.pipelines.registry import PIPELINES, SCHEDULERS, arguments, begins_from, class_for
-from flickbook.engine.pipelines.result import frames_of
+from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.hub.find import directory
 from flickbook.hub.manifest import HashCache, fingerprint, read_config
+from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan
 
 #: Networks that stay in float32 when the rest uses half precision, as their publishers recommend.
@@ -132,11 +133,11 @@ class PipelineFamily:
         previews: bool = False,
         start: Stage | None = None,
     ) -> Generator[Stage, None, None]:
-        """Yield a stage after each step of each film. All stages share one list, `latents`, of the finished frames.
+        """Yield a stage after each step of each film. All stages share one list, `latents`, of the finished films.
 
         With `start` the run continues after that stage's step; films finished before are not made again.
         """
-        films: list[np.ndarray] = [] if start is None else start.latents
+        films: list[Film] = [] if start is None else start.latents
         hastes = self._hastes = []
         for number, plan in enumerate(plans):
             pipe = self.pipe_of(plan)
@@ -153,7 +154,7 @@ class PipelineFamily:
                         done, total = number * stage.total + stage.index, len(plans) * stage.total
                         stage = replace(stage, latents=films, film=number, dtype=self.placement.dtype)
                         yield replace(stage, index=done, total=total)
-            films.append(frames_of(call.result, plan))
+            films.append(film_of(pipe, call.result, plan))
             self.note_tiling(call)
 
     def note_tiling(self, call: Call) -> None:
@@ -176,7 +177,7 @@ class PipelineFamily:
         """The stage that `pack` wrote. Raises WeightsError for another shape or another version of diffusers."""
         stage = Stage.from_tensors(tensors)
         shape = (plans[0].num_frames, plans[0].height, plans[0].width, 3)
-        if stage.film >= len(plans) or any(frames.shape != shape for frames in stage.latents):
+        if stage.film >= len(plans) or any(film.frames.shape != shape for film in stage.latents):
             raise WeightsError("checkpoint", "belongs to films of another shape", "start the run again")
         self._last = self.pipe_of(plans[stage.film]), plans[stage.film]
         return stage
@@ -213,6 +214,10 @@ class PipelineFamily:
     def applied(self, plans: Sequence[Plan], state: Stage) -> list[str]:
         """For each film of the last run, a note on the speed optimisations used; "" for none."""
         return self._hastes
+
+    def sounds(self, plans: Sequence[Plan], state: Stage) -> list[Sound | None]:
+        """The sound that was made with each film of the run that ended in `state`; None if the model makes none."""
+        return [film.sound for film in state.latents]
 
     def lower(self, placement: Placement) -> None:
         """Switch to a placement that is further down the fallbacks."""
@@ -251,8 +256,8 @@ class PipelineFamily:
 
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (film, first frame, frames); the pipeline has decoded them already."""
-        for film, frames in enumerate(latents):
-            yield film, 0, frames
+        for number, film in enumerate(latents):
+            yield number, 0, film.frames
 
 
 def _index(place: Path) -> dict[str, Any]:

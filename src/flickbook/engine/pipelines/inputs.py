@@ -36,7 +36,8 @@ class Inputs:
         """The inputs of a Plan; `sources` holds their frames by the keys of `engine.sources.keys`."""
         found: dict[str, list[Any]] = {}
         for key, (role, _) in zip(keys(plan), files(plan), strict=True):
-            found.setdefault(role, []).append([Image.fromarray(frame) for frame in sources[key]])
+            if role != "audio":  # the engine puts the sound under the finished frames
+                found.setdefault(role, []).append([Image.fromarray(frame) for frame in sources[key]])
         begins = found["image"][0][0] if plan.image else found["video"][0] if plan.video else None
         placed = [frames[0] for frames in found.get("condition", [])]
         return cls(

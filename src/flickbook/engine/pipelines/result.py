@@ -1,13 +1,47 @@
-"""What a diffusers pipeline returned, as the frames of a film."""
+"""What a diffusers pipeline returned, as the frames and the sound of a film."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flickbook.errors import RequestError, WeightsError
+from flickbook.media.sound.samples import MAX_CHANNELS, Sound
 from flickbook.spec import Plan
+
+
+class Film(NamedTuple):
+    """A finished film of a pipeline: frames (n, h, w, 3) uint8, and the sound that was made with them, if any."""
+
+    frames: np.ndarray
+    sound: Sound | None = None
+
+
+def film_of(pipe: Any, result: Any, plan: Plan) -> Film:
+    """The film of a pipeline's result. Raises what `frames_of` and `sound_of` raise."""
+    return Film(frames_of(result, plan), sound_of(pipe, result, plan))
+
+
+def sound_of(pipe: Any, result: Any, plan: Plan) -> Sound | None:
+    """The sound of a pipeline's result; None if it made none. Its duration may differ from that of the frames.
+
+    Raises WeightsError for values that are not finite.
+    """
+    made = getattr(result, "audio", None)
+    if made is None:
+        return None
+    # (films, samples) or (films, channels, samples), in the precision of the vocoder.
+    first = made[0]
+    samples = np.asarray(first.detach().float().cpu() if hasattr(first, "detach") else first, dtype=np.float32)
+    samples = samples.reshape(-1, samples.shape[-1])[:MAX_CHANNELS].T
+    if not np.isfinite(samples).all():
+        raise WeightsError(plan.model, "produced values that are not a sound", "ask for --precision fp32 or bf16")
+    config = getattr(getattr(pipe, "vocoder", None), "config", {})
+    rate = config.get("output_sampling_rate") or getattr(pipe, "audio_sample_rate", None)
+    if rate is None or not len(samples):
+        return None
+    return Sound(np.ascontiguousarray(samples), int(rate))
 
 
 def frames_of(result: Any, plan: Plan) -> np.ndarray:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flickbook.engine.pipelines.result import Film
 from flickbook.errors import WeightsError
+from flickbook.media.sound.samples import Sound
 
 #: The entries of a checkpoint that contain JSON, as bytes.
 _JSON, _STAGE = "call", "stage"
@@ -92,11 +94,16 @@ class Stage:
         """A flat dictionary of CPU tensors that share no memory. Raises ValueError if the call cannot be resumed."""
         if not isinstance(self.call, CallState):
             raise ValueError(self.call)
-        fields = {"index": self.index, "total": self.total, "film": self.film, "dtype": self.dtype}
-        tensors = {_STAGE: _text(fields | {"diffusers": version("diffusers")}), **self.call.to_tensors()}
+        fields: dict[str, Any] = {"index": self.index, "total": self.total, "film": self.film, "dtype": self.dtype}
+        fields |= {"diffusers": version("diffusers")}
+        tensors = self.call.to_tensors()
         # All stages share the list, and it may have grown since this stage.
-        for number, frames in enumerate(self.latents[: self.film]):
-            tensors[f"frames.{number}"] = torch.from_numpy(frames.copy())
+        for number, film in enumerate(self.latents[: self.film]):
+            tensors[f"frames.{number}"] = torch.from_numpy(film.frames.copy())
+            if film.sound is not None:
+                tensors[f"sound.{number}"] = torch.from_numpy(film.sound.samples.copy())
+                fields[f"rate.{number}"] = film.sound.rate
+        tensors[_STAGE] = _text(fields)
         x0 = self.x0
         if x0 is not None:
             tensors["x0"] = x0.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -111,12 +118,19 @@ class Stage:
         fields = json.loads(bytes(tensors[_STAGE].numpy()))
         if fields["diffusers"] != version("diffusers"):
             raise WeightsError("checkpoint", f"was written with diffusers {fields['diffusers']}", "start the run again")
-        films = [tensors[f"frames.{number}"].numpy() for number in range(fields["film"])]
+        films = [_film(tensors, fields, number) for number in range(fields["film"])]
         x0, call = tensors.get("x0"), CallState.from_tensors(tensors)
         clean = None if x0 is None else lambda: x0
         return cls(
             fields["index"], fields["total"], films, clean=clean, call=call, film=fields["film"], dtype=fields["dtype"]
         )
+
+
+def _film(tensors: Mapping[str, Tensor], fields: Mapping[str, Any], number: int) -> Film:
+    """A finished film of a saved stage."""
+    samples = tensors.get(f"sound.{number}")
+    sound = None if samples is None else Sound(samples.numpy(), int(fields[f"rate.{number}"]))
+    return Film(tensors[f"frames.{number}"].numpy(), sound)
 
 
 def answer(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:

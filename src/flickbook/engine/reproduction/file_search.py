@@ -14,7 +14,7 @@ from flickbook.formats import digest
 from flickbook.spec import Plan, Treatment
 
 #: Formats that are read but never written.
-_READ: Final = (".bmp", ".tif", ".tiff", ".m4v", ".mov", ".avi")
+_READ: Final = (".bmp", ".tif", ".tiff", ".m4v", ".mov", ".avi", ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 #: Limits of the search in a directory: number of files, and bytes of each.
 FILES: Final = 500
 BYTES: Final = 4 << 30
@@ -39,6 +39,8 @@ def required_files(plan: Plan | Treatment) -> list[RequiredFile]:
     for each in (plan, *(shot.plan for shot in plan.shots)) if isinstance(plan, Plan) else (plan,):
         if isinstance(each, Plan):
             found += [RequiredFile(f"LoRA {lora.name}", lora.sha256) for lora in each.loras]
+        elif each.track():
+            found.append(RequiredFile("audio", each.track()))
         networks = (("interpolator", each.polish.interpolator), ("upscaler", each.polish.upscaler))
         found += [RequiredFile(f"{role} {net.name}", net.sha256) for role, net in networks if net is not None]
     return found
@@ -105,7 +107,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _near(film: Path) -> Iterator[Path]:
-    """The images, films and weights in the film's directory."""
+    """The images, films, sounds and weights in the film's directory."""
     try:
         with os.scandir(film.parent) as entries:
             names = sorted(each.name for each in entries if Path(each.name).suffix.lower() in _SUFFIXES)

@@ -20,15 +20,18 @@ from flickbook.engine.reproduction.rerun import checked_request
 from flickbook.engine.sequences.sequence import made as made_sequence
 from flickbook.engine.shots.film import made as made_shots
 from flickbook.engine.shots.film import run_options_for_shots
+from flickbook.engine.soundtrack import tracks
 from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
-from flickbook.formats import CODECS, FORMS, digest, is_frames
+from flickbook.formats import CODECS, FORMS, SOUNDING, digest, is_frames
 from flickbook.hub.find import directory
 from flickbook.hub.manifest import HashCache
 from flickbook.media.clip import Clip
 from flickbook.media.embedded import carried
 from flickbook.media.metrics.similarity import psnr
 from flickbook.media.read import read_any
+from flickbook.media.read_sound import has_sound, read_sound
+from flickbook.media.sound.samples import difference
 from flickbook.spec import Placement, Recipe, Step, Treatment
 
 #: Films whose decoded frames have at least this PSNR (dB) count as the same: the difference is invisible.
@@ -124,10 +127,14 @@ def _film(path: Path, recipe: Recipe) -> Path:
 def _compared(path: Path, recipe: Recipe, clip: Clip, causes: Sequence[str]) -> Verdict:
     """The Verdict on a film and its reproduction, both compared as files."""
     assert clip.recipe is not None
-    likeness, bytes_equal = _likeness(path, recipe, clip)
+    likeness, heard, bytes_equal = _likeness(path, recipe, clip)
     verdict = partial(Verdict, psnr=likeness, clip=clip, identical_files=bytes_equal)
     alike = likeness is not None and likeness >= SAME_DB
-    if clip.recipe.frames_sha256 == recipe.frames_sha256:
+    equal = clip.recipe.frames_sha256 == recipe.frames_sha256 and clip.recipe.audio_sha256 == recipe.audio_sha256
+    if not heard >= SAME_DB:
+        sounds = "the sound in the file is not that of its recipe: the file was changed after it was written"
+        return verdict("differs", causes=(sounds if equal else "the sound is a different one", *causes))
+    if equal:
         # Another FFmpeg or Pillow, or a hardware encoder, may encode the same frames slightly differently.
         same_writer = all(recipe.versions.get(name) == clip.recipe.versions.get(name) for name in ("av", "pillow"))
         exact = same_writer and not CODECS.get(recipe.plan.codec, CODECS["h264"]).hardware
@@ -141,16 +148,25 @@ def _compared(path: Path, recipe: Recipe, clip: Clip, causes: Sequence[str]) -> 
     return verdict("differs", causes=tuple(causes or [none]))
 
 
-def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, bool]:
-    """PSNR (dB) between the file and the reproduction in the same encoding, None if their sizes differ; and whether
-    both files are equal byte for byte."""
+def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, float, bool]:
+    """Compare the file and the reproduction in the same encoding: PSNR of the frames (dB, None if their sizes differ),
+    the same of their sounds, and whether both files are equal byte for byte."""
     ending = "-%04d.png" if recipe.plan.container == "frames" else FORMS[recipe.plan.container].suffixes[0]
     with tempfile.TemporaryDirectory() as scratch:
         other = clip.save(Path(scratch) / f"film{ending}")
         if digest(other) == digest(path):
-            return float("inf"), True
+            return float("inf"), float("inf"), True
         ours, theirs = read_any(other)[0], read_any(path)[0]
-    return (psnr(ours, theirs) if ours.shape == theirs.shape else None), False
+        heard = _heard(other, path) if recipe.plan.container in SOUNDING else float("inf")
+    return (psnr(ours, theirs) if ours.shape == theirs.shape else None), heard, False
+
+
+def _heard(one: Path, other: Path) -> float:
+    """The ratio (dB) of full scale to the difference of two films' sounds; -infinity if only one has a sound."""
+    there = has_sound(one), has_sound(other)
+    if there != (True, True):
+        return float("inf") if there == (False, False) else float("-inf")
+    return difference(read_sound(one), read_sound(other))
 
 
 def _otherwise(recipe: Recipe, made: Recipe) -> Iterator[str]:
@@ -177,10 +193,13 @@ def again(
     """
     plan = recipe.plan
     if isinstance(plan, Treatment):
-        frames, _ = joined([found[each] for each in plan.sources], plan.fade, plan.fit)
+        heard = not plan.audio
+        frames, _, sound = joined([found[each] for each in plan.sources], plan.fade, plan.fit, heard)
+        track = plan.track()
+        under = tracks(plan, str(found[track]) if track else None)
         # Without a network torch is not involved; importing it would take a second.
         with place.threads(recipe.kernels.get("threads")) if recipe.kernels else nullcontext():
-            return treated(plan, frames, networks=found, on_step=on_step)
+            return treated(plan, frames, networks=found, on_step=on_step, sound=sound, tracks=under)
     request = checked_request(plan, found, model_dir)
     if plan.task == "shots":
         run_options = replace(run_options_for_shots(plan, request, model_dir), networks=found)

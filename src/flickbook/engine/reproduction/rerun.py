@@ -47,6 +47,8 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
         dropped |= {"image": "", "video": "", "strength": None, "mask": ""}
     empty = {"last_image": "", "conditions": (), "reference_images": (), "control_video": "", "mask": ""}
     dropped |= {name: value for name, value in empty.items() if name in changes}
+    if "audio" in changes:
+        dropped |= {"audio": "", "audio_fit": "pad", "audio_fade": 0.0}
     plan = plan.model_copy(update=dropped)
     evidence = gather(plan, path, files, None if run is None else run.inputs)
     if evidence.missing:
@@ -108,12 +110,22 @@ def _request_of_shots(plan: Plan, found: Networks, model_dir: Path | None) -> Re
             shots.append(RequestedShot(request=request, begins=shot.begins))
     first = plan.shots[0].plan
     named = {"prompt": first.prompt, "model": first.model, "polish": plan.polish, "fade": plan.fade}
-    return Request.of(**named, shots=tuple(shots))
+    return Request.of(**named, **_sound(plan, found), shots=tuple(shots))
+
+
+def _sound(plan: Plan, found: Networks) -> dict[str, Any]:
+    """The fields of a Request for the sound of a Plan. Without a track, the last two must not be named."""
+    if not plan.track():
+        return {"audio": plan.audio or None, "audio_fit": None, "audio_fade": None}
+    return {"audio": str(found[plan.track()]), "audio_fit": plan.audio_fit, "audio_fade": plan.audio_fade}
 
 
 _NOT_OURS: Final = "its recipe was not written by Flickbook"
 #: Fields that also apply to another model.
-_ANY_MODEL: Final = ("prompt", "seed", "prompt_at", "speed", "polish", "conditions", "reference_images", "control")
+_ANY_MODEL: Final = (
+    *("prompt", "seed", "prompt_at", "speed", "polish", "conditions", "reference_images", "control"),
+    *("audio", "audio_fit", "audio_fade"),
+)
 _FORMAT: Final = ("container", "codec", "quality", "pixel_format")
 
 
@@ -131,6 +143,7 @@ def request_fields(plan: Plan, found: Networks, other_model: bool = False) -> di
     )
     named["reference_images"] = tuple(str(found[digest]) for digest in plan.reference_images)
     named |= {name: named[name] or None for name in ("conditions", "reference_images")}
+    named |= _sound(plan, found)
     named["loras"] = tuple((str(found[lora.sha256]), lora.weight) for lora in plan.loras) or None
     named["prompt_at"] = plan.prompt_at or None
     if other_model:

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 
 from flickbook import catalogue, formats, settings
+from flickbook.conditioning import audio_of
 from flickbook.engine.engine import Engine
 from flickbook.engine.films import OnStep, RunOptions, clip_of, engine_of, located, run_options_of
 from flickbook.engine.pipelines.registry import check_stills
@@ -70,7 +71,8 @@ def plan_of(
         if not 0 <= value <= 1:
             raise RequestError(name, value, "must be 0 to 1", f"ask for {0 if value < 0 else 1}, or leave it out")
     encoding = formats.encoding(request.container or "mp4", request.codec, request.quality, request.pixel_format)
-    bare = {"codec": None, "quality": None, "pixel_format": None}
+    sound = audio_of(request.audio, request.audio_fit, request.audio_fade, encoding.container)
+    bare = dict.fromkeys(("codec", "quality", "pixel_format", "audio", "audio_fit", "audio_fade"))
     alone = request.model_copy(update={"container": "png", "num_frames": 1, "prompt_at": None, **bare})
     first = resolve(alone.model_copy(update={"prompt": prompts[0]}), model_dir)
     # The LoRAs need hashing only once.
@@ -78,7 +80,7 @@ def plan_of(
     texts = [resolve(light.model_copy(update={"prompt": text}), model_dir).prompt for text in prompts[1:]]
     _check_feedback(feedback, first)
     reached = [round(number * (count - 1) / (len(prompts) - 1)) for number in range(1, len(prompts))]
-    film = {"task": "sequence", "num_frames": count, "drift": float(drift), **encoding.model_dump()}
+    film = {"task": "sequence", "num_frames": count, "drift": float(drift), **encoding.model_dump(), **sound}
     film |= {"feedback": float(feedback), "prompt_at": tuple(zip(reached, texts, strict=True))}
     return first.model_copy(update=film)
 

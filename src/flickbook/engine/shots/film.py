@@ -15,10 +15,14 @@ from flickbook.engine.memory import device
 from flickbook.engine.polish import Networks, polished, scored, weights_of
 from flickbook.engine.shots.plan import repeated
 from flickbook.engine.shots.takes import Takes
+from flickbook.engine.soundtrack import soundtrack, tracks
 from flickbook.engine.usage import Meter
 from flickbook.errors import Cancelled
-from flickbook.media.clip import Clip, frames_sha256
+from flickbook.media.clip import Clip, frames_sha256, unheard
 from flickbook.media.finishing.join import join
+from flickbook.media.sound import mix
+from flickbook.media.sound.join import join as join_sounds
+from flickbook.media.sound.samples import Sound
 from flickbook.spec import MadeShot, Plan, PlannedShot, Polish, Recipe, Request, Step
 
 #: Called with a shot's Plan, its run options, and the preview of a Step.
@@ -36,7 +40,9 @@ def run_options_for_shots(
         for shot, requested in zip(plan.shots, request.shots or (), strict=True)
     ]
     inputs = {digest: path for options in each for digest, path in options.inputs.items()}
-    return replace(each[0].merged(each[1:]), inputs=inputs, loras=())
+    options, found = each[0].merged(each[1:]), tracks(plan, request.audio)
+    inputs |= {digest: str(Path(request.audio or "").absolute()) for digest in found}
+    return replace(options, inputs=inputs, loras=(), tracks={**options.tracks, **found})
 
 
 def made(
@@ -101,12 +107,17 @@ def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> t
 
 def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOptions, kept: int) -> Clip:
     """The film of finished shots, with its Recipe and its Run."""
-    parts = []
+    parts, sounds = list[np.ndarray](), list[Sound | None]()
     for shot, clip in zip(plan.shots, clips, strict=True):
-        finished, _ = polished(clip.frames, clip.fps, shot.plan.polish, run_options.networks, meter)
+        # As a kept shot has it, so that a resumed film is equal to the bit.
+        networks, sound = run_options.networks, None if clip.audio is None else mix.stored(clip.audio)
+        finished, _, sound = polished(clip.frames, clip.fps, shot.plan.polish, networks, meter, sound)
         parts.append(finished[repeated(shot, plan.fade) :])
+        sounds.append(_part(sound, len(finished), len(parts[-1]), plan.fps))
+    heard = join_sounds(sounds, [len(part) for part in parts], plan.fade, plan.fps)
     joined = join(parts, plan.fade)
-    frames, fps = polished(joined, plan.fps, plan.polish, run_options.networks, meter)
+    frames, fps, own = polished(joined, plan.fps, plan.polish, run_options.networks, meter, heard)
+    audio = soundtrack(plan, frames, fps, own, run_options.tracks)
     polishes = [plan.polish, *(shot.plan.polish for shot in plan.shots)]
     recipes = [clip.recipe for clip in clips if clip.recipe is not None]
     first = recipes[0]
@@ -115,6 +126,7 @@ def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOpt
         placement=first.placement,
         weights=first.weights | {name: each for polish in polishes for name, each in weights_of(polish).items()},
         frames_sha256=frames_sha256(frames),
+        audio_sha256=None if audio is None else audio.sha256,
         versions={name: version for each in recipes for name, version in each.versions.items()},
         device_name=first.device_name,
         kernels=first.kernels,
@@ -127,11 +139,17 @@ def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOpt
         scores[_AGREEMENT] = float(np.mean(agreements))
     notes = [f"shot {n}: {text}" for n, clip in enumerate(clips, 1) if clip.run for text in clip.run.notes]
     notes += [f"{kept} of the shots existed already"] if kept else []
+    notes += unheard(plan.container, audio)
     run = meter.run(notes=[*notes, *findings], scores=scores, inputs=dict(run_options.inputs))
     spent = Counter[str]()
     for clip in clips:
         spent.update(clip.run.seconds if clip.run is not None else {})
-    return Clip(frames, fps, recipe, run.model_copy(update={"seconds": {**run.seconds, **dict(spent)}}))
+    return Clip(frames, fps, recipe, run.model_copy(update={"seconds": {**run.seconds, **dict(spent)}}), audio=audio)
+
+
+def _part(sound: Sound | None, frames: int, count: int, fps: float) -> Sound | None:
+    """The sound of the last `count` of a shot's `frames` frames."""
+    return None if sound is None else mix.during(sound, frames - count, frames, fps)
 
 
 def networks_for(found: Networks, run_options: RunOptions) -> RunOptions:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook import catalogue, formats
-from flickbook.conditioning import conditions_of, unread
+from flickbook.conditioning import audio_of, conditions_of, unread
 from flickbook.engine.polish import Networks, PolishOptions, Size, finished, parse_polish, size_after
 from flickbook.engine.rows import at
 from flickbook.engine.shots.shot_list import ShotList
@@ -27,6 +27,9 @@ _NO_INPUT: Final[dict[str, Any]] = {
     "video": "",
     "strength": None,
     "loras": (),
+    "audio": "",
+    "audio_fit": "pad",
+    "audio_fade": 0.0,
     "window": 0,
     "stride": 0,
 }
@@ -76,7 +79,7 @@ def shooting(
             networks |= files
     head = requests[0].request
     film = Request.of(
-        **{**dict(encoding or {}), "prompt": head.prompt, "model": head.model, "seed": head.seed},
+        **{**shot_list.sound, **dict(encoding or {}), "prompt": head.prompt, "model": head.model, "seed": head.seed},
         shots=tuple(requests),
         fade=shot_list.fade,
     )
@@ -155,6 +158,7 @@ def plan_of(request: Request, model_dir: Path | None = None) -> Plan:
     film = {"task": "shots", "num_frames": count, "width": size.width, "height": size.height, "fps": size.fps}
     turns = tuple((start, shot.plan.prompt) for start, shot in zip(starts[1:], shots[1:], strict=True))
     film |= {"prompt_at": turns, "shots": tuple(shots), "fade": fade, "polish": polish, **_NO_INPUT}
+    film |= audio_of(request.audio, request.audio_fit, request.audio_fade, encoding.container)
     return first.model_copy(update=film | encoding.model_dump())
 
 

@@ -1,6 +1,7 @@
 """Shot lists: TOML or JSON documents that describe a film shot by shot.
 
 - `fade`: frames of each cross-fade; 0 cuts.
+- `audio`, `audio_fit`, `audio_fade`: the sound under the whole film; a shot may have one of its own.
 - `[subjects]`: the words for {hero} in the prompts, or words and a picture.
 - `[defaults]`: options of all shots, by their names in a batch file.
 - `[[shots]]`: prompt, seconds or num_frames, begins, camera, seed, lora and so on.
@@ -23,7 +24,9 @@ from flickbook.spec import Begins
 
 SHOTS: Final = 64
 _BYTES: Final = 1 << 20
-_DOCUMENT: Final = ("fade", "subjects", "defaults", "shots")
+#: The options of the film's sound, which is under all shots.
+_SOUND: Final = ("audio", "audio_fit", "audio_fade")
+_DOCUMENT: Final = ("fade", *_SOUND, "subjects", "defaults", "shots")
 #: Options of a batch's row that a shot does not have: its prompt is one, and its file is that of the film.
 _NOT_OURS: Final = ("name", "prompt_at", "codec", "quality", "pixel_format")
 #: The options of a shot in addition to those of a batch's row.
@@ -42,12 +45,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class ShotList:
-    """The options of each shot, with the defaults, subjects and the cross-fade (frames) of all of them."""
+    """The options of each shot, with the defaults, subjects, cross-fade (frames) and sound of all of them."""
 
     shots: tuple[Mapping[str, Any], ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     subjects: Mapping[str, Subject] = field(default_factory=dict)
     fade: int = 0
+    sound: Mapping[str, Any] = field(default_factory=dict)
 
     def pictures(self, number: int) -> list[str]:
         """The pictures of the subjects that shot `number`, from 1, names."""
@@ -130,7 +134,8 @@ def of(document: Any, within: Path | None = None) -> ShotList:
     for number, shot in enumerate(shots, 1):
         with rows.at(f"shot {number}"):
             found.append(_typed(shot, within))
-    return ShotList(tuple(found), common, _subjects(document.get("subjects", {}), within), fade)
+    sound = _typed({name: document[name] for name in _SOUND if document.get(name) is not None}, within)
+    return ShotList(tuple(found), common, _subjects(document.get("subjects", {}), within), fade, sound)
 
 
 def _subjects(subjects: Any, within: Path | None) -> dict[str, Subject]:

@@ -9,6 +9,7 @@ from flickbook.errors import FlickbookError
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.embedded import carried
 from flickbook.media.read import read_any
+from flickbook.media.read_sound import read_sound
 from flickbook.spec import Plan
 
 logger = logging.getLogger(__name__)
@@ -34,13 +35,14 @@ class Takes:
             if not isinstance(recipe.plan, Plan) or recipe.plan.key() != plan.key():
                 return None
             frames, fps = read_any(path)
+            audio = None if recipe.audio_sha256 is None else read_sound(path)
         except (FlickbookError, OSError) as error:
             logger.warning("shot %d is made again: %s", number, error)
             return None
         if frames_sha256(frames) != recipe.frames_sha256:
             logger.warning("shot %d is made again: %s is damaged", number, path)
             return None
-        return Clip(frames, fps, recipe, run)
+        return Clip(frames, fps, recipe, run, audio=audio)
 
     def put(self, number: int, clip: Clip) -> None:
         """Keep a finished shot. Raises OutputError."""

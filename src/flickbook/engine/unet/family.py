@@ -27,6 +27,7 @@ from flickbook.engine.unet.first_frame import FirstFrame
 from flickbook.engine.unet.prompt_cache import PromptCache
 from flickbook.errors import RequestError, WeightsError
 from flickbook.hub.manifest import HashCache, fingerprint
+from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan, Speed
 from flickbook.windows import prompt_of
 
@@ -293,6 +294,10 @@ class UNetFamily:
         counts = [state.total - each.evaluations for each in state.answers]
         text = f"of {state.total} steps were forecast"
         return [f"speed {plans[0].speed}: {count} {text}" for count in counts] or [""] * len(plans)
+
+    def sounds(self, plans: Sequence[Plan], state: SamplerState) -> list[Sound | None]:
+        """None for each film: this family makes no sound."""
+        return [None] * len(plans)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step of the last run; 0 after the last step."""

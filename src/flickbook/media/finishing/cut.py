@@ -65,6 +65,11 @@ def trim(frames: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarr
     return frames[start:last].copy()
 
 
+def count_at_rate(count: int, fps: float, new_fps: float) -> int:
+    """Return how many frames `at_rate` makes of `count`. Raises RequestError for rates outside 0.1 to 240."""
+    return max(1, _nearest(count * frame_rate(new_fps) / frame_rate(fps)))
+
+
 def at_rate(frames: np.ndarray, fps: float, new_fps: float) -> np.ndarray:
     """Convert `frames` of a film at `fps` to a film at `new_fps` of the same duration, to the nearest frame.
 
@@ -74,7 +79,7 @@ def at_rate(frames: np.ndarray, fps: float, new_fps: float) -> np.ndarray:
     """
     check_frames(frames)
     rate, new = frame_rate(fps), frame_rate(new_fps)
-    count = max(1, _nearest(len(frames) * new / rate))
+    count = count_at_rate(len(frames), fps, new_fps)
     if count > MAX_FRAMES:
         limit = f"would make {count} frames, and {MAX_FRAMES} are the most"
         raise RequestError("rate", new_fps, limit, "choose a lower rate or trim the film first")

@@ -11,6 +11,8 @@ from flickbook.media.finishing.join import cross_fade
 from flickbook.media.write import check_frames
 
 Mode = Literal["pingpong", "blend", "cut"]
+#: Numbers of the first frame and of the one after the last.
+Part = tuple[int, int]
 _LEAST: Final = {"pingpong": 2, "blend": 4, "cut": 6}
 _MOST: Final = 2000  # frames that "cut" compares pairwise
 _JUMP: Final = 1.5  # multiple of the film's largest step that a cut may jump
@@ -28,6 +30,22 @@ def loop(frames: np.ndarray, mode: Mode = "blend") -> np.ndarray:
     closest to its beginning, without blending. Raises RequestError for another mode, too few frames, and a "cut" of a
     film that never returns.
     """
+    return looped(frames, mode, part_of(frames, mode))
+
+
+def looped(frames: np.ndarray, mode: Mode, part: Part) -> np.ndarray:
+    """Return the loop of `frames` whose part `part_of` found; a new array."""
+    start, end = part
+    if mode == "pingpong":
+        return np.concatenate([frames, frames[-2:0:-1]])
+    return blended(frames, start) if mode == "blend" else frames[start:end].copy()
+
+
+def part_of(frames: np.ndarray, mode: Mode) -> Part:
+    """Return the part of the frames that the loop keeps: all, those between the fades of "blend", or that of "cut".
+
+    Raises RequestError as `loop` does.
+    """
     check_frames(frames)
     if mode not in get_args(Mode):
         raise RequestError("loop", mode, "must be pingpong, blend or cut", "blend suits most films")
@@ -35,7 +53,7 @@ def loop(frames: np.ndarray, mode: Mode = "blend") -> np.ndarray:
     if len(frames) < least:
         raise RequestError("loop", mode, f"needs {least} frames and there are {len(frames)}", "make a longer film")
     if mode == "pingpong":
-        return np.concatenate([frames, frames[-2:0:-1]])
+        return 0, len(frames)
     if mode == "cut":
         start, end = _round(frames)
         seam, usual = _step(frames[end - 1], frames[start]), float(steps(frames)[1:].max())
@@ -44,8 +62,9 @@ def loop(frames: np.ndarray, mode: Mode = "blend") -> np.ndarray:
                 f"finds no frame to go back to: the nearest is {seam:.1f} levels away, and steps are up to {usual:.1f}"
             )
             raise RequestError("loop", mode, limit, "choose blend or pingpong")
-        return frames[start:end].copy()
-    return blended(frames, _overlap(frames))
+        return start, end
+    overlap = _overlap(frames)
+    return overlap, len(frames) - overlap
 
 
 def steps(frames: np.ndarray) -> np.ndarray:

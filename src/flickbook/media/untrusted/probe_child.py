@@ -37,18 +37,21 @@ Task = Callable[..., Iterator[Any]]
 
 def tasks() -> dict[str, Task]:
     """Return all tasks by name. A task yields parts (arrays, bytes or JSON), of which the last is its answer."""
-    from flickbook.media.untrusted import decode, metadata, still
+    from flickbook.media.untrusted import decode, decode_sound, metadata, still
 
     return {
         "clip_facts": decode.clip_facts_task,
         "facts": decode.facts_task,
         "frames": decode.frames_task,
+        "has_sound": decode_sound.has_sound_task,
         "last": still.last,
         "metadata": metadata.metadata,
         "middle": still.middle,
         "picture": decode.picture_task,
         "sheet": still.sheet,
         "size": metadata.size,
+        "sound": decode_sound.sound_task,
+        "sound_facts": decode_sound.sound_facts_task,
         "thumbnail": still.thumbnail,
         "video": decode.video_task,
     }

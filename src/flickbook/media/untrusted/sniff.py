@@ -19,7 +19,7 @@ from PIL.Image import DecompressionBombError
 from flickbook.errors import MediaError, shown
 from flickbook.media.write import FilePath
 
-Kind = Literal["picture", "film", "either"]
+Kind = Literal["picture", "film", "either", "sound"]
 REMEDY: Final = "convert it to PNG or JPEG, or a film to H.264 MP4"
 DAMAGED: Final = ("cut short or damaged", "fetch or export it again")
 _HEAD_BYTES: Final = 64
@@ -86,6 +86,13 @@ _MAGIC: Final = {
 _QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"free", b"skip")  # first boxes of QuickTime files before 2001
 #: For the animated ones (avis, msf1), a video demuxer would find only the still image.
 _STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis", b"msf1")
+WAV: Final = Format("wav", demuxer="wav")
+FLAC: Final = Format("flac", demuxer="flac")
+OGG: Final = Format("ogg", demuxer="ogg")
+MP3: Final = Format("mp3", demuxer="mp3")
+SOUND_REMEDY: Final = "convert it to WAV, FLAC, MP3, Ogg or M4A"
+#: Bits of the first two bytes of an MPEG audio frame without a tag: the sync word, and layer III.
+_MPEG_AUDIO: Final = (0xFFE6, 0xFFE2)
 _MAX_EARLY: Final = 1 << 16  # PNG chunks up to the start of the second frame
 
 
@@ -105,6 +112,18 @@ def sniff(head: bytes) -> Format | None:
     if head[4:8] in _QUICKTIME and head[:1] == b"\0":
         return MOV
     return next((found for magic, found in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def sniff_sound(head: bytes) -> Format | None:
+    """Detect the format of a file that may hold sound from its first 64 bytes; None if it is not supported."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return WAV
+    if head[:4] in (b"fLaC", b"OggS"):
+        return FLAC if head[:1] == b"f" else OGG
+    if head[:3] == b"ID3" or int.from_bytes(head[:2], "big") & _MPEG_AUDIO[0] == _MPEG_AUDIO[1]:
+        return MP3
+    form = sniff(head)
+    return form if form in (MP4, MOV, WEBM, MATROSKA, AVI) else None
 
 
 def png_chunks(file: BufferedReader) -> Iterator[tuple[bytes, int, int]]:
@@ -176,6 +195,11 @@ def _check_regular(path: FilePath, facts: os.stat_result) -> None:
 
 def _format(path: FilePath, file: BufferedReader, kind: Kind) -> Format:
     head = file.read(_HEAD_BYTES)
+    if kind == "sound" and head:
+        heard = sniff_sound(head)
+        if heard is None:
+            raise MediaError(path, f"begins with {shown(head[:12])}, as no sound does that is read", SOUND_REMEDY)
+        return heard
     form = sniff(head)
     if form is not None:
         form = MOVING_PNG if form == PNG and _moving(file) else form

@@ -29,7 +29,7 @@ from flickbook.store.base import Job
 ROWS: Final = 1000
 #: Fields that name a file, here or in the command.
 _PATHS: Final = (
-    *("image", "video", "last_image", "condition", "conditions", "reference_image", "reference_images"),
+    *("image", "video", "last_image", "condition", "conditions", "reference_image", "reference_images", "audio"),
     *("control_video", "mask", "interpolator", "upscaler", "lora", "loras", "output", "model_dir"),
 )
 _FILES: Final = ("file",)
@@ -136,7 +136,7 @@ def _plain(layer: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("upscaler") == "lanczos":  # the default upscaler, which is no file
         del found["upscaler"]
     for name in _PATHS:
-        if name in found:
+        if name in found and (name, found[name]) != ("audio", "none"):
             limit = "names a file, and rows cannot open files"
             raise RequestError(name, found[name], limit, f"leave it out; POST {ROOT}/jobs accepts images and films")
     if not isinstance(found.get("size", ""), str):

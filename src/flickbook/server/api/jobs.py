@@ -63,6 +63,7 @@ _KINDS: Final[dict[str, uploads.Kind]] = {
     "last_image": "picture",
     "control_video": "film",
     "mask": "either",
+    "audio": "sound",
     **{f"{name}-{number}": "picture" for name in ("condition", "reference") for number in range(GUIDES)},
 }
 router = APIRouter(tags=["jobs"])
@@ -87,7 +88,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
 
     Send JSON, or a form with the same JSON in the part `request` and the input files in the parts `image`, `video`,
     `last_image`, `control_video` and `mask`. The image of the first of `conditions` is the part `condition-0`, and the
-    first reference image is `reference-0`.
+    first reference image is `reference-0`. The part `audio` is the sound under the film.
     Options that the model does not support are refused at once.
     """
     service = service_of(request)
@@ -142,7 +143,11 @@ def _kind(job_request: JobRequest) -> tuple[Kind | None, float]:
 
 
 def _check_input(job_request: JobRequest, field: str) -> None:
-    """Check that the model supports this input, before the file is stored."""
+    """Check that the model supports this input, before the file is stored. A sound is none of the model."""
+    if field == "audio":
+        if job_request.audio is not None:
+            raise RequestError(field, job_request.audio, "is also sent as a file", "send one of them")
+        return
     model = catalogue.find(job_request.model or settings.load().model)
     if field not in ("image", "video"):
         name = {"condition": "conditions", "reference": "reference_images"}.get(field.partition("-")[0], field)

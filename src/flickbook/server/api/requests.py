@@ -17,7 +17,7 @@ from flickbook.keyframes import Condition
 from flickbook.records import refused
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.api.loras import files_of
-from flickbook.spec import Camera, Control, Loop, Preset, Quality, Request, Speed
+from flickbook.spec import AudioFit, Camera, Control, Loop, Preset, Quality, Request, Speed
 
 #: The longest time that a job may wait in the queue, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
@@ -128,6 +128,15 @@ class Film(Choices):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     conditions: Annotated[list[ConditionPlace], Field(max_length=GUIDES)] | None = None
     control: Annotated[Control, Field(description="edges: compute the edges of the part control_video")] | None = None
+    audio: Annotated[Literal["none"], Field(description="none: no sound, even if the model makes it")] | None = None
+    audio_fit: (
+        Annotated[
+            AudioFit,
+            Field(description="pad: silence after a shorter sound; trim: also cut a longer one; loop: repeat it"),
+        ]
+        | None
+    ) = None
+    audio_fade: Annotated[float, Field(ge=0, le=60, description="Seconds of fade of the uploaded sound")] | None = None
     polish: PolishOption | None = None
 
     def request(self, loras: Sequence[Path], **fields: Any) -> Request:
@@ -139,6 +148,8 @@ class Film(Choices):
         if self.conditions and "conditions" not in fields:
             limit = "need a file for each of them"
             raise RequestError("conditions", len(self.conditions), limit, "send them in a form to /api/v1/jobs")
+        own |= {"audio": self.audio, "audio_fit": self.audio_fit}
+        own["audio_fade"] = None if self.audio_fade is None else float(self.audio_fade)
         return super().request(loras, **own | fields)
 
     def files(self, kept: Mapping[str, str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from flickbook.formats import quality_of
 from flickbook.resolution import nearest_frames
 from flickbook.server.api.loras import files_of
 from flickbook.server.submission.forms import Body, from_json
-from flickbook.spec import Container, Request, Speed
+from flickbook.spec import NO_AUDIO, AudioFit, Container, Request, Speed
 
 #: Accepted and validated, but without effect.
 IGNORED: Final = (
@@ -193,6 +193,9 @@ class CreateVideo(GenerationFields):
     enable_frame_interpolation: bool | None = None
     frame_interpolation_exp: Annotated[int, Field(ge=1, le=3)] | None = None
     frame_interpolation_scale: Annotated[float, Field(gt=0, le=16)] | None = None
+    generate_audio: Annotated[bool, Field(description="false: no sound, even if the model makes it")] | None = None
+    audio_fit: AudioFit | None = None
+    audio_fade: Annotated[float, Field(ge=0, le=60)] | None = None
     container: Literal["mp4", "webm", "mkv", "gif", "webp", "apng"] | None = None
     quality: Degree | None = None
     n: One | None = None
@@ -339,6 +342,9 @@ def film_of(fields: CreateVideo, model: Model, loras: Sequence[Path], **more: An
         "num_frames": frames_of(fields.seconds, fields.num_frames, fields.fps, model),
         "fps": fields.fps,
         "strength": fields.strength,
+        "audio": NO_AUDIO if fields.generate_audio is False else None,
+        "audio_fit": fields.audio_fit,
+        "audio_fade": fields.audio_fade,
         "container": container,
         "quality": quality,
     }

@@ -55,6 +55,7 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 _EXAMPLE: Final = {"prompt": "a red circle moving left", "seconds": "2", "size": "128x128", "seed": 7}
 _PICTURE: Final = "An image to start from."
 _LAST: Final = "An image to end with."
+_TRACK: Final = "The sound under the video: WAV, FLAC, MP3, Ogg, M4A, or a film with sound."
 _FILM: Final = "The film: MP4, WebM, MKV, MOV, GIF or animated WebP."
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _MEDIA: Final = ("video/mp4", "video/webm", "video/x-matroska", "image/gif", "image/webp", "image/apng", "image/png")
@@ -81,7 +82,7 @@ _POLL: Final[dict[int | str, dict[str, Any]]] = {
     "",
     response_model_exclude_none=True,
     responses=refusals(*MAKING) | _POLL,
-    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE, last_image=_LAST),
+    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE, last_image=_LAST, audio=_TRACK),
 )
 async def create_video(request: Request, response: Response, caller: Creator, idempotency: IdempotencyKey) -> Video:
     """Create a video. It is made from a prompt, and from an image if one is sent."""
@@ -97,7 +98,9 @@ async def _created(
     """Create the job of a film. Returns it with its fields, and the values that an alias replaced."""
     async with body_of(request) as body:
         fields, replaced = await asyncio.to_thread(substituted, validated(CreateVideo, body), service.settings.aliases)
-        only_files(body, ("input_reference", "last_image"))
+        only_files(body, ("input_reference", "last_image", "audio"))
+        if "audio" in body.files and fields.generate_audio is False:
+            raise RequestError("generate_audio", False, "leaves no place for the uploaded sound", "send one of them")
         pictures = {"image": _picture(fields, body), "last_image": _last(fields, body)}
 
         def make(id: str) -> Job:
@@ -107,6 +110,8 @@ async def _created(
                 if picture is not None:
                     place = service.artifacts.made(id)
                     more[name] = str(keep(picture[0], picture[1], place, f"given-{name}", "picture"))
+            if (track := body.files.get("audio")) is not None:
+                more["audio"] = str(keep("audio", track.file, service.artifacts.made(id), "given-audio", "sound"))
             film = film_of(fields, model, service.loras_of(caller.owner), **more)
             with named(fields):
                 return revisions.moving(ordered(film, polish_options_of(fields), owner=caller.owner))
@@ -146,7 +151,7 @@ def only_files(body: Body, names: Collection[str]) -> None:
     "/sync",
     response_class=Response,
     responses=refusals(*MAKING) | _FILES,
-    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE, last_image=_LAST),
+    openapi_extra=body_schema(CreateVideo, _EXAMPLE, input_reference=_PICTURE, last_image=_LAST, audio=_TRACK),
 )
 async def create_video_and_wait(request: Request, caller: Creator, idempotency: IdempotencyKey) -> Response:
     """Create a video and return its file. The request blocks until it is done; disconnecting cancels it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
@@ -22,7 +22,7 @@ from flickbook.server.compatible.responses import video_id
 from flickbook.server.service import Service
 from flickbook.server.submission import uploads
 from flickbook.server.submission.submit import film_path
-from flickbook.spec import Plan, Polish, Request
+from flickbook.spec import NO_AUDIO, Plan, Polish, Request
 from flickbook.store.base import Job
 
 #: Creates the job with a given id from another film.
@@ -80,7 +80,8 @@ def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
     """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
     container = fields.container or parent.plan.container
     names = ("prompt_at", "seed", "num_frames", "strength", "image", "video", "last_image", "conditions")
-    own = dict.fromkeys((*names, "control_video", "control", "mask"))
+    own: dict[str, Any] = dict.fromkeys((*names, "control_video", "control", "mask", "audio_fit", "audio_fade"))
+    own["audio"] = NO_AUDIO if parent.plan.audio == NO_AUDIO else None
     if container != parent.plan.container:
         own |= {"codec": None, "quality": None, "pixel_format": None}
     polish = (parent.request.polish or Polish()).model_copy(update={"trim": None, "loop": ""})

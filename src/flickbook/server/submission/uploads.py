@@ -16,9 +16,9 @@ from typing import IO, Final, Literal
 from flickbook.errors import MediaError, OutputError, RequestError
 from flickbook.files import replace_whole
 from flickbook.media.untrusted import probe
-from flickbook.media.untrusted.sniff import DEFAULT_LIMITS, sniff
+from flickbook.media.untrusted.sniff import DEFAULT_LIMITS, sniff, sniff_sound
 
-Kind = Literal["picture", "film", "either"]
+Kind = Literal["picture", "film", "either", "sound"]
 #: The most bytes of an image in a data: URL.
 MAX_INLINE: Final = 12 << 20
 #: Threads that wait while uploaded files are read, so that no other request waits for the loop's own threads.
@@ -47,14 +47,15 @@ def inline(field: str, url: str) -> BytesIO:
 def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> Path:
     """Write an uploaded file into `place` as `stem` with the suffix of its format, atomically and synced. Blocks.
 
-    Raises RequestError that names the `field` for a file that is no image or film or is too large, OutputError, and
-    LimitReached if too many callers wait for the process that reads it.
+    Raises RequestError that names the `field` for a file that is no image, film or sound or is too large, OutputError,
+    and LimitReached if too many callers wait for the process that reads it.
     """
     head = source.read(_HEAD)
-    form = sniff(head)
+    form = sniff_sound(head) if kind == "sound" else sniff(head)
     if form is None:
         limit = "is empty" if not head else f"is not a supported {kind}"
-        raise RequestError(field, head[:12], limit, "send PNG or JPEG, or a film as H.264 MP4")
+        remedy = "send WAV, FLAC, MP3, Ogg or M4A" if kind == "sound" else "send PNG or JPEG, or a film as H.264 MP4"
+        raise RequestError(field, head[:12], limit, remedy)
     path = place / f"{stem}{_SUFFIXES.get(form.name, f'.{form.name}')}"
 
     def write(draft: Path) -> None:
@@ -64,8 +65,10 @@ def keep(field: str, source: IO[bytes], place: Path, stem: str, kind: Kind) -> P
 
     try:
         replace_whole(path, write)
-        # A child process reads the header, and decodes the first frame.
-        if kind == "film" or (kind == "either" and form.moves):
+        # A child process reads the header, and decodes the first frame, or all of a sound.
+        if kind == "sound":
+            probe.ask("sound_facts", path, probe.IMAGE)
+        elif kind == "film" or (kind == "either" and form.moves):
             probe.ask("facts", path, limits=asdict(DEFAULT_LIMITS))
         else:
             probe.ask("size", path, probe.IMAGE)

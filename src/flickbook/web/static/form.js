@@ -114,16 +114,22 @@ async function sent(what, names, values) {
   const fields = body(names, values);
   if (what === "sequence") return [await made("sequences", { json: fields })];
   const file = document.querySelector(`flickbook-begin[for="${what === "drafts" ? "film" : what}"]`)?.file;
+  const track = document.querySelector(`flickbook-sound[for="${what === "drafts" ? "film" : what}"]`)?.file;
   if (!file) delete fields.strength;
+  if (track) delete fields.audio;
+  else delete fields.audio_fit;
+  if (!track || !fields.audio_fade) delete fields.audio_fade;
   if (what === "drafts") {
+    if (track) throw new Error("drafts have no sound file; remove it, and add it to the finished film");
     if (file) throw new Error("drafts cannot start from a picture or a film; remove it");
     return (await made("drafts", { json: { ...fields, seeds: DRAFTS } })).data;
   }
   if (what === "picture") fields.kind = "picture";
-  if (!file) return [await made("jobs", { json: fields })];
+  if (!file && !track) return [await made("jobs", { json: fields })];
   const form = new FormData();
   form.append("request", JSON.stringify(fields));
-  form.append(file.type.startsWith("video/") || file.type === "image/gif" ? "video" : "image", file);
+  if (file) form.append(file.type.startsWith("video/") || file.type === "image/gif" ? "video" : "image", file);
+  if (track) form.append("audio", track);
   return [await made("jobs", { form })];
 }
 
@@ -151,7 +157,8 @@ export async function fill(plan) {
   const polish = plan.polish ?? {};
   const lacks = [
     !exact && "the seed",
-    plan.loras?.length && "the LoRAs", (plan.image || plan.video) && "the picture or film it starts from", polish.rate && "the output frame rate",
+    plan.loras?.length && "the LoRAs", (plan.image || plan.video) && "the picture or film it starts from",
+    plan.audio && plan.audio !== "none" && "the sound file", polish.rate && "the output frame rate",
     (polish.interpolate > 4 || polish.upscale > 4) && "the upscaling",
   ].filter(Boolean);
   if (plan.lora_text) return say(`The form has the settings of the sample, and the LoRA ${plan.lora_text}.`);
@@ -252,6 +259,30 @@ class Begin extends HTMLElement {
   }
 }
 
+/** The sound file of a film, with a player. It stays in the browser until it is sent. */
+class Sound extends HTMLElement {
+  file = null;
+
+  connectedCallback() {
+    if (this.firstChild) return;
+    this.input = h("input", { type: "file", accept: "audio/*,video/*", onchange: () => this.take(this.input.files[0] ?? null) });
+    this.shown = h("div", { class: "fb-input" });
+    this.append(h("label", { class: "fb-file" }, "Sound file under the film", this.input), this.shown);
+  }
+
+  take(file) {
+    this.file = file;
+    for (const each of this.shown.querySelectorAll("audio")) URL.revokeObjectURL(each.src);
+    this.shown.replaceChildren();
+    if (!file) this.input.value = "";
+    if (!file) return;
+    this.shown.append(
+      h("audio", { src: URL.createObjectURL(file), controls: true, "aria-label": file.name }),
+      h("span", {}, file.name),
+      h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => this.take(null) }, "Remove"));
+  }
+}
+
 /** The rows of a batch as a file. */
 class Rows extends HTMLElement {
   file = null;
@@ -302,7 +333,7 @@ function dropping() {
     if (!file) return;
     event.preventDefault();
     if (clips()) return clips().take([...event.dataTransfer.files]);
-    const input = event.target.closest?.("flickbook-begin");
+    const input = event.target.closest?.("flickbook-begin, flickbook-sound");
     if (input) return input.take(file);
     await load(file).catch((error) => say(worded(error), true));
   });
@@ -313,5 +344,6 @@ customElements.define("flickbook-refusal", Refusal);
 customElements.define("flickbook-notes", Notes);
 customElements.define("flickbook-begin", Begin);
 customElements.define("flickbook-rows", Rows);
+customElements.define("flickbook-sound", Sound);
 customElements.define("flickbook-examples", Examples);
 window.flickbook = { send, fill, load, note, timed };
