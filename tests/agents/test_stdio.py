@@ -18,6 +18,7 @@ import pytest
 from mcp import Client, types
 from PIL import Image
 from tests.agents.talking import QUICK, RED, ask, command_line, over_stdio, refusal, run
+from tests.agents.test_protocol import SHOTS
 from tests.patience import PATIENCE
 
 from flickbook.cli import app as cli
@@ -77,11 +78,13 @@ def test_drafts_are_made_looked_at_chosen_and_finished(tmp_path: Path) -> None:
 def test_a_film_is_remade_edited_and_extended(tmp_path: Path) -> None:
     async def main() -> None:
         async with over_stdio(tmp_path) as client:
+            (shots,) = (await ask(client, "make_shots", **SHOTS))["films"]
             (film,) = (await ask(client, "make_film", prompt=RED, **QUICK))["films"]
             assert "wait until it is completed" in await refusal(
                 client, "edit_film", id=film["id"], prompt="a blue star"
             )
-            (film,) = await done(client, film["id"])
+            shots, film = await done(client, shots["id"], film["id"])
+            assert read_any(str(file_of(shots)))[0].shape[0] == 8
             made = {
                 "again": await ask(client, "remake_film", id=film["id"]),
                 "slower": await ask(client, "remake_film", id=film["id"], polish={"loop": "pingpong"}),
