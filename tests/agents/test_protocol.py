@@ -42,8 +42,9 @@ def test_every_tool_and_every_field_is_described(tmp_path: Path) -> None:
             tools = (await client.list_tools()).tools
         for tool in tools:
             assert tool.description and tool.output_schema is not None
-            fields = tool.input_schema["properties"]
-            assert [name for name, field in fields.items() if "description" not in field] == [], tool.name
+            for schema in (tool.input_schema, *tool.input_schema.get("$defs", {}).values()):
+                fields = schema.get("properties", {})
+                assert [name for name, field in fields.items() if "description" not in field] == [], schema["title"]
 
     run(main())
 
@@ -65,6 +66,28 @@ def test_seconds_choose_the_number_of_frames(tmp_path: Path) -> None:
         async with service_at(tmp_path) as service, talking(service) as client:
             (film,) = (await ask(client, "make_film", prompt=RED, seconds=2))["films"]
             assert film["num_frames"] / film["fps"] == 2
+
+    run(main())
+
+
+SHOTS: dict[str, Any] = {
+    "shots": [{"prompt": RED, "num_frames": 4}, {"prompt": "a blue square", "num_frames": 4}],
+    "defaults": {"seed": 7, "num_inference_steps": 2},
+}
+
+
+def test_make_shots_queues_one_film_of_several_shots(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            (film,) = (await ask(client, "make_shots", **SHOTS, images={"shot-1-image": PICTURE}))["films"]
+            assert (film["kind"], film["num_frames"]) == ("shots", 8)
+            assert len((await service.queue.job(film["id"])).plan.shots) == 2
+            line = await refusal(client, "make_shots", **SHOTS, images={"shot-3-image": PICTURE})
+            assert "there are 2 shots" in line
+            line = await refusal(client, "remake_film", id=film["id"], polish={"loop": "blend"})
+            assert "is of the kind shots" in line
+            line = await refusal(client, "make_shots", **SHOTS, images={"picture": PICTURE})
+            assert "is no input of a shot" in line
 
     run(main())
 

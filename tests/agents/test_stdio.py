@@ -18,9 +18,10 @@ import pytest
 from mcp import Client, types
 from PIL import Image
 from tests.agents.talking import QUICK, RED, ask, command_line, over_stdio, refusal, run
-from tests.conftest import Command
+from tests.agents.test_protocol import SHOTS
 from tests.patience import PATIENCE
 
+from flickbook.cli import app as cli
 from flickbook.media.read import read_any
 from flickbook.spec import Recipe
 
@@ -77,11 +78,13 @@ def test_drafts_are_made_looked_at_chosen_and_finished(tmp_path: Path) -> None:
 def test_a_film_is_remade_edited_and_extended(tmp_path: Path) -> None:
     async def main() -> None:
         async with over_stdio(tmp_path) as client:
+            (shots,) = (await ask(client, "make_shots", **SHOTS))["films"]
             (film,) = (await ask(client, "make_film", prompt=RED, **QUICK))["films"]
             assert "wait until it is completed" in await refusal(
                 client, "edit_film", id=film["id"], prompt="a blue star"
             )
-            (film,) = await done(client, film["id"])
+            shots, film = await done(client, shots["id"], film["id"])
+            assert read_any(str(file_of(shots)))[0].shape[0] == 8
             made = {
                 "again": await ask(client, "remake_film", id=film["id"]),
                 "slower": await ask(client, "remake_film", id=film["id"], polish={"loop": "pingpong"}),
@@ -185,11 +188,16 @@ def test_a_signal_ends_the_server_and_its_workers(tmp_path: Path, number: signal
         assert psutil.wait_procs(workers, PATIENCE)[1] == []
 
 
-def test_options_of_the_other_transport_are_refused(command: Command) -> None:
-    for words, line in (
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
         (["--port", "9000"], "--port 9000: has no effect with --transport stdio; leave it out"),
         (["--transport", "streamable-http", "--scope", "read"], "has no effect with --transport streamable-http"),
+        (["--transport", "streamable-http", "--root", "."], "has no effect with --transport streamable-http"),
         (["--scope", "write"], "choose read, create, admin"),
-    ):
-        ran = command("mcp", *words)
-        assert (ran.returncode, ran.stdout) == (2, "") and line in ran.stderr, ran.stderr
+    ],
+)
+def test_options_without_effect_are_refused(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["mcp", *words]) == 2
+    printed = capsys.readouterr()
+    assert line in printed.err and printed.out == ""

@@ -18,6 +18,7 @@ from flickbook.server.api.requests import (
     Until,
     Work,
 )
+from flickbook.server.api.shots import SHOTS, ShotsRequest
 from flickbook.server.service import MAX_BODY
 from flickbook.store.base import Kind, State
 
@@ -58,6 +59,9 @@ _DESCRIPTIONS: Final = {
     "control": "edges follows the edges of control_video.",
     "frame": "Frame at which the image is shown; negative ones count from the end.",
     "time": "Seconds at which the image is shown.",
+    "defaults": "Fields of all shots.",
+    "subjects": "Words for {name} in the prompts.",
+    "fade": "Frames of each cross-fade.",
     "strength": "How much of the input is made anew, above 0 to 1.",
     "polish": "Operations on the finished frames.",
     "priority": "A higher one runs first; more than 0 needs the scope admin.",
@@ -68,6 +72,7 @@ _DESCRIPTIONS: Final = {
     "weight": "Its weight.",
 }
 _OF_POLISH: Final = {
+    "camera": "Camera move over the finished frames.",
     "trim": "Frames or seconds to keep, as 8:24f or 0.5:2.",
     "steady": "How much of the shake is removed, 0 to 1.",
     "interpolate": "Factor by which the frame rate is raised.",
@@ -119,6 +124,24 @@ class MakeFilm(Work, Once):
         for name, texts in (("condition", self.condition_images), ("reference", self.reference_images)):
             found |= {f"{name}-{number}": text for number, text in enumerate(texts)}
         return found
+
+
+class MakeShots(ShotsRequest, Once):
+    """A film of several shots."""
+
+    shots: Annotated[
+        list[dict[str, Any]],
+        Field(
+            min_length=1,
+            max_length=SHOTS,
+            description="The shots in their order. Each has a prompt, seconds or num_frames, and may have other fields "
+            "of make_film, camera (as zoom-in), and begins: previous, to begin from the last frame before it.",
+        ),
+    ]
+    images: Annotated[
+        dict[str, Image],
+        Field(description=f"Pictures by shot, as shot-1-image or shot-2-last_image: {_PLACE}"),
+    ] = {}
 
 
 class DraftFilms(Work, Once):

@@ -14,6 +14,7 @@ TOOLS: Final[dict[str, Tool]] = {
     for tool in (
         Tool(looking.list_models, arguments.ListModels, Models),
         Tool(making.make_film, arguments.MakeFilm, Films, "create", makes=True),
+        Tool(making.make_shots, arguments.MakeShots, Films, "create", makes=True),
         Tool(making.draft_films, arguments.DraftFilms, Films, "create", makes=True),
         Tool(looking.wait_for_films, arguments.WaitForFilms, Films),
         Tool(looking.look, arguments.Look, Films),

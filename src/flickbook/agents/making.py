@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, BinaryIO, Final, cast
@@ -11,13 +11,23 @@ from typing import Any, BinaryIO, Final, cast
 from starlette.datastructures import UploadFile
 
 from flickbook import catalogue
-from flickbook.agents.arguments import DraftFilms, EditFilm, ExtendFilm, FinishDrafts, MakeFilm, Once, RemakeFilm
+from flickbook.agents.arguments import (
+    DraftFilms,
+    EditFilm,
+    ExtendFilm,
+    FinishDrafts,
+    MakeFilm,
+    MakeShots,
+    Once,
+    RemakeFilm,
+)
 from flickbook.agents.results import films_of
 from flickbook.agents.tool import Answer, Call
 from flickbook.errors import JobConflict, ModelNotPulled, RequestError
 from flickbook.server.api.drafts import drafts_of, finishing
 from flickbook.server.api.jobs import job_of
 from flickbook.server.api.requests import DraftsRequest, Film, FinishRequest, JobRequest, validated
+from flickbook.server.api.shots import FILES, shots_of
 from flickbook.server.compatible.fields import EditVideo, frames_of
 from flickbook.server.submission import revisions
 from flickbook.server.submission.idempotency import Idempotency
@@ -33,15 +43,16 @@ async def make_film(call: Call, fields: MakeFilm) -> Answer:
     """Make a film, or an image, from a prompt. Returns the job at once; wait_for_films waits for the film, look shows
     it. Drafts are cheaper when you do not know yet which film you want."""
     request = validated(JobRequest, _sent(call, fields), "film")
-    inputs = fields.inputs()
-
-    def make(id: str) -> Job:
-        with ExitStack() as stack:
-            files = {name: stack.enter_context(call.access.opened(name, text)) for name, text in inputs.items()}
-            uploads = {name: UploadFile(cast(BinaryIO, file)) for name, file in files.items()}
-            return job_of(call.service, call.caller, request, uploads, id)
-
+    make = _with_files(call, fields.inputs(), partial(job_of, job_request=request))
     return await _one(call, fields, "make_film", make)
+
+
+async def make_shots(call: Call, fields: MakeShots) -> Answer:
+    """Make one film of several shots, each with its own prompt and length. Finished shots are kept while it is made."""
+    for name in fields.images:
+        if name not in FILES:
+            raise RequestError("images", name, "is no input of a shot", "name it shot-1-image or shot-2-last_image")
+    return await _one(call, fields, "make_shots", _with_files(call, fields.images, partial(shots_of, body=fields)))
 
 
 async def draft_films(call: Call, fields: DraftFilms) -> Answer:
@@ -111,6 +122,18 @@ def _sent(call: Call, fields: MakeFilm | DraftFilms) -> dict[str, Any]:
         model = catalogue.find(fields.model or call.service.settings.model)
         sent["num_frames"] = frames_of(fields.seconds, None, fields.fps, model)
     return sent
+
+
+def _with_files(call: Call, inputs: Mapping[str, str], make: Callable[..., Job]) -> Callable[[str], Job]:
+    """Return a function that creates a job with input files, which are open while it does."""
+
+    def made(id: str) -> Job:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(call.access.opened(name, text)) for name, text in inputs.items()}
+            sent = {name: UploadFile(cast(BinaryIO, file)) for name, file in files.items()}
+            return make(call.service, call.caller, files=sent, id=id)
+
+    return made
 
 
 async def _one(call: Call, fields: Once, action: str, make: Callable[[str], Job]) -> Answer:

@@ -67,8 +67,10 @@ def mcp(
     for name, value in (("host", host), ("port", port)):
         if value is not None:
             raise RequestError(name, value, "has no effect with --transport stdio", "leave it out")
-    service = options.service_of("127.0.0.1", 0, store, workers, artifacts=artifacts, batch=batch)
-    from flickbook.agents.stdio import run
     from flickbook.jobs.api_keys import scopes_of
 
-    run(service, scopes_of(scope or ()), root or ())
+    scopes = scopes_of(scope or ())
+    service = options.service_of("127.0.0.1", 0, store, workers, artifacts=artifacts, batch=batch)
+    from flickbook.agents.stdio import run
+
+    run(service, scopes, root or ())

@@ -32,7 +32,7 @@ from flickbook.store.base import Job
 
 #: The input files of a shot and their kinds; the part of a form is shot-1-image for the first shot's image.
 _KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film", "last_image": "picture"}
-_FILES: Final = tuple(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS)
+FILES: Final = tuple(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS)
 #: Options of a shot that name files, which a request cannot open.
 _PATHS: Final = (
     *("image", "video", "last_image", "condition", "reference_image", "control_video", "mask"),
@@ -72,7 +72,7 @@ def _body() -> dict[str, Any]:
     """Return the OpenAPI schema of the request body."""
     plain = ShotsRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     plain.pop("$defs", None)
-    return request_schema(plain, _EXAMPLE, plain, _FILES[: len(_KINDS)], ["request"])
+    return request_schema(plain, _EXAMPLE, plain, FILES[: len(_KINDS)], ["request"])
 
 
 @router.post(
@@ -92,7 +92,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     service = service_of(request)
     async with body_of(request) as body:
         shots, files = await _parse_body(body)
-        job = await submitted(service, partial(_job, service, caller, shots, files), idempotency)
+        job = await submitted(service, partial(shots_of, service, caller, shots, files), idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
 
@@ -101,13 +101,13 @@ async def _parse_body(body: Body) -> tuple[ShotsRequest, dict[str, UploadFile]]:
     """Return the fields of a body and its input files."""
     if body.typed:
         return validated(ShotsRequest, body.fields, "film"), {}
-    fields, files = await request_of(body, _FILES)
+    fields, files = await request_of(body, FILES)
     if fields is None:
         raise RequestError("request", "", "missing from the form", "send the shots as JSON in this part")
     return validated(ShotsRequest, fields, "film"), files
 
 
-def _job(service: Service, caller: Caller, body: ShotsRequest, files: Mapping[str, UploadFile], id: str) -> Job:
+def shots_of(service: Service, caller: Caller, body: ShotsRequest, files: Mapping[str, UploadFile], id: str) -> Job:
     """Create the job of a request and store its input files. Blocks."""
     shots = []
     for number, options in enumerate(body.shots, 1):

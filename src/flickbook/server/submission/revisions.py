@@ -115,14 +115,15 @@ def again(
     """Create a job from the same request, with a copy of its input files. Blocks.
 
     A `prompt` of None keeps the prompt; a `seed` of None draws a new one. `polish_options` replace those of the first
-    job. Raises RequestError for an input file that is gone or was changed, and for polish options of a sequence.
+    job. Raises RequestError for an input file that is gone or was changed, and for polish options of a
+    sequence or of shots.
     """
     if parent.kind == "tune":
         raise JobConflict(parent.id, "a training", "repeated", "send its clips to POST /api/v1/tunes")
+    if polish_options and parent.kind in ("sequence", "shots"):
+        limit = f"{parent.id} is of the kind {parent.kind}, which is repeated as it is"
+        raise RequestError("polish", ", ".join(polish_options), limit, "leave it out")
     if parent.kind == "sequence":
-        if polish_options:
-            limit = "a sequence is made without polish options"
-            raise RequestError("polish", ", ".join(polish_options), limit, "leave it out")
         return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
     parent = service.artifacts.localised(parent)
     service.artifacts.fetch_job(parent.id)
