@@ -1,7 +1,7 @@
 """A real cluster beside its simulation: `python -m bench.cluster_sim --measured`.
 
-Ray's machines are processes on this computer with one CPU each, the store is nx-27017, the storage a directory. On 1 and
-on 2 machines, films of the built-in model are made
+Ray's machines are processes on this computer with one CPU each, the store is nx-27017, the storage a directory. On 1
+and on 2 machines, films of the built-in model are made
 
     - all at once, which gives the films a second, and the seconds that a film takes a worker;
     - with random arrivals, which are simulated again with these seconds.
@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.cluster_sim import Model, Simulation
-from bench.cluster_sim import Job as Film
 from tests.store import mongo_server
 
+from bench.cluster_sim import Job as Film
+from bench.cluster_sim import Model, Simulation
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.create import ordered
 from flickbook.jobs.workers.roster import Roster

@@ -1,7 +1,7 @@
 """Ray's autoscaler adds machines for queued jobs and removes them when nothing is left to do.
 
-The machines are processes here, which Ray's provider for tests starts. `ray.cluster_utils.AutoscalingCluster` is not used:
-it reads a file that Ray's package lacks, and it ends every Ray process of the computer.
+The machines are processes here, which Ray's provider for tests starts. `ray.cluster_utils.AutoscalingCluster` is not
+used: it reads a file that Ray's package lacks, and it ends every Ray process of the computer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def config(address: str) -> dict[str, Any]:
 
 @pytest.fixture
 def scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scaling]:
-    """The address of a cluster of a head and no machines, with an autoscaler, and a function that counts its machines."""
+    """The address of a cluster of a head alone with an autoscaler, and a function that counts its machines."""
     mark = uuid.uuid4().hex
     variables = {
         "HOME": str(tmp_path),
