@@ -1,9 +1,9 @@
 """Claims a second with few and with many queued jobs: `python -m bench.claims [--store URL] [--clients 64]`.
 
-A fresh database for each depth of the queue gets so many jobs. Then clients, threads in a few processes with a connection
-each, claim and complete jobs until `--claims` of them are done. At the end every job was claimed at most once, and those
-that were not claimed are still queued. A client claims as a worker does: the first job of the queue if it is alone
-(`claim`), or one of the first jobs after it looked at them, if it shares the store with others (`claim_more`).
+A fresh database for each depth of the queue gets so many jobs. Then clients, threads in a few processes with a
+connection each, claim and complete jobs until `--claims` of them are done. At the end every job was claimed at most
+once, and those that were not claimed are still queued. A client claims as a worker does: the first job of the queue if
+it is alone (`claim`), or one of the first jobs after it looked at them, if it shares the store (`claim_more`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Counts what workers and services ask of the job store and the storage: `python -m bench.cluster_requests`.
 
 Every command to the store passes a door that counts it (`tests.store.mongo_front`); requests to the storage are counted
-where they are sent. One worker with `peers` is idle, then makes a long film, then short ones; one service has an event
-stream open on a running job, then none. Counts for a time of `--seconds` are divided by it, so that only what repeats is
-counted. The server is nx-27017 and the storage a directory; a request to S3 counts the same.
+where they are sent. One worker with `peers` is idle, then makes a long film, then short ones; one service has no
+callers, then an event stream open on a running job. Counts of `--seconds` are divided by that time. The server is
+nx-27017 and the storage a directory; a request to S3 counts the same.
 """
 
 from __future__ import annotations

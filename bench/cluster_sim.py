@@ -2,6 +2,7 @@
 
     python -m bench.cluster_sim                        10 to 10,000 GPUs with the mix in MIX
     python -m bench.cluster_sim --gpus 40 --load 0.8   one size
+    python -m bench.cluster_sim --measured             a real cluster of 1 and 2 workers beside its simulation
 
 A simulation of the queue's own rules: jobs are taken in order; a job is left to a worker that has its model loaded and
 is free before another one could load it (`jobs.workers.affinity.takes`); a lost
@@ -42,7 +43,7 @@ class Model:
 
 
 #: An assumed mix: the shares are a guess, the seconds those of public reports for one H100-class GPU
-#: (docs/scale.md). The first entry can be replaced by what `--measured` reads.
+#: (docs/scale.md). `--measured` uses seconds that it measures.
 MIX = (
     Model("wan-2.1-1.3b", 0.35, 20.0, 45.0),
     Model("ltx-video", 0.30, 15.0, 10.0),
@@ -273,7 +274,16 @@ def main() -> None:
     parser.add_argument("--in-order", action="store_true", help="without warm placement")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--measured", action="store_true", help="run a real cluster here, and simulate the same films")
+    parser.add_argument("--films", type=int, default=20, help="with --measured: films for each machine")
+    parser.add_argument("--repeats", type=int, default=3, help="with --measured")
     given = parser.parse_args()
+    if given.measured:
+        from bench.cluster_measured import measure
+
+        found = measure(given.films, given.repeats)
+        print(json.dumps(found, indent=1) if given.json else table(found))
+        return
     how = {"hours": given.hours, "failures": given.failures, "placed": not given.in_order, "seed": given.seed}
     rows = [
         Simulation(gpus, load, **how).run().row(gpus, load)

@@ -229,7 +229,7 @@ class HubError(_ReasonError):
 
 
 class ModelNotPulled(HubError):
-    """A model's files are not on this machine, or on another `machine`. `terms` are the download size and the licence."""
+    """A model's files are not on this machine, or on `machine`. `terms` are the download size and the licence."""
 
     code = "model_not_pulled"
 

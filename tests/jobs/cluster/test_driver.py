@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,7 +19,7 @@ from tests.store import mongo_server
 import flickbook
 from flickbook.errors import RequestError
 from flickbook.jobs.backend import Backend
-from flickbook.jobs.cluster.driver import connected
+from flickbook.jobs.cluster.driver import connected, has_gpus
 from flickbook.jobs.cluster.requirements import check_shared
 from flickbook.jobs.workers.roster import Roster
 
@@ -108,6 +109,24 @@ def test_machines_need_a_store_and_storage_that_they_can_share() -> None:
     with pytest.raises(RequestError, match="add --artifacts"):
         check_shared("mongodb://host/films", "")
     check_shared("mongodb://host/films", "s3://films")
+
+
+@pytest.mark.parametrize(
+    ("now", "autoscaler", "found"),
+    [
+        ({"CPU": 4.0, "GPU": 1.0}, None, True),
+        ({"CPU": 4.0}, None, False),
+        ({"CPU": 4.0}, {"CPU": 9, "GPU": 0}, False),
+        ({"CPU": 4.0}, {"CPU": 9, "GPU": 8}, True),
+        ({"memory": 9.0}, None, True),  # a head that waits for its machines
+    ],
+)
+def test_workers_run_on_gpus_that_the_autoscaler_has_not_added_yet(
+    now: dict[str, float], autoscaler: dict[str, int] | None, found: bool
+) -> None:
+    state = SimpleNamespace(get_max_resources_from_cluster_config=lambda: autoscaler)
+    private = SimpleNamespace(state=SimpleNamespace(state=state))
+    assert has_gpus(SimpleNamespace(cluster_resources=lambda: now, _private=private)) is found
 
 
 def test_a_cluster_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

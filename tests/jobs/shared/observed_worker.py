@@ -1,7 +1,7 @@
 """A worker process that writes down each step it computed, and when it saw that its job is cancelled.
 
-`python -m tests.jobs.shared.observed_worker FILE OPTIONS` with the options of `flickbook.jobs.workers.worker`. FILE gets
-a line for each of them, in their order: `step` or `cancelled`.
+`python -m tests.jobs.shared.observed_worker FILE OPTIONS` with the options of `flickbook.jobs.workers.worker`. FILE
+gets a line for each of them, in their order: `step` or `cancelled`.
 """
 
 from __future__ import annotations

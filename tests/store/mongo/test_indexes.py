@@ -1,7 +1,7 @@
 """Every query of the MongoDB store can use one of its indexes.
 
-The commands are those that the store sends, read on their way to the server. They are compared with the indexes that the
-store declares: this says what a server can do, not what its planner chooses, for which `explain()` needs MongoDB itself.
+The commands are those that the store sends, read on their way to the server. They are compared with the indexes that
+the store declares: this says what a server can do, not what its planner chooses. That would need MongoDB itself.
 """
 
 from __future__ import annotations

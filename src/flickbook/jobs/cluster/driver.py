@@ -19,7 +19,7 @@ from flickbook.errors import FlickbookError, MissingExtra, RequestError, StoreEr
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.cluster.actor import remote_class
 from flickbook.jobs.cluster.requirements import check_shared
-from flickbook.jobs.cluster.scaling import ActorState, change
+from flickbook.jobs.cluster.scaling import IDLE_AFTER, ActorState, change
 from flickbook.jobs.queue import BEAT, LEASE
 from flickbook.jobs.workers.roster import Roster
 from flickbook.jobs.workers.worker import leave_at_end
@@ -61,6 +61,24 @@ def connected(address: str) -> Any:
     return ray
 
 
+def has_gpus(ray: Any) -> bool:
+    """Whether workers of the cluster run on GPUs: if it has any now, or if its autoscaler may add machines that do.
+
+    A cluster without GPUs and CPUs is a head that waits for its machines, which are expected to have GPUs.
+    """
+    now = ray.cluster_resources()
+    if now.get("GPU", 0) > 0:
+        return True
+    try:  # no public function of Ray tells what its autoscaler may add
+        most = ray._private.state.state.get_max_resources_from_cluster_config()
+    except Exception as error:
+        logger.debug("what Ray's autoscaler may add is not known: %s", error)
+        most = None
+    if most:
+        return bool(most.get("GPU", 0) > 0)
+    return not now.get("CPU", 0) > 0
+
+
 class Driver:
     """Keeps as many actors as the queue needs, at most `most`. Raises RequestError for a store that machines cannot
     share.
@@ -77,20 +95,20 @@ class Driver:
         batch: int | None = None,
         lease: float = LEASE,
         beat: float = BEAT,
+        idle: float = IDLE_AFTER,
     ) -> None:
-        self._ray, self._backend, self._most = ray, backend, most
-        resources = ray.cluster_resources()
+        self._ray, self._backend, self._most, self._idle = ray, backend, most, idle
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
         if nodes > 1:
             check_shared(store, artifacts)
-        gpus = resources.get("GPU", 0) > 0
-        self._class = remote_class(ray, settings.load().ulysses_degree if gpus else 0.0, 1.0)
+        self._degree = settings.load().ulysses_degree
         jobs_dir = "" if artifacts else str(backend.artifacts.root)
         self._arguments = (store, artifacts, jobs_dir, batch, lease, beat)
         self._actors: list[Any] = []
         self._roster = Roster(backend.store, beat)
         self._over = threading.Event()
-        title = f"{nodes} {'machine' if nodes == 1 else 'machines'}, {resources.get('GPU', 0):g} GPUs"
+        gpus = ray.cluster_resources().get("GPU", 0)
+        title = f"{nodes} {'machine' if nodes == 1 else 'machines'}, {gpus:g} GPUs"
         print(f"workers run on a Ray cluster: {title}", file=sys.stderr)
 
     def leave(self) -> None:
@@ -112,10 +130,12 @@ class Driver:
         states = self._states()
         counts = self._backend.ask(self._backend.store.counts())
         elsewhere = set(self._backend.ask(self._roster.alive())) - {state.name for state in states}
-        found = change(states, counts["queued"], counts["running"], self._most, len(elsewhere))
+        found = change(states, counts["queued"], counts["running"], self._most, len(elsewhere), self._idle)
         self._stop([self._actors[number] for number in found.stop])
         self._actors = [actor for number, actor in enumerate(self._actors) if number not in found.stop]
-        self._actors += [self._class.remote(*self._arguments) for _ in range(found.start)]
+        if found.start:
+            kind = remote_class(self._ray, self._degree if has_gpus(self._ray) else 0.0, 1.0)
+            self._actors += [kind.remote(*self._arguments) for _ in range(found.start)]
         if found.start or found.stop:
             logger.info("%d actors: %d started, %d stopped", len(self._actors), found.start, len(found.stop))
 
@@ -159,6 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, help="jobs of one shape that run as one batch at most")
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds a claim holds")
     parser.add_argument("--beat", type=float, default=BEAT, help="seconds between two heartbeats")
+    parser.add_argument("--idle", type=float, default=IDLE_AFTER, help="seconds until an idle worker is stopped")
     options = parser.parse_args(arguments)
     chosen = settings.load()
     logging.basicConfig(level=chosen.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
@@ -173,6 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
                 batch=options.batch,
                 lease=options.lease,
                 beat=options.beat,
+                idle=options.idle,
             )
             leave_at_end(driver.leave)
             driver.run()

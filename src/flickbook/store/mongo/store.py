@@ -164,7 +164,7 @@ class MongoStore(Notes):
         limit = among if isinstance(among, int) else 0
         rows = iter(await self._batches.read({"$and": conditions}, sort=QUEUE, limit=limit))
         taken: list[Job] = []
-        # After a row that another worker was faster with, several are tried at once: many workers look at the same rows.
+        # After a row that another worker claimed first, several are tried at once: many workers look at the same rows.
         size = 1
         while len(taken) < most:
             chosen: list[tuple[Document, bool]] = []
