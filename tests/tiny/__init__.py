@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.tiny.cog import cog, cog_i2v, cog_v2v
 from tests.tiny.hunyuan import framepack, hv, hy15, hy15_i2v
+from tests.tiny.kandinsky import k5, k5_i2v, k6
 from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx_cond, ltx_i2v
 from tests.tiny.others import allegro, latte, mochi, sana, sana_i2v
 from tests.tiny.unet import ad, ad_sdxl, ad_v2v, flux, i2vgen, ms, ms_v2v, sana_img, sd15, sdxl, svd, zero
@@ -26,6 +27,7 @@ from tests.tiny.wan import (
     wan_v2v,
     wan_vace,
 )
+from tests.tiny.wan_relatives import anyflow, helios, motif
 
 ALL = [
     wan,
@@ -72,4 +74,10 @@ ALL = [
     ltx2_cond,
     allegro,
     ad_sdxl,
+    anyflow,
+    helios,
+    motif,
+    k5,
+    k5_i2v,
+    k6,
 ]
