@@ -20,6 +20,7 @@ FIGURES = ("num_frames", "num_inference_steps", "guidance_scale", "parameters", 
 PRECISIONS = {"fp32", "bf16", "fp16", "fp8", "int8"}
 #: The classes of diffusers that entries name; the slow test compares them with the library.
 PIPELINES = (
+    "AnimateDiffControlNetPipeline",
     "AnimateDiffPipeline",
     "AnyFlowPipeline",
     "CogVideoXImageToVideoPipeline",
@@ -44,6 +45,7 @@ PIPELINES = (
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
     "StableVideoDiffusionPipeline",
+    "WanAnimatePipeline",
     "WanImageToVideoPipeline",
     "WanPipeline",
     "WanVACEPipeline",
@@ -70,6 +72,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(model: Model, begins: str, picture: Path, **fields: object) -> Plan:
     """The Plan of a request for this model that begins from `begins`; of the file only its bytes are looked at."""
     given = {} if begins == "text" else {begins: str(picture)}
+    given |= {name: str(picture) for name in model.needs}
     if begins == "video" and "mask" in model.accepts:
         given["mask"] = str(picture)
     return resolve(Request.of(model=model.name, prompt="a red circle" if model.prompted else "", **given, **fields))
@@ -266,6 +269,7 @@ GUIDES = {
     "a strength for each of them": "condition_strength",
     "reference images": "reference_images",
     "control video": "control_video",
+    "face video": "face_video",
     "mask of a video": "mask",
 }
 

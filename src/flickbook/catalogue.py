@@ -26,7 +26,9 @@ _MOST_NAMED = 32  # words that a note names
 Input = Literal["text", "image", "video"]
 #: Fields of a Request that guide a film besides what it begins from. condition_strength: a condition may be followed
 #: loosely.
-Guide = Literal["last_image", "conditions", "condition_strength", "reference_images", "control_video", "mask"]
+Guide = Literal[
+    "last_image", "conditions", "condition_strength", "reference_images", "control_video", "face_video", "mask"
+]
 
 
 class Whole(Record):
@@ -117,6 +119,7 @@ class Model(Record):
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
     accepts: tuple[Guide, ...] = ()  # what else may guide it
+    needs: tuple[Guide, ...] = ()  # those of them without which it makes no film
     prompted: bool = True  # whether words decide anything
     strength: Real | None = None  # how much of an image or a video is made anew
     licence: str
@@ -264,6 +267,14 @@ class Model(Record):
             if (shown := self.synonyms.get(word)) and not {*shown.split()} <= {*named}:
                 found.setdefault(shown, []).append(word)
         return found
+
+
+def bases(model: Model) -> tuple[Model, ...]:
+    """The models that a model adds its files to: its base, the base of that, and so on. Raises ModelNotFound."""
+    found: list[Model] = []
+    while (last := found[-1] if found else model).base:
+        found.append(find(last.base))
+    return tuple(found)
 
 
 def quoted(names: Sequence[str], known: Collection[str] = ()) -> str:

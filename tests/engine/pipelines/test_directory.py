@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from tests.contract.cases import CASES
-from tests.contract.matrix import request_of
+from tests.contract.matrix import film, request_of
 from tests.loras import adapter, write
+from tests.tiny.unet import sd_unet
 
 from flickbook import catalogue
 from flickbook.engine.engine import Engine
 from flickbook.engine.family import Setup
 from flickbook.engine.pipelines.family import PipelineFamily
+from flickbook.engine.reproduction.reproduce import reproduce
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Step
 
@@ -70,3 +72,34 @@ def test_published_noise_levels_decide_the_steps(data: Path, tmp_path: Path) -> 
     steps = [event for event in engine.run([plan]) if isinstance(event, Step) and event.phase == "denoise"]
     assert [step.index for step in steps] == [1, 2, 3]
     assert engine.loaded().noise_left(3) == pytest.approx([0.9, 0.5, 0.0])
+
+
+def test_a_control_net_is_added_to_a_motion_module_on_its_base(data: Path, tmp_path: Path) -> None:
+    """Three directories, as the published ones: each adds a network to the model that its entry names as its base."""
+    from diffusers import StableDiffusionPipeline
+    from tests.tiny import ad_control
+
+    pipe = ad_control()
+    parts = {name: pipe.components[name] for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
+    none = dict.fromkeys(("safety_checker", "feature_extractor"))
+    base = StableDiffusionPipeline(**parts, **none, unet=sd_unet(), requires_safety_checker=False)
+    base.save_pretrained(tmp_path / "base")
+    pipe.motion_adapter.save_pretrained(tmp_path / "motion")
+    pipe.controlnet.save_pretrained(tmp_path / "control")
+    case = next(each for each in CASES if each.build == "ad_control")
+    root = case.model(tmp_path / "base")
+    catalogue.add(root.model_copy(update={"name": "root", "pipeline": "StableDiffusionPipeline"}))
+    catalogue.add(root.at(tmp_path / "motion").model_copy(update={"name": "motion", "base": "root"}))
+    model = root.at(tmp_path / "control").model_copy(
+        update={"name": "control", "base": "motion", "pipeline": "AnimateDiffControlNetPipeline"}
+    )
+    catalogue.add(model)
+    assert [each.name for each in catalogue.bases(model)] == ["motion", "root"]
+    plan_request = request_of(case, "control", "text+control_video", tmp_path)
+    clip = film(resolve(plan_request), plan_request)
+    assert clip.recipe is not None
+    names = set(clip.recipe.weights)
+    assert {"diffusion_pytorch_model.safetensors", "motion/diffusion_pytorch_model.safetensors"} <= names
+    assert "root/unet/diffusion_pytorch_model.safetensors" in names
+    path = clip.save(tmp_path / "film.mp4")
+    assert reproduce(path).identical_files

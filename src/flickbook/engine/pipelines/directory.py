@@ -11,6 +11,8 @@ from flickbook.engine.pipelines.registry import PIPELINES
 from flickbook.errors import WeightsError
 from flickbook.hub.manifest import read_config
 
+#: Networks that are added to a base model -> their names in the pipeline.
+_ADDED = {"ControlNetModel": "controlnet", "MotionAdapter": "motion_adapter"}
 #: Motif-Video's guidance as its model card recommends it; the repository has no configuration of it.
 _MOTIF_GUIDANCE = {
     "guidance_scale": 8.0,
@@ -71,6 +73,22 @@ def _known(library: object) -> bool:
 def variant_of(place: Path, variant: str) -> str | None:
     """The variant of the weights to load; None if no file has it."""
     return variant if variant and any(place.glob(f"*/*.{variant}*.safetensors")) else None
+
+
+def added_part(place: Path, how: dict[str, Any]) -> dict[str, Any]:
+    """The network that a directory adds to a base model, by its name in the pipeline; nothing if it has only a LoRA.
+
+    Raises WeightsError for a network of another class, and for a damaged one.
+    """
+    path = place / "config.json"
+    if not path.is_file():
+        return {}
+    import diffusers
+
+    kind = str(read_config(path).get("_class_name", "MotionAdapter"))
+    if kind not in _ADDED:
+        raise WeightsError(path, f"names the network {kind}", f"known are {', '.join(_ADDED)}")
+    return {_ADDED[kind]: checked(lambda: getattr(diffusers, kind).from_pretrained(str(place), **how), place)}
 
 
 def replaced_parts(kind: Any, place: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
 from flickbook.engine.memory.quantize import quantize
 from flickbook.engine.pipelines.call import Call
-from flickbook.engine.pipelines.directory import checked, class_of, index_of, replaced_parts, variant_of
+from flickbook.engine.pipelines.directory import added_part, checked, class_of, index_of, replaced_parts, variant_of
 from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.preview import pictures
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
@@ -62,16 +62,14 @@ class PipelineFamily:
             raise MissingExtra("diffusers", "gen") from None
         _quiet(diffusers)
         place, cache = setup.directory, HashCache.usual()
-        weights = fingerprint(place, cache)
-        base = setup.model.base
-        named, extra = place, dict[str, Any]()
         how = {"torch_dtype": getattr(torch, setup.placement.dtype), "local_files_only": True, "use_safetensors": True}
-        if base:
-            if (place / "config.json").is_file():  # otherwise it only adds a LoRA
-                adapter: Any = diffusers.MotionAdapter
-                extra["motion_adapter"] = checked(lambda: adapter.from_pretrained(str(place), **how), place)
-            named = directory(catalogue.find(base))
-            weights |= {f"{base}/{name}": digest for name, digest in fingerprint(named, cache).items()}
+        extra, weights = dict[str, Any](), fingerprint(place, cache)
+        root, named = setup.model, place
+        while root.base:
+            extra |= added_part(named, how)
+            root = catalogue.find(root.base)
+            named = directory(root)
+            weights |= {f"{root.name}/{name}": digest for name, digest in fingerprint(named, cache).items()}
         # The class in an index may be the one the weights were converted with; the catalogue's class takes precedence.
         name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
         if "safety_checker" in index_of(named) and not (named / "safety_checker").is_dir():
@@ -79,7 +77,7 @@ class PipelineFamily:
         kind = getattr(diffusers, name)
         replaced = replaced_parts(kind, named)
         extra |= dict.fromkeys(replaced)  # None: diffusers would refuse an object of another class
-        variant = variant_of(named, (catalogue.find(base) if base else setup.model).variant)
+        variant = variant_of(named, root.variant)
         pipe = checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
         pipe.register_modules(**replaced)
         for part in pipe.components.values():

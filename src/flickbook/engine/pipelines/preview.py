@@ -68,6 +68,8 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
         x = x.transpose(1, 2)
     if type(pipe).__name__.startswith(_CHANNELS_LAST):
         x = x.permute(0, 4, 1, 2, 3)
+    if type(pipe).__name__ == "WanAnimatePipeline":
+        x = x[:, :, 1:]  # the first frame is the reference image
     if type(pipe).__name__ == "WanVACEPipeline":
         # Reference images are frames before the film's own.
         x = x[:, :, -((plan.num_frames - 1) // pipe.vae_scale_factor_temporal + 1) :]

@@ -19,6 +19,7 @@ from flickbook.spec import Plan
 #: The class in a model_index.json -> the kind of input -> the class that runs its components for that input. The kind
 #: "conditions" is that of a film with given frames besides the first, if another class is needed for it.
 PIPELINES: dict[str, dict[str, str]] = {
+    "AnimateDiffControlNetPipeline": {"text": "AnimateDiffControlNetPipeline"},
     "AnimateDiffPipeline": {"text": "AnimateDiffPipeline", "video": "AnimateDiffVideoToVideoPipeline"},
     "AnimateDiffSDXLPipeline": {"text": "AnimateDiffSDXLPipeline"},
     "AnyFlowPipeline": {"text": "AnyFlowPipeline"},
@@ -57,6 +58,7 @@ PIPELINES: dict[str, dict[str, str]] = {
     "StableDiffusionPipeline": {"text": "StableDiffusionPipeline", "image": "StableDiffusionImg2ImgPipeline"},
     "StableDiffusionXLPipeline": {"text": "StableDiffusionXLPipeline", "image": "StableDiffusionXLImg2ImgPipeline"},
     "StableVideoDiffusionPipeline": {"image": "StableVideoDiffusionPipeline"},
+    "WanAnimatePipeline": {"image": "WanAnimatePipeline"},
     "WanImageToVideoPipeline": {"image": "WanImageToVideoPipeline"},
     "WanPipeline": {
         "text": "WanPipeline",
