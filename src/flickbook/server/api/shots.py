@@ -35,7 +35,7 @@ _KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film", "
 _FILES: Final = tuple(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS)
 #: Options of a shot that name files, which a request cannot open.
 _PATHS: Final = (
-    *("image", "video", "last_image", "condition", "reference_image", "control_video", "mask"),
+    *("image", "video", "last_image", "condition", "reference_image", "control_video", "face_video", "mask"),
     *("interpolator", "upscaler", "lora", "audio"),
 )
 _EXAMPLE: Final[dict[str, Any]] = {
