@@ -96,6 +96,12 @@ def test_the_paths_of_a_request_follow_the_files_of_its_plan(tmp_path: Path) -> 
         ("wan-2.1-vace-1.3b", {"mask": "a"}, "mask=.*has no effect without a video"),
         ("wan-2.1-vace-1.3b", {"video": "a"}, "remakes the part of a video that a mask shows; add --mask"),
         ("wan-2.1-vace-1.3b", {"control": "edges"}, "control=edges: has no effect without a control video"),
+        (
+            "animatediff-canny",
+            {},
+            "control_video=: animatediff-canny makes no film without a control video; add --control",
+        ),
+        ("wan-2.2-animate-14b", {"image": "a", "control_video": "a"}, "face_video=.*without a face video"),
         ("wan-2.1-vace-1.3b", {"reference_images": ("a",) * 9}, "reference_images=9: must be at most 8"),
     ],
 )
@@ -116,7 +122,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_some_model_reads_each_input() -> None:
     accepted = {guide for model in list_models() for guide in model.accepts}
     assert accepted == {
-        *("last_image", "conditions", "condition_strength", "reference_images", "control_video", "mask"),
+        *("last_image", "conditions", "condition_strength", "reference_images", "control_video", "face_video", "mask"),
     }
 
 

@@ -20,21 +20,32 @@ FIGURES = ("num_frames", "num_inference_steps", "guidance_scale", "parameters", 
 PRECISIONS = {"fp32", "bf16", "fp16", "fp8", "int8"}
 #: The classes of diffusers that entries name; the slow test compares them with the library.
 PIPELINES = (
+    "AnimateDiffControlNetPipeline",
     "AnimateDiffPipeline",
+    "AnyFlowPipeline",
+    "CogVideoXImageToVideoPipeline",
     "CogVideoXPipeline",
     "FluxPipeline",
+    "HeliosPipeline",
+    "HunyuanVideo15ImageToVideoPipeline",
     "HunyuanVideo15Pipeline",
     "I2VGenXLPipeline",
+    "Kandinsky5I2VPipeline",
+    "Kandinsky5T2VPipeline",
+    "Kandinsky6TI2VAPipeline",
     "LTX2Pipeline",
     "LTXConditionPipeline",
     "MochiPipeline",
+    "MotifVideoPipeline",
     "SanaPipeline",
     "SanaVideoPipeline",
     "SkyReelsV2DiffusionForcingPipeline",
+    "SkyReelsV2ImageToVideoPipeline",
     "SkyReelsV2Pipeline",
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
     "StableVideoDiffusionPipeline",
+    "WanAnimatePipeline",
     "WanImageToVideoPipeline",
     "WanPipeline",
     "WanVACEPipeline",
@@ -44,6 +55,8 @@ builtin text-to-video-ms-1.7b zeroscope-v2-576w zeroscope-v2-xl videocrafter2 vi
 stable-video-diffusion i2vgen-xl cogvideox-2b cogvideox-5b ltx-video ltx-2 wan-2.1-1.3b wan-2.1-14b wan-2.1-i2v-14b
 wan-2.2-5b wan-2.2-14b hunyuanvideo-1.5 mochi sana-video skyreels-v2-df-1.3b skyreels-v2-14b
 sd15 sdxl sdxl-turbo flux-schnell sana
+ltx-2.3-distilled anyflow-1.3b anyflow-14b helios motif-video-2b kandinsky-5-lite kandinsky-5-i2v kandinsky-6-lite
+wan-2.1-flf2v-14b wan-2.1-vace-1.3b wan-2.1-vace-14b wan-2.2-i2v-14b cogvideox-5b-i2v hunyuanvideo-1.5-i2v
 """
 
 each = pytest.mark.parametrize("model", MODELS, ids=NAMES)
@@ -59,6 +72,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(model: Model, begins: str, picture: Path, **fields: object) -> Plan:
     """The Plan of a request for this model that begins from `begins`; of the file only its bytes are looked at."""
     given = {} if begins == "text" else {begins: str(picture)}
+    given |= {name: str(picture) for name in model.needs}
     if begins == "video" and "mask" in model.accepts:
         given["mask"] = str(picture)
     return resolve(Request.of(model=model.name, prompt="a red circle" if model.prompted else "", **given, **fields))
@@ -255,6 +269,7 @@ GUIDES = {
     "a strength for each of them": "condition_strength",
     "reference images": "reference_images",
     "control video": "control_video",
+    "face video": "face_video",
     "mask of a video": "mask",
 }
 

@@ -53,8 +53,8 @@ PLAN = Plan(
     pixel_format="yuv420p",
 )
 CANONICAL = (
-    '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,"fade":0,'
-    '"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
+    '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,'
+    '"face_video":"","fade":0,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
     '"image":"","last_image":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
     '"pixel_format":"yuv420p","polish":{"camera":"","interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
     '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
@@ -67,6 +67,7 @@ GUIDED: dict[str, Any] = {
     "reference_images": ("c" * 64,),
     "control_video": "d" * 64,
     "control": "edges",
+    "face_video": "f" * 64,
     "mask": "e" * 64,
 }
 RECIPE = Recipe(
@@ -193,7 +194,7 @@ def test_a_plan_knows_no_machine() -> None:
     words = "audio audio_fit audio_fade container codec quality pixel_format "
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
     words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
-    words += " prompt_at image video last_image conditions reference_images control_video control mask"
+    words += " prompt_at image video last_image conditions reference_images control_video control face_video mask"
     words += " strength loras speed"
     words += " drift feedback shots fade polish"
     assert list(Plan.model_fields) == words.split()

@@ -26,7 +26,9 @@ _MOST_NAMED = 32  # words that a note names
 Input = Literal["text", "image", "video"]
 #: Fields of a Request that guide a film besides what it begins from. condition_strength: a condition may be followed
 #: loosely.
-Guide = Literal["last_image", "conditions", "condition_strength", "reference_images", "control_video", "mask"]
+Guide = Literal[
+    "last_image", "conditions", "condition_strength", "reference_images", "control_video", "face_video", "mask"
+]
 
 
 class Whole(Record):
@@ -91,10 +93,10 @@ class Model(Record):
     Sizes are (width, height) in pixels. `directory` is a folder of the package or an absolute path. Without one the
     files come from `repo` at `commit`: those that match `files`, in `variant` if there are several. `pipeline` is the
     diffusers class that runs the model, and `base` the model to which its files add an adapter or a LoRA. `call` holds
-    fixed arguments of each call, `scheduling` changes to the scheduler's configuration, and `lora` a file of its own
-    that is always loaded. `seen` gives the source of each published or measured figure; the other figures are
-    believed. `synonyms` maps a word to what the model shows for it, if training used the word only as another name for
-    that. `recommended` is derived from the defaults if an entry has none.
+    fixed arguments of each call, `scheduling` changes to the scheduler's configuration, and `lora` files of its own,
+    each with a weight, that are always loaded. `seen` gives the source of each published or measured figure; the other
+    figures are believed. `synonyms` maps a word to what the model shows for it, if training used the word only as
+    another name for that. `recommended` is derived from the defaults if an entry has none.
     """
 
     name: str
@@ -110,13 +112,14 @@ class Model(Record):
     convert: Literal["", "parts", "videocrafter1", "videocrafter1-1024", "videocrafter2"] = ""
     pipeline: str = ""
     base: str = ""
-    call: dict[str, bool | int | float | str] = {}
+    call: dict[str, bool | int | float | str | tuple[float, ...]] = {}
     scheduling: dict[str, bool | int | float | str] = {}
-    lora: tuple[str, float] | None = None
+    lora: tuple[tuple[str, float], ...] = ()
     unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
     accepts: tuple[Guide, ...] = ()  # what else may guide it
+    needs: tuple[Guide, ...] = ()  # those of them without which it makes no film
     prompted: bool = True  # whether words decide anything
     strength: Real | None = None  # how much of an image or a video is made anew
     licence: str
@@ -143,6 +146,16 @@ class Model(Record):
     bigger: str
     seen: dict[str, str] = {}
     recommended: Recommended = Field(default_factory=_recommended)
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _lora(cls, lora: object) -> object:
+        """models.toml writes a single LoRA as a file and its weight, several as a list of these."""
+        if lora is None:  # how earlier versions wrote it for added models
+            return ()
+        if not isinstance(lora, list):
+            return lora
+        return tuple(tuple(each) for each in ([lora] if lora and isinstance(lora[0], str) else lora))
 
     @field_validator("sizes", mode="before")
     @classmethod
@@ -254,6 +267,14 @@ class Model(Record):
             if (shown := self.synonyms.get(word)) and not {*shown.split()} <= {*named}:
                 found.setdefault(shown, []).append(word)
         return found
+
+
+def bases(model: Model) -> tuple[Model, ...]:
+    """The models that a model adds its files to: its base, the base of that, and so on. Raises ModelNotFound."""
+    found: list[Model] = []
+    while (last := found[-1] if found else model).base:
+        found.append(find(last.base))
+    return tuple(found)
 
 
 def quoted(names: Sequence[str], known: Collection[str] = ()) -> str:

@@ -22,7 +22,7 @@ REFERENCES: Final = 8
 #: The longest fade of a sound, in seconds.
 _LONGEST_FADE: Final = 60.0
 #: The fields of a Request that name one file.
-FILES: Final = ("image", "video", "last_image", "control_video", "mask")
+FILES: Final = ("image", "video", "last_image", "control_video", "face_video", "mask")
 _CONDITION: Final = re.compile(r"(.+)@(-?[0-9]{1,6}|[0-9]{1,5}(?:\.[0-9]{1,6})?s)(?::([0-9]*\.?[0-9]+))?", re.DOTALL)
 #: The fields that guide a film -> what messages call them.
 _NAMES: Final = {
@@ -30,6 +30,7 @@ _NAMES: Final = {
     "conditions": "frames at places",
     "reference_images": "reference images",
     "control_video": "control video",
+    "face_video": "face video",
     "mask": "mask",
 }
 
@@ -45,12 +46,17 @@ def guides(request: Request, model: Model, num_frames: int, fps: float) -> dict[
         "conditions": request.conditions or None,
         "reference_images": request.reference_images or None,
         "control_video": request.control_video,
+        "face_video": request.face_video,
         "mask": request.mask,
     }
     sent = [name for name, value in named.items() if value is not None]
     for name in sent:
         if name not in model.accepts:
             raise unread(name, _shown(named[name]), model, request.speed == "turbo")
+    for name in model.needs:
+        if name not in sent:
+            option = f"add --{name.replace('_', '-')} PATH"
+            raise RequestError(name, "", f"{model.name} makes no film without a {_NAMES[name]}", option)
     _check_together(request, model, num_frames)
     conditions = _keyframes(request, model, num_frames, fps)
     references = request.reference_images or ()
@@ -62,6 +68,7 @@ def guides(request: Request, model: Model, num_frames: int, fps: float) -> dict[
         "reference_images": tuple(_digest(path) for path in references),
         "control_video": _digest(request.control_video),
         "control": request.control or "",
+        "face_video": _digest(request.face_video),
         "mask": _digest(request.mask),
     }
 
@@ -95,9 +102,7 @@ def audio_of(path: str | None, fit: AudioFit | None, fade: float | None, contain
 
 def files(plan: Plan) -> list[tuple[str, str]]:
     """The role and the SHA-256 of each input file of a Plan, in the order of `paths`."""
-    single = (("image", plan.image), ("video", plan.video), ("last_image", plan.last_image))
-    steering = (("control_video", plan.control_video), ("mask", plan.mask))
-    found = [(role, digest) for role, digest in (*single, *steering) if digest]
+    found = [(name, digest) for name in FILES if (digest := getattr(plan, name))]
     found += [("condition", each.image) for each in plan.conditions]
     found += [("reference image", digest) for digest in plan.reference_images]
     found += [("audio", digest) for digest in filter(None, [plan.track()])]
@@ -106,9 +111,8 @@ def files(plan: Plan) -> list[tuple[str, str]]:
 
 def paths(request: Request) -> list[str]:
     """The paths of a Request's input files, in the order of `files` of its Plan."""
-    single = (request.image, request.video, request.last_image, request.control_video, request.mask)
     return [
-        *(path for path in single if path is not None),
+        *(path for name in FILES if (path := getattr(request, name)) is not None),
         *(each.image for each in request.conditions or ()),
         *(request.reference_images or ()),
         *([] if request.audio in (None, NO_AUDIO) else [request.audio]),

@@ -45,7 +45,7 @@ _UNCHANGED: Final = (
     *('"speed":"exact",', '"condition_fps":null,', '"stride":0,'),
     *('"camera":"",', '"fade":0,', '"shots":[],'),
     *('"last_image":"",', '"conditions":[],', '"reference_images":[],'),
-    *('"control":"",', '"control_video":"",', '"mask":"",'),
+    *('"control":"",', '"control_video":"",', '"face_video":"",', '"mask":"",'),
 )
 #: What computes the frames of a control video from a film: "" takes them as they are, edges draws its edges.
 Control = Literal["", "edges"]
@@ -83,9 +83,9 @@ class Request(Record):
 
     `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from, `last_image`
     of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
-    `control_video` steers every frame, and `mask` is white where a video is made anew. `audio` is the path of its
-    track, or "none". `loras` are pairs of a file's path and its weight. A film of several `shots` has a Request for
-    each, and `fade` is the number of frames of the cross-fade between two shots.
+    `control_video` steers every frame, `face_video` the face in it, and `mask` is white where a video is made anew.
+    `audio` is the path of its track, or "none". `loras` are pairs of a file's path and its weight. A film of several
+    `shots` has a Request for each, and `fade` is the number of frames of the cross-fade between two shots.
     """
 
     prompt: str
@@ -108,6 +108,7 @@ class Request(Record):
     reference_images: tuple[str, ...] | None = None
     control_video: str | None = None
     control: Control | None = None
+    face_video: str | None = None
     mask: str | None = None
     strength: float | None = None
     audio: str | None = None
@@ -150,7 +151,7 @@ class Plan(Encoded, Sounding):
 
     `image` and `video` are the SHA-256 of the files the film begins from, "" if there is none; `strength`, 0 to 1, is
     the share of them that is generated anew, None if the model has no such parameter. `last_image`, `conditions`,
-    `reference_images`, `control_video` and `mask` are the Request's, by SHA-256. A sequence is a film of
+    `reference_images`, `control_video`, `face_video` and `mask` are the Request's, by SHA-256. A sequence is a film of
     individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
     0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
     "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
@@ -187,6 +188,7 @@ class Plan(Encoded, Sounding):
     reference_images: tuple[Sha256, ...] = ()
     control_video: Sha256 | Literal[""] = ""
     control: Control = ""
+    face_video: Sha256 | Literal[""] = ""
     mask: Sha256 | Literal[""] = ""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     loras: tuple[Lora, ...] = ()
@@ -226,7 +228,7 @@ class Plan(Encoded, Sounding):
         begins = (bool(self.image), bool(self.video), self.strength)
         places = tuple((each.frame, each.strength) for each in self.conditions)
         guides = (bool(self.last_image), places, len(self.reference_images))
-        steering = (bool(self.control_video), self.control, bool(self.mask))
+        steering = (bool(self.control_video), self.control, bool(self.face_video), bool(self.mask))
         return (
             self.model,
             self.revision,

@@ -73,7 +73,7 @@ def request_of(case: Case, model: str, begins: str, directory: Path, **changes: 
             "conditions": (Condition(image=str(path), frame=case.frames // 2),),
             "reference_images": (str(path),),
         }.get(name, str(path))
-    for name in {start, *guides} & {"video", "control_video", "mask"}:
+    for name in {start, *guides} & {"video", "control_video", "face_video", "mask"}:
         shown = frames if name != "mask" else np.where(frames > 200, np.uint8(255), np.uint8(0))
         values[name] = str(Clip(shown, 8.0).save(directory / f"{name}.mp4", overwrite=True))
     return complete(Request.of(**{**values, **changes}))

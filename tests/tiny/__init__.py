@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from tests.tiny.cog import cog, cog_i2v, cog_v2v
 from tests.tiny.hunyuan import framepack, hv, hy15, hy15_i2v
+from tests.tiny.kandinsky import k5, k5_i2v, k6
 from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx_cond, ltx_i2v
 from tests.tiny.others import allegro, latte, mochi, sana, sana_i2v
-from tests.tiny.unet import ad, ad_sdxl, ad_v2v, flux, i2vgen, ms, ms_v2v, sana_img, sd15, sdxl, svd, zero
+from tests.tiny.unet import ad, ad_control, ad_sdxl, ad_v2v, flux, i2vgen, ms, ms_v2v, sana_img, sd15, sdxl, svd, zero
 from tests.tiny.wan import (
     sky,
     sky_df,
@@ -21,11 +22,13 @@ from tests.tiny.wan import (
     wan22_5b_i2v,
     wan22_a14b,
     wan22_i2v,
+    wan_animate,
     wan_flf,
     wan_i2v,
     wan_v2v,
     wan_vace,
 )
+from tests.tiny.wan_relatives import anyflow, helios, motif
 
 ALL = [
     wan,
@@ -48,6 +51,7 @@ ALL = [
     sana,
     sana_i2v,
     ad,
+    ad_control,
     ad_v2v,
     svd,
     i2vgen,
@@ -61,6 +65,7 @@ ALL = [
     sana_img,
     wan_flf,
     wan22_i2v,
+    wan_animate,
     wan22_5b_i2v,
     wan_vace,
     sky_df_i2v,
@@ -72,4 +77,10 @@ ALL = [
     ltx2_cond,
     allegro,
     ad_sdxl,
+    anyflow,
+    helios,
+    motif,
+    k5,
+    k5_i2v,
+    k6,
 ]

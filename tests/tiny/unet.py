@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 import transformers as tf
 from diffusers import (
+    AnimateDiffControlNetPipeline,
     AnimateDiffPipeline,
     AnimateDiffSDXLPipeline,
     AnimateDiffVideoToVideoPipeline,
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLTemporalDecoder,
+    ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -75,6 +78,14 @@ def ad(cls=None):
         ),
         scheduler=ddim(),
     )
+
+
+def ad_control():
+    parts = {name: part for name, part in ad().components.items() if part is not None and name != "unet"}
+    unet = sd_unet()
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16))
+    torch.nn.init.normal_(net.controlnet_mid_block.weight, std=0.5)  # zero, until it is trained
+    return AnimateDiffControlNetPipeline(**parts, unet=unet, controlnet=net)
 
 
 def ad_v2v():

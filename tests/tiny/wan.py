@@ -13,6 +13,8 @@ from diffusers import (
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
+    WanAnimatePipeline,
+    WanAnimateTransformer3DModel,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
@@ -109,6 +111,41 @@ def wan_i2v():
         image_processor=tf.CLIPImageProcessorPil(crop_size=32, size=32),
         image_encoder=vision(cls=CLIPVisionModel),
         transformer=wan_tr(in_channels=36, image_dim=4),
+    )
+
+
+def wan_animate():
+    return WanAnimatePipeline(
+        tokenizer=t5_tok(),
+        text_encoder=umt5(),
+        vae=wan_vae(),
+        scheduler=unipc(3.0),
+        image_processor=tf.CLIPImageProcessorPil(crop_size=4, size=4),
+        image_encoder=vision(size=4, cls=CLIPVisionModel),
+        transformer=WanAnimateTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=36,
+            latent_channels=16,
+            out_channels=16,
+            text_dim=32,
+            freq_dim=256,
+            ffn_dim=32,
+            num_layers=2,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            image_dim=4,
+            rope_max_seq_len=32,
+            motion_encoder_channel_sizes={"4": 16, "8": 16, "16": 16},
+            motion_encoder_size=16,
+            motion_style_dim=8,
+            motion_dim=4,
+            motion_encoder_dim=16,
+            face_encoder_hidden_dim=16,
+            face_encoder_num_heads=2,
+            inject_face_latents_blocks=2,
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from flickbook.engine.shots.shot_list import SHOTS
 from flickbook.server.api.requests import (
     GUIDES,
     MAX_DRAFTS,
@@ -18,7 +19,7 @@ from flickbook.server.api.requests import (
     Until,
     Work,
 )
-from flickbook.server.api.shots import SHOTS, ShotsRequest
+from flickbook.server.api.shots import ShotsRequest
 from flickbook.server.service import MAX_BODY
 from flickbook.store.base import Kind, State
 
@@ -113,13 +114,14 @@ class MakeFilm(Work, Once):
     condition_images: Annotated[Images, Field(description=f"One for each of conditions: {_PLACE}")] = []
     reference_images: Annotated[Images, Field(description=f"Subjects that the film shows: {_PLACE}")] = []
     control_video: Annotated[str, Field(description="A film below --root whose motion is followed.")] | None = None
+    face_video: Annotated[str, Field(description="A film of the face that control_video moves.")] | None = None
     mask: Annotated[Image, Field(description=f"White where control_video is made anew: {_PLACE}")] | None = None
     kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
     seconds: Seconds | None = None
 
     def inputs(self) -> dict[str, str]:
         """Return the input files by the names that the native API has for them."""
-        names = ("image", "last_image", "control_video", "mask")
+        names = ("image", "last_image", "control_video", "face_video", "mask")
         found = {name: text for name in names if (text := getattr(self, name)) is not None}
         for name, texts in (("condition", self.condition_images), ("reference", self.reference_images)):
             found |= {f"{name}-{number}": text for number, text in enumerate(texts)}

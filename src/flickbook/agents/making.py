@@ -35,7 +35,7 @@ from flickbook.server.submission.submit import submitted, together
 from flickbook.store.base import Job
 
 #: Fields of these tools that the native API does not have, or has as files.
-_FILES: Final = {"image", "last_image", "condition_images", "reference_images", "control_video", "mask"}
+_FILES: Final = {"image", "last_image", "condition_images", "reference_images", "control_video", "face_video", "mask"}
 _OWN: Final = frozenset({"seconds", "idempotency_key", *_FILES})
 
 

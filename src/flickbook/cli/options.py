@@ -46,6 +46,7 @@ ControlVideo = Annotated[
     Path | None, typer.Option(help="Video of edges, depth or poses that steers each frame, or numbered frames.")
 ]
 ControlOption = Annotated[str | None, typer.Option(help="edges: compute the edges of --control-video.")]
+FaceVideo = Annotated[Path | None, typer.Option(help="Video of the face that --control-video moves, cut to the face.")]
 Mask = Annotated[Path | None, typer.Option(help="Image or video that is white where --video is made anew.")]
 Strength = Annotated[float | None, typer.Option(help="Denoising strength for --image and --video, 0 to 1.")]
 Audio = Annotated[
@@ -92,6 +93,7 @@ FILM: Mapping[str, Any] = {
     "reference_image": ReferenceImage,
     "control_video": ControlVideo,
     "control": ControlOption,
+    "face_video": FaceVideo,
     "mask": Mask,
     "strength": Strength,
     "lora": Lora,

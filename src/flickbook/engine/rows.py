@@ -43,7 +43,7 @@ _TEXTS: Final = (
 )
 _WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")
 _REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate", "audio_fade")
-_PATHS: Final = ("image", "video", "last_image", "control_video", "mask", "audio", "interpolator")
+_PATHS: Final = ("image", "video", "last_image", "control_video", "face_video", "mask", "audio", "interpolator")
 _LISTS: Final = ("prompt_at", "condition", "reference_image", "lora")
 _FLAGS: Final = ("steady",)
 #: The columns of a row: the options of `flickbook generate`, its prompt, a name, and its size as two numbers.

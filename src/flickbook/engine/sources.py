@@ -18,7 +18,9 @@ from flickbook.media.read import facts, read_any, read_frames
 from flickbook.spec import Plan, Request
 
 #: Input files of which every frame is used.
-_VIDEOS: Final = ("video", "control_video", "mask")
+_VIDEOS: Final = ("video", "control_video", "face_video", "mask")
+#: Pixels of a face's side, as Wan Animate was trained.
+_FACE: Final = 512
 
 
 def complete(request: Request) -> Request:
@@ -78,7 +80,8 @@ def _frames(role: str, path: str, plan: Plan) -> np.ndarray:
         # Of a video file, a film that starts from it continues it, and a film that ends with it leads into it.
         frames = read_any(path)[0]
         frames = frames[-1:] if role == "image" else frames[:1]
-    frames = np.stack([fitted(frame, plan.width, plan.height) for frame in frames])
+    width, height = (_FACE, _FACE) if role == "face_video" else (plan.width, plan.height)
+    frames = np.stack([fitted(frame, width, height) for frame in frames])
     return edges(frames) if role == "control_video" and plan.control == "edges" else frames
 
 

@@ -41,8 +41,7 @@ def terms(model: Model) -> str:
     For example "3.67 GB, CC BY-NC 4.0".
     """
     sizes = [model.download_gb]
-    if model.base and found(base := catalogue.find(model.base)) is None:
-        sizes.append(base.download_gb)
+    sizes += [base.download_gb for base in catalogue.bases(model) if found(base) is None]
     size = f"{sum(sizes):g} GB" if all(sizes) else "size unknown"
     return f"{size}, {'licence unknown' if model.licence in ('', 'unknown') else model.licence}"
 

@@ -19,7 +19,7 @@ from tests.loras import adapter, write
 from flickbook import catalogue
 from flickbook.catalogue import Model
 from flickbook.engine.engine import Engine, Frames
-from flickbook.engine.pipelines.family import class_of
+from flickbook.engine.pipelines.directory import class_of
 from flickbook.errors import Cancelled, RequestError, WeightsError
 from flickbook.hub.add import describe
 from flickbook.resolution import resolve
@@ -235,7 +235,7 @@ def test_a_lora_alone_adds_to_its_base_model(
     (tmp_path / "lora").mkdir()
     made = adapter(StableDiffusionPipeline.from_pretrained(saved).unet)
     write(tmp_path / "lora" / file, made, "peft")
-    changes = {"base": "tiny-sd15", "files": (file,), "lora": (file, 1.0)}
+    changes = {"base": "tiny-sd15", "files": (file,), "lora": ((file, 1.0),)}
     with_lora = film(tmp_path / "lora", plan(), **changes)
     assert with_lora.shape == film(saved, plan()).shape and not np.array_equal(with_lora, film(saved, plan()))
     (tmp_path / "lora" / file).unlink()

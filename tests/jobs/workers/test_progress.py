@@ -13,9 +13,9 @@ from flickbook.engine.films import films
 from flickbook.errors import Cancelled
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.workers import progress
+from flickbook.jobs.workers.batching import run_options_for
 from flickbook.jobs.workers.lease import Attempt
 from flickbook.jobs.workers.progress import Watch
-from flickbook.jobs.workers.runner import run_options_for
 from flickbook.spec import Step
 from flickbook.store.base import Job
 

@@ -38,7 +38,7 @@ Overwrite = Annotated[
 Sheet = Annotated[Path | None, typer.Option(help="File of the contact sheet, .png; next to the film if unset.")]
 
 #: Options that guide one film.
-_GUIDES = ("last_image", "condition", "reference_image", "control_video", "control", "mask")
+_GUIDES = ("last_image", "condition", "reference_image", "control_video", "control", "face_video", "mask")
 #: The film options of a sequence: it begins from text only, and sets its frames per prompt.
 FILM = {
     name: kind

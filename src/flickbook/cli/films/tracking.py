@@ -100,7 +100,7 @@ def _claimed(backend: Backend, jobs: Sequence[Job]) -> list[Job]:
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Divide the jobs of one command into batches. Jobs of drafts run individually."""
     from flickbook.engine.films import together
-    from flickbook.jobs.workers.runner import run_options_for
+    from flickbook.jobs.workers.batching import run_options_for
 
     first = jobs[0]
     size = (

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,16 @@ from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
 from flickbook.engine.memory.quantize import quantize
 from flickbook.engine.pipelines.call import Call
+from flickbook.engine.pipelines.directory import added_part, checked, class_of, index_of, replaced_parts, variant_of
 from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.preview import pictures
-from flickbook.engine.pipelines.registry import PIPELINES, SCHEDULERS, arguments, begins_from, class_for
+from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.hub.find import directory
-from flickbook.hub.manifest import HashCache, fingerprint, read_config
+from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan
 
@@ -63,23 +63,24 @@ class PipelineFamily:
             raise MissingExtra("diffusers", "gen") from None
         _quiet(diffusers)
         place, cache = setup.directory, HashCache.usual()
-        weights = fingerprint(place, cache)
-        base = setup.model.base
-        named, extra = place, dict[str, Any]()
         how = {"torch_dtype": getattr(torch, setup.placement.dtype), "local_files_only": True, "use_safetensors": True}
-        if base:
-            if (place / "config.json").is_file():  # otherwise it only adds a LoRA
-                adapter: Any = diffusers.MotionAdapter
-                extra["motion_adapter"] = _checked(lambda: adapter.from_pretrained(str(place), **how), place)
-            named = directory(catalogue.find(base))
-            weights |= {f"{base}/{name}": digest for name, digest in fingerprint(named, cache).items()}
+        extra, weights = dict[str, Any](), fingerprint(place, cache)
+        root, named = setup.model, place
+        while root.base:
+            extra |= added_part(named, how)
+            root = catalogue.find(root.base)
+            named = directory(root)
+            weights |= {f"{root.name}/{name}": digest for name, digest in fingerprint(named, cache).items()}
         # The class in an index may be the one the weights were converted with; the catalogue's class takes precedence.
         name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
-        if "safety_checker" in _index(named) and not (named / "safety_checker").is_dir():
+        if "safety_checker" in index_of(named) and not (named / "safety_checker").is_dir():
             extra |= {"safety_checker": None, "requires_safety_checker": False}
         kind = getattr(diffusers, name)
-        variant = _variant(named, (catalogue.find(base) if base else setup.model).variant)
-        pipe = _checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
+        replaced = replaced_parts(kind, named)
+        extra |= dict.fromkeys(replaced)  # None: diffusers would refuse an object of another class
+        variant = variant_of(named, root.variant)
+        pipe = checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
+        pipe.register_modules(**replaced)
         for part in pipe.components.values():
             if type(part).__name__ in _FULL:
                 part.float()
@@ -87,9 +88,7 @@ class PipelineFamily:
                 # Pipelines for transformers 4 read this attribute; it bypasses module registration to avoid a cycle.
                 object.__setattr__(part, "text_model", part)
         loras = list(setup.loras)
-        if setup.model.lora is not None:
-            file, weight = setup.model.lora
-            loras.insert(0, (place / file, weight))
+        loras = [*((place / file, weight) for file, weight in setup.model.lora), *loras]
         notes = []
         if loras:
             from flickbook.engine.lora.apply import load_into  # imported late: peft takes a second
@@ -185,7 +184,8 @@ class PipelineFamily:
     def fixed_arguments(self, pipe: Any) -> dict[str, Any]:
         """The catalogue's fixed arguments for this model's call, limited to those that the class knows."""
         known = inspect.signature(type(pipe).__call__).parameters
-        return {name: value for name, value in self.model.call.items() if name in known}
+        fixed = {name: value for name, value in self.model.call.items() if name in known}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fixed.items()}
 
     def pipe_of(self, plan: Plan) -> Any:
         """The pipeline for a Plan's kind of input, with the scheduler it asks for."""
@@ -258,69 +258,6 @@ class PipelineFamily:
         """Yield (film, first frame, frames); the pipeline has decoded them already."""
         for number, film in enumerate(latents):
             yield number, 0, film.frames
-
-
-def _index(place: Path) -> dict[str, Any]:
-    return read_config(place / "model_index.json")
-
-
-def class_of(place: Path) -> str:
-    """The pipeline class in a directory's model_index.json; imports nothing from the directory.
-
-    Raises WeightsError for an unsupported class, and for components whose code is not diffusers' or transformers'.
-    """
-    path, index = place / "model_index.json", _index(place)
-    name = index.get("_class_name")
-    if not isinstance(name, str) or name not in PIPELINES:
-        raise WeightsError(path, f"names the unsupported pipeline {name}", "choose a model of `flickbook models list`")
-    for part, kind in index.items():
-        if isinstance(kind, list) and (len(kind) != 2 or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
-            reason = f"loads the code of {part} from {kind[0] if kind else 'nowhere'}"
-            raise WeightsError(path, reason, "only classes of diffusers and transformers are run")
-    _check_code(place)
-    return name
-
-
-def _check_code(place: Path) -> None:
-    """Raise WeightsError for a directory that contains code, or whose configurations refer to code."""
-    remedy = "only classes of diffusers and transformers are run"
-    for code in place.rglob("*.py"):
-        raise WeightsError(code, "is code in the weights directory", remedy)
-    for path in place.glob("*/config.json"):
-        config = read_config(path)
-        if "auto_map" in config or "/" in str(config.get("attn_implementation", "")):
-            raise WeightsError(path, "names custom code", remedy)
-
-
-def _known(library: object) -> bool:
-    """Whether a component's class is from the two libraries; some of diffusers' are in a module of their pipeline."""
-    if library in ("diffusers", "transformers", None):
-        return True
-    import diffusers.pipelines
-
-    # Any other name would be looked for as a file in the model's directory, and executed.
-    return (
-        isinstance(library, str)
-        and library.isidentifier()
-        and inspect.ismodule(getattr(diffusers.pipelines, library, None))
-    )
-
-
-def _variant(place: Path, variant: str) -> str | None:
-    return variant if variant and any(place.glob(f"*/*.{variant}*.safetensors")) else None
-
-
-def _checked(load: Any, place: Path) -> Any:
-    """The result of `load`; exceptions of the libraries about files become a WeightsError."""
-    try:
-        return load()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:300]})"
-        raise WeightsError(place, reason, "pull the model again, or check the directory") from error
-    except Exception as error:  # safetensors' error derives directly from Exception
-        if type(error).__module__.partition(".")[0] not in ("safetensors", "builtins"):
-            raise
-        raise WeightsError(place, f"is damaged ({error})", "pull the model again") from error
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Inputs:
     conditions: tuple[tuple[Any, Keyframe], ...] = ()
     reference_images: tuple[Any, ...] = ()
     control_video: tuple[Any, ...] = ()
+    face_video: tuple[Any, ...] = ()
     mask: tuple[Any, ...] = ()
 
     @classmethod
@@ -46,6 +47,7 @@ class Inputs:
             tuple(zip(placed, plan.conditions, strict=True)),
             tuple(frames[0] for frames in found.get("reference image", [])),
             tuple(found["control_video"][0]) if plan.control_video else (),
+            tuple(found["face_video"][0]) if plan.face_video else (),
             tuple(found["mask"][0]) if plan.mask else (),
         )
 
@@ -74,7 +76,13 @@ def guided(pipe: Any, plan: Plan, inputs: Inputs, known: Mapping[str, Any]) -> d
         elif "last_image" in known and not getattr(pipe.config, "expand_timesteps", False):
             found["last_image"] = inputs.last_image
             read.add("last_image")
-    for name in ("last_image", "conditions", "reference_images", "control_video", "mask"):
+    if plan.control_video and "conditioning_frames" in known:
+        found["conditioning_frames"] = list(inputs.control_video)
+        read.add("control_video")
+    if plan.control_video and plan.face_video and "pose_video" in known:
+        found |= {"pose_video": list(inputs.control_video), "face_video": list(inputs.face_video)}
+        read |= {"control_video", "face_video"}
+    for name in ("last_image", "conditions", "reference_images", "control_video", "face_video", "mask"):
         if getattr(plan, name) and name not in read:
             raise RequestError(name, plan.model, f"{kind} takes none", "leave it out, or choose another model")
     return found

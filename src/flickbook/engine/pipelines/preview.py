@@ -12,7 +12,11 @@ from flickbook.diffusion.autoencoder import frames_of
 from flickbook.spec import Plan
 
 #: Pipelines whose latents have the layout (b, frames, channels, h, w).
-_FRAMES_FIRST = ("CogVideoX", "StableVideoDiffusion")
+_FRAMES_FIRST = ("AnyFlow", "CogVideoX", "StableVideoDiffusion")
+#: Pipelines whose latents have the layout (b, frames, h, w, channels).
+_CHANNELS_LAST = ("Kandinsky",)
+#: Schedulers of flows: their networks predict a velocity.
+_FLOWS = ("FlowMatch", "FlowMap", "Helios")
 
 
 def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, index: int | None, answer: Any) -> Any:
@@ -41,7 +45,7 @@ def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, ind
     estimates = [each for each in getattr(scheduler, "model_outputs", None) or [] if each is not None]
     if estimates and getattr(scheduler.config, "algorithm_type", "dpmsolver++") == "dpmsolver++":
         return estimates[-1]  # these solvers convert every output to x0
-    if "FlowMatch" in type(scheduler).__name__:
+    if any(name in type(scheduler).__name__ for name in _FLOWS):
         place = (getattr(scheduler, "step_index", None) or 1) - 1 if index is None else index
         return sample - scheduler.sigmas[place].to(sample) * output
     if hasattr(scheduler, "alphas_cumprod"):
@@ -62,6 +66,10 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
         x = _unpacked(pipe, x, plan)
     if type(pipe).__name__.startswith(_FRAMES_FIRST):
         x = x.transpose(1, 2)
+    if type(pipe).__name__.startswith(_CHANNELS_LAST):
+        x = x.permute(0, 4, 1, 2, 3)
+    if type(pipe).__name__ == "WanAnimatePipeline":
+        x = x[:, :, 1:]  # the first frame is the reference image
     if type(pipe).__name__ == "WanVACEPipeline":
         # Reference images are frames before the film's own.
         x = x[:, :, -((plan.num_frames - 1) // pipe.vae_scale_factor_temporal + 1) :]

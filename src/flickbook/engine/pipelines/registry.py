@@ -19,16 +19,22 @@ from flickbook.spec import Plan
 #: The class in a model_index.json -> the kind of input -> the class that runs its components for that input. The kind
 #: "conditions" is that of a film with given frames besides the first, if another class is needed for it.
 PIPELINES: dict[str, dict[str, str]] = {
+    "AnimateDiffControlNetPipeline": {"text": "AnimateDiffControlNetPipeline"},
     "AnimateDiffPipeline": {"text": "AnimateDiffPipeline", "video": "AnimateDiffVideoToVideoPipeline"},
     "AnimateDiffSDXLPipeline": {"text": "AnimateDiffSDXLPipeline"},
+    "AnyFlowPipeline": {"text": "AnyFlowPipeline"},
     "CogVideoXImageToVideoPipeline": {"image": "CogVideoXImageToVideoPipeline"},
     "CogVideoXPipeline": {"text": "CogVideoXPipeline", "video": "CogVideoXVideoToVideoPipeline"},
     "FluxPipeline": {"text": "FluxPipeline", "image": "FluxImg2ImgPipeline"},
+    "HeliosPipeline": dict.fromkeys(("text", "image"), "HeliosPipeline"),
     "HunyuanVideo15ImageToVideoPipeline": {"image": "HunyuanVideo15ImageToVideoPipeline"},
     "HunyuanVideo15Pipeline": {"text": "HunyuanVideo15Pipeline"},
     "HunyuanVideoFramepackPipeline": {"image": "HunyuanVideoFramepackPipeline"},
     "HunyuanVideoPipeline": {"text": "HunyuanVideoPipeline"},
     "I2VGenXLPipeline": {"image": "I2VGenXLPipeline"},
+    "Kandinsky5I2VPipeline": {"image": "Kandinsky5I2VPipeline"},
+    "Kandinsky5T2VPipeline": {"text": "Kandinsky5T2VPipeline"},
+    "Kandinsky6TI2VAPipeline": dict.fromkeys(("text", "image"), "Kandinsky6TI2VAPipeline"),
     "LTX2Pipeline": {
         "text": "LTX2Pipeline",
         "image": "LTX2ImageToVideoPipeline",
@@ -39,6 +45,7 @@ PIPELINES: dict[str, dict[str, str]] = {
     "LTXPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
     "LattePipeline": {"text": "LattePipeline"},
     "MochiPipeline": {"text": "MochiPipeline"},
+    "MotifVideoPipeline": {"text": "MotifVideoPipeline", "image": "MotifVideoImage2VideoPipeline"},
     "SanaImageToVideoPipeline": {"image": "SanaImageToVideoPipeline"},
     "SanaPipeline": {"text": "SanaPipeline"},
     "SanaVideoPipeline": {"text": "SanaVideoPipeline", "image": "SanaImageToVideoPipeline"},
@@ -51,6 +58,7 @@ PIPELINES: dict[str, dict[str, str]] = {
     "StableDiffusionPipeline": {"text": "StableDiffusionPipeline", "image": "StableDiffusionImg2ImgPipeline"},
     "StableDiffusionXLPipeline": {"text": "StableDiffusionXLPipeline", "image": "StableDiffusionXLImg2ImgPipeline"},
     "StableVideoDiffusionPipeline": {"image": "StableVideoDiffusionPipeline"},
+    "WanAnimatePipeline": {"image": "WanAnimatePipeline"},
     "WanImageToVideoPipeline": {"image": "WanImageToVideoPipeline"},
     "WanPipeline": {
         "text": "WanPipeline",

@@ -225,12 +225,13 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
         return
     model = catalogue.find(plan.model)
     home = directory(model if model_dir is None else model.at(model_dir))
-    base = directory(catalogue.find(model.base)) if model.base else home
+    homes = {each.name: directory(each) for each in catalogue.bases(model)}
     cache = HashCache.usual()
     hashes = {name: each for name, each in recipe.weights.items() if name not in weights_of(plan.polish)}
     for name, recorded in hashes.items():
-        named = PurePosixPath(name.removeprefix(f"{model.base}/") if model.base else name)
-        within = base if model.base and name.startswith(f"{model.base}/") else home
+        base = name.partition("/")[0] if name.partition("/")[0] in homes else ""
+        named = PurePosixPath(name.removeprefix(f"{base}/") if base else name)
+        within = homes.get(base, home)
         # A Recipe is untrusted: only weight files inside the model's directory are hashed for it.
         ours = not named.is_absolute() and ".." not in named.parts and named.suffix == ".safetensors"
         try:

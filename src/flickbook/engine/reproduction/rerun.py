@@ -45,7 +45,14 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
     if {"image", "video"} & set(changes):
         dropped |= {"image": "", "video": "", "strength": None, "mask": ""}
-    empty = {"last_image": "", "conditions": (), "reference_images": (), "control_video": "", "mask": ""}
+    empty = {
+        "last_image": "",
+        "conditions": (),
+        "reference_images": (),
+        "control_video": "",
+        "face_video": "",
+        "mask": "",
+    }
     dropped |= {name: value for name, value in empty.items() if name in changes}
     if "audio" in changes:
         dropped |= {"audio": "", "audio_fit": "pad", "audio_fade": 0.0}

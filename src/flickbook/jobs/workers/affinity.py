@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ class Affinity:
     def takes(self, job: Job) -> bool:
         """Whether this worker should claim a queued job, the next one of a pass."""
         model, here = job.plan.model, Peer(loaded_models(), self._memory, self._load)
-        waited, fits = (lambda: self._waited(job.id)), (lambda: self._fits(job))
+        waited, fits = partial(self._waited, job.id), partial(self._fits, job)
         peers = [peer for peer in self._peers if job.model_dir or model in peer.installed]
         if not self._is_here(job):
             return takes_missing(bool(peers), waited(), self._fetches)

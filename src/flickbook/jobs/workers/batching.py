@@ -11,14 +11,16 @@ alone, so that a job that kills its workers fails alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from flickbook import settings
-from flickbook.engine.films import RunOptions, engine_of
+from flickbook.engine.films import RunOptions, engine_of, run_options_of
 from flickbook.engine.memory.fit import Machine, batch_size
+from flickbook.engine.shots.film import run_options_for_shots
+from flickbook.engine.sources import keys
 from flickbook.errors import FlickbookError
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import STALLS
@@ -156,3 +158,25 @@ def _rejoined(backend: Backend, worker: str, lease: float, job: Job) -> JobBatch
     if not backend.artifacts.checkpoint(batch).exists():  # nothing was computed, so there is no batch to continue
         return _started(backend, claimed)
     return JobBatch(tuple(claimed.values()), tuple(claimed.get(each.id, each) for each in slots), batch)
+
+
+def run_options_for(jobs: Sequence[Job]) -> RunOptions:
+    """The run options of jobs that run together: what their films need besides their Plans. Raises MediaError,
+    WeightsError.
+    """
+    found = []
+    for job in jobs:
+        home = Path(job.model_dir) if job.model_dir else None
+        of = run_options_for_shots if job.kind == "shots" else run_options_of
+        run_options = of(job.plan, job.request, home, job.precision)
+        found.append(replace(run_options, networks={digest: Path(path) for digest, path in job.networks.items()}))
+    return found[0].merged(found[1:])
+
+
+def filled(run_options: RunOptions, slots: Sequence[Job]) -> RunOptions:
+    """Fills in sources for every slot of a batch: slots whose jobs have ended may use any source of the same role."""
+    found = dict(run_options.sources)
+    for role in zip(*(keys(job.plan) for job in slots), strict=True):
+        if (frames := next((found[each] for each in role if each in found), None)) is not None:
+            found = dict.fromkeys(role, frames) | found
+    return replace(run_options, sources=found)

@@ -13,21 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from flickbook.engine.checkpoint import Checkpointer
 from flickbook.engine.draft import drafts
-from flickbook.engine.films import RunOptions, run_options_of
+from flickbook.engine.films import RunOptions
 from flickbook.engine.memory.fallback import ran_out
 from flickbook.engine.retry import good_films
-from flickbook.engine.shots.film import run_options_for_shots
-from flickbook.engine.sources import keys
 from flickbook.errors import Cancelled, StoreError
 from flickbook.jobs import queue
 from flickbook.jobs.artifacts import CHECKPOINT, LOG
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.queue import BEAT, LEASE, LOOK
+from flickbook.jobs.workers.batching import filled, run_options_for
 from flickbook.jobs.workers.lease import Attempt
 from flickbook.jobs.workers.log import logged
 from flickbook.jobs.workers.output import BackgroundWriter, PathOf, drafted, filed, removed
@@ -216,7 +214,7 @@ class Runner:
         """The run options of a batch; a job whose inputs are missing fails alone. None if no job is left."""
         if options.strict or len(unfinished) < 2:
             return (
-                _filled(run_options_for(unfinished), slots) if len(unfinished) < len(slots) else run_options_for(slots)
+                filled(run_options_for(unfinished), slots) if len(unfinished) < len(slots) else run_options_for(slots)
             )
         ready = []
         for job in unfinished:
@@ -224,7 +222,7 @@ class Runner:
                 ready.append(run_options_for([job]))
             except Exception as error:
                 self._failed(attempt, error, [job])
-        return _filled(ready[0].merged(ready[1:]), slots) if ready else None
+        return filled(ready[0].merged(ready[1:]), slots) if ready else None
 
     def _run(
         self, attempt: Attempt, slots: Sequence[Job], batch: str, run_options: RunOptions, options: _Options
@@ -381,25 +379,3 @@ def _is_wanted(run: _Run, number: int) -> bool:
         return False
     run.watch.finishing = job
     return True
-
-
-def run_options_for(jobs: Sequence[Job]) -> RunOptions:
-    """The run options of jobs that run together: what their films need besides their Plans. Raises MediaError,
-    WeightsError.
-    """
-    found = []
-    for job in jobs:
-        home = Path(job.model_dir) if job.model_dir else None
-        of = run_options_for_shots if job.kind == "shots" else run_options_of
-        run_options = of(job.plan, job.request, home, job.precision)
-        found.append(replace(run_options, networks={digest: Path(path) for digest, path in job.networks.items()}))
-    return found[0].merged(found[1:])
-
-
-def _filled(run_options: RunOptions, slots: Sequence[Job]) -> RunOptions:
-    """Fills in sources for every slot of a batch: slots whose jobs have ended may use any source of the same role."""
-    filled = dict(run_options.sources)
-    for role in zip(*(keys(job.plan) for job in slots), strict=True):
-        if (frames := next((filled[each] for each in role if each in filled), None)) is not None:
-            filled = dict.fromkeys(role, frames) | filled
-    return replace(run_options, sources=filled)

@@ -21,7 +21,7 @@ import torch
 from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.memory.device import PRECISIONS
-from flickbook.engine.pipelines.family import class_of
+from flickbook.engine.pipelines.directory import class_of
 from flickbook.errors import Cancelled, MissingExtra, OutputError, RequestError
 from flickbook.files import replace_whole
 from flickbook.hub import find

@@ -30,7 +30,7 @@ ROWS: Final = 1000
 #: Fields that name a file, here or in the command.
 _PATHS: Final = (
     *("image", "video", "last_image", "condition", "conditions", "reference_image", "reference_images", "audio"),
-    *("control_video", "mask", "interpolator", "upscaler", "lora", "loras", "output", "model_dir"),
+    *("control_video", "face_video", "mask", "interpolator", "upscaler", "lora", "loras", "output", "model_dir"),
 )
 _FILES: Final = ("file",)
 _REF: Final = "#/components/schemas/{model}"

@@ -62,6 +62,7 @@ _KINDS: Final[dict[str, uploads.Kind]] = {
     "video": "film",
     "last_image": "picture",
     "control_video": "film",
+    "face_video": "film",
     "mask": "either",
     "audio": "sound",
     **{f"{name}-{number}": "picture" for name in ("condition", "reference") for number in range(GUIDES)},
@@ -87,8 +88,8 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """Create a job. It makes a film, an image or a draft.
 
     Send JSON, or a form with the same JSON in the part `request` and the input files in the parts `image`, `video`,
-    `last_image`, `control_video` and `mask`. The image of the first of `conditions` is the part `condition-0`, and the
-    first reference image is `reference-0`. The part `audio` is the sound under the film.
+    `last_image`, `control_video`, `face_video` and `mask`. The image of the first of `conditions` is the part
+    `condition-0`, and the first reference image is `reference-0`. The part `audio` is the sound under the film.
     Options that the model does not support are refused at once.
     """
     service = service_of(request)

@@ -35,7 +35,7 @@ _KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film", "
 FILES: Final = tuple(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS)
 #: Options of a shot that name files, which a request cannot open.
 _PATHS: Final = (
-    *("image", "video", "last_image", "condition", "reference_image", "control_video", "mask"),
+    *("image", "video", "last_image", "condition", "reference_image", "control_video", "face_video", "mask"),
     *("interpolator", "upscaler", "lora", "audio"),
 )
 _EXAMPLE: Final[dict[str, Any]] = {
@@ -116,11 +116,11 @@ def shots_of(service: Service, caller: Caller, body: ShotsRequest, files: Mappin
     with at("defaults"):
         defaults = {"model": settings.load().model} | _options(service, caller, body.defaults)
     for part, upload in files.items():
-        _, number, name = part.split("-", 2)
-        if int(number) > len(shots):
+        _, place, name = part.split("-", 2)
+        if int(place) > len(shots):
             raise RequestError(part, "", f"there are {len(shots)} shots", "leave it out, or add the shot")
         kept = uploads.keep(name, upload.file, service.artifacts.made(id), f"given-{part}", _KINDS[name])
-        shots[int(number) - 1][name] = str(kept)
+        shots[int(place) - 1][name] = str(kept)
     document = {"shots": shots, "defaults": defaults, "subjects": body.subjects, "fade": body.fade}
     encoding = {name: getattr(body, name) for name in ("container", "codec", "quality", "pixel_format")}
     extra = body.extra("admin" in caller.scopes)

@@ -80,7 +80,9 @@ def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
     """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
     container = fields.container or parent.plan.container
     names = ("prompt_at", "seed", "num_frames", "strength", "image", "video", "last_image", "conditions")
-    own: dict[str, Any] = dict.fromkeys((*names, "control_video", "control", "mask", "audio_fit", "audio_fade"))
+    own: dict[str, Any] = dict.fromkeys(
+        (*names, "control_video", "control", "face_video", "mask", "audio_fit", "audio_fade")
+    )
     own["audio"] = NO_AUDIO if parent.plan.audio == NO_AUDIO else None
     if container != parent.plan.container:
         own |= {"codec": None, "quality": None, "pixel_format": None}
