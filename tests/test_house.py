@@ -121,7 +121,7 @@ def _fields_read(path: Path, of: str) -> set[str]:
 def test_every_field_of_request_is_read_where_plans_are_made() -> None:
     from flickbook.spec import Request
 
-    modules = ("resolution.py", "conditioning.py", "sizes.py")
+    modules = ("resolution.py", "conditioning.py", "sizes.py", "engine/shots/plan.py")
     read = set[str]().union(*(_fields_read(PACKAGE / each, "request") for each in modules))
     assert set(Request.model_fields) - read == set()
 

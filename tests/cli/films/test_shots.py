@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Command
 from tests.patience import PATIENCE
 
+from flickbook import settings
 from flickbook.cli.app import run
 from flickbook.media.inspect import read_recipe
 
@@ -81,11 +82,10 @@ def test_a_killed_command_continues_with_the_shots_that_are_left(shots: Path, tm
     assert command("generate", str(shots), "--output", str(whole)).returncode == 0
     film, words = tmp_path / "film.mp4", ["generate", str(shots), "--output", str(tmp_path / "film.mp4")]
     running = subprocess.Popen([sys.executable, "-m", "flickbook", *words], stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + PATIENCE
-    jobs = tmp_path.parent
-    while not (kept := _takes(command)) and running.poll() is None:
-        assert time.monotonic() < until, jobs
-        time.sleep(0.05)
+    home, until = settings.load().jobs_dir or settings.load().data_dir / "jobs", time.monotonic() + PATIENCE
+    while not (kept := list(home.rglob("takes/*.mkv"))) and running.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
     running.kill()
     running.communicate()
     if not film.exists():
@@ -97,7 +97,3 @@ def test_a_killed_command_continues_with_the_shots_that_are_left(shots: Path, tm
 def _jobs(command: Command) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(command("jobs", "list", "--json").stdout)["jobs"]
     return found
-
-
-def _takes(command: Command) -> list[Path]:
-    return [path for job in _jobs(command) for path in Path(job["files"]).glob("takes/*.mkv")]

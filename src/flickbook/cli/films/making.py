@@ -225,7 +225,9 @@ def films(made: Making, paths: list[Path], overwrite: bool, steps_sheet: Path | 
                 previews.append((step.index, step.preview[0], None if step.noisy is None else step.noisy[0]))
             progress(step)
 
-        jobs = backend.ask(backend.queue.submit(made.jobs(paths, overwrite)))
+        jobs = made.jobs(paths, overwrite)
+        earlier = tracking.interrupted(backend, jobs[0]) if made.kind == "shots" else None
+        jobs = backend.ask(backend.queue.submit(jobs)) if earlier is None else [earlier]
         planned = {job.id: path for job, path in zip(jobs, paths, strict=True)}
 
         def path_of(job: Job, clip: Clip) -> Path:

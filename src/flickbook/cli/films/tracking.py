@@ -73,6 +73,26 @@ def run(
             raise Cancelled(_rest(backend, left))
 
 
+def release_dead(backend: Backend) -> None:
+    """Release the jobs of dead commands on this machine before their leases expire."""
+    from flickbook.jobs.workers.worker import is_dead
+    from flickbook.store.base import Query
+
+    running = backend.ask(backend.store.find(Query(states=("running",))))
+    for name in {job.worker for job in running if job.home == "command" and is_dead(job.worker)}:
+        backend.ask(backend.queue.release_jobs_of(name, "its command was killed"))
+
+
+def interrupted(backend: Backend, job: Job) -> Job | None:
+    """The job of an interrupted command that was to write the same film to the same file; None if there is none."""
+    from flickbook.store.base import Query
+
+    release_dead(backend)
+    paused = backend.ask(backend.store.find(Query(states=("paused",), kinds=(job.kind,))))
+    alike = (each for each in paused if each.home == "command" and each.output == job.output and each.attempt)
+    return next((each for each in alike if each.plan.key() == job.plan.key()), None)
+
+
 def _rest(backend: Backend, jobs: Sequence[Job]) -> str:
     """How to resume the jobs, "" if none can be resumed."""
     paused = (job.id for job in jobs if backend.lasting and backend.ask(backend.queue.job(job.id)).state == "paused")

@@ -42,18 +42,8 @@ def _backend(store: str) -> Iterator[Backend]:
     console.start(settings.load().log_level)
     with Backend.at(store) as backend:
         backend.ask(backend.queue.recover())
-        _bury(backend)
+        tracking.release_dead(backend)
         yield backend
-
-
-def _bury(backend: Backend) -> None:
-    """Release the jobs of dead commands on this machine before their leases expire."""
-    from flickbook.jobs.workers.worker import is_dead
-    from flickbook.store.base import Query
-
-    running = backend.ask(backend.store.find(Query(states=("running",))))
-    for name in {job.worker for job in running if job.home == "command" and is_dead(job.worker)}:
-        backend.ask(backend.queue.release_jobs_of(name, "its command was killed"))
 
 
 @app.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -107,13 +108,15 @@ def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> t
 
 def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOptions, kept: int) -> Clip:
     """The film of finished shots, with its Recipe and its Run."""
-    parts, sounds = list[np.ndarray](), list[Sound | None]()
-    for shot, clip in zip(plan.shots, clips, strict=True):
+    parts, sounds, began = list[np.ndarray](), list[Sound | None](), time.perf_counter()
+    for number, (shot, clip) in enumerate(zip(plan.shots, clips, strict=True), 1):
         # As a kept shot has it, so that a resumed film is equal to the bit.
         networks, sound = run_options.networks, None if clip.audio is None else mix.stored(clip.audio)
-        finished, _, sound = polished(clip.frames, clip.fps, shot.plan.polish, networks, meter, sound)
+        finished, _, sound = polished(clip.frames, clip.fps, shot.plan.polish, networks, None, sound)
         parts.append(finished[repeated(shot, plan.fade) :])
         sounds.append(_part(sound, len(finished), len(parts[-1]), plan.fps))
+        if any(not each.plan.polish.nothing() for each in plan.shots):
+            meter(Step("polish", number, len(clips), time.perf_counter() - began))
     heard = join_sounds(sounds, [len(part) for part in parts], plan.fade, plan.fps)
     joined = join(parts, plan.fade)
     frames, fps, own = polished(joined, plan.fps, plan.polish, run_options.networks, meter, heard)
