@@ -196,12 +196,10 @@ class MongoStore(Notes):
             among = {"$and": [_WAITING, _alive(), seen[0] if len(seen) == 1 else {"$or": seen}]}
             update = await self._claiming(worker, seconds)
             with self._link.translated_errors():
-                claimed = await self._link["jobs"].find_one_and_update(
-                    among, update, sort=QUEUE, return_document=_AFTER
-                )
-            if claimed is None:
+                got = await self._link["jobs"].find_one_and_update(among, update, sort=QUEUE, return_document=_AFTER)
+            if got is None:
                 break
-            taken.append(self._job(claimed))
+            taken.append(self._job(got))
             if left.pop(taken[-1].id)[1]:
                 await self._order.claimed(taken[-1])
         return taken
