@@ -159,8 +159,10 @@ async def _protocol_errors(work: Awaitable[T]) -> T:
 
 
 def message_of(error: Exception) -> str:
-    """Return the line about an error that the service would send, which names no path of this machine; with remedies for
-    an agent."""
+    """Return the line about an error that the service would send, which names no path of this machine.
+
+    A remedy that is a command or a request is replaced by one that an agent can follow.
+    """
     if isinstance(error, ModelNotPulled):
         return str(error)
     if isinstance(error, JobNotFound):
