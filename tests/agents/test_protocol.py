@@ -105,7 +105,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("make_film", {"prompt": RED, "image": "data:image/png;base64,AAAA"}, "image="),
     ("draft_films", {"prompt": RED, "seeds": 65}, "seeds"),
     ("draft_films", {"prompt": RED, "until": 1.0}, "until"),
-    ("finish_drafts", {"ids": ["job_unknown"]}, "job_unknown"),
+    ("finish_drafts", {"ids": ["job_unknown"]}, "id=job_unknown: no such job; search_films finds them"),
     ("look", {"ids": []}, "ids"),
     ("wait_for_films", {"ids": ["job_unknown"]}, "job_unknown"),
     ("wait_for_films", {"ids": ["job_unknown"], "seconds": 601}, "seconds=601"),

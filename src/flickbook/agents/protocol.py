@@ -23,7 +23,7 @@ from flickbook.agents.arguments import schema_of
 from flickbook.agents.catalogue import TOOLS
 from flickbook.agents.results import Films
 from flickbook.agents.tool import Answer, Call, Parts, Tool
-from flickbook.errors import FlickbookError, ModelNotPulled, shown
+from flickbook.errors import FlickbookError, JobNotFound, ModelNotPulled, shown
 from flickbook.server.api.requests import validated
 from flickbook.server.errors import refusal
 
@@ -83,7 +83,7 @@ class Handlers:
             raise MCPError(types.INVALID_PARAMS, f"{shown(params.name)}: no such tool; tools/list names them")
         try:
             call = await self._call(context, tool.scope)
-            answer = await tool.run(call, validated(tool.fields, params.arguments or {}, tool.name))
+            answer = await tool.run(call, validated(tool.fields, params.arguments or {}, "call"))
         except ANTICIPATED as error:
             return types.CallToolResult(content=[_text(message_of(error))], is_error=True)
         except Exception:
@@ -159,9 +159,14 @@ async def _protocol_errors(work: Awaitable[T]) -> T:
 
 
 def message_of(error: Exception) -> str:
-    """Return the line about an error that the service would send, which names no path of this machine."""
+    """Return the line about an error that the service would send, which names no path of this machine.
+
+    A remedy that is a command or a request is replaced by one that an agent can follow.
+    """
     if isinstance(error, ModelNotPulled):
         return str(error)
+    if isinstance(error, JobNotFound):
+        return f"{error.field}={shown(error.value)}: {error.limit}; search_films finds them"
     response = refusal({"type": "http", "path": ""}, error)
     return str(json.loads(bytes(response.body))["error"]["message"])
 
