@@ -34,6 +34,7 @@ _ROUTES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "/api/v1/drafts": ({"prompt": "a", "seeds": [1, 2]}, {"prompt": "a", "seeds": [2, 1]}),
     "/api/v1/drafts/finish": ({"ids": ["DRAFT"]}, {"ids": ["DRAFT"], "priority": -1}),
     "/api/v1/sequences": ({"prompts": ["a", "b"]}, {"prompts": ["b", "a"]}),
+    "/api/v1/shots": ({"shots": [{"prompt": "a"}]}, {"shots": [{"prompt": "b"}]}),
     "/api/v1/batches": ({"rows": [{"prompt": "a"}]}, {"rows": [{"prompt": "a"}, {"prompt": "b"}]}),
     "/v1/videos": ({"prompt": "a"}, {"prompt": "b"}),
     "/v1/videos/{video_id}/remix": ({"prompt": "a"}, {"prompt": "b"}),

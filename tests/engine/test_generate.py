@@ -92,6 +92,7 @@ def test_a_recipe_has_no_field_of_a_run() -> None:
         "weights",
         "frames_sha256",
         "audio_sha256",
+        "shots",
         "versions",
         "device_name",
         "kernels",

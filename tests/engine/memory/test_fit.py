@@ -210,6 +210,7 @@ def test_every_model_of_the_catalogue_has_an_answer(tmp_path: Path) -> None:
     picture.write_bytes(b"x")
     for model in catalogue.list_models():
         begins = {} if "text" in model.inputs else {model.inputs[0]: str(picture)}
+        begins |= dict.fromkeys(model.needs, str(picture))
         plan = film(model.name, **begins)
         for on in (SMALL, machine(), card(8), card(24), card(80), replace(machine(bf16=False), device="mps")):
             answer = estimate(model, plan, on)

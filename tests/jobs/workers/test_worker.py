@@ -21,7 +21,9 @@ def test_a_worker_runs_the_queued_jobs(backend: Backend, small: Small) -> None:
 
 def test_a_failing_job_does_not_end_the_worker(backend: Backend, small: Small) -> None:
     bad, good = small(1), small(2)
-    bad = bad.model_copy(update={"request": bad.request.model_copy(update={"image": "/nowhere.png"})})
+    begins = {"request": bad.request.model_copy(update={"image": "/nowhere.png"})}
+    begins["plan"] = bad.plan.model_copy(update={"image": "0" * 64, "strength": 0.85})
+    bad = bad.model_copy(update=begins)
     jobs = backend.ask(backend.queue.submit([bad, good]))
     Worker(backend).work(2)
     assert [state(backend, job) for job in jobs] == ["failed", "completed"]

@@ -158,5 +158,5 @@ def test_another_model_does_not_stand_in_for_files_in_a_directory(tmp_path: Path
 
 
 def test_turbo_needs_weights_of_few_steps() -> None:
-    with pytest.raises(FlickbookError, match="wan-2.1-1.3b has no few-step weights; write balanced or exact"):
-        flickbook.generate("a cat", model="wan-2.1-1.3b", speed="turbo")
+    with pytest.raises(FlickbookError, match="cogvideox-2b has no few-step weights; write balanced or exact"):
+        flickbook.generate("a cat", model="cogvideox-2b", speed="turbo")

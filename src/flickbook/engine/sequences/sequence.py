@@ -28,7 +28,7 @@ from flickbook.media.clip import Clip
 from flickbook.media.finishing.tone import Tone
 from flickbook.media.metrics.similarity import coherence
 from flickbook.resolution import notes, resolve
-from flickbook.spec import Phase, Plan, Preset, Request, Speed, Step
+from flickbook.spec import AudioFit, Phase, Plan, Preset, Request, Speed, Step
 
 if TYPE_CHECKING:
     from flickbook.engine.sequences.interpolation import PromptInterpolation
@@ -284,6 +284,9 @@ def sequence(
     drift: float = DRIFT,
     feedback: float = 0.0,
     lora: str | Sequence[str] | None = None,
+    audio: str | Path | None = None,
+    audio_fit: AudioFit | None = None,
+    audio_fade: float | None = None,
     speed: Speed | None = None,
     precision: str = "auto",
     model_dir: str | Path | None = None,
@@ -311,6 +314,9 @@ def sequence(
         height=height,
         scheduler=scheduler,
         loras=located([lora] if isinstance(lora, str) else lora or ()),
+        audio=None if audio is None else str(audio),
+        audio_fit=audio_fit,
+        audio_fade=None if audio_fade is None else float(audio_fade),
         speed=speed,
     )
     home = None if model_dir is None else Path(model_dir)
