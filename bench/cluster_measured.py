@@ -4,9 +4,8 @@ Ray's machines are processes on this computer with one CPU each, the store is nx
 and on 2 machines, films of the built-in model are made
 
     - all at once, which gives the films a second, and the seconds that a film takes a worker;
-    - with random arrivals, which are simulated again with these seconds.
-
-The computer needs an idle core for each machine; what else runs on it makes films slower.
+    - with random arrivals, which are simulated twice: with these seconds ("predicted"), and with the seconds that each
+      of the films took ("replayed"), which leaves out that other work on the computer makes films slower by turns.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ _LOOK: Final = 0.5
 
 
 class Replay(Simulation):
-    """A simulation of given arrivals, in seconds, of films that take `film` seconds each, with all models loaded."""
+    """A simulation of given arrivals, in seconds, of films that take `films` seconds, with all models loaded."""
 
-    def __init__(self, gpus: int, arrivals: Sequence[float], film: float) -> None:
-        model = Model("builtin", 1.0, 0.0, film)
+    def __init__(self, gpus: int, arrivals: Sequence[float], films: Sequence[float]) -> None:
+        self._films, model = films, Model("builtin", 1.0, 0.0, 1.0)
         super().__init__(gpus, 1.0, hours=1e6, mix=(model,), failures=1e9)
         self._arrivals, self._model, self.last = arrivals, model, 0.0
         for number, worker in enumerate(self._workers):
@@ -69,7 +68,7 @@ class Replay(Simulation):
         self._later(now + (_LOOK / 2 if self._idle else 0.0), "seen", worker)
 
     def _seen(self, now: float, number: int, worker: int) -> None:
-        self._queue.append(Film(self._arrivals[worker], self._model, self._model.film))
+        self._queue.append(Film(self._arrivals[worker], self._model, self._films[worker]))
         self._assign(now)
 
     def _finished(self, now: float, number: int, worker: int) -> None:
@@ -154,25 +153,27 @@ def once(machines: int, films: int, seed: int) -> dict[str, float]:
         real = _ended(backend, jobs)
     span = max(job.finished_at for job in real) - min(job.created_at for job in real)
     waits = [job.started_at - job.created_at for job in real]
-    begun = min(job.created_at for job in real)
-    replay = Replay(machines, sorted(job.created_at - begun for job in real), film)
-    simulated = replay.run()
-    return {
+    begun, seconds = real[0].created_at, [job.finished_at - job.started_at for job in real]
+    arrivals = [job.created_at - begun for job in real]
+    found = {
         "machines": machines,
         "films": films,
         "film s": film,
         "films a second": films / taken,
-        "use": sum(job.finished_at - job.started_at for job in real) / machines / span,
-        "use, simulated": simulated.films / simulated.seconds,
+        "use": sum(seconds) / machines / span,
         "wait s": sum(waits) / films,
-        "wait s, simulated": sum(simulated.waits) / films,
         "makespan s": span,
-        "makespan s, simulated": replay.last,
     }
+    for name, each in (("predicted", [film] * films), ("replayed", seconds)):
+        replay = Replay(machines, arrivals, each)
+        simulated = replay.run()
+        found |= {f"use, {name}": simulated.films / simulated.seconds, f"makespan s, {name}": replay.last}
+        found[f"wait s, {name}"] = sum(simulated.waits) / films
+    return found
 
 
-def measure(films: int, repeats: int) -> list[dict[str, float]]:
-    """The measurements on 1 and 2 machines in turn, so often."""
+def measure(films: int, repeats: int) -> Iterator[dict[str, float]]:
+    """The measurements on 1 and 2 machines in turn, so often, with so many films for each machine."""
     home = tempfile.mkdtemp(prefix="ray-")
     variables = {
         "HOME": home,
@@ -185,4 +186,5 @@ def measure(films: int, repeats: int) -> list[dict[str, float]]:
         "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
     }
     os.environ.update(variables)
-    return [once(machines, films * machines, number) for number in range(repeats) for machines in (1, 2)]
+    for number in range(repeats):
+        yield from (once(machines, films * machines, number) for machines in (1, 2))

@@ -18,6 +18,7 @@ import heapq
 import json
 import random
 import statistics
+import sys
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Sequence
@@ -281,8 +282,12 @@ def main() -> None:
     if given.measured:
         from bench.cluster_measured import measure
 
-        found = measure(given.films, given.repeats)
-        print(json.dumps(found, indent=1) if given.json else table(found))
+        found = []
+        for row in measure(given.films, given.repeats):
+            print(json.dumps(row), file=sys.stdout if given.json else sys.stderr, flush=True)
+            found.append(row)
+        if not given.json:
+            print(table(found))
         return
     how = {"hours": given.hours, "failures": given.failures, "placed": not given.in_order, "seed": given.seed}
     rows = [

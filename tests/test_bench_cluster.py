@@ -10,13 +10,13 @@ from bench.cluster_measured import Replay
 
 
 def test_given_arrivals_are_simulated() -> None:
-    one = Replay(1, [0.0, 0.0, 10.0], 2.0)
+    one = Replay(1, [0.0, 0.0, 10.0], [2.0, 2.0, 2.0])
     found = one.run()
     # The first and the last wait for a look of the idle worker, a quarter of a second on average; the second for the
     # first as well.
     assert found.waits == pytest.approx([0.25, 2.25, 0.25]) and one.last == pytest.approx(12.25)
     assert found.films / found.seconds == pytest.approx(6.0 / 12.25)
-    two = Replay(2, [0.0, 0.0, 0.0], 2.0)
+    two = Replay(2, [0.0, 0.0, 0.0], [2.0, 2.0, 2.0])
     assert two.run().waits == pytest.approx([0.25, 0.25, 2.25]) and two.last == pytest.approx(4.25)
 
 

@@ -137,7 +137,7 @@ class Affinity:
         waited, fits = partial(self._waited, job.id), partial(self._fits, job)
         peers = [peer for peer in self._peers if job.model_dir or model in peer.installed]
         if not self._is_here(job):
-            return takes_missing(bool(peers), waited(), self._fetches)
+            return takes_missing(bool(peers), self._waited(job.id), self._fetches)
         mine = takes(model, waited, here, peers, fits, self._left[model])
         self._left[model] += not mine
         return mine
