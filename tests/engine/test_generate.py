@@ -96,6 +96,7 @@ def test_a_recipe_has_no_field_of_a_run() -> None:
         "versions",
         "device_name",
         "kernels",
+        "shots",
     }
     assert not set(Recipe.model_fields) & set(Run.model_fields)
 
