@@ -96,7 +96,6 @@ def test_a_recipe_has_no_field_of_a_run() -> None:
         "versions",
         "device_name",
         "kernels",
-        "shots",
     }
     assert not set(Recipe.model_fields) & set(Run.model_fields)
 
