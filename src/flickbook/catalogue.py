@@ -121,6 +121,7 @@ class Model(Record):
     accepts: tuple[Guide, ...] = ()  # what else may guide it
     needs: tuple[Guide, ...] = ()  # those of them without which it makes no film
     prompted: bool = True  # whether words decide anything
+    camera: bool = False  # whether words move the camera, by its publisher's guide to prompts
     strength: Real | None = None  # how much of an image or a video is made anew
     licence: str
     commercial: Literal["yes", "no", "limits", "unclear"]

@@ -65,6 +65,7 @@ def show(name: Name, as_json: options.AsJson = False) -> None:
         "faults": model.faults,
         "inputs": ", ".join(model.inputs) if model.prompted else f"{', '.join(model.inputs)}; takes no prompt",
         "accepts": ", ".join(model.accepts) or "none",
+        "camera": "moves as the prompt says" if model.camera else "not by words",
         "strength": _range(model.strength) if model.strength is not None else "none",
         "size": sizes,
         "num_frames": _range(model.num_frames),

@@ -78,6 +78,13 @@ def test_a_picture_of_a_subject_is_refused_if_no_model_reads_references(tmp_path
     assert len(plan.shots[0].plan.reference_images) == 1 and plan.shots[0].plan.prompt == "a red circle moving left"
 
 
+def test_a_camera_move_is_words_for_models_that_read_it_and_a_moving_view_for_the_others() -> None:
+    document = {"shots": [{"prompt": "a fox runs.", "camera": "pan-left"}]}
+    (shot,) = shooting(shot_list.of(document), {"model": "wan-2.2-5b"}).plan.shots
+    assert shot.plan.prompt == "a fox runs. The camera pans to the left." and shot.plan.polish.camera == ""
+    assert plan_of({"camera": "pan-left"}).shots[0].plan.polish.camera == "pan-left"
+
+
 def test_a_model_without_image_input_cannot_begin_from_a_shot() -> None:
     document = {"shots": [{"prompt": "a fox"}, {"prompt": "a fox", "begins": "previous"}]}
     with pytest.raises(RequestError, match="shot 2.*wan-2.1-1.3b cannot begin from an image.*choose builtin"):

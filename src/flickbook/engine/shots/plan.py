@@ -21,6 +21,15 @@ from flickbook.spec import Plan, PlannedShot, Polish, Request, RequestedShot
 #: A finished shot is kept in this encoding, which preserves every pixel.
 KEPT: Final = {"container": "mkv", "codec": "ffv1"}
 _POLISH: Final = tuple(name for name in PolishOptions.__annotations__ if name != "speed")
+#: What is added to the prompt of a model that moves the camera as its prompt says.
+_CAMERA: Final = {
+    "pan-left": "The camera pans to the left.",
+    "pan-right": "The camera pans to the right.",
+    "tilt-up": "The camera tilts up.",
+    "tilt-down": "The camera tilts down.",
+    "zoom-in": "The camera slowly zooms in.",
+    "zoom-out": "The camera slowly zooms out.",
+}
 #: Plan fields of the whole film, as opposed to those of its first shot.
 _NO_INPUT: Final[dict[str, Any]] = {
     "image": "",
@@ -101,6 +110,9 @@ def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Reques
     """The Request of one shot and the files of the networks that polish it."""
     from flickbook.engine.films import located  # imported late: importing torch takes a second
 
+    if catalogue.find(options["model"]).camera and options.get("camera") in _CAMERA:
+        words = f"{str(options['prompt']).strip().rstrip('.')}. {_CAMERA[options['camera']]}"
+        options = {**options, "prompt": words, "camera": None}
     polish: Any = {name: options[name] for name in _POLISH if options.get(name) is not None}
     if isinstance(polish.get("steady"), bool):
         polish["steady"] = float(polish["steady"])
