@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
+from huggingface_hub.constants import HF_HUB_CACHE
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, settled
 
@@ -148,6 +149,7 @@ WATCHER: Final = Watcher()
 def outside(opened: set[str], place: Path) -> list[str]:
     """What is neither the service's nor the program's own."""
     own = [place, Path(flickbook.__file__).parent, Path(sys.prefix), Path(sys.base_prefix)]
+    own.append(Path(HF_HUB_CACHE))  # which version of a model without a pinned commit is downloaded
     named = {os.path.realpath(each) for each in settings.files_read()}
     named |= {"/proc/sys/kernel/random/boot_id"}  # the clock of leases asks whether the machine is the same
     named |= {os.devnull}  # the standard input of a process that reads untrusted files
