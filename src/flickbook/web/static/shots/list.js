@@ -31,6 +31,7 @@ class ShotList extends EventTarget {
   more = {};        // options of all shots that have no field here, from an opened list
   subjects = {};
   fade = 0;
+  film = null;      // the last film of the list: its id, the seconds at which its shots begin and it ends, their ids
   job = null;       // the id of the last film that was made of the list, until its pictures are taken
   selected = null;  // the id of the selected shot
   refused = null;   // {id, text, field} of the last refusal
@@ -80,15 +81,15 @@ class ShotList extends EventTarget {
   #restore(text) {
     const found = text ? JSON.parse(text) : null;
     if (!found?.shots?.length) return;
-    for (const name of ["shots", "defaults", "more", "subjects", "fade", "job"]) if (found[name] !== undefined) this[name] = found[name];
+    for (const name of ["shots", "defaults", "more", "subjects", "fade", "job", "film"]) if (found[name] !== undefined) this[name] = found[name];
     this.shots = this.shots.map((shot) => ({ ...this.#shot(), ...shot }));
     if (!this.models.some((each) => each.name === this.defaults.model)) this.defaults.model = this.models[0].name;
     if (!this.shots.some((shot) => shot.id === this.selected)) this.selected = found.selected ?? this.shots[0].id;
   }
 
   #text() {
-    const { shots, defaults, more, subjects, fade, job, selected } = this;
-    return JSON.stringify({ shots, defaults, more, subjects, fade, job, selected });
+    const { shots, defaults, more, subjects, fade, job, film, selected } = this;
+    return JSON.stringify({ shots, defaults, more, subjects, fade, job, film, selected });
   }
 
   #save() {

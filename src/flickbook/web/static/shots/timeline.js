@@ -5,6 +5,7 @@ import { button, h, say } from "../draw.js";
 import { fills, made, reveal } from "../form.js";
 import { jobs, WAITING } from "../jobs.js";
 import { MOST, ShotError, shots } from "./list.js";
+import { Playhead } from "./playhead.js";
 import { FRAMES, stripsOfFilm } from "./strip.js";
 
 const NARROWEST = 60, WIDEST = 200; // pixels of the shortest block, and of a second of a short film
@@ -42,6 +43,7 @@ class Timeline extends HTMLElement {
     this.blocks = h("ol", { class: "fb-blocks", "aria-label": "shots" });
     const add = h("button", { type: "button", class: "fb-add", "data-key": "add", "aria-label": "add a shot", title: "Add a shot", onclick: () => shots.add() }, "+");
     this.track = h("div", { class: "fb-track" }, this.ruler, h("div", { class: "fb-lane" }, this.blocks, add));
+    new Playhead(this.track, this.ruler, this.blocks);
     this.total = h("p", { class: "fb-total", role: "status" });
     this.undo = button("Undo", () => shots.undo(), { class: "fb-button fb-quiet" });
     const file = h("input", { type: "file", accept: ".json", hidden: true, "aria-label": "a shot list", onchange: () => { this.open(file.files[0]); file.value = ""; } });
@@ -322,6 +324,7 @@ class Timeline extends HTMLElement {
     const now = shots.shots.map((shot) => [shot.id, `${shots.basis(shot)} ${shot.seed}`]);
     if (job.plan.shots.length !== now.length) return;
     const starts = [0, ...job.plan.prompt_at.map(([frame]) => frame), job.plan.num_frames].map((frame) => frame / job.plan.fps);
+    shots.film = { id: job.id, starts, shots: now.map(([id]) => id) };
     const strips = await stripsOfFilm(await link(job.id, "film"), now.map((_, place) => [starts[place], starts[place + 1]]));
     shots.change(() => strips.forEach((strip, place) => {
       const [id, shown] = now[place], shot = shots.shots[shots.place(id)];
