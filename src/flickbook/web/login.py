@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import math
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from flickbook.errors import LimitReached
-from flickbook.server.access.dependencies import Guard, address_of, guard_of
+from flickbook.server.access.dependencies import Guard, Reader, address_of, guard_of
 from flickbook.server.access.sessions import COOKIE
 from flickbook.server.middleware.raw_request import cookies
 from flickbook.server.service import service_of
@@ -81,9 +82,15 @@ async def log_in(
 
 
 @router.get(f"{PATH}/session")
-async def session(request: Request) -> Response:
-    """Return whether a login is needed, so that the page can offer to log out."""
-    return JSONResponse({"closed": await guard_of(request).closed()})
+async def session(request: Request, caller: Reader) -> Response:
+    """Return whether a login is needed, so that the page can offer to log out.
+
+    `owner` identifies the caller, so that the page keeps what it stores in the browser apart; it is empty without
+    logins.
+    """
+    closed = await guard_of(request).closed()
+    owner = hashlib.sha256(caller.owner.encode()).hexdigest()[:16] if closed else ""
+    return JSONResponse({"closed": closed, "owner": owner})
 
 
 @router.post(LOGOUT)

@@ -24,6 +24,7 @@ from flickbook.web.login import ABOUT, PATH
 from flickbook.web.theme import theme
 
 _HEAD: Final = f"""<link rel="stylesheet" href="{PATH}/own/studio.css">
+<link rel="stylesheet" href="{PATH}/own/shots/timeline.css">
 <script type="module" src="{PATH}/own/studio.js"></script>
 <link rel="icon" href="{PATH}/own/icon.svg">
 <meta name="color-scheme" content="light dark">"""
@@ -44,6 +45,8 @@ def page(service: Service, guard: Guard) -> tuple[gr.Blocks, dict[str, Any]]:
                 picture = _picture(model)
             with gr.Tab("Sequence", id="sequence"):
                 sequence = _sequence(model)
+            with gr.Tab("Shots", id="shots"):
+                _shots(model)
             with gr.Tab("Batch", id="batch"):
                 _batch()
             with gr.Tab("Tune", id="tune"):
@@ -218,6 +221,16 @@ def _sequence(usual: str) -> Fields:
     _notes("sequence", prompts, model)
     _sent(go, "sequence", fields)
     return fields
+
+
+def _shots(usual: str) -> None:
+    named = html.escape(usual)
+    _own(f'<flickbook-timeline model="{named}"></flickbook-timeline>')
+    with gr.Row(elem_classes="fb-desk"):
+        with gr.Column(scale=5, min_width=280):
+            _own(f'<flickbook-shot model="{named}"></flickbook-shot>')
+        with gr.Column(scale=7, min_width=280):
+            _stage()
 
 
 def _batch() -> None:

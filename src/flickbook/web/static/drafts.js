@@ -3,6 +3,7 @@
 import { ask, ROOT } from "./api.js";
 import { button, h } from "./draw.js";
 import { Alive, jobs, WAITING } from "./jobs.js";
+import { shots } from "./shots/list.js";
 import { doing } from "./stage.js";
 
 class Drafts extends Alive {
@@ -24,8 +25,9 @@ class Drafts extends Alive {
   }
 
   #again = async () => {
-    const { data } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({}));
-    if (!data) return; // keep the current drafts
+    const { data: all } = await ask("jobs?kind=draft&state=completed&state=queued&state=running&state=paused&limit=64").catch(() => ({}));
+    if (!all) return; // keep the current drafts
+    const data = all.filter((job) => !shots.owns(job.id));
     // The drafts of one wall differ only in their seed.
     const wall = (job) => JSON.stringify({ ...job.plan, seed: 0 });
     this.#drafts = data.filter((job) => wall(job) === wall(data[0])).sort((one, other) => one.seed - other.seed);
@@ -33,7 +35,7 @@ class Drafts extends Alive {
   };
 
   draw() {
-    const unfinished = jobs.active.filter((job) => job.kind === "draft");
+    const unfinished = jobs.active.filter((job) => job.kind === "draft" && !shots.owns(job.id));
     const listed = unfinished.map((job) => job.id).join();
     if (listed !== this.#listed) {
       this.#listed = listed;

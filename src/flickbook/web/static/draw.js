@@ -80,7 +80,7 @@ export function spoken(seconds) {
 
 /** A job's prompt, shortened if it is long; a training's begins with the name of its LoRA. */
 export function titled(job, most = 90) {
-  const others = job.kind === "sequence" ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
+  const others = ["sequence", "shots"].includes(job.kind) ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
   const lora = job.kind === "tune" ? `LoRA ${job.lora ?? "of a command"}: ` : "";
   const text = lora + [job.prompt || "no prompt", ...others].join(" → ");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;

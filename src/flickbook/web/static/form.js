@@ -8,10 +8,16 @@ const DRAFTS = 8;
 let sending = false;
 let key = null;
 const senders = new Map();
+const fillers = new Map();
 
 /** Registers how a form of another module is sent: `how(names, values)` returns the created jobs. */
 export function sends(what, how) {
   senders.set(what, how);
+}
+
+/** Registers how a form of another module takes the values of a Plan: `how(plan)` returns what it could not take. */
+export function fills(task, how) {
+  fillers.set(task, how);
 }
 
 /** The request body for a form's values, by field name. */
@@ -83,10 +89,7 @@ export async function send(what, labels, values) {
     const first = made.find((job) => job.kind !== "draft") ?? made[0];
     if (what !== "drafts") jobs.submitted(first);
     made.forEach((job) => jobs.update(job));
-    // Beside the form, or below it on a narrow page: the drafts and the stage.
-    const stage = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent);
-    const column = stage?.closest(".fb-own").parentElement, bottom = stage?.getBoundingClientRect().bottom;
-    if (column?.getBoundingClientRect().top > innerHeight * 0.7 || bottom < innerHeight * 0.3) column.scrollIntoView({ block: "start" });
+    reveal();
     say(made.length > 1 ? `${made.length} jobs added to the queue.` : "Added to the queue.");
     return values[names.indexOf("keep_seed")] ? String(first.seed) : "";
   } catch (error) {
@@ -97,6 +100,13 @@ export async function send(what, labels, values) {
   } finally {
     sending = false;
   }
+}
+
+/** Scrolls to the drafts and the stage, which are beside the form, or below it on a narrow page. */
+export function reveal() {
+  const stage = [...document.querySelectorAll("flickbook-stage")].find((each) => each.offsetParent);
+  const column = stage?.closest(".fb-own").parentElement, bottom = stage?.getBoundingClientRect().bottom;
+  if (column?.getBoundingClientRect().top > innerHeight * 0.7 || bottom < innerHeight * 0.3) column.scrollIntoView({ block: "start" });
 }
 
 /** Sends a request that creates jobs; a retry after a lost response returns the same jobs. */
@@ -148,9 +158,11 @@ async function batch(text) {
 /** Fills the form of films, images or sequences with the values of a Plan; reports what does not fit. */
 export async function fill(plan) {
   if (!plan?.model || plan.task === "polish") throw new Error("this film was made from another film, so no form has its settings");
-  const name = plan.task === "sequence" ? "sequence" : plan.num_frames === 1 ? "picture" : "film";
+  const known = fillers.get(plan.task);
+  const name = known ? plan.task : plan.task === "sequence" ? "sequence" : plan.num_frames === 1 ? "picture" : "film";
   document.querySelector(`#fb-tabs button[role="tab"][data-tab-id="${name}"]`)?.click();
   await new Promise((done) => setTimeout(done, 50));
+  if (known) return told(await known(plan));
   // A larger integer was rounded when it was parsed, and would give another film.
   const exact = Number.isSafeInteger(plan.seed ?? 0);
   window[`flickbook_fill_${name}`](JSON.stringify(exact ? plan : { ...plan, seed: null }));
@@ -162,6 +174,10 @@ export async function fill(plan) {
     (polish.interpolate > 4 || polish.upscale > 4) && "the upscaling",
   ].filter(Boolean);
   if (plan.lora_text) return say(`The form has the settings of the sample, and the LoRA ${plan.lora_text}.`);
+  told(lacks);
+}
+
+function told(lacks) {
   say(lacks.length ? `The form has these settings, except ${lacks.join(", ")}.` : "The form has these settings.");
 }
 
@@ -174,6 +190,8 @@ export async function load(file) {
     } catch {
       throw new Error(`${file.name} is not JSON`);
     }
+    const timeline = document.querySelector("flickbook-timeline");
+    if (timeline?.offsetParent && Array.isArray(content?.shots)) return timeline.open(file);
     const plan = content?.plan ?? content?.recipe?.plan;
     if (!plan) throw new Error(`${file.name} has no recipe`);
     return fill(plan);
@@ -333,7 +351,7 @@ function dropping() {
     if (!file) return;
     event.preventDefault();
     if (clips()) return clips().take([...event.dataTransfer.files]);
-    const input = event.target.closest?.("flickbook-begin, flickbook-sound");
+    const input = event.target.closest?.("flickbook-begin, flickbook-sound, [data-drop]");
     if (input) return input.take(file);
     await load(file).catch((error) => say(worded(error), true));
   });

@@ -66,7 +66,7 @@ class Gallery extends HTMLElement {
     const turn = ++this.#turn;
     const words = new URLSearchParams({ limit: count });
     for (const state of this.#states) words.append("state", state);
-    for (const kind of ["film", "picture", "extension", "sequence", "tune"]) words.append("kind", kind);
+    for (const kind of ["film", "picture", "extension", "sequence", "shots", "tune"]) words.append("kind", kind);
     if (this.#text.trim()) words.set("text", this.#text.trim());
     if (this.#favourites) words.set("favourite", "true");
     if (this.#last) words.set("after", this.#last);

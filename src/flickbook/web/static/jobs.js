@@ -115,7 +115,7 @@ class Jobs extends EventTarget {
         ?? films.find((job) => job.state === "running");
       if (running) this.shown = running;
       else if (!this.shown || this.shown.state === "running") {
-        const { data } = await ask("jobs?state=completed&kind=film&kind=picture&kind=extension&kind=sequence&kind=tune&limit=1");
+        const { data } = await ask("jobs?state=completed&kind=film&kind=picture&kind=extension&kind=sequence&kind=shots&kind=tune&limit=1");
         this.shown = data[0] ?? null;
       }
     }

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { button, h, spoken, titled } from "./draw.js";
 import { Alive, change, jobs } from "./jobs.js";
+import { shots } from "./shots/list.js";
 import { doing } from "./stage.js";
 
 const RANK = { running: 0, queued: 1, paused: 2 };
@@ -72,7 +73,15 @@ class Leave extends HTMLElement {
   async connectedCallback() {
     const { closed } = await ask("/studio/session").catch(() => ({}));
     if (closed && !this.firstChild) {
-      this.append(h("form", { method: "post", action: "/studio/logout" }, h("button", { class: "fb-button fb-quiet" }, "Log out")));
+      const leave = async (event) => {
+        if (!shots.written) return;
+        event.preventDefault();
+        if (!confirm("Logging out removes the shot list from this browser. Download it first to keep it. Log out?")) return;
+        const { currentTarget: form } = event;
+        await shots.erase();
+        form.submit();
+      };
+      this.append(h("form", { method: "post", action: "/studio/logout", onsubmit: leave }, h("button", { class: "fb-button fb-quiet" }, "Log out")));
     }
   }
 }

@@ -46,8 +46,10 @@ class Stage extends Alive {
   #empty() {
     if (this.#id === "") return;
     this.#id = "";
-    const [first, second] = this.closest(".fb-desk")?.querySelector("flickbook-clips")
+    const desk = this.closest(".fb-desk");
+    const [first, second] = desk?.querySelector("flickbook-clips")
       ? ["Samples of the training appear here.", "Drop clips with captions, check them, and tune."]
+      : desk?.querySelector("flickbook-shot") ? ["Your film appears here.", "Write a prompt for each shot, keep the drafts you like, and make the film."]
       : ["Your film appears here.", "Write a prompt and make a film, or drop a Flickbook film here to use its settings."];
     this.replaceChildren(h("div", { class: "fb-screen fb-empty" }, h("p", {}, first), h("p", { class: "fb-dim" }, second)));
   }

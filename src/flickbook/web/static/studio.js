@@ -7,3 +7,7 @@ import "./drafts.js";
 import "./gallery.js";
 import "./models.js";
 import "./tune.js";
+import "./shots/fields.js";
+import "./shots/timeline.js";
+import "./shots/panel.js";
+import "./shots/takes.js";
