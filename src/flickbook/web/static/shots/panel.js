@@ -56,8 +56,8 @@ class Shot extends HTMLElement {
       this.refusal,
       field("Prompt", this.prompt), h("flickbook-notes", { for: "shot" }),
       h("div", { class: "fb-fields" },
-        field("Seconds", this.seconds, this.hint), field("Begins", this.begins), field("Camera", this.camera),
-        field("Seed", this.seed, null, { "data-name": "seed" }), field("Caption", this.text, null, { class: "fb-double" })),
+        field("Seconds", this.seconds, { hint: this.hint }), field("Begins", this.begins), field("Camera", this.camera),
+        field("Seed", this.seed), field("Caption", this.text, { double: true })),
       this.pictures, this.rest, this.drafts));
     this.#note();
   }
