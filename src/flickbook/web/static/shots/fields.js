@@ -3,15 +3,16 @@
 import { h } from "../draw.js";
 import { shots } from "./list.js";
 
-let hints = 0;
+let count = 0;
 
 /** A labelled field; `hint` is an element below it. */
 export function field(label, control, { hint = null, double = false } = {}) {
+  control.id = `fb-field-${++count}`;
   if (hint) {
-    hint.id = `fb-hint-${++hints}`;
+    hint.id = `fb-hint-${count}`;
     control.setAttribute("aria-describedby", hint.id);
   }
-  return h("div", { class: double ? "fb-field fb-double" : "fb-field" }, h("label", {}, h("span", {}, label), control), hint);
+  return h("div", { class: double ? "fb-field fb-double" : "fb-field" }, h("label", { for: control.id }, label), control, hint);
 }
 
 /** A choice of values: pairs of value and text. */
