@@ -14,7 +14,7 @@ from tests.patience import until
 pytestmark = pytest.mark.slow
 #: npm's axe-core, which `make browser` fetches.
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-TABS = ("Film", "Picture", "Sequence", "Batch", "Tune", "Gallery", "Models")
+TABS = ("Film", "Picture", "Sequence", "Shots", "Batch", "Tune", "Gallery", "Models")
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 RUN = """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21aa"]})).violations.flatMap(
   (each) => each.nodes.map((node) => [each.impact, each.id, node.target.join(" "), node.html.slice(0, 160)]))"""

@@ -322,8 +322,7 @@ def sequence(
     home = None if model_dir is None else Path(model_dir)
     plan = plan_of(prompts, request, frames_per=frames_per, drift=drift, feedback=feedback, model_dir=home)
     album = None if directory is None else Path(directory)
-    if album is not None and seed is None:
-        plan = continued(plan, album)
+    plan = continued(plan, album) if album is not None and seed is None else plan
     run_options = run_options_of(plan, request, home, precision)
     clip = made(plan, run_options, directory=album, overwrite=overwrite, on_step=on_step)
     return clip.noted(notes(request, plan, home))

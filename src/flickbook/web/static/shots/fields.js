@@ -3,10 +3,16 @@
 import { h } from "../draw.js";
 import { shots } from "./list.js";
 
-/** A labelled field; `hint` is a line below it. */
-export function field(label, control, hint = null, attributes = {}) {
-  const { class: own = "", ...others } = attributes;
-  return h("label", { class: `fb-field ${own}`, ...others }, h("span", {}, label), control, hint);
+let count = 0;
+
+/** A labelled field; `hint` is an element below it. */
+export function field(label, control, { hint = null, double = false } = {}) {
+  control.id = `fb-field-${++count}`;
+  if (hint) {
+    hint.id = `fb-hint-${count}`;
+    control.setAttribute("aria-describedby", hint.id);
+  }
+  return h("div", { class: double ? "fb-field fb-double" : "fb-field" }, h("label", { for: control.id }, label), control, hint);
 }
 
 /** A choice of values: pairs of value and text. */
@@ -55,7 +61,7 @@ class Defaults extends HTMLElement {
     this.rest = h("p", { class: "fb-dim" });
     this.append(
       h("div", { class: "fb-fields fb-wide" },
-        field("Model", this.model, null, { class: "fb-double" }), field("Size", this.size), field("Steps", this.steps),
+        field("Model", this.model, { double: true }), field("Size", this.size), field("Steps", this.steps),
         field("Seed", this.seed), field("Cross-fade, frames", this.fade)),
       h("details", { class: "fb-subjects" }, h("summary", {}, "Subjects"),
         field("Words for {name} in the prompts, one per line", this.subjects), this.rest));

@@ -41,7 +41,7 @@ class Shot extends HTMLElement {
     this.seed = h("input", { type: "text", maxlength: "20", inputMode: "numeric", placeholder: "from the list", oninput: edit("seed") });
     this.refusal = h("flickbook-refusal", { for: "shot" });
     this.heading = h("h3", {});
-    const act = (text, label, how) => button(text, how, { class: "fb-button fb-quiet fb-small", "aria-label": label, "data-key": label, title: label });
+    const act = (text, label, how) => h("button", { type: "button", onclick: how, class: "fb-button fb-quiet fb-small", "aria-label": label, "data-key": label, title: label }, text);
     this.left = act("←", "move left", () => this.#move(-1));
     this.right = act("→", "move right", () => this.#move(1));
     this.copy = act("Duplicate", "duplicate the shot", () => shots.duplicate(shots.current));
@@ -56,8 +56,8 @@ class Shot extends HTMLElement {
       this.refusal,
       field("Prompt", this.prompt), h("flickbook-notes", { for: "shot" }),
       h("div", { class: "fb-fields" },
-        field("Seconds", this.seconds, this.hint), field("Begins", this.begins), field("Camera", this.camera),
-        field("Seed", this.seed, null, { "data-name": "seed" }), field("Caption", this.text, null, { class: "fb-double" })),
+        field("Seconds", this.seconds, { hint: this.hint }), field("Begins", this.begins), field("Camera", this.camera),
+        field("Seed", this.seed), field("Caption", this.text, { double: true })),
       this.pictures, this.rest, this.drafts));
     this.#note();
   }

@@ -45,7 +45,7 @@ class Timeline extends HTMLElement {
     this.track = h("div", { class: "fb-track" }, this.ruler, h("div", { class: "fb-lane" }, this.blocks, add));
     new Playhead(this.track, this.ruler, this.blocks);
     this.total = h("p", { class: "fb-total", role: "status" });
-    this.undo = button("Undo", () => shots.undo(), { class: "fb-button fb-quiet" });
+    this.undo = h("button", { type: "button", class: "fb-button fb-quiet", onclick: () => shots.undo() }, "Undo");
     const file = h("input", { type: "file", accept: ".json", hidden: true, "aria-label": "a shot list", onchange: () => { this.open(file.files[0]); file.value = ""; } });
     const fresh = () => { if (!shots.written || confirm("Begin a new shot list? Undo brings this one back.")) shots.clear(); };
     this.replaceChildren(
