@@ -3,8 +3,8 @@
 
 Both films begin with the same part and have the same prompts, seeds and lengths. A joint is compared with the frames
 beside it: the PSNR between its two frames with the mean PSNR between neighbouring frames inside the parts, and the
-distance of their mean colours (Delta E, CIE 1976) likewise. `drift` is the distance of the mean colours of a part and of
-the first one. A part that repeats frames (the last one, or the overlap) is compared without them, as it is joined.
+distance of their mean colours (Delta E, CIE 1976) likewise. `drift` is the distance of the mean colours of a part and
+of the first one. A part that repeats frames (the last one, or the overlap) is compared without them, as it is joined.
 """
 
 from __future__ import annotations
