@@ -62,15 +62,14 @@ def film(prompt: str, way: str, joints: int, common: dict[str, Any]) -> list[np.
     clip = next(films([first]))
     parts = [clip.frames]
     for joint in range(1, joints + 1):
-        follows = {"image_follows": True}
         if way == "pixels":
             request = Request.of(prompt=prompt, model=MODEL, seed=seed + joint, **common)
-            plan, options, repeated = _from_pixels(resolve(request, **follows), clip)
+            plan, options, repeated = _from_pixels(resolve(request, image_follows=True), clip)
         else:
             overlap = overlap_of(model, first.num_frames, first.num_frames)
             longer = {**common, "num_frames": first.num_frames + overlap - 1}
             request = Request.of(prompt=prompt, model=MODEL, seed=seed + joint, overlap=overlap, **longer)
-            plan, options, repeated = _from_latents(resolve(request, **follows), clip)
+            plan, options, repeated = _from_latents(resolve(request, image_follows=True), clip)
         clip = next(films([plan], options))
         parts.append(clip.frames[repeated:])
     return parts

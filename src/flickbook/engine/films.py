@@ -230,13 +230,15 @@ def _batch(
         notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), sound=sounds[number], notes=notes)
         assert clip.recipe is not None and clip.run is not None
+        recipe, run = clip.recipe, clip.run
+        assert recipe is not None and run is not None
         clip = replace(clip, ahead=encoders[number])
         if (end := ends[number]) is not None:
-            clip = replace(clip, latents=KeptLatents.of(each, end, clip.recipe.frames_sha256).to_bytes())
+            clip = replace(clip, latents=KeptLatents.of(each, end, recipe.frames_sha256).to_bytes())
         # A resumed run knows the time of its last part only, so it is not recorded.
         if not recorded:
             recorded = True
-            run_history.append(run_history.record(clip.recipe, clip.run, len(plans)))
+            run_history.append(run_history.record(recipe, run, len(plans)))
         yield clip
 
 

@@ -169,7 +169,8 @@ class PipelineFamily:
 
     def ends(self, plans: Sequence[Plan], state: Stage) -> list[np.ndarray | None]:
         """The last latents (c, k, h, w) of each film."""
-        return state.ends
+        found: list[np.ndarray | None] = state.ends
+        return found
 
     def note_tiling(self, call: Call) -> None:
         """Add the fallback to tiles to the placement if a call took it."""
