@@ -229,7 +229,6 @@ def _batch(
             continue
         notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), sound=sounds[number], notes=notes)
-        assert clip.recipe is not None and clip.run is not None
         recipe, run = clip.recipe, clip.run
         assert recipe is not None and run is not None
         clip = replace(clip, ahead=encoders[number])
