@@ -55,8 +55,8 @@ PLAN = Plan(
 CANONICAL = (
     '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,'
     '"face_video":"","fade":0,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
-    '"image":"","last_image":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
-    '"pixel_format":"yuv420p","polish":{"camera":"","interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
+    '"image":"","last_image":"","latents":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
+    '"overlap":0,"pixel_format":"yuv420p","polish":{"camera":"","interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
     '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
     '"quality":69,"reference_images":[],"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"shots":[],"speed":"exact","strength":null,'
     '"stride":0,"task":"film","video":"","width":128,"window":0}'
@@ -69,6 +69,8 @@ GUIDED: dict[str, Any] = {
     "control": "edges",
     "face_video": "f" * 64,
     "mask": "e" * 64,
+    "latents": "f" * 64,
+    "overlap": 8,
 }
 RECIPE = Recipe(
     plan=PLAN,
@@ -195,6 +197,7 @@ def test_a_plan_knows_no_machine() -> None:
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
     words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
     words += " prompt_at image video last_image conditions reference_images control_video control face_video mask"
+    words += " latents overlap"
     words += " strength loras speed"
     words += " drift feedback shots fade polish"
     assert list(Plan.model_fields) == words.split()

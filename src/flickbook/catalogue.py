@@ -131,6 +131,7 @@ class Model(Record):
     num_frames: Whole
     window: int = 0  # frames the network sees at once; longer films are made of overlapping windows
     stride: int = 0  # frames from one window to the next; 0 is half a window
+    overlap: int = 0  # frames that a film shares with the one whose latents it continues; 0 begins from an image only
     condition_fps: float | None = None  # frame rate that the network is given, whatever the film's; None is the film's
     num_inference_steps: Whole
     guidance_scale: Real
@@ -203,6 +204,7 @@ class Model(Record):
             "schedulers": ("ddim",),
             "inputs": ("text",),
             "accepts": (),
+            "overlap": 0,
             "strength": None,
             "negative_prompt": "",
         }

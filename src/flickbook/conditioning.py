@@ -23,6 +23,8 @@ REFERENCES: Final = 8
 _LONGEST_FADE: Final = 60.0
 #: The fields of a Request that name one file.
 FILES: Final = ("image", "video", "last_image", "control_video", "face_video", "mask")
+#: The same with the kept latents, which no face reads.
+INPUTS: Final = (*FILES, "latents")
 _CONDITION: Final = re.compile(r"(.+)@(-?[0-9]{1,6}|[0-9]{1,5}(?:\.[0-9]{1,6})?s)(?::([0-9]*\.?[0-9]+))?", re.DOTALL)
 #: The fields that guide a film -> what messages call them.
 _NAMES: Final = {
@@ -100,9 +102,47 @@ def audio_of(path: str | None, fit: AudioFit | None, fade: float | None, contain
     return {"audio": digest, "audio_fit": fit or "pad", "audio_fade": float(fade or 0)}
 
 
+def continuation(request: Request, model: Model, num_frames: int, follows: bool) -> dict[str, Any]:
+    """The fields of a Plan about the film that it continues: the SHA-256 of its kept latents, and the overlap.
+
+    With `follows` the latents do not exist yet. Raises RequestError for a model that cannot continue from latents, for
+    other inputs beside them, and for the overlap; MediaError for a file that cannot be read.
+    """
+    if request.latents is None and not (follows and request.overlap):
+        if request.overlap:
+            raise RequestError("overlap", request.overlap, "has no effect without latents", "leave it out")
+        return {}
+    value = "previous" if request.latents is None else request.latents
+    if not model.overlap:
+        able = ", ".join(each.name for each in list_models() if each.overlap)
+        limit = f"{model.name} cannot continue from latents"
+        raise RequestError("latents", value, limit, f"begin from an image, or choose a model that can: {able}")
+    others = (*FILES, "conditions", "reference_images", "prompt_at")
+    if other := next((name for name in others if getattr(request, name)), None):
+        raise RequestError(other, value, "cannot be combined with latents to continue from", "leave one of them out")
+    overlap, every = model.overlap if request.overlap is None else request.overlap, model.num_frames.every
+    most = min(model.overlap, num_frames - every)
+    if not every < overlap <= most or (overlap - 1) % every:
+        limit = f"must be {every + 1} to {most}" + (f", in steps of {every}" if every > 1 else "")
+        raise RequestError("overlap", overlap, limit, "ask for another overlap, or for more frames")
+    return {"latents": _digest(request.latents), "overlap": overlap}
+
+
+def overlap_of(model: Model, before: int, num_frames: int) -> int:
+    """The frames that a film shares with the film of `before` frames that it continues, 0 if it cannot.
+
+    The continuation has `num_frames` frames, with the last one of the film before as its first; the model makes
+    `overlap - 1` more.
+    """
+    every = model.num_frames.every
+    most = min(model.overlap, before, model.num_frames.range[1] - num_frames + 1)
+    overlap = (most - 1) // every * every + 1
+    return overlap if overlap > every else 0
+
+
 def files(plan: Plan) -> list[tuple[str, str]]:
     """The role and the SHA-256 of each input file of a Plan, in the order of `paths`."""
-    found = [(name, digest) for name in FILES if (digest := getattr(plan, name))]
+    found = [(name, digest) for name in INPUTS if (digest := getattr(plan, name))]
     found += [("condition", each.image) for each in plan.conditions]
     found += [("reference image", digest) for digest in plan.reference_images]
     found += [("audio", digest) for digest in filter(None, [plan.track()])]
@@ -112,7 +152,7 @@ def files(plan: Plan) -> list[tuple[str, str]]:
 def paths(request: Request) -> list[str]:
     """The paths of a Request's input files, in the order of `files` of its Plan."""
     return [
-        *(path for name in FILES if (path := getattr(request, name)) is not None),
+        *(path for name in INPUTS if (path := getattr(request, name)) is not None),
         *(each.image for each in request.conditions or ()),
         *(request.reference_images or ()),
         *([] if request.audio in (None, NO_AUDIO) else [request.audio]),
@@ -140,7 +180,8 @@ def relocated(request: Request, change: Callable[[str, str], str]) -> dict[str, 
 
     Every file has its own name: a field, condition-0 and reference-0, or shot-1-image for those of a shot.
     """
-    found: dict[str, Any] = {name: change(name, path) for name in FILES if (path := getattr(request, name)) is not None}
+    single = {name: getattr(request, name) for name in INPUTS}
+    found: dict[str, Any] = {name: change(name, path) for name, path in single.items() if path is not None}
     if request.audio is not None and request.audio != NO_AUDIO:
         found["audio"] = change("audio", request.audio)
     if request.conditions is not None:

@@ -43,6 +43,11 @@ class Polish(Record):
     rate: Annotated[float, Field(gt=0)] | None = None
     text: str = ""
 
+    def keeps_end(self, num_frames: int) -> bool:
+        """Whether a film of `num_frames` frames still ends with the view of its last frame."""
+        whole = self.trim is None or self.trim[1] == num_frames
+        return whole and not (self.steady or self.camera or self.loop)
+
     def nothing(self) -> bool:
         """Whether it leaves every frame unchanged."""
         return self == Polish()

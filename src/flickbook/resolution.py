@@ -10,7 +10,7 @@ from typing import get_args
 
 from flickbook import formats
 from flickbook.catalogue import ADVISED, Model, Real, Whole, find, list_models, quoted
-from flickbook.conditioning import audio_of, guides
+from flickbook.conditioning import audio_of, continuation, guides
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
 from flickbook.sizes import size_of
@@ -36,7 +36,7 @@ def resolve(request: Request, model_dir: Path | None = None, *, image_follows: b
     """Resolve a Request to a Plan: unset fields take the model's defaults, and an unset seed is drawn here.
 
     `model_dir` is the directory of the model's files, if not the catalogue's. With `image_follows`, the film begins
-    from an image that does not exist yet, so the Plan has none. Raises RequestError (or ModelNotFound,
+    from an image or latents that do not exist yet, so the Plan has none. Raises RequestError (or ModelNotFound,
     SchedulerMismatch) for the first field that the model does not support.
     """
     model = _model(request, model_dir)
@@ -78,6 +78,7 @@ def resolve(request: Request, model_dir: Path | None = None, *, image_follows: b
         image=image,
         video=video,
         **guides(request, model, num_frames, fps),
+        **continuation(request, model, num_frames, image_follows),
         strength=_strength(request, model, steps, image_follows),
         loras=_loras(request),
         speed=request.speed or "exact",
@@ -288,7 +289,9 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
 
 
 def _strength(request: Request, model: Model, steps: int, image_follows: bool) -> float | None:
-    has_input = image_follows or request.image is not None or request.video is not None
+    # Of latents, as of an image, a model without image input has no share to make anew.
+    follows = (image_follows or request.latents is not None) and "image" in model.inputs
+    has_input = follows or request.image is not None or request.video is not None
     if request.strength is not None and not (has_input and model.strength):
         limit = f"{model.name} does not use it" if has_input else "has no effect without an image or a video"
         raise RequestError("strength", request.strength, limit, "leave it out")

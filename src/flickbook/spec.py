@@ -46,6 +46,7 @@ _UNCHANGED: Final = (
     *('"camera":"",', '"fade":0,', '"shots":[],'),
     *('"last_image":"",', '"conditions":[],', '"reference_images":[],'),
     *('"control":"",', '"control_video":"",', '"face_video":"",', '"mask":"",'),
+    *('"latents":"",', '"overlap":0,'),
 )
 #: What computes the frames of a control video from a film: "" takes them as they are, edges draws its edges.
 Control = Literal["", "edges"]
@@ -84,8 +85,9 @@ class Request(Record):
     `preset` fills fields that are None. `image` and `video` are paths of files that the film begins from, `last_image`
     of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
     `control_video` steers every frame, `face_video` the face in it, and `mask` is white where a video is made anew.
-    `audio` is the path of its track, or "none". `loras` are pairs of a file's path and its weight. A film of several
-    `shots` has a Request for each, and `fade` is the number of frames of the cross-fade between two shots.
+    `latents` is the path of the kept latents of a film that this one continues; its first `overlap` frames are the end
+    of that film. `audio` is the path of its track, or "none". `loras` are pairs of a file's path and its weight. A film
+    of several `shots` has a Request for each, and `fade` is the number of frames of the cross-fade between two shots.
     """
 
     prompt: str
@@ -110,6 +112,8 @@ class Request(Record):
     control: Control | None = None
     face_video: str | None = None
     mask: str | None = None
+    latents: str | None = None
+    overlap: int | None = None
     strength: float | None = None
     audio: str | None = None
     audio_fit: AudioFit | None = None
@@ -151,7 +155,9 @@ class Plan(Encoded, Sounding):
 
     `image` and `video` are the SHA-256 of the files the film begins from, "" if there is none; `strength`, 0 to 1, is
     the share of them that is generated anew, None if the model has no such parameter. `last_image`, `conditions`,
-    `reference_images`, `control_video`, `face_video` and `mask` are the Request's, by SHA-256. A sequence is a film of
+    `reference_images`, `control_video`, `face_video` and `mask` are the Request's, by SHA-256. With an `overlap`, the
+    first frames, that many, are the end of an earlier film, whose kept `latents` hold them during denoising. A sequence
+    is a film of
     individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
     0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
     "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
@@ -190,6 +196,8 @@ class Plan(Encoded, Sounding):
     control: Control = ""
     face_video: Sha256 | Literal[""] = ""
     mask: Sha256 | Literal[""] = ""
+    latents: Sha256 | Literal[""] = ""
+    overlap: Annotated[int, Field(ge=0)] = 0
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     loras: tuple[Lora, ...] = ()
     speed: Speed = "exact"
@@ -225,7 +233,7 @@ class Plan(Encoded, Sounding):
         """
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
-        begins = (bool(self.image), bool(self.video), self.strength)
+        begins = (bool(self.image), bool(self.video), bool(self.latents), self.overlap, self.strength)
         places = tuple((each.frame, each.strength) for each in self.conditions)
         guides = (bool(self.last_image), places, len(self.reference_images))
         steering = (bool(self.control_video), self.control, bool(self.face_video), bool(self.mask))
@@ -246,8 +254,8 @@ class Plan(Encoded, Sounding):
 
 
 class PlannedShot(Record):
-    """A shot of a Plan: its own Plan, and how it begins. The image of a shot that begins from the previous one is known
-    only when that one is made, so its Plan has no `image`."""
+    """A shot of a Plan: its own Plan, and how it begins. The image or the latents that it begins from are known only
+    when the previous one is made, so its Plan has neither. With an `overlap` it begins from the latents."""
 
     plan: Plan
     begins: Begins = ""

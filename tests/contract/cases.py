@@ -50,6 +50,7 @@ class Case:
             pipeline="",
             parameters=0.001,
             window=0 if self.family == "pipeline" else 16,
+            overlap=0 if self.family == "pipeline" else 8,
         )
         entry = find("builtin").model_dump() | said | {"directory": str(directory)}
         return Model.model_validate(entry, strict=False)

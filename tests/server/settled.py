@@ -8,6 +8,7 @@ from flickbook import formats
 from flickbook.engine.films import films, run_options_of
 from flickbook.files import sha256
 from flickbook.jobs import queue
+from flickbook.jobs.workers.output import latents_path
 from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Result
 
@@ -30,6 +31,8 @@ def settled(service: Live, id: str) -> Job:
     path = artifacts.film(id, job.attempt, formats.FORMS[job.plan.container].suffixes[0])
     clip = next(films([job.plan], run_options_of(job.plan, job.request)))
     clip.save(path, overwrite=True)
+    if clip.latents is not None:
+        latents_path(path).write_bytes(clip.latents)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     result = Result(path=str(path), bytes=path.stat().st_size, sha256=sha256(path), sidecar=sidecar)
     found = service.ask(service.service.store.settle(id, job.attempt, queue.completed(job, result, 1.0)))

@@ -49,6 +49,8 @@ class Engine:
         self.applied: list[str] = []
         #: The sound that the model made with each film of the last whole run; None if it makes none.
         self.sounds: list[Sound | None] = []
+        #: For each film of the last run, its last latents (c, k, h, w); None without them.
+        self.ends: list[np.ndarray | None] = []
 
     @property
     def weights(self) -> dict[str, str]:
@@ -129,9 +131,11 @@ class Engine:
             self.loaded()
             yield clock.step("load", 1, 1)
         try:
-            latents = yield from self._stepped(plans, sources, previews, checkpointer, until, clock)
+            self.ends = []
+            state = yield from self._stepped(plans, sources, previews, checkpointer, until, clock)
             if until < 1:
                 return
+            latents = state.latents
             # A pipeline decodes inside its call, and may have changed the placement there.
             self.placement = self.loaded().placement
             clock.restart()
@@ -140,6 +144,7 @@ class Engine:
                 yield part
                 done += len(part.frames)
                 yield clock.step("decode", done, frames)
+            self.ends = self.loaded().ends(plans, state)
         except BaseException:  # also GeneratorExit and KeyboardInterrupt: a completed step is never lost
             if checkpointer is not None:
                 checkpointer.flush()
@@ -154,7 +159,7 @@ class Engine:
         until: float,
         clock: _Clock,
     ) -> Generator[Step, None, Any]:
-        """Yield the Steps up to the share `until` of the run and return the latents reached."""
+        """Yield the Steps up to the share `until` of the run and return the state reached."""
         state = None if checkpointer is None else self._found(plans, checkpointer)
         ended = state is not None and (state.done if until == 1 else state.index >= _stop(until, state.total))
         clock.restart()
@@ -179,7 +184,7 @@ class Engine:
         assert state is not None, "there is a step at least"
         self.applied = self.loaded().applied(plans, state)
         self.sounds = self.loaded().sounds(plans, state) if until == 1 else []
-        return state.latents
+        return state
 
     def _found(self, plans: Sequence[Plan], checkpointer: Checkpointer) -> Any | None:
         """The state to resume from. Applies the fallbacks that its attempt had used, so that the bits are the same."""

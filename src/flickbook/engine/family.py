@@ -14,7 +14,8 @@ from flickbook.catalogue import Model
 from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan
 
-#: SHA-256 of an input file -> frames (n, h, w, 3) uint8 at the size of the film that starts from it.
+#: SHA-256 of an input file -> frames (n, h, w, 3) uint8 at the size of the film that starts from it, or the latents
+#: (c, k, h, w) float16 that it continues.
 Sources = Mapping[str, np.ndarray]
 
 
@@ -87,6 +88,10 @@ class Family(Protocol):
         `x0` may be None unless `previews` is set. A family that can resume continues from the state `start`; the others
         begin again.
         """
+
+    def ends(self, plans: Sequence[Plan], state: Any) -> list[np.ndarray | None]:
+        """The last latents (c, k, h, w) of each film of a finished run, at most those of the model's overlap; None for
+        a film without them."""
 
     def applied(self, plans: Sequence[Plan], state: Any) -> list[str]:
         """For each film of the run that ended in `state`, a note on the speed optimisations used; "" for none."""

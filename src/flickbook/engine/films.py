@@ -15,6 +15,7 @@ from flickbook import catalogue, conditioning, settings, windows
 from flickbook.engine import sources as beginning
 from flickbook.engine.engine import Engine, Frames
 from flickbook.engine.family import Sources
+from flickbook.engine.kept_latents import KeptLatents
 from flickbook.engine.memory import device, run_history
 from flickbook.engine.memory.fit import Estimate, Machine, batch_size, estimate
 from flickbook.engine.polish import Networks, libraries_of, polished, scored, weights_of
@@ -221,19 +222,22 @@ def _batch(
             else:
                 meter(event)
     # Copies: another run may replace them before the next film is yielded.
-    applied, sounds = list(engine.applied), list(engine.sounds)
+    applied, sounds, ends = list(engine.applied), list(engine.sounds), list(engine.ends)
     recorded = checkpointer is not None and checkpointer.resumed_from is not None
     for number, (each, frames) in enumerate(zip(plans, pixels, strict=True)):
         if film_filter is not None and not film_filter(offset + number):
             continue
         notes = [*([] if checkpointer is None else checkpointer.notes), *filter(None, applied[number : number + 1])]
         clip = clip_of(each, engine, frames, meter, run_options, films=len(plans), sound=sounds[number], notes=notes)
+        recipe, run = clip.recipe, clip.run
+        assert recipe is not None and run is not None
         clip = replace(clip, ahead=encoders[number])
+        if (end := ends[number]) is not None:
+            clip = replace(clip, latents=KeptLatents.of(each, end, recipe.frames_sha256).to_bytes())
         # A resumed run knows the time of its last part only, so it is not recorded.
         if not recorded:
-            assert clip.recipe is not None and clip.run is not None
             recorded = True
-            run_history.append(run_history.record(clip.recipe, clip.run, len(plans)))
+            run_history.append(run_history.record(recipe, run, len(plans)))
         yield clip
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from flickbook import catalogue, formats
 from flickbook.conditioning import files, paths
 from flickbook.engine.family import Sources
+from flickbook.engine.kept_latents import KeptLatents
 from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
 from flickbook.formats import check_numbers, is_frames, numbered_frames
@@ -67,7 +68,11 @@ def keys(plan: Plan) -> list[str]:
 
 
 def _frames(role: str, path: str, plan: Plan) -> np.ndarray:
-    """The frames of an input file that its role in the film needs; a reference image keeps its own size."""
+    """The frames of an input file that its role in the film needs; a reference image keeps its own size. Of kept
+    latents, those of the overlap.
+    """
+    if role == "latents":
+        return overlapping(KeptLatents.read(path), plan)
     if role == "reference image":
         return read_any(path)[0][:1]
     if role == "mask" and len(frames := read_any(path)[0]) == 1:
@@ -83,6 +88,15 @@ def _frames(role: str, path: str, plan: Plan) -> np.ndarray:
     width, height = (_FACE, _FACE) if role == "face_video" else (plan.width, plan.height)
     frames = np.stack([fitted(frame, width, height) for frame in frames])
     return edges(frames) if role == "control_video" and plan.control == "edges" else frames
+
+
+def overlapping(kept: KeptLatents, plan: Plan) -> np.ndarray:
+    """The latents (c, k, h, w) float16 of a Plan's overlap. Raises RequestError for those of another model or size."""
+    count = (plan.overlap - 1) // catalogue.find(plan.model).num_frames.every + 1
+    if not kept.fit(plan) or kept.latents.shape[1] < count:
+        limit = "are of another model, size or length than the film that continues them"
+        raise RequestError("latents", plan.latents, limit, "begin from an image, or use the same model and size")
+    return np.ascontiguousarray(kept.latents[:, -count:])
 
 
 def _check_length(path: str, held: int, plan: Plan) -> None:

@@ -11,7 +11,7 @@ match a pattern: those of uploaded clips and of LoRAs.
 <job>/lora/NAME/          training in progress, then the LoRA and its report
 <job>/published           path of the LoRA below loras/
 loras/<owner>/NAME.safetensors   finished LoRAs of an owner (a hash), hard links to the files of the jobs
-<job>/film-<attempt>.mp4  result, with its recipe beside it
+<job>/film-<attempt>.mp4  result, with its recipe and its last latents beside it
 <job>/log.txt             log of all attempts
 <job>/batch               id of the batch that the job runs in
 <batch>/jobs.json         jobs that the batch began with, in order

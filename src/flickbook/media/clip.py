@@ -55,7 +55,8 @@ class Clip:
     `frames` is (frames, height, width, 3) uint8 RGB; `fps` is frames per second (0.1 to 240). `recipe` describes how to
     reproduce it and `run` how the run went; both may be None. `ahead` holds the packets of its file if they were
     encoded while the frames were made. `audio` is its sound, None for silence; it begins with the film and is not
-    longer. Raises RequestError for other frames, rates and sounds.
+    longer. `latents` is the content of a file with its last latents, None if the model keeps none. Raises RequestError
+    for other frames, rates and sounds.
     """
 
     frames: np.ndarray
@@ -64,6 +65,7 @@ class Clip:
     run: Run | None = None
     ahead: Ahead | None = None
     audio: Sound | None = None
+    latents: bytes | None = None
 
     def __post_init__(self) -> None:
         check_frames(self.frames)

@@ -15,6 +15,7 @@ from flickbook.engine.shots import shot_list
 from flickbook.engine.shots.film import made, run_options_for_shots
 from flickbook.engine.shots.plan import Shooting, shooting
 from flickbook.errors import Cancelled
+from flickbook.media.read import read_any
 from flickbook.spec import Step
 
 SHOTS = [
@@ -72,3 +73,39 @@ def test_a_film_of_shots_is_reproduced_from_its_file(tmp_path: Path) -> None:
     path = made(found.plan, run_options).save(tmp_path / "film.mp4")
     verdict = reproduce(path)
     assert verdict.outcome == "identical" and verdict.identical_files, verdict.line()
+
+
+def chained() -> tuple[Shooting, RunOptions]:
+    """Two shots of 6 frames; the second one continues from the latents of the first."""
+    shots = [SHOTS[0] | {"num_frames": 6}, SHOTS[0] | {"num_frames": 6, "begins": "previous"}]
+    found, run_options = planned(shots=shots)
+    assert found.plan.shots[1].plan.overlap == 6
+    return found, run_options
+
+
+@pytest.mark.slow
+def test_a_shot_that_continues_from_latents_is_resumed_and_reproduced_to_the_bit(tmp_path: Path) -> None:
+    found, run_options = chained()
+    whole, takes = made(found.plan, run_options), tmp_path / "takes"
+    assert len(whole.frames) == 6 + 5
+    with pytest.raises(Cancelled):
+        made(found.plan, run_options, directory=takes, cancel=(takes / "01.mkv").exists)
+    assert sorted(path.name for path in takes.iterdir()) == ["01.mkv", "01.mkv.json", "01.safetensors"]
+    resumed = made(found.plan, run_options, directory=takes)
+    assert np.array_equal(resumed.frames, whole.frames) and resumed.recipe.shots == whole.recipe.shots
+    # Without its latents a finished shot is of no use to the next one: it is made again.
+    (takes / "01.safetensors").unlink()
+    (takes / "02.mkv").unlink()
+    again = made(found.plan, run_options, directory=takes)
+    assert np.array_equal(again.frames, whole.frames) and not any("existed already" in note for note in again.run.notes)
+    path = whole.save(tmp_path / "film.mp4")
+    verdict = reproduce(path)
+    assert verdict.outcome == "identical" and verdict.identical_files, verdict.line()
+
+
+def test_the_overlap_shows_the_end_of_the_shot_before(tmp_path: Path) -> None:
+    found, run_options = chained()
+    made(found.plan, run_options, directory=tmp_path)
+    first, second = (read_any(tmp_path / f"0{number}.mkv")[0] for number in (1, 2))
+    # Kept as float16, so a pixel may differ by one.
+    assert np.abs(second[:6].astype(int) - first).max() <= 2

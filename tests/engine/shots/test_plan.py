@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from flickbook.engine.shots import shot_list
+from flickbook.engine.shots.plan import plan_of as plan_again
 from flickbook.engine.shots.plan import shooting
 from flickbook.errors import RequestError
 from flickbook.spec import Plan
@@ -87,5 +88,38 @@ def test_a_camera_move_is_words_for_models_that_read_it_and_a_moving_view_for_th
 
 def test_a_model_without_image_input_cannot_begin_from_a_shot() -> None:
     document = {"shots": [{"prompt": "a fox"}, {"prompt": "a fox", "begins": "previous"}]}
-    with pytest.raises(RequestError, match="shot 2.*wan-2.1-1.3b cannot begin from an image.*choose builtin"):
-        shooting(shot_list.of(document), {"model": "wan-2.1-1.3b"})
+    with pytest.raises(RequestError, match="shot 2.*cogvideox-2b cannot begin from an image.*choose builtin"):
+        shooting(shot_list.of(document), {"model": "cogvideox-2b"})
+
+
+@pytest.mark.parametrize(
+    ("model", "frames", "overlap", "made"),
+    [("builtin", 16, 8, 23), ("wan-2.1-1.3b", 81, 17, 97), ("ltx-video", 161, 25, 185), ("ltx-video", 249, 9, 257)],
+)
+def test_a_shot_begins_from_the_latents_of_the_one_before(model: str, frames: int, overlap: int, made: int) -> None:
+    shots = [{"prompt": "a circle", "num_frames": frames}, {"prompt": "a circle", "num_frames": frames}]
+    shots[1]["begins"] = "previous"
+    found = shooting(shot_list.of({"shots": shots}), {"model": model})
+    second = found.plan.shots[1].plan
+    assert (second.overlap, second.num_frames, second.latents) == (overlap, made, "")
+    assert found.plan.num_frames == 2 * frames - 1, "the last frame is not repeated"
+    assert plan_again(found.request) == found.plan
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fade": 2},
+        {"camera": "zoom-in"},
+        {"before": {"camera": "zoom-in"}},
+        {"before": {"text": "one"}},
+        {"num_frames": 256},
+    ],
+)
+def test_a_shot_begins_from_the_last_frame_if_the_latents_do_not_fit(changes: dict[str, Any]) -> None:
+    before, fade = changes.pop("before", {}), changes.pop("fade", 0)
+    shots = [{"prompt": "a circle", **before}, {"prompt": "a circle", "begins": "previous", **changes}]
+    found = shooting(shot_list.of({"shots": shots, "fade": fade}), {"model": "builtin"})
+    second = found.plan.shots[1].plan
+    assert second.overlap == 0 and second.num_frames == changes.get("num_frames", 16)
+    assert found.request.shots is not None and found.request.shots[1].request.overlap is None

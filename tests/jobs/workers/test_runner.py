@@ -216,6 +216,7 @@ def test_an_extension_is_appended_to_its_parent(backend: Backend, small: Small) 
     assert sorted(path.name for path in backend.artifacts.of(longer.id).glob("film-*")) == [
         "film-1.mp4",
         "film-1.mp4.json",
+        "film-1.safetensors",
     ]
 
 

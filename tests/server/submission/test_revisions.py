@@ -15,7 +15,7 @@ from tests.server.live import Live, live
 from tests.server.settled import QUICK, settled
 
 from flickbook.jobs.create import ordered
-from flickbook.spec import Request
+from flickbook.spec import Plan, Request
 from flickbook.store.base import Job
 
 JOBS = "/api/v1/jobs"
@@ -116,7 +116,29 @@ def test_an_extension_can_be_repeated(service: Live) -> None:
     found = again(service, id)
     assert (found["kind"], found["parent"]) == ("extension", film)
     names = sorted(path.name for path in service.service.artifacts.of(found["id"]).iterdir())
-    assert names == ["given-image.png", "given-parent.mp4"]
+    assert names == ["given-latents.safetensors", "given-parent.mp4"]
+    job = service.ask(service.service.queue.job(found["id"]))
+    assert (job.plan.overlap, job.plan.num_frames, job.plan.polish.trim) == (4, 8, (4, 8)) and job.plan.latents
+
+
+def test_an_extension_begins_from_the_last_frame_if_the_latents_do_not_fit(service: Live) -> None:
+    looped, plain = made(service, polish={"loop": "pingpong"})["id"], made(service)["id"]
+    for id in (looped, plain):
+        settled(service, id)
+    body = {"prompt": "a red circle", "num_inference_steps": 2, "num_frames": 4}
+
+    def extended(parent: str, **changes: object) -> Plan:
+        sent = {**body, "video": {"id": f"video_{parent[4:]}"}, **changes}
+        id = body_of(service.post("/v1/videos/extensions", json=sent))["id"]
+        return service.ask(service.service.queue.job(f"job_{id[6:]}")).plan
+
+    assert extended(plain).latents and not extended(looped).latents and extended(looped).image
+    (path,) = service.service.artifacts.of(plain).glob("film-*.safetensors")
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    plan = extended(plain)
+    assert plan.image and not plan.latents and plan.num_frames == 4
 
 
 def test_the_repeat_of_a_commands_job_is_queued(service: Live, tmp_path: Path) -> None:

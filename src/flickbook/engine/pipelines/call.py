@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from flickbook.engine.memory.fallback import ran_out
+from flickbook.engine.pipelines.overlap import Overlap
 from flickbook.engine.pipelines.preview import clean_latents, left_latents
 from flickbook.engine.pipelines.recorder import Recorder
 from flickbook.engine.pipelines.registry import parameters
@@ -24,10 +25,19 @@ class _Stopped(BaseException):
 
 
 class Call:
-    """`pipe(**said)` as a generator of stages. With `start` the steps done before are not computed again."""
+    """`pipe(**said)` as a generator of stages. With `start` the steps done before are not computed again. `overlap`
+    holds the latents that the call continues from."""
 
-    def __init__(self, pipe: Any, arguments: dict[str, Any], seed: int, start: CallState | None = None) -> None:
-        self.pipe, self.arguments, self.seed = pipe, arguments, seed
+    def __init__(
+        self,
+        pipe: Any,
+        arguments: dict[str, Any],
+        seed: int,
+        start: CallState | None = None,
+        overlap: Overlap | None = None,
+    ) -> None:
+        self.pipe, self.arguments, self.seed, self._overlap = pipe, arguments, seed, overlap
+        self.latents: Any = None  # those after the last step
         self._recorder = Recorder(pipe, arguments["generator"], start)
         self.result: Any = None  # the pipeline's return value, once all stages were yielded
         self._events: queue.Queue[Stage | BaseException | None] = queue.Queue()
@@ -114,12 +124,19 @@ class Call:
         def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
             index = getattr(this, "step_index", None)
 
+            own = this is scheduler  # not a copy, as some pipelines make for audio or for each frame
+            overlap = self._overlap if own else None
+            if overlap is not None:
+                overlap.begin(sample)
+
             def compute() -> Any:
-                return kind.step(this, model_output, timestep, sample, *args, **kwargs)
+                answer = kind.step(this, model_output, timestep, sample, *args, **kwargs)
+                return answer if overlap is None else overlap.held(this, answer)
 
             replayed = self._recorder.replaying
             answer = self._recorder.step(this, compute, sample)
-            if this is scheduler:  # not a copy, as some pipelines make for audio or for each frame
+            if own:
+                self.latents = left_latents(answer)
                 if previews and not replayed:
                     self._seen = (model_output, timestep, sample, index, answer)
                 if not reports:

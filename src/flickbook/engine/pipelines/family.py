@@ -22,6 +22,7 @@ from flickbook.engine.memory.quantize import quantize
 from flickbook.engine.pipelines.call import Call
 from flickbook.engine.pipelines.directory import added_part, checked, class_of, index_of, replaced_parts, variant_of
 from flickbook.engine.pipelines.inputs import Inputs
+from flickbook.engine.pipelines.overlap import Overlap, last_latents
 from flickbook.engine.pipelines.preview import pictures
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
@@ -137,6 +138,7 @@ class PipelineFamily:
         With `start` the run continues after that stage's step; films finished before are not made again.
         """
         films: list[Film] = [] if start is None else start.latents
+        ends: list[np.ndarray | None] = [] if start is None else start.ends
         hastes = self._hastes = []
         for number, plan in enumerate(plans):
             pipe = self.pipe_of(plan)
@@ -147,14 +149,28 @@ class PipelineFamily:
                 hastes.append(how)
                 if number < len(films):
                     continue
-                call = Call(pipe, call_arguments, plan.seed, self._continued(start, number))
+                kept = Overlap(pipe, plan, (sources or {})[f"latents:{plan.latents}"]) if plan.overlap else None
+                call = Call(pipe, call_arguments, plan.seed, self._continued(start, number), kept)
                 with closing(call.stages(previews)) as stages:
                     for stage in stages:
                         done, total = number * stage.total + stage.index, len(plans) * stage.total
-                        stage = replace(stage, latents=films, film=number, dtype=self.placement.dtype)
+                        stage = replace(stage, latents=films, ends=ends, film=number, dtype=self.placement.dtype)
                         yield replace(stage, index=done, total=total)
             films.append(film_of(pipe, call.result, plan))
+            ends.append(self._end(pipe, call.latents, plan))
             self.note_tiling(call)
+
+    def _end(self, pipe: Any, latents: Any, plan: Plan) -> np.ndarray | None:
+        """The last latents of a film, those of the model's overlap; None if no film continues from them."""
+        overlap, every = self.model.overlap, self.model.num_frames.every
+        if not overlap or plan.num_frames == 1:
+            return None
+        return last_latents(pipe, latents, plan, (overlap - 1) // every + 1)
+
+    def ends(self, plans: Sequence[Plan], state: Stage) -> list[np.ndarray | None]:
+        """The last latents (c, k, h, w) of each film."""
+        found: list[np.ndarray | None] = state.ends
+        return found
 
     def note_tiling(self, call: Call) -> None:
         """Add the fallback to tiles to the placement if a call took it."""

@@ -37,7 +37,7 @@ class Inputs:
         """The inputs of a Plan; `sources` holds their frames by the keys of `engine.sources.keys`."""
         found: dict[str, list[Any]] = {}
         for key, (role, _) in zip(keys(plan), files(plan), strict=True):
-            if role != "audio":  # the engine puts the sound under the finished frames
+            if role not in ("audio", "latents"):  # not pixels: the engine adds the sound, and the call the latents
                 found.setdefault(role, []).append([Image.fromarray(frame) for frame in sources[key]])
         begins = found["image"][0][0] if plan.image else found["video"][0] if plan.video else None
         placed = [frames[0] for frames in found.get("condition", [])]

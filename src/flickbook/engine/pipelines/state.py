@@ -76,6 +76,8 @@ class Stage:
     index: int
     total: int
     latents: Any = None
+    #: The last latents of each finished film, for films that continue from them; None for a film without them.
+    ends: Any = ()
     clean: Callable[[], Any] | None = None
     #: x_t after the step, in the layout of `x0`; None if the scheduler is not watched.
     noisy: Any = None
@@ -103,6 +105,8 @@ class Stage:
             if film.sound is not None:
                 tensors[f"sound.{number}"] = torch.from_numpy(film.sound.samples.copy())
                 fields[f"rate.{number}"] = film.sound.rate
+            if (end := self.ends[number]) is not None:
+                tensors[f"end.{number}"] = torch.from_numpy(end.copy())
         tensors[_STAGE] = _text(fields)
         x0 = self.x0
         if x0 is not None:
@@ -119,11 +123,12 @@ class Stage:
         if fields["diffusers"] != version("diffusers"):
             raise WeightsError("checkpoint", f"was written with diffusers {fields['diffusers']}", "start the run again")
         films = [_film(tensors, fields, number) for number in range(fields["film"])]
+        kept = [tensors.get(f"end.{number}") for number in range(fields["film"])]
+        ends = [None if each is None else each.numpy() for each in kept]
         x0, call = tensors.get("x0"), CallState.from_tensors(tensors)
         clean = None if x0 is None else lambda: x0
-        return cls(
-            fields["index"], fields["total"], films, clean=clean, call=call, film=fields["film"], dtype=fields["dtype"]
-        )
+        how = {"film": fields["film"], "dtype": fields["dtype"]}
+        return cls(fields["index"], fields["total"], films, ends, clean=clean, call=call, **how)
 
 
 def _film(tensors: Mapping[str, Tensor], fields: Mapping[str, Any], number: int) -> Film:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook import catalogue
-from flickbook.conditioning import FILES
+from flickbook.conditioning import FILES, INPUTS
 from flickbook.engine.polish import Networks, finished
 from flickbook.engine.reproduction.file_search import gather
 from flickbook.engine.rows import at
@@ -43,8 +43,8 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     other_model = changes.get("model", plan.model) != plan.model
     # Inputs that are replaced need not be found. A film starts from an image or a video, never both.
     dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
-    if {"image", "video"} & set(changes):
-        dropped |= {"image": "", "video": "", "strength": None, "mask": ""}
+    if {"image", "video"} & set(changes) or (plan.latents and (other_model or {"width", "height"} & set(changes))):
+        dropped |= {"image": "", "video": "", "latents": "", "overlap": 0, "strength": None, "mask": ""}
     empty = {
         "last_image": "",
         "conditions": (),
@@ -144,7 +144,8 @@ def request_fields(plan: Plan, found: Networks, other_model: bool = False) -> di
     """
     named = {name: getattr(plan, name) for name in Request.model_fields if name not in ("preset", "shots", "fade")}
     named |= {name: None for name in named if named[name] == "" and name not in ("prompt", "negative_prompt")}
-    named |= {name: str(found[named[name]]) for name in FILES if named[name]}
+    named |= {name: str(found[named[name]]) for name in INPUTS if named[name]}
+    named["overlap"] = plan.overlap or None
     named["conditions"] = tuple(
         Condition(image=str(found[each.image]), frame=each.frame, strength=each.strength) for each in plan.conditions
     )

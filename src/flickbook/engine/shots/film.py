@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from flickbook.engine.films import Keep, OnStep, RunOptions, films, run_options_of
+from flickbook.engine.kept_latents import KeptLatents
 from flickbook.engine.memory import device
 from flickbook.engine.polish import Networks, polished, scored, weights_of
 from flickbook.engine.shots.plan import repeated
 from flickbook.engine.shots.takes import Takes
 from flickbook.engine.soundtrack import soundtrack, tracks
+from flickbook.engine.sources import overlapping
 from flickbook.engine.usage import Meter
-from flickbook.errors import Cancelled
+from flickbook.errors import Cancelled, WeightsError
 from flickbook.media.clip import Clip, frames_sha256, unheard
 from flickbook.media.finishing.join import join
 from flickbook.media.sound import mix
@@ -70,7 +73,8 @@ def made(
     clips = list[Clip]()
     for number, shot in enumerate(plan.shots):
         own, options = _begun(shot, run_options, clips[-1] if clips else None)
-        clip = None if takes is None else takes.get(number + 1, own)
+        continued = any(following.plan.overlap for following in plan.shots[number + 1 : number + 2])
+        clip = None if takes is None else takes.get(number + 1, own, continued)
         if clip is None:
             if cancel is not None and cancel():
                 raise Cancelled
@@ -92,14 +96,21 @@ def made(
 
 
 def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> tuple[Plan, RunOptions]:
-    """The Plan of a shot before it is polished and its run options, with the last frame of the shot before it if it
-    begins from that."""
+    """The Plan of a shot before it is polished and its run options, with the latents or the last frame of the shot
+    before it, if it begins from those. Raises WeightsError if that one has no latents.
+    """
     plan = shot.plan.model_copy(update={"polish": Polish()})
     loras = tuple((Path(run_options.inputs[lora.sha256]), lora.weight) for lora in plan.loras)
     options = replace(run_options, loras=loras)
     if not shot.begins:
         return plan, options
     assert before is not None
+    if plan.overlap:
+        if before.latents is None:
+            raise WeightsError(plan.model, "kept no latents of the shot before", "begin the shot from an image")
+        plan = plan.model_copy(update={"latents": hashlib.sha256(before.latents).hexdigest()})
+        kept = overlapping(KeptLatents.from_bytes(before.latents), plan)
+        return plan, replace(options, sources={**options.sources, f"latents:{plan.latents}": kept})
     frame = before.frames[-1:]
     digest = frames_sha256(frame)
     sources = {**options.sources, digest: frame}

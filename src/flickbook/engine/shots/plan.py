@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flickbook import catalogue, formats
-from flickbook.conditioning import audio_of, conditions_of, unread
+from flickbook.conditioning import FILES, audio_of, conditions_of, overlap_of, unread
 from flickbook.engine.polish import Networks, PolishOptions, Size, finished, parse_polish, size_after
 from flickbook.engine.rows import at
 from flickbook.engine.shots.shot_list import ShotList
@@ -68,6 +68,7 @@ def shooting(
     """
     requests, networks = list[RequestedShot](), dict[str, Path]()
     first_seed: int | None = None
+    before: Plan | None = None
     every = shot_list.options(common)
     _check_subjects(shot_list, every)
     for number, options in enumerate(every):
@@ -80,11 +81,15 @@ def shooting(
                 options["seed"] = (first_seed + number) % SEED_LIMIT
             elif own is None and options.get("seed") is not None:
                 options["seed"] = (options["seed"] + number) % SEED_LIMIT
-            request, files = _request(options, model_dir)
+            request, plan, files = _request(options, model_dir)
             if own is None and first_seed is None:
                 assert request.seed is not None
                 first_seed = (request.seed - number) % SEED_LIMIT
-            requests.append(RequestedShot(request=request, begins=options.get("begins", "")))
+            begins = options.get("begins", "")
+            if begins and not shot_list.fade and before is not None:
+                request = _continued(request, plan, before)
+            requests.append(RequestedShot(request=request, begins=begins))
+            before = plan
             networks |= files
     head = requests[0].request
     film = Request.of(
@@ -106,8 +111,25 @@ def _check_subjects(shot_list: ShotList, every: Sequence[Mapping[str, Any]]) -> 
         raise unread("reference_images", pictures[0], catalogue.find(every[0]["model"]))
 
 
-def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Request, Networks]:
-    """The Request of one shot and the files of the networks that polish it."""
+def _continued(request: Request, plan: Plan, before: Plan) -> Request:
+    """The Request of a shot that begins from the latents of the shot `before`; unchanged if it cannot.
+
+    Both need one model, revision, size and LoRAs, and no polish, which changes frames but not latents.
+    """
+    made = ("model", "revision", "width", "height", "fps", "loras")
+    alike = all(getattr(plan, name) == getattr(before, name) for name in made)
+    guided = any(getattr(request, name) for name in (*FILES, "conditions", "reference_images", "prompt_at"))
+    if not alike or guided or not (plan.polish.nothing() and before.polish.nothing()):
+        return request
+    model = catalogue.find(plan.model)
+    overlap = 0 if plan.speed == "turbo" else overlap_of(model, before.num_frames, plan.num_frames)
+    if not overlap:
+        return request
+    return request.model_copy(update={"overlap": overlap, "num_frames": plan.num_frames + overlap - 1})
+
+
+def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Request, Plan, Networks]:
+    """The Request and the Plan of one shot, and the files of the networks that polish it."""
     from flickbook.engine.films import located  # imported late: importing torch takes a second
 
     if catalogue.find(options["model"]).camera and options.get("camera") in _CAMERA:
@@ -136,9 +158,9 @@ def _request(options: Mapping[str, Any], model_dir: Path | None) -> tuple[Reques
     plan = resolve(request, model_dir, image_follows=options.get("begins") == "previous")
     request = request.model_copy(update={"seed": plan.seed})
     if not polish:
-        return request, {}
+        return request, plan, {}
     parsed, networks = parse_polish(plan.num_frames, plan.fps, polish)
-    return request.model_copy(update={"polish": parsed}), networks
+    return request.model_copy(update={"polish": parsed}), plan.model_copy(update={"polish": parsed}), networks
 
 
 def plan_of(request: Request, model_dir: Path | None = None) -> Plan:
@@ -177,7 +199,7 @@ def plan_of(request: Request, model_dir: Path | None = None) -> Plan:
 def first_frames(shots: Sequence[PlannedShot], sizes: Sequence[Size], fade: int) -> list[int]:
     """The frame of the film at which each shot begins, and the number of frames of the film.
 
-    A shot that begins from the last frame of the one before it does not repeat that frame. Raises RequestError for a
+    A shot that begins from the end of the one before it does not repeat those frames. Raises RequestError for a
     fade that is longer than a shot.
     """
     starts = [0]
@@ -193,7 +215,7 @@ def first_frames(shots: Sequence[PlannedShot], sizes: Sequence[Size], fade: int)
 
 def repeated(shot: PlannedShot, fade: int) -> int:
     """How many frames of a shot repeat the one before it and are left out of the film."""
-    return 1 if shot.begins and not fade else 0
+    return (shot.plan.overlap or 1) if shot.begins and not fade else 0
 
 
 def _check_sizes(sizes: Sequence[Size]) -> None:
@@ -215,7 +237,7 @@ def _check_chained(number: int, request: Request) -> None:
         limit = "cannot be combined with an image or a video to begin from"
         raise RequestError("begins", "previous", limit, "leave one of them out")
     model = catalogue.find(request.model)
-    if "image" not in model.inputs:
+    if "image" not in model.inputs and not request.overlap:
         able = [
             each.name for each in catalogue.list_models() if "image" in each.inputs and each.num_frames.range[1] > 1
         ]

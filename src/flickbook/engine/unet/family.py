@@ -215,7 +215,7 @@ class UNetFamily:
         yield from sample(led, state, networks.schedule, plan.scheduler, known, PACES[plan.speed])
 
     def _begin(self, plans: Sequence[Plan], sources: Sources, window: int) -> tuple[SamplerState, FirstFrame | None]:
-        """The state before the first step, and the first frame for films of several frames from an image.
+        """The state before the first step, and the first frames of films from an image or kept latents.
 
         With a `strength` below 1 a film starts from its image or video with the noise that `_outline` chooses (SDEdit,
         Meng et al. 2021, arXiv 2108.01073). Raises RequestError for an input that the autoencoder cannot represent.
@@ -227,6 +227,14 @@ class UNetFamily:
         drawing = sliding_window.generators(seeds, shape, window) if plan.scheduler in STOCHASTIC else []
         if plan.strength is None:
             return SamplerState.begin(noise, left, drawing), None
+        if plan.overlap:
+            kept = torch.stack([torch.from_numpy(sources[f"latents:{p.latents}"]).float() for p in plans])
+            kept = kept.to(networks.device)
+            # The last of the kept frames is the guess for all that follow.
+            later = kept[:, :, -1:].expand(-1, -1, shape[1] - kept.shape[2], -1, -1)
+            source = torch.cat([kept, later], dim=2)
+            start = noise if plan.strength == 1 else networks.schedule.add_noise(source, noise, left[0])
+            return SamplerState.begin(start, left, drawing), FirstFrame(kept, networks.schedule.num_train_timesteps)
         self._bring_to_device(networks.autoencoder)
         encoded = [networks.encode(torch.from_numpy(sources[p.image or p.video])) for p in plans]
         if plan.model == BUILTIN and plan.num_frames > 1:
@@ -244,7 +252,7 @@ class UNetFamily:
         schedule, steps = self.networks.schedule, plan.num_inference_steps
         if plan.strength is None or plan.strength == 1:
             return shape, schedule.timesteps(steps)
-        fall = _LED if plan.image and plan.num_frames > 1 else _REMADE
+        fall = _LED if (plan.image and plan.num_frames > 1) or plan.overlap else _REMADE
         return shape, schedule.timesteps_from((1 - plan.strength) ** fall, int(steps * plan.strength))
 
     def _check_representable(self, plan: Plan, picture: np.ndarray, latents: Tensor) -> None:
@@ -288,6 +296,13 @@ class UNetFamily:
             # The last estimate equals the result.
             state = replace(state, x0=state.latents if state.done else state.history[-1].x0)
         return state
+
+    def ends(self, plans: Sequence[Plan], state: SamplerState) -> list[np.ndarray | None]:
+        """The last latents (c, k, h, w) of each film, one for each frame of the model's overlap."""
+        overlap = 0 if self._setup is None else self._setup.model.overlap
+        if not overlap or plans[0].num_frames == 1:
+            return [None] * len(plans)
+        return [one[:, -overlap:].float().cpu().numpy() for one in state.latents]
 
     def applied(self, plans: Sequence[Plan], state: SamplerState) -> list[str]:
         """For each film of speed balanced, how many steps were forecast; "" for the others."""

@@ -1,6 +1,7 @@
-"""Image to video: keeps the given picture as the first frame while the other frames are denoised.
+"""Image to video: keeps given first frames, a picture or the end of a film, while the other frames are denoised.
 
-It needs no training. Three measures make the other frames follow (n films, c channels, f frames, h, w):
+It needs no training. Three measures make the other frames follow (n films, c channels, f frames, h, w). They are
+described for one picture; of several given frames the last one leads the others:
 
 - The estimate of the first frame is replaced by the picture in every step (Ho et al. 2022, arXiv 2204.03458).
 - The network sees the first frame without noise, so its temporal layers can read the picture from the first step on.
@@ -9,7 +10,7 @@ It needs no training. Three measures make the other frames follow (n films, c ch
   the other frames, less to later ones. Neighbouring frames are nearly equal at that stage, so this approximates their
   conditional mean.
 
-Measurements on the built-in model: docs/generate.md.
+Measurements on the built-in model: docs/generate.md, and docs/reports/continuing.md for the end of a film.
 """
 
 from __future__ import annotations
@@ -29,21 +30,22 @@ _FALL: Final = (0.8, 2.4)
 
 @dataclass(frozen=True, eq=False)
 class FirstFrame:
-    """The latents (n, c, 1, h, w) of each film's picture, and T, the number of training timesteps."""
+    """The latents (n, c, k, h, w) of each film's k given frames, and T, the number of training timesteps."""
 
     latents: Tensor
     num_train_timesteps: int
 
     def shown(self, x: Tensor) -> Tensor:
-        """The input `x` (n, c, f, h, w) for the network, with the picture without noise as its first frame."""
-        return torch.cat([self.latents.to(x.dtype), x[:, :, 1:]], dim=2)
+        """The input `x` (n, c, f, h, w) for the network, with the given frames without noise."""
+        return torch.cat([self.latents.to(x.dtype), x[:, :, self.latents.shape[2] :]], dim=2)
 
     def held(self, x0: Tensor, timestep: int) -> Tensor:
-        """The estimate `x0` with the picture as its first frame, and the other frames pulled towards it."""
-        others, share = x0[:, :, 1:], timestep / self.num_train_timesteps
+        """The estimate `x0` with the given frames, and the other frames pulled towards the last of them."""
+        count = self.latents.shape[2]
+        others, share = x0[:, :, count:], timestep / self.num_train_timesteps
         if share >= _UNTIL:
-            place = torch.arange(1, x0.shape[2], device=x0.device, dtype=x0.dtype)[:, None, None]
+            place = torch.arange(1, others.shape[2] + 1, device=x0.device, dtype=x0.dtype)[:, None, None]
             least, most = _FALL
             fall = least + (most - least) * (1 - share)
-            others = others + (1 + place) ** -fall * (self.latents - x0[:, :, :1])
+            others = others + (1 + place) ** -fall * (self.latents[:, :, -1:] - x0[:, :, count - 1 : count])
         return torch.cat([self.latents.to(x0.dtype), others], dim=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ import numpy as np
 from flickbook import formats
 from flickbook.engine.treat import polish
 from flickbook.errors import FlickbookError, OutputError
-from flickbook.files import sha256
+from flickbook.files import replace_whole, sha256
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.workers.log import WRITER_THREAD
 from flickbook.media.clip import Clip, sidecar_path
@@ -41,11 +42,20 @@ def filed(backend: Backend, job: Job, clip: Clip, path_of: PathOf | None = None)
         clip = _joined(backend, job, clip) if job.kind == "extension" else clip
         clip = clip.noted(plan_notes)
         clip.save(path, overwrite=True)
+        if clip.latents is not None:
+            data = clip.latents
+            replace_whole(latents_path(path), lambda draft: draft.write_bytes(data))
+            backend.artifacts.commit(latents_path(path))
         backend.artifacts.commit(path)
     sidecar = Sidecar(recipe=clip.recipe, run=clip.run)
     if formats.is_frames(path):
         return Result(path=str(path), sidecar=sidecar)
     return Result(path=str(path.absolute()), bytes=path.stat().st_size, sha256=sha256(path), sidecar=sidecar)
+
+
+def latents_path(film: Path) -> Path:
+    """The path of the last latents that are kept beside a film."""
+    return film.with_suffix(".safetensors")
 
 
 def drafted(backend: Backend, job: Job, frames: np.ndarray, fps: float) -> Result:
@@ -60,7 +70,7 @@ def drafted(backend: Backend, job: Job, frames: np.ndarray, fps: float) -> Resul
 def removed(job: Job, result: Result) -> None:
     """Removes the output of a queued job whose lease was lost."""
     if job.home == "queue":
-        for path in (Path(result.path), sidecar_path(result.path)):
+        for path in (Path(result.path), sidecar_path(result.path), latents_path(Path(result.path))):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -74,7 +84,8 @@ def _joined(backend: Backend, job: Job, clip: Clip) -> Clip:
         clip.save(part, overwrite=True)
         encoding = job.plan.encoding()
         how = {} if encoding is None else encoding.model_dump()
-        return polish(before or _parent(backend, job), join=[part], fit=True, **how)
+        made = polish(before or _parent(backend, job), join=[part], fit=True, **how)
+        return replace(made, latents=clip.latents)
     finally:
         part.unlink(missing_ok=True)
         sidecar_path(part).unlink(missing_ok=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from flickbook.conditioning import files, relocated
+from flickbook.catalogue import find
+from flickbook.conditioning import files, overlap_of, relocated
+from flickbook.engine.kept_latents import KeptLatents
 from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT
-from flickbook.errors import JobConflict, RequestError
+from flickbook.errors import JobConflict, MediaError, RequestError
 from flickbook.jobs.create import ordered, sequenced, shot_again
+from flickbook.jobs.workers.output import latents_path
 from flickbook.resolution import DRAWN_SEED_BITS, SEED_LIMIT
 from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
@@ -55,33 +58,91 @@ def edit(
 def extend(
     service: Service, id: str, fields: EditVideo, sent: IO[bytes] | None, parent: Job | None, *, owner: str
 ) -> Job:
-    """Create the job that continues from the last frame of a film. Blocks.
+    """Create the job that continues a film: from its kept latents, or from its last frame without them. Blocks.
 
     Options that are not set are those of the `parent` film, so that both parts match.
     """
     place = service.artifacts.made(id)
     path = _film(service, sent, parent, place, _PARENT)
-    image = thumbnails.last_frame(path, place / "given-image.png")
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(fields.model, usual)
-    request = film_of(fields, model, service.loras_of(owner), image=str(image))
     polish_options = polish_options_of(fields)
+    request = film_of(fields, model, service.loras_of(owner))
+    image = place / "given-image.png"
     if parent is None:
+        request = request.model_copy(update={"image": str(thumbnails.last_frame(path, image))})
         with named(fields):
             return moving(ordered(request, polish_options, kind="extension", owner=owner))
     frames = frames_of(fields.seconds, fields.num_frames, fields.fps or parent.plan.fps, model)
     request = _behind(request.model_copy(update={"num_frames": frames}), parent, fields)
+    how: dict[str, Any] = {"kind": "extension", "parent": parent.id, "owner": owner}
     with named(fields):
-        job = moving(ordered(request, polish_options, kind="extension", parent=parent.id, owner=owner))
+        job = _continued(service, request, polish_options, parent, place, how)
+        if job is None:
+            request = request.model_copy(update={"image": str(thumbnails.last_frame(path, image))})
+            job = moving(ordered(request, polish_options, **how))
     return job if polish_options else job.model_copy(update={"networks": parent.networks})
+
+
+def _continued(
+    service: Service,
+    request: Request,
+    polish_options: PolishOptions | None,
+    parent: Job,
+    place: Path,
+    how: Mapping[str, Any],
+) -> Job | None:
+    """Return the job that continues from the latents kept beside the parent film; None if it has to begin from an
+    image: without latents, for another model, size or LoRAs, and if the film's end was changed after it was made.
+
+    The frames that both films share are cut off by the polish of the new one. Raises the errors of `ordered`.
+    """
+    model, plan = find(request.model), parent.plan
+    changed = not plan.polish.keeps_end(plan.num_frames)
+    if not model.overlap or request.speed == "turbo" or request.prompt_at or changed:
+        return None
+    parent = service.artifacts.localised(parent)
+    source = latents_path(film_path(service, parent, video_id(parent.id)))
+    try:
+        service.artifacts.fetch(source)
+        kept = KeptLatents.read(source)
+    except MediaError:
+        return None
+    every = model.num_frames.every
+    frames = model.num_frames.default if request.num_frames is None else request.num_frames
+    # With the last frame repeated, as overlap_of counts: a model that makes any number of frames makes one more.
+    frames += every == 1
+    overlap = overlap_of(model, (kept.latents.shape[1] - 1) * every + 1, frames)
+    if not overlap:
+        return None
+    path, total = uploads.again(source, place, "given-latents", "latents"), frames + overlap - 1
+    polish = (request.polish or Polish()).model_copy(update={"trim": (overlap, total)})
+    named = {"latents": str(path), "overlap": overlap, "num_frames": total, "polish": polish}
+    if polish_options:
+        polish_options = {**polish_options, "trim": f"{overlap}:{total}f"}
+    job = moving(ordered(request.model_copy(update=named), polish_options, **how))
+    if kept.fit(job.plan):
+        return job
+    path.unlink()
+    return None
 
 
 def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
     """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
     container = fields.container or parent.plan.container
-    names = ("prompt_at", "seed", "num_frames", "strength", "image", "video", "last_image", "conditions")
+    names = ("prompt_at", "seed", "num_frames", "strength", "image", "video", "latents", "overlap")
     own: dict[str, Any] = dict.fromkeys(
-        (*names, "control_video", "control", "face_video", "mask", "audio_fit", "audio_fade")
+        (
+            *names,
+            "last_image",
+            "conditions",
+            "control_video",
+            "control",
+            "face_video",
+            "mask",
+            "audio_fit",
+            "audio_fade",
+        )
     )
     own["audio"] = NO_AUDIO if parent.plan.audio == NO_AUDIO else None
     if container != parent.plan.container:
