@@ -64,7 +64,7 @@ def picture() -> bytes:
 
 def test_job_body_has_every_request_field_except_paths() -> None:
     files = {"image", "video", "last_image", "reference_images", "control_video", "face_video", "mask"}
-    assert set(Film.model_fields) == set(Request.model_fields) - files - {"shots", "fade"}
+    assert set(Film.model_fields) == set(Request.model_fields) - files - {"shots", "fade", "latents", "overlap"}
     from flickbook.engine.polish import PolishOptions
 
     assert set(PolishOption.model_fields) == set(PolishOptions.__annotations__) - {"interpolator", "upscaler"}
