@@ -101,6 +101,7 @@ def test_a_worker_killed_while_writing_loses_no_film(backend: Backend, small: Sm
     assert sorted(path.name for path in backend.artifacts.of(first.id).glob("film-*")) == [
         "film-2.mp4",
         "film-2.mp4.json",
+        "film-2.safetensors",
     ]
     assert found[0].result is not None and found[0].result.sidecar.run is not None
     assert any("resumed from step 3 of 3" in note for note in found[0].result.sidecar.run.notes)

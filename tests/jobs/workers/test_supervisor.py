@@ -69,6 +69,7 @@ def test_the_film_of_a_killed_worker_resumes_to_the_same_pixels(
     assert sorted(path.name for path in backend.artifacts.of(job.id).glob("film-*")) == [
         "film-2.mp4",
         "film-2.mp4.json",
+        "film-2.safetensors",
     ]
 
 
