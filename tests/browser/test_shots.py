@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 from tests.browser.chromium import Seen, jobs, studio
-from tests.browser.test_access import AXE, RUN
+from tests.browser.test_access import AXE, CLIPS, RUN
 from tests.patience import PATIENCE, until
 
 from flickbook.engine.shots.plan import shooting
 from flickbook.engine.shots.shot_list import parsed
+from flickbook.media.read import read_any
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE * 1000)
@@ -139,6 +140,7 @@ def test_shots_are_moved_and_resized_by_mouse(seen: Seen, blocks: Locator) -> No
 
 def test_a_kept_draft_gives_its_seed_and_the_film_is_made_of_it(seen: Seen, blocks: Locator) -> None:
     page = seen.page
+    page.locator("flickbook-defaults").get_by_label("Steps").fill("16")  # fewer give no frame to begin from
     field(seen, "Begins").select_option("previous")
     seen.press("Make 3 drafts")
     refusal = page.locator('flickbook-refusal[for="shot"]')
@@ -160,11 +162,11 @@ def test_a_kept_draft_gives_its_seed_and_the_film_is_made_of_it(seen: Seen, bloc
 
     page.locator("flickbook-timeline").get_by_role("button", name="Make the film").click()
     page.locator("flickbook-stage video:visible").wait_for()
-    (film,) = jobs(seen.url, kind="shots")
+    film = jobs(seen.url, kind="shots")[0]
     assert film["state"] == "completed" and film["plan"]["num_frames"] == 7
     assert [shot["plan"]["seed"] for shot in film["plan"]["shots"]] == seeds
     assert [shot["begins"] for shot in film["plan"]["shots"]] == ["", "previous"]
-    assert {shot["plan"]["num_inference_steps"] for shot in film["plan"]["shots"]} == {2}
+    assert {shot["plan"]["num_inference_steps"] for shot in film["plan"]["shots"]} == {16}
     page.locator(".fb-playhead:not([hidden])").wait_for(state="attached")
     # The drafts of shots are not among those of the tab Film, but the film is in the gallery.
     expect(page.locator("flickbook-drafts .fb-draft")).to_have_count(0)
@@ -214,7 +216,8 @@ def test_a_refusal_stands_beside_the_shot_that_it_names(seen: Seen, blocks: Loca
 
 def test_a_reload_loses_nothing_and_the_list_is_a_file(seen: Seen, blocks: Locator, tmp_path: Path) -> None:
     page = seen.page
-    Image.new("RGB", (128, 128), "red").save(tmp_path / "first.png")
+    frames, _ = read_any(CLIPS / "000.mp4")
+    Image.fromarray(frames[0]).save(tmp_path / "first.png")
     page.locator("flickbook-shot").get_by_label("first picture", exact=True).set_input_files(tmp_path / "first.png")
     field(seen, "Caption").fill("The end")
     field(seen, "Camera").select_option("zoom-in")
@@ -236,8 +239,14 @@ def test_a_reload_loses_nothing_and_the_list_is_a_file(seen: Seen, blocks: Locat
     assert last.image and (last.polish.camera, last.polish.text) == ("zoom-in", "The end")
 
     page.locator("flickbook-timeline").get_by_role("button", name="Make the film").click()
-    until(lambda: jobs(seen.url, kind="shots")[0]["state"] == "completed")
-    made = jobs(seen.url, kind="shots")[0]["plan"]["shots"]
+
+    def ended() -> dict[str, Any] | None:
+        found = [job for job in jobs(seen.url, kind="shots") if job["plan"]["shots"][1]["plan"]["polish"]["text"]]
+        return found[0] if found and found[0]["state"] in ("completed", "failed") else None
+
+    film = until(ended)
+    made = film["plan"]["shots"]
+    assert film["state"] == "completed", film["error"]
     assert [shot["plan"]["prompt"] for shot in made] == [RED, STAR]
     assert made[1]["plan"]["image"] == last.image
 

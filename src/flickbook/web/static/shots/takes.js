@@ -55,8 +55,10 @@ class Takes extends HTMLElement {
     }
     found.forEach(({ draft, job }) => this.#state(shot, draft, job));
     const ready = found.filter(({ job }) => job?.state === "completed").length;
-    const text = !found.length ? "Three seeds, each run for the first 40 % of the steps."
+    const error = found.find(({ job }) => job?.state === "failed")?.job.error?.message;
+    const text = error ? `Failed: ${error}` : !found.length ? "Three seeds, each run for the first 40 % of the steps."
       : ready < found.length ? `${ready} of ${found.length} ready` : "Press the draft to keep; the shot takes its seed.";
+    this.hint.classList.toggle("wrong", Boolean(error));
     if (this.hint.textContent !== text) this.hint.textContent = text;
   }
 
