@@ -19,9 +19,9 @@ part() {
 
 part 01 "A sentence becomes a film" "$prompt" --seed 7
 part 02 "The text encoder turns each word into numbers" "a small yellow star spinning on a black background" --seed 3
-part 03 "Training adds noise to films, step by step" "$prompt" --seed 7 --num-inference-steps 2
-part 04 "The network learns to take the noise away" "$prompt" --seed 7 --num-inference-steps 4
-part 05 "A new film begins as noise: one step" "$prompt" --seed 7 --num-inference-steps 1
+part 03 "A film is noise that is taken away: in two steps" "$prompt" --seed 7 --num-inference-steps 2
+part 04 "In four steps the outline is nearer" "$prompt" --seed 7 --num-inference-steps 4
+part 05 "In one step it is a guess" "$prompt" --seed 7 --num-inference-steps 1
 part 06 "Six steps: colours and places are there" "$prompt" --seed 7 --num-inference-steps 6
 part 07 "Twenty-five steps: outlines are there" "$prompt" --seed 7 --num-inference-steps 25
 part 08 "Other noise, another film of the same words" "$prompt" --seed 8

@@ -1,4 +1,4 @@
-"""What is done to finished frames, and which sound is put under them, as a Plan stores it."""
+"""Records of a Plan: the operations on finished frames, and the track of the film."""
 
 from __future__ import annotations
 

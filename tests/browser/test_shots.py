@@ -127,7 +127,7 @@ def test_shots_are_moved_and_resized_by_mouse(seen: Seen, blocks: Locator) -> No
     mouse.up()
     expect(page.get_by_role("slider", name="length of shot 2")).to_have_attribute("aria-valuenow", "8")
     expect(field(seen, "Seconds")).to_have_value("1")
-    # Escape leaves everything as it was.
+    # Escape cancels a drag: nothing changes.
     box = blocks.nth(1).bounding_box()
     assert box
     mouse.move(box["x"] + 40, y)

@@ -50,23 +50,24 @@ def wan22_vae():
     )
 
 
+#: What the small networks of Wan and its relatives have in common.
+SMALL = dict(
+    patch_size=(1, 2, 2),
+    num_attention_heads=2,
+    attention_head_dim=12,
+    in_channels=16,
+    out_channels=16,
+    text_dim=32,
+    freq_dim=256,
+    ffn_dim=32,
+    num_layers=2,
+    cross_attn_norm=True,
+    qk_norm="rms_norm_across_heads",
+)
+
+
 def wan_tr(cls=None, **k):
-    a = dict(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=32,
-        freq_dim=256,
-        ffn_dim=32,
-        num_layers=2,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=32,
-    )
-    a.update(k)
-    return (cls or WanTransformer3DModel)(**a)
+    return (cls or WanTransformer3DModel)(**{**SMALL, "rope_max_seq_len": 32, **k})
 
 
 def unipc(shift):
@@ -122,21 +123,11 @@ def wan_animate():
         scheduler=unipc(3.0),
         image_processor=tf.CLIPImageProcessorPil(crop_size=4, size=4),
         image_encoder=vision(size=4, cls=CLIPVisionModel),
-        transformer=WanAnimateTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
+        transformer=wan_tr(
+            WanAnimateTransformer3DModel,
             in_channels=36,
             latent_channels=16,
-            out_channels=16,
-            text_dim=32,
-            freq_dim=256,
-            ffn_dim=32,
-            num_layers=2,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
             image_dim=4,
-            rope_max_seq_len=32,
             motion_encoder_channel_sizes={"4": 16, "8": 16, "16": 16},
             motion_encoder_size=16,
             motion_style_dim=8,

@@ -16,7 +16,7 @@ from diffusers import (
 )
 from diffusers.guiders import AdaptiveProjectedGuidance
 from tests.tiny.text import t5_tok, umt5
-from tests.tiny.wan import wan_vae
+from tests.tiny.wan import SMALL, wan_vae
 from transformers import SiglipVisionConfig, T5Gemma2Encoder, T5Gemma2EncoderConfig, T5Gemma2TextConfig
 
 
@@ -51,17 +51,7 @@ def helios():
         vae=wan_vae(),
         scheduler=HeliosScheduler(stage_range=[0, 1], stages=1, use_dynamic_shifting=True),
         transformer=HeliosTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=16,
-            out_channels=16,
-            text_dim=32,
-            freq_dim=256,
-            ffn_dim=32,
-            num_layers=2,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
+            **SMALL,
             rope_dim=(4, 4, 4),
             has_multi_term_memory_patch=True,
             guidance_cross_attn=True,

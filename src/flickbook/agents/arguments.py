@@ -171,7 +171,7 @@ class RemakeFilm(Once):
 
 
 class EditFilm(Once):
-    """A film to change by a prompt. What is left out is the model's default."""
+    """A film to change by a prompt. Options that are left out take the model's defaults."""
 
     id: Id | None = None
     video: Video | None = None
@@ -183,7 +183,7 @@ class EditFilm(Once):
 
 
 class ExtendFilm(Once):
-    """A film to continue from its last frame. What is left out is that of the film."""
+    """A film to continue. Options that are left out are those of the film."""
 
     id: Id | None = None
     video: Video | None = None

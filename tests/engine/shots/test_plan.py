@@ -45,6 +45,11 @@ def test_a_drawn_seed_is_that_of_the_first_shot_and_counts_on() -> None:
     assert (second, third) == (5, first + 2) and plan.seed == first
 
 
+def test_a_seed_out_of_range_is_refused_and_not_wrapped() -> None:
+    with pytest.raises(RequestError, match="shot 1.*seed=-1"):
+        plan_of({}, {}, defaults={"seed": -1})
+
+
 def test_equal_shots_have_equal_keys_and_other_fades_do_not() -> None:
     defaults = {"seed": 7}
     assert plan_of({}, {}, defaults=defaults).key() == plan_of({}, {}, defaults=defaults).key()
@@ -62,6 +67,7 @@ def test_equal_shots_have_equal_keys_and_other_fades_do_not() -> None:
         (({"num_frames": 8, "seconds": 1},), 0, "cannot be combined"),
         (({"prompt": ""},), 0, "shot 1.*is empty"),
         (({}, {"camera": "left"}), 0, "shot 2.*choose pan-left"),
+        (({"seed": -1},), 0, "shot 1.*seed=-1"),
     ],
 )
 def test_shots_that_do_not_join_are_refused(shots: tuple[dict[str, Any], ...], fade: int, message: str) -> None:

@@ -42,7 +42,7 @@ def shoot(
     from flickbook.engine.films import estimate_plan
     from flickbook.engine.rows import size_of
     from flickbook.engine.shots.film import run_options_for_shots
-    from flickbook.engine.shots.plan import plan_of, shooting
+    from flickbook.engine.shots.plan import polished_plan, shooting
     from flickbook.engine.shots.shot_list import read
 
     refuse(film, extras, count, steps_sheet)
@@ -56,7 +56,7 @@ def shoot(
     common["lora"] = list(extras.loras) or None
     found = shooting(read(path), {name: each for name, each in common.items() if each is not None}, written)
     request, networks = polish_of(found.request, found.plan, extras)
-    plan = plan_of(request)
+    plan = polished_plan(request, found.plan)
     networks = {**found.networks, **networks}
     if dry_run:
         _print(plan, extras, as_json)

@@ -15,7 +15,7 @@ import numpy as np
 from flickbook.engine.films import Keep, OnStep, RunOptions, films, run_options_of
 from flickbook.engine.kept_latents import KeptLatents
 from flickbook.engine.memory import device
-from flickbook.engine.polish import Networks, polished, scored, weights_of
+from flickbook.engine.polish import polished, scored, weights_of
 from flickbook.engine.shots.plan import repeated
 from flickbook.engine.shots.takes import Takes
 from flickbook.engine.soundtrack import soundtrack, tracks
@@ -73,7 +73,7 @@ def made(
     clips = list[Clip]()
     for number, shot in enumerate(plan.shots):
         own, options = _begun(shot, run_options, clips[-1] if clips else None)
-        continued = any(following.plan.overlap for following in plan.shots[number + 1 : number + 2])
+        continued = number + 1 < len(plan.shots) and plan.shots[number + 1].plan.overlap > 0
         clip = None if takes is None else takes.get(number + 1, own, continued)
         if clip is None:
             if cancel is not None and cancel():
@@ -120,19 +120,19 @@ def _begun(shot: PlannedShot, run_options: RunOptions, before: Clip | None) -> t
 def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOptions, kept: int) -> Clip:
     """The film of finished shots, with its Recipe and its Run."""
     parts, sounds, began = list[np.ndarray](), list[Sound | None](), time.perf_counter()
+    polishes = [plan.polish, *(shot.plan.polish for shot in plan.shots)]
     for number, (shot, clip) in enumerate(zip(plan.shots, clips, strict=True), 1):
         # As a kept shot has it, so that a resumed film is equal to the bit.
         networks, sound = run_options.networks, None if clip.audio is None else mix.stored(clip.audio)
         finished, _, sound = polished(clip.frames, clip.fps, shot.plan.polish, networks, None, sound)
         parts.append(finished[repeated(shot, plan.fade) :])
         sounds.append(_part(sound, len(finished), len(parts[-1]), plan.fps))
-        if any(not each.plan.polish.nothing() for each in plan.shots):
+        if not all(polish.nothing() for polish in polishes[1:]):
             meter(Step("polish", number, len(clips), time.perf_counter() - began))
     heard = join_sounds(sounds, [len(part) for part in parts], plan.fade, plan.fps)
     joined = join(parts, plan.fade)
     frames, fps, own = polished(joined, plan.fps, plan.polish, run_options.networks, meter, heard)
     audio = soundtrack(plan, frames, fps, own, run_options.tracks)
-    polishes = [plan.polish, *(shot.plan.polish for shot in plan.shots)]
     recipes = [clip.recipe for clip in clips if clip.recipe is not None]
     first = recipes[0]
     recipe = Recipe(
@@ -164,11 +164,6 @@ def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOpt
 def _part(sound: Sound | None, frames: int, count: int, fps: float) -> Sound | None:
     """The sound of the last `count` of a shot's `frames` frames."""
     return None if sound is None else mix.during(sound, frames - count, frames, fps)
-
-
-def networks_for(found: Networks, run_options: RunOptions) -> RunOptions:
-    """Run options whose input files and networks are those of `found`, by SHA-256."""
-    return replace(run_options, networks=found, inputs={digest: str(path) for digest, path in found.items()})
 
 
 @dataclass

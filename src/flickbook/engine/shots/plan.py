@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +16,7 @@ from flickbook.engine.rows import at
 from flickbook.engine.shots.shot_list import ShotList
 from flickbook.engine.sources import complete
 from flickbook.errors import RequestError
-from flickbook.resolution import SEED_LIMIT, nearest_frames, resolve, speed_of
+from flickbook.resolution import DRAWN_SEED_BITS, nearest_frames, resolve, speed_of
 from flickbook.spec import Plan, PlannedShot, Polish, Request, RequestedShot
 
 #: A finished shot is kept in this encoding, which preserves every pixel.
@@ -30,18 +31,21 @@ _CAMERA: Final = {
     "zoom-in": "The camera slowly zooms in.",
     "zoom-out": "The camera slowly zooms out.",
 }
-#: Plan fields of the whole film, as opposed to those of its first shot.
-_NO_INPUT: Final[dict[str, Any]] = {
-    "image": "",
-    "video": "",
-    "strength": None,
-    "loras": (),
-    "audio": "",
-    "audio_fit": "pad",
-    "audio_fade": 0.0,
-    "window": 0,
-    "stride": 0,
-}
+#: Fields of a Plan that only its shots have.
+_OF_SHOTS: Final = (
+    *(
+        "image",
+        "video",
+        "last_image",
+        "conditions",
+        "reference_images",
+        "control",
+        "control_video",
+        "face_video",
+        "mask",
+    ),
+    *("strength", "loras", "latents", "overlap", "window", "stride"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,30 +70,26 @@ def shooting(
     A shot without a seed takes the seed of `common` or the defaults plus its place in the list; without one there, a
     seed is drawn. Raises RequestError, which names the shot, and the errors of `resolve`.
     """
-    requests, networks = list[RequestedShot](), dict[str, Path]()
-    first_seed: int | None = None
-    before: Plan | None = None
-    every = shot_list.options(common)
+    requests, shots, networks = list[RequestedShot](), list[PlannedShot](), dict[str, Path]()
+    every, drawn = shot_list.options(common), secrets.randbits(DRAWN_SEED_BITS)
     _check_subjects(shot_list, every)
     for number, options in enumerate(every):
         with at(f"shot {number + 1}"):
             pictures = shot_list.pictures(number + 1)
             if pictures and _reads_references(options):
                 options["reference_image"] = [*pictures, *(options.get("reference_image") or ())]
-            own = shot_list.shots[number].get("seed")
-            if own is None and first_seed is not None:
-                options["seed"] = (first_seed + number) % SEED_LIMIT
-            elif own is None and options.get("seed") is not None:
-                options["seed"] = (options["seed"] + number) % SEED_LIMIT
-            request, plan, files = _request(options, model_dir)
-            if own is None and first_seed is None:
-                assert request.seed is not None
-                first_seed = (request.seed - number) % SEED_LIMIT
+            if shot_list.shots[number].get("seed") is None:
+                options["seed"] = options.get("seed", drawn) + number
             begins = options.get("begins", "")
-            if begins and not shot_list.fade and before is not None:
-                request = _continued(request, plan, before)
+            request, plan, files = _request(options, model_dir)
+            if begins and shots and not shot_list.fade:
+                continued = _continued(request, plan, shots[-1].plan)
+                if continued != request:
+                    request, plan = continued, resolve(continued, model_dir, image_follows=True)
+            if begins:
+                _check_chained(number + 1, request)
             requests.append(RequestedShot(request=request, begins=begins))
-            before = plan
+            shots.append(PlannedShot(plan=plan, begins=begins))
             networks |= files
     head = requests[0].request
     film = Request.of(
@@ -97,7 +97,7 @@ def shooting(
         shots=tuple(requests),
         fade=shot_list.fade,
     )
-    return Shooting(film, plan_of(film, model_dir), networks)
+    return Shooting(film, _film(film, shots), networks)
 
 
 def _reads_references(options: Mapping[str, Any]) -> bool:
@@ -167,13 +167,24 @@ def plan_of(request: Request, model_dir: Path | None = None) -> Plan:
     """The Plan of a Request with shots. Raises RequestError for shots that do not join, naming the shot, and the errors
     of `resolve`.
     """
-    shots, fade = list[PlannedShot](), request.fade or 0
+    shots = list[PlannedShot]()
     for number, each in enumerate(request.shots or (), 1):
         with at(f"shot {number}"):
             if each.begins:
                 _check_chained(number, each.request)
             plan = resolve(each.request, model_dir, image_follows=bool(each.begins))
             shots.append(PlannedShot(plan=plan, begins=each.begins))
+    return _film(request, shots)
+
+
+def polished_plan(request: Request, plan: Plan) -> Plan:
+    """The Plan of `request`, which differs from that of `plan` in the polish of the whole film only."""
+    return _film(request, plan.shots)
+
+
+def _film(request: Request, shots: Sequence[PlannedShot]) -> Plan:
+    """The Plan of a film of these shots. Raises RequestError for shots that do not join."""
+    fade = request.fade or 0
     sizes = [finished(shot.plan) for shot in shots]
     _check_sizes(sizes)
     starts = first_frames(shots, sizes, fade)
@@ -191,7 +202,8 @@ def plan_of(request: Request, model_dir: Path | None = None) -> Plan:
     )
     film = {"task": "shots", "num_frames": count, "width": size.width, "height": size.height, "fps": size.fps}
     turns = tuple((start, shot.plan.prompt) for start, shot in zip(starts[1:], shots[1:], strict=True))
-    film |= {"prompt_at": turns, "shots": tuple(shots), "fade": fade, "polish": polish, **_NO_INPUT}
+    film |= {"prompt_at": turns, "shots": tuple(shots), "fade": fade, "polish": polish}
+    film |= {name: Plan.model_fields[name].default for name in _OF_SHOTS}
     film |= audio_of(request.audio, request.audio_fit, request.audio_fade, encoding.container)
     return first.model_copy(update=film | encoding.model_dump())
 

@@ -29,7 +29,7 @@ from flickbook.server.api.requests import (
     ReorderRequest,
     RepeatRequest,
     allowed,
-    validated,
+    received,
 )
 from flickbook.server.api.responses import (
     ROOT,
@@ -44,7 +44,7 @@ from flickbook.server.api.responses import (
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import revisions, uploads
-from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
+from flickbook.server.submission.forms import body_of, request_schema
 from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
 from flickbook.server.submission.queue_position import line_of
 from flickbook.server.submission.submit import require_models, submitted
@@ -94,21 +94,11 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """
     service = service_of(request)
     async with body_of(request) as body:
-        job_request, files = await _parse_body(body)
+        job_request, files = await received(body, JobRequest, "job", _KINDS)
         make = partial(job_of, service, caller, job_request, files)
         job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
-
-
-async def _parse_body(body: Body) -> tuple[JobRequest, dict[str, UploadFile]]:
-    """Return the fields of a body and its input files."""
-    if body.typed:
-        return validated(JobRequest, body.fields, "job"), {}
-    fields, files = await request_of(body, _KINDS)
-    if fields is None:
-        raise RequestError("request", "", "missing from the form", "send the job as JSON in this part")
-    return validated(JobRequest, fields, "job"), files
 
 
 def job_of(service: Service, caller: Caller, job_request: JobRequest, files: dict[str, UploadFile], id: str) -> Job:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
 
 from flickbook import settings
 from flickbook.engine.polish import PolishOptions
@@ -17,6 +18,8 @@ from flickbook.keyframes import Condition
 from flickbook.records import refused
 from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.api.loras import files_of
+from flickbook.server.submission.forms import Body as Sent
+from flickbook.server.submission.forms import request_of
 from flickbook.spec import AudioFit, Camera, Control, Loop, Preset, Quality, Request, Speed
 
 #: The longest time that a job may wait in the queue, in seconds.
@@ -316,3 +319,16 @@ def allowed(priority: int, is_admin: bool) -> int:
     if priority > 0 and not is_admin:
         raise RequestError("priority", priority, "must be 0 or less without the scope admin", "leave it out")
     return priority
+
+
+async def received(body: Sent, kind: type[B], what: str, parts: Collection[str]) -> tuple[B, dict[str, UploadFile]]:
+    """Return the fields of a body, which are JSON or the part `request` of a form, and its files in `parts`.
+
+    Raises RequestError for the first wrong field, and for parts with other names.
+    """
+    if body.typed:
+        return validated(kind, body.fields, what), {}
+    fields, files = await request_of(body, parts)
+    if fields is None:
+        raise RequestError("request", "", "missing from the form", f"send the {what} as JSON in this part")
+    return validated(kind, fields, what), files

@@ -19,12 +19,12 @@ from flickbook.jobs.create import shot
 from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.jobs import shown
 from flickbook.server.api.loras import files_of
-from flickbook.server.api.requests import Container, Effort, LoraNamed, Name, Prompt, validated
+from flickbook.server.api.requests import Container, Effort, LoraNamed, Name, Prompt, received, validated
 from flickbook.server.api.responses import ROOT, JobResponse
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
 from flickbook.server.submission import uploads
-from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
+from flickbook.server.submission.forms import body_of, request_schema
 from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import submitted
 from flickbook.spec import Quality
@@ -91,20 +91,10 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """
     service = service_of(request)
     async with body_of(request) as body:
-        shots, files = await _parse_body(body)
+        shots, files = await received(body, ShotsRequest, "film", FILES)
         job = await submitted(service, partial(shots_of, service, caller, shots, files), idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
     return await shown(request, job)
-
-
-async def _parse_body(body: Body) -> tuple[ShotsRequest, dict[str, UploadFile]]:
-    """Return the fields of a body and its input files."""
-    if body.typed:
-        return validated(ShotsRequest, body.fields, "film"), {}
-    fields, files = await request_of(body, FILES)
-    if fields is None:
-        raise RequestError("request", "", "missing from the form", "send the shots as JSON in this part")
-    return validated(ShotsRequest, fields, "film"), files
 
 
 def shots_of(service: Service, caller: Caller, body: ShotsRequest, files: Mapping[str, UploadFile], id: str) -> Job:
