@@ -43,11 +43,11 @@ _TEXTS: Final = (
 )
 _WHOLES: Final = ("num_frames", "num_inference_steps", "seed", "width", "height")
 _REALS: Final = ("guidance_scale", "fps", "strength", "speed", "rate", "audio_fade")
-_PATHS: Final = ("image", "video", "last_image", "control_video", "face_video", "mask", "audio", "interpolator")
+PATHS: Final = ("image", "video", "last_image", "control_video", "face_video", "mask", "audio", "interpolator")
 _LISTS: Final = ("prompt_at", "condition", "reference_image", "lora")
 _FLAGS: Final = ("steady",)
 #: The columns of a row: the options of `flickbook generate`, its prompt, a name, and its size as two numbers.
-COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *_PATHS, *_LISTS, *_FLAGS)
+COLUMNS: Final = (*_TEXTS, *_WHOLES, *_REALS, *PATHS, *_LISTS, *_FLAGS)
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 #: Values of fields with paths that are no files: the only such upscaler, and silence.
 _NO_FILES: Final = (("upscaler", "lanczos"), ("audio", "none"))
@@ -301,7 +301,7 @@ def _value(name: str, value: Any) -> Any:
         return [_words(name, each) for each in (value if isinstance(value, list) else [value])]
     if isinstance(value, list | dict):
         raise RequestError(name, type(value).__name__, "must be one value", "write text or a number")
-    if name in _TEXTS or name in _PATHS:
+    if name in _TEXTS or name in PATHS:
         return _words(name, str(value) if type(value) is int and abs(value) < _LARGEST else value)
     if name in _FLAGS:
         flag = _YES_OR_NO.get(value.strip().lower()) if isinstance(value, str) else value
@@ -346,7 +346,7 @@ def _words(name: str, value: Any) -> str:
 def placed(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """`values` with paths resolved relative to `directory`."""
     found = dict(values)
-    for name in _PATHS + ("upscaler",):
+    for name in PATHS + ("upscaler",):
         if name in found and (name, found[name]) not in _NO_FILES:
             found[name] = str(directory / os.path.expanduser(found[name]))
     for name in ("condition", "reference_image"):  # the place behind the path of a condition stays as it is

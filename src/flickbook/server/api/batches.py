@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from flickbook import formats
-from flickbook.engine.rows import FILE_BYTES, at, merged, parsed, turns_of
+from flickbook.engine.rows import FILE_BYTES, PATHS, at, merged, parsed, turns_of
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered
 from flickbook.resolution import speed_of
@@ -29,8 +29,8 @@ from flickbook.store.base import Job
 ROWS: Final = 1000
 #: Fields that name a file, here or in the command.
 _PATHS: Final = (
-    *("image", "video", "last_image", "condition", "conditions", "reference_image", "reference_images", "audio"),
-    *("control_video", "face_video", "mask", "interpolator", "upscaler", "lora", "loras", "output", "model_dir"),
+    *(*PATHS, "upscaler", "condition", "conditions", "reference_image", "reference_images"),
+    *("lora", "loras", "output", "model_dir"),
 )
 _FILES: Final = ("file",)
 _REF: Final = "#/components/schemas/{model}"

@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.datastructures import UploadFile
 
 from flickbook import settings
-from flickbook.engine.rows import at
+from flickbook.engine.rows import PATHS, at
 from flickbook.engine.shots import shot_list
 from flickbook.engine.shots.shot_list import SHOTS
 from flickbook.errors import RequestError
@@ -34,10 +34,7 @@ from flickbook.store.base import Job
 _KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film", "last_image": "picture"}
 FILES: Final = tuple(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS)
 #: Options of a shot that name files, which a request cannot open.
-_PATHS: Final = (
-    *("image", "video", "last_image", "condition", "reference_image", "control_video", "face_video", "mask"),
-    *("interpolator", "upscaler", "lora", "audio"),
-)
+_PATHS: Final = (*PATHS, "upscaler", "condition", "reference_image", "lora")
 _EXAMPLE: Final[dict[str, Any]] = {
     "fade": 2,
     "subjects": {"hero": "a red circle"},
@@ -121,14 +118,14 @@ def _options(service: Service, caller: Caller, options: Mapping[str, Any]) -> di
     """Return the options of a shot by their names in a shot list. Blocks. Raises RequestError for one that names a
     file."""
     found = dict(options)
-    for name in _PATHS:
-        if name in found:
-            limit = "names a file, which a request cannot open"
-            raise RequestError(name, str(found[name]), limit, "send a picture or a film as a part of a form")
     polish = found.pop("polish", None) or {}
     if not isinstance(polish, dict):
         raise RequestError("polish", type(polish).__name__, "must be an object", 'send for example {"steady": 1}')
     found |= polish
+    for name in _PATHS:
+        if name in found:
+            limit = "names a file, which a request cannot open"
+            raise RequestError(name, str(found[name]), limit, "send a picture or a film as a part of a form")
     if (named := found.pop("loras", None)) is not None:
         if not isinstance(named, list):
             raise RequestError("loras", type(named).__name__, "must be a list", 'send [{"name": "ink"}]')
