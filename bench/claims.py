@@ -144,6 +144,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--claims", type=int, default=640)
     given = parser.parse_args()
+    if not given.clients <= given.claims <= min(given.depth or [1_000]):
+        parser.error("--claims must be at least --clients and at most --depth")
     wrong = 0
     for way in given.way or WAYS:
         for depth in given.depth or (1_000, 100_000):

@@ -174,17 +174,17 @@ def once(machines: int, films: int, seed: int) -> dict[str, float]:
 
 def measure(films: int, repeats: int) -> Iterator[dict[str, float]]:
     """The measurements on 1 and 2 machines in turn, so often, with so many films for each machine."""
-    home = tempfile.mkdtemp(prefix="ray-")
-    variables = {
-        "HOME": home,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "a-token-for-this-measurement",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-        "FLICKBOOK_THREADS": "1",
-        "FLICKBOOK_DATA_DIR": str(Path(home) / "data"),
-        "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
-    }
-    os.environ.update(variables)
-    for number in range(repeats):
-        yield from (once(machines, films * machines, number) for machines in (1, 2))
+    with tempfile.TemporaryDirectory(prefix="ray-") as home:
+        variables = {
+            "HOME": home,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "a-token-for-this-measurement",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+            "FLICKBOOK_THREADS": "1",
+            "FLICKBOOK_DATA_DIR": str(Path(home) / "data"),
+            "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
+        }
+        os.environ.update(variables)
+        for number in range(repeats):
+            yield from (once(machines, films * machines, number) for machines in (1, 2))

@@ -89,6 +89,7 @@ def test_it_says_where_its_files_are_and_which_it_leads_to(model: Model) -> None
     assert bool(model.repo) != bool(model.directory)
     assert re.fullmatch("[0-9a-f]{40}|unpinned", model.commit)
     assert model.bigger in NAMES and model.bigger != model.name
+    assert set(model.inputs) & set(find(model.bigger).inputs), "it leads to a model that begins from the same input"
     assert model.base in ("", *NAMES)
     assert model.variant in ("", "fp16", "bf16")
     assert model.commercial in ("yes", "no", "limits", "unclear") and model.licence

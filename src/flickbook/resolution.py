@@ -97,7 +97,8 @@ def notes(request: Request, plan: Plan, model_dir: Path | None = None) -> list[s
     model = _model(request, model_dir)
     found = []
     if model.name != request.model:
-        found.append(f"speed turbo: made by {model.name}, in {plan.num_inference_steps} steps")
+        terms = "" if model.licence == find(request.model).licence else f"; its licence is {model.licence}"
+        found.append(f"speed turbo: made by {model.name}, in {plan.num_inference_steps} steps{terms}")
     removed = set(words(request.negative_prompt or "")) - set(words(plan.negative_prompt))
     if unknown := [
         word for word in unknown_words(request.negative_prompt or "", model.known_words()) if word in removed

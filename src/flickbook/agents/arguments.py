@@ -116,6 +116,7 @@ class MakeFilm(Work, Once):
     control_video: Annotated[str, Field(description="A film below --root whose motion is followed.")] | None = None
     face_video: Annotated[str, Field(description="A film of the face that control_video moves.")] | None = None
     mask: Annotated[Image, Field(description=f"White where control_video is made anew: {_PLACE}")] | None = None
+    track: Annotated[str, Field(description="Sound under the film: a file below --root.")] | None = None
     kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
     seconds: Seconds | None = None
 
@@ -123,6 +124,8 @@ class MakeFilm(Work, Once):
         """Return the input files by the names that the native API has for them."""
         names = ("image", "last_image", "control_video", "face_video", "mask")
         found = {name: text for name in names if (text := getattr(self, name)) is not None}
+        if self.track is not None:
+            found["audio"] = self.track
         for name, texts in (("condition", self.condition_images), ("reference", self.reference_images)):
             found |= {f"{name}-{number}": text for number, text in enumerate(texts)}
         return found

@@ -35,7 +35,16 @@ from flickbook.server.submission.submit import submitted, together
 from flickbook.store.base import Job
 
 #: Fields of these tools that the native API does not have, or has as files.
-_FILES: Final = {"image", "last_image", "condition_images", "reference_images", "control_video", "face_video", "mask"}
+_FILES: Final = {
+    "image",
+    "last_image",
+    "condition_images",
+    "reference_images",
+    "control_video",
+    "face_video",
+    "mask",
+    "track",
+}
 _OWN: Final = frozenset({"seconds", "idempotency_key", *_FILES})
 
 
@@ -118,7 +127,9 @@ async def _revised(call: Call, fields: EditFilm | ExtendFilm, action: str, revis
 def _sent(call: Call, fields: MakeFilm | DraftFilms) -> dict[str, Any]:
     """Return the fields of the native API that were sent, with `seconds` as a number of frames."""
     sent = {name: getattr(fields, name) for name in fields.model_fields_set - _OWN}
-    if fields.seconds is not None and fields.num_frames is None:
+    if fields.seconds is not None and fields.num_frames is not None:
+        raise RequestError("seconds", fields.seconds, "cannot be combined with num_frames", "leave one of them out")
+    if fields.seconds is not None:
         model = catalogue.find(fields.model or call.service.settings.model)
         sent["num_frames"] = frames_of(fields.seconds, None, fields.fps, model)
     return sent
@@ -160,7 +171,7 @@ async def _queued(call: Call, work: Awaitable[Job | list[Job]]) -> Answer:
     try:
         jobs = await work
     except ModelNotPulled as error:
-        # An agent downloads no models.
+        # No tool downloads a model; with pull = "auto" the service does, and this error does not occur.
         remedy = f"ask for `flickbook models pull {error.model}`, or choose a model of list_models that is here"
         raise ModelNotPulled(error.model, error.terms, remedy) from None
     await call.parts.began()

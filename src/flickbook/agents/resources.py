@@ -75,6 +75,8 @@ async def read(call: Call, uri: str) -> types.ReadResourceResult:
     if match is None:
         raise RequestError("uri", uri, "is no resource", f"write {_ROOT}ID, with /sheet or /recipe behind it")
     job = await call.job(match[1])
+    if job.kind == "tune":  # its result is a LoRA
+        raise JobNotFound(job.id)
     if job.state != "completed" or job.result is None:
         raise JobConflict(job.id, job.state, "read", "wait until it is completed")
     if match[2] == "recipe":

@@ -51,10 +51,11 @@ def shoot(
     written["container"] = None if output is None else formats.container_of(output)
     written |= {name: film[name] for name in _SOUND if film[name] is not None}
     without = (*_ALONE, *_SOUND, "size")
-    common = {name: value for name, value in film.items() if value is not None and name not in without}
-    common |= size_of(film["size"])
-    common["lora"] = list(extras.loras) or None
-    found = shooting(read(path), {name: each for name, each in common.items() if each is not None}, written)
+    common = {name: _plain(value) for name, value in film.items() if value is not None and name not in without}
+    common |= size_of(film["size"]) | ({"lora": list(extras.loras)} if extras.loras else {})
+    # A dry run downloads nothing, and LoRAs may have to be.
+    shots = read(path).without("lora") if dry_run else read(path)
+    found = shooting(shots, {name: value for name, value in common.items() if name != "lora" or not dry_run}, written)
     request, networks = polish_of(found.request, found.plan, extras)
     plan = polished_plan(request, found.plan)
     networks = {**found.networks, **networks}
@@ -69,6 +70,13 @@ def shoot(
         console.note(estimate_plan(shot, None, extras.precision).line() + ", per shot")
     made = Making([plan], request, run_options, {}, extras, kind="shots")
     tell(films(made, paths, overwrite), as_json)
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as a shot list has it: paths as text."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def refuse(film: Mapping[str, Any], extras: Extras, count: int, steps_sheet: Path | None) -> None:

@@ -23,7 +23,7 @@ Scopes = Annotated[
     list[str] | None,
     typer.Option(
         "--scope",
-        help="What the agent may do over stdio: read, create or admin; repeatable. read and create if unset.",
+        help="What the agent may do over stdio: read, create or admin; repeatable. read is always included; read and create if unset.",
     ),
 ]
 
@@ -69,7 +69,7 @@ def mcp(
             raise RequestError(name, value, "has no effect with --transport stdio", "leave it out")
     from flickbook.jobs.api_keys import scopes_of
 
-    scopes = scopes_of(scope or ())
+    scopes = scopes_of(["read", *scope] if scope else ())
     service = options.service_of("127.0.0.1", 0, store, workers, artifacts=artifacts, batch=batch)
     from flickbook.agents.stdio import run
 

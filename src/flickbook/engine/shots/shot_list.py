@@ -14,7 +14,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -52,6 +52,13 @@ class ShotList:
     subjects: Mapping[str, Subject] = field(default_factory=dict)
     fade: int = 0
     sound: Mapping[str, Any] = field(default_factory=dict)
+
+    def without(self, name: str) -> ShotList:
+        """The list without one option."""
+        defaults, *shots = (
+            {key: value for key, value in each.items() if key != name} for each in (self.defaults, *self.shots)
+        )
+        return replace(self, defaults=defaults, shots=tuple(shots))
 
     def pictures(self, number: int) -> list[str]:
         """The pictures of the subjects that shot `number`, from 1, names."""

@@ -102,8 +102,8 @@ class Affinity:
         self._left: Counter[str] = Counter()
         self._since: dict[str, float] = {}
         self._fit: dict[tuple[object, ...], bool] = {}
-        #: By model, whether it is on this machine, during one pass.
-        self._here: dict[str, bool] = {}
+        #: By the models of a job, whether they are on this machine, during one pass.
+        self._here: dict[tuple[str, ...], bool] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="affinity", daemon=True)
 
@@ -135,7 +135,7 @@ class Affinity:
         """Whether this worker should claim a queued job, the next one of a pass."""
         model, here = job.plan.model, Peer(loaded_models(), self._memory, self._load)
         waited, fits = partial(self._waited, job.id), partial(self._fits, job)
-        peers = [peer for peer in self._peers if job.model_dir or model in peer.installed]
+        peers = [peer for peer in self._peers if job.model_dir or peer.installed.issuperset(job.plan.models())]
         if not self._is_here(job):
             return takes_missing(bool(peers), self._waited(job.id), self._fetches)
         mine = takes(model, waited, here, peers, fits, self._left[model])
@@ -157,9 +157,11 @@ class Affinity:
             self._job = ""
 
     def _is_here(self, job: Job) -> bool:
-        if not job.model_dir and job.plan.model not in self._here:
-            self._here[job.plan.model] = is_here(job)
-        return bool(job.model_dir) or self._here[job.plan.model]
+        if job.model_dir:
+            return True
+        if (names := job.plan.models()) not in self._here:
+            self._here[names] = is_here(job)
+        return self._here[names]
 
     def _waited(self, id: str) -> float:
         """For how many seconds a job has been left to others; 0 the first time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +23,8 @@ from flickbook.store.base import Job
 
 #: Seconds for which a job is left to others because its model is not on this machine.
 WAIT: Final = 60.0
+#: Seconds between two reports of a download's progress.
+_SHOWN_EVERY: Final = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +39,11 @@ def installed() -> list[str]:
 
 
 def is_here(job: Job) -> bool:
-    """Whether the model of a job is on this machine."""
+    """Whether the models of a job are on this machine."""
     if job.model_dir:
         return True
     try:
-        return found(catalogue.find(job.plan.model)) is not None
+        return all(found(catalogue.find(name)) is not None for name in job.plan.models())
     except FlickbookError:
         return False
 
@@ -53,24 +56,27 @@ def takes_missing(others_have_it: bool, waited: float, fetches: bool) -> bool:
 
 
 def supply(backend: Backend, fetches: bool, attempt: Attempt, jobs: Sequence[Job]) -> None:
-    """Downloads the model of jobs that run together if it is missing here. The jobs show the progress.
+    """Downloads the models of jobs that run together if they are missing here. The jobs show the progress.
 
     Raises ModelNotPulled unless this worker `fetches`, the errors of `hub.fetch.fetch`, and Cancelled.
     """
-    first = jobs[0]
-    if first.model_dir or not to_pull(first.plan.model):
-        return
-    model, host = catalogue.find(first.plan.model), socket.gethostname()
-    if not fetches:
-        remedy = f"run `flickbook models pull {model.name}` there, or set FLICKBOOK_PULL=auto, then retry the job"
-        raise ModelNotPulled(model.name, terms(model), remedy, f"the worker's machine {host}")
-    logger.info("%s is not on this machine and is downloaded: %s", model.name, terms(model))
+    first, shown = jobs[0], 0.0
 
     def on_bytes(done: int, total: int) -> None:
+        nonlocal shown
         if attempt.stop():
             raise Cancelled
+        if (now := time.monotonic()) - shown < _SHOWN_EVERY and done < total:
+            return
+        shown = now
         for job in jobs:
             progress = {"phase": "load", "index": done, "total": total, "fraction": 0.0, "eta_seconds": None}
             backend.artifacts.write_progress(job.id, **progress, attempt=job.attempt)
 
-    fetch(model, on_bytes)
+    for name in () if first.model_dir else filter(to_pull, first.plan.models()):
+        model, host = catalogue.find(name), socket.gethostname()
+        if not fetches:
+            remedy = f"run `flickbook models pull {name}` there, or set FLICKBOOK_PULL=auto, then retry the job"
+            raise ModelNotPulled(name, terms(model), remedy, f"the worker's machine {host}")
+        logger.info("%s is not on this machine and is downloaded: %s", name, terms(model))
+        fetch(model, on_bytes)

@@ -95,7 +95,7 @@ class Defaults extends HTMLElement {
     show(this.steps, defaults.num_inference_steps);
     show(this.seed, defaults.seed);
     show(this.fade, shots.fade);
-    show(this.subjects, Object.entries(shots.subjects).map(([name, words]) => `${name}: ${words?.words ?? words}`).join("\n"));
+    show(this.subjects, Object.entries(shots.subjects).map(([name, words]) => `${name}: ${words}`).join("\n"));
     this.rest.textContent = Object.keys(shots.more).length ? `Also in this list: ${others(shots.more)}` : "";
   }
 }

@@ -42,6 +42,7 @@ class ShotList extends EventTarget {
   #timer = 0;
   #ready = null;
   #erased = false;
+  #typed = "";      // the shot and the field that the last change was typed into: one step of undo
 
   /** Loads the models and the list of this browser, once. */
   ready(model) {
@@ -62,7 +63,11 @@ class ShotList extends EventTarget {
     if (!this.shots.length) this.shots = [this.#shot(), this.#shot()];
     this.selected ??= this.shots[0].id;
     await this.#pictures();
-    addEventListener("storage", (event) => event.key === this.#key && event.newValue && this.#adopt(event.newValue));
+    addEventListener("storage", (event) => {
+      if (event.key !== this.#key) return;
+      if (event.newValue === null) this.#erased = true; // the user logged out in another tab
+      else this.#adopt(event.newValue);
+    });
     addEventListener("pagehide", () => this.#save());
   }
 
@@ -154,6 +159,7 @@ class ShotList extends EventTarget {
 
   /** Changes values and tells the page; `undoable` changes can be undone one by one. */
   change(act, undoable = true) {
+    if (undoable) this.#typed = "";
     if (undoable) this.#past.push(this.#text());
     if (this.#past.length > UNDOS) this.#past.shift();
     act();
@@ -173,9 +179,14 @@ class ShotList extends EventTarget {
   undo() {
     const text = this.#past.pop();
     if (!text) return;
+    // What was made in the meantime stays.
+    const { job, film } = this, drafts = new Map(this.shots.map((shot) => [shot.id, shot.drafts]));
     this.refused = null;
     this.selected = null;
+    this.#typed = "";
     this.#restore(text);
+    Object.assign(this, { job, film });
+    for (const shot of this.shots) shot.drafts = drafts.get(shot.id) ?? shot.drafts;
     this.changed();
   }
 
@@ -187,10 +198,12 @@ class ShotList extends EventTarget {
 
   /** Sets one value of a shot; a refusal of that shot is then out of date. */
   edit(shot, name, value, undoable = false) {
+    const typed = `${shot.id} ${name}`;
     this.change(() => {
       shot[name] = value;
       if (this.refused?.id === shot.id) this.refused = null;
-    }, undoable);
+    }, undoable || this.#typed !== typed);
+    this.#typed = undoable ? "" : typed;
   }
 
   add(after = this.shots.length - 1) {
@@ -260,7 +273,6 @@ class ShotList extends EventTarget {
     const key = file ? `${this.#key}/${fresh()}` : "";
     if (file) this.files.set(key, file);
     this.edit(shot, name, file ? { key, name: file.name } : null, true);
-    if (name === "image" && file) shot.begins = "";
     if (file) await keep(key, file);
   }
 
@@ -327,7 +339,7 @@ class ShotList extends EventTarget {
   /** A prompt with the words of its subjects. */
   worded(shot) {
     return shot.prompt.replace(/\{([A-Za-z0-9_-]+)\}/g, (all, name) => {
-      const words = this.subjects[name]?.words ?? this.subjects[name];
+      const words = this.subjects[name];
       if (!words) throw Object.assign(new Error(`Prompt ${all}: names no subject; write it below More`), { field: "prompt" });
       return words;
     });
@@ -372,7 +384,11 @@ class ShotList extends EventTarget {
       this.defaults = { ...own, model };
       const taken = [...ALL, "width", "height", ...OWN, "num_frames"];
       this.more = Object.fromEntries(Object.entries(defaults).filter(([name]) => !taken.includes(name)));
-      this.subjects = { ...document.subjects };
+      this.subjects = Object.fromEntries(Object.entries(document.subjects ?? {}).map(([name, value]) => {
+        if (value?.image) lost.add("the pictures");
+        return [name, value?.words ?? value];
+      }));
+      if (document.audio) lost.add("the sound");
       this.fade = document.fade ?? 0;
       const share = Object.fromEntries([...OWN, "num_frames"].filter((name) => name !== "seed" && set(defaults[name])).map((name) => [name, defaults[name]]));
       this.shots = document.shots.map((each) => this.#opened({ ...share, ...each }, lost));

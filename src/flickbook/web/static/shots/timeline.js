@@ -339,9 +339,15 @@ fills("shots", (plan) => {
   const first = plan.shots[0].plan;
   const defaults = { model: first.model, size: `${first.width}x${first.height}`, num_inference_steps: first.num_inference_steps,
     guidance_scale: first.guidance_scale, scheduler: first.scheduler, fps: first.fps, negative_prompt: first.negative_prompt || undefined };
-  return shots.open({ fade: plan.fade, defaults, shots: plan.shots.map(({ plan: own, begins }) => ({
-    prompt: own.prompt, num_frames: own.num_frames, begins, camera: own.polish?.camera, text: own.polish?.text, image: own.image,
+  const lost = shots.open({ fade: plan.fade, defaults, shots: plan.shots.map(({ plan: own, begins }) => ({
+    prompt: own.prompt, num_frames: own.num_frames - ((own.overlap || 1) - 1), begins, camera: own.polish?.camera, text: own.polish?.text, image: own.image,
     seed: Number.isSafeInteger(own.seed) ? own.seed : undefined })) });
+  const given = (test) => plan.shots.some(({ plan: own }) => test(own));
+  if (given((own) => own.loras.length)) lost.push("the LoRAs");
+  if (plan.audio || given((own) => own.audio)) lost.push("the sound");
+  if (given((own) => own.last_image || own.conditions?.length || own.reference_images?.length || own.control_video)) lost.push("the pictures and films that guide shots");
+  if (given((own) => own.model !== first.model || own.num_inference_steps !== first.num_inference_steps || own.guidance_scale !== first.guidance_scale || own.scheduler !== first.scheduler || own.negative_prompt !== first.negative_prompt)) lost.push("settings of single shots");
+  return lost;
 });
 
 customElements.define("flickbook-timeline", Timeline);
