@@ -32,6 +32,8 @@ from flickbook.files import sha256
 from flickbook.spec import Container, Encoding
 
 LOSSLESS: Final = "lossless"
+#: Frame rates are stored as fractions of up to this denominator, which holds 24000/1001 and similar rates exactly.
+FPS_DENOMINATOR: Final = 1001
 #: The most files of a numbered sequence that are read.
 MOST_FRAMES: Final = 4096
 Quality = int | Literal["lossless"]

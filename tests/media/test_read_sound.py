@@ -159,3 +159,12 @@ def test_damaged_bytes_are_a_refusal_or_another_sound(suffix: str, tmp_path: Pat
         assert np.isfinite(found.samples).all()
     path.write_bytes(data)
     assert heard(read_sound(path)) == pytest.approx(TIMES, abs=0.001)
+
+
+def test_the_loudness_of_a_sine_is_three_decibels_below_its_peak(tmp_path: Path) -> None:
+    samples = np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000).astype(np.float32)[:, None].repeat(2, 1)
+    for level, peak in ((1.0, 0.0), (0.1, -20.0)):
+        facts = sound_facts(encoded(tmp_path / "sine.flac", Sound(level * samples, 48_000)))
+        assert (round(facts["peak_dbfs"], 1), round(facts["rms_dbfs"], 1)) == (peak, peak - 3)
+    silence = sound_facts(encoded(tmp_path / "silence.flac", Sound(0 * samples, 48_000)))
+    assert (silence["peak_dbfs"], silence["rms_dbfs"]) == (None, None)

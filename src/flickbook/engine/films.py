@@ -286,7 +286,8 @@ def clip_of(
 
     `fields` adds fields to the Run. `sound` is what the model made with the frames.
     """
-    own = None if sound is None else mix.lasting(sound, len(frames), plan.fps)
+    # A track, or silence, replaces what the model made.
+    own = None if sound is None or plan.audio else mix.lasting(sound, len(frames), plan.fps)
     frames, fps, own = polished(frames, plan.fps, plan.polish, run_options.networks, meter, own)
     audio = soundtrack(plan, frames, fps, own, run_options.tracks)
     placement = engine.placement.model_copy(update={"batch": films})

@@ -13,7 +13,7 @@ from flickbook.errors import MediaError, RequestError
 from flickbook.files import sha256
 from flickbook.media.read_sound import read_sound, sound_facts
 from flickbook.media.sound import mix
-from flickbook.media.sound.samples import Sound
+from flickbook.media.sound.samples import Sound, samples_in
 from flickbook.spec import NO_AUDIO, Plan, Treatment
 
 #: SHA-256 of a file -> its sound, for as long as the film needs it.
@@ -66,12 +66,9 @@ def soundtrack(
 
 def fitted(sound: Sound, plan: Plan | Treatment, num_frames: int, fps: float) -> Sound:
     """Return a track, repeated, cut or followed by silence to the duration of the film, and faded."""
-    whole = mix.lasting(sound, num_frames, fps)
-    wanted = len(whole.samples)
-    if plan.audio_fit == "loop" and len(sound.samples) < wanted:
-        whole = mix.repeated(sound, wanted)
-    elif len(sound.samples) < wanted:
+    wanted, held = samples_in(num_frames, fps, sound.rate), len(sound.samples)
+    if held < wanted and plan.audio_fit != "loop":
         # The fade ends with the track, not with the silence after it.
         return mix.cut(mix.faded(sound, plan.audio_fade), 0, wanted)
-    cut = len(sound.samples) != wanted
-    return mix.faded(whole, plan.audio_fade) if plan.audio_fade or not cut else mix.softened(whole)
+    whole = mix.repeated(sound, wanted)
+    return mix.faded(whole, plan.audio_fade) if plan.audio_fade or held == wanted else mix.softened(whole)

@@ -15,7 +15,7 @@ from PIL import Image
 from flickbook import formats
 from flickbook.errors import OutputError, RequestError
 from flickbook.media.background_encoder import Ahead
-from flickbook.media.sound.samples import Sound
+from flickbook.media.sound.samples import Sound, samples_in
 from flickbook.media.write import (
     FilePath,
     check_film,
@@ -70,9 +70,10 @@ class Clip:
     def __post_init__(self) -> None:
         check_frames(self.frames)
         frame_rate(self.fps)
-        if self.audio is not None and self.audio.seconds > self.seconds + 1 / self.audio.rate:
+        audio = self.audio
+        if audio is not None and len(audio.samples) > samples_in(len(self.frames), self.fps, audio.rate) + 1:
             limit = f"must be at most {self.seconds:g} seconds, the duration of the film"
-            raise RequestError("audio", f"{self.audio.seconds:g} s", limit, "cut it with flickbook.media.sound.mix.cut")
+            raise RequestError("audio", f"{audio.seconds:g} s", limit, "cut it with flickbook.media.sound.mix.cut")
 
     def __repr__(self) -> str:
         """Return a summary without pixels: Clip(16 frames, 128x128, 8 fps, 'a red circle', seed 7)."""

@@ -28,7 +28,6 @@ FilePath = str | os.PathLike[str]
 MAX_COMMENT_BYTES: Final = 1 << 20
 MIN_FPS: Final = 0.1
 MAX_FPS: Final = 240.0
-_FPS_DENOMINATOR: Final = 1001  # represents 24000/1001 and similar rates exactly
 #: An Exif segment holds 65533 bytes, including its name, a directory of one entry, and the NUL after the text.
 MAX_JPEG_COMMENT_BYTES: Final = 65533 - 6 - 26 - 1
 _REMEDIES: Final = {
@@ -173,7 +172,7 @@ def frame_rate(fps: float) -> Fraction:
     """Return frames per second as the fraction that a file stores. Raises RequestError outside 0.1 to 240."""
     if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
         raise RequestError("fps", fps, f"must be {MIN_FPS:g} to {MAX_FPS:g}", "8 to 30 suit most films")
-    return Fraction(fps).limit_denominator(_FPS_DENOMINATOR)
+    return Fraction(fps).limit_denominator(formats.FPS_DENOMINATOR)
 
 
 def check_comment(path: FilePath, comment: str | None, how: Encoding) -> None:

@@ -15,6 +15,7 @@ from flickbook.media.inspect import inspect
 from flickbook.media.read import read_video
 from flickbook.media.read_sound import has_sound, read_sound, sound_facts
 from flickbook.media.sound.mix import stored
+from flickbook.media.sound.samples import Sound, samples_in
 
 CODECS = {"mp4": "aac", "webm": "opus", "mkv": "flac"}
 
@@ -70,6 +71,14 @@ def test_samples_beyond_full_scale_are_clipped(tmp_path: Path) -> None:
     loud = track([0.5], 1)
     film = Clip(frames, 8, audio=type(loud)(loud.samples * 4, loud.rate)).save(tmp_path / "film.mkv")
     assert sound_facts(film)["peak_dbfs"] == 0.0
+
+
+def test_a_sound_as_long_as_a_film_of_an_unusual_rate_is_accepted() -> None:
+    """The film's file stores a rate near 30.0004, by which both have one duration."""
+    for fps, count in ((30.0004, 300), (8.0004, 32), (24.0003, 240)):
+        frames = np.zeros((count, 8, 8, 3), np.uint8)
+        silence = Sound(np.zeros((samples_in(count, fps, 48_000), 1), np.float32), 48_000)
+        assert Clip(frames, fps, audio=silence).audio is silence
 
 
 def test_a_sound_longer_than_the_film_is_refused() -> None:

@@ -23,7 +23,8 @@ Scopes = Annotated[
     list[str] | None,
     typer.Option(
         "--scope",
-        help="What the agent may do over stdio: read, create or admin; repeatable. read is always included; read and create if unset.",
+        help="What the agent may do over stdio besides reading: create or admin; repeatable. read alone only reads; "
+        "create if unset.",
     ),
 ]
 

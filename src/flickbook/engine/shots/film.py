@@ -123,7 +123,7 @@ def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOpt
     polishes = [plan.polish, *(shot.plan.polish for shot in plan.shots)]
     for number, (shot, clip) in enumerate(zip(plan.shots, clips, strict=True), 1):
         # As a kept shot has it, so that a resumed film is equal to the bit.
-        networks, sound = run_options.networks, None if clip.audio is None else mix.stored(clip.audio)
+        networks, sound = run_options.networks, None if clip.audio is None or plan.audio else mix.stored(clip.audio)
         finished, _, sound = polished(clip.frames, clip.fps, shot.plan.polish, networks, None, sound)
         parts.append(finished[repeated(shot, plan.fade) :])
         sounds.append(_part(sound, len(finished), len(parts[-1]), plan.fps))

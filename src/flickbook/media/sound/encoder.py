@@ -14,7 +14,7 @@ import numpy as np
 
 from flickbook.errors import RequestError
 from flickbook.media.sound.resample import LAYOUTS, resampled
-from flickbook.media.sound.samples import FULL_SCALE, Sound
+from flickbook.media.sound.samples import Sound, whole
 from flickbook.spec import Container
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def packets(stream: AudioStream, sound: Sound) -> Iterator[Packet[AudioStream]]:
     for start in range(0, len(clipped), _BLOCK):
         block = clipped[start : start + _BLOCK]
         if sample_format == "s32":
-            whole = np.round(block * np.float64(FULL_SCALE)).clip(-FULL_SCALE, FULL_SCALE - 1)
-            block = whole.astype(np.int32) << (32 - _FLAC_BITS)
+            block = whole(block).astype(np.int32) << (32 - _FLAC_BITS)
         planes = block.T if sample_format == "fltp" else block.reshape(1, -1)
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(planes), format=sample_format, layout=layout)
         frame.rate, frame.pts, frame.time_base = sound.rate, start, Fraction(1, sound.rate)

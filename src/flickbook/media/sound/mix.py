@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from flickbook.errors import RequestError
-from flickbook.media.sound.samples import FULL_SCALE, Sound, sample_at, samples_in
+from flickbook.media.sound.samples import FULL_SCALE, Sound, sample_at, samples_in, whole
 from flickbook.spec import Loop
 
 #: Seconds over which a sound that was cut in the middle is faded, so that the cut makes no click.
@@ -36,8 +36,7 @@ def lasting(sound: Sound, frames: int, fps: float) -> Sound:
 
 def stored(sound: Sound) -> Sound:
     """Return the sound as a lossless file returns it: clipped, with 24 bits. Storing it again changes nothing."""
-    whole = np.round(sound.samples * np.float64(FULL_SCALE)).clip(-FULL_SCALE, FULL_SCALE - 1)
-    return Sound((whole / FULL_SCALE).astype(np.float32), sound.rate)
+    return Sound((whole(sound.samples) / FULL_SCALE).astype(np.float32), sound.rate)
 
 
 def repeated(sound: Sound, count: int) -> Sound:

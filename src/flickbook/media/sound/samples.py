@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from flickbook.errors import RequestError
+from flickbook.formats import FPS_DENOMINATOR
 
 MIN_RATE: Final = 4_000
 MAX_RATE: Final = 192_000
@@ -76,16 +77,12 @@ def samples_in(frames: int, fps: float, rate: int) -> int:
 def sample_at(frame: int, fps: float, rate: int) -> int:
     """Return the number of the sample that plays when frame number `frame` begins."""
     # The rate that a film's file stores: 23.976 is 24000/1001.
-    return round(frame * rate / Fraction(fps).limit_denominator(1001))
+    return round(frame * rate / Fraction(fps).limit_denominator(FPS_DENOMINATOR))
 
 
-def loudness(samples: np.ndarray) -> tuple[float | None, float | None]:
-    """Return the peak and the root mean square of `samples` in dBFS; None for digital silence.
-
-    0 dBFS is a sample of 1. A full-scale sine has a peak of 0 and a root mean square of -3.0 dBFS.
-    """
-    wide = samples.astype(np.float64, copy=False)
-    return decibels(float(np.abs(wide).max(initial=0))), decibels(float(np.sqrt((wide**2).mean())))
+def whole(samples: np.ndarray) -> np.ndarray:
+    """Return samples as whole numbers of 24 bits, in float64; those beyond -1 and 1 are clipped."""
+    return np.round(samples * np.float64(FULL_SCALE)).clip(-FULL_SCALE, FULL_SCALE - 1)
 
 
 def difference(one: Sound, other: Sound) -> float:

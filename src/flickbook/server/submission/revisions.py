@@ -5,18 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from starlette.responses import JSONResponse, Response
 
 from flickbook.catalogue import find
-from flickbook.conditioning import files, overlap_of, relocated
+from flickbook.conditioning import INPUTS, files, overlap_of, relocated
 from flickbook.engine.kept_latents import KeptLatents
 from flickbook.engine.polish import PolishOptions
 from flickbook.engine.sequences.sequence import DRIFT
 from flickbook.errors import JobConflict, MediaError, RequestError
 from flickbook.jobs.create import ordered, sequenced, shot_again
-from flickbook.jobs.workers.output import latents_path
+from flickbook.jobs.workers.output import PARENT, latents_path
 from flickbook.resolution import DRAWN_SEED_BITS, SEED_LIMIT
 from flickbook.server.api import thumbnails
 from flickbook.server.compatible.fields import EditVideo, film_of, frames_of, named, polish_options_of
@@ -30,8 +30,6 @@ from flickbook.store.base import Job
 
 #: Creates the job with a given id from another film.
 Revise = Callable[..., Job]
-#: The file name under which the worker finds the film that an extension is appended to.
-_PARENT: Final = "given-parent"
 
 
 def moving(job: Job) -> Job:
@@ -63,7 +61,7 @@ def extend(
     Options that are not set are those of the `parent` film, so that both parts match.
     """
     place = service.artifacts.made(id)
-    path = _film(service, sent, parent, place, _PARENT)
+    path = _film(service, sent, parent, place, PARENT)
     usual = service.settings.model if parent is None else parent.plan.model
     model = model_of(fields.model, usual)
     polish_options = polish_options_of(fields)
@@ -98,7 +96,7 @@ def _continued(
     The frames that both films share are cut off by the polish of the new one. Raises the errors of `ordered`.
     """
     model, plan = find(request.model), parent.plan
-    changed = not plan.polish.keeps_end(plan.num_frames)
+    changed = parent.home != "queue" or not plan.polish.keeps_end(plan.num_frames)
     if not model.overlap or request.speed == "turbo" or request.prompt_at or changed:
         return None
     parent = service.artifacts.localised(parent)
@@ -117,33 +115,30 @@ def _continued(
         return None
     path, total = uploads.again(source, place, "given-latents", "latents"), frames + overlap - 1
     polish = (request.polish or Polish()).model_copy(update={"trim": (overlap, total)})
-    named = {"latents": str(path), "overlap": overlap, "num_frames": total, "polish": polish}
-    if polish_options:
-        polish_options = {**polish_options, "trim": f"{overlap}:{total}f"}
-    job = moving(ordered(request.model_copy(update=named), polish_options, **how))
+    changes = {"latents": str(path), "overlap": overlap, "num_frames": total, "polish": polish}
+    options = _without_overlap(polish_options, overlap, total)
+    job = moving(ordered(request.model_copy(update=changes), options, **how))
     if kept.fit(job.plan):
         return job
     path.unlink()
     return None
 
 
+def _without_overlap(polish_options: PolishOptions | None, overlap: int, total: int) -> PolishOptions | None:
+    """Return polish options that cut off the frames that a film shares with the one that it continues."""
+    if not polish_options or not overlap:
+        return polish_options
+    if polish_options.get("trim"):
+        limit = "cannot be set: the film continues another one, whose frames are cut off"
+        raise RequestError("trim", polish_options["trim"], limit, "leave it out, and trim the finished film")
+    return {**polish_options, "trim": f"{overlap}:{total}f"}
+
+
 def _behind(request: Request, parent: Job, fields: EditVideo) -> Request:
     """Return the request with the parent's values for unset fields, except those about the start or end of a film."""
     container = fields.container or parent.plan.container
-    names = ("prompt_at", "seed", "num_frames", "strength", "image", "video", "latents", "overlap")
-    own: dict[str, Any] = dict.fromkeys(
-        (
-            *names,
-            "last_image",
-            "conditions",
-            "control_video",
-            "control",
-            "face_video",
-            "mask",
-            "audio_fit",
-            "audio_fade",
-        )
-    )
+    names = (*INPUTS, "conditions", "control", "prompt_at", "seed", "num_frames", "strength")
+    own: dict[str, Any] = dict.fromkeys((*names, "overlap", "audio_fit", "audio_fade"))
     own["audio"] = NO_AUDIO if parent.plan.audio == NO_AUDIO else None
     if container != parent.plan.container:
         own |= {"codec": None, "quality": None, "pixel_format": None}
@@ -200,14 +195,14 @@ def again(
     if parent.plan.container == "frames":
         changes |= {"container": "mp4", "codec": None, "quality": None, "pixel_format": None}
     if parent.kind == "extension":
-        for film in service.artifacts.of(parent.id).glob(f"{_PARENT}.*"):
-            uploads.again(film, place, _PARENT)
+        for film in service.artifacts.of(parent.id).glob(f"{PARENT}.*"):
+            uploads.again(film, place, PARENT)
     home = Path(parent.model_dir) if parent.model_dir else None
     if parent.kind == "shots":
         return _shots(parent, changes, prompt=prompt, seed=seed, owner=owner)
     job = ordered(
         parent.request.model_copy(update=changes),
-        polish_options,
+        _without_overlap(polish_options, parent.plan.overlap, parent.plan.num_frames),
         kind=parent.kind,
         parent=parent.parent if parent.kind == "extension" else "",
         owner=owner,
