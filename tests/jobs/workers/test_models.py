@@ -18,9 +18,10 @@ import flickbook
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.workers import models
 from flickbook.jobs.workers.affinity import Affinity
-from flickbook.jobs.workers.models import WAIT, installed, takes_missing
+from flickbook.jobs.workers.models import WAIT, installed, is_here, takes_missing
 from flickbook.jobs.workers.roster import Roster
 from flickbook.jobs.workers.worker import Worker
+from flickbook.spec import PlannedShot
 from flickbook.store.base import Job
 
 __all__ = ["online"]
@@ -30,6 +31,14 @@ def absent(small: Small) -> Job:
     """A job whose model is in the catalogue and not on this machine."""
     job = small()
     return job.model_copy(update={"plan": job.plan.model_copy(update={"model": "tiny"})})
+
+
+def test_a_film_of_shots_needs_all_of_its_models(small: Small) -> None:
+    job = small()
+    other = job.plan.model_copy(update={"model": "wan-2.1-1.3b"})
+    shots = (PlannedShot(plan=job.plan), PlannedShot(plan=other))
+    mixed = job.model_copy(update={"plan": job.plan.model_copy(update={"task": "shots", "shots": shots})})
+    assert is_here(job) and not is_here(mixed)
 
 
 def test_who_takes_a_job_whose_model_is_missing() -> None:

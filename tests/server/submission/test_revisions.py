@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from PIL import Image
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, settled
 
+from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered
+from flickbook.server.submission import revisions
 from flickbook.spec import Plan, Request
-from flickbook.store.base import Job
+from flickbook.store.base import Job, new_id
 
 JOBS = "/api/v1/jobs"
 
@@ -119,6 +122,13 @@ def test_an_extension_can_be_repeated(service: Live) -> None:
     assert names == ["given-latents.safetensors", "given-parent.mp4"]
     job = service.ask(service.service.queue.job(found["id"]))
     assert (job.plan.overlap, job.plan.num_frames, job.plan.polish.trim) == (4, 8, (4, 8)) and job.plan.latents
+    parent = service.ask(service.service.queue.job(id))
+    remake = partial(revisions.again, service.service, parent=parent, prompt=None, seed=3, owner="")
+    assert remake(id=new_id("job"), polish_options={"text": "again"}).plan.polish.trim == (4, 8), (
+        "shared frames are shown once"
+    )
+    with pytest.raises(RequestError, match="trim"):
+        remake(id=new_id("job"), polish_options={"trim": "0:1"})
 
 
 def test_an_extension_begins_from_the_last_frame_if_the_latents_do_not_fit(service: Live) -> None:
