@@ -18,7 +18,9 @@ from flickbook.media.clip import sidecar_path
 from flickbook.spec import Sidecar
 from flickbook.store.base import Job, Query
 
-_FILM = re.compile(r"film-\d+\.[a-z0-9]+(\.json)?")
+_FILM = re.compile(r"film-\d+\.(?!safetensors)[a-z0-9]+(\.json)?")
+#: The last latents, which are kept beside a film that can be continued from them.
+_LATENTS = re.compile(r"film-\d+\.safetensors")
 _OTHERS = {PROGRESS, PREVIEW, LOG, "watched"}
 
 
@@ -106,6 +108,10 @@ def _left(job: Job, artifacts: ArtifactStore) -> Iterator[str]:
     films = [name for name in names if _FILM.fullmatch(name)]
     if len(films) != (2 if job.state == "completed" else 0):
         yield f"{job.id} is {job.state} and has the films {films}"
-    strange = [name for name in names if name not in {*films, *_OTHERS, CHECKPOINT}]
+    latents = [name for name in names if _LATENTS.fullmatch(name)]
+    kept = [Path(job.result.path).with_suffix(".safetensors").name] if job.state == "completed" and job.result else []
+    if latents != [name for name in kept if name in names]:
+        yield f"{job.id} is {job.state} and has the latents {latents}"
+    strange = [name for name in names if name not in {*films, *latents, *_OTHERS, CHECKPOINT}]
     if strange:
         yield f"{job.id} is {job.state} and has {strange}"

@@ -35,13 +35,15 @@ Fields = dict[str, Any]
 
 
 def film_models() -> list[tuple[str, str]]:
-    """Return the models that make films, as choices of a Dropdown."""
-    return [(each.title, each.name) for each in catalogue.list_models() if each.num_frames.range[1] > 1]
+    """Return the models that make films, as choices of a Dropdown; not those that need an input the form lacks."""
+    able = (each for each in catalogue.list_models() if each.num_frames.range[1] > 1 and not each.needs)
+    return [(each.title, each.name) for each in able]
 
 
 def picture_models() -> list[tuple[str, str]]:
     """Return the models that make a single image from a prompt; those that make only images come first."""
-    able = [each for each in catalogue.list_models() if each.num_frames.range[0] == 1 and "text" in each.inputs]
+    able = [each for each in catalogue.list_models() if each.num_frames.range[0] == 1]
+    able = [each for each in able if "text" in each.inputs and not each.needs]
     able.sort(key=lambda each: (each.name != "builtin", each.num_frames.range[1] > 1))
     return [(each.title, each.name) for each in able]
 

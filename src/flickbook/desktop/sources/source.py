@@ -28,7 +28,8 @@ class Offer:
     def fits(self, picture: bool) -> bool:
         """Whether it makes films, or pictures, from a prompt alone."""
         fewest, most = self.model.num_frames.range
-        return "text" in self.model.inputs and (fewest == 1 if picture else most > 1)
+        alone = "text" in self.model.inputs and not self.model.needs
+        return alone and (fewest == 1 if picture else most > 1)
 
 
 @dataclass(frozen=True)

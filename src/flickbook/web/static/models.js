@@ -42,6 +42,10 @@ class Models extends HTMLElement {
       place.textContent = `starts from: ${model.inputs.join(" or ")}`;
       return;
     }
+    if (model.needs.length) {
+      place.textContent = `needs: ${model.needs.join(" and ").replaceAll("_", " ")}`;
+      return;
+    }
     try {
       const found = await ask("estimate", { json: { prompt: "a film", model: model.name } });
       const time = found.seconds ? `about ${spoken(found.seconds)}` : "time unknown";
